@@ -1,0 +1,45 @@
+"""Reordering of channels."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from flows.transform import Transform, expect_channels
+
+
+class Permutation(Transform):
+    """z[:, i] = x[:, index[i]]: channels reordered by an index, log det = 0.
+
+    Kept as an index, never as a C x C matrix: gathering costs C reads per position, a matrix C^2
+    multiplications.
+
+    Args:
+        index: a permutation of 0..C-1; C is the number of channels (images) or dimensions (vectors).
+
+    Raises:
+        ValueError: if index is not such a permutation.
+    """
+
+    def __init__(self, index: Sequence[int] | Tensor) -> None:
+        super().__init__()
+        # On the CPU whatever the default device is: its values are checked here.
+        index = torch.as_tensor(index, dtype=torch.int64, device="cpu")
+        if index.ndim != 1 or sorted(index.tolist()) != list(range(len(index))):
+            raise ValueError(f"Permutation expected each of 0..C-1 exactly once; got {index.tolist()}")
+        self.register_buffer("index", index)
+        self.index: Tensor
+
+    @classmethod
+    def random(cls, channels: int, generator: torch.Generator | None = None) -> "Permutation":
+        """A permutation drawn uniformly."""
+        return cls(torch.randperm(channels, generator=generator, device="cpu"))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        expect_channels(x, len(self.index), "Permutation")
+        return x[:, self.index], x.new_zeros(x.shape[0])
+
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        expect_channels(z, len(self.index), "Permutation")
+        # Computed from the index at each call: a second buffer could come to disagree with the first.
+        return z[:, self.index.argsort()], z.new_zeros(z.shape[0])

@@ -1,0 +1,34 @@
+"""The one interface of the library: an invertible map that knows its log-determinants."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Transform(nn.Module, ABC):
+    """An invertible map between data x and latents z, batched over the first dimension.
+
+    Vectors have shape (N, D), images (N, C, H, W). Both directions return the result together with the
+    log-determinant of the direction taken, of shape (N,) and of the input's dtype and device:
+
+        forward:  z = f(x),      log |det df/dx|
+        inverse:  x = f^-1(z),   log |det df^-1/dz|  =  -log |det df/dx|  at that x
+
+    Input of a wrong shape raises ValueError and says what was expected.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map data to latents. Returns (z, log_det) with log_det of shape (N,)."""
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Map latents to data. Returns (x, log_det of the inverse), the latter of shape (N,)."""
+
+
+def expect_channels(x: Tensor, channels: int, owner: str) -> None:
+    """Raise ValueError unless x is (N, channels) or (N, channels, H, W)."""
+    if x.ndim not in (2, 4) or x.shape[1] != channels:
+        raise ValueError(
+            f"{owner} expected shape (N, {channels}) or (N, {channels}, H, W); got {tuple(x.shape)}"
+        )
