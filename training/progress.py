@@ -1,0 +1,47 @@
+"""How a run tells a person what it is doing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+
+class ConsoleProgress:
+    """Lines and bars on a console; where that is no terminal, lines alone."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if one is shown."""
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Show a bar of `total` steps; what is yielded is called with the steps done since."""
+        if not self.console.is_terminal:
+            self.say(f"{title} ...")
+        columns = (
+            TextColumn("{task.description:<10}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as bar:
+            task = bar.add_task(title, total=total)
+
+            def advance(steps: int) -> None:
+                bar.advance(task, steps)
+
+            yield advance
