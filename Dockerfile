@@ -1,0 +1,45 @@
+# One file, two results: `train` fits models, `serve` answers inspections. Neither holds a compiler, the tests
+# or pip, and both run as an ordinary user.
+#
+#   docker build --target serve -t flowgauge:serve .
+#
+# On x86-64 PyPI's torch brings CUDA, several gigabytes of it. For machines without a GPU:
+#   --build-arg PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+ARG BASE_IMAGE=python:3.11-slim
+
+FROM ${BASE_IMAGE} AS build
+# Another package index, for sites that mirror PyPI; pip ignores them while they are empty.
+ARG PIP_INDEX_URL=""
+ARG PIP_EXTRA_INDEX_URL=""
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+RUN python -m venv --without-pip /opt/flowgauge
+WORKDIR /src
+# What FlowGauge needs comes first, in a layer of its own: a changed line of code does not fetch torch again.
+COPY pyproject.toml README.md LICENSE ./
+RUN mkdir app flows training && touch flowgauge.py app/__init__.py flows/__init__.py training/__init__.py \
+    && python -m pip --python /opt/flowgauge/bin/python install ".[weights]"
+COPY flowgauge.py ./
+COPY app app
+COPY flows flows
+COPY training training
+RUN python -m pip --python /opt/flowgauge/bin/python install --no-deps --force-reinstall .
+
+FROM ${BASE_IMAGE} AS runtime
+# The folders that volumes are mounted on belong to the user, so that a fresh volume does too.
+RUN useradd --create-home --uid 10001 flowgauge && install -d -o flowgauge /data /models /runs
+COPY --from=build /opt/flowgauge /opt/flowgauge
+ENV PATH=/opt/flowgauge/bin:$PATH PYTHONUNBUFFERED=1 FLOWGAUGE_MODELS=/models FLOWGAUGE_RUNS=/runs
+USER flowgauge
+WORKDIR /home/flowgauge
+
+FROM runtime AS train
+ENTRYPOINT ["flowgauge", "train"]
+CMD ["--help"]
+
+FROM runtime AS serve
+ENV FLOWGAUGE_HOST=0.0.0.0 FLOWGAUGE_PORT=8000
+EXPOSE 8000
+HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
+    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"FLOWGAUGE_PORT\"]}/health/live', timeout=4)"]
+CMD ["flowgauge", "serve"]
