@@ -16,7 +16,7 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     Returns:
         (N,), in nats.
     """
-    dimensions = z[0].numel()
+    dimensions = z.shape[1:].numel()
     return -0.5 * z.square().flatten(1).sum(1) - 0.5 * dimensions * math.log(2 * math.pi)
 
 

@@ -35,5 +35,5 @@ class ChannelAffine(Transform):
         return self.log_scale.view(shape), self.shift.view(shape)
 
     def _log_det(self, x: Tensor) -> Tensor:
-        positions = x[0, 0].numel()
+        positions = x.shape[2:].numel()  # 1 for vectors
         return (positions * self.log_scale.sum()).expand(x.shape[0])

@@ -1,0 +1,122 @@
+"""What a score means: split-conformal p-values, and the threshold that keeps a promised rate.
+
+The scores s_1, ..., s_n of n good images that no training has seen are the calibration set. For a
+good image whose score s is exchangeable with them,
+
+    p(s) = (1 + #{i : s_i >= s}) / (n + 1)
+
+is at most alpha with probability at most alpha, for every alpha and every law of the scores.
+Rejecting at p <= alpha is the same as rejecting where s exceeds the l-th largest calibration
+score, l = floor(alpha (n + 1)). Given one calibration set the false-reject rate is not alpha but a
+draw from Beta(l, n + 1 - l) (for a continuous law; ties only lower it), whose mean is l / (n + 1).
+
+Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Vovk, "Conditional
+validity of inductive conformal predictors", 2012, arXiv:1209.2673 (the Beta law).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Reject where score > ``reject``.
+
+    ``certified`` says whether the false-reject rate is at most ``target_fpr``, averaged over
+    calibration sets. It is not where n < 1 / target_fpr - 1: then ``reject`` is the largest
+    calibration score. What holds in either case is the rate ``achievable_fpr``.
+    """
+
+    reject: float
+    target_fpr: float
+    certified: bool
+    achievable_fpr: float
+    n_calibration: int
+
+
+def p_value(score: float, calibration: Sequence[float] | NDArray[Any]) -> float:
+    """The share of good images that would score at least ``score``, in [1 / (n + 1), 1].
+
+    Raises:
+        ValueError: no calibration scores, or a score that is NaN or infinite.
+    """
+    scores = _finite(calibration)
+    if not math.isfinite(score):
+        raise ValueError(f"a score must be finite; got {score}")
+    return (1 + int(np.count_nonzero(scores >= score))) / (len(scores) + 1)
+
+
+def threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: float) -> Threshold:
+    """The lowest threshold that certifies ``target_fpr``, or the highest there is where none does.
+
+    Raises:
+        ValueError: no calibration scores, one that is NaN or infinite, or a target not in (0, 1).
+    """
+    scores = _finite(calibration)
+    n = len(scores)
+    rank = _rank(n, target_fpr)
+    certified = rank >= 1
+    rank = max(rank, 1)
+    return Threshold(
+        reject=float(np.sort(scores)[n - rank]),
+        target_fpr=target_fpr,
+        certified=certified,
+        achievable_fpr=rank / (n + 1),
+        n_calibration=n,
+    )
+
+
+def false_reject_band(
+    n_calibration: int, n_test: int, target_fpr: float, confidence: float = 0.99
+) -> tuple[int, int]:
+    """The fewest and the most of ``n_test`` good images that chance alone would let be rejected.
+
+    The number rejected by :func:`threshold` follows BetaBinomial(n_test, l, n + 1 - l) where scores
+    have no ties. The band is central and both its ends belong to it: at least ``confidence`` of
+    all calibration and test sets end inside.
+
+    Raises:
+        ValueError: no images, or a rate or a confidence that is not in (0, 1).
+    """
+    if n_calibration < 1 or n_test < 1:
+        raise ValueError(f"a band needs calibration and test images; got {n_calibration} and {n_test}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
+    from scipy.stats import betabinom  # takes a second, which serving need not wait for
+
+    rank = max(_rank(n_calibration, target_fpr), 1)
+    law = betabinom(n_test, rank, n_calibration + 1 - rank)
+    return int(law.ppf((1 - confidence) / 2)), int(law.ppf((1 + confidence) / 2))
+
+
+def _rank(n: int, target_fpr: float) -> int:
+    """l = floor(target_fpr (n + 1)): the threshold is the l-th largest score; 0 where n is too small."""
+    if not 0 < target_fpr < 1:
+        raise ValueError(f"target_fpr must lie in (0, 1), as 0.01 for 1 %; got {target_fpr}")
+    product = target_fpr * (n + 1)
+    nearest = round(product)
+    # 0.29 * 100 is 28.999999999999996 in floating point, and a whole rank would be lost.
+    return min(nearest if math.isclose(product, nearest, rel_tol=1e-9) else math.floor(product), n)
+
+
+def _finite(calibration: Sequence[float] | NDArray[Any]) -> NDArray[np.float64]:
+    scores = np.asarray(calibration, dtype=np.float64)
+    if scores.ndim != 1 or len(scores) == 0:
+        raise ValueError(
+            "calibration needs the scores of at least one good image, in one dimension; "
+            f"got shape {scores.shape}"
+        )
+    if not np.isfinite(scores).all():
+        bad = np.flatnonzero(~np.isfinite(scores))
+        raise ValueError(
+            f"calibration scores must be finite; {len(bad)} of {len(scores)} are not, the first "
+            f"at index {bad[0]} ({scores[bad[0]]})"
+        )
+    return scores

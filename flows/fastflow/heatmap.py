@@ -1,0 +1,178 @@
+"""From a score map to colours, on a scale that calibration fixed once for all images.
+
+A scale stretched per image would paint the worst pixel of every good part bright. On this one,
+what scores as good parts do is dark, the pixel threshold has the middle colour, and a picture is
+as bright as its part is bad.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from flows.fastflow.images import resize
+
+# An overlay is tinted from half the way to the pixel threshold on, and fully from the threshold on.
+# Good parts are shown as they are, and a defect can still be seen under its colour.
+_TINTED, _FULLY, _OPACITY = 0.25, 0.5, 0.6
+
+_CELL, _GAP, _MARGIN, _LINE = 320, 8, 16, 30  # pixels of the contact sheet
+_PAPER, _FRAME, _INK = (255, 255, 255), (236, 236, 236), (32, 32, 32)
+_COLUMNS = ("input", "heatmap", "overlay")
+
+
+@dataclass(frozen=True)
+class ColourScale:
+    """Map values as positions on the colour bar: ``low`` at 0, ``middle`` at 0.5.
+
+    ``middle`` is the pixel threshold; the end, position 1, is 2 middle - low. Beyond either end the
+    colour stays.
+
+    Raises:
+        ValueError: low is not below middle, or one of them is not finite.
+    """
+
+    low: float
+    middle: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.middle) and self.low < self.middle):
+            raise ValueError(
+                "a colour scale needs finite values with low < middle; "
+                f"got low {self.low} and middle {self.middle}"
+            )
+
+
+def colours(
+    score_map: NDArray[np.floating[Any]], scale: ColourScale, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """The heatmap of a score map (h, w), as uint8 RGB (H, W, 3), in the colours of inferno.
+
+    Args:
+        score_map: one anomaly score a pixel.
+        scale: what is dark and what is bright.
+        size: (H, W) of the result; without it that of the map. Scores are interpolated, not colours.
+
+    Raises:
+        ValueError: the map is not two-dimensional, or holds NaN or infinity.
+    """
+    return _inferno(_heat(score_map, scale, size))
+
+
+def overlay(
+    image: NDArray[np.uint8], score_map: NDArray[np.floating[Any]], scale: ColourScale
+) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with the heatmap laid over it where it is hot.
+
+    Up to half the way to the pixel threshold every pixel is that of the image. From there to the
+    threshold the opacity grows smoothly to 0.6.
+
+    Raises:
+        ValueError: as :func:`colours`, or the image is not RGB.
+    """
+    _require_rgb(image)
+    heat = _heat(score_map, scale, image.shape[:2])
+    hot = np.flatnonzero(heat > _TINTED)  # few pixels, most often
+    ramp = np.minimum((heat.ravel()[hot] - _TINTED) / (_FULLY - _TINTED), 1)
+    opacity = _OPACITY * ramp**2 * (3 - 2 * ramp)  # smoothstep: no edge where the tint begins
+    result = np.array(image, order="C")
+    pixels = result.reshape(-1, 3)
+    below, tint = pixels[hot].astype(np.float32), _inferno(heat).reshape(-1, 3)[hot]
+    pixels[hot] = np.rint(below + opacity[:, None] * (tint - below)).astype(np.uint8)
+    return result
+
+
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """An RGB picture (H, W, 3) as a PNG file.
+
+    Raises:
+        ValueError: the picture is not RGB.
+    """
+    _require_rgb(rgb)
+    done, data = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {rgb.shape} as PNG")
+    return data.tobytes()
+
+
+def contact_sheet(
+    rows: Sequence[tuple[str, NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]],
+) -> NDArray[np.uint8]:
+    """A figure with a row for each (caption, image, heatmap, overlay), under named columns.
+
+    The pictures are RGB of any size and keep their aspect ratios. A caption stands above its row
+    and is shortened where it is wider than the sheet.
+
+    Raises:
+        ValueError: there are no rows, or a picture is not RGB.
+    """
+    if not rows:
+        raise ValueError("a contact sheet needs at least one row")
+    columns, step = len(_COLUMNS), _LINE + _CELL + _GAP
+    width = 2 * _MARGIN + columns * _CELL + (columns - 1) * _GAP
+    sheet = Image.new("RGB", (width, 2 * _MARGIN + _LINE + len(rows) * step), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(size=18)
+    lefts = [_MARGIN + column * (_CELL + _GAP) for column in range(columns)]
+    for left, name in zip(lefts, _COLUMNS, strict=True):
+        draw.text((left + _CELL // 2, _MARGIN + _LINE // 2), name, _INK, font, anchor="mm")
+    for number, (caption, *pictures) in enumerate(rows):
+        top = _MARGIN + _LINE + number * step
+        text = _shortened(caption, font, width - 2 * _MARGIN)
+        draw.text((_MARGIN, top + _LINE // 2), text, _INK, font, anchor="lm")
+        for left, picture in zip(lefts, pictures, strict=True):
+            sheet.paste(Image.fromarray(_letterboxed(picture)), (left, top + _LINE))
+    return np.array(sheet)
+
+
+def _heat(
+    score_map: NDArray[np.floating[Any]], scale: ColourScale, size: tuple[int, int] | None
+) -> NDArray[np.float32]:
+    """Positions on the colour bar, (H, W) in [0, 1]."""
+    if score_map.ndim != 2 or score_map.size == 0:
+        raise ValueError(f"a score map must be (h, w), without a batch; got {score_map.shape}")
+    bad = int(score_map.size - np.count_nonzero(np.isfinite(score_map)))
+    if bad:
+        raise ValueError(f"a score map must be finite; {bad} of {score_map.size} scores are not")
+    scores = score_map.astype(np.float32)
+    if size is not None:
+        scores = resize(scores, size)
+    heat: NDArray[np.float32] = (scores - scale.low) / (2 * (scale.middle - scale.low))
+    return np.clip(heat, 0, 1, out=heat)
+
+
+def _inferno(heat: NDArray[np.float32]) -> NDArray[np.uint8]:
+    levels = np.rint(heat * 255).astype(np.uint8)
+    bgr = cv2.applyColorMap(levels, cv2.COLORMAP_INFERNO)
+    return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), dtype=np.uint8)
+
+
+def _letterboxed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    _require_rgb(picture)
+    height, width = picture.shape[:2]
+    fit = _CELL / max(height, width)
+    inner = resize(picture, (max(1, round(fit * height)), max(1, round(fit * width))))
+    cell = np.full((_CELL, _CELL, 3), _FRAME, dtype=np.uint8)
+    top, left = (_CELL - inner.shape[0]) // 2, (_CELL - inner.shape[1]) // 2
+    cell[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
+    return cell
+
+
+def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "...") > width:
+        text = text[:-1]
+    return text + "..."
+
+
+def _require_rgb(picture: NDArray[np.uint8]) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise ValueError(f"a picture must be uint8 RGB (H, W, 3); got {picture.dtype} {picture.shape}")

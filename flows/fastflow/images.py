@@ -1,0 +1,275 @@
+"""One decoder for training and serving: the bytes of a picture in, RGB pixels out.
+
+Pillow reads the header of every format; what is too large, of another kind or of several frames
+is refused before a pixel is decoded. OpenCV decodes the pixels, except where it returns wrong ones
+without a word: there Pillow does (:func:`_opencv_is_right`).
+
+    ImageError
+    ├── TooLarge            more bytes or pixels than the limits allow
+    ├── UnsupportedFormat   not one of the five formats, by content
+    └── Undecodable         damaged, truncated, or not a single 8-bit or 16-bit picture
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.ExifTags import Base as Tag
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32)
+
+IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+# Not Image.open: it warns and raises at limits on the size that are not ours.
+_READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    # With the size of the second header, for many a text begins with "BM".
+    (re.compile(rb"(?s)BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0"), BmpImageFile),
+    (re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
+    (re.compile(rb"(?s)RIFF.{4}WEBPVP8[ LX]"), WebPImageFile),
+)
+_MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
+_OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
+_MAX_JPEG_SCANS = 100  # of the largest picture allowed, and more of smaller ones
+_PILLOW_MODULES = re.compile(r"PIL\.")
+
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+class ImageError(ValueError):
+    """A picture that is not accepted; the message says what came and what is allowed."""
+
+
+class TooLarge(ImageError):  # noqa: N818
+    """More bytes or pixels than the limits allow."""
+
+
+class UnsupportedFormat(ImageError):  # noqa: N818
+    """Not PNG, JPEG, BMP, TIFF or WEBP. The content decides, not a name or a media type."""
+
+
+class Undecodable(ImageError):  # noqa: N818
+    """Truncated, damaged, of zero size, of several frames, or of pixels not 8-bit or 16-bit."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may cost. A side is in pixels; 50 million pixels are 150 MB in memory."""
+
+    max_bytes: int = 32 * 2**20
+    max_pixels: int = 50_000_000
+    max_side: int = 16_384
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """The picture in ``data`` as uint8 RGB (H, W, 3), contiguous and writeable.
+
+    EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, palettes are
+    expanded, CMYK is converted without a colour profile, of 16 bits the high byte is kept. A
+    truncated file never comes out partly filled (a JPEG that someone cut and closed with an end
+    marker cannot be told from a whole one); bytes after the end of a picture are ignored. Several
+    threads may decode at once.
+
+    Raises:
+        TooLarge, UnsupportedFormat, Undecodable: and nothing else, whatever the bytes are.
+    """
+    if len(data) > limits.max_bytes:
+        raise TooLarge(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
+    reader = next((reader for signature, reader in _READERS if signature.match(data)), None)
+    if reader is None:
+        came = f"its content begins with {data[:12]!r}" if data else "it is empty"
+        raise UnsupportedFormat(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
+    _ignore_pillow_warnings()
+    try:
+        header = reader(io.BytesIO(data))
+        _check(header, data, limits)
+        pixels = _by_opencv(header, data) if _opencv_is_right(header) else _by_pillow(header)
+        return np.ascontiguousarray(pixels, dtype=np.uint8)
+    except ImageError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"The picture has more than {limits.max_pixels:,} pixels.") from error
+    # Damaged data ends in OSError, SyntaxError, struct.error, cv2.error, MemoryError and others.
+    except Exception as error:
+        raise Undecodable(
+            f"The {reader.format} picture cannot be decoded: it is truncated, damaged or of a rare "
+            "kind. Send it again, or saved anew as PNG."
+        ) from error
+
+
+def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+    """:func:`decode` of a file.
+
+    Raises:
+        ImageError: of the same kinds, naming the path.
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        data = file.read(limits.max_bytes + 1)  # one more than allowed shows that it is too large
+    try:
+        return decode(data, limits)
+    except ImageError as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def resize(image: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
+    """``image`` (H, W) or (H, W, C) at ``size`` = (height, width); the aspect ratio may change.
+
+    Where no side grows every pixel counts (area average), else pixels are interpolated bilinearly.
+
+    Raises:
+        ValueError: a side of ``size`` is less than a pixel.
+    """
+    height, width = size
+    if height < 1 or width < 1:
+        raise ValueError(f"size must be (height, width), each at least 1; got {size}")
+    shrinks = height <= image.shape[0] and width <= image.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=image.dtype)
+
+
+def _ignore_pillow_warnings() -> None:
+    """Keep Pillow's remarks on odd metadata from a user who gets a picture, or an error.
+
+    catch_warnings() swaps the filters of the whole process and back, which threads must not do.
+    So one filter stays, first in line, and is put there again only when others came before it.
+    """
+    first = next(iter(warnings.filters), None)
+    if first is None or first[3] != _PILLOW_MODULES:
+        warnings.filterwarnings("ignore", module=_PILLOW_MODULES.pattern)
+
+
+def _check(header: ImageFile, data: bytes, limits: Limits) -> None:
+    """Refuse by the header alone what is too large, or not a single picture of known pixels."""
+    _check_size("The picture", header.width, header.height, limits)
+    if isinstance(header, TiffImageFile):
+        # Decoded whole, however small the picture that is cut out of it.
+        tile = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
+        _check_size("A tile of the picture", *tile, limits)
+    if getattr(header, "is_animated", False):
+        raise Undecodable("The file holds several frames or pages; send one picture a file.")
+    if header.mode not in _MODES:
+        kind = _OTHER_MODES.get(header.mode, header.mode)
+        raise Undecodable(
+            f"Pixels of this kind are not accepted ({kind}); send 8-bit or 16-bit ones, grey, RGB, "
+            "palette or CMYK."
+        )
+    # A progressive JPEG has some ten scans, each a pass over all pixels. One may be 80 bytes long,
+    # so that a file of a megabyte could keep a decoder busy for minutes.
+    scans = data.count(b"\xff\xda") if header.format == "JPEG" else 0
+    if scans * header.width * header.height > _MAX_JPEG_SCANS * limits.max_pixels:
+        raise Undecodable(f"The JPEG picture has {scans:,} scans, too many for its size.")
+
+
+def _check_size(what: str, width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side:
+        raise TooLarge(
+            f"{what} has {width} x {height} pixels; at most {limits.max_pixels:,} pixels and "
+            f"{limits.max_side:,} along a side are allowed."
+        )
+
+
+def _opencv_is_right(header: ImageFile) -> bool:
+    """Whether OpenCV (4.11 to 5.0) can be trusted with the pixels.
+
+    Of TIFF it multiplies colours by alpha, mixes up the planes or tiles of 16-bit pictures and
+    knows fewer compressions; of BMP it makes 248 of the 31 that is white in 16-bit pixels, and
+    ignores the channel masks of 32-bit ones.
+    """
+    if header.format == "BMP":
+        layout = header.tile[0].args[0]  # type: ignore[index]
+        return layout in {"1", "P;1", "P;4", "P", "L", "BGR", "BGRX", "BGRA"}
+    return header.format != "TIFF"
+
+
+def _by_opencv(header: ImageFile, data: bytes) -> NDArray[Any]:
+    if header.format == "PNG" and not _png_is_whole(data):
+        raise OSError("a chunk is cut off, or there is no last one")
+    # Orientation is ours, as OpenCV's formats and versions differ in whether they apply it.
+    flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    if pixels is None or pixels.shape != (header.height, header.width, 3):
+        raise OSError("OpenCV refuses the file, or finds another size than its header says")
+    match _orientation(header, data):
+        case 2:
+            return pixels[:, ::-1]
+        case 3:
+            return pixels[::-1, ::-1]
+        case 4:
+            return pixels[::-1]
+        case 5:
+            return pixels.transpose(1, 0, 2)
+        case 6:
+            return pixels.transpose(1, 0, 2)[:, ::-1]
+        case 7:
+            return pixels.transpose(1, 0, 2)[::-1, ::-1]
+        case 8:
+            return pixels.transpose(1, 0, 2)[::-1]
+        case _:
+            return pixels
+
+
+def _png_is_whole(data: bytes) -> bool:
+    """Whether all chunks up to IEND lie inside ``data``.
+
+    OpenCV 5.0 sets aside what the length of a chunk claims: 4 GB for a file of a hundred bytes.
+    """
+    position = 8
+    while position + 12 <= len(data):
+        length = int.from_bytes(data[position : position + 4], "big")
+        name = data[position + 4 : position + 8]
+        position += 12 + length  # length, name and checksum are four bytes each
+        if name == b"IEND":
+            return position <= len(data)
+    return False
+
+
+def _orientation(header: ImageFile, data: bytes) -> object:
+    """The EXIF orientation, 1 to 8; 1 is upright, as is a picture whose EXIF data are damaged."""
+    metadata = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
+    if header.format == "PNG" and not any(mark in data for mark in metadata):
+        return 1  # getexif() would decode all pixels in search of metadata behind them
+    try:
+        return header.getexif().get(Tag.Orientation, 1)
+    except Exception:
+        return 1
+
+
+def _by_pillow(header: ImageFile) -> NDArray[np.uint8]:
+    """Pixels of TIFF, whose orientation Pillow applies by itself, and of BMP, which has none."""
+    if not isinstance(header, TiffImageFile):
+        return np.array(header.convert("RGB"))
+    tags = header.tag_v2
+    bits = max(tags.get(Tag.BitsPerSample, (1,)))
+    if header.mode.startswith("I;16"):
+        # Left to convert(), Pillow would clip at 255 instead of scaling.
+        samples = np.array(header).astype(np.uint16)
+        if tags.get(Tag.PhotometricInterpretation) == 0:
+            # Zero is white. Of up to 8 bits Pillow turns it round by itself.
+            samples = (2**bits - 1) - samples
+        grey = (samples >> (bits - 8)).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if bits > 8 and tags.get(Tag.PlanarConfiguration) == 2 and tags.get(Tag.Compression, 1) == 1:
+        raise Undecodable(  # Pillow 13 would return noise
+            "16-bit TIFF with separate colour planes is only read compressed; send it interleaved."
+        )
+    return np.array(header.convert("RGB"))

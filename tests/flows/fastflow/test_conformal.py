@@ -1,0 +1,217 @@
+"""The promise of the calibration itself: by its exact law, by simulation, and at its edges."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import betabinom
+
+from flows.fastflow.conformal import Threshold, false_reject_band, p_value, threshold
+
+SCORES = st.floats(-1e6, 1e6) | st.integers(-3, 3).map(float)  # the latter for ties
+CALIBRATIONS = st.lists(SCORES, min_size=1, max_size=120)
+RATES = st.floats(1e-3, 0.999) | st.integers(1, 99).map(lambda percent: percent / 100)
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [(0.0, 1.0), (1.0, 1.0), (1.5, 0.8), (2.0, 0.8), (3.0, 0.6), (3.1, 0.2), (9.0, 0.2)],
+)
+def test_p_value_counts_the_scores_at_least_as_large(score: float, expected: float) -> None:
+    # The two tied scores of 3 count as not smaller than a third.
+    assert p_value(score, [3.0, 1.0, 2.0, 3.0]) == expected
+
+
+def test_threshold_is_the_lth_largest_score() -> None:
+    calibration = np.random.default_rng(0).permutation(99).astype(float)  # 0 to 98
+    assert threshold(calibration, 0.05) == Threshold(
+        reject=94.0, target_fpr=0.05, certified=True, achievable_fpr=0.05, n_calibration=99
+    )
+
+
+@pytest.mark.parametrize("percent", range(1, 100))
+def test_floating_point_loses_no_rank(percent: int) -> None:
+    # 0.29 * 100 is 28.999999999999996, and 0.57 and 0.58 fare no better.
+    made = threshold(np.arange(99.0), percent / 100)
+    assert made.reject == 99 - percent
+    assert made.achievable_fpr == percent / 100
+
+
+@pytest.mark.parametrize("n", [2, 5, 9, 48, 97, 999, 99_999])
+def test_the_smallest_certifiable_rate_is_one_in_n_plus_one(n: int) -> None:
+    calibration = np.arange(float(n))
+    enough = threshold(calibration, 1 / (n + 1))
+    assert enough.certified
+    assert enough.reject == n - 1
+    too_few = threshold(calibration, 0.999 / (n + 1))
+    assert not too_few.certified
+    assert too_few.reject == n - 1
+    assert too_few.target_fpr < too_few.achievable_fpr == 1 / (n + 1)
+
+
+def test_too_few_images_are_said_to_be_too_few() -> None:
+    made = threshold([0.3, 0.7, 0.5], 0.01)
+    assert made == Threshold(
+        reject=0.7, target_fpr=0.01, certified=False, achievable_fpr=0.25, n_calibration=3
+    )
+
+
+def test_a_target_between_two_ranks_takes_the_stricter() -> None:
+    made = threshold(np.arange(99.0), 0.0599)
+    assert made.reject == 94.0
+    assert made.achievable_fpr == 0.05
+
+
+@pytest.mark.parametrize("target", [0.999999, math.nextafter(1, 0)])
+def test_a_target_next_to_one_takes_the_lowest_score(target: float) -> None:
+    assert threshold(np.arange(9.0), target).reject == 0.0
+
+
+@given(calibration=CALIBRATIONS, target=RATES, score=SCORES)
+def test_rejecting_by_threshold_is_rejecting_by_p_value(
+    calibration: list[float], target: float, score: float
+) -> None:
+    made = threshold(calibration, target)
+    p = p_value(score, calibration)
+    assert (score > made.reject) == (p <= made.achievable_fpr)
+    if made.certified:
+        # 0.29 means 29/100 and not the double below it, hence the 1e-9.
+        exact_p = Fraction(round(p * (len(calibration) + 1)), len(calibration) + 1)
+        assert (score > made.reject) == (exact_p <= Fraction(target) * Fraction(1 + 1e-9))
+
+
+@given(calibration=CALIBRATIONS, target=RATES)
+def test_the_scores_of_the_calibration_itself_seldom_exceed_the_threshold(
+    calibration: list[float], target: float
+) -> None:
+    made = threshold(calibration, target)
+    exceeding = sum(score > made.reject for score in calibration)
+    assert exceeding <= target * len(calibration)
+    assert made.reject in calibration
+
+
+@given(calibration=CALIBRATIONS, low=RATES, high=RATES)
+def test_a_stricter_target_rejects_no_more(calibration: list[float], low: float, high: float) -> None:
+    low, high = min(low, high), max(low, high)
+    assert threshold(calibration, low).reject >= threshold(calibration, high).reject
+
+
+@given(calibration=CALIBRATIONS, score=SCORES)
+def test_order_and_container_do_not_matter(calibration: list[float], score: float) -> None:
+    shuffled = np.array(calibration)[::-1]
+    assert p_value(score, calibration) == p_value(score, shuffled)
+    assert threshold(calibration, 0.1) == threshold(shuffled, 0.1)
+    assert threshold(calibration, 0.1) == threshold(tuple(calibration), 0.1)
+
+
+def test_the_calibration_is_left_as_it_was() -> None:
+    calibration = np.array([3.0, 1.0, 2.0])
+    threshold(calibration, 0.3)
+    np.testing.assert_array_equal(calibration, [3.0, 1.0, 2.0])
+
+
+def counts_of_false_rejects(
+    n: int, n_test: int, target: float, draws: int, rng: np.random.Generator, ties: bool = False
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """How many of ``n_test`` good images are rejected, over ``draws`` calibration and test sets."""
+    counts = np.empty(draws, dtype=np.int64)
+    for draw in range(draws):
+        scores = rng.standard_exponential(n + n_test)  # skewed, as scores are
+        if ties:
+            scores = np.round(scores, 1)
+        counts[draw] = np.count_nonzero(scores[n:] > threshold(scores[:n], target).reject)
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("n", "n_test", "target"),
+    [(282, 377, 0.01), (282, 377, 0.05), (282, 377, 0.10), (99, 50, 0.29), (30, 100, 0.01)],
+)
+def test_false_rejects_follow_the_beta_binomial_law(n: int, n_test: int, target: float) -> None:
+    draws = 20_000
+    counts = counts_of_false_rejects(n, n_test, target, draws, np.random.default_rng(1))
+    rank = max(math.floor(round(target * (n + 1), 9)), 1)
+    law = betabinom(n_test, rank, n + 1 - rank)
+
+    # The promise: at most the target on average (or 1 / (n + 1) where n is too small for it).
+    standard_error = law.std() / n_test / math.sqrt(draws)
+    assert abs(counts.mean() / n_test - rank / (n + 1)) < 4 * standard_error
+
+    # The whole law, by the largest distance of the distribution functions (Kolmogorov, 0.1 %).
+    support = np.arange(n_test + 1)
+    empirical = np.searchsorted(np.sort(counts), support, side="right") / draws
+    assert np.abs(empirical - law.cdf(support)).max() < 1.95 / math.sqrt(draws)
+
+    # The band holds what it says. It is of whole numbers, hence may hold a little more.
+    low, high = false_reject_band(n, n_test, target)
+    inside = np.mean((counts >= low) & (counts <= high))
+    assert inside > 0.99 - 4 * math.sqrt(0.99 * 0.01 / draws)
+
+
+def test_ties_only_lower_the_rate() -> None:
+    rng = np.random.default_rng(2)
+    counts = counts_of_false_rejects(99, 100, 0.10, 5_000, rng, ties=True)
+    assert counts.mean() / 100 < 0.10
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.9, 0.99, 0.999])
+@pytest.mark.parametrize(("n", "n_test", "target"), [(282, 377, 0.05), (9, 40, 0.01), (500, 1, 0.3)])
+def test_the_band_is_the_narrowest_central_one(n: int, n_test: int, target: float, confidence: float) -> None:
+    low, high = false_reject_band(n, n_test, target, confidence)
+    rank = max(math.floor(round(target * (n + 1), 9)), 1)
+    law = betabinom(n_test, rank, n + 1 - rank)
+    tail = (1 - confidence) / 2
+    assert 0 <= low <= high <= n_test
+    assert law.cdf(low - 1) < tail <= law.cdf(low)
+    assert law.sf(high) <= tail + 1e-12
+    assert law.sf(high - 1) > tail
+
+
+def test_the_band_narrows_with_more_calibration_images() -> None:
+    few, many = false_reject_band(100, 1000, 0.05), false_reject_band(10_000, 1000, 0.05)
+    assert few[0] < many[0] < 50 < many[1] < few[1]
+
+
+@pytest.mark.parametrize(
+    ("calibration", "message"),
+    [
+        ([], "at least one good image"),
+        (3.0, "one dimension"),
+        ([[1.0, 2.0]], r"shape \(1, 2\)"),
+        ([1.0, math.nan, math.inf], r"2 of 3 are not, the first at index 1 \(nan\)"),
+        ([-math.inf], "must be finite"),
+    ],
+)
+def test_a_bad_calibration_is_refused(calibration: list[float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        threshold(calibration, 0.1)
+    with pytest.raises(ValueError, match=message):
+        p_value(1.0, calibration)
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_no_number_is_refused(score: float) -> None:
+    with pytest.raises(ValueError, match="a score must be finite"):
+        p_value(score, [1.0])
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, -0.1, 5.0, math.nan])
+def test_a_target_that_is_no_rate_is_refused(target: float) -> None:
+    with pytest.raises(ValueError, match=r"target_fpr must lie in \(0, 1\), as 0\.01 for 1 %"):
+        threshold([1.0], target)
+    with pytest.raises(ValueError, match="target_fpr"):
+        false_reject_band(10, 10, target)
+
+
+def test_a_band_of_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="got 0 and 10"):
+        false_reject_band(0, 10, 0.1)
+    with pytest.raises(ValueError, match="got 10 and 0"):
+        false_reject_band(10, 0, 0.1)
+    with pytest.raises(ValueError, match="confidence"):
+        false_reject_band(10, 10, 0.1, confidence=99)
