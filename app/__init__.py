@@ -1,0 +1,1 @@
+"""How a model is used: the inspection service and its clients."""

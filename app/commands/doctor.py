@@ -1,0 +1,215 @@
+"""`flowgauge doctor`: what is installed, what will be used, what is missing and how to get it."""
+
+import importlib
+import json
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+# Distribution and module of what nothing works without.
+LIBRARIES = {
+    "torch": "torch",
+    "timm": "timm",
+    "safetensors": "safetensors",
+    "numpy": "numpy",
+    "scipy": "scipy",
+    "scikit-learn": "sklearn",
+    "opencv-python-headless": "cv2",
+    "pillow": "PIL",
+    "pydantic": "pydantic",
+    "fastapi": "fastapi",
+    "uvicorn": "uvicorn",
+}
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+LEAST_FREE_BYTES = 2**30
+
+
+@dataclass
+class Weights:
+    """A preset backbone: where its weights are found, or how to get them."""
+
+    name: str
+    found: list[str]
+    how: list[str]
+
+
+@dataclass
+class Model:
+    """A category in the models folder; `fault` is why it would not be served, or None."""
+
+    category: str
+    versions: int
+    active: str | None
+    fault: str | None
+
+
+@dataclass
+class Report:
+    """What was found; `problems` keep this machine from training or serving, each with a remedy."""
+
+    flowgauge: str = field(default_factory=lambda: version("flowgauge"))
+    python: str = field(default_factory=platform.python_version)
+    platform: str = field(default_factory=platform.platform)
+    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
+    libraries: dict[str, str] = field(default_factory=dict)
+    device: str = ""
+    engine: str = ""
+    threads: int = 0
+    weights: list[Weights] = field(default_factory=list)
+    models_folder: str = ""
+    models: list[Model] = field(default_factory=list)
+    elpv: str | None = None
+    free_bytes: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def doctor(
+    models: Annotated[
+        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder to look into.")
+    ] = Path("models"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Say what is installed, which device and engine will be used, and what is missing.
+
+    Every active model is loaded and its golden pictures are scored, as the server does at start.
+    Exit code 0: ready to train and to serve. 1: something essential is missing.
+    """
+    report = examine(models)
+    if as_json:
+        typer.echo(json.dumps(asdict(report), indent=1))
+    else:
+        _print(report)
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def examine(models: Path) -> Report:
+    """Look at this machine and a models folder; changes nothing."""
+    report = Report(models_folder=str(models.resolve()), elpv=_version("elpv-dataset"))
+    _libraries(report)
+    if not report.problems:
+        _device(report)
+        _weights(report, models)
+        _models(report, models)
+    _disk(report, models)
+    return report
+
+
+def _libraries(report: Report) -> None:
+    for distribution, module in LIBRARIES.items():
+        report.libraries[distribution] = _version(distribution) or "missing"
+        try:
+            importlib.import_module(module)
+        # One that is there but broken (a wrong binary, no system library) raises anything.
+        except Exception as error:
+            report.problems.append(
+                f"{module} cannot be imported ({error}): pip install --force-reinstall {distribution}"
+            )
+
+
+# What needs those libraries is imported only when they are known to be there.
+
+
+def _device(report: Report) -> None:
+    import torch
+
+    from flows.fastflow.detector import pick_device
+
+    device = pick_device()
+    name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
+    report.device = f"{device.type}{name}"
+    report.engine = f"torch-{device.type}-float32"
+    report.threads = torch.get_num_threads()
+
+
+def _weights(report: Report, models: Path) -> None:
+    from app.commands.backbones import PRESETS
+    from flows.fastflow.backbones import weight_sources
+    from flows.fastflow.bundle import BACKBONES
+
+    for name in PRESETS:
+        sources = weight_sources(name, models / BACKBONES)
+        found = [source.description for source in sources if source.found]
+        ways = [source.how for source in reversed(sources)]
+        report.weights.append(Weights(name, found, [] if found else ways))
+        if name == DEFAULT_BACKBONE and not found:
+            report.problems.append(f"no weights of the default backbone {name}: {ways[0]}")
+
+
+def _models(report: Report, models: Path) -> None:
+    from flows.fastflow import bundle
+    from flows.fastflow.detector import Detector
+
+    shared = None
+    for category in bundle.categories(models):
+        active, fault = bundle.active_version(models, category), None
+        try:
+            detector = Detector.load(bundle.resolve(models, category), backbone=shared)
+            shared = detector.scorer.extractor
+        # Whatever is wrong with one model, the report goes on with the next.
+        except Exception as error:
+            fault = str(error)
+            report.problems.append(f"the model of {category} would not be served: {fault}")
+        count = len(bundle.versions(models, category))
+        report.models.append(Model(category, count, active, fault))
+
+
+def _disk(report: Report, models: Path) -> None:
+    there = next(p for p in (models.resolve(), *models.resolve().parents) if p.exists())
+    report.free_bytes = shutil.disk_usage(there).free
+    if report.free_bytes < LEAST_FREE_BYTES:
+        report.problems.append(
+            f"{report.free_bytes / 2**30:.1f} GiB free at {there}: training keeps features on "
+            "disk; make room or use another models folder"
+        )
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return None
+
+
+def _print(report: Report) -> None:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("FlowGauge", report.flowgauge)
+    table.add_row("Python", f"{report.python}, {report.platform}")
+    libraries = ", ".join(f"{name} {found}" for name, found in report.libraries.items())
+    table.add_row("libraries", libraries)
+    if report.engine:
+        _add_what_works(table, report)
+    elpv = f"elpv-dataset {report.elpv}" if report.elpv else "pip install elpv-dataset"
+    table.add_row("example data", elpv)
+    table.add_row("free disk", f"{report.free_bytes / 2**30:.1f} GiB")
+    console = Console(highlight=False)
+    console.print(table)
+    for problem in report.problems:
+        console.print(f"problem: {problem}", style="red", markup=False)
+    if not report.problems:
+        console.print("ready to train and to serve", style="green")
+
+
+def _add_what_works(table: Table, report: Report) -> None:
+    """Rows that could be found out, which takes libraries that can be imported."""
+    table.add_row("device", f"{report.device}, engine {report.engine}")
+    table.add_row("threads", f"{report.threads} of {report.cores} cores")
+    for weights in report.weights:
+        found = ", ".join(weights.found) if weights.found else "\n  or ".join(weights.how)
+        mark = "[green]found[/]" if weights.found else "[yellow]get it by[/]"
+        table.add_row(f"weights {weights.name}", f"{mark} {found}")
+    none = f"none yet in {report.models_folder}; flowgauge train makes one"
+    table.add_row("models", report.models_folder if report.models else none)
+    for model in report.models:
+        state = f"[red]{escape(model.fault)}[/]" if model.fault else "[green]verified[/]"
+        what = f"{model.active or 'no active version'} of {model.versions}"
+        table.add_row(f"  {model.category}", f"{what}, {state}")

@@ -1,0 +1,222 @@
+"""`flowgauge predict`: inspect a file or a folder, here or by a server."""
+
+import base64
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from urllib.parse import quote
+
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What was said of one image; the overlay is the bytes of a PNG, if one was asked for."""
+
+    score: float
+    decision: str
+    p_value: float
+    version: str
+    overlay: bytes | None
+
+
+class NotInspectedError(Exception):
+    """An image could not be inspected; the message is for people."""
+
+
+Inspect = Callable[[bytes], Finding]
+
+
+def predict(
+    path: Annotated[Path, typer.Argument(help="An image, or a folder with images at any depth.")],
+    category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
+    models: Annotated[
+        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
+    ] = Path("models"),
+    url: Annotated[
+        str | None,
+        typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for overlays: the image with its heatmap over it.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")] = False,
+) -> None:
+    """Inspect images: score, decision and p-value of each.
+
+    A high score is an anomaly; the p-value is the share of good parts that score at least as high.
+
+    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be
+    (the others are inspected all the same); 2 when what was asked for is wrong.
+    """
+    from flows.fastflow.images import IMAGE_SUFFIXES
+
+    files = _files(path, out, IMAGE_SUFFIXES)
+    errors = Console(stderr=True)
+    findings: dict[str, Finding] = {}
+    failures: dict[str, str] = {}
+    connection = _local(models, category, out) if url is None else _remote(url, category, out)
+    with connection as inspect:
+        steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
+        for name, file in steps:
+            try:
+                finding = findings[name] = inspect(file.read_bytes())
+                if out is not None and finding.overlay is not None:
+                    overlay = out / f"{name}.overlay.png"
+                    overlay.parent.mkdir(parents=True, exist_ok=True)
+                    overlay.write_bytes(finding.overlay)
+            except OSError as error:
+                failures[name] = error.strerror or str(error)
+            except NotInspectedError as error:
+                failures[name] = str(error)
+            if as_json:
+                typer.echo(_json_line(name, findings.get(name), failures.get(name)))
+    if not as_json:
+        Console().print(_table(findings))
+        for name, reason in failures.items():
+            typer.secho(f"{name}: {reason}", fg="red", err=True)
+    if failures:
+        typer.secho(f"{len(failures)} of {len(files)} not inspected", fg="red", err=True)
+        raise typer.Exit(1)
+
+
+def _files(path: Path, out: Path | None, suffixes: frozenset[str]) -> dict[str, Path]:
+    """The images by the name they are reported under; overlays of an earlier run are not images."""
+    if path.is_file():
+        return {path.name: path}
+    if not path.is_dir():
+        raise typer.BadParameter(f"there is no file or folder {path}", param_hint="PATH")
+    files = {
+        file.relative_to(path).as_posix(): file
+        for file in sorted(path.rglob("*"))
+        if file.suffix.lower() in suffixes
+        and file.is_file()
+        and (out is None or not file.resolve().is_relative_to(out.resolve()))
+    }
+    if not files:
+        kinds = " ".join(sorted(suffixes))
+        raise typer.BadParameter(f"{path} holds no images ({kinds})", param_hint="PATH")
+    return files
+
+
+@contextmanager
+def _local(models: Path, category: str, out: Path | None) -> Iterator[Inspect]:
+    # Here and not above: torch takes seconds, which --help and --url should not.
+    from flows.fastflow import bundle, heatmap, images
+    from flows.fastflow.backbones import WeightsError
+    from flows.fastflow.detector import Detector
+
+    try:
+        detector = Detector.load(bundle.resolve(models, category))
+    except bundle.UnknownModelError as error:
+        raise typer.BadParameter(str(error), param_hint="--category") from error
+    except (bundle.BundleError, WeightsError) as error:
+        _stop(1, str(error))
+
+    def inspect(data: bytes) -> Finding:
+        try:
+            image = images.decode(data)
+        except images.ImageError as error:
+            raise NotInspectedError(str(error)) from error
+        [prediction] = detector.predict([image])
+        overlay = None
+        if out is not None:
+            drawn = heatmap.overlay(image, prediction.score_map, detector.colour_scale)
+            overlay = heatmap.encode_png(drawn)
+        version = detector.manifest.version
+        return Finding(prediction.score, prediction.decision, prediction.p_value, version, overlay)
+
+    yield inspect
+
+
+@contextmanager
+def _remote(url: str, category: str, out: Path | None) -> Iterator[Inspect]:
+    import httpx
+
+    address = f"{url.rstrip('/')}/v1/models/{quote(category, safe='')}"
+    with closing(httpx.Client(timeout=60)) as client:
+        try:
+            response = client.get(address)
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
+            raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
+        except httpx.HTTPError as error:
+            _stop(1, f"no answer from {url} ({error}). Start a server there: flowgauge serve")
+        answer = _object(response)
+        if answer.get("type") == "unknown-model":
+            raise typer.BadParameter(str(answer.get("detail")), param_hint="--category")
+        if not response.is_success or "category" not in answer:
+            raise typer.BadParameter(
+                f"{url} is no FlowGauge server: status {response.status_code} for {address}",
+                param_hint="--url",
+            )
+
+        def inspect(data: bytes) -> Finding:
+            try:
+                response = client.post(
+                    f"{address}/predict",
+                    params={} if out is None else {"inline": "overlay"},
+                    content=data,
+                    headers={"Content-Type": "application/octet-stream"},
+                )
+            except httpx.HTTPError as error:
+                raise NotInspectedError(f"no answer from the server: {error}") from error
+            answer = _object(response)
+            if not response.is_success:
+                reason = answer.get("detail", f"status {response.status_code}")
+                raise NotInspectedError(str(reason))
+            overlay = None if out is None else base64.b64decode(answer["inline"]["overlay"])
+            version = answer["model"]["version"]
+            return Finding(answer["score"], answer["decision"], answer["p_value"], version, overlay)
+
+        yield inspect
+
+
+def _object(response: "httpx.Response") -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _json_line(name: str, finding: Finding | None, failure: str | None) -> str:
+    if failure is not None or finding is None:
+        return json.dumps({"file": name, "error": failure})
+    return json.dumps(
+        {
+            "file": name,
+            "score": finding.score,
+            "decision": finding.decision,
+            "p_value": finding.p_value,
+            "version": finding.version,
+        }
+    )
+
+
+def _table(findings: dict[str, Finding]) -> Table:
+    rejected = sum(finding.decision == "REJECT" for finding in findings.values())
+    table = Table(caption=f"{len(findings)} inspected, {rejected} rejected")
+    table.add_column("File", overflow="fold")
+    table.add_column("Score", justify="right")
+    table.add_column("Decision")
+    table.add_column("p-value", justify="right")
+    for name, finding in findings.items():
+        style = "red" if finding.decision == "REJECT" else "green"
+        decision = f"[{style}]{finding.decision}[/]"
+        table.add_row(Text(name), f"{finding.score:.4f}", decision, f"{finding.p_value:.4f}")
+    return table
+
+
+def _stop(code: int, message: str) -> NoReturn:
+    typer.secho(f"flowgauge predict: {message}", fg="red", err=True)
+    raise typer.Exit(code)

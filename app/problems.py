@@ -1,0 +1,185 @@
+"""Errors on the wire: RFC 9457 problem details, and the one table of their types.
+
+Whatever goes wrong, the answer is `application/problem+json` with a type of this table. It never
+holds a path of this machine, a stack trace or a library's message: the request id leads to the log,
+which does. The same table documents every route (`documented`), so /openapi.json cannot fall behind
+it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+ProblemName = Literal[
+    "invalid-request",
+    "not-found",
+    "unknown-model",
+    "method-not-allowed",
+    "not-acceptable",
+    "too-large",
+    "unsupported-media-type",
+    "undecodable-image",
+    "rejected-bundle",
+    "internal",
+    "queue-full",
+    "model-loading",
+    "deadline-exceeded",
+]
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """A row of the table.
+
+    Attributes:
+        status: HTTP status code.
+        title: what this type is, the same words every time.
+        example: a `detail`, for the documentation.
+        retry_after: seconds for the Retry-After header, where trying again can help.
+    """
+
+    status: int
+    title: str
+    example: str
+    retry_after: int | None = None
+
+
+TYPES: Final[Mapping[ProblemName, ProblemType]] = {
+    "invalid-request": ProblemType(
+        400, "The request is not valid", "query parameter timeout_ms: must be a whole number"
+    ),
+    "not-found": ProblemType(404, "There is nothing at this address", "No route has this path."),
+    "unknown-model": ProblemType(
+        404, "There is no such model", "No model of category 'bottel'; there are: bottle, grid."
+    ),
+    "method-not-allowed": ProblemType(
+        405, "This address does not take this method", "GET is not allowed here; allowed: POST."
+    ),
+    "not-acceptable": ProblemType(
+        406,
+        "None of the accepted media types can be given",
+        "Accept was 'text/csv'; given are application/json, image/png, application/x-npy.",
+    ),
+    "too-large": ProblemType(
+        413, "The image is too large", "The image has more than 33554432 bytes, the limit."
+    ),
+    "unsupported-media-type": ProblemType(
+        415,
+        "The body is not an image of a supported format",
+        "The content is no PNG, JPEG, BMP, TIFF or WEBP.",
+    ),
+    "undecodable-image": ProblemType(
+        422, "The image is damaged or of a kind that cannot be inspected", "The PNG is truncated."
+    ),
+    "rejected-bundle": ProblemType(
+        422,
+        "The model's bundle was refused",
+        "Version 20261125T011500-3f9a2c of 'bottle' is damaged or incomplete. Publish it again.",
+    ),
+    "internal": ProblemType(
+        500,
+        "The server failed",
+        "This should not happen. The server's log has more under the request id.",
+    ),
+    "queue-full": ProblemType(
+        503, "Too much is waiting already", "64 images are waiting, the limit.", retry_after=1
+    ),
+    "model-loading": ProblemType(
+        503, "Not every model is ready", "1 of 3 active models is not loaded.", retry_after=5
+    ),
+    "deadline-exceeded": ProblemType(
+        504,
+        "The deadline passed before there was an answer",
+        "Not done within timeout_ms=50; the image was taken off the queue.",
+    ),
+}
+
+
+class ProblemDetails(BaseModel):
+    """An error, as RFC 9457 describes it."""
+
+    type: str = Field(description="Which error this is; branch on it.", examples=["queue-full"])
+    title: str = Field(description="The type in words.")
+    status: int = Field(description="The HTTP status code again.", examples=[503])
+    detail: str = Field(description="What was wrong with this very request, for people.")
+    instance: str = Field(description="The path that was asked for.", examples=["/v1/models"])
+    request_id: str = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
+
+
+class Problem(Exception):  # noqa: N818  (named as on the wire)
+    """An error to answer with.
+
+    Args:
+        name: a type of the table.
+        detail: what was wrong, what came and what to do. Goes to the client: no paths, no library
+            messages.
+    """
+
+    def __init__(self, name: ProblemName, detail: str) -> None:
+        super().__init__(detail)
+        self.name = name
+        self.detail = detail
+
+
+def answer(
+    request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
+) -> Response:
+    """Build the problem+json response to a request."""
+    kind = TYPES[name]
+    body = ProblemDetails(
+        type=name,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request.scope["raw_path"].decode("latin-1"),
+        request_id=request.state.request_id,
+    )
+    all_headers = dict(headers or {})
+    if kind.retry_after is not None:
+        all_headers["Retry-After"] = str(kind.retry_after)
+    return Response(body.model_dump_json(), kind.status, all_headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error that the routes and the router raise with a problem."""
+
+    @app.exception_handler(Problem)
+    async def on_problem(request: Request, error: Problem) -> Response:
+        return answer(request, error.name, error.detail)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_validation(request: Request, error: RequestValidationError) -> Response:
+        return answer(request, "invalid-request", "; ".join(map(_explain, error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404:
+            return answer(request, "not-found", "No route has this path; /docs lists them.")
+        if error.status_code == 405:
+            allowed = (error.headers or {}).get("Allow", "")
+            detail = f"{request.method} is not allowed here; allowed: {allowed}."
+            return answer(request, "method-not-allowed", detail, error.headers)
+        return answer(request, "invalid-request", "The request could not be read.")
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """Say in our own words what is wrong with a parameter."""
+    place, *names = error["loc"]
+    limits = error.get("ctx", {})
+    reason = {
+        "missing": "is required",
+        "literal_error": f"must be {limits.get('expected')}",
+        "greater_than_equal": f"must be at least {limits.get('ge')}",
+        "less_than_equal": f"must be at most {limits.get('le')}",
+    }.get(error["type"], "is not valid")
+    if error["type"].startswith("int_"):
+        reason = "must be a whole number"
+    return f"{place} parameter {names[0] if names else ''}: {reason}"

@@ -1,0 +1,26 @@
+"""Whether the process lives, and whether it can do its work: for load balancers and orchestrators."""
+
+from fastapi import APIRouter
+
+from app.dependencies import ResidencyPart
+from app.openapi import documented
+from app.schemas import Health
+
+router = APIRouter(prefix="/health", tags=["health"])
+
+
+@router.get("/live", responses=documented("internal"))
+async def live() -> Health:
+    """Answer as long as the process can answer at all."""
+    return Health(status="live")
+
+
+@router.get("/ready", responses=documented("internal", "model-loading"))
+def ready(residency: ResidencyPart) -> Health:
+    """Answer 200 when the models folder can be read and every model that was active at start is loaded.
+
+    One that cannot be loaded (a damaged bundle) keeps this at 503 while the others are served all
+    the same; it is tried again until it loads or a good version takes its place.
+    """
+    residency.expect_ready()
+    return Health(status="ready")

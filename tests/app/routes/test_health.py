@@ -1,0 +1,82 @@
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+
+
+def wait_until_ready(client: TestClient) -> None:
+    deadline = time.monotonic() + 60
+    while client.get("/health/ready").status_code != 200:
+        assert time.monotonic() < deadline, "never became ready"
+        time.sleep(0.02)
+
+
+def test_lives(service: TestClient) -> None:
+    response = service.get("/health/live")
+    assert response.status_code == 200
+    assert response.json() == {"status": "live"}
+
+
+def test_becomes_ready(service: TestClient) -> None:
+    wait_until_ready(service)
+    assert service.get("/health/ready").json() == {"status": "ready"}
+
+
+def test_lives_and_is_not_ready_while_models_load(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load, go_on = Detector.load, threading.Event()
+
+    def slow(*args: object, **kwargs: object) -> Detector:
+        go_on.wait()
+        return load(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Detector, "load", slow)
+    with TestClient(create_app(Settings(models=store))) as client:
+        response = client.get("/health/ready")
+        assert response.status_code == 503
+        assert response.json()["type"] == "model-loading"
+        assert int(response.headers["Retry-After"]) >= 1
+        assert client.get("/health/live").status_code == 200
+        assert client.get("/v1/models").status_code == 200
+        go_on.set()
+        wait_until_ready(client)
+
+
+def test_without_preloading_it_is_ready_at_once(store: Path) -> None:
+    with TestClient(create_app(Settings(models=store, preload=False))) as client:
+        assert client.get("/health/ready").status_code == 200
+
+
+def test_a_damaged_model_keeps_it_from_ready_but_not_the_others_from_serving(
+    store: Path, tiny_images: dict[str, list[bytes]], add_version: Callable[[Path, str, str], Path]
+) -> None:
+    (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
+    bundle.activate(store, "bad", "v1")
+    png = {"Content-Type": "image/png"}
+    with TestClient(create_app(Settings(models=store))) as client:
+        good = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=png)
+        assert good.status_code == 200
+        bad = client.post("/v1/models/bad/predict", content=tiny_images["good"][0], headers=png)
+        assert bad.status_code == 422
+        assert bad.json()["type"] == "rejected-bundle"
+        ready = client.get("/health/ready")
+        assert ready.status_code == 503
+        assert ready.json()["detail"] == "Active models that are not loaded: 1."
+        assert client.get("/health/live").status_code == 200
+
+
+def test_is_not_ready_without_its_models_folder(store: Path) -> None:
+    with TestClient(create_app(Settings(models=store))) as client:
+        wait_until_ready(client)
+        shutil.rmtree(store)
+        response = client.get("/health/ready")
+        assert response.status_code == 503
+        assert str(store) not in response.text

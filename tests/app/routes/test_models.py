@@ -1,0 +1,105 @@
+import hashlib
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.schemas import Model, ModelList
+from app.settings import Settings
+from flows.fastflow import bundle
+
+AddVersion = Callable[[Path, str, str], Path]
+
+
+def client_of(store: Path) -> TestClient:
+    return TestClient(create_app(Settings(models=store, preload=False)))
+
+
+def test_lists_categories_and_versions(store: Path, add_version: AddVersion) -> None:
+    active = bundle.active_version(store, "tiny")
+    assert active is not None
+    add_version(store, "tiny", "a-later-one")
+    add_version(store, "idle", "v1")
+    with client_of(store) as client:
+        response = client.get("/v1/models")
+    assert response.status_code == 200
+    idle, tiny = ModelList.model_validate(response.json()).models
+    assert (idle.category, idle.active, idle.versions) == ("idle", None, ["v1"])
+    assert (tiny.category, tiny.active) == ("tiny", active)
+    assert tiny.versions == sorted(["a-later-one", active])
+
+
+def test_an_empty_folder_has_no_models(tmp_path: Path) -> None:
+    with client_of(tmp_path) as client:
+        assert client.get("/v1/models").json() == {"models": []}
+
+
+def test_tells_what_is_known_of_a_category(store: Path) -> None:
+    folder = bundle.resolve(store, "tiny")
+    manifest = bundle.read_manifest(folder)
+    with client_of(store) as client:
+        response = client.get("/v1/models/tiny")
+    assert response.status_code == 200
+    model = Model.model_validate(response.json())
+    [version] = model.versions
+    assert model.active == version.version == manifest.version
+    assert version.active
+    details = version.details
+    assert details is not None
+    assert details.sha256 == hashlib.sha256((folder / bundle.MANIFEST).read_bytes()).hexdigest()
+    assert details.created == manifest.created
+    assert details.metrics == manifest.metrics
+    assert details.backbone.name == manifest.backbone.name
+    assert (details.input_size.height, details.input_size.width) == manifest.input_size
+    assert details.data.licence == manifest.data.licence
+    assert details.data.n_calibration == manifest.data.n_calibration
+    threshold = details.thresholds["float32"]
+    assert threshold.pixel == manifest.calibration.map_threshold
+    assert threshold.model_dump(exclude={"pixel"}) == manifest.thresholds["float32"].model_dump()
+
+
+def test_says_which_version_is_active(store: Path, add_version: AddVersion) -> None:
+    add_version(store, "tiny", "zzz")
+    with client_of(store) as client:
+        bundle.activate(store, "tiny", "zzz")
+        versions = Model.model_validate(client.get("/v1/models/tiny").json()).versions
+    assert [v.active for v in versions] == [False, True]
+
+
+def test_a_damaged_version_is_listed_without_details(store: Path, add_version: AddVersion) -> None:
+    (add_version(store, "tiny", "zzz") / bundle.MANIFEST).write_text("{")
+    with client_of(store) as client:
+        response = client.get("/v1/models/tiny")
+    good, bad = Model.model_validate(response.json()).versions
+    assert good.details is not None
+    assert bad.details is None
+    assert str(store) not in response.text
+
+
+def test_an_active_file_that_is_no_text(store: Path) -> None:
+    (store / "tiny" / bundle.ACTIVE).write_bytes(b"\xff\xfe")
+    with client_of(store) as client:
+        assert client.get("/v1/models").json()["models"][0]["active"] is None
+        assert client.get("/v1/models/tiny").json()["active"] is None
+
+
+@pytest.mark.parametrize("category", ["bottel", "backbones", "..%2f..", "%2e%2e", "a%00b", "x" * 3000])
+def test_unknown_categories(store: Path, category: str) -> None:
+    with client_of(store) as client:
+        response = client.get(f"/v1/models/{category}")
+    assert response.status_code == 404
+    assert response.headers["content-type"] == "application/problem+json"
+    assert len(response.json()["detail"]) < 300
+
+
+def test_a_models_folder_that_is_gone(store: Path) -> None:
+    with client_of(store) as client:
+        shutil.rmtree(store)
+        for path in ("/v1/models", "/v1/models/tiny"):
+            response = client.get(path)
+            assert response.status_code == 503
+            assert response.json()["type"] == "model-loading"
+            assert str(store) not in response.text

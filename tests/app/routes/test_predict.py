@@ -1,0 +1,292 @@
+"""What a predict request is answered, in memory; `test_predict_http.py` has what needs a real connection."""
+
+import base64
+import hashlib
+import io
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.schemas import Inspection
+from app.settings import Settings
+from flows.fastflow import bundle, heatmap, images
+from flows.fastflow.detector import Detector
+
+Images = dict[str, list[bytes]]
+ReadPng = Callable[[bytes], NDArray[np.uint8]]
+
+PREDICT = "/v1/models/tiny/predict"
+RAW = {"Content-Type": "image/png"}
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+def encode(image: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, kind, **options)
+    return file.getvalue()
+
+
+def test_raw_and_multipart_get_the_detectors_answer(
+    service: TestClient, detector: Detector, tiny_images: Images
+) -> None:
+    for data in (tiny_images["good"][0], tiny_images["defect"][0]):
+        [expected] = detector.predict([images.decode(data)])
+        raw = service.post(PREDICT, content=data, headers=RAW)
+        form = service.post(PREDICT, files={"file": ("part.png", data, "image/png")})
+        for response in (raw, form):
+            assert response.status_code == 200
+            assert response.headers["content-type"] == "application/json"
+            answer = Inspection.model_validate(response.json())
+            assert answer.score == pytest.approx(expected.score, rel=1e-5)
+            assert answer.p_value == expected.p_value
+            assert answer.decision == expected.decision
+
+
+def test_the_json_is_complete(service: TestClient, detector: Detector, tiny_images: Images) -> None:
+    data = encode(images.decode(tiny_images["defect"][0])[:50], "PNG")
+    form = {"part_id": "P-1", "product_id": "bottle", "recipe_id": "r", "station": "Linie ä"}
+    body = service.post(PREDICT, files={"file": ("p", data)}, data=form).json()
+    assert set(body) == set(Inspection.model_fields) - {"inline"}
+    answer = Inspection.model_validate(body)
+    assert form == {name: getattr(answer, name) for name in form}
+    assert answer.model.model_dump() == {
+        "category": "tiny",
+        "version": detector.manifest.version,
+        "sha256": detector.sha256,
+    }
+    [expected] = detector.predict([images.decode(data)])
+    pixel = detector.manifest.calibration.map_threshold
+    assert answer.anomalous_area_fraction == pytest.approx(float((expected.score_map > pixel).mean()))
+    assert answer.threshold.pixel == pixel
+    recorded = detector.manifest.thresholds["float32"].model_dump()
+    assert answer.threshold.model_dump(exclude={"pixel"}) == recorded
+    assert (answer.decision == "REJECT") == (answer.score > answer.threshold.reject)
+    assert answer.image.model_dump() == {
+        "width": 64,
+        "height": 50,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    timing = answer.timing_ms
+    stages = (timing.decode, timing.queue, timing.infer, timing.render)
+    assert min(stages) >= 0
+    assert timing.total >= sum(stages)
+    assert answer.batch_size == 1
+    assert answer.engine == "torch-cpu-float32"
+
+
+def test_what_was_not_sent_is_null(service: TestClient, tiny_images: Images) -> None:
+    body = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json()
+    assert [body[name] for name in ("part_id", "product_id", "recipe_id", "station")] == [None] * 4
+    assert "inline" not in body
+
+
+def test_every_inspection_has_its_own_id(service: TestClient, tiny_images: Images) -> None:
+    answers = [service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).json() for _ in range(3)]
+    assert len({answer["inspection_id"] for answer in answers}) == 3
+    assert len({answer["score"] for answer in answers}) == 1
+
+
+def test_good_parts_pass_and_defects_are_rejected(service: TestClient, tiny_images: Images) -> None:
+    def decisions(kind: str) -> list[str]:
+        return [service.post(PREDICT, content=d, headers=RAW).json()["decision"] for d in tiny_images[kind]]
+
+    assert decisions("defect").count("REJECT") > decisions("good").count("REJECT")
+
+
+def test_a_version_can_be_named(
+    store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
+) -> None:
+    active = bundle.active_version(store, "tiny")
+    add_version(store, "tiny", "other")
+    with TestClient(create_app(Settings(models=store, preload=False))) as client:
+
+        def version(path: str) -> str:
+            response = client.post(
+                f"/v1/models/tiny{path}/predict", content=tiny_images["good"][0], headers=RAW
+            )
+            answered: str = response.json()["model"]["version"]
+            return answered
+
+        assert version("") == active
+        assert version("/versions/other") == "other"
+        assert version(f"/versions/{active}") == active
+        bundle.activate(store, "tiny", "other")
+        assert version("") == "other"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/bottel/predict", "/tiny/versions/v0/predict", "/..%2ftiny/predict", "/tiny/versions/..%2f/predict"],
+)
+def test_unknown_models(service: TestClient, tiny_images: Images, path: str) -> None:
+    response = service.post(f"/v1/models{path}", content=tiny_images["good"][0], headers=RAW)
+    assert response.status_code == 404
+
+
+class TestAccept:
+    def test_image_is_the_overlay(
+        self, service: TestClient, detector: Detector, tiny_images: Images, read_png: ReadPng
+    ) -> None:
+        data = tiny_images["defect"][0]
+        image = images.decode(data)
+        [expected] = detector.predict([image])
+        response = service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/*"})
+        assert response.headers["content-type"] == "image/png"
+        drawn = heatmap.overlay(image, expected.score_map, detector.colour_scale)
+        np.testing.assert_allclose(read_png(response.content), drawn, atol=1)
+        self.expect_headers(response.headers, expected.score, expected.p_value, expected.decision)
+        assert response.headers["X-Model-Version"] == detector.manifest.version
+
+    def test_npy_is_the_map_at_the_models_size(
+        self, service: TestClient, detector: Detector, tiny_images: Images
+    ) -> None:
+        image = np.repeat(np.repeat(images.decode(tiny_images["defect"][0]), 3, 0), 2, 1)
+        [expected] = detector.predict([image])
+        headers = RAW | {"Accept": "application/x-npy"}
+        response = service.post(PREDICT, content=encode(image, "PNG"), headers=headers)
+        assert response.headers["content-type"] == "application/x-npy"
+        score_map = np.load(io.BytesIO(response.content), allow_pickle=False)
+        assert score_map.dtype == np.float32
+        assert score_map.shape == detector.manifest.input_size
+        np.testing.assert_allclose(score_map, expected.score_map, rtol=1e-4, atol=1e-5)
+        assert (response.headers["X-Image-Width"], response.headers["X-Image-Height"]) == ("128", "192")
+        self.expect_headers(response.headers, expected.score, expected.p_value, expected.decision)
+
+    @staticmethod
+    def expect_headers(headers: Any, score: float, p_value: float, decision: str) -> None:
+        assert float(headers["X-Score"]) == pytest.approx(score, rel=1e-5)
+        assert float(headers["X-P-Value"]) == p_value
+        assert headers["X-Decision"] == decision
+
+    @pytest.mark.parametrize("accept", ["text/csv", "image/jpeg", "application/json;q=0", "nonsense"])
+    def test_what_cannot_be_given(self, service: TestClient, tiny_images: Images, accept: str) -> None:
+        headers = RAW | {"Accept": accept}
+        response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
+        assert response.status_code == 406
+        assert response.headers["content-type"] == "application/problem+json"
+        assert response.json()["type"] == "not-acceptable"
+        assert "image/png" in response.json()["detail"]
+
+    def test_errors_are_problems_whatever_is_accepted(self, service: TestClient) -> None:
+        response = service.post(PREDICT, content=b"text", headers=RAW | {"Accept": "image/png"})
+        assert response.status_code == 415
+        assert response.headers["content-type"] == "application/problem+json"
+
+
+class TestInline:
+    def test_pictures_come_when_asked_for(
+        self, service: TestClient, detector: Detector, tiny_images: Images, read_png: ReadPng
+    ) -> None:
+        data = tiny_images["defect"][0]
+        image = images.decode(data)
+        [expected] = detector.predict([image])
+        drawn = {
+            "overlay": heatmap.overlay(image, expected.score_map, detector.colour_scale),
+            "heatmap": heatmap.colours(expected.score_map, detector.colour_scale, (64, 64)),
+        }
+        for query in ("inline=overlay", "inline=heatmap", "inline=heatmap&inline=overlay&inline=overlay"):
+            answer = service.post(f"{PREDICT}?{query}", content=data, headers=RAW).json()
+            asked = {part.removeprefix("inline=") for part in query.split("&")}
+            assert set(answer["inline"]) == asked
+            for name in asked:
+                picture = read_png(base64.b64decode(answer["inline"][name], validate=True))
+                np.testing.assert_allclose(picture, drawn[name], atol=1)
+
+    def test_a_picture_answer_has_no_use_for_it(self, service: TestClient, tiny_images: Images) -> None:
+        headers = RAW | {"Accept": "image/png"}
+        plain = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
+        asked = service.post(f"{PREDICT}?inline=heatmap", content=tiny_images["good"][0], headers=headers)
+        assert plain.content == asked.content
+
+
+class TestContentDecides:
+    @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
+    @pytest.mark.parametrize("declared", ["image/png", "image/jpeg", "image/gif", "application/octet-stream"])
+    def test_not_the_declared_type(
+        self, service: TestClient, tiny_images: Images, kind: str, declared: str
+    ) -> None:
+        image = images.decode(tiny_images["good"][0])
+        data = encode(image, kind, **({"lossless": True} if kind == "WEBP" else {}))
+        response = service.post(PREDICT, content=data, headers={"Content-Type": declared})
+        assert response.status_code == 200
+        reference = service.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
+        assert response.json()["score"] == pytest.approx(reference.json()["score"], rel=1e-5)
+
+    @pytest.mark.parametrize(
+        ("name", "kind"), [("part.jpg", "PNG"), ("part", "BMP"), ("../../x.txt", "JPEG")]
+    )
+    def test_not_the_files_name(self, service: TestClient, tiny_images: Images, name: str, kind: str) -> None:
+        data = encode(images.decode(tiny_images["good"][0]), kind)
+        response = service.post(PREDICT, files={"file": (name, data, "text/plain")})
+        assert response.status_code == 200
+
+    @pytest.mark.parametrize("data", [b"", b"plain text", b"GIF89a" + bytes(64), b"%PDF-1.7", bytes(100)])
+    def test_a_body_that_is_no_image(self, service: TestClient, data: bytes) -> None:
+        for response in (
+            service.post(PREDICT, content=data, headers=RAW),
+            service.post(PREDICT, files={"file": ("part.png", data, "image/png")}),
+        ):
+            assert response.status_code == 415
+            assert response.json()["type"] == "unsupported-media-type"
+
+    @pytest.mark.parametrize(
+        "content_type", ["text/plain", "application/json", "application/x-www-form-urlencoded"]
+    )
+    def test_an_image_declared_as_something_else_altogether(
+        self, service: TestClient, tiny_images: Images, content_type: str
+    ) -> None:
+        headers = {"Content-Type": content_type}
+        response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
+        assert response.status_code == 415
+        assert repr(content_type) in response.json()["detail"]
+
+
+def test_damaged_images_are_problems_and_the_next_good_one_is_answered(
+    service: TestClient, tiny_images: Images
+) -> None:
+    good = tiny_images["good"][0]
+    for size in range(0, len(good), max(1, len(good) // 40)):
+        response = service.post(PREDICT, content=good[:size], headers=RAW)
+        assert response.status_code in (415, 422), size
+        assert response.headers["content-type"] == "application/problem+json"
+        for word in ("cv2", "PIL", "OpenCV", "Traceback", "/", "0x"):
+            assert word not in response.json()["detail"]
+    assert service.post(PREDICT, content=good, headers=RAW).status_code == 200
+
+
+def test_a_failure_in_the_model_is_internal_and_tells_nothing(
+    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(*_: object) -> None:
+        raise RuntimeError("CUDA error at /usr/lib/secret.so")
+
+    headers = RAW | {"X-Request-ID": "find-me"}
+    with monkeypatch.context() as patch:
+        patch.setattr(Detector, "predict", predict)
+        response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
+    assert response.status_code == 500
+    assert response.json()["type"] == "internal"
+    assert response.json()["request_id"] == response.headers["X-Request-ID"] == "find-me"
+    assert "secret" not in response.text
+    assert service.post(PREDICT, content=tiny_images["good"][0], headers=RAW).status_code == 200
+
+
+def test_a_models_folder_that_is_gone(store: Path, tiny_images: Images) -> None:
+    with TestClient(create_app(Settings(models=store, preload=False))) as client:
+        shutil.rmtree(store)
+        response = client.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
+    assert response.status_code == 503
+    assert response.json()["type"] == "model-loading"
+    assert response.headers["Retry-After"]

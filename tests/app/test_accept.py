@@ -1,0 +1,51 @@
+import pytest
+
+from app.accept import negotiate
+
+OFFERS = ("application/json", "image/png", "application/x-npy")
+JSON, PNG, NPY = OFFERS
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        (None, JSON),
+        ("", JSON),
+        ("  ", JSON),
+        ("*/*", JSON),
+        ("application/json", JSON),
+        ("APPLICATION/JSON; charset=utf-8", JSON),
+        ("application/*", JSON),
+        ("image/*", PNG),
+        ("image/png", PNG),
+        ("application/x-npy", NPY),
+        # Equal quality: the server's order, not the header's.
+        ("image/png, application/json", JSON),
+        ("application/json;q=0.5, image/png;q=0.9", PNG),
+        ("application/json;q=0.5, image/*;q=0.4, */*;q=0.1", JSON),
+        ("image/png, */*;q=0.8", PNG),
+        # The most specific range decides for an offer, even when a wider one is kinder.
+        ("application/json;q=0.1, application/*", NPY),
+        ("*/*, application/json;q=0", PNG),
+        ("image/*, image/png;q=0, */*;q=0.3", JSON),
+        # A browser.
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,image/webp,*/*;q=0.8", JSON),
+        # Java's HttpURLConnection.
+        ("text/html, image/gif, image/jpeg, *; q=.2, */*; q=.2", JSON),
+        # Ranges that cannot be parsed are passed over.
+        ("nonsense, image/png", PNG),
+        ("application/json;q=often, image/png;q=0.1", PNG),
+        ("application/json;q=7, image/png;q=0.1", PNG),
+        ("application/json;q=nan, image/png;q=0.1", PNG),
+    ],
+)
+def test_chooses(header: str | None, expected: str) -> None:
+    assert negotiate(header, OFFERS) == expected
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["text/csv", "image/jpeg", "nonsense", "/", "*/*;q=0", "application/json;q=0", "text/*, image/gif"],
+)
+def test_refuses_what_cannot_be_given(header: str) -> None:
+    assert negotiate(header, OFFERS) is None

@@ -1,0 +1,180 @@
+import asyncio
+import hashlib
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from app.inference import Inference, while_connected
+from app.problems import Problem, ProblemName
+from flows.fastflow import bundle, images
+from flows.fastflow.detector import Detector
+
+Images = dict[str, list[bytes]]
+
+
+@pytest.fixture
+def inference() -> Iterator[Inference]:
+    inference = Inference(images.Limits(max_bytes=200_000, max_pixels=100_000), decode_threads=2)
+    yield inference
+    inference.close()
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+def test_decodes(inference: Inference, tiny_images: Images) -> None:
+    data = tiny_images["good"][0]
+    decoded = asyncio.run(inference.decode(data)).value
+    np.testing.assert_array_equal(decoded.pixels, images.decode(data))
+    assert decoded.sha256 == hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"", "unsupported-media-type"),
+        (b"plain text", "unsupported-media-type"),
+        (b"GIF89a" + bytes(50), "unsupported-media-type"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "undecodable-image"),
+        (bytes(200_001), "too-large"),
+    ],
+)
+def test_refuses_what_is_no_image(inference: Inference, data: bytes, name: ProblemName) -> None:
+    with pytest.raises(Problem) as caught:
+        asyncio.run(inference.decode(data))
+    assert caught.value.name == name
+    assert caught.value.detail
+
+
+def test_a_truncated_image_is_undecodable(inference: Inference, tiny_images: Images) -> None:
+    data = tiny_images["good"][0]
+    with pytest.raises(Problem) as caught:
+        asyncio.run(inference.decode(data[: len(data) // 2]))
+    assert caught.value.name == "undecodable-image"
+
+
+def test_predicts_what_the_detector_predicts(
+    inference: Inference, detector: Detector, tiny_images: Images
+) -> None:
+    image = images.decode(tiny_images["defect"][0])
+    timed = asyncio.run(inference.predict(detector, image))
+    [alone] = detector.predict([image])
+    assert timed.value.score == alone.score
+    assert timed.value.p_value == alone.p_value
+    assert timed.waited >= 0
+    assert timed.took > 0
+
+
+def test_one_that_fails_fails_alone(inference: Inference, detector: Detector, tiny_images: Images) -> None:
+    image = images.decode(tiny_images["good"][0])
+    broken = np.zeros((4, 4), np.float32)
+
+    async def together() -> list[object]:
+        jobs = [inference.predict(detector, x) for x in (image, broken, image)]  # type: ignore[arg-type]
+        return await asyncio.gather(*jobs, return_exceptions=True)
+
+    first, second, third = asyncio.run(together())
+    assert not isinstance(first, BaseException)
+    assert isinstance(second, Exception)
+    assert not isinstance(third, BaseException)
+
+
+def test_the_event_loop_goes_on_while_a_thread_works(inference: Inference) -> None:
+    async def ticks() -> int:
+        count = 0
+        job = asyncio.ensure_future(inference.draw(time.sleep, 0.3))
+        while not job.done():
+            await asyncio.sleep(0.01)
+            count += 1
+        return count
+
+    assert asyncio.run(ticks()) >= 10
+
+
+def test_a_cancelled_job_is_not_computed(inference: Inference) -> None:
+    release = threading.Event()
+    computed: list[str] = []
+
+    async def scenario() -> None:
+        running = [asyncio.ensure_future(inference.draw(release.wait)) for _ in range(2)]
+        waiting = asyncio.ensure_future(inference.draw(computed.append, "cancelled"))
+        last = asyncio.ensure_future(inference.draw(computed.append, "last"))
+        await asyncio.sleep(0.05)
+        waiting.cancel()
+        await asyncio.sleep(0.05)
+        release.set()
+        await asyncio.gather(*running, last)
+
+    asyncio.run(scenario())
+    assert computed == ["last"]
+
+
+def test_times_the_wait_and_the_work_apart() -> None:
+    inference = Inference(images.Limits(), decode_threads=1)
+
+    async def two() -> tuple[float, float]:
+        first = asyncio.ensure_future(inference.draw(time.sleep, 0.1))
+        second = asyncio.ensure_future(inference.draw(time.sleep, 0.0))
+        await first
+        timed = await second
+        return timed.waited, timed.took
+
+    waited, took = asyncio.run(two())
+    inference.close()
+    assert waited > 0.05
+    assert took < 0.05
+
+
+class TestWhileConnected:
+    @staticmethod
+    def request(leaves_after: float) -> Request:
+        async def receive() -> Message:
+            await asyncio.sleep(leaves_after)
+            return {"type": "http.disconnect"}
+
+        return Request({"type": "http", "headers": []}, receive)
+
+    def test_gives_the_result(self) -> None:
+        async def work() -> int:
+            await asyncio.sleep(0)
+            return 7
+
+        async def scenario() -> int:
+            return await while_connected(self.request(60), work())
+
+        assert asyncio.run(scenario()) == 7
+
+    def test_raises_what_the_work_raises(self) -> None:
+        async def work() -> int:
+            raise Problem("queue-full", "full")
+
+        async def scenario() -> int:
+            return await while_connected(self.request(60), work())
+
+        with pytest.raises(Problem, match="full"):
+            asyncio.run(scenario())
+
+    @pytest.mark.parametrize("leaves_after", [0.05, 60])
+    def test_drops_the_work_when_the_client_leaves_or_time_is_up(self, leaves_after: float) -> None:
+        reached = []
+
+        async def work() -> None:
+            await asyncio.sleep(0.3)
+            reached.append("the end")
+
+        async def scenario() -> None:
+            expected = ClientDisconnect if leaves_after < 1 else TimeoutError
+            with pytest.raises(expected):
+                await asyncio.wait_for(while_connected(self.request(leaves_after), work()), 0.15)
+            await asyncio.sleep(0.4)
+
+        asyncio.run(scenario())
+        assert reached == []

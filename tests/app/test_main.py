@@ -1,0 +1,57 @@
+import threading
+from pathlib import Path
+
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+
+
+def test_two_services_share_nothing(store: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    with (
+        TestClient(create_app(Settings(models=store, preload=False))) as one,
+        TestClient(create_app(Settings(models=empty))) as other,
+    ):
+        assert len(one.get("/v1/models").json()["models"]) == 1
+        assert other.get("/v1/models").json() == {"models": []}
+
+
+def test_making_a_service_starts_nothing(tmp_path: Path) -> None:
+    before = threading.active_count()
+    create_app(Settings(models=tmp_path / "absent"))
+    assert threading.active_count() == before
+
+
+def test_can_be_started_again(store: Path) -> None:
+    app = create_app(Settings(models=store, preload=False))
+    for _ in range(2):
+        with TestClient(app) as client:
+            assert client.get("/health/ready").status_code == 200
+
+
+def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
+    before = set(threading.enumerate())
+    with TestClient(create_app(Settings(models=store))):
+        pass
+    left = {thread.name for thread in set(threading.enumerate()) - before}
+    assert not {name for name in left if name.startswith(("decode", "inference", "loader"))}
+
+
+def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[str, list[bytes]]) -> None:
+    (bundle.resolve(store, "tiny") / bundle.MANIFEST).write_text("{}")
+    with TestClient(create_app(Settings(models=store))) as client:
+        response = client.post(
+            "/v1/models/tiny/predict",
+            content=tiny_images["good"][0],
+            headers={"Content-Type": "image/png"},
+        )
+        assert response.status_code == 422
+        assert client.get("/health/live").status_code == 200
+
+
+def test_answers_tell_nothing_of_the_software_beneath(service: TestClient) -> None:
+    for path in ("/health/live", "/nothing", "/v1/models"):
+        assert "server" not in service.get(path).headers

@@ -1,0 +1,135 @@
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.problems import MEDIA_TYPE, TYPES, ProblemDetails
+
+PREDICTS = ("/v1/models/{category}/predict", "/v1/models/{category}/versions/{version}/predict")
+Document = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def document(service: TestClient) -> Document:
+    response = service.get("/openapi.json")
+    assert response.status_code == 200
+    document: Document = response.json()
+    return document
+
+
+def operations(document: Document) -> list[tuple[str, dict[str, Any]]]:
+    return [(path, op) for path, ops in document["paths"].items() for op in ops.values()]
+
+
+def test_documents_every_route(document: Document) -> None:
+    assert set(document["paths"]) == {
+        *PREDICTS,
+        "/v1/models",
+        "/v1/models/{category}",
+        "/health/live",
+        "/health/ready",
+    }
+
+
+def test_says_nothing_of_fastapis_own_errors(document: Document) -> None:
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_every_reference_is_defined(document: Document) -> None:
+    def references(node: object) -> list[str]:
+        if isinstance(node, dict):
+            own = [node["$ref"]] if "$ref" in node else []
+            return own + [r for value in node.values() for r in references(value)]
+        return [r for value in node for r in references(value)] if isinstance(node, list) else []
+
+    found = references(document)
+    assert found
+    for reference in found:
+        node: Any = document
+        for step in reference.removeprefix("#/").split("/"):
+            node = node[step]
+
+
+def test_every_operation_says_what_it_does(document: Document) -> None:
+    for path, operation in operations(document):
+        assert operation["summary"], path
+        assert operation["description"], path
+        for parameter in operation["parameters"]:
+            assert "$ref" in parameter or parameter["description"], path
+
+
+def test_every_error_is_a_problem_with_examples_from_the_table(document: Document) -> None:
+    for path, operation in operations(document):
+        for status, response in operation["responses"].items():
+            if status == "200":
+                continue
+            assert list(response["content"]) == [MEDIA_TYPE], (path, status)
+            examples = response["content"][MEDIA_TYPE]["examples"]
+            assert examples, (path, status)
+            for name, example in examples.items():
+                details = ProblemDetails.model_validate(example["value"])
+                assert details.type == name
+                assert status in (str(details.status), "default")
+            if status == "503":
+                assert "Retry-After" in response["headers"]
+
+
+def test_every_problem_is_documented_somewhere(document: Document) -> None:
+    documented = {
+        name
+        for _, operation in operations(document)
+        for response in operation["responses"].values()
+        for name in response["content"].get(MEDIA_TYPE, {}).get("examples", {})
+    }
+    assert documented == set(TYPES)
+
+
+def test_every_answer_has_the_request_id(document: Document) -> None:
+    for _, operation in operations(document):
+        for response in operation["responses"].values():
+            assert "X-Request-ID" in response["headers"]
+
+
+@pytest.mark.parametrize("path", PREDICTS)
+def test_predict_documents_both_kinds_of_body(document: Document, path: str) -> None:
+    body = document["paths"][path]["post"]["requestBody"]
+    assert body["required"]
+    form = body["content"].pop("multipart/form-data")
+    assert form["schema"]["required"] == ["file"]
+    assert set(form["schema"]["properties"]) == {"file", "part_id", "product_id", "recipe_id", "station"}
+    assert form["examples"]
+    assert set(body["content"]) == {
+        *(f"image/{kind}" for kind in ("png", "jpeg", "bmp", "tiff", "webp")),
+        "application/octet-stream",
+    }
+    assert all(content["examples"] for content in body["content"].values())
+    body["content"]["multipart/form-data"] = form
+
+
+@pytest.mark.parametrize("path", PREDICTS)
+def test_predict_documents_its_answers_and_errors(document: Document, path: str) -> None:
+    responses = document["paths"][path]["post"]["responses"]
+    assert set(responses) == {
+        *("200", "400", "404", "406", "413", "415", "422", "500", "503", "504", "default")
+    }
+    answer = responses["200"]
+    assert set(answer["content"]) == {"application/json", "image/png", "application/x-npy"}
+    assert answer["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Inspection"}
+    assert {"X-Decision", "X-Score", "X-P-Value", "X-Model-Version"} <= set(answer["headers"])
+    assert set(responses["422"]["content"][MEDIA_TYPE]["examples"]) == {
+        "undecodable-image",
+        "rejected-bundle",
+    }
+
+
+def test_every_field_of_an_answer_is_described_or_exemplified(document: Document) -> None:
+    for name, schema in document["components"]["schemas"].items():
+        for field, property_ in schema["properties"].items():
+            told = {"description", "examples", "$ref", "items", "enum"} & set(property_)
+            assert told or property_.get("type") in ("boolean", "string"), (name, field)
+
+
+def test_the_page_for_people_is_there(service: TestClient) -> None:
+    response = service.get("/docs")
+    assert response.status_code == 200
+    assert "openapi.json" in response.text

@@ -1,0 +1,88 @@
+import http
+import typing
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.problems import MEDIA_TYPE, TYPES, Problem, ProblemDetails, ProblemName
+
+
+def test_the_table_has_a_row_for_every_name() -> None:
+    assert set(TYPES) == set(typing.get_args(ProblemName))
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_rows_are_whole(name: ProblemName) -> None:
+    row = TYPES[name]
+    assert 400 <= row.status <= 599
+    assert http.HTTPStatus(row.status)
+    assert row.title
+    assert row.example
+    assert (row.retry_after is not None) == (row.status == 503)
+
+
+def test_a_problem_reads_as_its_detail() -> None:
+    assert str(Problem("queue-full", "64 images are waiting.")) == "64 images are waiting."
+
+
+def expect(response: typing.Any, name: ProblemName) -> ProblemDetails:
+    assert response.headers["content-type"] == MEDIA_TYPE
+    details = ProblemDetails.model_validate(response.json())
+    assert details.type == name
+    assert details.title == TYPES[name].title
+    assert details.status == response.status_code == TYPES[name].status
+    assert details.request_id == response.headers["X-Request-ID"]
+    return details
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/", "/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/versions", "/%00%0a%ff"],
+)
+def test_unknown_paths(service: TestClient, path: str) -> None:
+    details = expect(service.get(path), "not-found")
+    assert details.instance == path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/models", "GET"),
+        ("DELETE", "/v1/models/tiny", "GET"),
+        ("GET", "/v1/models/tiny/predict", "POST"),
+        ("PUT", "/v1/models/tiny/versions/v1/predict", "POST"),
+        ("POST", "/health/live", "GET"),
+    ],
+)
+def test_wrong_methods(service: TestClient, method: str, path: str, allowed: str) -> None:
+    response = service.request(method, path)
+    details = expect(response, "method-not-allowed")
+    assert response.headers["Allow"] == allowed
+    assert method in details.detail
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("timeout_ms=soon", "query parameter timeout_ms: must be a whole number"),
+        ("timeout_ms=1.5", "query parameter timeout_ms: must be a whole number"),
+        ("timeout_ms=" + "9" * 5000, "query parameter timeout_ms: must be a whole number"),
+        ("timeout_ms=0", "query parameter timeout_ms: must be at least 1"),
+        ("timeout_ms=-5", "query parameter timeout_ms: must be at least 1"),
+        ("timeout_ms=600001", "query parameter timeout_ms: must be at most 600000"),
+        ("inline=picture", "query parameter inline: must be 'overlay' or 'heatmap'"),
+        ("inline=overlay&inline=", "query parameter inline: must be 'overlay' or 'heatmap'"),
+    ],
+)
+def test_invalid_parameters_are_explained_in_our_words(
+    service: TestClient, query: str, complaint: str
+) -> None:
+    details = expect(service.post(f"/v1/models/tiny/predict?{query}", content=b""), "invalid-request")
+    assert details.detail == complaint
+
+
+def test_every_complaint_is_told(service: TestClient) -> None:
+    response = service.post("/v1/models/tiny/predict?timeout_ms=x&inline=y", content=b"")
+    detail = expect(response, "invalid-request").detail
+    assert "timeout_ms" in detail
+    assert "inline" in detail

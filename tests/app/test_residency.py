@@ -1,0 +1,386 @@
+import asyncio
+import gc
+import shutil
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from app import residency as module
+from app.problems import Problem
+from app.residency import Residency
+from flows.fastflow import bundle, detector
+from flows.fastflow.detector import Detector
+
+T = TypeVar("T")
+AddVersion = Callable[[Path, str, str], Path]
+Scenario = Callable[[Residency], Coroutine[Any, Any, T]]
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Records what is loaded; the loading is the real one."""
+    recorded: list[Path] = []
+    load = Detector.load
+
+    def recording(path: Path, **kwargs: Any) -> Detector:
+        recorded.append(path)
+        return load(path, **kwargs)
+
+    monkeypatch.setattr(Detector, "load", recording)
+    return recorded
+
+
+def run(store: Path, scenario: Scenario[T], *, extra_versions: int = 2) -> T:
+    async def main() -> T:
+        residency = Residency(store, "cpu", extra_versions)
+        try:
+            return await scenario(residency)
+        finally:
+            residency.close()
+
+    return asyncio.run(main())
+
+
+async def problem(call: Awaitable[object]) -> Problem:
+    with pytest.raises(Problem) as caught:
+        await call
+    return caught.value
+
+
+def unready(residency: Residency) -> str:
+    with pytest.raises(Problem) as caught:
+        residency.expect_ready()
+    assert caught.value.name == "model-loading"
+    return caught.value.detail
+
+
+def damage(folder: Path) -> None:
+    flow = folder / bundle.FLOW
+    content = bytearray(flow.read_bytes())
+    content[-1] ^= 1
+    flow.write_bytes(content)
+
+
+def test_loads_once_and_keeps(store: Path, loads: list[Path]) -> None:
+    async def scenario(residency: Residency) -> None:
+        first = await residency.get("tiny")
+        assert await residency.get("tiny") is first
+        assert await residency.get("tiny", first.manifest.version) is first
+
+    run(store, scenario)
+    assert len(loads) == 1
+
+
+def test_requests_that_come_together_share_one_load(store: Path, loads: list[Path]) -> None:
+    async def scenario(residency: Residency) -> set[int]:
+        return {id(d) for d in await asyncio.gather(*(residency.get("tiny") for _ in range(10)))}
+
+    assert len(run(store, scenario)) == 1
+    assert len(loads) == 1
+
+
+def test_a_request_that_is_cancelled_does_not_cancel_the_load_of_others(
+    store: Path, loads: list[Path]
+) -> None:
+    async def scenario(residency: Residency) -> None:
+        impatient = asyncio.ensure_future(residency.get("tiny"))
+        patient = asyncio.ensure_future(residency.get("tiny"))
+        while not loads:
+            await asyncio.sleep(0.001)
+        impatient.cancel()
+        assert (await patient).manifest.category == "tiny"
+        assert impatient.cancelled()
+
+    run(store, scenario)
+    assert len(loads) == 1
+
+
+def test_categories_share_one_extractor(store: Path, add_version: AddVersion) -> None:
+    add_version(store, "other", "v1")
+    bundle.activate(store, "other", "v1")
+
+    async def scenario(residency: Residency) -> None:
+        tiny, other = await asyncio.gather(residency.get("tiny"), residency.get("other"))
+        assert tiny is not other
+        assert tiny.scorer.extractor is other.scorer.extractor
+
+    run(store, scenario)
+
+
+def test_a_newly_active_version_is_served_and_the_old_one_dropped(
+    store: Path, add_version: AddVersion
+) -> None:
+    async def scenario(residency: Residency) -> None:
+        old = weakref.ref(await residency.get("tiny"))
+        add_version(store, "tiny", "zzz-new")
+        assert await residency.get("tiny") is old()
+        bundle.activate(store, "tiny", "zzz-new")
+        new = await residency.get("tiny")
+        assert new.manifest.version == "zzz-new"
+        gc.collect()
+        assert old() is None
+
+    run(store, scenario)
+
+
+def test_a_request_keeps_the_version_it_has_been_given(store: Path, add_version: AddVersion) -> None:
+    async def scenario(residency: Residency) -> None:
+        old = await residency.get("tiny")
+        add_version(store, "tiny", "zzz-new")
+        bundle.activate(store, "tiny", "zzz-new")
+        await residency.get("tiny")
+        assert old.manifest.version != "zzz-new"
+        assert old.threshold == (await residency.get("tiny")).threshold
+
+    run(store, scenario)
+
+
+def test_versions_asked_for_by_name_are_kept_up_to_a_number(
+    store: Path, add_version: AddVersion, loads: list[Path]
+) -> None:
+    for version in ("a", "b", "c"):
+        add_version(store, "tiny", version)
+
+    async def scenario(residency: Residency) -> None:
+        active = await residency.get("tiny")
+        for version in ("a", "b", "a", "c", "a"):  # c puts b out, the one unused for longest
+            await residency.get("tiny", version)
+        assert await residency.get("tiny") is active
+        assert [path.name for path in loads[1:]] == ["a", "b", "c"]
+        await residency.get("tiny", "b")
+        assert [path.name for path in loads[1:]] == ["a", "b", "c", "b"]
+
+    run(store, scenario)
+
+
+def test_a_version_in_memory_that_becomes_active_is_not_loaded_again(
+    store: Path, add_version: AddVersion, loads: list[Path]
+) -> None:
+    add_version(store, "tiny", "next")
+
+    async def scenario(residency: Residency) -> None:
+        by_name = await residency.get("tiny", "next")
+        bundle.activate(store, "tiny", "next")
+        assert await residency.get("tiny") is by_name
+
+    run(store, scenario)
+    assert len(loads) == 1
+
+
+@pytest.mark.parametrize(
+    ("category", "version", "detail"),
+    [
+        ("bottel", None, "There is no model of category 'bottel'; there are: tiny."),
+        ("backbones", None, "There is no model of category 'backbones'"),
+        ("..", None, "There is no model of category '..'"),
+        ("../tiny", None, "There is no model of category"),
+        ("tiny/..", None, "There is no model of category"),
+        ("", None, "There is no model of category"),
+        ("x" * 5000, None, "There is no model of category"),
+        ("a\0b", None, "There is no model of category"),
+        ("tiny", "v0", "Category 'tiny' has no version 'v0'; there are: "),
+        ("tiny", "..", "Category 'tiny' has no version '..'"),
+        ("tiny", "active", "Category 'tiny' has no version 'active'"),
+        ("tiny", "a\0b", "Category 'tiny' has no version"),
+    ],
+)
+def test_unknown_models(store: Path, category: str, version: str | None, detail: str) -> None:
+    async def scenario(residency: Residency) -> Problem:
+        return await problem(residency.get(category, version))
+
+    unknown = run(store, scenario)
+    assert unknown.name == "unknown-model"
+    assert unknown.detail.startswith(detail)
+    assert str(store) not in unknown.detail
+    assert len(unknown.detail) < 300
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"gone", b"../tiny", b"a\0b"])
+def test_an_active_file_that_names_no_version(store: Path, content: bytes | None) -> None:
+    active = store / "tiny" / bundle.ACTIVE
+    active.unlink()
+    if content is not None:
+        active.write_bytes(content)
+
+    async def scenario(residency: Residency) -> Problem:
+        return await problem(residency.get("tiny"))
+
+    unknown = run(store, scenario)
+    assert unknown.name == "unknown-model"
+    assert "no active version" in unknown.detail
+
+
+def test_a_models_folder_that_is_gone_is_no_unknown_model(store: Path) -> None:
+    async def scenario(residency: Residency) -> None:
+        await residency.get("tiny")
+        shutil.move(store, store.with_name("elsewhere"))
+        assert (await problem(residency.get("tiny"))).name == "model-loading"
+        assert unready(residency) == "The models folder cannot be read."
+        shutil.move(store.with_name("elsewhere"), store)
+        await residency.get("tiny")
+        residency.expect_ready()
+
+    run(store, scenario)
+
+
+class TestDamaged:
+    def test_is_refused_without_its_secrets_and_said_in_the_log(
+        self, store: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        damage(bundle.resolve(store, "tiny"))
+
+        async def scenario(residency: Residency) -> Problem:
+            return await problem(residency.get("tiny"))
+
+        refused = run(store, scenario)
+        assert refused.name == "rejected-bundle"
+        assert str(store) not in refused.detail
+        assert "sha256" in caplog.text
+
+    @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff", b'{"category": "tiny"}'])
+    def test_manifest(self, store: Path, content: bytes) -> None:
+        (bundle.resolve(store, "tiny") / bundle.MANIFEST).write_bytes(content)
+
+        async def scenario(residency: Residency) -> Problem:
+            return await problem(residency.get("tiny"))
+
+        assert run(store, scenario).name == "rejected-bundle"
+
+    def test_does_not_touch_the_others(self, store: Path, add_version: AddVersion) -> None:
+        damage(add_version(store, "tiny", "bad"))
+
+        async def scenario(residency: Residency) -> None:
+            assert (await problem(residency.get("tiny", "bad"))).name == "rejected-bundle"
+            assert (await residency.get("tiny")).manifest.category == "tiny"
+
+        run(store, scenario)
+
+    def test_is_not_read_for_every_request(self, store: Path, loads: list[Path]) -> None:
+        damage(bundle.resolve(store, "tiny"))
+
+        async def scenario(residency: Residency) -> None:
+            for _ in range(5):
+                await problem(residency.get("tiny"))
+
+        run(store, scenario)
+        assert len(loads) == 1
+
+    def test_once_repaired_it_is_served(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+        flow = bundle.resolve(store, "tiny") / bundle.FLOW
+        good = flow.read_bytes()
+        damage(flow.parent)
+
+        async def scenario(residency: Residency) -> None:
+            await problem(residency.get("tiny"))
+            flow.write_bytes(good)
+            await asyncio.sleep(0.1)
+            await residency.get("tiny")
+
+        run(store, scenario)
+
+    def test_a_failure_of_any_kind_is_a_refusal(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def verify(path: Path) -> None:
+            raise MemoryError(path)
+
+        monkeypatch.setattr(detector, "verify", verify)
+
+        async def scenario(residency: Residency) -> Problem:
+            return await problem(residency.get("tiny"))
+
+        assert run(store, scenario).name == "rejected-bundle"
+
+
+class TestPreload:
+    def test_loads_what_is_active(self, store: Path, add_version: AddVersion, loads: list[Path]) -> None:
+        for category in ("other", "idle", "odd"):
+            add_version(store, category, "v1")
+        bundle.activate(store, "other", "v1")
+        (store / "odd" / bundle.ACTIVE).write_bytes(b"\xff\xfe")
+
+        async def scenario(residency: Residency) -> None:
+            await residency.preload()
+            residency.expect_ready()
+
+        run(store, scenario)
+        assert sorted(path.parent.name for path in loads) == ["other", "tiny"]
+
+    def test_is_not_ready_before(self, store: Path) -> None:
+        async def scenario(residency: Residency) -> None:
+            preloading = asyncio.create_task(residency.preload())
+            await asyncio.sleep(0)
+            assert unready(residency)
+            await preloading
+            residency.expect_ready()
+
+        run(store, scenario)
+
+    def test_waits_for_a_damaged_one_and_serves_the_others(
+        self, store: Path, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+        flow = add_version(store, "bad", "v1") / bundle.FLOW
+        bundle.activate(store, "bad", "v1")
+        good = flow.read_bytes()
+        damage(flow.parent)
+
+        async def scenario(residency: Residency) -> None:
+            preloading = asyncio.create_task(residency.preload())
+            await residency.get("tiny")
+            await problem(residency.get("bad"))
+            assert unready(residency) == "Active models that are not loaded: 1."
+            flow.write_bytes(good)
+            await asyncio.wait_for(preloading, 30)
+            residency.expect_ready()
+
+        run(store, scenario)
+
+    def test_a_good_version_in_place_of_a_damaged_one_makes_it_ready(
+        self, store: Path, add_version: AddVersion
+    ) -> None:
+        add_version(store, "tiny", "good")
+        damage(bundle.resolve(store, "tiny"))
+
+        async def scenario(residency: Residency) -> None:
+            preloading = asyncio.create_task(residency.preload())
+            await problem(residency.get("tiny"))
+            assert unready(residency)
+            bundle.activate(store, "tiny", "good")
+            await residency.get("tiny")
+            residency.expect_ready()
+            preloading.cancel()
+
+        run(store, scenario)
+
+    def test_does_not_wait_for_what_was_taken_away(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+        damage(bundle.resolve(store, "tiny"))
+
+        async def scenario(residency: Residency) -> None:
+            preloading = asyncio.create_task(residency.preload())
+            await problem(residency.get("tiny"))
+            shutil.rmtree(store / "tiny")
+            await asyncio.wait_for(preloading, 30)
+            residency.expect_ready()
+
+        run(store, scenario)
+
+    def test_waits_for_the_models_folder(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+        hidden = store.with_name("elsewhere")
+        shutil.move(store, hidden)
+
+        async def scenario(residency: Residency) -> None:
+            preloading = asyncio.create_task(residency.preload())
+            await asyncio.sleep(0.1)
+            assert unready(residency) == "The models folder cannot be read."
+            shutil.move(hidden, store)
+            await asyncio.wait_for(preloading, 30)
+            residency.expect_ready()
+
+        run(store, scenario)

@@ -1,0 +1,191 @@
+"""The two forms of body, read off a stream of chunks; the bytes here need not be images."""
+
+import asyncio
+from collections.abc import Iterable
+
+import pytest
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message
+
+from app.admission import Admission
+from app.problems import Problem
+from app.uploads import MAX_TEXT, Upload, read
+
+PICTURE = b"\x89PNG\r\n\x1a\n--B\r\n--B--not yet\r\n" + bytes(range(256)) * 4
+LIMIT = 2000
+
+
+def request(chunks: Iterable[bytes], headers: dict[str, str], *, ends: bool = True) -> Request:
+    stream = iter(chunks)
+
+    async def receive() -> Message:
+        chunk = next(stream, None)
+        if chunk is not None:
+            return {"type": "http.request", "body": chunk, "more_body": True}
+        return {"type": "http.request", "body": b""} if ends else {"type": "http.disconnect"}
+
+    raw = [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]
+    return Request({"type": "http", "headers": raw}, receive)
+
+
+def upload(
+    body: bytes,
+    headers: dict[str, str],
+    *,
+    step: int = 7,
+    admission: Admission | None = None,
+    ends: bool = True,
+) -> Upload:
+    chunks = [body[i : i + step] for i in range(0, len(body), step)]
+    with (admission or Admission(1, 10**6)).reserve() as room:
+        return asyncio.run(read(request(chunks, headers, ends=ends), room, LIMIT))
+
+
+def part(name: str, data: bytes, rest: str = "") -> bytes:
+    return f'--B0\r\nContent-Disposition: form-data; name="{name}"{rest}\r\n\r\n'.encode() + data + b"\r\n"
+
+
+FORM = {"Content-Type": "multipart/form-data; boundary=B0"}
+END = b"--B0--\r\n"
+FILE = part("file", PICTURE, '; filename="photo.txt"\r\nContent-Type: text/plain')
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Content-Type": "image/png"},
+        {"Content-Type": "IMAGE/JPEG; whatever=1"},
+        {"Content-Type": "image/x-unheard-of"},
+        {"Content-Type": "application/octet-stream"},
+        {},
+    ],
+)
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_raw_body(headers: dict[str, str], step: int) -> None:
+    assert upload(PICTURE, headers, step=step) == Upload(PICTURE)
+
+
+@pytest.mark.parametrize("step", [1, 2, 7, 64, 10_000])
+def test_form(step: int) -> None:
+    body = part("part_id", b"P-1") + FILE + part("station", "Linie ä".encode()) + END
+    assert upload(body, FORM, step=step) == Upload(PICTURE, {"part_id": "P-1", "station": "Linie ä"})
+
+
+def test_form_with_all_that_is_optional() -> None:
+    texts = {name: name.upper() for name in ("part_id", "product_id", "recipe_id", "station")}
+    body = FILE + b"".join(part(name, text.encode()) for name, text in texts.items()) + END + b"epilogue"
+    assert upload(body, FORM).texts == texts
+
+
+def test_the_file_needs_no_filename() -> None:
+    assert upload(part("file", PICTURE) + END, FORM).data == PICTURE
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["text/plain", "application/json", "application/x-www-form-urlencoded", "multipart/mixed", "junk", ""],
+)
+def test_refuses_other_content_types(media_type: str) -> None:
+    with pytest.raises(Problem, match="multipart/form-data with a part named 'file'") as caught:
+        upload(PICTURE, {"Content-Type": media_type})
+    assert caught.value.name == "unsupported-media-type"
+    assert repr(media_type) in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "complaint"),
+    [
+        (b"", "ends before its closing boundary"),
+        (FILE, "ends before its closing boundary"),
+        (FILE[:-10], "ends before its closing boundary"),
+        (part("part_id", b"P-1") + END, "no part named 'file'"),
+        (END, "no part named 'file'"),
+        (part("picture", PICTURE) + END, "'picture' is unknown; parts are file, part_id"),
+        (FILE + part("part-id", b"1") + END, "'part-id' is unknown"),
+        (FILE + FILE + END, "'file' came more than once"),
+        (FILE + part("station", b"1") + part("station", b"2") + END, "'station' came more than once"),
+        (FILE + part("station", b"\xff\xfe") + END, "'station' is not UTF-8"),
+        (FILE + part("station", b"a\nb") + END, "none of them control"),
+        (FILE + part("station", b"a\0b") + END, "none of them control"),
+        (FILE + part("station", b"x" * (MAX_TEXT + 1)) + END, "at most 256"),
+        (FILE + part("station", b"x" * 1100) + END, "longer than 256"),
+        (b"--B0\r\n\r\n" + PICTURE + b"\r\n" + END, "'' is unknown"),
+        (b"--OTHER\r\n" + FILE + END, "no well-formed"),
+        (b"--B0\r\nContent-Disposition\x01: x\r\n\r\n" + END, "no well-formed"),
+        (b"--B0\r\nX: " + b"y" * 10_000 + b"\r\n\r\n" + END, "no well-formed"),
+    ],
+)
+def test_refuses_bad_forms(body: bytes, complaint: str) -> None:
+    with pytest.raises(Problem, match=complaint) as caught:
+        upload(body, FORM)
+    assert caught.value.name == "invalid-request"
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["multipart/form-data", "multipart/form-data; boundary=", "multipart/form-data; boundary=" + "b" * 300],
+)
+def test_refuses_a_form_without_usable_boundary(header: str) -> None:
+    with pytest.raises(Problem, match="boundary") as caught:
+        upload(FILE + END, {"Content-Type": header})
+    assert caught.value.name == "invalid-request"
+
+
+RAW = {"Content-Type": "image/png"}
+
+
+def test_the_limit_is_on_the_image_to_the_byte() -> None:
+    assert len(upload(b"x" * LIMIT, RAW).data) == LIMIT
+    assert len(upload(part("file", b"x" * LIMIT) + END, FORM).data) == LIMIT
+    for body, headers in ((b"x" * (LIMIT + 1), RAW), (part("file", b"x" * (LIMIT + 1)) + END, FORM)):
+        with pytest.raises(Problem, match="more than 2000 bytes") as caught:
+            upload(body, headers)
+        assert caught.value.name == "too-large"
+
+
+@pytest.mark.parametrize("length", ["2001", "9" * 400, "1000000"])
+def test_a_declared_size_beyond_the_limit_is_refused_unread(length: str) -> None:
+    with pytest.raises(Problem) as caught:
+        upload(b"", RAW | {"Content-Length": length}, ends=False)
+    assert caught.value.name == "too-large"
+
+
+@pytest.mark.parametrize("length", ["3", "0", "-1", "many", ""])
+def test_a_declared_size_that_lies_changes_nothing(length: str) -> None:
+    assert len(upload(b"x" * LIMIT, RAW | {"Content-Length": length}).data) == LIMIT
+    with pytest.raises(Problem) as caught:
+        upload(b"x" * (LIMIT + 1), RAW | {"Content-Length": length})
+    assert caught.value.name == "too-large"
+
+
+def test_an_endless_body_is_left_at_the_limit() -> None:
+    taken = 0
+
+    def endless() -> Iterable[bytes]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield b"x" * 100
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": next(stream), "more_body": True}
+
+    stream = iter(endless())
+    endless_request = Request({"type": "http", "headers": []}, receive)
+    with Admission(1, 10**6).reserve() as room, pytest.raises(Problem) as caught:
+        asyncio.run(read(endless_request, room, LIMIT))
+    assert caught.value.name == "too-large"
+    assert taken == LIMIT // 100 + 1
+
+
+def test_bytes_are_counted_while_they_stream() -> None:
+    admission = Admission(max_images=1, max_bytes=500)
+    with pytest.raises(Problem) as caught:
+        upload(b"x" * 1000, RAW, admission=admission)
+    assert caught.value.name == "queue-full"
+    assert admission.bytes == 0
+
+
+def test_a_client_that_leaves_ends_the_reading() -> None:
+    with pytest.raises(ClientDisconnect):
+        upload(PICTURE, RAW, ends=False)

@@ -1,0 +1,136 @@
+"""What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from training.config import RunConfig
+from training.run import train
+
+SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
+SIZE = 64
+
+
+def pytest_configure() -> None:
+    # Two threads everywhere: figures that depend on the number of threads are then the same in every test.
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Photographs kept beside the repository: their absence is a skip, but a failure in CI."""
+    if not SHARED_DATA.is_dir():
+        reason = f"the photographs of {SHARED_DATA} are absent"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return SHARED_DATA
+
+
+def picture(seed: int, *, defect: bool = False) -> NDArray[np.uint8]:
+    """A (64, 64, 3) RGB picture of a made-up part: a brushed disc, with a bright scratch if defective."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:SIZE, :SIZE].astype(np.float32)
+    disc = (np.hypot(x - 32 - rng.uniform(-1, 1), y - 32 - rng.uniform(-1, 1)) < 24).astype(np.float32)
+    brushed = cv2.GaussianBlur(rng.normal(0, 1, (SIZE, SIZE)).astype(np.float32), (15, 1), 4)
+    grey = 60 + 80 * cv2.GaussianBlur(disc, (5, 5), 1) + 12 * brushed + rng.normal(0, 2, (SIZE, SIZE))
+    rgb = np.stack([grey, 0.95 * grey, 0.9 * grey], 2).clip(0, 255).astype(np.uint8)
+    if defect:
+        x0, y0 = (int(v) for v in rng.integers(20, 36, 2))
+        cv2.line(rgb, (x0, y0), (x0 + 12, y0 + 8), (250, 240, 230), 3)
+    return rgb
+
+
+def png(image: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB picture."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+@pytest.fixture(scope="session")
+def tiny_images() -> dict[str, list[bytes]]:
+    """PNG files of parts that no model was trained on: 8 good and 8 with a defect."""
+    return {
+        "good": [png(picture(1000 + i)) for i in range(8)],
+        "defect": [png(picture(2000 + i, defect=True)) for i in range(8)],
+    }
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> Path:
+    """A data folder with the category "tiny" in MVTec layout: 32 good pictures to train on, 8 + 8 to test."""
+    root = tmp_path_factory.mktemp("data")
+    folders = {
+        "train/good": [png(picture(i)) for i in range(32)],
+        "test/good": tiny_images["good"],
+        "test/scratch": tiny_images["defect"],
+    }
+    for name, files in folders.items():
+        folder = root / "tiny" / name
+        folder.mkdir(parents=True)
+        for i, data in enumerate(files):
+            (folder / f"{i:03}.png").write_bytes(data)
+    return root
+
+
+TINY_CONFIG = RunConfig.model_validate(
+    {
+        "input_size": [SIZE, SIZE],
+        "device": "cpu",
+        "backbone": {"out_indices": [1, 2]},
+        "flow": {"steps": 4},
+        "fit": {"epochs": 4, "batch_size": 4},
+        "calibration": {"fraction": 0.3, "target_fpr": 0.1},
+    }
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_config() -> RunConfig:
+    """A run that takes seconds."""
+    return TINY_CONFIG
+
+
+class Silent:
+    """A run's progress that nobody watches."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show nothing."""
+        return self._stage()
+
+    @contextmanager
+    def _stage(self) -> Iterator[Callable[[int], None]]:
+        yield lambda steps: None
+
+
+@pytest.fixture(scope="session")
+def silent() -> Silent:
+    """A progress for runs in tests."""
+    return Silent()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_store(
+    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_config: RunConfig, silent: Silent
+) -> Path:
+    """A models folder with one really trained model of the category "tiny". Not to be changed: copy it."""
+    root = tmp_path_factory.mktemp("store")
+    train(
+        tiny_config,
+        tiny_data,
+        "tiny",
+        models=root / "models",
+        runs=root / "runs",
+        resume=False,
+        progress=silent,
+    )
+    return root / "models"
