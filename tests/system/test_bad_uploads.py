@@ -1,0 +1,211 @@
+"""Uploads that no camera should send, put to a real server: each is refused clearly or inspected rightly."""
+
+import io
+import socket
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from examples.children import serving, wait_until_ready
+from tests.conftest import picture, png
+
+PREDICT = "/v1/models/tiny/predict"
+GOOD = picture(1000)
+REFUSED = {400, 413, 415, 422}
+
+
+def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
+    file = io.BytesIO()
+    (image or Image.fromarray(GOOD)).save(file, kind, **options)
+    return file.getvalue()
+
+
+def png_of(width: int, height: int, rows: bytes, *, depth: int = 8, colour: int = 2) -> bytes:
+    """A PNG whose header says what we like, whatever its rows hold."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows, 9))
+        + chunk(b"IEND", b"")
+    )
+
+
+def tiff(pixels: NDArray[np.float32]) -> bytes:
+    return encoded("TIFF", Image.fromarray(pixels))
+
+
+def frames(kind: str) -> bytes:
+    pictures = [Image.fromarray(picture(i)) for i in range(3)]
+    return encoded(kind, pictures[0], save_all=True, append_images=pictures[1:])
+
+
+def damaged(data: bytes, at: float) -> bytes:
+    """A byte in the middle of the compressed data turned round."""
+    position = int(len(data) * at)
+    return data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
+
+
+PNG, JPEG, BMP = png(GOOD), encoded("JPEG", quality=90), encoded("BMP")
+TIFF, WEBP = encoded("TIFF"), encoded("WEBP", lossless=True)
+NAN = np.full((64, 64), np.nan, np.float32)
+
+# Refused: what came, and the type of problem it gets.
+BAD: dict[str, tuple[bytes, str]] = {
+    "nothing at all": (b"", "unsupported-media-type"),
+    "one byte": (b"\x89", "unsupported-media-type"),
+    "zeros": (bytes(4096), "unsupported-media-type"),
+    "text named .png": (b"this is not a picture", "unsupported-media-type"),
+    "text that begins with BM": (b"BMW is a maker of cars" * 20, "unsupported-media-type"),
+    "html": (b"<!doctype html><p>hello</p>", "unsupported-media-type"),
+    "svg": (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported-media-type"),
+    "json": (b'{"image": "bottle.png"}', "unsupported-media-type"),
+    "pdf": (b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n", "unsupported-media-type"),
+    "zip": (b"PK\x03\x04" + bytes(200), "unsupported-media-type"),
+    "elf": (b"\x7fELF" + bytes(200), "unsupported-media-type"),
+    "a pickle": (b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x02os.", "unsupported-media-type"),
+    "still gif": (encoded("GIF"), "unsupported-media-type"),
+    "animated gif": (frames("GIF"), "unsupported-media-type"),
+    "ppm": (encoded("PPM"), "unsupported-media-type"),
+    "ico": (encoded("ICO"), "unsupported-media-type"),
+    "eps": (encoded("EPS"), "unsupported-media-type"),
+    "jpeg 2000": (encoded("JPEG2000"), "unsupported-media-type"),
+    "png signature alone": (PNG[:8], "undecodable-image"),
+    "png header alone": (PNG[:33], "undecodable-image"),
+    "jpeg start alone": (JPEG[:4], "undecodable-image"),
+    "bmp header alone": (BMP[:54], "undecodable-image"),
+    "tiff header alone": (TIFF[:8], "undecodable-image"),
+    "webp header alone": (WEBP[:30], "undecodable-image"),
+    "png of no width": (png_of(0, 64, b""), "undecodable-image"),
+    "png of no height": (png_of(64, 0, b""), "undecodable-image"),
+    "png with too few rows": (png_of(64, 64, bytes(193) * 10), "undecodable-image"),
+    "png of depth 3": (png_of(64, 64, bytes(193) * 64, depth=3), "undecodable-image"),
+    "png of colour type 5": (png_of(64, 64, bytes(193) * 64, colour=5), "undecodable-image"),
+    "png with a flipped byte": (damaged(PNG, 0.5), "undecodable-image"),
+    "bomb of 60000 x 60000": (png_of(60_000, 60_000, bytes(1_000_000)), "too-large"),
+    "bomb of 2^31 - 1 wide": (png_of(2**31 - 1, 1, bytes(100)), "too-large"),
+    "bomb of 2^31 - 1 both ways": (png_of(2**31 - 1, 2**31 - 1, bytes(100)), "too-large"),
+    "bomb just over the pixels": (png_of(16_000, 16_000, bytes(1_000_000)), "too-large"),
+    "long and thin": (png_of(1, 20_000, bytes(4) * 20_000), "too-large"),
+    "more bytes than allowed": (PNG + bytes(33 * 2**20), "too-large"),
+    "tiff of NaN": (tiff(NAN), "undecodable-image"),
+    "tiff of infinity": (tiff(np.full((64, 64), np.inf, np.float32)), "undecodable-image"),
+    "tiff of floats": (tiff(np.ones((64, 64), np.float32)), "undecodable-image"),
+    "tiff of three pages": (frames("TIFF"), "undecodable-image"),
+    "animated webp": (frames("WEBP"), "undecodable-image"),
+    "animated png": (frames("PNG"), "undecodable-image"),
+}
+
+# Valid after all: they must score as the same picture does from a plain PNG.
+VALID: dict[str, bytes] = {
+    "a png called .jpg": PNG,
+    "a png with bytes after its end": PNG + b"trailing rubbish" * 100,
+    "a bmp with bytes after its end": BMP + b"\0" * 1000,
+    "a bmp": BMP,
+    "a tiff": TIFF,
+    "a lossless webp": WEBP,
+    "a png with alpha": encoded("PNG", Image.fromarray(GOOD).convert("RGBA")),
+    "a tiff with lzw": encoded("TIFF", compression="tiff_lzw"),
+}
+
+
+@pytest.fixture(scope="module")
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free: int = probe.getsockname()[1]
+        return free
+
+
+@pytest.fixture(scope="module")
+def server(tiny_bundle_store: Path, port: int) -> Iterator[tuple[httpx.Client, Callable[[], int]]]:
+    """A client of a server in a process of its own, and the bytes of memory that process holds."""
+    url = f"http://127.0.0.1:{port}"
+    with serving("--models", str(tiny_bundle_store), "--port", str(port)) as child:
+        wait_until_ready(url, child)
+
+        def resident() -> int:
+            return int(Path(f"/proc/{child.pid}/statm").read_text().split()[1]) * 4096
+
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            yield client, resident
+
+
+Server = tuple[httpx.Client, Callable[[], int]]
+
+
+def post(client: httpx.Client, data: bytes, name: str = "image.png") -> httpx.Response:
+    return client.post(PREDICT, files={"file": (name, data, "image/png")})
+
+
+def expect_problem(response: httpx.Response, name: str | None = None) -> None:
+    assert response.status_code in REFUSED, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert name in (None, problem["type"])
+    for secret in ("Traceback", "/usr", ".py", "cv2", "PIL", "OpenCV("):
+        assert secret not in response.text
+
+
+def test_there_are_forty_kinds() -> None:
+    assert len(BAD) >= 40
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_refused_and_the_next_good_one_is_answered(server: Server, kind: str) -> None:
+    client, _ = server
+    data, problem = BAD[kind]
+    expect_problem(post(client, data), problem)
+    raw = client.post(PREDICT, content=data, headers={"Content-Type": "image/png"})
+    expect_problem(raw, problem)
+    assert post(client, PNG).status_code == 200
+
+
+@pytest.mark.parametrize("kind", VALID)
+def test_valid_after_all(server: Server, kind: str) -> None:
+    client, _ = server
+    wanted = post(client, PNG).json()["score"]
+    response = post(client, VALID[kind], "image.jpg")
+    assert response.status_code == 200, response.text
+    assert response.json()["score"] == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP"])
+def test_truncated_at_every_kilobyte(server: Server, kind: str) -> None:
+    client, _ = server
+    large = Image.fromarray(cv2.resize(GOOD, (300, 200), interpolation=cv2.INTER_CUBIC))
+    data = encoded(kind, large, quality=98)
+    cuts = range(1024, len(data), 1024 * max(1, len(data) // 40_000))
+    assert len(cuts) >= 3
+    for cut in cuts:
+        expect_problem(post(client, data[:cut]))
+    assert post(client, data).status_code == 200
+
+
+def test_memory_stays_flat(server: Server) -> None:
+    client, resident = server
+
+    def round_trip() -> None:
+        for data, _ in BAD.values():
+            post(client, data)
+
+    for _ in range(3):  # allocators and caches fill up to their working size
+        round_trip()
+    before = resident()
+    for _ in range(10):
+        round_trip()
+    # A leak of a tenth of the largest upload per round would show.
+    assert resident() - before < 32 * 2**20
+    assert post(client, PNG).status_code == 200
