@@ -1,0 +1,65 @@
+# `make demo` shows FlowGauge at work, `make test` checks all of it, `make help` lists the rest.
+
+PORT ?= 8000
+SERVE ?= 1
+# The first Python on this machine that is new enough.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := app flows training flowgauge.py examples bench tests
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help:
+	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
+	@echo '               SERVE=0                       end by itself instead of serving until Ctrl-C'
+	@echo '               PORT=8001                     another port than 8000'
+	@echo '               DATA=/path CATEGORY=bottle    your own pictures, in the layout of MVTec AD'
+	@echo 'make test    lint, types and the whole test suite'
+	@echo 'make lint    ruff and mypy alone'
+	@echo 'make clean   remove the environment and caches; data, models, runs and demo/ stay'
+	@echo
+	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
+	@echo "pip's own settings apply: PIP_INDEX_URL for a mirror, PIP_EXTRA_INDEX_URL for CPU builds of torch."
+
+demo: $(VENV)/.installed-demo
+	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
+		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
+
+test: lint
+	$(BIN)/pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy --strict $(SOURCES)
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.installed-demo: pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[weights,elpv]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(VENV)/.created
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# An environment that works is kept as it is, whoever made it.
+$(VENV)/.created:
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  test -n '$(PYTHON)' || { \
+	    echo "error: FlowGauge needs Python 3.11 or newer; found $$(python3 -V 2>&1)." >&2; \
+	    echo 'Install one, or name it: make PYTHON=/path/to/python3.11' >&2; exit 1; }; \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "error: FlowGauge needs Python 3.11 or newer; PYTHON=$(PYTHON) is $$($(PYTHON) -V 2>&1)." >&2; \
+	    exit 1; }; \
+	  $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo 'error: $(PYTHON) cannot make virtual environments (no venv or ensurepip).' >&2; \
+	    echo 'On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }; \
+	  echo 'making $(VENV) with $(PYTHON)'; $(PYTHON) -m venv $(VENV); }
+	@touch $@

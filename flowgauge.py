@@ -1,0 +1,183 @@
+"""The front door: one command that mounts the others and imports each only when it is called.
+
+`flowgauge --help` answers at once: what lies behind a sub-command (torch, cv2, fastapi) is imported
+when that sub-command is asked for, and not before. The failures a user can do something about end
+here, each as one line and an exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+"""
+
+import ctypes
+import importlib
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+
+class Mount(NamedTuple):
+    """A sub-command that is not imported yet."""
+
+    target: str  # module:attribute, a function with typer's annotations or a typer.Typer
+    help: str  # its line in `flowgauge --help`
+    interrupted: str  # said after Ctrl-C: what is kept and how to go on
+
+
+_NOTHING_LEFT = "nothing half-written is left; run the command again"
+
+# In the order in which a user meets them.
+COMMANDS = {
+    "data": Mount(
+        "training.commands.data:app",
+        "Lay out real photographs to try FlowGauge on.",
+        _NOTHING_LEFT,
+    ),
+    "train": Mount(
+        "training.commands.train:train",
+        "Learn a category from pictures of good parts, calibrate it and publish it.",
+        "checkpoints are kept; the same command with --resume continues",
+    ),
+    "evaluate": Mount(
+        "training.commands.evaluate:evaluate",
+        "Measure a published model on test pictures it has never seen.",
+        _NOTHING_LEFT,
+    ),
+    "serve": Mount(
+        "app.commands.serve:serve",
+        "Answer inspection requests over HTTP.",
+        "the server has stopped; models are untouched",
+    ),
+    "predict": Mount(
+        "app.commands.predict:predict",
+        "Inspect a picture or a folder, here or on a server.",
+        "answers already printed or written stay",
+    ),
+    "doctor": Mount(
+        "app.commands.doctor:doctor",
+        "Say what is installed, what will be used, what is missing and how to get it.",
+        "nothing was changed",
+    ),
+    "backbones": Mount(
+        "app.commands.backbones:app",
+        "List the backbones' weights, or fetch them for a machine without a network.",
+        _NOTHING_LEFT,
+    ),
+}
+
+
+class FrontDoor(TyperGroup):
+    """A group whose commands are stand-ins with a name and a line of help until one is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Find the command as usual, then put the real one in the place of its stand-in."""
+        name, stand_in, rest = super().resolve_command(ctx, args)
+        if name is None or stand_in is None:
+            return name, stand_in, rest
+        return name, _load(name), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; turn the failures a user can act on into a line and an exit code."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            kept = COMMANDS[ctx.invoked_subcommand].interrupted if ctx.invoked_subcommand else ""
+            typer.echo(f"\ninterrupted: {kept or _NOTHING_LEFT}", err=True)
+            raise typer.Exit(130) from None
+        except Exception as error:
+            reason = _reason(error)
+            if reason is None or os.environ.get("FLOWGAUGE_DEBUG") == "1":
+                raise
+            typer.echo(f"error: {reason}", err=True)
+            raise typer.Exit(1) from error
+
+
+def _load(name: str) -> Any:
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    target = getattr(importlib.import_module(module), attribute)
+    if not isinstance(target, typer.Typer):
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+        single.command(name)(target)
+        target = single
+    return typer.main.get_command(target)
+
+
+def _reason(error: Exception) -> str | None:
+    """What to tell the user, or None for a defect of ours, which deserves its traceback."""
+    ours = type(error).__module__.partition(".")[0] in {"flows", "training", "app"}
+    if isinstance(error, ValueError) and ours:
+        return str(error)
+    # A closed pipe (`flowgauge ... | head`) is no failure; typer ends quietly on it.
+    if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        return f"{error.strerror}: {error.filename}" if error.filename else str(error)
+    return None
+
+
+app = typer.Typer(
+    cls=FrontDoor,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="FLOWGAUGE_DEBUG=1 shows the traceback behind an error.",
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"flowgauge {version('flowgauge')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _front_door(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Visual inspection for production lines: learns good parts, scores every picture.
+
+    A first model, on real solar cells:
+
+    - flowgauge data elpv
+    - flowgauge train --data datasets/elpv --category solar_cell
+    - flowgauge evaluate --data datasets/elpv --category solar_cell
+    - flowgauge serve
+    """
+
+
+def _stand_in() -> None:
+    """Never runs: `FrontDoor.resolve_command` puts the real command in its place."""
+
+
+for _name, _mount in COMMANDS.items():
+    app.command(_name, help=_mount.help)(_stand_in)
+
+
+def keep_freed_memory() -> None:
+    """Make glibc keep and reuse large blocks instead of returning each to the kernel.
+
+    Every activation of a network is megabytes large. By default glibc maps such a block afresh and
+    unmaps it when freed, so that each forward pass pays for a hundred thousand page faults: more
+    than half its time on a CPU. To be called before torch allocates; FLOWGAUGE_MALLOC=default
+    leaves glibc alone.
+    """
+    if sys.platform != "linux" or os.environ.get("FLOWGAUGE_MALLOC") == "default":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "gnu_get_libc_version"):  # other C libraries of Linux have no such settings
+        m_trim_threshold, m_mmap_max = -1, -4  # <malloc.h>
+        libc.mallopt(m_mmap_max, 0)
+        libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def main() -> None:
+    """Entry point of the `flowgauge` command."""
+    keep_freed_memory()
+    app()
+
+
+if __name__ == "__main__":
+    main()

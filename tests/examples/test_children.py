@@ -1,0 +1,194 @@
+"""Child processes end when we do, and what they end with is passed on."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from examples import children
+
+SLEEP = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "print('up', flush=True); time.sleep(60)",
+]
+
+
+def flowgauge(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    """Put a script in the place of the flowgauge command."""
+    monkeypatch.setattr(children, "FLOWGAUGE", (sys.executable, "-c", code))
+
+
+def test_a_command_that_succeeds_is_shown_and_returns(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    flowgauge(monkeypatch, "import sys; print('did', *sys.argv[1:])")
+    children.run("data", "elpv", "--out", "my data")
+    assert capfd.readouterr().out == ("$ flowgauge data elpv --out 'my data'\ndid data elpv --out my data\n")
+
+
+def test_a_command_that_fails_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    flowgauge(monkeypatch, "raise SystemExit(3)")
+    with pytest.raises(children.ChildError, match="flowgauge train ended with exit code 3"):
+        children.run("train")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "raise SystemExit(130)",
+        "import os, signal; signal.signal(2, signal.SIG_DFL); os.kill(os.getpid(), 2)",
+    ],
+)
+def test_an_interrupted_command_interrupts_us(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    flowgauge(monkeypatch, code)
+    with pytest.raises(KeyboardInterrupt):
+        children.run("train")
+
+
+def test_ctrl_c_ends_the_command_once_and_then_us() -> None:
+    child_code = (
+        "import time\n"
+        "try:\n    print('up', flush=True); time.sleep(60)\n"
+        "except KeyboardInterrupt:\n    print('checkpoint kept', flush=True); raise SystemExit(130)"
+    )
+    code = (
+        "import sys\nfrom examples import children\n"
+        f"children.FLOWGAUGE = (sys.executable, '-c', {child_code!r})\n"
+        "try:\n    children.run('train')\nexcept KeyboardInterrupt:\n    sys.exit(130)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, process_group=0
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "$ flowgauge train\n"
+        assert parent.stdout.readline() == "up\n"
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+        rest, _ = parent.communicate(timeout=30)  # the pipe closes only when the child is gone too
+    assert parent.returncode == 130
+    assert rest == "checkpoint kept\n"
+
+
+def test_a_child_that_ignores_us_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "PATIENCE_SECONDS", 0.2)
+    with subprocess.Popen(STUBBORN, stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        children.end(child, signal.SIGTERM)
+        assert child.returncode == -signal.SIGKILL
+
+
+def test_ending_what_has_ended_does_nothing() -> None:
+    child = children.start([sys.executable, "-c", "raise SystemExit(5)"])
+    child.wait()
+    children.end(child, signal.SIGTERM)
+    assert child.returncode == 5
+
+
+def stopping_with(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """A server that touches the file it is given when it is up, and ends with a code on SIGTERM."""
+    flowgauge(
+        monkeypatch,
+        "import pathlib, signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: sys.exit({code}))\n"
+        "pathlib.Path(sys.argv[-1]).touch()\n"
+        "time.sleep(60)",
+    )
+
+
+def wait_for(file: Path) -> None:
+    while not file.exists():
+        time.sleep(0.01)
+
+
+def test_a_server_that_stops_well_is_no_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stopping_with(monkeypatch, 0)
+    with children.serving(str(tmp_path / "up")) as server:
+        wait_for(tmp_path / "up")
+    assert server.returncode == 0
+
+
+def test_a_server_that_stops_badly_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stopping_with(monkeypatch, 4)
+    with (
+        pytest.raises(children.ChildError, match="the server ended with exit code 4"),
+        children.serving(str(tmp_path / "up")),
+    ):
+        wait_for(tmp_path / "up")
+
+
+def test_a_failure_beside_a_server_ends_it_and_stays_the_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flowgauge(monkeypatch, "import time; time.sleep(60)")
+    with pytest.raises(ZeroDivisionError), children.serving() as server:
+        raise ZeroDivisionError
+    assert server.returncode == -signal.SIGTERM
+
+
+class Moody(BaseHTTPRequestHandler):
+    """Not ready at first; as long as there are answers in the list."""
+
+    answers: list[int]
+
+    def do_GET(self) -> None:
+        self.send_response(self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        self.end_headers()
+        self.wfile.write(b"1 of 2 models is not loaded")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def moody() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Moody) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def sleeping() -> Iterator[subprocess.Popen[bytes]]:
+    child = children.start(SLEEP)
+    yield child
+    children.end(child, signal.SIGKILL)
+
+
+def test_it_waits_until_the_models_are_loaded(moody: str, sleeping: subprocess.Popen[bytes]) -> None:
+    Moody.answers = [503, 503, 200]
+    children.wait_until_ready(moody, sleeping, seconds=30)
+    assert Moody.answers == [200]
+
+
+def test_a_server_that_never_gets_ready_is_quoted(moody: str, sleeping: subprocess.Popen[bytes]) -> None:
+    Moody.answers = [503]
+    with pytest.raises(children.ChildError, match="it answered 503 1 of 2 models is not loaded"):
+        children.wait_until_ready(moody, sleeping, seconds=0.5)
+
+
+def test_a_server_that_does_not_answer_is_an_error(sleeping: subprocess.Popen[bytes]) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(children.ChildError, match=r"within 0 s: it did not answer"):
+            children.wait_until_ready(url, sleeping, seconds=0.3)
+
+
+def test_a_server_that_ended_is_noticed_at_once() -> None:
+    child = children.start([sys.executable, "-c", "raise SystemExit(1)"])
+    child.wait()
+    with pytest.raises(children.ChildError, match=r"ended with exit code 1.*PORT=8001"):
+        children.wait_until_ready("http://127.0.0.1:9", child)

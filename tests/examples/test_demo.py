@@ -1,0 +1,124 @@
+"""The parts of the demo that decide something; the whole of it is run as `make demo`."""
+
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from examples import demo
+from training.datasets.sample import DatasetError, Sample
+
+
+def samples(**counts: int) -> list[Sample]:
+    """A test set with so many pictures of each kind."""
+    return [
+        Sample(Path(f"{kind}/{i:03d}.png"), None if kind == "good" else kind, None)
+        for kind, count in counts.items()
+        for i in range(count)
+    ]
+
+
+def names(chosen: list[Sample]) -> list[str]:
+    return [sample.path.as_posix() for sample in chosen]
+
+
+def test_pictures_are_spread_over_one_kind_of_defect() -> None:
+    chosen = demo.choose(samples(good=377, defective=715))
+    assert names(chosen) == [
+        *("good/062.png", "good/188.png", "good/314.png"),
+        *("defective/119.png", "defective/357.png", "defective/595.png"),
+    ]
+
+
+def test_pictures_are_spread_over_the_kinds_of_defect() -> None:
+    chosen = demo.choose(samples(good=20, a=5, b=5, c=5, d=5, e=5))
+    assert names(chosen[3:]) == ["a/002.png", "c/002.png", "e/002.png"]
+
+
+def test_few_pictures_are_all_taken_and_none_twice() -> None:
+    assert names(demo.choose(samples(good=1, a=1, b=1))) == ["good/000.png", "a/000.png", "b/000.png"]
+    for good in range(1, 9):
+        chosen = names(demo.choose(samples(good=good, a=good)))
+        assert len(chosen) == len(set(chosen)) == 2 * min(good, 3)
+
+
+@pytest.mark.parametrize("counts", [{"good": 3}, {"crack": 3}])
+def test_a_test_set_of_one_class_is_refused(counts: dict[str, int]) -> None:
+    with pytest.raises(DatasetError, match="a detector is measured on both"):
+        demo.choose(samples(**counts))
+
+
+def test_a_port_that_is_taken_is_told_before_anything_else(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with socket.socket() as other:
+        other.bind((demo.HOST, 0))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(demo.DemoError, match=f"port {port} .* make demo PORT=8001"):
+            demo.expect_free(port)
+        done = subprocess.run(
+            [sys.executable, "-m", "examples.demo", "--port", str(port), "--data", "/nowhere"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"error: port {port} of 127.0.0.1 cannot be had")
+    demo.expect_free(port)
+
+
+def test_a_port_that_cannot_be_is_an_error() -> None:
+    with pytest.raises(demo.DemoError, match="port 70000"):
+        demo.expect_free(70000)
+
+
+@pytest.mark.parametrize("category", [None, "botle"])
+def test_an_unknown_category_is_told_with_those_there_are(
+    tmp_path: Path, category: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bottle" / "train" / "good").mkdir(parents=True)
+    (tmp_path / "grid" / "train" / "good").mkdir(parents=True)
+    arguments = ["--data", str(tmp_path), "--port", "0", "--serve", "0"]
+    assert demo.main([*arguments, *(("--category", category) if category else ())]) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said.startswith("error: ")
+    assert said.endswith("found: bottle, grid")
+
+
+@pytest.mark.parametrize("category", [[], ["--category", "bottle"]])
+def test_a_data_folder_that_is_not_there_is_an_error(
+    category: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert demo.main(["--data", "/nowhere", "--port", "0", *category]) == 1
+    assert "error: there is no data folder /nowhere" in capsys.readouterr().out
+
+
+def test_the_next_commands_survive_a_shell() -> None:
+    commands = demo.next_commands("http://127.0.0.1:8001", "bottle", Path("/my data/it's.png"))
+    assert [shlex.split(shlex.join(command)) for command in commands] == commands
+    assert ["file=@/my data/it's.png" in command for command in commands] == [True, True, False]
+    assert all(command[0] == "curl" for command in commands)
+    assert commands[0][-1] == "http://127.0.0.1:8001/v1/models/bottle/predict"
+    assert demo.serve_command(8001)[-2:] == ["--port", "8001"]
+
+
+@pytest.mark.parametrize("ended", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_any_way_to_end_it_is_an_interruption(ended: signal.Signals) -> None:
+    code = (
+        "import sys, time\nfrom examples import demo\n"
+        "def wait(options):\n    print('up', flush=True)\n    time.sleep(60)\n"
+        "demo.demonstrate = wait\n"
+        "sys.exit(demo.main([]))"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(ended)
+        rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "`make demo` again goes on from it" in rest

@@ -1,0 +1,103 @@
+"""The arrows between the rooms, and what a room costs to enter."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# Which rooms a room may import besides itself.
+ARROWS = {"flows": set(), "training": {"flows"}, "app": {"flows"}}
+OURS = {*ARROWS, "flowgauge", "tests", "examples"}
+
+
+def imports(file: Path, source: str) -> Iterator[tuple[int, str]]:
+    """Line and full name of every module that a file imports, wherever in it."""
+    package = file.parent.parts
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*base, *(node.module or "").split("."))).strip(".")
+            yield node.lineno, module
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def strangers(file: Path, source: str) -> list[str]:
+    """Imports of a file, given relative to the root, that its room does not allow."""
+    room = file.parts[0]
+    return [
+        f"{file}:{line} imports {name}"
+        for line, name in imports(file, source)
+        if (top := name.split(".")[0]) in OURS and top != room and top not in ARROWS[room]
+    ]
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_rooms_import_only_along_the_arrows(room: str) -> None:
+    files = [path.relative_to(ROOT) for path in sorted((ROOT / room).rglob("*.py"))]
+    assert files
+    assert [s for file in files for s in strangers(file, (ROOT / file).read_text())] == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("app/main.py", "import training"),
+        ("app/main.py", "from training.datasets import mvtec"),
+        ("app/routes/a.py", "def f():\n    from training import run"),
+        ("app/routes/a.py", "if True:\n    import training.run as run"),
+        ("training/run.py", "import app.settings"),
+        ("flows/flow.py", "import app"),
+        ("flows/fastflow/score.py", "from training.metrics import auroc"),
+        ("flows/fastflow/score.py", "from ...training import metrics"),
+        ("flows/flow.py", "import flowgauge"),
+        ("training/run.py", "from tests import fakes"),
+    ],
+)
+def test_a_forbidden_import_would_be_seen(file: str, source: str) -> None:
+    assert strangers(Path(file), source)
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("app/main.py", "from flows.fastflow import bundle\nfrom app.settings import Settings"),
+        ("training/run.py", "from .datasets import mvtec\nimport torch"),
+        ("flows/fastflow/score.py", "from . import model\nfrom ..flow import Flow"),
+    ],
+)
+def test_an_allowed_import_is_not(file: str, source: str) -> None:
+    assert strangers(Path(file), source) == []
+
+
+def test_the_flows_need_torch_alone() -> None:
+    """What `import flows` loads beyond what `import torch` loads is `flows` itself."""
+    code = (
+        "import sys, torch\n"
+        "before = {name.partition('.')[0] for name in sys.modules}\n"
+        "import flows\n"
+        "print(*({name.partition('.')[0] for name in sys.modules} - before))\n"
+        "print(*(name for name in sys.modules if name.startswith('flows.fastflow')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    added, detector = (line.split() for line in done.stdout.splitlines())
+    new = {name for name in added if name not in sys.stdlib_module_names}
+    assert new == {"flows"}
+    assert detector == []
+
+
+def test_torch_brings_none_of_the_detectors_libraries() -> None:
+    """Without this the test above could pass because torch had loaded them already."""
+    code = "import sys, flows; print(*(name.partition('.')[0] for name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    detectors = {"timm", "cv2", "PIL", "pydantic", "safetensors", "sklearn", "scipy", "fastapi"}
+    assert detectors & set(done.stdout.split()) == set()

@@ -1,0 +1,191 @@
+"""The front door: nothing heavy behind --help, one line per failure, the promised exit codes."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import flowgauge
+
+HEAVY = ("torch", "cv2", "fastapi", "sklearn", "timm", "numpy", "pydantic", "scipy")
+
+
+def python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str, command: str = "doctor") -> None:
+    """Put a function of this body in the place of a command."""
+    module = f"mounted_{tmp_path.name}"
+    (tmp_path / f"{module}.py").write_text(f"def command():\n    {body}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    kept = flowgauge.COMMANDS[command].interrupted
+    monkeypatch.setitem(flowgauge.COMMANDS, command, flowgauge.Mount(f"{module}:command", "line", kept))
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+def test_nothing_heavy_is_imported_for_help_and_version(option: str) -> None:
+    done = python(
+        "import sys, flowgauge\n"
+        "try:\n    flowgauge.main()\n"
+        "finally:\n    print('loaded:', *sorted(sys.modules), file=sys.stderr)",
+        option,
+    )
+    assert done.returncode == 0
+    loaded = done.stderr.partition("loaded:")[2].split()
+    assert "typer" in loaded
+    assert [name for name in HEAVY if name in loaded] == []
+
+
+def test_help_shows_the_commands_in_the_order_of_the_work() -> None:
+    shown = CliRunner().invoke(flowgauge.app, ["--help"]).stdout
+    places = [shown.index(f"│ {name} ") for name in flowgauge.COMMANDS]
+    assert places == sorted(places)
+    order = ["data", "train", "evaluate", "serve", "predict", "doctor", "backbones"]
+    assert list(flowgauge.COMMANDS) == order
+    for command in flowgauge.COMMANDS.values():
+        assert command.help.split()[0] in shown
+
+
+@pytest.mark.parametrize("name", flowgauge.COMMANDS)
+def test_each_command_is_there_and_explains_itself(name: str) -> None:
+    result = CliRunner().invoke(flowgauge.app, [name, "--help"])
+    assert result.exit_code == 0, result.output
+    assert f" {name} [OPTIONS]" in result.stdout
+
+
+def test_the_version_is_the_installed_one() -> None:
+    result = CliRunner().invoke(flowgauge.app, ["--version"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith("flowgauge 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Usage"),
+        (["trian"], "Did you mean 'train'"),
+        (["data", "elpv", "--oot", "x"], "No such option"),
+        (["--nonsense"], "No such option"),
+    ],
+)
+def test_wrong_usage_is_explained_and_exits_2(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(flowgauge.app, arguments)
+    assert result.exit_code == 2
+    assert said in result.output
+
+
+def test_an_error_of_ours_is_one_line_and_exits_1(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mount(
+        monkeypatch,
+        tmp_path,
+        "from training.datasets.sample import DatasetError; raise DatasetError('no pictures in x')",
+    )
+    result = CliRunner().invoke(flowgauge.app, ["doctor"])
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == "error: no pictures in x\n"
+
+
+def test_an_error_of_the_system_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mount(monkeypatch, tmp_path, "open('/nowhere/at/all')")
+    result = CliRunner().invoke(flowgauge.app, ["doctor"])
+    assert result.exit_code == 1
+    assert result.stderr == "error: No such file or directory: /nowhere/at/all\n"
+
+
+def test_an_error_of_the_system_without_a_file_keeps_its_words(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mount(monkeypatch, tmp_path, "raise OSError('the device went away')")
+    assert CliRunner().invoke(flowgauge.app, ["doctor"]).stderr == "error: the device went away\n"
+
+
+def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mount(monkeypatch, tmp_path, "open('/nowhere/at/all')")
+    monkeypatch.setenv("FLOWGAUGE_DEBUG", "1")
+    result = CliRunner().invoke(flowgauge.app, ["doctor"])
+    assert isinstance(result.exception, FileNotFoundError)
+
+
+@pytest.mark.parametrize("error", ["RuntimeError('defect')", "ValueError('defect')"])
+def test_a_defect_of_ours_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: str
+) -> None:
+    mount(monkeypatch, tmp_path, f"raise {error}")
+    result = CliRunner().invoke(flowgauge.app, ["doctor"])
+    assert str(result.exception) == "defect"
+    assert result.stderr == ""
+
+
+def test_a_command_decides_its_own_exit_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mount(monkeypatch, tmp_path, "import typer; raise typer.Exit(3)")
+    assert CliRunner().invoke(flowgauge.app, ["doctor"]).exit_code == 3
+
+
+def test_ctrl_c_says_what_is_kept_and_exits_130(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import time\ndef run():\n    print('begun', flush=True)\n    time.sleep(60)\n"
+    )
+    code = (
+        "import flowgauge\n"
+        "kept = flowgauge.COMMANDS['train'].interrupted\n"
+        "flowgauge.COMMANDS['train'] = flowgauge.Mount('slow:run', 'line', kept)\n"
+        "flowgauge.main()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, "train"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "begun\n"
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert said.strip().startswith("interrupted: checkpoints are kept")
+    assert "--resume" in said
+    assert "Traceback" not in said
+
+
+def test_a_closed_pipe_is_no_error() -> None:
+    command = f"{sys.executable} -m flowgauge --help | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert "error:" not in done.stderr
+
+
+BLOCKS = """
+import ctypes, flowgauge
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+                "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+libc = ctypes.CDLL(None)
+libc.mallinfo2.restype = Info
+before = libc.mallinfo2().hblks
+flowgauge.keep_freed_memory()
+block = bytearray(64 * 2**20)
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc")
+@pytest.mark.parametrize(("malloc", "mapped"), [("", "0"), ("default", "1")])
+def test_large_blocks_are_not_mapped_one_by_one(malloc: str, mapped: str) -> None:
+    """A 64 MB block comes from the heap, which is kept; with the default it is a map of its own."""
+    done = python(BLOCKS, FLOWGAUGE_MALLOC=malloc)
+    if "mallinfo2" in done.stderr:
+        pytest.skip("glibc before 2.33 cannot tell")
+    assert done.stdout.strip() == mapped, done.stderr

@@ -1,0 +1,24 @@
+"""What every dataset is made of, whatever its layout on disk."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class DatasetError(ValueError):
+    """A dataset that is missing, empty or laid out in another way than expected."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One picture of the test set.
+
+    Attributes:
+        path: the picture's file.
+        defect: the kind of defect, or None for a good part.
+        mask: a picture of the same size that is non-zero where the defect is, or None where nobody
+            drew one (always for a good part).
+    """
+
+    path: Path
+    defect: str | None
+    mask: Path | None
