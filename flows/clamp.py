@@ -1,5 +1,7 @@
 """Soft clamps of a coupling's log-scale."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -17,8 +19,8 @@ class SoftClamp(nn.Module):
 
     def __init__(self, bound: float) -> None:
         super().__init__()
-        if not bound > 0:
-            raise ValueError(f"SoftClamp expected a bound above 0; got {bound}")
+        if not 0 < bound < math.inf:
+            raise ValueError(f"SoftClamp expected a finite bound above 0; got {bound}")
         self.bound = bound
 
     def forward(self, a: Tensor) -> Tensor:

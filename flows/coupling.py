@@ -42,5 +42,12 @@ class AffineCoupling(Transform):
         return self.partition.join(z_a, x_b), -log_scale.flatten(1).sum(1)
 
     def _scale_and_shift(self, x_a: Tensor) -> tuple[Tensor, Tensor]:
-        raw, shift = self.conditioner(x_a).chunk(2, 1)
+        parameters: Tensor = self.conditioner(x_a)
+        # Fewer channels would broadcast, and the log-determinant would count them once.
+        if parameters.shape[1] != 2 * self.partition.transformed:
+            raise ValueError(
+                f"AffineCoupling expected {2 * self.partition.transformed} channels of its conditioner, a "
+                f"log-scale and a shift for each it transforms; got {parameters.shape[1]}"
+            )
+        raw, shift = parameters.chunk(2, 1)
         return self.clamp(raw), shift

@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from flows.fastflow.conformal import threshold
 
 from flows.fastflow.bundle import Calibration, ThresholdRecord
+from flows.fastflow.conformal import threshold
 from flows.fastflow.images import read
 from flows.fastflow.scorer import Scorer
 

@@ -1,7 +1,7 @@
 """What a training run is: one YAML file describes it completely."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,8 +23,8 @@ class BackboneConfig(_Section):
     """The frozen backbone."""
 
     name: str = Field(default="tf_efficientnet_lite0", description="timm's name")
-    out_indices: tuple[int, ...] = Field(
-        default=(2, 3, 4), min_length=1, description="timm's indices of the stages"
+    out_indices: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        default=(2, 3, 4), min_length=1, description="timm's indices of the stages, in rising order"
     )
     weights: Path | None = Field(
         default=None, description="a .safetensors or .pth file; by default found as the docs say"
@@ -67,6 +67,10 @@ class RunConfig(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
+        indices = self.backbone.out_indices
+        # timm gives the maps in rising order, each once, whatever the order asked for.
+        if indices != tuple(sorted(set(indices))):
+            raise ValueError(f"backbone.out_indices must rise; got {indices}")
         if any(not 32 <= side <= 4096 for side in self.input_size):
             raise ValueError(f"input_size must lie between 32 and 4096; got {self.input_size}")
         if self.normalisation.pooling % 2 == 0:
@@ -113,7 +117,9 @@ def load_config(path: Path | None, **overrides: str | float | None) -> RunConfig
             data[name] = value
         else:
             inner = data.get(section)
-            data[section] = {**(inner if isinstance(inner, dict) else {}), name: value}
+            # A section that is no mapping stays, for the validation to complain about.
+            if inner is None or isinstance(inner, dict):
+                data[section] = {**(inner or {}), name: value}
     if overrides:
         raise ConfigError(f"there are no such settings: {sorted(overrides)}")
     try:

@@ -94,13 +94,16 @@ def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[i
 
 
 def _read_mask(path: Path, image_size: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at the map's size, True where it is nearer to white: a lossy mask has grey edges."""
+    """A mask at the map's size, True where it is nearer to its brightest value than to black.
+
+    So a mask of 0 and 1 reads as one of 0 and 255, and a lossy mask, which has grey edges, as it was drawn.
+    """
     mask = read(path)
     if mask.shape[:2] != tuple(image_size):
         raise DatasetError(
             f"the mask {path} has size {mask.shape[1]}x{mask.shape[0]}, its picture "
             f"{image_size[1]}x{image_size[0]}"
         )
-    binary = (mask.max(2) > 127).astype(np.uint8)
+    binary = (mask.max(2) > mask.max() / 2).astype(np.uint8)
     small = cv2.resize(binary, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
     return np.asarray(small, dtype=np.bool_)

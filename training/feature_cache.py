@@ -65,12 +65,19 @@ def cached_features(
     if not target.exists():
         folder.mkdir(parents=True, exist_ok=True)
         # Under a temporary name until complete, so that a killed run leaves no half cache behind.
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".", suffix=".part"))
+        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.name}-", suffix=".part"))
         try:
             _compute(temporary, extractor, paths, input_size, batch_size, advance)
             temporary.replace(target)
+        except OSError:
+            # Another run may have finished the same work meanwhile: its result is as good.
+            if not target.exists():
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+        # What killed runs left of the same work: hundreds of megabytes.
+        for left in folder.glob(f".{target.name}-*.part"):
+            shutil.rmtree(left, ignore_errors=True)
     else:
         advance(len(paths))
     return [np.load(target / f"scale_{i}.npy", mmap_mode="r") for i in range(len(extractor.channels))]

@@ -98,6 +98,8 @@ def fit(
         optimiser.load_state_dict(checkpoint["optimiser"])
         schedule.load_state_dict(checkpoint["schedule"])
         history = [EpochMetrics(**row) for row in checkpoint["history"]]
+        # The run may have been killed between the checkpoint and its lines.
+        _write_metrics(folder / METRICS, history)
         on_batch(steps * len(history))
         for row in history:
             on_epoch(row)
@@ -116,22 +118,19 @@ def fit(
             optimiser.step()
             schedule.step()
             total += losses.detach().double().cpu() * len(maps[0])
-            if not total.isfinite().all():
-                raise FitError(
-                    f"the loss is not finite in epoch {epoch}: {losses.tolist()}; a smaller "
-                    "fit.learning_rate or flow.clamp helps"
-                )
+            _expect_finite(losses.tolist(), epoch)
             on_batch(1)
+        held_out = _held_out(head, features, held_out_index, settings.batch_size, device)
+        _expect_finite(held_out, epoch)
         history.append(
             EpochMetrics(
                 epoch=epoch,
                 fit_nll=(total / len(fit_index)).tolist(),
-                held_out_nll=_held_out(head, features, held_out_index, settings.batch_size, device),
+                held_out_nll=held_out,
                 learning_rate=float(schedule.get_last_lr()[0]),
                 seconds=time.monotonic() - start,
             )
         )
-        rows = [asdict(row) for row in history]
         _save(
             folder / CHECKPOINT,
             {
@@ -139,11 +138,10 @@ def fit(
                 "head": head.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
-                "history": rows,
+                "history": [asdict(row) for row in history],
             },
         )
-        # Whole at every epoch, so that a continued run neither repeats nor loses a line.
-        (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        _write_metrics(folder / METRICS, history)
         on_epoch(history[-1])
     return head.eval()
 
@@ -169,6 +167,21 @@ def _held_out(
         total += losses.double().cpu() * len(maps[0])
     values: list[float] = (total / len(index)).tolist()
     return values
+
+
+def _expect_finite(losses: list[float], epoch: int) -> None:
+    if not all(map(math.isfinite, losses)):
+        raise FitError(
+            f"the loss is not finite in epoch {epoch}: {losses}; a smaller fit.learning_rate or "
+            "flow.clamp helps"
+        )
+
+
+def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
+    # Whole at every epoch, so that a continued run neither repeats nor loses a line.
+    temporary = path.with_suffix(".part")
+    temporary.write_text("".join(json.dumps(asdict(row)) + "\n" for row in history))
+    temporary.replace(path)
 
 
 def _save(path: Path, state: dict[str, object]) -> None:

@@ -6,8 +6,8 @@ import json
 import math
 import platform
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +24,10 @@ from flows.fastflow.bundle import (
     DataRecord,
     Golden,
     Manifest,
+    UnknownModelError,
     activate,
     check_category,
     publish,
-    resolve,
 )
 from flows.fastflow.detector import pick_device
 from flows.fastflow.features import FeatureExtractor
@@ -37,7 +37,7 @@ from training.config import RunConfig, dump_config
 from training.datasets.mvtec import licence, train_images
 from training.datasets.sample import DatasetError
 from training.feature_cache import cached_features, file_hashes, fingerprint
-from training.loop import METRICS, EpochMetrics, fit
+from training.loop import CHECKPOINT, METRICS, EpochMetrics, fit
 
 FINISHED = "finished.json"
 _LIBRARIES = ("torch", "timm", "numpy", "opencv-python-headless", "pillow")
@@ -64,6 +64,14 @@ class Outcome:
 
     bundle: Path
     reused: bool
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves when it is done: its identity, and the version it published."""
+
+    identity: str
+    version: str
 
 
 @dataclass(frozen=True)
@@ -123,10 +131,17 @@ def train(
     hashes = file_hashes(paths)
     folder = runs / category
     folder.mkdir(parents=True, exist_ok=True)
-    identity = _identity(config, hashes)
-    if resume and (bundle := _finished(folder, models, category, identity)) is not None:
-        progress.say(f"{category} was trained before with these settings and pictures")
-        return Outcome(bundle, reused=True)
+    weights = find_weights(config.backbone.name, file=config.backbone.weights, folder=models / BACKBONES)
+    identity = _identity(config, hashes, weights.sha256)
+    finished = _finished(folder)
+    if resume and finished is not None and finished.identity == identity:
+        with suppress(UnknownModelError):  # its bundle was deleted: publish again
+            activate(models, category, finished.version)
+            progress.say(f"{category} was trained before with these settings and pictures")
+            return Outcome(models / category / finished.version, reused=True)
+    # An unfinished run with other settings is for `fit` to protect; a finished one has nothing to lose.
+    if not resume or (finished is not None and finished.identity != identity):
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     (folder / FINISHED).unlink(missing_ok=True)
     (folder / "config.yaml").write_text(dump_config(config))
     progress.say(
@@ -134,7 +149,6 @@ def train(
         f"{len(parts.calibration)} held out to calibrate; on {device}"
     )
 
-    weights = find_weights(config.backbone.name, file=config.backbone.weights, folder=models / BACKBONES)
     progress.say(f"backbone {weights.name}, weights from {weights.source}")
     extractor = FeatureExtractor(weights, config.backbone.out_indices).to(device)
     with progress.stage("features", len(paths)) as advance:
@@ -175,24 +189,23 @@ def train(
     )
     bundle = _publish(config, category, models, extractor, head, calibrated, held_out, record, folder)
     activate(models, category, bundle.name)
-    (folder / FINISHED).write_text(json.dumps({"identity": identity, "version": bundle.name}))
+    (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity, bundle.name))))
     return Outcome(bundle, reused=False)
 
 
-def _identity(config: RunConfig, hashes: Sequence[str]) -> str:
-    """What two runs must share for one to continue the other: settings, pictures, library versions."""
-    text = json.dumps([config.model_dump(mode="json"), hashes, torch.__version__])
+def _identity(config: RunConfig, hashes: Sequence[str], weights_sha256: str) -> str:
+    """What two runs must share for one to continue the other: settings, pictures, weights, torch."""
+    # The backbone's weights count by what they hold, not by where they lie.
+    settings = config.model_dump(mode="json", exclude={"backbone": {"weights"}})
+    text = json.dumps([settings, hashes, weights_sha256, torch.__version__])
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _finished(folder: Path, models: Path, category: str, identity: str) -> Path | None:
+def _finished(folder: Path) -> Finished | None:
     try:
-        finished = json.loads((folder / FINISHED).read_text())
-        if finished["identity"] == identity:
-            return resolve(models, category, finished["version"])
-    except (OSError, ValueError, KeyError):
-        pass  # none, a half-written one, or its bundle was deleted: train
-    return None
+        return Finished(**json.loads((folder / FINISHED).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None  # none, or a half-written one
 
 
 def _publish(

@@ -82,7 +82,12 @@ def digest(state: State) -> str:
 
 
 def find_weights(
-    name: str, *, file: Path | None = None, folder: Path | None = None, sha256: str | None = None
+    name: str,
+    *,
+    file: Path | None = None,
+    folder: Path | None = None,
+    sha256: str | None = None,
+    hub: bool = True,
 ) -> Weights:
     """Find and read the weights of a backbone.
 
@@ -91,6 +96,8 @@ def find_weights(
         file: an explicit .safetensors, .pth or .pt file; then no other source is tried.
         folder: the models folder's `backbones/`.
         sha256: the digest they must have (serving), or None for whatever is found first (training).
+        hub: whether to ask the timm hub last. A server does not: it would wait for a network that a plant
+            may not have, for weights that training put into the folder.
 
     Raises:
         WeightsNotFoundError: no source has them, or none with that digest.
@@ -108,6 +115,8 @@ def find_weights(
         weights = Weights(name, f"package {PACKAGES[name][0]}", digest(state), state)
         if sha256 in (None, weights.sha256):
             return weights
+    if not hub:
+        raise WeightsNotFoundError(_ways(name, folder, sha256))
     try:
         model = timm.create_model(name, pretrained=True)
     # The hub fails in many ways (no network, no such file, a proxy's answer), each with its own class and

@@ -155,7 +155,7 @@ def active_version(models: Path, category: str) -> str | None:
     if not _is_category(category):
         return None
     try:
-        version = (models / category / ACTIVE).read_text().strip()
+        version = (models / category / ACTIVE).read_text(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
     return version or None

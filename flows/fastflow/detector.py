@@ -117,6 +117,7 @@ class Detector:
                 manifest.backbone.name,
                 folder=bundle.parent.parent / BACKBONES,
                 sha256=manifest.backbone.weights_sha256,
+                hub=False,
             )
             backbone = FeatureExtractor(weights, manifest.backbone.out_indices).to(target)
         _check_backbone(backbone, manifest, bundle)

@@ -1,5 +1,6 @@
 """`flowgauge train`: learn a category from pictures of good parts."""
 
+import shlex
 import time
 from pathlib import Path
 from typing import Annotated
@@ -66,4 +67,14 @@ def train(
             f"{threshold.achievable_fpr:.2%}. More good pictures, or a larger --target-fpr, would do."
         )
     progress.say(f"published and active: {outcome.bundle}")
-    progress.say(f"next: flowgauge evaluate --data {data} --category {category} --models {models}")
+    following = [
+        "flowgauge",
+        "evaluate",
+        "--data",
+        str(data),
+        "--category",
+        category,
+        "--models",
+        str(models),
+    ]
+    progress.say(f"next: {shlex.join(following)}")
