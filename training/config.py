@@ -16,7 +16,7 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class BackboneConfig(_Section):
@@ -55,7 +55,9 @@ class CalibrationConfig(_Section):
 class RunConfig(_Section):
     """A complete training run. Every field has a default that works for a first run."""
 
-    seed: int = Field(default=0, ge=0, description="of the split, the weights and the order of pictures")
+    seed: int = Field(
+        default=0, ge=0, lt=2**31, description="of the split, the weights and the order of pictures"
+    )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     input_size: tuple[int, int] = Field(default=(256, 256), description="(height, width)")
     backbone: BackboneConfig = BackboneConfig()
@@ -73,8 +75,6 @@ class RunConfig(_Section):
             raise ValueError(f"backbone.out_indices must rise; got {indices}")
         if any(not 32 <= side <= 4096 for side in self.input_size):
             raise ValueError(f"input_size must lie between 32 and 4096; got {self.input_size}")
-        if self.normalisation.pooling % 2 == 0:
-            raise ValueError(f"normalisation.pooling must be odd; got {self.normalisation.pooling}")
         return self
 
 

@@ -31,23 +31,26 @@ class Evaluation:
 
     Attributes:
         rows: one per picture, in the order of the samples.
-        image_auroc: on raw scores.
-        pixel_auroc: on raw map values at the model's input size, or None where no defect has a mask.
-        false_rejects: share of good parts rejected.
-        escapes: share of defective parts passed.
+        image_auroc: on raw scores; None where the pictures are all good or all defective.
+        pixel_auroc: on raw map values at the model's input size; None where no defect has a mask.
+        masked: defective pictures that have a mask; the pixels of the others are not counted.
+        false_rejects: share of good parts rejected; None without good parts.
+        escapes: share of defective parts passed; None without defective parts.
     """
 
     rows: list[Row]
-    image_auroc: float
+    image_auroc: float | None
     pixel_auroc: float | None
-    false_rejects: float
-    escapes: float
+    masked: int
+    false_rejects: float | None
+    escapes: float | None
 
 
 def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[int], None]) -> Evaluation:
     """Score every test picture as the server would and compare with the truth.
 
-    Pixels count where they are known: those of good parts, and of defects that have a mask.
+    Pixels count where they are known: those of good parts, and of defects that have a mask with something in
+    it.
 
     Args:
         detector: the model.
@@ -56,7 +59,6 @@ def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[i
 
     Raises:
         ImageError, DatasetError: a picture or mask cannot be read or does not fit; it is named.
-        MetricError: the test pictures are all good or all defective.
     """
     rows: list[Row] = []
     maps: list[NDArray[np.float32]] = []
@@ -74,23 +76,31 @@ def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[i
             )
         )
         shape = prediction.score_map.shape
+        mask = np.zeros(shape, dtype=np.bool_)
         if sample.mask is not None:
+            mask = _read_mask(sample.mask, image.shape[:2], (shape[0], shape[1]))
+        if sample.defect is None or mask.any():
             maps.append(prediction.score_map)
-            masks.append(_read_mask(sample.mask, image.shape[:2], (shape[0], shape[1])))
-        elif sample.defect is None:
-            maps.append(prediction.score_map)
-            masks.append(np.zeros(shape, dtype=np.bool_))
+            masks.append(mask)
         advance(1)
     good = [row for row in rows if row.defect is None]
     defective = [row for row in rows if row.defect is not None]
-    auroc = image_auroc([row.defect is not None for row in rows], [row.score for row in rows])
+    masked = sum(bool(mask.any()) for mask in masks)
+    auroc = None
+    if good and defective:
+        auroc = image_auroc([row.defect is not None for row in rows], [row.score for row in rows])
     return Evaluation(
         rows=rows,
         image_auroc=auroc,
-        pixel_auroc=pixel_auroc(masks, maps) if any(mask.any() for mask in masks) else None,
-        false_rejects=sum(row.decision == "REJECT" for row in good) / len(good),
-        escapes=sum(row.decision == "PASS" for row in defective) / len(defective),
+        pixel_auroc=pixel_auroc(masks, maps) if masked else None,
+        masked=masked,
+        false_rejects=_share(good, "REJECT"),
+        escapes=_share(defective, "PASS"),
     )
+
+
+def _share(rows: Sequence[Row], decision: Decision) -> float | None:
+    return sum(row.decision == decision for row in rows) / len(rows) if rows else None
 
 
 def _read_mask(path: Path, image_size: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import read, resize
+from training.versions import library_versions
 
 Features = list[NDArray[np.float32]]
 
@@ -58,8 +59,10 @@ def cached_features(
     Raises:
         ImageError: a picture cannot be read; it is named.
     """
+    # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
+    computing = [str(extractor.offset.device), torch.get_num_threads(), batch_size, library_versions()]
     key = json.dumps(
-        [extractor.name, extractor.weights_sha256, extractor.out_indices, input_size, list(hashes)]
+        [extractor.name, extractor.weights_sha256, extractor.out_indices, input_size, computing, list(hashes)]
     )
     target = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
     if not target.exists():

@@ -1,46 +1,40 @@
-"""One training run from pictures to a published bundle."""
+"""One training run from pictures to a published model."""
 
 import hashlib
-import importlib.metadata
 import json
 import math
-import platform
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save
+from filelock import FileLock, Timeout
 
 from flows.fastflow.backbones import find_weights, save_weights
 from flows.fastflow.bundle import (
     BACKBONES,
-    Backbone,
+    BundleError,
     DataRecord,
-    Golden,
-    Manifest,
-    UnknownModelError,
     activate,
     check_category,
-    publish,
+    resolve,
+    verify,
 )
-from flows.fastflow.detector import pick_device
+from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.scorer import Head, Scorer
-from training.calibrate import Calibrated, calibrate
+from flows.fastflow.scorer import Scorer
+from training.calibrate import calibrate
 from training.config import RunConfig, dump_config
 from training.datasets.mvtec import licence, train_images
-from training.datasets.sample import DatasetError
 from training.feature_cache import cached_features, file_hashes, fingerprint
-from training.loop import CHECKPOINT, METRICS, EpochMetrics, fit
+from training.loop import CHECKPOINT, EpochMetrics, FitError, fit
+from training.publication import CONFIG, publish_model
+from training.split import split, without_copies
+from training.versions import library_versions
 
 FINISHED = "finished.json"
-_LIBRARIES = ("torch", "timm", "numpy", "opencv-python-headless", "pillow")
 
 
 class Progress(Protocol):
@@ -74,29 +68,6 @@ class Finished:
     version: str
 
 
-@dataclass(frozen=True)
-class Split:
-    """The training pictures, divided once by seed: rows to fit and rows to calibrate with."""
-
-    fit: NDArray[np.int64]
-    calibration: NDArray[np.int64]
-
-
-def split(count: int, fraction: float, seed: int) -> Split:
-    """Divide `count` pictures at random; calibration gets round(fraction * count), at least one.
-
-    Raises:
-        DatasetError: there are too few to fit and to calibrate.
-    """
-    held_out = max(1, round(fraction * count))
-    if count - held_out < 2:
-        raise DatasetError(
-            f"{count} good pictures are too few: at least 2 to fit and {held_out} to calibrate with"
-        )
-    order = np.random.default_rng(seed).permutation(count)
-    return Split(fit=np.sort(order[held_out:]), calibration=np.sort(order[:held_out]))
-
-
 def train(
     config: RunConfig,
     data: Path,
@@ -109,7 +80,8 @@ def train(
 ) -> Outcome:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
-    Only `train/good` is read. Pictures for calibration are held out of the fit.
+    Only `train/good` is read. Pictures for calibration are held out of the fit. A run lies in a folder named
+    after all that decides its weights, so that runs with other settings never meet.
 
     Args:
         config: the run.
@@ -126,143 +98,113 @@ def train(
     check_category(category)
     torch.set_num_threads(config.fit.threads)
     device = pick_device(config.device)
-    paths = train_images(data, category)
+    found = train_images(data, category)
+    paths, hashes = without_copies(found, file_hashes(found))
+    if len(paths) < len(found):
+        progress.say(f"{len(found) - len(paths)} pictures are copies of others, byte for byte: left out")
     parts = split(len(paths), config.calibration.fraction, config.seed)
-    hashes = file_hashes(paths)
-    folder = runs / category
-    folder.mkdir(parents=True, exist_ok=True)
     weights = find_weights(config.backbone.name, file=config.backbone.weights, folder=models / BACKBONES)
-    identity = _identity(config, hashes, weights.sha256)
-    finished = _finished(folder)
-    if resume and finished is not None and finished.identity == identity:
-        with suppress(UnknownModelError):  # its bundle was deleted: publish again
-            activate(models, category, finished.version)
+    fit_identity, identity = _identities(config, hashes, weights.sha256, device)
+    folder = runs / category / fit_identity[:12]
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone_in(folder):
+        if resume and (bundle := _reusable(folder, identity, models, category)) is not None:
+            activate(models, category, bundle.name)
             progress.say(f"{category} was trained before with these settings and pictures")
-            return Outcome(models / category / finished.version, reused=True)
-    # An unfinished run with other settings is for `fit` to protect; a finished one has nothing to lose.
-    if not resume or (finished is not None and finished.identity != identity):
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-    (folder / FINISHED).unlink(missing_ok=True)
-    (folder / "config.yaml").write_text(dump_config(config))
-    progress.say(
-        f"{len(paths)} good pictures of {category}: {len(parts.fit)} to fit, "
-        f"{len(parts.calibration)} held out to calibrate; on {device}"
-    )
-
-    progress.say(f"backbone {weights.name}, weights from {weights.source}")
-    extractor = FeatureExtractor(weights, config.backbone.out_indices).to(device)
-    with progress.stage("features", len(paths)) as advance:
-        features = cached_features(
-            runs / "features",
-            extractor,
-            paths,
-            hashes,
-            input_size=config.input_size,
-            batch_size=config.backbone.batch_size,
-            advance=advance,
+            return Outcome(bundle, reused=True)
+        if not resume:
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+        (folder / FINISHED).unlink(missing_ok=True)
+        (folder / CONFIG).write_text(dump_config(config))
+        progress.say(
+            f"{len(paths)} good pictures of {category}: {len(parts.fit)} to fit, "
+            f"{len(parts.calibration)} held out to calibrate; on {device}"
         )
-    batches = math.ceil(len(parts.fit) / config.fit.batch_size) * config.fit.epochs
-    with progress.stage("fit", batches) as advance:
-        head = fit(
-            config,
-            features,
-            parts.fit,
-            parts.calibration,
-            device=device,
-            folder=folder,
-            identity=identity,
-            resume=resume,
-            on_batch=advance,
-            on_epoch=lambda row: progress.say(_line(row, config.fit.epochs)),
+        progress.say(f"backbone {weights.name}, weights from {weights.source}")
+        extractor = FeatureExtractor(weights, config.backbone.out_indices).to(device)
+        with progress.stage("features", len(paths)) as advance:
+            features = cached_features(
+                runs / "features",
+                extractor,
+                paths,
+                hashes,
+                input_size=config.input_size,
+                batch_size=config.backbone.batch_size,
+                advance=advance,
+            )
+        batches = math.ceil(len(parts.fit) / config.fit.batch_size) * config.fit.epochs
+        with progress.stage("fit", batches) as advance:
+            head = fit(
+                config,
+                features,
+                parts.fit,
+                parts.calibration,
+                device=device,
+                folder=folder,
+                identity=fit_identity,
+                resume=resume,
+                on_batch=advance,
+                on_epoch=lambda row: progress.say(_line(row, config.fit.epochs)),
+            )
+        scorer = Scorer(extractor, head, config.input_size, config.score)
+        held_out = [paths[i] for i in parts.calibration]
+        with progress.stage("calibrate", len(held_out)) as advance:
+            calibrated = calibrate(scorer, held_out, config.calibration.target_fpr, advance)
+
+        save_weights(weights, models / BACKBONES)
+        record = DataRecord(
+            fingerprint=fingerprint(hashes),
+            licence=licence(data, category),
+            n_fit=len(parts.fit),
+            n_calibration=len(parts.calibration),
         )
-    scorer = Scorer(extractor, head, config.input_size, config.score)
-    held_out = [paths[i] for i in parts.calibration]
-    with progress.stage("calibrate", len(held_out)) as advance:
-        calibrated = calibrate(scorer, held_out, config.calibration.target_fpr, advance)
-
-    save_weights(weights, models / BACKBONES)
-    record = DataRecord(
-        fingerprint=fingerprint(hashes),
-        licence=licence(data, category),
-        n_fit=len(parts.fit),
-        n_calibration=len(parts.calibration),
-    )
-    bundle = _publish(config, category, models, extractor, head, calibrated, held_out, record, folder)
-    activate(models, category, bundle.name)
-    (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity, bundle.name))))
-    return Outcome(bundle, reused=False)
+        bundle = publish_model(
+            config, category, models, extractor, head, calibrated, held_out, record, folder
+        )
+        # As a server will load it: a bundle that would be refused there must not become the active one.
+        Detector.load(bundle, device=str(device), backbone=extractor)
+        activate(models, category, bundle.name)
+        (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity, bundle.name))))
+        return Outcome(bundle, reused=False)
 
 
-def _identity(config: RunConfig, hashes: Sequence[str], weights_sha256: str) -> str:
-    """What two runs must share for one to continue the other: settings, pictures, weights, torch."""
-    # The backbone's weights count by what they hold, not by where they lie.
-    settings = config.model_dump(mode="json", exclude={"backbone": {"weights"}})
-    text = json.dumps([settings, hashes, weights_sha256, torch.__version__])
-    return hashlib.sha256(text.encode()).hexdigest()
+def _identities(
+    config: RunConfig, hashes: Sequence[str], weights_sha256: str, device: torch.device
+) -> tuple[str, str]:
+    """Digests of all that decides the fitted weights, and of all that decides the bundle."""
+    # The backbone's weights count by what they hold, not by where they lie; the device by what it turned out
+    # to be. The score and the asked rate come after the fit: another rate needs no other fit.
+    later: dict[str, Any] = {"score": True, "calibration": {"target_fpr"}}
+    settings = config.model_dump(mode="json", exclude={"backbone": {"weights"}, "device": True, **later})
+    fitted = _digest([settings, hashes, weights_sha256, str(device), library_versions()])
+    return fitted, _digest([fitted, config.model_dump(mode="json", include=later)])
 
 
-def _finished(folder: Path) -> Finished | None:
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _alone_in(folder: Path) -> AbstractContextManager[object]:
+    """Hold the run's folder: a second run there would mix its checkpoints with ours."""
+    lock = FileLock(folder / "lock")
     try:
-        return Finished(**json.loads((folder / FINISHED).read_text()))
+        return lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FitError(f"another process is at work on this very run, in {folder}") from error
+
+
+def _reusable(folder: Path, identity: str, models: Path, category: str) -> Path | None:
+    """The bundle that this run published before, if it is whole."""
+    try:
+        finished = Finished(**json.loads((folder / FINISHED).read_text()))
     except (OSError, ValueError, TypeError):
         return None  # none, or a half-written one
-
-
-def _publish(
-    config: RunConfig,
-    category: str,
-    models: Path,
-    extractor: FeatureExtractor,
-    head: Head,
-    calibrated: Calibrated,
-    held_out: Sequence[Path],
-    record: DataRecord,
-    folder: Path,
-) -> Path:
-    # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
-    tensors = {key: value.cpu().contiguous() for key, value in head.state_dict().items()}
-    now = datetime.now(UTC)
-    weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
-    # The lowest, the middle and the highest score: three pictures that show a drift at either end.
-    ranked = np.argsort(calibrated.scores)
-    chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
-    golden = {f"golden/{i}{held_out[k].suffix.lower()}": k for i, k in enumerate(chosen)}
-    last = json.loads((folder / METRICS).read_text().splitlines()[-1])
-    manifest = Manifest(
-        category=category,
-        version=f"{now:%Y%m%dT%H%M%S}-{weights_id}",
-        created=now,
-        backbone=Backbone(
-            name=extractor.name,
-            weights_sha256=extractor.weights_sha256,
-            out_indices=list(extractor.out_indices),
-            channels=list(extractor.channels),
-            strides=list(extractor.strides),
-            mean=list(extractor.mean),
-            std=list(extractor.std),
-        ),
-        input_size=config.input_size,
-        normalisation=config.normalisation,
-        flow=config.flow,
-        score=config.score,
-        calibration=calibrated.calibration,
-        thresholds={"float32": calibrated.threshold},
-        metrics={
-            "fit_nll": float(np.mean(last["fit_nll"])),
-            "held_out_nll": float(np.mean(last["held_out_nll"])),
-        },
-        data=record,
-        libraries={
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
-        },
-        golden=[Golden(file=f, score=calibrated.scores[k]) for f, k in golden.items()],
-        files={},
-    )
-    files = {file: held_out[k].read_bytes() for file, k in golden.items()}
-    files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
-    files["report/config.yaml"] = (folder / "config.yaml").read_bytes()
-    return publish(models, manifest, tensors, files)
+    if finished.identity == identity:
+        with suppress(BundleError):  # deleted or damaged: publish again
+            bundle = resolve(models, category, finished.version)
+            verify(bundle)
+            return bundle
+    return None
 
 
 def _line(row: EpochMetrics, epochs: int) -> str:

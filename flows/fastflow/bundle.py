@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator
 from safetensors.torch import save
 from torch import Tensor
 
@@ -43,7 +43,8 @@ class UnknownModelError(BundleError):
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A threshold that is not a number would pass every part, since no score is above it.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Backbone(_Record):
@@ -63,6 +64,13 @@ class Normalisation(_Record):
 
     mode: Literal["channel", "layer"]
     pooling: int = Field(ge=1, le=15)
+
+    @field_validator("pooling")
+    @classmethod
+    def _odd(cls, pooling: int) -> int:
+        if pooling % 2 == 0:
+            raise ValueError(f"must be odd; got {pooling}")
+        return pooling
 
 
 class ThresholdRecord(_Record):
@@ -116,11 +124,13 @@ class Manifest(_Record):
     flow: FlowConfig
     score: ScoreRule
     calibration: Calibration
-    thresholds: dict[str, ThresholdRecord] = Field(description="by precision of the engine: float32")
+    thresholds: dict[Literal["float32"], ThresholdRecord] = Field(
+        min_length=1, description="by precision of the engine"
+    )
     metrics: dict[str, float]
     data: DataRecord
     libraries: dict[str, str]
-    golden: list[Golden]
+    golden: list[Golden] = Field(min_length=1)
     files: dict[str, Sha256]
 
 
@@ -147,7 +157,7 @@ def versions(models: Path, category: str) -> list[str]:
     folder = models / category
     if not _is_category(category) or not folder.is_dir():
         return []
-    return sorted(d.name for d in folder.iterdir() if _VERSION.fullmatch(d.name) and (d / MANIFEST).is_file())
+    return sorted(d.name for d in folder.iterdir() if _is_version(d.name) and (d / MANIFEST).is_file())
 
 
 def active_version(models: Path, category: str) -> str | None:
@@ -222,11 +232,14 @@ def verify(bundle: Path) -> Manifest:
         name = path.relative_to(bundle).as_posix()
         if path.is_symlink():
             raise BundleError(f"{bundle} holds a link, {name}; a bundle has only plain files")
-        if path.is_file() and name != MANIFEST:
+        if not path.is_dir() and name != MANIFEST:
             present.add(name)
     if present != manifest.files.keys():
         odd = sorted(present ^ manifest.files.keys())
         raise BundleError(f"{bundle} does not hold the files that its manifest lists: {odd}")
+    strangers = {golden.file for golden in manifest.golden} - manifest.files.keys()
+    if strangers:
+        raise BundleError(f"{bundle} names golden pictures that it does not hold: {sorted(strangers)}")
     for name, sha256 in manifest.files.items():
         if hashlib.sha256((bundle / name).read_bytes()).hexdigest() != sha256:
             raise BundleError(f"{bundle / name} was changed: its sha256 is not the manifest's")
@@ -251,15 +264,18 @@ def publish(
         BundleError: the version exists, or a name cannot be used.
     """
     check_category(manifest.category)
-    if not _VERSION.fullmatch(manifest.version):
-        raise BundleError(f"{manifest.version!r} cannot be a version")
+    if not _is_version(manifest.version):
+        raise BundleError(
+            f"{manifest.version!r} cannot be a version: up to 64 letters, digits, '.', '_' and '-', starting "
+            f"with a letter or a digit, and not {ACTIVE!r}"
+        )
     target = models / manifest.category / manifest.version
     if target.exists():
         raise BundleError(f"{target} exists already; versions are never overwritten")
-    contents = {FLOW: save(dict(tensors)), **files}
-    for name in contents:
-        if not _FILE.fullmatch(name) or name == MANIFEST:
+    for name in files:
+        if not _FILE.fullmatch(name) or name in (MANIFEST, FLOW):
             raise BundleError(f"{name!r} cannot be the name of a file in a bundle")
+    contents = {FLOW: save(dict(tensors)), **files}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     manifest = manifest.model_copy(update={"files": hashes})
     with _temporary_directory(target.parent) as temporary:
@@ -277,6 +293,10 @@ def publish(
 
 def _is_category(name: str) -> bool:
     return name != BACKBONES and _CATEGORY.fullmatch(name) is not None
+
+
+def _is_version(name: str) -> bool:
+    return name != ACTIVE and _VERSION.fullmatch(name) is not None
 
 
 @contextmanager

@@ -1,6 +1,6 @@
-"""The detector: pictures in; scores, decisions and anomaly maps out.
+"""The detector: a published bundle, loaded and ready to inspect.
 
-Training calibrates with this class and serving answers with it, so that a served score is the trained one.
+Its scores come from the `Scorer` that calibrated it, so a served score is the trained one.
 """
 
 import hashlib
@@ -64,7 +64,7 @@ def pick_device(name: str = "auto") -> torch.device:
         DeviceError: it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -76,6 +76,10 @@ def pick_device(name: str = "auto") -> torch.device:
             f"{name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
             "use --device auto or cpu"
         )
+    if device.type == "cuda":
+        # By default convolutions there round to 10 bits (TF32), and may differ from run to run.
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.deterministic = True
     return device
 
 

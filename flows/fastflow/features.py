@@ -19,7 +19,7 @@ class FeatureExtractor(nn.Module):
 
     Args:
         weights: the backbone's weights.
-        out_indices: timm's indices of the stages, e.g. (1, 2, 3) for strides 4, 8, 16.
+        out_indices: timm's indices of the stages, rising, e.g. (1, 2, 3) for strides 4, 8, 16.
 
     Raises:
         WeightsError: the model has no such stages, or the weights do not fill it.
@@ -27,6 +27,9 @@ class FeatureExtractor(nn.Module):
 
     def __init__(self, weights: Weights, out_indices: Sequence[int]) -> None:
         super().__init__()
+        # timm returns maps in the order of the network whatever order is asked for, and each one once.
+        if not out_indices or out_indices[0] < 0 or list(out_indices) != sorted(set(out_indices)):
+            raise WeightsError(f"out_indices must rise from 0 or more, such as (1, 2, 3); got {out_indices}")
         try:
             backbone = timm.create_model(
                 weights.name, pretrained=False, features_only=True, out_indices=tuple(out_indices)
@@ -113,6 +116,9 @@ class FeatureNormaliser(nn.Module):
 
         Args:
             batches: per batch one (N, C_i, H_i, W_i) per scale; gone through once.
+
+        Raises:
+            ValueError: there are no batches, or a feature is not finite.
         """
         # In double precision: a sum over a million positions loses the small deviations in single.
         moments = [torch.zeros(3, c, dtype=torch.float64) for c in self.channels]
@@ -125,6 +131,8 @@ class FeatureNormaliser(nn.Module):
         for i, (count, first, second) in enumerate(moments):
             mean = first / count
             std = (second / count - mean.square()).clamp_min(0).sqrt()
+            if not (mean.isfinite().all() and std.isfinite().all()):
+                raise ValueError(f"scale {i}: no statistics of {int(count[0])} positions, or not finite ones")
             self.get_buffer(f"mean_{i}").copy_(mean)
             # A dead channel has deviation 0: it then stays 0 instead of turning to NaN.
             self.get_buffer(f"std_{i}").copy_(torch.where(std > 1e-6, std, 1.0))

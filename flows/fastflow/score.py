@@ -50,7 +50,8 @@ def anomaly_map(q: Tensor) -> Tensor:
     Returns:
         (N, H, W), 0 or more.
     """
-    return math.log(q.shape[1]) - torch.logsumexp(-q, 1)
+    # Rounding can leave -1e-7 where every q is 0.
+    return (math.log(q.shape[1]) - torch.logsumexp(-q, 1)).clamp_min(0)
 
 
 def image_score(q: Tensor, rule: ScoreRule) -> Tensor:
@@ -58,7 +59,7 @@ def image_score(q: Tensor, rule: ScoreRule) -> Tensor:
 
     Unlike the map, a rise in any one scale raises it, however strong the defect is already: the score keeps
     ranking where colours have long saturated. The logarithm keeps the coarsest scale, whose energies vary
-    most, from drowning the others. Finite for every finite q, and 0 only where every q is 0.
+    most, from drowning the others. Finite up to q = 1e36, and 0 only where every q is 0.
 
     Args:
         q: (N, S, H, W), from `energies`.

@@ -34,6 +34,7 @@ def evaluate(
     from rich.console import Console
 
     from flows.fastflow.bundle import resolve
+    from flows.fastflow.conformal import false_reject_band
     from flows.fastflow.detector import Detector
     from training.datasets.mvtec import test_samples
     from training.evaluation import evaluate as run
@@ -62,6 +63,7 @@ def evaluate(
         "defective": len(result.rows) - good,
         "image_auroc": result.image_auroc,
         "pixel_auroc": result.pixel_auroc,
+        "with_mask": result.masked,
         "false_rejects": result.false_rejects,
         "escapes": result.escapes,
         "target_fpr": detector.threshold.target_fpr,
@@ -70,14 +72,25 @@ def evaluate(
     }
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     progress.say(f"{bundle}: {good} good and {len(result.rows) - good} defective test pictures")
-    progress.say(f"image AUROC {result.image_auroc:.3f}")
+    if result.image_auroc is None:
+        progress.say("image AUROC not measured: it needs good and defective test pictures")
+    else:
+        progress.say(f"image AUROC {result.image_auroc:.3f}")
     if result.pixel_auroc is None:
         progress.say("pixel AUROC not measured: no defect has a mask")
     else:
-        progress.say(f"pixel AUROC {result.pixel_auroc:.3f}")
-    progress.say(
-        f"at threshold {detector.threshold.reject:.4f}: {result.false_rejects:.2%} of good parts rejected "
-        f"(asked for at most {detector.threshold.target_fpr:.2%}), {result.escapes:.2%} of defective parts "
-        "passed"
-    )
+        without = len(result.rows) - good - result.masked
+        left_out = f" ({without} defective pictures without a mask left out)" if without else ""
+        progress.say(f"pixel AUROC {result.pixel_auroc:.3f}{left_out}")
+    if result.false_rejects is not None:
+        low, high = false_reject_band(
+            detector.threshold.n_calibration, good, detector.threshold.target_fpr, confidence=0.95
+        )
+        asked = detector.threshold.target_fpr
+        progress.say(
+            f"at threshold {detector.threshold.reject:.4f}: {result.false_rejects:.2%} of good parts "
+            f"rejected (asked for at most {asked:.2%} on average: {low} to {high} of {good}, in 95 % of cases)"
+        )
+    if result.escapes is not None:
+        progress.say(f"{result.escapes:.2%} of defective parts passed")
     progress.say(f"scores of every picture: {folder / 'scores.csv'}")

@@ -56,9 +56,9 @@ def train(
         progress.say(f"trained in {time.monotonic() - start:.0f} s")
     if threshold.certified:
         progress.say(
-            f"threshold {threshold.reject:.4f}: certified to reject at most {threshold.target_fpr:.2%} of "
-            f"good parts (here {threshold.achievable_fpr:.2%}), from {threshold.n_calibration} held-out "
-            "pictures"
+            f"threshold {threshold.reject:.4f}: certified to reject on average at most "
+            f"{threshold.target_fpr:.2%} of good parts (here {threshold.achievable_fpr:.2%}), from "
+            f"{threshold.n_calibration} held-out pictures"
         )
     else:
         progress.say(
