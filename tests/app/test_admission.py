@@ -56,3 +56,15 @@ def test_a_slow_upload_takes_no_place_in_the_queue() -> None:
         with admission.reserve() as quick:
             quick.wait_in_line()
         assert admission.images == 0
+
+
+def test_an_answer_is_counted_in_place_of_its_image_whatever_its_size() -> None:
+    admission = Admission(max_images=1, max_bytes=100)
+    with admission.reserve() as room:
+        room.hold(60)
+        room.wait_in_line()
+        room.turn_into(120)
+        assert (admission.images, admission.bytes) == (0, 120)
+        with pytest.raises(Problem, match="120 bytes"):
+            admission.reserve()
+    assert (admission.images, admission.bytes) == (0, 0)

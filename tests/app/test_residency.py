@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import shutil
+import threading
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
@@ -64,6 +65,14 @@ def damage(folder: Path) -> None:
     flow.write_bytes(content)
 
 
+async def until_serves(residency: Residency, version: str) -> Detector:
+    """Ask as requests do, until the active version is the one that answers."""
+    async with asyncio.timeout(30):
+        while (found := await residency.get("tiny")).manifest.version != version:
+            await asyncio.sleep(0.01)
+    return found
+
+
 def test_loads_once_and_keeps(store: Path, loads: list[Path]) -> None:
     async def scenario(residency: Residency) -> None:
         first = await residency.get("tiny")
@@ -118,8 +127,7 @@ def test_a_newly_active_version_is_served_and_the_old_one_dropped(
         add_version(store, "tiny", "zzz-new")
         assert await residency.get("tiny") is old()
         bundle.activate(store, "tiny", "zzz-new")
-        new = await residency.get("tiny")
-        assert new.manifest.version == "zzz-new"
+        await until_serves(residency, "zzz-new")
         gc.collect()
         assert old() is None
 
@@ -131,11 +139,105 @@ def test_a_request_keeps_the_version_it_has_been_given(store: Path, add_version:
         old = await residency.get("tiny")
         add_version(store, "tiny", "zzz-new")
         bundle.activate(store, "tiny", "zzz-new")
-        await residency.get("tiny")
+        new = await until_serves(residency, "zzz-new")
         assert old.manifest.version != "zzz-new"
-        assert old.threshold == (await residency.get("tiny")).threshold
+        assert old.threshold == new.threshold
 
     run(store, scenario)
+
+
+class TestWhileAnotherBecomesActive:
+    """The line goes on with the version it has, until there is a better one."""
+
+    def test_the_old_one_answers_at_once_until_the_new_one_is_loaded(
+        self, store: Path, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        load, go_on, seen = Detector.load, threading.Event(), list[str]()
+
+        def slow(path: Path, **kwargs: Any) -> Detector:
+            seen.append(path.name)
+            assert path.name != "zzz-new" or go_on.wait(30)
+            return load(path, **kwargs)
+
+        monkeypatch.setattr(Detector, "load", slow)
+        add_version(store, "tiny", "zzz-new")
+
+        async def scenario(residency: Residency) -> None:
+            old = await residency.get("tiny")
+            bundle.activate(store, "tiny", "zzz-new")
+            for _ in range(5):
+                assert await asyncio.wait_for(residency.get("tiny"), 5) is old
+            go_on.set()
+            await until_serves(residency, "zzz-new")
+
+        run(store, scenario)
+        assert len(seen) == 2
+
+    def test_the_old_one_stays_if_the_new_one_is_refused(
+        self,
+        store: Path,
+        add_version: AddVersion,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        loads: list[Path],
+    ) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+        flow = add_version(store, "tiny", "bad") / bundle.FLOW
+        good = flow.read_bytes()
+        damage(flow.parent)
+
+        async def scenario(residency: Residency) -> None:
+            await residency.preload()
+            old = await residency.get("tiny")
+            bundle.activate(store, "tiny", "bad")
+            async with asyncio.timeout(30):
+                while len(loads) < 4:  # it is tried again and again
+                    assert await residency.get("tiny") is old
+                    await asyncio.sleep(0.02)
+            residency.expect_ready()
+            assert (await problem(residency.get("tiny", "bad"))).name == "rejected-bundle"
+            assert caplog.text.count("tiny/bad was refused") == 1
+            assert f"{old.manifest.version} goes on serving" in caplog.text
+            flow.write_bytes(good)
+            await until_serves(residency, "bad")
+
+        run(store, scenario)
+
+    def test_back_from_a_refused_one_nothing_is_loaded_again(
+        self, store: Path, add_version: AddVersion, loads: list[Path]
+    ) -> None:
+        damage(add_version(store, "tiny", "bad"))
+
+        async def scenario(residency: Residency) -> None:
+            old = await residency.get("tiny")
+            bundle.activate(store, "tiny", "bad")
+            await residency.get("tiny")
+            await problem(residency.get("tiny", "bad"))
+            bundle.activate(store, "tiny", old.manifest.version)
+            assert await residency.get("tiny") is old
+
+        run(store, scenario)
+        assert len(loads) == 2
+
+    def test_a_version_overtaken_while_it_loads_never_serves(
+        self, store: Path, add_version: AddVersion
+    ) -> None:
+        for version in ("b", "c"):
+            add_version(store, "tiny", version)
+
+        async def scenario(residency: Residency) -> None:
+            served = [(await residency.get("tiny")).manifest.version]
+            for version in ("b", "c"):
+                bundle.activate(store, "tiny", version)
+                served.append((await residency.get("tiny")).manifest.version)
+            assert len(set(served)) == 1
+            async with asyncio.timeout(30):
+                while served[-1] != "c":
+                    await asyncio.sleep(0.01)
+                    served.append((await residency.get("tiny")).manifest.version)
+            assert "b" not in served
+
+        run(store, scenario)
 
 
 def test_versions_asked_for_by_name_are_kept_up_to_a_number(

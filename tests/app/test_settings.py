@@ -59,6 +59,9 @@ def test_refuses_a_queue_without_room_for_one_image() -> None:
         ("MAX_PIXELS", "0"),
         ("QUEUE_IMAGES", "0"),
         ("DECODE_THREADS", "0"),
+        ("UPLOAD_IDLE_SECONDS", "0"),
+        ("UPLOAD_IDLE_SECONDS", "inf"),
+        ("UPLOAD_IDLE_SECONDS", "nan"),
         ("EXTRA_VERSIONS", "0"),
     ],
 )
@@ -66,6 +69,32 @@ def test_refuses_values_out_of_range(name: str, value: str, monkeypatch: pytest.
     monkeypatch.setenv(f"FLOWGAUGE_{name}", value)
     with pytest.raises(ValidationError, match=name.lower()):
         Settings()
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
+def test_devices(device: str) -> None:
+    assert Settings(device=device).device == device
+
+
+@pytest.mark.parametrize("device", ["", "tpu", "cuda:", "cuda:x", "cuda0", "CPU", "cpu:0", "auto\n"])
+def test_refuses_what_is_no_device(device: str) -> None:
+    with pytest.raises(ValidationError, match="must be auto, cpu, cuda or cuda:N"):
+        Settings(device=device)
+
+
+def test_the_documentation_has_every_setting_as_it_is() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "serving.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| FLOWGAUGE_")]
+    assert rows == [
+        f"| FLOWGAUGE_{name.upper()} | {as_in_the_environment(field.default)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def as_in_the_environment(value: object) -> str:
+    if value is None:
+        return ""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def test_cannot_be_changed_while_running() -> None:

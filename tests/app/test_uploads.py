@@ -38,7 +38,7 @@ def upload(
 ) -> Upload:
     chunks = [body[i : i + step] for i in range(0, len(body), step)]
     with (admission or Admission(1, 10**6)).reserve() as room:
-        return asyncio.run(read(request(chunks, headers, ends=ends), room, LIMIT))
+        return asyncio.run(read(request(chunks, headers, ends=ends), room, LIMIT, 30))
 
 
 def part(name: str, data: bytes, rest: str = "") -> bytes:
@@ -173,7 +173,7 @@ def test_an_endless_body_is_left_at_the_limit() -> None:
     stream = iter(endless())
     endless_request = Request({"type": "http", "headers": []}, receive)
     with Admission(1, 10**6).reserve() as room, pytest.raises(Problem) as caught:
-        asyncio.run(read(endless_request, room, LIMIT))
+        asyncio.run(read(endless_request, room, LIMIT, 30))
     assert caught.value.name == "too-large"
     assert taken == LIMIT // 100 + 1
 
@@ -189,3 +189,34 @@ def test_bytes_are_counted_while_they_stream() -> None:
 def test_a_client_that_leaves_ends_the_reading() -> None:
     with pytest.raises(ClientDisconnect):
         upload(PICTURE, RAW, ends=False)
+
+
+@pytest.mark.parametrize("headers", [RAW, FORM])
+def test_a_stalled_upload_is_given_up(headers: dict[str, str]) -> None:
+    admission = Admission(1, 10**6)
+    stream = iter([FILE[:40], FILE[40:80]])
+
+    async def receive() -> Message:
+        chunk = next(stream, None)
+        if chunk is None:
+            await asyncio.Event().wait()  # for ever
+        return {"type": "http.request", "body": chunk, "more_body": True}
+
+    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+    stalled = Request({"type": "http", "headers": raw}, receive)
+    with admission.reserve() as room, pytest.raises(Problem, match=r"nothing came for 0\.05 s") as caught:
+        asyncio.run(read(stalled, room, LIMIT, 0.05))
+    assert caught.value.name == "invalid-request"
+    assert admission.bytes == 0
+
+
+def test_a_slow_upload_that_goes_on_is_read_to_its_end() -> None:
+    async def receive() -> Message:
+        await asyncio.sleep(0.02)
+        chunk = next(stream, None)
+        return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
+
+    stream = iter([b"x"] * 10)
+    slow = Request({"type": "http", "headers": []}, receive)
+    with Admission(1, 10**6).reserve() as room:
+        assert asyncio.run(read(slow, room, LIMIT, 0.15)).data == b"x" * 10

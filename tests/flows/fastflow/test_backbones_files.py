@@ -1,0 +1,119 @@
+"""Files of weights: the same whatever container they lie in, and refused where they are not what they say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flows.fastflow import backbones
+from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
+from tests.flows.fastflow.untrained import NAME, state, weights
+
+
+class TestDigest:
+    def test_it_is_the_same_in_every_container(self, tmp_path: Path) -> None:
+        tensors = state()
+        save_file(tensors, tmp_path / "a.safetensors")
+        torch.save(tensors, tmp_path / "b.pth")
+        torch.save({"state_dict": tensors}, tmp_path / "c.pt")
+        torch.save(dict(sorted(tensors.items(), reverse=True)), tmp_path / "d.pth")
+        digests = {backbones.find_weights(NAME, file=file).sha256 for file in tmp_path.iterdir()}
+        assert digests == {backbones.digest(tensors)}
+
+    def test_it_is_the_same_however_tensors_lie_in_memory(self) -> None:
+        tensors = state()
+        strided = {
+            key: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+            for key, value in tensors.items()
+        }
+        assert backbones.digest(strided) == backbones.digest(tensors)
+
+    def test_whatever_changes_changes_it(self) -> None:
+        tensors = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.int64)}
+        changed = [
+            tensors | {"a": torch.zeros(3, 2)},
+            tensors | {"a": torch.zeros(2, 3, dtype=torch.float64)},
+            tensors | {"a": torch.eye(2, 3) * 1e-30},
+            tensors | {"b": torch.ones((), dtype=torch.int64)},
+            {"a": tensors["a"], "c": tensors["b"]},
+            {"a": tensors["a"]},
+        ]
+        digests = [backbones.digest(t) for t in [tensors, *changed]]
+        assert len(set(digests)) == len(digests)
+        assert backbones.digest(dict(reversed(tensors.items()))) == digests[0]
+
+
+Damage = Callable[[Path], object]
+
+
+def _not_tensors(file: Path) -> None:
+    torch.save({"a": 1, "b": "text"}, file)
+
+
+def _a_list(file: Path) -> None:
+    torch.save([torch.zeros(3)], file)
+
+
+def _pickled_code(file: Path) -> None:
+    torch.save({"a": torch.nn.Linear(1, 1)}, file)
+
+
+def _renamed(file: Path) -> None:
+    torch.save({f"module.{key}": value for key, value in state().items()}, file)
+
+
+def _lacking(file: Path) -> None:
+    torch.save(dict(list(state().items())[1:]), file)
+
+
+def _reshaped(file: Path) -> None:
+    tensors = state()
+    tensors["fc.weight"] = torch.zeros(10, tensors["fc.weight"].shape[1])
+    torch.save(tensors, file)
+
+
+DAMAGED: dict[str, tuple[Damage, str]] = {
+    "empty": (lambda file: file.write_bytes(b""), "cannot be read as weights"),
+    "text": (lambda file: file.write_text("<html>404</html>"), "cannot be read as weights"),
+    "code in a pickle": (_pickled_code, "cannot be read as weights"),
+    "other things than tensors": (_not_tensors, "holds no state dict of tensors"),
+    "a list": (_a_list, "holds no state dict of tensors"),
+    "other names": (_renamed, r"names are missing \(first: "),
+    "one tensor less": (_lacking, "does not hold the weights of test_resnet: it has"),
+    "another number of classes": (_reshaped, "fc.weight has shape"),
+}
+
+
+class TestDamage:
+    @pytest.mark.parametrize("damage", DAMAGED)
+    def test_a_wrong_file_is_an_error_with_the_reason(self, tmp_path: Path, damage: str) -> None:
+        make, reason = DAMAGED[damage]
+        file = tmp_path / "weights.pth"
+        make(file)
+        with pytest.raises(WeightsError, match=reason) as caught:
+            backbones.find_weights(NAME, file=file)
+        assert str(file) in str(caught.value)
+
+    @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+    @pytest.mark.parametrize("kept", [0.0, 0.001, 0.5, 0.99])
+    def test_a_truncated_file_is_an_error(self, tmp_path: Path, suffix: str, kept: float) -> None:
+        file = tmp_path / f"weights{suffix}"
+        save_file(state(), file) if suffix == ".safetensors" else torch.save(state(), file)
+        data = file.read_bytes()
+        file.write_bytes(data[: int(kept * len(data))])
+        with pytest.raises(WeightsError, match="cannot be read as weights"):
+            backbones.find_weights(NAME, file=file)
+
+    def test_a_damaged_file_in_the_folder_is_named_and_not_passed_over(self, tmp_path: Path) -> None:
+        kept = backbones.save_weights(weights(), tmp_path)
+        kept.write_bytes(kept.read_bytes()[:1000])
+        with pytest.raises(WeightsError, match=kept.name):
+            backbones.find_weights(NAME, folder=tmp_path)
+
+    def test_weights_in_a_file_that_is_named_after_others_are_refused(self, tmp_path: Path) -> None:
+        kept = backbones.save_weights(weights(1), tmp_path)
+        kept.rename(tmp_path / kept.name.replace(weights(1).sha256[:12], weights(2).sha256[:12]))
+        with pytest.raises(WeightsNotFoundError, match="the model was trained on"):
+            backbones.find_weights(NAME, folder=tmp_path, sha256=weights(2).sha256)

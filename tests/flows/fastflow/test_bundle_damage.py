@@ -1,0 +1,202 @@
+"""Every kind of damage to a bundle is refused with the reason."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.fastflow.bundle import BundleError, read_manifest, verify
+from tests.flows.fastflow.manifests import edit, made
+
+Change = Callable[[dict[str, Any]], object]
+
+MANIFESTS: dict[str, tuple[Change, str]] = {
+    "newer schema": (lambda d: d.update(schema_version=2, wings=True), "schema_version: Input should be 1"),
+    "unknown field": (lambda d: d.update(wings=True), "wings: Extra inputs are not permitted"),
+    "unknown field inside": (lambda d: d["flow"].update(wings=True), "flow.wings: Extra inputs"),
+    "missing field": (lambda d: d.pop("calibration"), "calibration: Field required"),
+    "other clamp": (lambda d: d["flow"].update(clamp_formula="c*tanh(0.1*a)"), "flow.clamp_formula"),
+    "other resize rule": (lambda d: d.update(resize="cubic"), "resize: Input should be 'area-or-linear'"),
+    "too many steps": (lambda d: d["flow"].update(steps=10**9), "flow.steps: Input should be less"),
+    "giant picture": (lambda d: d.update(input_size=[10**6, 64]), "input_size.0: Input should be less"),
+    "no scales": (lambda d: d["backbone"].update(out_indices=[]), "backbone.out_indices: List should have"),
+    "even pooling": (lambda d: d["normalisation"].update(pooling=2), "normalisation.pooling: .*must be odd"),
+    "hash of another kind": (
+        lambda d: d["backbone"].update(weights_sha256="abc"),
+        "backbone.weights_sha256: String",
+    ),
+    "no threshold": (lambda d: d.update(thresholds={}), "thresholds: Dictionary should have at least 1"),
+    "unknown precision": (lambda d: d["thresholds"].update(int4={}), "thresholds.int4"),
+    "threshold not a number": (
+        lambda d: d["thresholds"]["float32"].update(reject=float("nan")),
+        "thresholds.float32.reject: Input should be a finite number",
+    ),
+    "threshold that nothing exceeds": (
+        lambda d: d["thresholds"]["float32"].update(reject=float("inf")),
+        "thresholds.float32.reject: Input should be a finite number",
+    ),
+    "calibration not a number": (
+        lambda d: d["calibration"].update(scores=[1.0, float("nan")]),
+        "calibration.scores.1: Input should be a finite number",
+    ),
+    "no calibration": (lambda d: d["calibration"].update(scores=[]), "calibration.scores: List should have"),
+    "no golden pictures": (lambda d: d.update(golden=[]), "golden: List should have at least 1"),
+    "text for a number": (lambda d: d["golden"][0].update(score="high"), "golden.0.score"),
+}
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle to damage."""
+    return made(tmp_path)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_a_manifest_that_is_not_valid_says_where(bundle: Path, name: str) -> None:
+    change, reason = MANIFESTS[name]
+    edit(bundle, change)
+    for look in (read_manifest, verify):
+        with pytest.raises(BundleError, match=f"manifest.json is not valid: {reason}"):
+            look(bundle)
+
+
+NO_DOCUMENTS = {
+    "empty": b"",
+    "cut": b"{",
+    "list": b"[]",
+    "null": b"null",
+    "no fields": b"{}",
+    "text": b"not JSON",
+    "binary": b"\xff\xfe\x00",
+    "bottomless": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("name", NO_DOCUMENTS)
+def test_a_manifest_that_is_no_document(bundle: Path, name: str) -> None:
+    (bundle / "manifest.json").write_bytes(NO_DOCUMENTS[name])
+    with pytest.raises(BundleError, match=r"manifest\.json is not valid"):
+        verify(bundle)
+
+
+def test_a_truncated_manifest_is_refused_at_every_length(bundle: Path) -> None:
+    data = (bundle / "manifest.json").read_bytes().rstrip()
+    for length in range(0, len(data), 97):
+        (bundle / "manifest.json").write_bytes(data[:length])
+        with pytest.raises(BundleError, match=r"manifest\.json is not valid"):
+            verify(bundle)
+
+
+def test_no_manifest(bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(BundleError, match=r"has no readable manifest\.json"):
+        verify(bundle)
+    with pytest.raises(BundleError, match=r"has no readable manifest\.json"):
+        verify(bundle / "absent")
+
+
+@pytest.mark.parametrize("target", ["screw/other", "nut/20260101T000000-abcdef"])
+def test_a_bundle_under_another_name(bundle: Path, target: str, tmp_path: Path) -> None:
+    """A copy under another category would answer with the wrong part's model."""
+    (tmp_path / target).parent.mkdir(exist_ok=True)
+    bundle.rename(tmp_path / target)
+    with pytest.raises(BundleError, match="it was moved or renamed"):
+        verify(tmp_path / target)
+
+
+def test_a_whole_models_folder_may_be_moved(bundle: Path, tmp_path: Path) -> None:
+    shutil.copytree(tmp_path / "screw", tmp_path / "elsewhere" / "screw")
+    verify(tmp_path / "elsewhere" / "screw" / bundle.name)
+
+
+def _missing(bundle: Path) -> None:
+    (bundle / "golden/0.png").unlink()
+
+
+def _extra(bundle: Path) -> None:
+    (bundle / "report/extra.txt").write_text("hello")
+
+
+def _hidden(bundle: Path) -> None:
+    (bundle / ".hidden").write_text("hello")
+
+
+def _changed(bundle: Path) -> None:
+    data = bytearray((bundle / "flow.safetensors").read_bytes())
+    data[-1] ^= 1
+    (bundle / "flow.safetensors").write_bytes(data)
+
+
+def _emptied(bundle: Path) -> None:
+    (bundle / "report/metrics.jsonl").write_bytes(b"")
+
+
+def _link_to_the_same(bundle: Path) -> None:
+    """Even to a file with the right content: it can change behind the manifest's back."""
+    (bundle / "flow.safetensors").rename(bundle.parent / "flow")
+    (bundle / "flow.safetensors").symlink_to(bundle.parent / "flow")
+
+
+def _linked_folder(bundle: Path) -> None:
+    (bundle / "golden").rename(bundle.parent / "golden")
+    (bundle / "golden").symlink_to(bundle.parent / "golden")
+
+
+def _linked_manifest(bundle: Path) -> None:
+    (bundle / "manifest.json").rename(bundle.parent / "manifest")
+    (bundle / "manifest.json").symlink_to(bundle.parent / "manifest")
+
+
+def _pipe(bundle: Path) -> None:
+    """Reading it would wait for ever."""
+    os.mkfifo(bundle / "golden/pipe")
+
+
+def _folder_for_file(bundle: Path) -> None:
+    (bundle / "flow.safetensors").unlink()
+    (bundle / "flow.safetensors").mkdir()
+
+
+def _golden_elsewhere(bundle: Path) -> None:
+    edit(bundle, lambda d: d["golden"][0].update(file="../../../etc/passwd"))
+
+
+def _listed_elsewhere(bundle: Path) -> None:
+    edit(bundle, lambda d: d["files"].update({"../20260101T000000-abcdef/manifest.json": "0" * 64}))
+
+
+FILES: dict[str, tuple[Callable[[Path], None], str]] = {
+    "missing file": (_missing, r"does not hold the files that its manifest lists: \['golden/0.png'\]"),
+    "extra file": (_extra, r"manifest lists: \['report/extra.txt'\]"),
+    "hidden file": (_hidden, r"manifest lists: \['.hidden'\]"),
+    "one bit changed": (_changed, "flow.safetensors was changed"),
+    "emptied file": (_emptied, "metrics.jsonl was changed"),
+    "link": (_link_to_the_same, "holds a link, flow.safetensors"),
+    "linked folder": (_linked_folder, "holds a link, golden"),
+    "linked manifest": (_linked_manifest, "holds a link, manifest.json"),
+    "pipe": (_pipe, r"manifest lists: \['golden/pipe'\]"),
+    "folder for a file": (_folder_for_file, r"manifest lists: \['flow.safetensors'\]"),
+    "golden picture elsewhere": (_golden_elsewhere, r"golden pictures that it does not hold: \['\.\./"),
+    "file elsewhere": (_listed_elsewhere, r"manifest lists: \['\.\./"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_that_are_not_those_of_the_manifest(bundle: Path, name: str) -> None:
+    damage, reason = FILES[name]
+    verify(bundle)
+    damage(bundle)
+    with pytest.raises(BundleError, match=reason) as caught:
+        verify(bundle)
+    assert str(bundle) in str(caught.value)
+
+
+def test_the_manifest_alone_can_be_read_of_a_damaged_bundle(bundle: Path) -> None:
+    """Listings show what a bundle says it is; only loading checks the rest."""
+    _changed(bundle)
+    assert read_manifest(bundle).category == "screw"
+    assert json.loads((bundle / "manifest.json").read_text())["category"] == "screw"

@@ -1,0 +1,172 @@
+"""The detector: what it says of a picture, and that it says what was said when it was calibrated."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from flows.fastflow import conformal
+from flows.fastflow.bundle import resolve
+from flows.fastflow.detector import Detector, DeviceError, fits, pick_device
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.images import read
+from tests.flows.fastflow.manifests import edit
+from tests.flows.fastflow.untrained import weights
+
+Pictures = dict[str, list[NDArray[np.uint8]]]
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path, tiny_extractor: FeatureExtractor) -> Detector:
+    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", backbone=tiny_extractor)
+
+
+class TestPredict:
+    def test_scores_are_those_recorded_when_the_model_was_made(
+        self, detector: Detector, tiny_bundle_store: Path
+    ) -> None:
+        bundle = resolve(tiny_bundle_store, "tiny")
+        golden = detector.manifest.golden
+        pictures = [read(bundle / g.file) for g in golden]
+        recorded = [g.score for g in golden]
+        assert [p.score for p in detector.predict(pictures)] == pytest.approx(recorded, rel=1e-5)
+        assert set(recorded) <= set(detector.manifest.calibration.scores)
+
+    def test_a_score_does_not_depend_on_the_batch(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        pictures = tiny_pictures["good"][:4] + tiny_pictures["defect"][:4]
+        alone = [detector.predict([picture])[0] for picture in pictures]
+        for one, other in zip(alone, detector.predict(pictures), strict=True):
+            assert one.score == pytest.approx(other.score, rel=1e-5)
+            assert (one.p_value, one.decision) == (other.p_value, other.decision)
+            np.testing.assert_allclose(one.score_map, other.score_map, rtol=1e-3, atol=1e-3)
+
+    def test_the_same_picture_gets_the_same_bits(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        one, two = (detector.predict(tiny_pictures["defect"][:2]) for _ in range(2))
+        assert [p.score for p in one] == [p.score for p in two]
+        assert all(np.array_equal(a.score_map, b.score_map) for a, b in zip(one, two, strict=True))
+
+    def test_defects_score_above_good_parts_and_glow(
+        self, detector: Detector, tiny_pictures: Pictures
+    ) -> None:
+        good, defect = (detector.predict(tiny_pictures[kind]) for kind in ("good", "defect"))
+        truth = [0] * len(good) + [1] * len(defect)
+        assert roc_auc_score(truth, [p.score for p in [*good, *defect]]) > 0.95
+        brightest = [float(np.max(p.score_map)) for p in [*good, *defect]]
+        assert roc_auc_score(truth, brightest) > 0.95
+
+    def test_decision_and_p_value_follow_from_the_calibration(
+        self, detector: Detector, tiny_pictures: Pictures
+    ) -> None:
+        scores = detector.manifest.calibration.scores
+        predictions = detector.predict(tiny_pictures["good"] + tiny_pictures["defect"])
+        for prediction in predictions:
+            above = sum(s >= prediction.score for s in scores)
+            assert prediction.p_value == (1 + above) / (len(scores) + 1)
+            assert prediction.decision == (
+                "REJECT" if prediction.score > detector.threshold.reject else "PASS"
+            )
+        assert {p.decision for p in predictions} == {"PASS", "REJECT"}
+        assert detector.threshold == conformal.threshold(scores, detector.threshold.target_fpr)
+
+    def test_a_score_at_the_threshold_passes(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        """Strictly above rejects: that is what the p-value's >= certifies."""
+        [at] = detector.predict(tiny_pictures["good"][:1])
+        before = detector.threshold
+        detector.threshold = conformal.Threshold(at.score, 0.1, True, 0.1, 9)
+        try:
+            assert detector.predict(tiny_pictures["good"][:1])[0].decision == "PASS"
+        finally:
+            detector.threshold = before
+
+    @pytest.mark.parametrize("size", [(1, 1), (17, 301), (64, 64), (500, 40)])
+    def test_pictures_of_any_size_come_with_a_map_of_the_models_size(
+        self, detector: Detector, size: tuple[int, int]
+    ) -> None:
+        picture = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        mixed = [picture, np.zeros((64, 64, 3), np.uint8)]
+        for prediction in detector.predict(mixed):
+            assert prediction.score_map.shape == detector.manifest.input_size
+            assert prediction.score_map.dtype == np.float32
+            assert np.isfinite(prediction.score_map).all()
+            assert np.isfinite(prediction.score)
+            assert prediction.score_map.min() >= 0
+
+
+class TestLoad:
+    def test_it_tells_what_it_is(self, detector: Detector, tiny_bundle_store: Path) -> None:
+        bundle = resolve(tiny_bundle_store, "tiny")
+        assert detector.engine == "torch-cpu-float32"
+        assert detector.device == torch.device("cpu")
+        assert detector.sha256 == hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+        assert (detector.manifest.category, detector.manifest.version) == ("tiny", bundle.name)
+        assert detector.colour_scale.low == detector.manifest.calibration.map_typical
+        assert detector.colour_scale.middle == detector.manifest.calibration.map_threshold
+
+    def test_a_shared_backbone_and_its_own_give_the_same_scores(
+        self, detector: Detector, tiny_bundle_store: Path, tiny_pictures: Pictures
+    ) -> None:
+        apart = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
+        assert apart.scorer.extractor is not detector.scorer.extractor
+        one, two = (d.predict(tiny_pictures["defect"]) for d in (apart, detector))
+        assert [p.score for p in one] == [p.score for p in two]
+
+    def test_a_backbone_that_fits_is_taken(
+        self, detector: Detector, tiny_extractor: FeatureExtractor
+    ) -> None:
+        assert detector.scorer.extractor is tiny_extractor
+        assert fits(tiny_extractor, detector.manifest)
+
+    def test_another_one_is_not(self, detector: Detector, tiny_bundle_store: Path) -> None:
+        other = FeatureExtractor(weights(), (1, 2))
+        assert not fits(other, detector.manifest)
+        loaded = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", backbone=other)
+        assert loaded.scorer.extractor is not other
+        assert fits(loaded.scorer.extractor, loaded.manifest)
+
+    def test_nor_is_the_right_one_with_other_stages_or_weights(
+        self, detector: Detector, tiny_extractor: FeatureExtractor
+    ) -> None:
+        manifest = detector.manifest
+        for change in ({"out_indices": [1, 3]}, {"weights_sha256": "0" * 64}, {"name": "resnet18"}):
+            recorded = manifest.backbone.model_copy(update=change)
+            assert not fits(tiny_extractor, manifest.model_copy(update={"backbone": recorded}))
+
+    def test_float_noise_in_a_golden_score_is_no_damage(
+        self, tiny: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        """Another processor rounds otherwise."""
+        edit(tiny, lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * (1 + 5e-4)))
+        Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+
+class TestDevice:
+    def test_auto_is_cuda_where_there_is_one(self) -> None:
+        assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+        assert pick_device("cpu") == torch.device("cpu")
+
+    @pytest.mark.parametrize("name", ["tpu", "", "cuda:x", "gpu"])
+    def test_what_is_no_device_is_refused(self, name: str) -> None:
+        with pytest.raises(DeviceError, match="is no device; use auto, cpu, cuda or cuda:N") as caught:
+            pick_device(name)
+        assert repr(name) in str(caught.value)
+
+    @pytest.mark.parametrize("name", ["meta", "mps", "xpu"])
+    def test_a_device_that_is_not_supported_is_refused(self, name: str) -> None:
+        with pytest.raises(DeviceError, match=f"runs on cpu and cuda; got '{name}'"):
+            pick_device(name)
+
+    @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
+    def test_cuda_that_is_absent_is_never_replaced_silently(
+        self, name: str, tiny: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        for ask in (
+            lambda: pick_device(name),
+            lambda: Detector.load(tiny, device=name, backbone=tiny_extractor),
+        ):
+            with pytest.raises(DeviceError, match=f"'{name}' was asked for, but torch sees 0 CUDA devices"):
+                ask()

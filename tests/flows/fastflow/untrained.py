@@ -1,0 +1,21 @@
+"""Weights that nobody trained, of a timm architecture small enough to write and read in an instant."""
+
+import timm
+import torch
+
+from flows.fastflow import backbones
+from flows.fastflow.backbones import Weights
+
+NAME = "test_resnet"
+
+
+def state(seed: int = 0) -> backbones.State:
+    """The tensors."""
+    torch.manual_seed(seed)
+    return dict(timm.create_model(NAME, pretrained=False).state_dict())
+
+
+def weights(seed: int = 0) -> Weights:
+    """The same as `find_weights` would give them."""
+    tensors = state(seed)
+    return Weights(NAME, "a test", backbones.digest(tensors), tensors)

@@ -1,0 +1,47 @@
+"""The soft clamp of the log-scale."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import SoftClamp
+
+bounds = st.floats(0.01, 20)
+
+
+@given(bound=bounds, a=st.floats(-1e6, 1e6))
+def test_it_is_c_tanh_a_over_c(bound: float, a: float) -> None:
+    s = SoftClamp(bound)(torch.tensor(a, dtype=torch.float64)).item()
+    assert s == pytest.approx(bound * math.tanh(a / bound), rel=1e-12, abs=1e-300)
+
+
+@given(bound=bounds, a=st.floats(allow_nan=False, width=32))
+def test_it_never_leaves_its_bounds_in_single_precision(bound: float, a: float) -> None:
+    s = SoftClamp(bound)(torch.tensor(a, dtype=torch.float32))
+    assert abs(s.item()) <= torch.tensor(bound, dtype=torch.float32).item()
+    assert s.exp().isfinite()
+
+
+@pytest.mark.parametrize("bound", [0.1, 1.0, 2.0, 20.0])
+def test_its_slope_at_0_is_1_whatever_the_bound(bound: float) -> None:
+    """The other clamp of that name, c tanh(0.1 a), has slope 0.1 c there."""
+    a = torch.zeros((), dtype=torch.float64, requires_grad=True)
+    [slope] = torch.autograd.grad(SoftClamp(bound)(a), a)
+    assert slope.item() == 1.0
+
+
+def test_it_keeps_order_and_shape() -> None:
+    a = torch.linspace(-6, 6, 24, dtype=torch.float64).reshape(2, 3, 4)
+    s = SoftClamp(2.0)(a)
+    assert s.shape == a.shape
+    assert (s.flatten().diff() > 0).all()
+    assert torch.equal(s, -s.flip(0, 1, 2))
+
+
+@pytest.mark.parametrize("bound", [0.0, -1.0, math.nan, math.inf])
+def test_a_bound_that_bounds_nothing_is_refused(bound: float) -> None:
+    with pytest.raises(ValueError, match="expected a finite bound above 0; got"):
+        SoftClamp(bound)

@@ -1,0 +1,57 @@
+"""The convolutional conditioner."""
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from flows import ConvNet
+
+
+@pytest.mark.parametrize("kernel_size", [1, 3, 5])
+@pytest.mark.parametrize("size", [(1, 1), (2, 7), (6, 5)])
+def test_height_and_width_stay(kernel_size: int, size: tuple[int, int]) -> None:
+    assert ConvNet((3, 5, 4), kernel_size)(torch.zeros(2, 3, *size)).shape == (2, 4, *size)
+
+
+def test_it_starts_at_zero_and_can_leave_it() -> None:
+    network = ConvNet((3, 5, 4), 3)
+    out = network(torch.randn(2, 3, 4, 4))
+    assert torch.equal(out, torch.zeros(2, 4, 4, 4))
+    out.sum().backward()
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    last = gradients["last.weight"]
+    assert last is not None
+    assert last.abs().max() > 0
+    # The first layer is not at zero, or nothing would ever learn.
+    assert network.first.weight.abs().min() > 0
+
+
+def test_it_is_two_convolutions_with_a_relu_between() -> None:
+    torch.manual_seed(0)
+    network = ConvNet((2, 5, 3), 3).double()
+    torch.nn.init.normal_(network.last.weight)
+    x = torch.randn(2, 2, 4, 3, dtype=torch.float64)
+    hidden = conv2d(x, network.first.weight, network.first.bias, padding=1).clamp_min(0)
+    expected = conv2d(hidden, network.last.weight, network.last.bias, padding=1)
+    torch.testing.assert_close(network(x), expected)
+
+
+def test_its_input_is_left_as_it_was() -> None:
+    """The ReLU works in place, on the hidden layer alone."""
+    x = torch.randn(1, 2, 3, 3)
+    before = x.clone()
+    ConvNet((2, 2, 2), 1)(x)
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_its_parameters_count_as_the_formula_says(k: int) -> None:
+    c1, h, out = 3, 7, 4
+    count = sum(p.numel() for p in ConvNet((c1, h, out), k).parameters())
+    assert count == c1 * h * k**2 + h + h * out * k**2 + out
+
+
+@pytest.mark.parametrize("kernel_size", [2, 4, 0])
+def test_an_even_kernel_is_refused(kernel_size: int) -> None:
+    with pytest.raises(ValueError, match=f"expected an odd kernel size; got {kernel_size}"):
+        ConvNet((1, 1, 1), kernel_size)

@@ -1,0 +1,76 @@
+"""The contract of flows-maths, kept by every transform of the table in cases.py."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.flows.cases import CASES, Case
+from tests.flows.contract import CHECKS, Setting
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SETTINGS = {
+    "vectors": Setting((2,)),
+    "vectors, odd": Setting((5,), seed=1),
+    "vectors, one": Setting((1,), rows=1),
+    "images, odd channels": Setting((3, 2, 4), seed=2),
+    "images, tall, one": Setting((4, 3, 1), rows=1, seed=3),
+    "images, one channel": Setting((1, 2, 3), rows=2),
+    "images, fresh": Setting((3, 2, 3), rows=2, spread=None),
+    "images, large parameters": Setting((3, 1, 2), rows=2, seed=4, spread=3.0),
+    "images, no rows": Setting((3, 2, 4), rows=0),
+}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_contract(case: Case, setting: str, check: str) -> None:
+    chosen = SETTINGS[setting]
+    if chosen.event[0] < case.min_channels:
+        with pytest.raises(ValueError, match=f"expected at least {case.min_channels} channels"):
+            case.make(chosen.event)
+        return
+    CHECKS[check](case.make, chosen)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("spread", [1e-8, 10.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_extreme_parameters_come_back(case: Case, spread: float, seed: int) -> None:
+    """Scales from 1e-20 to 1e20 and saturated clamps: the round trip is as good as the condition number."""
+    setting = Setting((3, 2, 1), rows=2, seed=seed, spread=spread)
+    CHECKS["round_trip"](case.make, setting)
+    CHECKS["outputs"](case.make, setting)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    case=st.sampled_from(CASES),
+    rows=st.integers(1, 2),
+    channels=st.integers(1, 6),
+    size=st.none() | st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    seed=st.integers(0, 2**31),
+    spread=st.none() | st.floats(0, 2),
+)
+def test_log_det_and_round_trip_for_any_shape_and_parameters(
+    case: Case, rows: int, channels: int, size: tuple[int, int] | None, seed: int, spread: float | None
+) -> None:
+    event = (max(channels, case.min_channels), *(size or ()))
+    setting = Setting(event, rows, seed, spread)
+    CHECKS["log_det"](case.make, setting)
+    CHECKS["round_trip"](case.make, setting)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_results_on_cuda_are_those_of_the_cpu(case: Case) -> None:
+    setting = Setting((3, 2, 4))
+    transform, x = setting.transform(case.make), setting.input()
+    here = [*transform.forward(x), *transform.inverse(x)]
+    transform, x = transform.cuda(), x.cuda()
+    there = [*transform.forward(x), *transform.inverse(x)]
+    for a, b in zip(here, there, strict=True):
+        assert b.is_cuda
+        torch.testing.assert_close(a, b.cpu())

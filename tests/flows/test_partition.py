@@ -1,0 +1,42 @@
+"""Channel halves."""
+
+import pytest
+import torch
+
+from flows import Halves
+
+
+@pytest.mark.parametrize(("channels", "first"), [(2, 1), (3, 2), (4, 2), (5, 3), (112, 56)])
+def test_the_first_half_is_the_larger_one(channels: int, first: int) -> None:
+    halves, swapped = Halves(channels), Halves(channels, swapped=True)
+    assert (halves.conditioning, halves.transformed) == (first, channels - first)
+    assert (swapped.conditioning, swapped.transformed) == (channels - first, first)
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 3, 4), (2, 4), (0, 5, 1, 1)])
+def test_join_undoes_split(shape: tuple[int, ...], swapped: bool) -> None:
+    x = torch.randn(shape)
+    halves = Halves(shape[1], swapped=swapped)
+    conditioning, transformed = halves.split(x)
+    assert conditioning.shape[1] == halves.conditioning
+    assert transformed.shape[1] == halves.transformed
+    assert torch.equal(halves.join(conditioning, transformed), x)
+
+
+def test_swapped_halves_transform_what_the_others_leave() -> None:
+    x = torch.arange(5.0)[None]
+    assert Halves(5).split(x)[1].tolist() == [[3, 4]]
+    assert Halves(5, swapped=True).split(x)[1].tolist() == [[0, 1, 2]]
+    assert Halves(5, swapped=True).split(x)[0].tolist() == [[3, 4]]
+
+
+@pytest.mark.parametrize("channels", [1, 0, -3])
+def test_one_channel_has_no_halves(channels: int) -> None:
+    with pytest.raises(ValueError, match=f"expected at least 2 channels to divide; got {channels}"):
+        Halves(channels)
+
+
+def test_other_channels_than_announced_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"Halves expected shape \(N, 4\) or \(N, 4, H, W\); got \(1, 5\)"):
+        Halves(4).split(torch.zeros(1, 5))

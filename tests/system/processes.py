@@ -1,0 +1,86 @@
+"""FlowGauge as its users run it: commands and a server in processes of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+COMMAND = [sys.executable, "-m", "flowgauge"]
+
+
+def environment() -> dict[str, str]:
+    """A user's environment: none of our settings, no hint that there is no network."""
+    dropped = ("FLOWGAUGE_", "HF_", "COVERAGE_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return kept | {"PYTHONUNBUFFERED": "1"}
+
+
+@dataclass(frozen=True)
+class FlowGauge:
+    """Starts `flowgauge` in a working directory."""
+
+    cwd: Path
+
+    def start(self, *arguments: str | Path, log: IO[str] | None = None) -> subprocess.Popen[str]:
+        """Start a command; its output goes to a file, or is to be read."""
+        return subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            stdout=log or subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.cwd,
+            env=environment(),
+        )
+
+    def run(self, *arguments: str | Path, code: int = 0) -> str:
+        """Run a command to its end, which must have this exit code; returns its answer, or its complaint."""
+        done = subprocess.run(
+            [*COMMAND, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=self.cwd,
+            env=environment(),
+            timeout=540,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stderr
+
+    @contextmanager
+    def serve(self, *options: str | Path) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+        """A server on a free port, ready; and a client that speaks to it."""
+        server = self.start("serve", "--port", "0", "--device", "cpu", *options)
+        try:
+            assert server.stdout is not None
+            greeting = ""
+            for line in server.stdout:
+                greeting += line
+                if line.startswith("Ctrl-C"):
+                    break
+            found = re.search(r"(http://\S+)/docs", greeting)
+            assert found is not None, greeting
+            # Proxies of the environment have no business with this machine's own address.
+            with httpx.Client(base_url=found[1], timeout=120, trust_env=False) as client:
+                while client.get("/health/ready").status_code != 200:
+                    assert server.poll() is None, server.stdout.read()
+                    time.sleep(0.1)
+                yield server, client
+        finally:
+            server.kill()
+            server.communicate()
+
+
+def stop(server: subprocess.Popen[str]) -> str:
+    """End a server as a service manager does; returns what it still said."""
+    server.send_signal(signal.SIGTERM)
+    said, _ = server.communicate(timeout=60)
+    assert server.returncode == 0, said
+    return said

@@ -1,0 +1,105 @@
+"""`kill -9` at any moment of a training, then --resume: the weights are those of an undisturbed run."""
+
+import hashlib
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.fastflow.bundle import FLOW, active_version, categories, read_manifest, resolve, verify, versions
+from flows.fastflow.detector import Detector
+from tests.system.processes import FlowGauge
+
+
+def killed_when(
+    flowgauge: FlowGauge, command: list[str], moment: Callable[[str], bool], delay: float
+) -> tuple[int, str]:
+    """Run a command and kill it so many seconds after a moment, which is told what was printed.
+
+    Returns:
+        The exit code, 0 where it ended before the kill; and what it had printed.
+    """
+    log = flowgauge.cwd / "log.txt"
+    with log.open("w") as file, flowgauge.start(*command, log=file) as process:
+        while process.poll() is None and not moment(log.read_text()):
+            time.sleep(0.0005)
+        time.sleep(delay)
+        process.kill()
+    return process.returncode, log.read_text()
+
+
+def expect_nothing_half_written(models: Path) -> None:
+    """What a user, or the server, sees in the models folder is whole."""
+    seen = {p.name for p in models.glob("[!.]*")}
+    assert seen <= {"backbones", "tiny"}
+    for file in models.glob("backbones/[!.]*"):
+        assert file.suffix == ".safetensors"
+    for version in versions(models, "tiny"):
+        verify(models / "tiny" / version)
+    assert {p.name for p in models.glob("tiny/[!.]*")} <= {*versions(models, "tiny"), "active"}
+    active = active_version(models, "tiny")
+    assert active is None or active in versions(models, "tiny")
+
+
+@pytest.fixture
+def command(tiny_data: Path, tiny_yaml: Path) -> list[str]:
+    # Long enough for a kill to fall into it.
+    options = ["--data", str(tiny_data), "--category", "tiny", "--config", str(tiny_yaml)]
+    return ["train", *options, "--epochs", "12"]
+
+
+def test_a_training_killed_again_and_again_gives_the_same_weights(
+    flowgauge: FlowGauge, command: list[str]
+) -> None:
+    flowgauge.run(*command, "--models", "undisturbed/models", "--runs", "undisturbed/runs")
+    models, runs = flowgauge.cwd / "models", flowgauge.cwd / "runs"
+
+    def said(text: str) -> Callable[[str], bool]:
+        return lambda output: text in output
+
+    def exists(folder: Path, pattern: str) -> Callable[[str], bool]:
+        return lambda _: any(folder.glob(pattern))
+
+    # What is meant is not hit to the millisecond, and delays are drawn anew every time.
+    rng = random.Random()
+    moments: list[tuple[Callable[[str], bool], float]] = [
+        (exists(runs, "features/.*.part/scale_0.npy"), rng.uniform(0, 0.2)),
+        (said("fit ..."), rng.uniform(0, 0.5)),
+        (said("epoch   2/12"), rng.uniform(0, 0.5)),
+        (said("epoch  11/12"), rng.uniform(0, 0.2)),
+        (said("calibrate ..."), rng.uniform(0, 0.1)),
+        (exists(models, "backbones"), 0),  # its weights are being written
+        (exists(models, "tiny"), 0),  # the bundle is being written
+    ]
+    codes = []
+    for moment, delay in moments:
+        code, output = killed_when(flowgauge, [*command, "--resume"], moment, delay)
+        assert code in (-signal.SIGKILL, 0), output
+        codes.append(code)
+        expect_nothing_half_written(models)
+
+    assert codes.count(-signal.SIGKILL) >= 5, codes
+
+    flowgauge.run(*command, "--resume")
+    expect_nothing_half_written(models)
+    assert categories(models) == ["tiny"]
+    bundle = resolve(models, "tiny")
+    undisturbed = resolve(flowgauge.cwd / "undisturbed/models", "tiny")
+    for version in versions(models, "tiny"):
+        assert sha256(models / "tiny" / version) == sha256(undisturbed)
+    ours, theirs = read_manifest(bundle), read_manifest(undisturbed)
+    assert ours.calibration == theirs.calibration
+    assert ours.thresholds == theirs.thresholds
+    assert (ours.metrics, ours.golden, ours.data) == (theirs.metrics, theirs.golden, theirs.data)
+    Detector.load(bundle, device="cpu")
+    lines = (bundle / "report/metrics.jsonl").read_text().splitlines()
+    assert [f'"epoch": {n},' in line for n, line in enumerate(lines, 1)] == [True] * 12
+    # What killed runs left of the features, which may be large, is gone.
+    assert list(runs.glob("features/.*")) == []
+
+
+def sha256(bundle: Path) -> str:
+    return hashlib.sha256((bundle / FLOW).read_bytes()).hexdigest()

@@ -1,0 +1,177 @@
+"""`flowgauge train`: what a person types, what is said back, and the exit code."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from flows.fastflow.bundle import categories, read_manifest, resolve, verify, versions
+from training.config import RunConfig, dump_config, load_config
+
+
+@pytest.fixture(scope="module")
+def yaml_file(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) -> Path:
+    """The tiny run as a user's YAML, one epoch."""
+    fit = tiny_config.fit.model_copy(update={"epochs": 1})
+    path = tmp_path_factory.mktemp("config") / "run.yaml"
+    path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests of this file publish; features are computed once."""
+    return tmp_path_factory.mktemp("train")
+
+
+def run(data: Path, root: Path, *options: str) -> Result:
+    places = ["--models", str(root / "models"), "--runs", str(root / "runs")]
+    arguments = ["train", "--data", str(data), "--category", "tiny", *places, *options]
+    return CliRunner().invoke(flowgauge.app, arguments)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_data: Path, yaml_file: Path, root: Path) -> Result:
+    return run(tiny_data, root, "--config", str(yaml_file))
+
+
+def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: Path, root: Path) -> None:
+    assert trained.exit_code == 0, trained.output
+    lines = trained.stdout.splitlines()
+    assert lines[0] == "32 good pictures of tiny: 22 to fit, 10 held out to calibrate; on cpu"
+    assert [line for line in lines if line.endswith(" ...")] == ["features ...", "fit ...", "calibrate ..."]
+    assert sum(line.startswith("epoch ") for line in lines) == 1
+    bundle = resolve(root / "models", "tiny")
+    reject = read_manifest(bundle).thresholds["float32"].reject
+    assert re.fullmatch(r"trained in \d+ s", lines[-4])
+    assert lines[-3:] == [
+        f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good parts (here 9.09%), "
+        "from 10 held-out pictures",
+        f"published and active: {bundle}",
+        f"next: flowgauge evaluate --data {tiny_data} --category tiny --models {root / 'models'}",
+    ]
+    assert trained.stderr == ""
+
+
+def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file: Path, root: Path) -> None:
+    before = versions(root / "models", "tiny")
+    again = run(tiny_data, root, "--config", str(yaml_file), "--resume")
+    assert again.exit_code == 0
+    assert again.stdout.startswith("tiny was trained before with these settings and pictures\n")
+    assert "trained in" not in again.stdout
+    assert again.stdout.splitlines()[-3:] == trained.stdout.splitlines()[-3:]
+    assert versions(root / "models", "tiny") == before
+
+
+def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path
+) -> None:
+    options = ["--seed", "3", "--epochs", "2", "--target-fpr", "0.01", "--threads", "1", "--device", "cpu"]
+    result = run(tiny_data, root, "--config", str(yaml_file), *options)
+    assert result.exit_code == 0, result.output
+    bundle = resolve(root / "models", "tiny")
+    config = load_config(bundle / "report/config.yaml")
+    assert (config.seed, config.fit.epochs, config.fit.threads) == (3, 2, 1)
+    assert config.calibration.target_fpr == 0.01
+    assert config.input_size == (64, 64)  # the rest is the YAML's
+    said = result.stdout.splitlines()[-3]
+    assert "NOT certified. 10 held-out pictures cannot promise 1.00% false rejects" in said
+    assert "the best they can is 9.09%" in said
+    assert not verify(bundle).thresholds["float32"].certified
+    assert len(versions(root / "models", "tiny")) == 2
+
+
+def test_the_folders_may_be_set_by_the_environment(
+    trained: Result,
+    tiny_data: Path,
+    yaml_file: Path,
+    root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FLOWGAUGE_MODELS", str(tmp_path / "m"))
+    monkeypatch.setenv("FLOWGAUGE_RUNS", str(root / "runs"))
+    monkeypatch.chdir(tmp_path)
+    arguments = ["train", "--data", str(tiny_data), "--category", "tiny", "--config", str(yaml_file)]
+    result = CliRunner().invoke(flowgauge.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert categories(tmp_path / "m") == ["tiny"]
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--config", "nothing.yaml"], "error: cannot read the run's file nothing.yaml: No such file"),
+        (["--epochs", "0"], "error: the run's settings cannot be used:\n  fit.epochs: Input should be"),
+        (["--target-fpr", "1"], "calibration.target_fpr: Input should be less than 1"),
+        (["--device", "tpu"], "error: 'tpu' is no device; use auto, cpu, cuda or cuda:N"),
+        (["--device", "meta"], "error: FlowGauge runs on cpu and cuda"),
+        (["--data", "nowhere"], "error: there is no data folder nowhere"),
+        (["--category", "tinny"], "error: there is no category 'tinny' in "),
+        (["--category", "Tiny"], "error: 'Tiny' cannot be a category"),
+    ],
+)
+def test_what_is_wrong_is_said_in_a_line_and_exits_1(
+    tiny_data: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    result = run(tiny_data, tmp_path, *options)
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize("options", [["--epochs", "many"], ["--no-such-option"], ["surplus"]])
+def test_wrong_usage_exits_2(tiny_data: Path, tmp_path: Path, options: list[str]) -> None:
+    assert run(tiny_data, tmp_path, *options).exit_code == 2
+
+
+@pytest.mark.parametrize("missing", ["--data", "--category"])
+def test_data_and_category_must_be_given(missing: str) -> None:
+    given = [x for o in ("--data", "--category") if o != missing for x in (o, "x")]
+    result = CliRunner().invoke(flowgauge.app, ["train", *given])
+    assert result.exit_code == 2
+    assert missing in result.stderr
+
+
+def test_ctrl_c_leaves_nothing_broken_and_resume_goes_on(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
+) -> None:
+    models, runs = tmp_path / "models", root / "interrupted"
+    command = [sys.executable, "-m", "flowgauge", "train", "--data", str(tiny_data), "--category", "tiny"]
+    command += ["--config", str(yaml_file), "--models", str(models), "--runs", str(runs), "--epochs", "500"]
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("epoch   3/500"):
+                child.send_signal(signal.SIGINT)
+                break
+        rest, said = child.communicate(timeout=120)
+    assert child.returncode == 130
+    assert said.strip() == "interrupted: checkpoints are kept; the same command with --resume continues"
+    assert "published" not in rest
+    assert categories(models) == []
+    assert [p.name for p in runs.rglob("*.part")] == []
+    [metrics] = runs.glob("tiny/*/metrics.jsonl")
+    done = len(metrics.read_text().splitlines())
+    assert 3 <= done < 500
+
+    # The same settings are the same run: a shorter one is another, and leaves it alone.
+    shorter = ["train", *command[4:], "--epochs", "1", "--resume"]
+    result = CliRunner().invoke(flowgauge.app, shorter)
+    assert result.exit_code == 0, result.output
+    assert len(metrics.read_text().splitlines()) == done

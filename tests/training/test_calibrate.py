@@ -1,0 +1,102 @@
+"""Calibration: the scores that serving will give, and the thresholds that follow from them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.fastflow.bundle import resolve
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import ImageError, read
+from flows.fastflow.scorer import Scorer
+from training.calibrate import Calibrated, calibrate
+
+
+@pytest.fixture(scope="module")
+def scorer(tiny_bundle_store: Path) -> Scorer:
+    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu").scorer
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> list[Path]:
+    """Eight good pictures that the model was not trained on."""
+    folder = tmp_path_factory.mktemp("held-out")
+    for i, data in enumerate(tiny_images["good"]):
+        (folder / f"{i}.png").write_bytes(data)
+    return sorted(folder.iterdir())
+
+
+def ignore(steps: int) -> None:
+    """A progress that nobody watches."""
+
+
+@pytest.fixture(scope="module")
+def calibrated(scorer: Scorer, pictures: list[Path]) -> Calibrated:
+    return calibrate(scorer, pictures, 0.25, ignore)
+
+
+def test_scores_are_those_of_serving_picture_by_picture(
+    scorer: Scorer, pictures: list[Path], calibrated: Calibrated
+) -> None:
+    served = [scorer.score([read(path)])[0][0] for path in pictures]
+    assert calibrated.scores == served  # in the order of the pictures
+    assert calibrated.calibration.scores == sorted(served)
+    assert len(set(served)) == len(served)
+
+
+def test_the_threshold_is_the_split_conformal_one(calibrated: Calibrated) -> None:
+    # l = floor(0.25 * (8 + 1)) = 2: the second largest of the eight.
+    assert calibrated.threshold.reject == sorted(calibrated.scores)[-2]
+    assert calibrated.threshold.certified
+    assert calibrated.threshold.target_fpr == 0.25
+    assert calibrated.threshold.achievable_fpr == 2 / 9
+    assert calibrated.threshold.n_calibration == 8
+
+
+def test_the_pixel_threshold_bounds_the_maps_peaks_the_same_way(
+    scorer: Scorer, pictures: list[Path], calibrated: Calibrated
+) -> None:
+    maps = [scorer.score([read(path)])[1][0] for path in pictures]
+    peaks = sorted(float(m.max()) for m in maps)
+    assert calibrated.calibration.map_threshold == peaks[-2]
+    assert calibrated.calibration.map_typical == np.median([np.median(m) for m in maps])
+    assert calibrated.calibration.map_typical < calibrated.calibration.map_threshold
+
+
+def test_too_few_pictures_are_said_to_certify_nothing(
+    scorer: Scorer, pictures: list[Path], calibrated: Calibrated
+) -> None:
+    found = calibrate(scorer, pictures, 0.01, ignore)
+    assert not found.threshold.certified
+    assert found.threshold.reject == max(found.scores)
+    assert found.threshold.achievable_fpr == 1 / 9
+    assert found.threshold.target_fpr == 0.01
+    assert found.scores == calibrated.scores
+
+
+def test_one_picture_is_enough_for_a_threshold(scorer: Scorer, pictures: list[Path]) -> None:
+    found = calibrate(scorer, pictures[:1], 0.5, ignore)
+    assert found.threshold.certified
+    assert found.threshold.reject == found.scores[0]
+
+
+def test_defects_score_above_the_threshold(
+    scorer: Scorer, calibrated: Calibrated, tiny_images: dict[str, list[bytes]], tmp_path: Path
+) -> None:
+    path = tmp_path / "defect.png"
+    path.write_bytes(tiny_images["defect"][0])
+    [score], _ = scorer.score([read(path)])
+    assert score > calibrated.threshold.reject
+
+
+def test_every_picture_is_told(scorer: Scorer, pictures: list[Path]) -> None:
+    steps: list[int] = []
+    calibrate(scorer, pictures[:3], 0.5, steps.append)
+    assert steps == [1, 1, 1]
+
+
+def test_a_picture_that_cannot_be_read_is_named(scorer: Scorer, pictures: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(pictures[0].read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        calibrate(scorer, [pictures[0], broken], 0.5, ignore)

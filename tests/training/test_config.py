@@ -1,0 +1,218 @@
+"""A run's YAML: every setting can be reached, what is wrong is named, and the command line wins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from training.config import ConfigError, RunConfig, dump_config, load_config
+
+# Another value than the default for every field there is.
+OTHER: dict[str, Any] = {
+    "seed": 7,
+    "device": "cpu",
+    "input_size": [128, 192],
+    "backbone": {"name": "resnet18", "out_indices": [1, 2, 3], "weights": "w/r18.pth", "batch_size": 3},
+    "normalisation": {"mode": "layer", "pooling": 5},
+    "flow": {
+        "steps": 20,
+        "kernels": "3",
+        "hidden_ratio": 0.16,
+        "clamp": 1.5,
+        "clamp_formula": "c*tanh(a/c)",
+        "permutation": "index",
+    },
+    "score": {"top_fraction": 0.05, "energy_floor": 0.1},
+    "fit": {
+        "epochs": 3,
+        "batch_size": 16,
+        "learning_rate": 1e-4,
+        "weight_decay": 0.0,
+        "gradient_clip": 0.5,
+        "threads": 1,
+    },
+    "calibration": {"fraction": 0.3, "target_fpr": 0.05},
+}
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Names of all fields of a model and of the models within it."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from leaves(inner, (*prefix, name))
+        else:
+            yield (*prefix, name)
+
+
+def at(value: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        value = value[name]
+    return value
+
+
+def test_without_a_file_there_are_defaults() -> None:
+    assert load_config(None) == RunConfig()
+
+
+@pytest.mark.parametrize("text", ["", "# nothing yet\n", "---\n", "{}"])
+def test_an_empty_file_is_the_defaults(tmp_path: Path, text: str) -> None:
+    assert load_config(write(tmp_path, text)) == RunConfig()
+
+
+@pytest.mark.parametrize("path", list(leaves(RunConfig)), ids=".".join)
+def test_every_field_is_reachable_by_yaml(tmp_path: Path, path: tuple[str, ...]) -> None:
+    found = load_config(write(tmp_path, yaml.safe_dump(OTHER))).model_dump(mode="json")
+    assert at(found, path) == at(OTHER, path)
+    if path != ("flow", "clamp_formula"):  # there is one only
+        assert at(found, path) != at(RunConfig().model_dump(mode="json"), path)
+
+
+def test_a_file_may_say_one_thing_and_leave_the_rest(tmp_path: Path) -> None:
+    found = load_config(write(tmp_path, "fit: {epochs: 3}"))
+    assert found.fit.epochs == 3
+    assert found == RunConfig.model_validate({"fit": {"epochs": 3}})
+
+
+def test_numbers_as_people_write_them_are_numbers(tmp_path: Path) -> None:
+    """In YAML 1.1, `1e-4` is a string: it has no point."""
+    found = load_config(write(tmp_path, "fit: {learning_rate: 1e-4}"))
+    assert found.fit.learning_rate == 1e-4
+
+
+@pytest.mark.parametrize("config", [RunConfig(), RunConfig.model_validate(OTHER)])
+def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig) -> None:
+    text = dump_config(config)
+    assert load_config(write(tmp_path, text)) == config
+    assert text.startswith("seed: ")  # in the order of the fields, to be read from the top
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epoch: 3", "epoch: Extra inputs are not permitted"),
+        ("fit: {epoch: 3}", "fit.epoch: Extra inputs are not permitted"),
+        ("fit: {epochs: 0}", "fit.epochs: Input should be greater than or equal to 1"),
+        ("fit: {epochs: many}", "fit.epochs: Input should be a valid integer"),
+        ("fit: {epochs: 2.5}", "fit.epochs: Input should be a valid integer"),
+        ("fit: {learning_rate: 0}", "fit.learning_rate: Input should be greater than 0"),
+        ("fit: {learning_rate: .nan}", "fit.learning_rate: Input should be a finite number"),
+        ("fit: {weight_decay: -1}", "fit.weight_decay: "),
+        ("fit: {threads: 0}", "fit.threads: "),
+        ("fit: 12", "fit: Input should be a valid dictionary"),
+        ("fit:", "fit: Input should be a valid dictionary"),
+        ("calibration: {fraction: 1}", "calibration.fraction: Input should be less than 1"),
+        ("calibration: {target_fpr: 1.5}", "calibration.target_fpr: Input should be less than 1"),
+        ("calibration: {target_fpr: 0}", "calibration.target_fpr: Input should be greater than 0"),
+        ("seed: -1", "seed: Input should be greater than or equal to 0"),
+        ("input_size: [256]", "input_size.1: Field required"),
+        ("input_size: 256", "input_size: Input should be a valid tuple"),
+        ("input_size: [16, 256]", "input_size must lie between 32 and 4096; got (16, 256)"),
+        ("backbone: {out_indices: []}", "backbone.out_indices: "),
+        ("backbone: {out_indices: [4, 2]}", "backbone.out_indices must rise; got (4, 2)"),
+        ("backbone: {out_indices: [2, 2]}", "backbone.out_indices must rise; got (2, 2)"),
+        ("backbone: {out_indices: [-1]}", "backbone.out_indices.0: "),
+        (
+            "normalisation: {mode: batch, pooling: 3}",
+            "normalisation.mode: Input should be 'channel' or 'layer'",
+        ),
+        ("normalisation: {mode: layer}", "normalisation.pooling: Field required"),
+        (
+            "normalisation: {mode: layer, pooling: 4}",
+            "normalisation.pooling: Value error, must be odd; got 4",
+        ),
+        ("flow: {kernels: 5}", "flow.kernels: Input should be '3-1' or '3'"),
+        ("flow: {clamp_formula: tanh}", "flow.clamp_formula: "),
+        ("score: {top_fraction: 0}", "score.top_fraction: "),
+        ("1: 2", "1: "),
+    ],
+)
+def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    first, second, *_ = str(caught.value).splitlines()
+    assert first == f"{path} cannot be used:"
+    assert said in second
+
+
+def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(tmp_path, "fit: {epochs: 0, threads: 0}\nsed: 1"))
+    assert [line.split(":")[0].strip() for line in str(caught.value).splitlines()[1:]] == [
+        "fit.epochs",
+        "fit.threads",
+        "sed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"fit: {epochs: 3", "is not YAML"),
+        (b"fit: [1\n  epochs: 3", "is not YAML"),
+        (b"seed: !!python/object/apply:os.getcwd []", "is not YAML"),
+        (b"\xff\xfe\x00", "is not YAML"),
+        (b"- 1\n- 2\n", "must hold a mapping of settings; got list"),
+        (b"just words", "must hold a mapping of settings; got str"),
+        (b"0", "must hold a mapping of settings; got int"),
+    ],
+)
+def test_what_is_no_yaml_mapping_is_told(tmp_path: Path, data: bytes, said: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(data)
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_and_a_folder_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"cannot read .*nothing\.yaml: No such file"):
+        load_config(tmp_path / "nothing.yaml")
+    with pytest.raises(ConfigError, match="Is a directory"):
+        load_config(tmp_path)
+
+
+def test_overrides_win_over_the_file_and_leave_the_rest(tmp_path: Path) -> None:
+    path = write(tmp_path, yaml.safe_dump(OTHER))
+    found = load_config(path, seed=1, device="auto", epochs=9, threads=4, target_fpr=0.2)
+    wanted = yaml.safe_load(yaml.safe_dump(OTHER))
+    wanted |= {"seed": 1, "device": "auto"}
+    wanted["fit"] |= {"epochs": 9, "threads": 4}
+    wanted["calibration"]["target_fpr"] = 0.2
+    assert found == RunConfig.model_validate(wanted)
+
+
+def test_overrides_work_without_a_file_and_on_an_empty_section(tmp_path: Path) -> None:
+    assert load_config(None, epochs=9).fit.epochs == 9
+    assert load_config(write(tmp_path, "fit:"), epochs=9).fit.epochs == 9
+
+
+def test_an_override_of_none_leaves_the_file_alone(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "seed: 5"), seed=None, epochs=None).seed == 5
+
+
+def test_an_override_of_zero_counts() -> None:
+    assert load_config(None, seed=0).seed == 0
+    with pytest.raises(ConfigError, match=r"the run's settings cannot be used:\n  fit\.epochs: "):
+        load_config(None, epochs=0)
+
+
+def test_an_override_does_not_hide_a_section_that_is_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fit: Input should be a valid dictionary"):
+        load_config(write(tmp_path, "fit: 12"), epochs=9)
+
+
+def test_an_override_that_does_not_exist_is_told() -> None:
+    with pytest.raises(ConfigError, match=r"no such settings: \['epoch'\]"):
+        load_config(None, epoch=3)

@@ -1,0 +1,221 @@
+"""Evaluation: the detector's own scores against the truth, pixels only where the truth is known."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+
+from flows.fastflow.bundle import resolve
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import ImageError, read
+from training.datasets.sample import DatasetError, Sample
+from training.evaluation import Evaluation, evaluate
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> list[Sample]:
+    """Three good pictures and three with a scratch; no masks."""
+    folder = tmp_path_factory.mktemp("test")
+    found = []
+    for kind, defect in (("good", None), ("defect", "scratch")):
+        for i, data in enumerate(tiny_images[kind][:3]):
+            path = folder / f"{kind}-{i}.png"
+            path.write_bytes(data)
+            found.append(Sample(path, defect, None))
+    return found
+
+
+def ignore(steps: int) -> None:
+    """A progress that nobody watches."""
+
+
+def bright(path: Path) -> NDArray[np.bool_]:
+    """Where the scratch of a made-up part is: nothing else in the picture is as bright."""
+    return np.asarray(read(path).min(2) > 200, dtype=np.bool_)
+
+
+def with_masks(
+    samples: Sequence[Sample], folder: Path, values: tuple[int, int] = (0, 255), suffix: str = ".png"
+) -> list[Sample]:
+    """The samples, the defective ones with masks of these two values."""
+    found = []
+    for sample in samples:
+        if sample.defect is not None:
+            mask = np.where(bright(sample.path), values[1], values[0]).astype(np.uint8)
+            path = folder / f"{sample.path.stem}_mask{suffix}"
+            assert cv2.imwrite(str(path), mask)
+            sample = dataclasses.replace(sample, mask=path)
+        found.append(sample)
+    return found
+
+
+@pytest.fixture(scope="module")
+def evaluation(detector: Detector, samples: list[Sample]) -> Evaluation:
+    return evaluate(detector, samples, ignore)
+
+
+def test_scores_are_the_detectors_own_in_the_order_of_the_samples(
+    detector: Detector, samples: list[Sample], evaluation: Evaluation
+) -> None:
+    assert [(row.path, row.defect) for row in evaluation.rows] == [(s.path, s.defect) for s in samples]
+    for row in evaluation.rows:
+        [prediction] = detector.predict([read(row.path)])
+        assert (row.score, row.p_value, row.decision) == (
+            prediction.score,
+            prediction.p_value,
+            prediction.decision,
+        )
+
+
+def test_image_auroc_is_on_raw_scores(evaluation: Evaluation) -> None:
+    truth = [row.defect is not None for row in evaluation.rows]
+    assert evaluation.image_auroc == roc_auc_score(truth, [row.score for row in evaluation.rows])
+    assert evaluation.image_auroc == 1.0  # a scratch as bright as this cannot be missed
+
+
+def test_rates_are_shares_of_their_own_kind(
+    detector: Detector, samples: list[Sample], evaluation: Evaluation
+) -> None:
+    rejected = [row.decision == "REJECT" for row in evaluation.rows]
+    assert evaluation.false_rejects == sum(rejected[:3]) / 3
+    assert evaluation.escapes == 1 - sum(rejected[3:]) / 3
+    # Told the truth the wrong way round, every rate turns into the other's complement.
+    swapped = [dataclasses.replace(s, defect=None if s.defect else "scratch") for s in samples]
+    opposite = evaluate(detector, swapped, ignore)
+    assert opposite.false_rejects == pytest.approx(1 - evaluation.escapes)
+    assert opposite.escapes == pytest.approx(1 - evaluation.false_rejects)
+    assert opposite.image_auroc == 0.0
+
+
+def test_without_masks_pixels_are_not_measured(evaluation: Evaluation) -> None:
+    assert evaluation.pixel_auroc is None
+
+
+def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    masked = with_masks(samples, tmp_path)
+    maps = [detector.predict([read(s.path)])[0].score_map for s in masked]
+    truth = [bright(s.path) if s.defect else np.zeros((64, 64), dtype=np.bool_) for s in masked]
+    found = evaluate(detector, masked, ignore).pixel_auroc
+    wanted = float(roc_auc_score(np.stack(truth).ravel(), np.stack(maps).ravel()))
+    assert found == wanted
+    assert wanted > 0.9
+
+
+def test_a_defect_without_a_mask_leaves_pixels_out(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    """Its pixels are not good ones, and nobody says which are defective."""
+    masked = with_masks(samples, tmp_path)
+    all_but_one = [*masked[:5], dataclasses.replace(masked[5], mask=None)]
+    found = evaluate(detector, all_but_one, ignore)
+    assert found.pixel_auroc == evaluate(detector, masked[:5], ignore).pixel_auroc
+    assert len(found.rows) == 6
+
+
+@pytest.mark.parametrize("values", [(0, 1), (0, 255), (0, 3)])
+def test_a_mask_may_be_of_any_two_values(
+    detector: Detector, samples: list[Sample], tmp_path: Path, values: tuple[int, int]
+) -> None:
+    (tmp_path / "usual").mkdir()
+    usual = evaluate(detector, with_masks(samples, tmp_path / "usual"), ignore)
+    found = evaluate(detector, with_masks(samples, tmp_path, values), ignore)
+    assert found.pixel_auroc == usual.pixel_auroc
+
+
+def test_a_lossy_mask_reads_almost_as_it_was_drawn(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    exact = evaluate(detector, with_masks(samples, tmp_path), ignore).pixel_auroc
+    lossy = evaluate(detector, with_masks(samples, tmp_path, suffix=".jpg"), ignore).pixel_auroc
+    assert exact is not None
+    assert lossy == pytest.approx(exact, abs=0.02)
+
+
+def test_an_empty_mask_marks_no_pixel(detector: Detector, samples: list[Sample], tmp_path: Path) -> None:
+    """Some defects have one, as where nobody could draw a border."""
+    one = [*samples[:3], *with_masks(samples[3:4], tmp_path)]
+    empty = with_masks(samples[4:], tmp_path, (0, 0))
+    assert evaluate(detector, [*samples[:3], *empty], ignore).pixel_auroc is None
+    found = evaluate(detector, one + empty, ignore).pixel_auroc
+    assert found is not None
+    assert found > 0.8
+
+
+def enlarge(path: Path, folder: Path, interpolation: int) -> Path:
+    """Write a picture at 200 x 120, brought there from its own size."""
+    large = folder / f"large-{path.name}"
+    assert cv2.imwrite(str(large), cv2.resize(read(path), (200, 120), interpolation=interpolation)[..., ::-1])
+    return large
+
+
+def test_pictures_and_masks_of_other_sizes_are_brought_to_the_models(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    enlarged = []
+    for sample in with_masks(samples, tmp_path):
+        path = enlarge(sample.path, tmp_path, cv2.INTER_LINEAR)
+        mask = None if sample.mask is None else enlarge(sample.mask, tmp_path, cv2.INTER_NEAREST)
+        enlarged.append(Sample(path, sample.defect, mask))
+    found = evaluate(detector, enlarged, ignore)
+    assert found.image_auroc == 1.0
+    assert found.pixel_auroc is not None
+    assert found.pixel_auroc > 0.85
+
+
+def test_a_mask_of_another_size_than_its_picture_is_named(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    masked = with_masks(samples, tmp_path)
+    mask = masked[3].mask
+    assert mask is not None
+    cv2.imwrite(str(mask), np.zeros((32, 64), dtype=np.uint8))
+    with pytest.raises(DatasetError, match=r"defect-0_mask\.png has size 64x32, its picture 64x64"):
+        evaluate(detector, masked, ignore)
+
+
+def test_a_mask_that_cannot_be_read_is_named(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    masked = with_masks(samples, tmp_path)
+    mask = masked[3].mask
+    assert mask is not None
+    mask.write_bytes(b"not a picture")
+    with pytest.raises(ImageError, match=r"defect-0_mask\.png"):
+        evaluate(detector, masked, ignore)
+
+
+def test_a_picture_that_cannot_be_read_is_named(
+    detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(samples[0].path.read_bytes()[:-40])
+    with pytest.raises(ImageError, match=r"broken\.png"):
+        evaluate(detector, [*samples, Sample(broken, None, None)], ignore)
+
+
+@pytest.mark.parametrize("kind", ["good", "defective"])
+def test_with_one_kind_what_can_be_said_is(detector: Detector, samples: list[Sample], kind: str) -> None:
+    chosen = samples[:3] if kind == "good" else samples[3:]
+    result = evaluate(detector, chosen, ignore)
+    assert len(result.rows) == 3
+    assert result.image_auroc is None
+    assert (result.false_rejects is None) == (kind == "defective")
+    assert (result.escapes is None) == (kind == "good")
+
+
+def test_every_picture_is_told(detector: Detector, samples: list[Sample]) -> None:
+    steps: list[int] = []
+    evaluate(detector, samples, steps.append)
+    assert steps == [1] * 6

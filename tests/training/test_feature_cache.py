@@ -1,0 +1,261 @@
+"""The feature cache: keyed by content, whole or not there, and equal to what the backbone gives."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flows.fastflow.backbones import Weights, digest, find_weights
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.images import ImageError, read, resize
+from training.feature_cache import Features, cached_features, file_hashes, fingerprint
+
+SIZE = (64, 48)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL, which no `except Exception` sees."""
+
+
+class CountingExtractor(FeatureExtractor):
+    """The backbone itself, which also counts the pictures it was shown."""
+
+    pictures = 0
+
+    def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
+        self.pictures += len(images)
+        return super().forward(images)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return find_weights("tf_efficientnet_lite0")
+
+
+@pytest.fixture
+def extractor(weights: Weights) -> CountingExtractor:
+    return CountingExtractor(weights, (1, 2))
+
+
+@pytest.fixture
+def paths(tiny_data: Path, tmp_path: Path) -> list[Path]:
+    """Five pictures of the test's own."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    originals = sorted((tiny_data / "tiny/train/good").iterdir())[:5]
+    return [Path(shutil.copy(path, folder)) for path in originals]
+
+
+def cached(
+    folder: Path,
+    extractor: FeatureExtractor,
+    paths: list[Path],
+    *,
+    size: tuple[int, int] = SIZE,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Features:
+    return cached_features(
+        folder, extractor, paths, file_hashes(paths), input_size=size, batch_size=2, advance=advance
+    )
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.name.startswith("."))
+
+
+def test_features_are_what_the_backbone_gives(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    found = cached(tmp_path / "cache", extractor, paths)
+    assert [a.shape for a in found] == [(5, 24, 16, 12), (5, 40, 8, 6)]
+    for i, path in enumerate(paths):
+        maps = extractor(torch.from_numpy(resize(read(path), SIZE)[None]))
+        for array, wanted in zip(found, maps, strict=True):
+            np.testing.assert_allclose(array[i], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_features_are_read_from_disk_and_cannot_be_changed(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    for _ in range(2):  # computed, then found
+        for array in cached(tmp_path / "cache", extractor, paths):
+            assert isinstance(array, np.memmap)
+            assert array.dtype == np.float32
+            assert not array.flags.writeable
+    assert extractor.pictures == 5
+
+
+def test_what_is_found_is_what_was_computed(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    first, second = (cached(tmp_path / "cache", extractor, paths) for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_a_new_name_place_or_time_keeps_the_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    before = cached(tmp_path / "cache", extractor, paths)
+    (tmp_path / "moved").mkdir()
+    moved = [path.rename(tmp_path / "moved" / f"renamed-{i}.png") for i, path in enumerate(paths)]
+    os.utime(moved[0], (0, 0))
+    after = cached(tmp_path / "cache", extractor, moved)
+    assert extractor.pictures == 5
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_one_changed_byte_renews_the_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    cached(tmp_path / "cache", extractor, paths)
+    paths[3].write_bytes(paths[3].read_bytes() + b"\0")  # the picture is the same, the file is not
+    cached(tmp_path / "cache", extractor, paths)
+    assert extractor.pictures == 10
+    assert len(visible(tmp_path / "cache")) == 2
+
+
+def test_pictures_in_another_order_come_in_that_order(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    forwards = cached(tmp_path / "cache", extractor, paths)
+    backwards = cached(tmp_path / "cache", extractor, paths[::-1])
+    for a, b in zip(forwards, backwards, strict=True):
+        np.testing.assert_allclose(a, b[::-1], rtol=1e-4, atol=1e-4)
+
+
+def test_fewer_pictures_are_another_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    cached(tmp_path / "cache", extractor, paths)
+    assert len(cached(tmp_path / "cache", extractor, paths[:4])[0]) == 4
+    assert extractor.pictures == 9
+
+
+def test_another_size_renews_the_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    cached(tmp_path / "cache", extractor, paths)
+    assert cached(tmp_path / "cache", extractor, paths, size=(48, 64))[0].shape == (5, 24, 12, 16)
+
+
+def test_other_stages_renew_the_cache(
+    tmp_path: Path, weights: Weights, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    cached(tmp_path / "cache", extractor, paths)
+    [array] = cached(tmp_path / "cache", FeatureExtractor(weights, (2,)), paths)
+    assert array.shape == (5, 40, 8, 6)
+
+
+def test_other_weights_of_the_same_name_renew_the_cache(
+    tmp_path: Path, weights: Weights, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    before = cached(tmp_path / "cache", extractor, paths)
+    state = dict(weights.state)
+    state["conv_stem.weight"] = state["conv_stem.weight"] * 1.1
+    tuned = FeatureExtractor(replace(weights, state=state, sha256=digest(state)), (1, 2))
+    after = cached(tmp_path / "cache", tuned, paths)
+    assert not np.allclose(before[0], after[0])
+
+
+def test_progress_counts_every_picture_once(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    for _ in range(2):
+        steps: list[int] = []
+        cached(tmp_path / "cache", extractor, paths, advance=steps.append)
+        assert sum(steps) == 5
+
+
+def kill(steps: int) -> None:
+    raise Killed
+
+
+def test_an_interrupted_computation_leaves_nothing(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    with pytest.raises(Killed):
+        cached(tmp_path / "cache", extractor, paths, advance=kill)
+    assert visible(tmp_path / "cache") == hidden(tmp_path / "cache") == []
+
+
+def test_a_killed_computation_leaves_nothing_visible_and_the_next_clears_up(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGKILL gives no time to clear up, so here nothing does: what was begun stays, under a hidden name."""
+    folder = tmp_path / "cache"
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)
+    with pytest.raises(Killed):
+        cached(folder, extractor, paths, advance=kill)
+    monkeypatch.undo()
+    assert visible(folder) == []
+    assert len(hidden(folder)) == 1
+
+    found = cached(folder, extractor, paths)
+    assert extractor.pictures == 2 + 5
+    assert [len(a) for a in found] == [5, 5]
+    assert len(visible(folder)) == 1
+    assert hidden(folder) == []
+
+
+def test_two_runs_at_once_both_get_their_features(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    """A second run begins when the first is half through, and overtakes it."""
+    overtaken: list[Features] = []
+
+    def overtake(steps: int) -> None:
+        if not overtaken:
+            overtaken.append([])
+            overtaken[0] = cached(tmp_path / "cache", extractor, paths)
+
+    found = cached(tmp_path / "cache", extractor, paths, advance=overtake)
+    assert extractor.pictures == 10
+    assert all(np.array_equal(a, b) for a, b in zip(found, overtaken[0], strict=True))
+    assert len(visible(tmp_path / "cache")) == 1
+    assert hidden(tmp_path / "cache") == []
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_leaves_nothing(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    paths[4].write_bytes(paths[4].read_bytes()[:200])
+    with pytest.raises(ImageError, match=paths[4].name):
+        cached(tmp_path / "cache", extractor, paths)
+    assert visible(tmp_path / "cache") == hidden(tmp_path / "cache") == []
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    (tmp_path / "cache").touch()
+    with pytest.raises(OSError, match="cache"):
+        cached(tmp_path / "cache", extractor, paths)
+
+
+def test_hashes_are_sha256_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_hashes([tmp_path / "abc", tmp_path / "empty"]) == [
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        file_hashes([tmp_path / "nothing"])
+
+
+def test_the_fingerprint_depends_on_the_set_of_files_alone() -> None:
+    one, two, three = "1" * 64, "2" * 64, "3" * 64
+    assert fingerprint([one, two]) == fingerprint([two, one])
+    assert len({fingerprint(x) for x in ([one], [one, two], [one, three], [one, one, two])}) == 4

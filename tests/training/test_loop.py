@@ -1,0 +1,344 @@
+"""The fit: deterministic, and continued after a stop at any point to the very same bits."""
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flows.fastflow.scorer import Head
+from training.config import RunConfig
+from training.feature_cache import Features
+from training.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit
+
+CPU = torch.device("cpu")
+EPOCHS = 4
+FIT, HELD_OUT = np.arange(0, 14), np.arange(14, 18)
+
+
+def config(**fit_settings: Any) -> RunConfig:
+    settings = {"epochs": EPOCHS, "batch_size": 4, **fit_settings}
+    return RunConfig.model_validate({"flow": {"steps": 3}, "fit": settings})
+
+
+def features() -> Features:
+    """Feature maps of 18 pictures at two scales, correlated so that there is something to learn."""
+    rng = np.random.default_rng(0)
+    common = rng.normal(size=(18, 1, 6, 5))
+    return [
+        (common[:, :, ::step, ::step] + 0.3 * rng.normal(size=(18, c, 6 // step, -(-5 // step)))).astype(
+            np.float32
+        )
+        for c, step in ((6, 1), (9, 2))
+    ]
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL, which no `except Exception` sees."""
+
+
+@dataclass
+class Watch:
+    """What a run tells; it may be killed at its n-th batch, or as the n-th epoch is told."""
+
+    at_batch: int | None = None
+    at_epoch: int | None = None
+    batches: int = 0
+
+    def __post_init__(self) -> None:
+        self.epochs: list[EpochMetrics] = []
+
+    def on_batch(self, steps: int) -> None:
+        self.batches += steps
+        if self.batches == self.at_batch:
+            raise Killed
+
+    def on_epoch(self, row: EpochMetrics) -> None:
+        self.epochs.append(row)
+        if row.epoch == self.at_epoch:
+            raise Killed
+
+
+def run(
+    folder: Path,
+    settings: RunConfig | None = None,
+    *,
+    resume: bool = False,
+    identity: str = "this run",
+    data: Features | None = None,
+    watch: Watch | None = None,
+) -> Head:
+    watch = watch or Watch()
+    return fit(
+        settings or config(),
+        data or features(),
+        FIT,
+        HELD_OUT,
+        device=CPU,
+        folder=folder,
+        identity=identity,
+        resume=resume,
+        on_batch=watch.on_batch,
+        on_epoch=watch.on_epoch,
+    )
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without the seconds, which no two runs share."""
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    assert all(row.pop("seconds") >= 0 for row in rows)
+    return rows
+
+
+def assert_same_bits(a: Head, b: Head) -> None:
+    left, right = a.state_dict(), b.state_dict()
+    assert left.keys() == right.keys()
+    assert [k for k in left if not torch.equal(left[k], right[k])] == []
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tensors as small as these are not worth the threads' waiting for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, Path]:
+    """A run that nobody disturbed, and its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    return run(folder), folder
+
+
+def test_it_learns(whole: tuple[Head, Path]) -> None:
+    head, folder = whole
+    rows = lines(folder)
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    for scale in range(2):
+        assert rows[-1]["fit_nll"][scale] < rows[0]["fit_nll"][scale]
+        assert rows[-1]["held_out_nll"][scale] < rows[0]["held_out_nll"][scale]
+    assert not head.training
+    assert all(p.isfinite().all() for p in head.parameters())
+
+
+def test_the_held_out_loss_is_the_likelihood_of_the_held_out_pictures(whole: tuple[Head, Path]) -> None:
+    head, folder = whole
+    maps = [torch.from_numpy(a[HELD_OUT]) for a in features()]
+    with torch.no_grad():
+        wanted = [float(v) for v in head.flow.nll(head.normaliser(maps))]
+    assert lines(folder)[-1]["held_out_nll"] == pytest.approx(wanted, rel=1e-5)
+
+
+def test_the_normalisation_is_fitted_to_the_fit_pictures_alone(whole: tuple[Head, Path]) -> None:
+    head, _ = whole
+    for i, array in enumerate(features()):
+        pooled = torch.nn.functional.avg_pool2d(
+            torch.from_numpy(array[FIT]), 3, stride=1, padding=1, count_include_pad=False
+        )
+        torch.testing.assert_close(head.normaliser.get_buffer(f"mean_{i}"), pooled.mean((0, 2, 3)))
+        std = pooled.std((0, 2, 3), correction=0)
+        torch.testing.assert_close(head.normaliser.get_buffer(f"std_{i}"), std)
+
+
+def test_held_out_pictures_do_not_touch_the_weights(whole: tuple[Head, Path], tmp_path: Path) -> None:
+    spoilt = features()
+    for array in spoilt:
+        array[HELD_OUT] *= -3
+    head = run(tmp_path, data=spoilt)
+    assert_same_bits(head, whole[0])
+    assert lines(tmp_path)[-1]["held_out_nll"] != lines(whole[1])[-1]["held_out_nll"]
+
+
+def test_every_batch_and_epoch_is_told(tmp_path: Path) -> None:
+    watch = Watch()
+    run(tmp_path, watch=watch)
+    assert watch.batches == EPOCHS * math.ceil(len(FIT) / 4)
+    assert [row.epoch for row in watch.epochs] == [1, 2, 3, 4]
+
+
+def test_the_same_run_twice_gives_the_same_bits(whole: tuple[Head, Path], tmp_path: Path) -> None:
+    torch.manual_seed(12345)  # the state of the process does not matter
+    np.random.default_rng()
+    torch.rand(7)
+    assert_same_bits(run(tmp_path), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
+def test_another_seed_gives_another_model(whole: tuple[Head, Path], tmp_path: Path) -> None:
+    other = run(tmp_path, RunConfig.model_validate({**config().model_dump(), "seed": 1}))
+    same = [
+        torch.equal(a, b)
+        for (name, a), b in zip(other.state_dict().items(), whole[0].state_dict().values(), strict=True)
+        if not name.startswith("normaliser")
+    ]
+    assert not all(same)
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+def test_a_run_stopped_after_any_epoch_continues_to_the_same_bits(
+    whole: tuple[Head, Path], tmp_path: Path, epoch: int
+) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, watch=Watch(at_epoch=epoch))
+    assert len(lines(tmp_path)) == epoch
+    watch = Watch()
+    assert_same_bits(run(tmp_path, resume=True, watch=watch), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+    # What was done before is told again, so that the bar and the lines are whole.
+    assert watch.batches == EPOCHS * math.ceil(len(FIT) / 4)
+    assert [row.epoch for row in watch.epochs] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 6, 15, 16])
+def test_a_run_stopped_within_an_epoch_continues_from_its_start(
+    whole: tuple[Head, Path], tmp_path: Path, batch: int
+) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, watch=Watch(at_batch=batch))
+    assert_same_bits(run(tmp_path, resume=True), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
+def test_a_run_stopped_again_and_again_gets_there(whole: tuple[Head, Path], tmp_path: Path) -> None:
+    # Told batches count from the run's start, those before the checkpoint included.
+    for watch in (Watch(at_batch=2), Watch(at_batch=6), Watch(at_batch=7), Watch(at_epoch=3)):
+        with pytest.raises(Killed):
+            run(tmp_path, resume=True, watch=watch)
+    assert_same_bits(run(tmp_path, resume=True), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
+@pytest.mark.parametrize("left", [None, "", '{"epoch": 1, "fit_n'])
+def test_a_run_killed_between_checkpoint_and_metrics_loses_no_line(
+    whole: tuple[Head, Path], tmp_path: Path, left: str | None
+) -> None:
+    run(tmp_path)
+    (tmp_path / METRICS).unlink()
+    if left is not None:
+        (tmp_path / METRICS).write_text(left)
+    assert_same_bits(run(tmp_path, resume=True), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
+def test_a_half_written_checkpoint_is_never_under_the_checkpoints_name(
+    whole: tuple[Head, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third checkpoint is cut off as a kill would: the second is what the run continues from."""
+    saves = 0
+    save: Callable[..., None] = torch.save
+
+    def cut_off(state: object, path: Path) -> None:
+        nonlocal saves
+        saves += 1
+        save(state, path)
+        if saves == 3:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+            raise Killed
+
+    monkeypatch.setattr(torch, "save", cut_off)
+    with pytest.raises(Killed):
+        run(tmp_path)
+    monkeypatch.undo()
+    assert len(lines(tmp_path)) == 2
+    assert_same_bits(run(tmp_path, resume=True), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
+def test_resume_without_a_checkpoint_starts(whole: tuple[Head, Path], tmp_path: Path) -> None:
+    assert_same_bits(run(tmp_path, resume=True), whole[0])
+
+
+def test_without_resume_a_checkpoint_is_not_looked_at(whole: tuple[Head, Path], tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
+    (tmp_path / METRICS).write_text("not metrics")
+    assert_same_bits(run(tmp_path), whole[0])
+    assert lines(tmp_path) == lines(whole[1])
+
+
+@pytest.mark.parametrize("damage", ["empty", "text", "truncated", "other pickle"])
+def test_a_damaged_checkpoint_is_told_with_what_to_do(
+    whole: tuple[Head, Path], tmp_path: Path, damage: str
+) -> None:
+    path = tmp_path / CHECKPOINT
+    data = (whole[1] / CHECKPOINT).read_bytes()
+    if damage == "other pickle":
+        torch.save([1, 2, 3], path)
+    else:
+        path.write_bytes({"empty": b"", "text": b"hello", "truncated": data[: len(data) // 2]}[damage])
+    with pytest.raises(FitError, match=r"checkpoint\.pt is damaged; train without --resume"):
+        run(tmp_path, resume=True)
+
+
+def test_a_checkpoint_of_another_run_is_told_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, identity="another run", watch=Watch(at_epoch=2))
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(FitError, match=r"other settings or other pictures; train without --resume"):
+        run(tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+
+
+def test_a_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "exploded",)
+
+    torch.save({"identity": "this run", "head": Bomb()}, tmp_path / CHECKPOINT)
+    with pytest.raises(FitError, match="damaged"):
+        run(tmp_path, resume=True)
+    assert not (tmp_path / "exploded").exists()
+
+
+def with_value(row: int, value: float) -> Features:
+    """The features with one value of one picture replaced."""
+    spoilt = features()
+    spoilt[1][row, 0, 1, 1] = value
+    return spoilt
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
+    with pytest.raises(FitError, match=r"not finite in epoch 1: .*smaller fit\.learning_rate or flow\.clamp"):
+        run(tmp_path, data=with_value(FIT[3], value))
+    assert not (tmp_path / CHECKPOINT).exists()
+    assert not (tmp_path / METRICS).exists()
+
+
+def test_a_held_out_loss_that_is_not_finite_ends_the_run(tmp_path: Path) -> None:
+    """Otherwise the calibration scores are not finite, which is found at the very end."""
+    with pytest.raises(FitError, match="not finite in epoch 1"):
+        run(tmp_path, data=with_value(HELD_OUT[0], math.nan))
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_step_that_diverges_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FitError, match="not finite in epoch"):
+        run(tmp_path, config(learning_rate=1e30))
+
+
+def test_one_batch_and_one_epoch_are_enough(tmp_path: Path) -> None:
+    run(tmp_path, config(epochs=1, batch_size=64))
+    [row] = lines(tmp_path)
+    assert row["epoch"] == 1
+
+
+def test_the_learning_rate_rises_and_ends_near_zero(tmp_path: Path) -> None:
+    run(tmp_path, config(epochs=10, learning_rate=1e-3))
+    rates = [row["learning_rate"] for row in lines(tmp_path)]
+    assert max(rates) <= 1e-3
+    assert rates.index(max(rates)) in (1, 2, 3)
+    assert rates[-1] < 1e-5
+
+
+def test_the_number_of_threads_is_left_alone(tmp_path: Path) -> None:
+    """Results depend on it, so it is set once, by the run."""
+    before = torch.get_num_threads()
+    run(tmp_path, config(epochs=1, threads=1))
+    assert torch.get_num_threads() == before

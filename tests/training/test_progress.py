@@ -1,0 +1,65 @@
+"""Progress: bars where a person watches, plain lines in a log."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from training.progress import ConsoleProgress
+
+
+def progress(*, terminal: bool, width: int = 80) -> tuple[ConsoleProgress, io.StringIO]:
+    out = io.StringIO()
+    return ConsoleProgress(Console(file=out, force_terminal=terminal, width=width, color_system=None)), out
+
+
+def test_a_log_gets_a_line_per_stage_and_no_bar() -> None:
+    shown, out = progress(terminal=False)
+    with shown.stage("features", 3) as advance:
+        advance(1)
+        advance(2)
+    shown.say("done")
+    assert out.getvalue() == "features ...\ndone\n"
+
+
+def test_a_terminal_gets_a_bar_that_counts() -> None:
+    shown, out = progress(terminal=True)
+    with shown.stage("features", 3) as advance:
+        advance(1)
+        advance(2)
+    assert "features" in out.getvalue()
+    assert "3/3" in out.getvalue()
+    assert "features ..." not in out.getvalue()
+
+
+def test_lines_appear_above_the_bar() -> None:
+    shown, out = progress(terminal=True)
+    with shown.stage("fit", 2) as advance:
+        advance(1)
+        shown.say("epoch 1")
+        advance(1)
+    assert "epoch 1" in out.getvalue()
+
+
+@pytest.mark.parametrize("line", ["[bold]x[/]", "C:\\models\\[1]", "[/]", "/a path/with 'quotes'", "50 %"])
+def test_what_is_said_is_shown_as_it_is(line: str) -> None:
+    """A path may look like the markup of rich, which would swallow it or raise."""
+    shown, out = progress(terminal=False)
+    shown.say(line)
+    assert out.getvalue() == line + "\n"
+
+
+def test_a_long_line_is_not_broken() -> None:
+    """Paths are copied from it, and tools read it."""
+    shown, out = progress(terminal=False, width=20)
+    shown.say("x" * 50 + " " + "y" * 50)
+    assert out.getvalue() == "x" * 50 + " " + "y" * 50 + "\n"
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_an_error_within_a_stage_passes_through(terminal: bool) -> None:
+    shown, out = progress(terminal=terminal)
+    with pytest.raises(KeyError), shown.stage("fit", 2):
+        raise KeyError
+    shown.say("after")
+    assert out.getvalue().endswith("after\n")

