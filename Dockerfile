@@ -1,5 +1,5 @@
-# One file, two results: `train` fits models, `serve` answers inspections. Neither holds a compiler, the tests
-# or pip, and both run as an ordinary user.
+# One file, two results: `train` fits models, `serve` answers inspections. Neither holds a compiler or the
+# tests, and both run as an ordinary user.
 #
 #   docker build --target serve -t flowgauge:serve .
 #
@@ -41,5 +41,5 @@ FROM runtime AS serve
 ENV FLOWGAUGE_HOST=0.0.0.0 FLOWGAUGE_PORT=8000
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"FLOWGAUGE_PORT\"]}/health/live', timeout=4)"]
+    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"FLOWGAUGE_PORT\"]}/health/live', timeout=4)"]
 CMD ["flowgauge", "serve"]

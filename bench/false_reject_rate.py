@@ -45,7 +45,7 @@ def main() -> None:
         models = ("--models", str(folder / "models"))
         begun = time.monotonic()
         run(
-            "train", *which, *models, "--runs", str(folder / "runs"), "--resume",
+            "train", *which, *models, "--runs", str(options.out / "runs"), "--resume",
             "--seed", str(seed), "--threads", str(options.threads),
         )  # fmt: skip
         seconds.append(time.monotonic() - begun)
