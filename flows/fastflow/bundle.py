@@ -161,14 +161,14 @@ def versions(models: Path, category: str) -> list[str]:
 
 
 def active_version(models: Path, category: str) -> str | None:
-    """The version that serves, or None if none was activated."""
+    """The version that serves, or None if none was activated or the file holds no version's name."""
     if not _is_category(category):
         return None
     try:
         version = (models / category / ACTIVE).read_text(errors="replace").strip()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return version or None
+    return version if _is_version(version) else None
 
 
 def resolve(models: Path, category: str, version: str | None = None) -> Path:

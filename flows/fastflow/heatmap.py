@@ -1,14 +1,14 @@
 """From a score map to colours, on a scale that calibration fixed once for all images.
 
-A scale stretched per image would paint the worst pixel of every good part bright. On this one,
-what scores as good parts do is dark, the pixel threshold has the middle colour, and a picture is
-as bright as its part is bad.
+A scale stretched per image would paint the worst pixel of every good part bright. On this one, what scores as
+good parts typically do is dark, the pixel threshold has the middle colour, and a picture is as bright as its
+part is bad.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from flows.fastflow.images import resize
 
-# An overlay is tinted from half the way to the pixel threshold on, and fully from the threshold on.
-# Good parts are shown as they are, and a defect can still be seen under its colour.
+# An overlay is tinted from half the way to the pixel threshold on, and fully from the threshold on. What good
+# parts typically show stays as it is (their most unusual spots may get a breath of colour), and a defect can
+# still be seen under its colour.
 _TINTED, _FULLY, _OPACITY = 0.25, 0.5, 0.6
+
+# Drawn at a time: intermediate results then take megabytes, however large the picture is.
+_STRIP_PIXELS = 2**18
 
 _CELL, _GAP, _MARGIN, _LINE = 320, 8, 16, 30  # pixels of the contact sheet
 _PAPER, _FRAME, _INK = (255, 255, 255), (236, 236, 236), (32, 32, 32)
@@ -63,7 +67,11 @@ def colours(
     Raises:
         ValueError: the map is not two-dimensional, or holds NaN or infinity.
     """
-    return _inferno(_heat(score_map, scale, size))
+    scores = _scores(score_map, size)
+    result = np.empty((*scores.shape, 3), dtype=np.uint8)
+    for rows in _strips(scores.shape):
+        result[rows] = _inferno(_heat(scores[rows], scale))
+    return result
 
 
 def overlay(
@@ -71,21 +79,26 @@ def overlay(
 ) -> NDArray[np.uint8]:
     """The image (H, W, 3) with the heatmap laid over it where it is hot.
 
-    Up to half the way to the pixel threshold every pixel is that of the image. From there to the
-    threshold the opacity grows smoothly to 0.6.
+    Up to half the way from what good parts typically score to the pixel threshold, every pixel is that of the
+    image. From there to the threshold the opacity grows smoothly to 0.6. So a good part has hardly any tint:
+    only where it scores unusually high for one.
+
+    Takes memory for the result and, as float32, for the scores at its size.
 
     Raises:
         ValueError: as :func:`colours`, or the image is not RGB.
     """
     _require_rgb(image)
-    heat = _heat(score_map, scale, image.shape[:2])
-    hot = np.flatnonzero(heat > _TINTED)  # few pixels, most often
-    ramp = np.minimum((heat.ravel()[hot] - _TINTED) / (_FULLY - _TINTED), 1)
-    opacity = _OPACITY * ramp**2 * (3 - 2 * ramp)  # smoothstep: no edge where the tint begins
+    scores = _scores(score_map, image.shape[:2])
     result = np.array(image, order="C")
-    pixels = result.reshape(-1, 3)
-    below, tint = pixels[hot].astype(np.float32), _inferno(heat).reshape(-1, 3)[hot]
-    pixels[hot] = np.rint(below + opacity[:, None] * (tint - below)).astype(np.uint8)
+    for rows in _strips(scores.shape):
+        heat = _heat(scores[rows], scale)
+        if not (heat > _TINTED).any():  # most of most pictures
+            continue
+        ramp = np.clip((heat - _TINTED) / (_FULLY - _TINTED), 0, 1)
+        opacity = _OPACITY * ramp**2 * (3 - 2 * ramp)  # smoothstep: no edge where the tint begins
+        below = result[rows].astype(np.float32)
+        result[rows] = np.rint(below + opacity[..., None] * (_inferno(heat) - below))
     return result
 
 
@@ -132,18 +145,26 @@ def contact_sheet(
     return np.array(sheet)
 
 
-def _heat(
-    score_map: NDArray[np.floating[Any]], scale: ColourScale, size: tuple[int, int] | None
-) -> NDArray[np.float32]:
-    """Positions on the colour bar, (H, W) in [0, 1]."""
+def _scores(score_map: NDArray[np.floating[Any]], size: tuple[int, int] | None) -> NDArray[np.float32]:
+    """The map's scores at a size (H, W), by default its own."""
     if score_map.ndim != 2 or score_map.size == 0:
         raise ValueError(f"a score map must be (h, w), without a batch; got {score_map.shape}")
     bad = int(score_map.size - np.count_nonzero(np.isfinite(score_map)))
     if bad:
         raise ValueError(f"a score map must be finite; {bad} of {score_map.size} scores are not")
     scores = score_map.astype(np.float32)
-    if size is not None:
-        scores = resize(scores, size)
+    return scores if size is None else resize(scores, size)
+
+
+def _strips(shape: tuple[int, ...]) -> Iterator[slice]:
+    """The rows of a picture (H, W), a few at a time."""
+    step = max(1, _STRIP_PIXELS // shape[1])
+    for top in range(0, shape[0], step):
+        yield slice(top, top + step)
+
+
+def _heat(scores: NDArray[np.float32], scale: ColourScale) -> NDArray[np.float32]:
+    """Positions on the colour bar, in [0, 1]."""
     heat: NDArray[np.float32] = (scores - scale.low) / (2 * (scale.middle - scale.low))
     return np.clip(heat, 0, 1, out=heat)
 

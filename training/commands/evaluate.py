@@ -89,7 +89,7 @@ def evaluate(
         asked = detector.threshold.target_fpr
         progress.say(
             f"at threshold {detector.threshold.reject:.4f}: {result.false_rejects:.2%} of good parts "
-            f"rejected (asked for at most {asked:.2%} on average: {low} to {high} of {good}, in 95 % of cases)"
+            f"rejected (asked for at most {asked:.2%} on average: {low} to {high} of {good}, 95 %)"
         )
     if result.escapes is not None:
         progress.say(f"{result.escapes:.2%} of defective parts passed")

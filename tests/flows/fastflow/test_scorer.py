@@ -93,7 +93,8 @@ def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures)
     before, _ = scorer.score(tiny_pictures["good"])
     torch.manual_seed(0)
     other = Head(scorer.extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=1))
-    Scorer(scorer.extractor, other, (96, 64), ScoreRule()).score(tiny_pictures["defect"])
+    _, maps = Scorer(scorer.extractor, other, (96, 64), ScoreRule()).score(tiny_pictures["defect"])
+    assert maps.shape == (8, 96, 64)
     after, _ = scorer.score(tiny_pictures["good"])
     assert after == before
 
