@@ -1,4 +1,4 @@
-"""How much may be accepted and not yet answered: a bound in images and a bound in bytes."""
+"""How much may be accepted and not yet sent as an answer: a bound in images and a bound in bytes."""
 
 from typing import Self
 
@@ -6,14 +6,14 @@ from app.problems import Problem
 
 
 class Admission:
-    """Counts what is held for requests without an answer.
+    """Counts what is held for requests until their answers are sent.
 
     Used from the event loop's thread alone, so it needs no lock. A thread may go on for a moment
     with an image whose request is gone and counted no more; that is one image per thread at most.
 
     Args:
         max_images: images that may wait.
-        max_bytes: bytes of uploads and decoded pixels that may be in memory.
+        max_bytes: bytes of uploads, decoded pixels and answers that may be in memory.
     """
 
     def __init__(self, max_images: int, max_bytes: int) -> None:
@@ -73,9 +73,22 @@ class Reservation:
         self._admission.images += 1
         self._images += 1
 
+    def turn_into(self, answer_bytes: int) -> None:
+        """Count from here on the answer alone; the image it was made of is gone.
+
+        The answer is there already, so it is not refused for its size; who comes after it may be.
+        """
+        self._give_back()
+        self._admission.bytes += answer_bytes
+        self._bytes = answer_bytes
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._admission.images -= self._images
         self._admission.bytes -= self._bytes
+        self._images = self._bytes = 0

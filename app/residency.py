@@ -1,4 +1,4 @@
-"""Which models are in memory: loaded when first asked for, dropped when another version becomes active."""
+"""Which models are in memory: loaded when first asked for, dropped when another version has taken over."""
 
 import asyncio
 import logging
@@ -28,8 +28,9 @@ class Residency:
     """The loaded models of a models folder.
 
     Every request reads which version is active, so a newly published one is served without a
-    restart. Requests that come while a model loads wait for that one load. Categories with the same
-    backbone weights and stages share one feature extractor.
+    restart: until it is loaded, and if it is refused, the one before it goes on serving. Requests wait for
+    a load only where nothing good serves yet, and all for the same one. Categories with the same backbone
+    weights and stages share one feature extractor.
 
     Args:
         models: the models folder.
@@ -43,6 +44,8 @@ class Residency:
         self._extra_versions = extra_versions
         self._loads: dict[Key, asyncio.Task[Detector | None]] = {}
         self._active: dict[str, str] = {}
+        self._serving: dict[str, str] = {}  # the version that was active last and could be loaded
+        self._complaints: dict[Key, str] = {}
         self._extras: OrderedDict[Key, None] = OrderedDict()
         self._missing: set[str] | None = set()
         # One thread: two categories never build the same backbone twice.
@@ -54,7 +57,8 @@ class Residency:
 
         Args:
             category: the category.
-            version: a version, or None for the one that is active now.
+            version: a version, or None for the one that is active now; as long as that is not loaded, the
+                last one that was active and good.
 
         Raises:
             Problem: unknown-model; rejected-bundle; model-loading, when the models folder cannot be
@@ -72,8 +76,10 @@ class Residency:
         load = self._loads.get(key)
         if load is None:
             load = self._loads[key] = asyncio.create_task(self._load(key))
-            load.add_done_callback(lambda _: self._drop_unwanted())
-        self._drop_unwanted()
+            load.add_done_callback(lambda _: self._settle(category))
+        self._settle(category)
+        if version is None and category in self._serving:
+            load = self._loads[category, self._serving[category]]
         # Shielded: a request that is cancelled must not cancel the load that others wait for.
         detector = await asyncio.shield(load)
         if detector is None:
@@ -155,12 +161,22 @@ class Residency:
         try:
             detector = await loop.run_in_executor(self._loader, self._load_now, key)
         # Reading a damaged file can fail in any way; none of them may reach the other models.
-        except Exception:
-            logger.exception("%s/%s was refused", *key)
+        except Exception as error:
+            self._complain(key, error)
             loop.call_later(REFUSAL_SECONDS, self._forget, key, asyncio.current_task())
             return None
+        self._complaints.pop(key, None)
         logger.info("loaded %s/%s in %.1f s", *key, time.perf_counter() - start)
         return detector
+
+    def _complain(self, key: Key, error: Exception) -> None:
+        """Log why a version is refused, once: it is tried again and again."""
+        if self._complaints.get(key) == repr(error):
+            return
+        self._complaints[key] = repr(error)
+        serving = self._serving.get(key[0])
+        rest = f"; {serving} goes on serving" if serving else ""
+        logger.error("%s/%s was refused%s", *key, rest, exc_info=error)
 
     def _load_now(self, key: Key) -> Detector:
         folder = self._models / key[0] / key[1]
@@ -174,10 +190,15 @@ class Residency:
         if self._loads.get(key) is load:
             del self._loads[key]
 
-    def _drop_unwanted(self) -> None:
-        for key, load in list(self._loads.items()):
-            wanted = self._active.get(key[0]) == key[1] or key in self._extras
-            if load.done() and not wanted:
+    def _settle(self, category: str) -> None:
+        """Let a category's active version serve if it is loaded; drop what is of no use any more."""
+        active = self._active.get(category, "")
+        load = self._loads.get((category, active))
+        if load is not None and load.done() and not load.cancelled() and load.result() is not None:
+            self._serving[category] = active
+        for key, task in list(self._loads.items()):
+            wanted = key[1] in (self._active.get(key[0]), self._serving.get(key[0])) or key in self._extras
+            if task.done() and not wanted:
                 del self._loads[key]
 
 

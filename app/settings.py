@@ -1,10 +1,11 @@
 """What can be set about the service; combinations that would be unsafe are refused at start."""
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -23,14 +24,17 @@ class Settings(BaseSettings):
     models: Path = Field(Path("models"), description="Folder of the published models.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where models compute.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; None leaves its choice.")
+    device: str = Field("auto", description="Where models compute: auto, cpu, cuda or cuda:N.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset leaves it to torch.")
     max_bytes: int = Field(32 * MIB, ge=1, description="Largest upload, in bytes.")
     max_pixels: int = Field(50_000_000, ge=1, description="Largest image, in pixels.")
     queue_images: int = Field(64, ge=1, description="Images that may wait for an answer.")
-    queue_bytes: int = Field(512 * MIB, ge=1, description="Bytes of uploads and pixels in memory.")
+    queue_bytes: int = Field(512 * MIB, ge=1, description="Bytes of uploads, pixels and answers in memory.")
+    upload_idle_seconds: float = Field(
+        30, gt=0, allow_inf_nan=False, description="Seconds without a byte after which an upload is given up."
+    )
     decode_threads: int = Field(2, ge=1, description="Images decoded or drawn at a time.")
-    preload: bool = Field(True, description="Load every active model at start.")
+    preload: bool = Field(True, description="Load active models at start, not when first asked for.")
     extra_versions: int = Field(
         2, ge=1, description="Versions kept loaded beside the active ones, when asked for by name."
     )
@@ -38,9 +42,16 @@ class Settings(BaseSettings):
         False, description="Listen beyond this machine although no request is authenticated."
     )
 
+    @field_validator("device")
+    @classmethod
+    def _refuse_unknown_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?", device):
+            raise ValueError("must be auto, cpu, cuda or cuda:N")
+        return device
+
     @model_validator(mode="after")
     def _refuse_open_network(self) -> Self:
-        if not self.allow_unauthenticated_network and not _is_loopback(self.host):
+        if not self.allow_unauthenticated_network and not is_loopback(self.host):
             raise ValueError(
                 f"host {self.host!r} is reachable from the network, and this service does not authenticate: "
                 "anyone there could inspect and read. Listen on 127.0.0.1 behind a proxy that "
@@ -55,12 +66,13 @@ class Settings(BaseSettings):
         if self.queue_bytes < largest:
             raise ValueError(
                 f"queue_bytes {self.queue_bytes} has no room for one image of max_bytes {self.max_bytes} and "
-                f"max_pixels {self.max_pixels}; set it to {largest} or more"
+                f"max_pixels {self.max_pixels}; set FLOWGAUGE_QUEUE_BYTES to {largest} or more"
             )
         return self
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host, a name or an address, is this very machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,5 +1,6 @@
 """Reading an upload, a raw body or multipart/form-data: counted as it streams in, never beyond the limit."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ class Upload:
     texts: dict[str, str] = field(default_factory=dict)
 
 
-async def read(request: Request, room: Reservation, max_bytes: int) -> Upload:
+async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds: float) -> Upload:
     """Read the body of a predict request.
 
     The content type decides between the two forms of body and nothing else; what image it is, the
@@ -39,6 +40,7 @@ async def read(request: Request, room: Reservation, max_bytes: int) -> Upload:
         request: its body has not been read.
         room: counts the bytes as they come.
         max_bytes: the limit on the image's bytes.
+        idle_seconds: the longest that a client may send nothing.
 
     Raises:
         Problem: unsupported-media-type, invalid-request, too-large or queue-full.
@@ -48,11 +50,12 @@ async def read(request: Request, room: Reservation, max_bytes: int) -> Upload:
     media_type, options = parse_options_header(header)
     if media_type == b"multipart/form-data":
         form = _Form(options.get(b"boundary", b""), max_bytes)
-        async for chunk in _chunks(request, room, max_bytes, _FORM_OVERHEAD):
+        async for chunk in _chunks(request, room, max_bytes, idle_seconds, _FORM_OVERHEAD):
             form.feed(chunk)
         return form.finish()
     if media_type.startswith(b"image/") or media_type == b"application/octet-stream":
-        return Upload(b"".join([chunk async for chunk in _chunks(request, room, max_bytes)]))
+        chunks = _chunks(request, room, max_bytes, idle_seconds)
+        return Upload(b"".join([chunk async for chunk in chunks]))
     raise Problem(
         "unsupported-media-type",
         f"The content type is {header[:100]!r}; send multipart/form-data with a part named {FILE!r}, or the "
@@ -61,20 +64,33 @@ async def read(request: Request, room: Reservation, max_bytes: int) -> Upload:
 
 
 async def _chunks(
-    request: Request, room: Reservation, max_bytes: int, overhead: int = 0
+    request: Request, room: Reservation, max_bytes: int, idle_seconds: float, overhead: int = 0
 ) -> AsyncIterator[bytes]:
-    """The body's chunks as long as their sum is within the limit, whatever Content-Length says."""
+    """The body's chunks while they come and their sum is within the limit, whatever Content-Length says."""
     limit = max_bytes + overhead
     declared = request.headers.get("content-length", "")
     if re.fullmatch("[0-9]+", declared) and (len(declared) > 18 or int(declared) > limit):
         raise _too_large(max_bytes)
     received = 0
-    async for chunk in request.stream():
+    stream = request.stream()
+    while (chunk := await _next(stream, idle_seconds)) is not None:
         received += len(chunk)
         if received > limit:
             raise _too_large(max_bytes)
         room.hold(len(chunk))
         yield chunk
+
+
+async def _next(stream: AsyncIterator[bytes], idle_seconds: float) -> bytes | None:
+    """The next chunk, or None at the end. A stalled upload would keep what it holds from the others."""
+    try:
+        async with asyncio.timeout(idle_seconds):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise Problem(
+            "invalid-request",
+            f"The upload stalled: nothing came for {idle_seconds:g} s, the limit. Send the image again.",
+        ) from None
 
 
 def _too_large(max_bytes: int) -> Problem:

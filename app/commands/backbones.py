@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-# timm has many more; these are the ones with settings of their own in the docs.
-PRESETS = (
+# What `backbones list` and `doctor` look for: the default, its larger sisters and the FastFlow paper's two.
+# Training takes any convolutional model of timm.
+SUGGESTED = (
     "tf_efficientnet_lite0",
     "tf_efficientnet_lite1",
     "tf_efficientnet_lite2",
@@ -31,13 +32,13 @@ def backbones() -> None:
 
 
 @app.command("list")
-def list_presets(models: Models = Path("models")) -> None:
-    """Say which weights are found, where, and how to get the others."""
+def list_suggested(models: Models = Path("models")) -> None:
+    """Say which weights are found on this machine, where, and how to get the others."""
     # Imported here and below: torch takes seconds, and --help must not.
     from flows.fastflow.backbones import weight_sources
     from flows.fastflow.bundle import BACKBONES
 
-    for name in PRESETS:
+    for name in SUGGESTED:
         sources = weight_sources(name, models / BACKBONES)
         found = [source.description for source in sources if source.found]
         ways = [source.how for source in reversed(sources)]

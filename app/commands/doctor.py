@@ -35,7 +35,7 @@ LEAST_FREE_BYTES = 2**30
 
 @dataclass
 class Weights:
-    """A preset backbone: where its weights are found, or how to get them."""
+    """A suggested backbone: where its weights are found on this machine, or how to get them."""
 
     name: str
     found: list[str]
@@ -68,7 +68,7 @@ class Report:
     models_folder: str = ""
     models: list[Model] = field(default_factory=list)
     elpv: str | None = None
-    free_bytes: int = 0
+    free_bytes: dict[str, int] = field(default_factory=dict)  # by folder
     problems: list[str] = field(default_factory=list)
 
 
@@ -76,6 +76,9 @@ def doctor(
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder to look into.")
     ] = Path("models"),
+    runs: Annotated[
+        Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Where training keeps checkpoints and features.")
+    ] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what is installed, which device and engine will be used, and what is missing.
@@ -83,7 +86,7 @@ def doctor(
     Every active model is loaded and its golden pictures are scored, as the server does at start.
     Exit code 0: ready to train and to serve. 1: something essential is missing.
     """
-    report = examine(models)
+    report = examine(models, runs)
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=1))
     else:
@@ -92,15 +95,16 @@ def doctor(
         raise typer.Exit(1)
 
 
-def examine(models: Path) -> Report:
-    """Look at this machine and a models folder; changes nothing."""
+def examine(models: Path, runs: Path) -> Report:
+    """Look at this machine, a models folder and a folder of runs; changes nothing."""
     report = Report(models_folder=str(models.resolve()), elpv=_version("elpv-dataset"))
     _libraries(report)
     if not report.problems:
         _device(report)
         _weights(report, models)
         _models(report, models)
-    _disk(report, models)
+    _disk(report, models, "models are published there")
+    _disk(report, runs, "training keeps features there")
     return report
 
 
@@ -132,17 +136,20 @@ def _device(report: Report) -> None:
 
 
 def _weights(report: Report, models: Path) -> None:
-    from app.commands.backbones import PRESETS
+    from app.commands.backbones import SUGGESTED
     from flows.fastflow.backbones import weight_sources
     from flows.fastflow.bundle import BACKBONES
 
-    for name in PRESETS:
+    for name in SUGGESTED:
         sources = weight_sources(name, models / BACKBONES)
         found = [source.description for source in sources if source.found]
         ways = [source.how for source in reversed(sources)]
         report.weights.append(Weights(name, found, [] if found else ways))
         if name == DEFAULT_BACKBONE and not found:
-            report.problems.append(f"no weights of the default backbone {name}: {ways[0]}")
+            report.problems.append(
+                f"weights of the default backbone {name} not found locally: {ways[0]}; or let training fetch "
+                "them, if this machine reaches the timm hub"
+            )
 
 
 def _models(report: Report, models: Path) -> None:
@@ -163,13 +170,13 @@ def _models(report: Report, models: Path) -> None:
         report.models.append(Model(category, count, active, fault))
 
 
-def _disk(report: Report, models: Path) -> None:
-    there = next(p for p in (models.resolve(), *models.resolve().parents) if p.exists())
-    report.free_bytes = shutil.disk_usage(there).free
-    if report.free_bytes < LEAST_FREE_BYTES:
+def _disk(report: Report, folder: Path, purpose: str) -> None:
+    wanted = folder.resolve()
+    there = next(p for p in (wanted, *wanted.parents) if p.exists())
+    free = report.free_bytes[str(wanted)] = shutil.disk_usage(there).free
+    if free < LEAST_FREE_BYTES:
         report.problems.append(
-            f"{report.free_bytes / 2**30:.1f} GiB free at {there}: training keeps features on "
-            "disk; make room or use another models folder"
+            f"{free / 2**30:.1f} GiB free for {wanted}: {purpose}; make room or use another folder"
         )
 
 
@@ -190,7 +197,8 @@ def _print(report: Report) -> None:
         _add_what_works(table, report)
     elpv = f"elpv-dataset {report.elpv}" if report.elpv else "pip install elpv-dataset"
     table.add_row("example data", elpv)
-    table.add_row("free disk", f"{report.free_bytes / 2**30:.1f} GiB")
+    for folder, free in report.free_bytes.items():
+        table.add_row("free disk", f"{free / 2**30:.1f} GiB for {folder}")
     console = Console(highlight=False)
     console.print(table)
     for problem in report.problems:
@@ -205,7 +213,7 @@ def _add_what_works(table: Table, report: Report) -> None:
     table.add_row("threads", f"{report.threads} of {report.cores} cores")
     for weights in report.weights:
         found = ", ".join(weights.found) if weights.found else "\n  or ".join(weights.how)
-        mark = "[green]found[/]" if weights.found else "[yellow]get it by[/]"
+        mark = "[green]found[/]" if weights.found else "[yellow]not found locally, get it by[/]"
         table.add_row(f"weights {weights.name}", f"{mark} {found}")
     none = f"none yet in {report.models_folder}; flowgauge train makes one"
     table.add_row("models", report.models_folder if report.models else none)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -30,8 +30,8 @@ class Finding:
     overlay: bytes | None
 
 
-class NotInspectedError(Exception):
-    """An image could not be inspected; the message is for people."""
+class NotInspectedError(ValueError):
+    """An image could not be inspected, or none because no server answers; the message is for people."""
 
 
 Inspect = Callable[[bytes], Finding]
@@ -40,9 +40,12 @@ Inspect = Callable[[bytes], Finding]
 def predict(
     path: Annotated[Path, typer.Argument(help="An image, or a folder with images at any depth.")],
     category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
+    version: Annotated[str | None, typer.Option(help="A version. Without it, the active one.")] = None,
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
+    threads: Annotated[int, typer.Option(help="CPU threads; a server has its own.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; a server has its own.")] = "auto",
     url: Annotated[
         str | None,
         typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
@@ -57,7 +60,8 @@ def predict(
     A high score is an anomaly; the p-value is the share of good parts that score at least as high.
 
     Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be
-    (the others are inspected all the same); 2 when what was asked for is wrong.
+    (the others are inspected all the same), or the model or the server could not be used; 2 when what was
+    asked for is wrong.
     """
     from flows.fastflow.images import IMAGE_SUFFIXES
 
@@ -65,7 +69,11 @@ def predict(
     errors = Console(stderr=True)
     findings: dict[str, Finding] = {}
     failures: dict[str, str] = {}
-    connection = _local(models, category, out) if url is None else _remote(url, category, out)
+    drawn = out is not None
+    if url is None:
+        connection = _local(models, category, version, threads, device, drawn)
+    else:
+        connection = _remote(url, category, version, drawn)
     with connection as inspect:
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
@@ -110,18 +118,21 @@ def _files(path: Path, out: Path | None, suffixes: frozenset[str]) -> dict[str, 
 
 
 @contextmanager
-def _local(models: Path, category: str, out: Path | None) -> Iterator[Inspect]:
+def _local(
+    models: Path, category: str, version: str | None, threads: int, device: str, drawn: bool
+) -> Iterator[Inspect]:
     # Here and not above: torch takes seconds, which --help and --url should not.
+    import torch
+
     from flows.fastflow import bundle, heatmap, images
-    from flows.fastflow.backbones import WeightsError
     from flows.fastflow.detector import Detector
 
     try:
-        detector = Detector.load(bundle.resolve(models, category))
+        folder = bundle.resolve(models, category, version)
     except bundle.UnknownModelError as error:
-        raise typer.BadParameter(str(error), param_hint="--category") from error
-    except (bundle.BundleError, WeightsError) as error:
-        _stop(1, str(error))
+        raise typer.BadParameter(str(error), param_hint=_asked_for(version)) from error
+    torch.set_num_threads(threads)
+    detector = Detector.load(folder, device=device)
 
     def inspect(data: bytes) -> Finding:
         try:
@@ -130,27 +141,37 @@ def _local(models: Path, category: str, out: Path | None) -> Iterator[Inspect]:
             raise NotInspectedError(str(error)) from error
         [prediction] = detector.predict([image])
         overlay = None
-        if out is not None:
-            drawn = heatmap.overlay(image, prediction.score_map, detector.colour_scale)
-            overlay = heatmap.encode_png(drawn)
-        version = detector.manifest.version
-        return Finding(prediction.score, prediction.decision, prediction.p_value, version, overlay)
+        if drawn:
+            picture = heatmap.overlay(image, prediction.score_map, detector.colour_scale)
+            overlay = heatmap.encode_png(picture)
+        used = detector.manifest.version
+        return Finding(prediction.score, prediction.decision, prediction.p_value, used, overlay)
 
     yield inspect
 
 
 @contextmanager
-def _remote(url: str, category: str, out: Path | None) -> Iterator[Inspect]:
+def _remote(url: str, category: str, version: str | None, drawn: bool) -> Iterator[Inspect]:
     import httpx
 
+    from app.settings import is_loopback
+
     address = f"{url.rstrip('/')}/v1/models/{quote(category, safe='')}"
-    with closing(httpx.Client(timeout=60)) as client:
+    path = "predict" if version is None else f"versions/{quote(version, safe='')}/predict"
+    try:
+        host = httpx.URL(url).host
+    except httpx.InvalidURL as error:
+        raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
+    # A proxy that the environment names for the world outside does not know this machine's own addresses.
+    with closing(httpx.Client(timeout=60, trust_env=not is_loopback(host))) as client:
         try:
             response = client.get(address)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
         except httpx.HTTPError as error:
-            _stop(1, f"no answer from {url} ({error}). Start a server there: flowgauge serve")
+            raise NotInspectedError(
+                f"no answer from {url} ({error}). Start a server there: flowgauge serve"
+            ) from error
         answer = _object(response)
         if answer.get("type") == "unknown-model":
             raise typer.BadParameter(str(answer.get("detail")), param_hint="--category")
@@ -159,12 +180,18 @@ def _remote(url: str, category: str, out: Path | None) -> Iterator[Inspect]:
                 f"{url} is no FlowGauge server: status {response.status_code} for {address}",
                 param_hint="--url",
             )
+        there = [item["version"] for item in answer["versions"]]
+        if version is not None and version not in there:
+            raise typer.BadParameter(
+                f"{category!r} has no version {version!r}; there are: {', '.join(there)}",
+                param_hint=_asked_for(version),
+            )
 
         def inspect(data: bytes) -> Finding:
             try:
                 response = client.post(
-                    f"{address}/predict",
-                    params={} if out is None else {"inline": "overlay"},
+                    f"{address}/{path}",
+                    params={"inline": "overlay"} if drawn else {},
                     content=data,
                     headers={"Content-Type": "application/octet-stream"},
                 )
@@ -174,11 +201,15 @@ def _remote(url: str, category: str, out: Path | None) -> Iterator[Inspect]:
             if not response.is_success:
                 reason = answer.get("detail", f"status {response.status_code}")
                 raise NotInspectedError(str(reason))
-            overlay = None if out is None else base64.b64decode(answer["inline"]["overlay"])
-            version = answer["model"]["version"]
-            return Finding(answer["score"], answer["decision"], answer["p_value"], version, overlay)
+            overlay = base64.b64decode(answer["inline"]["overlay"]) if drawn else None
+            used = answer["model"]["version"]
+            return Finding(answer["score"], answer["decision"], answer["p_value"], used, overlay)
 
         yield inspect
+
+
+def _asked_for(version: str | None) -> str:
+    return "--category" if version is None else "--version"
 
 
 def _object(response: "httpx.Response") -> dict[str, Any]:
@@ -215,8 +246,3 @@ def _table(findings: dict[str, Finding]) -> Table:
         decision = f"[{style}]{finding.decision}[/]"
         table.add_row(Text(name), f"{finding.score:.4f}", decision, f"{finding.p_value:.4f}")
     return table
-
-
-def _stop(code: int, message: str) -> NoReturn:
-    typer.secho(f"flowgauge predict: {message}", fg="red", err=True)
-    raise typer.Exit(code)

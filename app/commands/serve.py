@@ -2,6 +2,7 @@
 
 import signal
 import socket
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn
 
@@ -28,7 +29,9 @@ def serve(
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", show_default="8000")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.", show_default="auto")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="CPU threads of torch.", show_default="torch's choice")
     ] = None,
@@ -43,8 +46,16 @@ def serve(
 ) -> None:
     """Serve the published models over HTTP until Ctrl-C or SIGTERM.
 
-    Every option, and more, can be set by an environment variable FLOWGAUGE_<NAME> instead:
-    FLOWGAUGE_MODELS, FLOWGAUGE_MAX_BYTES, FLOWGAUGE_QUEUE_IMAGES and so on.
+    Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
+    By variables alone:
+
+    - FLOWGAUGE_MAX_BYTES, FLOWGAUGE_MAX_PIXELS: the largest upload; 32 MiB and 50 million pixels
+    - FLOWGAUGE_QUEUE_IMAGES, FLOWGAUGE_QUEUE_BYTES: what may wait and be in memory; 64 and 512 MiB
+    - FLOWGAUGE_UPLOAD_IDLE_SECONDS: an upload that stalls for so long is given up; 30
+    - FLOWGAUGE_DECODE_THREADS: images decoded or drawn at a time; 2
+    - FLOWGAUGE_PRELOAD: load every active model at start; true
+    - FLOWGAUGE_EXTRA_VERSIONS: versions kept loaded beside the active ones; 2
+    - FLOWGAUGE_MALLOC: "default" lets the C library give freed memory back: less is held, but slower
 
     Exit codes: 0 after a clean stop; 1 when the address cannot be listened on; 2 when what was
     asked for is wrong: an option, a device, a folder without models.
@@ -72,7 +83,7 @@ def serve(
         torch_device = pick_device(settings.device)
         categories = bundle.categories(settings.models)
     except ValidationError as error:
-        _stop(2, "\n".join(_say(item) for item in error.errors()))
+        _stop(2, "\n".join(_say(item, given.keys()) for item in error.errors()))
     except DeviceError as error:
         _stop(2, str(error))
     except OSError as error:
@@ -128,14 +139,14 @@ def _greet(listener: socket.socket, categories: list[str], models: Path, device:
     typer.echo("Ctrl-C stops it.")
 
 
-def _say(item: Any) -> str:
-    """One complaint of the settings, naming the option and the variable it is about."""
+def _say(item: Any, options: Collection[str]) -> str:
+    """One complaint of the settings, naming the option, if there is one, and the variable it is about."""
     message = str(item["msg"]).removeprefix("Value error, ")
     if not item["loc"]:
         return message
     name = str(item["loc"][0])
-    option, variable = f"--{name.replace('_', '-')}", f"FLOWGAUGE_{name.upper()}"
-    return f"{option} or {variable}: {message}; got {item['input']!r}"
+    option = f"--{name.replace('_', '-')} or " if name in options else ""
+    return f"{option}FLOWGAUGE_{name.upper()}: {message}; got {item['input']!r}"
 
 
 def _stop(code: int, message: str) -> NoReturn:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import ExitStack
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
@@ -14,6 +15,7 @@ from app.inference import while_connected
 from app.inspection import MEDIA_TYPES, Drawing, Inspected
 from app.openapi import PREDICT_ANSWER, PREDICT_EXTRA, documented
 from app.problems import Problem
+from app.sending import Accounted
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["predict"])
@@ -45,7 +47,7 @@ class Inspector:
     ) -> None:
         self._start = time.perf_counter()
         self._request = request
-        self._max_bytes = settings.max_bytes
+        self._settings = settings
         self._admission = admission
         self._inference = inference
         self._residency = residency
@@ -72,11 +74,15 @@ class Inspector:
         try:
             async with asyncio.timeout(seconds) as limit:
                 detector = await self._residency.get(category, version)
-                with self._admission.reserve() as room:
-                    upload = await uploads.read(self._request, room, self._max_bytes)
+                with ExitStack() as stack:
+                    room = stack.enter_context(self._admission.reserve())
+                    limits = self._settings.max_bytes, self._settings.upload_idle_seconds
+                    upload = await uploads.read(self._request, room, *limits)
                     room.wait_in_line()
                     work = self._inspect(detector, upload, room)
-                    return await while_connected(self._request, work)
+                    response = Accounted(await while_connected(self._request, work), room)
+                    stack.pop_all()  # the response gives the room back, when it is sent
+                    return response
         except TimeoutError as error:
             if not limit.expired():
                 raise

@@ -71,7 +71,8 @@ def pick_device(name: str = "auto") -> torch.device:
         raise DeviceError(f"{name!r} is no device; use auto, cpu, cuda or cuda:N") from error
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"FlowGauge runs on cpu and cuda; got {name!r}")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    # torch keeps an index in eight bits: of 999 it makes -25.
+    if device.type == "cuda" and not 0 <= (device.index or 0) < torch.cuda.device_count():
         raise DeviceError(
             f"{name!r} was asked for, but torch sees {torch.cuda.device_count()} CUDA devices; "
             "use --device auto or cpu"

@@ -76,7 +76,9 @@ def test_devices(device: str) -> None:
     assert Settings(device=device).device == device
 
 
-@pytest.mark.parametrize("device", ["", "tpu", "cuda:", "cuda:x", "cuda0", "CPU", "cpu:0", "auto\n"])
+@pytest.mark.parametrize(
+    "device", ["", "tpu", "cuda:", "cuda:x", "cuda0", "CPU", "cpu:0", "cuda:999", "auto\n"]
+)
 def test_refuses_what_is_no_device(device: str) -> None:
     with pytest.raises(ValidationError, match="must be auto, cpu, cuda or cuda:N"):
         Settings(device=device)

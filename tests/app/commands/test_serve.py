@@ -80,7 +80,7 @@ class TestRefusals:
         assert "--max-bytes" not in complaint
 
     def test_a_device_that_is_not_there(self, store: Path) -> None:
-        assert "'cuda:999'" in self.refused(2, "--device", "cuda:999", MODELS=str(store))
+        assert "'cuda:99'" in self.refused(2, "--device", "cuda:99", MODELS=str(store))
 
 
 @pytest.fixture

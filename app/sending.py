@@ -1,0 +1,57 @@
+"""Sending an answer: its bytes stay on the account until the client has taken them."""
+
+import asyncio
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import Message, Receive, Scope, Send
+
+from app.admission import Reservation
+
+# The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
+# in pieces, and no more than one or two of them are in a buffer that nobody counts.
+PIECE_BYTES = 64 * 1024
+
+# A client that takes no piece for so long is left: it would keep the room from the others.
+STALLED_SECONDS = 30.0
+
+
+class Accounted(Response):
+    """A response that gives its reservation back when it is sent, or cannot be.
+
+    Args:
+        response: the answer; its body is counted from here on.
+        room: what was reserved for the request. Closed by sending, so it must be open until then.
+    """
+
+    def __init__(self, response: Response, room: Reservation) -> None:
+        super().__init__(response.body, response.status_code)
+        self.raw_headers = response.raw_headers
+        self._room = room
+        room.turn_into(len(response.body))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it.
+
+        Raises:
+            ClientDisconnect: the client has stopped taking it.
+        """
+
+        async def send_in_pieces(message: Message) -> None:
+            body, sent = message.get("body", b""), 0
+            while len(body) - sent > PIECE_BYTES:
+                piece = body[sent : sent + PIECE_BYTES]
+                await _send({**message, "body": piece, "more_body": True}, send)
+                sent += PIECE_BYTES
+            await _send({**message, "body": body[sent:]} if sent else message, send)
+
+        with self._room:
+            await super().__call__(scope, receive, send_in_pieces)
+
+
+async def _send(message: Message, send: Send) -> None:
+    try:
+        async with asyncio.timeout(STALLED_SECONDS):
+            await send(message)
+    except TimeoutError:
+        raise ClientDisconnect from None
