@@ -1,6 +1,10 @@
 """What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
 
 import os
+
+# As the front door does; torch's OpenMP reads it when it is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -105,11 +109,12 @@ class Silent:
 
     def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """Show nothing."""
+        del title, total
         return self._stage()
 
     @contextmanager
     def _stage(self) -> Iterator[Callable[[int], None]]:
-        yield lambda steps: None
+        yield lambda _: None
 
 
 @pytest.fixture(scope="session")

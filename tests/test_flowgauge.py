@@ -189,3 +189,16 @@ def test_large_blocks_are_not_mapped_one_by_one(malloc: str, mapped: str) -> Non
     if "mallinfo2" in done.stderr:
         pytest.skip("glibc before 2.33 cannot tell")
     assert done.stdout.strip() == mapped, done.stderr
+
+
+@pytest.mark.parametrize(("given", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], kept: str
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    code = (
+        "import os, flowgauge\n"
+        "try:\n    flowgauge.main()\n"
+        "finally:\n    print('policy', os.environ['OMP_WAIT_POLICY'])"
+    )
+    assert f"policy {kept}\n" in python(code, "--version", **given).stdout

@@ -75,7 +75,7 @@ def fit(
         on_epoch: called after every epoch.
 
     Raises:
-        FitError: the loss is not finite, or the checkpoint is of another run.
+        FitError: features or the loss are not finite, or the checkpoint is damaged or of another run.
     """
     torch.manual_seed(config.seed)
     channels = [array.shape[1] for array in features]
@@ -92,7 +92,12 @@ def fit(
     history: list[EpochMetrics] = []
     checkpoint = _load(folder / CHECKPOINT, identity, device) if resume else None
     if checkpoint is None:
-        head.normaliser.fit(_batches(features, fit_index, 64, device))
+        try:
+            head.normaliser.fit(_batches(features, fit_index, 64, device))
+        except ValueError as error:
+            raise FitError(
+                f"the backbone's features are of no use, are its weights sound? {error}"
+            ) from error
     else:
         head.load_state_dict(checkpoint["head"])
         optimiser.load_state_dict(checkpoint["optimiser"])

@@ -143,43 +143,6 @@ def fresh(place: Place, tmp_path: Path) -> Place:
     return Place(place.data, place.models, place.runs, changed(place.config, fit={"epochs": 1}))
 
 
-class TestSplit:
-    """Fit and calibration: apart, complete, by seed."""
-
-    @pytest.mark.parametrize("count", [4, 10, 32, 209, 1131])
-    @pytest.mark.parametrize("fraction", [0.01, 0.2, 0.3, 0.5])
-    def test_parts_are_disjoint_and_complete(self, count: int, fraction: float) -> None:
-        for seed in range(3):
-            parts = split(count, fraction, seed)
-            assert sorted([*parts.fit, *parts.calibration]) == list(range(count))
-            assert len(parts.calibration) == max(1, round(fraction * count))
-
-    def test_parts_keep_the_order_of_the_pictures(self) -> None:
-        parts = split(50, 0.4, 3)
-        assert (np.diff(parts.fit) > 0).all()
-        assert (np.diff(parts.calibration) > 0).all()
-
-    def test_it_is_by_seed_and_by_nothing_else(self) -> None:
-        drawn = {tuple(split(40, 0.25, seed).calibration) for seed in range(20)}
-        assert len(drawn) == 20
-        np.random.default_rng(0).random()
-        torch.rand(3)
-        assert tuple(split(40, 0.25, 0).calibration) == tuple(split(40, 0.25, 0).calibration)
-
-    def test_every_picture_is_held_out_by_some_seed(self) -> None:
-        """The draw is not a slice: early, late and middle pictures come up equally often."""
-        counts = np.zeros(30)
-        for seed in range(400):
-            counts[split(30, 0.2, seed).calibration] += 1
-        assert counts.min() > 45  # 80 expected, deviation 8
-        assert counts.max() < 115
-
-    @pytest.mark.parametrize(("count", "fraction", "held_out"), [(1, 0.2, 1), (2, 0.2, 1), (10, 0.9, 9)])
-    def test_too_few_pictures_are_told(self, count: int, fraction: float, held_out: int) -> None:
-        with pytest.raises(DatasetError, match=f"{count} good pictures are too few: .* {held_out} to calib"):
-            split(count, fraction, 0)
-
-
 class TestPublished:
     """What a run leaves in the models folder."""
 

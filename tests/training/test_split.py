@@ -1,0 +1,61 @@
+"""Fit and calibration: apart, complete, by seed, and no copy of a picture in both."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from training.datasets.sample import DatasetError
+from training.split import split, without_copies
+
+
+@pytest.mark.parametrize("count", [4, 10, 32, 209, 1131])
+@pytest.mark.parametrize("fraction", [0.01, 0.2, 0.3, 0.5])
+def test_parts_are_disjoint_and_complete(count: int, fraction: float) -> None:
+    for seed in range(3):
+        parts = split(count, fraction, seed)
+        assert sorted([*parts.fit, *parts.calibration]) == list(range(count))
+        assert len(parts.calibration) == max(1, round(fraction * count))
+
+
+def test_parts_keep_the_order_of_the_pictures() -> None:
+    parts = split(50, 0.4, 3)
+    assert (np.diff(parts.fit) > 0).all()
+    assert (np.diff(parts.calibration) > 0).all()
+
+
+def test_it_is_by_seed_and_by_nothing_else() -> None:
+    drawn = {tuple(split(40, 0.25, seed).calibration) for seed in range(20)}
+    assert len(drawn) == 20
+    np.random.default_rng(0).random()
+    torch.rand(3)
+    assert tuple(split(40, 0.25, 0).calibration) == tuple(split(40, 0.25, 0).calibration)
+
+
+def test_every_picture_is_held_out_by_some_seed() -> None:
+    """The draw is not a slice: early, late and middle pictures come up equally often."""
+    counts = np.zeros(30)
+    for seed in range(400):
+        counts[split(30, 0.2, seed).calibration] += 1
+    assert counts.min() > 45  # 80 expected, deviation 8
+    assert counts.max() < 115
+
+
+@pytest.mark.parametrize(("count", "fraction", "held_out"), [(1, 0.2, 1), (2, 0.2, 1), (10, 0.9, 9)])
+def test_too_few_pictures_are_told(count: int, fraction: float, held_out: int) -> None:
+    with pytest.raises(DatasetError, match=f"{count} good pictures are too few: .* {held_out} to calib"):
+        split(count, fraction, 0)
+
+
+def test_of_copies_the_first_is_kept_and_the_order_too() -> None:
+    paths = [Path(name) for name in "abcdef"]
+    kept, hashes = without_copies(paths, ["1", "2", "1", "3", "2", "1"])
+    assert kept == [Path("a"), Path("b"), Path("d")]
+    assert hashes == ["1", "2", "3"]
+
+
+def test_where_there_are_no_copies_nothing_is_left_out() -> None:
+    paths = [Path(name) for name in "abc"]
+    assert without_copies(paths, ["3", "1", "2"]) == (paths, ["3", "1", "2"])
+    assert without_copies([], []) == ([], [])
