@@ -3,7 +3,7 @@
 import os
 
 # As the front door does; torch's OpenMP reads it when it is loaded.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -191,14 +191,18 @@ def test_large_blocks_are_not_mapped_one_by_one(malloc: str, mapped: str) -> Non
     assert done.stdout.strip() == mapped, done.stderr
 
 
-@pytest.mark.parametrize(("given", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
-def test_threads_sleep_while_they_wait_unless_told_otherwise(
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [({}, "2000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "None")],
+)
+def test_threads_spin_briefly_unless_told_otherwise(
     monkeypatch: pytest.MonkeyPatch, given: dict[str, str], kept: str
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
     code = (
         "import os, flowgauge\n"
         "try:\n    flowgauge.main()\n"
-        "finally:\n    print('policy', os.environ['OMP_WAIT_POLICY'])"
+        "finally:\n    print('spin', os.environ.get('GOMP_SPINCOUNT'))"
     )
-    assert f"policy {kept}\n" in python(code, "--version", **given).stdout
+    assert f"spin {kept}\n" in python(code, "--version", **given).stdout
