@@ -5,7 +5,7 @@ every good test picture is posted, and the share with p <= alpha is held against
 split conformal calibration stays in 99 % of cases. Prints the image AUROC and the time of each seed as well.
 
     flowgauge data elpv
-    python bench/false_reject_rate.py --data datasets/elpv --category solar_cell
+    python -m bench.false_reject_rate --data datasets/elpv --category solar_cell
 
 Stopped and started again it continues. Two cores need about five minutes a seed.
 """

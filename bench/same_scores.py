@@ -1,6 +1,6 @@
 """Is a served score the evaluated one? The same test pictures by `evaluate`, by `predict` and over HTTP.
 
-    python bench/same_scores.py --data datasets/elpv --category solar_cell
+    python -m bench.same_scores --data datasets/elpv --category solar_cell
 
 Needs a trained model in models/. Prints the largest relative difference between the three; 1e-5 is allowed.
 """
