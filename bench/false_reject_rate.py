@@ -12,14 +12,11 @@ Stopped and started again it continues. Two cores need about five minutes a seed
 
 import argparse
 import json
-import socket
 import statistics
 import time
 from pathlib import Path
 
-import httpx
-
-from examples.children import run, serving, wait_until_ready
+from examples.children import run, serving_here
 from flows.fastflow.bundle import read_manifest, resolve
 from flows.fastflow.conformal import false_reject_band
 from training.datasets.mvtec import test_samples
@@ -74,16 +71,10 @@ def main() -> None:
 
 
 def _p_values(models: Path, category: str, pictures: list[Path]) -> list[float]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with serving("--models", str(models), "--port", str(port)) as server:
-        wait_until_ready(url, server)
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            answers = [
-                client.post(f"/v1/models/{category}/predict", content=path.read_bytes()) for path in pictures
-            ]
+    with serving_here(models) as client:
+        answers = [
+            client.post(f"/v1/models/{category}/predict", content=path.read_bytes()) for path in pictures
+        ]
     return [float(answer.raise_for_status().json()["p_value"]) for answer in answers]
 
 

@@ -8,15 +8,12 @@ Needs a trained model in models/. Prints the largest relative difference between
 import argparse
 import csv
 import json
-import socket
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import httpx
-
-from examples.children import FLOWGAUGE, run, serving, wait_until_ready
+from examples.children import FLOWGAUGE, run, serving_here
 from flows.fastflow.bundle import resolve
 
 ALLOWED = 1e-5
@@ -60,17 +57,10 @@ def main() -> int:
 
 
 def _served(models: Path, category: str, paths: list[Path]) -> dict[Path, float]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with serving("--models", str(models), "--port", str(port)) as server:
-        wait_until_ready(url, server)
-        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
-            answers = {
-                path: client.post(f"/v1/models/{category}/predict", content=path.read_bytes())
-                for path in paths
-            }
+    with serving_here(models) as client:
+        answers = {
+            path: client.post(f"/v1/models/{category}/predict", content=path.read_bytes()) for path in paths
+        }
     return {path: float(answer.raise_for_status().json()["score"]) for path, answer in answers.items()}
 
 

@@ -3,11 +3,13 @@
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 
@@ -53,6 +55,24 @@ def serving(*options: str) -> Iterator[subprocess.Popen[bytes]]:
         end(child, signal.SIGTERM)
     if child.returncode != 0:
         raise ChildError(f"the server ended with exit code {child.returncode}")
+
+
+@contextmanager
+def serving_here(models: Path) -> Iterator[httpx.Client]:
+    """A client of a server of `models` on a free port of this machine, once it is ready.
+
+    Raises:
+        ChildError: the server did not get ready, or did not end well.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    with serving("--models", str(models), "--port", str(port)) as server:
+        wait_until_ready(url, server)
+        # Proxies of the environment have no business with this machine's own address.
+        with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+            yield client
 
 
 def wait_until_ready(url: str, server: subprocess.Popen[bytes], seconds: float = 120) -> None:
