@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.bundle import Calibration, ThresholdRecord
 from flows.fastflow.conformal import threshold
 from flows.fastflow.images import read
+from flows.fastflow.manifest import Calibration, ThresholdRecord
 from flows.fastflow.scorer import Scorer
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flows.fastflow.bundle import Normalisation
+from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
 

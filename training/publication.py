@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
-from flows.fastflow.bundle import Backbone, DataRecord, Golden, Manifest, publish
+from flows.fastflow.bundle import publish
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.manifest import Backbone, DataRecord, Golden, Manifest
 from flows.fastflow.scorer import Head
 from training.calibrate import Calibrated
 from training.config import RunConfig

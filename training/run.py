@@ -13,17 +13,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from flows.fastflow.backbones import find_weights, save_weights
-from flows.fastflow.bundle import (
-    BACKBONES,
-    BundleError,
-    DataRecord,
-    activate,
-    check_category,
-    resolve,
-    verify,
-)
+from flows.fastflow.bundle import BACKBONES, BundleError, activate, check_category, resolve, verify
 from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.manifest import DataRecord
 from flows.fastflow.scorer import Scorer
 from training.calibrate import calibrate
 from training.config import RunConfig, dump_config

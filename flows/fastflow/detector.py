@@ -15,18 +15,12 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from flows.fastflow.backbones import find_weights
-from flows.fastflow.bundle import (
-    BACKBONES,
-    FLOW,
-    MANIFEST,
-    BundleError,
-    Manifest,
-    verify,
-)
+from flows.fastflow.bundle import BACKBONES, FLOW, MANIFEST, BundleError, verify
 from flows.fastflow.conformal import Threshold, p_value
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.heatmap import ColourScale
 from flows.fastflow.images import ImageError, read
+from flows.fastflow.manifest import Manifest
 from flows.fastflow.scorer import Head, Scorer
 
 Decision = Literal["PASS", "REJECT"]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from flows.fastflow.bundle import Normalisation
 from flows.fastflow.features import FeatureExtractor, FeatureNormaliser
 from flows.fastflow.images import resize
+from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FastFlow, FlowConfig
 from flows.fastflow.score import ScoreRule, anomaly_map, energies, image_score
 

@@ -23,7 +23,6 @@ from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
 from flows.fastflow.bundle import (
     FLOW,
     BundleError,
-    Manifest,
     activate,
     active_version,
     categories,
@@ -33,6 +32,7 @@ from flows.fastflow.bundle import (
 )
 from flows.fastflow.detector import Detector, DeviceError
 from flows.fastflow.images import ImageError, read
+from flows.fastflow.manifest import Manifest
 from training.config import RunConfig, load_config
 from training.datasets.sample import DatasetError
 from training.feature_cache import file_hashes, fingerprint

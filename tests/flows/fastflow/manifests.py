@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from flows.fastflow.bundle import (
-    MANIFEST,
+from flows.fastflow.bundle import MANIFEST, publish
+from flows.fastflow.manifest import (
     Backbone,
     Calibration,
     DataRecord,
@@ -18,7 +18,6 @@ from flows.fastflow.bundle import (
     Manifest,
     Normalisation,
     ThresholdRecord,
-    publish,
 )
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule

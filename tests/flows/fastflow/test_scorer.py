@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from flows.fastflow.bundle import FLOW, Normalisation, read_manifest, resolve
+from flows.fastflow.bundle import FLOW, read_manifest, resolve
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import resize
+from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Head, Scorer, channels_last
