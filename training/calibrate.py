@@ -48,16 +48,20 @@ def calibrate(
     scores: list[float] = []
     peaks: list[float] = []
     medians: list[float] = []
+    statistics: list[list[float]] = []
     for path in paths:
         # One at a time, as a part on the line comes.
-        [score], [score_map] = scorer.score([read(path)])
-        scores.append(score)
-        peaks.append(float(score_map.max()))
-        medians.append(float(np.median(score_map)))
+        [scored] = scorer.score([read(path)])
+        scores.append(scored.score)
+        peaks.append(float(scored.score_map.max()))
+        medians.append(float(np.median(scored.score_map)))
+        statistics.append(list(scored.statistics))
         advance(1)
+    order = np.argsort(scores, kind="stable")
     return Calibrated(
         calibration=Calibration(
-            scores=sorted(scores),
+            scores=[scores[i] for i in order],
+            statistics=[statistics[i] for i in order],
             map_typical=float(np.median(medians)),
             map_threshold=threshold(peaks, target_fpr).reject,
         ),

@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from flows.fastflow.backbones import Weights, WeightsError
 
 
+def module_bytes(module: nn.Module) -> int:
+    """Memory of a module's parameters and buffers, in bytes."""
+    return sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
+
+
 class FeatureExtractor(nn.Module):
     """A frozen convolutional timm backbone that returns its feature maps at chosen stages.
 
@@ -85,6 +90,11 @@ class FeatureExtractor(nn.Module):
         maps: list[Tensor] = self.backbone(x)
         return maps
 
+    @property
+    def nbytes(self) -> int:
+        """Memory of the weights, in bytes."""
+        return module_bytes(self)
+
 
 class FeatureNormaliser(nn.Module):
     """Brings feature maps to a common scale without trained parameters.
@@ -139,6 +149,9 @@ class FeatureNormaliser(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Normalise feature maps; shapes stay (N, C_i, H_i, W_i)."""
+        found = tuple(x.shape[1] for x in maps)
+        if found != self.channels:
+            raise ValueError(f"expected feature maps of {self.channels} channels; got {found}")
         return [self._normalise(i, self._pool(x)) for i, x in enumerate(maps)]
 
     def _pool(self, x: Tensor) -> Tensor:

@@ -38,10 +38,18 @@ def calibrated(scorer: Scorer, pictures: list[Path]) -> Calibrated:
 def test_scores_are_those_of_serving_picture_by_picture(
     scorer: Scorer, pictures: list[Path], calibrated: Calibrated
 ) -> None:
-    served = [scorer.score([read(path)])[0][0] for path in pictures]
+    served = [scorer.score([read(path)])[0].score for path in pictures]
     assert calibrated.scores == served  # in the order of the pictures
     assert calibrated.calibration.scores == sorted(served)
     assert len(set(served)) == len(served)
+
+
+def test_statistics_belong_to_the_scores_row_by_row(
+    scorer: Scorer, pictures: list[Path], calibrated: Calibrated
+) -> None:
+    served = sorted((s.score, s.statistics) for path in pictures for s in scorer.score([read(path)]))
+    assert calibrated.calibration.statistics == [list(statistics) for _, statistics in served]
+    assert calibrated.calibration.scores == [score for score, _ in served]
 
 
 def test_the_threshold_is_the_split_conformal_one(calibrated: Calibrated) -> None:
@@ -56,7 +64,7 @@ def test_the_threshold_is_the_split_conformal_one(calibrated: Calibrated) -> Non
 def test_the_pixel_threshold_bounds_the_maps_peaks_the_same_way(
     scorer: Scorer, pictures: list[Path], calibrated: Calibrated
 ) -> None:
-    maps = [scorer.score([read(path)])[1][0] for path in pictures]
+    maps = [scorer.score([read(path)])[0].score_map for path in pictures]
     peaks = sorted(float(m.max()) for m in maps)
     assert calibrated.calibration.map_threshold == peaks[-2]
     assert calibrated.calibration.map_typical == np.median([np.median(m) for m in maps])
@@ -85,8 +93,8 @@ def test_defects_score_above_the_threshold(
 ) -> None:
     path = tmp_path / "defect.png"
     path.write_bytes(tiny_images["defect"][0])
-    [score], _ = scorer.score([read(path)])
-    assert score > calibrated.threshold.reject
+    [scored] = scorer.score([read(path)])
+    assert scored.score > calibrated.threshold.reject
 
 
 def test_every_picture_is_told(scorer: Scorer, pictures: list[Path]) -> None:

@@ -185,7 +185,7 @@ class TestActive:
         assert bundle.active_version(tmp_path, "screw") == "1"
         assert bundle.resolve(tmp_path, "screw") == one
         assert bundle.resolve(tmp_path, "screw", "2") == two
-        assert sorted(p.name for p in (tmp_path / "screw").iterdir()) == ["1", "2", "active"]
+        assert sorted(p.name for p in (tmp_path / "screw").iterdir()) == [".lock", "1", "2", "active"]
         assert stat.S_IMODE((tmp_path / "screw" / "active").stat().st_mode) == 0o644
 
     def test_an_interrupted_activation_leaves_the_active_version(
@@ -213,7 +213,9 @@ class TestActive:
                 bundle.activate(tmp_path, "screw", version)
         assert bundle.active_version(tmp_path, "screw") == "1"
 
-    @pytest.mark.parametrize("content", [b"2", b"../../etc", b"\xff\xfe", b"1\n2", b"/", b"", b"active"])
+    @pytest.mark.parametrize(
+        "content", [b"2", b"../../etc", b"\xff\xfe", b"1\n2\n3", b"1\n/", b"/", b"", b"active"]
+    )
     def test_a_pointer_to_nothing_resolves_to_nothing(self, tmp_path: Path, content: bytes) -> None:
         made(tmp_path, version="1")
         (tmp_path / "screw" / "active").write_bytes(content)
@@ -224,7 +226,7 @@ class TestActive:
             bundle.resolve(tmp_path, "screw")
         assert bundle.resolve(tmp_path, "screw", "1").name == "1"
 
-    @pytest.mark.parametrize("content", [b"1", b"1\n", b" 1 \r\n"])
+    @pytest.mark.parametrize("content", [b"1", b"1\n", b" 1 \r\n", b"1\n2", b"1\r\n2\r\n"])
     def test_a_pointer_may_be_written_by_hand(self, tmp_path: Path, content: bytes) -> None:
         made(tmp_path, version="1")
         (tmp_path / "screw" / "active").write_bytes(content)

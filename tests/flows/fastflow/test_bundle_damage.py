@@ -1,15 +1,20 @@
 """Every kind of damage to a bundle is refused with the reason."""
 
+import hashlib
 import json
 import os
+import resource
 import shutil
+import socket
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flows.fastflow.bundle import BundleError, read_manifest, verify
+from flows.fastflow import plain_files
+from flows.fastflow.bundle import BundleError, manifest_sha256, read_manifest, read_verified, verify
 from tests.flows.fastflow.manifests import edit, made
 
 Change = Callable[[dict[str, Any]], object]
@@ -45,6 +50,42 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     ),
     "no calibration": (lambda d: d["calibration"].update(scores=[]), "calibration.scores: List should have"),
     "no golden pictures": (lambda d: d.update(golden=[]), "golden: List should have at least 1"),
+    "file names without end": (lambda d: d["golden"][0].update(file="a" * 300), "golden.0.file: String"),
+    "more golden pictures than anybody needs": (
+        lambda d: d.update(golden=d["golden"] * 65),
+        "golden: List should have at most 64",
+    ),
+    "more files than anybody needs": (
+        lambda d: d.update(files={str(i): "0" * 64 for i in range(257)}),
+        "files: Dictionary should have at most 256",
+    ),
+    "more calibration scores than anybody needs": (
+        lambda d: d["calibration"].update(scores=[1.0] * 200_001),
+        "calibration.scores: List should have at most 200000",
+    ),
+    "giant area": (lambda d: d.update(input_size=[4096, 4096]), "input_size: .*more than 4,194,304 pixels"),
+    "giant stage": (lambda d: d["backbone"].update(out_indices=[10**12]), "backbone.out_indices.0: Input"),
+    "number without end": (lambda d: d["flow"].update(steps=10**4000), "flow.steps"),
+    "rate that is none": (
+        lambda d: d["thresholds"]["float32"].update(target_fpr=1.5),
+        "thresholds.float32.target_fpr: Input should be less than 1",
+    ),
+    "calibration of nothing": (
+        lambda d: d["thresholds"]["float32"].update(n_calibration=0),
+        "thresholds.float32.n_calibration: Input should be greater",
+    ),
+    "statistics of other images": (
+        lambda d: d["calibration"].update(statistics=[[1.0] * 4] * 2),
+        "the document: .*must be 3 rows of 4 numbers",
+    ),
+    "statistics of other stages": (
+        lambda d: d["calibration"].update(statistics=[[1.0] * 4, [1.0] * 5, [1.0] * 4]),
+        "the document: .*must be 3 rows of 4 numbers",
+    ),
+    "hidden channels without end": (
+        lambda d: d["flow"].update(hidden_ratio=1e9),
+        "flow.hidden_ratio: Input should be less",
+    ),
     "text for a number": (lambda d: d["golden"][0].update(score="high"), "golden.0.score"),
 }
 
@@ -156,6 +197,49 @@ def _pipe(bundle: Path) -> None:
     os.mkfifo(bundle / "golden/pipe")
 
 
+def _device(bundle: Path) -> None:
+    """Reading it would never end."""
+    os.mknod(bundle / "golden/zero", stat.S_IFCHR | 0o644, os.makedev(1, 5))
+
+
+def _socket(bundle: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(bundle / "golden/s"))
+
+
+def _piped_manifest(bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+    os.mkfifo(bundle / "manifest.json")
+
+
+def _folder_for_manifest(bundle: Path) -> None:
+    (bundle / "manifest.json").unlink()
+    (bundle / "manifest.json").mkdir()
+
+
+def _linked_bundle(bundle: Path) -> None:
+    shutil.move(bundle, bundle.parent.parent / "elsewhere")
+    bundle.symlink_to(bundle.parent.parent / "elsewhere")
+
+
+def _bottomless(bundle: Path) -> None:
+    (bundle / "/".join("abcdefghijklmnop")).mkdir(parents=True)
+
+
+def _too_many(bundle: Path) -> None:
+    for i in range(600):
+        (bundle / "report" / str(i)).touch()
+
+
+def _giant_manifest(bundle: Path) -> None:
+    """A gigabyte of nothing, which takes no room on the disk."""
+    os.truncate(bundle / "manifest.json", 2**30)
+
+
+def _giant_file(bundle: Path) -> None:
+    os.truncate(bundle / "report/metrics.jsonl", 2**33)
+
+
 def _folder_for_file(bundle: Path) -> None:
     (bundle / "flow.safetensors").unlink()
     (bundle / "flow.safetensors").mkdir()
@@ -177,8 +261,17 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "emptied file": (_emptied, "metrics.jsonl was changed"),
     "link": (_link_to_the_same, "holds a link, flow.safetensors"),
     "linked folder": (_linked_folder, "holds a link, golden"),
-    "linked manifest": (_linked_manifest, "holds a link, manifest.json"),
-    "pipe": (_pipe, r"manifest lists: \['golden/pipe'\]"),
+    "linked manifest": (_linked_manifest, "manifest.json is a link"),
+    "pipe": (_pipe, "holds something that is no file, golden/pipe"),
+    "device": (_device, "holds something that is no file, golden/zero"),
+    "socket": (_socket, "holds something that is no file, golden/s"),
+    "pipe for the manifest": (_piped_manifest, "manifest.json is no regular file"),
+    "folder for the manifest": (_folder_for_manifest, "manifest.json is no regular file"),
+    "link to the bundle": (_linked_bundle, "is a link, not a directory"),
+    "bottomless": (_bottomless, "is too deep"),
+    "too many": (_too_many, "holds more than 512 files"),
+    "giant manifest": (_giant_manifest, "manifest.json is larger than 16,777,216 bytes"),
+    "giant file": (_giant_file, "has more than 4,294,967,296 bytes"),
     "folder for a file": (_folder_for_file, r"manifest lists: \['flow.safetensors'\]"),
     "golden picture elsewhere": (_golden_elsewhere, r"golden pictures that it does not hold: \['\.\./"),
     "file elsewhere": (_listed_elsewhere, r"manifest lists: \['\.\./"),
@@ -193,6 +286,82 @@ def test_files_that_are_not_those_of_the_manifest(bundle: Path, name: str) -> No
     with pytest.raises(BundleError, match=reason) as caught:
         verify(bundle)
     assert str(bundle) in str(caught.value)
+
+
+def test_nothing_of_a_giant_is_read(bundle: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    _giant_manifest(bundle)
+    with pytest.raises(BundleError, match="larger than"):
+        verify(bundle)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reject": 10.0},
+        {"reject": 2.0},
+        {"certified": True},
+        {"achievable_fpr": 0.1},
+        {"n_calibration": 300},
+        {"target_fpr": 0.5},
+    ],
+)
+def test_a_threshold_that_its_calibration_does_not_give(bundle: Path, change: dict[str, Any]) -> None:
+    """A manifest with an honest form may still promise what nothing behind it supports."""
+    edit(bundle, lambda d: d["thresholds"]["float32"].update(change))
+    read_manifest(bundle)
+    with pytest.raises(
+        BundleError, match="the threshold for float32 is not what its calibration scores give"
+    ):
+        verify(bundle)
+
+
+class TestChangesBetween:
+    """A bundle that changes while it is read is not taken for what it was."""
+
+    def test_a_file(self, bundle: Path) -> None:
+        found = verify(bundle)
+        assert read_verified(bundle, found, "golden/0.png", 9) == b"a picture"
+        (bundle / "golden/0.png").write_bytes(b"b picture")
+        with pytest.raises(BundleError, match=r"golden/0\.png was changed"):
+            read_verified(bundle, found, "golden/0.png", 9)
+        with pytest.raises(BundleError, match="is larger than 8 bytes"):
+            read_verified(bundle, found, "golden/0.png", 8)
+        (bundle / "golden/0.png").unlink()
+        os.mkfifo(bundle / "golden/0.png")
+        with pytest.raises(BundleError, match=r"golden/0\.png is no regular file"):
+            read_verified(bundle, found, "golden/0.png", 9)
+        (bundle / "golden/0.png").unlink()
+        with pytest.raises(BundleError, match=r"golden/0\.png cannot be read"):
+            read_verified(bundle, found, "golden/0.png", 9)
+
+    def test_a_file_that_is_not_listed(self, bundle: Path) -> None:
+        with pytest.raises(BundleError, match=r"manifest\.json was changed"):
+            read_verified(bundle, verify(bundle), "manifest.json", 10**6)
+
+    def test_the_manifest(self, bundle: Path) -> None:
+        found = verify(bundle)
+        sha256 = hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()
+        assert manifest_sha256(bundle, found) == sha256
+        edit(bundle, lambda d: d["metrics"].update(fit_nll=0.5))
+        with pytest.raises(BundleError, match="was changed while it was read"):
+            manifest_sha256(bundle, found)
+
+    def test_a_file_that_grows_while_it_is_hashed(
+        self, bundle: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        sizes = plain_files.sizes
+
+        def grow(folder: Path, most: int) -> dict[str, int]:
+            found = sizes(folder, most)
+            with (folder / "flow.safetensors").open("ab") as file:
+                file.write(b"more")
+            return found
+
+        monkeypatch.setattr("flows.fastflow.bundle.sizes", grow)
+        with pytest.raises(BundleError, match=r"flow\.safetensors was changed while it was read"):
+            verify(bundle)
 
 
 def test_the_manifest_alone_can_be_read_of_a_damaged_bundle(bundle: Path) -> None:

@@ -14,6 +14,10 @@ from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector, DeviceError, fits, pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import read
+from flows.fastflow.manifest import Normalisation
+from flows.fastflow.model import FlowConfig
+from flows.fastflow.score import ScoreRule
+from flows.fastflow.scorer import Head, Scorer
 from tests.flows.fastflow.manifests import edit
 from tests.flows.fastflow.untrained import weights
 
@@ -95,6 +99,103 @@ class TestPredict:
             assert np.isfinite(prediction.score)
             assert prediction.score_map.min() >= 0
 
+    def test_a_region_can_only_turn_a_reject_into_a_pass(
+        self, detector: Detector, tiny_pictures: Pictures
+    ) -> None:
+        pictures = tiny_pictures["good"] + tiny_pictures["defect"]
+        corner = np.zeros((64, 64), np.bool_)
+        corner[:12, :12] = True  # beside the part
+        whole = detector.predict(pictures)
+        inside = detector.predict(pictures, [corner] * len(pictures))
+        for before, after in zip(whole, inside, strict=True):
+            assert after.score <= before.score
+            assert after.p_value >= before.p_value
+            assert after.p_value == conformal.p_value(after.score, detector.calibration_scores)
+            assert not after.score_map[~corner].any()
+        assert {p.decision for p in whole} == {"PASS", "REJECT"}
+        assert {p.decision for p in inside} == {"PASS"}
+
+    def test_a_region_of_another_size_is_refused(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        with pytest.raises(ValueError, match="a region must be bool of the input size"):
+            detector.predict(tiny_pictures["good"][:1], [np.ones((65, 64), np.bool_)])
+
+
+@pytest.fixture(scope="module")
+def other(detector: Detector) -> Detector:
+    """A detector of another category that shares the backbone and the input size."""
+    torch.manual_seed(1)
+    head = Head(
+        detector.scorer.extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=2)
+    )
+    for parameter in head.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    scorer = Scorer(detector.scorer.extractor, head, (64, 64), ScoreRule(top_fraction=0.05))
+    return Detector(detector.manifest.model_copy(update={"category": "other"}), "0" * 64, scorer)
+
+
+class TestPredictFeatures:
+    def test_a_mixed_batch_scores_as_each_picture_alone(
+        self, detector: Detector, other: Detector, tiny_pictures: Pictures
+    ) -> None:
+        """The backbone once over pictures of two categories, in turns; the heads apart."""
+        pictures = [p for pair in zip(*tiny_pictures.values(), strict=True) for p in pair][:7]
+        region = np.ones((64, 64), np.bool_)
+        region[:30] = False
+        regions = [region if i % 3 == 0 else None for i in range(7)]
+        features = detector.scorer.features([detector.prepare(picture) for picture in pictures])
+        for detects, rows in ((detector, [0, 1, 4, 6]), (other, [2, 3, 5])):
+            together = detects.predict_features([x[rows] for x in features], [regions[i] for i in rows])
+            for prediction, i in zip(together, rows, strict=True):
+                [alone] = detects.predict([pictures[i]], [regions[i]])
+                assert prediction.score == pytest.approx(alone.score, rel=1e-5)
+                assert (prediction.p_value, prediction.decision) == (alone.p_value, alone.decision)
+                assert prediction.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
+                np.testing.assert_allclose(prediction.score_map, alone.score_map, rtol=1e-3, atol=1e-3)
+
+    def test_the_heads_differ(self, detector: Detector, other: Detector, tiny_pictures: Pictures) -> None:
+        """Or the test above would prove nothing."""
+        [one], [two] = (d.predict(tiny_pictures["good"][:1]) for d in (detector, other))
+        assert one.score != pytest.approx(two.score, rel=0.01)
+
+    def test_it_says_what_predict_says(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        pictures = tiny_pictures["defect"][:3]
+        features = detector.scorer.features([detector.prepare(picture) for picture in pictures])
+        for one, two in zip(detector.predict_features(features), detector.predict(pictures), strict=True):
+            assert (one.score, one.p_value, one.decision) == (two.score, two.p_value, two.decision)
+            assert one.statistics == two.statistics
+            np.testing.assert_array_equal(one.score_map, two.score_map)
+
+    def test_features_of_other_stages_are_refused(self, detector: Detector, tiny_pictures: Pictures) -> None:
+        features = detector.scorer.features([detector.prepare(tiny_pictures["good"][0])])
+        with pytest.raises(ValueError, match="expected feature maps of"):
+            detector.predict_features(features[:1])
+        with pytest.raises(ValueError, match="expected feature maps of"):
+            detector.predict_features([*features, features[1]])
+        with pytest.raises(ValueError, match="expected feature maps of"):
+            detector.predict_features(features[::-1])
+
+    def test_statistics_are_comparable_with_those_of_the_calibration(
+        self, detector: Detector, tiny_pictures: Pictures
+    ) -> None:
+        recorded = np.array(detector.manifest.calibration.statistics)
+        assert recorded.shape == (len(detector.calibration_scores), 4)
+        served = np.array([p.statistics for p in detector.predict(tiny_pictures["good"])])
+        middle, spread = recorded.mean(0), recorded.std(0)
+        assert (np.abs(served.mean(0) - middle) < 3 * spread).all()
+
+
+def test_its_bytes_are_those_of_the_head_alone(detector: Detector, tiny_bundle_store: Path) -> None:
+    bundle = resolve(tiny_bundle_store, "tiny")
+    weights_file = (bundle / "flow.safetensors").stat().st_size  # with a header of some kilobytes
+    assert 0 < weights_file - detector.nbytes < 20_000
+
+
+def test_calibration_scores_are_sorted_and_cannot_be_changed(detector: Detector) -> None:
+    assert detector.calibration_scores.dtype == np.float64
+    assert detector.calibration_scores.tolist() == sorted(detector.manifest.calibration.scores)
+    with pytest.raises(ValueError, match="read-only"):
+        detector.calibration_scores[0] = 0
+
 
 class TestLoad:
     def test_it_tells_what_it_is(self, detector: Detector, tiny_bundle_store: Path) -> None:
@@ -141,6 +242,14 @@ class TestLoad:
         """Another processor rounds otherwise."""
         edit(tiny, lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * (1 + 5e-4)))
         Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+    def test_a_bundle_from_before_statistics_were_recorded_loads(
+        self, tiny: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
+    ) -> None:
+        edit(tiny, lambda d: d["calibration"].pop("statistics"))
+        loaded = Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+        assert loaded.manifest.calibration.statistics is None
+        assert len(loaded.predict(tiny_pictures["good"][:1])[0].statistics) == 4
 
 
 class TestDevice:

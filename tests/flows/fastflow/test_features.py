@@ -139,3 +139,10 @@ def test_weights_that_do_not_fill_the_stages_are_an_error() -> None:
 def test_numpy_pictures_of_the_decoder_fit(extractor: FeatureExtractor) -> None:
     picture = np.zeros((40, 56, 3), np.uint8)
     assert len(extractor(torch.from_numpy(picture)[None])) == 4
+
+
+def test_its_bytes_are_those_of_its_weights_and_constants() -> None:
+    found = FeatureExtractor(weights(), (1, 2))
+    backbone = timm.create_model("test_resnet", pretrained=False, features_only=True, out_indices=(1, 2))
+    expected = sum(t.numel() * t.element_size() for t in backbone.state_dict().values())
+    assert found.nbytes == expected + 6 * 4  # and three channels' offset and gain

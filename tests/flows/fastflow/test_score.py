@@ -117,6 +117,60 @@ class TestImageScore:
         assert image_score(q, RULE).tolist() == pytest.approx(apart)
         assert sorted(apart) == apart
 
+    @settings(max_examples=100, deadline=None)
+    @given(share=st.floats(0, 1), fraction=st.sampled_from([0.01, 0.1, 1.0]), seed=st.integers(0, 1000))
+    def test_a_region_never_raises_it_by_even_a_last_bit(
+        self, share: float, fraction: float, seed: int
+    ) -> None:
+        q = field(seed, 3, (30, 40)) * torch.tensor([1.0, 10.0]).repeat(20)
+        region = torch.rand((1, 30, 40), generator=torch.Generator().manual_seed(seed)) < share
+        rule = ScoreRule(top_fraction=fraction)
+        inside = image_score(q, rule, region)
+        assert (inside <= image_score(q, rule)).all()
+        # Nor does a smaller one.
+        assert (image_score(q, rule, region.triu()) <= inside).all()
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_a_region_that_holds_every_averaged_pixel_changes_no_bit(self, seed: int) -> None:
+        q = 100 * field(seed, 3, (30, 40))
+        rule = ScoreRule(top_fraction=0.1)
+        pixels = (q / rule.energy_floor).log1p().mean(1)
+        averaged = pixels >= pixels.flatten().topk(120).values[-1]
+        others = torch.rand((1, 30, 40), generator=torch.Generator().manual_seed(seed)) < 0.5
+        assert torch.equal(image_score(q, rule, averaged | others), image_score(q, rule))
+
+    def test_pixels_outside_a_region_count_as_zero(self) -> None:
+        """So 4 pixels out of the 12 that are averaged give a third of their mean."""
+        q = 100 * field(1, 3, (40, 30))
+        region = torch.zeros(1, 40, 30, dtype=torch.bool)
+        region[0, 7, 3:7] = True
+        pixels = (q / 0.01).log1p().mean(1)[region]
+        assert image_score(q, RULE, region).item() == pytest.approx(pixels.sum().item() / 12, rel=1e-5)
+        assert image_score(q, RULE, torch.zeros_like(region)).item() == 0
+
+    def test_a_region_of_everything_changes_no_bit(self) -> None:
+        q = 100 * field(1, 3, (40, 30))
+        assert torch.equal(
+            image_score(q, RULE, torch.ones(1, 40, 30, dtype=torch.bool)), image_score(q, RULE)
+        )
+
+    def test_a_pixel_outside_a_region_may_be_anything(self) -> None:
+        q = field(1, 2)
+        region = torch.ones(1, 12, 9, dtype=torch.bool)
+        region[0, 3, 3] = False
+        expected = image_score(q, RULE, region)
+        q[0, :, 3, 3] = math.inf
+        assert torch.equal(image_score(q, RULE, region), expected)
+
+    def test_every_picture_of_a_batch_has_its_own_region(self) -> None:
+        q = field(1, 2).repeat(2, 1, 1, 1)
+        region = torch.zeros(2, 12, 9, dtype=torch.bool)
+        region[0, :6] = True
+        region[1, 6:] = True
+        apart = [image_score(q[:1], RULE, region[i : i + 1]).item() for i in range(2)]
+        assert image_score(q, RULE, region).tolist() == apart
+        assert apart[0] != apart[1]
+
 
 class TestAnomalyMap:
     @settings(max_examples=50, deadline=None)
@@ -151,6 +205,15 @@ class TestAnomalyMap:
 
     def test_its_shape_is_one_map_per_picture(self) -> None:
         assert anomaly_map(torch.zeros(2, 3, 5, 7)).shape == (2, 5, 7)
+
+    def test_it_is_zero_outside_a_region_and_unchanged_inside(self) -> None:
+        q = field(2, 3)
+        region = torch.zeros(1, 12, 9, dtype=torch.bool)
+        region[0, 2:5, 3:8] = True
+        found = anomaly_map(q, region)
+        assert torch.equal(found[region], anomaly_map(q)[region])
+        assert (found[~region] == 0).all()
+        assert found[region].min() > 0
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """From pictures to scores and maps: one path for training and for serving."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from flows.fastflow.images import resize
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import Head, Scorer, channels_last
+from flows.fastflow.scorer import Head, Regions, Scorer, channels_last
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 
@@ -33,6 +34,10 @@ def scorer(tiny_bundle_store: Path, tiny_extractor: FeatureExtractor) -> Scorer:
     return Scorer(tiny_extractor, head(tiny_bundle_store), (64, 64), ScoreRule())
 
 
+def scores(scorer: Scorer, pictures: list[NDArray[np.uint8]]) -> list[float]:
+    return [scored.score for scored in scorer.score(pictures)]
+
+
 def test_it_computes_what_the_parts_compute_in_double_precision(
     scorer: Scorer, tiny_bundle_store: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
 ) -> None:
@@ -41,7 +46,7 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     trained = head(tiny_bundle_store).double().eval()
     maps = tiny_extractor(torch.from_numpy(np.stack(pictures)))
     with torch.no_grad():
-        latents = trained([m.double() for m in maps])
+        _, latents = trained([m.double() for m in maps])
     up = [
         torch.nn.functional.interpolate(
             z.square().mean(1, keepdim=True) / 2, (64, 64), mode="bilinear", align_corners=False
@@ -50,26 +55,31 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     ]
     q = torch.cat(up, 1)
     top = (q / 0.01).log1p().mean(1).flatten(1).sort(1, descending=True).values[:, :41].mean(1)
-    scores, found = scorer.score(pictures)
-    assert scores == pytest.approx(top.tolist(), rel=1e-4)
-    np.testing.assert_allclose(found, -(-q).exp().mean(1).log().numpy(), rtol=1e-3, atol=1e-3)
+    found = scorer.score(pictures)
+    assert [s.score for s in found] == pytest.approx(top.tolist(), rel=1e-4)
+    np.testing.assert_allclose(
+        [s.score_map for s in found], -(-q).exp().mean(1).log().numpy(), rtol=1e-3, atol=1e-3
+    )
 
 
 def test_batches_of_one_and_of_eight_agree(scorer: Scorer, tiny_pictures: Pictures) -> None:
     pictures = tiny_pictures["good"]
-    together, maps = scorer.score(pictures)
-    assert maps.shape == (8, 64, 64)
-    assert maps.dtype == np.float32
-    alone = [scorer.score([picture])[0][0] for picture in pictures]
-    assert together == pytest.approx(alone, rel=1e-5)
+    together = scorer.score(pictures)
+    for scored, picture in zip(together, pictures, strict=True):
+        assert scored.score_map.shape == (64, 64)
+        assert scored.score_map.dtype == np.float32
+        [alone] = scorer.score([picture])
+        assert scored.score == pytest.approx(alone.score, rel=1e-5)
+        assert scored.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
 
 
 def test_pictures_are_resized_one_by_one(scorer: Scorer, tiny_pictures: Pictures) -> None:
     [picture] = tiny_pictures["good"][:1]
     large = resize(picture, (200, 130))
-    together, _ = scorer.score([picture, large])
-    alone, _ = scorer.score([resize(large, (64, 64))])
-    assert together[1] == pytest.approx(alone[0], rel=1e-5)
+    together = scorer.score([picture, large])
+    [alone] = scorer.score([resize(large, (64, 64))])
+    assert together[1].score == pytest.approx(alone.score, rel=1e-5)
+    assert scorer.prepare(large).shape == (64, 64, 3)
 
 
 def test_the_head_is_frozen_and_in_evaluation(scorer: Scorer, tiny_pictures: Pictures) -> None:
@@ -91,13 +101,12 @@ def test_the_layout_of_weights_changes_no_value(tiny_bundle_store: Path) -> None
 
 
 def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures) -> None:
-    before, _ = scorer.score(tiny_pictures["good"])
+    before = scores(scorer, tiny_pictures["good"])
     torch.manual_seed(0)
     other = Head(scorer.extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=1))
-    _, maps = Scorer(scorer.extractor, other, (96, 64), ScoreRule()).score(tiny_pictures["defect"])
-    assert maps.shape == (8, 96, 64)
-    after, _ = scorer.score(tiny_pictures["good"])
-    assert after == before
+    found = Scorer(scorer.extractor, other, (96, 64), ScoreRule()).score(tiny_pictures["defect"])
+    assert {s.score_map.shape for s in found} == {(96, 64)}
+    assert scores(scorer, tiny_pictures["good"]) == before
 
 
 def test_real_features_come_back_from_their_latents(
@@ -134,3 +143,102 @@ def test_sampled_latents_become_features_like_the_real_ones(
     for x, y in zip(real, made, strict=True):
         assert y.isfinite().all()
         assert 0.1 < float(y.std() / x.std()) < 10
+
+
+def everything(size: tuple[int, int] = (64, 64)) -> NDArray[np.bool_]:
+    return np.ones(size, np.bool_)
+
+
+def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pictures: Pictures) -> None:
+    features = scorer.features(tiny_pictures["defect"])
+    whole = scorer.score_features(features)
+    regions = []
+    for scored in whole:
+        row, column = (int(i) for i in np.unravel_index(scored.score_map.argmax(), (64, 64)))
+        regions.append(~everything())
+        regions[-1][max(0, row - 14) : row + 15, max(0, column - 14) : column + 15] = True
+    inside = scorer.score_features(features, regions)
+    outside = scorer.score_features(features, [~region for region in regions])
+    for one, seen, hidden, region in zip(whole, inside, outside, regions, strict=True):
+        assert hidden.score < 0.9 * one.score
+        assert seen.score <= one.score
+        assert seen.score == pytest.approx(one.score, rel=0.02)
+        np.testing.assert_array_equal(seen.score_map, np.where(region, one.score_map, 0))
+        assert seen.statistics == one.statistics
+
+
+def test_regions_of_a_batch_are_those_of_their_pictures(scorer: Scorer, tiny_pictures: Pictures) -> None:
+    half = everything()
+    half[:32] = False
+    half.setflags(write=False)  # as a cached one is
+    features = scorer.features(tiny_pictures["defect"][:3])
+    whole = scorer.score_features(features)
+    found = scorer.score_features(features, [None, half, everything()])
+    assert [found[0].score, found[2].score] == [whole[0].score, whole[2].score]
+    assert found[1].score < whole[1].score
+    assert not found[1].score_map[:32].any()
+    assert [s.score for s in scorer.score_features(features, [None] * 3)] == [s.score for s in whole]
+
+
+@pytest.mark.parametrize(
+    ("regions", "message"),
+    [
+        ([None], "a region or None for each of 2 pictures; got 1"),
+        ([None] * 3, "a region or None for each of 2 pictures; got 3"),
+        ([], "got 0"),
+        ([None, everything((32, 64))], r"bool of the input size \(64, 64\); got bool of shape \(32, 64\)"),
+        ([None, everything()[None]], r"shape \(1, 64, 64\)"),
+        ([everything().astype(np.uint8), None], r"got uint8 of shape \(64, 64\)"),
+        ([None, ~everything()], "a region without a pixel would pass every part"),
+    ],
+)
+def test_a_wrong_region_is_refused_before_anything_is_computed(
+    scorer: Scorer, tiny_pictures: Pictures, regions: Regions, message: str
+) -> None:
+    features = scorer.features(tiny_pictures["good"][:2])
+    with pytest.raises(ValueError, match=message):
+        scorer.score_features(features, regions)
+
+
+def test_statistics_are_the_moments_of_the_normalised_features(
+    scorer: Scorer, tiny_pictures: Pictures
+) -> None:
+    pictures = tiny_pictures["good"][:3]
+    normalised = scorer.head.normaliser(scorer.features(pictures))
+    for i, scored in enumerate(scorer.score(pictures)):
+        expected = [f(x[i].double().numpy()) for x in normalised for f in (np.mean, np.std)]
+        assert scored.statistics == pytest.approx(expected, rel=1e-5, abs=1e-6)
+        assert len(scored.statistics) == 4
+        # Normalised by such pictures: near a mean of 0 and a deviation of 1.
+        assert scored.statistics == pytest.approx([0, 1, 0, 1], abs=0.5)
+
+
+@pytest.mark.parametrize("mode", ["channel", "layer"])
+def test_statistics_tell_a_dark_picture_whatever_the_normalisation(
+    scorer: Scorer, tiny_pictures: Pictures, mode: Literal["channel", "layer"]
+) -> None:
+    """Layer norm takes brightness and contrast out of the features: there the backbone's own are measured."""
+    flow = FlowConfig(steps=1)
+    other = Head(scorer.extractor.channels, Normalisation(mode=mode, pooling=3), flow)
+    normalised = scorer if mode == "channel" else Scorer(scorer.extractor, other, (64, 64), ScoreRule())
+    good = np.array([s.statistics for s in normalised.score(tiny_pictures["good"])])
+    [dark] = normalised.score([tiny_pictures["good"][0] // 3])
+    assert (np.abs(dark.statistics - good.mean(0)) > 5 * good.std(0)).any()
+
+
+def test_features_are_the_backbones_of_prepared_pictures(
+    scorer: Scorer, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
+) -> None:
+    large = resize(tiny_pictures["good"][0], (90, 70))
+    prepared = [scorer.prepare(large), *tiny_pictures["good"][1:3]]
+    for found, expected in zip(
+        scorer.features(prepared), tiny_extractor(torch.from_numpy(np.stack(prepared))), strict=True
+    ):
+        assert torch.equal(found, expected)
+
+
+def test_pictures_that_were_not_prepared_are_refused(scorer: Scorer, tiny_pictures: Pictures) -> None:
+    with pytest.raises(ValueError, match="same shape"):
+        scorer.features([tiny_pictures["good"][0], resize(tiny_pictures["good"][1], (90, 70))])
+    with pytest.raises(ValueError, match="expected uint8 images"):
+        scorer.features([tiny_pictures["good"][0][..., 0]])

@@ -1,0 +1,198 @@
+"""Regions: which part of a picture is of interest, and where in it the anomalies are.
+
+All coordinates are (x, y) in pixels of the uploaded picture (H, W), measured from its upper left corner: the
+pixel of column i and row j is the square from (i, j) to (i + 1, j + 1), the whole picture that from (0, 0) to
+(W, H). Contours found by :func:`find` are polygons that :func:`mask` takes.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Polygons: TypeAlias = Sequence[Sequence[tuple[float, float]]]
+
+# Far beyond any picture, and near enough that no product of two coordinates loses a pixel.
+_FARTHEST = 1e6
+
+_SPECK = 1e-4  # share of the picture below which a region is left out
+_MOST = 32  # regions of a picture, those with the highest peaks
+_POINTS = 200  # of a contour
+_STEP = 1.0  # pixels of the map: the steps of a slanted outline stand out by less, whatever its angle
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region of anomalous pixels.
+
+    Attributes:
+        bbox: (x, y, width, height) of the smallest rectangle of whole pixels around it.
+        contour: its outline, at least 3 points, without its holes; simplified, so that it may leave out or
+            take in a pixel of the map here and there.
+        area_px: its area, without its holes.
+        area_fraction: the same as a share of the picture.
+        peak: the highest value of the map in it.
+    """
+
+    bbox: tuple[int, int, int, int]
+    contour: list[tuple[int, int]]
+    area_px: int
+    area_fraction: float
+    peak: float
+
+
+def mask(polygons: Polygons, image_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels of a model's input whose centres lie inside a polygon.
+
+    Polygons may reach beyond the picture and overlap; the inside of one that crosses itself is that of the
+    even-odd rule. A region much smaller than the share of pixels that a score averages (`ScoreRule`) can
+    hardly reach a threshold set on whole pictures.
+
+    Args:
+        polygons: at least one, of at least 3 points each.
+        image_size: (H, W) of the picture that their coordinates refer to.
+        size: (h, w) of the model's input.
+
+    Returns:
+        (h, w), True inside.
+
+    Raises:
+        ValueError: a polygon has fewer than 3 points, a coordinate is no position in a picture, or no pixel
+            is inside, so that every part would pass.
+    """
+    if not polygons:
+        raise ValueError("a region of interest needs at least one polygon")
+    (height, width), (h, w) = image_size, size
+    if min(height, width, h, w) < 1:
+        raise ValueError(f"sizes must be (height, width), each at least 1; got {image_size} and {size}")
+    y, x = _centres(h, height), _centres(w, width)
+    inside = np.zeros(size, np.bool_)
+    for number, polygon in enumerate(polygons, 1):
+        if len(polygon) < 3:
+            raise ValueError(f"polygon {number} needs at least 3 points; got {len(polygon)}")
+        for point in polygon:
+            if not all(abs(c) <= _FARTHEST for c in point):  # nor is NaN
+                raise ValueError(
+                    f"polygon {number} has the point {tuple(point)}; coordinates are pixels, at most "
+                    f"{_FARTHEST:.0f} from 0"
+                )
+        inside |= _inside(np.asarray(polygon, np.float64), x, y)
+    if not inside.any():
+        raise ValueError(
+            f"no pixel of the model's input ({h} high, {w} wide) lies inside the region of interest; "
+            f"its coordinates must be pixels of a picture {height} high and {width} wide"
+        )
+    return inside
+
+
+def find(score_map: NDArray[np.floating[Any]], threshold: float, image_size: tuple[int, int]) -> list[Region]:
+    """The regions of a score map above a threshold, the highest peak first.
+
+    They are found at the map's resolution, so that memory and time do not grow with the picture, and pixels
+    that touch at a corner belong together. Regions smaller than a ten thousandth of the picture are left out,
+    and so are all but the 32 with the highest peaks.
+
+    Args:
+        score_map: (h, w), of the whole picture.
+        threshold: regions are where the map is above it.
+        image_size: (H, W) of the picture.
+
+    Raises:
+        ValueError: the map is not two-dimensional, or one of its values or the threshold is not finite.
+    """
+    if score_map.ndim != 2 or score_map.size == 0:
+        raise ValueError(f"a score map must be (h, w), without a batch; got {score_map.shape}")
+    if not (math.isfinite(threshold) and np.isfinite(score_map).all()):
+        raise ValueError("a score map and its threshold must be finite")
+    if min(image_size) < 1:
+        raise ValueError(f"image_size must be (height, width), each at least 1; got {image_size}")
+    hot = score_map > threshold
+    if not hot.any():  # most pictures
+        return []
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(hot.view(np.uint8), connectivity=8)
+    peaks = np.full(count, -np.inf)
+    np.maximum.at(peaks, labels[hot].astype(np.intp), score_map[hot])
+    areas = stats[:, cv2.CC_STAT_AREA]
+    background, smallest = 0, _SPECK * hot.size
+    ranked = [i for i in np.argsort(-peaks, kind="stable") if i != background and areas[i] >= smallest]
+    found = []
+    for i in ranked[:_MOST]:
+        left, top, width, height = (int(v) for v in stats[i, : cv2.CC_STAT_AREA])
+        own = labels[top : top + height, left : left + width] == i
+        fraction = int(areas[i]) / hot.size
+        bbox = _scaled((left, top, width, height), hot.shape, image_size)
+        found.append(
+            Region(
+                bbox=bbox,
+                contour=_contour(_outline(own) + np.array([left, top]), bbox, hot.shape, image_size),
+                area_px=max(1, round(fraction * image_size[0] * image_size[1])),
+                area_fraction=fraction,
+                peak=float(peaks[i]),
+            )
+        )
+    return found
+
+
+def _centres(n: int, length: int) -> NDArray[np.float64]:
+    """Centres of n pixels that share a length."""
+    return (np.arange(n, dtype=np.float64) + 0.5) * (length / n)
+
+
+def _inside(points: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which (x, y) of a grid lie inside a polygon: those with an odd number of its edges to their left."""
+    crossings = np.zeros((len(y), len(x) + 1), np.int32)
+    for (x0, y0), (x1, y1) in zip(points, np.roll(points, -1, 0), strict=True):
+        rows = np.flatnonzero((y0 <= y) != (y1 <= y))
+        at = x0 + (y[rows] - y0) * (x1 - x0) / (y1 - y0)
+        crossings[rows, np.searchsorted(x, at)] += 1
+    odd: NDArray[np.bool_] = crossings[:, :-1].cumsum(1) % 2 == 1
+    return odd
+
+
+def _scaled(
+    box: tuple[int, int, int, int], size: tuple[int, int], image_size: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """A box (x, y, width, height) of the map as whole pixels of the picture, rounded outwards."""
+    left, top, width, height = box
+    (h, w), (image_height, image_width) = size, image_size
+    x0, y0 = left * image_width // w, top * image_height // h
+    x1 = -(-(left + width) * image_width // w)
+    y1 = -(-(top + height) * image_height // h)
+    return x0, y0, x1 - x0, y1 - y0
+
+
+def _outline(own: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The outer edge of a connected region (h, w), simplified: (n, 2) corners (x, y) of its pixels."""
+    # OpenCV follows the centres of a region's outermost pixels. With pixels halved in both directions, each
+    # of those lies next to a corner of a whole one.
+    halved = own.view(np.uint8).repeat(2, 0).repeat(2, 1)
+    contours, _ = cv2.findContours(halved, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    corners = ((contours[0].reshape(-1, 2) + 1) // 2).astype(np.float32)
+    tolerance = _STEP
+    simple = cv2.approxPolyDP(corners, tolerance, True)
+    while len(simple) > _POINTS:
+        tolerance *= 2
+        simple = cv2.approxPolyDP(corners, tolerance, True)
+    # A region as thin as a step has collapsed to a line; a rectangle fits it well.
+    fitted = simple if len(simple) >= 3 else cv2.boxPoints(cv2.minAreaRect(corners))
+    return np.asarray(fitted, np.float32).reshape(-1, 2)
+
+
+def _contour(
+    outline: NDArray[np.floating[Any]],
+    bbox: tuple[int, int, int, int],
+    size: tuple[int, int],
+    image_size: tuple[int, int],
+) -> list[tuple[int, int]]:
+    """An outline on the map as a contour in the picture, inside its box."""
+    x, y, width, height = bbox
+    scale = np.array([image_size[1] / size[1], image_size[0] / size[0]])
+    points = np.rint(outline * scale).astype(np.int64).clip((x, y), (x + width, y + height))
+    distinct = points[(points != np.roll(points, 1, 0)).any(1)]
+    if len(distinct) < 3:  # the picture is smaller than the map
+        return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    return [(int(a), int(b)) for a, b in distinct]

@@ -1,0 +1,84 @@
+"""Files are read within limits and written whole; the bundle's own tests have every kind of damage."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from flows.fastflow.plain_files import FileError, read_file, remove_directory, replace_file, sha256_of, sizes
+
+
+class TestRead:
+    @pytest.mark.parametrize("size", [0, 1, 9, 10])
+    def test_up_to_the_limit(self, tmp_path: Path, size: int) -> None:
+        (tmp_path / "f").write_bytes(b"x" * size)
+        assert read_file(tmp_path / "f", 10) == b"x" * size
+        assert sha256_of(tmp_path / "f", 10) == hashlib.sha256(b"x" * size).hexdigest()
+
+    def test_not_beyond(self, tmp_path: Path) -> None:
+        (tmp_path / "f").write_bytes(b"x" * 11)
+        for read in (read_file, sha256_of):
+            with pytest.raises(FileError, match=r"f is larger than 10 bytes"):
+                read(tmp_path / "f", 10)
+
+    def test_a_file_that_claims_to_be_empty_and_is_not(self) -> None:
+        """As those of /proc do: the limit holds for what comes."""
+        claims = Path("/proc/self/status")
+        assert claims.stat().st_size == 0
+        assert len(read_file(claims, 100_000)) > 100
+        with pytest.raises(FileError, match="is larger than 100 bytes"):
+            read_file(claims, 100)
+
+    def test_nothing(self, tmp_path: Path) -> None:
+        for read in (read_file, sha256_of):
+            with pytest.raises(FileNotFoundError):
+                read(tmp_path / "f", 10)
+
+    @pytest.mark.parametrize("what", ["/dev/zero", "/dev/full", "/"])
+    def test_what_is_no_file(self, what: str) -> None:
+        before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+        for read in (read_file, sha256_of):
+            with pytest.raises(FileError, match="is no regular file"):
+                read(Path(what), 10)
+        assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+    def test_a_link_to_a_file(self, tmp_path: Path) -> None:
+        (tmp_path / "f").touch()
+        (tmp_path / "l").symlink_to(tmp_path / "f")
+        with pytest.raises(FileError, match="l is a link"):
+            read_file(tmp_path / "l", 10)
+
+
+def test_sizes_are_of_all_files_below(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").write_bytes(b"123")
+    (tmp_path / "d").touch()
+    assert sizes(tmp_path, 4) == {"a/b/c": 3, "d": 0}
+    with pytest.raises(FileError, match="more than 3 files"):
+        sizes(tmp_path, 3)
+
+
+class TestReplace:
+    def test_the_old_file_or_the_new_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        replace_file(tmp_path / "f", b"old")
+        replace_file(tmp_path / "f", b"new")
+        assert (tmp_path / "f").read_bytes() == b"new"
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(Path, "chmod", full)
+        with pytest.raises(OSError, match="No space left"):
+            replace_file(tmp_path / "f", b"newer")
+        assert (tmp_path / "f").read_bytes() == b"new"
+        assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+    def test_a_directory_goes_whole(self, tmp_path: Path) -> None:
+        (tmp_path / "d" / "e").mkdir(parents=True)
+        (tmp_path / "d" / "e" / "f").touch()
+        remove_directory(tmp_path / "d")
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(FileNotFoundError):
+            remove_directory(tmp_path / "d")
+        assert list(tmp_path.iterdir()) == []

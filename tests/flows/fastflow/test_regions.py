@@ -1,0 +1,320 @@
+"""Regions of interest, and regions of anomalous pixels: that both mean the same pixels of a picture."""
+
+import itertools
+import math
+import tracemalloc
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from flows.fastflow.regions import Region, find, mask
+
+Map = NDArray[np.float32]
+
+
+def hot(size: tuple[int, int], *boxes: tuple[int, int, int, int], peak: float = 5.0) -> Map:
+    """A map that is 0 but in boxes (x, y, width, height)."""
+    score_map = np.zeros(size, np.float32)
+    for x, y, width, height in boxes:
+        score_map[y : y + height, x : x + width] = peak
+    return score_map
+
+
+def blobs(seed: int, smoothness: float = 2.0, size: tuple[int, int] = (40, 60)) -> Map:
+    """Smooth noise of deviation 1."""
+    noise = np.random.default_rng(seed).normal(size=size).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), smoothness)
+    return np.asarray(smooth / smooth.std(), np.float32)
+
+
+def area(contour: list[tuple[int, int]]) -> float:
+    return float(cv2.contourArea(np.array(contour, np.int32)))
+
+
+class TestMask:
+    def test_pixels_whose_centres_are_inside_belong_to_it(self) -> None:
+        found = mask([[(2, 1), (5, 1), (5, 3), (2, 3)]], (6, 8), (6, 8))
+        expected = np.zeros((6, 8), bool)
+        expected[1:3, 2:5] = True
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == np.bool_
+        half = mask([[(2.4, 0), (4.6, 0), (4.6, 6), (2.4, 6)]], (6, 8), (6, 8))
+        assert half[0].tolist() == [False, False, True, True, True, False, False, False]
+
+    def test_the_outline_of_the_picture_is_everything(self) -> None:
+        for image, size in itertools.product([(900, 1200), (7, 5), (64, 64)], [(64, 64), (33, 70)]):
+            height, width = image
+            assert mask([[(0, 0), (width, 0), (width, height), (0, height)]], image, size).all()
+
+    @given(
+        points=st.lists(st.tuples(st.integers(-20, 80), st.integers(-20, 60)), min_size=3, max_size=8),
+        size=st.sampled_from([(41, 61), (13, 97)]),
+    )
+    def test_it_is_the_even_odd_rule(self, points: list[tuple[int, int]], size: tuple[int, int]) -> None:
+        """Against a count of the edges that a ray crosses, pixel by pixel; no centre lies on an edge."""
+        polygon = [(x + 1 / math.e, y + 1 / math.pi) for x, y in points]
+        edges = list(zip(polygon, polygon[1:] + polygon[:1], strict=True))
+        expected = np.zeros(size, bool)
+        for i, j in np.ndindex(size):
+            x, y = (j + 0.5) * 61 / size[1], (i + 0.5) * 41 / size[0]
+            crossed = [
+                (y0 > y) != (y1 > y) and x < (x1 - x0) * (y - y0) / (y1 - y0) + x0
+                for (x0, y0), (x1, y1) in edges
+            ]
+            expected[i, j] = sum(crossed) % 2
+        if expected.any():
+            np.testing.assert_array_equal(mask([polygon], (41, 61), size), expected)
+        else:
+            with pytest.raises(ValueError, match="no pixel of the model's input"):
+                mask([polygon], (41, 61), size)
+
+    def test_direction_and_start_do_not_matter(self) -> None:
+        polygon = [(3.3, 2.1), (30.0, 8.9), (25.2, 31.4), (9.7, 17.0)]
+        first = mask([polygon], (40, 40), (20, 30))
+        for other in (polygon[::-1], polygon[2:] + polygon[:2], [*polygon, polygon[0]]):
+            np.testing.assert_array_equal(mask([other], (40, 40), (20, 30)), first)
+
+    def test_polygons_add_up_where_they_overlap_too(self) -> None:
+        one = [(0.0, 0.0), (20.0, 0.0), (20.0, 20.0), (0.0, 20.0)]
+        two = [(10.0, 10.0), (30.0, 10.0), (30.0, 30.0), (10.0, 30.0)]
+        both = mask([one, two], (40, 40), (40, 40))
+        np.testing.assert_array_equal(both, mask([one], (40, 40), (40, 40)) | mask([two], (40, 40), (40, 40)))
+        assert both[15, 15]
+
+    def test_a_polygon_may_reach_beyond_the_picture(self) -> None:
+        found = mask([[(-1e6, -1e6), (20, -1e6), (20, 1e6), (-1e6, 1e6)]], (40, 40), (10, 10))
+        np.testing.assert_array_equal(found, np.arange(10)[None].repeat(10, 0) < 5)
+
+    def test_it_is_the_same_part_of_the_picture_at_any_size(self) -> None:
+        polygon = [(100.0, 80.0), (700.0, 200.0), (500.0, 560.0)]
+        shares = [mask([polygon], (600, 800), size).mean() for size in [(600, 800), (256, 256), (97, 311)]]
+        assert shares == pytest.approx([area([(100, 80), (700, 200), (500, 560)]) / 480_000] * 3, abs=0.003)
+
+    @pytest.mark.parametrize(
+        "polygon",
+        [
+            [(50.0, 50.0), (60.0, 50.0), (60.0, 60.0)],  # outside
+            [(-9.0, -9.0), (-1.0, -9.0), (-1.0, -1.0)],
+            [(1.0, 1.0), (1.0, 1.0), (1.0, 1.0)],  # no area
+            [(1.0, 1.0), (20.0, 20.0), (30.0, 30.0)],
+            [(4.1, 4.1), (4.4, 4.1), (4.4, 4.4)],  # between the centres
+        ],
+    )
+    def test_a_region_without_a_pixel_is_refused(self, polygon: list[tuple[float, float]]) -> None:
+        """It would pass every part."""
+        with pytest.raises(ValueError, match=r"no pixel of the model's input \(10 high, 20 wide\)") as caught:
+            mask([polygon], (40, 40), (10, 20))
+        assert "a picture 40 high and 40 wide" in str(caught.value)
+
+    def test_a_polygon_outside_beside_one_inside_adds_nothing(self) -> None:
+        inside, outside = [(0.0, 0.0), (9.0, 0.0), (9.0, 9.0)], [(50.0, 50.0), (60.0, 50.0), (60.0, 60.0)]
+        np.testing.assert_array_equal(
+            mask([inside, outside], (40, 40), (40, 40)), mask([inside], (40, 40), (40, 40))
+        )
+
+    def test_no_polygons_are_refused(self) -> None:
+        with pytest.raises(ValueError, match="needs at least one polygon"):
+            mask([], (40, 40), (10, 10))
+
+    @pytest.mark.parametrize("points", [0, 1, 2])
+    def test_what_is_no_polygon_is_refused_and_named(self, points: int) -> None:
+        good = [(0.0, 0.0), (9.0, 0.0), (9.0, 9.0)]
+        with pytest.raises(ValueError, match=f"polygon 2 needs at least 3 points; got {points}"):
+            mask([good, good[:points]], (40, 40), (10, 10))
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e6 + 1, -1e300])
+    @pytest.mark.parametrize("axis", [0, 1])
+    def test_a_coordinate_that_is_none_is_refused_and_named(self, bad: float, axis: int) -> None:
+        point = (bad, 1.0) if axis == 0 else (1.0, bad)
+        with pytest.raises(ValueError, match="polygon 1 has the point") as caught:
+            mask([[(0.0, 0.0), (9.0, 0.0), point]], (40, 40), (10, 10))
+        assert repr(bad) in str(caught.value)
+
+    @pytest.mark.parametrize(("image", "size"), [((0, 9), (9, 9)), ((9, 9), (9, 0)), ((9, -1), (9, 9))])
+    def test_a_size_without_pixels_is_refused(self, image: tuple[int, int], size: tuple[int, int]) -> None:
+        with pytest.raises(ValueError, match=r"sizes must be \(height, width\)"):
+            mask([[(0.0, 0.0), (9.0, 0.0), (9.0, 9.0)]], image, size)
+
+
+class TestFind:
+    def test_a_box_comes_back_in_pixels_of_the_picture(self) -> None:
+        [region] = find(hot((64, 64), (10, 20, 5, 8)), 1.0, (640, 1280))
+        assert region == Region(
+            bbox=(200, 200, 100, 80),
+            contour=region.contour,
+            area_px=8000,
+            area_fraction=40 / 4096,
+            peak=5.0,
+        )
+        assert set(region.contour) == {(200, 200), (300, 200), (300, 280), (200, 280)}
+        assert len(region.contour) == 4
+
+    def test_a_map_below_the_threshold_and_one_at_it_have_none(self) -> None:
+        assert find(hot((64, 64)), 1.0, (64, 64)) == []
+        assert find(hot((64, 64), (3, 3, 9, 9), peak=1.0), 1.0, (64, 64)) == []
+        assert len(find(hot((64, 64), (3, 3, 9, 9), peak=np.nextafter(np.float32(1), 2)), 1.0, (64, 64))) == 1
+
+    def test_a_map_that_is_hot_throughout_is_one_region(self) -> None:
+        [region] = find(np.full((64, 48), 5.0, np.float32), 1.0, (100, 200))
+        assert region.bbox == (0, 0, 200, 100)
+        assert (region.area_px, region.area_fraction) == (20_000, 1.0)
+        assert set(region.contour) == {(0, 0), (200, 0), (200, 100), (0, 100)}
+
+    def test_the_highest_peak_comes_first(self) -> None:
+        score_map = hot((64, 64), (2, 2, 4, 4), peak=2.0) + hot((64, 64), (20, 20, 30, 30), peak=3.0)
+        score_map[55, 5:9] = 7.0
+        score_map[3, 3] = 4.0
+        assert [r.peak for r in find(score_map, 1.0, (64, 64))] == [7.0, 4.0, 3.0]
+
+    def test_areas_add_up_to_the_share_of_hot_pixels(self) -> None:
+        score_map = blobs(0)
+        found = find(score_map, 1.0, (400, 600))
+        assert len(found) > 3
+        assert sum(r.area_fraction for r in found) == pytest.approx((score_map > 1.0).mean())
+        assert sum(r.area_px for r in found) == pytest.approx(240_000 * (score_map > 1.0).mean(), abs=20)
+
+    def test_pixels_that_touch_at_a_corner_belong_together(self) -> None:
+        [region] = find(hot((20, 20), (2, 2, 3, 3), (5, 5, 3, 3)), 1.0, (20, 20))
+        assert region.bbox == (2, 2, 6, 6)
+        assert region.area_px == 18
+
+    def test_a_hole_is_left_out_of_the_area_and_not_of_the_contour(self) -> None:
+        score_map = hot((30, 30), (5, 5, 20, 20))
+        score_map[10:20, 10:20] = 0
+        [region] = find(score_map, 1.0, (30, 30))
+        assert region.area_px == 300
+        assert area(region.contour) == 400
+
+    def test_a_region_inside_a_hole_is_one_of_its_own(self) -> None:
+        score_map = hot((30, 30), (5, 5, 20, 20))
+        score_map[8:22, 8:22] = 0
+        score_map[13:17, 13:17] = 9.0
+        inner, outer = find(score_map, 1.0, (30, 30))
+        assert (inner.bbox, inner.peak) == ((13, 13, 4, 4), 9.0)
+        assert (outer.bbox, outer.peak) == ((5, 5, 20, 20), 5.0)
+
+    @pytest.mark.parametrize("seed", range(10))
+    @pytest.mark.parametrize("image", [(80, 120), (397, 801)])
+    def test_a_contour_is_a_region_of_interest_that_holds_what_it_was_found_in(
+        self, seed: int, image: tuple[int, int]
+    ) -> None:
+        score_map = blobs(seed, 5.0, (80, 120))
+        found = find(score_map, 0.8, image)
+        assert found
+        differ = total = 0
+        _, labels = cv2.connectedComponents((score_map > 0.8).astype(np.uint8), connectivity=8)
+        for region in found:
+            at = np.argwhere((score_map == np.float32(region.peak)) & (score_map > 0.8))
+            own = labels == labels[tuple(at[0])]
+            filled, _ = cv2.findContours(own.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+            solid = cv2.drawContours(np.zeros(own.shape, np.uint8), filled, -1, 1, -1).astype(bool)
+            back = mask([region.contour], image, score_map.shape)
+            # Simplifying moves an outline by less than a pixel of the map.
+            wide = cv2.dilate(solid.astype(np.uint8), np.ones((3, 3))).astype(bool)
+            narrow = cv2.erode(solid.astype(np.uint8), np.ones((3, 3)), borderValue=0).astype(bool)
+            assert not (back & ~wide).any()
+            assert not (narrow & ~back).any()
+            differ += int((back != solid).sum())
+            total += int(solid.sum())
+        assert differ < 0.1 * total
+
+    def test_a_straight_outline_takes_few_points(self) -> None:
+        y, x = np.mgrid[:100, :100]
+        wedge = ((2 * x + y > 60) & (x - y < 50) & (x + y < 140)).astype(np.float32)
+        [region] = find(wedge, 0.5, (1000, 1000))
+        assert 3 <= len(region.contour) <= 12
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_contours_and_regions_are_few_however_rough_the_map(self, seed: int) -> None:
+        noise = np.random.default_rng(seed).uniform(0, 1, (256, 256)).astype(np.float32)
+        for threshold in (0.3, 0.5, 0.6, 0.8):
+            found = find(noise, threshold, (3000, 2000))
+            assert len(found) <= 32
+            assert all(3 <= len(r.contour) <= 200 for r in found)
+        assert len(find(blobs(seed, 1.0, (256, 256)), 1.0, (256, 256))) == 32
+
+    def test_those_kept_have_the_highest_peaks(self) -> None:
+        score_map = np.zeros((100, 100), np.float32)
+        peaks = np.random.default_rng(0).permutation(100).astype(np.float32) + 2
+        score_map[::10, ::10] = peaks.reshape(10, 10)
+        assert [r.peak for r in find(score_map, 1.0, (100, 100))] == [float(p) for p in range(101, 69, -1)]
+
+    @pytest.mark.parametrize(("side", "left"), [(6, 0), (7, 1)])
+    def test_specks_are_left_out(self, side: int, left: int) -> None:
+        """Of a map of 256 x 256 a ten thousandth is 6.6 pixels."""
+        assert len(find(hot((256, 256), (10, 10, side, 1)), 1.0, (256, 256))) == left
+
+    def test_a_diagonal_line_has_an_outline_around_it(self) -> None:
+        score_map = np.diag(np.full(40, 5.0, np.float32))
+        [region] = find(score_map, 1.0, (400, 400))
+        assert region.bbox == (0, 0, 400, 400)
+        assert mask([region.contour], (400, 400), (40, 40)).diagonal().all()
+
+    @pytest.mark.parametrize("image", [(1, 1), (2, 3), (7, 64), (64, 7)])
+    def test_a_picture_smaller_than_the_map_has_whole_pixels(self, image: tuple[int, int]) -> None:
+        for region in find(blobs(3, size=(64, 64)), 1.0, image):
+            x, y, width, height = region.bbox
+            assert width >= 1
+            assert height >= 1
+            assert len(region.contour) >= 3
+            assert region.area_px >= 1
+            assert x + width <= image[1]
+            assert y + height <= image[0]
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_contours_lie_in_their_boxes_and_boxes_in_the_picture(self, seed: int) -> None:
+        for region in find(blobs(seed), 0.5, (333, 211)):
+            x, y, width, height = region.bbox
+            assert 0 <= x < x + width <= 211
+            assert 0 <= y < y + height <= 333
+            xs, ys = zip(*region.contour, strict=True)
+            assert (min(xs), max(xs)) >= (x, x)
+            assert max(xs) <= x + width
+            assert min(ys) >= y
+            assert max(ys) <= y + height
+            assert all(a != b for a, b in itertools.pairwise(region.contour))
+
+    def test_maps_in_half_precision_and_of_any_layout_are_taken(self) -> None:
+        score_map = blobs(5)
+        found = find(score_map, 1.0, (400, 600))
+        assert find(np.asfortranarray(score_map), 1.0, (400, 600)) == found
+        assert find(np.repeat(score_map, 2, 1)[:, ::2], 1.0, (400, 600)) == found
+        half = find(score_map.astype(np.float16), 1.0, (400, 600))
+        assert [r.peak for r in half] == pytest.approx([r.peak for r in found], rel=1e-3)
+
+    def test_the_map_is_left_as_it_was(self) -> None:
+        score_map = blobs(6)
+        score_map.setflags(write=False)
+        assert find(score_map, 1.0, (40, 60))
+
+    def test_memory_does_not_grow_with_the_picture(self) -> None:
+        score_map = blobs(7, size=(256, 256))
+        tracemalloc.start()
+        try:
+            find(score_map, 0.5, (8000, 6000))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 4_000_000
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_what_is_not_finite_is_refused(self, bad: float) -> None:
+        score_map = hot((8, 8), (2, 2, 2, 2))
+        with pytest.raises(ValueError, match="must be finite"):
+            find(score_map, bad, (8, 8))
+        score_map[7, 7] = bad
+        with pytest.raises(ValueError, match="must be finite"):
+            find(score_map, 1.0, (8, 8))
+
+    @pytest.mark.parametrize("shape", [(8,), (1, 8, 8), (0, 8)])
+    def test_a_map_of_another_shape_is_refused(self, shape: tuple[int, ...]) -> None:
+        with pytest.raises(ValueError, match=r"a score map must be \(h, w\)"):
+            find(np.zeros(shape, np.float32), 1.0, (8, 8))
+
+    def test_a_picture_without_pixels_is_refused(self) -> None:
+        with pytest.raises(ValueError, match=r"image_size must be \(height, width\)"):
+            find(hot((8, 8)), 1.0, (0, 8))
