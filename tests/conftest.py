@@ -8,6 +8,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from app.database.engine import Database
+from tests import postgres as postgres_server
 from training.config import RunConfig
 from training.run import train
 
@@ -31,11 +34,44 @@ def pytest_configure() -> None:
 def shared_data() -> Path:
     """Photographs kept beside the repository: their absence is a skip, but a failure in CI."""
     if not SHARED_DATA.is_dir():
-        reason = f"the photographs of {SHARED_DATA} are absent"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _miss(f"the photographs of {SHARED_DATA} are absent")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[postgres_server.Postgres]:
+    """A PostgreSQL server: its absence is a skip, but a failure in CI."""
+    programs = postgres_server.binaries()
+    if programs is None:
+        _miss("there is no PostgreSQL server; on Debian: apt-get install postgresql")
+    with postgres_server.Postgres(programs) as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of the test's own, once of each kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'database.sqlite'}"
+        return
+    server: postgres_server.Postgres = request.getfixturevalue("postgres")
+    with server.database() as url:
+        yield url
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    """A database with all tables, once of each kind."""
+    database = Database(database_url)
+    database.upgrade()
+    yield database
+    database.close()
+
+
+def _miss(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def picture(seed: int, *, defect: bool = False) -> NDArray[np.uint8]:

@@ -1,0 +1,1 @@
+"""What outlives the process in a database: inspections, reviews, keys, sessions and the audit log."""

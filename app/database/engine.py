@@ -1,0 +1,164 @@
+"""The connection to the database: SQLite in WAL mode, or PostgreSQL, by URL."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import alembic.command
+import alembic.config
+import alembic.runtime.migration
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# A writer of SQLite waits for the one before it; longer than this is a fault.
+_BUSY_SECONDS = 30
+# Threads that answer requests (anyio's limiter has 40), and the writer.
+_CONNECTIONS = 48
+# For a server that is gone without a word: its clients would wait for a quarter of an hour.
+_NETWORK = {"connect_timeout": "5", "tcp_user_timeout": "20000"}
+
+
+class DatabaseError(ValueError):
+    """The database cannot be used as it was asked for."""
+
+
+class DatabaseUnavailable(DatabaseError):  # noqa: N818  (a state, which may pass)
+    """The database does not answer, is full, or was locked for too long; trying again later can help."""
+
+
+class Database:
+    """A database of the service. May be used from several threads at once.
+
+    Args:
+        url: `sqlite:///PATH`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME` (plain `postgresql://` too).
+
+    Raises:
+        DatabaseError: another kind of database.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            parsed = make_url(url)
+        except ArgumentError as error:
+            raise DatabaseError(
+                "the database URL cannot be read; it looks like sqlite:///history.db"
+            ) from error
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+            raise DatabaseError(f"the database must be SQLite or PostgreSQL; got {parsed.drivername!r}")
+        self.is_sqlite = parsed.drivername == "sqlite"
+        if self.is_sqlite and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        self.engine = _sqlite(parsed) if self.is_sqlite else _postgresql(parsed)
+
+    def upgrade(self) -> None:
+        """Bring the tables to this version of FlowGauge, all steps or none.
+
+        Raises:
+            DatabaseError: a later version of FlowGauge has changed them already, or the database refuses.
+            DatabaseUnavailable: as every use of it.
+        """
+        config = alembic.config.Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        with self.write() as connection:
+            if not self.is_sqlite:
+                # Two servers that start at once would both create the tables.
+                connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
+            config.attributes["connection"] = connection
+            try:
+                alembic.command.upgrade(config, "head")
+            except alembic.util.CommandError as error:
+                raise DatabaseError(
+                    "the database was made by a later version of FlowGauge; run that version, or restore a "
+                    "backup"
+                ) from error
+            except ProgrammingError as error:
+                raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
+
+    @property
+    def revision(self) -> str | None:
+        """The revision of the tables, or None where there are none."""
+        with self.read() as connection:
+            context = alembic.runtime.migration.MigrationContext.configure(connection)
+            return context.get_current_revision()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A connection whose statements all see the same state.
+
+        Raises:
+            DatabaseUnavailable: the database fails, on entering or within.
+        """
+        level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
+        with _translated(), self.engine.connect() as connection:
+            connection.execution_options(**level)
+            with connection.begin():
+                yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction: all of it happens, or nothing.
+
+        Raises:
+            DatabaseUnavailable: the database fails, on entering, within, or when it is to commit.
+        """
+        with _translated(), self.engine.connect() as connection:
+            connection.execution_options(flowgauge_write=True)
+            with connection.begin():
+                yield connection
+
+    def close(self) -> None:
+        """Give all connections back."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        raise DatabaseUnavailable("the database does not answer, or takes no more") from error
+
+
+def _postgresql(url: URL) -> Engine:
+    arguments = {name: value for name, value in _NETWORK.items() if name not in url.query}
+    return create_engine(
+        url,
+        connect_args=arguments,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=_CONNECTIONS - 8,
+        pool_timeout=10,
+    )
+
+
+def _sqlite(url: URL) -> Engine:
+    engine = create_engine(
+        url,
+        connect_args={"timeout": _BUSY_SECONDS, "check_same_thread": False},
+        pool_size=_CONNECTIONS,
+        max_overflow=0,
+        pool_timeout=10,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        # The driver would begin transactions on its own terms, and never for a SELECT.
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes its lock at once: one that has read first and then finds another writer ahead of it
+        # fails without waiting.
+        write = connection.get_execution_options().get("flowgauge_write")
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine

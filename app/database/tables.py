@@ -1,0 +1,158 @@
+"""The tables, for SQLite and PostgreSQL alike.
+
+Times are milliseconds since 1970, UTC, in 64 bits: both databases order and compare them in the same way. An
+inspection's id is a UUID of version 7 (RFC 9562), whose text sorts by time; so one index on it serves paging
+and ranges of time at once, and every other index ends in it.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeEngine
+
+# PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
+_TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")
+_LARGE = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers rows by INTEGER alone
+
+
+def _index_where(name: str, condition: str, *columns: str) -> Index:
+    """An index of the few rows that meet a condition."""
+    return Index(name, *columns, sqlite_where=text(condition), postgresql_where=text(condition))
+
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+inspections = Table(
+    "inspections",
+    metadata,
+    Column("id", _TEXT_ID, primary_key=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("category", String(64), nullable=False),
+    Column("version", String(64), nullable=False),
+    Column("decision", String(8), nullable=False),  # PASS, REVIEW, REJECT
+    Column("score", Float, nullable=False),
+    Column("p_value", Float, nullable=False),
+    Column("part_id", String(256)),
+    Column("product_id", String(256)),
+    Column("recipe_id", String(256)),
+    Column("station", String(256)),
+    Column("key_id", String(32)),  # who sent it; null where no key was asked for
+    Column("request_id", String(128), nullable=False),
+    Column("image_sha256", String(64), nullable=False),
+    Column("image_bytes", BigInteger, nullable=False),
+    # Cleared when retention has removed the picture and the map and kept the row.
+    Column("has_pictures", Boolean, nullable=False),
+    Column("map_bytes", BigInteger, nullable=False),
+    # The heatmap's colours: map values at the dark end and at the middle.
+    Column("map_low", Float, nullable=False),
+    Column("map_middle", Float, nullable=False),
+    # Statistics of the normalised features, a JSON list; null where the model has none to compare with.
+    Column("features", Text),
+    Column("idempotency_key", String(256)),
+    # sha256 of the request that the idempotency key was first used with.
+    Column("request_sha256", String(64)),
+    # The answer as it was given, JSON.
+    Column("answer", Text, nullable=False),
+    # The latest review: how many there are, and its verdict.
+    Column("review_revision", Integer, nullable=False),
+    Column("verdict", String(8)),  # good, defect
+    # The columns after the id decide within the index whether a row is wanted at all.
+    Index("ix_inspections_category", "category", "id", "decision", "verdict"),
+    Index("ix_inspections_category_decision", "category", "decision", "id"),
+    Index("ix_inspections_category_station", "category", "station", "id", "decision"),
+    Index("ix_inspections_decision", "decision", "id"),
+    Index("ix_inspections_station", "station", "id", "decision"),
+    _index_where("ix_inspections_part_id", "part_id IS NOT NULL", "part_id", "id"),
+    _index_where("ix_inspections_verdict", "verdict IS NOT NULL", "verdict", "id"),
+    _index_where("ix_inspections_category_verdict", "verdict IS NOT NULL", "category", "verdict", "id"),
+    _index_where(
+        "ix_inspections_idempotency_key", "idempotency_key IS NOT NULL", "idempotency_key", "key_id"
+    ),
+    # For retention: who else has a picture, and the oldest that still have one.
+    Index("ix_inspections_image_sha256", "image_sha256"),
+    Index(
+        "ix_inspections_pictured",
+        "decision",
+        "id",
+        sqlite_where=text("has_pictures = 1"),
+        postgresql_where=text("has_pictures"),
+    ),
+)
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("number", _LARGE, primary_key=True, autoincrement=True),
+    Column("inspection_id", _TEXT_ID, ForeignKey("inspections.id"), nullable=False),
+    Column("revision", Integer, nullable=False),  # 1 for the first of an inspection
+    Column("created_ms", BigInteger, nullable=False),
+    Column("verdict", String(8), nullable=False),
+    Column("reviewer", String(256)),
+    Column("note", Text),
+    Column("key_id", String(32)),
+    UniqueConstraint("inspection_id", "revision"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", String(32), primary_key=True),  # not secret
+    Column("name", String(128), nullable=False),
+    Column("role", String(16), nullable=False),  # line, viewer, operator, admin
+    Column("secret_sha256", String(64), nullable=False),
+    Column("categories", Text),  # a JSON list; null for all of them
+    Column("requests_per_minute", Integer),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger),
+    Column("revoked_ms", BigInteger),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("secret_sha256", String(64), primary_key=True),
+    Column("key_id", String(32), ForeignKey("keys.id"), nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", _LARGE, primary_key=True, autoincrement=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("actor", String(256), nullable=False),  # a key's id and name, "anonymous", "command line"
+    Column("role", String(16)),
+    Column("action", String(64), nullable=False),  # such as model.activate
+    Column("target", String(256), nullable=False),  # such as bottle/20261125T011500-3f9a2c
+    Column("outcome", String(16), nullable=False),  # done, refused
+    Column("detail", Text),  # JSON
+    Column("request_id", String(128)),
+)
+
+# Up to when inspections with a decision have been deleted by age: before it, counts are no longer comparable.
+retention = Table(
+    "retention",
+    metadata,
+    Column("decision", String(8), primary_key=True),
+    Column("deleted_before_ms", BigInteger, nullable=False),
+)

@@ -1,0 +1,215 @@
+import threading
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import delete, func, insert, inspect, select, text
+from sqlalchemy.exc import IntegrityError
+
+from app.database.engine import Database, DatabaseError, DatabaseUnavailable
+from app.database.tables import audit, metadata
+from tests.postgres import Postgres
+
+ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
+
+
+def test_the_migrations_make_the_tables_as_they_are_declared(database: Database) -> None:
+    with database.read() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_migrations_make_the_declared_indexes_with_their_conditions(
+    database: Database, database_url: str, tmp_path: Path, postgres: Postgres
+) -> None:
+    """Alembic's comparison passes over the conditions of partial indexes."""
+
+    def conditions(of: Database) -> dict[str | None, str]:
+        with of.read() as connection:
+            if of.is_sqlite:
+                found = connection.execute(
+                    text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+                )
+            else:
+                found = connection.execute(text("SELECT indexname, indexdef FROM pg_indexes"))
+            return {name: sql for name, sql in found if name.startswith("ix_")}
+
+    def declared(url: str) -> dict[str | None, str]:
+        other = Database(url)
+        with other.write() as connection:
+            metadata.create_all(connection)
+        indexes = conditions(other)
+        other.close()
+        return indexes
+
+    if database.is_sqlite:
+        wanted = declared(f"sqlite:///{tmp_path / 'declared.sqlite'}")
+    else:
+        with postgres.database() as url:
+            wanted = declared(url)
+    assert any("WHERE" in sql for sql in wanted.values())
+    assert conditions(database) == wanted
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    before = database.revision
+    database.upgrade()
+    assert database.revision == before == "0001"
+
+
+def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
+    databases = [Database(database_url) for _ in range(4)]
+    errors = []
+
+    def upgrade(database: Database) -> None:
+        try:
+            database.upgrade()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=upgrade, args=[database]) for database in databases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert {database.revision for database in databases} == {"0001"}
+    for database in databases:
+        database.close()
+
+
+def test_a_database_of_a_later_version_is_refused_and_left(database: Database) -> None:
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="later version of FlowGauge"):
+        database.upgrade()
+    assert database.revision == "9999"
+
+
+def test_a_new_database_has_no_revision(database_url: str) -> None:
+    database = Database(database_url)
+    assert database.revision is None
+    with database.read() as connection:
+        assert inspect(connection).get_table_names() == []
+    database.close()
+
+
+def test_a_transaction_that_fails_leaves_nothing(database: Database) -> None:
+    def fail_half_way() -> None:
+        with database.write() as connection:
+            connection.execute(insert(audit), [ACT])
+            connection.execute(insert(audit), [{"number": 1, **ACT}, {"number": 1, **ACT}])
+
+    with pytest.raises(IntegrityError):
+        fail_half_way()
+    with database.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(audit)) == 0
+
+
+def test_a_reader_sees_one_state(database: Database) -> None:
+    count = select(func.count()).select_from(audit)
+    with database.read() as reader:
+        assert reader.scalar(count) == 0
+        with database.write() as writer:
+            writer.execute(insert(audit), [ACT])
+        assert reader.scalar(count) == 0
+    with database.read() as reader:
+        assert reader.scalar(count) == 1
+
+
+def test_writers_wait_for_each_other(database: Database) -> None:
+    """Each reads and then writes, which SQLite refuses where another one has written in between."""
+    with database.write() as connection:
+        connection.execute(insert(audit), [{**ACT, "created_ms": 0}])
+
+    def count_up() -> None:
+        for _ in range(20):
+            with database.write() as connection:
+                connection.execute(select(func.max(audit.c.number))).scalar_one()
+                connection.execute(audit.update().values(created_ms=audit.c.created_ms + 1))
+
+    threads = [threading.Thread(target=count_up) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as connection:
+        assert connection.scalar(select(audit.c.created_ms)) == 80
+
+
+def test_foreign_keys_hold(database: Database) -> None:
+    values = {"inspection_id": "x", "revision": 1, "created_ms": 1, "verdict": "good"}
+    with pytest.raises(IntegrityError), database.write() as connection:
+        connection.execute(insert(metadata.tables["reviews"]), [values])
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("mysql://host/name", "got 'mysql'"),
+        ("nonsense", "cannot be read"),
+        ("postgresql+asyncpg://host/name", "got 'postgresql.asyncpg'"),
+    ],
+)
+def test_other_databases_are_refused(url: str, reason: str) -> None:
+    with pytest.raises(DatabaseError, match=reason):
+        Database(url)
+
+
+def test_the_password_is_in_no_error() -> None:
+    with pytest.raises(DatabaseError) as caught:
+        Database("oracle://me:secret@host/name")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres) -> None:
+    with postgres.database() as url:
+        database = Database(url)
+        database.upgrade()
+        with database.write() as connection:
+            connection.execute(insert(audit), [ACT])
+        postgres.stop()
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                database.upgrade()
+            with pytest.raises(DatabaseUnavailable), database.read() as connection:
+                connection.execute(select(audit))
+        finally:
+            postgres.start()
+        with database.read() as connection:
+            assert connection.scalar(select(func.count()).select_from(audit)) == 1
+        database.close()
+
+
+def test_a_server_that_stops_within_a_transaction_is_unavailable(postgres: Postgres) -> None:
+    with postgres.database() as url:
+        database = Database(url)
+        database.upgrade()
+
+        def stop_half_way() -> None:
+            with database.write() as connection:
+                connection.execute(insert(audit), [ACT])
+                postgres.stop()
+                connection.execute(delete(audit))
+
+        try:
+            with pytest.raises(DatabaseUnavailable):
+                stop_half_way()
+        finally:
+            postgres.start()
+        with database.read() as connection:
+            assert connection.scalar(select(func.count()).select_from(audit)) == 0
+        database.close()
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "history.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(Exception, match="not a database"):
+        Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
+
+
+def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "history.sqlite").mkdir()
+    with pytest.raises(DatabaseUnavailable):
+        Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
