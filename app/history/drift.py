@@ -1,0 +1,205 @@
+"""Whether what is inspected still looks like what a model was calibrated on.
+
+The latest inspections of a category's active version are compared with the calibration images by the
+two-sample Kolmogorov-Smirnov statistic: their scores, and the mean and the deviation of the features of every
+scale. Twenty times per window there is a look. Every look at every statistic is held to 0.01 divided by their
+number (Bonferroni), with the exact law for the number of calibration images there are; so as long as
+inspected parts are exchangeable with the calibration images, the chance of an alarm within any one window is
+at most 1 %. A few calibration images need a greater distance, and where no distance would do the comparison
+says so. Parts that resemble the ones just before them, by batches of material, say, are not exchangeable and
+alarm more often.
+
+A difference that is certain but small is no alarm: a distance below 0.1 means that at most one inspection in
+ten is not as it was. So a few defects in a hundred parts are no alarm, and a series of them is.
+"""
+
+import json
+import logging
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.history.comparison import Comparison, compare
+
+logger = logging.getLogger("flowgauge.drift")
+
+LOOKS: Final = 20
+# An alarm ends when every distance has fallen below this share of what raises it: it does not flicker.
+_CLEAR: Final = 0.75
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What the inspections of a category are compared with.
+
+    Attributes:
+        version: the version that is active.
+        settings: of what else changes scores, the revision; a window never spans two.
+        rising_only: whether only higher scores count: a region of interest lowers them.
+        samples: by name, the calibration images' values, sorted: "score" first, then the features in the
+            order of a row's `features`.
+    """
+
+    version: str
+    settings: object
+    rising_only: bool
+    samples: Mapping[str, NDArray[np.float64]]
+
+    def same(self, other: "Reference") -> bool:
+        """Whether inspections of one window may be compared with both."""
+        return (self.version, self.settings) == (other.version, other.settings)
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known of a category's drift, as of its last look.
+
+    Attributes:
+        version: the active version, whose inspections these are.
+        inspections: how many are in the window.
+        since: id of the oldest of them, None if there are none.
+        comparisons: by the last look; none before the first.
+        alarm_since: id of the inspection that raised the alarm, None if there is none.
+    """
+
+    version: str
+    inspections: int = 0
+    since: str | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    alarm_since: str | None = None
+
+    @property
+    def alarm(self) -> bool:
+        """Whether the inspections differ from the calibration images."""
+        return self.alarm_since is not None
+
+
+@dataclass
+class _Window:
+    reference: Reference
+    rows: deque[tuple[str, tuple[float, ...]]]
+    ids: set[str] = field(default_factory=set)
+    added: int = 0
+    comparisons: tuple[Comparison, ...] = ()
+    alarm_since: str | None = None
+
+
+class Drift:
+    """The windows of all categories. May be used from several threads at once.
+
+    Args:
+        window: inspections compared at a time.
+        reference: what a category is compared with now; None where there is nothing.
+        latest: the latest rows of a category, so many at most, oldest first.
+    """
+
+    def __init__(
+        self,
+        window: int,
+        reference: Callable[[str], Reference | None],
+        latest: Callable[[str, int], Sequence[Row]],
+    ) -> None:
+        self.window = window
+        self._reference = reference
+        self._latest = latest
+        self._windows: dict[str, _Window] = {}
+        self._lock = threading.Lock()
+
+    def on_filed(self, rows: Sequence[Row]) -> None:
+        """Take up inspections that are in the database now."""
+        for category in dict.fromkeys(row["category"] for row in rows):
+            with self._lock:
+                window = self._current(category)
+                if window is not None:
+                    self._add(window, category, [row for row in rows if row["category"] == category])
+
+    def state(self, category: str) -> State | None:
+        """How a category is; None where there is no active version to compare with."""
+        with self._lock:
+            window = self._current(category)
+            return None if window is None else _state(window)
+
+    def states(self) -> dict[str, State]:
+        """All categories that were inspected or asked about since the start."""
+        with self._lock:
+            return {category: _state(window) for category, window in self._windows.items()}
+
+    def _current(self, category: str) -> _Window | None:
+        """The window of what is active now: begun afresh when that changes, at start from the database."""
+        reference = self._reference(category)
+        known = self._windows.get(category)
+        if reference is None:
+            self._windows.pop(category, None)
+            return None
+        if known is not None and known.reference.same(reference):
+            return known
+        window = self._windows[category] = _Window(reference, deque(maxlen=self.window))
+        if known is None:
+            self._add(window, category, self._latest(category, self.window))
+        return window
+
+    def _add(self, window: _Window, category: str, rows: Sequence[Row]) -> None:
+        every = max(1, self.window // LOOKS)
+        for row in rows:
+            if row["version"] != window.reference.version or row["id"] in window.ids:
+                continue
+            if len(window.rows) == self.window:
+                window.ids.discard(window.rows[0][0])
+            window.rows.append((row["id"], _values(row, len(window.reference.samples))))
+            window.ids.add(row["id"])
+            window.added += 1
+            if window.added % every == 0:
+                _look(window, category)
+
+
+def _state(window: _Window) -> State:
+    since = window.rows[0][0] if window.rows else None
+    return State(window.reference.version, len(window.rows), since, window.comparisons, window.alarm_since)
+
+
+def _values(row: Row, width: int) -> tuple[float, ...]:
+    """The score and the features of a row; NaN for features that it does not have."""
+    features = json.loads(row["features"]) if row["features"] else []
+    if len(features) != width - 1:
+        features = [math.nan] * (width - 1)
+    return (row["score"], *features)
+
+
+def _look(window: _Window, category: str) -> None:
+    """Compare, and turn the alarm on or off."""
+    table = np.array([values for _, values in window.rows])
+    samples = window.reference.samples
+    tests = LOOKS * len(samples)
+    window.comparisons = tuple(
+        compare(
+            name,
+            sample,
+            column[~np.isnan(column)],
+            tests,
+            rising=name == "score" and window.reference.rising_only,
+        )
+        for (name, sample), column in zip(samples.items(), table.T, strict=True)
+        if not np.isnan(column).all()
+    )
+    if window.alarm_since is None:
+        far = [comparison for comparison in window.comparisons if comparison.reaches()]
+        if far:
+            window.alarm_since = window.rows[-1][0]
+            logger.warning(
+                "the latest %d inspections of %s by %s differ from its calibration images: %s",
+                len(window.rows),
+                category,
+                window.reference.version,
+                ", ".join(f"{c.name} (distance {c.distance:.2f}, shift {c.shift:+.2f})" for c in far),
+            )
+    elif not any(comparison.reaches(_CLEAR) for comparison in window.comparisons):
+        window.alarm_since = None
+        logger.warning("the inspections of %s are like its calibration images again", category)

@@ -1,0 +1,235 @@
+"""The history of inspections: what the service promises to keep, and where it is kept."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from filelock import FileLock, Timeout
+
+from app.database.engine import Database, DatabaseUnavailable
+from app.history import queries
+from app.history.drawing import Drawer
+from app.history.entry import Entry
+from app.history.journal import Journal, JournalFull
+from app.history.pictures import Pictures
+from app.history.recorder import Recorder, Rows
+from app.history.settling import Settling
+from app.problems import Problem
+from app.settings import Settings
+
+logger = logging.getLogger("flowgauge.history")
+
+T = TypeVar("T")
+
+# Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
+_CLOSE_SECONDS: Final = 10.0
+
+
+class HistoryError(RuntimeError):
+    """The history cannot be opened; the message says why and what to do."""
+
+
+class History:
+    """Inspections in a database, their pictures and maps in a folder, and a journal in front of both.
+
+    `record` returns when the journal has an inspection; a thread files it a moment later. `database` is for
+    reading at any time; rows of inspections and files are deleted through `in_writer` alone.
+
+    Args:
+        settings: history, database and journal_bytes matter.
+
+    Raises:
+        DatabaseError: the URL is of no database that can be used.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.folder = settings.history.absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.database = Database(settings.database_url)
+        self.pictures = Pictures(self.folder)
+        self.drawer = Drawer(self.pictures)
+        self._journal_bytes = settings.journal_bytes
+        # Taken in one thread and given back in another.
+        self._lock = FileLock(self.folder / "lock", thread_local=False)
+        self._writer = ThreadPoolExecutor(1, "journal")
+        self._arrived: list[tuple[Entry, Future[None]]] = []
+        self._arriving = threading.Lock()
+        self._callbacks: list[Callable[[Rows], None]] = []
+
+    async def open(self) -> None:
+        """Bring the tables to this version, and begin to file what an earlier process has left.
+
+        Raises:
+            HistoryError: another server has the folder, the database does not answer, or the disk refuses.
+            DatabaseError: a later version of FlowGauge has made the database.
+        """
+        await asyncio.to_thread(self._open)
+
+    async def close(self) -> None:
+        """File what waits, as far as a few seconds suffice, and let go of everything."""
+        await asyncio.to_thread(self._close)
+
+    def expect_room(self, picture_bytes: int) -> None:
+        """Refuse early what could not be kept.
+
+        Raises:
+            Problem: history-unavailable.
+        """
+        try:
+            self._journal.expect_room(picture_bytes)
+        except JournalFull as error:
+            raise Problem(
+                "history-unavailable",
+                f"The history takes no more: {error}. Nothing was inspected; store=false inspects without "
+                "keeping.",
+            ) from error
+
+    async def record(self, entry: Entry) -> None:
+        """Keep an inspection; when this returns, a crash of the process loses nothing of it.
+
+        One whose caller is cancelled meanwhile may be kept all the same.
+
+        Raises:
+            Problem: history-unavailable; it is not kept.
+            ValueError: the entry is not one.
+        """
+        future: Future[None] = Future()
+        with self._arriving:
+            self._arrived.append((entry, future))
+            first = len(self._arrived) == 1
+        if first:  # what arrives until the thread takes it up goes with it
+            self._writer.submit(self._append_arrived)
+        await asyncio.wrap_future(future)
+
+    async def settled(self, inspection_id: str) -> None:
+        """Wait until an inspection, if it was just answered, is in the database.
+
+        Raises:
+            Problem: history-unavailable, if that takes too long.
+        """
+        await self._settling.wait(("inspection", inspection_id))
+
+    async def part_settled(self, part_id: str) -> None:
+        """Wait until all that was just answered of a part is in the database.
+
+        Raises:
+            Problem: history-unavailable, if that takes too long.
+        """
+        await self._settling.wait(("part", part_id))
+
+    async def find_idempotent(self, key_id: str | None, key: str) -> queries.Earlier | None:
+        """The inspection that a key's idempotency key has led to, or None.
+
+        Raises:
+            Problem: history-unavailable, if it may not be filed yet.
+            DatabaseUnavailable: the database does not answer.
+        """
+        await self._settling.wait(("idempotency key", key_id, key))
+
+        def find() -> queries.Earlier | None:
+            with self.database.read() as connection:
+                return queries.find_idempotent(connection, key_id, key)
+
+        return await asyncio.to_thread(find)
+
+    def in_writer(self, task: Callable[[], T]) -> Future[T]:
+        """Call a function in the thread that files, so that nothing is filed or deleted meanwhile.
+
+        Raises:
+            RuntimeError: the history is not open.
+        """
+        return self._recorder.run(task)
+
+    def on_filed(self, callback: Callable[[Rows], None]) -> None:
+        """Call a function, in the writer's thread, with rows just filed; to be asked for before `open`."""
+        self._callbacks.append(callback)
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that wait to be filed."""
+        return self._journal.backlog
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be filed at present, for the log and for metrics; None while all is well."""
+        return self._recorder.failure
+
+    def _open(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise HistoryError(
+                f"another server uses the history {self.folder}; stop it, or give this one a folder of its "
+                "own with FLOWGAUGE_HISTORY"
+            ) from error
+        try:
+            self.database.upgrade()
+            self.pictures.open()
+            self._journal = Journal(self.folder / "journal", self._journal_bytes)
+        except DatabaseUnavailable as error:
+            self._let_go()
+            raise HistoryError(
+                f"the database of the history does not answer; is it running, and FLOWGAUGE_DATABASE right? "
+                f"({error.__cause__})"
+            ) from error
+        except OSError as error:
+            self._let_go()
+            raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
+        except BaseException:
+            self._let_go()
+            raise
+        if self._journal.backlog:
+            logger.info("filing %d bytes that an earlier process has left", self._journal.backlog)
+        self._settling = Settling(self._journal.appended)
+        self._recorder = Recorder(self.database, self.pictures, self._journal, self._settling)
+        self._recorder.callbacks = self._callbacks
+        self._recorder.start()
+
+    def _close(self) -> None:
+        self.drawer.close()
+        self._writer.shutdown()
+        self._recorder.stop(_CLOSE_SECONDS)
+        self._journal.close()
+        if self._journal.backlog:
+            logger.warning("%d bytes stay in the journal for the next start", self._journal.backlog)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self.database.close()
+        self._lock.release()
+
+    def _append_arrived(self) -> None:
+        with self._arriving:
+            arrived, self._arrived = self._arrived, []
+        for entry, future in arrived:
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                self._append(entry)
+            except BaseException as error:
+                future.set_exception(error)
+            else:
+                future.set_result(None)
+
+    def _append(self, entry: Entry) -> None:
+        row = entry.row
+        record = entry.record()
+        names: list[Hashable] = [("inspection", row["id"])]
+        if row.get("part_id") is not None:
+            names.append(("part", row["part_id"]))
+        if row.get("idempotency_key") is not None:
+            names.append(("idempotency key", row.get("key_id"), row["idempotency_key"]))
+        try:
+            position = self._journal.append(record)
+        except JournalFull as error:
+            logger.warning("an inspection could not be kept: %s", error, exc_info=error.__cause__)
+            raise Problem(
+                "history-unavailable",
+                f"The history takes no more: {error}. The image was inspected and is not kept, so it gets no "
+                "answer; store=false inspects without keeping.",
+            ) from error
+        self._settling.expect(names, position)
+        self._recorder.wake()

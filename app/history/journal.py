@@ -1,0 +1,274 @@
+"""The journal: what has been answered and is not in the database yet, in files of records.
+
+A record is written before its inspection is answered, so a process that is killed loses nothing: the files
+are read again at the next start. They are written, not synced; loss of power is outside the promise.
+
+    record = magic (4 bytes), lengths of the three parts (3 x uint64), crc32 of the lengths and of the parts
+             (2 x uint32), the parts
+    parts  = the inspection's row (JSON), the picture as it was uploaded, the score map (.npy)
+"""
+
+import logging
+import os
+import re
+import shutil
+import struct
+import threading
+import zlib
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, NamedTuple
+
+logger = logging.getLogger("flowgauge.history")
+
+_MAGIC: Final = b"FGJ1"
+_LENGTHS: Final = struct.Struct("<QQQ")
+_CRCS: Final = struct.Struct("<II")
+_HEADER_BYTES: Final = len(_MAGIC) + _LENGTHS.size + _CRCS.size
+_SEGMENT_NAME: Final = re.compile(r"[0-9]{12}\.journal")
+
+SEGMENT_BYTES: Final = 32 * 1024 * 1024
+# Left free on the disk: filing takes room before it gives the segment's back, and the database grows too.
+_SPARE_BYTES: Final = 4 * SEGMENT_BYTES
+
+
+class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
+    """The journal has reached its limit, or the disk takes no more. Nothing was written."""
+
+
+class Record(NamedTuple):
+    """An inspection as the journal keeps it: three parts of bytes."""
+
+    row: bytes
+    picture: bytes
+    score_map: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        return _HEADER_BYTES + sum(map(len, self))
+
+    def encode_header(self) -> bytes:
+        """What stands before the parts."""
+        lengths = _LENGTHS.pack(*map(len, self))
+        crc = 0
+        for part in self:
+            crc = zlib.crc32(part, crc)
+        return _MAGIC + lengths + _CRCS.pack(zlib.crc32(lengths), crc)
+
+    def encode(self) -> bytes:
+        """The record's bytes in the file."""
+        return b"".join((self.encode_header(), *self))
+
+
+@dataclass
+class _Segment:
+    """A file of records: `size` bytes of whole ones, of which the first `filed` are in the database."""
+
+    path: Path
+    size: int
+    filed: int = 0
+
+
+class Journal:
+    """The journal of one folder. One thread appends, another one reads and drops; any may ask for room.
+
+    Args:
+        folder: of the segments; made if absent.
+        max_bytes: records that may wait, together.
+        segment_bytes: a segment is closed when it has reached so many.
+
+    Raises:
+        OSError: the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._segment_bytes = segment_bytes
+        left = sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
+        self._segments = deque(_Segment(path, path.stat().st_size) for path in left)
+        self._next = int(left[-1].stem) + 1 if left else 1
+        # Positions in all that was ever appended, in bytes. Read without a lock.
+        self.appended = sum(segment.size for segment in self._segments)
+        self.dropped = 0
+        # The last segment, open for appending; one that an earlier process has left never is.
+        self._file: int | None = None
+        self._writing = threading.Lock()  # held while the file is written, begun or ended
+        self._lock = threading.Lock()  # held for moments, for the numbers
+
+    @property
+    def backlog(self) -> int:
+        """Bytes of records that wait."""
+        return self.appended - self.dropped
+
+    def expect_room(self, size: int) -> None:
+        """Raise JournalFull unless so many bytes more may wait."""
+        if self.backlog + size > self._max_bytes:
+            raise JournalFull(f"{self.backlog} bytes wait to be filed, the limit is {self._max_bytes}")
+        try:
+            disk = os.statvfs(self._folder)
+        except OSError as error:
+            raise JournalFull("the journal's folder cannot be used") from error
+        if disk.f_bavail * disk.f_frsize < size + _SPARE_BYTES:
+            raise JournalFull("the disk has no room to spare")
+
+    def append(self, record: Record) -> int:
+        """Write a record; it survives this process from when this returns.
+
+        Returns:
+            The position of its end: it is filed when `dropped` is there.
+
+        Raises:
+            JournalFull: nothing was written.
+        """
+        data = record.encode()
+        self.expect_room(len(data))
+        with self._writing:
+            try:
+                _write(self._file if self._file is not None else self._begin(), data)
+            except OSError as error:
+                self._take_back()
+                raise JournalFull("the disk takes no more") from error
+            with self._lock:
+                segment = self._segments[-1]
+                segment.size += len(data)
+                self.appended += len(data)
+                position = self.appended
+            if segment.size >= self._segment_bytes:
+                self._end()
+        return position
+
+    def read(self, max_bytes: int, max_records: int) -> list[Record]:
+        """The records that wait longest: one at least, if any waits, and not many more bytes than wanted.
+
+        A record that was not finished is passed over: it was never answered. One that was damaged on the disk
+        is an error in the log, and its segment is kept under another name.
+        """
+        while True:
+            with self._lock:
+                if not self._segments:
+                    return []
+                segment = self._segments[0]
+                begin, end = segment.filed, segment.size
+            if begin == end:
+                if not self._remove(segment):
+                    return []
+                continue
+            records: list[Record] = []
+            position = begin
+            with segment.path.open("rb") as file:
+                file.seek(begin)
+                while position < end and position - begin < max_bytes and len(records) < max_records:
+                    try:
+                        record = _read_record(file, end - position)
+                    except _NotARecord as error:
+                        if not records:
+                            self._give_up(segment, torn=error.torn)
+                        break
+                    records.append(record)
+                    position += record.size
+            if records:
+                return records
+
+    def drop(self, records: Sequence[Record]) -> None:
+        """Forget what `read` has returned, for it is filed."""
+        with self._lock:
+            segment = self._segments[0]
+            size = sum(record.size for record in records)
+            segment.filed += size
+            self.dropped += size
+        self._remove(segment)
+
+    def close(self) -> None:
+        """Close the file; what waits stays for the next start."""
+        with self._writing:
+            self._end()
+
+    def _remove(self, segment: _Segment) -> bool:
+        """Remove the first segment if nothing waits in it and nothing is about to."""
+        with self._writing:
+            with self._lock:
+                idle = self._file is not None and len(self._segments) == 1 and not segment.size
+                if segment.filed < segment.size or idle:
+                    return False
+                self._segments.popleft()
+                last = not self._segments
+            if last:
+                self._end()
+        segment.path.unlink()
+        return True
+
+    def _give_up(self, segment: _Segment, *, torn: bool) -> None:
+        """Pass over the rest of the first segment, which holds no record."""
+        rest = segment.size - segment.filed
+        if torn:
+            logger.warning(
+                "the last record of %s, %d bytes, is unfinished and was not answered: left out",
+                segment.path,
+                rest,
+            )
+        else:
+            kept = segment.path.with_suffix(".damaged")
+            logger.error("%d bytes of the journal are damaged and cannot be filed; kept as %s", rest, kept)
+            shutil.copyfile(segment.path, kept)
+        with self._lock:
+            segment.filed = segment.size
+            self.dropped += rest
+
+    def _begin(self) -> int:
+        path = self._folder / f"{self._next:012}.journal"
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+        self._next += 1
+        with self._lock:
+            self._segments.append(_Segment(path, 0))
+        return self._file
+
+    def _take_back(self) -> None:
+        """Cut off what was written of a record; where even that fails, the next goes into another file."""
+        if self._file is None:
+            return
+        try:
+            os.ftruncate(self._file, self._segments[-1].size)
+        except OSError:
+            self._end()
+
+    def _end(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+class _NotARecord(Exception):  # noqa: N818
+    """No record begins here: its end is missing (torn), or it is damaged."""
+
+    def __init__(self, *, torn: bool) -> None:
+        super().__init__()
+        self.torn = torn
+
+
+def _read_record(file: BinaryIO, left: int) -> Record:
+    """Read the record at a file's position, of whose bytes so many are left."""
+    header = file.read(min(_HEADER_BYTES, left))
+    if not _MAGIC.startswith(header[: len(_MAGIC)]):
+        raise _NotARecord(torn=False)
+    if len(header) < _HEADER_BYTES:
+        raise _NotARecord(torn=True)
+    lengths = _LENGTHS.unpack_from(header, len(_MAGIC))
+    if zlib.crc32(_LENGTHS.pack(*lengths)) != _CRCS.unpack(header[-_CRCS.size :])[0]:
+        raise _NotARecord(torn=False)
+    if sum(lengths) > left - _HEADER_BYTES:
+        raise _NotARecord(torn=True)
+    record = Record(*map(file.read, lengths))
+    if record.encode_header() != header:
+        raise _NotARecord(torn=False)
+    return record
+
+
+def _write(file: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(file, rest) :]

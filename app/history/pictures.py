@@ -1,0 +1,104 @@
+"""The files beside the database: pictures as they were uploaded, and score maps."""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MEDIA_TYPES: Final = (
+    (b"\x89PNG", "image/png"),
+    (b"\xff\xd8", "image/jpeg"),
+    (b"BM", "image/bmp"),
+    (b"RIFF", "image/webp"),
+)
+
+
+def media_type(picture: bytes) -> str:
+    """What an upload, or its first bytes, is: uploads are of five formats, so a few bytes tell them apart."""
+    return next((kind for magic, kind in _MEDIA_TYPES if picture.startswith(magic)), "image/tiff")
+
+
+class Pictures:
+    """The files of one history.
+
+        pictures/ab/<sha256>      the bytes of an upload, once however often they came
+        maps/ef/<id>.npy          the score map of an inspection, float16
+        incoming/                 what is being written
+
+    A file is written under another name and renamed: it is there whole, or not at all. Files are written and
+    deleted in the history's writer alone (`History.in_writer`); any thread may read.
+
+    Args:
+        folder: the history's.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._pictures = folder / "pictures"
+        self._maps = folder / "maps"
+        self._incoming = folder / "incoming"
+
+    def open(self) -> None:
+        """Make the folders, and remove what a killed process has left half-written.
+
+        Raises:
+            OSError: they cannot be made.
+        """
+        shutil.rmtree(self._incoming, ignore_errors=True)
+        for folder in (self._pictures, self._maps, self._incoming):
+            folder.mkdir(parents=True, exist_ok=True)
+
+    def picture_path(self, sha256: str) -> Path:
+        """Where a picture is, or would be."""
+        return self._pictures / sha256[:2] / sha256
+
+    def map_path(self, identifier: str) -> Path:
+        """Where an inspection's map is, or would be."""
+        # The last digits are random; the first are the time, the same for months.
+        return self._maps / identifier[-2:] / f"{identifier}.npy"
+
+    def picture(self, sha256: str) -> bytes | None:
+        """The bytes of an upload, or None where it is not there any more."""
+        try:
+            return self.picture_path(sha256).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def score_map(self, identifier: str) -> NDArray[np.float32] | None:
+        """An inspection's map (h, w), or None where it is not there any more.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        try:
+            with self.map_path(identifier).open("rb") as file:
+                scores: NDArray[np.float16] = np.load(file, allow_pickle=False)
+        except FileNotFoundError:
+            return None
+        return scores.astype(np.float32)
+
+    def store(self, sha256: str, picture: bytes, identifier: str, score_map: bytes) -> None:
+        """Write an inspection's files; those that are there already, with these bytes, stay.
+
+        Raises:
+            OSError: the disk takes no more. Nothing half-written is left.
+        """
+        self._write(self.picture_path(sha256), picture)
+        self._write(self.map_path(identifier), score_map)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            if path.stat().st_size == len(data) and path.read_bytes() == data:
+                return
+        except OSError:  # not there, or not to be read: it is replaced
+            path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        part = self._incoming / path.name
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise

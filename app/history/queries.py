@@ -1,0 +1,187 @@
+"""Reading the history: pages of inspections, one of them, a part's.
+
+A page is found by the id it begins after (keyset paging), so it costs the same wherever it is in a history of
+millions; for every combination of filters app/database/tables.py has an index in which the wanted rows stand
+next to each other, or as good as.
+"""
+
+import base64
+import binascii
+import heapq
+import uuid
+import zlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+
+from app.database.clock import first_id
+from app.database.engine import Database
+from app.database.tables import inspections
+from app.problems import Problem
+
+_COLUMNS: Final = inspections.columns
+# What lists show of an inspection: all but the answer, which may be long.
+SUMMARY: Final = (
+    _COLUMNS.id,
+    _COLUMNS.created_ms,
+    _COLUMNS.category,
+    _COLUMNS.version,
+    _COLUMNS.decision,
+    _COLUMNS.score,
+    _COLUMNS.p_value,
+    _COLUMNS.part_id,
+    _COLUMNS.product_id,
+    _COLUMNS.recipe_id,
+    _COLUMNS.station,
+    _COLUMNS.image_sha256,
+    _COLUMNS.has_pictures,
+    _COLUMNS.review_revision,
+    _COLUMNS.verdict,
+)
+_EXPORT_ROWS: Final = 1000
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which inspections are wanted; what is None does not matter.
+
+    Attributes:
+        from_ms: made at this time or later, in milliseconds since 1970, UTC.
+        to_ms: made before this time.
+        categories: one of these.
+    """
+
+    category: str | None = None
+    decision: str | None = None
+    part_id: str | None = None
+    station: str | None = None
+    verdict: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    categories: frozenset[str] | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The filter in SQL, but for `categories`."""
+        names = ("category", "decision", "part_id", "station", "verdict")
+        wanted = {name: getattr(self, name) for name in names}
+        conditions = [_COLUMNS[name] == value for name, value in wanted.items() if value is not None]
+        if self.from_ms is not None:
+            conditions.append(_COLUMNS.id >= first_id(self.from_ms))
+        if self.to_ms is not None:
+            conditions.append(_COLUMNS.id < first_id(self.to_ms))
+        return conditions
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An inspection that an idempotency key has led to.
+
+    Attributes:
+        answer: as it was given, JSON.
+        map_low: the map value at the dark end of the heatmap.
+        map_middle: the map value of its middle colour.
+    """
+
+    id: str
+    request_sha256: str | None
+    answer: str
+    map_low: float
+    map_middle: float
+
+
+def page_query(wanted: Filter, limit: int, after: str | None) -> Select[Any]:
+    """The newest inspections that a filter without `categories` lets through, older than an id."""
+    query = select(*SUMMARY).where(*wanted.conditions()).order_by(_COLUMNS.id.desc()).limit(limit)
+    return query if after is None else query.where(_COLUMNS.id < after)
+
+
+def page(connection: Connection, wanted: Filter, limit: int, after: str | None = None) -> Sequence[Row[Any]]:
+    """The newest inspections that a filter lets through, newest first.
+
+    Args:
+        connection: where to read.
+        wanted: which inspections.
+        limit: how many at most.
+        after: an id; only older ones.
+    """
+    if wanted.categories is None:
+        return connection.execute(page_query(wanted, limit, after)).all()
+    # Databases would sort all rows of several categories to find the newest: each has a page of its own.
+    allowed = wanted.categories if wanted.category is None else wanted.categories & {wanted.category}
+    pages = (
+        connection.execute(page_query(replace(wanted, category=category), limit, after)).all()
+        for category in allowed
+    )
+    return list(heapq.merge(*pages, key=attrgetter("id"), reverse=True))[:limit]
+
+
+def pages(database: Database, wanted: Filter) -> Iterator[Sequence[Row[Any]]]:
+    """All inspections that a filter lets through, newest first, in pages.
+
+    Each is read in a transaction of its own: whoever takes them slowly holds nothing back.
+    """
+    after = None
+    while True:
+        with database.read() as connection:
+            rows = page(connection, wanted, _EXPORT_ROWS, after)
+        if rows:
+            yield rows
+        if len(rows) < _EXPORT_ROWS:
+            return
+        after = rows[-1].id
+
+
+def find(connection: Connection, identifier: str) -> Row[Any] | None:
+    """All columns of one inspection, or None."""
+    return connection.execute(select(inspections).where(_COLUMNS.id == identifier)).one_or_none()
+
+
+def find_idempotent(connection: Connection, key_id: str | None, key: str) -> Earlier | None:
+    """The inspection that a key's idempotency key has led to, or None."""
+    row = connection.execute(
+        select(_COLUMNS.id, _COLUMNS.request_sha256, _COLUMNS.answer, _COLUMNS.map_low, _COLUMNS.map_middle)
+        .where(_COLUMNS.idempotency_key == key, _COLUMNS.key_id.is_not_distinct_from(key_id))
+        .order_by(_COLUMNS.id)
+        .limit(1)
+    ).one_or_none()
+    return None if row is None else Earlier(*row)
+
+
+def part_decisions(
+    connection: Connection, part_id: str, categories: Collection[str] | None
+) -> dict[str, int]:
+    """How many images of a part got which decision."""
+    query = (
+        select(_COLUMNS.decision, func.count()).where(_COLUMNS.part_id == part_id).group_by(_COLUMNS.decision)
+    )
+    if categories is not None:
+        query = query.where(_COLUMNS.category.in_(categories))
+    return {row.decision: row[1] for row in connection.execute(query)}
+
+
+def cursor_after(identifier: str) -> str:
+    """An opaque text that names the place after an inspection."""
+    place = uuid.UUID(identifier).bytes
+    return base64.urlsafe_b64encode(place + zlib.crc32(place).to_bytes(4, "big")).decode().rstrip("=")
+
+
+def read_cursor(cursor: str) -> str:
+    """The id that a cursor was made of.
+
+    Raises:
+        Problem: invalid-request, where it was not made by `cursor_after`.
+    """
+    try:
+        place = base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        place = b""
+    identifier = str(uuid.UUID(bytes=place[:16])) if len(place) == 20 else ""
+    if not identifier or cursor_after(identifier) != cursor:
+        raise Problem(
+            "invalid-request",
+            "query parameter cursor: is damaged; take it from `next_cursor` of the page before",
+        )
+    return identifier

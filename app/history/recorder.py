@@ -1,0 +1,153 @@
+"""The history's writer: one thread that files the journal's records, and all that deletes."""
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from sqlalchemy import insert, select
+
+from app.database.engine import Database
+from app.database.tables import inspections
+from app.history.journal import Journal
+from app.history.pictures import Pictures
+from app.history.settling import Settling
+
+logger = logging.getLogger("flowgauge.history")
+
+T = TypeVar("T")
+Rows = Sequence[dict[str, Any]]
+
+# Filed together: few enough that who waits for the first does not wait long.
+_BATCH_BYTES: Final = 16 * 1024 * 1024
+_BATCH_RECORDS: Final = 256
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts
+
+
+class Recorder:
+    """Brings the journal's records into the database, and their files into their places.
+
+    Files first, then the rows in one transaction, then the journal forgets them: killed anywhere, the next
+    process does the rest, and an inspection is in the database with its files, once. A disk or a database
+    that fails is tried again, at longer and longer intervals; the journal keeps what waits.
+    """
+
+    def __init__(self, database: Database, pictures: Pictures, journal: Journal, settling: Settling) -> None:
+        self._database = database
+        self._pictures = pictures
+        self._journal = journal
+        self._settling = settling
+        # Why nothing can be filed at present, for people; None while all is well.
+        self.failure: str | None = None
+        self.callbacks: list[Callable[[Rows], None]] = []
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._awake = threading.Event()
+        self._stop_at: float | None = None
+        self._thread = threading.Thread(target=self._run, name="history", daemon=True)
+
+    def start(self) -> None:
+        """Begin with what an earlier process has left."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something to file."""
+        self._awake.set()
+
+    def run(self, task: Callable[[], T]) -> "Future[T]":
+        """Call a function in the thread, between two batches; its result or error is the future's.
+
+        Raises:
+            RuntimeError: the thread does not run.
+        """
+        if not self._thread.is_alive():
+            raise RuntimeError("the history is not open")
+        future: Future[T] = Future()
+
+        def do() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(task())
+                except BaseException as error:
+                    future.set_exception(error)
+
+        self._tasks.append(do)
+        self._awake.set()
+        return future
+
+    def stop(self, seconds: float) -> None:
+        """File what waits, for so long at most, and end the thread; the rest stays in the journal."""
+        self._stop_at = time.monotonic() + seconds
+        self._awake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        delay, next_attempt = 0.0, 0.0
+        while True:
+            self._awake.clear()
+            while self._tasks:
+                self._tasks.popleft()()
+            if self._stop_at is not None and (time.monotonic() > self._stop_at or self.failure):
+                return
+            left = next_attempt - time.monotonic()
+            if left > 0:
+                self._awake.wait(left)
+                continue
+            try:
+                filed = self._file_batch()
+            except Exception as error:
+                delay = min(max(2 * delay, _FIRST_DELAY), _LONGEST_DELAY)
+                next_attempt = time.monotonic() + delay
+                # With its traceback once, not every ten seconds for a night.
+                logger.exception(
+                    "inspections cannot be filed, next attempt in %.1f s", delay, exc_info=not self.failure
+                )
+                self.failure = f"{type(error).__name__}: {error}"
+                continue
+            self._recover()
+            delay = 0.0
+            if not filed:
+                if self._stop_at is not None:
+                    return
+                self._awake.wait()
+
+    def _file_batch(self) -> bool:
+        """File the records that wait longest; False if none waits."""
+        records = self._journal.read(_BATCH_BYTES, _BATCH_RECORDS)
+        self._settling.reach(self._journal.dropped)  # reading may pass over what is no record
+        if not records:
+            return False
+        rows: list[dict[str, Any]] = [json.loads(record.row) for record in records]
+        with self._database.read() as connection:
+            ids = [row["id"] for row in rows]
+            known = set(connection.scalars(select(inspections.c.id).where(inspections.c.id.in_(ids))))
+        # What is known was filed by a process that was killed before it could say so. Its files may have been
+        # deleted since, by retention, and must not come back.
+        new = [(row, record) for row, record in zip(rows, records, strict=True) if row["id"] not in known]
+        for row, record in new:
+            self._pictures.store(row["image_sha256"], record.picture, row["id"], record.score_map)
+        filed = [row for row, _ in new]
+        if filed:
+            with self._database.write() as connection:
+                connection.execute(insert(inspections), filed)
+        self._journal.drop(records)
+        self._recover()
+        self._settling.reach(self._journal.dropped)
+        if filed:
+            self._tell(filed)
+        return True
+
+    def _recover(self) -> None:
+        if self.failure is not None:
+            logger.info("inspections are filed again")
+            self.failure = None
+
+    def _tell(self, rows: Rows) -> None:
+        for callback in self.callbacks:
+            try:
+                callback(rows)
+            except Exception:
+                logger.exception("%r failed on inspections that were filed", callback)

@@ -1,0 +1,112 @@
+"""Counts of decisions and verdicts over a time: what rates and shift reports are made of."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from app.database.clock import first_id
+from app.database.tables import inspections, retention
+from app.history.rates import DECISIONS, Decision, Stratum
+
+_COLUMNS = inspections.columns
+
+
+@dataclass(frozen=True)
+class Span:
+    """A time, in milliseconds since 1970, UTC.
+
+    Attributes:
+        from_ms: its begin, which belongs to it.
+        to_ms: its end, which does not.
+    """
+
+    from_ms: int
+    to_ms: int
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The inspections that were made in it, in SQL."""
+        return [_COLUMNS.id >= first_id(self.from_ms), _COLUMNS.id < first_id(self.to_ms)]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What happened to a category in a time.
+
+    Attributes:
+        category: the category.
+        strata: counts by decision.
+        versions: how many inspections each version answered.
+    """
+
+    category: str
+    strata: Mapping[Decision, Stratum]
+    versions: Mapping[str, int]
+
+
+def complete(connection: Connection, span: Span) -> Span:
+    """The latter part of a time, from which no decision's inspections have been deleted by age.
+
+    Where passed ones are gone and rejected ones are not, everything would seem to have been rejected.
+    """
+    deleted_before = connection.scalar(select(func.max(retention.c.deleted_before_ms))) or 0
+    return Span(min(max(span.from_ms, deleted_before), span.to_ms), span.to_ms)
+
+
+def strata(
+    connection: Connection, category: str, span: Span, station: str | None = None
+) -> dict[Decision, Stratum]:
+    """Count a category's inspections by decision, and the verdicts on them.
+
+    Args:
+        connection: where to read.
+        category: the category.
+        span: the time.
+        station: only inspections of this one.
+    """
+    wanted = [_COLUMNS.category == category, *span.conditions()]
+    if station is not None:
+        wanted.append(_COLUMNS.station == station)
+    counted = select(func.count()).select_from(inspections).where(*wanted)
+    # One count per decision reads an index alone, where one query of all would sort rows.
+    inspected = {d: connection.scalar(counted.where(_COLUMNS.decision == d)) or 0 for d in DECISIONS}
+    verdicts = (
+        select(_COLUMNS.decision, _COLUMNS.verdict, func.count())
+        .where(*wanted, _COLUMNS.verdict.in_(("good", "defect")))
+        .group_by(_COLUMNS.decision, _COLUMNS.verdict)
+    )
+    found = {(decision, verdict): n for decision, verdict, n in connection.execute(verdicts)}
+    return {
+        d: Stratum(inspected[d], good=found.get((d, "good"), 0), defect=found.get((d, "defect"), 0))
+        for d in DECISIONS
+    }
+
+
+def shifts(
+    connection: Connection, span: Span, categories: Collection[str] | None, station: str | None = None
+) -> list[Shift]:
+    """What happened in a time, by category; those of which nothing was inspected are left out.
+
+    Args:
+        connection: where to read.
+        span: the time.
+        categories: the only ones wanted; None for all.
+        station: only inspections of this one.
+    """
+    query = (
+        select(_COLUMNS.category, _COLUMNS.version, func.count())
+        .where(*span.conditions())
+        .group_by(_COLUMNS.category, _COLUMNS.version)
+        .order_by(_COLUMNS.category, _COLUMNS.version)
+    )
+    if categories is not None:
+        query = query.where(_COLUMNS.category.in_(categories))
+    if station is not None:
+        query = query.where(_COLUMNS.station == station)
+    versions: dict[str, dict[str, int]] = {}
+    for category, version, n in connection.execute(query):
+        versions.setdefault(category, {})[version] = n
+    return [
+        Shift(category, strata(connection, category, span, station), counts)
+        for category, counts in versions.items()
+    ]

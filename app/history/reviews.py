@@ -1,0 +1,111 @@
+"""Reviews: what a person says of a part after looking at it."""
+
+from dataclasses import asdict, dataclass
+from typing import Literal, NamedTuple
+
+from sqlalchemy import Connection, insert, select, update
+
+from app.access import Caller
+from app.database import clock
+from app.database.engine import Database
+from app.database.tables import inspections, reviews
+from app.problems import Problem
+
+Verdict = Literal["good", "defect"]
+
+
+@dataclass(frozen=True)
+class Review:
+    """A review of one inspection.
+
+    Attributes:
+        inspection_id: the inspection.
+        revision: 1 for its first review; the latest one counts.
+        created_ms: when, in milliseconds since 1970, UTC.
+        verdict: what the part is.
+        reviewer: who looked at it, as the request said.
+        note: as the request said.
+        key_id: the key that it came with, None where no key was asked for.
+    """
+
+    inspection_id: str
+    revision: int
+    created_ms: int
+    verdict: Verdict
+    reviewer: str | None
+    note: str | None
+    key_id: str | None
+
+
+def add(
+    database: Database,
+    caller: Caller,
+    inspection_id: str,
+    verdict: Verdict,
+    expected_revision: int,
+    reviewer: str | None = None,
+    note: str | None = None,
+) -> Review:
+    """Add a review; the inspection, its picture and its map are kept from now on.
+
+    Args:
+        database: of the history.
+        caller: who reviews.
+        inspection_id: what is reviewed.
+        verdict: what the part is.
+        expected_revision: how many reviews the inspection has, as the reviewer has seen it.
+        reviewer: who looked at it.
+        note: what else there is to say.
+
+    Raises:
+        Problem: unknown-inspection; forbidden, for another category than the caller's; conflict, if somebody
+            else has reviewed it meanwhile.
+    """
+    review = Review(
+        inspection_id, expected_revision + 1, clock.now_ms(), verdict, reviewer, note, caller.key_id
+    )
+    with database.write() as connection:
+        caller.expect_category(_summary(connection, inspection_id).category)
+        changed = connection.execute(
+            update(inspections)
+            .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
+            .values(review_revision=review.revision, verdict=verdict)
+        )
+        if changed.rowcount == 0:
+            # Read again: the update has waited for whoever was faster.
+            now = _summary(connection, inspection_id)
+            raise Problem(
+                "conflict",
+                f"The inspection is at revision {now.review_revision} (verdict {now.verdict or 'none'}); the "
+                f"review expected {expected_revision}. Look at its reviews before adding another.",
+            )
+        connection.execute(insert(reviews).values(asdict(review)))
+    return review
+
+
+def of(database: Database, caller: Caller, inspection_id: str) -> list[Review]:
+    """All reviews of an inspection, the first one first.
+
+    Raises:
+        Problem: unknown-inspection; forbidden, for another category than the caller's.
+    """
+    columns = [column for column in reviews.columns if column is not reviews.c.number]
+    query = select(*columns).where(reviews.c.inspection_id == inspection_id).order_by(reviews.c.revision)
+    with database.read() as connection:
+        caller.expect_category(_summary(connection, inspection_id).category)
+        return [Review(**row) for row in connection.execute(query).mappings()]
+
+
+class _Summary(NamedTuple):
+    category: str
+    review_revision: int
+    verdict: Verdict | None
+
+
+def _summary(connection: Connection, inspection_id: str) -> _Summary:
+    columns = inspections.c
+    query = select(columns.category, columns.review_revision, columns.verdict)
+    row = connection.execute(query.where(columns.id == inspection_id)).first()
+    if row is None:
+        raise Problem("unknown-inspection", "No inspection has this id, or retention has removed it.")
+    return _Summary(*row)

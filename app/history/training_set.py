@@ -1,0 +1,124 @@
+"""The pictures that people have found good, as an archive to train the next version on.
+
+    <category>/train/good/<inspection id>.png    or the suffix of what was uploaded
+
+is the layout that `flowgauge train` reads. A picture is in it once, however often it was inspected; one that
+another inspection's review calls a defect is left out, for training must not learn from it.
+"""
+
+import logging
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from io import RawIOBase
+from typing import Any, Final
+
+from sqlalchemy import select
+
+from app.database.engine import Database
+from app.database.tables import inspections
+from app.history.pictures import Pictures
+
+logger = logging.getLogger("flowgauge.history")
+
+_COLUMNS = inspections.columns
+_PAGE: Final = 500
+_SUFFIXES: Final = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpg"), (b"BM", "bmp"), (b"RIFF", "webp"))
+
+
+@dataclass(frozen=True)
+class GoodPicture:
+    """A picture of a part that was reviewed as good."""
+
+    inspection_id: str
+    created_ms: int
+    sha256: str
+
+
+def good_pictures(database: Database, category: str) -> Iterator[GoodPicture]:
+    """The pictures of a category that belong into its training set, oldest first.
+
+    They are read page by page: what is reviewed meanwhile may be among them or not.
+    """
+    seen: set[bytes] = set()
+    after = ""
+    while True:
+        good = (
+            select(_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256)
+            .where(
+                _COLUMNS.category == category,
+                _COLUMNS.verdict == "good",
+                _COLUMNS.has_pictures,
+                _COLUMNS.id > after,
+            )
+            .order_by(_COLUMNS.id)
+            .limit(_PAGE)
+        )
+        with database.read() as connection:
+            page = [GoodPicture(*row) for row in connection.execute(good)]
+            contradicted = set(
+                connection.scalars(
+                    select(_COLUMNS.image_sha256).where(
+                        _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
+                        _COLUMNS.category == category,
+                        _COLUMNS.verdict == "defect",
+                    )
+                )
+            )
+        for picture in page:
+            digest = bytes.fromhex(picture.sha256)
+            if picture.sha256 not in contradicted and digest not in seen:
+                seen.add(digest)
+                yield picture
+        if len(page) < _PAGE:
+            return
+        after = page[-1].inspection_id
+
+
+def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) -> Iterator[bytes]:
+    """Pack pictures into a ZIP archive, piece by piece; the largest piece is a picture.
+
+    Args:
+        chosen: which.
+        pictures: where they are.
+        category: names the folder in the archive.
+    """
+    pieces = _Pieces()
+    with zipfile.ZipFile(pieces, "w") as file:
+        for one in chosen:
+            data = pictures.picture(one.sha256)
+            if data is None:
+                logger.error("picture %s of inspection %s is missing", one.sha256, one.inspection_id)
+                continue
+            name = f"{category}/train/good/{one.inspection_id}.{_suffix(data)}"
+            created = datetime.fromtimestamp(one.created_ms / 1000, UTC)
+            # An archive's times begin with 1980.
+            member = zipfile.ZipInfo(name, max(created.timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
+            member.external_attr = 0o644 << 16
+            file.writestr(member, data)
+            yield pieces.take()
+    yield pieces.take()
+
+
+def _suffix(data: bytes) -> str:
+    """Of the formats that are accepted, TIFF alone begins in several ways."""
+    return next((suffix for begin, suffix in _SUFFIXES if data.startswith(begin)), "tif")
+
+
+class _Pieces(RawIOBase):
+    """A file that is written to and taken from."""
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._written.append(bytes(data))
+        return len(data)
+
+    def take(self) -> bytes:
+        taken, self._written = b"".join(self._written), []
+        return taken

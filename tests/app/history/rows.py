@@ -1,0 +1,57 @@
+"""Rows of inspections, made up."""
+
+import hashlib
+import itertools
+import json
+from typing import Any
+
+from sqlalchemy import insert
+
+from app.database import clock
+from app.database.engine import Database
+from app.database.tables import inspections
+
+_numbers = itertools.cycle(range(4096))
+
+
+def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) -> dict[str, Any]:
+    """A row as the recorder files it: with a picture of its own, or the one given."""
+    identifier = clock.new_id()
+    if at_ms is not None:  # of the same time, in the order in which they are made
+        identifier = f"{clock.first_id(at_ms)[:13]}-7{next(_numbers):03x}{identifier[18:]}"
+    data = identifier.encode() if picture is None else picture
+    return {
+        "id": identifier,
+        "created_ms": clock.time_of(identifier),
+        "category": "tiny",
+        "version": "v1",
+        "decision": "PASS",
+        "score": 1.5,
+        "p_value": 0.5,
+        "part_id": None,
+        "product_id": None,
+        "recipe_id": None,
+        "station": None,
+        "key_id": None,
+        "request_id": "r",
+        "image_sha256": hashlib.sha256(data).hexdigest(),
+        "image_bytes": len(data),
+        "has_pictures": True,
+        "map_bytes": 100,
+        "map_low": 0.0,
+        "map_middle": 1.0,
+        "features": None,
+        "idempotency_key": None,
+        "request_sha256": None,
+        "answer": json.dumps({"inspection_id": identifier}),
+        "review_revision": 0,
+        "verdict": None,
+        **columns,
+    }
+
+
+def add(database: Database, *added: dict[str, Any]) -> list[str]:
+    """Insert rows; gives their ids."""
+    with database.write() as connection:
+        connection.execute(insert(inspections), list(added))
+    return [one["id"] for one in added]

@@ -1,0 +1,252 @@
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import stats
+
+from app.history.comparison import FALSE_ALARMS
+from app.history.drift import LOOKS, Drift, Reference, Row, State
+
+Values = NDArray[np.float64]
+
+
+def reference(
+    scores: Values, features: Values | None = None, version: str = "v1", rising_only: bool = False
+) -> Reference:
+    samples = {"score": np.sort(scores)}
+    if features is not None:
+        samples |= {f"feature {i}": np.sort(column) for i, column in enumerate(features.T)}
+    return Reference(version, (), rising_only, samples)
+
+
+def rows(
+    scores: Values, features: Values | None = None, version: str = "v1", category: str = "tiny"
+) -> Iterator[Row]:
+    for i, score in enumerate(scores):
+        values = None if features is None else json.dumps(features[i].tolist())
+        rows.count += 1  # type: ignore[attr-defined]
+        yield {
+            "id": f"{rows.count:036}",  # type: ignore[attr-defined]
+            "category": category,
+            "version": version,
+            "score": float(score),
+            "features": values,
+        }
+
+
+rows.count = 0  # type: ignore[attr-defined]
+
+
+def watch(compared: Reference | None, window: int = 100, before: Sequence[Row] = ()) -> Drift:
+    return Drift(window, lambda _: compared, lambda _, limit: before[-limit:])
+
+
+def seen(drift: Drift) -> State:
+    state = drift.state("tiny")
+    assert state is not None
+    return state
+
+
+def alarms_within(drift: Drift, stream: Sequence[Row], parts: int = 20) -> int | None:
+    """The number of inspections after which the alarm was on, or None; fed in a few parts."""
+    for i in range(0, len(stream), len(stream) // parts):
+        drift.on_filed(stream[i : i + len(stream) // parts])
+        if seen(drift).alarm:
+            return min(len(stream), i + len(stream) // parts)
+    return None
+
+
+@pytest.mark.parametrize("n_calibration", [8, 40, 200])
+@pytest.mark.parametrize("ties", [False, True])
+def test_exchangeable_streams_alarm_no_more_often_than_promised(n_calibration: int, ties: bool) -> None:
+    rng = np.random.default_rng(n_calibration)
+    repetitions, window = 400, 100
+
+    def draw(n: int) -> Values:
+        values = rng.gamma(2.0, size=(n, 3))
+        return values.round(0) if ties else values
+
+    alarms = 0
+    for _ in range(repetitions):
+        calibration, stream = draw(n_calibration), draw(window)
+        drift = watch(reference(calibration[:, 0], calibration[:, 1:]), window)
+        alarms += alarms_within(drift, list(rows(stream[:, 0], stream[:, 1:]))) is not None
+    assert alarms <= stats.binom.ppf(0.999, repetitions, FALSE_ALARMS)
+
+
+def test_without_the_correction_there_would_be_many_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: with every look held to 1 %, streams without drift alarm."""
+    monkeypatch.setattr("app.history.comparison.FALSE_ALARMS", FALSE_ALARMS * LOOKS * 3)
+    rng = np.random.default_rng(0)
+    alarms = 0
+    for _ in range(100):
+        calibration, stream = rng.normal(size=(40, 3)), rng.normal(size=(100, 3))
+        drift = watch(reference(calibration[:, 0], calibration[:, 1:]))
+        alarms += alarms_within(drift, list(rows(stream[:, 0], stream[:, 1:]))) is not None
+    assert alarms > stats.binom.ppf(0.999, 100, FALSE_ALARMS)
+
+
+@pytest.mark.parametrize("n_calibration", [10, 60, 300])
+def test_a_shift_of_the_scores_alarms_within_the_window(n_calibration: int) -> None:
+    rng = np.random.default_rng(1)
+    late = 0
+    for _ in range(50):
+        drift = watch(reference(rng.normal(size=n_calibration)), window=200)
+        drift.on_filed(list(rows(rng.normal(size=300))))
+        late += alarms_within(drift, list(rows(rng.normal(3.0, size=200)))) is None
+    assert late == 0
+
+
+def test_lower_scores_are_drift_too_unless_a_region_lowers_them() -> None:
+    rng = np.random.default_rng(2)
+    calibration, lower, higher = rng.normal(size=100), rng.normal(-2, size=100), rng.normal(2, size=100)
+    for rising_only, stream, expected in (
+        (False, lower, True),
+        (True, lower, False),
+        (True, higher, True),
+    ):
+        drift = watch(reference(calibration, rising_only=rising_only))
+        drift.on_filed(list(rows(stream)))
+        assert seen(drift).alarm is expected
+
+
+def test_features_that_shift_alarm_while_scores_stay() -> None:
+    rng = np.random.default_rng(3)
+    calibration = rng.normal(size=(80, 3))
+    stream = rng.normal(size=(100, 3))
+    stream[:, 2] = 1.8 * stream[:, 2] + 2
+    drift = watch(reference(calibration[:, 0], calibration[:, 1:]))
+    drift.on_filed(list(rows(stream[:, 0], stream[:, 1:])))
+    state = seen(drift)
+    assert state.alarm
+    far = [comparison.name for comparison in state.comparisons if comparison.reaches()]
+    assert far == ["feature 1"]
+
+
+def test_what_is_told_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(4)
+    calibration, stream = rng.normal(size=37), rng.normal(0.4, size=100)
+    drift = watch(reference(calibration))
+    drift.on_filed(list(rows(stream)))
+    [score] = seen(drift).comparisons
+    expected = stats.ks_2samp(stream, calibration, method="exact")
+    assert score.distance == pytest.approx(expected.statistic)
+    assert score.p_value == pytest.approx(min(1, LOOKS * expected.pvalue), abs=1e-9)
+    u = stats.mannwhitneyu(stream, calibration).statistic
+    assert score.shift == pytest.approx(2 * u / (100 * 37) - 1)
+    assert (score.inspections, score.n_calibration) == (100, 37)
+
+
+def test_a_certain_but_small_difference_is_no_alarm() -> None:
+    calibration = np.linspace(0, 1, 4000)
+    stream = np.linspace(0.06, 1.06, 4000)
+    drift = watch(reference(calibration), window=4000)
+    drift.on_filed(list(rows(np.random.default_rng(0).permutation(stream))))
+    [score] = seen(drift).comparisons
+    assert score.p_value < 1e-3
+    assert score.distance == pytest.approx(0.06, abs=1e-3)
+    assert not seen(drift).alarm
+
+
+def test_too_few_calibration_images_are_said_not_to_suffice() -> None:
+    drift = watch(reference(np.array([1.0])))
+    drift.on_filed(list(rows(np.full(100, 9.0))))
+    [score] = seen(drift).comparisons
+    assert score.needed is None
+    assert not seen(drift).alarm
+
+
+def test_the_alarm_ends_when_parts_are_as_they_were(caplog: pytest.LogCaptureFixture) -> None:
+    rng = np.random.default_rng(5)
+    drift = watch(reference(rng.normal(size=100)))
+    with caplog.at_level(logging.WARNING, "flowgauge.drift"):
+        drift.on_filed(list(rows(rng.normal(3, size=100))))
+        drift.on_filed(list(rows(rng.normal(3, size=100))))
+        assert seen(drift).alarm
+        drift.on_filed(list(rows(rng.normal(size=100))))
+    assert not seen(drift).alarm
+    assert [("differ" in r.message, "again" in r.message) for r in caplog.records] == [
+        (True, False),
+        (False, True),
+    ]
+
+
+def test_the_window_holds_the_latest_only() -> None:
+    rng = np.random.default_rng(6)
+    drift = watch(reference(rng.normal(size=50)), window=40)
+    stream = list(rows(rng.normal(size=100)))
+    for i in range(0, 100, 7):
+        drift.on_filed(stream[i : i + 7])
+    state = seen(drift)
+    assert (state.inspections, state.since) == (40, stream[60]["id"])
+
+
+def test_another_active_version_begins_a_new_window() -> None:
+    rng = np.random.default_rng(7)
+    calibration = rng.normal(size=50)
+    active = reference(calibration)
+    drift = Drift(40, lambda _: active, lambda _, __: [])
+    drift.on_filed(list(rows(rng.normal(5, size=40))))
+    assert seen(drift).alarm
+    active = reference(calibration, version="v2")
+    assert seen(drift) == State("v2")
+    # Inspections by a version that is not active were asked for by name.
+    drift.on_filed(list(rows(rng.normal(5, size=40), version="v1")))
+    assert seen(drift).inspections == 0
+    drift.on_filed(list(rows(rng.normal(size=40), version="v2")))
+    assert (seen(drift).inspections, seen(drift).alarm) == (40, False)
+    active = reference(calibration)
+    assert seen(drift) == State("v1")
+
+
+def test_another_region_begins_a_new_window() -> None:
+    rng = np.random.default_rng(8)
+    before = reference(rng.normal(size=50))
+    active = before
+    drift = Drift(40, lambda _: active, lambda _, __: [])
+    drift.on_filed(list(rows(rng.normal(size=40))))
+    active = Reference("v1", (3,), rising_only=True, samples=before.samples)
+    assert seen(drift).inspections == 0
+
+
+def test_goes_on_after_a_restart_without_counting_twice() -> None:
+    rng = np.random.default_rng(9)
+    calibration = rng.normal(size=50)
+    stream = list(rows(rng.normal(4, size=60)))
+    # The rows that are filed first after the start are in the database by then.
+    drift = watch(reference(calibration), window=40, before=stream)
+    drift.on_filed(stream[-3:])
+    state = seen(drift)
+    assert (state.inspections, state.since) == (40, stream[20]["id"])
+    assert state.alarm
+
+
+def test_without_an_active_version_nothing_is_watched() -> None:
+    drift = watch(None)
+    drift.on_filed(list(rows(np.ones(5))))
+    assert drift.state("tiny") is None
+    assert drift.states() == {}
+
+
+def test_rows_without_features_are_compared_by_score_alone() -> None:
+    rng = np.random.default_rng(10)
+    drift = watch(reference(rng.normal(size=50), rng.normal(size=(50, 2))))
+    drift.on_filed(list(rows(rng.normal(size=100))))
+    assert [c.name for c in seen(drift).comparisons] == ["score"]
+    drift.on_filed(list(rows(rng.normal(size=10), rng.normal(size=(10, 2)))))
+    assert [c.inspections for c in seen(drift).comparisons] == [100, 10, 10]
+
+
+def test_categories_are_apart() -> None:
+    rng = np.random.default_rng(11)
+    drift = watch(reference(rng.normal(size=50)))
+    mixed: list[Any] = [
+        *rows(rng.normal(9, size=100), category="other"),
+        *rows(rng.normal(size=100)),
+    ]
+    drift.on_filed(mixed)
+    assert {name: state.alarm for name, state in drift.states().items()} == {"other": True, "tiny": False}

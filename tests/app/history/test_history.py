@@ -1,0 +1,576 @@
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import Row, delete, func, insert, select, text
+
+from app.database import clock
+from app.database.engine import Database, DatabaseError
+from app.database.tables import inspections
+from app.history.entry import Entry
+from app.history.history import History, HistoryError
+from app.problems import Problem
+from app.settings import Settings
+from tests.postgres import Postgres
+
+MakeEntry = Callable[..., Entry]
+
+
+def use(settings: Settings, work: Callable[[History], Awaitable[None]]) -> None:
+    """Open a history, do something with it, close it."""
+
+    async def do() -> None:
+        history = History(settings)
+        await history.open()
+        try:
+            await work(history)
+        finally:
+            await history.close()
+
+    asyncio.run(do())
+
+
+def rows(url: str) -> Sequence[Row[Any]]:
+    database = Database(url)
+    with database.read() as connection:
+        found = connection.execute(select(inspections).order_by(inspections.c.id)).all()
+    database.close()
+    return found
+
+
+def files(settings: Settings) -> list[str]:
+    """What lies in the history's folder, but for the database."""
+    paths = (path.relative_to(settings.history) for path in settings.history.rglob("*") if path.is_file())
+    return sorted(str(path) for path in paths if not path.name.startswith(("database", "history", "lock")))
+
+
+def expected_files(entries: Sequence[Entry]) -> list[str]:
+    names = set()
+    for entry in entries:
+        sha256, identifier = entry.row["image_sha256"], entry.row["id"]
+        names |= {f"pictures/{sha256[:2]}/{sha256}", f"maps/{identifier[-2:]}/{identifier}.npy"}
+    return sorted(names)
+
+
+def test_an_inspection_is_kept_with_its_picture_and_map(
+    history_settings: Settings, make_entry: MakeEntry
+) -> None:
+    entry = make_entry(part_id="P 1/2", station="s", key_id="k", product_id="p", recipe_id="r")
+
+    async def work(history: History) -> None:
+        await history.record(entry)
+        await history.settled(entry.row["id"])
+        with history.database.read() as connection:
+            row = connection.execute(select(inspections)).one()
+        assert dict(row._mapping) == {
+            **entry.row,
+            "features": "[1.0, 2.0]",
+            "image_bytes": len(entry.picture),
+            "map_bytes": history.pictures.map_path(row.id).stat().st_size,
+            "has_pictures": True,
+            "review_revision": 0,
+            "verdict": None,
+            "idempotency_key": None,
+            "request_sha256": None,
+        }
+        assert history.pictures.picture(row.image_sha256) == entry.picture
+        score_map = history.pictures.score_map(row.id)
+        assert score_map is not None
+        np.testing.assert_array_equal(score_map, entry.score_map)
+        assert history.backlog == 0
+        assert history.failure is None
+
+    use(history_settings, work)
+    assert files(history_settings) == expected_files([entry])
+
+
+def test_many_at_once_are_all_kept(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    entries = [make_entry() for _ in range(500)]
+
+    async def work(history: History) -> None:
+        await asyncio.gather(*map(history.record, entries))
+        await asyncio.gather(*(history.settled(entry.row["id"]) for entry in entries))
+        assert history.backlog == 0
+
+    use(history_settings, work)
+    assert {row.id for row in rows(database_url)} == {entry.row["id"] for entry in entries}
+    assert files(history_settings) == expected_files(entries)
+
+
+def test_equal_pictures_lie_there_once(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    entries = [make_entry(picture=b"the same") for _ in range(3)]
+
+    async def work(history: History) -> None:
+        for entry in entries:
+            await history.record(entry)
+
+    use(history_settings, work)
+    assert len(rows(database_url)) == 3
+    assert files(history_settings) == expected_files(entries)
+    assert len(files(history_settings)) == 4
+
+
+def test_closing_files_what_waits(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    entries = [make_entry() for _ in range(300)]
+
+    async def work(history: History) -> None:
+        await asyncio.gather(*map(history.record, entries))
+
+    use(history_settings, work)
+    assert len(rows(database_url)) == 300
+    assert files(history_settings) == expected_files(entries)
+
+
+def test_one_that_is_no_entry_is_refused_alone(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    good, bad = make_entry(), make_entry(part_id="with a \0")
+
+    async def work(history: History) -> None:
+        outcomes = await asyncio.gather(history.record(bad), history.record(good), return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [ValueError, type(None)]
+
+    use(history_settings, work)
+    assert [row.id for row in rows(database_url)] == [good.row["id"]]
+
+
+def test_a_part_settles_with_its_last_image(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    async def work(history: History) -> None:
+        for _ in range(20):
+            await asyncio.gather(*(history.record(make_entry(part_id="P")) for _ in range(5)))
+            await history.part_settled("P")
+            with history.database.read() as connection:
+                count = connection.scalar(select(func.count()).select_from(inspections))
+            assert count is not None
+            assert count % 5 == 0
+
+    use(history_settings, work)
+    assert len(rows(database_url)) == 100
+
+
+def test_an_unknown_id_settles_at_once(history_settings: Settings) -> None:
+    async def work(history: History) -> None:
+        await asyncio.wait_for(history.settled(clock.new_id()), 1)
+
+    use(history_settings, work)
+
+
+def test_an_idempotency_key_belongs_to_a_key(history_settings: Settings, make_entry: MakeEntry) -> None:
+    with_key = make_entry(key_id="k", idempotency_key="i", request_sha256="0" * 64)
+    without_key = make_entry(idempotency_key="i")
+
+    async def work(history: History) -> None:
+        assert await history.find_idempotent("k", "i") is None
+        await history.record(with_key)
+        await history.record(without_key)
+        earlier = await history.find_idempotent("k", "i")
+        assert earlier is not None
+        assert (earlier.id, earlier.request_sha256) == (with_key.row["id"], "0" * 64)
+        assert (earlier.map_low, earlier.map_middle) == (0.0, 2.0)
+        assert json.loads(earlier.answer) == {"inspection_id": with_key.row["id"]}
+        anonymous = await history.find_idempotent(None, "i")
+        assert anonymous is not None
+        assert anonymous.id == without_key.row["id"]
+        assert await history.find_idempotent("other", "i") is None
+        assert await history.find_idempotent("k", "other") is None
+
+    use(history_settings, work)
+
+
+def test_who_asked_hears_of_rows_that_are_filed(history_settings: Settings, make_entry: MakeEntry) -> None:
+    heard: list[str] = []
+
+    def fail(_: Sequence[Mapping[str, Any]]) -> None:
+        raise RuntimeError("a fault of its own")
+
+    async def do() -> None:
+        history = History(history_settings)
+        history.on_filed(fail)
+        history.on_filed(lambda filed: heard.extend(row["id"] for row in filed))
+        await history.open()
+        entries = [make_entry() for _ in range(5)]
+        for entry in entries:
+            await history.record(entry)
+        await history.close()
+        assert heard == [entry.row["id"] for entry in entries]
+
+    asyncio.run(do())
+
+
+def test_tasks_run_in_the_writer_and_give_their_result_or_error(history_settings: Settings) -> None:
+    def fail() -> None:
+        raise KeyError("a fault of its own")
+
+    async def work(history: History) -> None:
+        names = await asyncio.gather(
+            *(asyncio.wrap_future(history.in_writer(lambda: sys._getframe().f_code.co_name)) for _ in "abc")
+        )
+        assert names == ["<lambda>"] * 3
+        with pytest.raises(KeyError):
+            await asyncio.wrap_future(history.in_writer(fail))
+        assert await asyncio.wrap_future(history.in_writer(lambda: 3)) == 3
+
+    use(history_settings, work)
+
+
+def test_nothing_runs_in_the_writer_of_a_closed_history(history_settings: Settings) -> None:
+    async def do() -> None:
+        history = History(history_settings)
+        await history.open()
+        await history.close()
+        with pytest.raises(RuntimeError):
+            history.in_writer(lambda: 1)
+
+    asyncio.run(do())
+
+
+def test_two_servers_on_one_folder_are_refused(history_settings: Settings, make_entry: MakeEntry) -> None:
+    async def work(history: History) -> None:
+        other = History(history_settings)
+        with pytest.raises(HistoryError, match=r"another server uses the history .*FLOWGAUGE_HISTORY"):
+            await other.open()
+        await history.record(make_entry())  # the first goes on
+
+    use(history_settings, work)
+    use(history_settings, work)  # and lets go when it is closed
+
+
+def test_a_history_of_a_later_version_is_refused_and_let_go(history_settings: Settings) -> None:
+    async def nothing(_: History) -> None:
+        pass
+
+    use(history_settings, nothing)
+    database = Database(history_settings.database_url)
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(DatabaseError, match="later version"):
+        use(history_settings, nothing)
+    with database.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0001'"))
+    database.close()
+    use(history_settings, nothing)
+
+
+def test_a_database_that_is_down_at_start_is_an_error_that_says_so(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    with postgres.database() as url:
+        settings = Settings(history=tmp_path, database=url)
+
+        async def nothing(_: History) -> None:
+            pass
+
+        postgres.stop()
+        try:
+            with pytest.raises(HistoryError, match=r"does not answer.*FLOWGAUGE_DATABASE"):
+                use(settings, nothing)
+        finally:
+            postgres.start()
+        use(settings, nothing)
+
+
+def test_a_database_that_fails_while_filing_is_tried_again(
+    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
+) -> None:
+    with postgres.database() as url:
+        settings = Settings(history=tmp_path, database=url)
+        entries = [make_entry() for _ in range(20)]
+
+        async def work(history: History) -> None:
+            await history.record(entries[0])
+            await history.settled(entries[0].row["id"])
+            postgres.stop()
+            try:
+                for entry in entries[1:]:
+                    await history.record(entry)
+                while history.failure is None:
+                    await asyncio.sleep(0.01)
+                assert history.backlog > 0
+                # Whatever else has to run in the writer still does.
+                assert await asyncio.wrap_future(history.in_writer(lambda: 7)) == 7
+            finally:
+                postgres.start()
+            await history.settled(entries[-1].row["id"])
+            assert history.backlog == 0
+            assert history.failure is None
+
+        use(settings, work)
+        assert len(rows(url)) == 20
+        assert files(settings) == expected_files(entries)
+
+
+def test_what_waits_for_the_database_waits_for_the_next_start_too(
+    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
+) -> None:
+    with postgres.database() as url:
+        settings = Settings(history=tmp_path, database=url)
+        entries = [make_entry() for _ in range(20)]
+
+        async def record_all(history: History) -> None:
+            postgres.stop()
+            for entry in entries:
+                await history.record(entry)
+            while history.failure is None:
+                await asyncio.sleep(0.01)
+
+        async def nothing(_: History) -> None:
+            pass
+
+        try:
+            use(settings, record_all)
+        finally:
+            postgres.start()
+        assert rows(url) == []
+        use(settings, nothing)
+        assert len(rows(url)) == 20
+        assert files(settings) == expected_files(entries)
+
+
+def test_a_disk_that_fails_while_filing_is_tried_again(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    """A file stands where the folder of a picture should be."""
+    entry = make_entry()
+
+    async def work(history: History) -> None:
+        obstacle = history.pictures.picture_path(entry.row["image_sha256"]).parent
+        obstacle.write_text("in the way")
+        await history.record(entry)
+        while history.failure is None:
+            await asyncio.sleep(0.01)
+        assert history.backlog > 0
+        obstacle.unlink()
+        await history.settled(entry.row["id"])
+        assert history.backlog == 0
+        assert history.failure is None
+
+    use(history_settings, work)
+    assert len(rows(database_url)) == 1
+    assert files(history_settings) == expected_files([entry])
+
+
+def test_a_full_journal_refuses_and_recovers(
+    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
+) -> None:
+    with postgres.database() as url:
+        settings = Settings(history=tmp_path, database=url, journal_bytes=100_000)
+        kept: list[Entry] = []
+
+        async def fill(history: History) -> None:
+            while True:
+                entry = make_entry(picture=os.urandom(10_000))
+                await history.record(entry)
+                kept.append(entry)
+
+        async def work(history: History) -> None:
+            history.expect_room(1000)
+            postgres.stop()
+            try:
+                with pytest.raises(Problem, match=r"not kept.*store=false") as refused:
+                    await fill(history)
+                assert refused.value.name == "history-unavailable"
+                with pytest.raises(Problem, match=r"Nothing was inspected.*store=false") as early:
+                    history.expect_room(20_000)
+                assert early.value.name == "history-unavailable"
+                assert str(tmp_path) not in f"{refused.value.detail} {early.value.detail}"
+            finally:
+                postgres.start()
+            await history.settled(kept[-1].row["id"])
+            kept.append(make_entry())
+            await history.record(kept[-1])
+
+        use(settings, work)
+        assert 5 < len(kept) <= 10
+        assert len(rows(url)) == len(kept)
+        assert files(settings) == expected_files(kept)
+
+
+def test_an_inspection_whose_caller_left_before_it_was_taken_up_is_not_kept(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    entries = [make_entry() for _ in range(2)]
+
+    async def work(history: History) -> None:
+        busy = threading.Event()
+        history._writer.submit(busy.wait)
+        tasks = [asyncio.create_task(history.record(entry)) for entry in entries]
+        await asyncio.sleep(0)  # both are waiting by now
+        tasks[0].cancel()
+        busy.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert tasks[0].cancelled()
+
+    use(history_settings, work)
+    assert [row.id for row in rows(database_url)] == [entries[1].row["id"]]
+
+
+KILLED = """
+import asyncio, sys
+from app.history.history import History
+from app.settings import Settings
+from tests.app.history.killed import entries
+
+async def main():
+    history = History(Settings(history=sys.argv[1], database=sys.argv[2]))
+    await history.open()
+
+    async def line(number):
+        for entry in entries(number):
+            await history.record(entry)
+            print(entry.row["id"], entry.row["image_sha256"], flush=True)
+
+    await asyncio.gather(*(line(number) for number in range(4)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.1, 0.3])
+def test_a_process_that_is_killed_loses_nothing_that_it_answered(
+    history_settings: Settings, database_url: str, seconds: float
+) -> None:
+    command = [sys.executable, "-c", KILLED, str(history_settings.history), database_url]
+    answered = []
+    for _ in range(2):  # the second one files what the first has left, and is killed in its turn
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        answered.append(process.stdout.readline().split())
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+        answered += [line.split() for line in process.stdout.read().splitlines() if line.count(" ") == 1]
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+
+    async def nothing(_: History) -> None:
+        pass
+
+    use(history_settings, nothing)
+    kept = rows(database_url)
+    answered = [words for words in answered if len(words[1]) == 64]
+    assert answered
+    assert {row.id for row in kept} >= {identifier for identifier, _ in answered}
+    assert len({row.id for row in kept}) == len(kept)
+    names = {f"pictures/{row.image_sha256[:2]}/{row.image_sha256}" for row in kept}
+    names |= {f"maps/{row.id[-2:]}/{row.id}.npy" for row in kept}
+    assert files(history_settings) == sorted(names)
+
+
+def test_what_was_filed_before_a_crash_and_deleted_since_does_not_come_back(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    """The process was killed after the rows were committed and before the journal could forget them."""
+    entry, other = make_entry(), make_entry()
+
+    async def work(history: History) -> None:
+        await history.record(entry)
+        await history.settled(entry.row["id"])
+        history.pictures.picture_path(entry.row["image_sha256"]).unlink()
+        history.pictures.map_path(entry.row["id"]).unlink()
+
+    async def nothing(_: History) -> None:
+        pass
+
+    use(history_settings, work)
+    record = entry.record().encode() + other.record().encode()
+    (history_settings.history / "journal" / "000000000007.journal").write_bytes(record)
+    use(history_settings, nothing)
+    assert [row.id for row in rows(database_url)] == [entry.row["id"], other.row["id"]]
+    assert files(history_settings) == expected_files([other])
+
+
+def test_after_a_restart_who_asks_waits_until_what_was_left_is_filed(
+    history_settings: Settings, make_entry: MakeEntry
+) -> None:
+    entries = [make_entry(part_id="P", idempotency_key=f"i{n}") for n in range(200)]
+    folder = history_settings.history / "journal"
+    folder.mkdir(parents=True)
+    data = b"".join(entry.record().encode() for entry in entries)
+    (folder / "000000000001.journal").write_bytes(data)
+
+    async def work(history: History) -> None:
+        assert await history.find_idempotent(None, "i199") is not None
+        with history.database.read() as connection:
+            assert connection.scalar(select(func.count()).select_from(inspections)) == 200
+
+    use(history_settings, work)
+
+
+def test_settling_that_takes_too_long_is_a_problem(
+    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = make_entry(part_id="P")
+    with postgres.database() as url:
+
+        async def work(history: History) -> None:
+            postgres.stop()
+            await history.record(entry)
+            with pytest.raises(Problem) as caught:
+                await history._settling.wait(("part", "P"), 0.05)
+            assert caught.value.name == "history-unavailable"
+
+        try:
+            use(Settings(history=tmp_path, database=url), work)
+        finally:
+            postgres.start()
+
+
+def test_what_was_half_written_is_swept_at_start(history_settings: Settings) -> None:
+    async def nothing(_: History) -> None:
+        pass
+
+    use(history_settings, nothing)
+    (history_settings.history / "incoming" / "half").write_bytes(b"half")
+    use(history_settings, nothing)
+    assert files(history_settings) == []
+
+
+def test_rows_deleted_through_the_writer_are_gone(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    async def work(history: History) -> None:
+        entry = make_entry()
+        await history.record(entry)
+        await history.settled(entry.row["id"])
+
+        def remove() -> int:
+            with history.database.write() as connection:
+                return connection.execute(delete(inspections)).rowcount
+
+        assert await asyncio.wrap_future(history.in_writer(remove)) == 1
+
+    use(history_settings, work)
+    assert rows(database_url) == []
+
+
+def test_a_row_that_is_there_already_is_not_filed_twice(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str
+) -> None:
+    entry = make_entry()
+
+    async def work(history: History) -> None:
+        with history.database.write() as connection:
+            connection.execute(insert(inspections), [json.loads(entry.record().row)])
+        await history.record(entry)
+        await history.settled(entry.row["id"])
+
+    use(history_settings, work)
+    assert len(rows(database_url)) == 1

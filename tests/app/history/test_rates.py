@@ -1,0 +1,147 @@
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from app.history.rates import DECISIONS, Decision, Stratum, escape, overkill
+
+
+def exact_interval(x: int, n: int) -> tuple[float, float]:
+    """Clopper and Pearson's."""
+    interval = stats.binomtest(x, n).proportion_ci(0.95, method="exact")
+    return float(interval.low), float(interval.high)
+
+
+def test_weights_each_decision_by_its_inspections() -> None:
+    strata: Mapping[Decision, Stratum] = {
+        "PASS": Stratum(9000, good=99, defect=1),
+        "REVIEW": Stratum(100, good=30, defect=20),
+        "REJECT": Stratum(200, good=50, defect=150),
+    }
+    good = 9000 * 0.99 + 100 * 0.6 + 200 * 0.25
+    defects = 9000 * 0.01 + 100 * 0.4 + 200 * 0.75
+    assert overkill(strata).value == pytest.approx(200 * 0.25 / good)
+    assert escape(strata).value == pytest.approx(9000 * 0.01 / defects)
+
+
+def test_escape_is_unknown_where_only_rejects_were_reviewed() -> None:
+    strata: Mapping[Decision, Stratum] = {
+        "PASS": Stratum(9000),
+        "REJECT": Stratum(200, good=50, defect=150),
+    }
+    for rate in (escape(strata), overkill(strata)):
+        assert (rate.value, rate.low, rate.high) == (None, None, None)
+        assert rate.reason == "nothing was reviewed of the 9000 with decision PASS"
+
+
+def test_a_review_band_that_nobody_reviewed_is_unknown_too() -> None:
+    strata: Mapping[Decision, Stratum] = {
+        "PASS": Stratum(90, 90, 0),
+        "REVIEW": Stratum(3),
+        "REJECT": Stratum(2, 1, 1),
+    }
+    assert escape(strata).reason == "nothing was reviewed of the 3 with decision REVIEW"
+
+
+def test_without_inspections_or_without_such_parts_there_is_no_rate() -> None:
+    assert overkill({}).reason == "there are no inspections"
+    only_good: Mapping[Decision, Stratum] = {"PASS": Stratum(50, 50, 0)}
+    assert escape(only_good).reason == "no part was reviewed as defect"
+    none_rejected = overkill(only_good)
+    assert (none_rejected.value, none_rejected.low, none_rejected.reason) == (0.0, 0.0, None)
+    assert none_rejected.high == pytest.approx(exact_interval(0, 50)[1], abs=3e-3)
+
+
+@pytest.mark.parametrize(("rejected", "passed"), [(0, 200), (3, 400), (20, 80), (5, 1)])
+def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, passed: int) -> None:
+    strata: Mapping[Decision, Stratum] = {
+        "PASS": Stratum(passed, good=passed),
+        "REJECT": Stratum(rejected, good=rejected),
+    }
+    rate = overkill(strata)
+    low, high = exact_interval(rejected, rejected + passed)
+    assert rate.value == pytest.approx(rejected / (rejected + passed))
+    assert rate.low is not None
+    assert rate.high is not None
+    # The review band is empty, but might not have been: one more part could have been in it.
+    lower, _ = exact_interval(rejected, rejected + passed + 1)
+    assert 0.97 * lower <= rate.low <= 1.03 * low
+    assert rate.high == pytest.approx(high, rel=0.03)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.integers(0, 40)), min_size=3, max_size=3)
+)
+def test_the_estimate_lies_in_its_interval(numbers: list[tuple[int, int, int]]) -> None:
+    strata = {
+        d: Stratum(n + good + bad, good, bad) for d, (n, good, bad) in zip(DECISIONS, numbers, strict=True)
+    }
+    for rate in (overkill(strata), escape(strata)):
+        if rate.value is None:
+            assert rate.reason
+            continue
+        assert rate.low is not None
+        assert rate.high is not None
+        assert 0 <= rate.low <= rate.value + 1e-12 <= rate.high + 2e-12 <= 1 + 3e-12
+
+
+def test_the_same_counts_give_the_same_interval() -> None:
+    strata: Mapping[Decision, Stratum] = {"PASS": Stratum(500, 40, 2), "REJECT": Stratum(30, 5, 25)}
+    assert escape(strata) == escape(strata)
+
+
+# The share of parts that are good, P(decision | good), P(decision | defect), how many parts, and the
+# share of each decision that is reviewed.
+LINES = {
+    "usual": (0.97, (0.98, 0.012, 0.008), (0.10, 0.10, 0.80), 3000, (0.03, 1.0, 1.0)),
+    "few": (0.80, (0.90, 0.05, 0.05), (0.20, 0.20, 0.60), 80, (0.3, 0.6, 0.6)),
+    "no band": (0.95, (0.99, 0.0, 0.01), (0.15, 0.0, 0.85), 1000, (0.1, 0.5, 0.5)),
+    "all reviewed": (0.9, (0.95, 0.03, 0.02), (0.10, 0.20, 0.70), 200, (1.0, 1.0, 1.0)),
+    "hardly reviewed": (0.97, (0.98, 0.012, 0.008), (0.10, 0.10, 0.80), 2000, (0.005, 0.3, 0.3)),
+}
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_intervals_cover_the_truth_as_often_as_they_say(line: str) -> None:
+    good_share, given_good, given_defect, parts, reviewed = LINES[line]
+    rng = np.random.default_rng(11)
+    truth = {"overkill": given_good[2], "escape": given_defect[0]}
+    outside: dict[str, list[int]] = {"overkill": [], "escape": []}
+    for _ in range(150):
+        good_parts = rng.binomial(parts, good_share)
+        good = rng.multinomial(good_parts, given_good)
+        bad = rng.multinomial(parts - good_parts, given_defect)
+        strata = {}
+        for i, decision in enumerate(DECISIONS):
+            n = int(good[i] + bad[i])
+            seen = int(np.ceil(reviewed[i] * n))
+            seen_good = int(rng.hypergeometric(good[i], bad[i], seen)) if n else 0
+            strata[decision] = Stratum(n, seen_good, seen - seen_good)
+        for name, rate in (("overkill", overkill(strata)), ("escape", escape(strata))):
+            if rate.low is not None and rate.high is not None:
+                outside[name].append(not rate.low <= truth[name] <= rate.high)
+    for misses in outside.values():
+        assert len(misses) > 100
+        # Not more often than 5 %, up to what 150 repetitions can tell.
+        assert sum(misses) <= stats.binom.ppf(0.999, len(misses), 0.05)
+
+
+def test_intervals_are_no_wider_than_they_must_be() -> None:
+    """Four times the inspections and reviews halve the width; an interval of [0, 1] would not shrink."""
+    widths = []
+    for factor in (1, 4):
+        rate = escape(
+            {
+                "PASS": Stratum(5000 * factor, 190 * factor, 10 * factor),
+                "REJECT": Stratum(500 * factor, 20 * factor, 80 * factor),
+            }
+        )
+        assert rate.low is not None
+        assert rate.high is not None
+        widths.append(rate.high - rate.low)
+    assert 0.4 < widths[1] / widths[0] < 0.6
+    assert widths[0] < 0.4

@@ -1,0 +1,297 @@
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.access import ANONYMOUS
+from app.database import clock
+from app.database.engine import Database
+from app.database.tables import inspections, retention
+from app.history import reviews
+from app.history.orphans import sweep
+from app.history.pictures import Pictures
+from app.history.retention import Retention
+from app.problems import Problem
+from app.settings import Settings
+from tests.app.history.rows import add, row
+
+DAY = 24 * 3_600_000
+PICTURE = b"p" * 900  # with its map of 100 bytes: 1000
+
+
+class Kept:
+    """A history's rows and files without its journal."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.pictures = Pictures(folder)
+        self.pictures.open()
+
+    def add(self, days_old: float = 0, picture: bytes | None = None, **columns: Any) -> str:
+        at = clock.now_ms() - int(days_old * DAY)
+        one = row(at, picture, **columns)
+        data = one["id"].encode() if picture is None else picture
+        self.pictures.store(one["image_sha256"], data, one["id"], b"m" * 100)
+        [identifier] = add(self.database, one)
+        return identifier
+
+    def review(self, identifier: str) -> None:
+        reviews.add(self.database, ANONYMOUS, identifier, "good", 0)
+
+    def rows(self) -> dict[str, bool]:
+        """Ids, and whether they have pictures."""
+        with self.database.read() as connection:
+            columns = inspections.c
+            return {
+                row.id: row.has_pictures
+                for row in connection.execute(select(columns.id, columns.has_pictures))
+            }
+
+    def files(self) -> tuple[int, int]:
+        """How many pictures and maps there are on disk."""
+        root = self.pictures.picture_path("00").parent.parent
+        maps = self.pictures.map_path("00").parent.parent
+        return tuple(sum(path.is_file() for path in folder.rglob("*")) for folder in (root, maps))  # type: ignore[return-value]
+
+    def whole(self) -> None:
+        """Every row that says so has its files, and there are no others."""
+        with self.database.read() as connection:
+            columns = inspections.c
+            found = connection.execute(
+                select(columns.id, columns.image_sha256).where(columns.has_pictures)
+            ).all()
+        assert all(self.pictures.picture_path(sha).is_file() for _, sha in found)
+        assert all(self.pictures.map_path(identifier).is_file() for identifier, _ in found)
+        assert self.files() == (len({sha for _, sha in found}), len(found))
+
+    def apply(self, between: Callable[[], None] = lambda: None, **settings: Any) -> Retention:
+        """Delete once; a function is called before each step, in the writer's thread."""
+        with ThreadPoolExecutor(1) as writer:
+
+            def in_writer(step: Callable[[], bool]) -> "Future[bool]":
+                writer.submit(between).result()
+                return writer.submit(step)
+
+            made = Retention(Settings(**settings), self.database, self.pictures, in_writer)
+            asyncio.run(made.once())
+        return made
+
+
+@pytest.fixture
+def kept(database: Database, tmp_path: Path) -> Kept:
+    return Kept(database, tmp_path / "history")
+
+
+def test_without_settings_everything_stays(kept: Kept) -> None:
+    ids = [kept.add(1000), kept.add(1000, decision="REJECT")]
+    kept.apply()
+    assert sorted(kept.rows()) == sorted(ids)
+    kept.whole()
+
+
+def test_each_decision_has_its_own_age(kept: Kept) -> None:
+    expected = set()
+    for decision, days in (("PASS", 1), ("REVIEW", 10), ("REJECT", 100)):
+        kept.add(days * 1.01, decision=decision)
+        expected.add(kept.add(days * 0.99, decision=decision))
+    kept.apply(retention_pass_days=1, retention_review_days=10, retention_reject_days=100)
+    assert set(kept.rows()) == expected
+    kept.whole()
+
+
+def test_a_reviewed_inspection_stays_whatever_its_age(kept: Kept) -> None:
+    reviewed, other = kept.add(9), kept.add(9)
+    kept.review(reviewed)
+    kept.apply(retention_pass_days=1, retention_bytes=1)
+    assert kept.rows() == {reviewed: True}
+    kept.whole()
+    del other
+
+
+def test_more_than_one_step_is_taken_where_needed(kept: Kept) -> None:
+    for _ in range(450):
+        kept.add(5, PICTURE)
+    young = kept.add(0, b"another")
+    kept.apply(retention_pass_days=1)
+    assert kept.rows() == {young: True}
+    kept.whole()
+
+
+def test_a_picture_stays_as_long_as_an_inspection_shows_it(kept: Kept) -> None:
+    kept.add(9, PICTURE)
+    young = kept.add(0, PICTURE)
+    kept.apply(retention_pass_days=1)
+    assert kept.rows() == {young: True}
+    assert kept.files() == (1, 1)
+    kept.apply(retention_pass_days=1e-9)
+    assert kept.files() == (0, 0)
+
+
+def test_counts_begin_after_what_was_deleted(kept: Kept) -> None:
+    kept.add(9)
+    kept.add(9, decision="REJECT")
+    before = clock.now_ms()
+    kept.apply(retention_pass_days=2, retention_reject_days=20)
+    with kept.database.read() as connection:
+        noted = {one.decision: one.deleted_before_ms for one in connection.execute(select(retention))}
+    assert list(noted) == ["PASS"]
+    assert noted["PASS"] == pytest.approx(before - 2 * DAY, abs=60_000)
+    kept.add(9)
+    kept.apply(retention_pass_days=5)
+    with kept.database.read() as connection:  # never earlier than it was
+        assert connection.scalar(select(retention.c.deleted_before_ms)) == noted["PASS"]
+
+
+def test_beyond_the_bytes_the_oldest_pictures_go_and_rows_stay(kept: Kept) -> None:
+    ids = [kept.add(10 - i, bytes([i]) * 900) for i in range(10)]
+    kept.apply(retention_bytes=5000)
+    # Down to 95 %, so that not every minute begins by counting.
+    assert kept.rows() == dict.fromkeys(ids[:6], False) | dict.fromkeys(ids[6:], True)
+    kept.whole()
+
+
+def test_passed_ones_go_before_the_review_band_and_rejected_ones(kept: Kept) -> None:
+    reject = kept.add(30, b"r" * 900, decision="REJECT")
+    review = kept.add(20, b"v" * 900, decision="REVIEW")
+    passed = kept.add(1, b"p" * 900)
+    kept.apply(retention_bytes=2200)
+    assert kept.rows() == {reject: True, review: True, passed: False}
+    kept.apply(retention_bytes=1200)
+    assert kept.rows() == {reject: True, review: False, passed: False}
+    kept.whole()
+
+
+def test_a_shared_picture_counts_once_and_frees_its_bytes_with_the_last(kept: Kept) -> None:
+    shared = [kept.add(10 - i, PICTURE) for i in range(5)]  # 900 + 5 * 100
+    young = kept.add(0, b"y" * 900)  # 1000
+    kept.apply(retention_bytes=2400)
+    assert all(kept.rows().values())
+    kept.apply(retention_bytes=2200)  # to 2090: four maps
+    assert kept.rows() == dict.fromkeys(shared[:4], False) | {shared[4]: True, young: True}
+    kept.whole()
+    kept.apply(retention_bytes=1500)
+    assert kept.rows() == dict.fromkeys(shared, False) | {young: True}
+    kept.whole()
+
+
+def test_a_limit_smaller_than_one_picture_keeps_none_but_reviewed_ones(
+    kept: Kept, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain, reviewed = kept.add(2, b"a" * 900), kept.add(1, b"b" * 900)
+    kept.review(reviewed)
+    with caplog.at_level(logging.WARNING, "flowgauge.retention"):
+        made = kept.apply(retention_bytes=10)
+        assert kept.rows() == {plain: False, reviewed: True}
+        kept.whole()
+        assert "1000 bytes" in caplog.text
+        caplog.clear()
+        with ThreadPoolExecutor(1) as writer:
+            made._in_writer = writer.submit
+            asyncio.run(made.once())  # the next minute: said already
+    assert not caplog.records
+
+
+def test_what_is_filed_later_is_counted_too(kept: Kept) -> None:
+    first = kept.add(2, b"a" * 900)
+    made = kept.apply(retention_bytes=1500)
+    assert kept.rows() == {first: True}
+    second = kept.add(1, b"b" * 900)
+    made.on_filed([{"image_bytes": 900, "map_bytes": 100}])
+    with ThreadPoolExecutor(1) as writer:
+        made._in_writer = writer.submit
+        asyncio.run(made.once())
+    assert kept.rows() == {first: False, second: True}
+    kept.whole()
+
+
+def test_a_review_that_comes_between_two_steps_keeps_the_inspection(kept: Kept) -> None:
+    ids = sorted(kept.add(5) for _ in range(410))
+    steps = iter(range(10))
+
+    def between() -> None:
+        if next(steps) == 1:  # the first 200 are gone
+            with pytest.raises(Problem, match="retention"):
+                kept.review(ids[0])
+            kept.review(ids[-1])
+
+    kept.apply(between, retention_pass_days=1)
+    assert kept.rows() == {ids[-1]: True}
+    kept.whole()
+
+
+def test_reviews_at_the_same_time_as_deletion(kept: Kept) -> None:
+    """Whatever comes first: what was reviewed is there with its files, what was not is gone."""
+    ids = [kept.add(5, PICTURE if i % 3 else None) for i in range(120)]
+
+    def review(identifier: str) -> bool:
+        try:
+            kept.review(identifier)
+        except Problem as problem:
+            assert problem.name == "unknown-inspection"  # noqa: PT017
+            return False
+        return True
+
+    with ThreadPoolExecutor(4) as pool:
+        reviewed = [pool.submit(review, identifier) for identifier in reversed(ids)]
+        kept.apply(retention_pass_days=1)
+        outcome = {ids[-1 - i]: future.result() for i, future in enumerate(reviewed)}
+    assert kept.rows() == {identifier: True for identifier, done in outcome.items() if done}
+    kept.whole()
+
+
+def test_files_without_an_inspection_are_swept_up(kept: Kept) -> None:
+    identifier = kept.add()
+    orphan = row()
+    kept.pictures.store(orphan["image_sha256"], b"x", orphan["id"], b"y")
+    stranger = kept.pictures.picture_path("00").parent / "README"
+    stranger.parent.mkdir(exist_ok=True)
+    stranger.write_text("not ours")
+    assert kept.files() == (3, 2)
+    for folder in range(256):
+        sweep(kept.database, kept.pictures, f"{folder:02x}")
+    assert kept.files() == (2, 1)
+    assert stranger.is_file()
+    assert kept.rows() == {identifier: True}
+
+
+def test_a_process_killed_before_the_files_went_leaves_what_the_sweep_finds(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept.add(5)
+    with monkeypatch.context() as patched:
+        patched.setattr(Retention, "_remove_files", lambda *_: None)
+        kept.apply(retention_pass_days=1)
+    assert kept.files() == (1, 1)
+    for folder in range(256):
+        sweep(kept.database, kept.pictures, f"{folder:02x}")
+    kept.whole()
+
+
+def test_goes_on_after_a_failure(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.history.retention._EVERY_SECONDS", 0.01)
+    kept.add(5)
+    failures = iter([True, False])
+
+    def in_writer(step: Callable[[], bool]) -> "Future[bool]":
+        future: Future[bool] = Future()
+        if next(failures, False):
+            future.set_exception(OSError("no disk"))
+        else:
+            future.set_result(step())
+        return future
+
+    made = Retention(Settings(retention_pass_days=1), kept.database, kept.pictures, in_writer)
+
+    async def run() -> None:
+        task = asyncio.create_task(made.run())
+        while kept.rows():
+            await asyncio.sleep(0.01)
+        task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+    kept.whole()

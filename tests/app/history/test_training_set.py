@@ -1,0 +1,125 @@
+import io
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.access import ANONYMOUS
+from app.database.engine import Database
+from app.history import reviews, training_set
+from app.history.pictures import Pictures
+from flows.fastflow import images
+from tests.app.history.rows import add, row
+from training.datasets import mvtec
+
+AT = 1_790_000_000_000
+
+
+class Kept:
+    """A history's rows and files, and the archive of it."""
+
+    def __init__(self, database: Database, folder: Path) -> None:
+        self.database = database
+        self.pictures = Pictures(folder)
+        self.pictures.open()
+
+    def add(self, picture: bytes, *verdicts: reviews.Verdict, **columns: Any) -> str:
+        one = row(AT, picture, **columns)
+        if one["has_pictures"]:
+            self.pictures.store(one["image_sha256"], picture, one["id"], b"map")
+        [identifier] = add(self.database, one)
+        for revision, verdict in enumerate(verdicts):
+            reviews.add(self.database, ANONYMOUS, identifier, verdict, revision)
+        return identifier
+
+    def names(self) -> list[str]:
+        return [one.inspection_id for one in training_set.good_pictures(self.database, "tiny")]
+
+    def archive(self) -> zipfile.ZipFile:
+        chosen = training_set.good_pictures(self.database, "tiny")
+        return zipfile.ZipFile(io.BytesIO(b"".join(training_set.archive(chosen, self.pictures, "tiny"))))
+
+
+@pytest.fixture
+def kept(database: Database, tmp_path: Path) -> Kept:
+    return Kept(database, tmp_path / "history")
+
+
+def test_holds_what_the_latest_review_calls_good(kept: Kept) -> None:
+    good = kept.add(b"a", "good")
+    changed = kept.add(b"b", "defect", "good")
+    kept.add(b"c", "good", "defect")
+    kept.add(b"d")
+    kept.add(b"e", "good", category="other")
+    assert kept.names() == [good, changed]
+
+
+def test_a_picture_that_came_twice_is_in_it_once(kept: Kept) -> None:
+    first = kept.add(b"same", "good")
+    kept.add(b"same", "good")
+    assert kept.names() == [first]
+
+
+def test_a_picture_that_is_also_called_a_defect_is_left_out(kept: Kept) -> None:
+    kept.add(b"same", "good")
+    kept.add(b"same", "defect")
+    other_part = kept.add(b"other", "good")
+    kept.add(b"other", "defect", category="other")
+    assert kept.names() == [other_part]
+
+
+def test_pictures_that_retention_has_removed_cannot_be_in_it(kept: Kept) -> None:
+    kept.add(b"gone", "good", has_pictures=False)
+    assert kept.names() == []
+
+
+def test_every_page_is_read(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_set, "_PAGE", 3)
+    ids = [kept.add(b"%d" % i, "good") for i in range(9)]
+    assert kept.names() == ids
+
+
+def test_a_training_reads_the_archive(
+    kept: Kept, tiny_images: dict[str, list[bytes]], tmp_path: Path
+) -> None:
+    ids = [kept.add(picture, "good") for picture in tiny_images["good"]]
+    with kept.archive() as file:
+        assert file.testzip() is None
+        assert [info.date_time for info in file.infolist()] == [
+            tuple(datetime.fromtimestamp(AT // 1000 // 2 * 2, UTC).timetuple()[:6])
+        ] * len(ids)
+        file.extractall(tmp_path / "data")
+    found = mvtec.train_images(tmp_path / "data", "tiny")
+    assert [path.stem for path in found] == ids
+    assert [path.read_bytes() for path in found] == tiny_images["good"]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
+def test_suffixes_follow_the_content(kept: Kept, suffix: str) -> None:
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, {"jpg": "jpeg", "tif": "tiff"}.get(suffix, suffix))
+    identifier = kept.add(file.getvalue(), "good")
+    images.decode(file.getvalue(), images.DEFAULT_LIMITS)
+    with kept.archive() as archive:
+        assert archive.namelist() == [f"tiny/train/good/{identifier}.{suffix}"]
+
+
+def test_a_missing_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    damaged, whole = kept.add(b"a", "good"), kept.add(b"b", "good")
+    kept.pictures.picture_path(row(AT, b"a")["image_sha256"]).unlink()
+    with kept.archive() as archive:
+        assert archive.namelist() == [f"tiny/train/good/{whole}.tif"]
+    assert damaged in caplog.text
+
+
+def test_pieces_are_no_larger_than_a_picture(kept: Kept) -> None:
+    for i in range(5):
+        kept.add(bytes([i]) * 10_000, "good")
+    chosen = training_set.good_pictures(kept.database, "tiny")
+    pieces = list(training_set.archive(chosen, kept.pictures, "tiny"))
+    assert len(pieces) == 6
+    assert max(map(len, pieces)) < 11_000
