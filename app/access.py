@@ -1,0 +1,117 @@
+"""Who may do what: roles, and the caller that a request comes from."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.problems import Problem
+
+
+class Permission(StrEnum):
+    """Something that can be done with the service."""
+
+    PREDICT = "predict"  # inspect images
+    MODELS = "models"  # see which models there are
+    RESULT = "result"  # see one inspection whose id is known, or a part's
+    HISTORY = "history"  # search and export the history, its reports, metrics
+    REVIEW = "review"  # say whether a decision was right, export reviewed pictures
+    TUNE = "tune"  # change thresholds and regions of interest
+    ADMIN = "admin"  # change models and keys, read the audit log
+
+
+class Role(StrEnum):
+    """What a key is for."""
+
+    LINE = "line"
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    ADMIN = "admin"
+
+
+_SEE = frozenset({Permission.MODELS, Permission.RESULT, Permission.HISTORY})
+PERMISSIONS = {
+    Role.LINE: frozenset({Permission.PREDICT, Permission.MODELS, Permission.RESULT}),
+    Role.VIEWER: _SEE,
+    Role.OPERATOR: _SEE | {Permission.REVIEW, Permission.TUNE},
+    Role.ADMIN: frozenset(Permission),
+}
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who a request comes from.
+
+    Attributes:
+        key_id: the key's id, or None where the service has no keys.
+        name: the key's name, "anonymous" without keys.
+        role: what it may do.
+        categories: the only categories it may deal with; None for all.
+    """
+
+    key_id: str | None
+    name: str
+    role: Role
+    categories: frozenset[str] | None = None
+
+    @property
+    def actor(self) -> str:
+        """How the audit log names it: the key's id, which no other key has, and its name."""
+        return self.name if self.key_id is None else f"{self.key_id} {self.name}"
+
+    def expect(self, permission: Permission) -> None:
+        """Raise the problem forbidden unless the role has a permission."""
+        if permission not in PERMISSIONS[self.role]:
+            wanted = ", ".join(role for role, has in PERMISSIONS.items() if permission in has)
+            raise Problem(
+                "forbidden", f"This needs one of the roles {wanted}; the key's role is {self.role}."
+            )
+
+    def expect_category(self, category: str) -> None:
+        """Raise the problem forbidden unless the key is for a category."""
+        if self.categories is not None and category not in self.categories:
+            raise Problem("forbidden", f"The key is not for category {category[:64]!r}.")
+
+
+ANONYMOUS = Caller(None, "anonymous", Role.ADMIN)
+# Whoever can run commands on the server's machine can do all that the commands can.
+COMMAND_LINE = Caller(None, "command line", Role.ADMIN)
+
+
+class Requires:
+    """A dependency of routes: the caller, who must have a permission.
+
+    Where the path names a {category}, the caller's key must be for it. Where it names none, administration is
+    of the whole service, and a key for some categories alone is not enough. Other routes of many categories
+    restrict themselves to `caller.categories`.
+
+    Args:
+        permission: what the caller must have; None asks for nothing but a caller.
+    """
+
+    def __init__(self, permission: Permission | None) -> None:
+        self.permission = permission
+
+    async def __call__(self, request: Request) -> Caller:
+        # Set by app/guard.py; a request that came around it ends here.
+        caller: Caller = request.state.caller
+        if self.permission is None:
+            return caller
+        caller.expect(self.permission)
+        category = request.path_params.get("category")
+        if category is not None:
+            caller.expect_category(category)
+        elif self.permission is Permission.ADMIN and caller.categories is not None:
+            raise Problem("forbidden", "This is about all categories; the key is for some of them.")
+        return caller
+
+
+AnyCaller = Annotated[Caller, Depends(Requires(None))]
+MayPredict = Annotated[Caller, Depends(Requires(Permission.PREDICT))]
+MaySeeModels = Annotated[Caller, Depends(Requires(Permission.MODELS))]
+MaySeeResult = Annotated[Caller, Depends(Requires(Permission.RESULT))]
+MaySeeHistory = Annotated[Caller, Depends(Requires(Permission.HISTORY))]
+MayReview = Annotated[Caller, Depends(Requires(Permission.REVIEW))]
+MayTune = Annotated[Caller, Depends(Requires(Permission.TUNE))]
+MayAdminister = Annotated[Caller, Depends(Requires(Permission.ADMIN))]

@@ -1,0 +1,182 @@
+"""Who may come in: every request passes here before any route sees it."""
+
+import hmac
+import ipaddress
+import logging
+import math
+import re
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app import credentials, problems, small_bodies
+from app.access import ANONYMOUS, Caller
+from app.keyring import Keyring
+from app.keys import Key
+from app.limits import TokenBuckets
+from app.problems import Problem
+from app.sessions import CSRF_HEADER, csrf_token
+from app.settings import Settings, is_loopback
+
+logger = logging.getLogger("flowgauge.guard")
+
+LOGIN: Final = "/login"
+# Nothing here tells or changes anything. /login looks at the key in its body by itself.
+OPEN: Final = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json", LOGIN})
+# These read their body by themselves, under limits of their own.
+UPLOADS: Final = re.compile(
+    r"POST /v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions)", re.DOTALL
+)
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+
+LOGINS_PER_MINUTE: Final = 20  # by address
+REFUSALS_PER_MINUTE: Final = 60  # by address; those beyond are not looked into, nor logged
+_MOST_ADDRESSES: Final = 4096
+_MOST_KEYS: Final = 100_000
+
+
+class Guard:
+    """ASGI middleware: says who a request comes from, or answers 401, 403, 413 or 429 itself.
+
+    What it lets through has `request.state.caller`, and `request.state.session`, the secret of the session
+    that it came with or None. Routes say which permission they need (app/access.py).
+
+    A request with a key proves that its sender knows the key. A session, or a service without keys, takes
+    whatever a browser sends, and a browser sends what any page on the internet asks it to. So those requests
+    must come from our own pages: Origin, if there is one, names the host that was asked; a write with a
+    session carries its CSRF token; and a service without keys on this machine alone answers to the names of
+    this machine alone, or a page could reach it by a name of its own (DNS rebinding).
+
+    Args:
+        app: what is guarded; its state has the keyring.
+        settings: of the service.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app = app
+        self._settings = settings
+        self._requests = TokenBuckets(_MOST_KEYS)
+        self._logins = TokenBuckets(_MOST_ADDRESSES)
+        self._refusals = TokenBuckets(_MOST_ADDRESSES)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # there are none; should there be, this is where they get in
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] == "http":
+            try:
+                self._admit(scope)
+                if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
+                    seconds = self._settings.upload_idle_seconds
+                    receive = await small_bodies.read_ahead(receive, scope["headers"], seconds)
+            except Problem as problem:
+                await problems.respond(Request(scope), problem)(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+    def _admit(self, scope: Scope) -> None:
+        if scope["path"] not in OPEN:
+            caller, session = self._identify(scope)
+            scope["state"] |= {"caller": caller, "session": session}
+        elif scope["path"] == LOGIN and scope["method"] not in SAFE_METHODS:
+            # Otherwise a page could log a browser in with a key of its own, and see what is done with it.
+            _expect_same_origin(Headers(scope=scope))
+            _expect_token(self._logins.take(_address(scope), LOGINS_PER_MINUTE), "The limit of logins")
+
+    def _identify(self, scope: Scope) -> tuple[Caller, str | None]:
+        keyring: Keyring = scope["app"].state.keyring
+        headers = Headers(scope=scope)
+        try:
+            credential = credentials.find(scope["headers"])
+            if credential is not None and credential.kind == "key":
+                return self._welcome(keyring.expect_key(credential.secret)), None
+            if not keyring.required:
+                self._expect_this_machine(scope, headers)
+                _expect_same_origin(headers)
+                return ANONYMOUS, None
+            if credential is None:
+                raise _nothing_sent()
+            key = keyring.expect_session(credential.secret)
+        except Problem as problem:
+            if problem.name == "unauthenticated":
+                self._count_refusal(scope, problem)
+            raise
+        _expect_same_origin(headers)
+        if scope["method"] not in SAFE_METHODS:
+            _expect_csrf_token(headers, credential.secret)
+        return self._welcome(key), credential.secret
+
+    def _welcome(self, key: Key) -> Caller:
+        """Count a request of a key against its limit."""
+        limit = key.requests_per_minute or self._settings.requests_per_minute
+        if limit is not None:
+            wait = self._requests.take(key.id, limit)
+            _expect_token(wait, f"The key's limit of {limit} requests a minute")
+        return key.caller
+
+    def _count_refusal(self, scope: Scope, problem: Problem) -> None:
+        address = _address(scope)
+        wait = self._refusals.take(address, REFUSALS_PER_MINUTE)
+        _expect_token(wait, "The limit of requests without a valid key")
+        logger.warning("refused a request from %s: %s", address, problem.detail)
+
+    def _expect_this_machine(self, scope: Scope, headers: Headers) -> None:
+        """Without keys, a request to an address of this machine comes from it, and calls it by its name."""
+        server, client = scope.get("server"), scope.get("client")
+        if self._settings.allow_unauthenticated_network or (server and not is_loopback(server[0])):
+            return
+        host = headers.get("host", "")
+        name = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)(:[0-9]{1,5})?", host)
+        if name is None or not is_loopback(name[1].strip("[]").lower()):
+            raise Problem(
+                "forbidden",
+                f"There are no keys, so the Host must be this machine, as 127.0.0.1; it was {host[:64]!r}.",
+            )
+        if client and not is_loopback(client[0]):  # told by a proxy on this machine
+            raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
+
+
+def _expect_same_origin(headers: Headers) -> None:
+    """Origin, where it is sent, must name the host that was asked.
+
+    Hosts are compared without the scheme: behind a proxy that ends TLS they differ.
+    """
+    host = headers.get("host", "").lower()
+    for origin in headers.getlist("origin"):
+        _, separator, theirs = origin.lower().partition("://")
+        if not separator or theirs != host:
+            raise Problem("forbidden", f"Pages of {origin[:64]!r} may not use this service.")
+
+
+def _nothing_sent() -> Problem:
+    how = f"Send a key as {credentials.KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
+    return Problem("unauthenticated", how)
+
+
+def _expect_csrf_token(headers: Headers, session: str) -> None:
+    token = headers.get(CSRF_HEADER, "").encode()
+    if not hmac.compare_digest(token, csrf_token(session).encode()):
+        raise Problem(
+            "forbidden",
+            f"A write with a session must carry {CSRF_HEADER}; POST {LOGIN} and GET /v1/session give it.",
+        )
+
+
+def _expect_token(wait: float, limit: str) -> None:
+    if wait > 0:
+        seconds = math.ceil(wait)
+        raise Problem("rate-limited", f"{limit} is reached; try again in {seconds} s.", seconds)
+
+
+def _address(scope: Scope) -> str:
+    """Whom to count a request for: an IPv4 address, or the 64 bits of IPv6 that one household has."""
+    host: str = scope["client"][0] if scope.get("client") else "unknown"
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))

@@ -1,0 +1,124 @@
+"""The keys and sessions in memory: a request is authenticated without asking the database."""
+
+import hmac
+import logging
+import re
+import threading
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from app import keys, sessions
+from app.database import clock
+from app.database.engine import Database
+from app.keys import Key
+from app.problems import Problem
+from app.sessions import Session
+
+logger = logging.getLogger("flowgauge.keys")
+
+# What was changed from a command line or by another server is seen within so many seconds.
+RELOAD_SECONDS: Final = 2.0
+_REMIND_SECONDS: Final = 60.0
+# The digest of no secret, compared with where there is no key, so that both take the same time.
+_NOTHING: Final = "0" * 64
+
+
+@dataclass(frozen=True)
+class _Table:
+    keys: dict[str, Key]  # by id
+    sessions: dict[str, Session]  # by the secret's SHA-256
+
+
+class Keyring:
+    """A copy of the keys and sessions, brought up to date in the background once it is started.
+
+    When the database cannot be read, the last copy stays and the log says so. A service that has ever seen
+    a key asks for one until it stops, even if the database should be empty later.
+
+    Args:
+        database: its tables are there.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._table = _Table({}, {})
+        self._required = False
+        self._reading = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep_reloading, name="keyring", daemon=True)
+        self.reload()
+
+    def start(self) -> None:
+        """Begin to reload in the background."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop reloading."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def required(self) -> bool:
+        """Whether a request must come with a key: as soon as there is one, even if it is revoked."""
+        return self._required
+
+    def reload(self) -> None:
+        """Read what is in the database now."""
+        # One at a time: an older copy must not take the place of one with a revocation in it.
+        with self._reading:
+            with self._database.read() as connection:
+                all_keys = keys.read_all(connection)
+                all_sessions = sessions.read_all(connection)
+            self._table = _Table(
+                {key.id: key for key in all_keys},
+                {session.secret_sha256: session for session in all_sessions},
+            )
+            self._required = self._required or bool(all_keys)
+
+    def expect_key(self, text: str) -> Key:
+        """The key that a text is.
+
+        Raises:
+            Problem: unauthenticated. That it was revoked or has expired learns only who has the secret.
+        """
+        parts = re.fullmatch(r"fg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", text, re.ASCII)
+        if parts is None:
+            raise Problem("unauthenticated", "What came is no key: keys are fg_, 16 digits, _ and a secret.")
+        key_id, secret = parts.groups()
+        key = self._table.keys.get(key_id)
+        same = hmac.compare_digest(keys.sha256(secret), _NOTHING if key is None else key.secret_sha256)
+        if key is None or not same:
+            raise Problem("unauthenticated", "There is no such key.")
+        if fault := key.fault(clock.now_ms()):
+            raise Problem("unauthenticated", f"The key {key_id} {fault}. Ask an administrator for another.")
+        return key
+
+    def expect_session(self, secret: str) -> Key:
+        """The key that a session was opened with.
+
+        Raises:
+            Problem: unauthenticated.
+        """
+        session = self._table.sessions.get(keys.sha256(secret))
+        key = None if session is None else self._table.keys.get(session.key_id)
+        now = clock.now_ms()
+        if session is None or key is None or now >= session.expires_ms or key.fault(now):
+            raise Problem("unauthenticated", "The session has ended. Log in again.")
+        return key
+
+    def _keep_reloading(self) -> None:
+        said: float | None = None
+        while not self._stopping.wait(RELOAD_SECONDS):
+            try:
+                self.reload()
+            except Exception:
+                now = time.monotonic()
+                if said is None or now - said >= _REMIND_SECONDS:
+                    said = now
+                    logger.exception("the keys cannot be read; those known stay, changes are not seen")
+            else:
+                if said is not None:
+                    logger.warning("the keys can be read again")
+                said = None

@@ -1,0 +1,90 @@
+"""Sessions: what a browser has instead of a key, because pictures and event feeds send no headers.
+
+A session is 256 random bits in a cookie; kept is their SHA-256. It says which key was exchanged for it, and
+is worth no more than that key: revoked or expired, it takes its sessions along.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, delete, insert, or_, select
+
+from app.database import clock
+from app.database.engine import Database
+from app.database.tables import sessions
+from app.keys import sha256
+
+COOKIE: Final = "flowgauge_session"
+CSRF_HEADER: Final = "X-CSRF-Token"
+# A key in the hands of somebody who logs in for ever must not fill the database.
+MOST_PER_KEY: Final = 100
+
+
+@dataclass(frozen=True)
+class Session:
+    """A session, without its secret.
+
+    Attributes:
+        secret_sha256: SHA-256 of its secret, hexadecimal.
+        key_id: the key it was opened with.
+        created_ms: when, in milliseconds since 1970, UTC.
+        expires_ms: the first moment at which it is no longer valid.
+    """
+
+    secret_sha256: str
+    key_id: str
+    created_ms: int
+    expires_ms: int
+
+
+class Sessions:
+    """The sessions in the database. May be used from several threads and processes at once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def open(self, key_id: str, hours: float) -> str:
+        """Begin a session. The oldest of the key ends when there would be too many.
+
+        Args:
+            key_id: the key that came.
+            hours: for how long it is valid.
+
+        Returns:
+            Its secret.
+        """
+        secret = secrets.token_urlsafe(32)
+        now = clock.now_ms()
+        row = Session(sha256(secret), key_id, now, now + round(hours * 3_600_000))
+        surplus = (
+            select(sessions.c.secret_sha256)
+            .where(sessions.c.key_id == key_id)
+            .order_by(sessions.c.created_ms.desc(), sessions.c.secret_sha256)
+            .offset(MOST_PER_KEY)
+            .limit(1000)
+        )
+        with self._database.write() as connection:
+            connection.execute(insert(sessions).values(vars(row)))
+            ended = or_(sessions.c.expires_ms <= now, sessions.c.secret_sha256.in_(surplus))
+            connection.execute(delete(sessions).where(ended))
+        return secret
+
+    def close(self, secret: str) -> None:
+        """End a session; one that there is not has ended already."""
+        with self._database.write() as connection:
+            connection.execute(delete(sessions).where(sessions.c.secret_sha256 == sha256(secret)))
+
+
+def read_all(connection: Connection) -> list[Session]:
+    """All sessions, also those that have expired and are not yet deleted."""
+    return [Session(**row) for row in connection.execute(select(sessions)).mappings()]
+
+
+def csrf_token(secret: str) -> str:
+    """The token that a write with a session must carry; only who knows the session's secret can make it."""
+    digest = hmac.digest(secret.encode(), b"flowgauge csrf token", hashlib.sha256)
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

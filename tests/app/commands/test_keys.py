@@ -1,0 +1,144 @@
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+from app.commands.keys import app
+from app.keys import PATTERN
+from app.main import create_app
+from app.settings import Settings
+from tests.app.guarded import WHO
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments)
+
+
+def create(*arguments: str) -> str:
+    result = run("create", *arguments)
+    assert result.exit_code == 0, result.output
+    [key] = result.stdout.split()
+    assert re.fullmatch(PATTERN, key)
+    assert key not in result.stderr
+    return key
+
+
+def listed() -> list[dict[str, object]]:
+    rows: list[dict[str, object]] = json.loads(run("list", "--json").stdout)
+    return rows
+
+
+def test_a_key_made_before_the_first_start_opens_the_service(tmp_path: Path) -> None:
+    assert not (tmp_path / "history").exists()
+    key = create("--role", "line", "--name", "line 3")
+    (tmp_path / "models").mkdir()
+    with TestClient(create_app(Settings(models=tmp_path / "models"))) as client:
+        assert client.get(WHO).status_code == 401
+        assert client.get(WHO, headers={"X-API-Key": key}).json()["name"] == "line 3"
+        # The service runs; what the command changes is seen after a moment, or at once when it is asked.
+        run("revoke", key[3:19])
+        client.app.state.keyring.reload()  # type: ignore[attr-defined]
+        assert client.get(WHO, headers={"X-API-Key": key}).status_code == 401
+
+
+def test_works_on_the_database_that_the_server_would_use(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FLOWGAUGE_DATABASE", database_url)
+    key = create("--role", "admin", "--name", "first")
+    assert [row["id"] for row in listed()] == [key[3:19]]
+    assert not (tmp_path / "history").exists()
+
+
+def test_a_history_folder_can_be_named(tmp_path: Path) -> None:
+    create("--role", "admin", "--name", "first", "--history", str(tmp_path / "other"))
+    assert listed() == []
+    assert len(json.loads(run("list", "--json", "--history", str(tmp_path / "other")).stdout)) == 1
+
+
+def test_all_that_can_be_said_of_a_key() -> None:
+    create(
+        *("--role", "operator", "--name", "shift", "--category", "bottle", "--category", "grid"),
+        *("--expires-days", "1.5", "--requests-per-minute", "60"),
+    )
+    [row] = listed()
+    assert (row["role"], row["name"], row["state"]) == ("operator", "shift", "valid")
+    assert (row["categories"], row["requests_per_minute"]) == (["bottle", "grid"], 60)
+    assert row["expires"] is not None
+
+
+def test_the_list_for_people_shows_no_secret_and_no_trick() -> None:
+    key = create("--role", "line", "--name", "it's \\ a name")
+    run("revoke", create("--role", "viewer", "--name", "gone")[3:19])
+    lines = run("list").stdout.splitlines()
+    assert len(lines) == 2
+    assert key[20:] not in "".join(lines)
+    assert key[3:19] in lines[0]
+    assert "valid" in lines[0]
+    assert "has been revoked" in lines[1]
+
+
+def test_says_when_there_are_none() -> None:
+    result = run("list")
+    assert result.stdout == ""
+    assert "no keys" in result.stderr
+
+
+def test_the_database_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
+    if not database_url.startswith("postgresql"):
+        pytest.skip("SQLite has none")
+    monkeypatch.setenv("FLOWGAUGE_DATABASE", database_url.replace("postgres@", "postgres:pa55word@"))
+    result = run("create", "--role", "line", "--name", "x")
+    assert result.exit_code == 0
+    assert "pa55word" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["create", "--role", "line", "--name", ""], "visible characters"),
+        (["create", "--role", "line", "--name", "a\nb"], "visible characters"),
+        (["create", "--role", "line", "--name", "x", "--category", "../x"], "a category is"),
+        (["create", "--role", "line", "--name", "x", "--expires-days", "-1"], "got -1"),
+        (["create", "--role", "line", "--name", "x", "--expires-days", "nan"], "got nan"),
+        (["create", "--role", "line", "--name", "x", "--requests-per-minute", "0"], "got 0"),
+        (["revoke", "0000000000000000"], "there is no key"),
+        (["revoke", "x"], "there is no key"),
+    ],
+)
+def test_a_refusal_is_one_line_and_changes_nothing(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "FLOWGAUGE_HISTORY": str(tmp_path / "history")}
+    done = subprocess.run(
+        [sys.executable, "-m", "flowgauge", "keys", *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert listed() == []
+
+
+def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWGAUGE_PORT", "http")
+    result = run("list")
+    assert result.exit_code == 1
+    assert "FLOWGAUGE_PORT" in str(result.exception)
+
+
+def test_an_unknown_role_is_wrong_usage() -> None:
+    result = run("create", "--role", "root", "--name", "x")
+    assert result.exit_code == 2
+    assert "root" in result.stderr

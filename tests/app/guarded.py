@@ -1,0 +1,51 @@
+"""What tests of the guard share."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi.routing import APIRoute, APIRouter
+
+import app.routes
+from app.problems import MEDIA_TYPE
+from app.sessions import CSRF_HEADER
+from tests.app.conftest import Keyed
+
+WHO = "/v1/session"
+
+
+def expect_problem(response: Any, status: int, kind: str) -> str:
+    """Check that an answer is a problem with all that every answer has; gives its detail."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == MEDIA_TYPE
+    body = response.json()
+    assert body["type"] == kind
+    assert body["request_id"] == response.headers["X-Request-ID"]
+    assert response.headers["Cache-Control"] == "no-store"
+    assert ("WWW-Authenticate" in response.headers) == (status == 401)
+    assert ("Retry-After" in response.headers) == (status == 429)
+    detail: str = body["detail"]
+    return detail
+
+
+def routes() -> Iterator[tuple[APIRoute, str]]:
+    """Every route of the service, with each of its methods."""
+    for module in pkgutil.iter_modules(app.routes.__path__, "app.routes."):
+        router = getattr(importlib.import_module(module.name), "router", None)
+        for route in router.routes if isinstance(router, APIRouter) else ():
+            assert isinstance(route, APIRoute)
+            yield from ((route, method) for method in route.methods or ())
+
+
+def filled(path: str) -> str:
+    """A path with something in the place of its parameters."""
+    return re.sub(r"\{[^}]*\}", "other", path)
+
+
+def log_in(keyed: Keyed, role: str) -> dict[str, str]:
+    """Headers of a write with a session, whose cookie the client keeps."""
+    response = keyed.client.post("/login", json={"key": keyed.keys[role]})
+    assert response.status_code == 200
+    return {CSRF_HEADER: response.json()["csrf_token"]}

@@ -1,0 +1,65 @@
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from app.access import ANONYMOUS, PERMISSIONS, Caller, Permission, Requires, Role
+from app.problems import Problem
+
+LINE = Caller("1" * 16, "line 3", Role.LINE, frozenset({"bottle"}))
+
+
+def ask(required: Permission | None, caller: Caller | None, **path_params: str) -> Caller:
+    state: dict[str, Any] = {} if caller is None else {"caller": caller}
+    scope = {"type": "http", "headers": [], "path_params": path_params, "state": state}
+    return asyncio.run(Requires(required)(Request(scope)))
+
+
+def test_the_table_of_roles() -> None:
+    assert {role: {p.value for p in has} for role, has in PERMISSIONS.items()} == {
+        "line": {"predict", "models", "result"},
+        "viewer": {"models", "result", "history"},
+        "operator": {"models", "result", "history", "review", "tune"},
+        "admin": {"predict", "models", "result", "history", "review", "tune", "admin"},
+    }
+
+
+@pytest.mark.parametrize("permission", Permission)
+@pytest.mark.parametrize("role", Role)
+def test_a_role_may_do_what_the_table_says_and_nothing_else(role: Role, permission: Permission) -> None:
+    caller = Caller("1" * 16, "name", role)
+    if permission in PERMISSIONS[role]:
+        assert ask(permission, caller) is caller
+        return
+    with pytest.raises(Problem) as caught:
+        ask(permission, caller)
+    assert caught.value.name == "forbidden"
+    assert f"the key's role is {role}" in caught.value.detail
+    assert "admin" in caught.value.detail
+
+
+def test_a_key_for_a_category_is_for_that_one() -> None:
+    assert ask(Permission.PREDICT, LINE, category="bottle") is LINE
+    for other in ("bottel", "bottle\n", "Bottle", "", "bottle,grid"):
+        with pytest.raises(Problem, match="not for category"):
+            ask(Permission.PREDICT, LINE, category=other)
+
+
+def test_administration_of_everything_needs_a_key_for_everything() -> None:
+    limited = Caller("1" * 16, "name", Role.ADMIN, frozenset({"bottle"}))
+    assert ask(Permission.ADMIN, limited, category="bottle") is limited
+    with pytest.raises(Problem, match="about all categories"):
+        ask(Permission.ADMIN, limited)
+    assert ask(Permission.HISTORY, limited) is limited  # restricts itself to the caller's categories
+
+
+def test_a_request_that_came_around_the_guard_is_nobody() -> None:
+    for required in (None, Permission.MODELS):
+        with pytest.raises(AttributeError):
+            ask(required, None)
+
+
+def test_how_the_audit_log_names_a_caller() -> None:
+    assert LINE.actor == "1111111111111111 line 3"
+    assert ANONYMOUS.actor == "anonymous"

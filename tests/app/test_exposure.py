@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database, DatabaseError
+from app.exposure import ExposureError, expect_keys_on_network
+from app.keys import Keys
+from app.settings import Settings
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_this_machine_needs_no_keys_and_nothing_is_looked_into(host: str, tmp_path: Path) -> None:
+    expect_keys_on_network(Settings(host=host))
+    assert not (tmp_path / "history").exists()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "line-pc.example", "", "localhost.example"])  # noqa: S104
+def test_the_network_needs_a_key(host: str) -> None:
+    settings = Settings(host=host)
+    with pytest.raises(ExposureError) as caught:
+        expect_keys_on_network(settings)
+    message = str(caught.value)
+    assert repr(host) in message
+    assert "flowgauge keys create" in message
+    assert "FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true" in message
+    database = Database(settings.database_url)
+    key, _ = Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+    expect_keys_on_network(settings)
+    # The service then asks for a key, if nobody has one: closed is safe.
+    Keys(database).revoke(COMMAND_LINE, key.id)
+    expect_keys_on_network(settings)
+    database.close()
+
+
+def test_or_to_be_allowed(tmp_path: Path) -> None:
+    expect_keys_on_network(Settings(host="0.0.0.0", allow_unauthenticated_network=True))  # noqa: S104
+    assert not (tmp_path / "history").exists()
+
+
+def test_a_database_that_cannot_be_used_does_not_count_as_keys() -> None:
+    with pytest.raises(DatabaseError):
+        expect_keys_on_network(Settings(host="0.0.0.0", database="mysql://x"))  # noqa: S104

@@ -1,0 +1,167 @@
+import socket
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.guard import SAFE_METHODS
+from app.main import create_app
+from app.sessions import COOKIE, CSRF_HEADER
+from app.settings import Settings
+from tests.app.conftest import Keyed, Serve
+from tests.app.guarded import WHO, expect_problem, log_in
+
+
+def test_a_write_with_a_session_needs_its_token(keyed: Keyed) -> None:
+    write = log_in(keyed, "admin")
+    body = {"role": "line", "name": "name"}
+    mine = keyed.client.cookies[COOKIE]
+    other = log_in(keyed, "admin")[CSRF_HEADER]
+    keyed.client.cookies.clear()
+    session = {"Cookie": f"{COOKIE}={mine}"}
+    for token in (None, "", "x", other, write[CSRF_HEADER][:-1], write[CSRF_HEADER] + "x", mine):
+        headers = session | ({} if token is None else {CSRF_HEADER: token})
+        response = keyed.client.post("/v1/keys", json=body, headers=headers)
+        assert CSRF_HEADER in expect_problem(response, 403, "forbidden")
+    assert keyed.client.get("/v1/keys", headers=session).status_code == 200
+    assert keyed.client.post("/v1/keys", json=body, headers=session | write).status_code == 201
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "TRACE", "QUERY", "X"])
+def test_whatever_is_not_safe_needs_the_token(keyed: Keyed, method: str) -> None:
+    assert method not in SAFE_METHODS
+    log_in(keyed, "admin")
+    expect_problem(keyed.client.request(method, "/v1/keys"), 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "", "http://testserver.evil.example", "testserver"]
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_session_is_not_for_pages_of_others(keyed: Keyed, origin: str, method: str) -> None:
+    write = log_in(keyed, "admin")
+    response = keyed.client.request(method, "/v1/keys", headers=write | {"Origin": origin})
+    expect_problem(response, 403, "forbidden")
+    assert keyed.client.get(WHO, headers={"Origin": "http://testserver"}).status_code == 200
+    assert keyed.client.get(WHO, headers={"Origin": "https://TESTSERVER"}).status_code == 200
+
+
+def test_a_key_may_be_used_from_anywhere_that_knows_it(keyed: Keyed) -> None:
+    response = keyed.client.get(WHO, headers=keyed.show("line") | {"Origin": "http://other.example"})
+    assert response.status_code == 200
+    assert not [name for name in response.headers if name.lower().startswith("access-control-")]
+
+
+def test_cors_is_off(keyed: Keyed) -> None:
+    headers = {
+        "Origin": "http://evil.example",
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Headers": "X-API-Key",
+    }
+    response = keyed.client.options("/v1/keys", headers=headers)
+    expect_problem(response, 401, "unauthenticated")
+    assert not [name for name in response.headers if name.lower().startswith("access-control-")]
+
+
+def test_two_session_cookies_are_none(keyed: Keyed) -> None:
+    log_in(keyed, "admin")
+    secret = keyed.client.cookies[COOKIE]
+    keyed.client.cookies.clear()
+    for cookie in (f"{COOKIE}={secret}; {COOKIE}={secret}", f"{COOKIE}=x; {COOKIE}={secret}"):
+        expect_problem(keyed.client.get(WHO, headers={"Cookie": cookie}), 401, "unauthenticated")
+
+
+def test_without_keys_this_machine_may_do_everything(keyless: httpx.Client) -> None:
+    who = keyless.get(WHO).json()
+    assert (who["key_id"], who["name"], who["role"], who["csrf_token"]) == (None, "anonymous", "admin", None)
+    port = keyless.base_url.port
+    for host in (
+        f"localhost:{port}",
+        "LOCALHOST",
+        f"127.9.9.9:{port}",
+        "127.0.0.1",
+        f"[::1]:{port}",
+        "[::1]",
+    ):
+        assert keyless.get(WHO, headers={"Host": host}).status_code == 200, host
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "localhost.",
+        "0.0.0.0",  # noqa: S104
+        "2130706433",
+        "127.1",
+        "192.168.0.1",
+        "[::]",
+        "[::2]:8000",
+        "::1",
+        "evil.example@127.0.0.1",
+        "127.0.0.1@evil.example",
+        "127.0.0.1/evil.example",
+        "127.0.0.1:80:evil.example",
+        "[127.0.0.1]evil.example",
+        "",
+        "xn--localhost",
+    ],
+)
+def test_a_page_cannot_reach_it_by_a_name_of_its_own(keyless: httpx.Client, host: str) -> None:
+    for method in ("GET", "POST"):
+        response = keyless.request(method, "/v1/keys", headers={"Host": host})
+        assert "Host" in expect_problem(response, 403, "forbidden")
+    assert keyless.get("/health/live", headers={"Host": host}).status_code == 200
+
+
+def test_nor_by_leaving_the_name_out(keyless: httpx.Client) -> None:
+    with socket.create_connection(("127.0.0.1", keyless.base_url.port or 0)) as connection:
+        connection.sendall(b"GET /v1/keys HTTP/1.0\r\n\r\n")
+        assert connection.recv(1000).startswith(b"HTTP/1.1 403 ")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1", "http://localhost:1"])
+def test_nor_by_sending_what_a_form_can_send(keyless: httpx.Client, origin: str) -> None:
+    response = keyless.post(
+        "/v1/keys",
+        content=b'{"role": "admin", "name": "evil"}',
+        headers={"Origin": origin, "Content-Type": "text/plain"},
+    )
+    expect_problem(response, 403, "forbidden")
+    own = str(keyless.base_url).rstrip("/")
+    assert keyless.get(WHO, headers={"Origin": own}).status_code == 200
+
+
+def test_nor_does_a_proxy_on_this_machine_open_it_to_others(keyless: httpx.Client) -> None:
+    response = keyless.get(WHO, headers={"X-Forwarded-For": "192.0.2.7"})
+    assert "nobody but this machine" in expect_problem(response, 403, "forbidden")
+
+
+def test_even_without_keys_a_wrong_key_is_refused(keyless: httpx.Client) -> None:
+    response = keyless.get(WHO, headers={"X-API-Key": f"fg_{'0' * 16}_{'x' * 43}"})
+    expect_problem(response, 401, "unauthenticated")
+    # An old cookie comes unasked, and harms nobody.
+    assert keyless.get(WHO, headers={"Cookie": f"{COOKIE}=old"}).status_code == 200
+
+
+def test_an_open_network_that_was_asked_for_is_open_but_not_to_pages_of_others(
+    tmp_path: Path, serve_http: Serve
+) -> None:
+    (tmp_path / "models").mkdir()
+    app = create_app(Settings(models=tmp_path / "models", allow_unauthenticated_network=True))
+    with serve_http(app) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        assert client.get(WHO, headers={"Host": "line-pc.example"}).status_code == 200
+        response = client.post("/v1/keys", headers={"Origin": "http://evil.example"})
+        expect_problem(response, 403, "forbidden")
+
+
+def test_with_the_first_key_the_door_closes_at_once(keyless: httpx.Client) -> None:
+    response = keyless.post("/v1/keys", json={"role": "admin", "name": "first"})
+    assert response.status_code == 201
+    expect_problem(keyless.get(WHO), 401, "unauthenticated")
+    # And nothing asks for the Host any more: the key is proof enough.
+    headers = {"X-API-Key": response.json()["key"], "Host": "line-pc.example"}
+    assert keyless.get(WHO, headers=headers).status_code == 200

@@ -1,0 +1,137 @@
+import json
+import re
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app import keys as module
+from app.access import COMMAND_LINE, Role
+from app.audit import Audit
+from app.database import clock, tables
+from app.database.engine import Database
+from app.keys import Keys, KeysError
+from app.sessions import Sessions
+
+DAY = 24 * 60 * 60 * 1000
+
+
+@pytest.fixture
+def keys(database: Database) -> Keys:
+    return Keys(database)
+
+
+def test_a_key_is_its_id_and_256_random_bits(keys: Keys) -> None:
+    key, text = keys.create(COMMAND_LINE, Role.LINE, "line 3")
+    assert re.fullmatch(module.PATTERN, text)
+    assert text.startswith(f"fg_{key.id}_")
+    texts = {keys.create(COMMAND_LINE, Role.LINE, "line 3")[1] for _ in range(20)}
+    assert len({t[20:] for t in texts} | {text[20:]}) == 21
+
+
+def test_nothing_in_the_database_gives_a_key_away(keys: Keys, database: Database) -> None:
+    key, text = keys.create(COMMAND_LINE, Role.ADMIN, "admin")
+    secret = text.split("_", 2)[2]
+    keys.revoke(COMMAND_LINE, key.id)
+    with database.read() as connection:
+        for table in tables.metadata.sorted_tables:
+            for row in connection.execute(select(table)):
+                assert secret not in str(row)
+    assert secret not in repr(key)
+    assert key.secret_sha256 not in repr(key)
+
+
+def test_comes_back_as_it_was_made(keys: Keys) -> None:
+    made = [
+        keys.create(COMMAND_LINE, Role.LINE, "Linie 3, rechts 線")[0],
+        keys.create(
+            COMMAND_LINE,
+            Role.OPERATOR,
+            "x" * 128,
+            categories=["grid", "bottle", "grid"],
+            expires_days=2,
+            requests_per_minute=600,
+        )[0],
+    ]
+    assert sorted(keys.list(), key=lambda k: k.id) == sorted(made, key=lambda k: k.id)
+    assert made[1].categories == frozenset({"bottle", "grid"})
+    assert made[1].expires_ms == made[1].created_ms + 2 * DAY
+    assert keys.get(made[0].id) == made[0]
+    assert made[1].caller.categories == frozenset({"bottle", "grid"})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"name": ""}, "1 to 128 visible"),
+        ({"name": "x" * 129}, "1 to 128 visible"),
+        ({"name": "a\nb"}, "visible"),
+        ({"name": "a\x00b"}, "visible"),
+        ({"name": "a\x1b[2Jb"}, "visible"),
+        ({"name": "a\u202eb"}, "visible"),
+        ({"name": "a\u2028b"}, "visible"),
+        ({"name": "a\udcffb"}, "visible"),
+        ({"categories": []}, "1 to 200"),
+        ({"categories": ["a"] * 201}, "1 to 200"),
+        ({"categories": ["../x"]}, r"got '\.\./x'"),
+        ({"categories": ["a\n"]}, "a category is"),
+        ({"expires_days": 0}, "got 0"),
+        ({"expires_days": -1}, "got -1"),
+        ({"expires_days": float("nan")}, "got nan"),
+        ({"expires_days": 36501}, "got 36501"),
+        ({"requests_per_minute": 0}, "got 0"),
+        ({"requests_per_minute": 2**31}, "got 2147483648"),
+    ],
+)
+def test_refuses_what_is_out_of_range(keys: Keys, wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(KeysError, match=message):
+        keys.create(COMMAND_LINE, Role.LINE, **{"name": "name", **wrong})
+    assert keys.list() == []
+
+
+def test_expires_exactly_at_its_time(keys: Keys) -> None:
+    key, _ = keys.create(COMMAND_LINE, Role.LINE, "name", expires_days=1)
+    assert key.expires_ms is not None
+    assert key.fault(key.expires_ms - 1) is None
+    assert key.fault(key.expires_ms) == "has expired"
+
+
+def test_is_revoked_once_and_stays_in_the_list(keys: Keys, database: Database) -> None:
+    key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
+    other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")
+    first = keys.revoke(COMMAND_LINE, key.id)
+    assert first.fault(clock.now_ms()) == "has been revoked"
+    assert keys.revoke(COMMAND_LINE, key.id) == first
+    assert {k.id: k.revoked_ms is None for k in keys.list()} == {key.id: False, other.id: True}
+    assert [entry.action for entry in Audit(database).page(10)] == ["key.revoke", "key.create", "key.create"]
+
+
+def test_revoking_ends_its_sessions_alone(keys: Keys, database: Database) -> None:
+    key, _ = keys.create(COMMAND_LINE, Role.LINE, "name")
+    other, _ = keys.create(COMMAND_LINE, Role.LINE, "other")
+    for one in (key, key, other):
+        Sessions(database).open(one.id, 1)
+    keys.revoke(COMMAND_LINE, key.id)
+    with database.read() as connection:
+        assert [row.key_id for row in connection.execute(select(tables.sessions))] == [other.id]
+
+
+@pytest.mark.parametrize("key_id", ["0" * 16, "", "x", "0" * 5000, "' OR 1=1 --", "\x00", "0" * 15 + "\n"])
+def test_there_is_no_such_key(keys: Keys, key_id: str) -> None:
+    for act in (keys.get, lambda k: keys.revoke(COMMAND_LINE, k)):
+        with pytest.raises(KeysError, match="there is no key"):
+            act(key_id)
+
+
+def test_every_change_is_in_the_audit_log(keys: Keys, database: Database) -> None:
+    key, _ = keys.create(COMMAND_LINE, Role.LINE, "line 3", categories=["bottle"], request_id="r")
+    [entry] = Audit(database).page(10)
+    assert (entry.actor, entry.action, entry.target) == ("command line", "key.create", key.id)
+    assert entry.detail == {
+        "name": "line 3",
+        "role": "line",
+        "categories": ["bottle"],
+        "expires": None,
+        "requests_per_minute": None,
+    }
+    assert key.secret_sha256 not in json.dumps(entry.detail)

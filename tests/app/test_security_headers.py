@@ -1,0 +1,78 @@
+import re
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+from starlette.testclient import TestClient
+from starlette.types import Receive, Scope, Send
+
+from app.security_headers import SecurityHeaders
+from tests.app.conftest import Keyed
+
+EXPECTED = {
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+
+
+def expect_headers(response: Any) -> None:
+    assert {name: response.headers.get(name) for name in EXPECTED} == EXPECTED
+    assert "strict-transport-security" not in response.headers
+
+
+def test_are_on_every_kind_of_answer(keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
+    client, admin = keyed.client, keyed.show("admin")
+    for status, response in {
+        200: client.get("/health/live"),
+        201: client.post("/v1/keys", json={"role": "line", "name": "l"}, headers=admin),
+        401: client.get("/v1/keys"),
+        403: client.get("/v1/keys", headers=keyed.show("line")),
+        404: client.get("/nothing", headers=admin),
+        405: client.post("/health/live"),
+        413: client.post("/login", content=b" " * 500_000),
+        400: client.post("/login", content=b"{"),
+    }.items():
+        assert response.status_code == status
+        expect_headers(response)
+    monkeypatch.delattr(keyed.app.state, "keyring")
+    response = client.get("/v1/keys", headers=admin)
+    assert response.status_code == 500
+    expect_headers(response)
+
+
+def test_only_under_tls_the_browser_is_told_to_stay_there(keyed: Keyed) -> None:
+    response = TestClient(keyed.app, base_url="https://testserver").get("/health/live")
+    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_what_a_route_has_set_stays() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"Cache-Control": "private, max-age=60", "Content-Security-Policy": "default-src 'self'"}
+        await Response("x", headers=headers)(scope, receive, send)
+
+    response = TestClient(SecurityHeaders(app)).get("/")
+    assert response.headers["Cache-Control"] == "private, max-age=60"
+    assert response.headers["Content-Security-Policy"] == "default-src 'self'"
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_the_page_for_people_may_load_what_it_names_and_nothing_else(keyed: Keyed) -> None:
+    response = keyed.client.get("/docs")
+    policy = {
+        name: sources
+        for name, *sources in (
+            part.split() for part in response.headers["Content-Security-Policy"].split(";")
+        )
+    }
+    assert policy["default-src"] == policy["frame-ancestors"] == ["'none'"]
+    assert policy["connect-src"] == ["'self'"]
+    for pattern, directive in (
+        (r'<script src="([^"]+)"', "script-src"),
+        (r'<link [^>]*stylesheet" href="([^"]+)"', "style-src"),
+        (r'<link [^>]*icon" href="([^"]+)"', "img-src"),
+    ):
+        [address] = re.findall(pattern, response.text)
+        assert any(address.startswith(source) for source in policy[directive]), address

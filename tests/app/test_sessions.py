@@ -1,0 +1,64 @@
+import pytest
+from sqlalchemy import select, update
+
+from app.access import COMMAND_LINE, Role
+from app.database import tables
+from app.database.engine import Database
+from app.keys import Keys, sha256
+from app.sessions import MOST_PER_KEY, Sessions, csrf_token, read_all
+
+
+@pytest.fixture
+def key_id(database: Database) -> str:
+    return Keys(database).create(COMMAND_LINE, Role.VIEWER, "name")[0].id
+
+
+def kept(database: Database) -> set[str]:
+    with database.read() as connection:
+        return {session.secret_sha256 for session in read_all(connection)}
+
+
+def test_the_secret_is_not_kept(database: Database, key_id: str) -> None:
+    secret = Sessions(database).open(key_id, 12)
+    assert len(secret) == 43
+    assert kept(database) == {sha256(secret)}
+    with database.read() as connection:
+        [row] = connection.execute(select(tables.sessions))
+    assert secret not in str(row)
+    assert csrf_token(secret) not in str(row)
+    assert row.expires_ms - row.created_ms == 12 * 60 * 60 * 1000
+
+
+def test_closing_ends_one_and_no_other(database: Database, key_id: str) -> None:
+    sessions = Sessions(database)
+    one, other = sessions.open(key_id, 1), sessions.open(key_id, 1)
+    sessions.close(one)
+    sessions.close(one)
+    sessions.close("there is none")
+    assert kept(database) == {sha256(other)}
+
+
+def test_the_next_login_sweeps_what_has_expired(database: Database, key_id: str) -> None:
+    sessions = Sessions(database)
+    sessions.open(key_id, 1)
+    with database.write() as connection:
+        connection.execute(update(tables.sessions).values(expires_ms=1))
+    latest = sessions.open(key_id, 1)
+    assert kept(database) == {sha256(latest)}
+
+
+def test_logging_in_for_ever_fills_nothing(database: Database, key_id: str) -> None:
+    other = Keys(database).create(COMMAND_LINE, Role.VIEWER, "other")[0].id
+    sessions = Sessions(database)
+    others = sessions.open(other, 1)
+    secrets = [sessions.open(key_id, 1) for _ in range(MOST_PER_KEY + 5)]
+    left = kept(database)
+    assert len(left) == MOST_PER_KEY + 1
+    assert sha256(secrets[-1]) in left
+    assert sha256(others) in left
+
+
+def test_csrf_tokens_belong_to_their_session() -> None:
+    assert csrf_token("a") == csrf_token("a")
+    assert csrf_token("a") != csrf_token("b")
+    assert "a" * 43 not in csrf_token("a" * 43)

@@ -1,0 +1,23 @@
+"""Certificates for tests of TLS, made with openssl."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """PEM files of a certificate that signs itself, and of its private key."""
+
+    certificate: Path
+    key: Path
+
+
+def make_certificate(folder: Path, *names: str, days: int = 90) -> Certificate:
+    """Make a certificate, such as for DNS:localhost and IP:127.0.0.1."""
+    made = Certificate(folder / "server.pem", folder / "server.key")
+    options = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", str(days)]
+    subject = ["-subj", "/CN=flowgauge", "-addext", f"subjectAltName={','.join(names)}"]
+    files = ["-keyout", str(made.key), "-out", str(made.certificate)]
+    subprocess.run(["openssl", "req", "-x509", *options, *subject, *files], check=True, capture_output=True)
+    return made
