@@ -1,22 +1,18 @@
-"""Which models are in memory: loaded when first asked for, dropped when another version has taken over."""
+"""Which models are in memory: loaded when first asked for; beyond a budget, those unused for longest go."""
 
 import asyncio
 import logging
 import time
-from collections import OrderedDict
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
-from weakref import WeakSet
 
+from app.catalogue import Catalogue, expect_readable
+from app.loader import Loader, Refused, Resident
+from app.memory import Key, Load, Loaded, Memory, Refusal
 from app.problems import Problem
-from flows.fastflow import bundle
-from flows.fastflow.detector import Detector, fits
-from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.detector import Detector
 
 logger = logging.getLogger("flowgauge.residency")
-
-Key = tuple[str, str]  # category, version
 
 # For so long a bundle that could not be loaded is not tried again, so that requests for it cost
 # nothing; one that is repaired need not wait for a restart.
@@ -25,32 +21,38 @@ _LONGEST_PAUSE = 300.0
 
 
 class Residency:
-    """The loaded models of a models folder.
+    """The loaded models of a models folder. Used in the event loop, but for what says otherwise.
 
     Every request reads which version is active, so a newly published one is served without a
     restart: until it is loaded, and if it is refused, the one before it goes on serving. Requests wait for
-    a load only where nothing good serves yet, and all for the same one. Categories with the same backbone
-    weights and stages share one feature extractor.
+    a load only where nothing good serves yet, and all for the same one.
+
+    Loaded are the active versions, those that serve in their place, and those asked for by name. Once they
+    need more than the budget, the ones unused for longest go, whatever they are, and are loaded again when
+    they are asked for. A model that a request has been given stays until that request is done. One model may
+    be larger than the budget, and one more than fits is in memory while it is loaded.
 
     Args:
         models: the models folder.
         device: as for `Detector.load`.
-        extra_versions: versions kept besides the active ones: those asked for by name, the latest.
+        model_bytes: the budget, heads and backbones together.
+
+    Attributes:
+        loads: models loaded so far.
+        refusals: attempts to load one that failed.
     """
 
-    def __init__(self, models: Path, device: str, extra_versions: int) -> None:
+    def __init__(self, models: Path, device: str, model_bytes: int) -> None:
         self._models = models
-        self._device = device
-        self._extra_versions = extra_versions
-        self._loads: dict[Key, asyncio.Task[Detector | None]] = {}
+        self._catalogue = Catalogue(models)
+        self._loader = Loader(models, device)
+        self._memory = Memory(model_bytes)
+        self._named: set[Key] = set()  # asked for by name, not because it is active
         self._active: dict[str, str] = {}
         self._serving: dict[str, str] = {}  # the version that was active last and could be loaded
         self._complaints: dict[Key, str] = {}
-        self._extras: OrderedDict[Key, None] = OrderedDict()
         self._missing: set[str] | None = set()
-        # One thread: two categories never build the same backbone twice.
-        self._loader = ThreadPoolExecutor(1, "loader")
-        self._extractors: WeakSet[FeatureExtractor] = WeakSet()
+        self.loads = self.refusals = 0
 
     async def get(self, category: str, version: str | None = None) -> Detector:
         """Give a model, loading it first if need be.
@@ -64,47 +66,80 @@ class Residency:
             Problem: unknown-model; rejected-bundle; model-loading, when the models folder cannot be
                 read.
         """
-        key = category, await asyncio.to_thread(self._resolve, category, version)
-        if version is None:
-            self._active[category] = key[1]
-            self._extras.pop(key, None)
-        elif self._active.get(category) != version:
-            self._extras[key] = None
-            self._extras.move_to_end(key)
-            while len(self._extras) > self._extra_versions:
-                self._extras.popitem(last=False)
-        load = self._loads.get(key)
-        if load is None:
-            load = self._loads[key] = asyncio.create_task(self._load(key))
-            load.add_done_callback(lambda _: self._settle(category))
-        self._settle(category)
-        if version is None and category in self._serving:
-            load = self._loads[category, self._serving[category]]
-        # Shielded: a request that is cancelled must not cancel the load that others wait for.
-        detector = await asyncio.shield(load)
-        if detector is None:
-            raise Problem(
-                "rejected-bundle",
-                f"Version {key[1]!r} of {category!r} cannot be loaded: its bundle is damaged or incomplete, "
-                "or its backbone's weights are missing here. Publish it again; the server's log has more.",
-            )
-        if version is None and self._missing:
-            self._missing.discard(category)
-        return detector
+        return await self._obtain(category, version, asked=True)
+
+    async def load(self, category: str, version: str) -> Detector:
+        """Load a version that is to become active. One that is in memory already is verified again.
+
+        Raises:
+            Problem: unknown-model; rejected-bundle, with the reason; model-loading, when the models folder
+                cannot be read.
+        """
+        key = category, await self._catalogue.find(category, version)
+        known = self._memory.result(key)
+        if isinstance(known, Refusal):
+            self._memory.drop(key)  # it may have been repaired
+        elif known is not None:
+            await self._expect_unchanged(key, known.detector)
+        if self._active.get(category) != version:
+            self._named.add(key)
+        result = await self._use(key)
+        if isinstance(result, Refusal):
+            raise Problem("rejected-bundle", result.reason)
+        return result.detector
+
+    async def check(self, folder: Path) -> None:
+        """Load a bundle that is complete but not in its place, and let it go again.
+
+        Args:
+            folder: .../<category>/<version>.
+
+        Raises:
+            Problem: rejected-bundle, with the reason.
+        """
+        try:
+            await self._loader.load(folder)
+        except Refused as error:
+            raise Problem("rejected-bundle", str(error)) from error
+
+    def unload(self, category: str, version: str | None = None) -> bool:
+        """Drop a version, by default all of a category, from memory; whether anything was there.
+
+        What is being inspected is finished, and what is asked for again is loaded again.
+        """
+        keys = [(category, known) for known in self._memory.versions(category) if version in (None, known)]
+        there = [key for key in keys if not isinstance(self._memory.result(key), Refusal)]
+        for key in keys:
+            self._memory.drop(key)
+        return bool(there)
+
+    def loaded(self) -> list[Loaded]:
+        """What is in memory. Any thread may ask."""
+        return self._memory.loaded()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is in memory, heads and backbones. Any thread may ask."""
+        return self._memory.nbytes
 
     async def preload(self) -> None:
-        """Load every active model, and try those that fail again, ever less often, until none is missing."""
+        """Load every active model, and try those that fail again, ever less often, until none is missing.
+
+        All are tried, but what does not fit the budget is dropped again, and nothing goes to make room for
+        it.
+        """
         self._missing = None
         pause = REFUSAL_SECONDS
         while True:
             try:
                 if self._missing is None:
-                    self._missing = await asyncio.to_thread(self._categories)
+                    self._missing = await asyncio.to_thread(self._catalogue.categories)
                 for category in sorted(self._missing):
                     await self._preload_one(category)
             except (OSError, Problem):
                 logger.exception("the models folder %s cannot be read", self._models)
             if self._missing is not None and not self._missing:
+                self._say_what_is_loaded()
                 return
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -123,92 +158,119 @@ class Residency:
 
     def close(self) -> None:
         """Let a load that runs finish, and end the loader's thread."""
-        self._loader.shutdown(cancel_futures=True)
+        self._loader.close()
+
+    async def _obtain(self, category: str, version: str | None, *, asked: bool) -> Detector:
+        key = category, await self._catalogue.find(category, version)
+        if version is not None:
+            if self._active.get(category) != version:
+                self._named.add(key)
+            result = await self._use(key, asked=asked)
+        else:
+            self._named.discard(key)
+            if self._active.get(category) != key[1]:
+                self._active[category] = key[1]
+                self._settle(category)
+            load = self._start(key)
+            result = await self._use((category, self._serving.get(category, key[1])), asked=asked)
+            if isinstance(result, Refusal):
+                result = await asyncio.shield(load)
+            if isinstance(result, Resident) and self._missing:
+                self._missing.discard(category)
+        if isinstance(result, Refusal):
+            raise Problem(
+                "rejected-bundle",
+                f"Version {key[1]!r} of {category!r} cannot be loaded: its bundle is damaged or incomplete, "
+                "or its backbone's weights are missing here. Publish it again; the server's log has more.",
+            )
+        return result.detector
 
     async def _preload_one(self, category: str) -> None:
         try:
-            await self.get(category)
+            await self._obtain(category, None, asked=False)
         except Problem as problem:
             # What has been taken away meanwhile is not waited for; a refused bundle is in the log
             # already.
             if problem.name == "unknown-model" and self._missing:
                 self._missing.discard(category)
 
-    def _categories(self) -> set[str]:
-        expect_readable(self._models)
-        return set(bundle.categories(self._models))
+    def _say_what_is_loaded(self) -> None:
+        loaded = sum(isinstance(self._memory.result(key), Resident) for key in self._active.items())
+        if loaded < len(self._active):
+            logger.warning(
+                "%d of %d active models fit into FLOWGAUGE_MODEL_BYTES=%d; each of the others is loaded when "
+                "it is asked for, in place of the one unused for longest",
+                loaded,
+                len(self._active),
+                self._memory.budget,
+            )
 
-    def _resolve(self, category: str, version: str | None) -> str:
-        try:
-            return bundle.resolve(self._models, category, version).name
-        except ValueError as error:
-            expect_readable(self._models)
-            raise Problem("unknown-model", self._unknown(category, version)) from error
+    async def _use(self, key: Key, *, asked: bool = True) -> Resident | Refusal:
+        load = self._start(key)
+        if asked:
+            self._memory.touch(key)
+        # Shielded: a request that is cancelled must not cancel the load that others wait for.
+        return await asyncio.shield(load)
 
-    def _unknown(self, category: str, version: str | None) -> str:
-        versions = bundle.versions(self._models, category)
-        if not versions:
-            there = ", ".join(bundle.categories(self._models)) or "none"
-            return f"There is no model of category {category[:64]!r}; there are: {there}."
-        there = ", ".join(versions)
-        if version is None:
-            return f"Category {category!r} has no active version; there are: {there}."
-        return f"Category {category!r} has no version {version[:64]!r}; there are: {there}."
+    def _start(self, key: Key) -> Load:
+        load = self._memory.get(key)
+        if load is None:
+            load = asyncio.create_task(self._load(key))
+            self._memory.put(key, load)
+            load.add_done_callback(lambda _: self._arrived(key))
+        return load
 
-    async def _load(self, key: Key) -> Detector | None:
-        loop = asyncio.get_running_loop()
+    async def _load(self, key: Key) -> Resident | Refusal:
         start = time.perf_counter()
         try:
-            detector = await loop.run_in_executor(self._loader, self._load_now, key)
-        # Reading a damaged file can fail in any way; none of them may reach the other models.
-        except Exception as error:
+            resident = await self._loader.load(self._folder(key))
+        except Refused as error:
+            self.refusals += 1
             self._complain(key, error)
+            loop = asyncio.get_running_loop()
             loop.call_later(REFUSAL_SECONDS, self._forget, key, asyncio.current_task())
-            return None
+            return Refusal(str(error))
+        self.loads += 1
         self._complaints.pop(key, None)
-        logger.info("loaded %s/%s in %.1f s", *key, time.perf_counter() - start)
-        return detector
+        logger.info("loaded %s/%s in %.2f s", *key, time.perf_counter() - start)
+        return resident
 
-    def _complain(self, key: Key, error: Exception) -> None:
+    async def _expect_unchanged(self, key: Key, detector: Detector) -> None:
+        try:
+            sha256 = await self._loader.verify(self._folder(key))
+        except Refused as error:
+            raise Problem("rejected-bundle", str(error)) from error
+        if sha256 != detector.sha256:
+            raise Problem("rejected-bundle", "It is not the bundle that is loaded; unload that one.")
+
+    def _folder(self, key: Key) -> Path:
+        return self._models / key[0] / key[1]
+
+    def _complain(self, key: Key, error: Refused) -> None:
         """Log why a version is refused, once: it is tried again and again."""
-        if self._complaints.get(key) == repr(error):
+        if self._complaints.get(key) == str(error):
             return
-        self._complaints[key] = repr(error)
+        self._complaints[key] = str(error)
         serving = self._serving.get(key[0])
         rest = f"; {serving} goes on serving" if serving else ""
         logger.error("%s/%s was refused%s", *key, rest, exc_info=error)
 
-    def _load_now(self, key: Key) -> Detector:
-        folder = self._models / key[0] / key[1]
-        manifest = bundle.read_manifest(folder)
-        shared = next((e for e in self._extractors if fits(e, manifest)), None)
-        detector = Detector.load(folder, device=self._device, backbone=shared)
-        self._extractors.add(detector.scorer.extractor)
-        return detector
-
-    def _forget(self, key: Key, load: asyncio.Task[Any] | None) -> None:
-        if self._loads.get(key) is load:
-            del self._loads[key]
+    def _arrived(self, key: Key) -> None:
+        self._memory.arrived(key)
+        self._settle(key[0])
+        self._memory.shrink()
 
     def _settle(self, category: str) -> None:
         """Let a category's active version serve if it is loaded; drop what is of no use any more."""
         active = self._active.get(category, "")
-        load = self._loads.get((category, active))
-        if load is not None and load.done() and not load.cancelled() and load.result() is not None:
+        if isinstance(self._memory.result((category, active)), Resident):
             self._serving[category] = active
-        for key, task in list(self._loads.items()):
-            wanted = key[1] in (self._active.get(key[0]), self._serving.get(key[0])) or key in self._extras
-            if task.done() and not wanted:
-                del self._loads[key]
+        for version in self._memory.versions(category):
+            key = category, version
+            wanted = version in (active, self._serving.get(category)) or key in self._named
+            if self._memory.result(key) is not None and not wanted:
+                self._memory.drop(key)
 
-
-def expect_readable(models: Path) -> None:
-    """Tell a models folder that cannot be read from an empty one, which `bundle` does not.
-
-    Raises:
-        Problem: model-loading.
-    """
-    try:
-        next(models.iterdir(), None)
-    except OSError as error:
-        raise Problem("model-loading", "The models folder cannot be read.") from error
+    def _forget(self, key: Key, load: asyncio.Task[Any] | None) -> None:
+        if self._memory.get(key) is load:
+            self._memory.drop(key)

@@ -34,9 +34,9 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return recorded
 
 
-def run(store: Path, scenario: Scenario[T], *, extra_versions: int = 2) -> T:
+def run(store: Path, scenario: Scenario[T], *, model_bytes: int = 2**31) -> T:
     async def main() -> T:
-        residency = Residency(store, "cpu", extra_versions)
+        residency = Residency(store, "cpu", model_bytes)
         try:
             return await scenario(residency)
         finally:
@@ -238,24 +238,6 @@ class TestWhileAnotherBecomesActive:
             assert "b" not in served
 
         run(store, scenario)
-
-
-def test_versions_asked_for_by_name_are_kept_up_to_a_number(
-    store: Path, add_version: AddVersion, loads: list[Path]
-) -> None:
-    for version in ("a", "b", "c"):
-        add_version(store, "tiny", version)
-
-    async def scenario(residency: Residency) -> None:
-        active = await residency.get("tiny")
-        for version in ("a", "b", "a", "c", "a"):  # c puts b out, the one unused for longest
-            await residency.get("tiny", version)
-        assert await residency.get("tiny") is active
-        assert [path.name for path in loads[1:]] == ["a", "b", "c"]
-        await residency.get("tiny", "b")
-        assert [path.name for path in loads[1:]] == ["a", "b", "c", "b"]
-
-    run(store, scenario)
 
 
 def test_a_version_in_memory_that_becomes_active_is_not_loaded_again(

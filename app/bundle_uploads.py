@@ -1,0 +1,136 @@
+"""New versions that come over HTTP: received beside the models, tried out there, and only then let in."""
+
+import asyncio
+import errno
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+from app.packing import Archive, ArchiveError
+from app.problems import Problem
+from app.residency import Residency
+from flows.fastflow import bundle
+from flows.fastflow.manifest import Manifest
+from flows.fastflow.plain_files import sweep, temporary_directory
+
+MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's time
+_BUFFER: Final = 4 * 1024 * 1024
+_ARCHIVE: Final = "upload.zip"
+_DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class BundleUploads:
+    """Receives archives made by `flowgauge models pack`.
+
+    Args:
+        models: the models folder.
+        residency: tries bundles out.
+        max_bytes: bytes of all files that an archive may hold.
+    """
+
+    def __init__(self, models: Path, residency: Residency, max_bytes: int) -> None:
+        self._models = models
+        self._residency = residency
+        self._max_bytes = max_bytes
+        self._running = 0
+
+    async def receive(self, category: str, chunks: AsyncIterator[bytes]) -> str:
+        """Take in a version. Of an upload that ends early or is refused nothing is left.
+
+        Args:
+            category: which the bundle must be of.
+            chunks: the archive's bytes.
+
+        Returns:
+            The version.
+
+        Raises:
+            Problem: rejected-bundle, with the reason; conflict, if the version exists; queue-full, if too
+                many uploads are under way; too-large, if the disk is full; or what `chunks` raises.
+        """
+        if self._running >= MAX_UPLOADS:
+            raise Problem("queue-full", f"{self._running} uploads are under way, the limit; try again later.")
+        self._running += 1
+        with ExitStack() as cleanup:
+            cleanup.callback(self._leave)
+            staging = await asyncio.to_thread(self._make_room, cleanup)
+            await self._save(chunks, staging / _ARCHIVE)
+            # What is complete is tried out and let in, or refused, even if nobody waits for the answer: a
+            # thread that unpacks cannot be stopped.
+            work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
+        return await asyncio.shield(work)
+
+    async def _save(self, chunks: AsyncIterator[bytes], path: Path) -> None:
+        buffer = bytearray()
+        with path.open("xb") as file:
+            async for chunk in chunks:
+                buffer += chunk
+                if len(buffer) >= _BUFFER:
+                    await _on_disk(file.write, bytes(buffer))
+                    buffer.clear()
+            await _on_disk(file.write, bytes(buffer))
+
+    async def _let_in(self, category: str, staging: Path, cleanup: ExitStack) -> str:
+        with cleanup:
+            manifest = await asyncio.to_thread(self._unpack, category, staging)
+            folder = staging / manifest.category / manifest.version
+            await self._residency.check(folder)
+            await asyncio.to_thread(self._move, folder, manifest)
+            return manifest.version
+
+    def _unpack(self, category: str, staging: Path) -> Manifest:
+        try:
+            with Archive(staging / _ARCHIVE, self._max_bytes) as archive:
+                manifest = bundle.parse_manifest(archive.manifest(), f"Its {bundle.MANIFEST}")
+                self._expect_wanted(category, manifest)
+                archive.extract(staging / manifest.category / manifest.version)
+        except (ArchiveError, bundle.BundleError) as error:
+            raise Problem("rejected-bundle", str(error)) from error
+        except OSError as error:
+            raise _no_room(error) from error
+        return manifest
+
+    def _expect_wanted(self, category: str, manifest: Manifest) -> None:
+        if manifest.category != category:
+            raise Problem(
+                "rejected-bundle",
+                f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.",
+            )
+        if not bundle.is_category(category) or not bundle.is_version(manifest.version):
+            raise Problem("rejected-bundle", "The category or the version has a name that none can have.")
+        if (self._models / category / manifest.version).exists():
+            raise _exists(manifest)
+
+    def _move(self, folder: Path, manifest: Manifest) -> None:
+        try:
+            bundle.move_into_place(folder, self._models, manifest)
+        except bundle.ConflictError as error:
+            raise _exists(manifest) from error
+
+    def _make_room(self, cleanup: ExitStack) -> Path:
+        sweep(self._models)
+        return cleanup.enter_context(temporary_directory(self._models))
+
+    def _leave(self) -> None:
+        self._running -= 1
+
+
+async def _on_disk(write: Callable[[bytes], int], data: bytes) -> None:
+    try:
+        await asyncio.to_thread(write, data)
+    except OSError as error:
+        raise _no_room(error) from error
+
+
+def _no_room(error: OSError) -> Exception:
+    if error.errno in _DISK_FULL:
+        return Problem("too-large", "The models' disk has no room for the bundle.")
+    return error
+
+
+def _exists(manifest: Manifest) -> Problem:
+    return Problem(
+        "conflict",
+        f"Version {manifest.version!r} of {manifest.category!r} exists; versions are never overwritten.",
+    )

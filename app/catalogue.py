@@ -1,0 +1,84 @@
+"""Which versions are in the models folder: asked for every request, so the answer costs microseconds."""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+from app.problems import Problem
+from flows.fastflow import bundle
+
+
+class Catalogue:
+    """The versions of a models folder.
+
+    Two files are looked at for each request, in the event loop: the folder must be on a disk that answers at
+    once. Whatever is published, activated or deleted there counts from the next request on.
+
+    Args:
+        models: the models folder.
+    """
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+        self._active: dict[str, tuple[tuple[int, ...], str | None]] = {}
+
+    async def find(self, category: str, version: str | None) -> str:
+        """Give a version that is there, by default the active one.
+
+        Raises:
+            Problem: unknown-model; model-loading, when the models folder cannot be read.
+        """
+        wanted = version or self._active_version(category)
+        if wanted is not None and bundle.is_category(category) and bundle.is_version(wanted):
+            with suppress(OSError):
+                if (self._models / category / wanted / bundle.MANIFEST).is_file():
+                    return wanted
+        raise await asyncio.to_thread(self._unknown, category, version)
+
+    def categories(self) -> set[str]:
+        """All categories that have a version; reads directories, which is not for the event loop's thread.
+
+        Raises:
+            Problem: model-loading, when the models folder cannot be read.
+        """
+        expect_readable(self._models)
+        return set(bundle.categories(self._models))
+
+    def _active_version(self, category: str) -> str | None:
+        """What the category's file `active` says; read again only when it has changed."""
+        if not bundle.is_category(category):
+            return None
+        try:
+            status = (self._models / category / bundle.ACTIVE).stat()
+            mark = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            known = self._active.get(category)
+            if known is None or known[0] != mark:
+                known = self._active[category] = mark, bundle.active_version(self._models, category)
+        except OSError:
+            return None
+        return known[1]
+
+    def _unknown(self, category: str, version: str | None) -> Problem:
+        expect_readable(self._models)
+        versions = bundle.versions(self._models, category)
+        if not versions:
+            there = ", ".join(bundle.categories(self._models)) or "none"
+            detail = f"There is no model of category {category[:64]!r}; there are: {there}."
+        elif version is None:
+            detail = f"Category {category!r} has no active version; there are: {', '.join(versions)}."
+        else:
+            there = ", ".join(versions)
+            detail = f"Category {category!r} has no version {version[:64]!r}; there are: {there}."
+        return Problem("unknown-model", detail)
+
+
+def expect_readable(models: Path) -> None:
+    """Tell a models folder that cannot be read from an empty one, which `bundle` does not.
+
+    Raises:
+        Problem: model-loading.
+    """
+    try:
+        next(models.iterdir(), None)
+    except OSError as error:
+        raise Problem("model-loading", "The models folder cannot be read.") from error

@@ -1,0 +1,237 @@
+"""What an operator has set for a category: rates, and the region of interest of each station.
+
+models/<category>/settings.json is replaced atomically and read again when it has changed. It holds for every
+version of the category: rates, not scores, so that thresholds stay certified when a version is replaced.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from app.problems import Problem
+from flows.fastflow import bundle, regions
+from flows.fastflow.plain_files import read_file, replace_file
+
+logger = logging.getLogger("flowgauge.settings")
+
+SETTINGS: Final = "settings.json"
+MAX_STATIONS: Final = 256
+_MAX_BYTES = 16 * 2**20
+
+Rate = Annotated[float, Field(gt=0, lt=1)]
+Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=500)]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ImageSize(_Record):
+    """Width and height of a picture in pixels."""
+
+    width: int = Field(ge=1, le=65_535, examples=[900])
+    height: int = Field(ge=1, le=65_535, examples=[900])
+
+
+class Area(_Record):
+    """Polygons in the pixels of a picture of a given size; what lies in any of them counts.
+
+    Raises:
+        ValidationError: a corner lies outside the picture, or a polygon encloses less than a pixel.
+    """
+
+    image: ImageSize = Field(
+        description="Size of the picture that the polygons were drawn on; they are scaled to others."
+    )
+    polygons: list[Polygon] = Field(
+        min_length=1,
+        max_length=64,
+        description="Corners (x, y) of each polygon, in pixels from the upper left.",
+        examples=[[[[100, 100], [800, 100], [800, 700], [100, 700]]]],
+    )
+
+    @model_validator(mode="after")
+    def _expect_something_inside(self) -> Self:
+        for i, polygon in enumerate(self.polygons):
+            if any(x > self.image.width or y > self.image.height for x, y in polygon):
+                raise ValueError(f"polygon {i} reaches beyond the picture")
+            if _area(polygon) < 1:
+                raise ValueError(f"polygon {i} encloses less than a pixel")
+        return self
+
+
+class Region(Area):
+    """A region of interest as stored."""
+
+    revision: int = Field(ge=1, description="of the settings, when it was last changed")
+
+
+class CategorySettings(_Record):
+    """The settings of a category. Where there is no file: the bundle's own rate, no review band, all pixels.
+
+    Attributes:
+        revision: counts every change of the settings.
+        rates_revision: the revision at which the rates were last changed.
+        target_fpr: share of good parts that may be rejected; None for the rate that the bundle was made with.
+        review_fpr: share of good parts that may be rejected or sent to a person; None for no review band.
+        region: of stations that have none of their own.
+        stations: region of interest by station.
+    """
+
+    revision: int = Field(default=0, ge=0)
+    rates_revision: int = Field(default=0, ge=0)
+    target_fpr: Rate | None = None
+    review_fpr: Rate | None = None
+    region: Region | None = None
+    stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(
+        default={}, max_length=MAX_STATIONS
+    )
+    _masks: dict[tuple[str | None, tuple[int, int]], NDArray[np.bool_]] = PrivateAttr(default_factory=dict)
+
+    def region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """Which pixels count, at a model's input size.
+
+        Args:
+            station: as it came with the picture, or None.
+            size: (height, width).
+
+        Returns:
+            (height, width), True where a pixel counts, at least once, not writeable; None where all count.
+
+        Raises:
+            Problem: model-loading, if no pixel of this size lies inside the region: every part would pass.
+        """
+        own = self.stations.get(station) if station is not None else None
+        region = own or self.region
+        if region is None:
+            return None
+        key = station if own else None, size
+        mask = self._masks.get(key)
+        if mask is None:
+            mask = _mask(region, size)
+            self._masks[key] = mask
+        return mask
+
+
+class SettingsFiles:
+    """The settings of a models folder's categories. May be used from several threads at once."""
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+        self._known: dict[str, tuple[tuple[int, ...], CategorySettings]] = {}
+        self._broken: dict[str, tuple[int, ...]] = {}
+        self._change = threading.Lock()
+
+    def get(self, category: str) -> CategorySettings:
+        """The settings of a category; costs a look at the file's times as long as it stays the same.
+
+        A file that cannot be read is never taken for no settings, which would decide by other thresholds than
+        were set: those read before stay in force, and the log says so.
+
+        Raises:
+            Problem: unknown-model, if it cannot be a category; model-loading, if the settings cannot be read
+                and never could.
+        """
+        known = self._known.get(category)
+        if known is None and not bundle.is_category(category):
+            raise _unknown(category)
+        path = self._models / category / SETTINGS
+        stamp: tuple[int, ...] = ()
+        try:
+            stamp = _stamp(path)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            settings = _read(path) if stamp else CategorySettings()
+        except (OSError, ValueError) as error:
+            if known is None and self._models.is_dir() and not path.parent.exists():
+                raise _unknown(category) from error
+            self._complain(category, stamp, error)
+            if known is not None:
+                return known[1]
+            raise Problem(
+                "model-loading",
+                f"The settings of {category!r} are damaged or cannot be read, so no decision can be taken. "
+                f"Restore its {SETTINGS}, or delete the file to go back to the rates of the bundle.",
+            ) from error
+        if known is not None and not stamp:
+            logger.warning("the settings of %s are gone: the bundle's own rates apply", category)
+        self._broken.pop(category, None)
+        self._known[category] = stamp, settings
+        return settings
+
+    def change(self, category: str, edit: Callable[[CategorySettings], CategorySettings]) -> CategorySettings:
+        """Replace the settings of a category by an edited copy, under the next revision.
+
+        Args:
+            category: one that has a folder.
+            edit: gets the settings with the new revision already counted; may raise to refuse.
+
+        Raises:
+            Problem: as `get`, or what `edit` raises.
+        """
+        with self._change, bundle.locked(self._models, category):
+            before = self.get(category)
+            path = self._models / category / SETTINGS
+            if _stamp(path) != self._known[category][0]:
+                raise Problem(
+                    "model-loading", f"The settings of {category!r} are damaged; nothing was changed."
+                )
+            after = edit(before.model_copy(update={"revision": before.revision + 1}))
+            after = CategorySettings.model_validate(after.model_dump())
+            replace_file(path, after.model_dump_json(indent=1).encode())
+        return self.get(category)
+
+    def _complain(self, category: str, stamp: tuple[int, ...], error: Exception) -> None:
+        if self._broken.get(category) != stamp:
+            self._broken[category] = stamp
+            logger.error("the settings of %s cannot be read; those before stay", category, exc_info=error)
+
+
+def _unknown(category: str) -> Problem:
+    return Problem("unknown-model", f"There is no model of category {category[:64]!r}.")
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced; empty where there is none in a folder that can be read."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        path.parent.stat()  # a models folder that is gone for a moment says nothing of its settings
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _read(path: Path) -> CategorySettings:
+    data = read_file(path, _MAX_BYTES)
+    try:
+        return CategorySettings.model_validate_json(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the document"
+        raise ValueError(f"{path} is not valid: {where}: {first['msg']}") from error
+
+
+def _area(polygon: list[Point]) -> float:
+    """The shoelace formula; a polygon that crosses itself may enclose nothing by it."""
+    turned = [*polygon[1:], polygon[0]]
+    return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, turned, strict=True))) / 2
+
+
+def _mask(region: Region, size: tuple[int, int]) -> NDArray[np.bool_]:
+    try:
+        mask = regions.mask(region.polygons, (region.image.height, region.image.width), size)
+    except ValueError as error:
+        raise Problem(
+            "model-loading",
+            f"No pixel of the model's input, {size[1]} x {size[0]}, lies inside the region of interest, so "
+            "every part would pass. Set a larger region.",
+        ) from error
+    mask.setflags(write=False)
+    return mask

@@ -1,0 +1,200 @@
+"""`flowgauge models`: the versions of a models folder, without a server."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from app.settings import settings_from
+
+Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
+Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
+Version = Annotated[str, typer.Argument(help="The version.")]
+Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
+_FOLDER = Path("models")
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+
+@app.callback()
+def models_of_a_folder() -> None:
+    """The versions of a models folder: look at them, check them, carry them, say which one serves.
+
+    Works on the folder, whether a server runs on it or not; a running one sees what changes. Changes go to
+    the audit log of the server's database, if there is one: FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE name it.
+    """
+
+
+# Imported in the commands and not above: torch takes seconds, and --help must not.
+
+
+@app.command("list")
+def list_models(
+    models: Models = _FOLDER,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """List categories and versions; the active version and the one before it are marked."""
+    from flows.fastflow import bundle
+
+    rows = [
+        {
+            "category": category,
+            "active": bundle.active_version(models, category),
+            "previous": bundle.previous_version(models, category),
+            "versions": bundle.versions(models, category),
+        }
+        for category in bundle.categories(models)
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        marks = {row["active"]: "  active", row["previous"]: "  previous"}
+        for version in row["versions"] or ():
+            typer.echo(f"{row['category']}/{version}{marks.get(version, '')}")
+    if not rows:
+        typer.echo(f"There are no models in {models}.", err=True)
+
+
+@app.command("verify")
+def verify(
+    category: Annotated[str | None, typer.Argument(help="Only this category.")] = None,
+    version: Annotated[str | None, typer.Argument(help="Only this version.")] = None,
+    models: Models = _FOLDER,
+    device: Device = "auto",
+) -> None:
+    """Check versions as a server would: hashes, shapes, thresholds, and the scores of the golden pictures.
+
+    Exit code 1: one of them would be refused.
+    """
+    from flows.fastflow import bundle
+
+    if category is None:
+        folders = [models / c / v for c in bundle.categories(models) for v in bundle.versions(models, c)]
+    elif version is None:
+        bundle.resolve(models, category, next(iter(bundle.versions(models, category)), None))
+        folders = [models / category / v for v in bundle.versions(models, category)]
+    else:
+        folders = [bundle.resolve(models, category, version)]
+    refused = 0
+    for folder in folders:
+        fault = _fault(folder, device)
+        refused += fault is not None
+        typer.echo(f"{folder.parent.name}/{folder.name}  {fault or 'good'}")
+    if refused:
+        typer.echo(f"{refused} of {len(folders)} would be refused.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command("pack")
+def pack(
+    category: Category,
+    version: Annotated[str | None, typer.Argument(help="The version; by default the active one.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default CATEGORY-VERSION.zip, here.")
+    ] = None,
+    models: Models = _FOLDER,
+) -> None:
+    """Put a version into one file, to be carried to a server and uploaded; prints the file's name.
+
+    Weights of the backbone are not in it: a server has them, or `flowgauge backbones` gets them.
+    """
+    from app import packing
+    from flows.fastflow import bundle
+    from flows.fastflow.plain_files import temporary_directory
+
+    folder = bundle.resolve(models, category, version)
+    target = output or Path(f"{category}-{folder.name}.zip")
+    with temporary_directory(target.absolute().parent) as temporary:
+        whole = temporary / target.name
+        with whole.open("wb") as file:
+            packing.pack(folder, file)
+        whole.replace(target)
+    typer.echo(str(target))
+
+
+@app.command("activate")
+def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
+    """Make a version the one that serves, if it passes `verify`."""
+    from flows.fastflow import bundle
+    from flows.fastflow.detector import Detector
+
+    with _audited("model.activate", f"{category}/{version}") as detail:
+        Detector.load(bundle.resolve(models, category, version), device=device)
+        detail["previous"] = bundle.active_version(models, category)
+        bundle.activate(models, category, version)
+    typer.echo(f"{category}/{version} is active.")
+
+
+@app.command("rollback")
+def roll_back(category: Category, models: Models = _FOLDER, device: Device = "auto") -> None:
+    """Activate the version that served before the active one, if it passes `verify`."""
+    from flows.fastflow import bundle
+    from flows.fastflow.detector import Detector
+
+    with _audited("model.rollback", category) as detail:
+        bundle.resolve(models, category)
+        version = bundle.previous_version(models, category)
+        if version is None:
+            raise bundle.ConflictError(
+                f"no version of {category!r} served before the active one, or it was deleted; activate one "
+                f"by its name: {', '.join(bundle.versions(models, category))}"
+            )
+        Detector.load(bundle.resolve(models, category, version), device=device)
+        detail |= {"active": version, "previous": bundle.active_version(models, category)}
+        bundle.activate(models, category, version)
+    typer.echo(f"{category}/{version} is active.")
+
+
+@app.command("delete")
+def delete(category: Category, version: Version, models: Models = _FOLDER) -> None:
+    """Delete a version that does not serve."""
+    from flows.fastflow import bundle
+
+    with _audited("model.delete", f"{category}/{version}"):
+        bundle.delete(models, category, version)
+    typer.echo(f"{category}/{version} is deleted.")
+
+
+def _fault(folder: Path, device: str) -> str | None:
+    """Why a server would refuse a version, or None."""
+    from flows.fastflow.backbones import WeightsError
+    from flows.fastflow.bundle import BundleError
+    from flows.fastflow.detector import Detector
+
+    try:
+        Detector.load(folder, device=device)
+    except (BundleError, WeightsError) as error:
+        return str(error)
+    return None
+
+
+@contextmanager
+def _audited(action: str, target: str) -> Iterator[dict[str, Any]]:
+    """Write what is done here to the audit log of the server that the environment names, if there is one."""
+    detail: dict[str, Any] = {}
+    try:
+        yield detail
+    except ValueError as error:
+        _write(action, target, "refused", {**detail, "reason": str(error)})
+        raise
+    _write(action, target, "done", detail)
+
+
+def _write(action: str, target: str, outcome: Any, detail: dict[str, Any]) -> None:
+    from app.access import COMMAND_LINE
+    from app.audit import Audit
+    from app.database.engine import Database
+
+    settings = settings_from()
+    if settings.database is None and not settings.sqlite_file.exists():
+        return
+    database = Database(settings.database_url)
+    try:
+        database.upgrade()
+        Audit(database).write(COMMAND_LINE, action, target, outcome, detail)
+    finally:
+        database.close()

@@ -1,0 +1,182 @@
+"""The models folder as the service changes it: versions come, are activated, rolled back and deleted."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from app.bundle_uploads import BundleUploads
+from app.catalogue import expect_readable
+from app.category_settings import CategorySettings, SettingsFiles
+from app.problems import Problem
+from app.residency import Residency
+from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+from flows.fastflow.plain_files import sweep
+
+# After a version was loaded and activated, requests get it at once, unless memory is so short that it was
+# dropped again in between.
+_ATTEMPTS: Final = 500
+_PAUSE: Final = 0.02
+
+
+@dataclass(frozen=True)
+class Activated:
+    """A version that serves now, and the one that served before it."""
+
+    version: str
+    previous: str | None
+
+
+class Store:
+    """The models folder of a running service.
+
+    Changes of one category happen one after the other; a version is loaded and has reproduced its golden
+    pictures before it can become active.
+
+    Args:
+        models: the models folder.
+        residency: where models are loaded.
+        max_bundle_bytes: of an upload, and of what is unpacked from it.
+    """
+
+    def __init__(self, models: Path, residency: Residency, max_bundle_bytes: int) -> None:
+        self.models = models
+        self._residency = residency
+        self._settings = SettingsFiles(models)
+        self._uploads = BundleUploads(models, residency, max_bundle_bytes)
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    def settings(self, category: str) -> CategorySettings:
+        """The settings of a category, see `SettingsFiles.get`."""
+        return self._settings.get(category)
+
+    def change_settings(
+        self, category: str, edit: Callable[[CategorySettings], CategorySettings]
+    ) -> CategorySettings:
+        """Change the settings of a category, see `SettingsFiles.change`."""
+        return self._settings.change(category, edit)
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left, a day after they were at it."""
+        # A folder that cannot be read is no reason not to start; readiness tells it.
+        with suppress(OSError):
+            categories = (self.models / category for category in bundle.categories(self.models))
+            for folder in (self.models, self.models / bundle.BACKBONES, *categories):
+                sweep(folder)
+
+    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> str:
+        """Take in a new version, see `BundleUploads.receive`."""
+        return await self._uploads.receive(category, chunks)
+
+    async def activate(self, category: str, version: str) -> Activated:
+        """Make a version the one that serves; on return new requests get it.
+
+        Raises:
+            Problem: unknown-model; rejected-bundle, with the reason, and the version before goes on serving.
+        """
+        await asyncio.to_thread(self._resolve, category, version)
+        async with self._lock(category):
+            return await self._activate(category, version)
+
+    async def rollback(self, category: str) -> Activated:
+        """Activate the version that served before the active one, which becomes the one to roll back to.
+
+        Raises:
+            Problem: as `activate`; conflict, where no version served before or it was deleted.
+        """
+        await asyncio.to_thread(self._resolve, category, None)
+        async with self._lock(category):
+            previous = await asyncio.to_thread(bundle.previous_version, self.models, category)
+            if previous is None:
+                raise Problem(
+                    "conflict",
+                    f"No version of {category!r} served before the active one, or it was deleted. Activate "
+                    "one by its name.",
+                )
+            return await self._activate(category, previous)
+
+    async def unload(self, category: str, version: str) -> bool:
+        """Take a version out of memory; it is loaded again when it is asked for.
+
+        Returns:
+            Whether it was there.
+
+        Raises:
+            Problem: unknown-model.
+        """
+        await asyncio.to_thread(self._resolve, category, version)
+        return self._residency.unload(category, version)
+
+    async def delete(self, category: str, version: str) -> None:
+        """Remove a version. What is being inspected with it is finished.
+
+        Raises:
+            Problem: unknown-model; conflict, if it is the active one.
+        """
+        await asyncio.to_thread(self._resolve, category, version)
+        async with self._lock(category):
+            await asyncio.to_thread(self._delete, category, version)
+            self._residency.unload(category, version)
+
+    async def _activate(self, category: str, version: str) -> Activated:
+        detector = await self._residency.load(category, version)
+        await asyncio.to_thread(self._expect_regions, category, detector)
+        before = await asyncio.to_thread(self._point_to, category, version)
+        for _ in range(_ATTEMPTS):
+            serving = await self._residency.get(category)
+            if serving.manifest.version == version:
+                return Activated(version, before)
+            if await asyncio.to_thread(bundle.active_version, self.models, category) != version:
+                raise Problem(
+                    "conflict", f"Another version of {category!r} was activated at the same time. Look again."
+                )
+            await self._residency.load(category, version)
+            await asyncio.sleep(_PAUSE)
+        raise Problem(
+            "model-loading", f"Version {version!r} is active, but was dropped from memory again and again."
+        )
+
+    def _resolve(self, category: str, version: str | None) -> Path:
+        try:
+            return bundle.resolve(self.models, category, version)
+        except bundle.UnknownModelError as error:
+            expect_readable(self.models)
+            raise unknown(category, version) from error
+
+    def _expect_regions(self, category: str, detector: Detector) -> None:
+        """A region of interest that no pixel of the version's input lies in would pass every part."""
+        settings = self._settings.get(category)
+        for station in (None, *settings.stations):
+            settings.region_mask(station, detector.manifest.input_size)
+
+    def _point_to(self, category: str, version: str) -> str | None:
+        before = bundle.active_version(self.models, category)
+        try:
+            bundle.activate(self.models, category, version)
+        except bundle.UnknownModelError as error:
+            raise unknown(category, version) from error
+        except bundle.ConflictError as error:
+            raise Problem("conflict", str(error)) from error
+        return before
+
+    def _delete(self, category: str, version: str) -> None:
+        try:
+            bundle.delete(self.models, category, version)
+        except bundle.UnknownModelError as error:
+            raise unknown(category, version) from error
+        except bundle.ConflictError as error:
+            raise Problem("conflict", str(error)) from error
+
+    def _lock(self, category: str) -> asyncio.Lock:
+        return self._locks.setdefault(category, asyncio.Lock())
+
+
+def unknown(category: str, version: str | None) -> Problem:
+    """The problem of a category or version that is not there."""
+    there = f"GET /v1/models/{category[:64]} lists those there are"
+    if version is None:
+        return Problem("unknown-model", f"Category {category[:64]!r} has no active version; {there}.")
+    return Problem("unknown-model", f"Category {category[:64]!r} has no version {version[:64]!r}; {there}.")
