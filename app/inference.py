@@ -1,4 +1,4 @@
-"""Where the work is done: decoding and drawing in a small pool, the model in one thread of its own.
+"""Decoding and drawing, in a small pool of threads; the model has a thread of its own, see `Batcher`.
 
 The event loop only waits. A job whose request ended (the client left, the deadline passed) before a
 thread took it up is never computed; a job that fails fails alone.
@@ -18,10 +18,10 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.problems import Problem, ProblemName
 from flows.fastflow import images
-from flows.fastflow.detector import Detector, Prediction
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Pixels = NDArray[np.uint8]
 
 _PROBLEMS: dict[type[images.ImageError], ProblemName] = {
     images.TooLarge: "too-large",
@@ -41,14 +41,28 @@ class Timed(Generic[T]):
 
 @dataclass(frozen=True)
 class Decoded:
-    """An upload's pixels, RGB (H, W, 3), and the sha256 of its bytes."""
+    """An upload, decoded.
 
-    pixels: NDArray[np.uint8]
+    Attributes:
+        size: (height, width) in pixels, after its EXIF orientation was applied.
+        prepared: what the model takes.
+        pixels: RGB (height, width, 3), if they were to be kept.
+        sha256: of the upload's bytes.
+    """
+
+    size: tuple[int, int]
+    prepared: Pixels
+    pixels: Pixels | None
     sha256: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory."""
+        return self.prepared.nbytes + (0 if self.pixels is None else self.pixels.nbytes)
 
 
 class Inference:
-    """The threads of the service.
+    """The threads that decode and draw.
 
     Args:
         limits: bounds on the images to decode.
@@ -58,25 +72,24 @@ class Inference:
     def __init__(self, limits: images.Limits, decode_threads: int) -> None:
         self._limits = limits
         self._pool = ThreadPoolExecutor(decode_threads, "decode")
-        # One thread, because a detector is to be called from one at a time and torch uses all cores
-        # for it.
-        self._model_thread = ThreadPoolExecutor(1, "inference")
 
-    async def decode(self, data: bytes) -> Timed[Decoded]:
-        """Decode an upload.
+    async def decode(
+        self, data: bytes, prepare: Callable[[Pixels], Pixels], *, keep_pixels: bool = False
+    ) -> Timed[Decoded]:
+        """Decode an upload and prepare it for a model.
+
+        Args:
+            data: the upload's bytes.
+            prepare: brings the pixels to the model's input size, such as `Detector.prepare`.
+            keep_pixels: whether they are needed after that, for an overlay.
 
         Raises:
             Problem: too-large, unsupported-media-type or undecodable-image, in the decoder's words.
         """
         try:
-            return await _run(self._pool, _decode, data, self._limits)
+            return await _run(self._pool, _decode, data, self._limits, prepare, keep_pixels)
         except images.ImageError as error:
             raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
-
-    async def predict(self, detector: Detector, image: NDArray[np.uint8]) -> Timed[Prediction]:
-        """Inspect one image."""
-        timed = await _run(self._model_thread, detector.predict, [image])
-        return Timed(timed.value[0], timed.waited, timed.took)
 
     async def draw(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Timed[T]:
         """Run a function that makes a picture of a prediction."""
@@ -84,12 +97,16 @@ class Inference:
 
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads."""
-        for executor in (self._pool, self._model_thread):
-            executor.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
 
-def _decode(data: bytes, limits: images.Limits) -> Decoded:
-    return Decoded(images.decode(data, limits), hashlib.sha256(data).hexdigest())
+def _decode(
+    data: bytes, limits: images.Limits, prepare: Callable[[Pixels], Pixels], keep_pixels: bool
+) -> Decoded:
+    pixels = images.decode(data, limits)
+    height, width, _ = pixels.shape
+    sha256 = hashlib.sha256(data).hexdigest()
+    return Decoded((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
 
 
 async def _run(

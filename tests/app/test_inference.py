@@ -3,17 +3,15 @@ import hashlib
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from app.inference import Inference, while_connected
+from app.inference import Inference, Pixels, while_connected
 from app.problems import Problem, ProblemName
-from flows.fastflow import bundle, images
-from flows.fastflow.detector import Detector
+from flows.fastflow import images
 
 Images = dict[str, list[bytes]]
 
@@ -25,16 +23,27 @@ def inference() -> Iterator[Inference]:
     inference.close()
 
 
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+def halve(pixels: Pixels) -> Pixels:
+    """What a model might take."""
+    return pixels[::2, ::2]
 
 
 def test_decodes(inference: Inference, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
-    decoded = asyncio.run(inference.decode(data)).value
-    np.testing.assert_array_equal(decoded.pixels, images.decode(data))
+    pixels = images.decode(data)
+    decoded = asyncio.run(inference.decode(data, halve, keep_pixels=True)).value
+    assert decoded.pixels is not None
+    np.testing.assert_array_equal(decoded.pixels, pixels)
+    np.testing.assert_array_equal(decoded.prepared, halve(pixels))
+    assert decoded.size == pixels.shape[:2]
     assert decoded.sha256 == hashlib.sha256(data).hexdigest()
+    assert decoded.nbytes == decoded.pixels.nbytes + decoded.prepared.nbytes
+
+
+def test_keeps_the_pixels_only_when_asked(inference: Inference, tiny_images: Images) -> None:
+    decoded = asyncio.run(inference.decode(tiny_images["good"][0], halve)).value
+    assert decoded.pixels is None
+    assert decoded.nbytes == decoded.prepared.nbytes
 
 
 @pytest.mark.parametrize(
@@ -49,7 +58,7 @@ def test_decodes(inference: Inference, tiny_images: Images) -> None:
 )
 def test_refuses_what_is_no_image(inference: Inference, data: bytes, name: ProblemName) -> None:
     with pytest.raises(Problem) as caught:
-        asyncio.run(inference.decode(data))
+        asyncio.run(inference.decode(data, halve))
     assert caught.value.name == name
     assert caught.value.detail
 
@@ -57,34 +66,8 @@ def test_refuses_what_is_no_image(inference: Inference, data: bytes, name: Probl
 def test_a_truncated_image_is_undecodable(inference: Inference, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
     with pytest.raises(Problem) as caught:
-        asyncio.run(inference.decode(data[: len(data) // 2]))
+        asyncio.run(inference.decode(data[: len(data) // 2], halve))
     assert caught.value.name == "undecodable-image"
-
-
-def test_predicts_what_the_detector_predicts(
-    inference: Inference, detector: Detector, tiny_images: Images
-) -> None:
-    image = images.decode(tiny_images["defect"][0])
-    timed = asyncio.run(inference.predict(detector, image))
-    [alone] = detector.predict([image])
-    assert timed.value.score == alone.score
-    assert timed.value.p_value == alone.p_value
-    assert timed.waited >= 0
-    assert timed.took > 0
-
-
-def test_one_that_fails_fails_alone(inference: Inference, detector: Detector, tiny_images: Images) -> None:
-    image = images.decode(tiny_images["good"][0])
-    broken = np.zeros((4, 4), np.float32)
-
-    async def together() -> list[object]:
-        jobs = [inference.predict(detector, x) for x in (image, broken, image)]  # type: ignore[arg-type]
-        return await asyncio.gather(*jobs, return_exceptions=True)
-
-    first, second, third = asyncio.run(together())
-    assert not isinstance(first, BaseException)
-    assert isinstance(second, Exception)
-    assert not isinstance(third, BaseException)
 
 
 def test_the_event_loop_goes_on_while_a_thread_works(inference: Inference) -> None:

@@ -1,0 +1,225 @@
+"""The model's thread: images of all categories wait in one fair line and are computed in batches.
+
+A batch holds images of any categories whose models share the backbone and the input size. Nothing waits for a
+batch to fill: while one is computed, the next one gathers.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import suppress
+from functools import partial
+from statistics import median_low
+from typing import ParamSpec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.batch import Batched, Job, Outcome, compute, failure, too_late
+from app.fair_queue import FairQueue, Lane
+from app.problems import Problem
+from flows.fastflow.detector import Detector
+
+logger = logging.getLogger("flowgauge.batcher")
+
+# Of a batch that was computed: its images, the seconds it took, and the category of each image.
+Observer = Callable[[int, float, Sequence[str]], None]
+
+# The pace is the median of so many batches: a slow one, such as the first after a long pause, is outvoted
+# where an average would have requests refused for it.
+_REMEMBERED = 9
+
+P = ParamSpec("P")
+_Answers = Sequence[tuple[Job, Batched | Exception]]
+
+
+class Batcher:
+    """Computes predictions, in a thread of its own. To be made and used in one event loop.
+
+    One thread, because a detector is to be called from one at a time and torch uses all cores for it. How
+    much may wait here is bounded by who calls, see `Admission`.
+
+    Args:
+        max_batch: images computed together, at most.
+        observer: called in the event loop after each batch.
+
+    Attributes:
+        batches: computed so far.
+        passes: of a backbone so far; as many as batches, if none had to be repeated.
+        images: computed so far, those that failed too.
+    """
+
+    def __init__(self, max_batch: int, observer: Observer | None = None) -> None:
+        self._max_batch = max_batch
+        self._observer = observer
+        self._loop = asyncio.get_running_loop()
+        self._changed = threading.Condition()  # guards all that follows
+        self._queue: FairQueue[Job] = FairQueue()
+        self._running: list[Job] = []
+        self._began = 0.0
+        self._closed = False
+        self._paces: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._lanes: dict[str, Lane] = {}  # where a category's images waited last
+        self.batches = self.passes = self.images = 0
+        # A daemon: a server whose start fails after this must be able to end.
+        self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
+        self._thread.start()
+
+    async def predict(
+        self,
+        detector: Detector,
+        prepared: NDArray[np.uint8],
+        region: NDArray[np.bool_] | None = None,
+        deadline: float | None = None,
+    ) -> Batched:
+        """Inspect an image. If this is cancelled before the image's batch begins, it is never computed.
+
+        Args:
+            detector: the model.
+            prepared: (height, width, 3) uint8, from `detector.prepare`.
+            region: the region of interest, (height, width); by default everything.
+            deadline: time.monotonic() from which nobody wants the answer.
+
+        Raises:
+            Problem: deadline-exceeded; if its batch had not begun, it is never computed. draining, after
+                `close`.
+            Exception: what the model raised over this image, computed alone.
+        """
+        now = time.monotonic()
+        if deadline is not None and deadline <= now:
+            raise too_late()
+        job = Job(detector, prepared, region, deadline, self._loop.create_future(), now)
+        lane = job.lane
+        with self._changed:
+            if self._closed:
+                raise _closing()
+            self._queue.put(lane, job)
+            self._lanes[lane.category] = lane
+            self._changed.notify()
+        timer = None if deadline is None else self._loop.call_later(deadline - now, self._expire, job)
+        try:
+            return await job.future
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if job.future.cancelled():
+                self._withdraw(job)
+
+    @property
+    def pending(self) -> int:
+        """Images that wait or are being computed."""
+        with self._changed:
+            return len(self._queue) + len(self._running)
+
+    def expected_wait(self, images: int = 1, category: str | None = None) -> float:
+        """Estimate in how many seconds so many more images would be answered.
+
+        0 while nothing waits or is computed, whatever was measured before: only an image that is accepted
+        can mend an estimate that is wrong.
+
+        Args:
+            images: how many, those that are `pending` not counted.
+            category: of the images: those of one that sends little go before the long line of another. By
+                default they come after all that is pending.
+        """
+        with self._changed:
+            if not (self._queue or self._running):
+                return 0.0
+            if category is None:
+                ahead = self._queue.waiting() + Counter[Hashable]({None: images})
+            else:
+                lane = self._lanes.get(category, Lane(category, None))
+                ahead = self._queue.forecast(lane, images, self._max_batch)
+            seconds = sum(n * self._pace(group) for group, n in ahead.items())
+            if self._running:
+                whole = len(self._running) * self._pace(self._running[0].lane.group)
+                seconds += max(0.0, whole - (time.monotonic() - self._began))
+        return seconds
+
+    def close(self) -> None:
+        """Finish the batch that runs, answer what waits with the problem draining, end the thread."""
+        with self._changed:
+            self._closed = True
+            waiting = self._queue.clear()
+            self._changed.notify()
+        self._deliver([(job, _closing()) for job in waiting])
+        self._thread.join()
+
+    def _pace(self, group: Hashable) -> float:
+        """Seconds per image; for a group that was never computed, those of the slowest that was."""
+        known = [self._paces[group]] if group in self._paces else self._paces.values()
+        # The lower median: of two batches the first one of the process was the slow one.
+        return max(map(median_low, known), default=0.0)
+
+    def _expire(self, job: Job) -> None:
+        self._withdraw(job)
+        self._settle([(job, too_late())])
+
+    def _withdraw(self, job: Job) -> None:
+        with self._changed:
+            self._queue.remove(job.lane, job)
+
+    def _run(self) -> None:
+        # Between turns nothing refers to the last batch, so that a model that was unloaded leaves memory.
+        while self._turn():
+            pass
+
+    def _turn(self) -> bool:
+        """Wait for images and compute a batch of them; False once this is closed."""
+        outcome = Outcome()
+        try:
+            with self._changed:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+                if self._closed:
+                    return False
+                self._began = time.monotonic()
+                self._queue.take(self._max_batch, self._running)
+            compute(self._running, outcome)
+        # Nothing may end this thread, not even SystemExit: all that comes later would wait for ever.
+        except BaseException as error:
+            logger.exception("a batch failed as a whole")
+            with self._changed:
+                jobs = self._running or self._queue.clear()
+            outcome.answers += [(job, failure(error)) for job in jobs]
+        self._finish(outcome)
+        return True
+
+    def _finish(self, outcome: Outcome) -> None:
+        seconds = time.monotonic() - self._began
+        size = len(outcome.computed)
+        with self._changed:
+            self._running = []
+            if size:
+                self._paces[outcome.computed[0].lane.group].append(seconds / size)
+        self.batches += size > 0
+        self.passes += outcome.passes
+        self.images += size
+        self._deliver(outcome.answers)
+        if size and self._observer is not None:
+            categories = [job.detector.manifest.category for job in outcome.computed]
+            self._call(self._observer, size, seconds, categories)
+
+    def _deliver(self, answers: _Answers) -> None:
+        if answers:
+            self._call(self._settle, answers)
+
+    def _call(self, function: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+        with suppress(RuntimeError):  # the event loop is closed, and nobody waits
+            self._loop.call_soon_threadsafe(partial(function, *args, **kwargs))
+
+    @staticmethod
+    def _settle(answers: _Answers) -> None:
+        for job, answer in answers:
+            if job.future.done():
+                continue
+            if isinstance(answer, Exception):
+                job.future.set_exception(answer)
+            else:
+                job.future.set_result(answer)
+
+
+def _closing() -> Problem:
+    return Problem("draining", "The server is stopping. Send the image again, to another one.")

@@ -1,0 +1,54 @@
+"""One inspection per idempotency key: who sends a request again gets the first answer again.
+
+A line PC that lost the answer does not know whether its part was inspected. With an `Idempotency-Key` it
+sends the request once more, and the part is neither counted nor kept twice.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app.history.history import History
+from app.history.queries import Earlier
+from app.problems import Problem
+
+Key = tuple[str | None, str]  # who sent it, and the idempotency key
+
+
+class Idempotency:
+    """Looks after the idempotency keys of stored inspections. They count for as long as those are kept."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._running: dict[Key, asyncio.Future[None]] = {}
+
+    @asynccontextmanager
+    async def claim(self, key_id: str | None, key: str, request_sha256: str) -> AsyncIterator[Earlier | None]:
+        """Hold a key while its request is answered; whoever comes with the same one meanwhile waits.
+
+        Gives what the same request was answered before, or None: then it is to be answered and kept now.
+
+        Args:
+            key_id: the caller's key; two callers' idempotency keys have nothing to do with each other.
+            key: the idempotency key.
+            request_sha256: of all that decides the answer.
+
+        Raises:
+            Problem: idempotency-key-reused, where the key belongs to another request; history-unavailable.
+        """
+        name = key_id, key
+        while (running := self._running.get(name)) is not None:
+            await asyncio.wait({running})
+        done = self._running[name] = asyncio.get_running_loop().create_future()
+        try:
+            earlier = await self._history.find_idempotent(key_id, key)
+            if earlier is not None and earlier.request_sha256 != request_sha256:
+                raise Problem(
+                    "idempotency-key-reused",
+                    f"Idempotency-Key {key[:64]!r} came with another image or other fields before; use a new "
+                    "key for a new image.",
+                )
+            yield earlier
+        finally:
+            del self._running[name]
+            done.set_result(None)

@@ -1,0 +1,87 @@
+"""Changes that say what they are based on: ETag and If-Match (RFC 9110, sections 8.8.3 and 13.1.1)."""
+
+import re
+from typing import Annotated, Any, Final
+
+from fastapi import Header
+
+from app.problems import Problem, ProblemName
+
+# Of routes that read what an active model decides by, and of those that change it.
+READING_PROBLEMS: Final[tuple[ProblemName, ...]] = (
+    "invalid-request",
+    "unknown-model",
+    "rejected-bundle",
+    "internal",
+    "model-loading",
+)
+CHANGING_PROBLEMS: Final[tuple[ProblemName, ...]] = (
+    *READING_PROBLEMS,
+    "conflict",
+    "precondition-failed",
+    "precondition-required",
+)
+ETAG: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "headers": {
+            "ETag": {
+                "description": "The revision; send it as If-Match with a change.",
+                "schema": {"type": "string"},
+                "example": '"3"',
+            }
+        }
+    }
+}
+
+IfMatch = Annotated[
+    str | None,
+    Header(
+        alias="If-Match",
+        max_length=500,
+        description="The ETag of what was read, so that nobody's change in between is lost.",
+        examples=['"3"'],
+    ),
+]
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+
+
+def etag(revision: int) -> str:
+    """The entity tag of a revision."""
+    return f'"{revision}"'
+
+
+def expect_match(if_match: str | None, revision: int | None) -> None:
+    """Refuse a change that is not based on what there is.
+
+    Args:
+        if_match: the header's value.
+        revision: of what there is; None where there is nothing yet, so that no header can match.
+
+    Raises:
+        Problem: precondition-required, precondition-failed, or invalid-request for what is no list of tags.
+    """
+    if if_match is None:
+        if revision is None:
+            return
+        raise Problem(
+            "precondition-required",
+            f"Send If-Match: {etag(revision)}, if that is what the change is based on; GET tells in ETag.",
+        )
+    tags = _tags(if_match)
+    if revision is None:
+        raise Problem("precondition-failed", f"If-Match was {if_match[:64]}, but there is nothing yet.")
+    if "*" not in tags and etag(revision) not in tags:
+        raise Problem(
+            "precondition-failed",
+            f"If-Match was {if_match[:64]}; what there is has {etag(revision)}. Read it again.",
+        )
+
+
+def _tags(header: str) -> list[str]:
+    """The tags that a header names. A weak one never matches here: such a comparison is strong."""
+    if header.strip() == "*":
+        return ["*"]
+    parts = [part.strip() for part in header.split(",")]
+    if not all(_TAG.fullmatch(part) for part in parts):
+        raise Problem("invalid-request", "header parameter If-Match: must be tags with their quotes")
+    return parts

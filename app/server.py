@@ -1,0 +1,62 @@
+"""The server of `flowgauge serve`: uvicorn, with a stop that loses nothing."""
+
+import asyncio
+import os
+import signal
+import socket
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.draining import Draining
+
+
+class Server(uvicorn.Server):
+    """Stops in steps at the first SIGTERM or SIGINT, and at once at the second.
+
+    First the service says that it is draining: it is not ready, refuses new predictions, and asks clients to
+    close their connections. After `drain_seconds`, the time a load balancer takes to see it, the port is
+    closed; then what was accepted is finished, for `timeout_graceful_shutdown` of the configuration at most.
+
+    Args:
+        config: uvicorn's. Its lifespan must be off: `run_app` runs it.
+        draining: told when it begins.
+        drain_seconds: between the signal and the closing of the port.
+    """
+
+    def __init__(self, config: uvicorn.Config, draining: Draining, drain_seconds: float) -> None:
+        super().__init__(config)
+        self._draining = draining
+        self._drain_seconds = drain_seconds
+
+    def run_app(self, app: FastAPI, listener: socket.socket) -> None:
+        """Start the service, serve it on a socket that listens, and stop it.
+
+        Raises:
+            Exception: whatever kept the service from starting; uvicorn by itself would only log it.
+        """
+        asyncio.run(self._run_app(app, listener))
+
+    async def _run_app(self, app: FastAPI, listener: socket.socket) -> None:
+        with self.capture_signals():
+            async with app.router.lifespan_context(app):
+                await self.serve(sockets=[listener])
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to stop; a second time, end: the history is made to survive that."""
+        del frame
+        if self._draining.begun:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+            os._exit(128 + sig)  # the first process of a container is not ended by a signal of its own
+        self._draining.begin()
+        if self.started and self._drain_seconds:
+            # A handler may run in the middle of anything, but the loop's own methods are made for it.
+            loop = asyncio.get_running_loop()
+            loop.call_soon_threadsafe(loop.call_later, self._drain_seconds, self._close_port)
+        else:
+            self._close_port()
+
+    def _close_port(self) -> None:
+        self.should_exit = True

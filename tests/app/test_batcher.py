@@ -1,0 +1,710 @@
+import asyncio
+import gc
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from torch import Tensor
+
+from app.batch import Batched
+from app.batcher import Batcher, Observer
+from app.problems import Problem
+from flows.fastflow import bundle, images
+from flows.fastflow.detector import Detector
+from flows.fastflow.scorer import Scorer
+
+Images = dict[str, list[bytes]]
+Pixels = NDArray[np.uint8]
+T = TypeVar("T")
+Scenario = Callable[[Batcher], Coroutine[Any, Any, T]]
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def prepared(detector: Detector, tiny_images: Images) -> list[Pixels]:
+    return [
+        detector.prepare(images.decode(data)) for kind in ("good", "defect") for data in tiny_images[kind]
+    ]
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator["Gate"]:
+    """Every backbone's pass waits here for permission."""
+    made = Gate(monkeypatch)
+    yield made
+    made.open()
+
+
+class Gate:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.entered = threading.Semaphore(0)
+        self._permits = threading.Semaphore(0)
+        self._open = False
+        features = Scorer.features
+
+        def gated(scorer: Scorer, batch: Sequence[Pixels]) -> list[Tensor]:
+            self.entered.release()
+            assert self._open or self._permits.acquire(timeout=30)
+            return features(scorer, batch)
+
+        monkeypatch.setattr(Scorer, "features", gated)
+
+    async def wait_until_entered(self) -> None:
+        assert await asyncio.to_thread(self.entered.acquire, timeout=30)
+
+    def let_one_through(self) -> None:
+        self._permits.release()
+
+    def open(self) -> None:
+        self._open = True
+        self._permits.release()
+
+
+def run(scenario: Scenario[T], *, max_batch: int = 16, observer: Observer | None = None) -> T:
+    async def main() -> T:
+        batcher = Batcher(max_batch, observer)
+        try:
+            return await scenario(batcher)
+        finally:
+            batcher.close()
+
+    return asyncio.run(main())
+
+
+def of_category(detector: Detector, category: str, size: tuple[int, int] | None = None) -> Detector:
+    """The same model as another category's, perhaps at another input size."""
+    scorer = detector.scorer
+    size = size or scorer.input_size
+    manifest = detector.manifest.model_copy(update={"category": category, "input_size": size})
+    return Detector(manifest, detector.sha256, Scorer(scorer.extractor, scorer.head, size, scorer.rule))
+
+
+async def problem(call: Awaitable[object]) -> str:
+    with pytest.raises(Problem) as caught:
+        await call
+    return caught.value.name
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+@contextmanager
+def complaints(loop: asyncio.AbstractEventLoop) -> Iterator[list[str]]:
+    """What the event loop complains of, such as exceptions that nobody looked at."""
+    heard: list[str] = []
+    loop.set_exception_handler(lambda _, context: heard.append(context["message"]))
+    yield heard
+    gc.collect()
+
+
+def test_predicts_what_the_detector_predicts(detector: Detector, prepared: list[Pixels]) -> None:
+    async def scenario(batcher: Batcher) -> Batched:
+        return await batcher.predict(detector, prepared[0])
+
+    batched = run(scenario)
+    [alone] = detector.predict_features(detector.scorer.features([prepared[0]]))
+    assert batched.prediction.score == alone.score
+    assert batched.prediction.p_value == alone.p_value
+    np.testing.assert_array_equal(batched.prediction.score_map, alone.score_map)
+    assert batched.batch_size == 1
+    assert batched.waited >= 0
+    assert batched.took > 0
+
+
+def test_each_image_of_a_batch_gets_its_own_answer_and_region(
+    detector: Detector, prepared: list[Pixels], gate: Gate
+) -> None:
+    regions: list[NDArray[np.bool_] | None] = [None, np.zeros((64, 64), np.bool_), None]
+    assert regions[1] is not None
+    regions[1][:20] = True
+    others = [of_category(detector, name) for name in ("a", "b", "a")]
+    others[2] = others[0]
+
+    async def scenario(batcher: Batcher) -> list[Batched]:
+        first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+        await gate.wait_until_entered()
+        rest = [
+            asyncio.create_task(batcher.predict(model, image, region))
+            for model, image, region in zip(others, prepared[1:], regions, strict=False)
+        ]
+        await asyncio.sleep(0)
+        gate.open()
+        await first
+        return await asyncio.gather(*rest)
+
+    results = run(scenario)
+    for batched, image, region in zip(results, prepared[1:], regions, strict=False):
+        [alone] = detector.predict_features(detector.scorer.features([image]), [region])
+        assert batched.batch_size == 3
+        assert batched.prediction.score == pytest.approx(alone.score, rel=1e-5)
+        np.testing.assert_allclose(batched.prediction.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
+    assert not results[1].prediction.score_map[20:].any()
+    assert results[0].prediction.score_map[20:].any()
+
+
+class TestBatches:
+    def test_gather_while_one_is_computed_and_share_a_pass(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        others = [of_category(detector, name) for name in "abcd"]
+
+        async def scenario(batcher: Batcher) -> list[int]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            rest = [asyncio.create_task(batcher.predict(d, p)) for d in others for p in prepared[:2]]
+            await until(lambda: batcher.pending == 9)
+            gate.open()
+            sizes = [batched.batch_size for batched in await asyncio.gather(first, *rest)]
+            assert (batcher.batches, batcher.passes, batcher.images) == (2, 2, 9)
+            assert batcher.pending == 0
+            return sizes
+
+        assert run(scenario) == [1] + [8] * 8
+
+    def test_have_at_most_so_many_images(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> list[int]:
+            jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:8]]
+            await gate.wait_until_entered()
+            gate.open()
+            return [batched.batch_size for batched in await asyncio.gather(*jobs)]
+
+        sizes = run(scenario, max_batch=3)
+        assert max(sizes) == 3
+        assert len(sizes) == 8
+
+    def test_are_of_one_input_size(self, detector: Detector, prepared: list[Pixels], gate: Gate) -> None:
+        wide = of_category(detector, "wide", (64, 96))
+        image = np.concatenate([prepared[0], prepared[0][:, :32]], 1)
+
+        async def scenario(batcher: Batcher) -> list[Batched]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            rest = [
+                asyncio.create_task(call)
+                for call in (
+                    batcher.predict(wide, image),
+                    batcher.predict(detector, prepared[1]),
+                    batcher.predict(wide, image),
+                )
+            ]
+            await until(lambda: batcher.pending == 4)
+            gate.open()
+            await first
+            return await asyncio.gather(*rest)
+
+        results = run(scenario)
+        assert [batched.batch_size for batched in results] == [2, 1, 2]
+        assert results[0].prediction.score_map.shape == (64, 96)
+
+    def test_are_large_and_of_many_categories_at_saturation(
+        self, detector: Detector, prepared: list[Pixels]
+    ) -> None:
+        categories = [of_category(detector, name) for name in "abcdefgh"]
+        seen: list[tuple[int, Counter[str]]] = []
+
+        def observe(size: int, seconds: float, names: Sequence[str]) -> None:
+            assert seconds > 0
+            seen.append((size, Counter(names)))
+
+        async def client(batcher: Batcher, number: int) -> None:
+            for i in range(6):
+                model = categories[(number + i) % 8]
+                await batcher.predict(model, prepared[(number + i) % len(prepared)])
+
+        async def scenario(batcher: Batcher) -> None:
+            await asyncio.gather(*(client(batcher, number) for number in range(64)))
+            assert batcher.images == 64 * 6
+            assert batcher.passes == batcher.batches
+            assert batcher.images / batcher.batches > 4
+
+        run(scenario, observer=observe)
+        assert sum(size for size, _ in seen) == 64 * 6
+        assert max(len(names) for _, names in seen) > 4
+
+    def test_an_observer_that_fails_does_no_harm(self, detector: Detector, prepared: list[Pixels]) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("telemetry")
+
+        async def scenario(batcher: Batcher) -> list[str]:
+            with complaints(asyncio.get_running_loop()) as heard:
+                for image in prepared[:2]:
+                    await batcher.predict(detector, image)
+                await until(lambda: len(heard) == 2)
+            return heard
+
+        assert len(run(scenario, observer=fails)) == 2
+
+
+def test_a_flood_of_one_category_delays_another_by_a_batch(
+    detector: Detector, prepared: list[Pixels], gate: Gate
+) -> None:
+    quiet = of_category(detector, "quiet")
+
+    async def scenario(batcher: Batcher) -> int:
+        flood = [asyncio.create_task(batcher.predict(detector, prepared[0])) for _ in range(60)]
+        await gate.wait_until_entered()
+        one = asyncio.create_task(batcher.predict(quiet, prepared[1]))
+        await until(lambda: batcher.pending == 61)
+        before = batcher.images
+        gate.open()
+        await one
+        answered = batcher.images - before
+        await asyncio.gather(*flood)
+        return answered
+
+    # The batch that was running, and the one that it was in.
+    assert run(scenario, max_batch=8) <= 16
+
+
+class TestDeadlines:
+    def test_one_that_has_passed_is_not_queued(self, detector: Detector, prepared: list[Pixels]) -> None:
+        async def scenario(batcher: Batcher) -> str:
+            name = await problem(batcher.predict(detector, prepared[0], None, time.monotonic()))
+            assert batcher.pending == batcher.images == 0
+            return name
+
+        assert run(scenario) == "deadline-exceeded"
+
+    def test_one_that_passes_in_the_queue_is_said_at_once_and_never_computed(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            start = time.monotonic()
+            name = await problem(batcher.predict(detector, prepared[1], None, start + 0.05))
+            assert name == "deadline-exceeded"
+            assert 0.05 <= time.monotonic() - start < 5
+            assert batcher.pending == 1
+            gate.open()
+            await first
+            assert batcher.images == 1
+
+        run(scenario)
+
+    def test_one_that_passes_during_the_computation_is_said_at_once(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            other = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            late = asyncio.create_task(batcher.predict(detector, prepared[1], None, time.monotonic() + 0.1))
+            await gate.wait_until_entered()
+            assert await problem(late) == "deadline-exceeded"
+            gate.open()
+            await other
+
+        run(scenario)
+
+    def test_is_checked_right_before_computing_even_if_the_event_loop_is_busy(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            deadline = time.monotonic() + 0.05
+            late = asyncio.create_task(batcher.predict(detector, prepared[1], None, deadline))
+            await asyncio.sleep(0)
+            threading.Timer(0.1, gate.open).start()
+            time.sleep(0.5)  # so that no timer of the event loop fires
+            assert await problem(late) == "deadline-exceeded"
+            await first
+            assert batcher.images == 1
+
+        run(scenario)
+
+    def test_one_that_is_kept_changes_nothing(self, detector: Detector, prepared: list[Pixels]) -> None:
+        async def scenario(batcher: Batcher) -> Batched:
+            return await batcher.predict(detector, prepared[0], None, time.monotonic() + 60)
+
+        assert run(scenario).batch_size == 1
+
+
+class TestCancelled:
+    def test_while_it_waits_it_leaves_the_queue(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:1]]
+            await gate.wait_until_entered()
+            jobs += [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[1:5]]
+            await until(lambda: batcher.pending == 5)
+            for job in jobs[2:4]:
+                job.cancel()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            assert batcher.pending == 3
+            gate.open()
+            results = await asyncio.gather(*jobs, return_exceptions=True)
+            assert [isinstance(result, asyncio.CancelledError) for result in results] == [
+                False,
+                False,
+                True,
+                True,
+                False,
+            ]
+            assert batcher.images == 3
+
+        run(scenario)
+
+    def test_while_it_is_computed_the_others_get_their_answers(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def scenario(batcher: Batcher) -> list[str]:
+            with complaints(asyncio.get_running_loop()) as heard:
+                jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:3]]
+                await gate.wait_until_entered()
+                jobs[0].cancel()
+                await asyncio.gather(jobs[0], return_exceptions=True)
+                gate.open()
+                await asyncio.gather(*jobs[1:])
+                await batcher.predict(detector, prepared[0])
+            return heard
+
+        assert run(scenario) == []
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_at_the_moment_of_its_answer_nothing_is_left_behind(
+        self, detector: Detector, prepared: list[Pixels], monkeypatch: pytest.MonkeyPatch, fails: bool
+    ) -> None:
+        if fails:
+            monkeypatch.setattr(Scorer, "features", _explode)
+
+        async def cancelled(batcher: Batcher) -> None:
+            job = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await asyncio.sleep(0)
+            settle = batcher._settle
+
+            def settle_and_cancel(answers: Any) -> None:
+                settle(answers)
+                job.cancel()  # its future is done, and the task has not run yet
+
+            monkeypatch.setattr(batcher, "_settle", settle_and_cancel)
+            [result] = await asyncio.gather(job, return_exceptions=True)
+            assert isinstance(result, asyncio.CancelledError)
+
+        async def scenario(batcher: Batcher) -> list[str]:
+            with complaints(asyncio.get_running_loop()) as heard:
+                await cancelled(batcher)
+                monkeypatch.undo()
+            return heard
+
+        assert run(scenario) == []
+
+
+def _explode(*_: object) -> list[Tensor]:
+    raise RuntimeError("CUDA error: an illegal memory access")
+
+
+class TestFailures:
+    def test_a_poisoned_image_fails_alone(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        other = of_category(detector, "other")
+        poison = prepared[3].astype(np.float32)
+
+        async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            calls = [
+                batcher.predict(detector, prepared[1]),
+                batcher.predict(other, poison),  # type: ignore[arg-type]
+                batcher.predict(other, prepared[2]),
+            ]
+            rest = [asyncio.create_task(call) for call in calls]
+            await until(lambda: batcher.pending == 4)
+            gate.open()
+            await first
+            results = await asyncio.gather(*rest, return_exceptions=True)
+            assert (batcher.batches, batcher.passes) == (2, 1 + 1 + 3)
+            return results
+
+        good, poisoned, also_good = run(scenario)
+        assert isinstance(poisoned, ValueError)
+        assert "uint8" in str(poisoned)
+        for result, image in ((good, prepared[1]), (also_good, prepared[2])):
+            assert isinstance(result, Batched)
+            [alone] = detector.predict_features(detector.scorer.features([image]))
+            assert result.prediction.score == pytest.approx(alone.score, rel=1e-5)
+
+    def test_a_failing_head_neither_repeats_the_backbone_nor_touches_other_categories(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        other = of_category(detector, "other")
+        nothing = np.zeros((64, 64), np.bool_)  # a region without a pixel is refused by the head
+
+        async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            calls = [
+                batcher.predict(detector, prepared[1]),
+                batcher.predict(other, prepared[2], nothing),
+                batcher.predict(other, prepared[3]),
+            ]
+            rest = [asyncio.create_task(call) for call in calls]
+            await until(lambda: batcher.pending == 4)
+            gate.open()
+            await first
+            results = await asyncio.gather(*rest, return_exceptions=True)
+            assert (batcher.batches, batcher.passes) == (2, 2)
+            return results
+
+        good, refused, also_good = run(scenario)
+        assert isinstance(good, Batched)
+        assert isinstance(refused, ValueError)
+        assert isinstance(also_good, Batched)
+        [alone] = detector.predict_features(detector.scorer.features([prepared[3]]))
+        assert also_good.prediction.score == pytest.approx(alone.score, rel=1e-5)
+
+    def test_images_tried_alone_keep_their_deadlines(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        poison = prepared[0].astype(np.float32)
+
+        async def scenario(batcher: Batcher) -> None:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            bad = asyncio.create_task(batcher.predict(detector, poison))  # type: ignore[arg-type]
+            brief = asyncio.create_task(batcher.predict(detector, prepared[1], None, time.monotonic() + 0.2))
+            await until(lambda: batcher.pending == 3)
+            gate.let_one_through()
+            await first
+            await gate.wait_until_entered()  # the batch of two, which will fail
+            assert await problem(brief) == "deadline-exceeded"
+            gate.open()
+            with pytest.raises(ValueError, match="uint8"):
+                await bad
+            assert batcher.passes == 3  # the batch, and the poisoned image alone
+
+        run(scenario)
+
+    @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), StopIteration(), GeneratorExit()])
+    def test_nothing_ends_the_thread(
+        self,
+        detector: Detector,
+        prepared: list[Pixels],
+        error: BaseException,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def dies(*_: object) -> list[Tensor]:
+            raise error
+
+        async def scenario(batcher: Batcher) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(Scorer, "features", dies)
+                jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:4]]
+                results = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 30)
+            assert all(isinstance(result, RuntimeError) for result in results)
+            assert (await batcher.predict(detector, prepared[0])).batch_size == 1
+
+        run(scenario)
+
+    def test_a_failure_of_the_queue_itself_is_answered_too(
+        self, detector: Detector, prepared: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise MemoryError
+
+        async def scenario(batcher: Batcher) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr("app.fair_queue.FairQueue.take", fails)
+                with pytest.raises(MemoryError):
+                    await asyncio.wait_for(batcher.predict(detector, prepared[0]), 30)
+            assert (await batcher.predict(detector, prepared[0])).batch_size == 1
+
+        run(scenario)
+
+
+class TestClosing:
+    def test_answers_what_waits_and_finishes_what_runs(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def main() -> None:
+            batcher = Batcher(16)
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            waiting = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[1:4]]
+            await until(lambda: batcher.pending == 4)
+            closing = asyncio.create_task(asyncio.to_thread(batcher.close))
+            assert [await problem(job) for job in waiting] == ["draining"] * 3
+            gate.open()
+            assert (await first).batch_size == 1
+            await closing
+            assert await problem(batcher.predict(detector, prepared[0])) == "draining"
+            assert batcher.pending == 0
+            batcher.close()
+
+        before = threading.active_count()
+        asyncio.run(main())
+        assert threading.active_count() == before
+
+    def test_in_the_event_loop_is_no_deadlock(self, detector: Detector, prepared: list[Pixels]) -> None:
+        async def main() -> None:
+            batcher = Batcher(2)
+            jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared]
+            await asyncio.sleep(0)
+            batcher.close()
+            results = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 30)
+            answered = [result for result in results if isinstance(result, Batched)]
+            refused = [result for result in results if isinstance(result, Problem)]
+            assert len(answered) + len(refused) == len(prepared)
+            assert refused
+
+        asyncio.run(main())
+
+    def test_after_its_event_loop_is_no_failure(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate
+    ) -> None:
+        async def main() -> Batcher:
+            batcher = Batcher(16)
+            jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:2]]
+            await gate.wait_until_entered()
+            del jobs
+            return batcher
+
+        batcher = asyncio.run(main())
+        gate.open()
+        batcher.close()
+
+
+def test_a_model_that_was_let_go_leaves_memory_although_nothing_follows(
+    detector: Detector, prepared: list[Pixels]
+) -> None:
+    async def scenario(batcher: Batcher) -> None:
+        mine = of_category(detector, "mine")
+        gone = weakref.ref(mine)
+        await batcher.predict(mine, prepared[0])
+        del mine
+        await asyncio.sleep(0.05)
+        gc.collect()
+        assert gone() is None
+
+    run(scenario)
+
+
+def test_waiting_for_work_costs_nothing() -> None:
+    async def scenario(_: Batcher) -> float:
+        start = time.process_time()
+        await asyncio.sleep(0.3)
+        return time.process_time() - start
+
+    assert run(scenario) < 0.05
+
+
+class TestExpectedWait:
+    def test_is_nothing_when_idle_whatever_was_measured(
+        self, detector: Detector, prepared: list[Pixels], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        features = Scorer.features
+
+        def slow(scorer: Scorer, batch: Sequence[Pixels]) -> list[Tensor]:
+            time.sleep(0.2)
+            return features(scorer, batch)
+
+        monkeypatch.setattr(Scorer, "features", slow)
+
+        async def scenario(batcher: Batcher) -> None:
+            assert batcher.expected_wait(100) == 0
+            await batcher.predict(detector, prepared[0])
+            assert batcher.expected_wait(100) == 0
+            assert batcher.expected_wait(100, "tiny") == 0
+
+        run(scenario)
+
+    def test_grows_with_what_waits_and_spares_those_who_send_little(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = _Clock(monkeypatch, gate)
+
+        async def scenario(batcher: Batcher) -> None:
+            await clock.batch(batcher, detector, prepared[:1], 0.1)
+            running = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            assert batcher.expected_wait() == pytest.approx(0.2)
+            assert batcher.expected_wait(3, "tiny") == pytest.approx(0.4)
+            clock.now += 0.06
+            assert batcher.expected_wait() == pytest.approx(0.14)
+            clock.now += 100  # it takes longer than was thought
+            assert batcher.expected_wait() == pytest.approx(0.1)
+            flood = [asyncio.create_task(batcher.predict(detector, prepared[0])) for _ in range(40)]
+            await until(lambda: batcher.pending == 41)
+            assert batcher.expected_wait(1, "tiny") == pytest.approx(4.1)
+            assert batcher.expected_wait(1) == pytest.approx(4.1)
+            assert batcher.expected_wait(1, "quiet") == pytest.approx(0.5)  # in the next batch of four
+            gate.open()
+            await asyncio.gather(running, *flood)
+
+        run(scenario, max_batch=4)
+
+    def test_one_slow_batch_after_a_long_pause_is_outvoted(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = _Clock(monkeypatch, gate)
+
+        async def scenario(batcher: Batcher) -> None:
+            await clock.batch(batcher, detector, prepared[:1], 30.0)  # the first one of a process
+            for _ in range(3):
+                await clock.batch(batcher, detector, prepared[:1], 0.1)
+            clock.now += 8 * 3600
+            await clock.batch(batcher, detector, prepared[:1], 5.0)
+            running = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            assert batcher.expected_wait() == pytest.approx(0.2)
+            gate.open()
+            await running
+
+        run(scenario)
+
+    def test_follows_a_machine_that_has_become_slower(
+        self, detector: Detector, prepared: list[Pixels], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = _Clock(monkeypatch, gate)
+
+        async def scenario(batcher: Batcher) -> None:
+            for seconds in [0.1] * 20 + [0.4] * 5:
+                await clock.batch(batcher, detector, prepared[:1], seconds)
+            running = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            assert batcher.expected_wait() == pytest.approx(0.8)
+            gate.open()
+            await running
+
+        run(scenario)
+
+
+class _Clock:
+    """The batcher's clock, which stands still unless a test moves it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, gate: Gate) -> None:
+        self.now = 1000.0
+        self._gate = gate
+        monkeypatch.setattr("app.batcher.time", self)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def batch(
+        self, batcher: Batcher, detector: Detector, prepared: Sequence[Pixels], seconds: float
+    ) -> None:
+        """Compute a batch that takes so long."""
+        jobs = [asyncio.create_task(batcher.predict(detector, image)) for image in prepared]
+        await self._gate.wait_until_entered()
+        self.now += seconds
+        self._gate.let_one_through()
+        await asyncio.gather(*jobs)

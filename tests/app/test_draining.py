@@ -1,0 +1,20 @@
+import pytest
+
+from app.draining import Draining
+from app.problems import Problem
+
+
+def test_refuses_nothing_before_it_begins() -> None:
+    draining = Draining()
+    draining.expect_not_begun()
+    assert not draining.begun
+
+
+def test_refuses_from_then_on() -> None:
+    draining = Draining()
+    draining.begin()
+    draining.begin()
+    for _ in range(2):
+        with pytest.raises(Problem) as caught:
+            draining.expect_not_begun()
+        assert caught.value.name == "draining"

@@ -1,0 +1,159 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.fair_queue import FairQueue, Lane
+
+
+def lane(name: str) -> Lane:
+    """Lanes "a1", "a2", "b1": the letter is the group."""
+    return Lane(name, name[0])
+
+
+def queue(text: str) -> FairQueue[str]:
+    """A queue that was sent "a1 a1 b1": items are named by their lane and their place in it."""
+    made: FairQueue[str] = FairQueue()
+    sent = Counter[str]()
+    for name in text.split():
+        made.put(lane(name), f"{name}.{sent[name]}")
+        sent[name] += 1
+    return made
+
+
+def take(waiting: FairQueue[str], limit: int) -> str:
+    taken: list[str] = []
+    waiting.take(limit, taken)
+    return " ".join(taken)
+
+
+def test_lanes_take_turns_one_item_at_a_time() -> None:
+    waiting = queue("a1 a1 a1 a2 a3 a3")
+    assert take(waiting, 4) == "a1.0 a2.0 a3.0 a1.1"
+    assert take(waiting, 4) == "a3.1 a1.2"
+    assert take(waiting, 4) == ""
+
+
+def test_who_was_left_out_is_first_in_the_next_batch() -> None:
+    waiting = queue("a1 a1 a1 a2 a2 a2 a3 a3 a3")
+    assert [take(waiting, 2) for _ in range(5)] == [
+        "a1.0 a2.0",
+        "a3.0 a1.1",
+        "a2.1 a3.1",
+        "a1.2 a2.2",
+        "a3.2",
+    ]
+
+
+def test_one_that_comes_late_is_in_the_next_batch_however_long_the_other_lanes_are() -> None:
+    waiting = queue("a1 " * 1000 + "a2 " * 1000)
+    take(waiting, 8)
+    waiting.put(lane("a3"), "late")
+    assert "late" in take(waiting, 8).split()
+
+
+def test_a_batch_has_one_group_and_groups_take_turns() -> None:
+    waiting = queue("a1 " * 6 + "b1 " * 6 + "a2 b2")
+    assert [take(waiting, 4) for _ in range(5)] == [
+        "a1.0 a2.0 a1.1 a1.2",
+        "b1.0 b2.0 b1.1 b1.2",
+        "a1.3 a1.4 a1.5",
+        "b1.3 b1.4 b1.5",
+        "",
+    ]
+
+
+def test_a_group_in_a_hurry_does_not_keep_another_waiting() -> None:
+    waiting = queue("a1 " * 100)
+    take(waiting, 4)
+    waiting.put(lane("b1"), "other")
+    batches = []
+    for _ in range(3):
+        for _ in range(4):
+            waiting.put(lane("a1"), "more")
+        batches.append(take(waiting, 4))
+    assert "other" in batches[:2]
+
+
+def test_takes_into_what_is_given_up_to_the_limit_in_all() -> None:
+    taken = ["before"]
+    queue("a1 a1 a1").take(3, taken)
+    assert taken == ["before", "a1.0", "a1.1"]
+
+
+def test_what_is_removed_is_gone() -> None:
+    waiting = queue("a1 a1 a2")
+    assert waiting.remove(lane("a1"), "a1.0")
+    assert not waiting.remove(lane("a1"), "a1.0")
+    assert not waiting.remove(lane("a9"), "a9.0")
+    assert waiting.remove(lane("a2"), "a2.0")
+    assert len(waiting) == 1
+    assert take(waiting, 9) == "a1.1"
+    assert not waiting
+
+
+def test_clear_gives_what_waited() -> None:
+    waiting = queue("a1 b1 a1")
+    assert sorted(waiting.clear()) == ["a1.0", "a1.1", "b1.0"]
+    assert len(waiting) == 0
+
+
+def test_counts_by_group() -> None:
+    assert queue("a1 a2 a2 b1").waiting() == {"a": 3, "b": 1}
+
+
+@pytest.mark.parametrize(
+    ("sent", "name", "items", "expected"),
+    [
+        ("", "a1", 1, {"a": 1}),
+        ("", "a1", 9, {"a": 9}),
+        ("a1 a1", "a1", 1, {"a": 3}),
+        # One image of another category is in the next batch of four, whatever waits.
+        ("a1 " * 100, "a2", 1, {"a": 4}),
+        ("a1 " * 100, "a2", 3, {"a": 8}),
+        ("a1 " * 100, "a1", 1, {"a": 101}),
+        # Another group has one batch for each of ours.
+        ("b1 " * 100, "a1", 1, {"a": 1, "b": 4}),
+        ("b1 " * 100 + "a1 " * 4, "a1", 1, {"a": 5, "b": 8}),
+        ("b1", "a1", 1, {"a": 1, "b": 1}),
+    ],
+)
+def test_forecast(sent: str, name: str, items: int, expected: dict[str, int]) -> None:
+    waiting = queue(sent)
+    assert waiting.forecast(lane(name), items, 4) == expected
+    assert len(waiting) == len(sent.split())
+
+
+@given(
+    st.lists(st.sampled_from(["a1", "a2", "a3", "a4", "a5"]), max_size=60),
+    st.integers(1, 8),
+    st.integers(0, 40),
+)
+def test_the_forecast_holds(sent: list[str], limit: int, served: int) -> None:
+    waiting = queue(" ".join(sent))
+    for _ in range(served // limit):
+        take(waiting, limit)
+    expected = waiting.forecast(lane("a3"), 1, limit)["a"]
+    waiting.put(lane("a3"), "mine")
+    taken = 0
+    while batch := take(waiting, limit).split():
+        taken += len(batch)
+        if "mine" in batch:
+            break
+    assert taken <= expected
+
+
+@given(st.lists(st.sampled_from(["a1", "a2", "b1", "b2", "c1"]), max_size=80), st.integers(1, 9))
+def test_everything_is_taken_once_in_the_order_of_its_lane(sent: list[str], limit: int) -> None:
+    waiting = queue(" ".join(sent))
+    batches: list[list[str]] = []
+    while batch := take(waiting, limit).split():
+        batches.append(batch)
+        assert len(batch) <= limit
+        assert len({item[0] for item in batch}) == 1
+    taken = [item for batch in batches for item in batch]
+    assert Counter(item.split(".")[0] for item in taken) == Counter(sent)
+    for name in set(sent):
+        places = [int(item.split(".")[1]) for item in taken if item.startswith(name)]
+        assert places == sorted(places)

@@ -1,0 +1,45 @@
+import pytest
+
+from app.preconditions import etag, expect_match
+from app.problems import Problem
+
+
+def refused(if_match: str | None, revision: int | None) -> Problem:
+    with pytest.raises(Problem) as caught:
+        expect_match(if_match, revision)
+    return caught.value
+
+
+@pytest.mark.parametrize("header", ['"3"', ' "3" ', '"2", "3"', '"3","9"', "*", " * ", 'W/"2", "3"'])
+def test_what_names_the_revision(header: str) -> None:
+    assert etag(3) == '"3"'
+    expect_match(header, 3)
+
+
+@pytest.mark.parametrize("header", ['"2"', '""', '"33"', '"2", "4"'])
+def test_what_names_another_one(header: str) -> None:
+    problem = refused(header, 3)
+    assert problem.name == "precondition-failed"
+    assert '"3"' in problem.detail
+
+
+def test_a_weak_tag_never_matches() -> None:
+    """If-Match compares strongly (RFC 9110, section 13.1.1)."""
+    assert refused('W/"3"', 3).name == "precondition-failed"
+
+
+@pytest.mark.parametrize("header", ["", "3", "'3'", '"3', '3"', '"3" "4"', '"3",', '"a"b"', "*, *", 'w/"3"'])
+def test_what_is_no_list_of_tags(header: str) -> None:
+    assert refused(header, 3).name == "invalid-request"
+
+
+def test_a_change_must_say_what_it_is_based_on() -> None:
+    problem = refused(None, 3)
+    assert problem.name == "precondition-required"
+    assert 'If-Match: "3"' in problem.detail
+
+
+@pytest.mark.parametrize("header", ["*", '"1"'])
+def test_where_there_is_nothing_no_header_matches(header: str) -> None:
+    expect_match(None, None)
+    assert refused(header, None).name == "precondition-failed"

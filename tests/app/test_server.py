@@ -1,0 +1,205 @@
+"""Stopping a server: a process of its own with a service of three routes."""
+
+import http.client
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import asyncio, contextlib, socket, sys
+import uvicorn
+from fastapi import FastAPI
+from app import problems
+from app.draining import Draining
+from app.request_context import RequestContext
+from app.server import Server
+from app.telemetry import Telemetry
+
+drain_seconds, grace, start = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+draining = Draining()
+
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    if start == "fails":
+        raise ValueError("the history is in use")
+    if start == "slow":
+        print("starting", flush=True)
+        await asyncio.sleep(1)
+    yield
+    print("closed", flush=True)
+
+app = FastAPI(lifespan=lifespan)
+app.add_middleware(RequestContext, telemetry=Telemetry("0"), draining=draining)
+problems.install(app)
+
+@app.get("/ready")
+async def ready():
+    draining.expect_not_begun()
+
+@app.get("/work/{seconds}")
+async def work(seconds: float):
+    draining.expect_not_begun()
+    print("began", flush=True)
+    await asyncio.sleep(seconds)
+    return "done"
+
+@app.get("/stuck")
+async def stuck():
+    print("began", flush=True)
+    await asyncio.to_thread(__import__("time").sleep, 600)
+
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1], flush=True)
+config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=grace)
+Server(config, draining, drain_seconds).run_app(app, listener)
+print("returned", flush=True)
+"""
+
+
+class Running:
+    """A server, and the port it listens on."""
+
+    def __init__(self, process: subprocess.Popen[str], connections: ExitStack) -> None:
+        assert process.stdout is not None
+        self.process = process
+        self.said = process.stdout
+        self.port = int(self.said.readline())
+        self._connections = connections
+
+    def ask(self, path: str) -> http.client.HTTPConnection:
+        """Send a request; its answer has not been read."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        self._connections.callback(connection.close)
+        connection.request("GET", path)
+        return connection
+
+    def begin(self, path: str) -> http.client.HTTPConnection:
+        """Send a request and wait until it is being answered."""
+        connection = self.ask(path)
+        assert self.said.readline() == "began\n"
+        return connection
+
+    def end(self) -> list[str]:
+        """What else it says, once it has ended."""
+        rest, _ = self.process.communicate(timeout=60)
+        return rest.splitlines()
+
+
+Start = Callable[..., AbstractContextManager[Running]]
+
+
+@pytest.fixture
+def start() -> Start:
+    @contextmanager
+    def begin(drain_seconds: float = 0, grace: int = 30, how: str = "at once") -> Iterator[Running]:
+        command = [sys.executable, "-c", PROGRAM, str(drain_seconds), str(grace), how]
+        with (
+            ExitStack() as connections,
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process,
+        ):
+            try:
+                yield Running(process, connections)
+            finally:
+                process.kill()
+
+    return begin
+
+
+def is_refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=60).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_finishes_what_was_accepted_and_ends_well(start: Start, number: int) -> None:
+    with start() as server:
+        working = server.begin("/work/1")
+        server.process.send_signal(number)
+        response = working.getresponse()
+        assert response.status == 200
+        assert response.getheader("Connection") == "close"
+        assert response.read() == b'"done"'
+        assert server.end() == ["closed", "returned"]
+        assert server.process.returncode == 0
+
+
+def test_closes_the_port_at_once_by_default(start: Start) -> None:
+    with start() as server:
+        working = server.begin("/work/2")
+        server.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + 1.5
+        while not is_refused(server.port):
+            assert time.monotonic() < deadline, "the port is still open"
+            time.sleep(0.05)
+        assert working.getresponse().status == 200
+
+
+def test_is_not_ready_and_refuses_work_before_it_closes_the_port(start: Start) -> None:
+    with start(drain_seconds=2) as server:
+        working = server.begin("/work/1")
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)
+        for path in ("/ready", "/work/0"):
+            response = server.ask(path).getresponse()
+            assert response.status == 503
+            assert b'"draining"' in response.read()
+            assert response.getheader("Connection") == "close"
+        assert working.getresponse().status == 200
+        assert server.end() == ["closed", "returned"]
+        assert is_refused(server.port)
+
+
+def test_idle_connections_do_not_keep_it(start: Start) -> None:
+    with start() as server:
+        assert server.ask("/ready").getresponse().read() == b"null"
+        server.process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        assert server.end() == ["closed", "returned"]
+        assert time.monotonic() - began < 10
+
+
+def test_work_that_does_not_end_is_given_up(start: Start) -> None:
+    with start(grace=1) as server:
+        working = server.begin("/work/600")
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == ["closed", "returned"]
+        assert server.process.returncode == 0
+        assert working.getresponse().status == 500
+
+
+@pytest.mark.parametrize("drain_seconds", [0, 600])
+@pytest.mark.parametrize("path", ["/work/600", "/stuck"])
+def test_a_second_signal_ends_it_at_once(start: Start, drain_seconds: float, path: str) -> None:
+    with start(drain_seconds=drain_seconds) as server:
+        server.begin(path)
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        assert server.process.poll() is None
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(timeout=5) == -signal.SIGTERM
+
+
+def test_a_signal_while_it_starts_is_not_lost(start: Start) -> None:
+    with start(drain_seconds=600, how="slow") as server:
+        assert server.said.readline() == "starting\n"
+        server.process.send_signal(signal.SIGTERM)
+        assert server.end() == ["closed", "returned"]
+        assert server.process.returncode == 0
+
+
+def test_what_keeps_it_from_starting_is_raised() -> None:
+    command = [sys.executable, "-c", PROGRAM, "0", "30", "fails"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ValueError: the history is in use"
