@@ -48,6 +48,16 @@ COMMANDS = {
         "Answer inspection requests over HTTP.",
         "the server has stopped; models are untouched",
     ),
+    "models": Mount(
+        "app.commands.models:app",
+        "List, check, carry, activate and delete the versions of a models folder.",
+        _NOTHING_LEFT,
+    ),
+    "keys": Mount(
+        "app.commands.keys:app",
+        "Make, list and revoke the keys of the service.",
+        _NOTHING_LEFT,
+    ),
     "predict": Mount(
         "app.commands.predict:predict",
         "Inspect a picture or a folder, here or on a server.",

@@ -1,4 +1,4 @@
-"""What every request has, whatever becomes of it: an id, a line in the log, and an answer."""
+"""What every request has, whatever becomes of it: an id, a line in the log, a count, and an answer."""
 
 import logging
 import re
@@ -9,7 +9,9 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import problems
+from app import logs, problems
+from app.draining import Draining
+from app.telemetry import Telemetry
 
 logger = logging.getLogger("flowgauge.requests")
 
@@ -19,15 +21,24 @@ _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
 
 
 class RequestContext:
-    """ASGI middleware: the request id, the log, and 500 for whatever was not foreseen.
+    """ASGI middleware, the outermost: the request id, the log, and 500 for whatever was not foreseen.
 
     A client's `X-Request-ID` is kept when it is 1 to 128 of `A-Z a-z 0-9 . _ : @ + = / -`;
     otherwise, or when there is none, a new one is made. It is `request.state.request_id` and is on
     every response.
+
+    While the server is stopping, every response also tells the client to close the connection.
+
+    Args:
+        app: what answers.
+        telemetry: counts the requests.
+        draining: whether the server is stopping.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, draining: Draining) -> None:
         self.app = app
+        self._telemetry = telemetry
+        self._draining = draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,13 +48,17 @@ class RequestContext:
         given = Headers(scope=scope).get(HEADER, "")
         request_id = given if _VALID.fullmatch(given) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
+        token = logs.REQUEST_ID.set(request_id)
         status = 0
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                headers = MutableHeaders(scope=message)
+                headers[HEADER] = request_id
+                if self._draining.begun:
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
@@ -51,20 +66,42 @@ class RequestContext:
         except ClientDisconnect:
             pass  # nobody is left to be answered
         except Exception:
-            logger.exception("request %s failed", request_id)
+            logger.exception("a request failed")
             if status:  # the answer has begun and can only be cut off
                 raise
             detail = "This should not happen. The server's log has more under the request id."
             response = problems.answer(Request(scope), "internal", detail)
             await response(scope, receive, send_with_id)
         finally:
-            # The raw path is ASCII without control characters: no line of the log can be forged
-            # with it.
-            logger.info(
-                "%s %s %s %.1f ms id=%s",
-                scope["method"],
-                scope["raw_path"].decode("latin-1"),
-                status or "client left",
-                1000 * (time.perf_counter() - start),
-                request_id,
-            )
+            self._record(scope, status, time.perf_counter() - start)
+            logs.REQUEST_ID.reset(token)
+
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        # Both are written into the scope further in, by the router and by whoever found the problem.
+        route: str | None = getattr(scope.get("route"), "path_format", None)
+        problem: problems.ProblemName | None = scope["state"].get("problem")
+        caller = scope["state"].get("caller")
+        key_id: str | None = None if caller is None else caller.key_id
+        # The raw path is ASCII without control characters: no line of the log can be forged with it.
+        path = scope["raw_path"].decode("latin-1")
+        self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
+        logger.info(
+            "%s %s %s %.1f ms%s%s",
+            scope["method"],
+            path,
+            status or "client left",
+            1000 * seconds,
+            f" {problem}" if problem else "",
+            f" key={key_id}" if key_id else "",
+            extra={
+                "fields": {
+                    "method": scope["method"],
+                    "path": path,
+                    "route": route,
+                    "status": status or None,
+                    "ms": round(1000 * seconds, 1),
+                    "problem": problem,
+                    "key_id": key_id,
+                }
+            },
+        )

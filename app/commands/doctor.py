@@ -79,19 +79,55 @@ def doctor(
     runs: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_RUNS", help="Where training keeps checkpoints and features.")
     ] = Path("runs"),
+    url: Annotated[
+        str | None,
+        typer.Option(help="Look at the server there instead, e.g. https://inspection.plant.example:8000."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="FLOWGAUGE_KEY", help="With --url: a key of that server.", show_envvar=True),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="With --url: PEM file of the authority that signed its certificate.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what is installed, which device and engine will be used, and what is missing.
 
     Every active model is loaded and its golden pictures are scored, as the server does at start.
-    Exit code 0: ready to train and to serve. 1: something essential is missing.
+
+    With --url it looks at a server instead, as a line PC sees it: network, TLS, versions, clocks, readiness,
+    the key's role, and whether each active model answers. Nothing that is sent is kept there.
+
+    Exit code 0: ready to train and to serve, or the server can be used. 1: something essential is missing.
     """
+    if url is not None:
+        _look_at_server(url, key, ca, as_json)
+        return
     report = examine(models, runs)
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=1))
     else:
         _print(report)
     if report.problems:
+        raise typer.Exit(1)
+
+
+def _look_at_server(url: str, key: str | None, ca: Path | None, as_json: bool) -> None:
+    from app.commands.doctor_server import examine_server
+
+    checks = []
+    console = Console(highlight=False)
+    styles = {"ok": "green", "note": "yellow", "problem": "red"}
+    for check in examine_server(url, key, ca):
+        checks.append(check)
+        if not as_json:
+            console.print(
+                f"{check.state:8}{check.name}: {check.said}", style=styles[check.state], markup=False
+            )
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=1))
+    if any(check.state == "problem" for check in checks):
         raise typer.Exit(1)
 
 

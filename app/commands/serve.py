@@ -1,31 +1,32 @@
 """`flowgauge serve`: the inspection service on this machine."""
 
-import signal
+import inspect
+import logging
+import math
 import socket
-from collections.abc import Collection
+import ssl
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-# Requests get so many seconds to finish after SIGTERM or Ctrl-C.
-GRACE_SECONDS = 30
+from app.settings import Settings, SettingsError, settings_from
 
-LOGGING: Final[dict[str, Any]] = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "loggers": {
-        name: {"handlers": ["stderr"], "level": "INFO", "propagate": False}
-        for name in ("flowgauge", "uvicorn")
-    },
-}
+if TYPE_CHECKING:
+    import torch
+
+logger = logging.getLogger("flowgauge.serve")
+
+# Accepted requests get so many seconds to finish, or the default deadline and a little more.
+LEAST_GRACE_SECONDS: Final = 30
 
 
 def serve(
     models: Annotated[
         Path | None, typer.Option(help="Folder of the published models.", show_default="models")
+    ] = None,
+    history: Annotated[
+        Path | None, typer.Option(help="Folder of the inspections that are kept.", show_default="history")
     ] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", show_default="8000")] = None,
@@ -39,39 +40,33 @@ def serve(
         bool | None,
         typer.Option(
             "--allow-unauthenticated-network",
-            help="Listen beyond this machine although no request is authenticated.",
+            help="Listen beyond this machine although there are no keys.",
             show_default="no",
         ),
     ] = None,
 ) -> None:
-    """Serve the published models over HTTP until Ctrl-C or SIGTERM.
+    """Serve the published models over HTTP until Ctrl-C or SIGTERM; a second one ends it at once.
+
+    Exit codes: 0 after a clean stop; 1 when the address cannot be listened on, or the history cannot be
+    used; 2 when what was asked for is wrong: an option, a device, a folder, a certificate.
 
     Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
-    By variables alone:
-
-    - FLOWGAUGE_MAX_BYTES, FLOWGAUGE_MAX_PIXELS: the largest upload; 32 MiB and 50 million pixels
-    - FLOWGAUGE_QUEUE_IMAGES, FLOWGAUGE_QUEUE_BYTES: what may wait and be in memory; 64 and 512 MiB
-    - FLOWGAUGE_UPLOAD_IDLE_SECONDS: an upload that stalls for so long is given up; 30
-    - FLOWGAUGE_DECODE_THREADS: images decoded or drawn at a time; 2
-    - FLOWGAUGE_PRELOAD: load every active model at start; true
-    - FLOWGAUGE_EXTRA_VERSIONS: versions kept loaded beside the active ones; 2
-    - FLOWGAUGE_MALLOC: "default" lets the C library give freed memory back: less is held, but slower
-
-    Exit codes: 0 after a clean stop; 1 when the address cannot be listened on; 2 when what was
-    asked for is wrong: an option, a device, a folder without models.
     """
     # Here and not above: torch takes seconds, which --help should not.
     import torch
     import uvicorn
-    from pydantic import ValidationError
 
+    from app import logs
+    from app.exposure import ExposureError, expect_keys_on_network
+    from app.history.history import HistoryError
     from app.main import create_app
-    from app.settings import Settings
+    from app.server import Server
     from flows.fastflow import bundle
     from flows.fastflow.detector import DeviceError, pick_device
 
     given: dict[str, Any] = {
         "models": models,
+        "history": history,
         "host": host,
         "port": port,
         "device": device,
@@ -79,38 +74,86 @@ def serve(
         "allow_unauthenticated_network": allow_unauthenticated_network,
     }
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        settings = settings_from(**given)
         torch_device = pick_device(settings.device)
+        next(settings.models.iterdir(), None)
         categories = bundle.categories(settings.models)
-    except ValidationError as error:
-        _stop(2, "\n".join(_say(item, given.keys()) for item in error.errors()))
-    except DeviceError as error:
+    except (SettingsError, DeviceError) as error:
         _stop(2, str(error))
     except OSError as error:
-        _stop(2, f"the models folder cannot be read: {error}")
-    if not categories:
         _stop(
             2,
-            f"there are no models in {settings.models.absolute()}. Train one:\n"
-            f"  flowgauge train --data DIR --category NAME --models {settings.models}\n"
-            "or name the folder that has some with --models.",
+            f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name the one "
+            "that you have with --models, or make an empty one for models that are uploaded.",
         )
+    _check_certificate(settings)
+    try:
+        expect_keys_on_network(settings)
+    except ExposureError as error:
+        _stop(2, str(error))
+    logs.configure(settings.log_format)
     listener = _listen(settings.host, settings.port)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    _greet(listener, categories, settings.models, str(torch_device))
-    # uvicorn finishes accepted work and then raises the signal again, for whoever handled it
-    # before; a stop that was asked for is no failure, so that is nobody.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
+    _greet(listener, settings, categories, torch_device)
+    app = create_app(settings)
     config = uvicorn.Config(
-        create_app(settings),
-        log_config=LOGGING,
+        app,
+        lifespan="off",
+        log_config=None,
         access_log=False,  # the service writes its own line per request, with the request's id
         server_header=False,
-        timeout_graceful_shutdown=GRACE_SECONDS,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        timeout_graceful_shutdown=max(LEAST_GRACE_SECONDS, math.ceil(settings.deadline_ms / 1000) + 5),
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    try:
+        Server(config, app.state.draining, settings.drain_seconds).run_app(app, listener)
+    except HistoryError as error:
+        _stop(1, str(error))
+    logger.info("stopped")
+
+
+def _variables() -> str:
+    """A list of what can be set by variables alone."""
+    options = inspect.signature(serve).parameters
+    lines = ["By variables alone:", ""]
+    for name, field in Settings.model_fields.items():
+        if name not in options:
+            default = "" if field.default is None else f" [default: {field.default}]"
+            lines.append(f"- FLOWGAUGE_{name.upper()}: {field.description}{default}")
+    lines.append('- FLOWGAUGE_MALLOC: "default" lets the C library give freed memory back: slower.')
+    return "\n".join(lines)
+
+
+serve.__doc__ = f"{serve.__doc__}\n    " + _variables().replace("\n", "\n    ")
+
+
+def _check_certificate(settings: Settings) -> None:
+    """Load the certificate once before anything else: a server would say less, and later."""
+    if settings.tls_certificate is None or settings.tls_key is None:
+        return
+
+    def no_passphrase() -> str:
+        _stop(
+            2, "FLOWGAUGE_TLS_KEY is protected by a passphrase: take it off, for nobody is there to type it"
+        )
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key, no_passphrase)
+    except ssl.SSLError as error:
+        _stop(
+            2,
+            "FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY must be PEM files of a certificate (with what "
+            f"lies between it and the authority, if anything) and its own private key: {error.reason}",
+        )
+    except OSError as error:
+        _stop(
+            2,
+            f"FLOWGAUGE_TLS_CERTIFICATE or FLOWGAUGE_TLS_KEY cannot be read: {error.strerror}; they are "
+            f"{settings.tls_certificate} and {settings.tls_key}",
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -127,26 +170,27 @@ def _listen(host: str, port: int) -> socket.socket:
         )
 
 
-def _greet(listener: socket.socket, categories: list[str], models: Path, device: str) -> None:
+def _greet(
+    listener: socket.socket, settings: Settings, categories: list[str], device: "torch.device"
+) -> None:
     host, port = listener.getsockname()[:2]
     if listener.family == socket.AF_INET6:
         host = f"[{host}]"
-    predict = f"http://{host}:{port}/v1/models/{categories[0]}/predict"
-    typer.echo(f"FlowGauge serves {', '.join(categories)} from {models} on {device}")
-    typer.echo(f"  documentation  http://{host}:{port}/docs")
-    typer.echo(f"  decision       curl -F file=@part.png {predict}")
-    typer.echo(f"  overlay        curl -F file=@part.png -H 'Accept: image/png' {predict} -o part.png")
+    scheme = "https" if settings.tls_key else "http"
+    url = f"{scheme}://{host}:{port}"
+    serves = f"FlowGauge serves {', '.join(categories) or 'no model yet'} from {settings.models} on {device}"
+    if settings.log_format == "json":
+        logger.info("%s at %s", serves, url)
+        return
+    typer.echo(serves)
+    typer.echo(f"  documentation  {url}/docs")
+    if categories:
+        predict = f"{url}/v1/models/{categories[0]}/predict"
+        typer.echo(f"  decision       curl -F file=@part.png {predict}")
+        typer.echo(f"  overlay        curl -F file=@part.png -H 'Accept: image/png' {predict} -o part.png")
+    else:
+        typer.echo(f"  a model        flowgauge train --data DIR --category NAME --models {settings.models}")
     typer.echo("Ctrl-C stops it.")
-
-
-def _say(item: Any, options: Collection[str]) -> str:
-    """One complaint of the settings, naming the option, if there is one, and the variable it is about."""
-    message = str(item["msg"]).removeprefix("Value error, ")
-    if not item["loc"]:
-        return message
-    name = str(item["loc"][0])
-    option = f"--{name.replace('_', '-')} or " if name in options else ""
-    return f"{option}FLOWGAUGE_{name.upper()}: {message}; got {item['input']!r}"
 
 
 def _stop(code: int, message: str) -> NoReturn:

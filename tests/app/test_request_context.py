@@ -1,18 +1,36 @@
+import asyncio
+import json
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 
-from app import problems
+from app import logs, problems
+from app.access import Caller, Role
+from app.draining import Draining
 from app.request_context import RequestContext
+from app.telemetry import Telemetry
 
 INSIDE = "/srv/inside/path"
 
 
 @pytest.fixture
-def client() -> TestClient:
+def telemetry() -> Telemetry:
+    return Telemetry("0")
+
+
+@pytest.fixture
+def draining() -> Draining:
+    return Draining()
+
+
+@pytest.fixture
+def client(telemetry: Telemetry, draining: Draining) -> TestClient:
     app = FastAPI(redirect_slashes=False)
 
     @app.get("/fine")
@@ -31,7 +49,25 @@ def client() -> TestClient:
 
         return StreamingResponse(body())  # type: ignore[arg-type]
 
-    app.add_middleware(RequestContext)
+    @app.get("/parts/{part_id}")
+    async def part(part_id: str, request: Request) -> str:
+        request.state.caller = Caller("0123456789abcdef", "line 3", Role.LINE)
+        return part_id
+
+    @app.get("/full")
+    async def full() -> None:
+        raise problems.Problem("queue-full", "64 images are waiting.")
+
+    @app.get("/noted")
+    async def noted() -> None:
+        logging.getLogger("flowgauge.elsewhere").info("noted")
+        await asyncio.to_thread(logging.getLogger("flowgauge.elsewhere").info, "noted in a thread")
+
+    @app.get("/left")
+    async def left() -> None:
+        raise ClientDisconnect
+
+    app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     problems.install(app)
     return TestClient(app)
 
@@ -58,8 +94,40 @@ def test_every_answer_has_the_id_once(client: TestClient, path: str) -> None:
     assert response.headers.get_list("X-Request-ID") == ["mine"]
 
 
+def test_an_answer_that_has_begun_is_cut_off(client: TestClient) -> None:
+    with pytest.raises(RuntimeError, match="too late"):
+        client.get("/late")
+
+
+class Formatted(logging.Handler):
+    """Keeps lines as they are written, where the request is still known."""
+
+    def __init__(self, formatter: logging.Formatter) -> None:
+        super().__init__()
+        self.setFormatter(formatter)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(self.format(record))
+
+
+@pytest.fixture
+def formatted(request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """The lines of the log, in the format that the test asks for."""
+    caplog.set_level(logging.INFO, "flowgauge")
+    handler = Formatted(request.param())
+    logging.getLogger("flowgauge").addHandler(handler)
+    yield handler.lines
+    logging.getLogger("flowgauge").removeHandler(handler)
+
+
+text = pytest.mark.parametrize("formatted", [logs.TextFormatter], indirect=True)
+as_json = pytest.mark.parametrize("formatted", [logs.JsonFormatter], indirect=True)
+
+
+@text
 def test_what_was_not_foreseen_is_internal_and_tells_nothing(
-    client: TestClient, caplog: pytest.LogCaptureFixture
+    client: TestClient, formatted: list[str]
 ) -> None:
     response = client.get("/broken", headers={"X-Request-ID": "find-me"})
     assert response.status_code == 500
@@ -68,23 +136,88 @@ def test_what_was_not_foreseen_is_internal_and_tells_nothing(
     assert response.json()["request_id"] == "find-me"
     assert INSIDE not in response.text
     assert "RuntimeError" not in response.text
-    [record] = [r for r in caplog.records if r.exc_info]
-    assert "find-me" in record.getMessage()
-    assert INSIDE in caplog.text
+    [failure] = [line for line in formatted if "Traceback" in line]
+    assert failure.splitlines()[0].endswith("id=find-me")
+    assert INSIDE in failure
 
 
-def test_an_answer_that_has_begun_is_cut_off(client: TestClient) -> None:
-    with pytest.raises(RuntimeError, match="too late"):
-        client.get("/late")
-
-
-def test_logs_one_line_per_request(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "flowgauge.requests")
+@text
+def test_logs_one_line_per_request(client: TestClient, formatted: list[str]) -> None:
     client.get("/fine?key=secret", headers={"X-Request-ID": "abc"})
-    [line] = [r.getMessage() for r in caplog.records if r.name == "flowgauge.requests"]
-    assert line.startswith("GET /fine 200 ")
-    assert line.endswith("id=abc")
+    [line] = formatted
+    assert " flowgauge.requests: GET /fine 200 " in line
+    assert line.endswith(" ms id=abc")
     assert "secret" not in line
+
+
+@text
+def test_the_line_names_the_key_and_the_problem(client: TestClient, formatted: list[str]) -> None:
+    client.get("/parts/4711", headers={"X-Request-ID": "abc"})
+    client.get("/full", headers={"X-Request-ID": "abc"})
+    assert formatted[0].endswith(" ms key=0123456789abcdef id=abc")
+    assert formatted[1].endswith(" ms queue-full id=abc")
+
+
+@as_json
+def test_the_line_for_programs_has_it_field_by_field(client: TestClient, formatted: list[str]) -> None:
+    client.get("/parts/4711", headers={"X-Request-ID": "abc"})
+    client.get("/full")
+    client.get("/no/such/path")
+    entries: list[dict[str, Any]] = [json.loads(line) for line in formatted]
+    assert entries[0]["ms"] >= 0
+    assert {name: entries[0][name] for name in ("request_id", "key_id", "method", "route", "status")} == {
+        "request_id": "abc",
+        "key_id": "0123456789abcdef",
+        "method": "GET",
+        "route": "/parts/{part_id}",
+        "status": 200,
+    }
+    assert entries[1]["problem"] == "queue-full"
+    assert entries[2]["route"] is None
+    assert entries[2]["path"] == "/no/such/path"
+
+
+@text
+def test_what_is_logged_meanwhile_has_the_id(client: TestClient, formatted: list[str]) -> None:
+    client.get("/noted", headers={"X-Request-ID": "abc"})
+    client.get("/noted", headers={"X-Request-ID": "def"})
+    said = [line.rpartition("elsewhere: ")[2] for line in formatted if "elsewhere" in line]
+    assert said == ["noted id=abc", "noted in a thread id=abc", "noted id=def", "noted in a thread id=def"]
+
+
+def test_counts_by_template_and_problem(client: TestClient, telemetry: Telemetry) -> None:
+    for part in range(20):
+        client.get(f"/parts/{part}")
+        client.get(f"/nothing/{part}")
+    client.get("/full")
+    client.get("/broken")
+    value = telemetry.registry.get_sample_value
+    labels = {"route": "/parts/{part_id}", "method": "GET", "status": "200"}
+    assert value("flowgauge_requests_total", labels) == 20
+    assert value("flowgauge_requests_total", {"route": "none", "method": "GET", "status": "404"}) == 20
+    assert value("flowgauge_problems_total", {"type": "queue-full"}) == 1
+    assert value("flowgauge_problems_total", {"type": "internal"}) == 1
+    assert value("flowgauge_problems_total", {"type": "not-found"}) == 20
+
+
+@text
+def test_a_client_that_left_is_neither_failure_nor_answer(
+    client: TestClient, telemetry: Telemetry, formatted: list[str]
+) -> None:
+    with pytest.raises(AssertionError):  # the test's client expects an answer
+        client.get("/left", headers={"X-Request-ID": "abc"})
+    [line] = formatted
+    assert "GET /left client left " in line
+    labels = {"route": "/left", "method": "GET", "status": "left"}
+    assert telemetry.registry.get_sample_value("flowgauge_requests_total", labels) == 1
+    assert telemetry.registry.get_sample_value("flowgauge_problems_total", {"type": "internal"}) == 0
+
+
+@pytest.mark.parametrize("path", ["/fine", "/nothing", "/broken", "/full"])
+def test_a_stopping_server_tells_clients_to_close(client: TestClient, draining: Draining, path: str) -> None:
+    assert "Connection" not in client.get(path).headers
+    draining.begin()
+    assert client.get(path).headers["Connection"] == "close"
 
 
 def test_no_line_of_the_log_can_be_forged(client: TestClient, caplog: pytest.LogCaptureFixture) -> None:

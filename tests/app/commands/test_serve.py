@@ -1,12 +1,15 @@
 """What is refused at start, and the server as a process of its own, as a user starts it."""
 
+import json
 import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -19,9 +22,10 @@ from typer.testing import CliRunner, Result
 from app.commands.serve import serve
 from app.settings import Settings
 from flows.fastflow import bundle
+from tests.certificates import make_certificate
 
 Process = subprocess.Popen[str]
-Start = Callable[[], AbstractContextManager[tuple[Process, str]]]
+Start = Callable[..., AbstractContextManager[tuple[Process, str]]]
 
 PROGRAM = "import typer, app.commands.serve as s; cli = typer.Typer(); cli.command()(s.serve); cli()"
 ROOT = Path(__file__).parents[3]
@@ -52,21 +56,22 @@ class TestRefusals:
         options = ("--host", "no.such.host.invalid", "--allow-unauthenticated-network")
         assert "no.such.host.invalid" in self.refused(1, *options, MODELS=str(store))
 
-    def test_the_network_without_permission(self, store: Path) -> None:
-        complaint = self.refused(2, "--host", "0.0.0.0", MODELS=str(store))  # noqa: S104
-        assert "does not authenticate" in complaint
+    def test_the_network_without_keys(self, store: Path, tmp_path: Path) -> None:
+        history = str(tmp_path / "history")
+        complaint = self.refused(2, "--host", "0.0.0.0", MODELS=str(store), HISTORY=history)  # noqa: S104
+        assert "there are no keys" in complaint
+        assert "flowgauge keys create --role admin" in complaint
         assert "FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true" in complaint
 
-    def test_a_folder_without_models(self, tmp_path: Path) -> None:
-        for folder in (tmp_path, tmp_path / "absent"):
-            complaint = self.refused(2, "--models", str(folder))
-            assert str(folder) in complaint
-            assert "flowgauge train" in complaint
+    def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
+        complaint = self.refused(2, "--models", str(tmp_path / "absent"))
+        assert str(tmp_path / "absent") in complaint
+        assert "--models" in complaint
 
     def test_an_option_out_of_range(self, store: Path) -> None:
         complaint = self.refused(2, "--device", "tpu", "--threads", "0", MODELS=str(store))
-        assert "--device or FLOWGAUGE_DEVICE" in complaint
-        assert "--threads or FLOWGAUGE_THREADS" in complaint
+        assert "FLOWGAUGE_DEVICE" in complaint
+        assert "FLOWGAUGE_THREADS" in complaint
         assert "'tpu'" in complaint
 
     def test_a_variable_out_of_range(self, store: Path) -> None:
@@ -74,36 +79,66 @@ class TestRefusals:
         assert "FLOWGAUGE_PORT" in complaint
         assert "99999" in complaint
 
-    def test_what_is_a_variable_alone_is_not_called_an_option(self, store: Path) -> None:
-        complaint = self.refused(2, MODELS=str(store), MAX_BYTES="0")
-        assert "FLOWGAUGE_MAX_BYTES: " in complaint
-        assert "--max-bytes" not in complaint
-
     def test_a_device_that_is_not_there(self, store: Path) -> None:
         assert "'cuda:99'" in self.refused(2, "--device", "cuda:99", MODELS=str(store))
 
+    def test_one_file_of_tls_without_the_other(self, store: Path) -> None:
+        complaint = self.refused(2, MODELS=str(store), TLS_KEY="server.key")
+        assert "both FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY" in complaint
+
+    def test_files_of_tls_that_are_not_there(self, store: Path, tmp_path: Path) -> None:
+        files = {"TLS_CERTIFICATE": str(tmp_path / "no.pem"), "TLS_KEY": str(tmp_path / "no.key")}
+        complaint = self.refused(2, MODELS=str(store), **files)
+        assert "cannot be read: No such file or directory" in complaint
+        assert str(tmp_path / "no.pem") in complaint
+
+    def test_files_of_tls_that_are_none(self, store: Path, tmp_path: Path) -> None:
+        (tmp_path / "picture.pem").write_bytes(b"no certificate")
+        file = str(tmp_path / "picture.pem")
+        complaint = self.refused(2, MODELS=str(store), TLS_CERTIFICATE=file, TLS_KEY=file)
+        assert "must be PEM files" in complaint
+
+    def test_the_key_of_another_certificate(self, store: Path, tmp_path: Path) -> None:
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+        one, other = (make_certificate(tmp_path / name, "DNS:localhost") for name in ("one", "other"))
+        files = {"TLS_CERTIFICATE": str(one.certificate), "TLS_KEY": str(other.key)}
+        assert "its own private key" in self.refused(2, MODELS=str(store), **files)
+
+    def test_a_key_with_a_passphrase(self, store: Path, tmp_path: Path) -> None:
+        made = make_certificate(tmp_path, "DNS:localhost")
+        locked = tmp_path / "locked.key"
+        command = ["openssl", "pkcs8", "-topk8", "-passout", "pass:secret"]
+        subprocess.run([*command, "-in", made.key, "-out", locked], check=True, capture_output=True)
+        files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(locked)}
+        assert "protected by a passphrase" in self.refused(2, MODELS=str(store), **files)
+
 
 @pytest.fixture
-def start(store: Path) -> Start:
+def start(store: Path, tmp_path: Path) -> Start:
     """Start the server on a free port; gives the process and its greeting."""
 
     @contextmanager
-    def begin() -> Iterator[tuple[Process, str]]:
+    def begin(models: Path = store, **settings: str) -> Iterator[tuple[Process, str]]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGAUGE_")}
+        env |= {"PYTHONUNBUFFERED": "1", "FLOWGAUGE_THREADS": "1"}
+        env |= {f"FLOWGAUGE_{name}": value for name, value in settings.items()}
+        folders = ["--models", str(models), "--history", str(tmp_path / "history")]
         with subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, "--models", str(store), "--port", "0", "--device", "cpu"],
+            [sys.executable, "-c", PROGRAM, *folders, "--port", "0", "--device", "cpu"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env=env | {"PYTHONUNBUFFERED": "1", "FLOWGAUGE_THREADS": "1"},
+            env=env,
         ) as process:
             try:
                 assert process.stdout is not None
+                assert process.stderr is not None
                 greeting = ""
-                for line in process.stdout:
+                for line in process.stderr if settings.get("LOG_FORMAT") == "json" else process.stdout:
                     greeting += line
-                    if line.startswith("Ctrl-C"):
+                    if line.startswith(("Ctrl-C", "{")):
                         break
                 yield process, greeting
             finally:
@@ -113,7 +148,7 @@ def start(store: Path) -> Start:
 
 
 def url_in(greeting: str) -> str:
-    found = re.search(r"(http://\S+)/docs", greeting)
+    found = re.search(r"(https?://\S+)/docs", greeting)
     assert found is not None, greeting
     return found[1]
 
@@ -171,6 +206,85 @@ def test_finishes_accepted_work_after_sigterm(start: Start, tiny_images: dict[st
         assert response.status_code == 200
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
+
+
+def test_speaks_tls(start: Start, tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "IP:127.0.0.1")
+    files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(made.key)}
+    with start(**files) as (process, greeting):
+        url = url_in(greeting)
+        assert url.startswith("https://")
+        context = ssl.create_default_context(cafile=made.certificate)
+        response = httpx.get(f"{url}/health/live", verify=context, timeout=120, trust_env=False)
+        assert response.status_code == 200
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.get(f"http{url.removeprefix('https')}/health/live", timeout=120, trust_env=False)
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.load_verify_locations(made.certificate)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health/live", verify=old, timeout=120, trust_env=False)
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+
+
+def test_begins_without_models_and_says_how_to_get_one(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with start(models=tmp_path / "empty") as (_, greeting):
+        assert "no model yet" in greeting
+        assert "flowgauge train" in greeting
+        url = url_in(greeting)
+        assert httpx.get(f"{url}/health/live", timeout=120, trust_env=False).status_code == 200
+        assert httpx.get(f"{url}/v1/models", timeout=120, trust_env=False).json() == {"models": []}
+
+
+def test_logs_for_programs_are_json_to_the_last_line(start: Start) -> None:
+    with start(LOG_FORMAT="json") as (process, greeting):
+        url = re.search(r"http://\S+", json.loads(greeting)["message"])
+        assert url is not None
+        assert httpx.get(f"{url[0]}/health/live", timeout=120, trust_env=False).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        said, log = process.communicate(timeout=60)
+    assert said == ""
+    assert "FlowGauge serves tiny" in json.loads(greeting)["message"]
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert entries[-1]["message"] == "stopped"
+    assert {"uvicorn.error", "flowgauge.requests"} <= {entry["logger"] for entry in entries}
+
+
+def test_a_history_in_use_is_said_in_a_line(start: Start, tmp_path: Path, store: Path) -> None:
+    with start():
+        options = ["--models", str(store), "--history", str(tmp_path / "history"), "--port", "0"]
+        done = subprocess.run(
+            [sys.executable, "-m", "flowgauge", "serve", *options],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+    assert done.returncode == 1
+    assert "another server uses the history" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_database_that_does_not_answer_is_said_in_a_line(tmp_path: Path, store: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    options = ["--models", str(store), "--history", str(tmp_path / "history"), "--port", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "flowgauge", "serve", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"FLOWGAUGE_DATABASE": f"postgresql://me:secret@127.0.0.1:{port}/flowgauge"},
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "secret" not in done.stderr
+    assert "database" in done.stderr
 
 
 def test_help_is_fast_and_teaches() -> None:

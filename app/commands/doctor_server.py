@@ -1,0 +1,266 @@
+"""What `flowgauge doctor --url` finds out about a server, from the network inwards."""
+
+import io
+import math
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import httpx
+from PIL import Image
+
+from app.settings import is_loopback
+
+_CONNECT_SECONDS: Final = 5
+_ANSWER_SECONDS: Final = 60  # a model may have to be loaded first
+_LEAST_DAYS: Final = 30  # a certificate that ends sooner is a problem
+_MOST_SKEW_SECONDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """Something that was looked at.
+
+    Attributes:
+        name: what it was.
+        state: ok; note, when it may be meant so; problem, when the server cannot be used like this.
+        said: what was found; of a problem also what to do.
+    """
+
+    name: str
+    state: Literal["ok", "note", "problem"]
+    said: str
+
+
+def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check]:
+    """Look at a server step by step, until one fails that the others need.
+
+    Pictures that are sent to its models are not kept there.
+
+    Args:
+        url: where it is, such as https://inspection.plant.example:8000.
+        key: a key of it, or None.
+        ca: PEM file of the authority that signed its certificate; None for those the system trusts.
+    """
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        yield Check("address", "problem", f"{url!r} is no URL: {error}")
+        return
+    if address.scheme not in ("http", "https") or not address.host:
+        yield Check("address", "problem", f"{url!r} must look like https://HOST:PORT")
+        return
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        yield Check("tls", "problem", f"{ca} is no readable PEM file of an authority: {error}")
+        return
+    key = key.strip() if key else None
+    if key and not (key.isascii() and key.isprintable()):
+        yield Check("key", "problem", "that is no key: keys begin with fg_ and have no spaces in them")
+        return
+    headers = {"X-API-Key": key} if key else {}
+    # No proxy of the environment: what is looked at is the way to the server itself.
+    with httpx.Client(
+        base_url=address, headers=headers, verify=context, timeout=_ANSWER_SECONDS, trust_env=False
+    ) as client:
+        server = _Server(address, context, client, has_key=key is not None, has_ca=ca is not None)
+        needed = (server.network, server.tls, server.service)
+        for step in (*needed, server.clock, server.readiness, server.who, server.models):
+            failed = False
+            try:
+                for check in step():
+                    yield check
+                    failed |= check.state == "problem"
+            except httpx.HTTPError as error:
+                yield Check("service", "problem", f"the connection is there, but no answer: {error}")
+                return
+            if failed and step in needed:
+                return
+
+
+@dataclass
+class _Server:
+    address: httpx.URL
+    context: ssl.SSLContext
+    client: httpx.Client
+    has_key: bool
+    has_ca: bool
+    may_predict: bool = False
+
+    @property
+    def port(self) -> int:
+        return self.address.port or (443 if self.address.scheme == "https" else 80)
+
+    def network(self) -> Iterator[Check]:
+        host, port = self.address.host, self.port
+        start = time.perf_counter()
+        try:
+            socket.create_connection((host, port), _CONNECT_SECONDS).close()
+        except socket.gaierror:
+            yield Check(
+                "network", "problem", f"the name {host} is not known here: check it, and this machine's DNS"
+            )
+        except TimeoutError:
+            yield Check(
+                "network",
+                "problem",
+                f"nothing comes back from {host} port {port}: is the machine on, is a firewall between?",
+            )
+        except ConnectionRefusedError:
+            yield Check(
+                "network",
+                "problem",
+                f"{host} refuses port {port}: is the server running there, and does it listen on the network "
+                "(FLOWGAUGE_HOST), not on 127.0.0.1 alone?",
+            )
+        except OSError as error:
+            yield Check(
+                "network", "problem", f"{host} port {port} cannot be reached: {error.strerror or error}"
+            )
+        else:
+            yield Check("network", "ok", f"{host} port {port}, {1000 * (time.perf_counter() - start):.1f} ms")
+
+    def tls(self) -> Iterator[Check]:
+        if self.address.scheme == "http":
+            if not is_loopback(self.address.host):
+                said = "none: keys and pictures can be read on the way; see FLOWGAUGE_TLS_CERTIFICATE"
+                yield Check("tls", "note", said)
+            return
+        try:
+            with (
+                socket.create_connection((self.address.host, self.port), _CONNECT_SECONDS) as plain,
+                self.context.wrap_socket(plain, server_hostname=self.address.host) as wrapped,
+            ):
+                certificate, protocol = wrapped.getpeercert() or {}, wrapped.version()
+        except ssl.SSLCertVerificationError as error:
+            remedy = "" if self.has_ca else "; --ca names the file of an authority that is the plant's own"
+            yield Check("tls", "problem", f"the certificate is not accepted: {error.verify_message}{remedy}")
+            return
+        except ssl.SSLError as error:
+            yield Check("tls", "problem", f"no TLS is spoken there ({error.reason}): is it http:// instead?")
+            return
+        except OSError as error:
+            yield Check("tls", "problem", f"the connection broke: {error.strerror or error}")
+            return
+        days = math.floor((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400)
+        if days < _LEAST_DAYS:
+            yield Check(
+                "tls", "problem", f"the certificate ends in {days} days: put a new one there and restart"
+            )
+        else:
+            yield Check("tls", "ok", f"{protocol}, the certificate is valid for {days} more days")
+
+    def service(self) -> Iterator[Check]:
+        response = self.client.get("/health/live")
+        document = _object(self.client.get("/openapi.json")).get("info", {})
+        if _object(response) != {"status": "live"} or document.get("title") != "FlowGauge":
+            said = f"something answers (status {response.status_code}), but it is no FlowGauge"
+            yield Check("service", "problem", said)
+            return
+        theirs, ours = document.get("version"), version("flowgauge")
+        if theirs == ours:
+            yield Check("version", "ok", ours)
+        else:
+            yield Check("version", "note", f"{theirs} there, {ours} here")
+
+    def clock(self) -> Iterator[Check]:
+        """Compare the server's clock, which is told in whole seconds, with ours."""
+        sent = time.time()
+        response = self.client.get("/health/live")
+        received = time.time()
+        theirs = parsedate_to_datetime(response.headers["Date"]).timestamp()
+        skew = max(theirs - received, sent - theirs - 1, 0.0)
+        if skew <= _MOST_SKEW_SECONDS:
+            yield Check("clock", "ok", "agrees with this machine's")
+            return
+        which = "ahead of" if theirs > received else "behind"
+        yield Check(
+            "clock",
+            "problem",
+            f"the server's clock is {skew:.0f} s {which} this one, so times of parts will not match: use NTP",
+        )
+
+    def readiness(self) -> Iterator[Check]:
+        response = self.client.get("/health/ready")
+        if response.status_code == 200:
+            yield Check("ready", "ok", "every active model is loaded")
+        else:
+            yield Check("ready", "problem", f"{_reason(response)} The server's log has more.")
+
+    def who(self) -> Iterator[Check]:
+        response = self.client.get("/v1/session")
+        if response.status_code == 401:
+            missing = "the server asks for a key: give one with --key or FLOWGAUGE_KEY"
+            yield Check("key", "problem", _reason(response) if self.has_key else missing)
+            return
+        if response.status_code != 200:
+            yield Check("key", "problem", _reason(response))
+            return
+        answer = response.json()
+        self.may_predict = "predict" in answer["permissions"]
+        if answer["key_id"] is None:
+            said = "the server has no keys: whoever reaches it may do everything; see flowgauge keys create"
+            yield Check("key", "note", said)
+            return
+        only = f", for {', '.join(answer['categories'])} alone" if answer["categories"] else ""
+        yield Check("key", "ok", f"{answer['name']} ({answer['key_id']}), role {answer['role']}{only}")
+
+    def models(self) -> Iterator[Check]:
+        response = self.client.get("/v1/models")
+        if response.status_code == 401:
+            return  # said already
+        models = _object(response).get("models")
+        if models is None:
+            yield Check("models", "problem", _reason(response))
+            return
+        if not models:
+            yield Check("models", "note", "there are none yet: flowgauge train, or upload one")
+        for model in models:
+            category, active = model["category"], model["active"]
+            if active is None:
+                yield Check(f"model {category}", "note", "no version is active")
+            elif self.may_predict:
+                yield self._predict(category)
+            else:
+                yield Check(f"model {category}", "note", f"{active}; not tried, as the key may not predict")
+
+    def _predict(self, category: str) -> Check:
+        name = f"model {category}"
+        file = io.BytesIO()
+        Image.new("RGB", (256, 256), (128, 128, 128)).save(file, "PNG")
+        start = time.perf_counter()
+        try:
+            response = self.client.post(
+                f"/v1/models/{quote(category, safe='')}/predict",
+                params={"store": "false"},
+                content=file.getvalue(),
+                headers={"Content-Type": "image/png"},
+            )
+        except httpx.HTTPError as error:
+            return Check(name, "problem", f"no answer: {error}")
+        if response.status_code != 200:
+            return Check(name, "problem", _reason(response))
+        answer = response.json()
+        took = 1000 * (time.perf_counter() - start)
+        return Check(name, "ok", f"{answer['model']['version']} answers in {took:.0f} ms, {answer['engine']}")
+
+
+def _reason(response: httpx.Response) -> str:
+    """The server's own words for a failure."""
+    return str(_object(response).get("detail", f"the answer has status {response.status_code}"))
+
+
+def _object(response: httpx.Response) -> dict[str, Any]:
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) else {}

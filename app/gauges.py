@@ -1,0 +1,114 @@
+"""Which parts of the running service monitoring reads, and what of them."""
+
+from typing import Final
+
+import torch
+
+from app.admission import Admission
+from app.batcher import Batcher
+from app.database import clock
+from app.database.engine import Database
+from app.history.drift import Drift
+from app.history.history import History
+from app.history.rates import escape, overkill
+from app.history.reports import Span, complete, shifts
+from app.residency import Residency
+from app.telemetry import Telemetry
+
+_RATES_DAYS: Final = 7
+_RATES_EVERY: Final = 300.0  # seconds; they count a week of rows
+
+
+def watch_work(telemetry: Telemetry, admission: Admission, batcher: Batcher) -> None:
+    """Watch what waits and what was computed.
+
+    Args:
+        telemetry: of the service.
+        admission: what is held for requests.
+        batcher: what computes; its observer must be `telemetry.batch_done`.
+    """
+    telemetry.watch("held_images", "Images of requests not yet answered.", lambda: admission.images)
+    telemetry.watch(
+        "held_bytes", "Bytes held for requests not yet answered or taken.", lambda: admission.bytes
+    )
+    telemetry.watch("pending_images", "Images that wait to be computed, or are.", lambda: batcher.pending)
+    telemetry.watch(
+        "expected_wait_seconds", "When one more image would be computed, from now.", batcher.expected_wait
+    )
+    telemetry.watch(
+        "backbone_passes", "Passes of a backbone, one per batch.", lambda: batcher.passes, kind="counter"
+    )
+
+
+def watch_models(telemetry: Telemetry, residency: Residency) -> None:
+    """Watch what is loaded, and the memory of the GPU where there is one."""
+    telemetry.watch(
+        "loaded_bytes", "Bytes of everything that is loaded, backbones too.", lambda: residency.nbytes
+    )
+    telemetry.watch(
+        "model_bytes",
+        "Bytes of each loaded model; its backbone, which others may share, not counted.",
+        lambda: {(model.category, model.version): model.nbytes for model in residency.loaded()},
+        labels=("category", "version"),
+    )
+    telemetry.watch(
+        "model_loads",
+        "Models loaded, and attempts to load one that failed.",
+        lambda: {"loaded": residency.loads, "refused": residency.refusals},
+        labels=("outcome",),
+        kind="counter",
+    )
+    if torch.cuda.is_available():
+        telemetry.watch("gpu_bytes", "Bytes of tensors on the GPU.", torch.cuda.memory_allocated)
+        telemetry.watch(
+            "gpu_reserved_bytes", "Bytes of the GPU that this process has taken.", torch.cuda.memory_reserved
+        )
+
+
+def watch_history(telemetry: Telemetry, history: History) -> None:
+    """Watch whether inspections are kept, and what reviews say of the decisions."""
+    telemetry.watch("journal_bytes", "Bytes of inspections that wait to be filed.", lambda: history.backlog)
+    telemetry.watch(
+        "history_failing", "1 while inspections cannot be filed.", lambda: float(history.failure is not None)
+    )
+    telemetry.watch(
+        "error_rate",
+        "Share of good parts rejected (overkill) and of defective ones passed (escape) in the last "
+        f"{_RATES_DAYS} days, as far as reviews tell.",
+        lambda: _rates(history.database),
+        labels=("category", "kind"),
+        every=_RATES_EVERY,
+    )
+
+
+def watch_drift(telemetry: Telemetry, drift: Drift) -> None:
+    """Watch whether inspections still look like the calibration images."""
+    telemetry.watch(
+        "drift_alarm",
+        "1 while the latest inspections differ from the calibration images.",
+        lambda: {category: float(state.alarm) for category, state in drift.states().items()},
+        labels=("category",),
+    )
+    telemetry.watch(
+        "drift_distance",
+        "Kolmogorov-Smirnov distance between the latest inspections and the calibration images.",
+        lambda: {
+            (category, comparison.name): comparison.distance
+            for category, state in drift.states().items()
+            for comparison in state.comparisons
+        },
+        labels=("category", "statistic"),
+    )
+
+
+def _rates(database: Database) -> dict[tuple[str, str], float]:
+    now = clock.now_ms()
+    with database.read() as connection:
+        span = complete(connection, Span(now - _RATES_DAYS * 24 * 60 * 60 * 1000, now))
+        found = shifts(connection, span, None)
+    rates = {
+        (shift.category, kind): rate(shift.strata).value
+        for shift in found
+        for kind, rate in (("overkill", overkill), ("escape", escape))
+    }
+    return {labels: value for labels, value in rates.items() if value is not None}

@@ -1,0 +1,63 @@
+"""The log: a line for each event, for people or for programs, with the id of the request it belongs to."""
+
+import json
+import logging
+import logging.config
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+# The request that is being answered, in its task and in the threads that work for it by `asyncio.to_thread`.
+REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people: time, level, logger, message, and the request's id."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """Put the request's id behind the message, before a traceback."""
+        request_id = REQUEST_ID.get()
+        line = super().formatMessage(record)
+        return f"{line} id={request_id}" if request_id else line
+
+
+class JsonFormatter(logging.Formatter):
+    """Lines for programs: one JSON object each.
+
+    It has `time` (ISO 8601, UTC), `level`, `logger`, `message`; `request_id` where there is one; `exception`
+    with a traceback; and whatever was logged with `extra={"fields": {...}}`.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Make the line of a record."""
+        moment = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line: dict[str, Any] = {
+            "time": moment.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if request_id := REQUEST_ID.get():
+            line["request_id"] = request_id
+        line |= getattr(record, "fields", {})
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False, default=str)
+
+
+def configure(log_format: Literal["text", "json"]) -> None:
+    """Send the log of this process to stderr: ours from INFO on, that of libraries from WARNING on."""
+    logging.captureWarnings(True)
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"line": {"()": JsonFormatter if log_format == "json" else TextFormatter}},
+            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+            "root": {"handlers": ["stderr"], "level": "WARNING"},
+            "loggers": {name: {"level": "INFO"} for name in ("flowgauge", "uvicorn")},
+        }
+    )

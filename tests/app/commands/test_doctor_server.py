@@ -1,0 +1,265 @@
+"""`flowgauge doctor --url`, against real servers."""
+
+import json
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from typer.testing import CliRunner
+
+import flowgauge
+from app.access import COMMAND_LINE, Role
+from app.commands import doctor_server
+from app.commands.doctor_server import examine_server
+from app.database.engine import Database
+from app.keys import Keys
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+from tests.certificates import Certificate, make_certificate
+
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+
+
+def findings(url: str, key: str | None = None, ca: Path | None = None) -> dict[str, tuple[str, str]]:
+    """State and words of every check, by name."""
+    return {check.name: (check.state, check.said) for check in examine_server(url, key, ca)}
+
+
+@pytest.fixture
+def settings(store: Path, tmp_path: Path) -> Settings:
+    return Settings(models=store, history=tmp_path / "history")
+
+
+def make_key(settings: Settings, role: Role, categories: list[str] | None = None) -> str:
+    database = Database(settings.database_url)
+    database.upgrade()
+    _, text = Keys(database).create(COMMAND_LINE, role, f"the {role}", categories=categories)
+    database.close()
+    return text
+
+
+@pytest.fixture
+def key(settings: Settings) -> str:
+    return make_key(settings, Role.ADMIN)
+
+
+def test_all_is_well(settings: Settings, key: str, serve_http: Serve) -> None:
+    with serve_http(create_app(settings)) as url:
+        found = findings(url, key)
+    assert {state for state, _ in found.values()} == {"ok"}, found
+    assert list(found) == ["network", "version", "clock", "ready", "key", "model tiny"]
+    assert found["key"][1].endswith("role admin")
+    assert bundle.resolve(settings.models, "tiny").name in found["model tiny"][1]
+
+
+def test_its_pictures_are_not_kept(settings: Settings, key: str, serve_http: Serve) -> None:
+    with serve_http(create_app(settings)) as url:
+        findings(url, key)
+    assert not list((settings.history / "pictures").rglob("*.png"))
+    database = Database(settings.database_url)
+    with database.read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM inspections").scalar() == 0
+    database.close()
+
+
+def test_the_command_says_it_and_fails_on_problems(settings: Settings, key: str, serve_http: Serve) -> None:
+    def run(*options: str, code: int) -> str:
+        result = CliRunner().invoke(flowgauge.app, ["doctor", *options])
+        assert result.exit_code == code, result.output
+        return result.stdout
+
+    with serve_http(create_app(settings)) as url:
+        said = " ".join(run("--url", url, "--key", key, code=0).split())
+        assert "ok model tiny: " in said
+        assert key not in said
+        assert "problem key: the server asks for a key" in " ".join(run("--url", url, code=1).split())
+        checks = json.loads(run("--url", url, "--json", code=1))
+    assert {"name": "ready", "state": "ok", "said": "every active model is loaded"} in checks
+
+
+def test_a_server_without_keys_is_noted(settings: Settings, serve_http: Serve) -> None:
+    with serve_http(create_app(settings)) as url:
+        found = findings(url)
+    assert found["key"] == (
+        "note",
+        "the server has no keys: whoever reaches it may do everything; see flowgauge keys create",
+    )
+    assert found["model tiny"][0] == "ok"
+
+
+def test_a_wrong_key_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
+    wrong = f"{key[:-43]}{'x' * 43}"
+    with serve_http(create_app(settings)) as url:
+        assert findings(url, wrong)["key"] == ("problem", "There is no such key.")
+        assert findings(url, "fg_\n\u00e4")["key"][0] == "problem"
+
+
+def test_a_key_that_may_not_predict(settings: Settings, serve_http: Serve) -> None:
+    viewer = make_key(settings, Role.VIEWER, ["tiny"])
+    with serve_http(create_app(settings)) as url:
+        found = findings(url, viewer)
+    assert found["key"][1].endswith("role viewer, for tiny alone")
+    assert found["model tiny"][0] == "note"
+    assert "not tried" in found["model tiny"][1]
+
+
+def test_a_damaged_model_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
+    (bundle.resolve(settings.models, "tiny") / bundle.FLOW).write_bytes(b"damaged")
+    with serve_http(create_app(settings)) as url:
+        found = findings(url, key)
+    assert found["ready"][0] == "problem"
+    assert found["model tiny"][0] == "problem"
+
+
+def test_a_server_without_models_is_noted(tmp_path: Path, serve_http: Serve) -> None:
+    (tmp_path / "empty").mkdir()
+    settings = Settings(models=tmp_path / "empty", history=tmp_path / "history")
+    with serve_http(create_app(settings)) as url:
+        assert findings(url)["models"][0] == "note"
+
+
+def test_nobody_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    found = findings(f"http://127.0.0.1:{port}")
+    assert list(found) == ["network"]
+    assert "is the server running there" in found["network"][1]
+
+
+def test_a_name_that_is_not_known() -> None:
+    found = findings("http://no.such.host.invalid:8000")
+    assert list(found) == ["network"]
+    assert "no.such.host.invalid is not known" in found["network"][1]
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "ftp://127.0.0.1", "http://", "http://[", ""])
+def test_what_is_no_address(url: str) -> None:
+    found = findings(url)
+    assert list(found) == ["address"]
+    assert found["address"][0] == "problem"
+
+
+class Other(BaseHTTPRequestHandler):
+    """Something else that speaks HTTP."""
+
+    date = time.time()
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"<h1>It works!</h1>")
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_something_else_that_answers() -> None:
+    with serving(Other) as url:
+        found = findings(url)
+    assert found["service"] == ("problem", "something answers (status 200), but it is no FlowGauge")
+    assert "key" not in found
+
+
+def test_something_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor_server, "_ANSWER_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        found = findings(f"http://127.0.0.1:{silent.getsockname()[1]}")
+    assert found["network"][0] == "ok"
+    assert found["service"][0] == "problem"
+    assert "no answer" in found["service"][1]
+
+
+@pytest.mark.parametrize(("shift", "words"), [(-3600, "behind"), (3600, "ahead of"), (1, None), (-1, None)])
+def test_a_clock_that_is_wrong(
+    settings: Settings, serve_http: Serve, monkeypatch: pytest.MonkeyPatch, shift: float, words: str | None
+) -> None:
+    monkeypatch.setattr("uvicorn.server.formatdate", lambda now, **_: _http_date(now + shift))
+    with serve_http(create_app(settings)) as url:
+        clock = findings(url)["clock"]
+    assert clock[0] == ("ok" if words is None else "problem")
+    assert words is None or words in clock[1]
+
+
+def _http_date(seconds: float) -> str:
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(seconds))
+
+
+@contextmanager
+def serving_tls(app: FastAPI, made: Certificate) -> Iterator[str]:
+    config = uvicorn.Config(app, port=0, log_config=None, ssl_certfile=made.certificate, ssl_keyfile=made.key)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.01)
+    yield f"https://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+def test_tls(settings: Settings, tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "IP:127.0.0.1")
+    with serving_tls(create_app(settings), made) as url:
+        found = findings(url, ca=made.certificate)
+        assert found["tls"][0] == "ok"
+        assert found["tls"][1].startswith("TLSv1.3, the certificate is valid for 89 more days")
+        assert found["ready"][0] == "ok"
+
+        found = findings(url)
+        assert list(found) == ["network", "tls"]
+        assert "not accepted: self-signed certificate; --ca" in found["tls"][1]
+
+        found = findings(url.replace("127.0.0.1", "localhost"), ca=made.certificate)
+        assert "not accepted: Hostname mismatch" in found["tls"][1]
+
+        found = findings(f"http{url.removeprefix('https')}")
+        assert found["service"][0] == "problem"
+
+
+def test_a_certificate_that_ends_soon(settings: Settings, tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "IP:127.0.0.1", days=10)
+    with serving_tls(create_app(settings), made) as url:
+        assert findings(url, ca=made.certificate)["tls"] == (
+            "problem",
+            "the certificate ends in 9 days: put a new one there and restart",
+        )
+
+
+def test_no_tls_where_it_is_expected(settings: Settings, serve_http: Serve) -> None:
+    with serve_http(create_app(settings)) as url:
+        found = findings(f"https{url.removeprefix('http')}")
+    assert list(found) == ["network", "tls"]
+    assert "is it http:// instead?" in found["tls"][1]
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_an_authority_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_bytes(content)
+    found = findings("https://127.0.0.1:1", ca=tmp_path / "ca.pem")
+    assert list(found) == ["tls"]
+    assert str(tmp_path / "ca.pem") in found["tls"][1]
+
+
+def test_old_versions_of_tls_are_not_accepted() -> None:
+    assert ssl.create_default_context().minimum_version >= ssl.TLSVersion.TLSv1_2

@@ -1,0 +1,91 @@
+import io
+import json
+import logging
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from app.logs import REQUEST_ID, JsonFormatter, TextFormatter
+
+
+def line(formatter: logging.Formatter, *args: object, **extra: Any) -> str:
+    """What a formatter makes of a message that is logged."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logger = logging.Logger("flowgauge.test")
+    logger.addHandler(handler)
+    logger.error(*args, **extra)
+    return stream.getvalue()
+
+
+def failure() -> dict[str, Any]:
+    try:
+        raise RuntimeError("broken")
+    except RuntimeError:
+        return {"exc_info": sys.exc_info()}
+
+
+def test_text_has_level_logger_and_message() -> None:
+    assert line(TextFormatter(), "%d of %d", 1, 2).endswith(" ERROR flowgauge.test: 1 of 2\n")
+
+
+def test_text_has_the_request_id_before_a_traceback() -> None:
+    token = REQUEST_ID.set("abc")
+    try:
+        said = line(TextFormatter(), "failed", **failure()).splitlines()
+    finally:
+        REQUEST_ID.reset(token)
+    assert said[0].endswith("flowgauge.test: failed id=abc")
+    assert said[-1] == "RuntimeError: broken"
+
+
+def test_json_is_one_object_on_one_line() -> None:
+    said = line(JsonFormatter(), "two\nlines of %s", "ü", extra={"fields": {"status": 200, "route": None}})
+    assert said.count("\n") == 1
+    entry = json.loads(said)
+    assert entry.pop("time").endswith("Z")
+    assert entry == {
+        "level": "ERROR",
+        "logger": "flowgauge.test",
+        "message": "two\nlines of ü",
+        "status": 200,
+        "route": None,
+    }
+
+
+def test_json_has_the_request_id_and_the_traceback() -> None:
+    token = REQUEST_ID.set("abc")
+    try:
+        said = line(JsonFormatter(), "failed", **failure())
+    finally:
+        REQUEST_ID.reset(token)
+    entry = json.loads(said)
+    assert said.count("\n") == 1
+    assert entry["request_id"] == "abc"
+    assert entry["exception"].endswith("RuntimeError: broken")
+
+
+def test_json_takes_anything_as_a_field() -> None:
+    assert json.loads(line(JsonFormatter(), "x", extra={"fields": {"thing": {1, 2}}}))["thing"] == "{1, 2}"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_all_of_a_process_goes_to_stderr(log_format: str) -> None:
+    code = (
+        f"import logging, warnings; from app import logs; logs.configure({log_format!r});"
+        "logging.getLogger('flowgauge.x').info('ours');"
+        "logging.getLogger('uvicorn.error').info('the server');"
+        "logging.getLogger('other').info('unheard'); logging.getLogger('other').warning('heard');"
+        "warnings.warn('deprecated')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    for said in ("ours", "the server", "heard", "deprecated"):
+        assert done.stderr.count(said) >= 1
+    assert "unheard" not in done.stderr
+    if log_format == "json":
+        loggers = [json.loads(entry)["logger"] for entry in done.stderr.splitlines()]
+        assert loggers == ["flowgauge.x", "uvicorn.error", "other", "py.warnings"]

@@ -1,0 +1,212 @@
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.problems import TYPES
+from app.schemas.predict import Inspection, ModelUsed, Timing
+from app.telemetry import Telemetry
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def samples(telemetry: Telemetry) -> Samples:
+    """What a scrape says: values by name and labels."""
+    text = generate_latest(telemetry.registry).decode()
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def value(telemetry: Telemetry, name: str, **labels: str) -> float | None:
+    return samples(telemetry).get((f"flowgauge_{name}", frozenset(labels.items())))
+
+
+@pytest.fixture
+def telemetry() -> Telemetry:
+    return Telemetry("1.2.3")
+
+
+def inspection(category: str, decision: str, score: float, p_value: float) -> Inspection:
+    """An answer, as far as it is counted."""
+    fields: dict[str, Any] = dict.fromkeys(Inspection.model_fields)
+    fields |= {
+        "model": ModelUsed(category=category, version="v1", sha256="0" * 64),
+        "decision": decision,
+        "score": score,
+        "p_value": p_value,
+        "timing_ms": Timing(decode=1, queue=2, infer=600, render=3, total=700),
+    }
+    return Inspection.model_construct(**fields)
+
+
+def test_counts_requests_by_template_method_and_status(telemetry: Telemetry) -> None:
+    for _ in range(3):
+        telemetry.request_ended("/v1/models/{category}", "GET", 200, 0.02, None)
+    telemetry.request_ended("/v1/models/{category}", "GET", 404, 0.001, "unknown-model")
+    route = "/v1/models/{category}"
+    assert value(telemetry, "requests_total", route=route, method="GET", status="200") == 3
+    assert value(telemetry, "requests_total", route=route, method="GET", status="404") == 1
+    assert value(telemetry, "request_seconds_count", route=route) == 4
+    assert value(telemetry, "request_seconds_bucket", route=route, le="0.01") == 1
+    assert value(telemetry, "problems_total", type="unknown-model") == 1
+
+
+def test_what_clients_make_up_adds_no_series(telemetry: Telemetry) -> None:
+    telemetry.request_ended(None, "GET", 404, 0.0, "not-found")
+    telemetry.request_ended(None, "BREW", 405, 0.0, "method-not-allowed")
+    before = len(samples(telemetry))
+    for i in range(50):
+        telemetry.request_ended(None, f"BREW{i}", 405, 0.0, "method-not-allowed")
+    assert len(samples(telemetry)) == before
+    assert value(telemetry, "requests_total", route="none", method="other", status="405") == 51
+
+
+def test_a_client_that_left_is_counted_as_such(telemetry: Telemetry) -> None:
+    telemetry.request_ended("/x", "POST", 0, 1.0, None)
+    assert value(telemetry, "requests_total", route="/x", method="POST", status="left") == 1
+
+
+def test_every_problem_is_there_from_the_start(telemetry: Telemetry) -> None:
+    assert {value(telemetry, "problems_total", type=name) for name in TYPES} == {0}
+
+
+def test_counts_decisions_scores_and_times(telemetry: Telemetry) -> None:
+    telemetry.decided(inspection("bottle", "PASS", 2.2, 0.4))
+    telemetry.decided(inspection("bottle", "REJECT", 7.5, 0.004))
+    telemetry.decided(inspection("grid", "PASS", 2.2, 0.9))
+    assert value(telemetry, "decisions_total", category="bottle", decision="REJECT") == 1
+    assert value(telemetry, "decisions_total", category="grid", decision="PASS") == 1
+    assert value(telemetry, "score_bucket", category="bottle", le="2.5") == 1
+    assert value(telemetry, "score_sum", category="bottle") == pytest.approx(9.7)
+    assert value(telemetry, "p_value_bucket", category="bottle", le="0.005") == 1
+    assert value(telemetry, "stage_seconds_sum", stage="infer") == pytest.approx(1.8)
+    assert value(telemetry, "stage_seconds_count", stage="total") == 3
+
+
+def test_counts_batches(telemetry: Telemetry) -> None:
+    telemetry.batch_done(4, 0.03, ["bottle", "grid", "grid", "bottle"])
+    telemetry.batch_done(1, 0.01, ["bottle"])
+    assert value(telemetry, "batch_images_sum") == 5
+    assert value(telemetry, "batch_images_count") == 2
+    assert value(telemetry, "batch_categories_sum") == 3
+    assert value(telemetry, "batch_seconds_sum") == pytest.approx(0.04)
+
+
+def test_reads_what_is_watched_when_it_is_asked_for(telemetry: Telemetry) -> None:
+    waiting = 3
+    telemetry.watch("pending", "Images that wait.", lambda: waiting)
+    assert value(telemetry, "pending") == 3
+    waiting = 5
+    assert value(telemetry, "pending") == 5
+
+
+def test_watched_values_can_have_labels_or_be_absent(telemetry: Telemetry) -> None:
+    telemetry.watch("model_bytes", "Bytes.", lambda: {"bottle": 7.0, "grid": 8.0}, labels=("category",))
+    telemetry.watch("rate", "Rate.", lambda: {("bottle", "low"): 0.1}, labels=("category", "bound"))
+    telemetry.watch("nothing", "Nothing.", lambda: None)
+    telemetry.watch("passes", "Passes.", lambda: 9, kind="counter")
+    assert value(telemetry, "model_bytes", category="grid") == 8
+    assert value(telemetry, "rate", category="bottle", bound="low") == 0.1
+    assert value(telemetry, "nothing") is None
+    assert value(telemetry, "passes_total") == 9
+
+
+def test_a_reader_that_fails_leaves_the_others_alone_and_is_logged_once(
+    telemetry: Telemetry, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = True
+
+    def read() -> float:
+        if broken:
+            raise RuntimeError("the part is gone")
+        return 1.0
+
+    telemetry.watch("broken", "Broken.", read)
+    telemetry.watch("whole", "Whole.", lambda: 2)
+    for failures in (1, 2):
+        said = samples(telemetry)
+        assert ("flowgauge_broken", frozenset()) not in said
+        assert said["flowgauge_whole", frozenset()] == 2
+        assert said["flowgauge_telemetry_failures_total", frozenset()] == failures
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert "the part is gone" in caplog.text
+    broken = False
+    assert value(telemetry, "broken") == 1
+
+
+def test_a_reading_that_costs_is_kept_for_a_while(telemetry: Telemetry) -> None:
+    read = 0
+
+    def count() -> float:
+        nonlocal read
+        read += 1
+        return read
+
+    telemetry.watch("kept", "Kept.", count, every=3600)
+    telemetry.watch("fresh", "Fresh.", lambda: 0)
+    assert [value(telemetry, "kept") for _ in range(3)] == [1, 1, 1]
+
+
+def test_a_reading_that_costs_and_fails_is_left_alone_for_as_long(telemetry: Telemetry) -> None:
+    tries = 0
+
+    def fail() -> float:
+        nonlocal tries
+        tries += 1
+        raise RuntimeError
+
+    telemetry.watch("failing", "Failing.", fail, every=3600)
+    assert [value(telemetry, "failing") for _ in range(3)] == [None, None, None]
+    assert tries == 1
+
+
+def test_watching_a_name_again_replaces_the_reader(telemetry: Telemetry) -> None:
+    telemetry.watch("pending", "Images that wait.", lambda: 1)
+    telemetry.watch("pending", "Images that wait.", lambda: 2)
+    assert value(telemetry, "pending") == 2
+
+
+def test_readers_are_never_called_two_at_a_time(telemetry: Telemetry) -> None:
+    running, most = 0, 0
+
+    def read() -> float:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.01)
+        running -= 1
+        return 0.0
+
+    telemetry.watch("slow", "Slow.", read)
+    threads = [threading.Thread(target=samples, args=(telemetry,)) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_tells_the_version_and_the_process(telemetry: Telemetry) -> None:
+    said = samples(telemetry)
+    assert said["flowgauge_info", frozenset({("version", "1.2.3")})] == 1
+    if Path("/proc/self").exists():
+        assert said["process_resident_memory_bytes", frozenset()] > 0
+
+
+def test_two_services_share_no_counter(telemetry: Telemetry) -> None:
+    other = Telemetry("1.2.3")
+    telemetry.batch_done(1, 0.01, ["bottle"])
+    assert value(other, "batch_images_count") == 0
+
+
+def test_no_series_tells_when_a_counter_began(telemetry: Telemetry) -> None:
+    telemetry.batch_done(1, 0.01, ["bottle"])
+    assert not [name for name, _ in samples(telemetry) if name.endswith("_created")]
