@@ -1,19 +1,24 @@
-"""From an inspected image to its answer: the JSON, the overlay, or the map."""
+"""From an inspected image to its answer: the JSON, the pictures, and what the history keeps."""
 
 import base64
 import io
-import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from starlette.responses import Response
 
-from app import schemas
+from app.batch import Batched
+from app.database import clock
+from app.history.entry import Entry
 from app.inference import Decoded, Timed
-from flows.fastflow import heatmap
-from flows.fastflow.detector import Detector, Prediction
+from app.schemas import predict as schemas
+from app.verdict import Thresholds
+from flows.fastflow import heatmap, regions
+from flows.fastflow.detector import Detector
+from flows.fastflow.heatmap import ColourScale
 
 MediaType = Literal["application/json", "image/png", "application/x-npy"]
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = ("application/json", "image/png", "application/x-npy")
@@ -22,69 +27,85 @@ Drawing = Literal["overlay", "heatmap", "map"]
 
 
 @dataclass(frozen=True)
+class Explained:
+    """What is made of an anomaly map: files, and the regions above the pixel threshold."""
+
+    files: Mapping[Drawing, bytes]
+    regions: list[schemas.Region] | None
+    area_fraction: float
+
+
+def draw(
+    wanted: Collection[Drawing],
+    pixels: NDArray[np.uint8] | None,
+    size: tuple[int, int],
+    score_map: NDArray[np.float32],
+    scale: ColourScale,
+) -> dict[Drawing, bytes]:
+    """Make files of a map: PNGs of the upload's size, and the float32 map as .npy.
+
+    Args:
+        wanted: which.
+        pixels: the upload, (H, W, 3); only an overlay needs it.
+        size: (H, W) of the upload.
+        score_map: (h, w).
+        scale: of the colours.
+    """
+    files: dict[Drawing, bytes] = {}
+    if "overlay" in wanted and pixels is not None:
+        files["overlay"] = heatmap.encode_png(heatmap.overlay(pixels, score_map, scale))
+    if "heatmap" in wanted:
+        files["heatmap"] = heatmap.encode_png(heatmap.colours(score_map, scale, size))
+    if "map" in wanted:
+        file = io.BytesIO()
+        np.save(file, score_map.astype(np.float32, copy=False), allow_pickle=False)
+        files["map"] = file.getvalue()
+    return files
+
+
+@dataclass(frozen=True)
 class Inspected:
     """An image, what the model said of it, and how long that took."""
 
     detector: Detector
+    thresholds: Thresholds
     texts: Mapping[str, str]
     decoded: Timed[Decoded]
-    predicted: Timed[Prediction]
+    batched: Batched
 
-    def draw(self, wanted: Collection[Drawing]) -> dict[Drawing, bytes]:
-        """Make files of the prediction: PNGs of the upload's size, and the float32 map as .npy."""
-        image = self.decoded.value.pixels
-        score_map = self.predicted.value.score_map
-        scale = self.detector.colour_scale
-        files: dict[Drawing, bytes] = {}
-        if "overlay" in wanted:
-            files["overlay"] = heatmap.encode_png(heatmap.overlay(image, score_map, scale))
-        if "heatmap" in wanted:
-            height, width, _ = image.shape
-            colours = heatmap.colours(score_map, scale, (height, width))
-            files["heatmap"] = heatmap.encode_png(colours)
-        if "map" in wanted:
-            file = io.BytesIO()
-            np.save(file, score_map.astype(np.float32, copy=False), allow_pickle=False)
-            files["map"] = file.getvalue()
-        return files
+    def explain(self, wanted: Collection[Drawing], with_regions: bool) -> Explained:
+        """Draw, and find the regions: work for a thread."""
+        decoded, score_map = self.decoded.value, self.batched.prediction.score_map
+        pixel = self.detector.colour_scale.middle
+        found = None
+        if with_regions:
+            found = [
+                schemas.Region(
+                    bbox=region.bbox,
+                    contour=region.contour,
+                    area_px=region.area_px,
+                    area_fraction=region.area_fraction,
+                    peak=region.peak,
+                )
+                for region in regions.find(score_map, pixel, decoded.size)
+            ]
+        files = draw(wanted, decoded.pixels, decoded.size, score_map, self.detector.colour_scale)
+        return Explained(files, found, float((score_map > pixel).mean()))
 
-    def answer(self, media_type: MediaType, drawn: Timed[dict[Drawing, bytes]], seconds: float) -> Response:
-        """Make the response.
+    def inspection(self, explained: Timed[Explained], stored: bool, seconds: float) -> schemas.Inspection:
+        """Make the answer.
 
         Args:
-            media_type: the form of the answer.
-            drawn: its pictures, from `draw`.
+            explained: from `explain`.
+            stored: whether the history will keep it.
             seconds: since the request came.
         """
-        if media_type == "image/png":
-            return Response(drawn.value["overlay"], headers=self._headers(), media_type=media_type)
-        if media_type == "application/x-npy":
-            return Response(drawn.value["map"], headers=self._headers(), media_type=media_type)
-        inspection = self._inspection(drawn, seconds)
-        without = {"inline"} if inspection.inline is None else None
-        return Response(inspection.model_dump_json(exclude=without), media_type=media_type)
-
-    def _headers(self) -> dict[str, str]:
-        prediction = self.predicted.value
-        height, width, _ = self.decoded.value.pixels.shape
-        return {
-            "X-Decision": prediction.decision,
-            "X-Score": repr(prediction.score),
-            "X-P-Value": repr(prediction.p_value),
-            "X-Model-Version": self.detector.manifest.version,
-            "X-Image-Width": str(width),
-            "X-Image-Height": str(height),
-        }
-
-    def _inspection(self, drawn: Timed[dict[Drawing, bytes]], seconds: float) -> schemas.Inspection:
-        manifest = self.detector.manifest
-        prediction = self.predicted.value
-        threshold = self.detector.threshold
-        pixel = self.detector.colour_scale.middle
-        height, width, _ = self.decoded.value.pixels.shape
-        waited = self.decoded.waited + self.predicted.waited + drawn.waited
+        manifest, prediction = self.detector.manifest, self.batched.prediction
+        reject = self.thresholds.reject
+        height, width = self.decoded.value.size
+        identifier = clock.new_id()
         return schemas.Inspection(
-            inspection_id=str(uuid.uuid4()),
+            inspection_id=identifier,
             part_id=self.texts.get("part_id"),
             product_id=self.texts.get("product_id"),
             recipe_id=self.texts.get("recipe_id"),
@@ -92,30 +113,114 @@ class Inspected:
             model=schemas.ModelUsed(
                 category=manifest.category, version=manifest.version, sha256=self.detector.sha256
             ),
-            decision=prediction.decision,
+            decision=self.thresholds.decide(prediction.score),
             score=prediction.score,
             p_value=prediction.p_value,
             threshold=schemas.Threshold(
-                reject=threshold.reject,
-                pixel=pixel,
-                target_fpr=threshold.target_fpr,
-                certified=threshold.certified,
-                achievable_fpr=threshold.achievable_fpr,
-                n_calibration=threshold.n_calibration,
+                reject=reject.reject,
+                review=self.thresholds.review,
+                pixel=self.detector.colour_scale.middle,
+                target_fpr=reject.target_fpr,
+                certified=reject.certified,
+                achievable_fpr=reject.achievable_fpr,
+                n_calibration=reject.n_calibration,
             ),
-            anomalous_area_fraction=float((prediction.score_map > pixel).mean()),
+            regions=explained.value.regions,
+            anomalous_area_fraction=explained.value.area_fraction,
             image=schemas.ImageInfo(width=width, height=height, sha256=self.decoded.value.sha256),
+            links=_links(identifier) if stored else None,
             timing_ms=schemas.Timing(
                 decode=1000 * self.decoded.took,
-                queue=1000 * waited,
-                infer=1000 * self.predicted.took,
-                render=1000 * drawn.took,
+                queue=1000 * (self.decoded.waited + self.batched.waited + explained.waited),
+                infer=1000 * self.batched.took,
+                render=1000 * explained.took,
                 total=1000 * seconds,
             ),
-            batch_size=1,
+            batch_size=self.batched.batch_size,
             engine=self.detector.engine,
-            inline={
-                name: base64.b64encode(file).decode() for name, file in drawn.value.items() if name != "map"
-            }
-            or None,
         )
+
+    def entry(
+        self,
+        inspection: schemas.Inspection,
+        picture: bytes,
+        sender: Mapping[str, str | None],
+    ) -> Entry:
+        """What the history keeps.
+
+        Args:
+            inspection: the answer.
+            picture: the upload's bytes.
+            sender: the columns key_id, request_id, idempotency_key and request_sha256.
+        """
+        prediction, scale = self.batched.prediction, self.detector.colour_scale
+        row = {
+            "id": inspection.inspection_id,
+            "created_ms": clock.time_of(inspection.inspection_id),
+            "category": inspection.model.category,
+            "version": inspection.model.version,
+            "decision": inspection.decision,
+            "score": inspection.score,
+            "p_value": inspection.p_value,
+            "part_id": inspection.part_id,
+            "product_id": inspection.product_id,
+            "recipe_id": inspection.recipe_id,
+            "station": inspection.station,
+            "image_sha256": inspection.image.sha256,
+            "map_low": scale.low,
+            "map_middle": scale.middle,
+            "features": list(prediction.statistics),
+            "answer": inspection.model_dump_json(exclude={"inline"}),
+            **sender,
+        }
+        return Entry(row, picture, prediction.score_map)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer that is ready: fresh, or the one that was given before."""
+
+    inspection: schemas.Inspection
+    files: Mapping[Drawing, bytes]
+    replayed: bool = False
+
+    def respond(self, media_type: MediaType, inline: Collection[schemas.Picture]) -> Response:
+        """Make the response.
+
+        Args:
+            media_type: the form of the answer.
+            inline: pictures to put into the JSON.
+        """
+        headers = {"Idempotency-Replayed": "true"} if self.replayed else {}
+        if media_type == "image/png":
+            return Response(self.files["overlay"], headers=self._headers() | headers, media_type=media_type)
+        if media_type == "application/x-npy":
+            return Response(self.files["map"], headers=self._headers() | headers, media_type=media_type)
+        body = self.with_pictures(inline).model_dump_json(exclude=None if inline else {"inline"})
+        return Response(body, headers=headers, media_type=media_type)
+
+    def with_pictures(self, inline: Collection[schemas.Picture]) -> schemas.Inspection:
+        """Put pictures into the inspection, as base64."""
+        if not inline:
+            return self.inspection
+        pictures = {name: base64.b64encode(self.files[name]).decode() for name in inline}
+        return self.inspection.model_copy(update={"inline": pictures})
+
+    def _headers(self) -> dict[str, str]:
+        inspection = self.inspection
+        return {
+            "X-Inspection-ID": inspection.inspection_id,
+            "X-Decision": inspection.decision,
+            "X-Score": repr(inspection.score),
+            "X-P-Value": repr(inspection.p_value),
+            "X-Model-Version": inspection.model.version,
+            "X-Image-Width": str(inspection.image.width),
+            "X-Image-Height": str(inspection.image.height),
+        }
+
+
+def _links(identifier: str) -> schemas.Links:
+    base = f"/v1/inspections/{identifier}"
+    return schemas.Links(
+        inspection=base, overlay=f"{base}/overlay.png", heatmap=f"{base}/heatmap.png", map=f"{base}/map.npy"
+    )

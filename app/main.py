@@ -3,18 +3,52 @@
 import asyncio
 import importlib.metadata
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
-from app import problems
+from app import gauges, problems
 from app.admission import Admission
+from app.audit import Audit
+from app.batcher import Batcher
+from app.category_settings import SettingsFiles
+from app.dependencies import expect_not_draining
+from app.draining import Draining
+from app.guard import Guard
+from app.history.drift import Drift
+from app.history.history import History
+from app.history.references import References, latest
+from app.history.retention import Retention
 from app.inference import Inference
+from app.inspector import Inspector
+from app.keyring import Keyring
+from app.keys import Keys
 from app.openapi import Service
 from app.request_context import RequestContext
 from app.residency import Residency
-from app.routes import health, models, predict
+from app.routes import (
+    audit,
+    health,
+    inspection_files,
+    inspections,
+    keys,
+    metrics,
+    models,
+    parts,
+    predict,
+    regions,
+    reports,
+    reviews,
+    session,
+    thresholds,
+    versions,
+)
+from app.security_headers import SecurityHeaders
+from app.sessions import Sessions
 from app.settings import Settings
+from app.store import Store
+from app.telemetry import Telemetry
 from flows.fastflow.images import Limits
 
 
@@ -23,32 +57,83 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.settings = settings
-        app.state.admission = Admission(settings.queue_images, settings.queue_bytes)
-        app.state.inference = inference = Inference(
-            Limits(settings.max_bytes, settings.max_pixels), settings.decode_threads
-        )
-        app.state.residency = residency = Residency(settings.models, settings.device, settings.extra_versions)
-        # In the background: the process answers /health/live and /docs while models load.
-        preloading = asyncio.create_task(residency.preload()) if settings.preload else None
-        yield
-        if preloading is not None:
-            preloading.cancel()
-        inference.close()
-        residency.close()
+        state = app.state
+        state.settings = settings
+        async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
+            state.history = history = History(settings)
+            references = References(settings.models, SettingsFiles(settings.models).get)
+            state.drift = drift = Drift(settings.drift_window, references, partial(latest, history.database))
+            retention = Retention(settings, history.database, history.pictures, history.in_writer)
+            history.on_filed(drift.on_filed)
+            history.on_filed(retention.on_filed)
+            await history.open()
+            stack.push_async_callback(history.close)
+            deleting = asyncio.create_task(retention.run())
+            stack.callback(deleting.cancel)
+            state.database = database = history.database
+            state.audit = Audit(database)
+            state.keys = Keys(database)
+            state.sessions = Sessions(database)
+            state.keyring = keyring = Keyring(database)
+            keyring.start()
+            stack.callback(keyring.close)
+            state.residency = residency = Residency(settings.models, settings.device, settings.model_bytes)
+            stack.callback(residency.close)
+            state.store = store = Store(settings.models, residency, settings.max_bundle_bytes)
+            await asyncio.to_thread(store.sweep)
+            state.admission = Admission(settings.queue_images, settings.queue_bytes)
+            state.inference = inference = Inference(
+                Limits(settings.max_bytes, settings.max_pixels), settings.decode_threads
+            )
+            stack.callback(inference.close)
+            state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
+            stack.callback(batcher.close)
+            gauges.watch_work(telemetry, state.admission, batcher)
+            gauges.watch_models(telemetry, residency)
+            gauges.watch_history(telemetry, history)
+            gauges.watch_drift(telemetry, drift)
+            state.inspector = Inspector(inference, batcher, store, history, telemetry)
+            # In the background: the process answers /health/live and /docs while models load.
+            preloading = asyncio.create_task(residency.preload()) if settings.preload else None
+            yield
+            if preloading is not None:
+                preloading.cancel()
 
+    version = importlib.metadata.version("flowgauge")
     app = Service(
         title="FlowGauge",
         summary="Visual inspection: a score, a decision and a heatmap for every image.",
         description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID.",
-        version=importlib.metadata.version("flowgauge"),
+        version=version,
         lifespan=lifespan,
         redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
         # A redirect would answer what is nothing but an unknown path.
         redirect_slashes=False,
     )
-    app.add_middleware(RequestContext)
+    app.state.telemetry = telemetry = Telemetry(version)
+    app.state.draining = draining = Draining()
+    # The last one added is the outermost.
+    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
+    app.add_middleware(SecurityHeaders)
     problems.install(app)
-    for resource in (health, models, predict):
+    for resource in (
+        health,
+        session,
+        metrics,
+        models,
+        versions,
+        thresholds,
+        regions,
+        keys,
+        audit,
+        inspections,
+        inspection_files,
+        parts,
+        reviews,
+        reports,
+    ):
         app.include_router(resource.router)
+    app.include_router(predict.router, dependencies=[Depends(expect_not_draining)])
     return app

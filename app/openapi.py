@@ -4,7 +4,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from app import problems, request_context, uploads
+from app import credentials, forms, guard, problems, request_context, sessions
 from app.problems import ProblemDetails
 
 _TEXTS: Final = {
@@ -17,28 +17,18 @@ _URL = "http://127.0.0.1:8000/v1/models/bottle/predict"
 _RAW_TYPES = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
 
 
-def _form_body() -> dict[str, Any]:
-    text = {"type": "string", "maxLength": uploads.MAX_TEXT, "pattern": uploads.TEXT_PATTERN}
-    properties = {name: {**text, "examples": [value]} for name, value in _TEXTS.items()}
-    image = {
-        "type": "string",
-        "format": "binary",
-        "description": "A PNG, JPEG, BMP, TIFF or WEBP; its content decides which, not its name.",
-    }
+def _form_body(file: dict[str, Any], curl: str, value: object) -> dict[str, Any]:
+    text = {"type": "string", "maxLength": forms.MAX_TEXT, "pattern": forms.TEXT_PATTERN}
+    properties = {name: {**text, "examples": [example]} for name, example in _TEXTS.items()}
     return {
         "schema": {
             "type": "object",
-            "required": [uploads.FILE],
-            "properties": {uploads.FILE: image, **properties},
+            "required": [forms.FILE],
+            "properties": {forms.FILE: file, **properties},
             "additionalProperties": False,
         },
-        "encoding": {uploads.FILE: {"contentType": "image/*, application/octet-stream"}},
-        "examples": {
-            "part": {
-                "summary": f"curl -F file=@part.png -F part_id=P-000123 {_URL}",
-                "value": {uploads.FILE: "(the bytes of part.png)", **_TEXTS},
-            }
-        },
+        "encoding": {forms.FILE: {"contentType": "image/*, application/octet-stream"}},
+        "examples": {"part": {"summary": curl, "value": {forms.FILE: value, **_TEXTS}}},
     }
 
 
@@ -50,6 +40,12 @@ def _raw_body(media_type: str) -> dict[str, Any]:
     return {"schema": {"type": "string", "format": "binary"}, "examples": {"part": example}}
 
 
+_IMAGE: Final = {
+    "type": "string",
+    "format": "binary",
+    "description": "A PNG, JPEG, BMP, TIFF or WEBP; its content decides which, not its name.",
+}
+
 # `openapi_extra` of the predict routes: their body is read by hand, so that limits hold while it
 # streams.
 PREDICT_EXTRA: Final[dict[str, Any]] = {
@@ -57,8 +53,24 @@ PREDICT_EXTRA: Final[dict[str, Any]] = {
         "required": True,
         "description": "The image, as a form's part `file` or as the body itself.",
         "content": {
-            "multipart/form-data": _form_body(),
+            "multipart/form-data": _form_body(
+                _IMAGE, f"curl -F file=@part.png -F part_id=P-000123 {_URL}", "(the bytes of part.png)"
+            ),
             **{kind: _raw_body(kind) for kind in (*_RAW_TYPES, "application/octet-stream")},
+        },
+    }
+}
+
+BATCH_EXTRA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "The images, each as a part named `file`.",
+        "content": {
+            "multipart/form-data": _form_body(
+                {"type": "array", "items": _IMAGE, "minItems": 1},
+                f"curl -F file=@top.png -F file=@side.png -F part_id=P-000123 {_URL}:batch",
+                ["(the bytes of top.png)", "(the bytes of side.png)"],
+            )
         },
     }
 }
@@ -89,7 +101,13 @@ PREDICT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
             },
         },
         "headers": {
-            "X-Decision": _header("The decision.", {"enum": ["PASS", "REJECT"]}, "REJECT"),
+            "Idempotency-Replayed": _header(
+                "Only on an answer that was given before: true.", {"type": "string"}, "true"
+            ),
+            "X-Inspection-ID": _header(
+                "The inspection's id.", {"type": "string"}, "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"
+            ),
+            "X-Decision": _header("The decision.", {"enum": ["PASS", "REVIEW", "REJECT"]}, "REJECT"),
             "X-Score": _header("The score, in full precision.", {"type": "number"}, 4.21),
             "X-P-Value": _header("The p-value.", {"type": "number"}, 0.0047),
             "X-Model-Version": _header(
@@ -103,22 +121,38 @@ PREDICT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 
 
 def documented(*names: problems.ProblemName) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI `responses` for the problems that a route can answer with, an example of each."""
+    """OpenAPI `responses` for the problems that a route can answer with, an example of each.
+
+    Those that come before any route, about keys, need not be named: `Service` adds them.
+    """
     responses: dict[int | str, dict[str, Any]] = {}
     for name in names:
-        kind = problems.TYPES[name]
-        response = responses.setdefault(kind.status, _response(""))
-        response["description"] += f"{kind.title}. "
-        response["content"][problems.MEDIA_TYPE]["examples"][name] = _example(name)
-        if kind.retry_after is not None:
-            response["headers"]["Retry-After"] = {
-                "description": "Seconds after which trying again can help.",
-                "schema": {"type": "integer"},
-            }
+        _add(name, responses.setdefault(problems.TYPES[name].status, _response("")))
     rest = _response("Any other error: an unknown path, a wrong method.")
     for name in ("not-found", "method-not-allowed"):
         rest["content"][problems.MEDIA_TYPE]["examples"][name] = _example(name)
     return {**responses, "default": rest}
+
+
+def _add(name: problems.ProblemName, response: dict[str, Any]) -> None:
+    """Add a problem to the response of its status, unless it is there already."""
+    kind = problems.TYPES[name]
+    examples = response["content"][problems.MEDIA_TYPE]["examples"]
+    if name in examples:
+        return
+    response["description"] += f"{kind.title}. "
+    examples[name] = _example(name)
+    if kind.retry_after is not None:
+        response["headers"]["Retry-After"] = {
+            "description": "Seconds after which trying again can help.",
+            "schema": {"type": "integer"},
+        }
+    if kind.status == 401:
+        response["headers"]["WWW-Authenticate"] = {
+            "description": "How to authenticate.",
+            "schema": {"type": "string"},
+            "example": problems.CHALLENGE,
+        }
 
 
 def _response(description: str) -> dict[str, Any]:
@@ -149,10 +183,12 @@ class Service(FastAPI):
             document = super().openapi()
             components = document["components"]
             components["schemas"][ProblemDetails.__name__] = ProblemDetails.model_json_schema()
-            components["parameters"] = {"RequestId": _REQUEST_ID}
+            components["parameters"] = {"RequestId": _REQUEST_ID, "CsrfToken": _CSRF_TOKEN}
             components["headers"] = {"RequestId": _REQUEST_ID_ANSWER}
-            for path in document["paths"].values():
-                for operation in path.values():
+            components["securitySchemes"] = _SECURITY_SCHEMES
+            for path, operations in document["paths"].items():
+                for method, operation in operations.items():
+                    _document_access(operation, path, method)
                     operation.setdefault("parameters", []).append(
                         {"$ref": "#/components/parameters/RequestId"}
                     )
@@ -164,6 +200,45 @@ class Service(FastAPI):
         return self.openapi_schema
 
 
+def _document_access(operation: dict[str, Any], path: str, method: str) -> None:
+    """What app/guard.py asks of a request, and answers when it does not get it."""
+    names: list[problems.ProblemName] = []
+    if path not in guard.OPEN:
+        operation["security"] = [{scheme: []} for scheme in _SECURITY_SCHEMES]
+        names += ["unauthenticated", "forbidden", "rate-limited"]
+        if method.upper() not in guard.SAFE_METHODS:
+            operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/CsrfToken"})
+    if "requestBody" in operation:
+        names += ["invalid-request", "too-large"]
+    for name in names:
+        responses = operation["responses"]
+        _add(name, responses.setdefault(str(problems.TYPES[name].status), _response("")))
+
+
+_SECURITY_SCHEMES: Final = {
+    "key": {
+        "type": "apiKey",
+        "in": "header",
+        "name": credentials.KEY_HEADER,
+        "description": "A key, from `flowgauge keys create` or POST /v1/keys.",
+    },
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same key, as a bearer token."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": sessions.COOKIE,
+        "description": f"The cookie that POST {guard.LOGIN} gives for a key. Writes need "
+        f"{sessions.CSRF_HEADER} too.",
+    },
+}
+_CSRF_TOKEN: Final = {
+    "name": sessions.CSRF_HEADER,
+    "in": "header",
+    "required": False,
+    "description": "The session's `csrf_token`. Needed with a session, and looked at only then.",
+    "schema": {"type": "string"},
+    "example": "k2d3nY0m8wq5",
+}
 _REQUEST_ID: Final = {
     "name": request_context.HEADER,
     "in": "header",

@@ -6,6 +6,7 @@ which does. The same table documents every route (`documented`), so /openapi.jso
 it.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -16,21 +17,37 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.database.engine import DatabaseUnavailable
+
+logger = logging.getLogger("flowgauge.problems")
+
 MEDIA_TYPE: Final = "application/problem+json"
+# What a 401 must say (RFC 9110, section 11.6.1).
+CHALLENGE: Final = 'Bearer realm="FlowGauge"'
 
 ProblemName = Literal[
     "invalid-request",
+    "unauthenticated",
+    "forbidden",
     "not-found",
     "unknown-model",
+    "unknown-inspection",
     "method-not-allowed",
     "not-acceptable",
+    "conflict",
+    "idempotency-key-reused",
+    "precondition-failed",
+    "precondition-required",
     "too-large",
     "unsupported-media-type",
     "undecodable-image",
     "rejected-bundle",
+    "rate-limited",
     "internal",
     "queue-full",
     "model-loading",
+    "history-unavailable",
+    "draining",
     "deadline-exceeded",
 ]
 
@@ -56,9 +73,18 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     "invalid-request": ProblemType(
         400, "The request is not valid", "query parameter timeout_ms: must be a whole number"
     ),
+    "unauthenticated": ProblemType(
+        401, "No valid key came with the request", "Send a key as X-API-Key; this one has been revoked."
+    ),
+    "forbidden": ProblemType(
+        403, "This is not allowed", "This needs the role admin; the key's role is viewer."
+    ),
     "not-found": ProblemType(404, "There is nothing at this address", "No route has this path."),
     "unknown-model": ProblemType(
         404, "There is no such model", "No model of category 'bottel'; there are: bottle, grid."
+    ),
+    "unknown-inspection": ProblemType(
+        404, "There is no such inspection", "No inspection has this id, or retention has removed it."
     ),
     "method-not-allowed": ProblemType(
         405, "This address does not take this method", "GET is not allowed here; allowed: POST."
@@ -68,8 +94,22 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         "None of the accepted media types can be given",
         "Accept was 'text/csv'; given are application/json, image/png, application/x-npy.",
     ),
+    "conflict": ProblemType(
+        409, "This does not fit the present state", "The inspection is at revision 2; the review expected 1."
+    ),
+    "idempotency-key-reused": ProblemType(
+        409,
+        "The idempotency key was used with another request",
+        "Idempotency-Key 'P-000123-top' came with other bytes before; use a new key for a new image.",
+    ),
+    "precondition-failed": ProblemType(
+        412, "It was changed meanwhile", 'If-Match was "3"; the settings are at "4". Read them again.'
+    ),
+    "precondition-required": ProblemType(
+        428, "The change must say what it is based on", 'Send If-Match: "3", from the ETag of what you read.'
+    ),
     "too-large": ProblemType(
-        413, "The image is too large", "The image has more than 33554432 bytes, the limit."
+        413, "The request is too large", "The image has more than 33554432 bytes, the limit."
     ),
     "unsupported-media-type": ProblemType(
         415,
@@ -84,6 +124,9 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         "The model's bundle was refused",
         "Version 20261125T011500-3f9a2c of 'bottle' is damaged or incomplete. Publish it again.",
     ),
+    "rate-limited": ProblemType(
+        429, "Too many requests with this key", "The key's limit is 600 requests a minute.", retry_after=1
+    ),
     "internal": ProblemType(
         500,
         "The server failed",
@@ -94,6 +137,15 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     ),
     "model-loading": ProblemType(
         503, "Not every model is ready", "1 of 3 active models is not loaded.", retry_after=5
+    ),
+    "history-unavailable": ProblemType(
+        503,
+        "The history is not available",
+        "The history's disk takes no more. Nothing was inspected; store=false inspects without keeping.",
+        retry_after=5,
+    ),
+    "draining": ProblemType(
+        503, "The server is stopping", "Send it again, to another server.", retry_after=5
     ),
     "deadline-exceeded": ProblemType(
         504,
@@ -121,19 +173,40 @@ class Problem(Exception):  # noqa: N818  (named as on the wire)
         name: a type of the table.
         detail: what was wrong, what came and what to do. Goes to the client: no paths, no library
             messages.
+        retry_after: seconds for Retry-After, where more is known than the table says.
     """
 
-    def __init__(self, name: ProblemName, detail: str) -> None:
+    def __init__(self, name: ProblemName, detail: str, retry_after: int | None = None) -> None:
         super().__init__(detail)
         self.name = name
         self.detail = detail
+        self.retry_after = retry_after
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        return TYPES[self.name].status
+
+
+def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
+    """Build the body of a problem of a request."""
+    kind = TYPES[name]
+    return ProblemDetails(
+        type=name,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request.scope["raw_path"].decode("latin-1"),
+        request_id=request.state.request_id,
+    )
 
 
 def answer(
     request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Build the problem+json response to a request."""
+    """Build the problem+json response to a request, which the log and the metrics name too."""
     kind = TYPES[name]
+    request.state.problem = name
     body = ProblemDetails(
         type=name,
         title=kind.title,
@@ -144,8 +217,16 @@ def answer(
     )
     all_headers = dict(headers or {})
     if kind.retry_after is not None:
-        all_headers["Retry-After"] = str(kind.retry_after)
+        all_headers.setdefault("Retry-After", str(kind.retry_after))
+    if kind.status == 401:
+        all_headers["WWW-Authenticate"] = CHALLENGE
     return Response(body.model_dump_json(), kind.status, all_headers, MEDIA_TYPE)
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    """Build the response to a request that ended with a problem."""
+    after = None if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
+    return answer(request, problem.name, problem.detail, after)
 
 
 def install(app: FastAPI) -> None:
@@ -153,7 +234,13 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(Problem)
     async def on_problem(request: Request, error: Problem) -> Response:
-        return answer(request, error.name, error.detail)
+        return respond(request, error)
+
+    @app.exception_handler(DatabaseUnavailable)
+    async def on_database(request: Request, error: DatabaseUnavailable) -> Response:
+        logger.warning("request %s: %s (%s)", request.state.request_id, error, error.__cause__)
+        detail = "The database does not answer, or takes no more; try again later."
+        return answer(request, "history-unavailable", detail)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
@@ -171,15 +258,25 @@ def install(app: FastAPI) -> None:
 
 
 def _explain(error: Mapping[str, Any]) -> str:
-    """Say in our own words what is wrong with a parameter."""
+    """Say in our own words what is wrong with a parameter, or with a field of the body."""
+    if error["type"] == "json_invalid":
+        return "the body is not valid JSON"
     place, *names = error["loc"]
     limits = error.get("ctx", {})
     reason = {
         "missing": "is required",
+        "extra_forbidden": "is unknown",
         "literal_error": f"must be {limits.get('expected')}",
+        "enum": f"must be {limits.get('expected')}",
         "greater_than_equal": f"must be at least {limits.get('ge')}",
         "less_than_equal": f"must be at most {limits.get('le')}",
+        "greater_than": f"must be more than {limits.get('gt')}",
+        "less_than": f"must be less than {limits.get('lt')}",
+        "value_error": str(limits.get("error")),  # of our own validators
+        "string_too_long": f"must have at most {limits.get('max_length')} characters",
+        "string_pattern_mismatch": f"must match {limits.get('pattern')}",
     }.get(error["type"], "is not valid")
     if error["type"].startswith("int_"):
         reason = "must be a whole number"
-    return f"{place} parameter {names[0] if names else ''}: {reason}"
+    kind = "field" if place == "body" else "parameter"
+    return f"{place} {kind} {'.'.join(map(str, names))[:100]}: {reason}"

@@ -3,9 +3,10 @@
 import ipaddress
 import re
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIB = 1024 * 1024
@@ -35,11 +36,66 @@ class Settings(BaseSettings):
     )
     decode_threads: int = Field(2, ge=1, description="Images decoded or drawn at a time.")
     preload: bool = Field(True, description="Load active models at start, not when first asked for.")
-    extra_versions: int = Field(
-        2, ge=1, description="Versions kept loaded beside the active ones, when asked for by name."
+    model_bytes: int = Field(
+        2048 * MIB, ge=1, description="Bytes of loaded models; beyond, those unused for longest are unloaded."
+    )
+    max_bundle_bytes: int = Field(
+        1024 * MIB, ge=1, description="Largest model that may be uploaded, in bytes."
+    )
+    max_batch: int = Field(16, ge=1, le=256, description="Images computed together.")
+    max_items: int = Field(32, ge=1, le=1000, description="Images in one request of predict:batch.")
+    deadline_ms: int = Field(
+        30_000,
+        ge=1,
+        le=600_000,
+        description="Milliseconds a prediction may take where the request says nothing.",
+    )
+    history: Path = Field(Path("history"), description="Folder of the inspections' pictures and journal.")
+    database: str | None = Field(
+        None,
+        description="postgresql://USER:PASSWORD@HOST/NAME; unset keeps a SQLite file in the history folder.",
+    )
+    journal_bytes: int = Field(
+        4096 * MIB,
+        ge=1,
+        description="Bytes of inspections that may wait to be filed; beyond, none is accepted.",
+    )
+    retention_pass_days: float | None = Field(
+        None, gt=0, description="Days after which passed inspections are deleted; unset keeps them."
+    )
+    retention_review_days: float | None = Field(
+        None, gt=0, description="Days after which inspections in the review band are deleted."
+    )
+    retention_reject_days: float | None = Field(
+        None, gt=0, description="Days after which rejected inspections are deleted."
+    )
+    retention_bytes: int | None = Field(
+        None,
+        ge=1,
+        description="Bytes of pictures and maps; beyond, the oldest go, passed ones first; rows stay.",
+    )
+    drift_window: int = Field(
+        200, ge=20, le=10_000, description="Latest inspections compared with calibration."
+    )
+    requests_per_minute: int | None = Field(
+        None, ge=1, description="Requests a minute for keys that set no limit of their own."
+    )
+    session_hours: float = Field(12, gt=0, le=24 * 31, description="Hours until a browser must log in again.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of the server's certificate; with tls_key."
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    drain_seconds: float = Field(
+        0,
+        ge=0,
+        le=600,
+        description="Seconds between SIGTERM, when /health/ready turns 503, and closing the port.",
+    )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of the log: for people or programs."
     )
     allow_unauthenticated_network: bool = Field(
-        False, description="Listen beyond this machine although no request is authenticated."
+        False, description="Listen beyond this machine although there are no keys."
     )
 
     @field_validator("device")
@@ -50,14 +106,9 @@ class Settings(BaseSettings):
         return device
 
     @model_validator(mode="after")
-    def _refuse_open_network(self) -> Self:
-        if not self.allow_unauthenticated_network and not is_loopback(self.host):
-            raise ValueError(
-                f"host {self.host!r} is reachable from the network, and this service does not authenticate: "
-                "anyone there could inspect and read. Listen on 127.0.0.1 behind a proxy that "
-                "authenticates, or, on a network you trust or inside a container, set "
-                "FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true"
-            )
+    def _expect_both_tls_files(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY")
         return self
 
     @model_validator(mode="after")
@@ -69,6 +120,42 @@ class Settings(BaseSettings):
                 f"max_pixels {self.max_pixels}; set FLOWGAUGE_QUEUE_BYTES to {largest} or more"
             )
         return self
+
+    @property
+    def database_url(self) -> str:
+        """The database to use."""
+        return self.database or f"sqlite:///{self.sqlite_file}"
+
+    @property
+    def sqlite_file(self) -> Path:
+        """Where the database lies if no URL names another one."""
+        return self.history.absolute() / "history.sqlite"
+
+
+class SettingsError(ValueError):
+    """A setting is out of range, or settings do not fit together."""
+
+
+def settings_from(**given: Any) -> Settings:
+    """Settings for a command.
+
+    Args:
+        given: what its options set; None leaves a setting to the environment.
+
+    Raises:
+        SettingsError: a line for everything that is wrong, naming the variable.
+    """
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(map(_explain, error.errors()))) from error
+
+
+def _explain(item: ErrorDetails) -> str:
+    message = item["msg"].removeprefix("Value error, ")
+    if not item["loc"]:
+        return message
+    return f"FLOWGAUGE_{str(item['loc'][0]).upper()}: {message}; got {item['input']!r}"
 
 
 def is_loopback(host: str) -> bool:

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import ResidencyPart
+from app.dependencies import DrainingPart, ResidencyPart
 from app.openapi import documented
-from app.schemas import Health
+from app.schemas.health import Health
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -15,12 +15,14 @@ async def live() -> Health:
     return Health(status="live")
 
 
-@router.get("/ready", responses=documented("internal", "model-loading"))
-def ready(residency: ResidencyPart) -> Health:
+@router.get("/ready", responses=documented("internal", "model-loading", "draining"))
+def ready(residency: ResidencyPart, draining: DrainingPart) -> Health:
     """Answer 200 when the models folder can be read and every model that was active at start is loaded.
 
     One that cannot be loaded (a damaged bundle) keeps this at 503 while the others are served all
-    the same; it is tried again until it loads or a good version takes its place.
+    the same; it is tried again until it loads or a good version takes its place. A server that is
+    stopping is not ready.
     """
+    draining.expect_not_begun()
     residency.expect_ready()
     return Health(status="ready")

@@ -1,17 +1,23 @@
 """What models there are: categories, versions, what they were measured to do and trained on."""
 
-import hashlib
+import asyncio
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from fastapi import APIRouter
 
-from app import schemas
-from app.dependencies import Category, SettingsPart
+from app.access import MaySeeModels
+from app.catalogue import expect_readable
+from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.openapi import documented
 from app.problems import Problem
-from app.residency import expect_readable
+from app.residency import Residency
+from app.schemas import models as schemas
+from app.schemas import predict as predict_schemas
+from app.store import unknown
 from flows.fastflow import bundle
+from flows.fastflow.manifest import Manifest
 
 logger = logging.getLogger("flowgauge.models")
 
@@ -19,47 +25,91 @@ router = APIRouter(prefix="/v1/models", tags=["models"])
 
 
 @router.get("", responses=documented("internal", "model-loading"))
-def list_models(settings: SettingsPart) -> schemas.ModelList:
-    """List the categories with their versions."""
+def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelList:
+    """List the categories with their versions; of a key that is for some categories alone, those."""
     expect_readable(settings.models)
-    names = bundle.categories(settings.models)
-    return schemas.ModelList(models=[_summary(settings.models, name) for name in names])
+    allowed = caller.categories
+    names = [n for n in bundle.categories(settings.models) if allowed is None or n in allowed]
+    return schemas.ModelList(
+        models=[
+            schemas.ModelSummary(
+                category=name,
+                active=bundle.active_version(settings.models, name),
+                versions=bundle.versions(settings.models, name),
+            )
+            for name in names
+        ]
+    )
 
 
 @router.get("/{category}", responses=documented("unknown-model", "internal", "model-loading"))
-def get_model(category: Category, settings: SettingsPart) -> schemas.Model:
+async def get_model(
+    category: Category, settings: SettingsPart, residency: ResidencyPart, _: MaySeeModels
+) -> schemas.Model:
     """Tell what is known of a category's versions: metrics, thresholds, training data and its licence."""
-    expect_readable(settings.models)
-    summary = _summary(settings.models, category)
+    return await asyncio.to_thread(_model, settings.models, category, _loaded(residency, category))
+
+
+@router.get(
+    "/{category}/versions/{version}", responses=documented("unknown-model", "internal", "model-loading")
+)
+async def get_version(
+    category: Category,
+    version: Version,
+    settings: SettingsPart,
+    residency: ResidencyPart,
+    _: MaySeeModels,
+) -> schemas.Version:
+    """Tell what is known of a version."""
+    loaded = _loaded(residency, category)
+    return await asyncio.to_thread(_expect_version, settings.models, category, version, loaded)
+
+
+def _model(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
+    expect_readable(models)
+    active = bundle.active_version(models, category)
     versions = [
-        schemas.Version(
-            version=version,
-            active=version == summary.active,
-            details=_details(settings.models / category / version),
-        )
-        for version in summary.versions
+        _version(models, category, version, version == active, loaded)
+        for version in bundle.versions(models, category)
     ]
     if not versions:
         there = "see /v1/models for those there are"
         raise Problem("unknown-model", f"There is no model of category {category[:64]!r}; {there}.")
-    return schemas.Model(category=category, active=summary.active, versions=versions)
+    previous = bundle.previous_version(models, category)
+    return schemas.Model(category=category, active=active, previous=previous, versions=versions)
 
 
-def _summary(models: Path, category: str) -> schemas.ModelSummary:
+def _expect_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
     try:
-        active = bundle.active_version(models, category)
-    except ValueError:  # the file is no text
-        active = None
-    return schemas.ModelSummary(category=category, active=active, versions=bundle.versions(models, category))
+        bundle.resolve(models, category, version)
+    except bundle.UnknownModelError as error:
+        expect_readable(models)
+        raise unknown(category, version) from error
+    return _version(models, category, version, version == bundle.active_version(models, category), loaded)
+
+
+def _version(
+    models: Path, category: str, version: str, active: bool, loaded: Collection[str]
+) -> schemas.Version:
+    details = _details(models / category / version)
+    return schemas.Version(version=version, active=active, loaded=version in loaded, details=details)
+
+
+def _loaded(residency: Residency, category: str) -> set[str]:
+    return {model.version for model in residency.loaded() if model.category == category}
 
 
 def _details(folder: Path) -> schemas.VersionDetails | None:
     try:
         manifest = bundle.read_manifest(folder)
-        sha256 = hashlib.sha256((folder / bundle.MANIFEST).read_bytes()).hexdigest()
-    except (bundle.BundleError, OSError):
+        sha256 = bundle.manifest_sha256(folder, manifest)
+    except bundle.BundleError:
         logger.warning("the manifest of %s cannot be read", folder, exc_info=True)
         return None
+    return _told(manifest, sha256)
+
+
+def _told(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
     height, width = manifest.input_size
     return schemas.VersionDetails(
         created=manifest.created,
@@ -67,9 +117,12 @@ def _details(folder: Path) -> schemas.VersionDetails | None:
         backbone=schemas.BackboneInfo(name=manifest.backbone.name, out_indices=manifest.backbone.out_indices),
         input_size=schemas.Size(width=width, height=height),
         thresholds={
-            precision: schemas.Threshold(pixel=manifest.calibration.map_threshold, **record.model_dump())
+            precision: predict_schemas.Threshold(
+                pixel=manifest.calibration.map_threshold, **record.model_dump()
+            )
             for precision, record in manifest.thresholds.items()
         },
         metrics=manifest.metrics,
         data=schemas.TrainingData.model_validate(manifest.data.model_dump()),
+        golden=[schemas.GoldenResult(file=golden.file, score=golden.score) for golden in manifest.golden],
     )

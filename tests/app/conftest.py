@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -18,6 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from starlette.testclient import TestClient
 
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle
@@ -26,16 +30,47 @@ Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(f"FLOWGAUGE_{name.upper()}", raising=False)
+    # Whatever a test starts keeps its history there, and not where pytest was called.
+    monkeypatch.setenv("FLOWGAUGE_HISTORY", str(tmp_path / "history"))
 
 
 @pytest.fixture(scope="session")
-def service(tiny_bundle_store: Path) -> Iterator[TestClient]:
+def service(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """The service with the tiny model, in memory; for tests that leave it as it is."""
-    with TestClient(create_app(Settings(models=tiny_bundle_store))) as client:
+    settings = Settings(models=tiny_bundle_store, history=tmp_path_factory.mktemp("service") / "history")
+    with TestClient(create_app(settings)) as client:
         yield client
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """A service with keys: a client that shows none by itself, its app, and the text of a key by role."""
+
+    client: TestClient
+    app: FastAPI
+    keys: dict[str, str]
+
+    def show(self, role: str) -> dict[str, str]:
+        """Headers of a request with a key."""
+        return {"X-API-Key": self.keys[role]}
+
+
+@pytest.fixture
+def keyed(tmp_path: Path) -> Iterator[Keyed]:
+    """A service without models; a key of each role, and "limited", an admin's of category tiny alone."""
+    (tmp_path / "no-models").mkdir()
+    settings = Settings(models=tmp_path / "no-models", history=tmp_path / "history")
+    database = Database(settings.database_url)
+    database.upgrade()
+    keys = {role.value: Keys(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
+    limited = Keys(database).create(COMMAND_LINE, Role.ADMIN, "limited", categories=["tiny"])[1]
+    database.close()
+    app = create_app(settings)
+    with TestClient(app) as client:
+        yield Keyed(client, app, {**keys, "limited": limited})
 
 
 @pytest.fixture
@@ -81,10 +116,22 @@ def serve_http() -> Serve:
     return serve
 
 
+@pytest.fixture
+def keyless(tmp_path: Path, serve_http: Serve) -> Iterator[httpx.Client]:
+    """A service without keys on this machine, over real HTTP."""
+    (tmp_path / "models").mkdir()
+    app = create_app(Settings(models=tmp_path / "models"))
+    with serve_http(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield client
+
+
 @pytest.fixture(scope="session")
-def live_service(tiny_bundle_store: Path, serve_http: Serve) -> Iterator[httpx.Client]:
+def live_service(
+    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
     """The service with small limits, over real HTTP; for tests that leave it as it is."""
-    settings = Settings(models=tiny_bundle_store, max_bytes=200_000, max_pixels=100_000)
+    history = tmp_path_factory.mktemp("live_service") / "history"
+    settings = Settings(models=tiny_bundle_store, max_bytes=200_000, max_pixels=100_000, history=history)
     with (
         serve_http(create_app(settings)) as url,
         httpx.Client(base_url=url, timeout=60, trust_env=False) as client,

@@ -8,8 +8,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
 from app.admission import Admission
+from app.forms import MAX_TEXT, File, Upload
 from app.problems import Problem
-from app.uploads import MAX_TEXT, Upload, read
+from app.uploads import read, read_many
 
 PICTURE = b"\x89PNG\r\n\x1a\n--B\r\n--B--not yet\r\n" + bytes(range(256)) * 4
 LIMIT = 2000
@@ -62,13 +63,15 @@ FILE = part("file", PICTURE, '; filename="photo.txt"\r\nContent-Type: text/plain
 )
 @pytest.mark.parametrize("step", [1, 7, 10_000])
 def test_raw_body(headers: dict[str, str], step: int) -> None:
-    assert upload(PICTURE, headers, step=step) == Upload(PICTURE)
+    assert upload(PICTURE, headers, step=step) == Upload([File(None, PICTURE)])
 
 
 @pytest.mark.parametrize("step", [1, 2, 7, 64, 10_000])
 def test_form(step: int) -> None:
     body = part("part_id", b"P-1") + FILE + part("station", "Linie ä".encode()) + END
-    assert upload(body, FORM, step=step) == Upload(PICTURE, {"part_id": "P-1", "station": "Linie ä"})
+    assert upload(body, FORM, step=step) == Upload(
+        [File("photo.txt", PICTURE)], {"part_id": "P-1", "station": "Linie ä"}
+    )
 
 
 def test_form_with_all_that_is_optional() -> None:
@@ -78,7 +81,7 @@ def test_form_with_all_that_is_optional() -> None:
 
 
 def test_the_file_needs_no_filename() -> None:
-    assert upload(part("file", PICTURE) + END, FORM).data == PICTURE
+    assert upload(part("file", PICTURE) + END, FORM) == Upload([File(None, PICTURE)])
 
 
 @pytest.mark.parametrize(
@@ -135,8 +138,8 @@ RAW = {"Content-Type": "image/png"}
 
 
 def test_the_limit_is_on_the_image_to_the_byte() -> None:
-    assert len(upload(b"x" * LIMIT, RAW).data) == LIMIT
-    assert len(upload(part("file", b"x" * LIMIT) + END, FORM).data) == LIMIT
+    assert upload(b"x" * LIMIT, RAW).files == [File(None, b"x" * LIMIT)]
+    assert upload(part("file", b"x" * LIMIT) + END, FORM).files == [File(None, b"x" * LIMIT)]
     for body, headers in ((b"x" * (LIMIT + 1), RAW), (part("file", b"x" * (LIMIT + 1)) + END, FORM)):
         with pytest.raises(Problem, match="more than 2000 bytes") as caught:
             upload(body, headers)
@@ -152,7 +155,7 @@ def test_a_declared_size_beyond_the_limit_is_refused_unread(length: str) -> None
 
 @pytest.mark.parametrize("length", ["3", "0", "-1", "many", ""])
 def test_a_declared_size_that_lies_changes_nothing(length: str) -> None:
-    assert len(upload(b"x" * LIMIT, RAW | {"Content-Length": length}).data) == LIMIT
+    assert upload(b"x" * LIMIT, RAW | {"Content-Length": length}).files == [File(None, b"x" * LIMIT)]
     with pytest.raises(Problem) as caught:
         upload(b"x" * (LIMIT + 1), RAW | {"Content-Length": length})
     assert caught.value.name == "too-large"
@@ -219,4 +222,56 @@ def test_a_slow_upload_that_goes_on_is_read_to_its_end() -> None:
     stream = iter([b"x"] * 10)
     slow = Request({"type": "http", "headers": []}, receive)
     with Admission(1, 10**6).reserve() as room:
-        assert asyncio.run(read(slow, room, LIMIT, 0.15)).data == b"x" * 10
+        assert asyncio.run(read(slow, room, LIMIT, 0.15)).files == [File(None, b"x" * 10)]
+
+
+def many(
+    body: bytes, headers: dict[str, str], *, step: int = 7, max_files: int = 3, max_total: int = 20_000
+) -> Upload:
+    chunks = [body[i : i + step] for i in range(0, len(body), step)]
+    with Admission(1, 10**6).reserve() as room:
+        return asyncio.run(read_many(request(chunks, headers), room, LIMIT, max_files, max_total, 30))
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_several_files_keep_their_order_and_names(step: int) -> None:
+    body = part("file", b"one", '; filename="a.png"') + part("station", b"s") + part("file", b"two") + END
+    assert many(body, FORM, step=step) == Upload(
+        [File("a.png", b"one"), File(None, b"two")], {"station": "s"}
+    )
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+def test_of_several_files_one_that_is_too_large_fails_alone(step: int) -> None:
+    body = part("file", b"one") + part("file", b"x" * (LIMIT + 1)) + part("file", b"three") + END
+    first, second, third = many(body, FORM, step=step).files
+    assert (first.data, third.data) == (b"one", b"three")
+    assert isinstance(second.data, Problem)
+    assert second.data.name == "too-large"
+
+
+def test_too_many_files_are_refused() -> None:
+    assert len(many(part("file", b"x") * 3 + END, FORM).files) == 3
+    with pytest.raises(Problem, match="more than 3 images") as caught:
+        many(part("file", b"x") * 4 + END, FORM)
+    assert caught.value.name == "too-large"
+
+
+def test_several_files_are_bounded_together() -> None:
+    body = part("file", b"x" * 1500) * 3 + END
+    assert len(many(body, FORM, max_total=len(body)).files) == 3
+    with pytest.raises(Problem, match=f"more than {len(body) - 1} bytes") as caught:
+        many(body, FORM, max_total=len(body) - 1)
+    assert caught.value.name == "too-large"
+
+
+@pytest.mark.parametrize("media_type", ["image/png", "application/octet-stream", "text/plain", ""])
+def test_several_files_come_as_a_form(media_type: str) -> None:
+    with pytest.raises(Problem, match="a part named 'file' for every image") as caught:
+        many(PICTURE, {"Content-Type": media_type})
+    assert caught.value.name == "unsupported-media-type"
+
+
+def test_a_form_without_a_file_is_refused_however_many_are_allowed() -> None:
+    with pytest.raises(Problem, match="no part named 'file'"):
+        many(part("station", b"s") + END, FORM)

@@ -7,7 +7,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.schemas import Model, ModelList
+from app.schemas.models import Model, ModelList
 from app.settings import Settings
 from flows.fastflow import bundle
 

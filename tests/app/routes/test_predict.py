@@ -15,7 +15,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.schemas import Inspection
+from app.schemas.predict import Inspection
 from app.settings import Settings
 from flows.fastflow import bundle, heatmap, images
 from flows.fastflow.detector import Detector

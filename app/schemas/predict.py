@@ -1,12 +1,14 @@
-"""What goes over the wire: the answers of the service, field by field."""
+"""What goes over the wire when an image is inspected."""
 
-from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
+from app.problems import ProblemDetails
+
 Sha256 = Annotated[str, Field(description="SHA-256, hexadecimal.", examples=["9f86d081" * 8])]
 Picture = Literal["overlay", "heatmap"]
+Decision = Literal["PASS", "REVIEW", "REJECT"]
 
 
 class ModelUsed(BaseModel):
@@ -21,6 +23,11 @@ class Threshold(BaseModel):
     """Where the decision is taken, and what calibration promises of it."""
 
     reject: float = Field(description="REJECT if the score is above this.", examples=[3.1])
+    review: float | None = Field(
+        None,
+        description="REVIEW if the score is above this and not above `reject`; null without a review band.",
+        examples=[2.7],
+    )
     pixel: float = Field(description="Map values above this count as anomalous.", examples=[2.9])
     target_fpr: float = Field(description="False-reject rate asked for.", examples=[0.005])
     certified: bool = Field(description="Whether the calibration images suffice to promise `target_fpr`.")
@@ -29,6 +36,27 @@ class Threshold(BaseModel):
         examples=[0.0047],
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
+
+
+class Region(BaseModel):
+    """A connected part of the map above `threshold.pixel`, in pixels of the uploaded image."""
+
+    bbox: tuple[int, int, int, int] = Field(description="x, y, width, height.", examples=[[412, 96, 60, 41]])
+    contour: list[tuple[int, int]] = Field(
+        description="The outline, (x, y) of each corner.", examples=[[[412, 96], [471, 96], [440, 136]]]
+    )
+    area_px: int = Field(description="Pixels it covers.", examples=[1204])
+    area_fraction: float = Field(description="The same as a share of the image.", examples=[0.0015])
+    peak: float = Field(description="The map's largest value in it.", examples=[6.0])
+
+
+class Links(BaseModel):
+    """Where the inspection is found as long as it is kept."""
+
+    inspection: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"])
+    overlay: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/overlay.png"])
+    heatmap: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/heatmap.png"])
+    map: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/map.npy"])
 
 
 class ImageInfo(BaseModel):
@@ -55,14 +83,17 @@ class Timing(BaseModel):
 class Inspection(BaseModel):
     """What the model says of one image."""
 
-    inspection_id: str = Field(examples=["0b9c5a3e-7d0f-4f0e-9a53-5d1d3b7a8c11"])
+    inspection_id: str = Field(
+        description="A UUID of version 7: sorts by time.", examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"]
+    )
     part_id: str | None = Field(examples=["P-000123"])
     product_id: str | None = Field(examples=["bottle-500ml"])
     recipe_id: str | None = Field(examples=["top-light"])
     station: str | None = Field(examples=["line-3"])
     model: ModelUsed
-    decision: Literal["PASS", "REJECT"] = Field(
-        description="From the score alone: REJECT if it is above `threshold.reject`."
+    decision: Decision = Field(
+        description="From the score alone: REJECT above `threshold.reject`, else REVIEW above "
+        "`threshold.review`, else PASS."
     )
     score: float = Field(description="Higher is more anomalous.", examples=[4.21])
     p_value: float = Field(
@@ -70,10 +101,15 @@ class Inspection(BaseModel):
         examples=[0.0047],
     )
     threshold: Threshold
+    regions: list[Region] | None = Field(
+        description="Where the map is above `threshold.pixel`, highest peak first. They explain the "
+        "decision and do not make it. null with regions=false."
+    )
     anomalous_area_fraction: float = Field(
         description="Share of the map's pixels above `threshold.pixel`.", examples=[0.0015]
     )
     image: ImageInfo
+    links: Links | None = Field(description="null with store=false.")
     timing_ms: Timing
     batch_size: int = Field(description="Images inspected together.", examples=[1])
     engine: str = Field(examples=["torch-cpu-float32"])
@@ -84,76 +120,21 @@ class Inspection(BaseModel):
     )
 
 
-class ModelSummary(BaseModel):
-    """A category and its versions."""
+class BatchItem(BaseModel):
+    """One image of predict:batch: an inspection, or the problem that it alone has."""
 
-    category: str = Field(examples=["bottle"])
-    active: str | None = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
-    versions: list[str] = Field(description="Oldest first.", examples=[["20261125T011500-3f9a2c"]])
-
-
-class ModelList(BaseModel):
-    """The models of the models folder."""
-
-    models: list[ModelSummary]
+    index: int = Field(description="Place in the request, from 0.", examples=[0])
+    filename: str | None = Field(description="As the request named the file.", examples=["top.png"])
+    status: int = Field(description="The HTTP status it would have had alone.", examples=[200])
+    inspection: Inspection | None
+    problem: ProblemDetails | None
 
 
-class Size(BaseModel):
-    """A size in pixels."""
+class BatchAnswer(BaseModel):
+    """The images of one request, in its order."""
 
-    width: int = Field(examples=[256])
-    height: int = Field(examples=[256])
-
-
-class BackboneInfo(BaseModel):
-    """The frozen backbone whose features the flows model."""
-
-    name: str = Field(examples=["tf_efficientnet_lite0"])
-    out_indices: list[int] = Field(description="timm's indices of the stages.", examples=[[2, 3, 4]])
-
-
-class TrainingData(BaseModel):
-    """What a version was trained on."""
-
-    licence: str | None = Field(examples=["CC BY-NC-SA 4.0"])
-    fingerprint: Sha256
-    n_fit: int = Field(description="Good images the flows were fitted to.", examples=[179])
-    n_calibration: int = Field(description="Good images held out for calibration.", examples=[30])
-
-
-class VersionDetails(BaseModel):
-    """What a version's manifest says."""
-
-    created: datetime
-    sha256: Sha256
-    backbone: BackboneInfo
-    input_size: Size
-    thresholds: dict[str, Threshold] = Field(description="By precision of the engine.")
-    metrics: dict[str, float] = Field(
-        description="Of the last epoch, in nats per dimension: negative log-likelihood of the images the "
-        "flows were fitted to, and of those held out. What `flowgauge evaluate` measures is not among them.",
-        examples=[{"fit_nll": 0.91, "held_out_nll": 1.02}],
+    decision: Decision | None = Field(
+        description="The worst decision of the images. null where one could not be inspected and no other is "
+        "REJECT: then nobody knows."
     )
-    data: TrainingData
-
-
-class Version(BaseModel):
-    """A version of a category."""
-
-    version: str = Field(examples=["20261125T011500-3f9a2c"])
-    active: bool
-    details: VersionDetails | None = Field(description="null when the manifest cannot be read.")
-
-
-class Model(BaseModel):
-    """A category with all that is known of its versions."""
-
-    category: str = Field(examples=["bottle"])
-    active: str | None = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
-    versions: list[Version] = Field(description="Oldest first.")
-
-
-class Health(BaseModel):
-    """A state in one word."""
-
-    status: Literal["live", "ready"]
+    items: list[BatchItem]

@@ -1,0 +1,130 @@
+"""The way of an image through the service: decoded, computed in a batch, explained, kept, answered."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from app.admission import Reservation
+from app.batcher import Batcher
+from app.history.history import History
+from app.history.queries import Earlier
+from app.idempotency import Idempotency
+from app.inference import Decoded, Inference, Timed
+from app.inspection import Answer, Drawing, Explained, Inspected, draw
+from app.problems import Problem
+from app.schemas import predict as schemas
+from app.store import Store
+from app.telemetry import Telemetry
+from app.verdict import thresholds
+from flows.fastflow.detector import Detector
+from flows.fastflow.heatmap import ColourScale
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a request wants of an image.
+
+    Attributes:
+        detector: the model.
+        texts: part_id, product_id, recipe_id and station, those that were given.
+        wanted: pictures to draw.
+        regions: whether to find the regions above the pixel threshold.
+        store: whether to keep the inspection.
+        key_id: whose request it is.
+        request_id: of the request.
+        idempotency_key: None where it may be inspected again.
+        start: time.perf_counter() when the request came.
+        deadline: time.monotonic() until which somebody waits for it.
+    """
+
+    detector: Detector
+    texts: Mapping[str, str]
+    wanted: Collection[Drawing]
+    regions: bool
+    store: bool
+    key_id: str | None
+    request_id: str
+    idempotency_key: str | None
+    start: float
+    deadline: float
+
+    def digest(self, image_sha256: str) -> str:
+        """sha256 of what an idempotency key stands for: the image, its fields and the category."""
+        what = [self.detector.manifest.category, image_sha256, sorted(self.texts.items())]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+class Inspector:
+    """Takes images through the parts of the service."""
+
+    def __init__(
+        self, inference: Inference, batcher: Batcher, store: Store, history: History, telemetry: Telemetry
+    ) -> None:
+        self._inference = inference
+        self._batcher = batcher
+        self._store = store
+        self._history = history
+        self._telemetry = telemetry
+        self._idempotency = Idempotency(history)
+
+    async def inspect(self, order: Order, data: bytes, room: Reservation) -> Answer:
+        """Inspect an image.
+
+        Args:
+            order: what is wanted.
+            data: the upload's bytes, counted in `room`.
+            room: counts what else is held.
+
+        Raises:
+            Problem: too-large, unsupported-media-type, undecodable-image, deadline-exceeded, queue-full,
+                history-unavailable or idempotency-key-reused.
+        """
+        keep = "overlay" in order.wanted
+        decoded = await self._inference.decode(data, order.detector.prepare, keep_pixels=keep)
+        room.hold(decoded.value.nbytes)
+        if order.idempotency_key is None:
+            return await self._fresh(order, data, decoded, None)
+        digest = order.digest(decoded.value.sha256)
+        async with self._idempotency.claim(order.key_id, order.idempotency_key, digest) as earlier:
+            if earlier is not None:
+                return await self._again(order, earlier, decoded.value)
+            return await self._fresh(order, data, decoded, digest)
+
+    async def _fresh(self, order: Order, data: bytes, decoded: Timed[Decoded], digest: str | None) -> Answer:
+        detector = order.detector
+        settings = self._store.settings(detector.manifest.category)
+        region = settings.region_mask(order.texts.get("station"), detector.manifest.input_size)
+        batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
+        inspected = Inspected(detector, thresholds(detector, settings), order.texts, decoded, batched)
+        explained: Timed[Explained] = await self._inference.draw(
+            inspected.explain, order.wanted, order.regions
+        )
+        inspection = inspected.inspection(explained, order.store, time.perf_counter() - order.start)
+        if order.store:
+            sender = {
+                "key_id": order.key_id,
+                "request_id": order.request_id,
+                "idempotency_key": order.idempotency_key,
+                "request_sha256": digest,
+            }
+            await self._history.record(inspected.entry(inspection, data, sender))
+        self._telemetry.decided(inspection)
+        return Answer(inspection, explained.value.files)
+
+    async def _again(self, order: Order, found: Earlier, decoded: Decoded) -> Answer:
+        """Give the answer that was given before, with pictures drawn anew from the map that was kept."""
+        inspection = schemas.Inspection.model_validate_json(found.answer)
+        if not order.wanted:
+            return Answer(inspection, {}, replayed=True)
+        score_map = await asyncio.to_thread(self._history.pictures.score_map, found.id)
+        if score_map is None:
+            raise Problem(
+                "unknown-inspection",
+                "This was inspected before, and retention has removed its map; accept application/json.",
+            )
+        scale = ColourScale(found.map_low, found.map_middle)
+        files = await self._inference.draw(draw, order.wanted, decoded.pixels, decoded.size, score_map, scale)
+        return Answer(inspection, files.value, replayed=True)

@@ -1,0 +1,53 @@
+"""The audit log, for whoever must know in a year who changed what."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.access import MayAdminister
+from app.database import clock
+from app.dependencies import AuditPart
+from app.openapi import documented
+from app.schemas import access as schemas
+
+router = APIRouter(prefix="/v1/audit", tags=["audit"])
+
+
+@router.get("", responses=documented("invalid-request", "internal"))
+def list_entries(
+    _: MayAdminister,
+    audit: AuditPart,
+    action: Annotated[
+        str | None, Query(description="Only this action.", max_length=64, examples=["model.activate"])
+    ] = None,
+    target: Annotated[
+        str | None,
+        Query(description="Only this target.", max_length=256, examples=["bottle/20261125T011500-3f9a2c"]),
+    ] = None,
+    limit: Annotated[int, Query(description="Entries on a page.", ge=1, le=500)] = 100,
+    cursor: Annotated[
+        str | None,
+        Query(description="`next_cursor` of the page before.", pattern="^[0-9]{1,18}$", examples=["4711"]),
+    ] = None,
+) -> schemas.AuditPage:
+    """List administrative acts, the latest first."""
+    before = None if cursor is None else int(cursor)
+    entries = audit.page(limit + 1, before, action, target)
+    shown = entries[:limit]
+    return schemas.AuditPage(
+        entries=[
+            schemas.AuditEntry(
+                number=entry.number,
+                created=clock.iso(entry.created_ms),
+                actor=entry.actor,
+                role=entry.role,
+                action=entry.action,
+                target=entry.target,
+                outcome=entry.outcome,
+                detail=entry.detail,
+                request_id=entry.request_id,
+            )
+            for entry in shown
+        ],
+        next_cursor=str(shown[-1].number) if len(entries) > limit else None,
+    )

@@ -1,0 +1,163 @@
+"""The history: finding inspections, and taking them out as files."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime
+from itertools import chain
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query
+from sqlalchemy import Row
+from starlette.responses import Response, StreamingResponse
+
+from app import forms
+from app.access import MaySeeHistory
+from app.database import clock
+from app.dependencies import HistoryPart
+from app.history import export, queries
+from app.history.history import History
+from app.openapi import documented
+from app.routes.known_inspection import KnownInspection
+from app.schemas import history as schemas
+from app.schemas.predict import Decision
+
+router = APIRouter(prefix="/v1/inspections", tags=["history"])
+
+
+def _text(description: str, example: str) -> Any:
+    return Query(
+        description=description,
+        max_length=forms.MAX_TEXT,
+        pattern=forms.TEXT_PATTERN,
+        examples=[example],
+    )
+
+
+async def _filter(
+    caller: MaySeeHistory,
+    category: Annotated[str | None, _text("Of this category.", "bottle")] = None,
+    decision: Annotated[Decision | None, Query(description="With this decision.")] = None,
+    part_id: Annotated[str | None, _text("Of this part.", "P-000123")] = None,
+    station: Annotated[str | None, _text("From this station.", "line-3")] = None,
+    verdict: Annotated[
+        schemas.Verdict | None, Query(description="Whose latest review has this verdict.")
+    ] = None,
+    made_from: Annotated[
+        datetime | None,
+        Query(
+            alias="from",
+            description="Made at this time or later; UTC unless it says otherwise.",
+            examples=["2026-11-25T00:00:00Z"],
+        ),
+    ] = None,
+    made_before: Annotated[
+        datetime | None,
+        Query(alias="to", description="Made before this time.", examples=["2026-11-26T00:00:00Z"]),
+    ] = None,
+) -> queries.Filter:
+    if category is not None:
+        caller.expect_category(category)
+    return queries.Filter(
+        category=category,
+        decision=decision,
+        part_id=part_id,
+        station=station,
+        verdict=verdict,
+        from_ms=None if made_from is None else clock.from_datetime(made_from),
+        to_ms=None if made_before is None else clock.from_datetime(made_before),
+        categories=caller.categories,
+    )
+
+
+Wanted = Annotated[queries.Filter, Depends(_filter)]
+
+
+@router.get("", responses=documented("invalid-request", "internal", "history-unavailable"))
+def list_inspections(
+    wanted: Wanted,
+    history: HistoryPart,
+    limit: Annotated[int, Query(ge=1, le=500, description="Inspections on a page.")] = 50,
+    cursor: Annotated[
+        str | None, Query(description="`next_cursor` of the page before.", max_length=64)
+    ] = None,
+) -> schemas.InspectionPage:
+    """List inspections, newest first.
+
+    One that was answered a moment ago may be missing still; by its id it is found at once.
+    """
+    after = None if cursor is None else queries.read_cursor(cursor)
+    with history.database.read() as connection:
+        rows = queries.page(connection, wanted, limit + 1, after)
+    shown = rows[:limit]
+    return schemas.InspectionPage(
+        inspections=[export.summary(row) for row in shown],
+        next_cursor=queries.cursor_after(shown[-1].id) if len(rows) > limit else None,
+    )
+
+
+def _file(media_type: str, example: str) -> dict[int | str, dict[str, Any]]:
+    content = {media_type: {"schema": {"type": "string"}, "example": example}}
+    return {200: {"description": "The inspections, newest first.", "content": content}}
+
+
+_NDJSON: Final = "application/x-ndjson"
+_CSV: Final = "text/csv; charset=utf-8"
+
+
+@router.get(
+    ".ndjson",
+    response_class=Response,
+    responses={
+        **_file(_NDJSON, '{"inspection_id": "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", "decision": "PASS"}\n'),
+        **documented("invalid-request", "internal", "history-unavailable"),
+    },
+)
+def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
+    """Export all inspections that a filter lets through, each as in the list, one JSON object a line."""
+    return _export(history, wanted, export.ndjson, _NDJSON)
+
+
+@router.get(
+    ".csv",
+    response_class=Response,
+    responses={
+        **_file("text/csv", "inspection_id,created,category\r\n"),
+        **documented("invalid-request", "internal", "history-unavailable"),
+    },
+)
+def export_csv(wanted: Wanted, history: HistoryPart) -> Response:
+    """Export all inspections that a filter lets through as a table for spreadsheets.
+
+    Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged.
+    """
+    return _export(history, wanted, export.table, _CSV)
+
+
+def _export(
+    history: History,
+    wanted: queries.Filter,
+    write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
+    media_type: str,
+) -> Response:
+    pages = queries.pages(history.database, wanted)
+    # The first page now: where the database does not answer, that can still be said.
+    first = next(pages, ())
+    name = "inspections.csv" if media_type == _CSV else "inspections.ndjson"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
+    return StreamingResponse(write(chain([first], pages)), headers=headers, media_type=media_type)
+
+
+@router.get(
+    "/{inspection_id}",
+    response_model=schemas.KeptInspection,
+    responses=documented("unknown-inspection", "internal", "history-unavailable"),
+)
+async def get_inspection(row: KnownInspection) -> Response:
+    """Give the answer as it was given, and what has been said of it since."""
+    answer = json.loads(row.answer)
+    answer |= {
+        "created": clock.iso(row.created_ms),
+        "has_pictures": row.has_pictures,
+        "review": {"revision": row.review_revision, "verdict": row.verdict},
+    }
+    return Response(json.dumps(answer), media_type="application/json")

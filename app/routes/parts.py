@@ -1,0 +1,60 @@
+"""Parts: what several images of one part say together."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Path
+from sqlalchemy import Row
+from starlette.concurrency import run_in_threadpool
+
+from app import forms
+from app.access import MaySeeResult
+from app.dependencies import HistoryPart
+from app.history import export, queries
+from app.openapi import documented
+from app.problems import Problem
+from app.schemas import history as schemas
+from app.schemas.predict import Decision
+
+router = APIRouter(prefix="/v1/parts", tags=["history"])
+
+_MOST_IMAGES: Final = 500
+_WORST_FIRST: Final[tuple[Decision, ...]] = ("REJECT", "REVIEW", "PASS")
+
+
+@router.get(
+    # A part id may hold slashes.
+    "/{part_id:path}",
+    responses=documented("invalid-request", "unknown-inspection", "internal", "history-unavailable"),
+)
+async def get_part(
+    part_id: Annotated[
+        str,
+        Path(
+            description="`part_id` of the inspections, percent-encoded.",
+            max_length=forms.MAX_TEXT,
+            pattern=forms.TEXT_PATTERN,
+            examples=["P-000123"],
+        ),
+    ],
+    caller: MaySeeResult,
+    history: HistoryPart,
+) -> schemas.Part:
+    """Give the decision on a part: the worst of its images', however recently they were answered."""
+
+    def find() -> tuple[dict[str, int], Sequence[Row[Any]]]:
+        wanted = queries.Filter(part_id=part_id, categories=caller.categories)
+        with history.database.read() as connection:
+            counts = queries.part_decisions(connection, part_id, caller.categories)
+            return counts, queries.page(connection, wanted, _MOST_IMAGES)
+
+    await history.part_settled(part_id)
+    counts, rows = await run_in_threadpool(find)
+    if not counts:
+        raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
+    return schemas.Part(
+        part_id=part_id,
+        decision=next(decision for decision in _WORST_FIRST if counts.get(decision)),
+        images={decision: counts.get(decision, 0) for decision in reversed(_WORST_FIRST)},
+        inspections=[export.summary(row) for row in rows],
+    )

@@ -1,0 +1,155 @@
+"""A category's regions of interest: which part of the picture counts, for each station."""
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app.access import MaySeeModels, MayTune
+from app.acts import audited
+from app.category_settings import MAX_STATIONS, Area, CategorySettings, Region
+from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
+from app.forms import MAX_TEXT, TEXT_PATTERN
+from app.openapi import documented
+from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
+from app.problems import Problem
+from app.schemas import tuning as schemas
+from flows.fastflow.detector import Detector
+
+router = APIRouter(prefix="/v1/models/{category}/region", tags=["models"])
+
+Station = Annotated[
+    str | None,
+    Query(
+        description="As it comes with pictures; left out: all stations that have no region of their own.",
+        min_length=1,
+        max_length=MAX_TEXT,
+        pattern=TEXT_PATTERN,
+        examples=["line-3"],
+    ),
+]
+
+
+@router.get("", responses={**ETAG, **documented(*READING_PROBLEMS, "not-found")})
+async def get_region(
+    category: Category,
+    response: Response,
+    residency: ResidencyPart,
+    store: StorePart,
+    _: MaySeeModels,
+    station: Station = None,
+) -> schemas.RegionOfInterest:
+    """Tell the region of interest of a station, or that of all stations that have none of their own."""
+    detector = await residency.get(category)
+    settings = await asyncio.to_thread(store.settings, category)
+    region = _expect_region(settings, station)
+    response.headers["ETag"] = etag(region.revision)
+    return _shown(region, station, detector, settings)
+
+
+@router.put("", responses={**ETAG, **documented(*CHANGING_PROBLEMS)})
+async def set_region(
+    category: Category,
+    area: Area,
+    request: Request,
+    response: Response,
+    residency: ResidencyPart,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayTune,
+    station: Station = None,
+    if_match: IfMatch = None,
+) -> schemas.RegionOfInterest:
+    """Set which part of the picture counts, for a station or for all that have none of their own.
+
+    Pixels outside never count, so a score can only fall and the false-reject rate stays below its bound.
+    If-Match is needed where there is a region already.
+    """
+    async with audited(request, audit, caller, "model.region", category) as detail:
+        detail |= {"station": station, "to": area.model_dump()}
+        detector = await residency.get(category)
+
+        def edit(settings: CategorySettings) -> CategorySettings:
+            before = _region(settings, station)
+            expect_match(if_match, before.revision if before else None)
+            after = _with(settings, station, Region(revision=settings.revision, **area.model_dump()))
+            _expect_enough(after, station, detector)
+            return after
+
+        settings = await asyncio.to_thread(store.change_settings, category, edit)
+    region = _expect_region(settings, station)
+    response.headers["ETag"] = etag(region.revision)
+    return _shown(region, station, detector, settings)
+
+
+@router.delete("", status_code=204, responses=documented(*CHANGING_PROBLEMS, "not-found"))
+async def delete_region(
+    category: Category,
+    request: Request,
+    store: StorePart,
+    residency: ResidencyPart,
+    audit: AuditPart,
+    caller: MayTune,
+    station: Station = None,
+    if_match: IfMatch = None,
+) -> None:
+    """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
+    async with audited(request, audit, caller, "model.region", category) as detail:
+        detail |= {"station": station, "to": None}
+        await residency.get(category)
+
+        def edit(settings: CategorySettings) -> CategorySettings:
+            expect_match(if_match, _expect_region(settings, station).revision)
+            return _with(settings, station, None)
+
+        await asyncio.to_thread(store.change_settings, category, edit)
+
+
+def _region(settings: CategorySettings, station: str | None) -> Region | None:
+    return settings.region if station is None else settings.stations.get(station)
+
+
+def _expect_region(settings: CategorySettings, station: str | None) -> Region:
+    region = _region(settings, station)
+    if region is None:
+        whose = "for stations without one of their own" if station is None else f"for station {station!r}"
+        raise Problem("not-found", f"No region of interest is set {whose}.")
+    return region
+
+
+def _with(settings: CategorySettings, station: str | None, region: Region | None) -> CategorySettings:
+    if station is None:
+        return settings.model_copy(update={"region": region})
+    stations = {name: value for name, value in settings.stations.items() if name != station}
+    if region is not None:
+        if len(stations) >= MAX_STATIONS:
+            raise Problem("conflict", f"{MAX_STATIONS} stations have a region of their own, the limit.")
+        stations[station] = region
+    return settings.model_copy(update={"stations": stations})
+
+
+def _expect_enough(settings: CategorySettings, station: str | None, detector: Detector) -> None:
+    """A score averages a share of all pixels; a region smaller than that hides even the worst defect."""
+    share, least = _share(settings, station, detector), detector.manifest.score.top_fraction
+    if share < least:
+        raise Problem(
+            "invalid-request",
+            f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
+            "there could be told. Set a larger region.",
+        )
+
+
+def _share(settings: CategorySettings, station: str | None, detector: Detector) -> float:
+    mask = settings.region_mask(station, detector.manifest.input_size)
+    return 1.0 if mask is None else float(mask.mean())
+
+
+def _shown(
+    region: Region, station: str | None, detector: Detector, settings: CategorySettings
+) -> schemas.RegionOfInterest:
+    return schemas.RegionOfInterest(
+        image=region.image,
+        polygons=region.polygons,
+        station=station,
+        share=_share(settings, station, detector),
+    )

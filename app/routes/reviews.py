@@ -1,0 +1,59 @@
+"""Reviews: what people say of inspected parts."""
+
+from fastapi import APIRouter
+
+from app.access import MayReview, MaySeeHistory
+from app.database import clock
+from app.dependencies import HistoryPart
+from app.history import reviews
+from app.openapi import documented
+from app.routes.known_inspection import KnownInspection
+from app.schemas import review as schemas
+
+router = APIRouter(prefix="/v1/inspections/{inspection_id}/reviews", tags=["history"])
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses=documented(
+        "invalid-request", "unknown-inspection", "conflict", "internal", "history-unavailable"
+    ),
+)
+def add_review(
+    new: schemas.NewReview, caller: MayReview, row: KnownInspection, history: HistoryPart
+) -> schemas.Review:
+    """Say whether a part is good. The latest review counts; earlier ones stay on record.
+
+    An inspection that was reviewed is kept for good, with its picture. If somebody else was faster, the
+    answer is 409: read the reviews before adding another.
+    """
+    return _shown(
+        reviews.add(
+            history.database,
+            caller,
+            row.id,
+            new.verdict,
+            new.expected_revision,
+            new.reviewer,
+            new.note,
+        )
+    )
+
+
+@router.get("", responses=documented("unknown-inspection", "internal", "history-unavailable"))
+def list_reviews(caller: MaySeeHistory, row: KnownInspection, history: HistoryPart) -> schemas.ReviewList:
+    """List all reviews of an inspection, the first one first."""
+    found = reviews.of(history.database, caller, row.id)
+    return schemas.ReviewList(reviews=[_shown(review) for review in found])
+
+
+def _shown(review: reviews.Review) -> schemas.Review:
+    return schemas.Review(
+        revision=review.revision,
+        created=clock.iso(review.created_ms),
+        verdict=review.verdict,
+        reviewer=review.reviewer,
+        note=review.note,
+        key_id=review.key_id,
+    )

@@ -1,0 +1,80 @@
+"""Logging in and out: a browser exchanges a key for a cookie."""
+
+import logging
+
+from fastapi import APIRouter, Request, Response
+
+from app.access import PERMISSIONS, AnyCaller, Caller
+from app.dependencies import KeyringPart, SessionsPart, SettingsPart
+from app.guard import LOGIN
+from app.openapi import documented
+from app.problems import Problem
+from app.schemas import access as schemas
+from app.sessions import COOKIE, csrf_token
+
+logger = logging.getLogger("flowgauge.guard")
+
+router = APIRouter(tags=["session"])
+
+
+@router.post(
+    LOGIN, responses=documented("invalid-request", "unauthenticated", "forbidden", "rate-limited", "internal")
+)
+def login(
+    login: schemas.Login,
+    request: Request,
+    response: Response,
+    keyring: KeyringPart,
+    sessions: SessionsPart,
+    settings: SettingsPart,
+) -> schemas.Session:
+    """Exchange a key for a session, in a cookie that scripts cannot read and other sites cannot send.
+
+    Writes with the session must carry `csrf_token` as X-CSRF-Token. The session ends after
+    FLOWGAUGE_SESSION_HOURS, with the key, or at /logout.
+    """
+    try:
+        key = keyring.expect_key(login.key)
+    except Problem as problem:
+        logger.warning("refused a login: %s", problem.detail)
+        raise
+    secret = sessions.open(key.id, settings.session_hours)
+    keyring.reload()
+    logger.info("%r logged in", key.caller.actor)
+    response.set_cookie(
+        COOKIE,
+        secret,
+        max_age=round(settings.session_hours * 3600),
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="strict",
+    )
+    return _shown(key.caller, secret)
+
+
+@router.post("/logout", status_code=204, responses=documented("internal"))
+def logout(
+    request: Request, response: Response, _: AnyCaller, sessions: SessionsPart, keyring: KeyringPart
+) -> None:
+    """End the session, at once. A caller who came with a key has none to end."""
+    if request.state.session is not None:
+        sessions.close(request.state.session)
+        keyring.reload()
+        response.delete_cookie(COOKIE, secure=request.url.scheme == "https", httponly=True, samesite="strict")
+
+
+@router.get("/v1/session", responses=documented("internal"))
+async def get_session(request: Request, caller: AnyCaller) -> schemas.Session:
+    """Tell who the caller is and what the caller may do."""
+    return _shown(caller, request.state.session)
+
+
+def _shown(caller: Caller, secret: str | None) -> schemas.Session:
+    return schemas.Session(
+        key_id=caller.key_id,
+        name=caller.name,
+        role=caller.role,
+        permissions=sorted(PERMISSIONS[caller.role]),
+        categories=None if caller.categories is None else sorted(caller.categories),
+        csrf_token=None if secret is None else csrf_token(secret),
+    )

@@ -1,0 +1,94 @@
+"""A category's thresholds: how many good parts may be rejected, and how many sent to a person besides."""
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+
+from app import verdict
+from app.access import MaySeeModels, MayTune
+from app.acts import audited
+from app.category_settings import CategorySettings
+from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
+from app.openapi import documented
+from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
+from app.problems import Problem
+from app.schemas import predict as predict_schemas
+from app.schemas import tuning as schemas
+from flows.fastflow.detector import Detector
+
+router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
+
+
+@router.get("", responses={**ETAG, **documented(*READING_PROBLEMS)})
+async def get_thresholds(
+    category: Category, response: Response, residency: ResidencyPart, store: StorePart, _: MaySeeModels
+) -> schemas.Rates:
+    """Tell the false-reject rates that are set, and the thresholds that they give with the active version."""
+    detector = await residency.get(category)
+    settings = await asyncio.to_thread(store.settings, category)
+    response.headers["ETag"] = etag(settings.rates_revision)
+    return _rates(category, detector, settings)
+
+
+@router.patch("", responses={**ETAG, **documented(*CHANGING_PROBLEMS)})
+async def change_thresholds(
+    category: Category,
+    change: schemas.RatesChange,
+    request: Request,
+    response: Response,
+    residency: ResidencyPart,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayTune,
+    if_match: IfMatch = None,
+) -> schemas.Rates:
+    """Set how many good parts may be rejected, and how many sent to a person besides.
+
+    Thresholds follow from the active version's own calibration images, so that what they certify is still
+    true; they follow again when another version is activated. Whole rates are set, never scores.
+    """
+    wanted = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
+    async with audited(request, audit, caller, "model.thresholds", category) as detail:
+        detail |= {"reason": change.reason, "to": wanted}
+        detector = await residency.get(category)
+
+        def edit(settings: CategorySettings) -> CategorySettings:
+            expect_match(if_match, settings.rates_revision)
+            detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
+            after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
+            _expect_band(detector, after)
+            return after
+
+        settings = await asyncio.to_thread(store.change_settings, category, edit)
+    response.headers["ETag"] = etag(settings.rates_revision)
+    return _rates(category, detector, settings)
+
+
+def _rates(category: str, detector: Detector, settings: CategorySettings) -> schemas.Rates:
+    thresholds = verdict.thresholds(detector, settings)
+    reject = thresholds.reject
+    return schemas.Rates(
+        category=category,
+        version=detector.manifest.version,
+        target_fpr=settings.target_fpr,
+        review_fpr=settings.review_fpr,
+        threshold=predict_schemas.Threshold(
+            reject=reject.reject,
+            review=thresholds.review,
+            pixel=detector.colour_scale.middle,
+            target_fpr=reject.target_fpr,
+            certified=reject.certified,
+            achievable_fpr=reject.achievable_fpr,
+            n_calibration=reject.n_calibration,
+        ),
+    )
+
+
+def _expect_band(detector: Detector, settings: CategorySettings) -> None:
+    rejected = settings.target_fpr or detector.threshold.target_fpr
+    if settings.review_fpr is not None and settings.review_fpr <= rejected:
+        raise Problem(
+            "invalid-request",
+            f"review_fpr counts rejected parts too, so it must be more than target_fpr, {rejected:g}; it was "
+            f"{settings.review_fpr:g}.",
+        )

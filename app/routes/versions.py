@@ -1,0 +1,163 @@
+"""Changing which models there are: versions come, are activated, rolled back, unloaded and deleted."""
+
+from typing import Any, Final
+
+from fastapi import APIRouter, Request, Response
+
+from app import uploads
+from app.access import MayAdminister
+from app.acts import audited
+from app.dependencies import AuditPart, Category, SettingsPart, StorePart, Version
+from app.openapi import documented
+from app.problems import Problem
+from app.schemas import models as schemas
+
+router = APIRouter(prefix="/v1/models/{category}", tags=["models"])
+
+_MEDIA_TYPES: Final = ("application/zip", "application/octet-stream")
+_UPLOAD: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "A ZIP archive of the version's directory, as `flowgauge models pack` makes it.",
+        "content": {
+            kind: {
+                "schema": {"type": "string", "format": "binary"},
+                "examples": {
+                    "bundle": {
+                        "summary": f"curl -T bottle.zip -X POST -H 'Content-Type: {kind}' "
+                        "http://127.0.0.1:8000/v1/models/bottle/versions",
+                        "value": "(the bytes of bottle.zip)",
+                    }
+                },
+            }
+            for kind in _MEDIA_TYPES
+        },
+    }
+}
+_LOCATION: Final[dict[int | str, dict[str, Any]]] = {
+    201: {
+        "description": "The version is there. It does not serve before it is activated.",
+        "headers": {
+            "Location": {
+                "description": "Where the version is found.",
+                "schema": {"type": "string"},
+                "example": "/v1/models/bottle/versions/20261125T011500-3f9a2c",
+            }
+        },
+    }
+}
+
+
+@router.post(
+    "/versions",
+    status_code=201,
+    openapi_extra=_UPLOAD,
+    responses={
+        **_LOCATION,
+        **documented(
+            "invalid-request",
+            "conflict",
+            "too-large",
+            "unsupported-media-type",
+            "rejected-bundle",
+            "internal",
+            "queue-full",
+        ),
+    },
+)
+async def upload_version(
+    category: Category,
+    request: Request,
+    response: Response,
+    settings: SettingsPart,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayAdminister,
+) -> schemas.Uploaded:
+    """Upload a version. Its hashes, shapes and golden pictures are checked before it is let in.
+
+    It does not serve until it is activated. A category that is new comes into being with its first version.
+    """
+    async with audited(request, audit, caller, "model.upload", category) as detail:
+        header = request.headers.get("content-type", "")
+        if header.partition(";")[0].strip().lower() not in _MEDIA_TYPES:
+            raise Problem(
+                "unsupported-media-type",
+                f"The content type is {header[:100]!r}; send the archive itself as {_MEDIA_TYPES[0]}.",
+            )
+        limit = settings.max_bundle_bytes
+        beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
+        chunks = uploads.chunks(request, limit, settings.upload_idle_seconds, beyond)
+        detail["version"] = version = await store.upload(category, chunks)
+    response.headers["Location"] = f"/v1/models/{category}/versions/{version}"
+    return schemas.Uploaded(category=category, version=version)
+
+
+@router.post(
+    "/versions/{version}:activate",
+    responses=documented("unknown-model", "conflict", "rejected-bundle", "internal", "model-loading"),
+)
+async def activate_version(
+    category: Category,
+    version: Version,
+    request: Request,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayAdminister,
+) -> schemas.Activation:
+    """Make a version the one that serves, once it is loaded and scores its golden pictures as it should.
+
+    When this answers, new requests get the version; those under way are finished with the one before. If the
+    version is refused, the one before goes on serving.
+    """
+    async with audited(request, audit, caller, "model.activate", f"{category}/{version}") as detail:
+        activated = await store.activate(category, version)
+        detail["previous"] = activated.previous
+    return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
+
+
+@router.post(
+    ":rollback",
+    responses=documented("unknown-model", "conflict", "rejected-bundle", "internal", "model-loading"),
+)
+async def roll_back(
+    category: Category, request: Request, store: StorePart, audit: AuditPart, caller: MayAdminister
+) -> schemas.Activation:
+    """Activate the version that served before the active one. Doing it twice changes nothing."""
+    async with audited(request, audit, caller, "model.rollback", category) as detail:
+        activated = await store.rollback(category)
+        detail |= {"active": activated.version, "previous": activated.previous}
+    return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
+
+
+@router.post("/versions/{version}:unload", responses=documented("unknown-model", "internal", "model-loading"))
+async def unload_version(
+    category: Category,
+    version: Version,
+    request: Request,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayAdminister,
+) -> schemas.Unloaded:
+    """Take a version out of memory. It is loaded again as soon as it is asked for."""
+    async with audited(request, audit, caller, "model.unload", f"{category}/{version}") as detail:
+        detail["was_loaded"] = was_loaded = await store.unload(category, version)
+    return schemas.Unloaded(was_loaded=was_loaded)
+
+
+@router.delete(
+    "/versions/{version}",
+    status_code=204,
+    responses=documented("unknown-model", "conflict", "internal", "model-loading"),
+)
+async def delete_version(
+    category: Category,
+    version: Version,
+    request: Request,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayAdminister,
+) -> None:
+    """Delete a version that does not serve. What is being inspected with it is finished."""
+    async with audited(request, audit, caller, "model.delete", f"{category}/{version}"):
+        await store.delete(category, version)

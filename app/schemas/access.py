@@ -1,0 +1,136 @@
+"""What goes over the wire about who may do what: keys, sessions, the audit log."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app import keys
+from app.access import Permission, Role
+
+KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
+_KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
+Moment = Annotated[
+    str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-25T01:15:00.123Z"])
+]
+CategoryName = Annotated[str, StringConstraints(pattern=keys.CATEGORY_PATTERN)]
+
+
+class NewKey(BaseModel):
+    """A key to be made."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    role: Role = Field(description="What it may do.", examples=["line"])
+    name: str = Field(
+        description="What people call it: visible characters.",
+        min_length=1,
+        max_length=keys.MAX_NAME,
+        pattern=keys.NAME_PATTERN,
+        examples=["line 3"],
+    )
+    categories: list[CategoryName] | None = Field(
+        None,
+        description="The only categories it is for; null for all.",
+        min_length=1,
+        max_length=keys.MAX_CATEGORIES,
+        examples=[["bottle"]],
+    )
+    expires_days: int | None = Field(
+        None,
+        description="Days for which it is valid; null for always.",
+        ge=1,
+        le=keys.MAX_DAYS,
+        examples=[365],
+    )
+    requests_per_minute: int | None = Field(
+        None,
+        description="Its own limit; null for the server's.",
+        ge=1,
+        le=keys.MAX_REQUESTS_PER_MINUTE,
+        examples=[600],
+    )
+
+
+class Key(BaseModel):
+    """A key, without its secret."""
+
+    id: KeyId
+    name: str = Field(description="What people call it.", examples=["line 3"])
+    role: Role = Field(description="What it may do.")
+    categories: list[str] | None = Field(
+        description="The only categories it is for; null for all.", examples=[["bottle"]]
+    )
+    requests_per_minute: int | None = Field(
+        description="Its own limit; null for the server's.", examples=[600]
+    )
+    created: Moment = Field(description="When it was made.")
+    expires: Moment | None = Field(description="From when on it is invalid; null for never.")
+    revoked: Moment | None = Field(description="When it was revoked; null if it was not.")
+    valid: bool = Field(description="Whether it opens the service now.")
+
+
+class CreatedKey(Key):
+    """A key with its secret, which cannot be had again."""
+
+    key: str = Field(description="What to send as X-API-Key.", examples=[_KEY_TEXT])
+
+
+class KeyList(BaseModel):
+    """All keys, the oldest first."""
+
+    keys: list[Key]
+
+
+class Login(BaseModel):
+    """A key to be exchanged for a session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str = Field(description="A key of the service.", max_length=256, examples=[_KEY_TEXT])
+
+
+class Session(BaseModel):
+    """Who the caller is, and what the caller may do."""
+
+    key_id: str | None = Field(
+        description="The key's id; null where the service has no keys.", examples=["4f1d8a02c7b96e35"]
+    )
+    name: str = Field(description="The key's name.", examples=["line 3"])
+    role: Role = Field(description="The key's role.")
+    permissions: list[Permission] = Field(description="What the role may do.", examples=[["predict"]])
+    categories: list[str] | None = Field(
+        description="The only categories the key is for; null for all.", examples=[["bottle"]]
+    )
+    csrf_token: str | None = Field(
+        description="What writes with this session must carry as X-CSRF-Token; null where the caller did not "
+        "come with a session.",
+        examples=["k2d3nY0m8wq5"],
+    )
+
+
+class AuditEntry(BaseModel):
+    """An administrative act."""
+
+    number: int = Field(description="Counts up.", examples=[4711])
+    created: Moment = Field(description="When it was.")
+    actor: str = Field(
+        description="Whose act: a key's id and name, anonymous, or command line.",
+        examples=["4f1d8a02c7b96e35 line 3"],
+    )
+    role: str | None = Field(description="The actor's role at that time.", examples=["admin"])
+    action: str = Field(description="What was done, or was to be done.", examples=["model.activate"])
+    target: str = Field(description="To what.", examples=["bottle/20261125T011500-3f9a2c"])
+    outcome: Literal["done", "refused"]
+    detail: dict[str, Any] = Field(
+        description="What else there is to know.", examples=[{"reason": "new camera"}]
+    )
+    request_id: str | None = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
+
+
+class AuditPage(BaseModel):
+    """A page of the audit log, the latest first."""
+
+    entries: list[AuditEntry]
+    next_cursor: str | None = Field(
+        description="Where the next page begins; null on the last one.", examples=["4711"]
+    )

@@ -1,0 +1,68 @@
+"""What goes over the wire about inspections that were kept."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+from app.schemas.access import Moment
+from app.schemas.predict import Decision, Inspection, Links, Sha256
+
+Verdict = Literal["good", "defect"]
+
+
+class ReviewState(BaseModel):
+    """What people have said of an inspection so far."""
+
+    revision: int = Field(description="How many reviews there are; the next one expects this.", examples=[1])
+    verdict: Verdict | None = Field(description="The latest one's; null without reviews.", examples=["good"])
+
+
+class InspectionSummary(BaseModel):
+    """An inspection in a list."""
+
+    inspection_id: str = Field(examples=["0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"])
+    created: Moment = Field(description="When it was answered.")
+    category: str = Field(examples=["bottle"])
+    version: str = Field(examples=["20261125T011500-3f9a2c"])
+    decision: Decision
+    score: float = Field(examples=[4.21])
+    p_value: float = Field(examples=[0.0047])
+    part_id: str | None = Field(examples=["P-000123"])
+    product_id: str | None = Field(examples=["bottle-500ml"])
+    recipe_id: str | None = Field(examples=["top-light"])
+    station: str | None = Field(examples=["line-3"])
+    image_sha256: Sha256
+    has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
+    review: ReviewState
+    links: Links
+
+
+class InspectionPage(BaseModel):
+    """Inspections, newest first."""
+
+    inspections: list[InspectionSummary]
+    next_cursor: str | None = Field(
+        description="The cursor of the next page; null on the last one.",
+        examples=["AZOmsnwefU-KU10dO3qMEcOUBfE"],
+    )
+
+
+class KeptInspection(Inspection):
+    """An inspection as it was answered, and what has become of it."""
+
+    created: Moment = Field(description="When it was answered.")
+    has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
+    review: ReviewState
+
+
+class Part(BaseModel):
+    """All that was inspected under one part id."""
+
+    part_id: str = Field(examples=["P-000123"])
+    decision: Decision = Field(description="The worst of its images: REJECT, then REVIEW, then PASS.")
+    images: dict[Decision, int] = Field(
+        description="How many images got which decision.", examples=[{"PASS": 3, "REVIEW": 0, "REJECT": 1}]
+    )
+    inspections: list[InspectionSummary] = Field(
+        description="Its latest images, newest first, 500 at most; /v1/inspections?part_id= has the others."
+    )

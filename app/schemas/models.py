@@ -1,0 +1,113 @@
+"""What goes over the wire about models: categories, their versions, how they were made."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from app.schemas.predict import Sha256, Threshold
+
+
+class ModelSummary(BaseModel):
+    """A category and its versions."""
+
+    category: str = Field(examples=["bottle"])
+    active: str | None = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
+    versions: list[str] = Field(description="Oldest first.", examples=[["20261125T011500-3f9a2c"]])
+
+
+class ModelList(BaseModel):
+    """The models of the models folder."""
+
+    models: list[ModelSummary]
+
+
+class Size(BaseModel):
+    """A size in pixels."""
+
+    width: int = Field(examples=[256])
+    height: int = Field(examples=[256])
+
+
+class BackboneInfo(BaseModel):
+    """The frozen backbone whose features the flows model."""
+
+    name: str = Field(examples=["tf_efficientnet_lite0"])
+    out_indices: list[int] = Field(description="timm's indices of the stages.", examples=[[2, 3, 4]])
+
+
+class TrainingData(BaseModel):
+    """What a version was trained on."""
+
+    licence: str | None = Field(examples=["CC BY-NC-SA 4.0"])
+    fingerprint: Sha256
+    n_fit: int = Field(description="Good images the flows were fitted to.", examples=[179])
+    n_calibration: int = Field(description="Good images held out for calibration.", examples=[30])
+
+
+class GoldenResult(BaseModel):
+    """A held-out picture, and the score that it had when the model was made."""
+
+    file: str = Field(examples=["golden/highest.png"])
+    score: float = Field(examples=[2.93])
+
+
+class VersionDetails(BaseModel):
+    """What a version's manifest says."""
+
+    created: datetime
+    sha256: Sha256
+    backbone: BackboneInfo
+    input_size: Size
+    thresholds: dict[str, Threshold] = Field(description="By precision of the engine.")
+    metrics: dict[str, float] = Field(
+        description="Of the last epoch, in nats per dimension: negative log-likelihood of the images the "
+        "flows were fitted to, and of those held out. What `flowgauge evaluate` measures is not among them.",
+        examples=[{"fit_nll": 0.91, "held_out_nll": 1.02}],
+    )
+    data: TrainingData
+    golden: list[GoldenResult] = Field(
+        description="Pictures that travel with it. It serves only where they score the same, to 1e-3."
+    )
+
+
+class Version(BaseModel):
+    """A version of a category."""
+
+    version: str = Field(examples=["20261125T011500-3f9a2c"])
+    active: bool = Field(description="Whether it serves.")
+    loaded: bool = Field(description="Whether it is in memory; any other is loaded when asked for.")
+    details: VersionDetails | None = Field(description="null when the manifest cannot be read.")
+
+
+class Model(BaseModel):
+    """A category with all that is known of its versions."""
+
+    category: str = Field(examples=["bottle"])
+    active: str | None = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
+    previous: str | None = Field(
+        description="The version that a rollback would go to.", examples=["20261101T093000-a81b04"]
+    )
+    versions: list[Version] = Field(description="Oldest first.")
+
+
+class Activation(BaseModel):
+    """Which version serves now, and which one served before."""
+
+    category: str = Field(examples=["bottle"])
+    active: str = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
+    previous: str | None = Field(
+        description="The version that served until now.", examples=["20261101T093000-a81b04"]
+    )
+
+
+class Unloaded(BaseModel):
+    """What became of a version that was to leave the memory."""
+
+    was_loaded: bool = Field(description="Whether it was in memory.")
+
+
+class Uploaded(BaseModel):
+    """A version that came in and does not serve yet."""
+
+    category: str = Field(examples=["bottle"])
+    version: str = Field(examples=["20261125T011500-3f9a2c"])

@@ -1,0 +1,106 @@
+"""What goes over the wire about how inspection fares: rates, shifts, drift."""
+
+from pydantic import BaseModel, Field
+
+from app.schemas.access import Moment
+from app.schemas.predict import Decision
+
+
+class Counts(BaseModel):
+    """The inspections with one decision."""
+
+    inspections: int = Field(examples=[812])
+    reviewed_good: int = Field(description="Of them, reviewed as good.", examples=[40])
+    reviewed_defect: int = Field(description="Of them, reviewed as defective.", examples=[0])
+
+
+class Rate(BaseModel):
+    """A rate with its confidence interval of 95 %."""
+
+    value: float | None = Field(description="The estimate; null where it cannot be known.", examples=[0.0061])
+    low: float | None = Field(examples=[0.0032])
+    high: float | None = Field(examples=[0.0117])
+    reason: str | None = Field(
+        description="Why it cannot be known.",
+        examples=["nothing was reviewed of the 812 with decision PASS"],
+    )
+
+
+class _Rated(BaseModel):
+    decisions: dict[Decision, Counts]
+    overkill: Rate = Field(description="Share of good parts that are rejected.")
+    escape: Rate = Field(description="Share of defective parts that pass.")
+
+
+class Rates(_Rated):
+    """Overkill and escape of a category, as far as reviews tell."""
+
+    category: str = Field(examples=["bottle"])
+    from_: Moment = Field(
+        serialization_alias="from",
+        description="Later than asked for where retention has deleted inspections by age: what is left would "
+        "mislead.",
+    )
+    to: Moment = Field(description="Inspections made before.")
+
+
+class ShiftCategory(_Rated):
+    """A category in a shift."""
+
+    category: str = Field(examples=["bottle"])
+    versions: dict[str, int] = Field(
+        description="How many inspections each version answered.", examples=[{"20261125T011500-3f9a2c": 829}]
+    )
+
+
+class ShiftReport(BaseModel):
+    """What was inspected in a time."""
+
+    from_: Moment = Field(
+        serialization_alias="from",
+        description="Later than asked for where retention has deleted inspections by age.",
+    )
+    to: Moment = Field(description="Inspections made before.")
+    station: str | None = Field(examples=["line-3"])
+    categories: list[ShiftCategory] = Field(description="Those of which something was inspected.")
+
+
+class DriftStatistic(BaseModel):
+    """The inspections of the window and the calibration images, compared in one number of each."""
+
+    name: str = Field(
+        description="`score`, or which feature of which scale.", examples=["features of scale 0, mean"]
+    )
+    inspections: int = Field(examples=[200])
+    n_calibration: int = Field(examples=[30])
+    distance: float = Field(
+        description="Kolmogorov-Smirnov distance, in [0, 1]: the share that is not as it was.",
+        examples=[0.11],
+    )
+    alarm_distance: float | None = Field(
+        description="From here on it is an alarm; null where the calibration images are too few for one.",
+        examples=[0.43],
+    )
+    shift: float = Field(
+        description="Chance that an inspection is above a calibration image less that it is below.",
+        examples=[0.04],
+    )
+    p_value: float = Field(
+        description="Chance of such a distance without drift, corrected for the number of comparisons.",
+        examples=[1.0],
+    )
+
+
+class DriftReport(BaseModel):
+    """Whether the latest inspections still look like the calibration images."""
+
+    category: str = Field(examples=["bottle"])
+    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    alarm: bool
+    alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
+    window: int = Field(description="Inspections compared, once there are so many.", examples=[200])
+    inspections: int = Field(description="Inspections in the window.", examples=[200])
+    since: Moment | None = Field(description="When the oldest of them was made.")
+    statistics: list[DriftStatistic] = Field(
+        description="As of the last look, twenty of which fall into a window; none before the first."
+    )

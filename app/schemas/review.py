@@ -1,0 +1,55 @@
+"""What goes over the wire about reviews: what people say of inspected parts."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.forms import MAX_TEXT, TEXT_PATTERN
+from app.schemas.access import Moment
+from app.schemas.history import Verdict
+
+# Of several lines, but without other control characters.
+_NOTE_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"
+
+_EXAMPLE: dict[str, Any] = {
+    "verdict": "defect",
+    "expected_revision": 0,
+    "reviewer": "A. Lovelace",
+    "note": "scratch, top left",
+}
+
+
+class NewReview(BaseModel):
+    """What somebody says of an inspected part."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+
+    verdict: Verdict = Field(description="What the part is, whatever was decided.")
+    expected_revision: Annotated[int, Field(strict=True)] = Field(
+        ge=0,
+        lt=2**31 - 1,
+        description="How many reviews the inspection has, as the reviewer has seen it: 0 for the first.",
+    )
+    reviewer: str | None = Field(
+        None, max_length=MAX_TEXT, pattern=TEXT_PATTERN, description="Who has looked at it."
+    )
+    note: str | None = Field(None, max_length=4000, pattern=_NOTE_PATTERN)
+
+
+class Review(BaseModel):
+    """A review."""
+
+    revision: int = Field(description="1 for the inspection's first; the latest one counts.", examples=[1])
+    created: Moment
+    verdict: Verdict
+    reviewer: str | None = Field(examples=["A. Lovelace"])
+    note: str | None = Field(examples=["scratch, top left"])
+    key_id: str | None = Field(
+        description="The key it came with; null where no key was asked for.", examples=["4f1d8a02c7b96e35"]
+    )
+
+
+class ReviewList(BaseModel):
+    """All reviews of an inspection."""
+
+    reviews: list[Review] = Field(description="The first one first.")

@@ -1,0 +1,52 @@
+"""What goes over the wire about a category's settings: false-reject rates and regions of interest."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.category_settings import Area
+from app.schemas.predict import Threshold
+
+_Rate = Annotated[float, Field(gt=0, lt=1)]
+
+
+class RatesChange(BaseModel):
+    """New rates; a field that is left out stays as it is, null goes back to the default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    target_fpr: _Rate | None = Field(
+        None,
+        description="Share of good parts that may be rejected; null for the rate the version was made with.",
+        examples=[0.005],
+    )
+    review_fpr: _Rate | None = Field(
+        None,
+        description="Share of good parts that may be rejected or sent to a person; null for no review band.",
+        examples=[0.02],
+    )
+    reason: str = Field(
+        min_length=1,
+        max_length=500,
+        description="Why, for the audit log.",
+        examples=["Customer complaint 88"],
+    )
+
+
+class Rates(BaseModel):
+    """The rates that are set for a category, and the thresholds that they give with its active version."""
+
+    category: str = Field(examples=["bottle"])
+    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    target_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.005])
+    review_fpr: float | None = Field(description="As set; null: no review band.", examples=[0.02])
+    threshold: Threshold = Field(description="By the version's own calibration images.")
+
+
+class RegionOfInterest(Area):
+    """A region of interest: pixels outside it never count."""
+
+    station: str | None = Field(
+        description="null: for stations that have none of their own.", examples=["line-3"]
+    )
+    share: float = Field(description="Share of the active version's input that lies inside.", examples=[0.62])

@@ -1,0 +1,152 @@
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from app.access import Role
+from tests.app.conftest import Keyed
+from tests.app.guarded import WHO, expect_problem
+
+URL = "/v1/keys"
+
+
+def test_a_key_is_made_shown_once_and_opens_the_service_at_once(keyed: Keyed) -> None:
+    admin = keyed.show("admin")
+    body = {
+        "role": "line",
+        "name": "Linie 3",
+        "categories": ["grid", "bottle"],
+        "expires_days": 2,
+        "requests_per_minute": 600,
+    }
+    response = keyed.client.post(URL, json=body, headers=admin)
+    assert response.status_code == 201
+    made = response.json()
+    text = made.pop("key")
+    assert (made["role"], made["name"], made["requests_per_minute"]) == ("line", "Linie 3", 600)
+    assert made["categories"] == ["bottle", "grid"]
+    assert made["valid"]
+    assert made["revoked"] is None
+    expires = datetime.fromisoformat(made["expires"]) - datetime.fromisoformat(made["created"])
+    assert expires == timedelta(days=2)
+    assert abs(datetime.fromisoformat(made["created"]) - datetime.now(UTC)) < timedelta(minutes=1)
+    assert keyed.client.get(response.headers["Location"], headers=admin).json() == made
+    listed = keyed.client.get(URL, headers=admin)
+    assert made in listed.json()["keys"]
+    assert text[20:] not in listed.text
+    assert keyed.client.get(WHO, headers={"X-API-Key": text}).json()["categories"] == ["bottle", "grid"]
+
+
+def test_what_is_left_out_means_no_limit(keyed: Keyed) -> None:
+    made = keyed.client.post(URL, json={"role": "viewer", "name": "v"}, headers=keyed.show("admin")).json()
+    assert made["categories"] is None
+    assert made["expires"] is None
+    assert made["requests_per_minute"] is None
+
+
+@pytest.mark.parametrize("role", ["line", "viewer", "operator"])
+def test_is_for_administrators_alone(keyed: Keyed, role: str) -> None:
+    headers = keyed.show(role)
+    for method, path in (
+        ("GET", URL),
+        ("POST", URL),
+        ("GET", f"{URL}/{'0' * 16}"),
+        ("DELETE", f"{URL}/{'0' * 16}"),
+    ):
+        response = keyed.client.request(method, path, json={"role": "admin", "name": "mine"}, headers=headers)
+        expect_problem(response, 403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {},
+        {"role": "root"},
+        {"role": None},
+        {"name": ""},
+        {"name": "x" * 129},
+        {"name": "a\nb"},
+        {"name": "a\u202eb"},
+        {"name": 7},
+        {"categories": []},
+        {"categories": ["../x"]},
+        {"categories": ["a"] * 201},
+        {"categories": "bottle"},
+        {"expires_days": 0},
+        {"expires_days": 36501},
+        {"expires_days": 10**400},
+        {"expires_days": 1.5},
+        {"requests_per_minute": 0},
+        {"requests_per_minute": 2**31},
+        {"secret": "mine"},
+        {"id": "0" * 16},
+    ],
+)
+def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, object]) -> None:
+    body = {"role": "line", "name": "name", **wrong} if wrong else {}
+    response = keyed.client.post(URL, json=body, headers=keyed.show("admin"))
+    detail = expect_problem(response, 400, "invalid-request")
+    assert (next(iter(wrong)) if wrong else "role") in detail
+    assert len(keyed.client.get(URL, headers=keyed.show("admin")).json()["keys"]) == len(Role) + 1
+
+
+def test_revoking_again_changes_nothing_and_the_key_stays_in_the_list(keyed: Keyed) -> None:
+    admin = keyed.show("admin")
+    url = f"{URL}/{keyed.keys['line'][3:19]}"
+    assert keyed.client.delete(url, headers=admin).status_code == 204
+    shown = keyed.client.get(url, headers=admin).json()
+    assert not shown["valid"]
+    assert shown["revoked"] is not None
+    assert keyed.client.delete(url, headers=admin).status_code == 204
+    assert keyed.client.get(url, headers=admin).json() == shown
+
+
+def test_a_key_cannot_revoke_itself(keyed: Keyed) -> None:
+    response = keyed.client.delete(f"{URL}/{keyed.keys['admin'][3:19]}", headers=keyed.show("admin"))
+    expect_problem(response, 409, "conflict")
+    assert keyed.client.get(URL, headers=keyed.show("admin")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("key_id", "status"),
+    [("0" * 16, 404), ("x", 400), ("%00", 400), ("0" * 17, 400), ("0" * 15 + "%0a", 400)],
+)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_there_is_no_such_key(keyed: Keyed, method: str, key_id: str, status: int) -> None:
+    response = keyed.client.request(method, f"{URL}/{key_id}", headers=keyed.show("admin"))
+    expect_problem(response, status, "not-found" if status == 404 else "invalid-request")
+
+
+def test_the_first_key_must_be_able_to_make_others(keyless: httpx.Client) -> None:
+    for body in ({"role": "line"}, {"role": "operator"}, {"role": "admin", "categories": ["bottle"]}):
+        response = keyless.post(URL, json={"name": "first", **body})
+        expect_problem(response, 409, "conflict")
+    assert keyless.get(URL).json() == {"keys": []}
+    assert keyless.post(URL, json={"name": "first", "role": "admin"}).status_code == 201
+
+
+def test_every_change_leads_to_who_made_it(keyed: Keyed) -> None:
+    admin = keyed.show("admin")
+    made = keyed.client.post(
+        URL, json={"role": "line", "name": "l"}, headers=admin | {"X-Request-ID": "made-1"}
+    ).json()
+    keyed.client.delete(f"{URL}/{made['id']}", headers=admin | {"X-Request-ID": "revoked-1"})
+    entries = keyed.client.get("/v1/audit", params={"target": made["id"]}, headers=admin).json()["entries"]
+    actor = f"{keyed.keys['admin'][3:19]} the admin"
+    assert [(e["action"], e["actor"], e["request_id"]) for e in entries] == [
+        ("key.revoke", actor, "revoked-1"),
+        ("key.create", actor, "made-1"),
+    ]
+
+
+def test_one_server_sees_at_once_what_it_was_told(keyed: Keyed) -> None:
+    """No two seconds: the next request on another connection already counts."""
+    admin = keyed.show("admin")
+    for _ in range(5):
+        made = keyed.client.post(URL, json={"role": "line", "name": "l"}, headers=admin).json()
+        mine = {"X-API-Key": made["key"]}
+        other = TestClient(keyed.app)
+        assert other.get(WHO, headers=mine).status_code == 200
+        assert keyed.client.delete(f"{URL}/{made['id']}", headers=admin).status_code == 204
+        assert other.get(WHO, headers=mine).status_code == 401

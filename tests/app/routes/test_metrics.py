@@ -1,0 +1,106 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
+from app.main import create_app
+from app.settings import Settings
+
+PNG = {"Content-Type": "image/png"}
+Scrape = Callable[..., dict[str, float]]
+
+
+def scrape(client: TestClient, **headers: str) -> dict[str, float]:
+    """What monitoring reads: values by what stands before them on the line."""
+    response = client.get("/metrics", headers=headers)
+    assert response.status_code == 200, response.text
+    return {
+        f"{sample.name}{dict(sorted(sample.labels.items())) or ''}": sample.value
+        for family in text_string_to_metric_families(response.text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def running(store: Path, tmp_path: Path) -> Any:
+    """A service of the test's own, whose counters begin at 0."""
+    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+        yield client
+
+
+def test_inspections_are_counted(running: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+    decisions = {"PASS": 0, "REJECT": 0}
+    for data in (*tiny_images["good"][:2], *tiny_images["defect"][:2]):
+        answer = running.post("/v1/models/tiny/predict", content=data, headers=PNG)
+        decisions[answer.json()["decision"]] += 1
+    said = scrape(running)
+    for decision, count in decisions.items():
+        labels = {"category": "tiny", "decision": decision}
+        assert said.get(f"flowgauge_decisions_total{labels}", 0) == count
+    assert said["flowgauge_score_count{'category': 'tiny'}"] == 4
+    assert said["flowgauge_stage_seconds_count{'stage': 'infer'}"] == 4
+    assert said["flowgauge_batch_images_sum"] == said["flowgauge_backbone_passes_total"] == 4
+    route = {"method": "POST", "route": "/v1/models/{category}/predict", "status": "200"}
+    assert said[f"flowgauge_requests_total{route}"] == 4
+    assert said["flowgauge_model_loads_total{'outcome': 'loaded'}"] == 1
+    assert said["flowgauge_loaded_bytes"] > 0
+    assert said["flowgauge_held_images"] == said["flowgauge_held_bytes"] == 0
+    assert said["flowgauge_pending_images"] == said["flowgauge_history_failing"] == 0
+    assert said["flowgauge_telemetry_failures_total"] == 0
+
+
+def test_refusals_are_counted_by_reason(running: TestClient) -> None:
+    running.post("/v1/models/tiny/predict", content=b"no image", headers=PNG)
+    for i in range(5):
+        running.post(f"/v1/models/unheard-of-{i}/predict", content=b"no image", headers=PNG)
+    said = scrape(running)
+    assert said["flowgauge_problems_total{'type': 'unsupported-media-type'}"] == 1
+    assert said["flowgauge_problems_total{'type': 'unknown-model'}"] == 5
+    assert said["flowgauge_problems_total{'type': 'queue-full'}"] == 0
+    assert not [name for name in said if "unheard-of" in name]
+
+
+def test_what_clients_ask_for_adds_no_series(running: TestClient) -> None:
+    for path in ("/nothing", "/v1/models/x"):
+        running.get(path)
+    before = set(scrape(running))
+    for i in range(20):
+        running.get(f"/nothing/{i}")
+        running.get(f"/v1/models/category-{i}")
+        running.request(f"BREW{i}", "/nothing")
+    added = set(scrape(running)) - before
+    assert {name for name in added if "/metrics" not in name} == {
+        "flowgauge_requests_total{'method': 'other', 'route': 'none', 'status': '404'}"
+    }
+
+
+def test_openmetrics_where_it_is_asked_for(running: TestClient) -> None:
+    assert running.get("/metrics").headers["content-type"].startswith("text/plain; version=")
+    response = running.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert response.headers["content-type"].startswith("application/openmetrics-text")
+    assert response.text.endswith("# EOF\n")
+
+
+def test_needs_a_key_that_may_see_the_history_of_every_category(tmp_path: Path) -> None:
+    settings = Settings(models=tmp_path, history=tmp_path / "history")
+    database = Database(settings.database_url)
+    database.upgrade()
+    made = {role: Keys(database).create(COMMAND_LINE, role, role.value)[1] for role in Role}
+    limited = Keys(database).create(COMMAND_LINE, Role.VIEWER, "limited", categories=["tiny"])[1]
+    database.close()
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/metrics").status_code == 401
+        assert client.get("/metrics", headers={"X-API-Key": made[Role.LINE]}).status_code == 403
+        assert client.get("/metrics", headers={"X-API-Key": limited}).status_code == 403
+        for role in (Role.VIEWER, Role.OPERATOR, Role.ADMIN):
+            # Prometheus sends a key so.
+            assert (
+                scrape(client, Authorization=f"Bearer {made[role]}")["flowgauge_info{'version': '0.1.0'}"]
+                == 1
+            )

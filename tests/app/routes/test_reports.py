@@ -1,0 +1,257 @@
+import io
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import insert
+from starlette.testclient import TestClient
+
+from app.access import ANONYMOUS
+from app.database import clock
+from app.database.tables import retention
+from app.history import reviews
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle, images
+from tests.app.conftest import Keyed
+from tests.app.history.rows import add, row
+from tests.conftest import picture, png
+
+Images = dict[str, list[bytes]]
+HOUR = 3_600_000
+RATES = "/v1/models/tiny/rates"
+SHIFT = "/v1/reports/shift"
+
+
+@pytest.fixture
+def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose history is the test's own."""
+    settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def kept(
+    client: TestClient | Keyed, *rows: dict[str, Any], verdict: reviews.Verdict | None = None
+) -> list[str]:
+    app: Any = client.app
+    database = app.state.history.database
+    ids = add(database, *rows)
+    for identifier in ids if verdict else []:
+        reviews.add(database, ANONYMOUS, identifier, verdict, 0)  # type: ignore[arg-type]
+    return ids
+
+
+def predict(client: TestClient, data: bytes) -> dict[str, Any]:
+    response = client.post("/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"})
+    answer: dict[str, Any] = response.json()
+    assert response.status_code == 200, answer
+    return answer
+
+
+def settle(client: TestClient, answer: dict[str, Any]) -> None:
+    """Wait until an inspection is in the database: what needs it does."""
+    assert client.get(f"/v1/inspections/{answer['inspection_id']}/reviews").status_code == 200
+
+
+def test_rates_of_reviewed_inspections(client: TestClient) -> None:
+    kept(client, *(row() for _ in range(400)))
+    kept(client, *(row() for _ in range(100)), verdict="good")
+    kept(client, row(decision="REJECT"), verdict="good")
+    kept(client, *(row(decision="REJECT") for _ in range(9)), verdict="defect")
+    answer = client.get(RATES).json()
+    assert answer["decisions"] == {
+        "PASS": {"inspections": 500, "reviewed_good": 100, "reviewed_defect": 0},
+        "REVIEW": {"inspections": 0, "reviewed_good": 0, "reviewed_defect": 0},
+        "REJECT": {"inspections": 10, "reviewed_good": 1, "reviewed_defect": 9},
+    }
+    assert answer["overkill"]["value"] == pytest.approx(1 / 501)
+    assert 0 < answer["overkill"]["low"] < 1 / 501 < answer["overkill"]["high"] < 0.02
+    assert answer["escape"]["value"] == 0
+    assert answer["escape"]["high"] > 0.5  # 100 of 500 without a defect do not tell much of 9 defects
+
+
+def test_escape_cannot_be_known_from_reviewed_rejects_alone(client: TestClient) -> None:
+    kept(client, *(row() for _ in range(5)))
+    kept(client, row(decision="REJECT"), verdict="defect")
+    for name in ("escape", "overkill"):
+        assert client.get(RATES).json()[name] == {
+            "value": None,
+            "low": None,
+            "high": None,
+            "reason": "nothing was reviewed of the 5 with decision PASS",
+        }
+
+
+def test_rates_begin_after_what_retention_has_deleted(client: TestClient) -> None:
+    now = clock.now_ms()
+    kept(client, row(now - 5 * HOUR, decision="REJECT"), row(now - 3 * HOUR))
+    app: Any = client.app
+    with app.state.history.database.write() as connection:
+        connection.execute(insert(retention).values(decision="PASS", deleted_before_ms=now - 4 * HOUR))
+    answer = client.get(RATES, params={"from": clock.iso(now - 6 * HOUR)}).json()
+    assert answer["from"] == clock.iso(now - 4 * HOUR)
+    assert [counts["inspections"] for counts in answer["decisions"].values()] == [1, 0, 0]
+
+
+def test_a_range_of_time(client: TestClient) -> None:
+    kept(client, *(row(1_790_000_000_000 + i * HOUR) for i in range(5)))
+    span = {"from": clock.iso(1_790_000_000_000 + HOUR), "to": clock.iso(1_790_000_000_000 + 3 * HOUR)}
+    answer = client.get(RATES, params=span).json()
+    assert answer["decisions"]["PASS"]["inspections"] == 2
+    assert {name: answer[name] for name in span} == span
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+        {"from": "9999-12-31T23:59:59Z"},
+        {"from": "yesterday"},
+        {"to": "\0"},
+    ],
+)
+@pytest.mark.parametrize("path", [RATES, SHIFT])
+def test_times_that_are_none_are_refused(client: TestClient, path: str, query: dict[str, str]) -> None:
+    response = client.get(path, params=query)
+    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"from": "0001-01-01T00:00:00+14:00"},
+        {"to": "9999-12-31T23:59:59-14:00"},
+        {"from": "0001-01-01T00:00:00+14:00", "to": "0001-01-02T00:00:00+14:00"},
+    ],
+)
+def test_the_first_and_the_last_times_there_are(client: TestClient, query: dict[str, str]) -> None:
+    kept(client, row())
+    assert client.get(RATES, params=query).status_code == 200
+
+
+def test_a_shift_in_numbers(client: TestClient) -> None:
+    now = clock.now_ms()
+    kept(client, row(now - 9 * HOUR), row(now - HOUR, version="v2"), row(now - HOUR, decision="REVIEW"))
+    kept(client, row(now - HOUR, category="other", station="line-3"), verdict="good")
+    answer = client.get(SHIFT).json()
+    assert [(c["category"], c["versions"]) for c in answer["categories"]] == [
+        ("other", {"v1": 1}),
+        ("tiny", {"v1": 1, "v2": 1}),
+    ]
+    other = answer["categories"][0]
+    assert (other["overkill"]["value"], other["escape"]["reason"]) == (0, "no part was reviewed as defect")
+    longer = {"from": clock.iso(now - 10 * HOUR), "station": "line-3"}
+    assert [c["category"] for c in client.get(SHIFT, params=longer).json()["categories"]] == ["other"]
+    assert client.get(SHIFT, params={"from": "2020-01-01T00:00:00Z"}).status_code == 400
+
+
+def test_a_shift_shows_only_the_keys_own_categories(keyed: Keyed) -> None:
+    kept(keyed, row(), row(category="other"))
+    for role, expected in (("viewer", ["other", "tiny"]), ("limited", ["tiny"])):
+        answer = keyed.client.get(SHIFT, headers=keyed.show(role)).json()
+        assert [c["category"] for c in answer["categories"]] == expected
+
+
+def test_roles_and_categories(keyed: Keyed) -> None:
+    kept(keyed, row(category="other"))
+    for path, allowed in (
+        ("/v1/models/other/rates", {"viewer", "operator", "admin"}),
+        (SHIFT, {"viewer", "operator", "admin", "limited"}),
+        ("/v1/models/other/drift", {"viewer", "operator", "admin"}),
+        ("/v1/models/other/training-set", {"operator", "admin"}),
+    ):
+        for role in keyed.keys:
+            response = keyed.client.get(path, headers=keyed.show(role))
+            assert (response.status_code != 403) is (role in allowed), (path, role)
+
+
+@pytest.mark.parametrize("what", ["rates", "drift", "training-set"])
+@pytest.mark.parametrize("category", ["nothing", "%00", "UPPER", "a" * 100])
+def test_a_category_that_never_was(client: TestClient, category: str, what: str) -> None:
+    response = client.get(f"/v1/models/{category}/{what}")
+    assert (response.status_code, response.json()["type"]) == (404, "unknown-model")
+
+
+def test_a_category_whose_models_are_gone_still_has_its_rates(client: TestClient) -> None:
+    kept(client, row(category="retired"))
+    assert client.get("/v1/models/retired/rates").status_code == 200
+    assert client.get("/v1/models/retired/drift").status_code == 404
+
+
+def test_drift_is_told_from_real_inspections(client: TestClient, tiny_images: Images) -> None:
+    answer = client.get("/v1/models/tiny/drift").json()
+    assert answer["inspections"] == 0
+    assert (answer["alarm"], answer["statistics"]) == (False, [])
+    for seed in range(20):
+        last = predict(client, png(picture(3000 + seed)))
+    settle(client, last)
+    answer = client.get("/v1/models/tiny/drift").json()
+    assert (answer["inspections"], answer["alarm"], answer["alarm_since"]) == (20, False, None)
+    assert [one["name"] for one in answer["statistics"]] == [
+        "score",
+        *(f"features of scale {scale}, {what}" for scale in (0, 1) for what in ("mean", "deviation")),
+    ]
+    for seed in range(20):  # the light has changed
+        darker = (0.4 * picture(4000 + seed)).astype(np.uint8)
+        last = predict(client, png(darker))
+    settle(client, last)
+    answer = client.get("/v1/models/tiny/drift").json()
+    assert answer["alarm"]
+    assert answer["alarm_since"] > answer["since"][:4]
+    assert max(one["distance"] for one in answer["statistics"]) == 1.0
+
+
+def test_drift_begins_again_with_another_version(
+    client: TestClient, store: Path, add_version: Callable[[Path, str, str], Path], tiny_images: Images
+) -> None:
+    settle(client, predict(client, tiny_images["good"][0]))
+    assert client.get("/v1/models/tiny/drift").json()["inspections"] == 1
+    add_version(store, "tiny", "20990101T000000-abcdef")
+    bundle.activate(store, "tiny", "20990101T000000-abcdef")
+    answer = client.get("/v1/models/tiny/drift").json()
+    assert (answer["version"], answer["inspections"]) == ("20990101T000000-abcdef", 0)
+
+
+def test_the_training_set_of_real_inspections(client: TestClient, tiny_images: Images) -> None:
+    for data, verdict in zip(
+        [*tiny_images["good"][:2], *tiny_images["defect"][:2]], ("good", "defect") * 2, strict=True
+    ):
+        path = f"/v1/inspections/{predict(client, data)['inspection_id']}/reviews"
+        assert client.post(path, json={"verdict": verdict, "expected_revision": 0}).status_code == 201
+    response = client.get("/v1/models/tiny/training-set")
+    assert response.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(io.BytesIO(response.content)) as file:
+        found = [file.read(name) for name in file.namelist()]
+        assert all(name.startswith("tiny/train/good/") for name in file.namelist())
+    assert found == [tiny_images["good"][0], tiny_images["defect"][0]]
+    assert images.decode(found[0]).shape == (64, 64, 3)
+
+
+def test_a_training_set_of_nothing_is_a_conflict(client: TestClient) -> None:
+    kept(client, row(), verdict="defect")
+    response = client.get("/v1/models/tiny/training-set")
+    assert (response.status_code, response.json()["type"]) == (409, "conflict")
+
+
+def test_retention_runs_by_itself(store: Path, tmp_path: Path, tiny_images: Images) -> None:
+    history = tmp_path / "history"
+    with TestClient(create_app(Settings(models=store, history=history))) as client:
+        for data in tiny_images["good"]:
+            settle(client, predict(client, data))
+        before = client.get(RATES).json()["decisions"]
+    assert before["PASS"]["inspections"] > 0
+    settings = Settings(models=store, history=history, retention_pass_days=1e-9)
+    with TestClient(create_app(settings)) as client:
+        deadline = time.monotonic() + 20
+        while len(list((history / "maps").rglob("*.npy"))) > before["REJECT"]["inspections"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        since = {"from": "2026-01-01T00:00:00Z"}
+        assert client.get(RATES, params=since).json()["from"] > "2026-11"
+        listed = client.get("/v1/inspections", params={"limit": 500}).json()["inspections"]
+    assert [one["decision"] for one in listed] == ["REJECT"] * before["REJECT"]["inspections"]

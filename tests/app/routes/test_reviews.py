@@ -1,0 +1,127 @@
+import json
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.database import clock
+from tests.app.conftest import Keyed
+from tests.app.history.rows import add, row
+
+GOOD = {"verdict": "good", "expected_revision": 0}
+
+
+def path(identifier: str) -> str:
+    return f"/v1/inspections/{identifier}/reviews"
+
+
+def added(keyed: Keyed, **columns: Any) -> str:
+    [identifier] = add(keyed.app.state.history.database, row(**columns))
+    return identifier
+
+
+def test_an_inspection_can_be_reviewed_as_soon_as_it_was_answered(
+    service: TestClient, tiny_images: dict[str, list[bytes]]
+) -> None:
+    answer = service.post(
+        "/v1/models/tiny/predict", content=tiny_images["good"][0], headers={"Content-Type": "image/png"}
+    )
+    identifier = answer.json()["inspection_id"]
+    response = service.post(path(identifier), json={**GOOD, "reviewer": "Ada", "note": "fine\nreally"})
+    assert response.status_code == 201
+    review = response.json()
+    assert review.pop("created").endswith("Z")
+    assert review == {
+        "revision": 1,
+        "verdict": "good",
+        "reviewer": "Ada",
+        "note": "fine\nreally",
+        "key_id": None,
+    }
+    [listed] = service.get(path(identifier)).json()["reviews"]
+    assert listed == response.json()
+
+
+def test_a_later_revision_needs_to_know_of_the_earlier(keyed: Keyed) -> None:
+    identifier = added(keyed)
+    key = keyed.show("operator")
+    assert keyed.client.post(path(identifier), json=GOOD, headers=key).status_code == 201
+    again = keyed.client.post(path(identifier), json=GOOD, headers=key)
+    assert (again.status_code, again.json()["type"]) == (409, "conflict")
+    assert "revision 1 (verdict good)" in again.json()["detail"]
+    changed = keyed.client.post(
+        path(identifier), json={"verdict": "defect", "expected_revision": 1}, headers=key
+    )
+    assert changed.json()["revision"] == 2
+    reviews = keyed.client.get(path(identifier), headers=key).json()["reviews"]
+    assert [review["verdict"] for review in reviews] == ["good", "defect"]
+    assert reviews[0]["key_id"] == keyed.keys["operator"].split("_")[1]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"verdict": "fine", "expected_revision": 0}, "verdict"),
+        ({"verdict": "good"}, "expected_revision: is required"),
+        ({"verdict": "good", "expected_revision": -1}, "at least 0"),
+        ({"verdict": "good", "expected_revision": 2**31}, "less than"),
+        ({"verdict": "good", "expected_revision": "0"}, "whole number"),
+        ({"verdict": "good", "expected_revision": True}, "whole number"),
+        ({**GOOD, "reviewer": "a\0b"}, "reviewer"),
+        ({**GOOD, "reviewer": "a" * 257}, "256"),
+        ({**GOOD, "note": "\x1b[31m"}, "note"),
+        ({**GOOD, "note": "\ud800"}, "note"),
+        ({**GOOD, "note": "n" * 4001}, "4000"),
+        ({**GOOD, "verdikt": "good"}, "verdikt: is unknown"),
+        ([], "body"),
+    ],
+)
+def test_what_is_no_review_is_refused(keyed: Keyed, body: Any, words: str) -> None:
+    identifier = added(keyed)
+    headers = keyed.show("operator")
+    response = keyed.client.post(
+        path(identifier), content=json.dumps(body), headers={**headers, "Content-Type": "application/json"}
+    )
+    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+    assert words in response.json()["detail"]
+    assert keyed.client.get(path(identifier), headers=headers).json() == {"reviews": []}
+
+
+def test_who_may_review_and_who_may_read(keyed: Keyed) -> None:
+    def status(response: httpx2.Response) -> int:
+        return response.status_code
+
+    identifier = added(keyed)
+    for role, may_write, may_read in (
+        ("line", False, False),
+        ("viewer", False, True),
+        ("operator", True, True),
+        ("limited", True, True),
+    ):
+        headers = keyed.show(role)
+        revision = len(keyed.client.get(path(identifier), headers=keyed.show("admin")).json()["reviews"])
+        body = {"verdict": "good", "expected_revision": revision}
+        written = keyed.client.post(path(identifier), json=body, headers=headers)
+        assert status(written) == (201 if may_write else 403), role
+        assert status(keyed.client.get(path(identifier), headers=headers)) == (200 if may_read else 403), role
+    assert status(keyed.client.get(path(identifier))) == 401
+
+
+def test_an_inspection_of_another_category_is_forbidden(keyed: Keyed) -> None:
+    identifier = added(keyed, category="other")
+    for response in (
+        keyed.client.post(path(identifier), json=GOOD, headers=keyed.show("limited")),
+        keyed.client.get(path(identifier), headers=keyed.show("limited")),
+    ):
+        assert (response.status_code, response.json()["type"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("identifier", [clock.new_id(), "x", "%00", "..%2f"])
+def test_an_inspection_that_is_not_there(keyed: Keyed, identifier: str) -> None:
+    for response in (
+        keyed.client.post(path(identifier), json=GOOD, headers=keyed.show("admin")),
+        keyed.client.get(path(identifier), headers=keyed.show("admin")),
+    ):
+        assert response.status_code == 404
+        assert response.json()["type"] in ("unknown-inspection", "not-found")

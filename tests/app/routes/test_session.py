@@ -1,0 +1,147 @@
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from app.access import COMMAND_LINE, PERMISSIONS, Role
+from app.keys import Keys, sha256
+from app.main import create_app
+from app.sessions import COOKIE, CSRF_HEADER
+from app.settings import Settings
+from tests.app.conftest import Keyed
+from tests.app.guarded import WHO, expect_problem, log_in
+
+
+@pytest.mark.parametrize("role", Role)
+def test_who_am_i(keyed: Keyed, role: Role) -> None:
+    assert keyed.client.get(WHO, headers=keyed.show(role)).json() == {
+        "key_id": keyed.keys[role][3:19],
+        "name": f"the {role}",
+        "role": role.value,
+        "permissions": sorted(PERMISSIONS[role]),
+        "categories": None,
+        "csrf_token": None,
+    }
+    assert keyed.client.get(WHO, headers=keyed.show("limited")).json()["categories"] == ["tiny"]
+
+
+def test_logging_in_gives_a_cookie_that_scripts_and_other_sites_do_not_get(keyed: Keyed) -> None:
+    response = keyed.client.post("/login", json={"key": keyed.keys["viewer"]})
+    assert response.status_code == 200
+    [cookie] = response.headers.get_list("set-cookie")
+    name_value, *attributes = cookie.split("; ")
+    assert name_value.startswith(f"{COOKIE}=")
+    assert set(attributes) == {"HttpOnly", "Max-Age=43200", "Path=/", "SameSite=strict"}
+    assert response.headers["Cache-Control"] == "no-store"
+    secret = name_value.partition("=")[2]
+    assert secret not in response.text
+    assert keyed.keys["viewer"] not in response.text
+    assert response.json() == keyed.client.get(WHO).json()
+    assert response.json()["role"] == "viewer"
+    assert response.json()["csrf_token"]
+
+
+def test_under_tls_the_cookie_never_goes_without(keyed: Keyed) -> None:
+    client = TestClient(keyed.app, base_url="https://testserver")
+    response = client.post("/login", json={"key": keyed.keys["viewer"]})
+    assert "Secure" in response.headers["set-cookie"].split("; ")
+    write = {CSRF_HEADER: response.json()["csrf_token"]}
+    assert "Secure" in client.post("/logout", headers=write).headers["set-cookie"].split("; ")
+
+
+def test_every_login_is_another_session(keyed: Keyed) -> None:
+    tokens, secrets = set(), set()
+    for _ in range(5):
+        tokens.add(log_in(keyed, "viewer")[CSRF_HEADER])
+        secrets.add(keyed.client.cookies[COOKIE])
+    assert len(tokens) == len(secrets) == 5
+
+
+def test_a_session_given_from_outside_is_not_taken_over(keyed: Keyed) -> None:
+    keyed.client.cookies.set(COOKIE, "chosen-by-somebody-else")
+    response = keyed.client.post("/login", json={"key": keyed.keys["viewer"]})
+    assert response.status_code == 200
+    assert "chosen-by-somebody-else" not in response.headers["set-cookie"]
+    other = {"Cookie": f"{COOKIE}=chosen-by-somebody-else"}
+    assert TestClient(keyed.app).get(WHO, headers=other).status_code == 401
+
+
+def test_logging_out_ends_the_session_on_the_server(keyed: Keyed) -> None:
+    write = log_in(keyed, "admin")
+    session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
+    expect_problem(keyed.client.post("/logout"), 403, "forbidden")
+    response = keyed.client.post("/logout", headers=write)
+    assert response.status_code == 204
+    assert "Max-Age=0" in response.headers["set-cookie"]
+    assert COOKIE not in keyed.client.cookies
+    for path in (WHO, "/v1/keys"):
+        expect_problem(keyed.client.get(path, headers=session), 401, "unauthenticated")
+    expect_problem(keyed.client.post("/logout", headers=session | write), 401, "unauthenticated")
+
+
+def test_logging_out_with_a_key_has_nothing_to_end(keyed: Keyed) -> None:
+    response = keyed.client.post("/logout", headers=keyed.show("line"))
+    assert response.status_code == 204
+    assert "set-cookie" not in response.headers
+
+
+@pytest.mark.parametrize("key", ["", "x", f"fg_{'0' * 16}_{'x' * 43}", "x" * 256])
+def test_a_wrong_key_does_not_log_in(keyed: Keyed, key: str) -> None:
+    response = keyed.client.post("/login", json={"key": key})
+    expect_problem(response, 401, "unauthenticated")
+    assert "set-cookie" not in response.headers
+
+
+def test_neither_its_hash_nor_a_session_is_a_key(keyed: Keyed) -> None:
+    log_in(keyed, "admin")
+    session = keyed.client.cookies[COOKIE]
+    text = keyed.keys["admin"]
+    for wrong in (session, sha256(session), f"{text[:20]}{sha256(text[20:])[:43]}", f"{text[:20]}{session}"):
+        response = TestClient(keyed.app).post("/login", json={"key": wrong})
+        expect_problem(response, 401, "unauthenticated")
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"key": None}, {"key": 1}, {"key": ["x"]}, {"key": "x" * 257}, {"key": "x", "more": 1}, []]
+)
+def test_what_is_no_login_is_an_invalid_request(keyed: Keyed, body: object) -> None:
+    expect_problem(keyed.client.post("/login", json=body), 400, "invalid-request")
+
+
+@pytest.mark.parametrize(
+    "content_type", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_what_a_form_of_another_site_can_send_is_no_login(keyed: Keyed, content_type: str) -> None:
+    content = f'{{"key": "{keyed.keys["admin"]}"}}'
+    response = keyed.client.post("/login", content=content, headers={"Content-Type": content_type})
+    expect_problem(response, 400, "invalid-request")
+    headers = {"Origin": "http://evil.example"}
+    response = keyed.client.post("/login", json={"key": keyed.keys["admin"]}, headers=headers)
+    expect_problem(response, 403, "forbidden")
+
+
+def test_without_keys_nobody_logs_in(keyless: httpx.Client) -> None:
+    response = keyless.post("/login", json={"key": f"fg_{'0' * 16}_{'x' * 43}"})
+    expect_problem(response, 401, "unauthenticated")
+    assert keyless.post("/logout").status_code == 204
+
+
+def test_a_session_lasts_as_long_as_the_settings_say(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    app = create_app(Settings(models=tmp_path / "models", session_hours=0.5))
+    with TestClient(app) as client:
+        _, text = Keys(app.state.database).create(COMMAND_LINE, Role.VIEWER, "v")
+        app.state.keyring.reload()
+        response = client.post("/login", json={"key": text})
+        assert "Max-Age=1800" in response.headers["set-cookie"]
+
+
+def test_a_session_survives_a_restart(keyed: Keyed, tmp_path: Path) -> None:
+    log_in(keyed, "viewer")
+    cookie = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
+    keyed.client.__exit__()
+    app = create_app(Settings(models=tmp_path / "no-models", history=tmp_path / "history"))
+    with TestClient(app) as client:
+        assert client.get(WHO, headers=cookie).json()["role"] == "viewer"
+    keyed.client.__enter__()

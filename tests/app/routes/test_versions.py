@@ -1,0 +1,322 @@
+"""Versions that come over HTTP, honest and hostile ones."""
+
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app import bundle_uploads, packing
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+from tests.app.bundles import archive, left_in, repacked
+from tests.app.conftest import Serve
+from tests.conftest import picture, png
+
+ZIP = {"Content-Type": "application/zip"}
+Images = dict[str, list[bytes]]
+
+
+@pytest.fixture
+def app(store: Path, tmp_path: Path) -> FastAPI:
+    return create_app(Settings(models=store, history=tmp_path / "history", upload_idle_seconds=1))
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+def upload(client: TestClient, data: bytes, category: str = "tiny") -> httpx2.Response:
+    return client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
+
+
+def serving(client: TestClient) -> str:
+    """The version that a prediction gets."""
+    response = client.post("/v1/models/tiny/predict?store=false", content=png(picture(1)))
+    assert response.status_code == 200, response.text
+    version: str = response.json()["model"]["version"]
+    return version
+
+
+def problem(response: httpx2.Response, status: int, name: str, store: Path) -> str:
+    """The detail of a problem, which must name no path."""
+    body = response.json()
+    assert (response.status_code, body["type"]) == (status, name), body
+    assert str(store) not in response.text
+    assert ".part" not in response.text
+    assert "/tmp" not in response.text  # noqa: S108
+    detail: str = body["detail"]
+    return detail
+
+
+def acts(client: TestClient) -> list[tuple[str, str, str]]:
+    return [
+        (entry["action"], entry["target"], entry["outcome"])
+        for entry in reversed(client.get("/v1/audit").json()["entries"])
+    ]
+
+
+class TestUpload:
+    def test_a_version_comes_in_and_does_not_serve(self, client: TestClient, store: Path) -> None:
+        before = bundle.active_version(store, "tiny")
+        response = upload(client, archive(store, "v2"))
+        assert response.status_code == 201, response.text
+        assert response.json() == {"category": "tiny", "version": "v2"}
+        assert response.headers["Location"] == "/v1/models/tiny/versions/v2"
+        found = client.get(response.headers["Location"]).json()
+        assert (found["version"], found["active"], found["loaded"]) == ("v2", False, False)
+        assert bundle.active_version(store, "tiny") == before == serving(client)
+        bundle.verify(store / "tiny" / "v2")
+        assert acts(client) == [("model.upload", "tiny", "done")]
+
+    def test_of_a_category_that_is_new(self, client: TestClient, store: Path) -> None:
+        assert upload(client, archive(store, "v1", "nut"), "nut").status_code == 201
+        assert client.get("/v1/models/nut").json()["active"] is None
+        assert client.post("/v1/models/nut/versions/v1:activate").status_code == 200
+        assert client.post("/v1/models/nut/predict", content=png(picture(1))).status_code == 200
+
+    def test_one_that_exists_is_never_overwritten(self, client: TestClient, store: Path) -> None:
+        data = archive(store, "v2")
+        upload(client, data)
+        before = left_in(store)
+        detail = problem(upload(client, data), 409, "conflict", store)
+        assert detail == "Version 'v2' of 'tiny' exists; versions are never overwritten."
+        assert left_in(store) == before
+
+    def test_of_another_category(self, client: TestClient, store: Path) -> None:
+        before = left_in(store)
+        detail = problem(upload(client, archive(store, "v2"), "nut"), 422, "rejected-bundle", store)
+        assert detail == "The bundle is of category 'tiny', not 'nut'."
+        assert left_in(store) == before
+
+    @pytest.mark.parametrize(
+        "category", ["..", "%2e%2e", "backbones", "Tiny", "a%00b", "%2e%2e%2f%2e%2e", "é"]
+    )
+    def test_of_a_category_that_can_be_none(self, client: TestClient, store: Path, category: str) -> None:
+        before = left_in(store)
+        data = repacked(archive(store, "v2"), lambda d: d.update(category=category))
+        response = client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
+        assert response.status_code in (404, 405, 422)
+        assert left_in(store) == before
+
+    @pytest.mark.parametrize("version", ["..", "../../x", "active", ".hidden", "a/b", "", "x" * 65, "a\0"])
+    def test_of_a_version_that_can_be_none(self, client: TestClient, store: Path, version: str) -> None:
+        before = left_in(store)
+        data = repacked(archive(store, "v2"), lambda d: d.update(version=version))
+        assert "has a name that none can have" in problem(upload(client, data), 422, "rejected-bundle", store)
+        assert left_in(store) == before
+
+    @pytest.mark.parametrize("kind", ["text/plain", "image/png", "multipart/form-data; boundary=x", ""])
+    def test_of_another_kind(self, client: TestClient, store: Path, kind: str) -> None:
+        response = client.post(
+            "/v1/models/tiny/versions", content=archive(store, "v2"), headers={"Content-Type": kind}
+        )
+        assert "application/zip" in problem(response, 415, "unsupported-media-type", store)
+
+
+HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "nothing": (lambda _: b"", "This is no ZIP archive"),
+    "text": (lambda _: b"hello " * 100, "This is no ZIP archive"),
+    "cut": (lambda data: data[:-100], "This is no ZIP archive"),
+    "changed": (lambda data: data.replace(b"IHDR", b"IHDX"), "golden/|damaged"),
+    "bomb": (lambda data: repacked(data, files={"report/x": bytes(3_000_000)}), "more than 2,000,000 bytes"),
+    "not a number": (
+        lambda data: repacked(data, lambda d: d["thresholds"]["float32"].update(reject=float("nan"))),
+        "Its manifest.json is not valid: thresholds.float32.reject: Input should be a finite number",
+    ),
+    "giant steps": (lambda data: repacked(data, lambda d: d["flow"].update(steps=10**6)), "flow.steps"),
+    "giant channels": (
+        lambda data: repacked(data, lambda d: d["backbone"].update(channels=[10**9, 10**9])),
+        "channels of tf_efficientnet_lite0",
+    ),
+    "giant hidden ratio": (
+        lambda data: repacked(data, lambda d: d["flow"].update(hidden_ratio=1e6)),
+        "flow.hidden_ratio",
+    ),
+    "64 steps": (
+        lambda data: repacked(data, lambda d: d["flow"].update(steps=64, hidden_ratio=8.0)),
+        "flow.safetensors does not fit its manifest",
+    ),
+    "promised rate": (
+        lambda data: repacked(data, lambda d: d["thresholds"]["float32"].update(target_fpr=1e-6)),
+        "is not what its calibration scores give",
+    ),
+    "golden score": (
+        lambda data: repacked(data, lambda d: d["golden"][0].update(score=99.0)),
+        "golden picture golden/0.png scores",
+    ),
+    "golden elsewhere": (
+        lambda data: repacked(data, lambda d: d["golden"][0].update(file="../../../active")),
+        "golden pictures that it does not hold",
+    ),
+    "no such backbone": (
+        lambda data: repacked(data, lambda d: d["backbone"].update(name="../../etc")),
+        "timm .* knows no model",
+    ),
+    "weights that are not here": (
+        lambda data: repacked(data, lambda d: d["backbone"].update(weights_sha256="0" * 64)),
+        "no weights with digest 000000000000 found",
+    ),
+    "pickle": (
+        lambda data: repacked(data, files={"flow.safetensors": b"\x80\x04csystem\n"}),
+        "flow.safetensors cannot be read",
+    ),
+    "file that is not listed": (
+        lambda data: repacked(data, lambda d: d["files"].pop("report/metrics.jsonl")),
+        "does not hold the files that its manifest lists",
+    ),
+    "later schema": (
+        lambda data: repacked(data, lambda d: d.update(schema_version=2)),
+        "schema_version: Input should be 1",
+    ),
+}
+
+
+class TestHostile:
+    @pytest.fixture(scope="class")
+    def service(
+        self, tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory
+    ) -> Iterator[tuple[TestClient, Path]]:
+        """One service for all: what is refused leaves no trace, so they cannot disturb each other."""
+        store = shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("hostile") / "models")
+        settings = Settings(
+            models=store, history=store.parent / "history", max_bundle_bytes=2_000_000, preload=False
+        )
+        with TestClient(create_app(settings)) as client:
+            yield client, store
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_is_refused_with_the_reason_and_leaves_nothing(
+        self, service: tuple[TestClient, Path], name: str
+    ) -> None:
+        client, store = service
+        change, reason = HOSTILE[name]
+        data = change(archive(store, "v2"))
+        before = left_in(store)
+        detail = problem(upload(client, data), 422, "rejected-bundle", store)
+        assert re.search(reason, detail), detail
+        assert left_in(store) == before
+        assert acts(client)[-1] == ("model.upload", "tiny", "refused")
+
+    def test_more_bytes_than_allowed(self, service: tuple[TestClient, Path]) -> None:
+        client, store = service
+        before = left_in(store)
+        problem(upload(client, bytes(2_000_001)), 413, "too-large", store)
+
+        def endless() -> Iterator[bytes]:
+            while True:
+                yield bytes(100_000)
+
+        response = client.post("/v1/models/tiny/versions", content=endless(), headers=ZIP)
+        problem(response, 413, "too-large", store)
+        assert left_in(store) == before
+
+
+class TestInterrupted:
+    def test_an_upload_that_is_aborted_leaves_nothing(
+        self, app: FastAPI, store: Path, serve_http: Serve
+    ) -> None:
+        data = archive(store, "v2")
+        before = left_in(store)
+        with serve_http(app) as url:
+            for sent in (0, 100, len(data) // 2, len(data) - 1):
+                host, port = url.removeprefix("http://").split(":")
+                with socket.create_connection((host, int(port))) as connection:
+                    head = (
+                        f"POST /v1/models/tiny/versions HTTP/1.1\r\nHost: {host}:{port}\r\n"
+                        f"Content-Type: application/zip\r\nContent-Length: {len(data)}\r\n\r\n"
+                    )
+                    connection.sendall(head.encode() + data[:sent])
+                    until(lambda: left_in(store) != before)
+                until(lambda: left_in(store) == before)
+            # Nothing is held either: as many as are allowed can still come.
+            with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
+                assert client.post("/v1/models/tiny/versions", content=data, headers=ZIP).status_code == 201
+
+    def test_an_upload_that_stalls_is_given_up(self, app: FastAPI, store: Path, serve_http: Serve) -> None:
+        before = left_in(store)
+        with serve_http(app) as url:
+            host, port = url.removeprefix("http://").split(":")
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                head = f"POST /v1/models/tiny/versions HTTP/1.1\r\nHost: {host}:{port}\r\n"
+                head += "Content-Type: application/zip\r\nContent-Length: 1000\r\n\r\nPK"
+                connection.sendall(head.encode())
+                assert connection.recv(100).startswith(b"HTTP/1.1 400")
+        assert left_in(store) == before
+
+    def test_a_disk_that_is_full(
+        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = left_in(store)
+
+        def full(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(packing.Archive, "extract", full)
+        response = upload(client, archive(store, "v2"))
+        assert "no room" in problem(response, 413, "too-large", store)
+        assert left_in(store) == before
+
+    def test_what_failed_in_an_unknown_way_leaves_nothing(
+        self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        before = left_in(store)
+
+        def broken(*_: object) -> None:
+            raise ZeroDivisionError
+
+        monkeypatch.setattr(packing.Archive, "extract", broken)
+        app = create_app(Settings(models=store, history=tmp_path / "history"))
+        with TestClient(app, raise_server_exceptions=False) as client:
+            problem(upload(client, archive(store, "v2")), 500, "internal", store)
+            assert left_in(store) == before
+            assert acts(client) == [("model.upload", "tiny", "refused")]
+
+    def test_what_a_killed_server_left_is_swept_after_a_day(self, store: Path, tmp_path: Path) -> None:
+        for name in (".old.part", ".young.part", "tiny/.old.part"):
+            (store / name / "tiny").mkdir(parents=True)
+            (store / name / "upload.zip").touch()
+            if "old" in name:
+                os.utime(store / name, (time.time() - 90_000,) * 2)
+        with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))):
+            assert {p.name for p in store.rglob("*.part")} == {".young.part"}
+
+
+class TestAtOnce:
+    def test_of_one_version_one_comes_in(self, app: FastAPI, store: Path) -> None:
+        data = archive(store, "v2")
+        with TestClient(app) as client, ThreadPoolExecutor(2) as pool:
+            responses = list(pool.map(lambda _: upload(client, data), range(2)))
+        assert sorted(r.status_code for r in responses) == [201, 409]
+        bundle.verify(store / "tiny" / "v2")
+        assert left_in(store) == {"tiny", "backbones", "tiny/v2", *left_in(store)}
+        assert not list(store.rglob("*.part"))
+
+    def test_more_than_two_are_told_to_wait(
+        self, app: FastAPI, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(bundle_uploads, "MAX_UPLOADS", 0)
+        with TestClient(app) as client:
+            response = upload(client, archive(store, "v2"))
+            problem(response, 503, "queue-full", store)
+            assert response.headers["Retry-After"]
+            monkeypatch.undo()
+            assert upload(client, archive(store, "v2")).status_code == 201
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.01)
