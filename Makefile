@@ -11,15 +11,17 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test test-all lint bench clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
 	@echo '               SERVE=0                       end by itself instead of serving until Ctrl-C'
 	@echo '               PORT=8001                     another port than 8000'
 	@echo '               DATA=/path CATEGORY=bottle    your own pictures, in the layout of MVTec AD'
-	@echo 'make test    lint, types and the whole test suite'
+	@echo 'make test    lint, types and the test suite'
+	@echo 'make test-all  the same with the tests that take minutes'
 	@echo 'make lint    ruff and mypy alone'
+	@echo 'make bench   the service under load, kills and a history of a million; into bench-results'
 	@echo 'make clean   remove the environment and caches; data, models, runs and demo/ stay'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
@@ -32,10 +34,20 @@ demo: $(VENV)/.installed-demo
 test: lint
 	$(BIN)/pytest
 
+test-all: lint
+	$(BIN)/pytest -m ''
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy --strict $(SOURCES)
+
+# One fails, the others run all the same.
+bench: $(VENV)/.installed-dev
+	@failed=0; \
+	$(BIN)/python -m bench.service all || failed=1; \
+	$(BIN)/python -m bench.history_paging || failed=1; \
+	exit $$failed
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

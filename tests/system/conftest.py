@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.service import fleet
 from tests.system.processes import FlowGauge
 from training.config import RunConfig, dump_config
 
@@ -21,3 +22,9 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))
     return path
+
+
+@pytest.fixture(scope="session")
+def small_fleet(tmp_path_factory: pytest.TempPathFactory) -> fleet.Fleet:
+    """Three categories in two versions, each really trained. Not to be changed: copy it."""
+    return fleet.make(tmp_path_factory.mktemp("fleet"), size=64, categories=3, versions=2)

@@ -1,0 +1,157 @@
+"""A models folder of several categories in several versions, each really trained, and pictures to send."""
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.images import decode
+from training.config import RunConfig
+from training.run import train
+
+PICTURES = 32
+_GOOD = 24  # to fit and to calibrate with
+# Below this side the default backbone's last stage has too few pixels.
+_DEFAULT_SIZE = 256
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """What a server serves, and what it will be asked.
+
+    Attributes:
+        models: the models folder.
+        versions: of each category, the oldest first, which is the active one.
+        pictures: JPEG files of parts, good ones and ones with a scratch.
+        size: side of the models' input and of the pictures.
+    """
+
+    models: Path
+    versions: Mapping[str, tuple[str, ...]]
+    pictures: tuple[bytes, ...]
+    size: int
+
+    @property
+    def categories(self) -> list[str]:
+        """Their names."""
+        return sorted(self.versions)
+
+    def copy(self, folder: Path) -> "Fleet":
+        """The same in another models folder, for a server that will change it."""
+        return Fleet(shutil.copytree(self.models, folder), self.versions, self.pictures, self.size)
+
+    def scores(self) -> dict[tuple[str, str], list[float]]:
+        """Score of each picture under each version of each category, without the service."""
+        images = [decode(picture) for picture in self.pictures]
+        backbone: FeatureExtractor | None = None
+        scores = {}
+        for category, versions in self.versions.items():
+            for version in versions:
+                folder = self.models / category / version
+                detector = Detector.load(folder, device="cpu", backbone=backbone)
+                backbone = detector.scorer.extractor
+                scores[category, version] = [p.score for p in detector.predict(images)]
+        return scores
+
+
+def make(folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versions: int = 2) -> Fleet:
+    """Train a fleet, or take the one that an earlier run has left in the folder.
+
+    Every version of every category is trained with a seed of its own, so a score tells which of them gave it.
+
+    Args:
+        folder: for the models and all else.
+        size: side of the models' input; 256 is the default model, smaller ones have fewer stages and steps.
+        categories: how many.
+        versions: of each.
+    """
+    models = folder / "models"
+    names = [f"part{number}" for number in range(categories)]
+    pictures = tuple(_jpeg(_part(1000 + i, size, defect=i % 4 == 3)) for i in range(PICTURES))
+    for number, category in enumerate(names):
+        have = bundle.versions(models, category)
+        for version in range(len(have), versions):
+            _train(folder, category, _config(size, seed=number * 100 + version))
+        bundle.activate(models, category, bundle.versions(models, category)[0])
+    found = {category: tuple(bundle.versions(models, category)) for category in names}
+    return Fleet(models, found, pictures, size)
+
+
+def unique(picture: bytes, number: int) -> bytes:
+    """The same JPEG as another file: with a comment (ITU-T T.81, B.2.4.5) that names it."""
+    comment = f"{number:020}".encode()
+    return picture[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + picture[2:]
+
+
+def _config(size: int, seed: int) -> RunConfig:
+    settings: dict[str, object] = {
+        "seed": seed,
+        "input_size": [size, size],
+        "device": "cpu",
+        "fit": {"epochs": 1, "batch_size": 4},
+        "calibration": {"fraction": 0.4, "target_fpr": 0.1},
+    }
+    if size < _DEFAULT_SIZE:
+        settings |= {"backbone": {"out_indices": [1, 2]}, "flow": {"steps": 4}}
+    return RunConfig.model_validate(settings)
+
+
+def _train(folder: Path, category: str, config: RunConfig) -> None:
+    good = folder / "data" / category / "train" / "good"
+    if not good.exists():
+        good.mkdir(parents=True)
+        for number in range(_GOOD):
+            (good / f"{number:03}.jpg").write_bytes(_jpeg(_part(number, config.input_size[0])))
+    train(
+        config,
+        folder / "data",
+        category,
+        models=folder / "models",
+        runs=folder / "runs",
+        resume=False,
+        progress=_Quiet(),
+    )
+
+
+def _part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
+    """A (size, size, 3) RGB picture of a brushed disc, with a bright scratch if it is defective."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
+    dx, dy = rng.uniform(-0.02, 0.02, 2)
+    disc = (np.hypot(x - dx, y - dy) < 0.38).astype(np.float32)
+    brushed = cv2.GaussianBlur(rng.normal(0, 1, (size, size)).astype(np.float32), (15, 1), 4)
+    grey = 60 + 80 * cv2.GaussianBlur(disc, (5, 5), 1) + 12 * brushed + rng.normal(0, 2, (size, size))
+    rgb = np.stack([grey, 0.95 * grey, 0.9 * grey], 2).clip(0, 255).astype(np.uint8)
+    if defect:
+        x0, y0 = (int(v) for v in rng.integers(size // 3, size // 2, 2))
+        cv2.line(rgb, (x0, y0), (x0 + size // 5, y0 + size // 8), (250, 240, 230), max(2, size // 40))
+    return rgb
+
+
+def _jpeg(image: NDArray[np.uint8]) -> bytes:
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
+
+
+class _Quiet:
+    """Progress that nobody watches."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show nothing."""
+        del title, total
+        return self._stage()
+
+    @contextmanager
+    def _stage(self) -> Iterator[Callable[[int], None]]:
+        yield lambda _: None

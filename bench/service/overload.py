@@ -1,0 +1,115 @@
+"""Five times more than the service can do: what it accepts is in time, the rest is refused at once."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench.service.client import Connection
+from bench.service.figures import Figures, milliseconds
+from bench.service.fleet import Fleet
+from bench.service.load import Shot, closed_loop, open_loop, shoot
+from bench.service.server import Server
+
+_WARM_UP_SECONDS = 3.0
+_ALONE = 20  # requests one after the other, to see what an unburdened service takes
+
+
+def run(
+    fleet: Fleet,
+    work: Path,
+    *,
+    clients: int = 32,
+    measure_seconds: float = 15,
+    times: float = 5,
+    seconds: float = 30,
+    timeout_ms: int = 2000,
+) -> tuple[Figures, list[str]]:
+    """Run the scenario.
+
+    Args:
+        fleet: what is served.
+        work: an empty folder.
+        clients: that measure the capacity, each one request after the other.
+        measure_seconds: for how long they do.
+        times: the capacity, to overload with.
+        seconds: of overload.
+        timeout_ms: deadline of every request.
+
+    Returns:
+        The figures, and what was wrong.
+    """
+    query = f"?timeout_ms={timeout_ms}"
+    with Server(fleet.models, work) as server:
+        alone = asyncio.run(_alone(server.port, fleet))
+        asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=_WARM_UP_SECONDS))
+        measured = asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=measure_seconds))
+        # Until the last answer: those that were under way at the end count too.
+        capacity = len(measured) / (max(s.ended for s in measured) - min(s.begun for s in measured))
+        rate = times * capacity
+        shots = asyncio.run(open_loop(server.port, fleet, rate=rate, seconds=seconds, query=query))
+        time.sleep(max(0.0, max(s.begun for s in shots) + 1 - time.monotonic()))
+        recovered = asyncio.run(_alone(server.port, fleet))
+    accepted = [shot for shot in shots if shot.status == 200]
+    refused = [shot for shot in shots if shot.status == 503]
+    failures = wrong(shots, timeout_ms / 1000) + [
+        f"before the overload: {shot.status}" for shot in [*alone, *measured] if shot.status != 200
+    ]
+    failures += [f"a second after the overload: {shot.status}" for shot in recovered if shot.status != 200]
+    if not accepted or not refused:
+        failures.append(f"{len(accepted)} accepted and {len(refused)} refused: this was no overload")
+    else:
+        half, slow = _quantile(accepted, 0.5), _quantile(refused, 0.95)
+        if slow > half / 4:
+            failures.append(f"refusal p95 {1000 * slow:.0f} ms, accepted p50 {1000 * half:.0f} ms: over 1/4")
+    if _quantile(recovered, 0.5) > 2 * _quantile(alone, 0.5):
+        failures.append("a second after the overload, requests take more than twice what they took before")
+    figures = {
+        "input_size": fleet.size,
+        "capacity_per_second": round(capacity, 1),
+        "offered_per_second": round(times * capacity, 1),
+        "seconds": seconds,
+        "timeout_ms": timeout_ms,
+        "by_status": {str(s): sum(shot.status == s for shot in shots) for s in {s.status for s in shots}},
+        "accepted_per_second": round(len(accepted) / seconds, 1),
+        "accepted_ms": milliseconds([shot.seconds for shot in accepted]),
+        "refused_ms": milliseconds([shot.seconds for shot in refused]),
+        "alone_before_ms": milliseconds([shot.seconds for shot in alone]),
+        "alone_one_second_after_ms": milliseconds([shot.seconds for shot in recovered]),
+    }
+    return figures, failures
+
+
+async def _alone(port: int, fleet: Fleet) -> list[Shot]:
+    async with Connection(port) as connection:
+        return [
+            await shoot(
+                connection.request,
+                fleet,
+                fleet.categories[i % len(fleet.categories)],
+                i,
+                "",
+                time.monotonic(),
+            )
+            for i in range(_ALONE)
+        ]
+
+
+def wrong(shots: list[Shot], timeout: float) -> list[str]:
+    """Answers that are neither in time nor a proper refusal, counted."""
+    counts = {
+        "lost their connection": sum(shot.answer is None for shot in shots),
+        "were answered after their deadline": sum(s.status == 200 and s.seconds > timeout for s in shots),
+        "were accepted and not answered in time (504)": sum(shot.status == 504 for shot in shots),
+        "were refused without Retry-After": sum(
+            shot.status == 503 and shot.answer is not None and "retry-after" not in shot.answer.headers
+            for shot in shots
+        ),
+        "had another status": sum(shot.status not in (0, 200, 503, 504) for shot in shots),
+    }
+    return [f"{count} of {len(shots)} requests {what}" for what, count in counts.items() if count]
+
+
+def _quantile(shots: list[Shot], share: float) -> float:
+    return float(np.quantile([shot.seconds for shot in shots], share))

@@ -1,0 +1,158 @@
+"""`flowgauge serve` in a process of its own, and what /proc says of it."""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from examples.children import FLOWGAUGE
+
+_START_SECONDS = 120.0
+_STOP_SECONDS = 60.0
+
+
+class ServerError(ValueError):
+    """The server did not start, or did not stop as it should; its log says more."""
+
+
+class Server:
+    """A server on a free port of this machine.
+
+    Args:
+        models: its models folder.
+        work: a folder for its history and its log.
+        settings: FLOWGAUGE_* variables, without the prefix and in lower case.
+    """
+
+    def __init__(self, models: Path, work: Path, **settings: str | int) -> None:
+        self.models = models
+        self.history = work / "history"
+        self.log = work / "server.log"
+        # Nothing of the user's own settings: a figure must mean the same everywhere.
+        outside = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGAUGE_")}
+        given = {f"FLOWGAUGE_{name.upper()}": str(value) for name, value in settings.items()}
+        self._environment = outside | {"FLOWGAUGE_HISTORY": str(self.history)} | given
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        work.mkdir(parents=True, exist_ok=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.stop()
+        else:
+            self.kill()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Of its process.
+
+        Raises:
+            ServerError: it does not run.
+        """
+        if self._process is None:
+            raise ServerError("the server does not run")
+        return self._process.pid
+
+    def start(self) -> float:
+        """Start it, and wait until it is ready; returns the seconds that took.
+
+        Raises:
+            ServerError: it ended, or was not ready in time.
+        """
+        begun = time.monotonic()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        options = ("--models", self.models, "--port", self.port, "--device", "cpu")
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*FLOWGAUGE, "serve", *map(str, options)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self._environment,
+            )
+        while not self._is_ready():
+            if self._process.poll() is not None or time.monotonic() - begun > _START_SECONDS:
+                self.kill()
+                raise ServerError(f"the server did not get ready; the end of its log:\n{self.log_end()}")
+            time.sleep(0.05)
+        return time.monotonic() - begun
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready", timeout=5, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def stop(self) -> float:
+        """Stop it as a service manager does; returns the seconds that took.
+
+        Raises:
+            ServerError: it did not end with exit code 0.
+        """
+        if self._process is None:
+            return 0.0
+        begun = time.monotonic()
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            code = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            code = None
+        self.kill()
+        if code != 0:
+            raise ServerError(
+                f"the server ended with exit code {code}; the end of its log:\n{self.log_end()}"
+            )
+        return time.monotonic() - begun
+
+    def kill(self) -> None:
+        """Kill it, as `kill -9` does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def log_end(self) -> str:
+        """The last lines of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-30:])
+
+    def client(self) -> httpx.Client:
+        """A client for checks that are not measured."""
+        return httpx.Client(base_url=self.url, timeout=60, trust_env=False)
+
+    def metrics(self) -> dict[str, float]:
+        """The values of /metrics by the text before them, such as `flowgauge_batch_images_sum`."""
+        lines = httpx.get(f"{self.url}/metrics", timeout=30, trust_env=False).raise_for_status().text
+        pairs = (line.rpartition(" ") for line in lines.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def cpu_seconds(self) -> float:
+        """Seconds of CPU its threads have used, in user and kernel mode; proc(5), /proc/PID/stat."""
+        # The name in parentheses may hold spaces.
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self) -> int:
+        """Memory it holds; proc(5), /proc/PID/statm."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,0 +1,203 @@
+"""Versions are activated and rolled back under load: no answer fails, and each is of an active version."""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from bench.service.client import Connection
+from bench.service.figures import Figures, milliseconds, slope_per_minute
+from bench.service.fleet import Fleet
+from bench.service.load import Shot, closed_loop
+from bench.service.server import Server
+
+_MIB = 2**20
+_TOLERANCE = 1e-4
+# Memory is flat if it grows by no more than this share between the first and the last quarter.
+_MOST_GROWTH = 0.05
+_SAMPLES_TO_JUDGE = 60
+
+
+class Timeline:
+    """When each version of a category may have been the active one.
+
+    A version may be active from the moment its activation is asked for; the one before it, until that is
+    answered.
+
+    Args:
+        version: the active one at first.
+    """
+
+    def __init__(self, version: str) -> None:
+        self._spans = [(version, -math.inf, math.inf)]
+
+    @property
+    def active(self) -> str:
+        """The version that was activated last."""
+        return self._spans[-1][0]
+
+    def switch(self, version: str, asked: float, answered: float) -> None:
+        """Note that another version is active now."""
+        name, begun, _ = self._spans[-1]
+        self._spans[-1] = (name, begun, answered)
+        self._spans.append((version, asked, math.inf))
+
+    def may_be_active(self, version: str, begun: float, ended: float) -> bool:
+        """Whether a version was possibly active at some time of a request."""
+        return any(name == version and start <= ended and begun <= end for name, start, end in self._spans)
+
+
+@dataclass
+class _Seen:
+    """What was done and seen beside the clients."""
+
+    timelines: dict[str, Timeline]
+    switches: dict[str, list[float]] = field(default_factory=lambda: {"activate": [], "rollback": []})
+    failures: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    resident: list[int] = field(default_factory=list)
+
+
+def run(
+    fleet: Fleet,
+    work: Path,
+    *,
+    clients: int = 64,
+    seconds: float = 180,
+    every: float = 5,
+    warm_up: float = 30,
+) -> tuple[Figures, list[str]]:
+    """Run the scenario.
+
+    Args:
+        fleet: what is served; a copy of it is changed.
+        work: an empty folder.
+        clients: that send pictures, each one after the other.
+        seconds: for how long.
+        every: seconds from one change of a version to the next.
+        warm_up: seconds after which memory should be flat.
+
+    Returns:
+        The figures, and what was wrong.
+    """
+    fleet = fleet.copy(work / "models")
+    scores = fleet.scores()
+    seen = _Seen({category: Timeline(versions[0]) for category, versions in fleet.versions.items()})
+    with Server(fleet.models, work) as server:
+        before = server.metrics()
+        shots = asyncio.run(_drive(server, fleet, seen, clients, seconds, every))
+        after = server.metrics()
+    failures = seen.failures + [found for shot in shots if (found := fault(shot, scores, seen.timelines))]
+    memory = _memory(seen, warm_up)
+    if memory["judged"] and memory["growth_percent"] > 100 * _MOST_GROWTH:
+        failures.append(f"memory grew by {memory['growth_percent']} % after the warm-up")
+    if not all(seen.switches.values()):
+        failures.append("the run was too short: there was no activation, or no rollback")
+    batches = after["flowgauge_batch_images_count"] - before["flowgauge_batch_images_count"]
+    figures = {
+        "clients": clients,
+        "categories": len(fleet.versions),
+        "input_size": fleet.size,
+        "seconds": seconds,
+        "answers": len(shots),
+        "answers_per_second": round(len(shots) / seconds, 1),
+        "wrong": len(failures),
+        "latency_ms": milliseconds([shot.seconds for shot in shots]),
+        "mean_batch": round(len(shots) / batches, 2),
+        "changes": {name: len(times) for name, times in seen.switches.items()},
+        "change_ms": {name: milliseconds(times) for name, times in seen.switches.items()},
+        "memory": memory,
+    }
+    return figures, failures
+
+
+async def _drive(
+    server: Server, fleet: Fleet, seen: _Seen, clients: int, seconds: float, every: float
+) -> list[Shot]:
+    beside = [asyncio.create_task(_switch(server.port, fleet, seen, every))]
+    beside.append(asyncio.create_task(_watch(server, seen)))
+    try:
+        return await closed_loop(server.port, fleet, clients=clients, seconds=seconds)
+    finally:
+        for task in beside:
+            task.cancel()
+        ends = await asyncio.gather(*beside, return_exceptions=True)
+        seen.failures += [repr(end) for end in ends if isinstance(end, Exception)]
+
+
+async def _switch(port: int, fleet: Fleet, seen: _Seen, every: float) -> None:
+    rng = random.Random(1)  # noqa: S311
+    previous: dict[str, str] = {}
+    async with Connection(port) as connection:
+        while True:
+            await asyncio.sleep(every)
+            category = rng.choice(fleet.categories)
+            timeline = seen.timelines[category]
+            if category in previous and rng.random() < 0.5:
+                action, version = "rollback", previous[category]
+                path = f"/v1/models/{category}:rollback"
+            else:
+                others = [name for name in fleet.versions[category] if name != timeline.active]
+                action, version = "activate", rng.choice(others)
+                path = f"/v1/models/{category}/versions/{version}:activate"
+            asked = time.monotonic()
+            answer = await connection.request("POST", path)
+            answered = time.monotonic()
+            if answer.status != 200 or answer.json()["active"] != version:
+                seen.failures.append(f"{action} of {category}: {answer.status} {answer.body[:300]!r}")
+                continue
+            previous[category] = timeline.active
+            timeline.switch(version, asked, answered)
+            seen.switches[action].append(answered - asked)
+
+
+async def _watch(server: Server, seen: _Seen) -> None:
+    begun = time.monotonic()
+    while True:
+        seen.times.append(time.monotonic() - begun)
+        seen.resident.append(server.resident_bytes())
+        await asyncio.sleep(1)
+
+
+def fault(shot: Shot, scores: dict[tuple[str, str], list[float]], timelines: dict[str, Timeline]) -> str:
+    """What is wrong with an answer, or nothing."""
+    if shot.answer is None:
+        return f"{shot.category}: the connection was lost"
+    if shot.status != 200:
+        return f"{shot.category}: {shot.status} {shot.answer.body[:300]!r}"
+    said = shot.answer.json()
+    category, version = said["model"]["category"], said["model"]["version"]
+    if category != shot.category:
+        return f"{shot.category}: answered as {category}"
+    if not timelines[category].may_be_active(version, shot.begun, shot.ended):
+        return f"{category}: answered by {version}, which was not active at the time"
+    expected = scores[category, version][shot.picture]
+    if not math.isclose(said["score"], expected, rel_tol=_TOLERANCE):
+        return f"{category}/{version}: picture {shot.picture} scored {said['score']} and not {expected}"
+    return ""
+
+
+def _memory(seen: _Seen, warm_up: float) -> Figures:
+    first = next((i for i, t in enumerate(seen.times) if t >= warm_up), len(seen.times))
+    times, resident = seen.times[first:], [value / _MIB for value in seen.resident[first:]]
+    quarter = max(1, len(times) // 4)
+    begin, end = (_median(part) for part in (resident[:quarter], resident[-quarter:]))
+    return {
+        "start_mib": round(seen.resident[0] / _MIB, 1),
+        "largest_mib": round(max(seen.resident) / _MIB, 1),
+        "after_warm_up_mib": begin,
+        "end_mib": end,
+        "growth_percent": round(100 * (end - begin) / begin, 2) if begin else 0.0,
+        "slope_mib_per_minute": round(slope_per_minute(times, resident), 3),
+        "judged": len(times) >= _SAMPLES_TO_JUDGE,
+        "every_10_s_mib": [round(value / _MIB) for value in seen.resident[::10]],
+    }
+
+
+def _median(values: Sequence[float]) -> float:
+    return round(float(np.median(values)), 1) if values else 0.0

@@ -1,0 +1,301 @@
+"""The whole OpenAPI document against a real server, with keys of every role and with none.
+
+Schemathesis makes requests that keep the document and requests that break it. Whatever comes, the answer is
+one that the document describes, never a 500, and never given without the key that it needs.
+"""
+
+import io
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from requests.adapters import HTTPAdapter
+from schemathesis import Case, GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    ignored_auth,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
+from app.main import create_app
+from app.packing import pack
+from app.problems import MEDIA_TYPE
+from app.settings import Settings
+from bench.service.fleet import Fleet
+from bench.service.server import Server
+
+CHECKS: Final = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    ignored_auth,
+]
+DOCUMENT: Final = create_app(Settings()).openapi()
+SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
+OPERATIONS: Final = {
+    result.ok().label: result.ok() for result in SCHEMA.get_all_operations() if isinstance(result, Ok)
+}
+OPEN: Final = {"GET /health/live", "GET /health/ready", "POST /login"}
+ROLES: Final = tuple(Role)
+
+
+@dataclass
+class Plant:
+    """A server with keys, models and inspections, and what is really there to be asked for."""
+
+    url: str
+    folder: Path
+    keys: Mapping[str, str]
+    real: dict[str, Sequence[Any]]
+    picture: bytes
+    archive: bytes
+    _addresses: Iterator[int] = field(default_factory=lambda: itertools.count(2))
+
+    def session(self) -> requests.Session:
+        """A session from an address of its own: the server limits refusals by address."""
+        number = next(self._addresses)
+        session = requests.Session()
+        session.trust_env = False
+        session.mount("http://", _From(f"127.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"))
+        return session
+
+
+class _From(HTTPAdapter):
+    def __init__(self, address: str) -> None:
+        self._address = address
+        super().__init__()
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, source_address=(self._address, 0), **kwargs)
+
+
+@pytest.fixture(scope="module")
+def plant(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Plant]:
+    folder = tmp_path_factory.mktemp("plant")
+    fleet = small_fleet.copy(folder / "models")
+    category = fleet.categories[0]
+    server = Server(fleet.models, folder)
+    keys = _keys(server.history)
+    with server:
+        plant = Plant(server.url, folder, keys, {}, fleet.pictures[0], _archive(fleet, category))
+        headers = {"X-API-Key": keys["admin"]}
+        with plant.session() as session:
+            made = [
+                session.post(
+                    f"{plant.url}/v1/models/{category}/predict?part_id=P-1&station=line-3",
+                    data=fleet.pictures[number],
+                    headers=headers,
+                    timeout=60,
+                )
+                for number in range(4)
+            ]
+            listed = session.get(f"{plant.url}/v1/keys", headers=headers, timeout=60)
+        assert [answer.status_code for answer in made] == [200] * 4, made[0].text
+        spare = next(key["id"] for key in listed.json()["keys"] if key["name"] == "spare")
+        plant.real = {
+            "category": [category],
+            "version": fleet.versions[category],
+            "inspection_id": [answer.json()["inspection_id"] for answer in made],
+            "part_id": ["P-1"],
+            "station": ["line-3"],
+            "key_id": [spare],
+        }
+        yield plant
+
+
+def _keys(history: Path) -> dict[str, str]:
+    """A key of each role, one for another category, and one that a request may revoke."""
+    database = Database(f"sqlite:///{history / 'history.sqlite'}")
+    database.upgrade()
+    keys = Keys(database)
+    texts = {role.value: keys.create(COMMAND_LINE, role, f"the {role}")[1] for role in ROLES}
+    texts["elsewhere"] = keys.create(COMMAND_LINE, Role.ADMIN, "elsewhere", categories=["elsewhere"])[1]
+    key, texts["revoked"] = keys.create(COMMAND_LINE, Role.ADMIN, "revoked")
+    keys.revoke(COMMAND_LINE, key.id)
+    keys.create(COMMAND_LINE, Role.LINE, "spare")
+    database.close()
+    return texts
+
+
+def _archive(fleet: Fleet, category: str) -> bytes:
+    file = io.BytesIO()
+    pack(fleet.models / category / fleet.versions[category][0], file)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_answers_are_as_documented(label: str, role: Role, plant: Plant) -> None:
+    attack(label, role, plant, examples=3, derandomize=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("label", OPERATIONS)
+def test_answers_are_as_documented_however_often_one_asks(label: str, role: Role, plant: Plant) -> None:
+    attack(label, role, plant, examples=100, derandomize=False)
+
+
+@pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - OPEN))
+def test_nothing_is_answered_without_a_valid_key(label: str, plant: Plant) -> None:
+    made_up = f"fg_{'0' * 16}_{'A' * 43}"
+    for headers in (
+        {},
+        {"X-API-Key": made_up},
+        {"X-API-Key": plant.keys["revoked"]},
+        {"X-API-Key": plant.keys["admin"][:-1]},
+        {"Authorization": f"Bearer {made_up}"},
+        {"Authorization": plant.keys["admin"]},
+        {"Cookie": f"flowgauge_session={'A' * 43}"},
+    ):
+        assert ask(label, plant, headers).status_code == 401, headers
+
+
+@pytest.mark.parametrize("label", sorted(label for label in OPERATIONS if "{category}" in label))
+def test_a_key_for_another_category_is_refused(label: str, plant: Plant) -> None:
+    answer = ask(label, plant, {"X-API-Key": plant.keys["elsewhere"]})
+    assert (answer.status_code, answer.json()["type"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("label", sorted(OPERATIONS.keys() - OPEN))
+def test_a_role_gets_what_it_is_for(label: str, role: Role, plant: Plant) -> None:
+    answer = ask(label, plant, {"X-API-Key": plant.keys[role]})
+    assert (answer.status_code == 403) == (role not in allowed(label)), answer.text
+
+
+def allowed(label: str) -> set[str]:
+    """Which roles may ask for an operation: the contract, in words of its own."""
+    method, path = label.split(" ")
+    everybody = {"line", "viewer", "operator", "admin"}
+    if path in ("/logout", "/v1/session"):
+        return everybody
+    if path.endswith(("/predict", "/predict:batch")):
+        return {"line", "admin"}
+    if path.startswith(("/v1/keys", "/v1/audit")):
+        return {"admin"}
+    if path.startswith("/v1/models"):
+        if path.endswith(("/rates", "/drift")):
+            return everybody - {"line"}
+        if path.endswith("/training-set"):
+            return {"operator", "admin"}
+        if method == "GET":
+            return everybody
+        return {"operator", "admin"} if path.endswith(("/thresholds", "/region")) else {"admin"}
+    if path.endswith("/reviews"):
+        return {"operator", "admin"} if method == "POST" else everybody - {"line"}
+    if "{" in path:  # one inspection, or one part
+        return everybody
+    return everybody - {"line"}
+
+
+def ask(label: str, plant: Plant, headers: Mapping[str, str]) -> requests.Response:
+    """Ask for an operation of what is there, with an empty body."""
+    method, path = label.split(" ")
+    path = path.format(**{name: values[0] for name, values in plant.real.items()})
+    with plant.session() as session:
+        return session.request(method, plant.url + path, headers=headers, timeout=60)
+
+
+def attack(label: str, role: Role, plant: Plant, *, examples: int, derandomize: bool) -> None:
+    """Ask for an operation in many ways, right and wrong ones, and check every answer."""
+    operation = OPERATIONS[label]
+    headers = {"X-API-Key": plant.keys[role]}
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=derandomize,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(data=st.data())
+    def run(data: st.DataObject) -> None:
+        case = data.draw(operation.as_strategy(data.draw(st.sampled_from(list(GenerationMode)))))
+        make_real(case, data, plant)
+        with plant.session() as session:
+            if_match(case, data, session, plant, headers)
+            response = case.call_and_validate(
+                plant.url, session, headers, checks=CHECKS, timeout=60, allow_redirects=False
+            )
+        expect_documented(case, response)
+        expect_no_leak(response.content, plant)
+
+    run()
+
+
+def make_real(case: Case[Any], data: st.DataObject, plant: Plant) -> None:
+    """Mostly ask for what is there: made-up names are all answered alike."""
+
+    def mostly() -> bool:
+        return data.draw(st.integers(0, 3)) > 0
+
+    for container in (case.path_parameters, case.query):
+        for name in (container or {}).keys() & plant.real.keys():
+            if mostly():
+                container[name] = data.draw(st.sampled_from(plant.real[name]))
+    path, media_type = case.operation.path, case.media_type or ""
+    if path.endswith("/versions") and mostly():
+        case.body = plant.archive
+    elif path.endswith(("/predict", "/predict:batch")) and mostly():
+        file: Any = [plant.picture] * 2 if path.endswith(":batch") else plant.picture
+        case.body = {"file": file} if media_type.startswith("multipart/") else plant.picture
+    elif isinstance(case.body, dict) and mostly():
+        for name, values in (("key", list(plant.keys.values())), ("expected_revision", [0, 1, 2, 3])):
+            if name in case.body:
+                case.body[name] = data.draw(st.sampled_from(values))
+
+
+def if_match(
+    case: Case[Any], data: st.DataObject, session: requests.Session, plant: Plant, headers: Mapping[str, str]
+) -> None:
+    """Often send the tag that a change must be based on."""
+    wanted = any(parameter.name.lower() == "if-match" for parameter in case.operation.headers)
+    if wanted and data.draw(st.booleans()):
+        seen = session.get(plant.url + case.formatted_path, params=case.query, headers=headers, timeout=60)
+        if "ETag" in seen.headers:
+            case.headers["If-Match"] = seen.headers["ETag"]
+
+
+def expect_documented(case: Case[Any], response: Any) -> None:
+    """The document has a `default` for unknown paths and wrong methods; nothing else may hide behind it."""
+    responses = case.operation.definition.raw["responses"]
+    status = str(response.status_code)
+    if response.status_code < 400:
+        assert status in responses
+        return
+    kind = response.json()["type"]
+    assert kind in responses.get(status, responses["default"])["content"][MEDIA_TYPE]["examples"], (
+        f"{case.operation.label} answers {status} {kind}, which it does not document"
+    )
+
+
+def expect_no_leak(content: bytes, plant: Plant) -> None:
+    """No path of this machine, no traceback."""
+    for secret in (str(plant.folder), "Traceback", "site-packages", "sqlite"):
+        assert secret.encode() not in content
+
+
+def test_the_attack_would_see_an_undocumented_answer(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    label = "GET /v1/models/{category}"
+    responses = OPERATIONS[label].definition.raw["responses"]
+    monkeypatch.delitem(responses, "404")
+    with pytest.raises((AssertionError, BaseExceptionGroup), match="does not document"):
+        attack(label, Role.ADMIN, plant, examples=30, derandomize=True)

@@ -1,0 +1,13 @@
+"""Versions change under load, in real processes: the benchmark's scenario, small."""
+
+from pathlib import Path
+
+from bench.service import swap
+from bench.service.fleet import Fleet
+
+
+def test_versions_change_and_no_answer_is_wrong(small_fleet: Fleet, tmp_path: Path) -> None:
+    figures, failures = swap.run(small_fleet, tmp_path, clients=8, seconds=6, every=0.3)
+    assert failures == []
+    assert figures["answers"] > 50
+    assert min(figures["changes"].values()) > 0
