@@ -27,7 +27,7 @@ RUN python -m pip --python /opt/flowgauge/bin/python install --no-deps --force-r
 
 FROM ${BASE_IMAGE} AS runtime
 # The folders that volumes are mounted on belong to the user, so that a fresh volume does too.
-RUN useradd --create-home --uid 10001 flowgauge && install -d -o flowgauge /data /models /runs
+RUN useradd --create-home --uid 10001 flowgauge && install -d -o flowgauge /data /models /runs /history
 COPY --from=build /opt/flowgauge /opt/flowgauge
 ENV PATH=/opt/flowgauge/bin:$PATH PYTHONUNBUFFERED=1 FLOWGAUGE_MODELS=/models FLOWGAUGE_RUNS=/runs
 USER flowgauge
@@ -38,8 +38,12 @@ ENTRYPOINT ["flowgauge", "train"]
 CMD ["--help"]
 
 FROM runtime AS serve
-ENV FLOWGAUGE_HOST=0.0.0.0 FLOWGAUGE_PORT=8000
+# Beyond the container's own loopback it starts only when there is a key, see docker-compose.yml.
+ENV FLOWGAUGE_HOST=0.0.0.0 FLOWGAUGE_PORT=8000 FLOWGAUGE_HISTORY=/history
 EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
-    CMD ["python", "-c", "import os, urllib.request as r; r.build_opener(r.ProxyHandler({})).open(f'http://127.0.0.1:{os.environ[\"FLOWGAUGE_PORT\"]}/health/live', timeout=4)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as r; \
+e = os.environ; s = 's' if e.get('FLOWGAUGE_TLS_KEY') else ''; \
+h = r.HTTPSHandler(context=ssl._create_unverified_context()); \
+r.build_opener(r.ProxyHandler({}), h).open(f'http{s}://127.0.0.1:{e[\"FLOWGAUGE_PORT\"]}/health/live', timeout=4)"]
 CMD ["flowgauge", "serve"]
