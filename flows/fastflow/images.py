@@ -1,8 +1,9 @@
 """One decoder for training and serving: the bytes of a picture in, RGB pixels out.
 
-Pillow reads the header of every format; what is too large, of another kind or of several frames
-is refused before a pixel is decoded. OpenCV decodes the pixels, except where it returns wrong ones
-without a word: there Pillow does (:func:`_opencv_is_right`).
+The file is stripped of its metadata (:mod:`.containers`). Pillow reads the header of what is left;
+what is too large, of another kind or of several frames is refused before a pixel is decoded. OpenCV
+decodes the pixels, except where it returns wrong ones without a word: there Pillow does
+(:func:`_opencv_is_right`).
 
     ImageError
     ├── TooLarge            more bytes or pixels than the limits allow
@@ -30,6 +31,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+
+from . import containers
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 
@@ -100,12 +103,15 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         raise UnsupportedFormat(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
     _ignore_pillow_warnings()
     try:
-        header = reader(io.BytesIO(data))
-        _check(header, data, limits)
-        pixels = _by_opencv(header, data) if _opencv_is_right(header) else _by_pillow(header)
-        return np.ascontiguousarray(pixels, dtype=np.uint8)
+        file = containers.strip(reader.format, data)
+        header = reader(io.BytesIO(file.data))
+        _check(header, file, limits)
+        pixels = _by_opencv(header, file.data) if _opencv_is_right(header) else _by_pillow(header)
+        return np.ascontiguousarray(_upright(pixels, file.orientation), dtype=np.uint8)
     except ImageError:
         raise
+    except containers.Refused as error:
+        raise Undecodable(str(error)) from error
     except Image.DecompressionBombError as error:
         raise TooLarge(f"The picture has more than {limits.max_pixels:,} pixels.") from error
     # Damaged data ends in OSError, SyntaxError, struct.error, cv2.error, MemoryError and others.
@@ -158,14 +164,14 @@ def _ignore_pillow_warnings() -> None:
         warnings.filterwarnings("ignore", module=_PILLOW_MODULES.pattern)
 
 
-def _check(header: ImageFile, data: bytes, limits: Limits) -> None:
+def _check(header: ImageFile, file: containers.Stripped, limits: Limits) -> None:
     """Refuse by the header alone what is too large, or not a single picture of known pixels."""
     _check_size("The picture", header.width, header.height, limits)
     if isinstance(header, TiffImageFile):
         # Decoded whole, however small the picture that is cut out of it.
         tile = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
         _check_size("A tile of the picture", *tile, limits)
-    if getattr(header, "is_animated", False):
+    if file.is_animated or getattr(header, "is_animated", False):
         raise Undecodable("The file holds several frames or pages; send one picture a file.")
     if header.mode not in _MODES:
         kind = _OTHER_MODES.get(header.mode, header.mode)
@@ -175,7 +181,7 @@ def _check(header: ImageFile, data: bytes, limits: Limits) -> None:
         )
     # A progressive JPEG has some ten scans, each a pass over all pixels. One may be 80 bytes long,
     # so that a file of a megabyte could keep a decoder busy for minutes.
-    scans = data.count(b"\xff\xda") if header.format == "JPEG" else 0
+    scans = file.data.count(b"\xff\xda") if header.format == "JPEG" else 0
     if scans * header.width * header.height > _MAX_JPEG_SCANS * limits.max_pixels:
         raise Undecodable(f"The JPEG picture has {scans:,} scans, too many for its size.")
 
@@ -202,14 +208,43 @@ def _opencv_is_right(header: ImageFile) -> bool:
 
 
 def _by_opencv(header: ImageFile, data: bytes) -> NDArray[Any]:
-    if header.format == "PNG" and not _png_is_whole(data):
-        raise OSError("a chunk is cut off, or there is no last one")
     # Orientation is ours, as OpenCV's formats and versions differ in whether they apply it.
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.shape != (header.height, header.width, 3):
         raise OSError("OpenCV refuses the file, or finds another size than its header says")
-    match _orientation(header, data):
+    return pixels
+
+
+def _by_pillow(header: ImageFile) -> NDArray[np.uint8]:
+    """Pixels of TIFF and of the rarer BMP."""
+    if not isinstance(header, TiffImageFile):
+        return _rgb(header)
+    tags = header.tag_v2
+    bits = max(tags.get(Tag.BitsPerSample, (1,)))
+    if header.mode.startswith("I;16"):
+        # Left to convert(), Pillow would clip at 255 instead of scaling.
+        samples = np.array(header).astype(np.uint16)
+        if tags.get(Tag.PhotometricInterpretation) == 0:
+            # Zero is white. Of up to 8 bits Pillow turns it round by itself.
+            samples = (2**bits - 1) - samples
+        grey = (samples >> (bits - 8)).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if bits > 8 and tags.get(Tag.PlanarConfiguration) == 2 and tags.get(Tag.Compression, 1) == 1:
+        raise Undecodable(  # Pillow 13 would return noise
+            "16-bit TIFF with separate colour planes is only read compressed; send it interleaved."
+        )
+    return _rgb(header)
+
+
+def _rgb(image: Image.Image) -> NDArray[np.uint8]:
+    # Where there is nothing to convert, convert() copies.
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """``pixels`` (H, W, 3) as they are to be looked at, by their EXIF orientation."""
+    match orientation:
         case 2:
             return pixels[:, ::-1]
         case 3:
@@ -226,50 +261,3 @@ def _by_opencv(header: ImageFile, data: bytes) -> NDArray[Any]:
             return pixels.transpose(1, 0, 2)[::-1]
         case _:
             return pixels
-
-
-def _png_is_whole(data: bytes) -> bool:
-    """Whether all chunks up to IEND lie inside ``data``.
-
-    OpenCV 5.0 sets aside what the length of a chunk claims: 4 GB for a file of a hundred bytes.
-    """
-    position = 8
-    while position + 12 <= len(data):
-        length = int.from_bytes(data[position : position + 4], "big")
-        name = data[position + 4 : position + 8]
-        position += 12 + length  # length, name and checksum are four bytes each
-        if name == b"IEND":
-            return position <= len(data)
-    return False
-
-
-def _orientation(header: ImageFile, data: bytes) -> object:
-    """The EXIF orientation, 1 to 8; 1 is upright, as is a picture whose EXIF data are damaged."""
-    metadata = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
-    if header.format == "PNG" and not any(mark in data for mark in metadata):
-        return 1  # getexif() would decode all pixels in search of metadata behind them
-    try:
-        return header.getexif().get(Tag.Orientation, 1)
-    except Exception:
-        return 1
-
-
-def _by_pillow(header: ImageFile) -> NDArray[np.uint8]:
-    """Pixels of TIFF, whose orientation Pillow applies by itself, and of BMP, which has none."""
-    if not isinstance(header, TiffImageFile):
-        return np.array(header.convert("RGB"))
-    tags = header.tag_v2
-    bits = max(tags.get(Tag.BitsPerSample, (1,)))
-    if header.mode.startswith("I;16"):
-        # Left to convert(), Pillow would clip at 255 instead of scaling.
-        samples = np.array(header).astype(np.uint16)
-        if tags.get(Tag.PhotometricInterpretation) == 0:
-            # Zero is white. Of up to 8 bits Pillow turns it round by itself.
-            samples = (2**bits - 1) - samples
-        grey = (samples >> (bits - 8)).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if bits > 8 and tags.get(Tag.PlanarConfiguration) == 2 and tags.get(Tag.Compression, 1) == 1:
-        raise Undecodable(  # Pillow 13 would return noise
-            "16-bit TIFF with separate colour planes is only read compressed; send it interleaved."
-        )
-    return np.array(header.convert("RGB"))

@@ -1,0 +1,124 @@
+"""PNG: its chunks, of which those of the pixels stay (W3C recommendation, third edition, 5 and 11)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+
+from . import exif
+from .stripped import MAX_SEGMENTS, Refused, Stripped
+
+# One for each row of the tallest picture, interlaced; most encoders put 8 KiB or more into one.
+MAX_PIXEL_CHUNKS = 32_768
+
+_SIGNATURE = 8
+_PIXELS = {b"IDAT", b"fdAT"}
+_ONCE = {b"IHDR", b"PLTE", b"tRNS", b"IEND"}
+_LONGEST = 768  # bytes: a palette of 256 colours
+_ANCILLARY = 0x20  # the bit in the first letter of a chunk that a decoder may ignore (5.4)
+_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+_MAX_TEXT = 2**20
+
+Texts = dict[bytes, tuple[bytes, memoryview]]
+
+
+def strip(data: bytes) -> Stripped:
+    """IHDR, PLTE, tRNS, IDAT and IEND; of an animated PNG the picture for decoders that know none.
+
+    OpenCV 5.0 sets aside what the length of a chunk claims, 4 GB for a file of a hundred bytes: here
+    every chunk lies inside ``data``.
+
+    Raises:
+        Refused: too many chunks.
+        OSError: cut off, a wrong checksum, or chunks that the specification rules out.
+    """
+    kept = [memoryview(data)[:_SIGNATURE]]
+    seen: set[bytes] = set()
+    texts: Texts = {}  # of those with the same keyword, the last
+    exif_data = memoryview(b"")
+    frames, before = 0, b""
+    for name, chunk in _chunks(data):
+        body = chunk[8:-4]
+        if name == b"IDAT":
+            if name in seen and before != name:
+                raise OSError("chunks of pixels with others in between")
+            if name not in seen and frames and b"fcTL" not in seen:
+                frames += 1  # this picture is none of the animation's
+            kept.append(chunk)
+        elif name in _ONCE:
+            if name in seen or len(body) > _LONGEST:
+                raise OSError(f"a second chunk {name!r}, or one that is too long")
+            kept.append(chunk)
+        elif not name[0] & _ANCILLARY:
+            raise OSError(f"an unknown chunk {name!r}, without which there is no picture")
+        elif zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
+            raise OSError(f"the checksum of a chunk {name!r} is wrong")
+        elif name == b"eXIf":
+            exif_data = body
+        elif name in _TEXTS:
+            keyword = bytes(body[:80]).partition(b"\0")[0]
+            texts[keyword] = name, body[len(keyword) + 1 :]
+        elif name == b"acTL" and b"IDAT" not in seen:
+            frames = max(frames, int.from_bytes(body[:4], "big"))
+        seen.add(name)
+        before = name
+    bare = data if sum(map(len, kept)) == len(data) else b"".join(kept)
+    return Stripped(bare, _orientation(exif_data, texts), is_animated=frames > 1)
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    """Name and all bytes of each chunk, up to IEND."""
+    view = memoryview(data)
+    pixel_chunks = others = 0
+    at, name = _SIGNATURE, b""
+    while name != b"IEND":
+        if at + 12 > len(data):
+            raise OSError("a chunk is cut off, or there is no last one")
+        length, name = struct.unpack_from(">I4s", data, at)
+        end = at + 12 + length  # length, name and checksum are four bytes each
+        if end > len(data):
+            raise OSError(f"a chunk {name!r} is cut off")
+        if name in _PIXELS:
+            pixel_chunks += 1
+        else:
+            others += 1
+        if pixel_chunks > MAX_PIXEL_CHUNKS:
+            raise Refused("PNG", f"its pixels in more than {MAX_PIXEL_CHUNKS:,} chunks")
+        if others > MAX_SEGMENTS:
+            raise Refused("PNG", f"more than {MAX_SEGMENTS:,} chunks beside those of pixels")
+        yield name, view[at:end]
+        at = end
+
+
+def _orientation(exif_data: bytes | memoryview, texts: Texts) -> int:
+    if not exif_data and b"Raw profile type exif" in texts:
+        # Of ImageMagick: an empty line, "exif", the length, then hexadecimal digits in lines.
+        lines = _text(*texts[b"Raw profile type exif"]).split(b"\n", 3)
+        try:
+            exif_data = bytes.fromhex(lines[3].decode("ascii"))
+        except (IndexError, ValueError):
+            exif_data = b""
+    xmp = _text(*texts[b"XML:com.adobe.xmp"]) if b"XML:com.adobe.xmp" in texts else b""
+    return exif.orientation(exif_data, xmp)
+
+
+def _text(name: bytes, body: memoryview) -> bytes:
+    """The first megabyte of the text behind a keyword; nothing where it is damaged."""
+    is_compressed, text = name == b"zTXt", body
+    if name == b"zTXt":
+        text = body[1:]  # without the method of compression, of which there is one
+    elif name == b"iTXt":
+        # Before the text: whether and how it is compressed, then the language and the keyword in it,
+        # which end in a zero.
+        head = bytes(body[:256])
+        language, _, rest = head[2:].partition(b"\0")
+        translated = rest.partition(b"\0")[0]
+        is_compressed = head[:1] == b"\1"
+        text = body[2 + len(language) + 1 + len(translated) + 1 :]
+    if not is_compressed:
+        return bytes(text[:_MAX_TEXT])
+    try:
+        return zlib.decompressobj().decompress(text, _MAX_TEXT)
+    except zlib.error:
+        return b""

@@ -1,0 +1,55 @@
+"""TIFF: the tags of its first directory, of which those of the pixels stay (TIFF 6.0, and BigTIFF)."""
+
+from __future__ import annotations
+
+import struct
+
+from . import exif
+from .stripped import Refused, Stripped
+
+MAX_TAGS = 1024
+MAX_VALUES = 64
+# Where strips or tiles are: one for each row of four planes at most. Palettes of 16 bits. JPEG tables.
+MAX_VALUES_OF = {273: 65_536, 279: 65_536, 324: 65_536, 325: 65_536, 320: 3 * 65_536, 347: 65_536}
+
+_XMP = 700
+# Size and kind of the pixels, compression, where they are, palette; inks, samples, old JPEG, YCbCr.
+_PIXELS = frozenset(
+    {*range(254, 260), 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325}
+    | {332, 334, 338, 339, 346, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532}
+)
+
+
+def strip(data: bytes) -> Stripped:
+    """The first directory written anew in its place, without tags that say nothing on pixels.
+
+    All else stays where it is and the file as long as it is: one that is cut off stays cut off.
+
+    Raises:
+        Refused: too many tags, or too many values in one of those that stay.
+        OSError, ValueError, struct.error: cut off, or no TIFF.
+    """
+    view = memoryview(data)
+    directory = exif.read_directory(data)
+    offset = struct.Struct(directory.order + directory.offset)
+    size = directory.entry.size
+    end = directory.first + directory.count * size
+    if directory.count > MAX_TAGS:
+        raise Refused("TIFF", f"{directory.count:,} tags, more than {MAX_TAGS:,}")
+    if end > len(data):
+        raise OSError("the directory is cut off")
+    kept: dict[int, memoryview] = {}  # of a tag that comes twice the first, as decoders do
+    xmp = view[:0]
+    for at, entry in zip(range(directory.first, end, size), directory.entries(data), strict=True):
+        if entry.tag in _PIXELS and entry.tag not in kept:
+            most = MAX_VALUES_OF.get(entry.tag, MAX_VALUES)
+            if entry.n_values > most:
+                raise Refused("TIFF", f"{entry.n_values:,} values in tag {entry.tag}, more than {most:,}")
+            kept[entry.tag] = view[at : at + size]
+        elif entry.tag == _XMP:
+            (start,) = offset.unpack(entry.value)
+            xmp = view[start : start + entry.n_values]
+    number = struct.pack(directory.order + directory.number, len(kept))
+    new = b"".join([number, *kept.values(), view[end : end + offset.size]])
+    stripped = b"".join([view[: directory.start], new, view[directory.start + len(new) :]])
+    return Stripped(stripped, exif.known(directory.orientation(data), xmp))
