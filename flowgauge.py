@@ -58,6 +58,11 @@ COMMANDS = {
         "Make, list and revoke the keys of the service.",
         _NOTHING_LEFT,
     ),
+    "backup": Mount(
+        "app.commands.backup:app",
+        "Copy what a service has kept and what it serves, and bring it back.",
+        _NOTHING_LEFT,
+    ),
     "predict": Mount(
         "app.commands.predict:predict",
         "Inspect a picture or a folder, here or on a server.",

@@ -51,7 +51,18 @@ def test_help_shows_the_commands_in_the_order_of_the_work() -> None:
     shown = CliRunner().invoke(flowgauge.app, ["--help"]).stdout
     places = [shown.index(f"│ {name} ") for name in flowgauge.COMMANDS]
     assert places == sorted(places)
-    order = ["data", "train", "evaluate", "serve", "predict", "doctor", "backbones"]
+    order = [
+        "data",
+        "train",
+        "evaluate",
+        "serve",
+        "models",
+        "keys",
+        "backup",
+        "predict",
+        "doctor",
+        "backbones",
+    ]
     assert list(flowgauge.COMMANDS) == order
     for command in flowgauge.COMMANDS.values():
         assert command.help.split()[0] in shown

@@ -1,0 +1,87 @@
+"""Copying rows from database to database, and files from folder to folder."""
+
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, insert, select, text
+
+from app.database.engine import Database
+from app.database.tables import identity, metadata, sessions
+from flows.fastflow.plain_files import open_plain, temporary_directory
+
+_ROWS: Final = 1000
+_CHUNK: Final = 1024 * 1024
+
+# In an order in which no row refers to one that comes later. Sessions stay behind: people log in again. The
+# identity does too: what is restored is another history, maybe beside the first, and gets one at its start.
+TABLES: Final = tuple(table for table in metadata.sorted_tables if table not in (sessions, identity))
+
+
+def copy_rows(source: Database, target: Database) -> dict[str, int]:
+    """Copy `TABLES`, as they are at one moment, in one transaction.
+
+    Args:
+        source: may be in use.
+        target: has all tables, empty.
+
+    Returns:
+        How many rows each table had.
+
+    Raises:
+        DatabaseUnavailable: one of them does not answer; the target is as before.
+    """
+    counts = {}
+    with source.read() as reading, target.write() as writing:
+        for table in TABLES:
+            counts[table.name] = 0
+            streaming = reading.execution_options(yield_per=_ROWS)
+            for rows in streaming.execute(select(table)).mappings().partitions():
+                writing.execute(insert(table), [dict(row) for row in rows])
+                counts[table.name] += len(rows)
+        if not target.is_sqlite:
+            _count_on(writing)
+    return counts
+
+
+def is_empty(database: Database) -> bool:
+    """Whether no table has a row."""
+    with database.read() as connection:
+        return not any(connection.scalar(select(func.count()).select_from(table)) for table in TABLES)
+
+
+def copy_file(source: Path, target: Path) -> int:
+    """Copy a file that never changes, under another name that is then renamed.
+
+    Returns:
+        The bytes copied; 0 where the target has as many already.
+
+    Raises:
+        FileError: the source is no regular file.
+        OSError: it is not there, or the disk takes no more.
+    """
+    with open_plain(source) as file:
+        size = source.stat().st_size
+        try:
+            if target.stat().st_size == size:
+                return 0
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with temporary_directory(target.parent) as temporary:
+            part = temporary / target.name
+            with part.open("xb") as copy:
+                shutil.copyfileobj(file, copy, _CHUNK)
+            part.replace(target)
+    return size
+
+
+def _count_on(connection: Connection) -> None:
+    """Let PostgreSQL number new rows after those that were copied with their numbers."""
+    for table in TABLES:
+        for column in table.primary_key:
+            sequence: Any = connection.scalar(
+                text("SELECT pg_get_serial_sequence(:table, :column)"),
+                {"table": table.name, "column": column.name},
+            )
+            if sequence is not None and (last := connection.scalar(select(func.max(column)))) is not None:
+                connection.execute(text("SELECT setval(:name, :last)"), {"name": sequence, "last": last})

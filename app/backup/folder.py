@@ -1,0 +1,239 @@
+"""A backup folder: snapshots, and the files that they share.
+
+    flowgauge-backup                   says that this is one
+    snapshots/20261125T101500123Z/     snapshot.json, database.sqlite, journal/, settings of the categories
+    pictures/ab/<sha256>  maps/ef/<id>.npy    as in the history; once for all snapshots
+    bundles/<sha256 of the manifest>/  versions of models
+    backbones/                         weights that they need
+
+Pictures, maps, versions and weights never change, so a snapshot copies those that no earlier one has copied.
+A snapshot is written under another name and renamed: it is there whole, or not at all.
+"""
+
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+from filelock import FileLock, Timeout
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database.engine import Database, DatabaseError
+from app.history import orphans
+from app.history.pictures import Pictures
+from flows.fastflow.plain_files import (
+    FileError,
+    read_file,
+    remove_directory,
+    replace_file,
+    sweep,
+    temporary_directory,
+)
+
+MARK: Final = "flowgauge-backup"
+SNAPSHOT: Final = "snapshot.json"
+DATABASE: Final = "database.sqlite"
+JOURNAL: Final = "journal"
+_FORMAT: Final = 1
+_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
+_MAX_BYTES: Final = 64 * 2**20
+
+
+# They become parts of paths.
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")]
+
+
+class BackupError(ValueError):
+    """A backup cannot be made, found or brought back; the message says why and what to do."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CategoryCopy(_Record):
+    """A category of a snapshot.
+
+    Attributes:
+        versions: sha256 of each version's manifest, by the version's name.
+        active: the text of the file that says which version serves; None where none did.
+        settings: the category's settings.json; None where there was none.
+    """
+
+    versions: dict[FileName, Sha256]
+    active: str | None
+    settings: str | None
+
+
+class Snapshot(_Record):
+    """What snapshot.json says.
+
+    Attributes:
+        format: of the backup folder.
+        created: when it was begun, ISO 8601 in UTC.
+        flowgauge: the version that made it.
+        revision: of the database's tables.
+        database_sha256: of database.sqlite.
+        rows: of each table.
+        models: the categories.
+        backbones: sha256 of each file of weights, by its name.
+        problems: what could not be copied, for people.
+    """
+
+    format: int
+    created: str
+    flowgauge: str
+    revision: str
+    database_sha256: Sha256
+    rows: dict[str, int]
+    models: dict[FileName, CategoryCopy]
+    backbones: dict[FileName, Sha256]
+    problems: list[str]
+
+
+class BackupFolder:
+    """A folder of snapshots.
+
+    Args:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+        self.pictures = Pictures(self.path)
+        self.snapshots = self.path / "snapshots"
+        self.bundles = self.path / "bundles"
+        self.backbones = self.path / "backbones"
+
+    def make(self) -> None:
+        """Make the folder, or take one that is a backup already.
+
+        Raises:
+            BackupError: it holds something else.
+            OSError: it cannot be made.
+        """
+        mark = self.path / MARK
+        if not mark.is_file():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise BackupError(f"{self.path} is no backup and not empty: name another folder")
+            self.path.mkdir(parents=True, exist_ok=True)
+            replace_file(mark, f"{_FORMAT}\n".encode())
+        self._expect_format()
+        for folder in (self.snapshots, self.bundles, self.backbones):
+            folder.mkdir(exist_ok=True)
+            sweep(folder)
+        self.pictures.open()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against others that change it.
+
+        Raises:
+            BackupError: another one does.
+        """
+        try:
+            with FileLock(self.path / "lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise BackupError(f"another backup is under way in {self.path}") from error
+
+    def names(self) -> list[str]:
+        """The snapshots, oldest first.
+
+        Raises:
+            BackupError: this is no backup.
+        """
+        self._expect_format()
+        found = (path.parent.name for path in self.snapshots.glob(f"*/{SNAPSHOT}"))
+        return sorted(name for name in found if _NAME.fullmatch(name))
+
+    def find(self, name: str | None) -> str:
+        """A snapshot's name, by default that of the newest.
+
+        Raises:
+            BackupError: there is no such snapshot.
+        """
+        names = self.names()
+        if not names:
+            raise BackupError(f"{self.path} has no snapshot")
+        if name is not None and name not in names:
+            raise BackupError(f"{self.path} has no snapshot {name!r}; it has {', '.join(names)}")
+        return name or names[-1]
+
+    def snapshot(self, name: str) -> Snapshot:
+        """Read what a snapshot says of itself.
+
+        Raises:
+            BackupError: it cannot be read.
+        """
+        path = self.snapshots / name / SNAPSHOT
+        try:
+            return Snapshot.model_validate_json(read_file(path, _MAX_BYTES))
+        except (OSError, FileError, ValidationError) as error:
+            raise BackupError(f"{path} cannot be read: the snapshot is damaged") from error
+
+    def database_path(self, name: str) -> Path:
+        """A snapshot's database."""
+        return self.snapshots / name / DATABASE
+
+    @contextmanager
+    def opened(self, name: str) -> Iterator[Database]:
+        """A snapshot's database, in a copy that is brought to this version's tables.
+
+        Raises:
+            BackupError: it cannot be read.
+        """
+        with temporary_directory(self.snapshots) as temporary:
+            try:
+                copy = shutil.copyfile(self.database_path(name), temporary / DATABASE)
+                database = Database(f"sqlite:///{copy}")
+                try:
+                    database.upgrade()
+                    yield database
+                finally:
+                    database.close()
+            except (DatabaseError, SQLAlchemyError, FileNotFoundError) as error:
+                raise BackupError(f"the database of snapshot {name} cannot be read: {error}") from error
+
+    def prune(self, keep: int) -> list[str]:
+        """Delete all snapshots but the newest, and the files that those do not need.
+
+        Args:
+            keep: how many stay, at least 1.
+
+        Returns:
+            The names of those that are gone.
+
+        Raises:
+            BackupError: a snapshot that stays cannot be read; nothing was deleted.
+        """
+        names = self.names()
+        gone, kept = names[:-keep], names[-keep:]
+        snapshots = [self.snapshot(name) for name in kept]
+        with ExitStack() as stack:
+            databases = [stack.enter_context(self.opened(name)) for name in kept]
+            for name in gone:
+                remove_directory(self.snapshots / name)
+            for number in range(256):
+                orphans.sweep(databases, self.pictures, f"{number:02x}")
+        bundles = {sha for s in snapshots for c in s.models.values() for sha in c.versions.values()}
+        backbones = {file for s in snapshots for file in s.backbones}
+        for folder, needed in ((self.bundles, bundles), (self.backbones, backbones)):
+            for path in folder.iterdir():
+                if path.name not in needed:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return gone
+
+    def _expect_format(self) -> None:
+        try:
+            found = (self.path / MARK).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BackupError(f"{self.path} is no backup: it has no file {MARK}") from error
+        if found != str(_FORMAT):
+            raise BackupError(
+                f"{self.path} is a backup of format {found[:20]!r}; this version of FlowGauge reads {_FORMAT}"
+            )

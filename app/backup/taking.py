@@ -1,0 +1,217 @@
+"""Taking a snapshot of a service, which may run meanwhile.
+
+Everything that was answered before it begins is in it. The order matters: the journal before the database, as
+what is filed in between is then in the database; the database before the files, as it says which are needed.
+Files that retention removes in between are missed, and the snapshot's database is told so.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import select, update
+
+from app.access import COMMAND_LINE
+from app.audit import Audit
+from app.backup.copying import copy_file, copy_rows
+from app.backup.folder import DATABASE, JOURNAL, SNAPSHOT, BackupError, BackupFolder, CategoryCopy, Snapshot
+from app.category_settings import SETTINGS
+from app.database import clock
+from app.database.engine import Database
+from app.database.tables import inspections
+from app.history.pictures import Pictures
+from app.settings import Settings
+from flows.fastflow import bundle
+from flows.fastflow.plain_files import FileError, read_file, sha256_of, temporary_directory
+
+_COLUMNS = inspections.columns
+_ROWS: Final = 1000
+_LARGEST: Final = 2**40  # of a file; there only is no limit
+_MAX_TEXT: Final = 16 * 2**20
+
+
+@dataclass(frozen=True)
+class Taken:
+    """A snapshot that was taken.
+
+    Attributes:
+        name: its name.
+        snapshot: what it says.
+        copied: bytes that no earlier snapshot had.
+    """
+
+    name: str
+    snapshot: Snapshot
+    copied: int
+
+
+def take(settings: Settings, folder: BackupFolder) -> Taken:
+    """Take a snapshot.
+
+    Args:
+        settings: of the service: history, database and models matter.
+        folder: where to; made if absent.
+
+    Raises:
+        BackupError: there is nothing to copy.
+        DatabaseError: the database cannot be used, or another version of FlowGauge has made it.
+        OSError: the disk takes no more; nothing half-written is left.
+    """
+    history = settings.history.absolute()
+    if settings.database is None and not settings.sqlite_file.exists():
+        raise BackupError(f"there is no history in {history}; FLOWGAUGE_HISTORY or --history names it")
+    if history == folder.path or history in folder.path.parents:
+        raise BackupError("a backup inside the history would be lost with it: name a folder elsewhere")
+    folder.make()
+    with folder.locked(), temporary_directory(folder.snapshots) as staging:
+        at_ms = clock.now_ms()
+        database = Database(settings.database_url)
+        try:
+            database.prepare()
+            taken = _Taking(settings, folder, staging, database).take(at_ms)
+            Audit(database).write(COMMAND_LINE, "backup.create", taken.name, "done", taken.snapshot.rows)
+        finally:
+            database.close()
+        return taken
+
+
+class _Taking:
+    def __init__(self, settings: Settings, folder: BackupFolder, staging: Path, database: Database) -> None:
+        self._settings = settings
+        self._folder = folder
+        self._staging = staging
+        self._database = database
+        self._copied = 0
+        self._problems: list[str] = []
+
+    def take(self, at_ms: int) -> Taken:
+        self._journal()
+        revision, rows = self._rows()
+        models, backbones = self._models()
+        snapshot = Snapshot(
+            format=1,
+            created=clock.iso(at_ms),
+            flowgauge=version("flowgauge"),
+            revision=revision,
+            database_sha256=sha256_of(self._staging / DATABASE, _LARGEST),
+            rows=rows,
+            models=models,
+            backbones=backbones,
+            problems=self._problems,
+        )
+        (self._staging / SNAPSHOT).write_text(snapshot.model_dump_json(indent=1))
+        # Losing power must not leave a snapshot that names files which never reached the disk.
+        os.sync()
+        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+        name = f"{moment:%Y%m%dT%H%M%S}{at_ms % 1000:03}Z"
+        self._staging.rename(self._folder.snapshots / name)
+        return Taken(name, snapshot, self._copied)
+
+    def _journal(self) -> None:
+        source = self._settings.history.absolute() / JOURNAL
+        target = self._staging / JOURNAL
+        target.mkdir()
+        for path in sorted(source.glob("*.journal")):
+            with suppress(FileNotFoundError):  # filed meanwhile
+                self._copied += copy_file(path, target / path.name)
+
+    def _rows(self) -> tuple[str, dict[str, int]]:
+        """Copy the database, and then the files that its inspections need."""
+        target = Database(f"sqlite:///{self._staging / DATABASE}")
+        try:
+            target.upgrade()
+            rows = copy_rows(self._database, target)
+            self._files(target)
+            _fold(target)
+        finally:
+            target.close()
+        self._copied += (self._staging / DATABASE).stat().st_size
+        return str(self._database.revision), rows
+
+    def _files(self, target: Database) -> None:
+        source = Pictures(self._settings.history.absolute())
+        missing: list[str] = []
+        wanted = select(_COLUMNS.id, _COLUMNS.image_sha256).where(_COLUMNS.has_pictures)
+        with target.read() as connection:
+            for row in connection.execution_options(yield_per=_ROWS).execute(wanted):
+                try:
+                    for place in (_picture(row.image_sha256), _map(row.id)):
+                        self._copied += copy_file(place(source), place(self._folder.pictures))
+                except (FileNotFoundError, FileError):
+                    missing.append(row.id)
+        for i in range(0, len(missing), _ROWS):
+            ids = missing[i : i + _ROWS]
+            with target.write() as connection:
+                connection.execute(update(inspections).where(_COLUMNS.id.in_(ids)).values(has_pictures=False))
+            with self._database.read() as connection:
+                there = select(_COLUMNS.id).where(_COLUMNS.id.in_(ids), _COLUMNS.has_pictures)
+                self._problems += [
+                    f"the picture or the map of inspection {identifier} is missing in the history"
+                    for identifier in connection.scalars(there)
+                ]
+
+    def _models(self) -> tuple[dict[str, CategoryCopy], dict[str, str]]:
+        models = self._settings.models.absolute()
+        copies = {}
+        for category in bundle.categories(models):
+            # Pointers before versions: the one that is active then is there.
+            active = _text(models / category / bundle.ACTIVE)
+            settings = _text(models / category / SETTINGS)
+            versions = {}
+            for name in bundle.versions(models, category):
+                if (sha256 := self._bundle(models / category / name)) is not None:
+                    versions[name] = sha256
+            copies[category] = CategoryCopy(versions=versions, active=active, settings=settings)
+        backbones = {}
+        for path in sorted((models / bundle.BACKBONES).glob("*.safetensors")):
+            self._copied += copy_file(path, self._folder.backbones / path.name)
+            backbones[path.name] = sha256_of(path, _LARGEST)
+        return copies, backbones
+
+    def _bundle(self, source: Path) -> str | None:
+        """Copy a version, whole or not at all; the sha256 of its manifest, None if it cannot be copied."""
+        try:
+            manifest = bundle.verify(source)
+            sha256 = bundle.manifest_sha256(source, manifest)
+            target = self._folder.bundles / sha256
+            if not target.exists():
+                with temporary_directory(self._folder.bundles) as temporary:
+                    for name in (bundle.MANIFEST, *manifest.files):
+                        self._copied += copy_file(source / name, temporary / name)
+                    temporary.rename(target)
+        except (bundle.BundleError, FileError, FileNotFoundError) as error:
+            if source.exists():  # else it was deleted meanwhile
+                self._problems.append(f"model {source.parent.name}/{source.name} is damaged: {error}")
+            return None
+        return sha256
+
+
+def _picture(sha256: str) -> Callable[[Pictures], Path]:
+    return lambda pictures: pictures.picture_path(sha256)
+
+
+def _map(identifier: str) -> Callable[[Pictures], Path]:
+    return lambda pictures: pictures.map_path(identifier)
+
+
+def _fold(database: Database) -> None:
+    """Bring a SQLite database into one file, which is then copied and hashed."""
+    database.close()
+    connection = database.engine.raw_connection()
+    try:
+        connection.cursor().execute("PRAGMA journal_mode=DELETE")
+    finally:
+        connection.close()
+    database.close()
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return read_file(path, _MAX_TEXT).decode()
+    except (FileNotFoundError, FileError, UnicodeDecodeError):
+        return None

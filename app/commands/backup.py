@@ -1,0 +1,137 @@
+"""`flowgauge backup`: copies of what a service has kept and what it serves."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.settings import Settings, settings_from
+
+if TYPE_CHECKING:
+    from app.backup.folder import BackupFolder
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backup folder, on another disk.")]
+Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="By default the newest.")]
+History = Annotated[Path | None, typer.Option(help="The history folder.", show_default="history")]
+Models = Annotated[Path | None, typer.Option(help="The models folder.", show_default="models")]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+
+@app.callback()
+def backup() -> None:
+    """Back up a service while it runs: history, pictures, reviews, keys, audit log, models, settings.
+
+    A backup folder holds snapshots; each copies only the pictures and models that none before it had.
+    FLOWGAUGE_HISTORY, FLOWGAUGE_DATABASE and FLOWGAUGE_MODELS must be set as for the server.
+    """
+
+
+# Imported in the commands and not above: torch takes seconds, and --help must not.
+
+
+@app.command("create")
+def create(
+    folder: Folder,
+    keep: Annotated[int | None, typer.Option(min=1, help="Then delete all snapshots but so many.")] = None,
+    history: History = None,
+    models: Models = None,
+) -> None:
+    """Take a snapshot; all that was answered before is in it. The server may run.
+
+    Exit code 1: there is none, or something of it is missing, which is then said.
+    """
+    from app.backup.folder import BackupFolder
+    from app.backup.taking import take
+
+    there = BackupFolder(folder)
+    taken = take(_settings(history, models), there)
+    versions = sum(len(category.versions) for category in taken.snapshot.models.values())
+    typer.echo(
+        f"{taken.name}: {taken.snapshot.rows['inspections']} inspections, {versions} versions of models; "
+        f"{taken.copied:,} bytes copied"
+    )
+    if keep is not None:
+        _say_gone(there, keep)
+    for problem in taken.snapshot.problems:
+        typer.echo(f"missing: {problem}", err=True)
+    if taken.snapshot.problems:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_snapshots(
+    folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
+) -> None:
+    """List the snapshots, oldest first."""
+    from app.backup.folder import BackupFolder
+
+    there = BackupFolder(folder)
+    found = {name: there.snapshot(name) for name in there.names()}
+    if as_json:
+        rows = [{"name": name, **snapshot.model_dump()} for name, snapshot in found.items()]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for name, snapshot in found.items():
+        missing = f", {len(snapshot.problems)} missing" if snapshot.problems else ""
+        typer.echo(
+            f"{name}  {snapshot.rows['inspections']} inspections, categories: "
+            f"{', '.join(snapshot.models) or 'none'}{missing}"
+        )
+
+
+@app.command("verify")
+def verify(folder: Folder, name: Name = None) -> None:
+    """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is."""
+    from app.backup.folder import BackupFolder
+    from app.backup.restoring import verify as find_faults
+
+    there = BackupFolder(folder)
+    chosen = there.find(name)
+    faults = find_faults(there, chosen)
+    for fault in faults:
+        typer.echo(fault)
+    typer.echo(f"{chosen}: {f'{len(faults)} faults' if faults else 'good'}")
+    if faults:
+        raise typer.Exit(1)
+
+
+@app.command("restore")
+def restore(folder: Folder, name: Name = None, history: History = None, models: Models = None) -> None:
+    """Bring a snapshot back into an empty history, for a server that does not run. Nothing is overwritten.
+
+    With FLOWGAUGE_DATABASE the rows go there, wherever they came from: so a history also moves from SQLite to
+    PostgreSQL.
+    """
+    from app.backup.folder import BackupFolder
+    from app.backup.restoring import restore as bring_back
+
+    there = BackupFolder(folder)
+    settings = _settings(history, models)
+    restored = bring_back(settings, there, there.find(name))
+    typer.echo(
+        f"{restored.name} is back: {restored.rows['inspections']} inspections, {restored.rows['reviews']} "
+        f"reviews, {restored.rows['keys']} keys in {settings.history}; {restored.versions} versions of "
+        f"models in {settings.models}"
+    )
+    for line in restored.left_alone:
+        typer.echo(f"left as it was: {line}", err=True)
+
+
+@app.command("prune")
+def prune(folder: Folder, keep: Annotated[int, typer.Option(min=1, help="So many stay.")]) -> None:
+    """Delete all but the newest snapshots, and the files that those do not need."""
+    from app.backup.folder import BackupFolder
+
+    _say_gone(BackupFolder(folder), keep)
+
+
+def _say_gone(folder: "BackupFolder", keep: int) -> None:
+    with folder.locked():
+        for name in folder.prune(keep):
+            typer.echo(f"{name} is deleted")
+
+
+def _settings(history: Path | None, models: Path | None) -> Settings:
+    return settings_from(history=history, models=models)

@@ -1,0 +1,75 @@
+"""A service that has kept something, to be backed up."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.backup.folder import BackupFolder
+from app.main import create_app
+from app.settings import Settings
+
+RAW = {"Content-Type": "image/png"}
+Images = dict[str, list[bytes]]
+
+
+@dataclass(frozen=True)
+class Plant:
+    """Settings of a service with the tiny model, what it has answered, and an empty place to restore into."""
+
+    settings: Settings
+    pictures: list[bytes]
+    answers: list[dict[str, Any]]
+    empty: Settings
+    folder: BackupFolder
+
+
+def inspect(client: TestClient, pictures: list[bytes]) -> list[dict[str, Any]]:
+    """Inspect pictures, each as a part of its own, and wait until they are filed."""
+    answers = []
+    for number, picture in enumerate(pictures):
+        answer = client.post(f"/v1/models/tiny/predict?part_id=P-{number}", content=picture, headers=RAW)
+        assert answer.status_code == 200, answer.text
+        answers.append(answer.json())
+        assert client.get(answers[-1]["links"]["inspection"]).status_code == 200
+    return answers
+
+
+def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str, Any]]]:
+    """Let a service inspect five pictures, one of them twice, review one, and get a new threshold."""
+    pictures = [*images["good"][:3], images["defect"][0], images["good"][0]]
+    with TestClient(create_app(settings)) as client:
+        answers = inspect(client, pictures)
+        review = {"verdict": "good", "expected_revision": 0, "note": "looked at it"}
+        assert client.post(f"{answers[0]['links']['inspection']}/reviews", json=review).status_code == 201
+        change = {"target_fpr": 0.2, "reason": "too strict"}
+        tag = client.get("/v1/models/tiny/thresholds").headers["ETag"]
+        changed = client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": tag})
+        assert changed.status_code == 200, changed.text
+    return pictures, answers
+
+
+def place(folder: Path) -> Settings:
+    """Where a service has nothing yet."""
+    return Settings(models=folder / "models", history=folder / "history")
+
+
+@pytest.fixture(scope="module")
+def worked(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[bytes], list[dict[str, Any]]]:
+    """The folder of a plant that has worked; not to be changed: copy it."""
+    folder = tmp_path_factory.mktemp("worked")
+    shutil.copytree(tiny_bundle_store, folder / "models")
+    return folder, *work(place(folder), tiny_images)
+
+
+@pytest.fixture
+def plant(worked: tuple[Path, list[bytes], list[dict[str, Any]]], tmp_path: Path) -> Plant:
+    """A plant whose service has stopped."""
+    folder, pictures, answers = worked
+    copy = shutil.copytree(folder, tmp_path / "plant")
+    return Plant(place(copy), pictures, answers, place(tmp_path / "new"), BackupFolder(tmp_path / "backup"))

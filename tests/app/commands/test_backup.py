@@ -1,0 +1,129 @@
+"""`flowgauge backup` as a person types it; what it does is tested in tests/app/backup."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from app.main import create_app
+from app.settings import Settings
+
+NAME = r"[0-9]{8}T[0-9]{9}Z"
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def settings(store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Settings:
+    """A plant that has inspected one picture."""
+    settings = Settings(models=store, history=tmp_path / "history")
+    with TestClient(create_app(settings)) as client:
+        answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+        assert client.get(answer.json()["links"]["inspection"]).status_code == 200
+    return settings
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run a command on this plant; the backup folder comes after the command's name."""
+
+    def invoke(command: str, *options: str | Path, folder: Path = tmp_path / "backup") -> Result:
+        environment = {
+            "FLOWGAUGE_HISTORY": str(tmp_path / "history"),
+            "FLOWGAUGE_MODELS": str(tmp_path / "models"),
+        }
+        arguments = ["backup", command, str(folder), *map(str, options)]
+        return CliRunner().invoke(flowgauge.app, arguments, env=environment)
+
+    return invoke
+
+
+def said(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def failed(result: Result) -> str:
+    assert result.exit_code == 1, result.output
+    return result.stderr
+
+
+@pytest.mark.usefixtures("settings")
+def test_create_list_verify_restore(run: Run, tmp_path: Path) -> None:
+    line = said(run("create"))
+    assert re.fullmatch(rf"{NAME}: 1 inspections, 1 versions of models; [0-9,]+ bytes copied\n", line)
+    name = line.partition(":")[0]
+    assert said(run("list")) == f"{name}  1 inspections, categories: tiny\n"
+    [row] = json.loads(said(run("list", "--json")))
+    assert (row["name"], row["rows"]["inspections"], row["problems"]) == (name, 1, [])
+    assert said(run("verify")) == f"{name}: good\n"
+    new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
+    assert said(run("restore", name, *new)).startswith(f"{name} is back: 1 inspections, 0 reviews, 0 keys")
+    restored = Settings(history=tmp_path / "new" / "history", models=tmp_path / "new" / "models")
+    with TestClient(create_app(restored)) as client:
+        assert len(client.get("/v1/inspections").json()["inspections"]) == 1
+
+
+@pytest.mark.usefixtures("settings")
+def test_old_snapshots_go(run: Run) -> None:
+    names = [said(run("create")).partition(":")[0] for _ in range(3)]
+    assert said(run("prune", "--keep", "2")) == f"{names[0]} is deleted\n"
+    assert f"{names[1]} is deleted\n" in said(run("create", "--keep", "2"))
+    assert len(said(run("list")).splitlines()) == 2
+
+
+def test_what_is_missing_is_told(run: Run, settings: Settings) -> None:
+    [score_map] = (settings.history / "maps").rglob("*.npy")
+    score_map.unlink()
+    result = run("create")
+    assert result.exit_code == 1
+    assert re.match(NAME, result.stdout)
+    assert result.stderr.startswith("missing: the picture or the map of inspection ")
+    assert said(run("list")).endswith(", 1 missing\n")
+
+
+@pytest.mark.usefixtures("settings")
+def test_damage_is_told(run: Run, tmp_path: Path) -> None:
+    said(run("create"))
+    [picture] = (tmp_path / "backup" / "pictures").rglob("?" * 64)
+    picture.write_bytes(b"rotten")
+    result = run("verify")
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        rf"the picture {picture.name} is missing or damaged\n{NAME}: 1 faults\n", result.stdout
+    )
+
+
+@pytest.mark.usefixtures("settings")
+class TestRefusals:
+    @pytest.mark.parametrize("command", ["list", "verify", "restore"])
+    def test_a_folder_that_is_no_backup(self, run: Run, tmp_path: Path, command: str) -> None:
+        (tmp_path / "other").mkdir()
+        assert "is no backup" in failed(run(command, folder=tmp_path / "other"))
+
+    def test_a_folder_of_something_else(self, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "other").mkdir()
+        (tmp_path / "other" / "letter").touch()
+        assert "is no backup and not empty" in failed(run("create", folder=tmp_path / "other"))
+
+    def test_a_snapshot_that_is_not_there(self, run: Run) -> None:
+        name = said(run("create")).partition(":")[0]
+        assert f"it has {name}" in failed(run("verify", "20200101T000000000Z"))
+        assert f"it has {name}" in failed(run("restore", "../x"))
+
+    def test_a_history_that_is_not_there(self, run: Run, tmp_path: Path) -> None:
+        assert "there is no history in" in failed(run("create", "--history", tmp_path / "none"))
+        assert not (tmp_path / "backup").exists()
+
+    def test_a_history_that_is_not_empty(self, run: Run) -> None:
+        said(run("create"))
+        assert "is not empty" in failed(run("restore"))
+
+    def test_keeping_none(self, run: Run) -> None:
+        said(run("create"))
+        assert run("prune", "--keep", "0").exit_code == 2
+        assert run("prune").exit_code == 2
