@@ -8,6 +8,7 @@ from typing import Any
 import alembic.command
 import alembic.config
 import alembic.runtime.migration
+import alembic.script
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
@@ -63,8 +64,7 @@ class Database:
             DatabaseError: a later version of FlowGauge has changed them already, or the database refuses.
             DatabaseUnavailable: as every use of it.
         """
-        config = alembic.config.Config()
-        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        config = _migrations()
         with self.write() as connection:
             if not self.is_sqlite:
                 # Two servers that start at once would both create the tables.
@@ -79,6 +79,24 @@ class Database:
                 ) from error
             except ProgrammingError as error:
                 raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
+
+    def prepare(self) -> None:
+        """Make the tables where there are none; those of another version stay as they are.
+
+        For commands beside a server: one that runs must not have its tables changed under it.
+
+        Raises:
+            DatabaseError: another version of FlowGauge has made the tables.
+            DatabaseUnavailable: as every use of it.
+        """
+        found = self.revision
+        if found is None:
+            self.upgrade()
+        elif found != alembic.script.ScriptDirectory.from_config(_migrations()).get_current_head():
+            raise DatabaseError(
+                f"the database's tables, revision {found}, are of another version of FlowGauge: use that "
+                "one, or start the server of this one, which brings them up to date"
+            )
 
     @property
     def revision(self) -> str | None:
@@ -115,6 +133,12 @@ class Database:
     def close(self) -> None:
         """Give all connections back."""
         self.engine.dispose()
+
+
+def _migrations() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 @contextmanager

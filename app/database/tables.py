@@ -149,6 +149,9 @@ audit = Table(
     Column("request_id", String(128)),
 )
 
+# One row, once a server has used the database: which history's it is, see app/history/identity.py.
+identity = Table("identity", metadata, Column("id", String(36), primary_key=True))
+
 # Up to when inspections with a decision have been deleted by age: before it, counts are no longer comparable.
 retention = Table(
     "retention",

@@ -1,6 +1,7 @@
 """Overlays and heatmaps of inspections that were kept, drawn when somebody looks."""
 
 import asyncio
+import logging
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
@@ -8,6 +9,8 @@ from typing import Final, Literal
 from app.history.pictures import Pictures
 from app.problems import Problem
 from flows.fastflow import heatmap, images
+
+logger = logging.getLogger("flowgauge.history")
 
 Drawing = Literal["overlay", "heatmap"]
 
@@ -32,7 +35,7 @@ class Drawer:
     async def draw(
         self, kind: Drawing, identifier: str, sha256: str, scale: heatmap.ColourScale
     ) -> bytes | None:
-        """Draw a PNG of the upload's size; None where retention has removed what it is drawn from.
+        """Draw a PNG of the upload's size; None where what it is drawn from is missing or damaged.
 
         Args:
             kind: which picture.
@@ -63,7 +66,11 @@ class Drawer:
         data, scores = self._pictures.picture(sha256), self._pictures.score_map(identifier)
         if data is None or scores is None:
             return None
-        image = images.decode(data, _NO_LIMITS)
+        try:
+            image = images.decode(data, _NO_LIMITS)
+        except images.ImageError:  # accepted once, by another version of the decoder
+            logger.exception("the picture of inspection %s cannot be drawn", identifier)
+            return None
         if kind == "overlay":
             return heatmap.encode_png(heatmap.overlay(image, scores, scale))
         return heatmap.encode_png(heatmap.colours(scores, scale, image.shape[:2]))

@@ -18,13 +18,14 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.database.clock import first_id
 from app.history.comparison import Comparison, compare
 
 logger = logging.getLogger("flowgauge.drift")
@@ -43,6 +44,8 @@ class Reference:
     Attributes:
         version: the version that is active.
         settings: of what else changes scores, the revision; a window never spans two.
+        since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC;
+            of inspections made before the start nothing else tells.
         rising_only: whether only higher scores count: a region of interest lowers them.
         samples: by name, the calibration images' values, sorted: "score" first, then the features in the
             order of a row's `features`.
@@ -52,6 +55,7 @@ class Reference:
     settings: object
     rising_only: bool
     samples: Mapping[str, NDArray[np.float64]]
+    since_ms: int = 0
 
     def same(self, other: "Reference") -> bool:
         """Whether inspections of one window may be compared with both."""
@@ -99,6 +103,7 @@ class Drift:
         window: inspections compared at a time.
         reference: what a category is compared with now; None where there is nothing.
         latest: the latest rows of a category, so many at most, oldest first.
+        categories: those that are watched before anything of them is inspected or asked about.
     """
 
     def __init__(
@@ -106,10 +111,12 @@ class Drift:
         window: int,
         reference: Callable[[str], Reference | None],
         latest: Callable[[str, int], Sequence[Row]],
+        categories: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.window = window
         self._reference = reference
         self._latest = latest
+        self._categories = categories
         self._windows: dict[str, _Window] = {}
         self._lock = threading.Lock()
 
@@ -128,9 +135,10 @@ class Drift:
             return None if window is None else _state(window)
 
     def states(self) -> dict[str, State]:
-        """All categories that were inspected or asked about since the start."""
-        with self._lock:
-            return {category: _state(window) for category, window in self._windows.items()}
+        """How all categories are that have an active version."""
+        names = dict.fromkeys((*self._categories(), *self._windows))
+        found = {category: self.state(category) for category in names}
+        return {category: state for category, state in found.items() if state is not None}
 
     def _current(self, category: str) -> _Window | None:
         """The window of what is active now: begun afresh when that changes, at start from the database."""
@@ -141,9 +149,12 @@ class Drift:
             return None
         if known is not None and known.reference.same(reference):
             return known
-        window = self._windows[category] = _Window(reference, deque(maxlen=self.window))
+        window = _Window(reference, deque(maxlen=self.window))
         if known is None:
-            self._add(window, category, self._latest(category, self.window))
+            first = first_id(reference.since_ms)
+            rows = [row for row in self._latest(category, self.window) if row["id"] >= first]
+            self._add(window, category, rows)
+        self._windows[category] = window
         return window
 
     def _add(self, window: _Window, category: str, rows: Sequence[Row]) -> None:

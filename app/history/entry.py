@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy import BigInteger, Column, Float, String
 
 from app.database.tables import inspections
-from app.history.journal import Record
+from app.history.record import Record
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 # What follows from the rest, or from later events.

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,8 @@ from app.schemas.predict import Links
 
 # A cell that begins with one of these is a formula to a spreadsheet, the last four in East Asian ones.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
+# Where a comma is no separator but a mark of decimals, spreadsheets split at others, and a cell begins there.
+_LATER_FORMULA: Final = re.compile(r"([;,|\t]\s*)(?=[=+\-@])")
 _HEADER: Final = (
     "inspection_id",
     "created",
@@ -25,6 +28,7 @@ _HEADER: Final = (
     "product_id",
     "recipe_id",
     "station",
+    "key_id",
     "image_sha256",
     "has_pictures",
     "review_revision",
@@ -72,7 +76,8 @@ def _cells(row: Row[Any]) -> list[object]:
 
 
 def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    text = f"'{text}" if text.startswith(_FORMULA) else text
+    return _LATER_FORMULA.sub(r"\1'", text)
 
 
 def _plain(cell: object) -> object:

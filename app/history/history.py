@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Final, TypeVar
 
 from filelock import FileLock, Timeout
 
 from app.database.engine import Database, DatabaseUnavailable
 from app.history import queries
+from app.history.appending import Appender
 from app.history.drawing import Drawer
 from app.history.entry import Entry
+from app.history.identity import IdentityError, expect_together
 from app.history.journal import Journal, JournalFull
 from app.history.pictures import Pictures
 from app.history.recorder import Recorder, Rows
@@ -26,6 +28,12 @@ T = TypeVar("T")
 
 # Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
+
+
+def folder_lock(folder: Path) -> FileLock:
+    """The lock that whoever writes to a history's folder holds."""
+    # Taken in one thread and given back in another.
+    return FileLock(folder / "lock", thread_local=False)
 
 
 class HistoryError(RuntimeError):
@@ -52,18 +60,15 @@ class History:
         self.pictures = Pictures(self.folder)
         self.drawer = Drawer(self.pictures)
         self._journal_bytes = settings.journal_bytes
-        # Taken in one thread and given back in another.
-        self._lock = FileLock(self.folder / "lock", thread_local=False)
-        self._writer = ThreadPoolExecutor(1, "journal")
-        self._arrived: list[tuple[Entry, Future[None]]] = []
-        self._arriving = threading.Lock()
+        self._lock = folder_lock(self.folder)
         self._callbacks: list[Callable[[Rows], None]] = []
 
     async def open(self) -> None:
         """Bring the tables to this version, and begin to file what an earlier process has left.
 
         Raises:
-            HistoryError: another server has the folder, the database does not answer, or the disk refuses.
+            HistoryError: another server has the folder, the folder belongs to another database, the database
+                does not answer, or the disk refuses.
             DatabaseError: a later version of FlowGauge has made the database.
         """
         await asyncio.to_thread(self._open)
@@ -96,13 +101,7 @@ class History:
             Problem: history-unavailable; it is not kept.
             ValueError: the entry is not one.
         """
-        future: Future[None] = Future()
-        with self._arriving:
-            self._arrived.append((entry, future))
-            first = len(self._arrived) == 1
-        if first:  # what arrives until the thread takes it up goes with it
-            self._writer.submit(self._append_arrived)
-        await asyncio.wrap_future(future)
+        await self._appender.append(entry)
 
     async def settled(self, inspection_id: str) -> None:
         """Wait until an inspection, if it was just answered, is in the database.
@@ -162,19 +161,28 @@ class History:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise HistoryError(
-                f"another server uses the history {self.folder}; stop it, or give this one a folder of its "
-                "own with FLOWGAUGE_HISTORY"
+                f"another server uses the history {self.folder}; stop it, or give this one a folder and a "
+                "database of its own with FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE"
             ) from error
         try:
             self.database.upgrade()
             self.pictures.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
+            expect_together(
+                self.folder,
+                self.database,
+                has_files=self.pictures.has_files(),
+                has_journal=self._journal.backlog > 0,
+            )
         except DatabaseUnavailable as error:
             self._let_go()
             raise HistoryError(
                 f"the database of the history does not answer; is it running, and FLOWGAUGE_DATABASE right? "
                 f"({error.__cause__})"
             ) from error
+        except IdentityError as error:
+            self._let_go()
+            raise HistoryError(str(error)) from error
         except OSError as error:
             self._let_go()
             raise HistoryError(f"the history {self.folder} cannot be used: {error}") from error
@@ -186,11 +194,12 @@ class History:
         self._settling = Settling(self._journal.appended)
         self._recorder = Recorder(self.database, self.pictures, self._journal, self._settling)
         self._recorder.callbacks = self._callbacks
+        self._appender = Appender(self._journal, self._settling, self._recorder.wake)
         self._recorder.start()
 
     def _close(self) -> None:
         self.drawer.close()
-        self._writer.shutdown()
+        self._appender.close()
         self._recorder.stop(_CLOSE_SECONDS)
         self._journal.close()
         if self._journal.backlog:
@@ -200,36 +209,3 @@ class History:
     def _let_go(self) -> None:
         self.database.close()
         self._lock.release()
-
-    def _append_arrived(self) -> None:
-        with self._arriving:
-            arrived, self._arrived = self._arrived, []
-        for entry, future in arrived:
-            if not future.set_running_or_notify_cancel():
-                continue
-            try:
-                self._append(entry)
-            except BaseException as error:
-                future.set_exception(error)
-            else:
-                future.set_result(None)
-
-    def _append(self, entry: Entry) -> None:
-        row = entry.row
-        record = entry.record()
-        names: list[Hashable] = [("inspection", row["id"])]
-        if row.get("part_id") is not None:
-            names.append(("part", row["part_id"]))
-        if row.get("idempotency_key") is not None:
-            names.append(("idempotency key", row.get("key_id"), row["idempotency_key"]))
-        try:
-            position = self._journal.append(record)
-        except JournalFull as error:
-            logger.warning("an inspection could not be kept: %s", error, exc_info=error.__cause__)
-            raise Problem(
-                "history-unavailable",
-                f"The history takes no more: {error}. The image was inspected and is not kept, so it gets no "
-                "answer; store=false inspects without keeping.",
-            ) from error
-        self._settling.expect(names, position)
-        self._recorder.wake()

@@ -2,32 +2,24 @@
 
 A record is written before its inspection is answered, so a process that is killed loses nothing: the files
 are read again at the next start. They are written, not synced; loss of power is outside the promise.
-
-    record = magic (4 bytes), lengths of the three parts (3 x uint64), crc32 of the lengths and of the parts
-             (2 x uint32), the parts
-    parts  = the inspection's row (JSON), the picture as it was uploaded, the score map (.npy)
 """
 
 import logging
 import os
 import re
-import shutil
-import struct
 import threading
-import zlib
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, NamedTuple
+from typing import Final
+
+from app.history.record import MARK_BYTES, NotARecord, Record, find_next, new_mark, read_record
 
 logger = logging.getLogger("flowgauge.history")
 
-_MAGIC: Final = b"FGJ1"
-_LENGTHS: Final = struct.Struct("<QQQ")
-_CRCS: Final = struct.Struct("<II")
-_HEADER_BYTES: Final = len(_MAGIC) + _LENGTHS.size + _CRCS.size
 _SEGMENT_NAME: Final = re.compile(r"[0-9]{12}\.journal")
+_NUMBER: Final = re.compile(r"([0-9]{12})(?:\.journal|-[0-9]{12}\.damaged)")
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
 # Left free on the disk: filing takes room before it gives the segment's back, and the database grows too.
@@ -36,31 +28,6 @@ _SPARE_BYTES: Final = 4 * SEGMENT_BYTES
 
 class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
     """The journal has reached its limit, or the disk takes no more. Nothing was written."""
-
-
-class Record(NamedTuple):
-    """An inspection as the journal keeps it: three parts of bytes."""
-
-    row: bytes
-    picture: bytes
-    score_map: bytes
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        return _HEADER_BYTES + sum(map(len, self))
-
-    def encode_header(self) -> bytes:
-        """What stands before the parts."""
-        lengths = _LENGTHS.pack(*map(len, self))
-        crc = 0
-        for part in self:
-            crc = zlib.crc32(part, crc)
-        return _MAGIC + lengths + _CRCS.pack(zlib.crc32(lengths), crc)
-
-    def encode(self) -> bytes:
-        """The record's bytes in the file."""
-        return b"".join((self.encode_header(), *self))
 
 
 @dataclass
@@ -91,12 +58,15 @@ class Journal:
         self._segment_bytes = segment_bytes
         left = sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
         self._segments = deque(_Segment(path, path.stat().st_size) for path in left)
-        self._next = int(left[-1].stem) + 1 if left else 1
+        # Never a number that damage was kept under, or that could be overwritten.
+        numbers = [int(found[1]) for path in folder.iterdir() if (found := _NUMBER.fullmatch(path.name))]
+        self._next = max(numbers, default=0) + 1
         # Positions in all that was ever appended, in bytes. Read without a lock.
         self.appended = sum(segment.size for segment in self._segments)
         self.dropped = 0
         # The last segment, open for appending; one that an earlier process has left never is.
         self._file: int | None = None
+        self._mark = b""
         self._writing = threading.Lock()  # held while the file is written, begun or ended
         self._lock = threading.Lock()  # held for moments, for the numbers
 
@@ -125,18 +95,18 @@ class Journal:
         Raises:
             JournalFull: nothing was written.
         """
-        data = record.encode()
-        self.expect_room(len(data))
+        self.expect_room(record.size)
         with self._writing:
             try:
-                _write(self._file if self._file is not None else self._begin(), data)
+                file = self._file if self._file is not None else self._begin()
+                _write(file, record.encode(self._mark))
             except OSError as error:
                 self._take_back()
                 raise JournalFull("the disk takes no more") from error
             with self._lock:
                 segment = self._segments[-1]
-                segment.size += len(data)
-                self.appended += len(data)
+                segment.size += record.size
+                self.appended += record.size
                 position = self.appended
             if segment.size >= self._segment_bytes:
                 self._end()
@@ -146,7 +116,7 @@ class Journal:
         """The records that wait longest: one at least, if any waits, and not many more bytes than wanted.
 
         A record that was not finished is passed over: it was never answered. One that was damaged on the disk
-        is an error in the log, and its segment is kept under another name.
+        is an error in the log, and its bytes are kept in a file of their own.
         """
         while True:
             with self._lock:
@@ -161,13 +131,15 @@ class Journal:
             records: list[Record] = []
             position = begin
             with segment.path.open("rb") as file:
+                mark = file.read(MARK_BYTES)
                 file.seek(begin)
                 while position < end and position - begin < max_bytes and len(records) < max_records:
                     try:
-                        record = _read_record(file, end - position)
-                    except _NotARecord as error:
+                        record = read_record(file, mark, end - position)
+                    except NotARecord as error:
                         if not records:
-                            self._give_up(segment, torn=error.torn)
+                            file.seek(begin)
+                            self._pass_over(segment, file.read(end - begin), mark, end, torn=error.torn)
                         break
                     records.append(record)
                     position += record.size
@@ -202,27 +174,33 @@ class Journal:
         segment.path.unlink()
         return True
 
-    def _give_up(self, segment: _Segment, *, torn: bool) -> None:
-        """Pass over the rest of the first segment, which holds no record."""
-        rest = segment.size - segment.filed
+    def _pass_over(self, segment: _Segment, rest: bytes, mark: bytes, end: int, *, torn: bool) -> None:
+        """Go on after what is no record, at the first segment's next one or at its end."""
+        following = None if torn else find_next(rest, mark)
+        position = end if following is None else segment.filed + following
         if torn:
             logger.warning(
                 "the last record of %s, %d bytes, is unfinished and was not answered: left out",
                 segment.path,
-                rest,
+                len(rest),
             )
         else:
-            kept = segment.path.with_suffix(".damaged")
-            logger.error("%d bytes of the journal are damaged and cannot be filed; kept as %s", rest, kept)
-            shutil.copyfile(segment.path, kept)
+            # As long as this is there, no other segment gets the number.
+            kept = segment.path.with_name(f"{segment.path.stem}-{segment.filed:012}.damaged")
+            lost = rest[:following]
+            logger.error(
+                "%d bytes of the journal are damaged and cannot be filed; kept as %s", len(lost), kept
+            )
+            kept.write_bytes(lost)
         with self._lock:
-            segment.filed = segment.size
-            self.dropped += rest
+            self.dropped += position - segment.filed
+            segment.filed = position
 
     def _begin(self) -> int:
         path = self._folder / f"{self._next:012}.journal"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         self._next += 1
+        self._mark = new_mark()
         with self._lock:
             self._segments.append(_Segment(path, 0))
         return self._file
@@ -240,32 +218,6 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-
-class _NotARecord(Exception):  # noqa: N818
-    """No record begins here: its end is missing (torn), or it is damaged."""
-
-    def __init__(self, *, torn: bool) -> None:
-        super().__init__()
-        self.torn = torn
-
-
-def _read_record(file: BinaryIO, left: int) -> Record:
-    """Read the record at a file's position, of whose bytes so many are left."""
-    header = file.read(min(_HEADER_BYTES, left))
-    if not _MAGIC.startswith(header[: len(_MAGIC)]):
-        raise _NotARecord(torn=False)
-    if len(header) < _HEADER_BYTES:
-        raise _NotARecord(torn=True)
-    lengths = _LENGTHS.unpack_from(header, len(_MAGIC))
-    if zlib.crc32(_LENGTHS.pack(*lengths)) != _CRCS.unpack(header[-_CRCS.size :])[0]:
-        raise _NotARecord(torn=False)
-    if sum(lengths) > left - _HEADER_BYTES:
-        raise _NotARecord(torn=True)
-    record = Record(*map(file.read, lengths))
-    if record.encode_header() != header:
-        raise _NotARecord(torn=False)
-    return record
 
 
 def _write(file: int, data: bytes) -> None:

@@ -1,43 +1,44 @@
 """Files of the history that no inspection needs."""
 
 import logging
-import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Column, Connection, select
 
 from app.database.engine import Database
 from app.database.tables import inspections
-from app.history.pictures import Pictures
+from app.history.pictures import Pictures, is_map_name, is_picture_name
 
 logger = logging.getLogger("flowgauge.retention")
 
 _COLUMNS = inspections.columns
-_PICTURE: Final = re.compile(r"[0-9a-f]{64}")
-_MAP: Final = re.compile(r"[0-9a-f-]{36}\.npy")
 
 
-def sweep(database: Database, pictures: Pictures, folder: str) -> bool:
-    """Remove what a process has left behind that was killed between a deletion's two steps.
+def sweep(databases: Sequence[Database], pictures: Pictures, folder: str) -> bool:
+    """Remove files that no inspection of any database needs.
 
-    To be called in the history's writer. Looks into two folders, of 256 each, at a time.
+    In a history they are left by a process that was killed between a deletion's two steps; there, this is to
+    be called in the writer. Looks into two folders, of 256 each, at a time.
 
     Args:
-        database: of the history.
-        pictures: its files.
+        databases: whose inspections have these files.
+        pictures: the files.
         folder: the name of the folders, 00 to ff.
 
     Returns:
         False: there is nothing more to do in these folders.
     """
-    uploads = {path.name: path for path in _files(pictures.picture_path(folder).parent, _PICTURE)}
-    maps = {path.stem: path for path in _files(pictures.map_path(folder).parent, _MAP)}
-    with database.read() as connection:
-        left = [uploads[sha256] for sha256 in unused(connection, uploads.keys())]
-        left += [maps[identifier] for identifier in _without(connection, _COLUMNS.id, maps.keys())]
-    for path in left:
+    uploads = {
+        path.name: path for path in _files(pictures.picture_path(folder).parent) if is_picture_name(path.name)
+    }
+    maps = {path.stem: path for path in _files(pictures.map_path(folder).parent) if is_map_name(path.stem)}
+    for database in databases:
+        with database.read() as connection:
+            uploads = {sha256: uploads[sha256] for sha256 in unused(connection, uploads.keys())}
+            maps = {name: maps[name] for name in _without(connection, _COLUMNS.id, maps.keys())}
+    for path in (*uploads.values(), *maps.values()):
         logger.info("%s belongs to no inspection: removed", path)
         remove(path)
     return False
@@ -65,8 +66,8 @@ def _without(connection: Connection, column: Column[Any], values: Collection[str
     return left
 
 
-def _files(folder: Path, name: re.Pattern[str]) -> list[Path]:
+def _files(folder: Path) -> list[Path]:
     try:
-        return [path for path in folder.iterdir() if name.fullmatch(path.name) and path.is_file()]
+        return [path for path in folder.iterdir() if path.is_file()]
     except FileNotFoundError:
         return []

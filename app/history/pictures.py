@@ -1,23 +1,49 @@
 """The files beside the database: pictures as they were uploaded, and score maps."""
 
+import hashlib
+import logging
+import re
 import shutil
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MEDIA_TYPES: Final = (
-    (b"\x89PNG", "image/png"),
-    (b"\xff\xd8", "image/jpeg"),
-    (b"BM", "image/bmp"),
-    (b"RIFF", "image/webp"),
-)
+logger = logging.getLogger("flowgauge.history")
 
 
-def media_type(picture: bytes) -> str:
+class Format(NamedTuple):
+    """A format of uploads."""
+
+    media_type: str
+    suffix: str
+
+
+_FORMATS: Final = {
+    b"\x89PNG": Format("image/png", "png"),
+    b"\xff\xd8": Format("image/jpeg", "jpg"),
+    b"BM": Format("image/bmp", "bmp"),
+    b"RIFF": Format("image/webp", "webp"),
+}
+# It alone begins in several ways.
+_TIFF: Final = Format("image/tiff", "tif")
+FORMATS: Final = (*_FORMATS.values(), _TIFF)
+
+
+def format_of(picture: bytes) -> Format:
     """What an upload, or its first bytes, is: uploads are of five formats, so a few bytes tell them apart."""
-    return next((kind for magic, kind in _MEDIA_TYPES if picture.startswith(magic)), "image/tiff")
+    return next((kind for magic, kind in _FORMATS.items() if picture.startswith(magic)), _TIFF)
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a picture's file can have this name."""
+    return re.fullmatch("[0-9a-f]{64}", name) is not None
+
+
+def is_map_name(name: str) -> bool:
+    """Whether a map's file can have this name, its suffix left out: an inspection's id."""
+    return re.fullmatch("[0-9a-f-]{36}", name) is not None
 
 
 class Pictures:
@@ -49,6 +75,10 @@ class Pictures:
         for folder in (self._pictures, self._maps, self._incoming):
             folder.mkdir(parents=True, exist_ok=True)
 
+    def has_files(self) -> bool:
+        """Whether there is any picture or map."""
+        return any(path.is_file() for folder in (self._pictures, self._maps) for path in folder.glob("*/*"))
+
     def picture_path(self, sha256: str) -> Path:
         """Where a picture is, or would be."""
         return self._pictures / sha256[:2] / sha256
@@ -59,24 +89,27 @@ class Pictures:
         return self._maps / identifier[-2:] / f"{identifier}.npy"
 
     def picture(self, sha256: str) -> bytes | None:
-        """The bytes of an upload, or None where it is not there any more."""
+        """The bytes of an upload, or None where they are not there, or are others by now."""
         try:
-            return self.picture_path(sha256).read_bytes()
+            data = self.picture_path(sha256).read_bytes()
         except FileNotFoundError:
             return None
+        except OSError:
+            logger.exception("the picture %s cannot be read", sha256)
+            return None
+        return data if hashlib.sha256(data).hexdigest() == sha256 else None
 
     def score_map(self, identifier: str) -> NDArray[np.float32] | None:
-        """An inspection's map (h, w), or None where it is not there any more.
-
-        Raises:
-            ValueError: the file is damaged.
-        """
+        """An inspection's map (h, w), or None where it is not there, or is no map by now."""
         try:
             with self.map_path(identifier).open("rb") as file:
-                scores: NDArray[np.float16] = np.load(file, allow_pickle=False)
+                scores = np.lib.format.read_array(file, allow_pickle=False)
         except FileNotFoundError:
             return None
-        return scores.astype(np.float32)
+        except Exception:  # of a damaged header NumPy makes many kinds
+            logger.exception("the map of inspection %s cannot be read", identifier)
+            return None
+        return scores.astype(np.float32) if scores.dtype == np.float16 and scores.ndim == 2 else None
 
     def store(self, sha256: str, picture: bytes, identifier: str, score_map: bytes) -> None:
         """Write an inspection's files; those that are there already, with these bytes, stay.

@@ -36,6 +36,7 @@ SUMMARY: Final = (
     _COLUMNS.product_id,
     _COLUMNS.recipe_id,
     _COLUMNS.station,
+    _COLUMNS.key_id,
     _COLUMNS.image_sha256,
     _COLUMNS.has_pictures,
     _COLUMNS.review_revision,

@@ -15,6 +15,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.journal import Journal
 from app.history.pictures import Pictures
+from app.history.record import Record
 from app.history.settling import Settling
 
 logger = logging.getLogger("flowgauge.history")
@@ -107,7 +108,6 @@ class Recorder:
                 )
                 self.failure = f"{type(error).__name__}: {error}"
                 continue
-            self._recover()
             delay = 0.0
             if not filed:
                 if self._stop_at is not None:
@@ -117,9 +117,17 @@ class Recorder:
     def _file_batch(self) -> bool:
         """File the records that wait longest; False if none waits."""
         records = self._journal.read(_BATCH_BYTES, _BATCH_RECORDS)
-        self._settling.reach(self._journal.dropped)  # reading may pass over what is no record
-        if not records:
-            return False
+        filed = self._file(records) if records else []
+        if self.failure is not None:
+            logger.info("inspections are filed again")
+            self.failure = None
+        self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
+        if filed:
+            self._tell(filed)
+        return bool(records)
+
+    def _file(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+        """File records; the rows of those that were not filed before."""
         rows: list[dict[str, Any]] = [json.loads(record.row) for record in records]
         with self._database.read() as connection:
             ids = [row["id"] for row in rows]
@@ -134,16 +142,7 @@ class Recorder:
             with self._database.write() as connection:
                 connection.execute(insert(inspections), filed)
         self._journal.drop(records)
-        self._recover()
-        self._settling.reach(self._journal.dropped)
-        if filed:
-            self._tell(filed)
-        return True
-
-    def _recover(self) -> None:
-        if self.failure is not None:
-            logger.info("inspections are filed again")
-            self.failure = None
+        return filed
 
     def _tell(self, rows: Rows) -> None:
         for callback in self.callbacks:

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
 
-from app.category_settings import CategorySettings
+from app.category_settings import SETTINGS, CategorySettings
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.drift import Reference, Row
@@ -30,29 +31,55 @@ class References:
         self._models = models
         self._settings = settings
         self._known: dict[str, Reference] = {}
+        self._broken: set[str] = set()
 
     def __call__(self, category: str) -> Reference | None:
         """The reference of a category, None where no version is active or it cannot be read."""
         try:
-            version = bundle.active_version(self._models, category)
-            if version is None:
-                return None
-            settings = self._settings(category)
-        except (Problem, OSError):
-            logger.warning("what is active of %s cannot be read: its drift is not watched", category)
+            reference = self._read(category)
+        except (Problem, OSError, bundle.BundleError) as error:
+            if category not in self._broken:  # once, and not whenever metrics are read
+                logger.warning("%s cannot be read: its drift is not watched (%s)", category, error)
+            self._broken.add(category)
             return None
+        self._broken.discard(category)
+        return reference
+
+    def categories(self) -> list[str]:
+        """The categories that have models.
+
+        Raises:
+            OSError: the models folder cannot be read.
+        """
+        return bundle.categories(self._models)
+
+    def _read(self, category: str) -> Reference | None:
+        version = bundle.active_version(self._models, category)
+        if version is None:
+            return None
+        settings = self._settings(category)
         regions = [region for region in (settings.region, *settings.stations.values()) if region]
         revisions = tuple(region.revision for region in regions)
         known = self._known.get(category)
         if known is None or (known.version, known.settings) != (version, revisions):
-            try:
-                calibration = bundle.read_manifest(self._models / category / version).calibration
-            except bundle.BundleError:
-                logger.warning("%s/%s cannot be read: its drift is not watched", category, version)
-                return None
-            known = Reference(version, revisions, bool(regions), _samples(calibration))
+            calibration = bundle.read_manifest(self._models / category / version).calibration
+            since_ms = _changed_ms(self._models / category)
+            known = Reference(version, revisions, bool(regions), _samples(calibration), since_ms)
             self._known[category] = known
         return known
+
+
+def _changed_ms(folder: Path) -> int:
+    """When a category's folder or its settings were last changed.
+
+    Whatever changes the active version or a region renames a file into the folder, or takes one away; an
+    editor may write into the settings in their place.
+    """
+    times = [0]
+    for path in (folder, folder / SETTINGS):
+        with suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime_ns // 1_000_000)
+    return max(times)
 
 
 def _samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:

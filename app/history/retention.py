@@ -6,7 +6,6 @@ needs any more. A process that is killed in between leaves files without a row, 
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -14,12 +13,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from app.database.clock import first_id, now_ms
+from app.database.clock import first_id, now_ms, time_of
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections, retention
 from app.history.orphans import remove, sweep, unused
 from app.history.pictures import Pictures
 from app.history.rates import DECISIONS, Decision
+from app.history.steady_clock import SteadyClock
 from app.settings import Settings
 
 logger = logging.getLogger("flowgauge.retention")
@@ -31,6 +31,9 @@ _EVERY_SECONDS: Final = 60.0
 _CHUNK: Final = 200
 # When there is too much, a little more than that goes, so that not every minute begins with a count of all.
 _DOWN_TO: Final = 0.95
+# When nothing but reviewed pictures is left and they are too many, every look reads all of them: so many
+# rounds, about an hour, go by without one.
+_ROUNDS_OFF: Final = 60
 
 
 class Retention:
@@ -64,7 +67,13 @@ class Retention:
         self._bytes: int | None = None
         self._filed_bytes = 0
         self._to_free = 0
+        self._rounds_off = 0
         self._complained = False
+        self._started_ms = now_ms()
+        self._clock: SteadyClock | None = None
+        self._now_ms = 0  # as of this round
+        # The next folder to look through, from another one on after every start.
+        self._folder = self._started_ms // 1000 % 256
 
     def on_filed(self, rows: Sequence[dict[str, Any]]) -> None:
         """Count inspections that were filed; to be called in the writer's thread."""
@@ -88,12 +97,24 @@ class Retention:
             DatabaseUnavailable: the rest is for the next time.
             RuntimeError: the history is closed.
         """
-        for decision, kept_ms in self._kept_ms.items():
-            await self._repeat(partial(self._delete_rows, decision, int(now_ms() - kept_ms)))
+        if self._kept_ms:
+            await self._repeat(self._tell_time)
+            for decision, kept_ms in self._kept_ms.items():
+                await self._repeat(partial(self._delete_rows, decision, int(self._now_ms - kept_ms)))
         if self._most_bytes is not None:
             await self._free(self._most_bytes)
-        folder = f"{int(time.time() / _EVERY_SECONDS) % 256:02x}"
-        await self._repeat(partial(sweep, self._database, self._pictures, folder))
+        folder, self._folder = f"{self._folder:02x}", (self._folder + 1) % 256
+        await self._repeat(partial(sweep, [self._database], self._pictures, folder))
+
+    def _tell_time(self) -> bool:
+        """Look at the clock; at first, at the newest inspection that an earlier process has made too."""
+        if self._clock is None:
+            query = select(func.max(_COLUMNS.id)).where(_COLUMNS.id < first_id(self._started_ms))
+            with self._database.read() as connection:
+                newest = connection.scalar(query)
+            self._clock = SteadyClock(None if newest is None else time_of(newest))
+        self._now_ms = self._clock.now_ms()
+        return False
 
     async def _repeat(self, step: Callable[[], bool]) -> None:
         """Take a step in the writer's thread, between its batches, until there is nothing left to do."""
@@ -125,7 +146,9 @@ class Retention:
         return len(ids) == _CHUNK
 
     async def _free(self, most_bytes: int) -> None:
-        if self._bytes is None or self._bytes + self._filed_bytes > most_bytes:
+        if self._rounds_off:
+            self._rounds_off -= 1
+        elif self._bytes is None or self._bytes + self._filed_bytes > most_bytes:
             # What is filed meanwhile is counted twice, rather than not at all.
             self._filed_bytes = 0
             self._bytes = await asyncio.to_thread(self._count_bytes)
@@ -160,14 +183,16 @@ class Retention:
         self._to_free -= freed
         if gone:
             logger.info("deleted the pictures of %d inspections, %d bytes", len(gone), freed)
-        if not ids and self._bytes > most_bytes and not self._complained:
-            self._complained = True
-            logger.warning(
-                "%d bytes of pictures and maps are more than retention_bytes, %d, but all belong to reviewed "
-                "inspections, which are kept",
-                self._bytes,
-                most_bytes,
-            )
+        if not ids and self._bytes > most_bytes:
+            self._rounds_off = _ROUNDS_OFF
+            if not self._complained:
+                self._complained = True
+                logger.warning(
+                    "%d bytes of pictures and maps are more than retention_bytes, %d, but all belong to "
+                    "reviewed inspections, which are kept",
+                    self._bytes,
+                    most_bytes,
+                )
         return bool(ids) and self._to_free > 0
 
     def _oldest(self, connection: Connection) -> list[str]:
@@ -203,5 +228,5 @@ def _note(connection: Connection, decision: Decision, before_ms: int) -> None:
     known = connection.scalar(select(retention.c.deleted_before_ms).where(row))
     if known is None:
         connection.execute(insert(retention).values(decision=decision, deleted_before_ms=before_ms))
-    elif known < before_ms:
+    elif known < before_ms or known > now_ms():  # noted by a clock that was wrong
         connection.execute(update(retention).where(row).values(deleted_before_ms=before_ms))

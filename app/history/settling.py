@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from concurrent.futures import Future
 from typing import Final
@@ -12,46 +13,62 @@ WAIT_SECONDS: Final = 10.0
 
 
 class Settling:
-    """Which names (an inspection's id, a part's) are still in the journal, and who waits for them.
+    """Which names (an inspection's id, a part's) are on their way to the database, and who waits for them.
 
-    Positions are bytes in all that was ever appended to the journal.
+    What arrives is numbered, and has settled with all that arrived before it. Positions are bytes in all that
+    was ever appended to the journal; number 0 is what an earlier process has left there, under unknown names.
 
     Args:
-        left_over: how far the records of an earlier process reach, whose names are not known.
+        left_over: the position of its end.
     """
 
     def __init__(self, left_over: int) -> None:
-        self._left_over = left_over
         self._reached = 0
-        # In the order of their positions.
-        self._pending: dict[Hashable, int] = {}
+        self._last = 0
+        # What is on its way, by number: where its record ends, None as long as the journal does not have it.
+        # Ordered, as a plain dict finds its first key slowly when many have been removed before it.
+        self._open: OrderedDict[int, int | None] = OrderedDict()
+        if left_over:
+            self._open[0] = left_over
+        # The last number of each name, in the order of the numbers.
+        self._pending: OrderedDict[Hashable, int] = OrderedDict()
         self._waiting: list[tuple[int, Future[None]]] = []
         self._lock = threading.Lock()
 
-    def expect(self, names: Iterable[Hashable], position: int) -> None:
-        """Names are in the journal, in a record that ends at a position."""
+    def arrive(self, names: Iterable[Hashable]) -> int:
+        """Something under these names is about to be written to the journal, after all that arrived before.
+
+        Returns:
+            Its number, for `appended` or else `forget`.
+        """
         with self._lock:
-            if position > self._reached:
-                for name in names:
-                    self._pending.pop(name, None)
-                    self._pending[name] = position
+            self._last += 1
+            self._open[self._last] = None
+            for name in names:
+                self._pending[name] = self._last
+                self._pending.move_to_end(name)
+            return self._last
+
+    def appended(self, number: int, position: int) -> None:
+        """What arrived is in the journal, in a record that ends at a position."""
+        with self._lock:
+            self._open[number] = position
+            done = self._settle()
+        _tell(done)
+
+    def forget(self, number: int) -> None:
+        """What arrived is not kept."""
+        with self._lock:
+            self._open.pop(number, None)
+            done = self._settle()
+        _tell(done)
 
     def reach(self, position: int) -> None:
         """All records up to a position are in the database."""
         with self._lock:
             self._reached = position
-            done = []
-            for name, end in self._pending.items():
-                if end > position:
-                    break
-                done.append(name)
-            for name in done:
-                del self._pending[name]
-            arrived = [future for end, future in self._waiting if end <= position]
-            self._waiting = [waiting for waiting in self._waiting if waiting[0] > position]
-        for future in arrived:
-            if future.set_running_or_notify_cancel():
-                future.set_result(None)
+            done = self._settle()
+        _tell(done)
 
     async def wait(self, name: Hashable, seconds: float = WAIT_SECONDS) -> None:
         """Wait until all that is known under a name is in the database.
@@ -60,11 +77,11 @@ class Settling:
             Problem: history-unavailable, if it takes too long.
         """
         with self._lock:
-            position = self._pending.get(name, self._left_over)
-            if position <= self._reached:
+            number = self._pending.get(name, 0)
+            if number < self._first():
                 return
             future: Future[None] = Future()
-            self._waiting.append((position, future))
+            self._waiting.append((number, future))
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.wrap_future(future)
@@ -72,3 +89,28 @@ class Settling:
             raise Problem(
                 "history-unavailable", "The inspection is kept and not filed yet; ask again later."
             ) from error
+
+    def _first(self) -> int:
+        """The number of what is on its way for longest; all before it has settled."""
+        return next(iter(self._open), self._last + 1)
+
+    def _settle(self) -> list[Future[None]]:
+        """Forget what is in the database; who has waited for it."""
+        while self._open:
+            number, end = next(iter(self._open.items()))
+            if end is None or end > self._reached:
+                break
+            del self._open[number]
+        first = self._first()
+        while self._pending and next(iter(self._pending.values())) < first:
+            self._pending.popitem(last=False)
+        done = [future for number, future in self._waiting if number < first]
+        if done:
+            self._waiting = [waiting for waiting in self._waiting if waiting[0] >= first]
+        return done
+
+
+def _tell(waiting: list[Future[None]]) -> None:
+    for future in waiting:
+        if future.set_running_or_notify_cancel():
+            future.set_result(None)

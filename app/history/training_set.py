@@ -18,13 +18,12 @@ from sqlalchemy import select
 
 from app.database.engine import Database
 from app.database.tables import inspections
-from app.history.pictures import Pictures
+from app.history.pictures import Pictures, format_of
 
 logger = logging.getLogger("flowgauge.history")
 
 _COLUMNS = inspections.columns
 _PAGE: Final = 500
-_SUFFIXES: Final = ((b"\x89PNG", "png"), (b"\xff\xd8", "jpg"), (b"BM", "bmp"), (b"RIFF", "webp"))
 
 
 @dataclass(frozen=True)
@@ -89,9 +88,11 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
         for one in chosen:
             data = pictures.picture(one.sha256)
             if data is None:
-                logger.error("picture %s of inspection %s is missing", one.sha256, one.inspection_id)
+                logger.error(
+                    "picture %s of inspection %s is missing or damaged", one.sha256, one.inspection_id
+                )
                 continue
-            name = f"{category}/train/good/{one.inspection_id}.{_suffix(data)}"
+            name = f"{category}/train/good/{one.inspection_id}.{format_of(data).suffix}"
             created = datetime.fromtimestamp(one.created_ms / 1000, UTC)
             # An archive's times begin with 1980.
             member = zipfile.ZipInfo(name, max(created.timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
@@ -99,11 +100,6 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
             file.writestr(member, data)
             yield pieces.take()
     yield pieces.take()
-
-
-def _suffix(data: bytes) -> str:
-    """Of the formats that are accepted, TIFF alone begins in several ways."""
-    return next((suffix for begin, suffix in _SUFFIXES if data.startswith(begin)), "tif")
 
 
 class _Pieces(RawIOBase):

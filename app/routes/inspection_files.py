@@ -1,27 +1,34 @@
 """What an inspection's decision can be seen by: the picture, the heatmap, the overlay, the map."""
 
+import hashlib
+import logging
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Literal
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Row
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
 
 from app import immutable
 from app.dependencies import HistoryPart
+from app.history import queries
 from app.history.history import History
-from app.history.pictures import media_type
+from app.history.pictures import FORMATS, format_of
+from app.inference import while_connected
 from app.openapi import documented
 from app.problems import Problem, ProblemName
 from app.routes.known_inspection import KnownInspection
 from flows.fastflow.heatmap import ColourScale
 
+logger = logging.getLogger("flowgauge.history")
+
 router = APIRouter(prefix="/v1/inspections/{inspection_id}", tags=["history"])
 
 _PIECE_BYTES: Final = 64 * 1024
-_FORMATS: Final = ("image/png", "image/jpeg", "image/bmp", "image/tiff", "image/webp")
 
 
 def _documented(*media_types: str, drawn: bool = False) -> dict[int | str, dict[str, Any]]:
@@ -50,17 +57,21 @@ async def get_heatmap(request: Request, row: KnownInspection, history: HistoryPa
     return await _drawn(request, row, history, "heatmap")
 
 
-@router.get("/source", response_class=Response, responses=_documented(*_FORMATS))
+@router.get(
+    "/source",
+    response_class=Response,
+    responses=_documented(*(one.media_type for one in FORMATS)),
+)
 def get_source(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
     """Give the uploaded image, byte for byte."""
-    return _kept(request, row, history.pictures.picture_path(row.image_sha256), row.image_sha256, None)
+    sha256 = row.image_sha256
+    return _kept(request, row, history, history.pictures.picture_path(sha256), sha256)
 
 
 @router.get("/map.npy", response_class=Response, responses=_documented("application/x-npy"))
 def get_map(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
     """Give the anomaly map as NumPy's .npy: float16, (height, width) of the model's input."""
-    path = history.pictures.map_path(row.id)
-    return _kept(request, row, path, f"{row.id}.map", "application/x-npy")
+    return _kept(request, row, history, history.pictures.map_path(row.id), None)
 
 
 async def _drawn(
@@ -72,28 +83,44 @@ async def _drawn(
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
     scale = ColourScale(row.map_low, row.map_middle)
-    png = await history.drawer.draw(kind, row.id, row.image_sha256, scale)
+    drawing = history.drawer.draw(kind, row.id, row.image_sha256, scale)
+    png = await while_connected(request, drawing)  # whoever leaves makes room for the others
     if png is None:
-        raise _gone()
+        raise await run_in_threadpool(_lost, row, history)
     return Response(png, headers=immutable.headers(tag), media_type="image/png")
 
 
-def _kept(request: Request, row: Row[Any], path: Path, tag: str, kind: str | None) -> Response:
-    """A file as it is kept; its kind is looked up in it where none is given."""
+def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256: str | None) -> Response:
+    """A file as it is kept: a picture, of which the sha256 is known, or a map, of which the size is."""
+    tag = sha256 or f"{row.id}.map"
     if not row.has_pictures:
         raise _gone()
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
-    try:
-        file = path.open("rb")
-    except FileNotFoundError as error:
-        raise _gone() from error
-    # An open file stays, should retention remove it meanwhile.
-    size = os.fstat(file.fileno()).st_size
-    kind = kind or media_type(file.read(16))
+    size = row.map_bytes if sha256 is None else row.image_bytes
+    file = _open(path, size, sha256)
+    if file is None:
+        raise _lost(row, history)
+    kind = "application/x-npy" if sha256 is None else format_of(file.read(16)).media_type
     file.seek(0)
     headers = {**immutable.headers(tag), "Content-Length": str(size)}
     return StreamingResponse(_pieces(file), headers=headers, media_type=kind)
+
+
+def _open(path: Path, size: int, sha256: str | None) -> BinaryIO | None:
+    """Open a file to read, which then stays, should retention remove it; None if it is not as it was kept."""
+    try:
+        with ExitStack() as stack:
+            file = stack.enter_context(path.open("rb"))
+            if os.fstat(file.fileno()).st_size != size:
+                return None
+            if sha256 is not None and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                return None
+            file.seek(0)
+            stack.pop_all()
+            return file
+    except OSError:
+        return None
 
 
 def _pieces(file: BinaryIO) -> Iterator[bytes]:
@@ -104,3 +131,17 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 def _gone() -> Problem:
     return Problem("unknown-inspection", "Retention has removed the picture and the map of this inspection.")
+
+
+def _lost(row: Row[Any], history: History) -> Problem:
+    """Why a file cannot be given. Retention changes the row first, so the row says whether it was that."""
+    with history.database.read() as connection:
+        now = queries.find(connection, row.id)
+    if now is None or not now.has_pictures:
+        return _gone()
+    logger.error("the picture or the map of inspection %s is missing or damaged on the disk", row.id)
+    return Problem(
+        "history-unavailable",
+        "The picture or the map of this inspection is missing or damaged on the server's disk, so it is not "
+        "shown. Asking again does not help: a backup can bring it back.",
+    )

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from app.database.clock import first_id
+from app.database.engine import DatabaseUnavailable
 from app.history.comparison import FALSE_ALARMS
 from app.history.drift import LOOKS, Drift, Reference, Row, State
 
@@ -223,6 +226,58 @@ def test_goes_on_after_a_restart_without_counting_twice() -> None:
     state = seen(drift)
     assert (state.inspections, state.since) == (40, stream[20]["id"])
     assert state.alarm
+
+
+def test_after_a_restart_what_was_inspected_before_the_last_change_is_left_out() -> None:
+    """Rows do not say which region they were inspected with, nor whether another version served between."""
+    rng = np.random.default_rng(12)
+    changed = 1_790_000_000_000
+    before = [{**one, "id": first_id(changed - 50 + i)} for i, one in enumerate(rows(rng.normal(9, size=50)))]
+    after = [{**one, "id": first_id(changed + i)} for i, one in enumerate(rows(rng.normal(size=30)))]
+    active = dataclasses.replace(reference(rng.normal(size=50)), since_ms=changed)
+    drift = watch(active, window=40, before=[*before, *after])
+    state = seen(drift)
+    assert (state.inspections, state.since, state.alarm) == (30, after[0]["id"], False)
+
+
+def test_a_database_that_does_not_answer_at_the_start_is_asked_again() -> None:
+    stream = list(rows(np.random.default_rng(13).normal(size=10)))
+    failures = iter([True, False])
+
+    def latest(*_: object) -> Sequence[Row]:
+        if next(failures):
+            raise DatabaseUnavailable("no")
+        return stream
+
+    drift = Drift(40, lambda _: reference(np.arange(9.0)), latest)
+    with pytest.raises(DatabaseUnavailable):
+        drift.state("tiny")
+    assert seen(drift).inspections == 10
+
+
+def test_all_states_agree_with_each_one() -> None:
+    """What monitoring reads and what REST answers, right after another version was activated."""
+    rng = np.random.default_rng(14)
+    active: Reference | None = reference(rng.normal(size=50))
+    drift = Drift(40, lambda _: active, lambda _, __: [])
+    drift.on_filed(list(rows(rng.normal(9, size=40))))
+    assert drift.states()["tiny"].alarm
+    active = reference(rng.normal(size=50), version="v2")
+    assert drift.states() == {"tiny": State("v2")} == {"tiny": seen(drift)}
+    active = None
+    assert drift.states() == {}
+
+
+def test_states_are_told_from_the_start() -> None:
+    rng = np.random.default_rng(15)
+    stream = list(rows(rng.normal(9, size=40)))
+    drift = Drift(
+        40,
+        lambda category: reference(rng.normal(size=50)) if category == "tiny" else None,
+        lambda _, limit: stream[-limit:],
+        lambda: ["idle", "tiny"],
+    )
+    assert {name: state.alarm for name, state in drift.states().items()} == {"tiny": True}
 
 
 def test_without_an_active_version_nothing_is_watched() -> None:

@@ -1,3 +1,4 @@
+import itertools
 import logging
 import os
 import resource
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.history.journal import Journal, JournalFull, Record
+from app.history.journal import Journal, JournalFull
+from app.history.record import MARK_BYTES, Record, new_mark
 
 MANY = 2**40
 
@@ -141,7 +143,7 @@ def test_a_segment_is_dropped_while_the_next_is_written(folder: Path) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("kept_bytes", [1, 3, 4, 20, 35, 36, 37, 100, -1])
+@pytest.mark.parametrize("kept_bytes", [1, 3, 4, 11, 12, 20, 35, 43, 44, 45, 100, -1])
 def test_a_torn_last_record_is_left_out(
     folder: Path, kept_bytes: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -161,9 +163,10 @@ def test_a_torn_last_record_is_left_out(
     journal.close()
 
 
-def test_a_journal_that_is_one_torn_record_is_empty(folder: Path) -> None:
+@pytest.mark.parametrize("kept_bytes", [1, 4, 10, 12, 30, 60])
+def test_a_journal_that_is_one_torn_record_is_empty(folder: Path, kept_bytes: int) -> None:
     [path] = filled(folder, [record(0)])
-    os.truncate(path, 10)
+    os.truncate(path, kept_bytes)
     journal = Journal(folder, MANY)
     assert journal.read(MANY, 1) == []
     assert journal.backlog == 0
@@ -182,36 +185,120 @@ def test_an_empty_file_of_an_earlier_process_is_removed(folder: Path) -> None:
     journal.close()
 
 
-@pytest.mark.parametrize("offset", [0, 5, 10, 29, 34, 40, 100])
+def damage(path: Path, position: int) -> bytes:
+    """Turn a bit on the disk; what the file holds then."""
+    data = bytearray(path.read_bytes())
+    data[position] ^= 0x01
+    path.write_bytes(data)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("offset", [0, 5, 10, 15, 29, 37, 40, 48, 100])
 def test_a_damaged_record_is_an_error_and_kept_aside(
     folder: Path, offset: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A bit has turned on the disk; what stands before it is read, and so are other segments."""
-    records = [record(n) for n in range(3)]
-    [first] = filled(folder, records)
-    position = records[0].size + offset
-    data = bytearray(first.read_bytes())
-    data[position] ^= 0x01
-    first.write_bytes(data)
+    """What stands before it and after it is read, wherever it is damaged."""
+    records = [record(n) for n in range(4)]
+    [path] = filled(folder, records)
+    begin = records[0].size
+    data = damage(path, begin + offset)
     journal = Journal(folder, MANY)
     later = record(9)
     journal.append(later)
-    assert read_all(journal) == [records[0], later]
-    assert files(folder) == [f"{first.stem}.damaged"]
-    assert (folder / f"{first.stem}.damaged").read_bytes() == data
-    assert any(line.levelno == logging.ERROR for line in caplog.records)
+    assert read_all(journal) == [records[0], records[2], records[3], later]
+    [kept] = files(folder)
+    assert kept == f"{path.stem}-{begin:012}.damaged"
+    assert (folder / kept).read_bytes() == data[begin : begin + records[1].size]
+    assert [line.levelno for line in caplog.records] == [logging.ERROR]
     assert journal.backlog == 0
     journal.close()
     assert read_all(Journal(folder, MANY)) == []
 
 
-def test_a_picture_that_looks_like_a_record_is_never_read_as_one(folder: Path) -> None:
-    """Whoever uploads it would write into the history: after damage, nothing is searched for a beginning."""
-    forged = record(666).encode()
-    records = [Record(b"{}", forged + bytes(100), b""), record(1)]
+def test_several_damaged_records_are_each_kept_aside(folder: Path) -> None:
+    records = [record(n) for n in range(6)]
     [path] = filled(folder, records)
-    os.truncate(path, records[0].size - 50)
-    assert read_all(Journal(folder, MANY)) == []
+    ends = list(itertools.accumulate(each.size for each in records))
+    for position in (ends[0], ends[3] + 50, ends[4] + 20):  # the last two stand next to each other
+        damage(path, position)
+    journal = Journal(folder, MANY)
+    assert read_all(journal) == [records[0], records[2], records[3]]
+    assert files(folder) == [f"{path.stem}-{end:012}.damaged" for end in (ends[0], ends[3], ends[4])]
+    assert journal.backlog == 0
+
+
+def test_damage_in_a_file_that_is_still_written_loses_nothing_that_is_appended_then(folder: Path) -> None:
+    journal = Journal(folder, MANY)
+    first, second = record(1), record(2)
+    journal.append(first)
+    [path] = folder.iterdir()
+    with path.open("r+b") as file:
+        file.seek(60)
+        file.write(b"damage")
+    assert journal.read(MANY, 1) == []
+    journal.append(second)
+    assert read_all(journal) == [second]
+    journal.close()
+
+
+@pytest.mark.parametrize("position", [0, 3, MARK_BYTES - 1])
+def test_damage_of_the_mark_itself_gives_up_one_file(folder: Path, position: int) -> None:
+    """The records after it cannot be told from what somebody has put into a picture."""
+    first, *_ = filled(folder, [record(n) for n in range(3)])
+    data = damage(first, position)
+    other = record(7)
+    filled(folder, [other])
+    assert read_all(Journal(folder, MANY)) == [other]
+    assert files(folder) == [f"{first.stem}-{0:012}.damaged"]
+    assert (folder / files(folder)[0]).read_bytes() == data
+
+
+def test_a_file_of_zeros_is_damaged(folder: Path) -> None:
+    first, *_ = filled(folder, [record(n) for n in range(3)])
+    first.write_bytes(bytes(100_000))
+    journal = Journal(folder, MANY)
+    assert read_all(journal) == []
+    assert files(folder) == [f"{first.stem}-{0:012}.damaged"]
+    assert journal.backlog == 0
+
+
+def test_a_file_that_was_cut_off_meanwhile_is_unfinished(folder: Path) -> None:
+    [path] = filled(folder, [record(0), record(1)])
+    journal = Journal(folder, MANY)
+    os.truncate(path, 20)
+    assert read_all(journal) == []
+    assert journal.backlog == 0
+
+
+def test_damage_is_never_kept_over_earlier_damage(folder: Path) -> None:
+    """The first journal was emptied, and another process has begun a new one."""
+    kept = {}
+    for _ in range(3):
+        *_, path = [path for path in filled(folder, [record(0), record(1)]) if path.suffix == ".journal"]
+        damage(path, 50)
+        journal = Journal(folder, MANY)
+        assert len(read_all(journal)) == 1
+        new = [path for path in folder.iterdir() if path not in kept]
+        assert len(new) == 1
+        kept[new[0]] = new[0].read_bytes()
+    assert {path: path.read_bytes() for path in folder.iterdir()} == kept
+
+
+@pytest.mark.parametrize("kept_bytes", [-50, -200, None])
+def test_a_picture_that_looks_like_a_record_is_never_read_as_one(
+    folder: Path, kept_bytes: int | None
+) -> None:
+    """Whoever uploads it would write into the history; but the mark of the file is not known to anybody."""
+    forged = record(666).encode(new_mark())
+    records = [record(1), Record(b"{}", forged + bytes(100), b""), record(2)]
+    [path] = filled(folder, records)
+    begin = records[0].size
+    damage(path, begin + 20)
+    end = sum(each.size for each in records[:2])
+    if kept_bytes is not None:
+        os.truncate(path, end + kept_bytes)
+        del records[2]
+    assert read_all(Journal(folder, MANY)) == [records[0], *records[2:]]
 
 
 def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:

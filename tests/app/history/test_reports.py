@@ -1,6 +1,7 @@
 from sqlalchemy import insert
 
 from app.access import ANONYMOUS
+from app.database import clock
 from app.database.engine import Database
 from app.database.tables import retention
 from app.history import reports, reviews
@@ -90,3 +91,17 @@ def test_counts_begin_where_nothing_has_been_deleted_by_age(database: Database) 
     with database.read() as connection:
         assert reports.complete(connection, DAY) == Span(NOON + HOUR, DAY.to_ms)
         assert reports.complete(connection, Span(NOON - 9, NOON)) == Span(NOON, NOON)
+
+
+def test_a_time_yet_to_come_before_which_all_was_deleted_is_ignored(database: Database) -> None:
+    """A clock that was wrong has noted it: reports would be empty until then."""
+    future = clock.now_ms() + 400 * 24 * HOUR
+    with database.write() as connection:
+        connection.execute(insert(retention), [{"decision": "PASS", "deleted_before_ms": future}])
+    with database.read() as connection:
+        assert reports.complete(connection, DAY) == DAY
+    with database.write() as connection:
+        right = {"decision": "REJECT", "deleted_before_ms": NOON + HOUR}
+        connection.execute(insert(retention), [right])
+    with database.read() as connection:
+        assert reports.complete(connection, DAY) == Span(NOON + HOUR, DAY.to_ms)

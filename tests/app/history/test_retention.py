@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, event, insert, select
 
 from app.access import ANONYMOUS
 from app.database import clock
@@ -16,6 +16,7 @@ from app.history import reviews
 from app.history.orphans import sweep
 from app.history.pictures import Pictures
 from app.history.retention import Retention
+from app.history.steady_clock import SteadyClock
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.rows import add, row
@@ -31,6 +32,8 @@ class Kept:
         self.database = database
         self.pictures = Pictures(folder)
         self.pictures.open()
+        # The line has been at work until now: that is what tells that the clock is right.
+        self.now = add(database, row(clock.now_ms() - 1, category="now", has_pictures=False))
 
     def add(self, days_old: float = 0, picture: bytes | None = None, **columns: Any) -> str:
         at = clock.now_ms() - int(days_old * DAY)
@@ -50,6 +53,7 @@ class Kept:
             return {
                 row.id: row.has_pictures
                 for row in connection.execute(select(columns.id, columns.has_pictures))
+                if row.id not in self.now
             }
 
     def files(self) -> tuple[int, int]:
@@ -80,6 +84,13 @@ class Kept:
             made = Retention(Settings(**settings), self.database, self.pictures, in_writer)
             asyncio.run(made.once())
         return made
+
+    def again(self, made: Retention, rounds: int = 1) -> None:
+        """The next minutes."""
+        with ThreadPoolExecutor(1) as writer:
+            made._in_writer = writer.submit
+            for _ in range(rounds):
+                asyncio.run(made.once())
 
 
 @pytest.fixture
@@ -190,10 +201,49 @@ def test_a_limit_smaller_than_one_picture_keeps_none_but_reviewed_ones(
         kept.whole()
         assert "1000 bytes" in caplog.text
         caplog.clear()
-        with ThreadPoolExecutor(1) as writer:
-            made._in_writer = writer.submit
-            asyncio.run(made.once())  # the next minute: said already
+        kept.again(made, 150)  # said already
     assert not caplog.records
+
+
+def test_where_only_reviewed_pictures_are_too_many_an_hour_goes_by_between_two_looks(kept: Kept) -> None:
+    """Every look reads the rows of all pictures, and most often there is nothing to be done."""
+    looks: list[str] = []
+
+    def look(*arguments: Any) -> None:
+        if arguments[2].startswith("SELECT") and "image_bytes" in arguments[2]:
+            looks.append(arguments[2])
+
+    reviewed = kept.add(1, b"b" * 900)
+    kept.review(reviewed)
+    event.listen(kept.database.engine, "before_cursor_execute", look)
+    made = kept.apply(retention_bytes=10)
+    assert looks
+    looks.clear()
+    plain = kept.add(0, b"c" * 900)
+    made.on_filed([{"image_bytes": 900, "map_bytes": 100}])
+    kept.again(made, 60)
+    assert looks == []
+    assert kept.rows() == {reviewed: True, plain: True}
+    kept.again(made)
+    assert looks
+    assert kept.rows() == {reviewed: True, plain: False}
+    looks.clear()
+    kept.again(made, 60)
+    assert looks == []
+    kept.again(made)
+    assert looks
+    kept.whole()
+
+
+def test_looks_go_on_when_there_was_enough_to_delete(kept: Kept) -> None:
+    kept.review(kept.add(3, b"r" * 900))
+    kept.add(2, b"a" * 900)
+    made = kept.apply(retention_bytes=1500)
+    for _ in range(3):
+        kept.add(1, b"b" * 900)
+        made.on_filed([{"image_bytes": 900, "map_bytes": 100}])
+        kept.again(made)
+        assert sum(kept.rows().values()) == 1
 
 
 def test_what_is_filed_later_is_counted_too(kept: Kept) -> None:
@@ -202,9 +252,7 @@ def test_what_is_filed_later_is_counted_too(kept: Kept) -> None:
     assert kept.rows() == {first: True}
     second = kept.add(1, b"b" * 900)
     made.on_filed([{"image_bytes": 900, "map_bytes": 100}])
-    with ThreadPoolExecutor(1) as writer:
-        made._in_writer = writer.submit
-        asyncio.run(made.once())
+    kept.again(made)
     assert kept.rows() == {first: False, second: True}
     kept.whole()
 
@@ -214,7 +262,7 @@ def test_a_review_that_comes_between_two_steps_keeps_the_inspection(kept: Kept) 
     steps = iter(range(10))
 
     def between() -> None:
-        if next(steps) == 1:  # the first 200 are gone
+        if next(steps) == 2:  # the clock was looked at, and the first 200 are gone
             with pytest.raises(Problem, match="retention"):
                 kept.review(ids[0])
             kept.review(ids[-1])
@@ -253,7 +301,7 @@ def test_files_without_an_inspection_are_swept_up(kept: Kept) -> None:
     stranger.write_text("not ours")
     assert kept.files() == (3, 2)
     for folder in range(256):
-        sweep(kept.database, kept.pictures, f"{folder:02x}")
+        sweep([kept.database], kept.pictures, f"{folder:02x}")
     assert kept.files() == (2, 1)
     assert stranger.is_file()
     assert kept.rows() == {identifier: True}
@@ -268,8 +316,82 @@ def test_a_process_killed_before_the_files_went_leaves_what_the_sweep_finds(
         kept.apply(retention_pass_days=1)
     assert kept.files() == (1, 1)
     for folder in range(256):
-        sweep(kept.database, kept.pictures, f"{folder:02x}")
+        sweep([kept.database], kept.pictures, f"{folder:02x}")
     kept.whole()
+
+
+def test_every_folder_is_swept_within_256_rounds(kept: Kept) -> None:
+    """However long a round takes, and wherever it begins."""
+    for number in range(256):
+        orphan = row()
+        kept.pictures.store(f"{number:02x}{orphan['image_sha256'][2:]}", b"x", orphan["id"], b"y")
+    pictures, _ = kept.files()
+    made = kept.apply()
+    assert kept.files()[0] == pictures - 1
+    kept.again(made, 255)
+    assert kept.files() == (0, 0)
+
+
+class TestWrongClock:
+    """The wall clock is said here, the monotonic one too; all else is real."""
+
+    def made(self, kept: Kept, newest_ms: int | None, **settings: Any) -> tuple[Retention, dict[str, int]]:
+        made = Retention(Settings(**settings), kept.database, kept.pictures, lambda _: Future())
+        said = {"wall": clock.now_ms(), "monotonic": 0}
+        made._clock = SteadyClock(newest_ms, lambda: said["wall"], lambda: said["monotonic"])
+        return made, said
+
+    def test_a_minute_in_the_future_deletes_nothing(self, kept: Kept) -> None:
+        ids = [kept.add(days) for days in (29, 10, 0)]
+        old = kept.add(31)
+        made, said = self.made(kept, clock.now_ms(), retention_pass_days=30)
+        kept.again(made)
+        assert old not in kept.rows()
+        said["wall"] += 400 * DAY
+        for _ in range(3):
+            kept.again(made)
+            said["monotonic"] += 60_000
+        said["wall"] -= 400 * DAY - 180_000
+        kept.again(made)
+        assert sorted(kept.rows()) == sorted(ids)
+        with kept.database.read() as connection:
+            noted = connection.scalar(select(retention.c.deleted_before_ms))
+        assert noted is not None
+        assert noted < clock.now_ms()
+
+    def test_what_is_due_by_the_time_before_goes_meanwhile(self, kept: Kept) -> None:
+        due, young = kept.add(29.9), kept.add(20)
+        made, said = self.made(kept, clock.now_ms(), retention_pass_days=30)
+        kept.again(made)
+        assert due in kept.rows()
+        said["wall"] += 400 * DAY
+        said["monotonic"] += DAY // 5
+        kept.again(made)
+        assert sorted(kept.rows()) == [young]
+
+    def test_one_that_is_wrong_from_the_start_deletes_nothing(self, kept: Kept) -> None:
+        """Or it is right, and the line has been at rest for 20 days: that cannot be told."""
+        with kept.database.write() as connection:
+            connection.execute(delete(inspections))
+        ids = [kept.add(days) for days in (45, 20)]
+        oldest = kept.add(51)
+        made = kept.apply(retention_pass_days=30)
+        assert sorted(kept.rows()) == sorted(ids)  # 30 days before the newest, and not before now
+        # An inspection made since has its time from the same clock.
+        add(kept.database, row(category="now", has_pictures=False))
+        kept.again(made)
+        assert ids[0] in kept.rows()
+        assert oldest not in kept.rows()
+
+    def test_a_note_from_the_future_is_corrected(self, kept: Kept) -> None:
+        with kept.database.write() as connection:
+            future = {"decision": "PASS", "deleted_before_ms": clock.now_ms() + 400 * DAY}
+            connection.execute(insert(retention), [future])
+        kept.add(9)
+        kept.apply(retention_pass_days=2)
+        with kept.database.read() as connection:
+            noted = connection.scalar(select(retention.c.deleted_before_ms))
+        assert noted == pytest.approx(clock.now_ms() - 2 * DAY, abs=60_000)
 
 
 def test_goes_on_after_a_failure(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,6 +116,14 @@ def test_a_missing_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCa
     assert damaged in caplog.text
 
 
+def test_a_damaged_file_is_told_and_passed_over(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    damaged, whole = kept.add(b"a", "good"), kept.add(b"b", "good")
+    kept.pictures.picture_path(row(AT, b"a")["image_sha256"]).write_bytes(b"x")
+    with kept.archive() as archive:
+        assert archive.namelist() == [f"tiny/train/good/{whole}.tif"]
+    assert damaged in caplog.text
+
+
 def test_pieces_are_no_larger_than_a_picture(kept: Kept) -> None:
     for i in range(5):
         kept.add(bytes([i]) * 10_000, "good")

@@ -28,6 +28,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("number", name=op.f("pk_audit")),
     )
     op.create_table(
+        "identity",
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_identity")),
+    )
+    op.create_table(
         "inspections",
         sa.Column(
             "id",
@@ -137,5 +142,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("sessions", "reviews", "retention", "keys", "inspections", "audit"):
+    for table in ("sessions", "reviews", "retention", "keys", "inspections", "identity", "audit"):
         op.drop_table(table)

@@ -1,0 +1,80 @@
+import logging
+import time
+import uuid
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from app.database import clock
+
+DAY = 24 * 3_600_000
+
+
+@pytest.fixture(autouse=True)
+def _own_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test does to the clock is over with it."""
+    monkeypatch.setattr(clock, "_last", 0)
+
+
+@pytest.fixture
+def set_clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Set the clock ahead, by milliseconds: what the list holds."""
+    ahead = [0]
+    original = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: original() + ahead[0] * 1_000_000)
+    return ahead
+
+
+def test_ids_are_of_version_7_and_tell_their_time() -> None:
+    before = clock.now_ms()
+    identifier = clock.new_id()
+    assert uuid.UUID(identifier).version == 7
+    assert uuid.UUID(identifier).variant == uuid.RFC_4122
+    assert before <= clock.time_of(identifier) <= clock.now_ms()
+
+
+def test_ids_rise() -> None:
+    ids = [clock.new_id() for _ in range(20_000)]
+    assert ids == sorted(set(ids))
+
+
+def test_ids_rise_when_the_clock_is_corrected(set_clock: list[int], caplog: pytest.LogCaptureFixture) -> None:
+    first = clock.new_id()
+    set_clock[0] = -9000
+    assert clock.new_id() > first
+    assert caplog.records == []
+
+
+def test_a_clock_that_was_wrong_leaves_no_ids_in_the_future(
+    set_clock: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    set_clock[0] = 400 * DAY
+    wrong = clock.new_id()
+    assert clock.time_of(wrong) > clock.now_ms() - DAY
+    set_clock[0] = 0
+    ids = [clock.new_id() for _ in range(100)]
+    assert abs(clock.time_of(ids[0]) - clock.now_ms()) < 60_000
+    assert [*ids, wrong] == sorted({*ids, wrong})
+    [line] = caplog.records  # said once
+    assert line.levelno == logging.ERROR
+    assert "gone back by 345" in line.message
+
+
+def test_the_first_id_of_a_time_is_before_those_made_then() -> None:
+    identifier = clock.new_id()
+    at_ms = clock.time_of(identifier)
+    assert clock.first_id(at_ms) <= identifier < clock.first_id(at_ms + 1)
+    assert clock.first_id(-5) == clock.first_id(0)
+
+
+def test_times_as_text() -> None:
+    assert clock.iso(1_795_569_300_123) == "2026-11-25T01:15:00.123Z"
+    assert clock.iso(0) == "1970-01-01T00:00:00.000Z"
+
+
+def test_times_of_datetimes() -> None:
+    moment = datetime(2026, 11, 25, 1, 15, tzinfo=UTC)
+    expected = 1_795_569_300_000
+    assert clock.from_datetime(moment) == expected
+    assert clock.from_datetime(moment.replace(tzinfo=None)) == expected
+    assert clock.from_datetime(moment.astimezone(timezone(timedelta(hours=9)))) == expected

@@ -1,0 +1,119 @@
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.category_settings import SETTINGS, SettingsFiles
+from app.history.references import References
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+
+AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
+
+
+@pytest.fixture
+def references(store: Path) -> References:
+    return References(store, SettingsFiles(store).get)
+
+
+def test_a_reference_is_of_the_active_version(
+    references: References, store: Path, add_version: Callable[[Path, str, str], Path]
+) -> None:
+    reference = references("tiny")
+    assert reference is not None
+    assert reference.version == bundle.active_version(store, "tiny")
+    assert len(reference.samples) == 5
+    assert references("tiny") is reference
+    add_version(store, "tiny", "20990101T000000-abcdef")
+    assert references("tiny") is reference
+    bundle.activate(store, "tiny", "20990101T000000-abcdef")
+    other = references("tiny")
+    assert other is not None
+    assert other.version == "20990101T000000-abcdef"
+    assert not other.same(reference)
+
+
+@pytest.mark.parametrize("changed", ["settings", "pointer", "settings in place"])
+def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> None:
+    settings = store / "tiny" / SETTINGS
+    settings.write_text(json.dumps({"revision": 1, "rates_revision": 1}))
+    for path in (settings, store / "tiny"):
+        os.utime(path, (1000, 1000))
+    first = References(store, SettingsFiles(store).get)("tiny")
+    assert first is not None
+    assert first.since_ms == 1_000_000
+    before = time.time()
+    if changed == "settings":
+        settings.unlink()
+    elif changed == "pointer":
+        bundle.delete(
+            store, "tiny", shutil.copytree(bundle.resolve(store, "tiny"), store / "tiny" / "x").name
+        )
+    else:
+        settings.write_text(json.dumps({"revision": 2, "rates_revision": 1}))
+    second = References(store, SettingsFiles(store).get)("tiny")
+    assert second is not None
+    assert second.since_ms >= int(before * 1000) - 10  # the file system's clock has its own steps
+
+
+def test_what_has_no_active_version_has_no_reference(references: References) -> None:
+    assert references("other") is None
+    assert references.categories() == ["tiny"]
+
+
+@pytest.mark.parametrize("broken", ["manifest", "settings"])
+def test_what_cannot_be_read_is_said_once(
+    references: References, store: Path, broken: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Metrics ask every few seconds."""
+    file = bundle.resolve(store, "tiny") / bundle.MANIFEST
+    if broken == "settings":
+        file = store / "tiny" / SETTINGS
+        file.write_text("{}")
+    text = file.read_text()
+    for _ in range(2):
+        file.write_text("broken")
+        with caplog.at_level(logging.WARNING, "flowgauge.drift"):
+            assert [references("tiny") for _ in range(3)] == [None] * 3
+        assert [line.name for line in caplog.records].count("flowgauge.drift") == 1
+        caplog.clear()
+        file.write_text(text)
+        assert references("tiny") is not None
+        references = References(store, SettingsFiles(store).get)
+
+
+def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_region(
+    store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
+
+    def inspect(client: TestClient, count: int) -> None:
+        for data in tiny_images["good"][:count]:
+            answer = client.post(
+                "/v1/models/tiny/predict", content=data, headers={"Content-Type": "image/png"}
+            )
+            assert client.get(answer.json()["links"]["inspection"]).status_code == 200  # it is filed
+
+    def window(client: TestClient) -> int:
+        inspections: int = client.get("/v1/models/tiny/drift").json()["inspections"]
+        return inspections
+
+    with TestClient(create_app(settings)) as client:
+        inspect(client, 3)
+    with TestClient(create_app(settings)) as client:
+        # Monitoring hears of a category before anything is inspected.
+        assert 'flowgauge_drift_alarm{category="tiny"} 0.0' in client.get("/metrics").text
+        assert window(client) == 3
+        time.sleep(0.05)  # the file system's clock has its own steps
+        assert client.put("/v1/models/tiny/region", json=AREA).status_code == 200
+        inspect(client, 2)
+        assert window(client) == 2
+    with TestClient(create_app(settings)) as client:
+        assert window(client) == 2
