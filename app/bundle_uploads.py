@@ -2,10 +2,10 @@
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from app.packing import Archive, ArchiveError
 from app.problems import Problem
@@ -18,6 +18,13 @@ MAX_UPLOADS: Final = 2  # at a time: each takes disk twice, and the loader's tim
 _BUFFER: Final = 4 * 1024 * 1024
 _ARCHIVE: Final = "upload.zip"
 _DISK_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Uploaded(NamedTuple):
+    """A version that was let in, and the sha256 of its manifest."""
+
+    version: str
+    sha256: str
 
 
 class BundleUploads:
@@ -35,15 +42,12 @@ class BundleUploads:
         self._max_bytes = max_bytes
         self._running = 0
 
-    async def receive(self, category: str, chunks: AsyncIterator[bytes]) -> str:
+    async def receive(self, category: str, chunks: AsyncIterator[bytes]) -> Uploaded:
         """Take in a version. Of an upload that ends early or is refused nothing is left.
 
         Args:
             category: which the bundle must be of.
             chunks: the archive's bytes.
-
-        Returns:
-            The version.
 
         Raises:
             Problem: rejected-bundle, with the reason; conflict, if the version exists; queue-full, if too
@@ -63,21 +67,25 @@ class BundleUploads:
 
     async def _save(self, chunks: AsyncIterator[bytes], path: Path) -> None:
         buffer = bytearray()
-        with path.open("xb") as file:
-            async for chunk in chunks:
-                buffer += chunk
-                if len(buffer) >= _BUFFER:
-                    await _on_disk(file.write, bytes(buffer))
-                    buffer.clear()
-            await _on_disk(file.write, bytes(buffer))
+        # Around all of it: the last bytes may reach the disk only when the file is closed.
+        try:
+            with path.open("xb") as file:
+                async for chunk in chunks:
+                    buffer += chunk
+                    if len(buffer) >= _BUFFER:
+                        await asyncio.to_thread(file.write, bytes(buffer))
+                        buffer.clear()
+                await asyncio.to_thread(file.write, bytes(buffer))
+        except OSError as error:
+            raise _no_room(error) from error
 
-    async def _let_in(self, category: str, staging: Path, cleanup: ExitStack) -> str:
+    async def _let_in(self, category: str, staging: Path, cleanup: ExitStack) -> Uploaded:
         with cleanup:
             manifest = await asyncio.to_thread(self._unpack, category, staging)
             folder = staging / manifest.category / manifest.version
-            await self._residency.check(folder)
+            sha256 = await self._residency.check(folder)
             await asyncio.to_thread(self._move, folder, manifest)
-            return manifest.version
+            return Uploaded(manifest.version, sha256)
 
     def _unpack(self, category: str, staging: Path) -> Manifest:
         try:
@@ -114,13 +122,6 @@ class BundleUploads:
 
     def _leave(self) -> None:
         self._running -= 1
-
-
-async def _on_disk(write: Callable[[bytes], int], data: bytes) -> None:
-    try:
-        await asyncio.to_thread(write, data)
-    except OSError as error:
-        raise _no_room(error) from error
 
 
 def _no_room(error: OSError) -> Exception:

@@ -29,6 +29,8 @@ OPEN: Final = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.jso
 UPLOADS: Final = re.compile(
     r"POST /v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions)", re.DOTALL
 )
+# What proxies say of whom they ask for. A service without keys asks for nothing more: it refuses them all.
+FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 LOGINS_PER_MINUTE: Final = 20  # by address
@@ -134,7 +136,9 @@ class Guard:
                 "forbidden",
                 f"There are no keys, so the Host must be this machine, as 127.0.0.1; it was {host[:64]!r}.",
             )
-        if client and not is_loopback(client[0]):  # told by a proxy on this machine
+        # Told by a proxy on this machine, whether or not FLOWGAUGE_TRUSTED_PROXIES has it.
+        forwarded = any(name in headers for name in FORWARDED)
+        if forwarded or (client and not is_loopback(client[0])):
             raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
 
 

@@ -1,6 +1,7 @@
 """The server of `flowgauge serve`: uvicorn, with a stop that loses nothing."""
 
 import asyncio
+import functools
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from app.connections import FAREWELL_SECONDS, HANDSHAKE_SECONDS
 from app.draining import Draining
 
 
@@ -42,6 +44,29 @@ class Server(uvicorn.Server):
         with self.capture_signals():
             async with app.router.lifespan_context(app):
                 await self.serve(sockets=[listener])
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the port as uvicorn does, but do not wait a minute for each handshake of TLS."""
+        make = functools.partial(
+            self.config.http_protocol_class,
+            config=self.config,  # type: ignore[call-arg]
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        tls = self.config.ssl
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                make,
+                sock=listener,
+                ssl=tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
+                ssl_shutdown_timeout=FAREWELL_SECONDS if tls else None,
+            )
+            for listener in sockets or []
+        ]
+        self.started = True
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second time, end: the history is made to survive that."""

@@ -29,10 +29,14 @@ class Settings(BaseSettings):
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset leaves it to torch.")
     max_bytes: int = Field(32 * MIB, ge=1, description="Largest upload, in bytes.")
     max_pixels: int = Field(50_000_000, ge=1, description="Largest image, in pixels.")
-    queue_images: int = Field(64, ge=1, description="Images that may wait for an answer.")
+    # 64 clients of eight categories, one request each, are within the shares that `Admission` leaves them.
+    queue_images: int = Field(72, ge=1, description="Images that may wait for an answer.")
     queue_bytes: int = Field(512 * MIB, ge=1, description="Bytes of uploads, pixels and answers in memory.")
     upload_idle_seconds: float = Field(
-        30, gt=0, allow_inf_nan=False, description="Seconds without a byte after which an upload is given up."
+        30,
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds without a byte, or behind 256 KiB/s, after which an upload is given up.",
     )
     decode_threads: int = Field(2, ge=1, description="Images decoded or drawn at a time.")
     preload: bool = Field(True, description="Load active models at start, not when first asked for.")
@@ -85,6 +89,16 @@ class Settings(BaseSettings):
         None, description="PEM file of the server's certificate; with tls_key."
     )
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies, by commas: only their X-Forwarded-For is believed.",
+    )
+    max_connections: int = Field(
+        2048,
+        ge=2,
+        le=1_000_000,
+        description="Connections at a time; an address may hold as many as it leaves free, so half if alone.",
+    )
     drain_seconds: float = Field(
         0,
         ge=0,
@@ -105,6 +119,18 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _expect_addresses(cls, proxies: str) -> str:
+        for proxy in filter(None, map(str.strip, proxies.split(","))):
+            try:
+                ipaddress.ip_network(proxy)
+            except ValueError as error:
+                raise ValueError(
+                    f"must be addresses or networks, as 10.0.0.5 or 10.0.0.0/24, separated by commas; {error}"
+                ) from error
+        return proxies
+
     @model_validator(mode="after")
     def _expect_both_tls_files(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
@@ -120,6 +146,22 @@ class Settings(BaseSettings):
                 f"max_pixels {self.max_pixels}; set FLOWGAUGE_QUEUE_BYTES to {largest} or more"
             )
         return self
+
+    @model_validator(mode="after")
+    def _expect_room_for_a_batch(self) -> Self:
+        if self.max_items > self.queue_images:
+            raise ValueError(
+                f"max_items {self.max_items} is more than queue_images {self.queue_images}: a request of so "
+                f"many images would always be refused; set FLOWGAUGE_MAX_ITEMS to {self.queue_images} or "
+                "less, or FLOWGAUGE_QUEUE_IMAGES to more"
+            )
+        return self
+
+    @property
+    def limits_history(self) -> bool:
+        """Whether anything makes the history let go of what is old."""
+        days = self.retention_pass_days, self.retention_review_days, self.retention_reject_days
+        return any(limit is not None for limit in (*days, self.retention_bytes))
 
     @property
     def database_url(self) -> str:

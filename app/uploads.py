@@ -15,6 +15,10 @@ from app.problems import Problem
 # characters.
 _FORM_OVERHEAD = 16 * 1024
 
+# Bytes a second of an upload, 2 Mbit/s: one that is slower has the idle limit of grace. Without it, a few
+# clients that send a byte now and then would keep the room of all others for as long as they like.
+LEAST_RATE = 256 * 1024
+
 
 async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds: float) -> Upload:
     """Read the body of a predict request: one image.
@@ -35,7 +39,7 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
     header = request.headers.get("content-type", "application/octet-stream")
     media_type, options = parse_options_header(header)
     if media_type == b"multipart/form-data":
-        form = Form(options.get(b"boundary", b""), max_bytes, max_files=1)
+        form = Form(options.get(b"boundary", b""), max_bytes, max_files=None)
         limit = max_bytes + _FORM_OVERHEAD
         return await _read_form(form, _chunks(request, room, limit, idle_seconds, too_large(max_bytes)))
     if media_type.startswith(b"image/") or media_type == b"application/octet-stream":
@@ -92,32 +96,48 @@ async def _chunks(
         yield chunk
 
 
+def declared_size(request: Request) -> int:
+    """Bytes that Content-Length promises; 0 where it says nothing, or no number."""
+    declared = request.headers.get("content-length", "")
+    return int(declared[:18]) if re.fullmatch("[0-9]+", declared) else 0  # more digits are no more believable
+
+
 async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Problem) -> AsyncIterator[bytes]:
     """The body's chunks while they come and their sum is within the limit, whatever Content-Length says.
 
     Raises:
-        Problem: `beyond`, if the body has more than `limit` bytes; invalid-request, if it stalls.
+        Problem: `beyond`, if the body has more than `limit` bytes; invalid-request, if it stalls, or falls
+            `idle_seconds` behind LEAST_RATE.
         ClientDisconnect: the client left before the end of the body.
     """
-    declared = request.headers.get("content-length", "")
-    if re.fullmatch("[0-9]+", declared) and (len(declared) > 18 or int(declared) > limit):
+    if declared_size(request) > limit:
         raise beyond
     received = 0
     stream = request.stream()
-    while (chunk := await _next(stream, idle_seconds)) is not None:
+    clock = asyncio.get_running_loop().time
+    patience = idle_seconds
+    while True:
+        # Only waiting counts: the server's own slowness is not the client's. And what came fast is no credit
+        # beyond the grace: otherwise all but the last byte at once would buy minutes.
+        begun = clock()
+        chunk = await _next(stream, patience, idle_seconds)
+        if chunk is None:
+            return
+        patience = min(idle_seconds, patience - (clock() - begun) + len(chunk) / LEAST_RATE)
         received += len(chunk)
         if received > limit:
             raise beyond
         yield chunk
 
 
-async def _next(stream: AsyncIterator[bytes], idle_seconds: float) -> bytes | None:
+async def _next(stream: AsyncIterator[bytes], patience: float, idle_seconds: float) -> bytes | None:
     """The next chunk, or None at the end. A stalled upload would keep what it holds from the others."""
     try:
-        async with asyncio.timeout(idle_seconds):
+        async with asyncio.timeout(patience):
             return await anext(stream, None)
     except TimeoutError:
         raise Problem(
             "invalid-request",
-            f"The upload stalled: nothing came for {idle_seconds:g} s, the limit. Send it again.",
+            f"The upload stalled: nothing came for {idle_seconds:g} s, the limit, or for longer less than "
+            f"{LEAST_RATE // 1024} KiB a second. Send it again.",
         ) from None

@@ -1,6 +1,7 @@
 """`flowgauge serve`: the inspection service on this machine."""
 
 import inspect
+import json
 import logging
 import math
 import socket
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from app.settings import Settings, SettingsError, settings_from
+from app.settings import Settings, SettingsError, is_loopback, settings_from
 
 if TYPE_CHECKING:
     import torch
@@ -57,6 +58,7 @@ def serve(
     import uvicorn
 
     from app import logs
+    from app.connections import Connection, Listener, allow_connections
     from app.exposure import ExposureError, expect_keys_on_network
     from app.history.history import HistoryError
     from app.main import create_app
@@ -96,19 +98,25 @@ def serve(
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
     _greet(listener, settings, categories, torch_device)
+    _log(settings)
+    guarded = Listener(listener, allow_connections(settings.max_connections))
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=Connection,
+        ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,  # the service writes its own line per request, with the request's id
         server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         timeout_graceful_shutdown=max(LEAST_GRACE_SECONDS, math.ceil(settings.deadline_ms / 1000) + 5),
     )
     try:
-        Server(config, app.state.draining, settings.drain_seconds).run_app(app, listener)
+        Server(config, app.state.draining, settings.drain_seconds).run_app(app, guarded)
     except HistoryError as error:
         _stop(1, str(error))
     logger.info("stopped")
@@ -191,6 +199,33 @@ def _greet(
     else:
         typer.echo(f"  a model        flowgauge train --data DIR --category NAME --models {settings.models}")
     typer.echo("Ctrl-C stops it.")
+
+
+def _log(settings: Settings) -> None:
+    """Log what is in force, so that one knows in a year what was set and what was the default then."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    shown = settings.model_dump(mode="json")
+    if settings.database is not None:
+        try:
+            url = make_url(settings.database)
+            secret = [name for name in url.query if "password" in name]
+            shown["database"] = url.difference_update_query(secret).render_as_string(hide_password=True)
+        except ArgumentError:
+            shown["database"] = "not a URL"
+    logger.info("settings: %s", json.dumps(shown))
+    if not settings.limits_history:
+        logger.warning(
+            "nothing limits the history: it grows until its disk is full, and then predictions are refused. "
+            "Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_PASS_DAYS and that of each decision."
+        )
+    if settings.tls_key is None and not is_loopback(settings.host):
+        logger.warning(
+            "there is no TLS: keys and pictures can be read on the way. Set FLOWGAUGE_TLS_CERTIFICATE and "
+            "FLOWGAUGE_TLS_KEY, or let a proxy with TLS on this machine be the only way to %s.",
+            settings.host,
+        )
 
 
 def _stop(code: int, message: str) -> NoReturn:

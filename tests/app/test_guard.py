@@ -2,13 +2,15 @@ import logging
 import statistics
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from fastapi.dependencies.models import Dependant
 from starlette.testclient import TestClient
 from starlette.websockets import WebSocketDisconnect
 
-from app.access import COMMAND_LINE, Requires, Role
+from app.access import COMMAND_LINE, Permission, Requires, Role
 from app.guard import LOGINS_PER_MINUTE, OPEN, REFUSALS_PER_MINUTE
 from app.keyring import Keyring
 from app.keys import Keys
@@ -42,12 +44,19 @@ def test_every_other_route_and_path_needs_one(keyed: Keyed) -> None:
         assert response.headers["WWW-Authenticate"] == 'Bearer realm="FlowGauge"'
 
 
+def permissions(dependant: Dependant) -> Iterator[Permission | None]:
+    for one in dependant.dependencies:
+        if isinstance(one.call, Requires):
+            yield one.call.permission
+        yield from permissions(one)
+
+
 def test_every_route_that_needs_a_key_says_for_what(keyed: Keyed) -> None:
     """A route that forgets its permission would be open to every key."""
     served = set(keyed.client.get("/openapi.json").json()["paths"])
     assert served == {route.path for route, _ in routes()}
     for route, _ in routes():
-        required = [d.call.permission for d in route.dependant.dependencies if isinstance(d.call, Requires)]
+        required = list(permissions(route.dependant))
         assert len(required) == (0 if route.path in OPEN else 1), route.path
         if required == [None]:
             assert route.path in (WHO, "/logout")

@@ -1,5 +1,5 @@
+import select
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_lies_about_the_length_are_not_believed(keyless: httpx.Client) -> None:
 
 def test_a_slow_body_is_given_up_and_holds_nobody_up(tmp_path: Path, serve_http: Serve) -> None:
     (tmp_path / "models").mkdir()
-    app = create_app(Settings(models=tmp_path / "models", upload_idle_seconds=0.5))
+    app = create_app(Settings(models=tmp_path / "models", upload_idle_seconds=3))
     with (
         serve_http(app) as url,
         httpx.Client(base_url=url, trust_env=False) as client,
@@ -126,10 +126,9 @@ def test_a_slow_body_is_given_up_and_holds_nobody_up(tmp_path: Path, serve_http:
         ]
         for connection in sockets:
             connection.sendall(b"POST /v1/keys HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
-        start = time.monotonic()
         assert client.get(WHO).status_code == 200
-        assert time.monotonic() - start < 0.4
+        assert select.select(sockets, [], [], 0)[0] == []  # none of them has been given up yet
         for connection in sockets:
             answer = listen(connection)
             assert answer.startswith(b"HTTP/1.1 400 ")
-            assert b"did not arrive within 0.5 s" in answer
+            assert b"did not arrive within 3 s" in answer

@@ -135,8 +135,12 @@ def test_nor_by_sending_what_a_form_can_send(keyless: httpx.Client, origin: str)
     assert keyless.get(WHO, headers={"Origin": own}).status_code == 200
 
 
-def test_nor_does_a_proxy_on_this_machine_open_it_to_others(keyless: httpx.Client) -> None:
-    response = keyless.get(WHO, headers={"X-Forwarded-For": "192.0.2.7"})
+@pytest.mark.parametrize("header", ["X-Forwarded-For", "X-Real-IP", "Forwarded", "Via"])
+@pytest.mark.parametrize("value", ["192.0.2.7", "127.0.0.1", ""])
+def test_nor_does_a_proxy_on_this_machine_open_it_to_others(
+    keyless: httpx.Client, header: str, value: str
+) -> None:
+    response = keyless.get(WHO, headers={header: value})
     assert "nobody but this machine" in expect_problem(response, 403, "forbidden")
 
 

@@ -10,7 +10,7 @@ from starlette.types import Message
 from app.admission import Admission
 from app.forms import MAX_TEXT, File, Upload
 from app.problems import Problem
-from app.uploads import read, read_many
+from app.uploads import chunks, read, read_many
 
 PICTURE = b"\x89PNG\r\n\x1a\n--B\r\n--B--not yet\r\n" + bytes(range(256)) * 4
 LIMIT = 2000
@@ -38,7 +38,7 @@ def upload(
     ends: bool = True,
 ) -> Upload:
     chunks = [body[i : i + step] for i in range(0, len(body), step)]
-    with (admission or Admission(1, 10**6)).reserve() as room:
+    with (admission or Admission(1, 10**6)).reserve("tiny") as room:
         return asyncio.run(read(request(chunks, headers, ends=ends), room, LIMIT, 30))
 
 
@@ -175,7 +175,7 @@ def test_an_endless_body_is_left_at_the_limit() -> None:
 
     stream = iter(endless())
     endless_request = Request({"type": "http", "headers": []}, receive)
-    with Admission(1, 10**6).reserve() as room, pytest.raises(Problem) as caught:
+    with Admission(1, 10**6).reserve("tiny") as room, pytest.raises(Problem) as caught:
         asyncio.run(read(endless_request, room, LIMIT, 30))
     assert caught.value.name == "too-large"
     assert taken == LIMIT // 100 + 1
@@ -207,29 +207,67 @@ def test_a_stalled_upload_is_given_up(headers: dict[str, str]) -> None:
 
     raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     stalled = Request({"type": "http", "headers": raw}, receive)
-    with admission.reserve() as room, pytest.raises(Problem, match=r"nothing came for 0\.05 s") as caught:
+    with (
+        admission.reserve("tiny") as room,
+        pytest.raises(Problem, match=r"nothing came for 0\.05 s") as caught,
+    ):
         asyncio.run(read(stalled, room, LIMIT, 0.05))
     assert caught.value.name == "invalid-request"
     assert admission.bytes == 0
 
 
-def test_a_slow_upload_that_goes_on_is_read_to_its_end() -> None:
+def slow(pieces: Iterable[bytes]) -> Request:
     async def receive() -> Message:
         await asyncio.sleep(0.02)
         chunk = next(stream, None)
         return {"type": "http.request", "body": chunk or b"", "more_body": chunk is not None}
 
-    stream = iter([b"x"] * 10)
-    slow = Request({"type": "http", "headers": []}, receive)
-    with Admission(1, 10**6).reserve() as room:
-        assert asyncio.run(read(slow, room, LIMIT, 0.15)).files == [File(None, b"x" * 10)]
+    stream = iter(pieces)
+    return Request({"type": "http", "headers": []}, receive)
+
+
+def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.uploads.LEAST_RATE", 1)
+    with Admission(1, 10**6).reserve("tiny") as room:
+        assert asyncio.run(read(slow([b"x"] * 20), room, LIMIT, 0.3)).files == [File(None, b"x" * 20)]
+
+
+def test_a_small_one_may_take_its_time() -> None:
+    with Admission(1, 10**6).reserve("tiny") as room:
+        assert asyncio.run(read(slow([b"x"] * 20), room, LIMIT, 30)).files == [File(None, b"x" * 20)]
+
+
+def test_a_trickle_is_given_up() -> None:
+    admission = Admission(1, 10**6)
+    with admission.reserve("tiny") as room, pytest.raises(Problem, match="less than 256 KiB a sec") as caught:
+        asyncio.run(read(slow([b"x"] * LIMIT), room, LIMIT, 0.3))
+    assert caught.value.name == "invalid-request"
+    assert admission.bytes == 0
+
+
+def test_a_fast_beginning_buys_no_trickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.uploads.LEAST_RATE", 200)
+    pieces = [b"x" * 1000] + [b"x"] * 100  # five seconds' worth at once, and then too little for two
+    with Admission(1, 10**6).reserve("tiny") as room, pytest.raises(Problem, match="stalled"):
+        asyncio.run(read(slow(pieces), room, LIMIT, 0.3))
+
+
+def test_what_the_server_does_between_is_not_counted() -> None:
+    async def take() -> int:
+        size = 0
+        async for chunk in chunks(request([b"x"] * 10, {}), LIMIT, 0.1, Problem("too-large", "")):
+            size += len(chunk)
+            await asyncio.sleep(0.05)
+        return size
+
+    assert asyncio.run(take()) == 10
 
 
 def many(
     body: bytes, headers: dict[str, str], *, step: int = 7, max_files: int = 3, max_total: int = 20_000
 ) -> Upload:
     chunks = [body[i : i + step] for i in range(0, len(body), step)]
-    with Admission(1, 10**6).reserve() as room:
+    with Admission(1, 10**6).reserve("tiny") as room:
         return asyncio.run(read_many(request(chunks, headers), room, LIMIT, max_files, max_total, 30))
 
 

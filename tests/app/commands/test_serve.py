@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +23,7 @@ from app.commands.serve import serve
 from app.settings import Settings
 from flows.fastflow import bundle
 from tests.certificates import make_certificate
+from tests.postgres import Postgres
 
 Process = subprocess.Popen[str]
 Start = Callable[..., AbstractContextManager[tuple[Process, str]]]
@@ -230,6 +231,56 @@ def test_speaks_tls(start: Start, tmp_path: Path) -> None:
     assert process.returncode == 0, log
 
 
+@pytest.mark.parametrize(
+    ("proxies", "believed"),
+    [("", "127.0.0.1"), ("10.0.0.5", "127.0.0.1"), ("10.0.0.5, 127.0.0.0/8", "192.0.2.7")],
+)
+def test_only_proxies_that_are_named_say_where_requests_come_from(
+    start: Start, proxies: str, believed: str
+) -> None:
+    with start(TRUSTED_PROXIES=proxies) as (process, greeting):
+        headers = {"X-API-Key": f"fg_{'0' * 16}_{'x' * 43}", "X-Forwarded-For": "192.0.2.7"}
+        url = f"{url_in(greeting)}/v1/session"
+        assert httpx.get(url, headers=headers, timeout=120, trust_env=False).status_code == 401
+        # Without keys nobody but this machine may come in, whoever is believed.
+        del headers["X-API-Key"]
+        assert httpx.get(url, headers=headers, timeout=120, trust_env=False).status_code == 403
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert f"refused a request from {believed}:" in log
+
+
+def test_an_address_may_hold_half_of_the_connections(start: Start) -> None:
+    with start(MAX_CONNECTIONS="4") as (process, greeting), ExitStack() as stack:
+        url = url_in(greeting)
+        port = int(url.rpartition(":")[2])
+        for _ in range(2):
+            stack.enter_context(socket.create_connection(("127.0.0.1", port)))
+        with pytest.raises((httpx.ConnectError, httpx.ReadError, httpx.RemoteProtocolError)):
+            httpx.get(f"{url}/health/live", timeout=120, trust_env=False)
+        transport = httpx.HTTPTransport(local_address="127.0.0.2")
+        with httpx.Client(transport=transport, timeout=120) as other:
+            assert other.get(f"{url}/health/live").status_code == 200
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert log.count("connections turned away") == 1
+
+
+def test_warns_where_keys_can_be_read_on_the_way(start: Start, tmp_path: Path) -> None:
+    made = make_certificate(tmp_path, "IP:127.0.0.1")
+    files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(made.key)}
+    network = {"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED_NETWORK": "true"}  # noqa: S104
+    for settings, times in ((network, 1), (network | files, 0), ({}, 0)):
+        with start(**settings) as (process, greeting):
+            url = url_in(greeting).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+            context = ssl.create_default_context(cafile=made.certificate)
+            assert httpx.get(f"{url}/health/live", verify=context, timeout=120, trust_env=False).is_success
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=60)
+        assert log.count("can be read on the way") == times, log
+
+
 def test_begins_without_models_and_says_how_to_get_one(start: Start, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with start(models=tmp_path / "empty") as (_, greeting):
@@ -252,6 +303,36 @@ def test_logs_for_programs_are_json_to_the_last_line(start: Start) -> None:
     entries = [json.loads(line) for line in log.splitlines()]
     assert entries[-1]["message"] == "stopped"
     assert {"uvicorn.error", "flowgauge.requests"} <= {entry["logger"] for entry in entries}
+
+
+def logged(start: Start, **settings: str) -> str:
+    """What a server logs from its start to its end."""
+    with start(**settings) as (process, greeting):
+        url = url_in(greeting)
+        assert httpx.get(f"{url}/health/live", timeout=120, trust_env=False).status_code == 200
+        process.send_signal(signal.SIGTERM)
+        return process.communicate(timeout=60)[1]
+
+
+def test_logs_what_is_set(start: Start) -> None:
+    [line] = [x for x in logged(start, MAX_BATCH="5").splitlines() if "serve: settings: " in x]
+    said = json.loads(line.partition("settings: ")[2])
+    assert set(said) == set(Settings.model_fields)
+    assert (said["max_batch"], said["retention_bytes"], said["threads"]) == (5, None, 1)
+
+
+def test_logs_no_password(start: Start, postgres: Postgres) -> None:
+    with postgres.database() as url:
+        user, _, rest = url.partition("@")
+        secret = f"{user}:hush1@{rest}" + ("&" if "?" in rest else "?") + "password=hush2"
+        log = logged(start, DATABASE=secret)
+    assert rest.partition("?")[0] in log
+    assert "hush" not in log
+
+
+def test_warns_of_a_history_that_nothing_limits(start: Start) -> None:
+    assert logged(start).count("nothing limits the history") == 1
+    assert "nothing limits the history" not in logged(start, RETENTION_BYTES="1000000000")
 
 
 def test_a_history_in_use_is_said_in_a_line(start: Start, tmp_path: Path, store: Path) -> None:

@@ -1,0 +1,231 @@
+"""Connections cost a client nothing and the server a file each: how many there may be, and for how long."""
+
+import asyncio
+import errno
+import ipaddress
+import logging
+import resource
+import socket
+import struct
+import time
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+import h11
+from uvicorn import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+logger = logging.getLogger("flowgauge.connections")
+
+# A request's head is a few hundred bytes: whoever takes longer is not about to ask for anything.
+HEAD_SECONDS: Final = 10.0
+# What is left of a body after its answer, such as a refusal, is read and thrown away for so long: a client
+# that is still sending would otherwise lose the answer.
+REST_SECONDS: Final = 60.0
+# A client that takes nothing of its answer for so long is left; so is one that has vanished.
+STALLED_SECONDS: Final = 60.0
+# For TLS: the handshake, and the farewell.
+HANDSHAKE_SECONDS: Final = 10.0
+FAREWELL_SECONDS: Final = 5.0
+
+# Files for all that is no connection: libraries, models, the database, pictures on their way to the disk.
+OTHER_FILES: Final = 256
+
+_LOG_SECONDS: Final = 60.0
+_SHORTAGE_SECONDS: Final = 1.0  # after which asyncio tries again
+_TURNED_AWAY_AT_ONCE: Final = 100  # then the loop has other things to do
+_NO_FILES: Final = (errno.EMFILE, errno.ENFILE)
+_RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, keep nothing
+
+
+class Connection(H11Protocol):
+    """uvicorn's connection over h11, closed when the client does not get to the point.
+
+    uvicorn itself closes a connection that is silent after an answer (keep-alive). It waits for ever for the
+    first request, for a head that comes byte by byte, and for the rest of a body that has been answered.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._owed: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head."""
+        super().connection_made(transport)
+        self._watch()
+
+    def handle_events(self) -> None:
+        """Take up what has come."""
+        super().handle_events()
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request."""
+        super().on_response_complete()
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        super().connection_lost(exc)
+        self._await(None)
+
+    def _watch(self) -> None:
+        theirs = self.conn.their_state
+        if self.transport.is_closing():
+            self._await(None)
+        elif theirs is h11.IDLE and self.timeout_keep_alive_task is None:
+            self._await(HEAD_SECONDS)
+        elif theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE:
+            self._await(REST_SECONDS)
+        else:
+            self._await(None)
+
+    def _await(self, seconds: float | None) -> None:
+        if seconds == self._owed:
+            return  # the clock goes on, whatever trickles in
+        self._owed = seconds
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+
+class Listener(socket.socket):
+    """A socket that listens, and turns connections away beyond a limit, before TLS or HTTP see them.
+
+    An address may hold at most as many connections as it leaves free for others. So one alone can have half
+    of them, two a third each, and whoever comes while others flood still finds room. For this, the 64 bits of
+    IPv6 that one household has are one address.
+
+    Args:
+        listener: listens; it is taken over.
+        limit: of connections at a time, over all addresses.
+    """
+
+    def __init__(self, listener: socket.socket, limit: int) -> None:
+        super().__init__(listener.family, listener.type, listener.proto, fileno=listener.detach())
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; its connections inherit it
+            self.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * STALLED_SECONDS))
+        self._limit = limit
+        self._held: Counter[str] = Counter()
+        self._open = 0
+        self._turned_away = 0
+        self._next_line = 0.0
+        self._short_until = 0.0
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection that there is room for.
+
+        Raises:
+            BlockingIOError: there is none now.
+            OSError: of the system, such as that there are no files left.
+        """
+        for _ in range(_TURNED_AWAY_AT_ONCE):
+            connection, address = self._accept_any()
+            holder = holder_of(address[0])
+            if self._held[holder] < self._limit - self._open:
+                self._held[holder] += 1
+                self._open += 1
+                return _Counted(connection, partial(self._release, holder)), address
+            self._turn_away(connection, holder)
+        raise BlockingIOError
+
+    def _accept_any(self) -> tuple[socket.socket, Any]:
+        # Where files run out, asyncio pauses for a second, but (Python 3.11) only after it has tried as often
+        # as the queue is long, with an entry in the log each.
+        if time.monotonic() < self._short_until:
+            raise BlockingIOError
+        try:
+            return super().accept()
+        except OSError as error:
+            if error.errno in _NO_FILES:
+                self._short_until = time.monotonic() + _SHORTAGE_SECONDS
+            raise
+
+    def _turn_away(self, connection: socket.socket, holder: str) -> None:
+        self._turned_away += 1
+        now = time.monotonic()
+        if now >= self._next_line:
+            logger.warning(
+                "connections turned away since this was last said: %d, the latest from %s, which holds %d of "
+                "the %d that are open; FLOWGAUGE_MAX_CONNECTIONS allows %d, and one address half of it",
+                self._turned_away,
+                holder,
+                self._held[holder],
+                self._open,
+                self._limit,
+            )
+            self._turned_away = 0
+            self._next_line = now + _LOG_SECONDS
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        connection.close()
+
+    def _release(self, holder: str) -> None:
+        self._open -= 1
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
+
+
+class _Counted(socket.socket):
+    """An accepted connection that says when it is closed, whatever became of it."""
+
+    def __init__(self, connection: socket.socket, closed: Callable[[], None]) -> None:
+        super().__init__(connection.family, connection.type, connection.proto, fileno=connection.detach())
+        self._on_close: Callable[[], None] | None = closed
+
+    def close(self) -> None:
+        super().close()
+        closed, self._on_close = self._on_close, None
+        if closed is not None:
+            closed()
+
+
+def holder_of(host: str) -> str:
+    """Whom to count a connection for."""
+    address = ipaddress.ip_address(host)
+    if isinstance(address, ipaddress.IPv4Address):
+        return host
+    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
+
+
+def allow_connections(wanted: int) -> int:
+    """Let this process have so many connections, as far as the system lets it.
+
+    Args:
+        wanted: connections at a time.
+
+    Returns:
+        How many there can be beside the files that the service needs; said in the log where it is fewer.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        reachable = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (reachable, hard))
+            soft = reachable
+        except (OSError, ValueError):
+            pass  # macOS has a limit of its own below "unlimited"
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    possible = max(soft - OTHER_FILES, soft // 2)
+    logger.warning(
+        "FLOWGAUGE_MAX_CONNECTIONS is %d, but this process may have %d files open, so there will be %d "
+        "connections at most. Raise its limit to %d (ulimit -n, LimitNOFILE of systemd, --ulimit nofile of "
+        "Docker).",
+        wanted,
+        soft,
+        possible,
+        needed,
+    )
+    return possible

@@ -1,0 +1,461 @@
+"""Limits on connections, over real ones: to a server of a few routes, or to one where files run out."""
+
+import contextlib
+import http.client
+import logging
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import uvicorn
+from fastapi import FastAPI, Request, Response
+
+from app.connections import Connection, Listener, holder_of
+from app.draining import Draining
+from app.server import Server
+from tests.certificates import Certificate, make_certificate
+
+ROOT = Path(__file__).parents[2]
+ASK = b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n"
+FOR_EVER = 60.0  # the longest that anything may take here, on the slowest of machines
+
+Serve = Callable[..., AbstractContextManager[int]]
+
+
+@pytest.fixture
+def serve() -> Serve:
+    """Serve on a free port, with a limit on connections; gives the port."""
+
+    @contextmanager
+    def begin(limit: int = 100, made: Certificate | None = None, keep_alive: int = 5) -> Iterator[int]:
+        app = FastAPI()
+
+        @app.get("/live")
+        async def live() -> str:
+            return "ok"
+
+        @app.post("/read")
+        async def read(request: Request) -> int:
+            return len(await request.body())
+
+        @app.post("/refuse")
+        async def refuse() -> Response:
+            return Response(status_code=403)
+
+        @app.get("/work")
+        def work(seconds: float) -> str:
+            time.sleep(seconds)
+            return "done"
+
+        @app.get("/large")
+        async def large() -> Response:
+            return Response(b"x" * 20_000_000)
+
+        config = uvicorn.Config(
+            app,
+            http=Connection,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            timeout_keep_alive=keep_alive,
+            ssl_certfile=made.certificate if made else None,
+            ssl_keyfile=made.key if made else None,
+        )
+        server = Server(config, Draining(), 0)
+        listener = Listener(socket.create_server(("127.0.0.1", 0)), limit)
+        port = listener.getsockname()[1]
+        thread = threading.Thread(target=server.run_app, args=(app, listener))
+        thread.start()
+        try:
+            yield port
+        finally:
+            server.should_exit = True
+            thread.join(FOR_EVER)
+            assert not thread.is_alive()
+
+    return begin
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., socket.socket]]:
+    """Open a connection, from 127.0.0.1 or another address of this machine."""
+    with ExitStack() as stack:
+
+        def connect(port: int, source: str = "127.0.0.1") -> socket.socket:
+            connection = stack.enter_context(socket.socket())
+            connection.settimeout(FOR_EVER)
+            connection.bind((source, 0))
+            try:
+                connection.connect(("127.0.0.1", port))
+            except ConnectionError:  # turned away before it was seen to be open
+                connection, end = socket.socketpair()
+                end.close()
+                stack.enter_context(connection)
+            return connection
+
+        yield connect
+
+
+Opened = Callable[..., socket.socket]
+
+
+def rest(connection: socket.socket) -> bytes:
+    """All that still comes before it is closed, in whatever way."""
+    received = b""
+    with contextlib.suppress(ConnectionError, ssl.SSLEOFError):
+        while piece := connection.recv(65536):
+            received += piece
+    return received
+
+
+def answer(connection: socket.socket) -> tuple[int, bytes]:
+    """Status and body of the next answer."""
+    response = http.client.HTTPResponse(connection)
+    try:
+        response.begin()
+        return response.status, response.read()
+    finally:
+        response.close()
+
+
+def trickle(connection: socket.socket) -> None:
+    """Send a byte now and then, until nobody wants any more."""
+    until = time.monotonic() + FOR_EVER
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        while time.monotonic() < until:
+            connection.sendall(b"x")
+            time.sleep(0.05)
+    assert time.monotonic() < until, "it was read for ever"
+
+
+def is_served(connection: socket.socket) -> bool:
+    """Whether a request over it is answered."""
+    try:
+        connection.sendall(ASK)
+        return answer(connection) == (200, b'"ok"')
+    except ConnectionError:
+        return False
+
+
+class TestHeads:
+    @pytest.fixture(autouse=True)
+    def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.connections.HEAD_SECONDS", 0.5)
+
+    def test_who_says_nothing_is_left(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            assert rest(opened(port)) == b""
+
+    @pytest.mark.parametrize("begun", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: b\r\nX-"])
+    def test_so_is_who_begins_and_stops(self, serve: Serve, opened: Opened, begun: bytes) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(begun)
+            assert rest(connection) == b""
+
+    def test_so_is_who_trickles(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(b"GET / HTTP/1.1\r\nX-A: ")
+            trickle(connection)
+
+    def test_so_is_who_trickles_a_later_request(self, serve: Serve, opened: Opened) -> None:
+        with serve(keep_alive=600) as port:
+            connection = opened(port)
+            assert is_served(connection)
+            assert is_served(connection)
+            connection.sendall(b"GET / HTTP/1.1\r\nX-A: ")
+            trickle(connection)
+
+    def test_so_is_who_trickles_after_a_pipelined_request(self, serve: Serve, opened: Opened) -> None:
+        with serve(keep_alive=600) as port:
+            connection = opened(port)
+            connection.sendall(ASK + b"GET / HTTP/1.1\r\nX-A: ")
+            assert answer(connection) == (200, b'"ok"')
+            trickle(connection)
+
+    def test_requests_after_each_other_are_not(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            for _ in range(10):
+                assert is_served(connection)
+                time.sleep(0.15)  # three times the limit, all in all
+
+    def test_between_requests_uvicorn_decides(self, serve: Serve, opened: Opened) -> None:
+        with serve(keep_alive=600) as port:
+            connection = opened(port)
+            assert is_served(connection)
+            time.sleep(1)
+            assert is_served(connection)
+        with serve(keep_alive=1) as port:
+            connection = opened(port)
+            assert is_served(connection)
+            assert rest(connection) == b""
+
+    def test_nor_are_pipelined_requests(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            work = b"GET /work?seconds=0.2 HTTP/1.1\r\nHost: x\r\n\r\n"
+            connection.sendall(work * 5 + ASK[:10])
+            received = b""
+            while received.count(b'"done"') < 5:
+                received += connection.recv(65536)
+            connection.sendall(ASK[10:])
+            assert answer(connection) == (200, b'"ok"')
+
+    def test_nor_is_a_long_body_or_a_long_wait(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+            for _ in range(10):
+                time.sleep(0.15)
+                connection.sendall(b"x")
+            assert answer(connection) == (200, b"10")
+            connection.sendall(b"GET /work?seconds=1.5 HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert answer(connection) == (200, b'"done"')
+
+    def test_garbage_is_still_answered(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(b"\0\0\r\n\r\n")
+            assert rest(connection).startswith(b"HTTP/1.1 400 ")
+
+
+def test_the_rest_of_an_answered_body_has_its_time(
+    serve: Serve, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.connections.REST_SECONDS", 0.5)
+    head = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    with serve() as port:
+        connection = opened(port)
+        connection.sendall(head % 10)
+        assert answer(connection) == (403, b"")
+        connection.sendall(b"x" * 10)
+        assert is_served(connection)
+        connection.sendall(head % 10**9)
+        assert answer(connection) == (403, b"")
+        trickle(connection)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such limit")
+def test_who_does_not_take_the_answer_is_left(
+    serve: Serve, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.connections.STALLED_SECONDS", 1.0)
+    with serve(limit=2) as port:
+        connection = opened(port)
+        connection.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        # It holds the one connection that its address may have, and reads nothing.
+        until = time.monotonic() + FOR_EVER
+        while not is_served(opened(port)):
+            assert time.monotonic() < until, "it was waited for, for ever"
+            time.sleep(0.2)
+
+
+class TestRoom:
+    def test_a_flood_leaves_room_for_others(
+        self, serve: Serve, opened: Opened, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with serve(limit=20) as port, caplog.at_level(logging.WARNING):
+            flood = [opened(port) for _ in range(300)]
+            for _ in range(5):
+                connection = http.client.HTTPConnection("127.0.0.1", port, FOR_EVER, ("127.0.0.2", 0))
+                connection.request("GET", "/live")
+                assert connection.getresponse().status == 200
+                connection.close()
+            served = [is_served(connection) for connection in flood]
+        assert served == [True] * 10 + [False] * 290
+        assert "Error" not in caplog.text
+        (line,) = caplog.messages
+        assert "turned away" in line
+        assert "127.0.0.1" in line
+        assert "FLOWGAUGE_MAX_CONNECTIONS allows 20" in line
+
+    def test_later_ones_are_counted_in_the_next_line(
+        self, serve: Serve, opened: Opened, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with serve(limit=2) as port, caplog.at_level(logging.WARNING):
+            opened(port)
+            for _ in range(5):
+                assert rest(opened(port)) == b""
+            assert [message.split(",")[0][-3:] for message in caplog.messages] == [": 1"]
+            monkeypatch.setattr(
+                "app.connections.time", SimpleNamespace(monotonic=lambda: time.monotonic() + 61)
+            )
+            assert rest(opened(port)) == b""
+        assert [message.split(",")[0][-3:] for message in caplog.messages] == [": 1", ": 5"]
+
+    def test_what_is_closed_makes_room(self, serve: Serve, opened: Opened) -> None:
+        def soon(port: int) -> socket.socket:
+            until = time.monotonic() + FOR_EVER
+            while not is_served(connection := opened(port)):
+                assert time.monotonic() < until, "the room is not given back"
+            return connection
+
+        with serve(limit=4) as port:
+            for _ in range(10):
+                held = [soon(port), soon(port)]
+                assert not is_served(opened(port))
+                assert [is_served(connection) for connection in held] == [True, True]
+                for connection in held:
+                    connection.close()
+
+    @pytest.mark.parametrize(
+        ("limit", "shares"), [(2, [1, 1, 0]), (12, [6, 3, 2, 1, 0]), (13, [7, 3, 2, 1, 0])]
+    )
+    def test_each_address_holds_at_most_what_it_leaves_free(
+        self, serve: Serve, opened: Opened, limit: int, shares: list[int]
+    ) -> None:
+        with serve(limit) as port:
+            for number, share in enumerate(shares, start=1):
+                flood = [opened(port, f"127.0.0.{number}") for _ in range(limit)]
+                assert sum(is_served(connection) for connection in flood) == share
+
+    @pytest.mark.parametrize(
+        ("host", "holder"),
+        [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
+            ("fe80::1%eth0", "fe80::/64"),
+            ("::1", "::/64"),
+        ],
+    )
+    def test_a_household_is_one_holder(self, host: str, holder: str) -> None:
+        assert holder_of(host) == holder
+
+
+class TestTls:
+    @pytest.fixture
+    def made(self, tmp_path: Path) -> Certificate:
+        return make_certificate(tmp_path, "IP:127.0.0.1")
+
+    @pytest.fixture
+    def secure(self, made: Certificate, opened: Opened) -> Callable[..., ssl.SSLSocket]:
+        context = ssl.create_default_context(cafile=made.certificate)
+
+        def connect(port: int, source: str = "127.0.0.1") -> ssl.SSLSocket:
+            return context.wrap_socket(opened(port, source), server_hostname="127.0.0.1")
+
+        return connect
+
+    def test_who_does_not_shake_hands_is_left(
+        self, serve: Serve, opened: Opened, made: Certificate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.server.HANDSHAKE_SECONDS", 0.5)
+        with serve(made=made) as port:
+            assert rest(opened(port)) == b""
+            trickler = opened(port)
+            trickler.sendall(b"\x16\x03\x01\x02\x00")  # a record that is never complete
+            trickle(trickler)
+
+    def test_who_says_nothing_after_it_is_left(
+        self,
+        serve: Serve,
+        secure: Callable[..., ssl.SSLSocket],
+        made: Certificate,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("app.connections.HEAD_SECONDS", 0.5)
+        with serve(made=made, keep_alive=600) as port:
+            with secure(port) as silent:
+                assert rest(silent) == b""
+            with secure(port) as later:
+                assert is_served(later)
+                assert is_served(later)
+                later.sendall(b"GET / HTTP/1.1\r\nX-A: ")
+                trickle(later)
+
+    def test_connections_count_before_the_handshake(
+        self, serve: Serve, opened: Opened, secure: Callable[..., ssl.SSLSocket], made: Certificate
+    ) -> None:
+        with serve(limit=8, made=made) as port:
+            silent = [opened(port) for _ in range(20)]
+            assert [rest(connection) for connection in silent[4:]] == [b""] * 16
+            with pytest.raises((ConnectionError, ssl.SSLError)):
+                secure(port)
+            for _ in range(3):
+                with secure(port, "127.0.0.2") as other:
+                    assert is_served(other)
+
+
+OUT_OF_FILES = """
+import logging, os, resource, socket
+import uvicorn
+from fastapi import FastAPI
+from app.connections import Connection, Listener
+from app.draining import Draining
+from app.server import Server
+
+logging.basicConfig()
+app = FastAPI()
+
+@app.get("/live")
+async def live():
+    return "ok"
+
+listener = Listener(socket.create_server(("127.0.0.1", 0)), 10_000)
+config = uvicorn.Config(app, http=Connection, ws="none", lifespan="off", log_config=None)
+config.load()
+resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20,) * 2)
+print(listener.getsockname()[1], flush=True)
+Server(config, Draining(), 0).run_app(app, listener)
+"""
+
+
+def test_where_files_run_out_the_log_does_not_fill_the_disk(opened: Opened) -> None:
+    command = [sys.executable, "-c", OUT_OF_FILES]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
+        try:
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            flood = [opened(port) for _ in range(100)]
+            assert is_served(flood[0])
+            time.sleep(2)
+            for connection in flood:
+                connection.close()
+            assert is_served(opened(port))
+        finally:
+            process.terminate()
+            _, log = process.communicate(timeout=FOR_EVER)
+    # asyncio tries again each second, and would otherwise say it two thousand times in each.
+    assert 1 <= log.count("out of system resource") <= FOR_EVER
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "wanted", "possible", "after"),
+    [
+        (300, 4000, 1000, 1000, 1256),
+        (3000, 4000, 1000, 1000, 3000),
+        (300, 800, 1000, 544, 800),
+        (300, 300, 1000, 150, 300),
+    ],
+)
+def test_files_for_connections(soft: int, hard: int, wanted: int, possible: int, after: int) -> None:
+    program = f"""
+import logging, resource
+logging.basicConfig()
+from app.connections import allow_connections
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(allow_connections({wanted}), resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == [str(possible), str(after)]
+    if possible == wanted:
+        assert done.stderr == ""
+    else:
+        assert f"may have {after} files open, so there will be {possible} connections" in done.stderr
+        assert "Raise its limit to 1256" in done.stderr
