@@ -77,6 +77,8 @@ class Caller:
 ANONYMOUS = Caller(None, "anonymous", Role.ADMIN)
 # Whoever can run commands on the server's machine can do all that the commands can.
 COMMAND_LINE = Caller(None, "command line", Role.ADMIN)
+# What the service notices by itself.
+SERVER = Caller(None, "server", Role.ADMIN)
 
 
 class Requires:

@@ -15,7 +15,8 @@ from app.database.tables import audit
 
 logger = logging.getLogger("flowgauge.audit")
 
-Outcome = Literal["done", "refused"]
+# An act that was begun and never ended was cut off: nobody knows what became of it.
+Outcome = Literal["begun", "done", "refused"]
 
 # What the columns hold; a target comes from a path, which may be longer.
 _LONGEST: Final = 256
@@ -32,8 +33,8 @@ class Entry:
         role: the actor's role at that time.
         action: such as model.activate.
         target: such as bottle/20261125T011500-3f9a2c.
-        outcome: whether it was done.
-        detail: what else there is to know, such as old and new values.
+        outcome: whether it was begun, done or refused.
+        detail: what else there is to know, such as old and new values; of an end, the number of its begin.
         request_id: of the request that asked for it; leads to the server's log.
     """
 
@@ -62,19 +63,19 @@ class Audit:
         outcome: Outcome,
         detail: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-    ) -> None:
-        """Add an entry, and a line to the log.
+    ) -> int:
+        """Add an entry, and a line to the log; gives the entry's number.
 
         Args:
             caller: who does it.
             action: such as model.activate.
             target: such as bottle/20261125T011500-3f9a2c; longer than 256 characters, it is cut.
-            outcome: whether it was done.
+            outcome: whether it is begun, or was done or refused.
             detail: what else there is to know, as JSON. Never a secret.
             request_id: of the request that asked for it.
         """
         with self._database.write() as connection:
-            self.add(connection, caller, action, target, outcome, detail, request_id)
+            return self.add(connection, caller, action, target, outcome, detail, request_id)
 
     def add(
         self,
@@ -85,7 +86,7 @@ class Audit:
         outcome: Outcome,
         detail: Mapping[str, Any] | None = None,
         request_id: str | None = None,
-    ) -> None:
+    ) -> int:
         """Add an entry as `write` does, in the transaction that the act itself is part of."""
         values = {
             "created_ms": clock.now_ms(),
@@ -97,9 +98,11 @@ class Audit:
             "detail": json.dumps(dict(detail)) if detail else None,
             "request_id": request_id,
         }
-        connection.execute(insert(audit).values(values))
+        added = connection.execute(insert(audit).values(values).returning(audit.c.number))
         # %r, as names are free text: none of them may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
+        number: int = added.scalar_one()
+        return number
 
     def page(
         self, limit: int, before: int | None = None, action: str | None = None, target: str | None = None

@@ -62,8 +62,8 @@ class Catalogue:
         expect_readable(self._models)
         versions = bundle.versions(self._models, category)
         if not versions:
-            there = ", ".join(bundle.categories(self._models)) or "none"
-            detail = f"There is no model of category {category[:64]!r}; there are: {there}."
+            # Not their names: the key may be for others.
+            detail = f"There is no model of category {category[:64]!r}; GET /v1/models lists them."
         elif version is None:
             detail = f"Category {category!r} has no active version; there are: {', '.join(versions)}."
         else:

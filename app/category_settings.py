@@ -22,6 +22,7 @@ logger = logging.getLogger("flowgauge.settings")
 
 SETTINGS: Final = "settings.json"
 MAX_STATIONS: Final = 256
+MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
 _MAX_BYTES = 16 * 2**20
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
@@ -59,6 +60,8 @@ class Area(_Record):
 
     @model_validator(mode="after")
     def _expect_something_inside(self) -> Self:
+        if sum(map(len, self.polygons)) > MAX_POINTS:
+            raise ValueError(f"the polygons have more than {MAX_POINTS} corners together")
         for i, polygon in enumerate(self.polygons):
             if any(x > self.image.width or y > self.image.height for x, y in polygon):
                 raise ValueError(f"polygon {i} reaches beyond the picture")
@@ -93,7 +96,10 @@ class CategorySettings(_Record):
     stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(
         default={}, max_length=MAX_STATIONS
     )
-    _masks: dict[tuple[str | None, tuple[int, int]], NDArray[np.bool_]] = PrivateAttr(default_factory=dict)
+    # Copies share this dictionary and may have other regions: a mask holds for the very region beside it.
+    _masks: dict[tuple[str | None, tuple[int, int]], tuple[Region, NDArray[np.bool_]]] = PrivateAttr(
+        default_factory=dict
+    )
 
     def region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
         """Which pixels count, at a model's input size.
@@ -108,16 +114,18 @@ class CategorySettings(_Record):
         Raises:
             Problem: model-loading, if no pixel of this size lies inside the region: every part would pass.
         """
-        own = self.stations.get(station) if station is not None else None
-        region = own or self.region
+        whose, region = self.region_of(station)
         if region is None:
             return None
-        key = station if own else None, size
-        mask = self._masks.get(key)
-        if mask is None:
-            mask = _mask(region, size)
-            self._masks[key] = mask
-        return mask
+        known = self._masks.get((whose, size))
+        if known is None or known[0] is not region:
+            known = self._masks[whose, size] = region, _mask(region, size)
+        return known[1]
+
+    def region_of(self, station: str | None) -> tuple[str | None, Region | None]:
+        """The region of interest in force at a station, and whose it is: None for that of all others."""
+        own = self.stations.get(station) if station is not None else None
+        return (None, self.region) if own is None else (station, own)
 
 
 class SettingsFiles:
@@ -185,7 +193,13 @@ class SettingsFiles:
                 )
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
-            replace_file(path, after.model_dump_json(indent=1).encode())
+            data = after.model_dump_json().encode()
+            if len(data) > _MAX_BYTES:  # what is written must be readable
+                raise Problem(
+                    "conflict",
+                    f"The settings of {category!r} would be too large; remove regions of stations.",
+                )
+            replace_file(path, data)
         return self.get(category)
 
     def _complain(self, category: str, stamp: tuple[int, ...], error: Exception) -> None:

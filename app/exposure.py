@@ -12,8 +12,6 @@ class ExposureError(ValueError):
 def expect_keys_on_network(settings: Settings) -> None:
     """Refuse to listen beyond this machine where no request would need a key.
 
-    Brings the database's tables up to date if it has to look into them.
-
     Args:
         settings: of the service that is to start.
 
@@ -25,8 +23,8 @@ def expect_keys_on_network(settings: Settings) -> None:
         return
     database = Database(settings.database_url)
     try:
-        database.upgrade()
-        if Keys(database).list():
+        # Only read: whether this server may have the database is not known yet, so it is not changed.
+        if database.revision is not None and Keys(database).list():
             return
     finally:
         database.close()

@@ -69,6 +69,7 @@ class Inspected:
 
     detector: Detector
     thresholds: Thresholds
+    settings: schemas.SettingsUsed
     texts: Mapping[str, str]
     decoded: Timed[Decoded]
     batched: Batched
@@ -101,7 +102,6 @@ class Inspected:
             seconds: since the request came.
         """
         manifest, prediction = self.detector.manifest, self.batched.prediction
-        reject = self.thresholds.reject
         height, width = self.decoded.value.size
         identifier = clock.new_id()
         return schemas.Inspection(
@@ -116,15 +116,8 @@ class Inspected:
             decision=self.thresholds.decide(prediction.score),
             score=prediction.score,
             p_value=prediction.p_value,
-            threshold=schemas.Threshold(
-                reject=reject.reject,
-                review=self.thresholds.review,
-                pixel=self.detector.colour_scale.middle,
-                target_fpr=reject.target_fpr,
-                certified=reject.certified,
-                achievable_fpr=reject.achievable_fpr,
-                n_calibration=reject.n_calibration,
-            ),
+            threshold=self.thresholds.shown(self.detector.colour_scale.middle),
+            settings=self.settings,
             regions=explained.value.regions,
             anomalous_area_fraction=explained.value.area_fraction,
             image=schemas.ImageInfo(width=width, height=height, sha256=self.decoded.value.sha256),

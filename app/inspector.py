@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from app.admission import Reservation
 from app.batcher import Batcher
+from app.category_settings import CategorySettings
 from app.history.history import History
 from app.history.queries import Earlier
 from app.idempotency import Idempotency
@@ -29,6 +30,7 @@ class Order:
 
     Attributes:
         detector: the model.
+        version: the version that the request names; None for the active one.
         texts: part_id, product_id, recipe_id and station, those that were given.
         wanted: pictures to draw.
         regions: whether to find the regions above the pixel threshold.
@@ -41,6 +43,7 @@ class Order:
     """
 
     detector: Detector
+    version: str | None
     texts: Mapping[str, str]
     wanted: Collection[Drawing]
     regions: bool
@@ -52,8 +55,13 @@ class Order:
     deadline: float
 
     def digest(self, image_sha256: str) -> str:
-        """sha256 of what an idempotency key stands for: the image, its fields and the category."""
-        what = [self.detector.manifest.category, image_sha256, sorted(self.texts.items())]
+        """sha256 of what an idempotency key stands for: all that decides the answer, but for what is set.
+
+        Not the version that is active: who sends a request again gets the first answer, whatever was
+        activated in between.
+        """
+        fields = sorted(self.texts.items())
+        what = [self.detector.manifest.category, self.version, self.regions, image_sha256, fields]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
@@ -96,9 +104,14 @@ class Inspector:
     async def _fresh(self, order: Order, data: bytes, decoded: Timed[Decoded], digest: str | None) -> Answer:
         detector = order.detector
         settings = self._store.settings(detector.manifest.category)
-        region = settings.region_mask(order.texts.get("station"), detector.manifest.input_size)
+        station = order.texts.get("station")
+        region = None
+        if settings.region_of(station)[1] is not None:  # the first time, drawing it takes a while
+            region = await asyncio.to_thread(settings.region_mask, station, detector.manifest.input_size)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
-        inspected = Inspected(detector, thresholds(detector, settings), order.texts, decoded, batched)
+        inspected = Inspected(
+            detector, thresholds(detector, settings), _used(settings, station), order.texts, decoded, batched
+        )
         explained: Timed[Explained] = await self._inference.draw(
             inspected.explain, order.wanted, order.regions
         )
@@ -128,3 +141,9 @@ class Inspector:
         scale = ColourScale(found.map_low, found.map_middle)
         files = await self._inference.draw(draw, order.wanted, decoded.pixels, decoded.size, score_map, scale)
         return Answer(inspection, files.value, replayed=True)
+
+
+def _used(settings: CategorySettings, station: str | None) -> schemas.SettingsUsed:
+    whose, region = settings.region_of(station)
+    used = None if region is None else schemas.RegionUsed(station=whose, revision=region.revision)
+    return schemas.SettingsUsed(revision=settings.revision, region=used)

@@ -9,6 +9,7 @@ from functools import partial
 from fastapi import Depends, FastAPI
 
 from app import gauges, problems
+from app.acts import Observer
 from app.admission import Admission
 from app.audit import Audit
 from app.batcher import Batcher
@@ -24,6 +25,7 @@ from app.inference import Inference
 from app.inspector import Inspector
 from app.keyring import Keyring
 from app.keys import Keys
+from app.known_query import expect_known_query
 from app.openapi import Service
 from app.request_context import RequestContext
 from app.residency import Residency
@@ -62,7 +64,12 @@ def create_app(settings: Settings) -> FastAPI:
         async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
             state.history = history = History(settings)
             references = References(settings.models, SettingsFiles(settings.models).get)
-            state.drift = drift = Drift(settings.drift_window, references, partial(latest, history.database))
+            state.drift = drift = Drift(
+                settings.drift_window,
+                references,
+                partial(latest, history.database),
+                references.categories,
+            )
             retention = Retention(settings, history.database, history.pictures, history.in_writer)
             history.on_filed(drift.on_filed)
             history.on_filed(retention.on_filed)
@@ -71,26 +78,29 @@ def create_app(settings: Settings) -> FastAPI:
             deleting = asyncio.create_task(retention.run())
             stack.callback(deleting.cancel)
             state.database = database = history.database
-            state.audit = Audit(database)
+            state.audit = audit_log = Audit(database)
+            observer = Observer(audit_log)
+            stack.push_async_callback(observer.close)
             state.keys = Keys(database)
             state.sessions = Sessions(database)
             state.keyring = keyring = Keyring(database)
             keyring.start()
             stack.callback(keyring.close)
-            state.residency = residency = Residency(settings.models, settings.device, settings.model_bytes)
+            state.residency = residency = Residency(
+                settings.models, settings.device, settings.model_bytes, observer.serves
+            )
             stack.callback(residency.close)
             state.store = store = Store(settings.models, residency, settings.max_bundle_bytes)
+            stack.callback(store.close)
             await asyncio.to_thread(store.sweep)
             state.admission = Admission(settings.queue_images, settings.queue_bytes)
-            state.inference = inference = Inference(
-                Limits(settings.max_bytes, settings.max_pixels), settings.decode_threads
-            )
+            inference = Inference(Limits(settings.max_bytes, settings.max_pixels), settings.decode_threads)
             stack.callback(inference.close)
             state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
             stack.callback(batcher.close)
             gauges.watch_work(telemetry, state.admission, batcher)
             gauges.watch_models(telemetry, residency)
-            gauges.watch_history(telemetry, history)
+            gauges.watch_history(telemetry, history, settings.max_bytes)
             gauges.watch_drift(telemetry, drift)
             state.inspector = Inspector(inference, batcher, store, history, telemetry)
             # In the background: the process answers /health/live and /docs while models load.
@@ -118,10 +128,10 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(SecurityHeaders)
     problems.install(app)
+    for operation in (health, session, metrics):
+        app.include_router(operation.router)
+    strict = [Depends(expect_known_query)]
     for resource in (
-        health,
-        session,
-        metrics,
         models,
         versions,
         thresholds,
@@ -134,6 +144,6 @@ def create_app(settings: Settings) -> FastAPI:
         reviews,
         reports,
     ):
-        app.include_router(resource.router)
-    app.include_router(predict.router, dependencies=[Depends(expect_not_draining)])
+        app.include_router(resource.router, dependencies=strict)
+    app.include_router(predict.router, dependencies=[*strict, Depends(expect_not_draining)])
     return app

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,23 @@ class Residency:
         models: the models folder.
         device: as for `Detector.load`.
         model_bytes: the budget, heads and backbones together.
+        serves: told of each version that serves from now on: category, version, its manifest's sha256, and
+            the version before it.
 
     Attributes:
         loads: models loaded so far.
         refusals: attempts to load one that failed.
     """
 
-    def __init__(self, models: Path, device: str, model_bytes: int) -> None:
+    def __init__(
+        self,
+        models: Path,
+        device: str,
+        model_bytes: int,
+        serves: Callable[[str, str, str, str | None], None] | None = None,
+    ) -> None:
         self._models = models
+        self._serves = serves
         self._catalogue = Catalogue(models)
         self._loader = Loader(models, device)
         self._memory = Memory(model_bytes)
@@ -88,8 +98,8 @@ class Residency:
             raise Problem("rejected-bundle", result.reason)
         return result.detector
 
-    async def check(self, folder: Path) -> None:
-        """Load a bundle that is complete but not in its place, and let it go again.
+    async def check(self, folder: Path) -> str:
+        """Load a bundle that is complete but not in its place, and let it go again; its manifest's sha256.
 
         Args:
             folder: .../<category>/<version>.
@@ -98,7 +108,7 @@ class Residency:
             Problem: rejected-bundle, with the reason.
         """
         try:
-            await self._loader.load(folder)
+            return (await self._loader.load(folder)).detector.sha256
         except Refused as error:
             raise Problem("rejected-bundle", str(error)) from error
 
@@ -145,7 +155,7 @@ class Residency:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def expect_ready(self) -> None:
-        """Read the models folder, which is not for the event loop's thread.
+        """Look at the models folder, as `get` does.
 
         Raises:
             Problem: model-loading, unless the folder can be read and no model to preload is missing.
@@ -263,8 +273,11 @@ class Residency:
     def _settle(self, category: str) -> None:
         """Let a category's active version serve if it is loaded; drop what is of no use any more."""
         active = self._active.get(category, "")
-        if isinstance(self._memory.result((category, active)), Resident):
+        known = self._memory.result((category, active))
+        if isinstance(known, Resident) and (before := self._serving.get(category)) != active:
             self._serving[category] = active
+            if self._serves is not None:
+                self._serves(category, active, known.detector.sha256, before)
         for version in self._memory.versions(category):
             key = category, version
             wanted = version in (active, self._serving.get(category)) or key in self._named

@@ -2,18 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from app.bundle_uploads import BundleUploads
+from app import verdict
+from app.bundle_uploads import BundleUploads, Uploaded
 from app.catalogue import expect_readable
 from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle
-from flows.fastflow.detector import Detector
 from flows.fastflow.plain_files import sweep
 
 # After a version was loaded and activated, requests get it at once, unless memory is so short that it was
@@ -24,9 +25,10 @@ _PAUSE: Final = 0.02
 
 @dataclass(frozen=True)
 class Activated:
-    """A version that serves now, and the one that served before it."""
+    """A version that serves now, its manifest's sha256, and the version that served before it."""
 
     version: str
+    sha256: str
     previous: str | None
 
 
@@ -46,6 +48,8 @@ class Store:
         self.models = models
         self._residency = residency
         self._settings = SettingsFiles(models)
+        # One after the other, and what waits for its turn keeps no thread from other work.
+        self._settings_thread = ThreadPoolExecutor(1, "settings")
         self._uploads = BundleUploads(models, residency, max_bundle_bytes)
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -53,11 +57,16 @@ class Store:
         """The settings of a category, see `SettingsFiles.get`."""
         return self._settings.get(category)
 
-    def change_settings(
+    async def change_settings(
         self, category: str, edit: Callable[[CategorySettings], CategorySettings]
     ) -> CategorySettings:
         """Change the settings of a category, see `SettingsFiles.change`."""
-        return self._settings.change(category, edit)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._settings_thread, self._settings.change, category, edit)
+
+    def close(self) -> None:
+        """Finish a change that runs, and end the thread."""
+        self._settings_thread.shutdown(cancel_futures=True)
 
     def sweep(self) -> None:
         """Remove what killed writers have left, a day after they were at it."""
@@ -67,7 +76,7 @@ class Store:
             for folder in (self.models, self.models / bundle.BACKBONES, *categories):
                 sweep(folder)
 
-    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> str:
+    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> Uploaded:
         """Take in a new version, see `BundleUploads.receive`."""
         return await self._uploads.receive(category, chunks)
 
@@ -110,25 +119,30 @@ class Store:
         await asyncio.to_thread(self._resolve, category, version)
         return self._residency.unload(category, version)
 
-    async def delete(self, category: str, version: str) -> None:
+    async def delete(self, category: str, version: str) -> str | None:
         """Remove a version. What is being inspected with it is finished.
+
+        Returns:
+            The sha256 of its manifest; None if that cannot be read.
 
         Raises:
             Problem: unknown-model; conflict, if it is the active one.
         """
         await asyncio.to_thread(self._resolve, category, version)
         async with self._lock(category):
-            await asyncio.to_thread(self._delete, category, version)
+            sha256 = await asyncio.to_thread(self._delete, category, version)
             self._residency.unload(category, version)
+        return sha256
 
     async def _activate(self, category: str, version: str) -> Activated:
         detector = await self._residency.load(category, version)
-        await asyncio.to_thread(self._expect_regions, category, detector)
+        settings = await asyncio.to_thread(self._settings.get, category)
+        await asyncio.to_thread(verdict.expect_settings, detector, settings)
         before = await asyncio.to_thread(self._point_to, category, version)
         for _ in range(_ATTEMPTS):
             serving = await self._residency.get(category)
             if serving.manifest.version == version:
-                return Activated(version, before)
+                return Activated(version, serving.sha256, before)
             if await asyncio.to_thread(bundle.active_version, self.models, category) != version:
                 raise Problem(
                     "conflict", f"Another version of {category!r} was activated at the same time. Look again."
@@ -146,12 +160,6 @@ class Store:
             expect_readable(self.models)
             raise unknown(category, version) from error
 
-    def _expect_regions(self, category: str, detector: Detector) -> None:
-        """A region of interest that no pixel of the version's input lies in would pass every part."""
-        settings = self._settings.get(category)
-        for station in (None, *settings.stations):
-            settings.region_mask(station, detector.manifest.input_size)
-
     def _point_to(self, category: str, version: str) -> str | None:
         before = bundle.active_version(self.models, category)
         try:
@@ -162,13 +170,18 @@ class Store:
             raise Problem("conflict", str(error)) from error
         return before
 
-    def _delete(self, category: str, version: str) -> None:
+    def _delete(self, category: str, version: str) -> str | None:
+        folder = self.models / category / version
+        sha256 = None
+        with suppress(bundle.BundleError):
+            sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
         try:
             bundle.delete(self.models, category, version)
         except bundle.UnknownModelError as error:
             raise unknown(category, version) from error
         except bundle.ConflictError as error:
             raise Problem("conflict", str(error)) from error
+        return sha256
 
     def _lock(self, category: str) -> asyncio.Lock:
         return self._locks.setdefault(category, asyncio.Lock())

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.category_settings import CategorySettings
+from app.problems import Problem
 from app.schemas.predict import Decision
+from app.schemas.predict import Threshold as ShownThreshold
 from flows.fastflow import conformal
 from flows.fastflow.detector import Detector
 
@@ -29,6 +31,18 @@ class Thresholds:
             return "REJECT"
         return "REVIEW" if self.review is not None and score > self.review else "PASS"
 
+    def shown(self, pixel: float) -> ShownThreshold:
+        """What goes over the wire of them, with the map's threshold."""
+        return ShownThreshold(
+            reject=self.reject.reject,
+            review=self.review,
+            pixel=pixel,
+            target_fpr=self.reject.target_fpr,
+            certified=self.reject.certified,
+            achievable_fpr=self.reject.achievable_fpr,
+            n_calibration=self.reject.n_calibration,
+        )
+
 
 def thresholds(detector: Detector, settings: CategorySettings) -> Thresholds:
     """The thresholds of a model: of its calibration scores, at the rates that the settings ask for."""
@@ -40,6 +54,54 @@ def thresholds(detector: Detector, settings: CategorySettings) -> Thresholds:
     # Where calibration has few images both rates may end at the same score: the band is then empty.
     review = conformal.threshold(detector.calibration_scores, settings.review_fpr).reject
     return Thresholds(reject, min(review, reject.reject))
+
+
+def expect_band(detector: Detector, settings: CategorySettings) -> None:
+    """Raise the problem invalid-request where the review band that was asked for would be empty."""
+    rejected = settings.target_fpr or detector.threshold.target_fpr
+    if settings.review_fpr is not None and settings.review_fpr <= rejected:
+        raise Problem(
+            "invalid-request",
+            f"review_fpr counts rejected parts too, so it must be more than target_fpr, {rejected:g}; it was "
+            f"{settings.review_fpr:g}.",
+        )
+
+
+def region_share(detector: Detector, settings: CategorySettings, station: str | None) -> float:
+    """The share of a model's input that counts at a station."""
+    mask = settings.region_mask(station, detector.manifest.input_size)
+    return 1.0 if mask is None else float(mask.mean())
+
+
+def expect_region(detector: Detector, settings: CategorySettings, station: str | None) -> None:
+    """Raise the problem invalid-request where a region of interest hides even the worst defect.
+
+    A score averages a share of all pixels; a region smaller than that cannot reach a threshold.
+    """
+    try:
+        share = region_share(detector, settings, station)
+    except Problem as problem:  # no pixel at all
+        raise Problem("invalid-request", problem.detail) from problem
+    least = detector.manifest.score.top_fraction
+    if share < least:
+        raise Problem(
+            "invalid-request",
+            f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
+            "there could be told. Set a larger region.",
+        )
+
+
+def expect_settings(detector: Detector, settings: CategorySettings) -> None:
+    """Raise the problem rejected-bundle where what was set would be a check that checks nothing.
+
+    A version with another rate or another input size than the one before can make it so.
+    """
+    try:
+        expect_band(detector, settings)
+        for station in (None, *settings.stations):
+            expect_region(detector, settings, station)
+    except Problem as problem:
+        raise Problem("rejected-bundle", problem.detail) from problem
 
 
 def worst(decisions: list[Decision]) -> Decision:

@@ -37,6 +37,7 @@ class _Wishes:
     key_id: str | None
     request_id: str
     idempotency_key: str | None
+    version: str | None  # that the path names
 
     def order(
         self,
@@ -56,6 +57,7 @@ class _Wishes:
         key = self.idempotency_key
         return Order(
             detector=detector,
+            version=self.version,
             texts={**self.texts, **{name: text for name, text in texts.items() if text}},
             wanted=wanted,
             regions=self.regions,
@@ -99,8 +101,8 @@ async def _wishes(
             min_length=1,
             max_length=200,
             pattern=r"^[\x21-\x7e]+$",
-            description="A name for this very request. Sent again with the same image and fields, it gets "
-            "the first answer again, and nothing is counted twice.",
+            description="A name for this very request. Sent again with the same image, fields and `regions`, "
+            "it gets the first answer again, and nothing is counted twice.",
             examples=["P-000123-top"],
         ),
     ] = None,
@@ -122,6 +124,7 @@ async def _wishes(
         key_id=caller.key_id,
         request_id=request.state.request_id,
         idempotency_key=idempotency_key,
+        version=request.path_params.get("version"),
     )
 
 

@@ -97,7 +97,7 @@ def revoke(
 def _database(history: Path | None) -> Iterator[Database]:
     database = Database(settings_from(history=history).database_url)
     try:
-        database.upgrade()
+        database.prepare()
         yield database
     finally:
         database.close()

@@ -84,6 +84,9 @@ def verify(
         fault = _fault(folder, device)
         refused += fault is not None
         typer.echo(f"{folder.parent.name}/{folder.name}  {fault or 'good'}")
+    if not folders:
+        typer.echo(f"There are no models in {models}.", err=True)
+        raise typer.Exit(1)
     if refused:
         typer.echo(f"{refused} of {len(folders)} would be refused.", err=True)
         raise typer.Exit(1)
@@ -118,12 +121,11 @@ def pack(
 
 @app.command("activate")
 def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
-    """Make a version the one that serves, if it passes `verify`."""
+    """Make a version the one that serves, if it passes `verify` and fits what is set for the category."""
     from flows.fastflow import bundle
-    from flows.fastflow.detector import Detector
 
     with _audited("model.activate", f"{category}/{version}") as detail:
-        Detector.load(bundle.resolve(models, category, version), device=device)
+        _expect_good(models, category, version, device)
         detail["previous"] = bundle.active_version(models, category)
         bundle.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
@@ -131,9 +133,8 @@ def activate(category: Category, version: Version, models: Models = _FOLDER, dev
 
 @app.command("rollback")
 def roll_back(category: Category, models: Models = _FOLDER, device: Device = "auto") -> None:
-    """Activate the version that served before the active one, if it passes `verify`."""
+    """Activate the version that served before the active one, as `activate` does."""
     from flows.fastflow import bundle
-    from flows.fastflow.detector import Detector
 
     with _audited("model.rollback", category) as detail:
         bundle.resolve(models, category)
@@ -143,7 +144,7 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
                 f"by its name: {', '.join(bundle.versions(models, category))}"
             )
-        Detector.load(bundle.resolve(models, category, version), device=device)
+        _expect_good(models, category, version, device)
         detail |= {"active": version, "previous": bundle.active_version(models, category)}
         bundle.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
@@ -157,6 +158,20 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
     with _audited("model.delete", f"{category}/{version}"):
         bundle.delete(models, category, version)
     typer.echo(f"{category}/{version} is deleted.")
+
+
+def _expect_good(models: Path, category: str, version: str, device: str) -> None:
+    from app import verdict
+    from app.category_settings import SettingsFiles
+    from app.problems import Problem
+    from flows.fastflow import bundle
+    from flows.fastflow.detector import Detector
+
+    detector = Detector.load(bundle.resolve(models, category, version), device=device)
+    try:
+        verdict.expect_settings(detector, SettingsFiles(models).get(category))
+    except Problem as problem:
+        raise bundle.ConflictError(problem.detail) from problem
 
 
 def _fault(folder: Path, device: str) -> str | None:
@@ -175,26 +190,29 @@ def _fault(folder: Path, device: str) -> str | None:
 @contextmanager
 def _audited(action: str, target: str) -> Iterator[dict[str, Any]]:
     """Write what is done here to the audit log of the server that the environment names, if there is one."""
-    detail: dict[str, Any] = {}
-    try:
-        yield detail
-    except ValueError as error:
-        _write(action, target, "refused", {**detail, "reason": str(error)})
-        raise
-    _write(action, target, "done", detail)
-
-
-def _write(action: str, target: str, outcome: Any, detail: dict[str, Any]) -> None:
     from app.access import COMMAND_LINE
     from app.audit import Audit
     from app.database.engine import Database
 
     settings = settings_from()
     if settings.database is None and not settings.sqlite_file.exists():
+        typer.echo(
+            f"There is no audit log in {settings.history.absolute()}, so this is not written down: set "
+            "FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server.",
+            err=True,
+        )
+        yield {}
         return
     database = Database(settings.database_url)
     try:
-        database.upgrade()
-        Audit(database).write(COMMAND_LINE, action, target, outcome, detail)
+        database.prepare()
+        audit = Audit(database)
+        detail: dict[str, Any] = {"begun": audit.write(COMMAND_LINE, action, target, "begun")}
+        try:
+            yield detail
+        except ValueError as error:
+            audit.write(COMMAND_LINE, action, target, "refused", {**detail, "refusal": str(error)})
+            raise
+        audit.write(COMMAND_LINE, action, target, "done", detail)
     finally:
         database.close()

@@ -157,6 +157,8 @@ async def get_inspection(row: KnownInspection) -> Response:
     answer = json.loads(row.answer)
     answer |= {
         "created": clock.iso(row.created_ms),
+        "key_id": row.key_id,
+        "request_id": row.request_id,
         "has_pictures": row.has_pictures,
         "review": {"revision": row.review_revision, "verdict": row.verdict},
     }

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from app import verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.category_settings import MAX_STATIONS, Area, CategorySettings, Region
@@ -44,7 +45,7 @@ async def get_region(
     settings = await asyncio.to_thread(store.settings, category)
     region = _expect_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
-    return _shown(region, station, detector, settings)
+    return await asyncio.to_thread(_shown, region, station, detector, settings)
 
 
 @router.put("", responses={**ETAG, **documented(*CHANGING_PROBLEMS)})
@@ -65,21 +66,22 @@ async def set_region(
     Pixels outside never count, so a score can only fall and the false-reject rate stays below its bound.
     If-Match is needed where there is a region already.
     """
-    async with audited(request, audit, caller, "model.region", category) as detail:
-        detail |= {"station": station, "to": area.model_dump()}
+    known = {"station": station, "to": area.model_dump()}
+    async with audited(request, audit, caller, "model.region", category, known) as detail:
         detector = await residency.get(category)
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
             expect_match(if_match, before.revision if before else None)
+            detail.update({"from": before and before.model_dump(), "revision": settings.revision})
             after = _with(settings, station, Region(revision=settings.revision, **area.model_dump()))
-            _expect_enough(after, station, detector)
+            verdict.expect_region(detector, after, station)
             return after
 
-        settings = await asyncio.to_thread(store.change_settings, category, edit)
+        settings = await store.change_settings(category, edit)
     region = _expect_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
-    return _shown(region, station, detector, settings)
+    return await asyncio.to_thread(_shown, region, station, detector, settings)
 
 
 @router.delete("", status_code=204, responses=documented(*CHANGING_PROBLEMS, "not-found"))
@@ -94,15 +96,17 @@ async def delete_region(
     if_match: IfMatch = None,
 ) -> None:
     """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
-    async with audited(request, audit, caller, "model.region", category) as detail:
-        detail |= {"station": station, "to": None}
+    known = {"station": station, "to": None}
+    async with audited(request, audit, caller, "model.region", category, known) as detail:
         await residency.get(category)
 
         def edit(settings: CategorySettings) -> CategorySettings:
-            expect_match(if_match, _expect_region(settings, station).revision)
+            before = _expect_region(settings, station)
+            expect_match(if_match, before.revision)
+            detail.update({"from": before.model_dump(), "revision": settings.revision})
             return _with(settings, station, None)
 
-        await asyncio.to_thread(store.change_settings, category, edit)
+        await store.change_settings(category, edit)
 
 
 def _region(settings: CategorySettings, station: str | None) -> Region | None:
@@ -128,22 +132,6 @@ def _with(settings: CategorySettings, station: str | None, region: Region | None
     return settings.model_copy(update={"stations": stations})
 
 
-def _expect_enough(settings: CategorySettings, station: str | None, detector: Detector) -> None:
-    """A score averages a share of all pixels; a region smaller than that hides even the worst defect."""
-    share, least = _share(settings, station, detector), detector.manifest.score.top_fraction
-    if share < least:
-        raise Problem(
-            "invalid-request",
-            f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
-            "there could be told. Set a larger region.",
-        )
-
-
-def _share(settings: CategorySettings, station: str | None, detector: Detector) -> float:
-    mask = settings.region_mask(station, detector.manifest.input_size)
-    return 1.0 if mask is None else float(mask.mean())
-
-
 def _shown(
     region: Region, station: str | None, detector: Detector, settings: CategorySettings
 ) -> schemas.RegionOfInterest:
@@ -151,5 +139,5 @@ def _shown(
         image=region.image,
         polygons=region.polygons,
         station=station,
-        share=_share(settings, station, detector),
+        share=verdict.region_share(detector, settings, station),
     )

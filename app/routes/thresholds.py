@@ -11,8 +11,6 @@ from app.category_settings import CategorySettings
 from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
-from app.problems import Problem
-from app.schemas import predict as predict_schemas
 from app.schemas import tuning as schemas
 from flows.fastflow.detector import Detector
 
@@ -48,47 +46,28 @@ async def change_thresholds(
     true; they follow again when another version is activated. Whole rates are set, never scores.
     """
     wanted = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
-    async with audited(request, audit, caller, "model.thresholds", category) as detail:
-        detail |= {"reason": change.reason, "to": wanted}
+    known = {"reason": change.reason, "to": wanted}
+    async with audited(request, audit, caller, "model.thresholds", category, known) as detail:
         detector = await residency.get(category)
 
         def edit(settings: CategorySettings) -> CategorySettings:
             expect_match(if_match, settings.rates_revision)
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
+            detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
-            _expect_band(detector, after)
+            verdict.expect_band(detector, after)
             return after
 
-        settings = await asyncio.to_thread(store.change_settings, category, edit)
+        settings = await store.change_settings(category, edit)
     response.headers["ETag"] = etag(settings.rates_revision)
     return _rates(category, detector, settings)
 
 
 def _rates(category: str, detector: Detector, settings: CategorySettings) -> schemas.Rates:
-    thresholds = verdict.thresholds(detector, settings)
-    reject = thresholds.reject
     return schemas.Rates(
         category=category,
         version=detector.manifest.version,
         target_fpr=settings.target_fpr,
         review_fpr=settings.review_fpr,
-        threshold=predict_schemas.Threshold(
-            reject=reject.reject,
-            review=thresholds.review,
-            pixel=detector.colour_scale.middle,
-            target_fpr=reject.target_fpr,
-            certified=reject.certified,
-            achievable_fpr=reject.achievable_fpr,
-            n_calibration=reject.n_calibration,
-        ),
+        threshold=verdict.thresholds(detector, settings).shown(detector.colour_scale.middle),
     )
-
-
-def _expect_band(detector: Detector, settings: CategorySettings) -> None:
-    rejected = settings.target_fpr or detector.threshold.target_fpr
-    if settings.review_fpr is not None and settings.review_fpr <= rejected:
-        raise Problem(
-            "invalid-request",
-            f"review_fpr counts rejected parts too, so it must be more than target_fpr, {rejected:g}; it was "
-            f"{settings.review_fpr:g}.",
-        )

@@ -88,7 +88,8 @@ async def upload_version(
         limit = settings.max_bundle_bytes
         beyond = Problem("too-large", f"The archive has more than {limit} bytes, the limit.")
         chunks = uploads.chunks(request, limit, settings.upload_idle_seconds, beyond)
-        detail["version"] = version = await store.upload(category, chunks)
+        version, detail["sha256"] = await store.upload(category, chunks)
+        detail["version"] = version
     response.headers["Location"] = f"/v1/models/{category}/versions/{version}"
     return schemas.Uploaded(category=category, version=version)
 
@@ -112,7 +113,7 @@ async def activate_version(
     """
     async with audited(request, audit, caller, "model.activate", f"{category}/{version}") as detail:
         activated = await store.activate(category, version)
-        detail["previous"] = activated.previous
+        detail |= {"previous": activated.previous, "sha256": activated.sha256}
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
 
 
@@ -126,7 +127,11 @@ async def roll_back(
     """Activate the version that served before the active one. Doing it twice changes nothing."""
     async with audited(request, audit, caller, "model.rollback", category) as detail:
         activated = await store.rollback(category)
-        detail |= {"active": activated.version, "previous": activated.previous}
+        detail |= {
+            "active": activated.version,
+            "previous": activated.previous,
+            "sha256": activated.sha256,
+        }
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
 
 
@@ -159,5 +164,5 @@ async def delete_version(
     caller: MayAdminister,
 ) -> None:
     """Delete a version that does not serve. What is being inspected with it is finished."""
-    async with audited(request, audit, caller, "model.delete", f"{category}/{version}"):
-        await store.delete(category, version)
+    async with audited(request, audit, caller, "model.delete", f"{category}/{version}") as detail:
+        detail["sha256"] = await store.delete(category, version)

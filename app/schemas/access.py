@@ -109,20 +109,25 @@ class Session(BaseModel):
 
 
 class AuditEntry(BaseModel):
-    """An administrative act."""
+    """The begin or the end of an administrative act, or what the server has noticed."""
 
     number: int = Field(description="Counts up.", examples=[4711])
     created: Moment = Field(description="When it was.")
     actor: str = Field(
-        description="Whose act: a key's id and name, anonymous, or command line.",
+        description="Whose act: a key's id and name, anonymous, command line, or the server itself.",
         examples=["4f1d8a02c7b96e35 line 3"],
     )
     role: str | None = Field(description="The actor's role at that time.", examples=["admin"])
     action: str = Field(description="What was done, or was to be done.", examples=["model.activate"])
     target: str = Field(description="To what.", examples=["bottle/20261125T011500-3f9a2c"])
-    outcome: Literal["done", "refused"]
+    outcome: Literal["begun", "done", "refused"] = Field(
+        description="An act has two entries: begun, and how it ended. Without an end it was cut off, and "
+        "what became of it is seen in what it was about.",
+        examples=["done"],
+    )
     detail: dict[str, Any] = Field(
-        description="What else there is to know.", examples=[{"reason": "new camera"}]
+        description="What else there is to know; of an end, `begun` is the number of its begin.",
+        examples=[{"begun": 4710, "reason": "new camera"}],
     )
     request_id: str | None = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
 

@@ -31,6 +31,10 @@ class InspectionSummary(BaseModel):
     product_id: str | None = Field(examples=["bottle-500ml"])
     recipe_id: str | None = Field(examples=["top-light"])
     station: str | None = Field(examples=["line-3"])
+    key_id: str | None = Field(
+        description="The key that the image came with; null where no key was asked for.",
+        examples=["4f1d8a02c7b96e35"],
+    )
     image_sha256: Sha256
     has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
     review: ReviewState
@@ -51,6 +55,11 @@ class KeptInspection(Inspection):
     """An inspection as it was answered, and what has become of it."""
 
     created: Moment = Field(description="When it was answered.")
+    key_id: str | None = Field(
+        description="The key that the image came with; null where no key was asked for.",
+        examples=["4f1d8a02c7b96e35"],
+    )
+    request_id: str = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
     has_pictures: bool = Field(description="Whether the picture and the map are kept still.")
     review: ReviewState
 

@@ -59,6 +59,25 @@ class Links(BaseModel):
     map: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/map.npy"])
 
 
+class RegionUsed(BaseModel):
+    """The region of interest in force: pixels outside it did not count."""
+
+    station: str | None = Field(
+        description="Whose region it is; null: that of all stations without one of their own.",
+        examples=["line-3"],
+    )
+    revision: int = Field(
+        description="Of the settings, when it was set; the audit log has it by this number.", examples=[4]
+    )
+
+
+class SettingsUsed(BaseModel):
+    """What was set for the category when the image was inspected; the audit log has who set it, and why."""
+
+    revision: int = Field(description="0: nothing was ever set.", examples=[5])
+    region: RegionUsed | None = Field(description="null: every pixel counted.")
+
+
 class ImageInfo(BaseModel):
     """The uploaded image, after its EXIF orientation was applied."""
 
@@ -101,6 +120,7 @@ class Inspection(BaseModel):
         examples=[0.0047],
     )
     threshold: Threshold
+    settings: SettingsUsed
     regions: list[Region] | None = Field(
         description="Where the map is above `threshold.pixel`, highest peak first. They explain the "
         "decision and do not make it. null with regions=false."

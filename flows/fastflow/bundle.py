@@ -61,7 +61,8 @@ def is_category(name: str) -> bool:
 
 def is_version(name: str) -> bool:
     """Whether a version can have this name."""
-    return name != ACTIVE and _VERSION.fullmatch(name) is not None
+    # Files that lie beside the versions end so, such as the settings of a category.
+    return name != ACTIVE and not name.endswith(".json") and _VERSION.fullmatch(name) is not None
 
 
 def is_file_name(name: str) -> bool:
@@ -336,7 +337,7 @@ def _expect_free(models: Path, manifest: Manifest) -> Path:
     if not is_version(manifest.version):
         raise BundleError(
             f"{manifest.version!r} cannot be a version: up to 64 letters, digits, '.', '_' and '-', starting "
-            f"with a letter or a digit, and not {ACTIVE!r}"
+            f"with a letter or a digit, not ending in .json and not {ACTIVE!r}"
         )
     target = models / manifest.category / manifest.version
     if target.exists() or target.is_symlink():

@@ -1,0 +1,135 @@
+"""No act without an entry in the audit log; and the server's own entries of what serves."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.testclient import TestClient
+
+from app.access import ANONYMOUS
+from app.acts import audited
+from app.audit import Audit
+from app.database.engine import Database
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+
+AddVersion = Callable[[Path, str, str], Path]
+CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
+
+
+@pytest.fixture
+def app(store: Path) -> FastAPI:
+    return create_app(Settings(models=store))
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
+
+
+def entries(client: TestClient, action: str) -> list[dict[str, Any]]:
+    """The entries of an action, oldest first."""
+    found = client.get("/v1/audit", params={"action": action}).json()["entries"]
+    return [*reversed(found)]
+
+
+def change(client: TestClient) -> int:
+    tag = client.get("/v1/models/tiny/thresholds").headers["ETag"]
+    return client.patch("/v1/models/tiny/thresholds", json=CHANGE, headers={"If-Match": tag}).status_code
+
+
+def test_an_act_is_written_down_before_and_after(client: TestClient) -> None:
+    assert change(client) == 200
+    begun, done = entries(client, "model.thresholds")
+    assert (begun["outcome"], done["outcome"]) == ("begun", "done")
+    assert begun["detail"] == {"reason": "too strict", "to": {"target_fpr": 0.3}}
+    assert done["detail"] == {
+        **begun["detail"],
+        "begun": begun["number"],
+        "from": {"target_fpr": None, "review_fpr": None},
+        "revision": 1,
+    }
+    assert begun["request_id"] == done["request_id"]
+
+
+def test_without_a_log_nothing_is_done(app: FastAPI, client: TestClient) -> None:
+    database = app.state.database
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
+    assert change(client) == 503
+    version = bundle.active_version(app.state.settings.models, "tiny")
+    assert client.post(f"/v1/models/tiny/versions/{version}:unload").status_code == 503
+    with database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
+    assert client.get("/v1/models/tiny/thresholds").json()["target_fpr"] is None
+    assert entries(client, "model.thresholds") == []
+    assert client.get("/v1/models/tiny").json()["versions"][0]["loaded"]
+
+
+def test_an_act_that_is_cut_off_stays_begun(database: Database) -> None:
+    audit = Audit(database)
+    request = Request({"type": "http", "headers": [], "state": {"request_id": "r-1"}})
+
+    async def act() -> None:
+        async with audited(request, audit, ANONYMOUS, "model.unload", "tiny/v1"):
+            await asyncio.sleep(60)
+
+    async def scenario() -> None:
+        task = asyncio.create_task(act())
+        while not audit.page(1):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(scenario())
+    [entry] = audit.page(10)
+    assert (entry.outcome, entry.request_id) == ("begun", "r-1")
+
+
+def test_what_serves_is_noted_whoever_has_activated_it(
+    client: TestClient, store: Path, add_version: AddVersion, tiny_images: dict[str, list[bytes]]
+) -> None:
+    def serving() -> str:
+        answer = client.post("/v1/models/tiny/predict?store=false", content=tiny_images["good"][0])
+        version: str = answer.json()["model"]["version"]
+        return version
+
+    first = bundle.resolve(store, "tiny").name
+    assert serving() == first
+    second = add_version(store, "tiny", "zzz")
+    bundle.activate(store, "tiny", "zzz")  # as a training container does
+    until = time.monotonic() + 60
+    while serving() != "zzz":
+        assert time.monotonic() < until
+    noted = entries(client, "model.serves")
+    while len(noted) < 2:
+        assert time.monotonic() < until
+        noted = entries(client, "model.serves")
+    assert [(entry["actor"], entry["target"]) for entry in noted] == [
+        ("server", f"tiny/{first}"),
+        ("server", "tiny/zzz"),
+    ]
+    sha256 = bundle.manifest_sha256(second, bundle.read_manifest(second))
+    assert noted[1]["detail"] == {"sha256": sha256, "previous": first}
+
+
+def test_acts_on_models_name_them_by_content(
+    client: TestClient, store: Path, add_version: AddVersion
+) -> None:
+    other = add_version(store, "tiny", "other")
+    sha256 = bundle.manifest_sha256(other, bundle.read_manifest(other))
+    first = bundle.resolve(store, "tiny").name
+    assert client.post("/v1/models/tiny/versions/other:activate").status_code == 200
+    assert client.post("/v1/models/tiny:rollback").status_code == 200
+    assert client.delete("/v1/models/tiny/versions/other").status_code == 204
+    assert entries(client, "model.activate")[-1]["detail"]["sha256"] == sha256
+    assert entries(client, "model.rollback")[-1]["detail"]["active"] == first
+    assert entries(client, "model.delete")[-1]["detail"]["sha256"] == sha256
