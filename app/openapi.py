@@ -128,8 +128,8 @@ def documented(*names: problems.ProblemName) -> dict[int | str, dict[str, Any]]:
     responses: dict[int | str, dict[str, Any]] = {}
     for name in names:
         _add(name, responses.setdefault(problems.TYPES[name].status, _response("")))
-    rest = _response("Any other error: an unknown path, a wrong method.")
-    for name in ("not-found", "method-not-allowed"):
+    rest = _response("Any other error: an unknown path or query parameter, a wrong method.")
+    for name in ("invalid-request", "not-found", "method-not-allowed"):
         rest["content"][problems.MEDIA_TYPE]["examples"][name] = _example(name)
     return {**responses, "default": rest}
 

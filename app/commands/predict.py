@@ -50,6 +50,13 @@ def predict(
         str | None,
         typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(envvar="FLOWGAUGE_KEY", help="With --url: a key of that server.", show_envvar=True),
+    ] = None,
+    ca: Annotated[
+        Path | None, typer.Option(help="With --url: PEM file of the authority that signed its certificate.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for overlays: the image with its heatmap over it.")
     ] = None,
@@ -73,7 +80,7 @@ def predict(
     if url is None:
         connection = _local(models, category, version, threads, device, drawn)
     else:
-        connection = _remote(url, category, version, drawn)
+        connection = _remote(url, key, ca, category, version, drawn)
     with connection as inspect:
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
@@ -151,7 +158,11 @@ def _local(
 
 
 @contextmanager
-def _remote(url: str, category: str, version: str | None, drawn: bool) -> Iterator[Inspect]:
+def _remote(
+    url: str, key: str | None, ca: Path | None, category: str, version: str | None, drawn: bool
+) -> Iterator[Inspect]:
+    import ssl
+
     import httpx
 
     from app.settings import is_loopback
@@ -162,8 +173,17 @@ def _remote(url: str, category: str, version: str | None, drawn: bool) -> Iterat
         host = httpx.URL(url).host
     except httpx.InvalidURL as error:
         raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        raise typer.BadParameter(f"{ca} is no readable PEM file: {error}", param_hint="--ca") from error
+    key = key.strip() if key else ""
+    if not (key.isascii() and (key.isprintable() or not key)):
+        raise typer.BadParameter("that is no key: keys begin with fg_", param_hint="--key")
+    headers = {"X-API-Key": key} if key else {}
     # A proxy that the environment names for the world outside does not know this machine's own addresses.
-    with closing(httpx.Client(timeout=60, trust_env=not is_loopback(host))) as client:
+    client = httpx.Client(headers=headers, timeout=60, trust_env=not is_loopback(host), verify=context)
+    with closing(client):
         try:
             response = client.get(address)
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
@@ -175,6 +195,8 @@ def _remote(url: str, category: str, version: str | None, drawn: bool) -> Iterat
         answer = _object(response)
         if answer.get("type") == "unknown-model":
             raise typer.BadParameter(str(answer.get("detail")), param_hint="--category")
+        if answer.get("type") in ("unauthenticated", "forbidden", "rate-limited"):
+            raise typer.BadParameter(str(answer.get("detail")), param_hint="--key")
         if not response.is_success or "category" not in answer:
             raise typer.BadParameter(
                 f"{url} is no FlowGauge server: status {response.status_code} for {address}",

@@ -17,6 +17,9 @@ from starlette.responses import HTMLResponse
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle
@@ -38,8 +41,12 @@ def folder(tmp_path: Path, tiny_images: dict[str, list[bytes]]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def url(tiny_bundle_store: Path, serve_http: Serve) -> Iterator[str]:
-    with serve_http(create_app(Settings(models=tiny_bundle_store, preload=False))) as url:
+def url(
+    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    history = tmp_path_factory.mktemp("asked") / "history"
+    settings = Settings(models=tiny_bundle_store, history=history, preload=False)
+    with serve_http(create_app(settings)) as url:
         yield url
 
 
@@ -272,3 +279,38 @@ def test_help_is_fast_and_teaches() -> None:
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0
     assert "--json" in done.stdout
+
+
+class TestKeys:
+    """Against a server that wants a key."""
+
+    @pytest.fixture
+    def guarded(
+        self, tiny_bundle_store: Path, tmp_path: Path, serve_http: Serve
+    ) -> Iterator[tuple[str, str]]:
+        settings = Settings(models=tiny_bundle_store, history=tmp_path / "guarded", preload=False)
+        database = Database(settings.database_url)
+        database.upgrade()
+        _, key = Keys(database).create(COMMAND_LINE, Role.LINE, "line 3")
+        database.close()
+        with serve_http(create_app(settings)) as url:
+            yield url, key
+
+    def test_a_key_opens_it(self, run: Run, folder: Path, guarded: tuple[str, str]) -> None:
+        url, key = guarded
+        result = run(folder, "--url", url, "--key", key, "--json")
+        assert result.exit_code == 0, result.output
+        assert len(result.stdout.splitlines()) == 6
+
+    @pytest.mark.parametrize("key", [[], ["--key", "fg_wrong"], ["--key", "a\nb"], ["--key", "ключ"]])
+    def test_without_a_valid_one_it_says_so(
+        self, run: Run, folder: Path, guarded: tuple[str, str], key: list[str]
+    ) -> None:
+        result = run(folder, "--url", guarded[0], *key)
+        assert result.exit_code == 2
+        assert "key" in result.stderr
+
+    def test_an_authority_that_is_no_file(self, run: Run, folder: Path, tmp_path: Path) -> None:
+        result = run(folder, "--url", "https://127.0.0.1:1", "--ca", tmp_path / "none.pem")
+        assert result.exit_code == 2
+        assert "none.pem" in result.stderr

@@ -1,0 +1,51 @@
+import pytest
+from starlette.testclient import TestClient
+
+from tests.app.conftest import Keyed
+from tests.app.guarded import expect_problem
+
+RAW = {"Content-Type": "image/png"}
+
+
+@pytest.mark.parametrize(
+    ("path", "wrong"),
+    [
+        ("/v1/inspections?desicion=REJECT", "desicion"),
+        ("/v1/inspections.csv?category=tiny&versoin=x", "versoin"),
+        ("/v1/audit?before=1", "before"),
+        ("/v1/models?x", "x"),
+        ("/v1/models/tiny/region?Station=a", "Station"),
+        ("/v1/inspections?%00=1", "\\x00"),
+    ],
+)
+def test_a_misspelt_parameter_is_refused_by_name(service: TestClient, path: str, wrong: str) -> None:
+    response = service.get(path)
+    detail = response.json()["detail"]
+    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+    assert f"'{wrong}': there is none of this name here" in detail
+
+
+def test_a_misspelt_wish_is_not_taken_for_none(
+    service: TestClient, tiny_images: dict[str, list[bytes]]
+) -> None:
+    """store=false with a mistake in it would keep what was not to be kept."""
+    before = service.get("/v1/inspections?limit=500").json()["inspections"]
+    path = "/v1/models/tiny/predict?strore=false"
+    response = service.post(path, content=tiny_images["good"][0], headers=RAW)
+    assert response.status_code == 400
+    assert "there are: idempotency" not in response.json()["detail"]
+    assert "store" in response.json()["detail"]
+    assert service.get("/v1/inspections?limit=500").json()["inspections"] == before
+
+
+def test_those_that_exist_are_taken(service: TestClient) -> None:
+    assert service.get("/v1/inspections?limit=1&decision=PASS&from=2026-01-01").status_code == 200
+
+
+def test_who_has_no_key_does_not_learn_the_names(keyed: Keyed) -> None:
+    expect_problem(keyed.client.get("/v1/inspections?x=1"), 401, "unauthenticated")
+
+
+@pytest.mark.parametrize("path", ["/health/live?x=1", "/health/ready?x=1"])
+def test_a_health_check_may_carry_what_it_likes(service: TestClient, path: str) -> None:
+    assert service.get(path).status_code in (200, 503)
