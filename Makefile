@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench clean
+.PHONY: help demo test test-all lint bench postgres clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -31,10 +31,10 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
-test: lint
+test: lint postgres
 	$(BIN)/pytest
 
-test-all: lint
+test-all: lint postgres
 	$(BIN)/pytest -m ''
 
 lint: $(VENV)/.installed-dev
@@ -43,11 +43,18 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy --strict $(SOURCES)
 
 # One fails, the others run all the same.
-bench: $(VENV)/.installed-dev
+bench: $(VENV)/.installed-dev postgres
 	@failed=0; \
 	$(BIN)/python -m bench.service all || failed=1; \
 	$(BIN)/python -m bench.history_paging || failed=1; \
 	exit $$failed
+
+# The tests start a server of their own from these programs; where they cannot be had, those tests are skipped.
+postgres:
+	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql; \
+	  else echo 'no PostgreSQL server: its tests are skipped; on Debian: apt-get install postgresql'; fi; }
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

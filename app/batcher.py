@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from statistics import median_low
@@ -114,7 +114,9 @@ class Batcher:
         with self._changed:
             return len(self._queue) + len(self._running)
 
-    def expected_wait(self, images: int = 1, category: str | None = None) -> float:
+    def expected_wait(
+        self, images: int = 1, category: str | None = None, held: Mapping[str, int] | None = None
+    ) -> float:
         """Estimate in how many seconds so many more images would be answered.
 
         0 while nothing waits or is computed, whatever was measured before: only an image that is accepted
@@ -124,6 +126,7 @@ class Batcher:
             images: how many, those that are `pending` not counted.
             category: of the images: those of one that sends little go before the long line of another. By
                 default they come after all that is pending.
+            held: other images that are to come before them, by category.
         """
         with self._changed:
             if not (self._queue or self._running):
@@ -131,8 +134,9 @@ class Batcher:
             if category is None:
                 ahead = self._queue.waiting() + Counter[Hashable]({None: images})
             else:
-                lane = self._lanes.get(category, Lane(category, None))
-                ahead = self._queue.forecast(lane, images, self._max_batch)
+                to_come = Counter(held) + Counter({category: images})
+                more = {self._lane(name): n for name, n in to_come.items()}
+                ahead = self._queue.forecast(self._lane(category), more, self._max_batch)
             seconds = sum(n * self._pace(group) for group, n in ahead.items())
             if self._running:
                 whole = len(self._running) * self._pace(self._running[0].lane.group)
@@ -147,6 +151,9 @@ class Batcher:
             self._changed.notify()
         self._deliver([(job, _closing()) for job in waiting])
         self._thread.join()
+
+    def _lane(self, category: str) -> Lane:
+        return self._lanes.get(category, Lane(category, None))
 
     def _pace(self, group: Hashable) -> float:
         """Seconds per image; for a group that was never computed, those of the slowest that was."""

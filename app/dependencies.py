@@ -13,7 +13,6 @@ from app.batcher import Batcher
 from app.draining import Draining
 from app.history.drift import Drift
 from app.history.history import History
-from app.inference import Inference
 from app.inspector import Inspector
 from app.keyring import Keyring
 from app.keys import Keys
@@ -32,11 +31,6 @@ async def _settings(request: Request) -> Settings:
 async def _admission(request: Request) -> Admission:
     admission: Admission = request.app.state.admission
     return admission
-
-
-async def _inference(request: Request) -> Inference:
-    inference: Inference = request.app.state.inference
-    return inference
 
 
 async def _batcher(request: Request) -> Batcher:
@@ -105,7 +99,6 @@ StorePart = Annotated[Store, Depends(_store)]
 InspectorPart = Annotated[Inspector, Depends(_inspector)]
 SettingsPart = Annotated[Settings, Depends(_settings)]
 AdmissionPart = Annotated[Admission, Depends(_admission)]
-InferencePart = Annotated[Inference, Depends(_inference)]
 BatcherPart = Annotated[Batcher, Depends(_batcher)]
 ResidencyPart = Annotated[Residency, Depends(_residency)]
 TelemetryPart = Annotated[Telemetry, Depends(_telemetry)]

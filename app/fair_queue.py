@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -76,18 +76,20 @@ class FairQueue(Generic[T]):
             counts[lane.group] += len(items)
         return counts
 
-    def forecast(self, lane: Lane, items: int, limit: int) -> Counter[Hashable]:
-        """How many items of each group will have been taken when so many more of a lane have.
+    def forecast(self, lane: Lane, more: Mapping[Lane, int], limit: int) -> Counter[Hashable]:
+        """How many items of each group will have been taken when all of a lane have.
 
         Args:
-            lane: where they would wait; it need not be there yet.
-            items: how many, themselves counted.
+            lane: which; it need not be there yet.
+            more: how many are to come, by lane.
             limit: of a batch.
         """
-        own = len(self._lanes.get(lane, ())) + items
-        others = [len(q) for other, q in self._lanes.items() if other.group == lane.group and other != lane]
-        turns = own + sum(min(n, own) for n in others)
+        waiting = Counter({other: len(items) for other, items in self._lanes.items()}) + Counter(more)
+        own = waiting[lane]
+        turns = sum(min(n, own) for other, n in waiting.items() if other.group == lane.group)
         # A batch is answered when all of it is done, and the groups take turns as the lanes do.
         most = limit * math.ceil(turns / limit)
-        waiting = self.waiting() + Counter[Hashable]({lane.group: items})
-        return Counter({group: min(n, most) for group, n in waiting.items()})
+        groups = Counter[Hashable]()
+        for other, n in waiting.items():
+            groups[other.group] += n
+        return Counter({group: min(n, most) for group, n in groups.items()})

@@ -47,15 +47,15 @@ class Form:
 
     Args:
         boundary: what separates the parts.
-        max_bytes: the limit on each image's bytes. One image alone that is larger is refused at once; of
-            several, it fails alone.
-        max_files: the limit on the number of images.
+        max_bytes: the limit on each image's bytes. Where one image is wanted, a larger one is refused at
+            once; of several, it fails alone.
+        max_files: the limit on the number of images; None where one is wanted.
 
     Raises:
         Problem: invalid-request or too-large.
     """
 
-    def __init__(self, boundary: bytes, max_bytes: int, max_files: int) -> None:
+    def __init__(self, boundary: bytes, max_bytes: int, max_files: int | None) -> None:
         self._max_bytes = max_bytes
         self._max_files = max_files
         self._files: list[_Part] = []
@@ -118,10 +118,10 @@ class Form:
         if name not in allowed:
             raise _bad_form(f"The part {name[:64]!r} is unknown; parts are {', '.join(allowed)}.")
         if name == FILE:
-            if len(self._files) == self._max_files > 1:
-                raise Problem("too-large", f"The request has more than {self._max_files} images, the limit.")
-            if len(self._files) == self._max_files:
+            if self._files and self._max_files is None:
                 raise _bad_form(f"The part {name!r} came more than once; predict:batch takes several.")
+            if len(self._files) == self._max_files:
+                raise Problem("too-large", f"The request has more than {self._max_files} images, the limit.")
             filename = options.get(b"filename", b"").decode("utf-8", "replace")[:MAX_TEXT] or None
             self._part = _Part(name, filename, self._max_bytes)
             self._files.append(self._part)
@@ -135,7 +135,7 @@ class Form:
         if part.overflowed or len(part.data) + end - start > part.limit:
             if part.field_name != FILE:
                 raise _bad_form(f"A text field is longer than {MAX_TEXT} characters.")
-            if self._max_files == 1:
+            if self._max_files is None:
                 raise too_large(part.limit)
             part.overflowed = True
             part.data.clear()

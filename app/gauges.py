@@ -1,5 +1,7 @@
 """Which parts of the running service monitoring reads, and what of them."""
 
+import os
+from pathlib import Path
 from typing import Final
 
 import torch
@@ -12,6 +14,7 @@ from app.history.drift import Drift
 from app.history.history import History
 from app.history.rates import escape, overkill
 from app.history.reports import Span, complete, shifts
+from app.problems import Problem
 from app.residency import Residency
 from app.telemetry import Telemetry
 
@@ -65,11 +68,23 @@ def watch_models(telemetry: Telemetry, residency: Residency) -> None:
         )
 
 
-def watch_history(telemetry: Telemetry, history: History) -> None:
-    """Watch whether inspections are kept, and what reviews say of the decisions."""
+def watch_history(telemetry: Telemetry, history: History, max_bytes: int) -> None:
+    """Watch whether inspections are kept, how long there will be room, and what reviews say of the decisions.
+
+    Args:
+        telemetry: of the service.
+        history: of the service.
+        max_bytes: of the largest upload.
+    """
     telemetry.watch("journal_bytes", "Bytes of inspections that wait to be filed.", lambda: history.backlog)
     telemetry.watch(
         "history_failing", "1 while inspections cannot be filed.", lambda: float(history.failure is not None)
+    )
+    telemetry.watch("history_free_bytes", "Bytes free on the history's disk.", lambda: _free(history.folder))
+    telemetry.watch(
+        "history_accepting",
+        "1 while the largest upload would be kept, 0 while predictions may be refused for want of room.",
+        lambda: _accepts(history, max_bytes),
     )
     telemetry.watch(
         "error_rate",
@@ -99,6 +114,19 @@ def watch_drift(telemetry: Telemetry, drift: Drift) -> None:
         },
         labels=("category", "statistic"),
     )
+
+
+def _free(folder: Path) -> float:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def _accepts(history: History, size: int) -> float:
+    try:
+        history.expect_room(size)
+    except Problem:
+        return 0.0
+    return 1.0
 
 
 def _rates(database: Database) -> dict[tuple[str, str], float]:

@@ -4,8 +4,9 @@ import asyncio
 import hashlib
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from app.admission import Reservation
 from app.batcher import Batcher
@@ -22,6 +23,8 @@ from app.telemetry import Telemetry
 from app.verdict import thresholds
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -101,8 +104,15 @@ class Inspector:
                 return await self._again(order, earlier, decoded.value)
             return await self._fresh(order, data, decoded, digest)
 
+    async def off_loop(self, function: Callable[[], T]) -> T:
+        """Call what takes longer than the event loop should, in the threads that draw."""
+        timed: Timed[T] = await self._inference.draw(function)
+        return timed.value
+
     async def _fresh(self, order: Order, data: bytes, decoded: Timed[Decoded], digest: str | None) -> Answer:
         detector = order.detector
+        if order.store:  # before the model has worked for nothing
+            self._history.expect_room(len(data))
         settings = self._store.settings(detector.manifest.category)
         station = order.texts.get("station")
         region = None

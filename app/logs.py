@@ -3,6 +3,8 @@
 import json
 import logging
 import logging.config
+import textwrap
+import time
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -12,7 +14,11 @@ REQUEST_ID: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: time, level, logger, message, and the request's id."""
+    """Lines for people: time (ISO 8601, UTC), level, logger, message, and the request's id."""
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -20,8 +26,16 @@ class TextFormatter(logging.Formatter):
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """Put the request's id behind the message, before a traceback."""
         request_id = REQUEST_ID.get()
-        line = super().formatMessage(record)
+        line = _indented(super().formatMessage(record)).lstrip()
         return f"{line} id={request_id}" if request_id else line
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        """A traceback, which may quote what somebody sent, in lines that no line of the log looks like."""
+        return _indented(super().formatException(ei))
+
+
+def _indented(text: str) -> str:
+    return textwrap.indent(text, "    ")
 
 
 class JsonFormatter(logging.Formatter):

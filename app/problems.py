@@ -81,7 +81,9 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
     ),
     "not-found": ProblemType(404, "There is nothing at this address", "No route has this path."),
     "unknown-model": ProblemType(
-        404, "There is no such model", "No model of category 'bottel'; there are: bottle, grid."
+        404,
+        "There is no such model",
+        "There is no model of category 'bottel'; GET /v1/models lists them.",
     ),
     "unknown-inspection": ProblemType(
         404, "There is no such inspection", "No inspection has this id, or retention has removed it."
@@ -189,8 +191,9 @@ class Problem(Exception):  # noqa: N818  (named as on the wire)
 
 
 def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
-    """Build the body of a problem of a request."""
+    """Build the body of a problem of a request, or of one of its images; log and metrics name it too."""
     kind = TYPES[name]
+    request.state.problem = name
     return ProblemDetails(
         type=name,
         title=kind.title,
@@ -204,17 +207,9 @@ def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
 def answer(
     request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Build the problem+json response to a request, which the log and the metrics name too."""
+    """Build the problem+json response to a request."""
     kind = TYPES[name]
-    request.state.problem = name
-    body = ProblemDetails(
-        type=name,
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        instance=request.scope["raw_path"].decode("latin-1"),
-        request_id=request.state.request_id,
-    )
+    body = details(request, name, detail)
     all_headers = dict(headers or {})
     if kind.retry_after is not None:
         all_headers.setdefault("Retry-After", str(kind.retry_after))
@@ -229,18 +224,26 @@ def respond(request: Request, problem: Problem) -> Response:
     return answer(request, problem.name, problem.detail, after)
 
 
+def of(error: Exception) -> Problem:
+    """What to answer when an error, whichever, ends a request or one of its images; logs what that hides."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, DatabaseUnavailable):
+        logger.warning("%s (%s)", error, error.__cause__)
+        return Problem(
+            "history-unavailable", "The database does not answer, or takes no more; try again later."
+        )
+    logger.error("a request failed", exc_info=error)
+    return Problem("internal", "This should not happen. The server's log has more under the request id.")
+
+
 def install(app: FastAPI) -> None:
     """Answer every error that the routes and the router raise with a problem."""
 
     @app.exception_handler(Problem)
-    async def on_problem(request: Request, error: Problem) -> Response:
-        return respond(request, error)
-
     @app.exception_handler(DatabaseUnavailable)
-    async def on_database(request: Request, error: DatabaseUnavailable) -> Response:
-        logger.warning("request %s: %s (%s)", request.state.request_id, error, error.__cause__)
-        detail = "The database does not answer, or takes no more; try again later."
-        return answer(request, "history-unavailable", detail)
+    async def on_problem(request: Request, error: Exception) -> Response:
+        return respond(request, of(error))
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
@@ -278,5 +281,7 @@ def _explain(error: Mapping[str, Any]) -> str:
     }.get(error["type"], "is not valid")
     if error["type"].startswith("int_"):
         reason = "must be a whole number"
-    kind = "field" if place == "body" else "parameter"
-    return f"{place} {kind} {'.'.join(map(str, names))[:100]}: {reason}"
+    if place == "body":
+        return f"body field {'.'.join(map(str, names))[:100]}: {reason}"
+    # The place in a list would say nothing: a parameter that may be repeated looks like any other.
+    return f"{place} parameter {str(names[0])[:100]}: {reason}"

@@ -65,13 +65,11 @@ class RequestContext:
             await self.app(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # nobody is left to be answered
-        except Exception:
-            logger.exception("a request failed")
+        except Exception as error:
+            problem = problems.of(error)
             if status:  # the answer has begun and can only be cut off
                 raise
-            detail = "This should not happen. The server's log has more under the request id."
-            response = problems.answer(Request(scope), "internal", detail)
-            await response(scope, receive, send_with_id)
+            await problems.respond(Request(scope), problem)(scope, receive, send_with_id)
         finally:
             self._record(scope, status, time.perf_counter() - start)
             logs.REQUEST_ID.reset(token)

@@ -15,13 +15,18 @@ async def live() -> Health:
     return Health(status="live")
 
 
+# Asynchronous, though it looks at the models folder, as every prediction does: the threads that other routes
+# run in may all be waiting for a database that hangs, and that is no reason to send predictions elsewhere.
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
-def ready(residency: ResidencyPart, draining: DrainingPart) -> Health:
+async def ready(residency: ResidencyPart, draining: DrainingPart) -> Health:
     """Answer 200 when the models folder can be read and every model that was active at start is loaded.
 
     One that cannot be loaded (a damaged bundle) keeps this at 503 while the others are served all
     the same; it is tried again until it loads or a good version takes its place. A server that is
     stopping is not ready.
+
+    A history that takes no more, or a database that does not answer, leaves this at 200: predictions with
+    store=false need neither. The metrics `flowgauge_history_accepting` and `flowgauge_history_failing` tell.
     """
     draining.expect_not_begun()
     residency.expect_ready()

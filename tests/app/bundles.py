@@ -6,6 +6,7 @@ import json
 import shutil
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,9 @@ def repacked(
 
 def left_in(models: Path) -> set[str]:
     """All that lies in a models folder, but the insides of bundles and of the backbones."""
-    return {p.relative_to(models).as_posix() for p in models.glob("*")} | {
-        p.relative_to(models).as_posix() for p in models.glob("*/*") if p.name != ".lock"
-    }
+    found = set()
+    for path in models.iterdir():
+        found.add(path.name)
+        with suppress(FileNotFoundError, NotADirectoryError):  # gone meanwhile, or a file
+            found |= {f"{path.name}/{p.name}" for p in path.iterdir() if p.name != ".lock"}
+    return found

@@ -20,6 +20,7 @@ from app.problems import Problem
 from flows.fastflow import bundle, images
 from flows.fastflow.detector import Detector
 from flows.fastflow.scorer import Scorer
+from tests.app.gate import Gate
 
 Images = dict[str, list[bytes]]
 Pixels = NDArray[np.uint8]
@@ -40,36 +41,11 @@ def prepared(detector: Detector, tiny_images: Images) -> list[Pixels]:
 
 
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator["Gate"]:
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
     """Every backbone's pass waits here for permission."""
     made = Gate(monkeypatch)
     yield made
     made.open()
-
-
-class Gate:
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.entered = threading.Semaphore(0)
-        self._permits = threading.Semaphore(0)
-        self._open = False
-        features = Scorer.features
-
-        def gated(scorer: Scorer, batch: Sequence[Pixels]) -> list[Tensor]:
-            self.entered.release()
-            assert self._open or self._permits.acquire(timeout=30)
-            return features(scorer, batch)
-
-        monkeypatch.setattr(Scorer, "features", gated)
-
-    async def wait_until_entered(self) -> None:
-        assert await asyncio.to_thread(self.entered.acquire, timeout=30)
-
-    def let_one_through(self) -> None:
-        self._permits.release()
-
-    def open(self) -> None:
-        self._open = True
-        self._permits.release()
 
 
 def run(scenario: Scenario[T], *, max_batch: int = 16, observer: Observer | None = None) -> T:
@@ -647,6 +623,9 @@ class TestExpectedWait:
             assert batcher.expected_wait(1, "tiny") == pytest.approx(4.1)
             assert batcher.expected_wait(1) == pytest.approx(4.1)
             assert batcher.expected_wait(1, "quiet") == pytest.approx(0.5)  # in the next batch of four
+            assert batcher.expected_wait(1, "quiet", {"tiny": 60}) == pytest.approx(0.5)
+            assert batcher.expected_wait(1, "tiny", {"tiny": 9}) == pytest.approx(5.0)
+            assert batcher.expected_wait(1, "quiet", {"quiet": 4}) == pytest.approx(1.3)
             gate.open()
             await asyncio.gather(running, *flood)
 

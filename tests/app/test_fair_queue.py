@@ -121,8 +121,14 @@ def test_counts_by_group() -> None:
 )
 def test_forecast(sent: str, name: str, items: int, expected: dict[str, int]) -> None:
     waiting = queue(sent)
-    assert waiting.forecast(lane(name), items, 4) == expected
+    assert waiting.forecast(lane(name), {lane(name): items}, 4) == expected
     assert len(waiting) == len(sent.split())
+
+
+def test_forecast_of_what_is_to_come() -> None:
+    more = {lane("a1"): 1, lane("a2"): 50, lane("b1"): 50, lane("b2"): 1}
+    assert queue("a1 b2").forecast(lane("a1"), more, 4) == {"a": 4, "b": 4}
+    assert queue("").forecast(lane("b1"), more, 4) == {"a": 51, "b": 51}
 
 
 @given(
@@ -134,7 +140,7 @@ def test_the_forecast_holds(sent: list[str], limit: int, served: int) -> None:
     waiting = queue(" ".join(sent))
     for _ in range(served // limit):
         take(waiting, limit)
-    expected = waiting.forecast(lane("a3"), 1, limit)["a"]
+    expected = waiting.forecast(lane("a3"), {lane("a3"): 1}, limit)["a"]
     waiting.put(lane("a3"), "mine")
     taken = 0
     while batch := take(waiting, limit).split():

@@ -1,8 +1,11 @@
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -32,6 +35,18 @@ def test_text_has_level_logger_and_message() -> None:
     assert line(TextFormatter(), "%d of %d", 1, 2).endswith(" ERROR flowgauge.test: 1 of 2\n")
 
 
+def test_text_has_the_time_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
+    try:
+        said = line(TextFormatter(), "x").split()[0]
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said)
+    assert abs(datetime.fromisoformat(said) - datetime.now(UTC)) < timedelta(hours=1)
+
+
 def test_text_has_the_request_id_before_a_traceback() -> None:
     token = REQUEST_ID.set("abc")
     try:
@@ -39,7 +54,19 @@ def test_text_has_the_request_id_before_a_traceback() -> None:
     finally:
         REQUEST_ID.reset(token)
     assert said[0].endswith("flowgauge.test: failed id=abc")
-    assert said[-1] == "RuntimeError: broken"
+    assert said[-1] == "    RuntimeError: broken"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\x85", "\u2028"])
+def test_no_text_can_look_like_a_line_of_the_log(end: str) -> None:
+    """What comes from a file that somebody else has written is quoted in messages and in tracebacks."""
+    forged = f"x{end}2026-11-25T00:00:00.000Z INFO flowgauge.audit: key.create"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        said = line(TextFormatter(), forged, exc_info=True)
+    begins = [one for one in said.splitlines() if not one.startswith("    ")]
+    assert len(begins) == 1
 
 
 def test_json_is_one_object_on_one_line() -> None:

@@ -12,8 +12,8 @@ def test_two_services_share_nothing(store: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     with (
-        TestClient(create_app(Settings(models=store, preload=False))) as one,
-        TestClient(create_app(Settings(models=empty))) as other,
+        TestClient(create_app(Settings(models=store, preload=False, history=tmp_path / "one"))) as one,
+        TestClient(create_app(Settings(models=empty, history=tmp_path / "other"))) as other,
     ):
         assert len(one.get("/v1/models").json()["models"]) == 1
         assert other.get("/v1/models").json() == {"models": []}
@@ -37,7 +37,8 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     with TestClient(create_app(Settings(models=store))):
         pass
     left = {thread.name for thread in set(threading.enumerate()) - before}
-    assert not {name for name in left if name.startswith(("decode", "inference", "loader"))}
+    ours = ("decode", "inference", "loader", "history", "journal", "keyring")
+    assert not {name for name in left if name.startswith(ours)}
 
 
 def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[str, list[bytes]]) -> None:

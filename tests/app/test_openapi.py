@@ -5,7 +5,11 @@ from starlette.testclient import TestClient
 
 from app.problems import MEDIA_TYPE, TYPES, ProblemDetails
 
-PREDICTS = ("/v1/models/{category}/predict", "/v1/models/{category}/versions/{version}/predict")
+PREDICTS = (
+    "/v1/models/{category}/predict",
+    "/v1/models/{category}/versions/{version}/predict",
+    "/v1/models/{category}/predict:batch",
+)
 Document = dict[str, Any]
 
 
@@ -22,12 +26,19 @@ def operations(document: Document) -> list[tuple[str, dict[str, Any]]]:
 
 
 def test_documents_every_route(document: Document) -> None:
+    model, inspection = "/v1/models/{category}", "/v1/inspections/{inspection_id}"
+    version = f"{model}/versions/{{version}}"
     assert set(document["paths"]) == {
         *PREDICTS,
-        "/v1/models",
-        "/v1/models/{category}",
-        "/health/live",
-        "/health/ready",
+        *(f"/health/{state}" for state in ("live", "ready")),
+        *("/metrics", "/login", "/logout", "/v1/session"),
+        *("/v1/models", model, f"{model}:rollback", f"{model}/versions", version),
+        *(f"{version}:{act}" for act in ("activate", "unload")),
+        *(f"{model}/{what}" for what in ("thresholds", "region", "rates", "drift", "training-set")),
+        *("/v1/keys", "/v1/keys/{key_id}", "/v1/audit"),
+        *("/v1/inspections", "/v1/inspections.ndjson", "/v1/inspections.csv", inspection),
+        *(f"{inspection}/{file}" for file in ("overlay.png", "heatmap.png", "source", "map.npy", "reviews")),
+        *("/v1/parts/{part_id}", "/v1/reports/shift"),
     }
 
 
@@ -61,7 +72,7 @@ def test_every_operation_says_what_it_does(document: Document) -> None:
 def test_every_error_is_a_problem_with_examples_from_the_table(document: Document) -> None:
     for path, operation in operations(document):
         for status, response in operation["responses"].items():
-            if status == "200":
+            if status < "400":
                 continue
             assert list(response["content"]) == [MEDIA_TYPE], (path, status)
             examples = response["content"][MEDIA_TYPE]["examples"]
@@ -79,7 +90,7 @@ def test_every_problem_is_documented_somewhere(document: Document) -> None:
         name
         for _, operation in operations(document)
         for response in operation["responses"].values()
-        for name in response["content"].get(MEDIA_TYPE, {}).get("examples", {})
+        for name in response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
     }
     assert documented == set(TYPES)
 
@@ -90,7 +101,7 @@ def test_every_answer_has_the_request_id(document: Document) -> None:
             assert "X-Request-ID" in response["headers"]
 
 
-@pytest.mark.parametrize("path", PREDICTS)
+@pytest.mark.parametrize("path", PREDICTS[:2])
 def test_predict_documents_both_kinds_of_body(document: Document, path: str) -> None:
     body = document["paths"][path]["post"]["requestBody"]
     assert body["required"]
@@ -106,11 +117,12 @@ def test_predict_documents_both_kinds_of_body(document: Document, path: str) -> 
     body["content"]["multipart/form-data"] = form
 
 
-@pytest.mark.parametrize("path", PREDICTS)
+@pytest.mark.parametrize("path", PREDICTS[:2])
 def test_predict_documents_its_answers_and_errors(document: Document, path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
     assert set(responses) == {
-        *("200", "400", "404", "406", "413", "415", "422", "500", "503", "504", "default")
+        *("200", "400", "401", "403", "404", "406", "409", "413", "415", "422", "429"),
+        *("500", "503", "504", "default"),
     }
     answer = responses["200"]
     assert set(answer["content"]) == {"application/json", "image/png", "application/x-npy"}
@@ -124,8 +136,8 @@ def test_predict_documents_its_answers_and_errors(document: Document, path: str)
 
 def test_every_field_of_an_answer_is_described_or_exemplified(document: Document) -> None:
     for name, schema in document["components"]["schemas"].items():
-        for field, property_ in schema["properties"].items():
-            told = {"description", "examples", "$ref", "items", "enum"} & set(property_)
+        for field, property_ in schema.get("properties", {}).items():
+            told = {"description", "examples", "$ref", "items", "enum", "anyOf", "const"} & set(property_)
             assert told or property_.get("type") in ("boolean", "string"), (name, field)
 
 

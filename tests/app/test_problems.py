@@ -4,6 +4,8 @@ import typing
 import pytest
 from starlette.testclient import TestClient
 
+from app import problems
+from app.database.engine import DatabaseUnavailable
 from app.problems import MEDIA_TYPE, TYPES, Problem, ProblemDetails, ProblemName
 
 
@@ -18,11 +20,27 @@ def test_rows_are_whole(name: ProblemName) -> None:
     assert http.HTTPStatus(row.status)
     assert row.title
     assert row.example
-    assert (row.retry_after is not None) == (row.status == 503)
+    assert (row.retry_after is not None) == (row.status in (429, 503))
 
 
 def test_a_problem_reads_as_its_detail() -> None:
     assert str(Problem("queue-full", "64 images are waiting.")) == "64 images are waiting."
+
+
+def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> None:
+    """What it hides from the client is in the log."""
+    known = Problem("queue-full", "64 images are waiting.")
+    assert problems.of(known) is known
+    assert not caplog.records
+    gone = DatabaseUnavailable("the database does not answer")
+    gone.__cause__ = OSError("connection to 10.0.0.7 refused")
+    failed = RuntimeError("CUDA error at /usr/lib/secret.so")
+    for error, name, secret in ((gone, "history-unavailable", "10.0.0.7"), (failed, "internal", "secret")):
+        caplog.clear()
+        problem = problems.of(error)
+        assert problem.name == name
+        assert secret not in problem.detail
+        assert secret in caplog.text
 
 
 def expect(response: typing.Any, name: ProblemName) -> ProblemDetails:
@@ -37,7 +55,7 @@ def expect(response: typing.Any, name: ProblemName) -> ProblemDetails:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/versions", "/%00%0a%ff"],
+    ["/", "/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"],
 )
 def test_unknown_paths(service: TestClient, path: str) -> None:
     details = expect(service.get(path), "not-found")

@@ -257,7 +257,7 @@ def test_a_version_in_memory_that_becomes_active_is_not_loaded_again(
 @pytest.mark.parametrize(
     ("category", "version", "detail"),
     [
-        ("bottel", None, "There is no model of category 'bottel'; there are: tiny."),
+        ("bottel", None, "There is no model of category 'bottel'; GET /v1/models lists them."),
         ("backbones", None, "There is no model of category 'backbones'"),
         ("..", None, "There is no model of category '..'"),
         ("../tiny", None, "There is no model of category"),

@@ -31,7 +31,7 @@ async def receive() -> Message:
 
 
 def send(response: Response, client: Client) -> None:
-    room = client.admission.reserve()
+    room = client.admission.reserve("tiny")
     room.hold(7)
     room.wait_in_line()
     asyncio.run(Accounted(response, room)({"type": "http"}, receive, client.send))

@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 import pytest
 
-from bench.service import crash, overload, swap
+from bench.service import crash, fairness, overload, swap
 from bench.service.client import Answer, Connection, DisconnectedError, Pool
 from bench.service.figures import milliseconds, slope_per_minute
 from bench.service.fleet import unique
@@ -182,6 +182,30 @@ def test_overload_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
     (found,) = overload.wrong([*right, seen], 1.0)
     assert fault in found
     assert found.startswith("1 of 3")
+
+
+@pytest.mark.parametrize(
+    ("flood", "few", "fault"),
+    [
+        (
+            shot(200),
+            shot(503, headers={"retry-after": "1"}),
+            "1 of 1 requests of the category that sends little",
+        ),
+        (shot(200), shot(504), "1 of 3 requests were accepted and not answered"),
+        (shot(500), shot(200), "1 of 3 requests had another status"),
+    ],
+)
+def test_fairness_sees_a_wrong_answer(flood: Shot, few: Shot, fault: str) -> None:
+    refused = shot(503, headers={"retry-after": "1"})
+    assert fairness.wrong([shot(200), refused], [shot(200)], 1.0) == []
+    [found] = fairness.wrong([refused, flood], [few], 1.0)
+    assert found.startswith(fault)
+
+
+def test_fairness_sees_that_there_was_no_overload() -> None:
+    [found] = fairness.wrong([shot(200)], [shot(200)], 1.0)
+    assert "this was no overload" in found
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def test_inspections_are_counted(running: TestClient, tiny_images: dict[str, lis
     assert said["flowgauge_held_images"] == said["flowgauge_held_bytes"] == 0
     assert said["flowgauge_pending_images"] == said["flowgauge_history_failing"] == 0
     assert said["flowgauge_telemetry_failures_total"] == 0
+
+
+def test_room_for_the_history_is_told_before_there_is_none(running: TestClient, tmp_path: Path) -> None:
+    said = scrape(running)
+    assert said["flowgauge_history_accepting"] == 1
+    free = shutil.disk_usage(tmp_path).free
+    assert said["flowgauge_history_free_bytes"] == pytest.approx(free, rel=0.5)
+
+
+def test_a_history_without_room_for_the_largest_upload_is_told(store: Path) -> None:
+    settings = Settings(models=store, max_bytes=1000, journal_bytes=999)
+    with TestClient(create_app(settings)) as client:
+        assert scrape(client)["flowgauge_history_accepting"] == 0
 
 
 def test_refusals_are_counted_by_reason(running: TestClient) -> None:

@@ -71,7 +71,9 @@ def test_the_json_is_complete(service: TestClient, detector: Detector, tiny_imag
     assert answer.anomalous_area_fraction == pytest.approx(float((expected.score_map > pixel).mean()))
     assert answer.threshold.pixel == pixel
     recorded = detector.manifest.thresholds["float32"].model_dump()
-    assert answer.threshold.model_dump(exclude={"pixel"}) == recorded
+    assert answer.threshold.model_dump(exclude={"pixel", "review"}) == recorded
+    assert answer.threshold.review is None
+    assert answer.settings.model_dump() == {"revision": 0, "region": None}
     assert (answer.decision == "REJECT") == (answer.score > answer.threshold.reject)
     assert answer.image.model_dump() == {
         "width": 64,
@@ -274,7 +276,7 @@ def test_a_failure_in_the_model_is_internal_and_tells_nothing(
 
     headers = RAW | {"X-Request-ID": "find-me"}
     with monkeypatch.context() as patch:
-        patch.setattr(Detector, "predict", predict)
+        patch.setattr(Detector, "predict_features", predict)
         response = service.post(PREDICT, content=tiny_images["good"][0], headers=headers)
     assert response.status_code == 500
     assert response.json()["type"] == "internal"

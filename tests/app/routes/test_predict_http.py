@@ -5,7 +5,7 @@ import io
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -18,6 +18,7 @@ import pytest
 from fastapi import FastAPI
 from PIL import Image
 
+from app import batch, batcher
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.detector import Detector
@@ -111,7 +112,9 @@ def raw_exchange(url: str, head: str, body: bytes, *, close: bool) -> bytes:
 
 
 def test_a_length_that_promises_too_much_is_refused_before_a_byte_is_sent(live_service: httpx.Client) -> None:
-    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nContent-Type: image/png\nContent-Length: 999999999999\n"
+    head = (
+        f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: image/png\nContent-Length: 999999999999\n"
+    )
     answer = raw_exchange(str(live_service.base_url), head, b"", close=False)
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"application/problem+json" in answer
@@ -119,7 +122,7 @@ def test_a_length_that_promises_too_much_is_refused_before_a_byte_is_sent(live_s
 
 def test_a_length_that_promises_more_than_comes(live_service: httpx.Client, tiny_images: Images) -> None:
     """The client leaves in the middle of its upload: nobody is answered and nothing breaks."""
-    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nContent-Type: image/png\nContent-Length: 100000\n"
+    head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: image/png\nContent-Length: 100000\n"
     raw_exchange(str(live_service.base_url), head, tiny_images["good"][0], close=True)
     response = live_service.post(PREDICT, content=tiny_images["good"][0], headers=RAW)
     assert response.status_code == 200
@@ -127,19 +130,19 @@ def test_a_length_that_promises_more_than_comes(live_service: httpx.Client, tiny
 
 def test_a_length_that_promises_less_than_comes(live_service: httpx.Client, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
-    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nContent-Type: image/png\nContent-Length: 1000\n"
+    head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: image/png\nContent-Length: 1000\n"
     answer = raw_exchange(str(live_service.base_url), head, data, close=False)
     assert answer.startswith(b"HTTP/1.1 4")
     assert live_service.post(PREDICT, content=data, headers=RAW).status_code == 200
 
 
 class Blocked:
-    """A service whose model thread is held until `release` is set, over real HTTP."""
+    """A service whose model thread waits with its batch until `release` is set, over real HTTP."""
 
-    def __init__(self, app: FastAPI, url: str) -> None:
+    def __init__(self, app: FastAPI, url: str, release: threading.Event) -> None:
         self.app = app
         self.url = url
-        self.release = threading.Event()
+        self.release = release
 
     def post(self, data: bytes, query: str = "") -> httpx.Response:
         with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
@@ -154,9 +157,8 @@ class Blocked:
     @property
     def waiting(self) -> int:
         """Images that wait for the model."""
-        queue: Any = self.app.state.inference._model_thread._work_queue
-        size: int = queue.qsize()
-        return size
+        pending: int = self.app.state.batcher.pending
+        return pending
 
     @property
     def held(self) -> tuple[int, int]:
@@ -167,16 +169,25 @@ class Blocked:
 
 @pytest.fixture
 def blocked(
-    tiny_bundle_store: Path, serve_http: Serve, tiny_images: Images
+    tiny_bundle_store: Path, serve_http: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., AbstractContextManager[Blocked]]:
+    release = threading.Event()
+    compute = batch.compute
+
+    def held(jobs: Iterable[batch.Job], outcome: batch.Outcome) -> None:
+        release.wait()
+        compute(jobs, outcome)
+
+    monkeypatch.setattr(batcher, "compute", held)
+
     @contextmanager
     def block(**settings: Any) -> Iterator[Blocked]:
         app = create_app(Settings(models=tiny_bundle_store, preload=False, **settings))
+        release.set()
         with serve_http(app) as url:
-            service = Blocked(app, url)
+            service = Blocked(app, url, release)
             assert service.post(tiny_images["good"][0]).status_code == 200
-            app.state.inference._model_thread.submit(service.release.wait)
-            service.wait_for(lambda: service.waiting == 0)  # the thread has taken it up
+            release.clear()
             try:
                 yield service
             finally:
@@ -189,13 +200,13 @@ def blocked(
 def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Counts what is really computed; the computing is the real one."""
     counted: list[int] = []
-    predict = Detector.predict
+    predict = Detector.predict_features
 
-    def counting(self: Detector, images: Any) -> Any:
-        counted.append(len(images))
-        return predict(self, images)
+    def counting(self: Detector, maps: Any, regions: Any) -> Any:
+        counted.append(len(regions))
+        return predict(self, maps, regions)
 
-    monkeypatch.setattr(Detector, "predict", counting)
+    monkeypatch.setattr(Detector, "predict_features", counting)
     return counted
 
 
@@ -204,7 +215,7 @@ Block = Callable[..., AbstractContextManager[Blocked]]
 
 def test_a_full_queue_refuses_and_serves_those_in_it(blocked: Block, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
-    with blocked(queue_images=2) as service, ThreadPoolExecutor(2) as clients:
+    with blocked(queue_images=2, max_items=2) as service, ThreadPoolExecutor(2) as clients:
         accepted = [clients.submit(service.post, data) for _ in range(2)]
         service.wait_for(lambda: service.waiting == 2)
         refused = service.post(data)
@@ -233,16 +244,16 @@ def test_a_passed_deadline_is_answered_and_not_computed(
     blocked: Block, tiny_images: Images, predicted: list[int]
 ) -> None:
     with blocked() as service:
-        before = len(predicted)
+        before = sum(predicted)
         start = time.monotonic()
         response = service.post(tiny_images["good"][0], "?timeout_ms=200")
         assert time.monotonic() - start < 5
         expect_problem(response, 504, "deadline-exceeded")
-        assert "timeout_ms=200" in response.json()["detail"]
-        assert service.app.state.admission.images == 0
+        assert "200 ms" in response.json()["detail"]
+        assert service.held[0] == 0
         service.release.set()
         assert service.post(tiny_images["good"][0], "?timeout_ms=60000").status_code == 200
-        assert len(predicted) == before + 1
+        assert sum(predicted) == before + 1
 
 
 def test_a_deadline_also_ends_a_slow_upload(blocked: Block) -> None:
@@ -261,7 +272,7 @@ def test_a_deadline_also_ends_a_slow_upload(blocked: Block) -> None:
 
 def test_a_stalled_upload_is_given_up_and_what_it_held_is_free(blocked: Block, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
-    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nContent-Type: image/png\nContent-Length: {len(data)}\n"
+    head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: image/png\nContent-Length: {len(data)}\n"
     with blocked(upload_idle_seconds=0.2) as service:
         answer = raw_exchange(service.url, head, data[:-1], close=False)
         assert answer.startswith(b"HTTP/1.1 400 ")
@@ -273,7 +284,7 @@ def test_an_answer_is_on_the_account_until_its_client_has_taken_it(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
     data = cv2.imencode(".png", noise)[1].tobytes()
-    head = f"POST {PREDICT} HTTP/1.1\nHost: x\nAccept: image/png\nContent-Length: {len(data)}\n"
+    head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nAccept: image/png\nContent-Length: {len(data)}\n"
     with blocked(max_bytes=len(data)) as service:
         service.release.set()
         address = httpx.URL(service.url)
@@ -298,12 +309,12 @@ def test_an_image_whose_client_left_is_not_computed(
             request.cancel()
 
     with blocked() as service:
-        before = len(predicted)
+        before = sum(predicted)
         asyncio.run(leave(service))
-        service.wait_for(lambda: service.app.state.admission.images == 0)
+        service.wait_for(lambda: service.held[0] == 0)
         service.release.set()
         assert service.post(tiny_images["good"][0]).status_code == 200
-        assert len(predicted) == before + 1
+        assert sum(predicted) == before + 1
 
 
 def test_one_bad_image_among_many_fails_alone(live_service: httpx.Client, tiny_images: Images) -> None:

@@ -1,0 +1,223 @@
+"""A predict request's way through the service: room and time for it, its upload, its images, one answer."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from starlette.responses import Response
+
+from app import accept, forms, problems, uploads
+from app.admission import Admission, Reservation
+from app.batcher import Batcher
+from app.dependencies import (
+    AdmissionPart,
+    BatcherPart,
+    HistoryPart,
+    InspectorPart,
+    ResidencyPart,
+    SettingsPart,
+)
+from app.history.history import History
+from app.inference import while_connected
+from app.inspection import MEDIA_TYPES, Answer, Drawing, MediaType
+from app.inspector import Inspector, Order
+from app.problems import Problem
+from app.residency import Residency
+from app.schemas import predict as schemas
+from app.sending import Accounted
+from app.settings import Settings
+from app.verdict import worst
+from app.wishes import Wishes
+
+_DRAWINGS: Final[Mapping[MediaType, frozenset[Drawing]]] = {
+    "image/png": frozenset({"overlay"}),
+    "application/x-npy": frozenset({"map"}),
+}
+# The share of a request's time that is left for putting together what several images were answered.
+_TO_ANSWER: Final = 0.05
+
+
+@dataclass(frozen=True)
+class _Predictor:
+    """Takes the images of one request through the service."""
+
+    request: Request
+    settings: Settings
+    admission: Admission
+    batcher: Batcher
+    residency: Residency
+    inspector: Inspector
+    history: History
+    wishes: Wishes
+
+    async def one(self, category: str, version: str | None) -> Response:
+        """Inspect the request's image.
+
+        Raises:
+            Problem: any of those that the routes document.
+            ClientDisconnect: nobody waits for an answer any more.
+        """
+        media_type = self._negotiate(MEDIA_TYPES)
+        wanted = _DRAWINGS.get(media_type, self.wishes.inline)
+
+        async def work(room: Reservation) -> Response:
+            detector = await self.residency.get(category, version)
+            limits = self.settings.max_bytes, self.settings.upload_idle_seconds
+            upload = await uploads.read(self.request, room, *limits)
+            room.wait_in_line()
+            order = self.wishes.order(detector, upload.texts, wanted)
+            answer = await while_connected(self.request, self._inspect(order, upload.files[0], room))
+            if self.wishes.inline:  # megabytes of base64 are no work for the event loop
+                respond = partial(answer.respond, media_type, self.wishes.inline)
+                return await self.inspector.off_loop(respond)
+            return answer.respond(media_type, self.wishes.inline)
+
+        return await self._in_time(category, work)
+
+    async def several(self, category: str) -> Response:
+        """Inspect the request's images; each fails alone, be it that the time did not suffice for it.
+
+        Raises:
+            Problem: any of those that the route documents.
+            ClientDisconnect: nobody waits for an answer any more.
+        """
+        self._negotiate(MEDIA_TYPES[:1])
+        until = self.wishes.deadline - _TO_ANSWER * self.wishes.milliseconds / 1000
+
+        async def work(room: Reservation) -> Response:
+            detector = await self.residency.get(category)
+            settings = self.settings
+            upload = await uploads.read_many(
+                self.request,
+                room,
+                settings.max_bytes,
+                settings.max_items,
+                max(settings.max_bytes, settings.queue_bytes // 2),
+                settings.upload_idle_seconds,
+            )
+            self._expect_time(category, len(upload.files))  # before, it might have been one
+            for _ in upload.files:
+                room.wait_in_line()
+            items = []
+            for index, file in enumerate(upload.files):
+                order = self.wishes.order(detector, upload.texts, self.wishes.inline, index)
+                items.append(self._item(index, file, order, room, until))
+            done = await while_connected(self.request, _gather(items))
+            if all(item.problem is not None and item.problem.type == "deadline-exceeded" for item in done):
+                raise self._too_late()
+            decisions = [item.inspection.decision for item in done if item.inspection is not None]
+            known = len(decisions) == len(done) or "REJECT" in decisions
+            answer = schemas.BatchAnswer(decision=worst(decisions) if known else None, items=done)
+            body = await self.inspector.off_loop(answer.model_dump_json)
+            return Response(body, media_type=MEDIA_TYPES[0])
+
+        return await self._in_time(category, work)
+
+    async def _item(
+        self, index: int, file: forms.File, order: Order, room: Reservation, until: float
+    ) -> schemas.BatchItem:
+        status, inspection, problem = 200, None, None
+        try:
+            async with self._until(until):
+                answer = await self._inspect(order, file, room)
+                draw = partial(answer.with_pictures, self.wishes.inline)
+                inspection = await self.inspector.off_loop(draw)
+        # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
+        except Exception as error:
+            found = problems.of(error)
+            status, problem = found.status, problems.details(self.request, found.name, found.detail)
+        return schemas.BatchItem(
+            index=index, filename=file.name, status=status, inspection=inspection, problem=problem
+        )
+
+    async def _inspect(self, order: Order, file: forms.File, room: Reservation) -> Answer:
+        if isinstance(file.data, Problem):
+            raise file.data
+        return await self.inspector.inspect(order, file.data, room)
+
+    def _negotiate(self, offers: tuple[MediaType, ...]) -> MediaType:
+        header = self.request.headers.get("accept")
+        media_type = accept.negotiate(header, offers)
+        if media_type is None:
+            raise Problem(
+                "not-acceptable", f"Accept was {(header or '')[:200]!r}; given are {', '.join(offers)}."
+            )
+        return media_type
+
+    async def _in_time(self, category: str, work: Callable[[Reservation], Awaitable[Response]]) -> Response:
+        """Do the work with room for it, within the deadline; sending the response gives the room back."""
+        async with self._until(self.wishes.deadline):
+            with ExitStack() as stack:
+                room = stack.enter_context(self.admission.reserve(category))
+                self._expect_time(category, 1)
+                self._expect_history()
+                response = Accounted(await work(room), room)
+                stack.pop_all()
+        return response
+
+    @asynccontextmanager
+    async def _until(self, deadline: float) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(deadline - time.monotonic()) as limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise self._too_late() from error
+
+    def _too_late(self) -> Problem:
+        return Problem(
+            "deadline-exceeded",
+            f"Not done within {self.wishes.milliseconds} ms; what still waited is not computed.",
+        )
+
+    def _expect_time(self, category: str, images: int) -> None:
+        """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
+        # What is held may be in the batcher's line already: counted twice, it stands for the decoding,
+        # drawing and sending, which the batcher does not know.
+        seconds = self.batcher.expected_wait(images, category, self.admission.images_held)
+        late = seconds - (self.wishes.deadline - time.monotonic())
+        if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
+            raise Problem(
+                "queue-full",
+                f"An answer would take about {seconds:.1f} s, longer than the {self.wishes.milliseconds} ms "
+                "that the request has; try again later.",
+                retry_after=math.ceil(late),
+            )
+
+    def _expect_history(self) -> None:
+        """Refuse before its upload what could not be kept; but what was kept before can be answered again.
+
+        In the event loop: a thread would take longer, and requests that wait for one are counted nowhere yet.
+        """
+        if self.wishes.store and self.wishes.idempotency_key is None:
+            size = min(uploads.declared_size(self.request), self.settings.max_bytes)
+            self.history.expect_room(size)
+
+
+async def _predictor(
+    request: Request,
+    settings: SettingsPart,
+    admission: AdmissionPart,
+    batcher: BatcherPart,
+    residency: ResidencyPart,
+    inspector: InspectorPart,
+    history: HistoryPart,
+    wishes: Wishes,
+) -> _Predictor:
+    return _Predictor(request, settings, admission, batcher, residency, inspector, history, wishes)
+
+
+Predictor = Annotated[_Predictor, Depends(_predictor)]
+
+
+async def _gather(items: list[Coroutine[Any, Any, schemas.BatchItem]]) -> list[schemas.BatchItem]:
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(item) for item in items]
+    return [task.result() for task in tasks]

@@ -1,0 +1,324 @@
+"""`flowgauge models`, through the front door: versions looked at, checked, carried and switched."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from app.audit import Audit, Entry
+from app.database.engine import Database
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+from tests.app.bundles import again, left_in
+from tests.app.conftest import Serve
+from tests.app.stores import damage
+from tests.conftest import picture, png
+from tests.flows.fastflow.manifests import edit
+
+Run = Callable[..., Result]
+Entries = Callable[[], list[Entry]]
+
+
+@pytest.fixture
+def run(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Run a command on the models folder, in a folder where it may leave files."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("FLOWGAUGE_MODELS", str(store))
+    return lambda *arguments: CliRunner().invoke(flowgauge.app, ["models", *arguments])
+
+
+@pytest.fixture
+def first(store: Path) -> str:
+    return bundle.resolve(store, "tiny").name
+
+
+@pytest.fixture
+def entries(tmp_path: Path) -> Iterator[Entries]:
+    """A server's history is here; gives what its audit log has of how acts ended, the earliest first."""
+    (tmp_path / "history").mkdir()
+    database = Database(Settings().database_url)
+    database.upgrade()
+    yield lambda: ended(Audit(database).page(100)[::-1])
+    database.close()
+
+
+def ended(entries: list[Entry]) -> list[Entry]:
+    begun = {entry.number for entry in entries if entry.outcome == "begun"}
+    ends = [entry for entry in entries if entry.outcome != "begun"]
+    assert {entry.detail.pop("begun") for entry in ends} == begun
+    return ends
+
+
+def said(result: Result) -> str:
+    """What a command says that did it."""
+    assert result.exit_code == 0, result.output
+    assert result.stderr == ""
+    return result.stdout
+
+
+def failed(result: Result) -> str:
+    """The line of one that did not."""
+    assert result.exit_code == 1, result.output
+    assert result.stdout == ""
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+class TestList:
+    def test_marks_what_serves_and_what_did(self, run: Run, store: Path, first: str) -> None:
+        again(store, "v1", "nut")
+        again(store, "x9")
+        bundle.activate(store, "tiny", "x9")
+        assert said(run("list")) == f"nut/v1\ntiny/{first}  previous\ntiny/x9  active\n"
+
+    def test_for_programs(self, run: Run, store: Path, first: str) -> None:
+        again(store, "v1", "nut")
+        bundle.activate(store, "tiny", str(again(store, "x9").name))
+        assert json.loads(said(run("list", "--json"))) == [
+            {"category": "nut", "active": None, "previous": None, "versions": ["v1"]},
+            {"category": "tiny", "active": "x9", "previous": first, "versions": [first, "x9"]},
+        ]
+
+    def test_of_another_folder(self, run: Run, tmp_path: Path) -> None:
+        result = run("list", "--models", str(tmp_path / "none"))
+        assert (result.exit_code, result.stdout) == (0, "")
+        assert f"no models in {tmp_path / 'none'}" in result.stderr
+        assert said(run("list", "--models", str(tmp_path / "models"))).startswith("tiny/")
+        assert json.loads(run("list", "--json", "--models", str(tmp_path / "none")).stdout) == []
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "wrong hash": (damage, "flow.safetensors was changed: its sha256 is not the manifest's"),
+    "symlink": (lambda b: (b / "report" / "link").symlink_to("/etc/passwd"), "holds a link, report/link"),
+    "file gone": (lambda b: (b / "golden" / "0.png").unlink(), "['golden/0.png']"),
+    "manifest": (lambda b: (b / bundle.MANIFEST).write_text("{"), "manifest.json is not valid"),
+    "golden score": (lambda b: edit(b, lambda d: d["golden"][0].update(score=9.0)), "golden/0.png scores"),
+    "weights": (
+        lambda b: edit(b, lambda d: d["backbone"].update(weights_sha256="0" * 64)),
+        "no weights with digest 000000000000 found",
+    ),
+}
+
+
+class TestVerify:
+    def test_all_or_those_that_are_named(self, run: Run, store: Path, first: str) -> None:
+        again(store, "v1", "nut")
+        again(store, "x9")
+        assert said(run("verify")) == f"nut/v1  good\ntiny/{first}  good\ntiny/x9  good\n"
+        assert said(run("verify", "tiny")) == f"tiny/{first}  good\ntiny/x9  good\n"
+        assert said(run("verify", "tiny", "x9")) == "tiny/x9  good\n"
+
+    @pytest.mark.parametrize("name", DAMAGE)
+    def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str, name: str) -> None:
+        change, reason = DAMAGE[name]
+        change(again(store, "x9"))
+        result = run("verify")
+        assert result.exit_code == 1
+        good, bad = result.stdout.split("\n", 1)
+        assert good == f"tiny/{first}  good"
+        assert bad.startswith("tiny/x9  ")
+        assert reason in bad
+        assert result.stderr == "1 of 2 would be refused.\n"
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            (["nut"], "no model of category 'nut'"),
+            (["nut", "v1"], "no model of category 'nut'"),
+            (["tiny", "v9"], "category 'tiny' has no version 'v9'"),
+            (["../tiny"], "no model of category '../tiny'"),
+        ],
+    )
+    def test_what_is_not_there(self, run: Run, arguments: list[str], reason: str) -> None:
+        assert reason in failed(run("verify", *arguments))
+
+    def test_a_device_that_is_not_there_is_not_the_bundles_fault(self, run: Run) -> None:
+        assert "'cuda:99' was asked for" in failed(run("verify", "--device", "cuda:99"))
+
+
+class TestPack:
+    def test_what_is_packed_here_is_uploaded_and_serves_there(
+        self, run: Run, store: Path, serve_http: Serve, tmp_path: Path
+    ) -> None:
+        again(store, "x9")
+        assert said(run("pack", "tiny", "x9")) == "tiny-x9.zip\n"
+        bundle.delete(store, "tiny", "x9")
+        settings = Settings(history=tmp_path / "history")
+        with (
+            serve_http(create_app(settings)) as url,
+            httpx2.Client(base_url=url, trust_env=False, timeout=60) as client,
+        ):
+            data = Path("tiny-x9.zip").read_bytes()
+            headers = {"Content-Type": "application/zip"}
+            response = client.post("/v1/models/tiny/versions", content=data, headers=headers)
+            assert response.status_code == 201, response.text
+            assert said(run("verify", "tiny", "x9")) == "tiny/x9  good\n"
+            # A running server sees what the command changes.
+            assert said(run("activate", "tiny", "x9")) == "tiny/x9 is active.\n"
+            assert until_serves(client, "x9") == bundle.manifest_sha256(
+                store / "tiny" / "x9", bundle.read_manifest(store / "tiny" / "x9")
+            )
+            entries = client.get("/v1/audit").json()["entries"]
+            done = [(e["action"], e["actor"]) for e in entries if e["outcome"] == "done"]
+            assert ("model.activate", "command line") in done
+            assert ("model.upload", "anonymous") in done
+
+    def test_the_active_one_by_default_into_a_file_that_is_named(
+        self, run: Run, first: str, tmp_path: Path
+    ) -> None:
+        target = tmp_path / "stick" / "bundle.zip"
+        assert said(run("pack", "tiny")) == f"tiny-{first}.zip\n"
+        assert said(run("pack", "tiny", "--output", str(target))) == f"{target}\n"
+        assert target.read_bytes() == Path(f"tiny-{first}.zip").read_bytes()
+        target.write_bytes(b"an older one")
+        run("pack", "tiny", "-o", str(target))
+        assert target.read_bytes() == Path(f"tiny-{first}.zip").read_bytes()
+        assert [p.name for p in target.parent.iterdir()] == ["bundle.zip"]
+
+    @pytest.mark.parametrize("name", ["wrong hash", "symlink", "file gone", "manifest"])
+    def test_a_damaged_one_leaves_no_file(self, run: Run, store: Path, name: str) -> None:
+        change, reason = DAMAGE[name]
+        change(again(store, "x9"))
+        assert reason in failed(run("pack", "tiny", "x9"))
+        assert not list(Path().iterdir())
+
+    @pytest.mark.parametrize(
+        ("arguments", "reason"),
+        [
+            (["nut"], "no model of category 'nut'"),
+            (["tiny", "v9"], "has no version 'v9'"),
+            (["tiny", "-o", "."], "directory"),
+        ],
+    )
+    def test_what_cannot_be_packed(self, run: Run, arguments: list[str], reason: str) -> None:
+        assert reason in failed(run("pack", *arguments))
+        assert not list(Path().iterdir())
+
+
+@pytest.mark.usefixtures("entries")
+class TestActivate:
+    def test_and_roll_back_and_forth(self, run: Run, store: Path, first: str) -> None:
+        again(store, "x9")
+        assert said(run("activate", "tiny", "x9")) == "tiny/x9 is active.\n"
+        for version in (first, "x9"):
+            assert said(run("rollback", "tiny")) == f"tiny/{version} is active.\n"
+            assert bundle.active_version(store, "tiny") == version
+
+    @pytest.mark.parametrize("name", DAMAGE)
+    def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str, name: str) -> None:
+        change, reason = DAMAGE[name]
+        change(again(store, "x9"))
+        result = run("activate", "tiny", "x9")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert reason in result.stderr
+        assert "Traceback" not in result.stderr
+        assert bundle.active_version(store, "tiny") == first
+        assert bundle.previous_version(store, "tiny") is None
+
+    def test_back_to_one_that_was_damaged(self, run: Run, store: Path, first: str) -> None:
+        bundle.activate(store, "tiny", again(store, "x9").name)
+        damage(store / "tiny" / first)
+        assert "was changed" in failed(run("rollback", "tiny"))
+        assert bundle.active_version(store, "tiny") == "x9"
+
+
+@pytest.mark.usefixtures("entries")
+class TestDelete:
+    def test_one_that_does_not_serve(self, run: Run, store: Path) -> None:
+        before = left_in(store)
+        again(store, "x9")
+        assert said(run("delete", "tiny", "x9")) == "tiny/x9 is deleted.\n"
+        assert left_in(store) == before
+
+    def test_the_active_one(self, run: Run, store: Path, first: str) -> None:
+        line = failed(run("delete", "tiny", first))
+        assert line == f"error: tiny/{first} is active; activate another version first"
+        bundle.verify(store / "tiny" / first)
+
+
+REFUSED = [
+    (["activate", "nut", "v1"], "no model of category 'nut'"),
+    (["activate", "tiny", "v9"], "has no version 'v9'"),
+    (["activate", "tiny", ".."], "has no version '..'"),
+    (["rollback", "nut"], "no model of category 'nut'"),
+    (["rollback", "tiny"], "no version of 'tiny' served before the active one, or it was deleted"),
+    (["delete", "nut", "v1"], "no model of category 'nut'"),
+    (["delete", "tiny", "../tiny"], "has no version '../tiny'"),
+]
+
+
+class TestAudit:
+    @pytest.mark.parametrize(("arguments", "reason"), REFUSED)
+    def test_what_was_refused(
+        self,
+        run: Run,
+        store: Path,
+        arguments: list[str],
+        reason: str,
+        entries: Entries,
+    ) -> None:
+        before = left_in(store)
+        line = failed(run(*arguments))
+        assert reason in line
+        [entry] = entries()
+        assert (entry.action, entry.target) == (f"model.{arguments[0]}", "/".join(arguments[1:]))
+        assert (entry.outcome, entry.actor) == ("refused", "command line")
+        assert f"error: {entry.detail['refusal']}" == line
+        assert left_in(store) == before
+
+    def test_what_was_done(self, run: Run, store: Path, first: str, entries: Entries) -> None:
+        again(store, "x9")
+        for arguments in (["activate", "tiny", "x9"], ["rollback", "tiny"], ["delete", "tiny", "x9"]):
+            said(run(*arguments))
+        assert [(e.action, e.target, e.outcome, e.detail) for e in entries()] == [
+            ("model.activate", "tiny/x9", "done", {"previous": first}),
+            ("model.rollback", "tiny", "done", {"active": first, "previous": "x9"}),
+            ("model.delete", "tiny/x9", "done", {}),
+        ]
+
+    def test_without_a_server_here_it_is_said_and_no_history_is_made(
+        self, run: Run, store: Path, tmp_path: Path
+    ) -> None:
+        again(store, "x9")
+        for arguments, code in ((("activate", "tiny", "x9"), 0), (("delete", "tiny", "x9"), 1)):
+            result = run(*arguments)
+            assert result.exit_code == code
+            first, *rest = result.stderr.splitlines()
+            assert first.startswith(
+                f"There is no audit log in {tmp_path / 'history'}, so this is not written"
+            )
+            assert len(rest) == code
+        assert not (tmp_path / "history").exists()
+
+    def test_looking_is_no_act(self, run: Run, entries: Entries) -> None:
+        for command in (["list"], ["verify"], ["pack", "tiny"]):
+            run(*command)
+        assert entries() == []
+
+
+def until_serves(client: httpx2.Client, version: str) -> str:
+    """Ask until a version answers, as a line would; gives its sha256."""
+    for _ in range(500):
+        response = client.post("/v1/models/tiny/predict?store=false", content=png(picture(1)))
+        model = response.json()["model"]
+        if model["version"] == version:
+            sha256: str = model["sha256"]
+            return sha256
+    raise AssertionError(f"{version} never served")
+
+
+def test_what_the_command_deletes_is_unknown_to_a_server_that_runs(run: Run, store: Path) -> None:
+    again(store, "x9")
+    with TestClient(create_app(Settings())) as client:
+        url = "/v1/models/tiny/versions/x9/predict?store=false"
+        assert client.post(url, content=png(picture(1))).status_code == 200
+        said(run("delete", "tiny", "x9"))
+        assert client.post(url, content=png(picture(1))).json()["type"] == "unknown-model"

@@ -1,0 +1,298 @@
+import asyncio
+import base64
+import io
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from sqlalchemy import delete
+from starlette.testclient import TestClient
+
+from app.database import clock
+from app.database.tables import inspections
+from app.history import queries
+from app.history.history import History
+from app.history.retention import Retention
+from app.main import create_app
+from app.routes import inspection_files
+from app.settings import Settings
+from flows.fastflow import images
+from tests.app.conftest import Keyed
+from tests.app.guarded import expect_problem
+from tests.app.history.rows import add, row
+from tests.conftest import picture, png
+
+Images = dict[str, list[bytes]]
+ReadPng = Callable[[bytes], NDArray[np.uint8]]
+
+PREDICT = "/v1/models/tiny/predict"
+NAMES = ("overlay.png", "heatmap.png", "source", "map.npy")
+FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "BMP": "image/bmp", "TIFF": "image/tiff"}
+FORMATS |= {"WEBP": "image/webp"}
+
+
+@pytest.fixture
+def own(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose history is the test's own."""
+    with TestClient(create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))) as client:
+        yield client
+
+
+def predict(client: TestClient, data: bytes, query: str = "", **headers: str) -> httpx2.Response:
+    response = client.post(PREDICT + query, content=data, headers={"Content-Type": "image/png", **headers})
+    assert response.status_code == 200, response.text
+    return response
+
+
+def inspected(client: TestClient, data: bytes, **headers: str) -> str:
+    """The path of an inspection made just now."""
+    path: str = predict(client, data, **headers).json()["links"]["inspection"]
+    return path
+
+
+def history_of(client: TestClient) -> History:
+    app: Any = client.app
+    history: History = app.state.history
+    return history
+
+
+def remove_pictures(client: TestClient) -> None:
+    """Let retention remove every picture that it may."""
+    history = history_of(client)
+    settings = Settings(retention_bytes=1)
+    asyncio.run(Retention(settings, history.database, history.pictures, history.in_writer).once())
+
+
+def expect_alike(drawn: NDArray[np.uint8], given: NDArray[np.uint8]) -> None:
+    """The map is kept as float16: a few pixels may have the next one of the 256 colours."""
+    difference = np.abs(drawn.astype(int) - given)
+    assert difference.max() <= 6
+    assert (difference > 0).mean() < 0.1
+
+
+class TestContent:
+    @pytest.mark.parametrize("name", ["overlay", "heatmap"])
+    @pytest.mark.parametrize("kind", ["good", "defect"])
+    def test_pictures_are_those_of_the_answer(
+        self, service: TestClient, tiny_images: Images, read_png: ReadPng, kind: str, name: str
+    ) -> None:
+        large = np.repeat(np.repeat(images.decode(tiny_images[kind][0]), 3, 0), 2, 1)[:100]
+        answer = predict(service, png(large), f"?inline={name}").json()
+        response = service.get(answer["links"][name])
+        assert response.headers["content-type"] == "image/png"
+        given = read_png(base64.b64decode(answer["inline"][name], validate=True))
+        assert given.shape == (100, 128, 3)
+        expect_alike(read_png(response.content), given)
+
+    def test_the_overlay_is_that_of_an_answer_in_png(
+        self, service: TestClient, tiny_images: Images, read_png: ReadPng
+    ) -> None:
+        given = predict(service, tiny_images["defect"][1], Accept="image/png")
+        kept = service.get(f"/v1/inspections/{given.headers['X-Inspection-ID']}/overlay.png")
+        expect_alike(read_png(kept.content), read_png(given.content))
+
+    def test_the_map_is_that_of_an_answer_in_npy_in_half_precision(
+        self, service: TestClient, tiny_images: Images
+    ) -> None:
+        given = predict(service, tiny_images["defect"][0], Accept="application/x-npy")
+        response = service.get(f"/v1/inspections/{given.headers['X-Inspection-ID']}/map.npy")
+        assert response.headers["content-type"] == "application/x-npy"
+        assert int(response.headers["content-length"]) == len(response.content)
+        expected = np.load(io.BytesIO(given.content), allow_pickle=False)
+        score_map = np.load(io.BytesIO(response.content), allow_pickle=False)
+        assert score_map.dtype == np.float16
+        np.testing.assert_array_equal(score_map, expected.astype(np.float16))
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_the_source_is_the_upload_byte_for_byte(
+        self, service: TestClient, read_png: ReadPng, kind: str
+    ) -> None:
+        file = io.BytesIO()
+        Image.fromarray(picture(77)[:, :40]).save(file, kind)
+        data = file.getvalue() + b"what follows the picture"
+        path = inspected(service, data, **{"Content-Type": "image/x-whatever"})
+        response = service.get(f"{path}/source")
+        assert response.content == data
+        assert response.headers["content-type"] == FORMATS[kind]
+        assert response.headers["content-length"] == str(len(data))
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert read_png(service.get(f"{path}/overlay.png").content).shape == (64, 40, 3)
+
+    def test_a_large_source_comes_whole(self, service: TestClient) -> None:
+        data = png(np.random.default_rng(0).integers(0, 256, (300, 500, 3), np.uint8))
+        assert len(data) > 3 * 64 * 1024
+        assert service.get(f"{inspected(service, data)}/source").content == data
+
+    def test_pictures_stand_as_the_upload_was_turned(self, service: TestClient, read_png: ReadPng) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # a quarter turn
+        file = io.BytesIO()
+        Image.fromarray(picture(78)[:, :40]).save(file, "JPEG", exif=exif)
+        path = inspected(service, file.getvalue())
+        for name in ("overlay.png", "heatmap.png"):
+            assert read_png(service.get(f"{path}/{name}").content).shape == (40, 64, 3)
+        assert service.get(f"{path}/source").content == file.getvalue()
+
+
+class TestCaching:
+    @pytest.mark.parametrize("name", NAMES)
+    def test_who_has_it_already_is_told_so(self, service: TestClient, tiny_images: Images, name: str) -> None:
+        path = f"{inspected(service, tiny_images['good'][0])}/{name}"
+        first = service.get(path)
+        tag = first.headers["etag"]
+        assert (tag[0], tag[-1]) == ('"', '"')
+        assert first.headers["cache-control"] == "private, max-age=31536000, immutable"
+        for known in (tag, f"W/{tag}", f'"x", {tag}', f'W/"x",{tag} , "y"', "*"):
+            again = service.get(path, headers={"If-None-Match": known})
+            assert (again.status_code, again.content) == (304, b""), known
+            assert again.headers["etag"] == tag
+            assert again.headers["cache-control"] == first.headers["cache-control"]
+        for unknown in ('"x"', tag.strip('"'), "", f'"{tag[1:-2]}"', '"*"'):
+            again = service.get(path, headers={"If-None-Match": unknown})
+            assert (again.status_code, again.content) == (200, first.content), unknown
+
+    def test_tags_tell_files_and_inspections_apart(self, service: TestClient, tiny_images: Images) -> None:
+        paths = [inspected(service, tiny_images["good"][i]) for i in (0, 0, 1)]
+        tags = [[service.get(f"{path}/{name}").headers["etag"] for name in NAMES] for path in paths]
+        assert len(set(tags[0])) == len(NAMES)
+        for first, again, other in zip(*tags, strict=True):
+            assert other not in (first, again)
+        # The same upload is the same source, whichever inspection it belongs to.
+        assert [a == b for a, b in zip(*tags[:2], strict=True)] == [False, False, True, False]
+
+    def test_problems_are_not_cached(self, service: TestClient) -> None:
+        response = service.get(f"/v1/inspections/{clock.new_id()}/source", headers={"If-None-Match": "*"})
+        expect_problem(response, 404, "unknown-inspection")
+
+
+class TestGone:
+    def test_what_retention_has_removed(self, own: TestClient, tiny_images: Images) -> None:
+        path = inspected(own, tiny_images["good"][0])
+        tags = [own.get(f"{path}/{name}").headers["etag"] for name in NAMES]
+        remove_pictures(own)
+        for name, tag in zip(NAMES, tags, strict=True):
+            for headers in ({}, {"If-None-Match": tag}):
+                response = own.get(f"{path}/{name}", headers=headers)
+                assert "Retention" in expect_problem(response, 404, "unknown-inspection")
+        kept = own.get(path)
+        assert (kept.status_code, kept.json()["has_pictures"]) == (200, False)
+
+    def test_what_was_reviewed_stays(self, own: TestClient, tiny_images: Images) -> None:
+        path = inspected(own, tiny_images["good"][0])
+        other = inspected(own, tiny_images["good"][0])
+        body = {"verdict": "good", "expected_revision": 0}
+        assert own.post(f"{path}/reviews", json=body).status_code == 201
+        assert own.get(other).status_code == 200  # it is filed
+        remove_pictures(own)
+        assert [own.get(f"{path}/{name}").status_code for name in NAMES] == [200] * 4
+        # The other one's picture is there still, for it is the same, but it is no longer its own.
+        assert [own.get(f"{other}/{name}").status_code for name in NAMES] == [404] * 4
+
+    @pytest.mark.parametrize("left", [None, b"", b"other bytes"])
+    @pytest.mark.parametrize(("lost", "whole"), [("source", "map.npy"), ("map.npy", "source")])
+    def test_a_file_that_the_disk_has_lost(
+        self, own: TestClient, tiny_images: Images, lost: str, whole: str, left: bytes | None
+    ) -> None:
+        """Nobody has removed it, so it is no 404, and nothing is shown that was not kept."""
+        answer = predict(own, tiny_images["good"][0]).json()
+        path = answer["links"]["inspection"]
+        assert own.get(path).status_code == 200  # it is filed
+        pictures = history_of(own).pictures
+        file = pictures.picture_path(answer["image"]["sha256"])
+        if lost == "map.npy":
+            file = pictures.map_path(answer["inspection_id"])
+        file.unlink() if left is None else file.write_bytes(left)
+        for name in ("overlay.png", "heatmap.png", lost):
+            response = own.get(f"{path}/{name}")
+            assert (response.status_code, response.json()["type"]) == (503, "history-unavailable")
+            assert file.name not in response.json()["detail"]
+        assert own.get(f"{path}/{whole}").status_code == 200
+
+    def test_a_source_of_the_same_size_and_other_bytes(
+        self, own: TestClient, tiny_images: Images, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = predict(own, tiny_images["good"][0]).json()
+        path = answer["links"]["inspection"]
+        tag = own.get(f"{path}/source").headers["etag"]
+        file = history_of(own).pictures.picture_path(answer["image"]["sha256"])
+        damaged = bytearray(file.read_bytes())
+        damaged[-1] ^= 1
+        file.write_bytes(damaged)
+        for name in ("source", "overlay.png", "heatmap.png"):
+            caplog.clear()
+            response = own.get(f"{path}/{name}")
+            assert (response.status_code, response.json()["type"]) == (503, "history-unavailable")
+            assert "damaged" in response.json()["detail"]
+            [line] = [line for line in caplog.records if line.name == "flowgauge.history"]
+            assert line.levelno == logging.ERROR
+            assert answer["inspection_id"] in line.message
+        # Who has the true bytes may keep them; and it is mended when they come again.
+        assert own.get(f"{path}/source", headers={"If-None-Match": tag}).status_code == 304
+        assert own.get(predict(own, tiny_images["good"][0]).json()["links"]["inspection"]).status_code == 200
+        assert own.get(f"{path}/source").content == tiny_images["good"][0]
+
+    @pytest.mark.parametrize("by", ["bytes", "age"])
+    def test_files_that_retention_removes_after_the_row_was_read(
+        self, own: TestClient, tiny_images: Images, by: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Their row says by then that it was retention."""
+        answer = predict(own, tiny_images["good"][0]).json()
+        history = history_of(own)
+        assert own.get(answer["links"]["inspection"]).status_code == 200  # it is filed
+        with history.database.read() as connection:
+            before = queries.find(connection, answer["inspection_id"])
+        assert before is not None
+        if by == "bytes":
+            remove_pictures(own)
+        else:
+            with history.database.write() as connection:
+                connection.execute(delete(inspections))
+        problem = inspection_files._lost(before, history)
+        assert problem.name == "unknown-inspection"
+        assert "Retention" in problem.detail
+        assert caplog.records == []
+
+    def test_what_was_not_stored(self, own: TestClient, tiny_images: Images) -> None:
+        answer = predict(own, tiny_images["good"][0], "?store=false").json()
+        assert answer["links"] is None
+        for name in NAMES:
+            response = own.get(f"/v1/inspections/{answer['inspection_id']}/{name}")
+            expect_problem(response, 404, "unknown-inspection")
+
+    @pytest.mark.parametrize("identifier", ["x", "%00", "0" * 36, "..%2f..%2fhistory.sqlite"])
+    @pytest.mark.parametrize("name", NAMES)
+    def test_what_never_was(self, service: TestClient, identifier: str, name: str) -> None:
+        response = service.get(f"/v1/inspections/{identifier}/{name}")
+        assert response.status_code == 404
+        assert response.json()["type"] in ("unknown-inspection", "not-found")
+
+    @pytest.mark.parametrize("name", ["map", "overlay", "source.png", "map.npy/", "..", "map.npz"])
+    def test_files_that_there_are_not(self, service: TestClient, tiny_images: Images, name: str) -> None:
+        path = inspected(service, tiny_images["good"][0])
+        assert service.get(f"{path}/{name}".replace("..", "%2e%2e")).status_code == 404
+
+
+class TestAccess:
+    def test_who_may_see_files(self, keyed: Keyed, store: Path, tiny_images: Images) -> None:
+        for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
+            (store / name).rename(keyed.app.state.settings.models / name)
+        path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
+        for name in NAMES:
+            for role in keyed.keys:
+                assert keyed.client.get(f"{path}/{name}", headers=keyed.show(role)).status_code == 200
+            expect_problem(keyed.client.get(f"{path}/{name}"), 401, "unauthenticated")
+
+    def test_of_another_category_is_forbidden(self, keyed: Keyed) -> None:
+        [identifier] = add(keyed.app.state.history.database, row(category="other"))
+        for name in NAMES:
+            for headers in ({}, {"If-None-Match": "*"}):
+                response = keyed.client.get(
+                    f"/v1/inspections/{identifier}/{name}", headers={**keyed.show("limited"), **headers}
+                )
+                expect_problem(response, 403, "forbidden")

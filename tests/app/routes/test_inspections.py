@@ -1,0 +1,296 @@
+import base64
+import csv
+import io
+import json
+from itertools import chain
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.access import ANONYMOUS
+from app.database import clock
+from app.history import queries, reviews
+from app.schemas.history import InspectionPage, KeptInspection
+from tests.app.conftest import Keyed
+from tests.app.guarded import expect_problem
+from tests.app.history.rows import add, row
+
+LIST = "/v1/inspections"
+THEN = 1_700_000_000_000  # long ago, in milliseconds
+
+
+def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
+    return add(keyed.app.state.history.database, *rows)
+
+
+def get(keyed: Keyed, path: str = LIST, role: str = "viewer", **query: Any) -> httpx2.Response:
+    return keyed.client.get(path, params=query, headers=keyed.show(role))
+
+
+def listed(keyed: Keyed, role: str = "viewer", **query: Any) -> list[str]:
+    response = get(keyed, role=role, **query)
+    assert response.status_code == 200, response.text
+    return [one["inspection_id"] for one in response.json()["inspections"]]
+
+
+def walked(keyed: Keyed, limit: int, role: str = "viewer", **query: Any) -> list[list[str]]:
+    """The pages of a list, from the first to the last; before each next one a new inspection arrives."""
+    pages: list[list[str]] = []
+    cursor: dict[str, str] = {}
+    while True:
+        page = get(keyed, role=role, limit=limit, **query, **cursor).json()
+        pages.append([one["inspection_id"] for one in page["inspections"]])
+        if page["next_cursor"] is None:
+            return pages
+        cursor = {"cursor": page["next_cursor"]}
+        kept(keyed, row(), row(category="other"))
+
+
+class TestOne:
+    def test_is_found_right_after_it_was_answered(
+        self, service: TestClient, tiny_images: dict[str, list[bytes]]
+    ) -> None:
+        headers = {"Content-Type": "image/png"}
+        for data in (*tiny_images["good"], *tiny_images["defect"]):
+            answer = service.post(
+                "/v1/models/tiny/predict?part_id=P%2F1&station=Linie%20%C3%A4", content=data, headers=headers
+            ).json()
+            response = service.get(answer["links"]["inspection"])
+            assert response.status_code == 200
+            found = response.json()
+            KeptInspection.model_validate(found)
+            assert {name: found[name] for name in answer} == answer
+            assert found["created"] == clock.iso(clock.time_of(answer["inspection_id"]))
+            assert found["has_pictures"] is True
+            assert found["review"] == {"revision": 0, "verdict": None}
+
+    def test_tells_the_latest_verdict(self, keyed: Keyed) -> None:
+        [identifier] = kept(keyed, row())
+        for revision, verdict in enumerate(("good", "defect")):
+            body = {"verdict": verdict, "expected_revision": revision}
+            keyed.client.post(f"{LIST}/{identifier}/reviews", json=body, headers=keyed.show("operator"))
+            state = {"revision": revision + 1, "verdict": verdict}
+            assert get(keyed, f"{LIST}/{identifier}").json()["review"] == state
+            assert get(keyed).json()["inspections"][0]["review"] == state
+
+    @pytest.mark.parametrize(
+        "name",
+        [clock.new_id(), "x", "%00", "..%2f", "0" * 36, clock.new_id().upper(), f"{clock.new_id()}x", "é"],
+    )
+    def test_that_is_not_there(self, service: TestClient, name: str) -> None:
+        response = service.get(f"{LIST}/{name}")
+        assert response.status_code == 404
+        assert response.json()["type"] in ("unknown-inspection", "not-found")
+
+    def test_whose_id_is_written_in_another_way_is_not_there(self, keyed: Keyed) -> None:
+        [identifier] = kept(keyed, row())
+        for other in (identifier.upper(), identifier.replace("-", ""), f"{identifier}%20"):
+            expect_problem(get(keyed, f"{LIST}/{other}"), 404, "unknown-inspection")
+
+
+class TestList:
+    def test_an_empty_history(self, keyed: Keyed) -> None:
+        assert get(keyed).json() == {"inspections": [], "next_cursor": None}
+
+    def test_is_complete_and_newest_first(self, keyed: Keyed) -> None:
+        texts: dict[str, Any] = {
+            name: f"{name} ä" for name in ("part_id", "product_id", "recipe_id", "station")
+        }
+        rows = [row(THEN, score=2.5, p_value=0.25, **texts), row(THEN + 1, has_pictures=False)]
+        older, newer = kept(keyed, *rows)
+        page = InspectionPage.model_validate(get(keyed).json())
+        assert [one.inspection_id for one in page.inspections] == [newer, older]
+        first, last = page.inspections
+        assert (first.has_pictures, last.has_pictures) == (False, True)
+        assert (last.created, last.score, last.p_value) == (clock.iso(THEN), 2.5, 0.25)
+        assert {name: getattr(last, name) for name in texts} == texts
+        assert last.image_sha256 == rows[0]["image_sha256"]
+        assert last.links.inspection == f"{LIST}/{older}"
+        assert get(keyed, last.links.inspection).status_code == 200
+
+    def test_filters_alone_and_together(self, keyed: Keyed) -> None:
+        defaults: dict[str, Any] = {"category": "tiny", "decision": "PASS", "part_id": None, "station": None}
+        wanted: dict[str, Any] = {"category": "other", "decision": "REVIEW"}
+        wanted |= {"part_id": "Ä/1 '%_", "station": "Linie 3"}
+        some = [{**defaults, name: value} for name, value in wanted.items()]
+        ids = kept(keyed, row(), *(row(**one) for one in some), row(**wanted))
+        for i, (name, value) in enumerate(wanted.items(), 1):
+            assert listed(keyed, **{name: value}) == [ids[5], ids[i]]
+        assert listed(keyed, **wanted) == [ids[5]]
+        assert listed(keyed, **{**wanted, "station": "Linie"}) == []
+        assert len(listed(keyed)) == 6
+
+    def test_by_verdict(self, keyed: Keyed) -> None:
+        ids = kept(keyed, row(), row(), row())
+        reviews.add(keyed.app.state.history.database, ANONYMOUS, ids[0], "good", 0)
+        reviews.add(keyed.app.state.history.database, ANONYMOUS, ids[1], "defect", 0)
+        assert listed(keyed, verdict="good") == [ids[0]]
+        assert listed(keyed, verdict="defect") == [ids[1]]
+
+    def test_a_range_of_time_holds_its_beginning_and_not_its_end(self, keyed: Keyed) -> None:
+        ids = kept(keyed, *(row(THEN + i) for i in range(5)))
+        at = [clock.iso(THEN + i) for i in range(5)]
+        assert listed(keyed, **{"from": at[1], "to": at[3]}) == [ids[2], ids[1]]
+        assert listed(keyed, **{"from": at[3]}) == [ids[4], ids[3]]
+        assert listed(keyed, to=at[1]) == [ids[0]]
+        assert listed(keyed, **{"from": at[3], "to": at[1]}) == []
+        # Without a zone it is UTC; with one it is the same moment.
+        assert listed(keyed, to=at[1].removesuffix("Z")) == [ids[0]]
+        assert clock.iso(THEN + 1) == "2023-11-14T22:13:20.001Z"
+        assert listed(keyed, to="2023-11-15T00:13:20.001+02:00") == [ids[0]]
+        assert listed(keyed, to="9999-12-31T23:59:59-14:00") == ids[::-1]
+        assert listed(keyed, **{"from": "0001-01-01T00:00:00+14:00"}) == ids[::-1]
+
+    @pytest.mark.parametrize("limit", ["0", "-1", "501", "ten", "1.5", "", "9" * 30])
+    def test_pages_that_cannot_be(self, service: TestClient, limit: str) -> None:
+        response = service.get(LIST, params={"limit": limit})
+        assert "limit" in expect_problem(response, 400, "invalid-request")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("decision", "pass"),
+            ("decision", ""),
+            ("verdict", "fine"),
+            ("from", "yesterday"),
+            ("to", "2026-13-01T00:00:00Z"),
+            ("part_id", "a\0b"),
+            ("category", "\x1b[31m"),
+            ("station", "s" * 257),
+        ],
+    )
+    def test_filters_that_cannot_be(self, service: TestClient, name: str, value: str) -> None:
+        for path in (LIST, f"{LIST}.ndjson", f"{LIST}.csv"):
+            response = service.get(path, params={name: value})
+            assert name in expect_problem(response, 400, "invalid-request")
+
+
+class TestPaging:
+    def test_each_comes_once_while_new_ones_arrive(self, keyed: Keyed) -> None:
+        # Many of the same millisecond: their order is that of their ids.
+        ids = kept(keyed, *(row(THEN + i // 4) for i in range(23)))[::-1]
+        for limit in (1, 7, 22, 23, 24):
+            pages = walked(keyed, limit, to=clock.iso(THEN + 100))
+            assert list(chain.from_iterable(pages)) == ids
+            assert [len(page) for page in pages[:-1]] == [limit] * (len(pages) - 1)
+            assert pages[-1]
+
+    def test_without_an_end_the_new_ones_stay_before_the_cursor(self, keyed: Keyed) -> None:
+        ids = kept(keyed, *(row() for _ in range(10)))[::-1]
+        assert list(chain.from_iterable(walked(keyed, 3))) == ids
+
+    def test_with_filters_over_several_categories(self, keyed: Keyed) -> None:
+        body = {"role": "viewer", "name": "two", "categories": ["tiny", "other"]}
+        made = keyed.client.post("/v1/keys", json=body, headers=keyed.show("admin")).json()
+        keyed.keys["two"] = made["key"]
+        names = ("tiny", "hidden", "other", "other", "tiny")
+        rows = [
+            row(THEN + i // 3, category=names[i % 5], decision=("PASS", "REJECT")[i % 2]) for i in range(30)
+        ]
+        ids = kept(keyed, *rows)[::-1]
+        seen = [i for i, one in zip(ids, rows[::-1], strict=True) if one["category"] != "hidden"]
+        rejected = [one["id"] for one in rows[::-1] if one["decision"] == "REJECT" and one["id"] in seen]
+        assert list(chain.from_iterable(walked(keyed, 4, "two", to=clock.iso(THEN + 100)))) == seen
+        assert list(chain.from_iterable(walked(keyed, 4, "two", decision="REJECT"))) == rejected
+
+    def test_the_largest_page_and_the_usual_one(self, keyed: Keyed) -> None:
+        kept(keyed, *(row() for _ in range(501)))
+        assert len(listed(keyed)) == 50
+        page = get(keyed, limit=500).json()
+        assert len(page["inspections"]) == 500
+        assert len(listed(keyed, limit=500, cursor=page["next_cursor"])) == 1
+
+    def test_a_cursor_of_what_retention_has_removed_still_holds(self, keyed: Keyed) -> None:
+        ids = kept(keyed, row(THEN), row(THEN + 2))
+        between = queries.cursor_after(clock.first_id(THEN + 1))
+        assert listed(keyed, cursor=between) == [ids[0]]
+
+    def test_a_damaged_cursor(self, keyed: Keyed) -> None:
+        whole = queries.cursor_after(kept(keyed, row())[0])
+        assert listed(keyed, cursor=whole) == []
+        changed = [whole[:i] + ("B" if whole[i] == "A" else "A") + whole[i + 1 :] for i in range(len(whole))]
+        others = ["", "x", "é", "\0", "=", whole[:-1], f"{whole}=", f"{whole}A", " " + whole, clock.new_id()]
+        raw = base64.b64encode(bytes(20)).decode()
+        for cursor in (*changed, *others, raw, "A" * 65):
+            expect_problem(get(keyed, cursor=cursor), 400, "invalid-request")
+
+
+class TestExport:
+    def test_ndjson_is_the_list_line_by_line(self, keyed: Keyed) -> None:
+        kept(keyed, *(row(part_id=f"Größe\u2028部品 {i}", station="=1") for i in range(5)), row())
+        response = get(keyed, f"{LIST}.ndjson", part_id="Größe\u2028部品 3")
+        assert response.headers["content-type"] == "application/x-ndjson"
+        assert response.headers["content-disposition"] == 'attachment; filename="inspections.ndjson"'
+        assert response.headers["cache-control"] == "no-store"
+        assert [json.loads(line) for line in response.text.split("\n")[:-1]] == get(
+            keyed, part_id="Größe\u2028部品 3"
+        ).json()["inspections"]
+        everything = get(keyed, f"{LIST}.ndjson").content.decode()
+        assert [json.loads(line) for line in everything.split("\n")[:-1]] == get(keyed).json()["inspections"]
+
+    def test_csv_is_the_same_as_a_table(self, keyed: Keyed) -> None:
+        kept(keyed, row(THEN, part_id='Größe "部品", 1', score=1e-7), row(THEN + 1, has_pictures=False))
+        response = get(keyed, f"{LIST}.csv")
+        assert response.headers["content-type"] == "text/csv; charset=utf-8"
+        assert response.headers["content-disposition"] == 'attachment; filename="inspections.csv"'
+        assert response.content.count(b"\r\n") == 3
+        [newer, older] = csv.DictReader(io.StringIO(response.content.decode(), newline=""))
+        page = get(keyed).json()["inspections"]
+        for cells, one in zip((newer, older), page, strict=True):
+            one.pop("links")
+            review = one.pop("review")
+            one |= {"review_revision": review["revision"], "verdict": review["verdict"]}
+            texts = {name: "" if value is None else str(value) for name, value in one.items()}
+            assert cells == {**texts, "has_pictures": texts["has_pictures"].lower()}
+
+    @pytest.mark.parametrize("begin", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])  # noqa: RUF001
+    def test_no_cell_is_a_formula(self, keyed: Keyed, begin: str) -> None:
+        text = f'{begin}HYPERLINK("http://x","a")'
+        names = ("part_id", "product_id", "recipe_id", "station")
+        texts: dict[str, Any] = dict.fromkeys(names, text)
+        kept(keyed, row(score=-1.5, **texts))
+        [cells] = csv.DictReader(io.StringIO(get(keyed, f"{LIST}.csv").text, newline=""))
+        assert [cells[name] for name in names] == [f"'{text}"] * 4
+        assert cells["score"] == "-1.5"  # a number, not a formula
+        assert json.loads(get(keyed, f"{LIST}.ndjson").text)["part_id"] == text
+
+    def test_many_pages_of_rows(self, keyed: Keyed) -> None:
+        ids = kept(keyed, *(row() for _ in range(2001)))[::-1]
+        lines = get(keyed, f"{LIST}.ndjson").text.splitlines()
+        assert [json.loads(line)["inspection_id"] for line in lines] == ids
+        table = csv.DictReader(io.StringIO(get(keyed, f"{LIST}.csv").text))
+        assert [cells["inspection_id"] for cells in table] == ids
+
+    def test_of_nothing(self, keyed: Keyed) -> None:
+        assert get(keyed, f"{LIST}.ndjson").content == b""
+        assert get(keyed, f"{LIST}.csv").text.startswith("inspection_id,created,category,")
+        assert get(keyed, f"{LIST}.csv").content.count(b"\r\n") == 1
+
+
+class TestAccess:
+    def test_roles(self, keyed: Keyed) -> None:
+        [identifier] = kept(keyed, row())
+        for path in (LIST, f"{LIST}.ndjson", f"{LIST}.csv"):
+            expect_problem(get(keyed, path, "line"), 403, "forbidden")
+            for role in ("viewer", "operator", "admin", "limited"):
+                assert get(keyed, path, role).status_code == 200
+            expect_problem(keyed.client.get(path), 401, "unauthenticated")
+        for role in keyed.keys:
+            assert get(keyed, f"{LIST}/{identifier}", role).status_code == 200
+        expect_problem(keyed.client.get(f"{LIST}/{identifier}"), 401, "unauthenticated")
+
+    def test_a_key_for_some_categories_sees_those_alone(self, keyed: Keyed) -> None:
+        own, others = kept(keyed, row(part_id="P"), row(part_id="P", category="other"))
+        for query in ({}, {"part_id": "P"}, {"category": "tiny"}):
+            assert listed(keyed, "limited", **query) == [own]
+            for kind in ("ndjson", "csv"):
+                text = get(keyed, f"{LIST}.{kind}", "limited", **query).text
+                assert own in text
+                assert others not in text
+        for path in (LIST, f"{LIST}.ndjson", f"{LIST}.csv"):
+            detail = expect_problem(get(keyed, path, "limited", category="other"), 403, "forbidden")
+            assert "'other'" in detail
+        assert get(keyed, f"{LIST}/{own}", "limited").status_code == 200
+        expect_problem(get(keyed, f"{LIST}/{others}", "limited"), 403, "forbidden")

@@ -1,0 +1,186 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.schemas.history import Part
+from app.settings import Settings
+from tests.app.conftest import Keyed
+from tests.app.guarded import expect_problem
+from tests.app.history.rows import add, row
+
+Images = dict[str, list[bytes]]
+PREDICT = "/v1/models/tiny/predict"
+SEVERITY = ("PASS", "REVIEW", "REJECT")
+ODD = [
+    "P/2026/1",
+    "/P",
+    "P/",
+    "P//1",
+    "a/../b",
+    "Größe ß/部品 №1 🔩",
+    "50%",
+    "a%2Fb",
+    "a+b c",
+    "a?b#c&d=e;f",
+    "'\"\\",
+    " ",
+    "x" * 256,
+]
+
+
+@pytest.fixture
+def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose history and thresholds are the test's own: half of the good parts go to a person."""
+    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+        rates = {"review_fpr": 0.5, "reason": "a test"}
+        headers = {"If-Match": '"0"'}
+        assert client.patch("/v1/models/tiny/thresholds", json=rates, headers=headers).status_code == 200
+        yield client
+
+
+def predict(client: TestClient, data: bytes, part_id: str, **headers: str) -> dict[str, Any]:
+    response = client.post(PREDICT, files={"file": ("p", data)}, data={"part_id": part_id}, headers=headers)
+    answer: dict[str, Any] = response.json()
+    assert response.status_code == 200, answer
+    return answer
+
+
+def get(client: TestClient, part_id: str, **headers: str) -> httpx2.Response:
+    return client.get(f"/v1/parts/{quote(part_id, safe='')}", headers=headers)
+
+
+def by_decision(client: TestClient, tiny_images: Images) -> dict[str, bytes]:
+    """An image for every decision."""
+    found = {}
+    for data in (*tiny_images["good"], *tiny_images["defect"]):
+        response = client.post(f"{PREDICT}?store=false", content=data, headers={"Content-Type": "image/png"})
+        found[response.json()["decision"]] = data
+    assert set(found) == set(SEVERITY)
+    return found
+
+
+def test_a_part_is_as_bad_as_its_worst_image(client: TestClient, tiny_images: Images) -> None:
+    examples = by_decision(client, tiny_images)
+    for number, images in enumerate(
+        (
+            ("PASS",),
+            ("REVIEW",),
+            ("REJECT",),
+            ("PASS", "PASS"),
+            ("REVIEW", "PASS", "PASS"),
+            ("PASS", "REVIEW", "REJECT", "PASS"),
+            ("REJECT", "REVIEW"),
+        )
+    ):
+        seen: list[str] = []
+        ids: list[str] = []
+        for decision in images:
+            answer = predict(client, examples[decision], f"part {number}")
+            assert answer["decision"] == decision
+            seen.append(decision)
+            ids.append(answer["inspection_id"])
+            part = Part.model_validate(get(client, f"part {number}").json())  # right after the answer
+            assert part.part_id == f"part {number}"
+            assert part.decision == max(seen, key=SEVERITY.index)
+            assert part.images == {name: seen.count(name) for name in SEVERITY}
+            assert [one.inspection_id for one in part.inspections] == ids[::-1]
+
+
+def test_the_images_of_one_request(client: TestClient, tiny_images: Images) -> None:
+    examples = by_decision(client, tiny_images)
+    files = [("file", (name, data)) for name, data in examples.items()]
+    response = client.post(f"{PREDICT}:batch", files=files, data={"part_id": "P"})
+    assert response.json()["decision"] == "REJECT"
+    part = get(client, "P").json()
+    assert (part["decision"], part["images"]) == ("REJECT", {"PASS": 1, "REVIEW": 1, "REJECT": 1})
+
+
+def test_of_a_raw_body_the_query_names_the_part(client: TestClient, tiny_images: Images) -> None:
+    response = client.post(PREDICT, content=tiny_images["good"][0], params={"part_id": "P/ä&1"})
+    assert response.status_code == 200
+    [one] = get(client, "P/ä&1").json()["inspections"]
+    assert one["inspection_id"] == response.json()["inspection_id"]
+
+
+def test_any_text_is_the_id_of_a_part(live_service: httpx.Client, tiny_images: Images) -> None:
+    """Over a real connection: starlette's TestClient decodes a path twice."""
+    good = {"file": tiny_images["good"][0]}
+    ids = {}
+    for part_id in ODD:
+        answer = live_service.post(PREDICT, files=good, data={"part_id": part_id}).json()
+        ids[part_id] = answer["inspection_id"]
+    for part_id, identifier in ids.items():
+        response = live_service.get(f"/v1/parts/{quote(part_id, safe='')}")
+        assert response.status_code == 200, part_id
+        part = response.json()
+        assert part["part_id"] == part_id
+        assert [one["inspection_id"] for one in part["inspections"]] == [identifier]
+        listed = live_service.get("/v1/inspections", params={"part_id": part_id}).json()["inspections"]
+        assert listed == part["inspections"]
+
+
+def test_slashes_need_not_be_encoded(client: TestClient, tiny_images: Images) -> None:
+    predict(client, tiny_images["good"][0], "P/2026/1")
+    assert client.get("/v1/parts/P/2026/1").json()["part_id"] == "P/2026/1"
+
+
+def test_images_that_are_not_kept_do_not_count(client: TestClient, tiny_images: Images) -> None:
+    query = "?store=false&part_id=P"
+    assert client.post(PREDICT + query, content=tiny_images["defect"][0]).status_code == 200
+    expect_problem(get(client, "P"), 404, "unknown-inspection")
+    passed = by_decision(client, tiny_images)["PASS"]
+    predict(client, passed, "P")
+    assert get(client, "P").json()["decision"] == "PASS"
+
+
+def test_a_part_that_is_not_there(keyed: Keyed) -> None:
+    add(keyed.app.state.history.database, row(part_id="P-1"), row(part_id=None))
+    for part_id in ("P-0", "P/", "p-1", "P-1 ", "P-%", "P-_", ""):
+        response = get(keyed.client, part_id, **keyed.show("viewer"))
+        expect_problem(response, 404, "unknown-inspection")
+
+
+@pytest.mark.parametrize("part_id", ["x" * 257, "a\0b", "\x1b[31m", "a\x9fb"])
+def test_what_can_be_no_id_of_a_part(service: TestClient, part_id: str) -> None:
+    response = get(service, part_id)
+    assert "part_id" in expect_problem(response, 400, "invalid-request")
+
+
+def test_a_part_of_very_many_images_shows_the_latest(keyed: Keyed) -> None:
+    rows = [row(part_id="P", decision="REJECT"), *(row(part_id="P") for _ in range(500))]
+    ids = add(keyed.app.state.history.database, *rows)
+    part = get(keyed.client, "P", **keyed.show("viewer")).json()
+    assert (part["decision"], part["images"]) == ("REJECT", {"PASS": 500, "REVIEW": 0, "REJECT": 1})
+    assert [one["inspection_id"] for one in part["inspections"]] == ids[:0:-1]
+
+
+def test_who_may_ask(keyed: Keyed, store: Path, tiny_images: Images) -> None:
+    for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
+        (store / name).rename(keyed.app.state.settings.models / name)
+    predict(keyed.client, tiny_images["good"][0], "P", **keyed.show("line"))
+    for role in keyed.keys:
+        assert get(keyed.client, "P", **keyed.show(role)).status_code == 200
+    expect_problem(get(keyed.client, "P"), 401, "unauthenticated")
+
+
+def test_a_key_for_some_categories_sees_their_images_alone(keyed: Keyed) -> None:
+    own, *_ = add(
+        keyed.app.state.history.database,
+        row(part_id="P", decision="REVIEW"),
+        row(part_id="P", category="other", decision="REJECT"),
+        row(part_id="hidden", category="other"),
+    )
+    everything = get(keyed.client, "P", **keyed.show("viewer")).json()
+    assert (everything["decision"], len(everything["inspections"])) == ("REJECT", 2)
+    part = get(keyed.client, "P", **keyed.show("limited")).json()
+    assert (part["decision"], part["images"]) == ("REVIEW", {"PASS": 0, "REVIEW": 1, "REJECT": 0})
+    assert [one["inspection_id"] for one in part["inspections"]] == [own]
+    # As if there were none: that others exist is not told either.
+    expect_problem(get(keyed.client, "hidden", **keyed.show("limited")), 404, "unknown-inspection")

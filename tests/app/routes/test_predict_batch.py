@@ -1,0 +1,303 @@
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.inference import Inference
+from app.main import create_app
+from app.schemas.predict import BatchAnswer
+from app.settings import Settings
+from flows.fastflow.detector import Detector
+from tests.app.conftest import Keyed
+from tests.app.guarded import expect_problem
+from tests.conftest import picture, png
+
+Images = dict[str, list[bytes]]
+
+BATCH = "/v1/models/tiny/predict:batch"
+FORM = "multipart/form-data"
+NO_IMAGE = b"plain text"
+MAX_BYTES, MAX_PIXELS = 100_000, 64 * 64
+
+
+@pytest.fixture(scope="module")
+def client(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service with small limits: 4 images in a request, 200 000 bytes in all."""
+    settings = Settings(
+        models=tiny_bundle_store,
+        history=tmp_path_factory.mktemp("batch") / "history",
+        max_items=4,
+        max_bytes=MAX_BYTES,
+        max_pixels=MAX_PIXELS,
+        queue_images=6,
+        queue_bytes=400_000,
+    )
+    with TestClient(create_app(settings)) as client:
+        yield client
+
+
+def post(
+    client: TestClient, *images: bytes, query: str = "", headers: dict[str, str] | None = None, **fields: str
+) -> httpx2.Response:
+    files = [("file", (f"{i}.png", data)) for i, data in enumerate(images)]
+    return client.post(BATCH + query, files=files, data=fields, headers=headers)
+
+
+def answer(response: httpx2.Response) -> BatchAnswer:
+    assert response.status_code == 200, response.text
+    return BatchAnswer.model_validate(response.json())
+
+
+def free(client: TestClient) -> bool:
+    """Whether nothing is held any more."""
+    app: Any = client.app
+    admission = app.state.admission
+    return (admission.images, admission.bytes) == (0, 0)
+
+
+class TestItems:
+    def test_each_is_answered_as_it_would_be_alone(self, client: TestClient, tiny_images: Images) -> None:
+        images = [*tiny_images["good"][:2], *tiny_images["defect"][:2]]
+        items = answer(post(client, *images)).items
+        assert [(item.index, item.filename) for item in items] == [(i, f"{i}.png") for i in range(4)]
+        assert len({item.inspection.inspection_id for item in items if item.inspection}) == 4
+        for item, data in zip(items, images, strict=True):
+            alone = client.post("/v1/models/tiny/predict", content=data).json()
+            assert (item.status, item.problem) == (200, None)
+            assert item.inspection is not None
+            assert item.inspection.score == pytest.approx(alone["score"], rel=1e-4)
+            assert item.inspection.decision == alone["decision"]
+            assert item.inspection.image.model_dump() == alone["image"]
+            assert item.inspection.links is not None
+            kept = client.get(item.inspection.links.inspection).json()
+            assert kept["score"] == item.inspection.score
+            assert client.get(f"{item.inspection.links.inspection}/source").content == data
+
+    def test_fields_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
+        fields: dict[str, Any] = {"part_id": "P/ä", "product_id": "p", "recipe_id": "r", "station": "Linie 3"}
+        response = post(client, *tiny_images["good"][:3], query="?station=other", **fields)
+        for item in answer(response).items:
+            assert item.inspection is not None
+            assert {name: getattr(item.inspection, name) for name in fields} == fields
+        part = client.get("/v1/parts/P%2Fä").json()
+        assert sum(part["images"].values()) == 3
+
+    def test_names_are_told_as_they_came(self, client: TestClient, tiny_images: Images) -> None:
+        names = ["oben ä.png", "../../etc/passwd", "oben ä.png", "n" * 300]
+        files = [("file", (name, tiny_images["good"][0])) for name in names]
+        items = answer(client.post(BATCH, files=files)).items
+        assert [item.filename for item in items] == [*names[:3], "n" * 256]
+
+    def test_wishes_hold_for_all(self, client: TestClient, tiny_images: Images) -> None:
+        query = "?regions=false&store=false&inline=heatmap"
+        for item in answer(post(client, *tiny_images["defect"][:2], query=query)).items:
+            assert item.inspection is not None
+            assert (item.inspection.regions, item.inspection.links) == (None, None)
+            assert set(item.inspection.inline or ()) == {"heatmap"}
+            path = f"/v1/inspections/{item.inspection.inspection_id}"
+            expect_problem(client.get(path), 404, "unknown-inspection")
+
+    def test_an_idempotency_key_is_of_each_with_its_place(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        first, second, third = tiny_images["good"][:3]
+        key = {"Idempotency-Key": "batch-1"}
+
+        def ids(*images: bytes) -> list[str | None]:
+            items = answer(post(client, *images, headers=key)).items
+            return [item.inspection.inspection_id if item.inspection else None for item in items]
+
+        before = ids(first, second, second)
+        assert len(set(before)) == 3
+        assert ids(first, second, second) == before
+        # Another image in a place is refused alone; a place that was not taken yet is free.
+        response = post(client, first, third, headers=key)
+        assert [item.status for item in answer(response).items] == [200, 409]
+        problem = answer(response).items[1].problem
+        assert problem is not None
+        assert problem.type == "idempotency-key-reused"
+        again = ids(first, second, second, third)
+        assert again[:3] == before
+        assert again[3] is not None
+
+
+class TestFailures:
+    def test_a_bad_image_fails_alone(self, client: TestClient, tiny_images: Images) -> None:
+        good = tiny_images["good"][0]
+        cases = {
+            NO_IMAGE: (415, "unsupported-media-type"),
+            b"": (415, "unsupported-media-type"),
+            good[:500]: (422, "undecodable-image"),
+            bytes(MAX_BYTES + 1): (413, "too-large"),
+            png(picture(1).repeat(2, 0)): (413, "too-large"),
+        }
+        for bad, (status, name) in cases.items():
+            for place in range(3):
+                images = [good, good]
+                images.insert(place, bad)
+                response = post(client, *images, headers={"X-Request-ID": "find-me"})
+                items = answer(response).items
+                assert [item.status for item in items] == [status if i == place else 200 for i in range(3)]
+                failed = items.pop(place)
+                assert all(item.inspection is not None and item.problem is None for item in items)
+                assert failed.inspection is None
+                assert failed.problem is not None
+                assert (failed.problem.type, failed.problem.status) == (name, status)
+                assert (failed.problem.instance, failed.problem.request_id) == (BATCH, "find-me")
+                for word in ("cv2", "PIL", "OpenCV", "Traceback", "0x"):
+                    assert word not in failed.problem.detail
+        assert free(client)
+
+    @pytest.mark.parametrize(
+        ("images", "decision"),
+        [
+            (["good", "good"], "PASS"),
+            (["good", "defect"], "REJECT"),
+            (["defect"], "REJECT"),
+            (["bad", "defect"], "REJECT"),  # nothing the other one shows can mend that
+            (["good", "bad"], None),
+            (["bad"], None),
+            (["bad", "bad"], None),
+        ],
+    )
+    def test_the_decision_is_the_worst_where_it_is_known(
+        self, client: TestClient, tiny_images: Images, images: list[str], decision: str | None
+    ) -> None:
+        passed = next(
+            data
+            for data in tiny_images["good"]
+            if client.post("/v1/models/tiny/predict", content=data).json()["decision"] == "PASS"
+        )
+        data = {"good": passed, "defect": tiny_images["defect"][0], "bad": NO_IMAGE}
+        assert answer(post(client, *(data[name] for name in images))).decision == decision
+
+    def test_too_many_images(self, client: TestClient, tiny_images: Images) -> None:
+        good = tiny_images["good"][0]
+        assert len(answer(post(client, *[good] * 4, part_id="four")).items) == 4
+        detail = expect_problem(post(client, *[good] * 5, part_id="five"), 413, "too-large")
+        assert "4 images" in detail
+        expect_problem(client.get("/v1/parts/five"), 404, "unknown-inspection")
+
+    def test_too_many_bytes_in_all(self, client: TestClient) -> None:
+        """Each of them would do alone, and the limit holds whether or not a length is declared."""
+        response = post(client, *[bytes(80_000)] * 3)
+        assert "200000 bytes" in expect_problem(response, 413, "too-large")
+        content_type = response.request.headers["content-type"]
+        body = response.request.read()
+        pieces = (body[i : i + 10_000] for i in range(0, len(body), 10_000))
+        undeclared = client.post(BATCH, content=pieces, headers={"Content-Type": content_type})
+        expect_problem(undeclared, 413, "too-large")
+        assert free(client)
+
+    @pytest.mark.parametrize(
+        "content_type", ["image/png", "application/octet-stream", "application/json", ""]
+    )
+    def test_only_a_form_is_taken(self, client: TestClient, tiny_images: Images, content_type: str) -> None:
+        headers = {"Content-Type": content_type}
+        response = client.post(BATCH, content=tiny_images["good"][0], headers=headers)
+        assert FORM in expect_problem(response, 415, "unsupported-media-type")
+
+    def test_forms_that_are_none(self, client: TestClient, tiny_images: Images) -> None:
+        good = ("file", ("a", tiny_images["good"][0]))
+        for response in (
+            client.post(BATCH, files={"part_id": (None, "P")}),
+            client.post(BATCH, files=[good, ("image", ("b", tiny_images["good"][0]))]),
+            client.post(BATCH, files=[good], data={"part_id": ["P", "Q"]}),
+            client.post(BATCH, files=[good], data={"part_id": "a\0b"}),
+            client.post(
+                BATCH, content=b"--x\r\n", headers={"Content-Type": "multipart/form-data; boundary=x"}
+            ),
+            client.post(BATCH, content=b"--x\r\n", headers={"Content-Type": "multipart/form-data"}),
+        ):
+            expect_problem(response, 400, "invalid-request")
+
+    def test_only_json_can_be_given(self, client: TestClient, tiny_images: Images) -> None:
+        good = tiny_images["good"][0]
+        for accept in ("application/json", "*/*", "application/*", "image/png, application/json;q=0.1"):
+            assert answer(post(client, good, headers={"Accept": accept})).decision is not None
+        for accept in ("image/png", "application/x-npy", "text/csv", "application/json;q=0"):
+            expect_problem(post(client, good, headers={"Accept": accept}), 406, "not-acceptable")
+
+    def test_a_deadline_holds_for_all(self, client: TestClient, tiny_images: Images) -> None:
+        response = post(client, *tiny_images["good"][:4], query="?timeout_ms=1", part_id="late")
+        expect_problem(response, 504, "deadline-exceeded")
+        expect_problem(client.get("/v1/parts/late"), 404, "unknown-inspection")
+        assert free(client)
+
+    def test_an_image_that_was_decoded_as_the_deadline_passed_is_not_held_for_ever(
+        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        decode = Inference.decode
+        assert len(answer(post(client, *tiny_images["good"][:4])).items) == 4  # the model is loaded
+
+        async def decoded_at_that_moment(self: Inference, data: bytes, prepare: Any, **options: Any) -> Any:
+            for _ in range(2):  # the image is given up, and then the request
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            return await decode(self, data, prepare, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Inference, "decode", decoded_at_that_moment)
+            response = post(client, *tiny_images["good"][:4], query="?timeout_ms=300")
+        expect_problem(response, 504, "deadline-exceeded")
+        assert len(answer(post(client, *tiny_images["good"][:4])).items) == 4
+        assert free(client)
+
+    @pytest.mark.parametrize("category", ["bottel", "%00", ".."])
+    def test_unknown_models(self, client: TestClient, tiny_images: Images, category: str) -> None:
+        path = f"/v1/models/{category}/predict:batch".replace("..", "%2e%2e")
+        assert client.post(path, files={"file": tiny_images["good"][0]}).status_code == 404
+
+    def test_an_image_that_the_model_fails_on_fails_alone_and_tells_nothing(
+        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        predict = Detector.predict_features
+        failed: list[Detector] = []
+
+        def broken(self: Detector, maps: Any, regions: Any = None) -> Any:
+            if not failed:
+                if len(maps[0]) == 1:  # one of a batch that failed is tried alone
+                    failed.append(self)
+                raise RuntimeError("CUDA error at /usr/lib/secret.so")
+            return predict(self, maps, regions)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Detector, "predict_features", broken)
+            response = post(client, *tiny_images["good"][:3])
+        assert sorted(item.status for item in answer(response).items) == [200, 200, 500]
+        [problem] = [item.problem for item in answer(response).items if item.problem]
+        assert problem.type == "internal"
+        assert answer(response).decision is None
+        assert "secret" not in response.text
+        assert free(client)
+
+
+def test_roles_and_categories(keyed: Keyed, store: Path, tiny_images: Images) -> None:
+    for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
+        (store / name).rename(keyed.app.state.settings.models / name)
+    for role in keyed.keys:
+        response = post(keyed.client, tiny_images["good"][0], headers=keyed.show(role))
+        assert response.status_code == (200 if role in ("line", "admin", "limited") else 403), role
+    files = {"file": tiny_images["good"][0]}
+    other = keyed.client.post("/v1/models/other/predict:batch", files=files, headers=keyed.show("limited"))
+    expect_problem(other, 403, "forbidden")
+    expect_problem(post(keyed.client, tiny_images["good"][0]), 401, "unauthenticated")
+
+
+def test_where_one_image_is_the_limit_more_are_too_large(
+    tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    settings = Settings(
+        models=tiny_bundle_store, history=tmp_path / "history", max_items=1, max_bytes=MAX_BYTES
+    )
+    with TestClient(create_app(settings)) as client:
+        good = tiny_images["good"][0]
+        expect_problem(post(client, good, good), 413, "too-large")
+        items = answer(post(client, bytes(MAX_BYTES + 1))).items
+        assert [item.status for item in items] == [413]
+        assert [item.status for item in answer(post(client, good)).items] == [200]

@@ -1,0 +1,263 @@
+"""Predictions and the history: asked for twice, answered once; what is kept, and what is not."""
+
+import asyncio
+import io
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from starlette.testclient import TestClient
+
+from app.history.history import History
+from app.history.retention import Retention
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import Keyed
+from tests.app.guarded import expect_problem
+from tests.conftest import picture, png
+
+Images = dict[str, list[bytes]]
+ReadPng = Callable[[bytes], NDArray[np.uint8]]
+
+PREDICT = "/v1/models/tiny/predict"
+REPLAYED = "Idempotency-Replayed"
+
+
+@pytest.fixture
+def client(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose history is the test's own."""
+    with TestClient(create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))) as client:
+        yield client
+
+
+def post(
+    client: TestClient, data: bytes, key: str | None = None, query: str = "", **headers: str
+) -> httpx2.Response:
+    if key is not None:
+        headers["Idempotency-Key"] = key
+    return client.post(PREDICT + query, content=data, headers={"Content-Type": "image/png", **headers})
+
+
+def history_of(client: TestClient) -> History:
+    app: Any = client.app
+    history: History = app.state.history
+    return history
+
+
+def kept(client: TestClient) -> list[str]:
+    """The ids of all that is in the history, when all is filed that was answered."""
+    deadline = time.monotonic() + 30
+    while history_of(client).backlog:
+        assert time.monotonic() < deadline, "it is never filed"
+        time.sleep(0.005)
+    page = client.get("/v1/inspections", params={"limit": 500}).json()
+    return [one["inspection_id"] for one in page["inspections"]]
+
+
+class TestIdempotency:
+    def test_the_same_request_gets_the_first_answer_again(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        query = "?part_id=P-1&station=line-3"
+        first = post(client, tiny_images["defect"][0], "k", query)
+        assert first.status_code == 200
+        assert REPLAYED not in first.headers
+        for _ in range(3):
+            again = post(client, tiny_images["defect"][0], "k", query)
+            assert (again.status_code, again.headers[REPLAYED]) == (200, "true")
+            assert again.json() == first.json()
+        form = client.post(
+            PREDICT,
+            files={"file": tiny_images["defect"][0]},
+            data={"part_id": "P-1", "station": "line-3"},
+            headers={"Idempotency-Key": "k"},
+        )
+        assert form.json() == first.json()
+        assert kept(client) == [first.json()["inspection_id"]]
+        other = post(client, tiny_images["defect"][0], "another", query)
+        assert other.json()["inspection_id"] != first.json()["inspection_id"]
+
+    def test_pictures_are_drawn_again(
+        self, client: TestClient, tiny_images: Images, read_png: ReadPng
+    ) -> None:
+        data = tiny_images["defect"][0]
+        answers = {
+            kind: [post(client, data, f"k-{kind[:5]}", Accept=kind) for _ in range(2)]
+            for kind in ("image/png", "application/x-npy")
+        }
+        for kind, (first, again) in answers.items():
+            assert again.headers[REPLAYED] == "true"
+            assert again.headers["content-type"] == kind
+            for name in ("X-Inspection-ID", "X-Decision", "X-Score", "X-P-Value", "X-Image-Width"):
+                assert again.headers[name] == first.headers[name]
+        first, again = answers["application/x-npy"]
+        maps = [np.load(io.BytesIO(one.content), allow_pickle=False) for one in (first, again)]
+        assert maps[1].dtype == np.float32
+        np.testing.assert_array_equal(maps[1], maps[0].astype(np.float16))  # as it is kept
+        first, again = answers["image/png"]
+        difference = np.abs(read_png(again.content).astype(int) - read_png(first.content))
+        assert difference.max() <= 6  # the next of 256 colours, for the same reason
+        assert len(kept(client)) == 2
+
+    def test_the_form_of_the_answer_may_change(self, client: TestClient, tiny_images: Images) -> None:
+        data = tiny_images["good"][0]
+        first = post(client, data, "k").json()
+        inline = post(client, data, "k", "?inline=overlay&inline=heatmap").json()
+        assert set(inline.pop("inline")) == {"overlay", "heatmap"}
+        assert inline == first
+        image = post(client, data, "k", Accept="image/png")
+        assert image.headers["X-Inspection-ID"] == first["inspection_id"]
+        assert kept(client) == [first["inspection_id"]]
+
+    def test_another_request_is_refused_and_the_first_still_answered(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        first, other = tiny_images["good"][:2]
+        before = post(client, first, "k", "?part_id=P-1").json()
+        same = "?part_id=P-1"
+        for data, query in (
+            (other, same),
+            (first, ""),
+            (first, "?part_id=P-2"),
+            (first, f"{same}&regions=false"),
+        ):
+            response = post(client, data, "k", query)
+            assert "'k'" in expect_problem(response, 409, "idempotency-key-reused")
+        version = f"/v1/models/tiny/versions/{before['model']['version']}/predict{same}"
+        named = client.post(version, content=first, headers={"Idempotency-Key": "k"})
+        expect_problem(named, 409, "idempotency-key-reused")
+        assert post(client, first, "k", "?part_id=P-1").json() == before
+        assert kept(client) == [before["inspection_id"]]
+
+    def test_at_once_one_is_inspected(self, client: TestClient, tiny_images: Images) -> None:
+        def send(number: int) -> httpx2.Response:
+            return post(client, tiny_images["good"][0], f"k{number % 2}")
+
+        with ThreadPoolExecutor(8) as pool:
+            responses = list(pool.map(send, range(16)))
+        assert [response.status_code for response in responses] == [200] * 16
+        for number in range(2):
+            same = responses[number::2]
+            assert len({response.json()["inspection_id"] for response in same}) == 1
+            assert [REPLAYED in response.headers for response in same].count(False) == 1
+        assert len(kept(client)) == 2
+
+    def test_at_once_with_different_images_one_is_accepted(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        with ThreadPoolExecutor(4) as pool:
+            responses = list(pool.map(lambda data: post(client, data, "k"), tiny_images["good"][:4]))
+        assert sorted(response.status_code for response in responses) == [200, 409, 409, 409]
+        assert len(kept(client)) == 1
+
+    def test_what_failed_leaves_the_key_free(self, client: TestClient, tiny_images: Images) -> None:
+        good = tiny_images["good"][0]
+        assert post(client, good[:500], "k").status_code == 422
+        assert post(client, b"", "k").status_code == 415
+        assert post(client, good, "k", "?timeout_ms=1").status_code == 504
+        answer = post(client, good, "k")
+        assert answer.status_code == 200
+        assert kept(client) == [answer.json()["inspection_id"]]
+
+    def test_survives_a_restart(self, tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images) -> None:
+        settings = Settings(models=tiny_bundle_store, history=tmp_path / "history")
+        answers = []
+        for _ in range(2):
+            with TestClient(create_app(settings)) as client:
+                answers.append(post(client, tiny_images["good"][0], "k"))
+        assert answers[1].headers[REPLAYED] == "true"
+        assert answers[0].json() == answers[1].json()
+
+    def test_when_retention_has_removed_the_map(self, client: TestClient, tiny_images: Images) -> None:
+        data = tiny_images["good"][0]
+        first = post(client, data, "k").json()
+        kept(client)
+        history = history_of(client)
+        settings = Settings(retention_bytes=1)
+        asyncio.run(Retention(settings, history.database, history.pictures, history.in_writer).once())
+        for accept in ("image/png", "application/x-npy"):
+            detail = expect_problem(post(client, data, "k", Accept=accept), 404, "unknown-inspection")
+            assert "application/json" in detail
+        assert post(client, data, "k").json() == first
+
+    def test_what_is_not_kept_cannot_be_answered_again(
+        self, service: TestClient, tiny_images: Images
+    ) -> None:
+        response = post(service, tiny_images["good"][0], "k", "?store=false")
+        assert "store=true" in expect_problem(response, 400, "invalid-request")
+
+    @pytest.mark.parametrize("key", ["", "a b", "x" * 201, "tab\t", "\x7f"])
+    def test_what_can_be_no_key(self, service: TestClient, tiny_images: Images, key: str) -> None:
+        expect_problem(post(service, tiny_images["good"][0], key), 400, "invalid-request")
+
+    def test_the_longest_key(self, client: TestClient, tiny_images: Images) -> None:
+        key = "~" * 200
+        assert REPLAYED not in post(client, tiny_images["good"][0], key).headers
+        assert REPLAYED in post(client, tiny_images["good"][0], key).headers
+
+    def test_two_callers_have_nothing_to_do_with_each_other(
+        self, keyed: Keyed, store: Path, tiny_images: Images
+    ) -> None:
+        for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
+            (store / name).rename(keyed.app.state.settings.models / name)
+        good, other = tiny_images["good"][:2]
+        line = post(keyed.client, good, "k", **keyed.show("line"))
+        admin = post(keyed.client, other, "k", **keyed.show("admin"))
+        assert (line.status_code, admin.status_code) == (200, 200)
+        assert REPLAYED not in admin.headers
+        again = post(keyed.client, good, "k", **keyed.show("line"))
+        assert again.json() == line.json()
+
+
+class TestStore:
+    def test_what_is_not_stored_leaves_nothing(self, client: TestClient, tiny_images: Images) -> None:
+        answer = post(client, tiny_images["defect"][0], query="?store=false&part_id=P").json()
+        assert answer["links"] is None
+        assert answer["decision"] == "REJECT"
+        stored = post(client, tiny_images["good"][0]).json()
+        assert kept(client) == [stored["inspection_id"]]
+        expect_problem(client.get(f"/v1/inspections/{answer['inspection_id']}"), 404, "unknown-inspection")
+        expect_problem(client.get("/v1/parts/P"), 404, "unknown-inspection")
+        pictures = history_of(client).pictures
+        assert not pictures.picture_path(answer["image"]["sha256"]).exists()
+        assert not pictures.map_path(answer["inspection_id"]).exists()
+        assert pictures.picture_path(stored["image"]["sha256"]).exists()
+
+    def test_what_cannot_be_kept_gets_no_answer(
+        self, tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
+    ) -> None:
+        settings = Settings(models=tiny_bundle_store, history=tmp_path / "history", journal_bytes=1)
+        with TestClient(create_app(settings)) as client:
+            response = post(client, tiny_images["good"][0])
+            assert (response.status_code, response.json()["type"]) == (503, "history-unavailable")
+            assert response.headers["Retry-After"]
+            assert post(client, tiny_images["good"][0], query="?store=false").status_code == 200
+            assert kept(client) == []
+
+
+class TestDeadline:
+    def test_a_deadline_that_nothing_can_meet(self, client: TestClient) -> None:
+        large = png(picture(5).repeat(16, 0).repeat(16, 1))
+        for accept in ("application/json", "image/png"):
+            response = post(client, large, query="?timeout_ms=1", Accept=accept)
+            assert "1 ms" in expect_problem(response, 504, "deadline-exceeded")
+        assert post(client, large, query="?timeout_ms=600000").status_code == 200
+        assert len(kept(client)) == 1
+
+    def test_the_servers_own_deadline(self, tiny_bundle_store: Path, tiny_images: Images) -> None:
+        with TestClient(create_app(Settings(models=tiny_bundle_store, deadline_ms=1))) as client:
+            expect_problem(post(client, tiny_images["good"][0]), 504, "deadline-exceeded")
+            assert post(client, tiny_images["good"][0], query="?timeout_ms=60000").status_code == 200
+
+    @pytest.mark.parametrize("milliseconds", ["0", "-1", "600001", "soon", "1.5", ""])
+    def test_what_can_be_no_deadline(
+        self, service: TestClient, tiny_images: Images, milliseconds: str
+    ) -> None:
+        response = post(service, tiny_images["good"][0], query=f"?timeout_ms={milliseconds}")
+        assert "timeout_ms" in expect_problem(response, 400, "invalid-request")

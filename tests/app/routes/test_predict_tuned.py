@@ -1,0 +1,236 @@
+"""What an operator's settings make of a prediction, and the regions that explain it."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.schemas.predict import Inspection
+from app.settings import Settings
+from flows.fastflow import images
+from tests.conftest import picture, png
+
+Images = dict[str, list[bytes]]
+
+PREDICT = "/v1/models/tiny/predict"
+THRESHOLDS = "/v1/models/tiny/thresholds"
+REGION = "/v1/models/tiny/region"
+# The scratch of a defective part ends left of it.
+RIGHT = {"image": {"width": 640, "height": 320}, "polygons": [[[520, 0], [640, 0], [640, 320], [520, 320]]]}
+
+
+@pytest.fixture
+def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    """A service whose settings and history are the test's own."""
+    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+        yield client
+
+
+def predict(client: TestClient, data: bytes, **query: str) -> Inspection:
+    response = client.post(PREDICT, content=data, params=query)
+    assert response.status_code == 200, response.text
+    return Inspection.model_validate(response.json())
+
+
+def score_map(client: TestClient, data: bytes, **query: str) -> NDArray[np.float32]:
+    response = client.post(PREDICT, content=data, params=query, headers={"Accept": "application/x-npy"})
+    assert response.status_code == 200, response.text
+    found: NDArray[np.float32] = np.load(io.BytesIO(response.content), allow_pickle=False)
+    return found
+
+
+def set_rates(client: TestClient, **rates: float | None) -> dict[str, Any]:
+    headers = {"If-Match": client.get(THRESHOLDS).headers["ETag"]}
+    response = client.patch(THRESHOLDS, json={**rates, "reason": "a test"}, headers=headers)
+    assert response.status_code == 200, response.text
+    threshold: dict[str, Any] = response.json()["threshold"]
+    return threshold
+
+
+class TestRegions:
+    def test_explain_a_rejected_part(self, service: TestClient) -> None:
+        for seed in range(2000, 2008):
+            pixels = picture(seed, defect=True)
+            scratch = (pixels != picture(seed)).any(2)
+            large = png(pixels.repeat(3, 0).repeat(2, 1)[:150])
+            answer = predict(service, large)
+            assert answer.decision == "REJECT"
+            assert answer.regions
+            assert 0 < answer.anomalous_area_fraction < 1
+            for region in answer.regions:
+                x, y, width, height = region.bbox
+                assert min(x, y) >= 0
+                assert min(width, height) >= 1
+                assert x + width <= answer.image.width == 128
+                assert y + height <= answer.image.height == 150
+                assert len(region.contour) >= 3
+                assert all(x <= i <= x + width and y <= j <= y + height for i, j in region.contour)
+                assert region.peak > answer.threshold.pixel
+                assert 0 < region.area_px <= width * height
+                assert region.area_fraction == pytest.approx(region.area_px / (128 * 150), abs=1e-4)
+            peaks = [region.peak for region in answer.regions]
+            assert peaks == sorted(peaks, reverse=True)
+            assert peaks[0] == pytest.approx(float(score_map(service, large).max()), rel=1e-4)
+            x, y, width, height = answer.regions[0].bbox
+            row, column = np.argwhere(scratch).mean(0)
+            assert x <= 2 * column <= x + width
+            assert y <= 3 * row <= y + height
+
+    def test_only_when_wanted(self, service: TestClient, tiny_images: Images) -> None:
+        for data in (tiny_images["good"][0], tiny_images["defect"][0]):
+            answers = [predict(service, data, regions=wanted) for wanted in ("true", "false")]
+            assert answers[0].regions is not None
+            assert answers[1].regions is None
+            assert answers[0].anomalous_area_fraction == answers[1].anomalous_area_fraction
+            assert answers[0].score == answers[1].score
+            for answer in answers:
+                assert answer.links is not None
+                kept = Inspection.model_validate(service.get(answer.links.inspection).json())
+                assert kept.regions == answer.regions
+
+    def test_do_not_make_the_decision(self, service: TestClient, tiny_images: Images) -> None:
+        for data in (*tiny_images["good"], *tiny_images["defect"]):
+            answer = predict(service, data)
+            above = score_map(service, data) > answer.threshold.pixel
+            assert bool(answer.regions) == above.any()
+            assert (answer.decision == "REJECT") == (answer.score > answer.threshold.reject)
+
+
+class TestReviewBand:
+    def test_sends_parts_to_a_person(self, client: TestClient, tiny_images: Images) -> None:
+        everything = [*tiny_images["good"], *tiny_images["defect"]]
+        before = [predict(client, data) for data in everything]
+        assert {answer.decision for answer in before} == {"PASS", "REJECT"}
+        threshold = set_rates(client, review_fpr=0.5)
+        after = [predict(client, data) for data in everything]
+        assert [answer.threshold.model_dump() for answer in after] == [threshold] * len(after)
+        assert threshold["review"] < threshold["reject"] == before[0].threshold.reject
+        for old, new in zip(before, after, strict=True):
+            assert new.score == pytest.approx(old.score, rel=1e-6)
+            in_band = threshold["review"] < new.score <= threshold["reject"]
+            assert new.decision == ("REVIEW" if in_band else old.decision)
+        reviewed = [answer.inspection_id for answer in after if answer.decision == "REVIEW"]
+        assert reviewed
+        assert {answer.decision for answer in after} == {"PASS", "REVIEW", "REJECT"}
+        assert client.get(f"/v1/inspections/{reviewed[-1]}").status_code == 200  # the others are filed too
+        listed = client.get("/v1/inspections", params={"decision": "REVIEW", "limit": 500}).json()
+        assert set(reviewed) <= {one["inspection_id"] for one in listed["inspections"]}
+        image = client.post(PREDICT, content=everything[0], headers={"Accept": "image/png"})
+        assert image.headers["X-Decision"] == after[0].decision
+
+        set_rates(client, review_fpr=None)
+        assert [predict(client, data).decision for data in everything] == [one.decision for one in before]
+
+    def test_a_rate_moves_the_threshold(self, client: TestClient, tiny_images: Images) -> None:
+        threshold = set_rates(client, target_fpr=0.5)
+        answers = [predict(client, data) for data in tiny_images["good"]]
+        assert {answer.threshold.reject for answer in answers} == {threshold["reject"]}
+        assert threshold["target_fpr"] == 0.5
+        for answer in answers:
+            assert answer.decision == ("REJECT" if answer.score > threshold["reject"] else "PASS")
+        assert any(answer.decision == "REJECT" for answer in answers)
+
+    def test_an_answer_that_is_given_again_stays_as_it_was(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        headers = {"Idempotency-Key": "k"}
+        first = client.post(PREDICT, content=tiny_images["good"][0], headers=headers).json()
+        assert first["decision"] == "PASS"
+        set_rates(client, target_fpr=0.9)
+        assert client.post(PREDICT, content=tiny_images["good"][0], headers=headers).json() == first
+        assert predict(client, tiny_images["good"][0]).decision == "REJECT"
+
+    def test_rates_that_cannot_be(self, client: TestClient, tiny_images: Images) -> None:
+        for rates in ({"review_fpr": 0.05}, {"review_fpr": 0.1}, {"target_fpr": 0}, {"review_fpr": 1}):
+            body = {**rates, "reason": "a test"}
+            response = client.patch(THRESHOLDS, json=body, headers={"If-Match": '"0"'})
+            assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+        answer = predict(client, tiny_images["good"][0])
+        assert (answer.threshold.target_fpr, answer.threshold.review) == (0.1, None)
+
+
+class TestRegionOfInterest:
+    def test_what_is_outside_does_not_count(self, client: TestClient, tiny_images: Images) -> None:
+        data = tiny_images["defect"][0]
+        whole, before = score_map(client, data), predict(client, data)
+        assert before.decision == "REJECT"
+        assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
+        inside, after = score_map(client, data, station="line-3"), predict(client, data, station="line-3")
+        assert not inside[:, :52].any()
+        np.testing.assert_allclose(inside[:, 52:], whole[:, 52:], rtol=1e-5)
+        assert after.score < before.score
+        assert after.decision == "PASS"
+        assert after.p_value > before.p_value
+        assert after.threshold == before.threshold
+        assert after.anomalous_area_fraction < before.anomalous_area_fraction
+        assert all(region.bbox[0] >= 52 for region in after.regions or ())
+
+    def test_holds_for_its_station_alone(self, client: TestClient, tiny_images: Images) -> None:
+        data = tiny_images["defect"][0]
+        before = predict(client, data)
+        assert client.put(REGION, params={"station": "Linie ä/3"}, json=RIGHT).status_code == 200
+        assert predict(client, data).score == before.score
+        assert predict(client, data, station="line-4").score == before.score
+        assert predict(client, data, station="Linie ä/3").score < before.score
+        form = client.post(PREDICT, files={"file": data}, data={"station": "Linie ä/3"}).json()
+        assert form["score"] < before.score
+
+    def test_that_of_all_stations_gives_way_to_ones_own(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        data = tiny_images["defect"][0]
+        before = predict(client, data)
+        corners = [[0, 0], [64, 0], [64, 64], [0, 64]]
+        everything = {"image": {"width": 64, "height": 64}, "polygons": [corners]}
+        assert client.put(REGION, json=RIGHT).status_code == 200
+        assert client.put(REGION, params={"station": "line-3"}, json=everything).status_code == 200
+        assert predict(client, data).score < before.score
+        assert predict(client, data, station="line-4").score < before.score
+        own = predict(client, data, station="line-3")
+        assert own.score == pytest.approx(before.score, rel=1e-6)
+
+    def test_what_was_in_force_is_in_the_answer_for_ever(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        """Whoever asks in a year why a part passed must see that half of it did not count."""
+        data = tiny_images["defect"][0]
+        before = predict(client, data)
+        assert before.settings.model_dump() == {"revision": 0, "region": None}
+        assert client.put(REGION, json=RIGHT).status_code == 200
+        everybody = predict(client, data, station="line-4")
+        assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
+        own = predict(client, data, station="line-3")
+        assert everybody.settings.model_dump() == {"revision": 1, "region": {"station": None, "revision": 1}}
+        assert own.settings.model_dump() == {"revision": 2, "region": {"station": "line-3", "revision": 2}}
+        assert own.links is not None
+        assert client.get(own.links.inspection).json()["settings"] == own.settings.model_dump()
+        done = [e["detail"] for e in client.get("/v1/audit").json()["entries"] if e["outcome"] == "done"]
+        assert [detail["revision"] for detail in done if "to" in detail] == [2, 1]
+
+    def test_of_pictures_of_any_size_and_as_it_is_kept(self, client: TestClient, tiny_images: Images) -> None:
+        assert client.put(REGION, json=RIGHT).status_code == 200
+        large = png(images.decode(tiny_images["defect"][0]).repeat(2, 0).repeat(4, 1))
+        answer = predict(client, large)
+        assert answer.links is not None
+        kept = np.load(io.BytesIO(client.get(answer.links.map).content), allow_pickle=False)
+        assert kept.shape == (64, 64)
+        assert not kept[:, :52].any()
+        assert kept[:, 52:].any()
+        assert all(region.bbox[0] >= 4 * 52 for region in answer.regions or ())
+        [item] = client.post(f"{PREDICT}:batch", files={"file": large}).json()["items"]
+        assert item["inspection"]["score"] == pytest.approx(answer.score, rel=1e-5)
+
+    def test_one_that_hides_every_defect_is_refused(self, client: TestClient, tiny_images: Images) -> None:
+        before = predict(client, tiny_images["defect"][0])
+        small = {"image": RIGHT["image"], "polygons": [[[0, 0], [30, 0], [30, 30], [0, 30]]]}
+        beyond = {"image": RIGHT["image"], "polygons": [[[0, 0], [700, 0], [0, 320]]]}
+        for area in (small, beyond, {**RIGHT, "polygons": []}):
+            response = client.put(REGION, json=area)
+            assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+        assert predict(client, tiny_images["defect"][0]).score == before.score

@@ -1,0 +1,318 @@
+"""Regions of interest: what lies outside never counts, and no region hides every defect."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.category_settings import SETTINGS
+from app.main import create_app
+from app.routes import regions
+from app.settings import Settings
+from tests.app.bundles import again
+from tests.app.tuned import acts, keyed_service, predicted, refused
+
+Images = dict[str, list[bytes]]
+URL = "/v1/models/tiny/region"
+# The made-up scratches begin at 20 pixels from the left and from the top, in pictures of 64 x 64.
+LEFT: dict[str, Any] = {
+    "image": {"width": 64, "height": 64},
+    "polygons": [[[0, 0], [8, 0], [8, 64], [0, 64]]],
+}
+MIDDLE: dict[str, Any] = {
+    "image": {"width": 640, "height": 640},
+    "polygons": [[[160, 160], [560, 160], [560, 560], [160, 560]]],
+}
+
+
+def service(models: Path) -> TestClient:
+    return TestClient(create_app(Settings(models=models, history=models.parent / "history")))
+
+
+@pytest.fixture
+def client(store: Path) -> Iterator[TestClient]:
+    with service(store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One for all that is refused: it leaves no trace."""
+    with service(shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")) as client:
+        yield client
+
+
+def put(
+    client: TestClient, area: Any, station: str | None = None, if_match: str | None = None
+) -> httpx2.Response:
+    return client.put(URL, json=area, params=of(station), headers=match(if_match))
+
+
+def delete(client: TestClient, station: str | None = None, if_match: str | None = "*") -> httpx2.Response:
+    return client.delete(URL, params=of(station), headers=match(if_match))
+
+
+def get(client: TestClient, station: str | None = None) -> httpx2.Response:
+    return client.get(URL, params=of(station))
+
+
+def of(station: str | None) -> dict[str, str]:
+    return {} if station is None else {"station": station}
+
+
+def match(if_match: str | None) -> dict[str, str]:
+    return {} if if_match is None else {"If-Match": if_match}
+
+
+def decision(client: TestClient, image: bytes, **query: str) -> str:
+    answer: str = predicted(client, image, **query)["decision"]
+    return answer
+
+
+def test_it_is_told_as_it_was_set(client: TestClient) -> None:
+    response = put(client, MIDDLE)
+    assert response.status_code == 200, response.text
+    assert response.json() == {**MIDDLE, "station": None, "share": (40 / 64) ** 2}
+    read = get(client)
+    assert (read.json(), read.headers["ETag"]) == (response.json(), response.headers["ETag"])
+
+
+def test_what_lies_outside_never_counts(client: TestClient, tiny_images: Images) -> None:
+    defect = tiny_images["defect"][0]
+    whole = predicted(client, defect)
+    assert whole["decision"] == "REJECT"
+    put(client, LEFT)
+    left = predicted(client, defect)
+    assert left["decision"] == "PASS"
+    assert left["score"] < whole["score"]
+    assert left["threshold"] == whole["threshold"]
+    put(client, MIDDLE, if_match="*")
+    assert decision(client, defect) == "REJECT"
+    put(
+        client, {**LEFT, "polygons": LEFT["polygons"] + [[[16, 16], [56, 16], [56, 56], [16, 56]]]}, None, "*"
+    )
+    assert decision(client, defect) == "REJECT", "what lies in any polygon counts"
+
+
+def test_a_stations_own_comes_first_and_deleted_falls_back(client: TestClient, tiny_images: Images) -> None:
+    defect = tiny_images["defect"][0]
+    put(client, LEFT)
+    put(client, MIDDLE, "Linie 3 ä")
+    assert get(client, "Linie 3 ä").json()["station"] == "Linie 3 ä"
+
+    def decisions() -> list[str]:
+        return [
+            decision(client, defect, **query) for query in ({}, {"station": "4"}, {"station": "Linie 3 ä"})
+        ]
+
+    assert decisions() == ["PASS", "PASS", "REJECT"]
+    assert delete(client, "Linie 3 ä").status_code == 204
+    assert decisions() == ["PASS", "PASS", "PASS"]
+    put(client, MIDDLE, "Linie 3 ä")
+    assert delete(client).status_code == 204
+    assert decisions() == ["REJECT", "REJECT", "REJECT"]
+    refused(get(client), 404, "not-found")
+    assert get(client, "Linie 3 ä").status_code == 200
+
+
+def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tiny_images: Images) -> None:
+    again(store, "v2")
+    with service(store) as client:
+        put(client, LEFT, "3")
+        before = get(client, "3")
+    with service(store) as client:
+        assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
+        after = get(client, "3")
+        assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
+        assert decision(client, tiny_images["defect"][0], station="3") == "PASS"
+        assert decision(client, tiny_images["defect"][0], station="4") == "REJECT"
+
+
+class TestIfMatch:
+    def test_is_not_needed_where_there_is_nothing_yet(self, client: TestClient) -> None:
+        for if_match in ("*", '"0"', '"1"'):
+            refused(put(client, LEFT, None, if_match), 412, "precondition-failed")
+        assert put(client, LEFT).headers["ETag"] == '"1"'
+        assert put(client, LEFT, "3").headers["ETag"] == '"2"'
+
+    @pytest.mark.parametrize("station", [None, "3"])
+    def test_is_needed_where_there_is_something(self, client: TestClient, station: str | None) -> None:
+        read = put(client, LEFT, station).headers["ETag"]
+        for if_match, status, name in (
+            (None, 428, "precondition-required"),
+            ('"9"', 412, "precondition-failed"),
+            ("9", 400, "invalid-request"),
+        ):
+            refused(put(client, MIDDLE, station, if_match), status, name)
+            refused(delete(client, station, if_match), status, name)
+        changed = put(client, MIDDLE, station, read)
+        assert changed.status_code == 200
+        assert changed.headers["ETag"] != read
+        refused(put(client, LEFT, station, read), 412, "precondition-failed")
+        refused(delete(client, station, read), 412, "precondition-failed")
+        assert get(client, station).json() == changed.json()
+        assert delete(client, station, changed.headers["ETag"]).status_code == 204
+
+    def test_each_stations_is_its_own(self, client: TestClient) -> None:
+        read = put(client, LEFT).headers["ETag"]
+        put(client, LEFT, "3")
+        headers = {"If-Match": "*"}
+        rates = {"target_fpr": 0.2, "reason": "x"}
+        assert client.patch("/v1/models/tiny/thresholds", json=rates, headers=headers).status_code == 200
+        assert get(client).headers["ETag"] == read
+        assert put(client, MIDDLE, None, read).status_code == 200
+
+    def test_deleted_and_set_again_it_is_another_one(self, client: TestClient) -> None:
+        read = put(client, LEFT).headers["ETag"]
+        delete(client)
+        assert put(client, MIDDLE).headers["ETag"] != read
+        refused(put(client, LEFT, None, read), 412, "precondition-failed")
+
+
+def area(*polygons: Any, side: int = 64) -> dict[str, Any]:
+    return {"image": {"width": side, "height": side}, "polygons": list(polygons)}
+
+
+WRONG: dict[str, tuple[Any, str]] = {
+    "beyond the picture": (area([[0, 0], [65, 0], [65, 64]]), "polygon 0 reaches beyond the picture"),
+    "the second one": (area(*LEFT["polygons"], [[0, 0], [1, 1], [2, 2]]), "polygon 1 encloses less than"),
+    "negative": (area([[-1, 0], [64, 0], [64, 64]]), "must be at least 0"),
+    "a line": (area([[0, 0], [32, 32], [64, 64]]), "polygon 0 encloses less than a pixel"),
+    "a point": (area([[5, 5]] * 4), "polygon 0 encloses less than a pixel"),
+    "two corners": (area([[0, 0], [64, 64]]), "polygons"),
+    "nothing": (area(), "polygons"),
+    "no numbers": (area([["a", "b"]] * 3), "polygons"),
+    "no size": ({"polygons": LEFT["polygons"]}, "image: is required"),
+    "a picture of nothing": (area([[0, 0], [0, 0], [0, 0]], side=0), "must be at least 1"),
+    "unknown": ({**LEFT, "colour": "red"}, "colour: is unknown"),
+    "a revision of its own": ({**LEFT, "revision": 7}, "revision: is unknown"),
+    "a list": ([], "body"),
+    # 6 x 6 of 4096 pixels; a score averages 41.
+    "too small": (area([[0, 0], [6, 0], [6, 6], [0, 6]]), "The region is 0.88% of the picture, and a score"),
+    "between pixels": (
+        area([[0, 8.5], [1024, 8.5], [1024, 10.5], [0, 10.5]], side=1024),
+        "No pixel of the model's input, 64 x 64, lies inside the region of interest",
+    ),
+}
+
+
+class TestRefused:
+    @pytest.mark.parametrize("name", WRONG)
+    @pytest.mark.parametrize("station", [None, "3"])
+    def test_regions_that_cannot_be(self, steady: TestClient, name: str, station: str | None) -> None:
+        body, reason = WRONG[name]
+        response = put(steady, body, station)
+        assert reason in refused(response, 400, "invalid-request")
+        assert "Retry-After" not in response.headers
+        refused(get(steady, station), 404, "not-found")
+
+    @pytest.mark.parametrize("station", [None, "3"])
+    @pytest.mark.parametrize("name", ["too small", "between pixels"])
+    def test_one_in_place_of_another_that_is_in_use(
+        self, client: TestClient, tiny_images: Images, station: str | None, name: str
+    ) -> None:
+        put(client, MIDDLE, station)
+        assert decision(client, tiny_images["defect"][0], **of(station)) == "REJECT"
+        refused(put(client, WRONG[name][0], station, "*"), 400, "invalid-request")
+        assert decision(client, tiny_images["defect"][0], **of(station)) == "REJECT"
+
+    @pytest.mark.parametrize("station", [None, "3"])
+    def test_one_that_is_refused_is_never_used(
+        self, store: Path, tiny_images: Images, station: str | None
+    ) -> None:
+        """Also not where the one that is set has not been used yet."""
+        with service(store) as client:
+            put(client, MIDDLE, station)
+        with service(store) as client:
+            refused(put(client, WRONG["too small"][0], station, "*"), 400, "invalid-request")
+            assert decision(client, tiny_images["defect"][0], **of(station)) == "REJECT"
+            assert put(client, LEFT, station, "*").json()["share"] == 1 / 8
+            assert decision(client, tiny_images["defect"][0], **of(station)) == "PASS"
+
+    @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
+    def test_numbers_that_are_none(self, steady: TestClient, number: str) -> None:
+        content = json.dumps(LEFT).replace("64", number)
+        headers = {"Content-Type": "application/json"}
+        refused(steady.put(URL, content=content, headers=headers), 400, "invalid-request")
+
+    @pytest.mark.parametrize("station", ["", "x" * 257, "a\nb", "a\0b"])
+    def test_stations_that_no_picture_can_have(self, steady: TestClient, station: str) -> None:
+        for response in (put(steady, LEFT, station), get(steady, station), delete(steady, station)):
+            assert "station" in refused(response, 400, "invalid-request")
+
+    @pytest.mark.parametrize("station", [None, "3"])
+    def test_what_is_not_set_cannot_be_deleted(self, steady: TestClient, station: str | None) -> None:
+        whose = "stations without one" if station is None else "station '3'"
+        assert whose in refused(delete(steady, station), 404, "not-found")
+
+    @pytest.mark.parametrize("category", ["nut", "backbones", "%2e%2e", "a%00b"])
+    def test_of_an_unknown_category(self, steady: TestClient, category: str) -> None:
+        url = f"/v1/models/{category}/region"
+        for response in (steady.get(url), steady.put(url, json=LEFT), steady.delete(url)):
+            refused(response, 404, "unknown-model")
+
+    def test_more_stations_than_anybody_has(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(regions, "MAX_STATIONS", 2)
+        for station in ("1", "2"):
+            assert put(client, LEFT, station).status_code == 200
+        assert "2 stations" in refused(put(client, LEFT, "3"), 409, "conflict")
+        assert put(client, MIDDLE, "2", "*").status_code == 200
+        assert put(client, MIDDLE).status_code == 200
+        delete(client, "1")
+        assert put(client, LEFT, "3").status_code == 200
+
+    def test_settings_that_are_damaged(self, store: Path, tiny_images: Images) -> None:
+        (store / "tiny" / SETTINGS).write_text("{")
+        with service(store) as client:
+            for response in (get(client), put(client, LEFT), delete(client)):
+                refused(response, 503, "model-loading")
+            response = client.post("/v1/models/tiny/predict", content=tiny_images["defect"][0])
+            refused(response, 503, "model-loading")
+
+
+class TestAudit:
+    def test_has_the_station_and_what_was_set(self, client: TestClient) -> None:
+        put(client, LEFT, "3")
+        put(client, MIDDLE, "3", "*")
+        delete(client, "3")
+        entries = acts(client, "model.region")
+        assert [(entry["target"], entry["outcome"]) for entry in entries] == [("tiny", "done")] * 3
+        details = [entry["detail"] for entry in entries]
+        assert [detail["station"] for detail in details] == ["3"] * 3
+        assert [detail["to"] for detail in details] == [LEFT, MIDDLE, None]
+        assert [detail["from"] for detail in details] == [
+            None,
+            {**LEFT, "revision": 1},
+            {**MIDDLE, "revision": 2},
+        ]
+
+    def test_has_what_was_refused_too(self, client: TestClient) -> None:
+        put(client, WRONG["too small"][0])
+        put(client, LEFT, None, '"9"')
+        delete(client, "3")
+        entries = acts(client, "model.region")
+        assert [(entry["outcome"], entry["detail"]["problem"]) for entry in entries] == [
+            ("refused", "invalid-request"),
+            ("refused", "precondition-failed"),
+            ("refused", "not-found"),
+        ]
+        assert entries[0]["detail"]["to"] == WRONG["too small"][0]
+
+
+def test_roles(store: Path, tmp_path: Path) -> None:
+    with keyed_service(store, tmp_path / "history") as keyed:
+        for role, may in {"line": False, "viewer": False, "operator": True, "admin": True}.items():
+            headers = keyed.show(role)
+            response = keyed.client.put(URL, json=LEFT, headers=headers)
+            assert response.status_code == (200 if may else 403), role
+            assert keyed.client.get(URL, headers=headers).status_code == (200 if may else 404), role
+            response = keyed.client.delete(URL, headers={**headers, "If-Match": "*"})
+            assert response.status_code == (204 if may else 403), role
+        refused(keyed.client.get(URL), 401, "unauthenticated")

@@ -1,0 +1,276 @@
+"""False-reject rates: what is set decides, nobody's change is lost, and the audit log has all of them."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.category_settings import SETTINGS
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle, conformal
+from tests.app.bundles import again
+from tests.app.tuned import acts, keyed_service, predicted, refused
+
+Images = dict[str, list[bytes]]
+URL = "/v1/models/tiny/thresholds"
+
+
+def service(models: Path) -> TestClient:
+    return TestClient(create_app(Settings(models=models, history=models.parent / "history")))
+
+
+@pytest.fixture
+def client(store: Path) -> Iterator[TestClient]:
+    with service(store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One for all that is refused: it leaves no trace."""
+    with service(shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")) as client:
+        yield client
+
+
+def change(client: TestClient, if_match: str | None = "*", **body: Any) -> httpx2.Response:
+    headers = {} if if_match is None else {"If-Match": if_match}
+    return client.patch(URL, json={"reason": "Complaint 88", **body}, headers=headers)
+
+
+def passed(client: TestClient, images: Images) -> tuple[bytes, float]:
+    """A good part that passes, and a rate at which it would be rejected."""
+    for image in images["good"]:
+        answer = predicted(client, image)
+        if answer["decision"] == "PASS" and answer["p_value"] < 1:
+            return image, answer["p_value"]
+    raise AssertionError("every good part scores less than all those of calibration")
+
+
+def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path) -> None:
+    folder = bundle.resolve(store, "tiny")
+    manifest = bundle.read_manifest(folder)
+    response = client.get(URL)
+    assert response.headers["ETag"] == '"0"'
+    body = response.json()
+    threshold = body.pop("threshold")
+    assert body == {"category": "tiny", "version": folder.name, "target_fpr": None, "review_fpr": None}
+    assert (threshold.pop("pixel"), threshold.pop("review")) == (manifest.calibration.map_threshold, None)
+    assert threshold == manifest.thresholds["float32"].model_dump()
+
+
+def test_rates_give_thresholds_by_the_versions_own_calibration(client: TestClient, store: Path) -> None:
+    scores = bundle.read_manifest(bundle.resolve(store, "tiny")).calibration.scores
+    response = change(client, '"0"', target_fpr=0.2, review_fpr=0.4)
+    assert response.status_code == 200, response.text
+    assert response.headers["ETag"] == '"1"'
+    body = response.json()
+    assert (body["target_fpr"], body["review_fpr"]) == (0.2, 0.4)
+    assert body["threshold"]["reject"] == conformal.threshold(scores, 0.2).reject
+    assert body["threshold"]["review"] == conformal.threshold(scores, 0.4).reject
+    assert body["threshold"]["target_fpr"] == 0.2
+    assert body["threshold"]["certified"] is True
+    read = client.get(URL)
+    assert (read.json(), read.headers["ETag"]) == (body, '"1"')
+
+
+def test_a_rate_that_calibration_cannot_promise_is_not_called_certified(client: TestClient) -> None:
+    threshold = change(client, target_fpr=0.001).json()["threshold"]
+    assert threshold["certified"] is False
+    assert threshold["achievable_fpr"] > 0.001
+
+
+def test_what_is_left_out_stays_and_null_goes_back(client: TestClient) -> None:
+    before = client.get(URL).json()
+    change(client, target_fpr=0.2)
+    both = change(client, review_fpr=0.4).json()
+    assert (both["target_fpr"], both["review_fpr"]) == (0.2, 0.4)
+    assert change(client, review_fpr=None).json()["target_fpr"] == 0.2
+    assert change(client, target_fpr=None).json() == before
+
+
+def test_the_decision_changes_and_the_score_does_not(client: TestClient, tiny_images: Images) -> None:
+    image, rate = passed(client, tiny_images)
+    before = predicted(client, image)
+    assert change(client, target_fpr=rate / 2, review_fpr=rate).status_code == 200
+    between = predicted(client, image)
+    assert (between["decision"], between["threshold"]) == ("REVIEW", client.get(URL).json()["threshold"])
+    assert change(client, target_fpr=rate, review_fpr=None).status_code == 200
+    after = predicted(client, image)
+    assert after["decision"] == "REJECT"
+    assert after["threshold"]["reject"] < after["score"] <= before["threshold"]["reject"]
+    version = f"/v1/models/tiny/versions/{before['model']['version']}/predict?store=false"
+    assert client.post(version, content=image).json()["decision"] == "REJECT"
+    assert {each["score"] for each in (before, between, after)} == {before["score"]}
+
+
+def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tiny_images: Images) -> None:
+    again(store, "v2")
+    with service(store) as client:
+        image, rate = passed(client, tiny_images)
+        body = change(client, target_fpr=rate).json()
+    with service(store) as client:
+        response = client.get(URL)
+        assert (response.json(), response.headers["ETag"]) == (body, '"1"')
+        assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
+        assert client.get(URL).json() == {**body, "version": "v2"}
+        assert predicted(client, image)["decision"] == "REJECT"
+
+
+def test_of_another_category_they_say_nothing(store: Path, tiny_images: Images) -> None:
+    again(store, "v1", "nut")
+    bundle.activate(store, "nut", "v1")
+    with service(store) as client:
+        image, rate = passed(client, tiny_images)
+        change(client, target_fpr=rate)
+        assert client.get("/v1/models/nut/thresholds").headers["ETag"] == '"0"'
+        response = client.post("/v1/models/nut/predict?store=false", content=image)
+        assert response.json()["decision"] == "PASS"
+
+
+class TestIfMatch:
+    @pytest.mark.parametrize(
+        ("if_match", "status", "name"),
+        [
+            (None, 428, "precondition-required"),
+            ('"9"', 412, "precondition-failed"),
+            ('W/"0"', 412, "precondition-failed"),
+            ("0", 400, "invalid-request"),
+            ("x" * 600, 400, "invalid-request"),
+        ],
+    )
+    def test_a_change_that_is_not_based_on_what_there_is(
+        self, steady: TestClient, if_match: str | None, status: int, name: str
+    ) -> None:
+        refused(change(steady, if_match, target_fpr=0.2), status, name)
+        assert steady.get(URL).headers["ETag"] == '"0"'
+        assert steady.get(URL).json()["target_fpr"] is None
+
+    def test_one_that_somebody_else_was_faster_with(self, client: TestClient) -> None:
+        read = client.get(URL).headers["ETag"]
+        assert change(client, read, target_fpr=0.2).headers["ETag"] != read
+        assert '"1"' in refused(change(client, read, target_fpr=0.3), 412, "precondition-failed")
+        assert client.get(URL).json()["target_fpr"] == 0.2
+
+    def test_of_two_at_once_one_comes_through(self, client: TestClient) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            done = list(pool.map(lambda rate: change(client, '"0"', target_fpr=rate), (0.2, 0.3)))
+        assert sorted(response.status_code for response in done) == [200, 412]
+        [kept] = [response.json() for response in done if response.status_code == 200]
+        assert client.get(URL).json() == kept
+
+    def test_a_region_that_is_set_meanwhile_is_no_change_of_rates(self, client: TestClient) -> None:
+        read = client.get(URL).headers["ETag"]
+        half = [[0, 0], [64, 0], [64, 32], [0, 32]]
+        area = {"image": {"width": 64, "height": 64}, "polygons": [half]}
+        assert client.put("/v1/models/tiny/region", json=area).status_code == 200
+        assert change(client, read, target_fpr=0.2).status_code == 200
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    *(
+        ({name: rate}, name)
+        for name in ("target_fpr", "review_fpr")
+        for rate in (0, 1, -0.1, 1.5, "x", [0.1])
+    ),
+    ({"review_fpr": 0.1}, "must be more than target_fpr, 0.1; it was 0.1"),
+    ({"review_fpr": 0.05}, "must be more than target_fpr, 0.1; it was 0.05"),
+    ({"target_fpr": 0.3, "review_fpr": 0.3}, "must be more than target_fpr, 0.3"),
+    ({"target_fpr": 0.3, "review_fpr": 0.2}, "must be more than target_fpr, 0.3"),
+    ({"threshold": 3.0}, "threshold: is unknown"),
+    ({"target_fpr": 0.2, "reason": ""}, "reason"),
+    ({"target_fpr": 0.2, "reason": None}, "reason"),
+    ({"target_fpr": 0.2, "reason": "x" * 501}, "reason: must have at most 500 characters"),
+]
+
+
+class TestRefused:
+    @pytest.mark.parametrize(("body", "reason"), WRONG)
+    def test_rates_that_cannot_be(self, steady: TestClient, body: dict[str, Any], reason: str) -> None:
+        before = steady.get(URL).json()
+        assert reason in refused(change(steady, **body), 400, "invalid-request")
+        assert steady.get(URL).json() == before
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"{", b"[]", b"\xff", b'{"reason": "x", "target_fpr": NaN}', b'{"target_fpr": 0.2}'],
+    )
+    def test_bodies_that_are_none(self, steady: TestClient, content: bytes) -> None:
+        headers = {"If-Match": "*", "Content-Type": "application/json"}
+        refused(steady.patch(URL, content=content, headers=headers), 400, "invalid-request")
+        assert steady.get(URL).headers["ETag"] == '"0"'
+
+    def test_a_target_that_reaches_the_review_rate_that_is_set(self, client: TestClient) -> None:
+        change(client, review_fpr=0.3)
+        detail = refused(change(client, target_fpr=0.3), 400, "invalid-request")
+        assert "must be more than target_fpr, 0.3; it was 0.3" in detail
+        assert client.get(URL).json()["target_fpr"] is None
+
+    @pytest.mark.parametrize("category", ["nut", "backbones", "%2e%2e", "a%00b"])
+    def test_of_an_unknown_category(self, steady: TestClient, category: str) -> None:
+        url = f"/v1/models/{category}/thresholds"
+        refused(steady.get(url), 404, "unknown-model")
+        body = {"target_fpr": 0.2, "reason": "x"}
+        refused(steady.patch(url, json=body, headers={"If-Match": "*"}), 404, "unknown-model")
+
+    def test_settings_that_are_damaged(self, store: Path) -> None:
+        (store / "tiny" / SETTINGS).write_text("{")
+        with service(store) as client:
+            refused(client.get(URL), 503, "model-loading")
+            refused(change(client, target_fpr=0.2), 503, "model-loading")
+        assert (store / "tiny" / SETTINGS).read_text() == "{"
+
+
+class TestAudit:
+    def test_has_the_reason_and_what_was_before_and_after(self, client: TestClient) -> None:
+        change(client, target_fpr=0.2, review_fpr=0.4)
+        change(client, target_fpr=None, reason="It was a bad idea")
+        first, second = acts(client, "model.thresholds")
+        assert (first["target"], first["outcome"]) == ("tiny", "done")
+        assert first["detail"] == {
+            "reason": "Complaint 88",
+            "from": {"target_fpr": None, "review_fpr": None},
+            "to": {"target_fpr": 0.2, "review_fpr": 0.4},
+            "revision": 1,
+        }
+        assert second["detail"] == {
+            "reason": "It was a bad idea",
+            "from": {"target_fpr": 0.2, "review_fpr": 0.4},
+            "to": {"target_fpr": None},
+            "revision": 2,
+        }
+
+    @pytest.mark.parametrize(
+        ("if_match", "body", "name"),
+        [
+            (None, {"target_fpr": 0.2}, "precondition-required"),
+            ('"9"', {"target_fpr": 0.2}, "precondition-failed"),
+            ("*", {"review_fpr": 0.01}, "invalid-request"),
+        ],
+    )
+    def test_has_what_was_refused_too(
+        self, client: TestClient, if_match: str | None, body: dict[str, Any], name: str
+    ) -> None:
+        response = change(client, if_match, **body)
+        [entry] = acts(client, "model.thresholds")
+        assert (entry["outcome"], entry["request_id"]) == ("refused", response.headers["X-Request-ID"])
+        detail = entry["detail"]
+        assert (detail["reason"], detail["to"]) == ("Complaint 88", body)
+        assert (detail["problem"], detail["refusal"]) == (name, response.json()["detail"])
+
+
+def test_roles(store: Path, tmp_path: Path) -> None:
+    with keyed_service(store, tmp_path / "history") as keyed:
+        body = {"target_fpr": 0.2, "reason": "x"}
+        for role, may in {"line": False, "viewer": False, "operator": True, "admin": True}.items():
+            assert keyed.client.get(URL, headers=keyed.show(role)).status_code == 200
+            response = keyed.client.patch(URL, json=body, headers={**keyed.show(role), "If-Match": "*"})
+            assert response.status_code == (200 if may else 403), role
+        refused(keyed.client.get(URL), 401, "unauthenticated")
+        entries = acts(keyed.client, "model.thresholds", keyed.show("admin"))
+        assert [entry["actor"].split(" ", 1)[1] for entry in entries] == ["the operator", "the admin"]

@@ -1,0 +1,60 @@
+"""What tests of the models folder's changes share."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from app.problems import Problem
+from app.residency import Residency
+from app.store import Store
+from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import decode
+from tests.app.bundles import again
+from tests.flows.fastflow.manifests import edit
+
+T = TypeVar("T")
+Scenario = Callable[[Store, Residency], Coroutine[Any, Any, T]]
+
+
+def run(models: Path, scenario: Scenario[T]) -> T:
+    async def main() -> T:
+        residency = Residency(models, "cpu", 2**31)
+        try:
+            return await scenario(Store(models, residency, 2**30), residency)
+        finally:
+            residency.close()
+
+    return asyncio.run(main())
+
+
+async def problem(call: Awaitable[object], name: str) -> str:
+    with pytest.raises(Problem) as caught:
+        await call
+    assert caught.value.name == name, caught.value.detail
+    assert "/tmp" not in caught.value.detail  # noqa: S108
+    return caught.value.detail
+
+
+async def serving(residency: Residency) -> str:
+    return (await residency.get("tiny")).manifest.version
+
+
+def damage(folder: Path) -> None:
+    content = bytearray((folder / bundle.FLOW).read_bytes())
+    content[-1] ^= 1
+    (folder / bundle.FLOW).write_bytes(content)
+
+
+def of_half_the_size(models: Path, version: str) -> None:
+    """Publish the tiny model with an input of 32 x 32, and golden pictures that score as they do there."""
+    folder = again(models, version)
+    edit(folder, lambda d: d.update(input_size=[32, 32]))
+    sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
+    detector = Detector.load(folder, device="cpu", replayed={sha256})
+    pictures = [decode((folder / golden.file).read_bytes()) for golden in detector.manifest.golden]
+    scores = [prediction.score for picture in pictures for prediction in detector.predict([picture])]
+    edit(folder, lambda d: [g.update(score=s) for g, s in zip(d["golden"], scores, strict=True)])

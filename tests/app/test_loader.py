@@ -1,0 +1,266 @@
+"""Loading for the service: what is shared, what is done once, and what leaves this machine of a refusal."""
+
+import asyncio
+import gc
+import os
+import shutil
+import weakref
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from app.loader import Loader, Refused
+from flows.fastflow import bundle, detector
+from flows.fastflow.detector import Detector
+from tests.app.bundles import again
+from tests.app.stores import damage
+from tests.flows.fastflow.manifests import edit
+
+T = TypeVar("T")
+
+
+@pytest.fixture
+def folder(store: Path) -> Path:
+    return bundle.resolve(store, "tiny")
+
+
+@pytest.fixture
+def replays(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Records of which bundles the golden pictures are replayed; they really are."""
+    recorded: list[str] = []
+    replay = Detector._replay_golden
+
+    def recording(self: Detector, path: Path) -> None:
+        recorded.append(path.name)
+        replay(self, path)
+
+    monkeypatch.setattr(Detector, "_replay_golden", recording)
+    return recorded
+
+
+def run(models: Path, scenario: Callable[[Loader], Coroutine[Any, Any, T]], device: str = "cpu") -> T:
+    async def main() -> T:
+        loader = Loader(models, device)
+        try:
+            return await scenario(loader)
+        finally:
+            loader.close()
+
+    return asyncio.run(main())
+
+
+async def refused(call: Awaitable[object]) -> str:
+    with pytest.raises(Refused) as caught:
+        await call
+    return str(caught.value)
+
+
+def reason(models: Path, folder: Path, device: str = "cpu") -> str:
+    async def scenario(loader: Loader) -> str:
+        return await refused(loader.load(folder))
+
+    return run(models, scenario, device)
+
+
+class TestExtractors:
+    def test_is_one_for_all_and_goes_with_the_last(self, store: Path, folder: Path) -> None:
+        other = again(store, "v1", "nut")
+
+        async def scenario(loader: Loader) -> None:
+            residents = [await loader.load(folder), await loader.load(other)]
+            first, second = (resident.detector.scorer.extractor for resident in residents)
+            assert first is second
+            assert [r.nbytes for r in residents] == [r.detector.nbytes for r in residents]
+            gone = weakref.ref(first)
+            del first, second, residents
+            await loader.verify(folder)  # the thread lets go of what it has given when it does the next
+            gc.collect()
+            assert gone() is None
+            await loader.load(folder)
+
+        run(store, scenario)
+
+    def test_another_of_its_stages_needs_its_own(self, store: Path, folder: Path) -> None:
+        """It is refused for the manifest's other claims, which are compared with that extractor."""
+        other = again(store, "v2")
+        edit(other, lambda d: d["backbone"].update(out_indices=[2, 3]))
+
+        async def scenario(loader: Loader) -> None:
+            kept = await loader.load(folder)
+            assert "channels of tf_efficientnet_lite0" in await refused(loader.load(other))
+            assert (await loader.load(folder)).detector.scorer.extractor is kept.detector.scorer.extractor
+
+        run(store, scenario)
+
+    def test_the_weights_are_those_of_the_models_folder_wherever_the_bundle_lies(
+        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flows.fastflow.backbones._package_file", lambda _: None)
+        staged = shutil.copytree(folder, tmp_path / "staging" / "tiny" / folder.name)
+
+        async def scenario(loader: Loader) -> None:
+            assert (await loader.load(staged)).detector.manifest.category == "tiny"
+
+        run(store, scenario)
+
+
+class TestGolden:
+    def test_pictures_are_replayed_once_for_each_manifest(
+        self, store: Path, folder: Path, replays: list[str]
+    ) -> None:
+        other = again(store, "v2")
+
+        async def scenario(loader: Loader) -> None:
+            for path in (folder, other, folder, other):
+                await loader.load(path)
+            assert replays == [folder.name, "v2"]
+            edit(other, lambda d: d["metrics"].update(fit_nll=0.0))
+            await loader.load(other)
+            assert replays == [folder.name, "v2", "v2"]
+
+        run(store, scenario)
+
+    def test_another_loader_knows_nothing_of_it(self, store: Path, folder: Path, replays: list[str]) -> None:
+        async def scenario(loader: Loader) -> None:
+            await loader.load(folder)
+
+        for _ in range(2):
+            run(store, scenario)
+        assert replays == [folder.name] * 2
+
+    def test_one_that_failed_is_replayed_again(self, store: Path, replays: list[str]) -> None:
+        other = again(store, "v2")
+        edit(other, lambda d: d["golden"][0].update(score=9.0))
+
+        async def scenario(loader: Loader) -> None:
+            for _ in range(2):
+                assert "golden/0.png scores" in await refused(loader.load(other))
+
+        run(store, scenario)
+        assert replays == ["v2"] * 2
+
+    def test_files_are_verified_every_time(self, store: Path, folder: Path, replays: list[str]) -> None:
+        async def scenario(loader: Loader) -> None:
+            await loader.load(folder)
+            damage(folder)
+            assert "flow.safetensors was changed" in await refused(loader.load(folder))
+
+        run(store, scenario)
+        assert len(replays) == 1
+
+
+class TestVerify:
+    def test_gives_the_sha256_and_loads_nothing(
+        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delattr(Detector, "load")
+
+        async def scenario(loader: Loader) -> str:
+            return await loader.verify(folder)
+
+        assert run(store, scenario) == bundle.manifest_sha256(folder, bundle.read_manifest(folder))
+
+    @pytest.mark.parametrize("change", [damage, shutil.rmtree])
+    def test_what_was_changed_or_is_gone(
+        self, store: Path, folder: Path, change: Callable[[Path], object]
+    ) -> None:
+        change(folder)
+
+        async def scenario(loader: Loader) -> str:
+            return await refused(loader.verify(folder))
+
+        assert str(store) not in run(store, scenario)
+
+
+def put_behind_a_link(folder: Path) -> None:
+    folder.rename(folder.with_name("elsewhere"))
+    folder.symlink_to("elsewhere")
+
+
+FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "changed": (damage, "The bundle was refused: flow.safetensors was changed: its sha256 is not the"),
+    "gone": (shutil.rmtree, "The bundle was refused: the bundle has no readable manifest.json."),
+    "no JSON": (lambda b: (b / bundle.MANIFEST).write_text("{"), "manifest.json is not valid"),
+    "renamed": (lambda b: edit(b, lambda d: d.update(version="v9")), "the bundle says that it is tiny/v9"),
+    "link": (
+        lambda b: (b / "report" / "link").symlink_to("/etc/passwd"),
+        "the bundle holds a link, report/link; a bundle has only plain files",
+    ),
+    "folder of links": (put_behind_a_link, "the bundle is a link, not a directory"),
+    "pipe": (lambda b: os.mkfifo(b / "pipe"), "the bundle holds something that is no file, pipe"),
+    "weights": (
+        lambda b: edit(b, lambda d: d["backbone"].update(weights_sha256="0" * 64)),
+        "no weights with digest 000000000000 found",
+    ),
+    "backbone": (
+        lambda b: edit(b, lambda d: d["backbone"].update(name="/etc/passwd")),
+        "knows no model",
+    ),
+    "picture": (lambda b: edit(b, lambda d: d["golden"][0].update(score=9.0)), "the bundle: golden picture"),
+}
+
+
+class TestReasons:
+    @pytest.mark.parametrize("name", FAULTS)
+    @pytest.mark.parametrize("form", ["absolute", "relative", "linked"])
+    def test_say_what_is_wrong_and_never_where(
+        self, store: Path, folder: Path, name: str, form: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        change, said = FAULTS[name]
+        change(folder)
+        models = store
+        match form:
+            case "relative":
+                monkeypatch.chdir(store.parent)
+                models = Path(store.name)
+            case "linked":
+                models = store.with_name("link")
+                models.symlink_to(store)
+        found = reason(models, models / "tiny" / folder.name)
+        assert said in found
+        for path in (store, store.parent, Path.home(), models / "tiny"):
+            assert str(path) not in found
+        assert len(found.splitlines()) == 1
+
+    def test_of_a_bundle_that_lies_elsewhere(self, store: Path, folder: Path, tmp_path: Path) -> None:
+        staged = shutil.copytree(folder, tmp_path / ".staging.part" / "tiny" / folder.name)
+        damage(staged)
+        found = reason(store, staged)
+        assert found.startswith("The bundle was refused: flow.safetensors was changed")
+        assert ".part" not in found
+
+    def test_a_backbone_that_is_damaged(self, store: Path, folder: Path) -> None:
+        [weights] = (store / bundle.BACKBONES).iterdir()
+        weights.write_bytes(b"nonsense")
+        found = reason(store, folder)
+        assert weights.name in found
+        assert str(store) not in found
+
+    def test_a_device_that_is_not_there(self, store: Path, folder: Path) -> None:
+        assert "'cuda:99' was asked for" in reason(store, folder, device="cuda:99")
+
+    @pytest.mark.parametrize("error", [MemoryError("/secret"), OSError(5, "Input/output error", "/secret")])
+    def test_of_what_nobody_expected_only_the_kind(
+        self, store: Path, folder: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def verify(_: Path) -> None:
+            raise error
+
+        monkeypatch.setattr(detector, "verify", verify)
+        kind = type(error).__name__
+        expected = f"Loading the bundle ended with {kind}; the server's log has more."
+        assert reason(store, folder) == expected
+
+
+def test_a_refusal_does_not_touch_the_next_load(store: Path, folder: Path) -> None:
+    damage(again(store, "v2"))
+
+    async def scenario(loader: Loader) -> None:
+        calls = loader.load(store / "tiny" / "v2"), loader.load(folder)
+        failed, good = await asyncio.gather(*calls, return_exceptions=True)
+        assert isinstance(failed, Refused)
+        assert not isinstance(good, BaseException)
+
+    run(store, scenario)

@@ -1,0 +1,56 @@
+"""What tests of a category's settings share: a service with keys, and what services answer."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx2
+from starlette.testclient import TestClient
+
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import Keyed
+
+
+@contextmanager
+def keyed_service(models: Path, history: Path) -> Iterator[Keyed]:
+    """A service with models and a key of each role."""
+    settings = Settings(models=models, history=history)
+    database = Database(settings.database_url)
+    database.upgrade()
+    keys = {role.value: Keys(database).create(COMMAND_LINE, role, f"the {role}")[1] for role in Role}
+    database.close()
+    app = create_app(settings)
+    with TestClient(app) as client:
+        yield Keyed(client, app, keys)
+
+
+def predicted(client: TestClient, image: bytes, **query: str) -> dict[str, Any]:
+    """What is said of an image."""
+    response = client.post("/v1/models/tiny/predict", content=image, params={"store": "false", **query})
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def acts(client: TestClient, action: str, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
+    """The audit log's entries of how an action ended, the earliest first."""
+    response = client.get("/v1/audit", params={"action": action}, headers=headers)
+    entries: list[dict[str, Any]] = response.json()["entries"]
+    begun = {entry["number"] for entry in entries if entry["outcome"] == "begun"}
+    ended = [entry for entry in reversed(entries) if entry["outcome"] != "begun"]
+    assert {entry["detail"].pop("begun") for entry in ended} == begun
+    return ended
+
+
+def refused(response: httpx2.Response, status: int, name: str) -> str:
+    """The detail of a problem, which must name no path."""
+    body = response.json()
+    assert (response.status_code, body["type"]) == (status, name), body
+    assert "/tmp" not in response.text  # noqa: S108
+    detail: str = body["detail"]
+    return detail
