@@ -31,6 +31,7 @@ Observer = Callable[[int, float, Sequence[str]], None]
 # The pace is the median of so many batches: a slow one, such as the first after a long pause, is outvoted
 # where an average would have requests refused for it.
 _REMEMBERED = 9
+_MUCH_SLOWER = 3.0  # one batch that hangs says no more than that of the next ones
 
 P = ParamSpec("P")
 _Answers = Sequence[tuple[Job, Batched | Exception]]
@@ -140,7 +141,10 @@ class Batcher:
             seconds = sum(n * self._pace(group) for group, n in ahead.items())
             if self._running:
                 whole = len(self._running) * self._pace(self._running[0].lane.group)
-                seconds += max(0.0, whole - (time.monotonic() - self._began))
+                spent = time.monotonic() - self._began
+                # One that already takes longer than it should says that the next ones will.
+                slower = min(max(1.0, spent / whole), _MUCH_SLOWER) if whole else 1.0
+                seconds = slower * seconds + max(0.0, whole - spent)
         return seconds
 
     def close(self) -> None:

@@ -39,6 +39,9 @@ _DRAWINGS: Final[Mapping[MediaType, frozenset[Drawing]]] = {
     "image/png": frozenset({"overlay"}),
     "application/x-npy": frozenset({"map"}),
 }
+# The pace is that of the median batch. What is accepted must be in time when batches are slower, as they are
+# while every refusal takes some of the processor.
+_TAIL: Final = 2.0
 # The share of a request's time that is left for putting together what several images were answered.
 _TO_ANSWER: Final = 0.05
 
@@ -181,7 +184,7 @@ class _Predictor:
         """Refuse at once what could not be answered in time: the client can go elsewhere with it."""
         # What is held may be in the batcher's line already: counted twice, it stands for the decoding,
         # drawing and sending, which the batcher does not know.
-        seconds = self.batcher.expected_wait(images, category, self.admission.images_held)
+        seconds = _TAIL * self.batcher.expected_wait(images, category, self.admission.images_held)
         late = seconds - (self.wishes.deadline - time.monotonic())
         if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
             raise Problem(

@@ -616,7 +616,7 @@ class TestExpectedWait:
             assert batcher.expected_wait(3, "tiny") == pytest.approx(0.4)
             clock.now += 0.06
             assert batcher.expected_wait() == pytest.approx(0.14)
-            clock.now += 100  # it takes longer than was thought
+            clock.now += 0.04
             assert batcher.expected_wait() == pytest.approx(0.1)
             flood = [asyncio.create_task(batcher.predict(detector, prepared[0])) for _ in range(40)]
             await until(lambda: batcher.pending == 41)
@@ -626,6 +626,10 @@ class TestExpectedWait:
             assert batcher.expected_wait(1, "quiet", {"tiny": 60}) == pytest.approx(0.5)
             assert batcher.expected_wait(1, "tiny", {"tiny": 9}) == pytest.approx(5.0)
             assert batcher.expected_wait(1, "quiet", {"quiet": 4}) == pytest.approx(1.3)
+            clock.now += 0.1  # it takes twice as long as was thought, and so will the next ones
+            assert batcher.expected_wait(1, "tiny") == pytest.approx(8.2)
+            clock.now += 100  # but not for ever
+            assert batcher.expected_wait(1, "tiny") == pytest.approx(12.3)
             gate.open()
             await asyncio.gather(running, *flood)
 

@@ -459,3 +459,10 @@ print(allow_connections({wanted}), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     else:
         assert f"may have {after} files open, so there will be {possible} connections" in done.stderr
         assert "Raise its limit to 1256" in done.stderr
+
+
+def test_the_end_of_an_answer_does_not_wait_for_its_beginning() -> None:
+    """Nagle's algorithm and delayed acknowledgements would add 40 ms to every answer of two writes."""
+    listener = Listener(socket.create_server(("127.0.0.1", 0)), 4)
+    with listener, socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
