@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, insert, select, text
 
 from app.database.engine import Database
 from app.database.tables import identity, metadata, sessions
-from flows.fastflow.plain_files import open_plain, temporary_directory
+from flows.fastflow.plain_files import open_plain
 
 _ROWS: Final = 1000
 _CHUNK: Final = 1024 * 1024
@@ -67,11 +67,15 @@ def copy_file(source: Path, target: Path) -> int:
                 return 0
         except FileNotFoundError:
             target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_directory(target.parent) as temporary:
-            part = temporary / target.name
-            with part.open("xb") as copy:
+        # What a killed process has left under this name is overwritten.
+        part = target.with_name(f".{target.name}.part")
+        try:
+            with part.open("wb") as copy:
                 shutil.copyfileobj(file, copy, _CHUNK)
             part.replace(target)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
     return size
 
 

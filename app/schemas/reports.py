@@ -27,7 +27,9 @@ class Rate(BaseModel):
 
 
 class _Rated(BaseModel):
-    decisions: dict[Decision, Counts]
+    decisions: dict[Decision, Counts] = Field(
+        description="Inspections and what reviews say of them, by decision."
+    )
     overkill: Rate = Field(description="Share of good parts that are rejected.")
     escape: Rate = Field(description="Share of defective parts that pass.")
 

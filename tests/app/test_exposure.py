@@ -25,6 +25,7 @@ def test_the_network_needs_a_key(host: str) -> None:
     assert "flowgauge keys create" in message
     assert "FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true" in message
     database = Database(settings.database_url)
+    database.prepare()
     key, _ = Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
     expect_keys_on_network(settings)
     # The service then asks for a key, if nobody has one: closed is safe.

@@ -115,7 +115,7 @@ def test_a_key_that_may_not_predict(settings: Settings, serve_http: Serve) -> No
 
 def test_a_damaged_model_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
     (bundle.resolve(settings.models, "tiny") / bundle.FLOW).write_bytes(b"damaged")
-    with serve_http(create_app(settings)) as url:
+    with serve_http(create_app(settings.model_copy(update={"preload": True}))) as url:
         found = findings(url, key)
     assert found["ready"][0] == "problem"
     assert found["model tiny"][0] == "problem"

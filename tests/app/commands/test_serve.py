@@ -1,6 +1,7 @@
 """What is refused at start, and the server as a process of its own, as a user starts it."""
 
 import json
+import logging
 import os
 import re
 import signal
@@ -113,6 +114,18 @@ class TestRefusals:
         subprocess.run([*command, "-in", made.key, "-out", locked], check=True, capture_output=True)
         files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(locked)}
         assert "protected by a passphrase" in self.refused(2, MODELS=str(store), **files)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before() -> Iterator[None]:
+    """A command that runs in this process sends the log to a stream that is closed when it ends."""
+    loggers = [logging.getLogger(name) for name in (None, "flowgauge", "uvicorn")]
+    before = [(logger, logger.level, [*logger.handlers]) for logger in loggers]
+    yield
+    logging.captureWarnings(False)
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers
 
 
 @pytest.fixture
