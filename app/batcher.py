@@ -120,8 +120,8 @@ class Batcher:
     ) -> float:
         """Estimate in how many seconds so many more images would be answered.
 
-        0 while nothing waits or is computed, whatever was measured before: only an image that is accepted
-        can mend an estimate that is wrong.
+        0 while nothing waits, is computed or is held, whatever was measured before: only an image that is
+        accepted can mend an estimate that is wrong.
 
         Args:
             images: how many, those that are `pending` not counted.
@@ -130,7 +130,7 @@ class Batcher:
             held: other images that are to come before them, by category.
         """
         with self._changed:
-            if not (self._queue or self._running):
+            if not (self._queue or self._running or held):
                 return 0.0
             if category is None:
                 ahead = self._queue.waiting() + Counter[Hashable]({None: images})

@@ -73,6 +73,7 @@ class _Predictor:
             detector = await self.residency.get(category, version)
             limits = self.settings.max_bytes, self.settings.upload_idle_seconds
             upload = await uploads.read(self.request, room, *limits)
+            self._expect_time(category, 1)  # many may have come meanwhile, all at once
             room.wait_in_line()
             order = self.wishes.order(detector, upload.texts, wanted)
             answer = await while_connected(self.request, self._inspect(order, upload.files[0], room))

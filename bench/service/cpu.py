@@ -17,7 +17,7 @@ _WARM_UP_SECONDS = 3.0
 
 
 def run(
-    fleet: Fleet, work: Path, *, clients: int = 64, rounds: int = 5, seconds: float = 10
+    fleet: Fleet, work: Path, *, clients: int = 32, rounds: int = 5, seconds: float = 10
 ) -> tuple[Figures, list[str]]:
     """Run the scenario: the server saturated and the bare loop in turn, so that both see the same machine.
 
