@@ -4,6 +4,7 @@ import os
 import resource
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -335,16 +336,22 @@ def test_a_disk_without_spare_room_is_full(folder: Path) -> None:
     journal.close()
 
 
-@pytest.fixture
-def limit_files() -> Iterator[None]:
-    """Let no file grow beyond 2000 bytes: writes end short, and then fail, as on a full disk."""
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """Writes end short, and then fail, as on a full disk.
+
+    Not a fixture: the limit must be gone when pytest reports, maybe into a file.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_record_that_the_disk_cuts_off_is_taken_back(folder: Path, limit_files: None) -> None:
+@files_of_at_most(2000)
+def test_a_record_that_the_disk_cuts_off_is_taken_back(folder: Path) -> None:
     journal = Journal(folder, MANY)
     first, second = record(1, size=800), record(2, size=900)
     journal.append(first)
@@ -364,8 +371,9 @@ def test_a_record_that_the_disk_cuts_off_is_taken_back(folder: Path, limit_files
     journal.close()
 
 
+@files_of_at_most(2000)
 def test_where_a_cut_record_cannot_be_taken_back_the_next_goes_elsewhere(
-    folder: Path, limit_files: None, monkeypatch: pytest.MonkeyPatch
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object) -> None:
         raise OSError("no")
