@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from app.commands import remote
+
 # Distribution and module of what nothing works without.
 LIBRARIES = {
     "torch": "torch",
@@ -83,13 +85,8 @@ def doctor(
         str | None,
         typer.Option(help="Look at the server there instead, e.g. https://inspection.plant.example:8000."),
     ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(envvar="FLOWGAUGE_KEY", help="With --url: a key of that server.", show_envvar=True),
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="With --url: PEM file of the authority that signed its certificate.")
-    ] = None,
+    key: remote.Key = None,
+    ca: remote.Authority = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Say what is installed, which device and engine will be used, and what is missing.

@@ -15,6 +15,8 @@ from rich.progress import track
 from rich.table import Table
 from rich.text import Text
 
+from app.commands import remote
+
 if TYPE_CHECKING:
     import httpx
 
@@ -50,13 +52,8 @@ def predict(
         str | None,
         typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
     ] = None,
-    key: Annotated[
-        str | None,
-        typer.Option(envvar="FLOWGAUGE_KEY", help="With --url: a key of that server.", show_envvar=True),
-    ] = None,
-    ca: Annotated[
-        Path | None, typer.Option(help="With --url: PEM file of the authority that signed its certificate.")
-    ] = None,
+    key: remote.Key = None,
+    ca: remote.Authority = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for overlays: the image with its heatmap over it.")
     ] = None,

@@ -1,9 +1,7 @@
 """Uploads of versions without HTTP: real limits of the disk, and what happens at once."""
 
 import asyncio
-import resource
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +13,7 @@ from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle
 from tests.app.bundles import again, archive, left_in, repacked
+from tests.app.full_disk import files_of_at_most
 
 T = TypeVar("T")
 Scenario = Callable[[BundleUploads, Residency], Coroutine[Any, Any, T]]
@@ -46,17 +45,6 @@ async def problem(call: Awaitable[object], name: str) -> str:
         await call
     assert caught.value.name == name, caught.value.detail
     return caught.value.detail
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """No file can grow larger, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,16 +1,14 @@
 import itertools
 import logging
 import os
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from app.history.journal import Journal, JournalFull
 from app.history.record import MARK_BYTES, Record, new_mark
+from tests.app.full_disk import files_of_at_most
 
 MANY = 2**40
 
@@ -334,20 +332,6 @@ def test_a_disk_without_spare_room_is_full(folder: Path) -> None:
     with pytest.raises(JournalFull, match="no room to spare"):
         journal.expect_room(2**60)
     journal.close()
-
-
-@contextmanager
-def files_of_at_most(size: int) -> Iterator[None]:
-    """Writes end short, and then fail, as on a full disk.
-
-    Not a fixture: the limit must be gone when pytest reports, maybe into a file.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @files_of_at_most(2000)
