@@ -1,5 +1,7 @@
 """The connection to the database: SQLite in WAL mode, or PostgreSQL, by URL."""
 
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,6 +163,20 @@ def _postgresql(url: URL) -> Engine:
     )
 
 
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Of a new file, two connections may ask for it at once: SQLite lets one fail without waiting."""
+    patience = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > patience:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
 def _sqlite(url: URL) -> Engine:
     engine = create_engine(
         url,
@@ -174,7 +190,7 @@ def _sqlite(url: URL) -> Engine:
     def _prepare(connection: Any, _: Any) -> None:
         # The driver would begin transactions on its own terms, and never for a SELECT.
         connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA synchronous=NORMAL")
         connection.execute("PRAGMA foreign_keys=ON")
 

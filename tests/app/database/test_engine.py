@@ -1,4 +1,6 @@
+import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -76,6 +78,21 @@ def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
     assert errors == []
     assert {database.revision for database in databases} == {"0001"}
     for database in databases:
+        database.close()
+
+
+def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: Path) -> None:
+    """SQLite itself would not wait: it refuses to change the journal's mode then."""
+    with closing(sqlite3.connect(tmp_path / "new.sqlite", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        database = Database(f"sqlite:///{tmp_path / 'new.sqlite'}")
+        upgrading = threading.Thread(target=database.upgrade)
+        upgrading.start()
+        upgrading.join(0.2)
+        assert upgrading.is_alive()
+        other.execute("COMMIT")
+        upgrading.join()
+        assert database.revision == "0001"
         database.close()
 
 
