@@ -5,31 +5,75 @@ A flow turns a simple density into a complicated one by a change of variables. W
     log p(x) = log p_Z(f(x)) + log |det df/dx|.
 
 `forward` goes from data to latent, `inverse` from latent to data, and each returns the log-determinant of
-its own direction with shape (N,). This package needs torch alone; the anomaly detector built on it is
-`flows.fastflow`, which is imported only by those who need it.
+its own direction with shape (N,). This package needs torch alone. `flows.recipes` builds the published flows
+from these parts; the anomaly detector built on them is `flows.fastflow`, which is imported only by those who
+need it. docs/flows.md goes through all of it.
 """
 
-from flows.clamp import SoftClamp
-from flows.compose import Compose
-from flows.conditioners import ConvNet
-from flows.coupling import AffineCoupling
-from flows.distributions import StandardNormal, standard_normal_log_prob
+from flows.actnorm import ActNorm
+from flows.autoregressive import MaskedAutoregressive
+from flows.clamp import LearnedClamp, SigmoidScale, SoftClamp
+from flows.compose import Compose, Inverse
+from flows.conditioners import MLP, ConvNet, GlowNet, ResNet
+from flows.conv1x1 import InvertibleConv1x1
+from flows.coupling import Coupling
+from flows.dequantize import Logit, UniformDequantization
+from flows.distributions import (
+    ConditionalDiagonalNormal,
+    DiagonalNormal,
+    Distribution,
+    StandardLogistic,
+    StandardNormal,
+    standard_normal_log_prob,
+)
 from flows.flow import Flow
-from flows.partition import Halves
+from flows.laws import Additive, Affine, Law, RationalQuadraticSpline
+from flows.multiscale import FactorOut
+from flows.partition import Checkerboard, Halves, Partition
 from flows.permutation import Permutation
-from flows.scaling import ChannelAffine
+from flows.planar import Planar
+from flows.radial import Radial
+from flows.reshape import Flatten, Squeeze
+from flows.scaling import ChannelAffine, Scaling
 from flows.transform import Transform
 
 __all__ = [
-    "AffineCoupling",
+    "MLP",
+    "ActNorm",
+    "Additive",
+    "Affine",
     "ChannelAffine",
+    "Checkerboard",
     "Compose",
+    "ConditionalDiagonalNormal",
     "ConvNet",
+    "Coupling",
+    "DiagonalNormal",
+    "Distribution",
+    "FactorOut",
+    "Flatten",
     "Flow",
+    "GlowNet",
     "Halves",
+    "Inverse",
+    "InvertibleConv1x1",
+    "Law",
+    "LearnedClamp",
+    "Logit",
+    "MaskedAutoregressive",
+    "Partition",
     "Permutation",
+    "Planar",
+    "Radial",
+    "RationalQuadraticSpline",
+    "ResNet",
+    "Scaling",
+    "SigmoidScale",
     "SoftClamp",
+    "Squeeze",
+    "StandardLogistic",
     "StandardNormal",
     "Transform",
+    "UniformDequantization",
     "standard_normal_log_prob",
 ]

@@ -1,4 +1,4 @@
-"""Soft clamps of a coupling's log-scale."""
+"""Clamps of a coupling's log-scale."""
 
 import math
 
@@ -26,3 +26,27 @@ class SoftClamp(nn.Module):
     def forward(self, a: Tensor) -> Tensor:
         """Clamp element by element; any shape."""
         return self.bound * torch.tanh(a / self.bound)
+
+
+class LearnedClamp(nn.Module):
+    """s = c tanh(a) with one learned c per channel (Dinh et al. 2017, arXiv 1605.08803, section 4.1).
+
+    Args:
+        channels: C of what is transformed. c starts at 1.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(channels))
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Clamp (N, C) or (N, C, H, W)."""
+        return self.scale.view((1, -1) + (1,) * (a.ndim - 2)) * torch.tanh(a)
+
+
+class SigmoidScale(nn.Module):
+    """s = log sigmoid(a + 2): the scale of Glow's code, between 0 and 1 (arXiv 1807.03039)."""
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Element by element; any shape."""
+        return nn.functional.logsigmoid(a + 2)

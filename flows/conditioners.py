@@ -1,12 +1,18 @@
-"""Networks that compute a coupling's parameters from the part that passes unchanged."""
+"""Networks that compute a coupling's parameters from the part that passes unchanged.
 
+All start by giving zeros, so that a coupling with one of the laws starts as the identity (or, with Glow's
+scale, near it). Those made with a context take it as (N, K), or as maps (N, K, H, W), beside their input.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 
 
 class ConvNet(nn.Module):
     """conv k x k -> ReLU -> conv k x k, same height and width.
-
-    The last layer starts at zero, so that a coupling starts as the identity.
 
     Args:
         channels: (in, hidden, out).
@@ -20,12 +26,122 @@ class ConvNet(nn.Module):
         in_, hidden, out = channels
         self.first = nn.Conv2d(in_, hidden, kernel_size, padding=kernel_size // 2)
         self.last = nn.Conv2d(hidden, out, kernel_size, padding=kernel_size // 2)
-        nn.init.zeros_(self.last.weight)
-        if self.last.bias is not None:
-            nn.init.zeros_(self.last.bias)
+        _start_at_zero(self.last)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, in, H, W) to (N, out, H, W)."""
         hidden = nn.functional.relu(self.first(x), inplace=True)
         out: Tensor = self.last(hidden)
         return out
+
+
+class MLP(nn.Module):
+    """Linear layers with ReLU in between, over vectors.
+
+    Args:
+        features: in.
+        hidden: width of each hidden layer.
+        out: out.
+        context: K, or 0.
+    """
+
+    def __init__(self, features: int, hidden: Sequence[int], out: int, *, context: int = 0) -> None:
+        super().__init__()
+        self.context = context
+        sizes = [features + context, *hidden]
+        layers: list[nn.Module] = []
+        for before, after in itertools.pairwise(sizes):
+            layers += [nn.Linear(before, after), nn.ReLU()]
+        last = nn.Linear(sizes[-1], out)
+        _start_at_zero(last)
+        self.layers = nn.Sequential(*layers, last)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map (N, in), and a context (N, K), to (N, out)."""
+        out: Tensor = self.layers(_beside(x, context, self.context))
+        return out
+
+
+class GlowNet(nn.Module):
+    """conv 3x3 -> ReLU -> conv 1x1 -> ReLU -> conv 3x3, as in Glow (arXiv 1807.03039, section 5).
+
+    Args:
+        channels: (in, hidden, out).
+        context: K, or 0.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], *, context: int = 0) -> None:
+        super().__init__()
+        in_, hidden, out = channels
+        self.context = context
+        self.first = nn.Conv2d(in_ + context, hidden, 3, padding=1)
+        self.middle = nn.Conv2d(hidden, hidden, 1)
+        self.last = nn.Conv2d(hidden, out, 3, padding=1)
+        _start_at_zero(self.last)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
+        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
+        hidden = nn.functional.relu(self.middle(hidden), inplace=True)
+        out: Tensor = self.last(hidden)
+        return out
+
+
+class ResNet(nn.Module):
+    """A residual network with pre-activation, as in RealNVP (Dinh et al. 2017, arXiv 1605.08803, section 4).
+
+    Without the paper's batch normalisation: with it, a density would depend on the rest of its batch.
+
+    Args:
+        channels: (in, hidden, out).
+        blocks: residual blocks of two 3x3 convolutions each.
+        context: K, or 0.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], blocks: int = 2, *, context: int = 0) -> None:
+        super().__init__()
+        in_, hidden, out = channels
+        self.context = context
+        self.first = nn.Conv2d(in_ + context, hidden, 3, padding=1)
+        self.blocks = nn.ModuleList(_Residual(hidden) for _ in range(blocks))
+        self.last = nn.Conv2d(hidden, out, 1)
+        _start_at_zero(self.last)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
+        hidden = self.first(_beside(x, context, self.context))
+        for block in self.blocks:
+            hidden = block(hidden)
+        out: Tensor = self.last(nn.functional.relu(hidden))
+        return out
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        _start_at_zero(self.second)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(nn.functional.relu(x))
+        out: Tensor = x + self.second(nn.functional.relu(hidden))
+        return out
+
+
+def _start_at_zero(layer: nn.Linear | nn.Conv2d) -> None:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _beside(x: Tensor, context: Tensor | None, features: int) -> Tensor:
+    """x with the context as further channels. A network made without one passes it over."""
+    if features == 0:
+        return x
+    if context is None or context.ndim not in (2, x.ndim) or context.shape[:2] != (x.shape[0], features):
+        got = "none" if context is None else str(tuple(context.shape))
+        raise ValueError(f"expected a context of shape ({x.shape[0]}, {features}); got {got}")
+    if context.ndim < x.ndim:
+        context = context[:, :, None, None]
+    return torch.cat([x, context.expand(-1, -1, *x.shape[2:])], 1)

@@ -2,52 +2,62 @@
 
 from torch import Tensor, nn
 
-from flows.clamp import SoftClamp
-from flows.partition import Halves
+from flows.laws import Law
+from flows.partition import Partition
 from flows.transform import Transform
 
 
-class AffineCoupling(Transform):
-    """Affine coupling (Dinh et al. 2017, RealNVP, arXiv 1605.08803, eq. 4-8).
+class Coupling(Transform):
+    """Coupling (Dinh et al. 2015, NICE, arXiv 1410.8516, section 3.2).
 
-        z_a = x_a                                          the identity half
-        z_b = x_b exp(s) + t,   (a, t) = m(x_a),   s = clamp(a)
-        log det = sum of s
+        z_a = x_a                                the identity part
+        z_b = g(x_b; m(x_a))                     g: the law, increasing in each element of x_b
+        log det = sum of log dg/dx_b over x_b
 
-    The conditioner m is arbitrary and never inverted: the inverse sees the same x_a.
+    The conditioner m is arbitrary and never inverted: the inverse sees the same x_a. One coupling leaves its
+    identity part as it is, so partitions take turns, or channels are mixed in between.
+
+    >>> import torch
+    >>> from flows import MLP, Affine, Halves
+    >>> halves = Halves(4)
+    >>> coupling = Coupling(halves, MLP(2, (16,), 2 * halves.transformed), Affine())
+    >>> x = torch.randn(3, 4)
+    >>> z, _ = coupling.forward(x)
+    >>> torch.equal(z[:, :2], x[:, :2])
+    True
 
     Args:
         partition: divides the input into x_a and x_b.
-        conditioner: maps x_a with `partition.conditioning` channels to 2 * `partition.transformed`
-            channels, the raw log-scale first, then the shift.
-        clamp: bounds the log-scale.
+        conditioner: maps x_a with `partition.conditioning` channels to `law.per_element *
+            partition.transformed` channels: the first parameter of every transformed channel, then the second
+            of each, and so on. Called with x_a, and with the context where there is one.
+        law: additive, affine, or a spline.
     """
 
-    def __init__(self, partition: Halves, conditioner: nn.Module, clamp: SoftClamp) -> None:
+    def __init__(self, partition: Partition, conditioner: nn.Module, law: Law) -> None:
         super().__init__()
         self.partition = partition
         self.conditioner = conditioner
-        self.clamp = clamp
+        self.law = law
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x_a, x_b = self.partition.split(x)
-        log_scale, shift = self._scale_and_shift(x_a)
-        z_b = x_b * log_scale.exp() + shift
-        return self.partition.join(x_a, z_b), log_scale.flatten(1).sum(1)
+        z_b, log_derivatives = self.law.forward(x_b, self._law_parameters(x_a, context))
+        return self.partition.join(x_a, z_b), self.partition.total(log_derivatives)
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         z_a, z_b = self.partition.split(z)
-        log_scale, shift = self._scale_and_shift(z_a)
-        x_b = (z_b - shift) * (-log_scale).exp()
-        return self.partition.join(z_a, x_b), -log_scale.flatten(1).sum(1)
+        x_b, log_derivatives = self.law.inverse(z_b, self._law_parameters(z_a, context))
+        return self.partition.join(z_a, x_b), self.partition.total(log_derivatives)
 
-    def _scale_and_shift(self, x_a: Tensor) -> tuple[Tensor, Tensor]:
-        parameters: Tensor = self.conditioner(x_a)
+    def _law_parameters(self, x_a: Tensor, context: Tensor | None) -> Tensor:
+        """(N, per_element, transformed, ...)."""
+        parameters: Tensor = self.conditioner(x_a) if context is None else self.conditioner(x_a, context)
+        per_element, transformed = self.law.per_element, self.partition.transformed
         # Fewer channels would broadcast, and the log-determinant would count them once.
-        if parameters.shape[1] != 2 * self.partition.transformed:
+        if parameters.shape[1] != per_element * transformed:
             raise ValueError(
-                f"AffineCoupling expected {2 * self.partition.transformed} channels of its conditioner, a "
-                f"log-scale and a shift for each it transforms; got {parameters.shape[1]}"
+                f"Coupling expected {per_element * transformed} channels of its conditioner, {per_element} "
+                f"for each it transforms; got {parameters.shape[1]}"
             )
-        raw, shift = parameters.chunk(2, 1)
-        return self.clamp(raw), shift
+        return parameters.reshape(len(x_a), per_element, transformed, *parameters.shape[2:])

@@ -1,17 +1,21 @@
 """A density: a transform and the base distribution of its latents."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from flows.distributions import StandardNormal
+from flows.distributions import Distribution
 from flows.transform import Transform
 
 
 class Flow(nn.Module):
     """The density log p(x) = log p_Z(f(x)) + log |det df/dx| (Rezende and Mohamed 2015, eq. 5-7).
 
+    Where a context is given, it is handed to the transform and to the base: p(x | context).
+
     >>> _ = torch.manual_seed(0)
-    >>> from flows import ChannelAffine
+    >>> from flows import ChannelAffine, StandardNormal
     >>> flow = Flow(ChannelAffine(2), StandardNormal((2,)))
     >>> x, log_prob = flow.sample_and_log_prob(3)
     >>> torch.allclose(flow.log_prob(x), log_prob)
@@ -22,26 +26,54 @@ class Flow(nn.Module):
         base: distribution of the latents.
     """
 
-    def __init__(self, transform: Transform, base: StandardNormal) -> None:
+    def __init__(self, transform: Transform, base: Distribution) -> None:
         super().__init__()
         self.transform = transform
         self.base = base
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Exact log-density of x in nats, (N,)."""
-        z, log_det = self.transform.forward(x)
-        return self.base.log_prob(z) + log_det
+        z, log_det = self.transform.forward(x, context)
+        return self.base.log_prob(z, context) + log_det
 
-    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """Draw n samples, (n, *event_shape)."""
-        x, _ = self.transform.inverse(self.base.sample(n, generator))
-        return x
+    def bits_per_dim(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """-log2 p(x) / D, (N,): bits that a code for x takes per dimension. For integers see
+        `UniformDequantization`.
+        """
+        return -self.log_prob(x, context) / (x.shape[1:].numel() * math.log(2))
 
-    def sample_and_log_prob(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    def sample(
+        self,
+        n: int,
+        *,
+        context: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Draw n samples, (n, *event_shape).
+
+        Args:
+            n: how many.
+            context: (n, ...), a row for each sample, where the flow depends on one.
+            temperature: multiplies the latents' distance from their centre; below 1, likelier samples.
+            generator: of the random numbers.
+        """
+        z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
+        return self.transform.inverse(z, context)[0]
+
+    def sample_and_log_prob(
+        self,
+        n: int,
+        *,
+        context: Tensor | None = None,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
         """Draw n samples and give their log-densities, (n,), in one pass.
 
-        The inverse's log-determinant is that of dx/dz, so it is subtracted.
+        The inverse's log-determinant is that of dx/dz, so it is subtracted. The densities are the flow's,
+        whatever the temperature the samples were drawn at.
         """
-        z = self.base.sample(n, generator)
-        x, log_det = self.transform.inverse(z)
-        return x, self.base.log_prob(z) - log_det
+        z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
+        x, log_det = self.transform.inverse(z, context)
+        return x, self.base.log_prob(z, context) - log_det

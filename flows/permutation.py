@@ -14,6 +14,9 @@ class Permutation(Transform):
     Kept as an index, never as a C x C matrix: gathering costs C reads per position, a matrix C^2
     multiplications.
 
+    >>> Permutation([2, 0, 1]).forward(torch.tensor([[10, 20, 30]]))[0].tolist()
+    [[30, 10, 20]]
+
     Args:
         index: a permutation of 0..C-1; C is the number of channels (images) or dimensions (vectors).
 
@@ -35,11 +38,16 @@ class Permutation(Transform):
         """A permutation drawn uniformly."""
         return cls(torch.randperm(channels, generator=generator, device="cpu"))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def reversing(cls, channels: int) -> "Permutation":
+        """The last becomes the first, as between the layers of MAF (arXiv 1705.07057, section 3.1)."""
+        return cls(range(channels - 1, -1, -1))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(x, len(self.index), "Permutation")
         return x[:, self.index], x.new_zeros(x.shape[0])
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(z, len(self.index), "Permutation")
         # Computed from the index at each call: a second buffer could come to disagree with the first.
         return z[:, self.index.argsort()], z.new_zeros(z.shape[0])

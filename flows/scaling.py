@@ -1,4 +1,4 @@
-"""Per-channel scaling and shifting."""
+"""Scaling and shifting."""
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,11 @@ class ChannelAffine(Transform):
 
     Starts as the identity (s = t = 0).
 
+    >>> layer = ChannelAffine(2)
+    >>> _ = torch.nn.init.constant_(layer.log_scale, 1.0)
+    >>> layer.forward(torch.zeros(1, 2, 3, 4))[1].item()  # 2 channels x 12 positions
+    24.0
+
     Args:
         channels: C of images (N, C, H, W), D of vectors (N, D).
     """
@@ -20,20 +25,51 @@ class ChannelAffine(Transform):
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._like(x)
         return x * log_scale.exp() + shift, self._log_det(x)
 
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._like(z)
         return (z - shift) * (-log_scale).exp(), -self._log_det(z)
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The parameters shaped to broadcast over x: (1, C) or (1, C, 1, 1)."""
-        expect_channels(x, len(self.log_scale), "ChannelAffine")
+        expect_channels(x, len(self.log_scale), type(self).__name__)
         shape = (1, -1) + (1,) * (x.ndim - 2)
         return self.log_scale.view(shape), self.shift.view(shape)
 
     def _log_det(self, x: Tensor) -> Tensor:
         positions = x.shape[2:].numel()  # 1 for vectors
         return (positions * self.log_scale.sum()).expand(x.shape[0])
+
+
+class Scaling(Transform):
+    """z = exp(s) x with one s per channel (Dinh et al. 2015, NICE, arXiv 1410.8516, section 3.3).
+
+    log det = H W sum(s). After additive couplings, whose log-determinant is 0, this layer alone decides how
+    much each dimension may vary: a large s leaves little room to that dimension of the data.
+
+    >>> Scaling(3).forward(torch.ones(2, 3))[1].tolist()  # starts as the identity
+    [0.0, 0.0]
+
+    Args:
+        channels: C of images (N, C, H, W), D of vectors (N, D).
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return x * self._like(x).exp(), self._log_det(x)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return z * (-self._like(z)).exp(), -self._log_det(z)
+
+    def _like(self, x: Tensor) -> Tensor:
+        expect_channels(x, len(self.log_scale), "Scaling")
+        return self.log_scale.view((1, -1) + (1,) * (x.ndim - 2))
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (x.shape[2:].numel() * self.log_scale.sum()).expand(x.shape[0])

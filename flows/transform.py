@@ -14,15 +14,17 @@ class Transform(nn.Module, ABC):
         forward:  z = f(x),      log |det df/dx|
         inverse:  x = f^-1(z),   log |det df^-1/dz|  =  -log |det df/dx|  at that x
 
-    Input of a wrong shape raises ValueError and says what was expected.
+    A transform may depend on a context, one row for each row of the input: (N, K), or maps (N, K, H, W).
+    The transform of each row is invertible whatever its context is; those that have no use for one pass it
+    over. Input of a wrong shape raises ValueError and says what was expected.
     """
 
     @abstractmethod
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map data to latents. Returns (z, log_det) with log_det of shape (N,)."""
 
     @abstractmethod
-    def inverse(self, z: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latents to data. Returns (x, log_det of the inverse), the latter of shape (N,)."""
 
 
@@ -32,3 +34,15 @@ def expect_channels(x: Tensor, channels: int, owner: str) -> None:
         raise ValueError(
             f"{owner} expected shape (N, {channels}) or (N, {channels}, H, W); got {tuple(x.shape)}"
         )
+
+
+def expect_vectors(x: Tensor, features: int, owner: str) -> None:
+    """Raise ValueError unless x is (N, features)."""
+    if x.ndim != 2 or x.shape[1] != features:
+        raise ValueError(f"{owner} expected shape (N, {features}); got {tuple(x.shape)}")
+
+
+def expect_images(x: Tensor, channels: int, owner: str) -> None:
+    """Raise ValueError unless x is (N, channels, H, W)."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"{owner} expected shape (N, {channels}, H, W); got {tuple(x.shape)}")

@@ -8,10 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from flows import (
-    AffineCoupling,
+    Affine,
     ChannelAffine,
     Compose,
     ConvNet,
+    Coupling,
     Halves,
     Permutation,
     SoftClamp,
@@ -113,7 +114,7 @@ def _scale(channels: int, config: FlowConfig, generator: torch.Generator) -> Com
         kernel_size = 1 if config.kernels == "3-1" and step % 2 == 1 else 3
         conditioner = ConvNet((halves.conditioning, hidden, 2 * halves.transformed), kernel_size)
         transforms += [
-            AffineCoupling(halves, conditioner, SoftClamp(config.clamp)),
+            Coupling(halves, conditioner, Affine(SoftClamp(config.clamp))),
             ChannelAffine(channels),
         ]
         if config.permutation == "index":

@@ -3,38 +3,142 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from flows import AffineCoupling, ChannelAffine, Compose, ConvNet, Halves, Permutation, SoftClamp, Transform
+from flows import (
+    MLP,
+    ActNorm,
+    Additive,
+    Affine,
+    ChannelAffine,
+    Checkerboard,
+    Compose,
+    ConvNet,
+    Coupling,
+    FactorOut,
+    Flatten,
+    GlowNet,
+    Halves,
+    Inverse,
+    InvertibleConv1x1,
+    Law,
+    LearnedClamp,
+    Logit,
+    MaskedAutoregressive,
+    Partition,
+    Permutation,
+    Planar,
+    Radial,
+    RationalQuadraticSpline,
+    ResNet,
+    Scaling,
+    SigmoidScale,
+    SoftClamp,
+    Squeeze,
+    Transform,
+)
+from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
 
 Shape = tuple[int, ...]  # of one event: (D,) or (C, H, W)
 Make = Callable[[Shape], Transform]
+Takes = Callable[[Shape], bool]
+
+
+def anything(_: Shape) -> bool:
+    """Vectors and images of any size."""
+    return True
+
+
+def divisible(event: Shape) -> bool:
+    """What has two channels or dimensions at least."""
+    return event[0] >= 2
+
+
+def vectors(event: Shape) -> bool:
+    """Vectors of any size."""
+    return len(event) == 1
+
+
+def images(event: Shape) -> bool:
+    """Images of any size."""
+    return len(event) == 3
+
+
+def even(event: Shape) -> bool:
+    """Images that can be squeezed."""
+    return images(event) and event[1] % 2 == event[2] % 2 == 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the table."""
+    """One line of the table.
+
+    Attributes:
+        name: shown by pytest.
+        make: builds the transform for an event.
+        takes: which events it is made for; others are refused in words.
+        latent: the shape of an event's latents.
+        domain: brings real numbers to where the transform is defined.
+        any_shape: it takes tensors of every shape.
+    """
 
     name: str
     make: Make
-    min_channels: int = 1
+    takes: Takes = anything
+    latent: Callable[[Shape], Shape] = lambda event: event
+    domain: Callable[[Tensor], Tensor] = lambda x: x
+    any_shape: bool = False
 
     def __str__(self) -> str:
         return self.name
 
 
-def conditioner(halves: Halves, event: Shape, kernel_size: int = 3) -> nn.Module:
+def conditioner(partition: Partition, event: Shape, per_element: int = 2, kernel_size: int = 3) -> nn.Module:
     """A small network for either kind of event."""
-    in_, out = halves.conditioning, 2 * halves.transformed
+    in_, out = partition.conditioning, per_element * partition.transformed
     if len(event) == 1:
         return nn.Sequential(nn.Linear(in_, 5), nn.Tanh(), nn.Linear(5, out))
     return ConvNet((in_, 5, out), kernel_size)
 
 
-def coupling(event: Shape, *, swapped: bool = False, bound: float = 2.0, kernel_size: int = 3) -> Transform:
-    """An affine coupling over channel halves."""
+def coupling(
+    event: Shape,
+    *,
+    swapped: bool = False,
+    bound: float = 2.0,
+    kernel_size: int = 3,
+    law: Law | None = None,
+) -> Transform:
+    """A coupling over channel halves, affine unless another law is given."""
     halves = Halves(event[0], swapped=swapped)
-    return AffineCoupling(halves, conditioner(halves, event, kernel_size), SoftClamp(bound))
+    law = Affine(SoftClamp(bound)) if law is None else law
+    return Coupling(halves, conditioner(halves, event, law.per_element, kernel_size), law)
+
+
+def board(event: Shape, law: Law, *, swapped: bool = False) -> Transform:
+    """A coupling over a checkerboard."""
+    partition = Checkerboard(event[0], swapped=swapped)
+    return Coupling(partition, conditioner(partition, event, law.per_element), law)
+
+
+def learned_clamp(event: Shape) -> Transform:
+    """An affine coupling with RealNVP's clamp."""
+    return coupling(event, law=Affine(LearnedClamp(Halves(event[0]).transformed)))
+
+
+def library_networks(event: Shape) -> Transform:
+    """Couplings with the conditioners of the library."""
+    halves, swapped = Halves(event[0]), Halves(event[0], swapped=True)
+
+    def sizes(partition: Halves) -> tuple[int, int, int]:
+        return partition.conditioning, 5, 2 * partition.transformed
+
+    if len(event) == 1:
+        networks: list[nn.Module] = [MLP(s[0], (s[1], 4), s[2]) for s in (sizes(halves), sizes(swapped))]
+    else:
+        networks = [GlowNet(sizes(halves)), ResNet(sizes(swapped), 1)]
+    return Compose([Coupling(halves, networks[0], Affine()), Coupling(swapped, networks[1], Affine())])
 
 
 def steps(event: Shape) -> Transform:
@@ -50,14 +154,92 @@ def steps(event: Shape) -> Transform:
     )
 
 
+def recomputed(event: Shape) -> Transform:
+    """The same with a backward pass that recomputes."""
+    inner = steps(event)
+    assert isinstance(inner, Compose)
+    return Compose(list(inner.children())[0], recompute=True)  # type: ignore[arg-type]
+
+
 CASES = [
     Case("permutation", lambda event: Permutation.random(event[0])),
     Case("permutation of one order", lambda event: Permutation([*range(1, event[0]), 0])),
+    Case("permutation, reversing", lambda event: Permutation.reversing(event[0])),
     Case("channel affine", lambda event: ChannelAffine(event[0])),
-    Case("affine coupling", coupling, min_channels=2),
-    Case("affine coupling, swapped", lambda event: coupling(event, swapped=True), min_channels=2),
-    Case("affine coupling, wide clamp", lambda event: coupling(event, bound=8.0), min_channels=2),
+    Case("scaling", lambda event: Scaling(event[0])),
+    Case("actnorm", lambda event: ActNorm(event[0])),
+    Case("invertible 1x1 convolution", lambda event: InvertibleConv1x1(event[0])),
+    Case("planar", lambda event: Planar(event[0]), vectors),
+    Case("radial", lambda event: Radial(event[0]), vectors),
+    Case("inverse of planar", lambda event: Inverse(Planar(event[0])), vectors),
+    Case(
+        "squeeze",
+        lambda event: Squeeze(event[0]),
+        even,
+        latent=lambda event: (4 * event[0], event[1] // 2, event[2] // 2),
+    ),
+    Case("flatten", Flatten, images, latent=lambda event: (torch.Size(event).numel(),)),
+    Case("factor out", lambda event: FactorOut(event[0], coupling_of_first(event)), divisible),
+    Case("logit", lambda _: Logit(), domain=lambda x: x.sigmoid(), any_shape=True),
+    Case("affine coupling", coupling, divisible),
+    Case("affine coupling, swapped", lambda event: coupling(event, swapped=True), divisible),
+    Case("affine coupling, wide clamp", lambda event: coupling(event, bound=8.0), divisible),
+    Case("affine coupling, learned clamp", learned_clamp, divisible),
+    Case("affine coupling, sigmoid", lambda e: coupling(e, law=Affine(SigmoidScale())), divisible),
+    Case("additive coupling", lambda event: coupling(event, law=Additive()), divisible),
+    Case("spline coupling", lambda e: coupling(e, law=RationalQuadraticSpline(5, 3.0)), divisible),
+    Case("checkerboard, affine", lambda event: board(event, Affine()), images),
+    Case("checkerboard, additive", lambda event: board(event, Additive(), swapped=True), images),
+    Case("checkerboard, spline", lambda e: board(e, RationalQuadraticSpline(3, 2.0), swapped=True), images),
+    Case("library networks", library_networks, divisible),
+    Case("masked autoregressive", lambda event: MaskedAutoregressive(event[0], (6, 5)), vectors),
+    Case(
+        "masked autoregressive, spline",
+        lambda event: MaskedAutoregressive(event[0], (6,), RationalQuadraticSpline(3, 3.0)),
+        vectors,
+    ),
     Case("compose of one", lambda event: Compose([ChannelAffine(event[0])])),
-    Case("compose of steps", steps, min_channels=2),
-    Case("compose of composes", lambda event: Compose([steps(event), steps(event)]), min_channels=2),
+    Case("compose of steps", steps, divisible),
+    Case("compose of composes", lambda event: Compose([steps(event), steps(event)]), divisible),
+    Case("compose, recomputed", recomputed, divisible),
+    Case("inverse of steps", lambda event: Inverse(steps(event)), divisible),
+    Case(
+        "recipe nice",
+        lambda event: nice(event, hidden=(5,)).transform,
+        lambda event: torch.Size(event).numel() >= 2,
+        latent=lambda event: (torch.Size(event).numel(),),
+    ),
+    Case(
+        "recipe realnvp",
+        lambda e: real_nvp(e, couplings=2, hidden=4, blocks=1).transform,
+        lambda event: even(event) or (vectors(event) and divisible(event)),
+    ),
+    Case(
+        "recipe glow",
+        lambda e: glow(e, scales=1, steps=2, hidden=4).transform,
+        lambda event: even(event) or (vectors(event) and divisible(event)),
+    ),
+    Case(
+        "recipe glow, two scales",
+        lambda e: glow(e, scales=2, steps=1, hidden=4).transform,
+        lambda event: even(event) and event[1] % 4 == event[2] % 4 == 0,
+    ),
+    Case(
+        "recipe spline",
+        lambda e: neural_spline(e, scales=1, steps=1, hidden=4, bins=3).transform,
+        lambda event: even(event) or (vectors(event) and divisible(event)),
+    ),
+    Case(
+        "recipe maf",
+        lambda event: maf(event, layers=2, hidden=(5,)).transform,
+        latent=lambda event: (torch.Size(event).numel(),),
+    ),
+    Case("recipe planar", lambda event: planar(event[0], depth=2).transform, vectors),
+    Case("recipe radial", lambda event: radial(event[0], depth=2).transform, vectors),
 ]
+
+
+def coupling_of_first(event: Shape) -> Transform:
+    """What `FactorOut` sends the first half of the channels through."""
+    kept = (event[0] + 1) // 2
+    return Compose([Permutation.random(kept), ChannelAffine(kept)])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 
 from flows import Transform
-from tests.flows.cases import Make, Shape
+from tests.flows.cases import Case, Shape
 
 EPS = torch.finfo(torch.float64).eps
 
@@ -33,29 +33,46 @@ class Setting:
     seed: int = 0
     spread: float | None = 1.0
 
-    def transform(self, make: Make) -> Transform:
+    def transform(self, case: Case) -> Transform:
         """The transform in double precision and evaluation mode."""
         torch.manual_seed(self.seed)
-        transform = make(self.event).double().eval()
+        transform = case.make(self.event).double().eval()
         if self.spread is not None:
             with torch.no_grad():
                 for parameter in transform.parameters():
                     parameter.normal_(0, self.spread)
         return transform
 
-    def input(self) -> Tensor:
-        """A batch, (rows, *event)."""
-        generator = torch.Generator().manual_seed(1000 + self.seed)
-        return 2 * torch.randn((self.rows, *self.event), dtype=torch.float64, generator=generator)
+    def data(self, case: Case) -> Tensor:
+        """A batch within the transform's domain, (rows, *event)."""
+        return case.domain(self._noise(1000, self.event))
+
+    def latents(self, case: Case) -> Tensor:
+        """A batch of latents, (rows, *latent event)."""
+        return self._noise(2000, case.latent(self.event))
+
+    def _noise(self, seed: int, event: Shape) -> Tensor:
+        generator = torch.Generator().manual_seed(seed + self.seed)
+        return 2 * torch.randn((self.rows, *event), dtype=torch.float64, generator=generator)
 
 
 Direction = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
-def directions(transform: Transform) -> Iterator[tuple[str, Direction]]:
-    """Both directions with their names."""
-    yield "forward", transform.forward
-    yield "inverse", transform.inverse
+@dataclass(frozen=True)
+class Way:
+    """One direction of a transform, with what to try it on."""
+
+    name: str
+    apply: Direction
+    undo: Direction
+    at: Tensor
+
+
+def ways(transform: Transform, case: Case, setting: Setting) -> Iterator[Way]:
+    """Both directions."""
+    yield Way("forward", transform.forward, transform.inverse, setting.data(case))
+    yield Way("inverse", transform.inverse, transform.forward, setting.latents(case))
 
 
 def same(a: Tensor, b: Tensor) -> bool:
@@ -69,33 +86,41 @@ def jacobian(apply: Direction, x: Tensor, row: int) -> Tensor:
     def one(event: Tensor) -> Tensor:
         return apply(torch.cat([x[:row], event[None], x[row + 1 :]]))[0][row].flatten()
 
-    matrix: Tensor = torch.func.jacrev(one)(x[row])
+    matrix: Tensor = torch.autograd.functional.jacobian(one, x[row])  # type: ignore[no-untyped-call]
     return matrix.flatten(1)
 
 
-def check_outputs(make: Make, setting: Setting) -> None:
+def check_outputs(case: Case, setting: Setting) -> None:
     """Shape, dtype and device of both results follow the input, which is left as it was."""
-    for dtype in (torch.float64, torch.float32):
-        transform, x = setting.transform(make).to(dtype), setting.input().to(dtype)
-        for name, apply in directions(transform):
+    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+        transform = setting.transform(case).to(dtype)
+        for way in ways(transform, case, setting):
+            x = way.at.to(dtype)
+            if way.name == "forward":
+                x = case.domain(x.new_zeros(())) + 0.9 * (
+                    x - case.domain(x.new_zeros(()))
+                )  # rounding stays inside
+            shape = case.latent(setting.event) if way.name == "forward" else setting.event
             before = x.clone()
-            y, log_det = apply(x)
-            assert same(x, before), f"{name} changed its input"
-            assert y.shape == x.shape, f"{name}: {tuple(x.shape)} became {tuple(y.shape)}"
-            assert log_det.shape == (len(x),), f"{name}: log_det has shape {tuple(log_det.shape)}"
+            y, log_det = way.apply(x)
+            assert same(x, before), f"{way.name} changed its input"
+            assert y.shape == (len(x), *shape), f"{way.name}: {tuple(x.shape)} became {tuple(y.shape)}"
+            assert log_det.shape == (len(x),), f"{way.name}: log_det has shape {tuple(log_det.shape)}"
             for what, result in (("output", y), ("log_det", log_det)):
-                assert result.dtype == dtype, f"{name}: {what} is {result.dtype} for {dtype}"
-                assert result.device == x.device, f"{name}: {what} is on {result.device}"
-                assert result.isfinite().all(), f"{name}: {what} is not finite"
+                assert result.dtype == dtype, f"{way.name}: {what} is {result.dtype} for {dtype}"
+                assert result.device == x.device, f"{way.name}: {what} is on {result.device}"
+                assert result.isfinite().all(), f"{way.name}: {what} is not finite in {dtype}"
 
 
-def check_device(make: Make, setting: Setting) -> None:
+def check_device(case: Case, setting: Setting) -> None:
     """Everything happens on the input's device: torch's meta device stands in for any other."""
-    transform, x = setting.transform(make).to("meta"), setting.input().to("meta")
-    for name, apply in directions(transform):
-        y, log_det = apply(x)
-        assert y.device == log_det.device == x.device, f"{name}: {y.device} and {log_det.device}"
-        assert (y.shape, log_det.shape) == (x.shape, (len(x),)), f"{name}: shapes differ there"
+    transform = setting.transform(case).to("meta")
+    for way in ways(transform, case, setting):
+        x = way.at.to("meta")
+        y, log_det = way.apply(x)
+        shape = case.latent(setting.event) if way.name == "forward" else setting.event
+        assert y.device == log_det.device == x.device, f"{way.name}: {y.device} and {log_det.device}"
+        assert (y.shape, log_det.shape) == ((len(x), *shape), (len(x),)), f"{way.name}: shapes differ there"
 
 
 def condition(matrix: Tensor) -> tuple[float, float]:
@@ -105,60 +130,99 @@ def condition(matrix: Tensor) -> tuple[float, float]:
     return largest / smallest, 1 / smallest
 
 
-def check_log_det(make: Make, setting: Setting) -> None:
+def check_log_det(case: Case, setting: Setting) -> None:
     """log_det equals log |det| of the autograd Jacobian, row by row, in both directions."""
-    transform, x = setting.transform(make), setting.input()
-    z, _ = transform.forward(x)
-    for (name, apply), at in zip(directions(transform), (x, z.detach()), strict=True):
-        _, log_det = apply(at)
-        for row in range(len(at)):
-            matrix = jacobian(apply, at, row)
-            error = (log_det.expand(len(at))[row] - torch.linalg.slogdet(matrix).logabsdet).abs().item()
+    transform = setting.transform(case)
+    z, _ = transform.forward(setting.data(case))
+    for way in (
+        *ways(transform, case, setting),
+        Way("inverse of what it gave", transform.inverse, transform.forward, z.detach()),
+    ):
+        _, log_det = way.apply(way.at)
+        for row in range(len(way.at)):
+            matrix = jacobian(way.apply, way.at, row)
+            error = (log_det.expand(len(way.at))[row] - torch.linalg.slogdet(matrix).logabsdet).abs().item()
             # What elimination loses on an ill-conditioned matrix is no fault of log_det.
-            assert error <= 1e-8 + EPS * condition(matrix)[0], f"{name}: log_det is off by {error:.3g}"
+            assert error <= 1e-8 + EPS * condition(matrix)[0], f"{way.name}: log_det is off by {error:.3g}"
 
 
-def check_rows(make: Make, setting: Setting) -> None:
+def check_rows(case: Case, setting: Setting) -> None:
     """A row's result does not depend on the other rows of the batch."""
-    transform, x = setting.transform(make), setting.input()
-    for name, apply in directions(transform):
-        y, log_det = apply(x)
+    transform = setting.transform(case)
+    for way in ways(transform, case, setting):
+        x = way.at
+        y, log_det = way.apply(x)
         for row in range(len(x)):
-            alone, alone_log_det = apply(x[row : row + 1])
-            torch.testing.assert_close(alone[0], y[row], msg=f"{name}: a row depends on its batch")
+            alone, alone_log_det = way.apply(x[row : row + 1])
+            torch.testing.assert_close(alone[0], y[row], msg=f"{way.name}: a row depends on its batch")
             torch.testing.assert_close(
                 alone_log_det.sum(),
                 log_det.expand(len(x))[row],
-                msg=f"{name}: log_det depends on its batch",
+                msg=f"{way.name}: log_det depends on its batch",
             )
 
 
-def check_round_trip(make: Make, setting: Setting) -> None:
+def check_vmap(case: Case, setting: Setting) -> None:
+    """torch.func's vmap and jacrev give what the batch and autograd give."""
+    transform = setting.transform(case)
+    for way in ways(transform, case, setting):
+        if not len(way.at):
+            continue
+
+        def one(event: Tensor, apply: Direction = way.apply) -> tuple[Tensor, Tensor]:
+            y, log_det = apply(event[None])
+            return y[0], log_det[0]
+
+        for a, b in zip(way.apply(way.at), torch.func.vmap(one)(way.at), strict=True):
+            torch.testing.assert_close(a, b, msg=lambda m, way=way: f"{way.name}: vmap differs: {m}")
+        matrix = torch.func.jacrev(one)(way.at[0])[0].reshape(way.at[0].numel(), way.at[0].numel())
+        torch.testing.assert_close(
+            matrix, jacobian(way.apply, way.at, 0), msg=lambda m, way=way: f"{way.name}: jacrev differs: {m}"
+        )
+
+
+def check_compiles(case: Case, setting: Setting) -> None:
+    """torch.compile traces it whole, and the graph gives the same."""
+    transform = setting.transform(case)
+    for way in ways(transform, case, setting):
+        torch.compiler.reset()
+        compiled = torch.compile(way.apply, backend="eager", fullgraph=True)
+        with torch.no_grad():
+            for a, b in zip(way.apply(way.at), compiled(way.at), strict=True):
+                torch.testing.assert_close(a, b, msg=lambda m, way=way: f"{way.name}: compiled differs: {m}")
+
+
+def check_round_trip(case: Case, setting: Setting) -> None:
     """Forth and back is the identity, within a constant x eps x the Jacobian's condition number."""
-    transform, x = setting.transform(make), setting.input()
-    there, back_again = directions(transform)
-    for (name, apply), (_, undo) in ((there, back_again), (back_again, there)):
-        y, log_det = apply(x)
-        back, undone = undo(y)
+    transform = setting.transform(case)
+    for way in ways(transform, case, setting):
+        x = way.at
+        y, log_det = way.apply(x)
+        back, undone = way.undo(y)
         for row in range(len(x)):
-            number, gain = condition(jacobian(apply, x, row))
+            number, gain = condition(jacobian(way.apply, x, row))
             if number * EPS > 1e-2:
                 continue  # double precision leaves no digit to compare
             # y is off by eps of its size at least, which the way back magnifies by up to `gain`.
             bound = 100 * EPS * (gain * y[row].norm().item() + number * x[row].norm().item())
             error = (back[row] - x[row]).norm().item()
-            assert error <= bound, f"{name} and back is off by {error:.3g}, more than {bound:.3g}"
+            assert error <= bound, f"{way.name} and back is off by {error:.3g}, more than {bound:.3g}"
             rest = (log_det[row] + undone[row]).abs().item()
-            assert rest <= 1e-8 + 1000 * bound, f"{name} and back leaves {rest:.3g} of the log_dets"
+            assert rest <= 1e-8 + 1000 * bound, f"{way.name} and back leaves {rest:.3g} of the log_dets"
 
 
-def check_wrong_shapes(make: Make, setting: Setting) -> None:
+def check_wrong_shapes(case: Case, setting: Setting) -> None:
     """Input of a wrong shape is refused in words."""
-    channels, *size = setting.event
-    wrong: list[Shape] = [(channels,), (2, channels + 1, *size), (2, channels, 3), (2, channels, 3, 3, 3)]
-    wrong += [(2, channels - 1, *size)] if channels > 1 else []
-    transform = setting.transform(make)
-    for name, apply in directions(transform):
+    if case.any_shape:
+        return
+    transform = setting.transform(case)
+    for name, apply, event in (
+        ("forward", transform.forward, setting.event),
+        ("inverse", transform.inverse, case.latent(setting.event)),
+    ):
+        channels, *size = event
+        wrong: list[Shape] = [(channels,), (2, channels + 1, *size), (2, channels, 3), (2, channels, 3, 3, 3)]
+        wrong += [(2, channels - 1, *size)] if channels > 1 else []
         for shape in wrong:
             try:
                 apply(torch.zeros(shape, dtype=torch.float64))
@@ -173,35 +237,35 @@ def check_wrong_shapes(make: Make, setting: Setting) -> None:
                 raise AssertionError(f"{name} took the shape {shape}")
 
 
-def check_reload(make: Make, setting: Setting) -> None:
+def check_reload(case: Case, setting: Setting) -> None:
     """A state dict carries everything: a transform made elsewhere gives equal bits after loading it."""
-    transform, x = setting.transform(make), setting.input()
-    other = Setting(setting.event, setting.rows, setting.seed + 1, setting.spread).transform(make)
+    transform = setting.transform(case)
+    other = replace(setting, seed=setting.seed + 1).transform(case)
     other.load_state_dict(copy.deepcopy(transform.state_dict()))
-    for (name, one), (_, two) in zip(directions(transform), directions(other), strict=True):
-        for a, b in zip(one(x), two(x), strict=True):
-            assert same(a, b), f"{name} differs after a state_dict was loaded"
+    for one, two in zip(ways(transform, case, setting), ways(other, case, setting), strict=True):
+        for a, b in zip(one.apply(one.at), two.apply(one.at), strict=True):
+            assert same(a, b), f"{one.name} differs after a state_dict was loaded"
 
 
-def check_eval_keeps_state(make: Make, setting: Setting) -> None:
+def check_eval_keeps_state(case: Case, setting: Setting) -> None:
     """In evaluation mode nothing is remembered, and the same input gives the same bits."""
-    transform, x = setting.transform(make), setting.input()
+    transform = setting.transform(case)
     before = copy.deepcopy(transform.state_dict())
-    for name, apply in directions(transform):
-        first = apply(x)
-        apply(5 * x + 1)
-        for a, b in zip(first, apply(x), strict=True):
-            assert same(a, b), f"{name} gives another result the second time"
+    for way in ways(transform, case, setting):
+        first = way.apply(way.at)
+        way.apply(case.domain(5 * way.at + 1))
+        for a, b in zip(first, way.apply(way.at), strict=True):
+            assert same(a, b), f"{way.name} gives another result the second time"
     after = transform.state_dict()
     assert before.keys() == after.keys(), "evaluation changed the names in the state"
     assert all(same(before[key], after[key]) for key in before), "evaluation changed the state"
 
 
-def check_gradients(make: Make, setting: Setting) -> None:
+def check_gradients(case: Case, setting: Setting) -> None:
     """Gradients of output and log_det, by input and by every parameter, equal finite differences."""
     if setting.spread is not None and setting.spread > 1:
         setting = replace(setting, spread=1.0)  # curvature that finite differences cannot follow
-    transform, x = setting.transform(make), setting.input()
+    transform = setting.transform(case)
     names = [name for name, _ in transform.named_parameters()]
     values = [p.detach().clone().requires_grad_() for p in transform.parameters()]
 
@@ -215,8 +279,8 @@ def check_gradients(make: Make, setting: Setting) -> None:
             # The unused 0 x keeps a constant log_det in the graph that gradcheck asks for.
             return y, log_det + 0 * at.sum()
 
-    for direction in ("forward", "inverse"):
-        module = Both(direction)
+    for way in ways(transform, case, setting):
+        module = Both(way.name)
 
         def apply(at: Tensor, *parameters: Tensor, module: nn.Module = module) -> tuple[Tensor, ...]:
             state = {f"inner.{name}": value for name, value in zip(names, parameters, strict=True)}
@@ -224,18 +288,19 @@ def check_gradients(make: Make, setting: Setting) -> None:
             return result
 
         try:
-            gradcheck(apply, (x.requires_grad_(), *values), fast_mode=True)
+            gradcheck(apply, (way.at.requires_grad_(), *values), fast_mode=True)
         except RuntimeError as error:  # GradcheckError is one
-            raise AssertionError(f"{direction}: {error}") from error
+            raise AssertionError(f"{way.name}: {error}") from error
 
 
-Check = Callable[[Make, Setting], None]
+Check = Callable[[Case, Setting], None]
 
 CHECKS: dict[str, Check] = {
     "outputs": check_outputs,
     "device": check_device,
     "log_det": check_log_det,
     "rows": check_rows,
+    "vmap": check_vmap,
     "round_trip": check_round_trip,
     "wrong_shapes": check_wrong_shapes,
     "reload": check_reload,

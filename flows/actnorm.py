@@ -1,0 +1,56 @@
+"""Activation normalisation: an affine layer that its first batch sets."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from flows.scaling import ChannelAffine
+
+
+class ActNorm(ChannelAffine):
+    """z = exp(s) x + t per channel, set by the first training batch to mean 0 and deviation 1.
+
+    Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.1. log det = H W sum(s). After the first batch
+    s and t are ordinary parameters. Only a forward pass in training mode sets them, `eval()` never does; that
+    they were set is part of the state_dict, so that a model that was loaded and trained on keeps what it has
+    learned.
+
+    >>> layer = ActNorm(2).train()
+    >>> z, _ = layer.forward(5 + 3 * torch.randn(1000, 2))
+    >>> z.mean().abs().item() < 1e-5, bool(layer.initialised)
+    (True, True)
+
+    Args:
+        channels: C of images (N, C, H, W), D of vectors (N, D).
+        floor: added to the deviation; a channel that is constant in the first batch would be divided by 0.
+    """
+
+    def __init__(self, channels: int, *, floor: float = 1e-6) -> None:
+        super().__init__(channels)
+        self.floor = floor
+        self.register_buffer("initialised", torch.tensor(False))
+        self.initialised: Tensor
+        # What the buffer says: reading a tensor would make every batch wait for the GPU.
+        self._pending = True
+        self.register_load_state_dict_post_hook(_read_flag)  # type: ignore[no-untyped-call]
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if self._pending and self.training:
+            self._initialise(x)
+        return super().forward(x)
+
+    @torch.no_grad()
+    def _initialise(self, x: Tensor) -> None:
+        values = x.detach().transpose(0, 1).flatten(1)  # (C, N H W)
+        if values.shape[1] == 0:
+            return
+        scale = values.std(1, correction=0) + self.floor
+        self.log_scale.copy_(-scale.log())
+        self.shift.copy_(-values.mean(1) / scale)
+        self.initialised.fill_(True)
+        self._pending = False
+
+
+def _read_flag(module: ActNorm, _: Any) -> None:
+    module._pending = not bool(module.initialised)

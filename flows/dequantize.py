@@ -1,0 +1,80 @@
+"""From integers to real numbers: dequantisation, and the logit."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from flows.transform import Transform
+
+
+class UniformDequantization(Transform):
+    """Integers 0 ... L - 1 to [0, 1): (x + u) / L with u uniform on [0, 1); log det = -D log L.
+
+    Theis et al. 2016, arXiv 1511.01844, section 3.1. A density over real numbers can be made infinite at
+    integers; with the noise, its mean log-likelihood is at most that of a probability of the integers:
+    E_u log p(x + u) <= log P(x). So a `Flow` that begins with this layer gives that lower bound (by one draw
+    of u), and its samples are integers.
+
+    It is no bijection, and stands outside the contract of transforms: `forward` draws u anew each time, and
+    `inverse` rounds down. Values beyond 0 ... L - 1 come back as the nearest of them.
+
+    >>> layer = UniformDequantization(17)
+    >>> x = torch.randint(17, (5, 1, 8, 8)).float()
+    >>> y, log_det = layer.forward(x)
+    >>> torch.equal(layer.inverse(y)[0], x), math.isclose(log_det[0].item(), -64 * math.log(17), rel_tol=1e-6)
+    (True, True)
+
+    Args:
+        levels: L >= 2.
+    """
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"UniformDequantization expected at least 2 levels; got {levels}")
+        self.levels = levels
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return (x + torch.rand_like(x)) / self.levels, self._log_det(x, -1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return (z * self.levels).floor().clamp(0, self.levels - 1), self._log_det(z, 1)
+
+    def _log_det(self, x: Tensor, sign: int) -> Tensor:
+        return x.new_full((x.shape[0],), sign * x.shape[1:].numel() * math.log(self.levels))
+
+
+class Logit(Transform):
+    """z = logit(p), p = a + (1 - 2a) x, elementwise (Dinh et al. 2017, arXiv 1605.08803, section 4.1).
+
+        log det = sum of log(1 - 2a) - log p - log(1 - p)
+
+    The paper writes a + (1 - a) x, which is infinite at x = 1; its code has the factor 2. For x beyond
+    (-a, 1 - a) / (1 - 2a) the result is NaN.
+
+    >>> layer = Logit().double()
+    >>> x = torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64)
+    >>> torch.allclose(layer.inverse(layer.forward(x)[0])[0], x)
+    True
+
+    Args:
+        alpha: a, keeps p away from 0 and 1; at least 0, below 1/2.
+    """
+
+    def __init__(self, alpha: float = 0.05) -> None:
+        super().__init__()
+        if not 0 <= alpha < 0.5:
+            raise ValueError(f"Logit expected alpha in [0, 0.5); got {alpha}")
+        self.alpha = alpha
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        p = self.alpha + (1 - 2 * self.alpha) * x
+        low, high = p.log(), torch.log1p(-p)
+        return low - high, (math.log(1 - 2 * self.alpha) - low - high).flatten(1).sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x = (torch.sigmoid(z) - self.alpha) / (1 - 2 * self.alpha)
+        log_derivatives = logsigmoid(z) + logsigmoid(-z) - math.log(1 - 2 * self.alpha)
+        return x, log_derivatives.flatten(1).sum(1)

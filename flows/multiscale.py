@@ -1,0 +1,55 @@
+"""Multi-scale architecture: some channels are finished early."""
+
+import torch
+from torch import Tensor
+
+from flows.transform import Transform, expect_channels
+
+
+class FactorOut(Transform):
+    """The first half of the channels goes through one more transform, the other half is finished.
+
+    Dinh et al. 2017, RealNVP, arXiv 1605.08803, section 3.6, eq. 13-16: half of the dimensions leave at each
+    scale, so that the deep scales cost little and the early ones get a gradient of their own.
+
+        z_a = f(x_a),  z_b = x_b,  log det = that of f
+
+    The latents keep the input's shape, so a whole multi-scale flow is an ordinary transform:
+
+        level = Compose([Squeeze(c), *steps, prior, FactorOut(4 * c, level_below), Inverse(Squeeze(c))])
+
+    where `prior`, an affine `Coupling` of the second half given the first, is the learned split prior of
+    Glow's code: z_b = (x_b - mu(x_a)) / sigma(x_a). RealNVP has none.
+
+    >>> from flows import ChannelAffine
+    >>> inner = ChannelAffine(2)
+    >>> _ = torch.nn.init.constant_(inner.shift, 1.0)
+    >>> FactorOut(4, inner).forward(torch.zeros(1, 4))[0].tolist()
+    [[1.0, 1.0, 0.0, 0.0]]
+
+    Args:
+        channels: C >= 2 of the input.
+        transform: maps the first ceil(C/2) channels, and keeps their shape.
+    """
+
+    def __init__(self, channels: int, transform: Transform) -> None:
+        super().__init__()
+        if channels < 2:
+            raise ValueError(f"FactorOut expected at least 2 channels to divide; got {channels}")
+        self.channels = channels
+        self.transform = transform
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x_a, x_b = self._split(x)
+        z_a, log_det = self.transform.forward(x_a, context)
+        return torch.cat([z_a, x_b], 1), log_det
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        z_a, z_b = self._split(z)
+        x_a, log_det = self.transform.inverse(z_a, context)
+        return torch.cat([x_a, z_b], 1), log_det
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        expect_channels(x, self.channels, "FactorOut")
+        kept = (self.channels + 1) // 2
+        return x[:, :kept], x[:, kept:]

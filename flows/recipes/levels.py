@@ -1,0 +1,47 @@
+"""The multi-scale skeleton that RealNVP, Glow and the spline flow of images share."""
+
+from collections.abc import Callable
+
+from flows.compose import Compose, Inverse
+from flows.multiscale import FactorOut
+from flows.reshape import Squeeze
+from flows.transform import Transform
+
+Steps = Callable[[int, int], list[Transform]]
+
+
+def squeezed_levels(
+    channels: int,
+    levels: int,
+    steps: Steps,
+    prior: Callable[[int], Transform] | None,
+    *,
+    recompute: bool,
+    level: int = 0,
+) -> list[Transform]:
+    """Squeeze, steps, half of the channels finished, and so on; at the end everything is put back in shape.
+
+    Args:
+        channels: C of the input.
+        levels: how many times to squeeze; all but the last one finish half of their channels.
+        steps: makes the steps of a level: of its channels after squeezing, and its number from 0.
+        prior: makes the split prior of a level's channels, or None.
+        recompute: as of `Compose`, for every level's steps.
+        level: the number of the first level.
+    """
+    inside = 4 * channels
+    made: list[Transform] = [Squeeze(channels), Compose(steps(inside, level), recompute=recompute)]
+    if levels > 1:
+        if prior is not None:
+            made.append(prior(inside))
+        below = squeezed_levels(inside // 2, levels - 1, steps, prior, recompute=recompute, level=level + 1)
+        made.append(FactorOut(inside, Compose(below)))
+    return [*made, Inverse(Squeeze(channels))]
+
+
+def expect_levels(shape: tuple[int, ...], levels: int, recipe: str) -> None:
+    """ValueError unless height and width can be halved that many times."""
+    if levels < 1 or any(size % 2**levels for size in shape[1:]):
+        raise ValueError(
+            f"{recipe} expected a height and width that can be halved {levels} times (scales); got {shape}"
+        )

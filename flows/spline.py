@@ -1,0 +1,70 @@
+"""Monotone rational-quadratic splines (Gregory and Delbourgo 1982), as functions of tensors."""
+
+import torch
+from torch import Tensor
+
+
+def rational_quadratic(
+    x: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
+) -> tuple[Tensor, Tensor]:
+    """An increasing spline through given knots; the identity outside the first and the last.
+
+    Durkan et al. 2019, arXiv 1906.04032, eq. 4 and 5.
+
+    Args:
+        x: any shape.
+        positions: of the knots, increasing, (*x.shape, K + 1).
+        values: at the knots, increasing, from the first position to the last one, same shape.
+        derivatives: at the knots, above 0, and 1 at both ends for a smooth passage, same shape.
+
+    Returns:
+        The spline at x, and the logarithm of its derivative there, both shaped like x.
+    """
+    inside = (x > positions[..., 0]) & (x < positions[..., -1])
+    left, width, bottom, height, d0, d1 = _bin(x, positions, positions, values, derivatives)
+    slope = height / width
+    xi = torch.where(inside, (x - left) / width, 0.5).clamp(0, 1)
+    product = xi * (1 - xi)
+    denominator = slope + (d0 + d1 - 2 * slope) * product
+    y = bottom + height * (slope * xi.square() + d0 * product) / denominator
+    return torch.where(inside, y, x), torch.where(inside, _log_slope(xi, slope, d0, d1), 0.0)
+
+
+def rational_quadratic_inverse(
+    y: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The inverse of `rational_quadratic`, with the logarithm of its own derivative (eq. 6 to 8)."""
+    inside = (y > values[..., 0]) & (y < values[..., -1])
+    left, width, bottom, height, d0, d1 = _bin(y, values, positions, values, derivatives)
+    slope = height / width
+    rise = torch.where(inside, y - bottom, height / 2)
+    a = height * (slope - d0) + rise * (d0 + d1 - 2 * slope)
+    b = height * d0 - rise * (d0 + d1 - 2 * slope)
+    c = -slope * rise
+    # Of the quadratic's two forms, the one that adds what has the same sign: b is above 0 at the root.
+    root = (b.square() - 4 * a * c).clamp_min(torch.finfo(y.dtype).tiny).sqrt()
+    xi = (2 * c / (-b - root)).clamp(0, 1)
+    x = left + width * xi
+    return torch.where(inside, x, y), torch.where(inside, -_log_slope(xi, slope, d0, d1), 0.0)
+
+
+def _bin(
+    at: Tensor, edges: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Of the bin that holds each element: left, width, bottom, height, and the derivatives at both ends."""
+    # Counting compiles and batches everywhere, where a search does not; K is small.
+    index = (at[..., None] >= edges[..., 1:-1]).sum(-1, keepdim=True)  # (..., 1)
+
+    def pick(knots: Tensor, shift: int) -> Tensor:
+        return knots.gather(-1, index + shift).squeeze(-1)
+
+    left, bottom = pick(positions, 0), pick(values, 0)
+    width, height = pick(positions, 1) - left, pick(values, 1) - bottom
+    return left, width, bottom, height, pick(derivatives, 0), pick(derivatives, 1)
+
+
+def _log_slope(xi: Tensor, slope: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
+    product = xi * (1 - xi)
+    numerator = d1 * xi.square() + 2 * slope * product + d0 * (1 - xi).square()
+    denominator = slope + (d0 + d1 - 2 * slope) * product
+    return 2 * slope.log() + numerator.log() - 2 * denominator.log()
