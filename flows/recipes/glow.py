@@ -23,6 +23,7 @@ def glow(
     steps: int = 8,
     hidden: int = 64,
     levels: int | None = None,
+    alpha: float = 0.05,
     context: int = 0,
     recompute: bool = False,
     law: Law | None = None,
@@ -44,6 +45,7 @@ def glow(
         steps: per scale; the paper's K.
         hidden: channels, or features, of the conditioners' two hidden layers.
         levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
+        alpha: of that logit; see `Logit`.
         context: K of a context, or 0.
         recompute: see `Compose`.
         law: of the couplings; the affine one with Glow's sigmoid scale unless given.
@@ -69,11 +71,11 @@ def glow(
     base = DiagonalNormal(shape)
     if len(shape) == 1:
         made = [layer for _ in range(steps) for layer in step(shape[0])]
-        return flow_of(made, shape, levels, recompute=recompute, base=base)
+        return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=base)
     expect_levels(shape, scales, "glow")
 
     def all_steps(channels: int, _: int) -> list[Transform]:
         return [layer for _ in range(steps) for layer in step(channels)]
 
     made = squeezed_levels(shape[0], scales, all_steps, prior, recompute=recompute)
-    return flow_of(made, shape, levels, base=base)
+    return flow_of(made, shape, levels, alpha=alpha, base=base)

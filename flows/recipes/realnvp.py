@@ -7,6 +7,7 @@ from flows.clamp import LearnedClamp
 from flows.compose import Compose, Inverse
 from flows.conditioners import MLP, ResNet
 from flows.coupling import Coupling
+from flows.distributions import DiagonalNormal
 from flows.flow import Flow
 from flows.laws import Affine
 from flows.multiscale import FactorOut
@@ -25,6 +26,7 @@ def real_nvp(
     hidden: int = 64,
     blocks: int = 2,
     levels: int | None = None,
+    alpha: float = 0.05,
     context: int = 0,
     recompute: bool = False,
 ) -> Flow:
@@ -34,7 +36,7 @@ def real_nvp(
     couplings over channels, and half of the channels finished; on the last scale four couplings over
     checkerboards. The log-scale is a tanh times a learned factor. Where the paper has batch normalisation,
     also as a layer of the flow, there is `ActNorm`: it does the same for depth, and no density depends on the
-    rest of its batch.
+    rest of its batch. The base has learned means and deviations.
 
     Vectors: couplings over halves that take turns, with `ActNorm` in between.
 
@@ -48,13 +50,14 @@ def real_nvp(
         hidden: channels, or features, of the conditioners' hidden layers.
         blocks: residual blocks of the conditioners of images; hidden layers of those of vectors.
         levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
+        alpha: of that logit; see `Logit`.
         context: K of a context, or 0.
         recompute: see `Compose`.
     """
     shape = expect_event(event_shape, "real_nvp")
     if len(shape) == 1:
         steps = _vector_steps(shape[0], couplings, (hidden,) * blocks, context)
-        return flow_of(steps, shape, levels, recompute=recompute)
+        return flow_of(steps, shape, levels, alpha=alpha, recompute=recompute)
     if scales > 1:
         expect_levels(shape, scales - 1, "real_nvp")
 
@@ -82,7 +85,7 @@ def real_nvp(
             Inverse(Squeeze(channels)),
         ]
 
-    return flow_of(scale(shape[0], scales), shape, levels)
+    return flow_of(scale(shape[0], scales), shape, levels, alpha=alpha, base=DiagonalNormal(shape))
 
 
 def _vector_steps(features: int, couplings: int, hidden: tuple[int, ...], context: int) -> list[Transform]:

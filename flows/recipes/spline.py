@@ -16,13 +16,15 @@ def neural_spline(
     bins: int = 8,
     bound: float = 4.0,
     levels: int | None = None,
+    alpha: float = 0.05,
     context: int = 0,
     recompute: bool = False,
 ) -> Flow:
-    """RQ-NSF (C) (Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 4).
+    """RQ-NSF (C), without its splines of the identity half (Durkan et al. 2019, arXiv 1906.04032, section 3).
 
     Glow's steps with rational-quadratic splines for couplings: linear layers (LU) mix the dimensions in
-    between.
+    between, so that each is transformed in some step; the paper also sends the half that passes through
+    splines that depend on nothing.
 
     >>> import torch
     >>> neural_spline((2,), steps=2, hidden=16).log_prob(torch.zeros(3, 2)).shape
@@ -36,6 +38,7 @@ def neural_spline(
         bins: K of the splines.
         bound: B of the splines, the identity beyond [-B, B].
         levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
+        alpha: of that logit; see `Logit`.
         context: K of a context, or 0.
         recompute: see `Compose`.
     """
@@ -45,6 +48,7 @@ def neural_spline(
         steps=steps,
         hidden=hidden,
         levels=levels,
+        alpha=alpha,
         context=context,
         recompute=recompute,
         law=RationalQuadraticSpline(bins, bound),

@@ -1,0 +1,134 @@
+"""Digits and folders as data: integers, three parts without a picture in common, always the same ones."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from flows.fastflow.images import ImageError
+from training.density.pictures import Pictures, digits, folder
+
+
+def fill(path: Path, count: int, size: tuple[int, int] = (20, 30), *, colours: int = 3) -> None:
+    path.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        pixels = rng.integers(0, 256, (*size, colours), dtype=np.uint8)
+        cv2.imwrite(str(path / f"{number:03}.png"), pixels)
+
+
+def parts(data: Pictures) -> list[torch.Tensor]:
+    return [data.train, data.validation, data.test]
+
+
+def test_digits_are_integers_in_seventeen_levels() -> None:
+    data = digits()
+    values = torch.cat(parts(data))
+    assert data.shape == (1, 8, 8)
+    assert data.levels == 17
+    assert values.dtype == torch.float32
+    assert torch.equal(values, values.round())
+    assert [values.min().item(), values.max().item()] == [0, 16]
+    assert len(values) == 1797
+
+
+def test_the_split_of_digits_is_fixed_and_stratified() -> None:
+    first, second = digits(), digits()
+    assert torch.equal(first.test, second.test)
+    assert first.labels is not None
+    assert second.labels is not None
+    for labels, part in zip(
+        (first.labels.train, first.labels.validation, first.labels.test), parts(first), strict=True
+    ):
+        assert len(labels) == len(part)
+        shares = labels.bincount(minlength=10) / len(labels)
+        assert (shares - 0.1).abs().max() < 0.01
+    # Which digits are in the test decides every figure that was ever printed.
+    assert first.labels.test[:8].tolist() == second.labels.test[:8].tolist()
+    assert [len(part) for part in parts(first)] == [1198, 299, 300]
+
+
+def test_no_digit_is_in_two_parts() -> None:
+    values = torch.cat(parts(digits())).flatten(1)
+    assert len(set(map(tuple, values.tolist()))) == len(values)
+
+
+def test_the_callers_random_numbers_stay_as_they_are() -> None:
+    torch.manual_seed(3)
+    np.random.seed(3)
+    expected = torch.rand(2), np.random.rand(2)
+    torch.manual_seed(3)
+    np.random.seed(3)
+    digits()
+    assert torch.equal(torch.rand(2), expected[0])
+    assert np.array_equal(np.random.rand(2), expected[1])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_folder_is_resized_and_divided(tmp_path: Path, channels: int) -> None:
+    fill(tmp_path, 30)
+    (tmp_path / "._000.png").write_bytes(b"an operating system's note")
+    (tmp_path / "readme.txt").write_text("no picture")
+    data = folder(tmp_path, 8, channels)
+    assert data.shape == (channels, 8, 8)
+    assert data.levels == 256
+    assert data.labels is None
+    assert [len(part) for part in parts(data)] == [20, 5, 5]
+    values = torch.cat(parts(data))
+    assert torch.equal(values, values.round())
+    assert values.min() >= 0
+    assert values.max() <= 255
+    again = folder(tmp_path, 8, channels)
+    assert all(torch.equal(a, b) for a, b in zip(parts(data), parts(again), strict=True))
+
+
+def test_grey_pictures_keep_their_grey(tmp_path: Path) -> None:
+    for value in range(0, 240, 20):
+        cv2.imwrite(str(tmp_path / f"{value:03}.png"), np.full((16, 16), value, np.uint8))
+    found = torch.cat(parts(folder(tmp_path, 4, 1)))
+    assert sorted(found[:, 0, 0, 0].tolist()) == list(range(0, 240, 20))
+    assert (found == found[:, :, :1, :1]).all()
+
+
+def test_copies_are_taken_once(tmp_path: Path) -> None:
+    fill(tmp_path, 12)
+    for number in range(12):
+        (tmp_path / f"copy{number}.png").write_bytes((tmp_path / f"{number:03}.png").read_bytes())
+    assert sum(len(part) for part in parts(folder(tmp_path, 8))) == 12
+
+
+def test_a_broken_picture_is_named(tmp_path: Path) -> None:
+    fill(tmp_path, 8)
+    (tmp_path / "004.png").write_bytes((tmp_path / "004.png").read_bytes()[:200])
+    with pytest.raises(ImageError, match=r"004\.png"):
+        folder(tmp_path, 8)
+
+
+def test_a_folder_that_is_not_there_or_empty(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no folder of pictures .*nowhere"):
+        folder(tmp_path / "nowhere", 8)
+    with pytest.raises(ValueError, match=r"no pictures in .*\.png"):
+        folder(tmp_path, 8)
+    fill(tmp_path, 5)
+    with pytest.raises(ValueError, match="5 different pictures; at least 6"):
+        folder(tmp_path, 8)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "scales", "message"),
+    [
+        (10, 3, 2, "multiple of 4; got 10"),
+        (0, 3, 2, "multiple of 4; got 0"),
+        (-4, 3, 2, "got -4"),
+        (12, 3, 3, "multiple of 8; got 12"),
+        (8, 2, 2, "1 channel .grey. or 3 .RGB.; got 2"),
+    ],
+)
+def test_sizes_that_no_flow_can_halve(
+    tmp_path: Path, size: int, channels: int, scales: int, message: str
+) -> None:
+    fill(tmp_path, 8)
+    with pytest.raises(ValueError, match=message):
+        folder(tmp_path, size, channels, scales=scales)

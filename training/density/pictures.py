@@ -1,0 +1,162 @@
+"""Pictures as data of a density: integers per pixel, in three parts that never change.
+
+Parameters are learned from `train`, everything that is chosen is chosen by `validation`, and `test` is looked
+at once, for the figures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from flows.fastflow import images
+
+DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
+PICTURE_LEVELS = 256
+_SEED = 42  # of every split: figures of two machines are of the same test pictures
+_HELD_OUT = 1 / 6  # for validation, and again for the test
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The class of every picture of each part.
+
+    Attributes:
+        train: (N,), int64.
+        validation: (M,).
+        test: (K,).
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures in three parts.
+
+    Attributes:
+        train: (N, C, H, W), float32 of integers 0 ... levels - 1, what `flows.recipes` take with `levels`.
+        validation: (M, C, H, W).
+        test: (K, C, H, W).
+        levels: how many values a pixel may have.
+        labels: the classes, where there are any.
+    """
+
+    train: Tensor
+    validation: Tensor
+    test: Tensor
+    levels: int
+    labels: Labels | None = None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of a picture."""
+        channels, height, width = self.train.shape[1:]
+        return channels, height, width
+
+
+def digits() -> Pictures:
+    """scikit-learn's digits: 1,797 handwritten ones, (1, 8, 8), 17 levels, always in the same three parts.
+
+    299 for validation and 300 for the test, drawn class by class (stratified) with seed 42, the other 1,198
+    to train on.
+    Source: the test set of the UCI data set "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak
+    1998, doi:10.24432/C50P49), which scikit-learn carries with it.
+
+    >>> data = digits()
+    >>> data.train.shape, data.validation.shape, data.test.shape
+    (torch.Size([1198, 1, 8, 8]), torch.Size([299, 1, 8, 8]), torch.Size([300, 1, 8, 8]))
+    """
+    loaded = load_digits()
+    values = torch.from_numpy(loaded.images).float()[:, None]
+    classes = torch.from_numpy(loaded.target).long()
+    train, validation, test = _parts(len(values), classes.numpy())
+    return Pictures(
+        values[train],
+        values[validation],
+        values[test],
+        DIGIT_LEVELS,
+        Labels(classes[train], classes[validation], classes[test]),
+    )
+
+
+def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pictures:
+    """The pictures directly in a folder, square, in three parts by a fixed seed.
+
+    They are decoded as everywhere else (`flows.fastflow.images`) and brought to size x size pixels; the
+    aspect ratio may change. Pictures that are equal then are taken once: a copy of a training picture among
+    the test pictures would flatter every figure. Names that begin with a dot and files of other suffixes are
+    passed over.
+
+    Args:
+        path: the folder.
+        size: pixels along a side, a multiple of 2^scales, so that a flow of that many scales can halve it.
+        channels: 1 for grey, 3 for RGB.
+        scales: of the flow.
+
+    Raises:
+        ValueError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
+            decoded (`flows.fastflow.images.ImageError`; the message names it); the size or the channels are
+            not as above.
+    """
+    if channels not in (1, 3):
+        raise ValueError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
+    if scales < 0 or size < 1 or size % 2**scales:
+        raise ValueError(
+            f"a flow of {scales} scales halves its pictures {scales} times, so their size must be a multiple "
+            f"of {2 ** max(scales, 0)}; got {size}"
+        )
+    if not path.is_dir():
+        raise ValueError(f"there is no folder of pictures {path}")
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in images.IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        suffixes = ", ".join(sorted(images.IMAGE_SUFFIXES))
+        raise ValueError(
+            f"there are no pictures in {path}; expected files with one of the suffixes {suffixes}"
+        )
+    values = torch.from_numpy(_distinct([_read(file, size, channels) for file in files]))
+    if len(values) < 6:
+        raise ValueError(
+            f"{path} has {len(values)} different pictures; at least 6 are needed for training, validation "
+            f"and test"
+        )
+    train, validation, test = _parts(len(values), None)
+    values = values.float()
+    return Pictures(values[train], values[validation], values[test], PICTURE_LEVELS)
+
+
+def _read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """(C, size, size)."""
+    pixels = images.read(file)  # (H, W, 3)
+    if channels == 1:
+        pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]
+    resized = images.resize(pixels, (size, size)).reshape(size, size, channels)
+    return np.ascontiguousarray(resized.transpose(2, 0, 1))
+
+
+def _distinct(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """The first of every kind, stacked, in order."""
+    return np.stack(list({picture.tobytes(): picture for picture in reversed(pictures)}.values())[::-1])
+
+
+def _parts(count: int, classes: NDArray[np.int64] | None) -> tuple[list[int], list[int], list[int]]:
+    """Rows for training, validation and test; class by class where there are classes."""
+    held_out = round(2 * _HELD_OUT * count)
+    train, rest = train_test_split(np.arange(count), test_size=held_out, random_state=_SEED, stratify=classes)
+    validation, test = train_test_split(
+        rest, test_size=0.5, random_state=_SEED, stratify=None if classes is None else classes[rest]
+    )
+    return sorted(train.tolist()), sorted(validation.tolist()), sorted(test.tolist())
