@@ -104,12 +104,15 @@ def simple_pictures(real: Tensor, levels: int, generator: torch.Generator) -> di
     """Pictures that are no digits, (N, 1, H, W) each, by name."""
     smooth = torch.nn.functional.avg_pool2d(real, 3, stride=1, padding=1)
     smoother = torch.nn.functional.avg_pool2d(smooth, 3, stride=1, padding=1)
+    lower = real[:, :, real.shape[2] // 2 :]
     grey = torch.randint(levels, (len(real), 1, 1, 1), generator=generator).to(real)
     return {
         "blank": torch.zeros_like(real),
         "one grey": grey.expand_as(real).contiguous(),
         "smoothed": smoother.round(),
         "half contrast": (real / 2).round(),
+        "faint": (real / 4).round(),
+        "lower half erased": torch.cat([real[:, :, : real.shape[2] // 2], torch.zeros_like(lower)], 2),
         "upside down": real.flip(2),
         "uniform noise": torch.randint(levels, real.shape, generator=generator).to(real),
     }

@@ -34,8 +34,8 @@ def nice(
 
     Additive couplings over even and odd elements take turns; one scaling per element follows, and a logistic
     prior. The defaults are the paper's of MNIST. Images are taken as vectors. Before the couplings `ActNorm`
-    standardises every element: the paper scales or whitens its data beforehand, and the scaling alone, which
-    gradients move by little per step, takes tens of thousands of steps from a pixel that is almost constant.
+    standardises every element: the paper scales or whitens its data beforehand, and Adam moves the scaling by
+    about one learning rate per step, which is slow for a pixel that is almost constant.
 
     >>> import torch
     >>> nice((8,), hidden=(32,)).log_prob(torch.zeros(3, 8)).shape

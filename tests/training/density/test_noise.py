@@ -1,10 +1,12 @@
 """The camera is what its formula says, and a flow fitted to its shots follows it."""
 
+import doctest
 import math
 
 import pytest
 import torch
 
+from training.density import noise as module
 from training.density.fit import DensityFitError, FitSettings
 from training.density.noise import (
     Camera,
@@ -138,3 +140,7 @@ def test_what_does_not_fit_together_is_refused() -> None:
         fit_noise(torch.zeros(4, 1, 8, 8), noise, settings)
     with pytest.raises(DensityFitError, match="training and validation samples"):
         fit_noise(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), settings)
+
+
+def test_its_examples_run() -> None:
+    assert doctest.testmod(module).failed == 0

@@ -1,5 +1,6 @@
 """Digits and folders as data: integers, three parts without a picture in common, always the same ones."""
 
+import doctest
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from flows.fastflow.images import ImageError
+from training.density import pictures
 from training.density.pictures import Pictures, digits, folder
 
 
@@ -132,3 +134,7 @@ def test_sizes_that_no_flow_can_halve(
     fill(tmp_path, 8)
     with pytest.raises(ValueError, match=message):
         folder(tmp_path, size, channels, scales=scales)
+
+
+def test_its_examples_run() -> None:
+    assert doctest.testmod(pictures).failed == 0
