@@ -23,7 +23,10 @@ class ActNorm(ChannelAffine):
 
     Args:
         channels: C of images (N, C, H, W), D of vectors (N, D).
-        floor: added to the deviation; a channel that is constant in the first batch would be divided by 0.
+        floor: a channel that varies less than this in the first batch keeps its scale.
+
+    Raises:
+        ValueError: the first training batch has a single value per channel, of which nothing can be learned.
     """
 
     def __init__(self, channels: int, *, floor: float = 1e-6) -> None:
@@ -45,7 +48,12 @@ class ActNorm(ChannelAffine):
         values = x.detach().transpose(0, 1).flatten(1)  # (C, N H W)
         if values.shape[1] == 0:
             return
-        scale = values.std(1, correction=0) + self.floor
+        if values.shape[1] == 1:
+            raise ValueError(
+                f"ActNorm expected a first training batch of several values per channel; got {tuple(x.shape)}"
+            )
+        deviation = values.std(1, correction=0)
+        scale = torch.where(deviation > self.floor, deviation, 1.0)
         self.log_scale.copy_(-scale.log())
         self.shift.copy_(-values.mean(1) / scale)
         self.initialised.fill_(True)

@@ -45,8 +45,21 @@ class LearnedClamp(nn.Module):
 
 
 class SigmoidScale(nn.Module):
-    """s = log sigmoid(a + 2): the scale of Glow's code, between 0 and 1 (arXiv 1807.03039)."""
+    """exp(s) = f + (1 - f) sigmoid(a + 2): the scale of Glow's code, kept from 0 (arXiv 1807.03039).
+
+    The code has f = 0; then one strange input can make exp(s) so small that the inverse, which divides by
+    it, overflows.
+
+    Args:
+        floor: f, in (0, 1); exp(s) then lies in (f, 1).
+    """
+
+    def __init__(self, floor: float = 1e-3) -> None:
+        super().__init__()
+        if not 0 < floor < 1:
+            raise ValueError(f"SigmoidScale expected a floor between 0 and 1; got {floor}")
+        self.floor = floor
 
     def forward(self, a: Tensor) -> Tensor:
         """Element by element; any shape."""
-        return nn.functional.logsigmoid(a + 2)
+        return (self.floor + (1 - self.floor) * torch.sigmoid(a + 2)).log()

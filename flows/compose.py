@@ -26,7 +26,8 @@ class Compose(Transform):
             by its inverse when the gradient comes to it (Gomez et al. 2017, The Reversible Residual Network,
             arXiv 1707.04585, section 3.2). Memory stops growing with the number of steps, and time grows by
             the inverse and one more forward pass. Gradients are autograd's, as exactly as the steps invert.
-            Not for steps that draw random numbers, nor under autocast; inside torch.func's transforms it
+            Not for steps that draw random numbers, nor under autocast, nor for gradients of gradients, which
+            are refused then; inside torch.func's transforms it
             makes no difference.
 
     Raises:
@@ -61,7 +62,7 @@ class Compose(Transform):
 
 def _inside_torch_func() -> bool:
     # torch's own check of the same name; there is no public one.
-    return torch._C._are_functorch_transforms_active()  # noqa: SLF001
+    return torch._C._are_functorch_transforms_active()
 
 
 class Inverse(Transform):

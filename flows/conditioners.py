@@ -17,20 +17,22 @@ class ConvNet(nn.Module):
     Args:
         channels: (in, hidden, out).
         kernel_size: k, odd.
+        context: K, or 0.
     """
 
-    def __init__(self, channels: tuple[int, int, int], kernel_size: int) -> None:
+    def __init__(self, channels: tuple[int, int, int], kernel_size: int, *, context: int = 0) -> None:
         super().__init__()
         if kernel_size % 2 == 0:
             raise ValueError(f"ConvNet expected an odd kernel size; got {kernel_size}")
         in_, hidden, out = channels
-        self.first = nn.Conv2d(in_, hidden, kernel_size, padding=kernel_size // 2)
+        self.context = context
+        self.first = nn.Conv2d(in_ + context, hidden, kernel_size, padding=kernel_size // 2)
         self.last = nn.Conv2d(hidden, out, kernel_size, padding=kernel_size // 2)
         _start_at_zero(self.last)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (N, in, H, W) to (N, out, H, W)."""
-        hidden = nn.functional.relu(self.first(x), inplace=True)
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
+        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
         out: Tensor = self.last(hidden)
         return out
 

@@ -37,6 +37,8 @@ class UniformDequantization(Transform):
         self.levels = levels
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if not x.is_floating_point():
+            x = x.to(torch.get_default_dtype())
         return (x + torch.rand_like(x)) / self.levels, self._log_det(x, -1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -88,10 +89,18 @@ class RationalQuadraticSpline(Law):
         self.per_element = 3 * bins - 1
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return rational_quadratic(x, *self._knots(parameters))
+        return self._in_enough_digits(rational_quadratic, x, parameters)
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        return rational_quadratic_inverse(z, *self._knots(parameters))
+        return self._in_enough_digits(rational_quadratic_inverse, z, parameters)
+
+    def _in_enough_digits(
+        self, function: Callable[..., tuple[Tensor, Tensor]], at: Tensor, parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """In single precision at least: half cannot tell a narrow bin's knots apart."""
+        dtype = torch.promote_types(at.dtype, torch.float32)
+        result, log_derivatives = function(at.to(dtype), *self._knots(parameters.to(dtype)))
+        return result.to(at.dtype), log_derivatives.to(at.dtype)
 
     def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Knots' positions, values and derivatives, each (..., K + 1)."""

@@ -60,6 +60,12 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, grad_log_det: Tensor) -> tuple[Any, ...]:
+        # Autograd computes with gradients here only where it is to differentiate what it computes.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "Compose(recompute=True) has no gradients of gradients (create_graph=True); set its "
+                "`recompute` to False"
+            )
         y, *rest = ctx.saved_tensors
         context = rest[0].detach() if ctx.has_context else None
         if context is not None and ctx.needs_input_grad[2]:

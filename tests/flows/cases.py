@@ -81,6 +81,8 @@ class Case:
         latent: the shape of an event's latents.
         domain: brings real numbers to where the transform is defined.
         any_shape: it takes tensors of every shape.
+        spread: multiplies the deviation that parameters are drawn with: in a deep stack they add up to what
+            no digits are left of.
     """
 
     name: str
@@ -89,6 +91,7 @@ class Case:
     latent: Callable[[Shape], Shape] = lambda event: event
     domain: Callable[[Tensor], Tensor] = lambda x: x
     any_shape: bool = False
+    spread: float = 1.0
 
     def __str__(self) -> str:
         return self.name
@@ -158,7 +161,7 @@ def recomputed(event: Shape) -> Transform:
     """The same with a backward pass that recomputes."""
     inner = steps(event)
     assert isinstance(inner, Compose)
-    return Compose(list(inner.children())[0], recompute=True)  # type: ignore[arg-type]
+    return Compose([t for t in inner.transforms if isinstance(t, Transform)], recompute=True)
 
 
 CASES = [
@@ -178,7 +181,7 @@ CASES = [
         even,
         latent=lambda event: (4 * event[0], event[1] // 2, event[2] // 2),
     ),
-    Case("flatten", Flatten, images, latent=lambda event: (torch.Size(event).numel(),)),
+    Case("flatten", Flatten, latent=lambda event: (torch.Size(event).numel(),)),
     Case("factor out", lambda event: FactorOut(event[0], coupling_of_first(event)), divisible),
     Case("logit", lambda _: Logit(), domain=lambda x: x.sigmoid(), any_shape=True),
     Case("affine coupling", coupling, divisible),
@@ -208,34 +211,42 @@ CASES = [
         lambda event: nice(event, hidden=(5,)).transform,
         lambda event: torch.Size(event).numel() >= 2,
         latent=lambda event: (torch.Size(event).numel(),),
+        spread=0.3,
     ),
     Case(
         "recipe realnvp",
         lambda e: real_nvp(e, couplings=2, hidden=4, blocks=1).transform,
         lambda event: even(event) or (vectors(event) and divisible(event)),
+        spread=0.3,
     ),
     Case(
         "recipe glow",
         lambda e: glow(e, scales=1, steps=2, hidden=4).transform,
         lambda event: even(event) or (vectors(event) and divisible(event)),
+        spread=0.3,
     ),
     Case(
         "recipe glow, two scales",
         lambda e: glow(e, scales=2, steps=1, hidden=4).transform,
-        lambda event: even(event) and event[1] % 4 == event[2] % 4 == 0,
+        lambda event: (
+            (images(event) and event[1] % 4 == event[2] % 4 == 0) or (vectors(event) and divisible(event))
+        ),
+        spread=0.3,
     ),
     Case(
         "recipe spline",
         lambda e: neural_spline(e, scales=1, steps=1, hidden=4, bins=3).transform,
         lambda event: even(event) or (vectors(event) and divisible(event)),
+        spread=0.3,
     ),
     Case(
         "recipe maf",
         lambda event: maf(event, layers=2, hidden=(5,)).transform,
         latent=lambda event: (torch.Size(event).numel(),),
+        spread=0.3,
     ),
-    Case("recipe planar", lambda event: planar(event[0], depth=2).transform, vectors),
-    Case("recipe radial", lambda event: radial(event[0], depth=2).transform, vectors),
+    Case("recipe planar", lambda event: planar(event[0], depth=2).transform, vectors, spread=0.3),
+    Case("recipe radial", lambda event: radial(event[0], depth=2).transform, vectors, spread=0.3),
 ]
 
 

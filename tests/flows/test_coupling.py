@@ -1,11 +1,11 @@
-"""The affine coupling law."""
+"""Couplings: the laws over the partitions."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from flows import AffineCoupling, ConvNet, Halves, SoftClamp
+from flows import Additive, Affine, Checkerboard, ConvNet, Coupling, Halves, SoftClamp
 
 
 class Square(nn.Module):
@@ -23,21 +23,21 @@ def test_it_is_the_formula(swapped: bool) -> None:
     changed = b * np.exp(s) + np.abs(a)
     expected = np.concatenate([changed, a] if swapped else [a, changed], 1)
 
-    coupling = AffineCoupling(Halves(4, swapped=swapped), Square(), SoftClamp(1.5))
+    coupling = Coupling(Halves(4, swapped=swapped), Square(), Affine(SoftClamp(1.5)))
     z, log_det = coupling.forward(torch.tensor(x))
     np.testing.assert_allclose(z.numpy(), expected, rtol=1e-14)
     np.testing.assert_allclose(log_det.numpy(), s.sum((1, 2, 3)), rtol=1e-13)
 
 
 def test_the_conditioning_half_passes_to_the_last_bit() -> None:
-    coupling = AffineCoupling(Halves(4), Square(), SoftClamp(2.0))
+    coupling = Coupling(Halves(4), Square(), Affine(SoftClamp(2.0)))
     x = torch.randn(2, 4, 3, 3)
     assert torch.equal(coupling.forward(x)[0][:, :2], x[:, :2])
     assert torch.equal(coupling.inverse(x)[0][:, :2], x[:, :2])
 
 
 def test_it_starts_as_the_identity_with_a_conditioner_that_starts_at_zero() -> None:
-    coupling = AffineCoupling(Halves(5), ConvNet((3, 4, 4), 3), SoftClamp(2.0))
+    coupling = Coupling(Halves(5), ConvNet((3, 4, 4), 3), Affine(SoftClamp(2.0)))
     x = torch.randn(2, 5, 3, 3)
     z, log_det = coupling.forward(x)
     assert torch.equal(z, x)
@@ -45,7 +45,7 @@ def test_it_starts_as_the_identity_with_a_conditioner_that_starts_at_zero() -> N
 
 
 def test_no_input_however_strange_overflows() -> None:
-    coupling = AffineCoupling(Halves(2), Square(), SoftClamp(2.0))
+    coupling = Coupling(Halves(2), Square(), Affine(SoftClamp(2.0)))
     z, log_det = coupling.forward(torch.tensor([[1e18, 1.0], [0.0, 1e18]]))
     assert z.isfinite().all()
     assert log_det.tolist() == pytest.approx([2.0, 2 * np.tanh(-1.5)])
@@ -54,7 +54,46 @@ def test_no_input_however_strange_overflows() -> None:
 @pytest.mark.parametrize("width", [1, 2, 5, 8])
 def test_a_conditioner_of_another_width_is_refused(width: int) -> None:
     """Two channels would broadcast over three that are transformed, and the log_det would be a third."""
-    coupling = AffineCoupling(Halves(6), nn.Conv2d(3, width, 1), SoftClamp(2.0))
+    coupling = Coupling(Halves(6), nn.Conv2d(3, width, 1), Affine(SoftClamp(2.0)))
     for apply in (coupling.forward, coupling.inverse):
         with pytest.raises(ValueError, match=rf"expected 6 channels of its conditioner.*got {width}"):
             apply(torch.zeros(1, 6, 2, 2))
+
+
+def test_an_additive_coupling_adds_and_keeps_volume() -> None:
+    coupling = Coupling(Halves(4), nn.Linear(2, 2), Additive())
+    x = torch.randn(3, 4)
+    z, log_det = coupling.forward(x)
+    torch.testing.assert_close(z[:, 2:] - x[:, 2:], coupling.conditioner(x[:, :2]))
+    assert log_det.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_checkerboard_changes_one_colour_by_the_other(swapped: bool) -> None:
+    """Changing a pixel that is transformed changes nothing else; changing one that passes may."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(1, 2, 3, padding=1)
+    coupling = Coupling(Checkerboard(1, swapped=swapped), network, Affine())
+    x = torch.randn(1, 1, 4, 4)
+    z, _ = coupling.forward(x)
+    rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    passes = (rows + columns) % 2 == int(swapped)
+    assert torch.equal(z[0, 0][passes], x[0, 0][passes])
+    assert (z[0, 0][~passes] != x[0, 0][~passes]).all()
+    row, column = (~passes).nonzero()[3].tolist()
+    other = x.clone()
+    other[0, 0, row, column] += 1
+    changed = (coupling.forward(other)[0] != z)[0, 0].nonzero().tolist()
+    assert changed == [[row, column]]
+
+
+def test_a_context_reaches_the_conditioner() -> None:
+    network = ConvNet((2, 4, 4), 3, context=3)
+    nn.init.normal_(network.last.weight)
+    coupling = Coupling(Halves(4), network, Affine())
+    x, context = torch.randn(2, 4, 3, 3), torch.randn(2, 3)
+    z, _ = coupling.forward(x, context)
+    assert not torch.equal(coupling.forward(x, context + 1)[0], z)
+    torch.testing.assert_close(coupling.inverse(z, context)[0], x, rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match=r"expected a context of shape \(2, 3\); got none"):
+        coupling.forward(x)

@@ -1,10 +1,20 @@
-"""The standard normal."""
+"""The base distributions."""
+
+import math
 
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
-from flows import StandardNormal, standard_normal_log_prob
+from flows import (
+    ConditionalDiagonalNormal,
+    DiagonalNormal,
+    Distribution,
+    StandardLogistic,
+    StandardNormal,
+    standard_normal_log_prob,
+)
 
 
 @pytest.mark.parametrize("event", [(1,), (4,), (3, 2, 5)])
@@ -21,7 +31,7 @@ def test_no_rows_have_no_densities() -> None:
 
 
 def test_samples_are_standard_normal() -> None:
-    z = StandardNormal((2, 3, 4)).sample(2000, torch.Generator().manual_seed(0))
+    z = StandardNormal((2, 3, 4)).sample(2000, generator=torch.Generator().manual_seed(0))
     assert z.shape == (2000, 2, 3, 4)
     # Kolmogorov-Smirnov over 48,000 values; the seed is fixed, so this passes always or never.
     assert stats.kstest(z.flatten().numpy(), "norm").pvalue > 0.01
@@ -35,7 +45,7 @@ def test_samples_follow_the_module_to_another_dtype() -> None:
 
 def test_a_generator_fixes_the_samples() -> None:
     base = StandardNormal((5,))
-    one, two = (base.sample(3, torch.Generator().manual_seed(1)) for _ in range(2))
+    one, two = (base.sample(3, generator=torch.Generator().manual_seed(1)) for _ in range(2))
     assert torch.equal(one, two)
 
 
@@ -47,3 +57,71 @@ def test_it_adds_nothing_to_a_state_dict() -> None:
 def test_an_event_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"expected shape \(N, 3\); got"):
         StandardNormal((3,)).log_prob(torch.zeros(shape))
+
+
+def test_the_logistic_is_scipys() -> None:
+    z = 5 * torch.randn(6, 3, dtype=torch.float64)
+    expected = stats.logistic.logpdf(z.numpy()).sum(1)
+    assert StandardLogistic((3,)).log_prob(z).tolist() == pytest.approx(expected.tolist(), rel=1e-12)
+    samples = StandardLogistic((4,)).double().sample(4000, generator=torch.Generator().manual_seed(0))
+    assert stats.kstest(samples.flatten().numpy(), "logistic").pvalue > 0.01
+
+
+def test_the_logistic_has_densities_far_out() -> None:
+    """log(1 + exp(z)) as it is written would be infinite from 710 on."""
+    assert StandardLogistic((1,)).log_prob(torch.tensor([[1e4], [-1e4]])).tolist() == [-1e4, -1e4]
+
+
+def learned() -> DiagonalNormal:
+    """A diagonal normal with means 1, 2 and deviations 3, 0.5."""
+    base = DiagonalNormal((2,)).double()
+    base.load_state_dict(
+        {"mean": torch.tensor([1.0, 2.0]), "log_deviation": torch.tensor([math.log(3), math.log(0.5)])}
+    )
+    return base
+
+
+class Halved(nn.Module):
+    """Means and log-deviations of the above, for the context 2."""
+
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
+        parameters = torch.tensor([1.0, 2.0, math.log(3), math.log(0.5)], dtype=context.dtype)
+        return parameters * context[:, :1] / 2
+
+
+def test_a_learned_diagonal_normal_is_scipys() -> None:
+    z = torch.randn(5, 2, dtype=torch.float64)
+    expected = stats.norm.logpdf(z.numpy(), [1, 2], [3, 0.5]).sum(1)
+    assert learned().log_prob(z).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+    conditional = ConditionalDiagonalNormal((2,), Halved()).double()
+    context = torch.full((5, 1), 2.0, dtype=torch.float64)
+    assert conditional.log_prob(z, context).tolist() == pytest.approx(expected.tolist(), rel=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+@pytest.mark.parametrize("conditional", [False, True])
+def test_temperature_draws_values_towards_their_means(temperature: float, conditional: bool) -> None:
+    base: Distribution = ConditionalDiagonalNormal((2,), Halved()).double() if conditional else learned()
+    z = base.sample(
+        20_000,
+        context=torch.full((20_000, 1), 2.0, dtype=torch.float64),
+        temperature=temperature,
+        generator=torch.Generator().manual_seed(1),
+    )
+    assert z.mean(0).tolist() == pytest.approx([1, 2], abs=0.05)
+    assert z.std(0).tolist() == pytest.approx([3 * temperature, 0.5 * temperature], rel=0.02)
+
+
+@pytest.mark.parametrize("context", [None, torch.zeros(3, 1)])
+def test_a_conditional_base_wants_a_row_for_each_event(context: torch.Tensor | None) -> None:
+    base = ConditionalDiagonalNormal((2,), Halved())
+    with pytest.raises(ValueError, match="expected a context of 2 rows; got"):
+        base.log_prob(torch.zeros(2, 2), context)
+    with pytest.raises(ValueError, match="expected a context of 2 rows; got"):
+        base.sample(2, context=context)
+
+
+def test_a_conditional_bases_network_of_another_width_is_refused() -> None:
+    base = ConditionalDiagonalNormal((2,), nn.Linear(1, 3))
+    with pytest.raises(ValueError, match=r"expected shape \(2, 4\) of its network; got \(2, 3\)"):
+        base.log_prob(torch.zeros(2, 2), torch.zeros(2, 1))

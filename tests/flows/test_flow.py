@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 
 from flows import ChannelAffine, Compose, Flow, StandardNormal
-from tests.flows.cases import Shape, coupling, steps
+from tests.flows.cases import Case, Shape, coupling, steps
 from tests.flows.contract import Setting
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def flow(event: Shape, seed: int = 0, spread: float = 0.6) -> Flow:
     """Random steps over a standard normal."""
-    transform = Setting(event, seed=seed, spread=spread).transform(steps)
+    transform = Setting(event, seed=seed, spread=spread).transform(Case("steps", steps))
     return Flow(transform, StandardNormal(event)).double()
 
 
@@ -31,7 +31,7 @@ def test_one_dimension_is_the_normal_it_must_be() -> None:
     expected = stats.norm(1.3 * math.exp(-0.7), math.exp(-0.7))
     np.testing.assert_allclose(log_prob, expected.logpdf(x[:, 0].numpy()), rtol=1e-12)
     assert np.trapezoid(np.exp(log_prob), x[:, 0].numpy()) == pytest.approx(1, abs=1e-9)
-    samples = one.sample(2000, torch.Generator().manual_seed(0)).detach()[:, 0].numpy()
+    samples = one.sample(2000, generator=torch.Generator().manual_seed(0)).detach()[:, 0].numpy()
     assert stats.kstest(samples, expected.cdf).pvalue > 0.01
 
 
@@ -40,7 +40,7 @@ def test_two_dimensions_integrate_to_one(seed: int) -> None:
     two = flow((2,), seed)
     side = 1200
     # A box that holds all samples with room to spare.
-    samples = two.sample(4000, torch.Generator().manual_seed(0)).detach()
+    samples = two.sample(4000, generator=torch.Generator().manual_seed(0)).detach()
     low, high = samples.min(0).values, samples.max(0).values
     low, high = low - 0.6 * (high - low), high + 0.6 * (high - low)
     axes = [torch.linspace(a, b, side, dtype=torch.float64) for a, b in zip(low, high, strict=True)]
@@ -53,18 +53,18 @@ def test_two_dimensions_integrate_to_one(seed: int) -> None:
 @pytest.mark.parametrize("event", [(2,), (5,), (3, 2, 4)])
 def test_samples_come_with_their_own_density(event: Shape) -> None:
     one = flow(event)
-    x, log_prob = one.sample_and_log_prob(20, torch.Generator().manual_seed(3))
+    x, log_prob = one.sample_and_log_prob(20, generator=torch.Generator().manual_seed(3))
     assert x.shape == (20, *event)
     assert log_prob.shape == (20,)
     torch.testing.assert_close(one.log_prob(x), log_prob, rtol=1e-9, atol=1e-9)
-    assert torch.equal(one.sample(20, torch.Generator().manual_seed(3)), x)
+    assert torch.equal(one.sample(20, generator=torch.Generator().manual_seed(3)), x)
 
 
 def test_the_mean_of_a_density_ratio_is_one() -> None:
     """E_p[q / p] = 1: samples, their density, and another density agree, without any grid."""
     event = (3, 2, 2)
     p = flow(event, spread=0.3)
-    x, log_p = p.sample_and_log_prob(20_000, torch.Generator().manual_seed(0))
+    x, log_p = p.sample_and_log_prob(20_000, generator=torch.Generator().manual_seed(0))
     # q is p's own density with a lighter base, whose ratio to p is bounded.
     z, log_det = p.transform.forward(x)
     log_q = StandardNormal(event).log_prob(z / 0.9) - z[0].numel() * math.log(0.9) + log_det

@@ -1,0 +1,63 @@
+"""The masked autoregressive transform."""
+
+import pytest
+import torch
+
+from flows import Affine, MaskedAutoregressive, RationalQuadraticSpline
+
+
+def made(features: int, context: int = 0) -> MaskedAutoregressive:
+    """With random weights everywhere."""
+    torch.manual_seed(features)
+    flow = MaskedAutoregressive(features, (16, 16), context=context).double()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return flow
+
+
+@pytest.mark.parametrize("features", [1, 2, 3, 7])
+def test_each_dimension_depends_on_itself_and_those_before_it(features: int) -> None:
+    flow = made(features)
+    x = torch.randn(50, features, dtype=torch.float64)
+    each = torch.func.vmap(torch.func.jacrev(lambda v: flow.forward(v[None])[0][0]))(x)
+    jacobian = each.abs().sum(0)  # a ReLU may be closed at one point
+    assert torch.equal(jacobian, jacobian.tril())
+    # And on all of them: a mask that hides more would be a weaker model.
+    assert (jacobian[torch.tril_indices(features, features).unbind()] != 0).all()
+
+
+@pytest.mark.parametrize("features", [1, 4])
+def test_a_context_reaches_every_dimension_the_first_too(features: int) -> None:
+    flow = made(features, context=2)
+    x = torch.randn(50, features, dtype=torch.float64)
+    context = torch.randn(50, 2, dtype=torch.float64)
+    slopes = torch.func.jacrev(lambda c: flow.forward(x, c)[0].sum(0))(context)  # (features, 50, 2)
+    assert (slopes.abs().sum(1) != 0).all()
+    z, _ = flow.forward(x, context)
+    torch.testing.assert_close(flow.inverse(z, context)[0], x)
+
+
+def test_without_its_context_it_says_so() -> None:
+    flow = made(3, context=2)
+    for context in (None, torch.zeros(1, 3, dtype=torch.float64)):
+        with pytest.raises(ValueError, match=r"expected a context of shape \(1, 2\); got"):
+            flow.forward(torch.zeros(1, 3, dtype=torch.float64), context)
+
+
+def test_what_is_not_known_yet_does_no_harm_backwards() -> None:
+    """On the way the later dimensions pass through huge values, which must not reach the earlier ones."""
+    flow = MaskedAutoregressive(6, (8,), Affine()).double()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=20)
+    z = 1e150 * torch.randn(2, 6, dtype=torch.float64)
+    x, log_det = flow.inverse(z)
+    assert x[:, 0].isfinite().all()
+    assert log_det.isfinite().all()
+
+
+def test_a_law_of_many_parameters_gets_its_own() -> None:
+    flow = MaskedAutoregressive(3, (9,), RationalQuadraticSpline(4, 3.0)).double()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(flow.inverse(flow.forward(x)[0])[0], x)

@@ -1,0 +1,29 @@
+"""Factoring out channels."""
+
+import pytest
+import torch
+
+from flows import Affine, ChannelAffine, Compose, Coupling, FactorOut, GlowNet, Halves, Inverse, Squeeze
+
+
+def test_the_first_half_goes_on_and_the_other_is_finished() -> None:
+    inner = ChannelAffine(2)
+    torch.nn.init.constant_(inner.log_scale, 0.5)
+    x = torch.randn(3, 3, 2, 2)
+    z, log_det = FactorOut(3, inner).forward(x)
+    torch.testing.assert_close(z[:, :2], x[:, :2] * torch.tensor(0.5).exp())
+    assert torch.equal(z[:, 2:], x[:, 2:])
+    assert log_det.tolist() == pytest.approx(3 * [4 * 2 * 0.5])
+
+
+def test_a_level_with_a_learned_prior_is_an_ordinary_transform() -> None:
+    halves = Halves(4)
+    prior = Coupling(halves, GlowNet((2, 3, 4)), Affine())
+    level = Compose([Squeeze(1), prior, FactorOut(4, ChannelAffine(2)), Inverse(Squeeze(1))])
+    x = torch.randn(2, 1, 4, 4)
+    assert level.forward(x)[0].shape == x.shape
+
+
+def test_one_channel_cannot_be_divided() -> None:
+    with pytest.raises(ValueError, match="expected at least 2 channels to divide; got 1"):
+        FactorOut(1, ChannelAffine(1))

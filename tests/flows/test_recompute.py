@@ -1,0 +1,95 @@
+"""Backward passes that recompute: the same gradients, less memory."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flows import MLP, Affine, Compose, Coupling, Flow, Halves, InvertibleConv1x1, Planar, Transform
+from flows.recipes import glow, real_nvp
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def gradients(flow: Flow, x: Tensor, context: Tensor | None) -> list[Tensor]:
+    """Of the input, the context and the parameters."""
+    inputs = [x.clone().requires_grad_()] + ([] if context is None else [context.clone().requires_grad_()])
+    loss = -flow.log_prob(*inputs).mean()
+    found = torch.autograd.grad(loss, [*inputs, *flow.parameters()], allow_unused=True)
+    return [torch.zeros(()) if g is None else g for g in found]
+
+
+@pytest.mark.parametrize("event", [(4,), (1, 4, 4)])
+@pytest.mark.parametrize("context", [0, 3])
+@pytest.mark.parametrize("recipe", [glow, real_nvp])
+def test_gradients_are_autograds(event: tuple[int, ...], context: int, recipe: Callable[..., Flow]) -> None:
+    torch.manual_seed(0)
+    flow = recipe(event, hidden=6, context=context, recompute=True).double().train()
+    x = torch.randn(5, *event, dtype=torch.float64)
+    rows = torch.randn(5, context, dtype=torch.float64) if context else None
+    flow.log_prob(x, rows)  # sets the activation norms
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    recomputed = gradients(flow, x, rows)
+    marked = [m for m in flow.modules() if isinstance(m, Compose) and m.recompute]
+    assert marked
+    for module in marked:
+        module.recompute = False
+    for a, b in zip(recomputed, gradients(flow, x, rows), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-9)
+
+
+def test_parameters_that_do_not_learn_stay_out_of_it() -> None:
+    torch.manual_seed(0)
+    steps: list[Transform] = [InvertibleConv1x1(3), Planar(3), InvertibleConv1x1(3)]
+    steps[0].requires_grad_(False)
+    flow = Compose(steps, recompute=True)
+    z, log_det = flow.forward(torch.randn(4, 3))
+    torch.autograd.backward(z.sum() + log_det.sum())
+    assert all(p.grad is None for p in steps[0].parameters())
+    assert all(p.grad is not None for p in steps[1].parameters())
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    flow = Compose([Planar(2), Planar(2)], recompute=True)
+    x = torch.randn(3, 2, requires_grad=True)
+    log_det = flow.forward(x)[1].sum()
+    with pytest.raises(RuntimeError, match="has no gradients of gradients"):
+        torch.autograd.grad(log_det, x, create_graph=True)
+
+
+class Kept:
+    """Bytes that autograd keeps for the backward pass, beyond the parameters."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.parameters = {p.data_ptr() for p in module.parameters()}
+        self.bytes: dict[int, int] = {}
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        if tensor.data_ptr() not in self.parameters:
+            self.bytes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+
+def kept(steps: int, recompute: bool) -> int:
+    """Bytes kept by a stack of couplings; all stay alive, so no address is counted twice."""
+    torch.manual_seed(0)
+    layers = []
+    for i in range(steps):
+        halves = Halves(8, swapped=i % 2 == 1)
+        layers.append(Coupling(halves, MLP(4, (32,), 8), Affine()))
+    flow = Compose(layers, recompute=recompute)
+    counter = Kept(flow)
+    with torch.autograd.graph.saved_tensors_hooks(counter.pack, lambda t: t):
+        z, log_det = flow.forward(torch.randn(256, 8, requires_grad=True))
+    assert z.requires_grad
+    assert log_det.requires_grad
+    return sum(counter.bytes.values())
+
+
+def test_what_is_kept_does_not_grow_with_the_steps() -> None:
+    assert kept(32, recompute=True) == kept(4, recompute=True)
+    assert kept(32, recompute=False) > 6 * kept(4, recompute=False)
+    assert kept(32, recompute=True) < kept(32, recompute=False) / 20

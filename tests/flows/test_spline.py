@@ -1,0 +1,71 @@
+"""Rational-quadratic splines."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flows import RationalQuadraticSpline
+from flows.spline import rational_quadratic
+
+LAW = RationalQuadraticSpline(bins=5, bound=3.0)
+
+
+def parameters(seed: int, n: int, spread: float = 2.0) -> torch.Tensor:
+    """(n, 14, 1)."""
+    generator = torch.Generator().manual_seed(seed)
+    return spread * torch.randn(n, LAW.per_element, 1, dtype=torch.float64, generator=generator)
+
+
+def test_parameters_of_0_give_the_identity() -> None:
+    x = torch.linspace(-4, 4, 81, dtype=torch.float64)[:, None]
+    z, log_derivative = LAW.forward(x, torch.zeros(81, LAW.per_element, 1, dtype=torch.float64))
+    torch.testing.assert_close(z, x)
+    torch.testing.assert_close(log_derivative, torch.zeros_like(x), rtol=0, atol=1e-9)
+
+
+def test_it_goes_through_its_knots_with_their_derivatives() -> None:
+    positions = torch.tensor([-1.0, 0.5, 1.0], dtype=torch.float64)
+    values = torch.tensor([-1.0, -0.5, 1.0], dtype=torch.float64)
+    derivatives = torch.tensor([1.0, 0.3, 1.0], dtype=torch.float64)
+    for at, value, slope in [(-0.999999, -0.999999, 1.0), (0.5, -0.5, 0.3), (0.999999, 0.999999, 1.0)]:
+        x = torch.tensor(at, dtype=torch.float64)
+        y, log_slope = rational_quadratic(x, positions, values, derivatives)
+        assert y.item() == pytest.approx(value, abs=1e-9)
+        assert log_slope.exp().item() == pytest.approx(slope, abs=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), spread=st.floats(0, 10))
+def test_it_increases_and_comes_back(seed: int, spread: float) -> None:
+    x = torch.linspace(-3.5, 3.5, 301, dtype=torch.float64)[:, None]
+    raw = parameters(seed, 1, spread).expand(301, -1, -1)
+    z, log_derivative = LAW.forward(x, raw)
+    assert (z.diff(dim=0) > 0).all()
+    back, log_back = LAW.inverse(z, raw)
+    # The way back magnifies z's last digit by one over the slope.
+    assert ((back - x).abs() <= 1e3 * 2.0**-52 * (1 + (-log_derivative).exp())).all()
+    torch.testing.assert_close(log_back, -log_derivative, rtol=0, atol=1e-3)
+
+
+def test_it_is_the_identity_beyond_its_bound() -> None:
+    x = torch.tensor([[-100.0], [-3.0], [3.0], [1e30]], dtype=torch.float64)
+    z, log_derivative = LAW.forward(x, parameters(0, 4))
+    assert torch.equal(z, x)
+    assert log_derivative.flatten().tolist() == [0, 0, 0, 0]
+
+
+def test_gradients_are_finite_inside_and_outside() -> None:
+    """What `where` does not choose must not come back as 0 times infinity."""
+    x = torch.tensor([[-1e20], [0.1], [1e20], [3.0]], dtype=torch.float64, requires_grad=True)
+    raw = parameters(3, 4).requires_grad_()
+    for apply in (LAW.forward, LAW.inverse):
+        z, log_derivative = apply(x, raw)
+        for gradient in torch.autograd.grad(z.sum() + log_derivative.sum(), [x, raw]):
+            assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(("bins", "bound"), [(1, 3.0), (5, 0.0), (5, float("inf")), (5, -1.0)])
+def test_other_sizes_are_refused(bins: int, bound: float) -> None:
+    with pytest.raises(ValueError, match="expected at least 2 bins and a finite bound above 0; got"):
+        RationalQuadraticSpline(bins, bound)
