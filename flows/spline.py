@@ -24,16 +24,17 @@ def rational_quadratic(
     left, width, bottom, height, d0, d1 = _bin(x, positions, positions, values, derivatives)
     slope = height / width
     xi = torch.where(inside, (x - left) / width, 0.5).clamp(0, 1)
-    product = xi * (1 - xi)
-    denominator = slope + (d0 + d1 - 2 * slope) * product
-    y = bottom + height * (slope * xi.square() + d0 * product) / denominator
-    return torch.where(inside, y, x), torch.where(inside, _log_slope(xi, slope, d0, d1), 0.0)
+    value, log_slope = _at(xi, slope, d0, d1)
+    return torch.where(inside, bottom + height * value, x), torch.where(inside, log_slope, 0.0)
 
 
 def rational_quadratic_inverse(
     y: Tensor, positions: Tensor, values: Tensor, derivatives: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The inverse of `rational_quadratic`, with the logarithm of its own derivative (eq. 6 to 8)."""
+    """The inverse of `rational_quadratic`, with the logarithm of its own derivative (eq. 6 to 8).
+
+    Can be differentiated once.
+    """
     inside = (y > values[..., 0]) & (y < values[..., -1])
     left, width, bottom, height, d0, d1 = _bin(y, values, positions, values, derivatives)
     slope = height / width
@@ -43,9 +44,13 @@ def rational_quadratic_inverse(
     c = -slope * rise
     # Of the quadratic's two forms, the one that adds what has the same sign: b is above 0 at the root.
     root = (b.square() - 4 * a * c).clamp_min(torch.finfo(y.dtype).tiny).sqrt()
-    xi = (2 * c / (-b - root)).clamp(0, 1)
+    start = (2 * c / (-b - root)).clamp(0, 1).detach()
+    # Where steep and flat ends meet in a bin the quadratic loses digits that the spline itself does not: a
+    # step of Newton's method brings them back, and carries the derivatives of the implicit function.
+    value, log_slope = _at(start, slope, d0, d1)
+    xi = (start - (value - rise / height) / (log_slope.exp() / slope)).clamp(0, 1)
     x = left + width * xi
-    return torch.where(inside, x, y), torch.where(inside, -_log_slope(xi, slope, d0, d1), 0.0)
+    return torch.where(inside, x, y), torch.where(inside, -_at(xi, slope, d0, d1)[1], 0.0)
 
 
 def _bin(
@@ -63,8 +68,10 @@ def _bin(
     return left, width, bottom, height, pick(derivatives, 0), pick(derivatives, 1)
 
 
-def _log_slope(xi: Tensor, slope: Tensor, d0: Tensor, d1: Tensor) -> Tensor:
-    product = xi * (1 - xi)
-    numerator = d1 * xi.square() + 2 * slope * product + d0 * (1 - xi).square()
-    denominator = slope + (d0 + d1 - 2 * slope) * product
-    return 2 * slope.log() + numerator.log() - 2 * denominator.log()
+def _at(xi: Tensor, slope: Tensor, d0: Tensor, d1: Tensor) -> tuple[Tensor, Tensor]:
+    """At xi in [0, 1] of a bin: the share of its height that is reached, and the log-derivative."""
+    rest = 1 - xi
+    denominator = slope + (d0 + d1 - 2 * slope) * xi * rest
+    value = xi * (slope * xi + d0 * rest) / denominator
+    numerator = d1 * xi.square() + 2 * slope * xi * rest + d0 * rest.square()
+    return value, 2 * slope.log() + numerator.log() - 2 * denominator.log()
