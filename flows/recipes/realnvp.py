@@ -1,6 +1,9 @@
 """RealNVP: affine couplings over checkerboards and channels, on several scales."""
 
 from collections.abc import Sequence
+from typing import cast
+
+from torch import nn
 
 from flows.actnorm import ActNorm
 from flows.clamp import LearnedClamp
@@ -38,7 +41,9 @@ def real_nvp(
     also as a layer of the flow, there is `ActNorm`: it does the same for depth, and no density depends on the
     rest of its batch. The base has learned means and deviations.
 
-    Vectors: couplings over halves that take turns, with `ActNorm` in between.
+    Vectors: couplings over halves that take turns, with `ActNorm` in between. All of their networks start at
+    random: from the identity, where the networks of `flows` start on their own, fits of densities with
+    several modes get stuck more often.
 
     >>> real_nvp((1, 8, 8), hidden=8, levels=17).sample(2).shape
     torch.Size([2, 1, 8, 8])
@@ -93,6 +98,7 @@ def _vector_steps(features: int, couplings: int, hidden: tuple[int, ...], contex
     for i in range(couplings):
         halves = Halves(features, swapped=i % 2 == 1)
         network = MLP(halves.conditioning, hidden, 2 * halves.transformed, context=context)
+        cast("nn.Linear", network.layers[-1]).reset_parameters()
         law = Affine(LearnedClamp(halves.transformed))
         steps += [Coupling(halves, network, law), ActNorm(features)]
     return steps
