@@ -13,6 +13,7 @@ pytest.importorskip("normflows")
 
 from bench.flows.digits import Reader, families, sheet, their_flow
 from bench.flows.normflows_models import as_large_as, count, nf_glow, nf_real_nvp
+from flows import Logit, UniformDequantization
 from training.density.pictures import digits
 
 ROOT = Path(__file__).parents[3]
@@ -25,6 +26,17 @@ def test_a_pair_has_the_same_size(name: str) -> None:
     ours = count(family.ours())
     theirs = count(as_large_as(family.theirs, ours, family.most))
     assert ours <= theirs < 1.1 * ours
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", families(digits()))
+def test_a_pair_has_the_same_preprocessing(name: str) -> None:
+    data = digits()
+    family = families(data)[name]
+    for flow in (family.ours(), their_flow(family.theirs(8), data)):
+        modules = list(flow.modules())
+        assert [m.levels for m in modules if isinstance(m, UniformDequantization)] == [17]
+        assert [m.alpha for m in modules if isinstance(m, Logit)] == [0.01]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
