@@ -43,6 +43,11 @@ COMMANDS = {
         "Measure a published model on test pictures it has never seen.",
         _NOTHING_LEFT,
     ),
+    "flows": Mount(
+        "training.commands.flows:app",
+        "Normalizing flows by themselves: draw, fit, sample and score densities.",
+        _NOTHING_LEFT,
+    ),
     "serve": Mount(
         "app.commands.serve:serve",
         "Answer inspection requests over HTTP.",

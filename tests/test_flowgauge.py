@@ -55,6 +55,7 @@ def test_help_shows_the_commands_in_the_order_of_the_work() -> None:
         "data",
         "train",
         "evaluate",
+        "flows",
         "serve",
         "models",
         "keys",

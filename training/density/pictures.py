@@ -24,6 +24,10 @@ _SEED = 42  # of every split: figures of two machines are of the same test pictu
 _HELD_OUT = 1 / 6  # for validation, and again for the test
 
 
+class PicturesError(ValueError):
+    """There are no such pictures, or too few."""
+
+
 @dataclass(frozen=True)
 class Labels:
     """The class of every picture of each part.
@@ -104,32 +108,20 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
         scales: of the flow.
 
     Raises:
-        ValueError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
+        PicturesError: the folder is not there or holds fewer than 6 different pictures; a picture cannot be
             decoded (`flows.fastflow.images.ImageError`; the message names it); the size or the channels are
             not as above.
     """
     if channels not in (1, 3):
-        raise ValueError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
+        raise PicturesError(f"pictures have 1 channel (grey) or 3 (RGB); got {channels}")
     if scales < 0 or size < 1 or size % 2**scales:
-        raise ValueError(
+        raise PicturesError(
             f"a flow of {scales} scales halves its pictures {scales} times, so their size must be a multiple "
             f"of {2 ** max(scales, 0)}; got {size}"
         )
-    if not path.is_dir():
-        raise ValueError(f"there is no folder of pictures {path}")
-    files = sorted(
-        file
-        for file in path.iterdir()
-        if file.suffix.lower() in images.IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
-    if not files:
-        suffixes = ", ".join(sorted(images.IMAGE_SUFFIXES))
-        raise ValueError(
-            f"there are no pictures in {path}; expected files with one of the suffixes {suffixes}"
-        )
-    values = torch.from_numpy(_distinct([_read(file, size, channels) for file in files]))
+    values = torch.from_numpy(_distinct([read(file, size, channels) for file in files(path)]))
     if len(values) < 6:
-        raise ValueError(
+        raise PicturesError(
             f"{path} has {len(values)} different pictures; at least 6 are needed for training, validation "
             f"and test"
         )
@@ -138,8 +130,33 @@ def folder(path: Path, size: int, channels: int = 3, *, scales: int = 2) -> Pict
     return Pictures(values[train], values[validation], values[test], PICTURE_LEVELS)
 
 
-def _read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
-    """(C, size, size)."""
+def files(path: Path) -> list[Path]:
+    """The pictures directly in a folder, by name, but those whose names begin with a dot.
+
+    Raises:
+        PicturesError: the folder is not there, or there are none.
+    """
+    if not path.is_dir():
+        raise PicturesError(f"there is no folder of pictures {path}")
+    found = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix.lower() in images.IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+    if not found:
+        suffixes = ", ".join(sorted(images.IMAGE_SUFFIXES))
+        raise PicturesError(
+            f"there are no pictures in {path}; expected files with one of the suffixes {suffixes}"
+        )
+    return found
+
+
+def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
+    """A picture at size x size, (C, size, size), C = 1 for grey or 3.
+
+    Raises:
+        ImageError: it cannot be decoded; the message names it.
+    """
     pixels = images.read(file)  # (H, W, 3)
     if channels == 1:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]

@@ -1,0 +1,90 @@
+"""`flowgauge flows sample`: the right number of pictures, of the right size, again the same."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from training.density.sheets import sheet_size
+
+
+def run(folder: Path, out: Path, *options: str) -> Result:
+    return CliRunner().invoke(
+        flowgauge.app, ["flows", "sample", str(folder), "--out", str(out), "--device", "cpu", *options]
+    )
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_name_with_png_is_a_sheet(digits_run: Path, tmp_path: Path) -> None:
+    result = run(digits_run, tmp_path / "new" / "sheet.png", "-n", "5", "--temperature", "0.7")
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"5 pictures of {digits_run}: {tmp_path}/new/sheet.png\n"
+    # Digits of 8 x 8 are enlarged six times: three columns, two rows, two pixels between.
+    assert pixels(tmp_path / "new/sheet.png").shape == (2 * 50 + 2, 3 * 50 + 2)
+    assert sheet_size(5, 8, 8, 3) == (152, 102)
+
+
+def test_another_name_is_a_folder_of_pictures_as_they_are(digits_run: Path, tmp_path: Path) -> None:
+    assert run(digits_run, tmp_path / "many", "-n", "3").exit_code == 0
+    files = sorted((tmp_path / "many").iterdir())
+    assert [file.name for file in files] == ["0000.png", "0001.png", "0002.png"]
+    found = np.stack([pixels(file) for file in files])
+    assert found.shape == (3, 8, 8)
+    assert set(np.unique(found)) <= {round(255 * level / 16) for level in range(17)}
+
+
+def test_a_seed_decides_all(digits_run: Path, tmp_path: Path) -> None:
+    for name, seed in (("a.png", "1"), ("b.png", "1"), ("c.png", "2")):
+        assert run(digits_run, tmp_path / name, "-n", "4", "--seed", seed).exit_code == 0
+    a, b, c = ((tmp_path / name).read_bytes() for name in ("a.png", "b.png", "c.png"))
+    assert a == b
+    assert a != c
+
+
+def test_without_temperature_all_pictures_are_alike(digits_run: Path, tmp_path: Path) -> None:
+    assert run(digits_run, tmp_path / "cold", "-n", "2", "--temperature", "0").exit_code == 0
+    assert (tmp_path / "cold/0000.png").read_bytes() == (tmp_path / "cold/0001.png").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["there.png", "there"])
+def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
+    digits_run: Path, tmp_path: Path, name: str
+) -> None:
+    out = tmp_path / name
+    assert run(digits_run, out, "-n", "2").exit_code == 0
+    first = {path: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    again = run(digits_run, out, "-n", "2", "--seed", "9")
+    assert again.exit_code == 1
+    assert "is there already; choose another --out, or replace it: --overwrite" in again.stderr
+    assert {path: path.read_bytes() for path in first} == first
+    assert run(digits_run, out, "-n", "2", "--seed", "9", "--overwrite").exit_code == 0
+    assert {path: path.read_bytes() for path in first} != first
+
+
+def test_what_is_no_run_or_a_damaged_one_is_refused(digits_run: Path, tmp_path: Path) -> None:
+    result = run(tmp_path / "nowhere", tmp_path / "a.png")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: there is no folder {tmp_path}/nowhere")
+    folder = shutil.copytree(digits_run, tmp_path / "run")
+    with (folder / "flow.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\x07")
+    result = run(folder, tmp_path / "a.png")
+    assert result.exit_code == 1
+    assert "flow.safetensors is damaged: its sha256 is not the one in recipe.json" in result.stderr
+    assert not (tmp_path / "a.png").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [["-n", "0"], ["-n", "many"], ["--temperature", "-1"], ["--seed", "-1"], ["surplus"]]
+)
+def test_wrong_usage_exits_2(digits_run: Path, tmp_path: Path, options: list[str]) -> None:
+    assert run(digits_run, tmp_path / "a.png", *options).exit_code == 2

@@ -1,0 +1,121 @@
+"""`flowgauge flows score`: the strangest first, in a table that no spreadsheet runs."""
+
+import csv
+import math
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from training.density import saved
+from training.density.outliers import negative_log_likelihood
+from training.density.pictures import digits
+
+
+def run(folder: Path, data: str | Path, *options: str) -> Result:
+    arguments = ["flows", "score", str(folder), "--data", str(data), "--device", "cpu", *options]
+    return CliRunner().invoke(flowgauge.app, arguments)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def parts(tiny_data: Path, tmp_path: Path) -> Path:
+    """Good parts that the flow has not seen, and a picture of nothing but noise."""
+    folder = shutil.copytree(tiny_data / "tiny/test/good", tmp_path / "parts")
+    noise = np.random.default_rng(0).integers(0, 256, (16, 16), dtype=np.uint8)
+    cv2.imwrite(str(folder / "noise.png"), noise)
+    return folder
+
+
+def test_every_digit_gets_its_likelihood_the_strangest_first(digits_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "scores.csv"
+    result = run(digits_run, "digits", "--out", str(out), "--threads", "2")
+    assert result.exit_code == 0, result.output
+    found = rows(out)
+    assert [int(row["rank"]) for row in found] == list(range(1, 301))
+    far = [float(row["typicality_nats"]) for row in found]
+    assert far == sorted(far, reverse=True)
+    loaded = saved.load(digits_run)
+    nats = -negative_log_likelihood(loaded.flow, digits().test)
+    usual = loaded.record.validation_bits_per_dim * 64 * math.log(2)
+    for row in found:
+        value = float(row["log_likelihood_nats"])
+        assert value == nats[int(row["picture"].removeprefix("test/"))].item()
+        assert float(row["bits_per_dim"]) == pytest.approx(-value / 64 / math.log(2))
+        assert float(row["typicality_nats"]) == pytest.approx(abs(-value - usual))
+    lines = result.stdout.splitlines()
+    assert lines[0].split() == ["rank", "nats", "bits/dim", "typicality", "picture"]
+    assert [line.split()[-1] for line in lines[1:21]] == [row["picture"] for row in found[:20]]
+    assert lines[21:] == [
+        "and 280 more; --top 0 prints all, --out FILE.csv keeps all",
+        f"scores of every picture: {out}",
+    ]
+
+
+def test_by_likelihood_the_least_likely_comes_first(digits_run: Path, tmp_path: Path) -> None:
+    result = run(digits_run, "digits", "--by", "likelihood", "--top", "0", "--out", str(tmp_path / "s.csv"))
+    nats = [float(row["log_likelihood_nats"]) for row in rows(tmp_path / "s.csv")]
+    assert nats == sorted(nats)
+    assert len(result.stdout.splitlines()) == 302
+
+
+@pytest.mark.parametrize("by", ["typicality", "likelihood"])
+def test_noise_is_stranger_than_parts(parts_run: Path, parts: Path, by: str) -> None:
+    result = run(parts_run, parts, "--by", by)
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[1].split()[-1] == "noise.png"
+    assert len(result.stdout.splitlines()) == 10
+
+
+def test_names_that_a_spreadsheet_would_run_are_quoted(parts_run: Path, parts: Path, tmp_path: Path) -> None:
+    odd = ["=1+1.png", "+2.png", "-3.png", "@x.png", "＝4.png", "a;=5.png", "good.png", "li\nne\x1b[1m.png"]  # noqa: RUF001
+    for name in odd:
+        shutil.copy(parts / "noise.png", parts / name)
+    out = tmp_path / "s.csv"
+    result = run(parts_run, parts, "--out", str(out))
+    assert result.exit_code == 0, result.output
+    names = {row["picture"] for row in rows(out)}
+    expected = {
+        *("'=1+1.png", "'+2.png", "'-3.png", "'@x.png", "'＝4.png", "a;'=5.png", "good.png"),  # noqa: RUF001
+        "li\N{REPLACEMENT CHARACTER}ne\N{REPLACEMENT CHARACTER}[1m.png",
+    }
+    assert expected <= names
+    assert "\x1b" not in result.stdout
+
+
+def test_pictures_of_another_kind_are_refused(digits_run: Path, parts_run: Path, parts: Path) -> None:
+    result = run(parts_run, "digits")
+    assert result.exit_code == 1
+    assert "this flow takes (1, 16, 16) of 256 levels" in result.stderr
+    result = run(digits_run, parts)
+    assert result.exit_code == 1
+    assert "this flow takes pictures of 17 levels, as the digits" in result.stderr
+
+
+def test_what_is_not_there_is_said_in_a_line(parts_run: Path, parts: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (parts / "zz.png").write_text("no picture")
+    for folder, data, said in (
+        (tmp_path / "none", parts, "error: there is no folder "),
+        (parts_run, tmp_path / "none", "error: there is no folder of pictures "),
+        (parts_run, tmp_path / "empty", "error: there are no pictures in "),
+        (parts_run, parts, f"error: {parts}/zz.png: "),
+    ):
+        result = run(folder, data, "--out", str(tmp_path / "s.csv"))
+        assert result.exit_code == 1
+        assert result.stderr.startswith(said)
+        assert result.stderr.count("\n") == 1
+    assert not (tmp_path / "s.csv").exists()
+
+
+@pytest.mark.parametrize("options", [["--by", "beauty"], ["--top", "-1"], ["--draws", "0"], ["surplus"]])
+def test_wrong_usage_exits_2(digits_run: Path, options: list[str]) -> None:
+    assert run(digits_run, "digits", *options).exit_code == 2

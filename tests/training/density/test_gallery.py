@@ -1,0 +1,89 @@
+"""The drawings' densities are exact: they integrate to one, and are those of the points pushed forward."""
+
+from collections.abc import Sequence
+from io import BytesIO
+
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from flows import Transform, standard_normal_log_prob
+from training.density.plane import fit_target, plane_recipe
+from training.density.targets import TARGETS
+
+pytest.importorskip("matplotlib")
+from training.density import gallery
+
+LAYERS: list[Sequence[Transform]] = [gallery.planar_layers(10), gallery.radial_layers(10)]
+VIEW = (-7.0, 7.0, -7.0, 7.0)
+
+
+@torch.no_grad()
+def density(layers: Sequence[Transform], points: Tensor, base: gallery.LogProb) -> Tensor:
+    z, log_det = gallery.data_to_base(layers).forward(points)
+    return base(z) + log_det
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=["planar", "radial"])
+@pytest.mark.parametrize("depth", gallery.DEPTHS)
+@pytest.mark.parametrize("base", [standard_normal_log_prob, gallery.uniform_log_prob])
+def test_every_density_drawn_integrates_to_one(
+    layers: Sequence[Transform], depth: int, base: gallery.LogProb
+) -> None:
+    side = 100
+    values = gallery.pixels(density(layers[:depth], gallery.grid(VIEW, side), base), side)
+    assert values.shape == (side, side)
+    assert values.sum().item() * (14 / side) ** 2 == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("layers", LAYERS, ids=["planar", "radial"])
+@torch.no_grad()
+def test_it_is_the_density_of_the_points_pushed_forward(layers: Sequence[Transform]) -> None:
+    z = torch.randn(500, 2, dtype=torch.float64)
+    y, expected = z, standard_normal_log_prob(z)
+    for layer in layers:
+        y, log_det = layer.forward(y)
+        expected = expected - log_det
+    torch.testing.assert_close(density(layers, y, standard_normal_log_prob), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_fewer_layers_are_the_first_ones() -> None:
+    for make in (gallery.planar_layers, gallery.radial_layers):
+        few, many = make(2), make(10)
+        for a, b in zip(few, many, strict=False):
+            assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_pixels_lie_from_bottom_to_top_and_left_to_right() -> None:
+    points = gallery.grid((0.0, 2.0, 10.0, 12.0), 2)
+    assert points.shape == (16, 2)
+    of_x, of_y = gallery.pixels(points[:, 0].log(), 2), gallery.pixels(points[:, 1].log(), 2)
+    torch.testing.assert_close(of_x, torch.tensor([[0.5, 1.5], [0.5, 1.5]], dtype=torch.float64))
+    torch.testing.assert_close(of_y, torch.tensor([[10.5, 10.5], [11.5, 11.5]], dtype=torch.float64))
+
+
+def test_figures_are_wide_enough_to_read_and_the_same_again() -> None:
+    data = gallery.planar_and_radial(side=10)
+    with Image.open(BytesIO(data)) as image:
+        assert 1000 <= image.width <= 1600
+    assert gallery.planar_and_radial(side=10) == data
+
+
+def test_a_fit_comes_nearer_to_its_target_and_is_drawn() -> None:
+    target = TARGETS["banana"]
+    before = fit_target("maf", target, steps=1, seed=0)
+    advanced: list[int] = []
+    after = fit_target("maf", target, steps=120, seed=0, advance=advanced.append)
+    assert sum(advanced) == 120
+    assert 0 < after.divergence < 0.5 * before.divergence
+    data = gallery.learned_densities([before, after], "two fits", side=10, points=50)
+    with Image.open(BytesIO(data)) as image:
+        assert image.format == "PNG"
+
+
+@pytest.mark.parametrize("name", ["nice", "realnvp", "glow", "spline", "maf", "planar", "radial"])
+def test_every_recipe_of_the_plane_can_be_built(name: str) -> None:
+    flow = plane_recipe(name)()
+    assert flow.sample(3).shape == (3, 2)
+    assert flow.log_prob(torch.zeros(4, 2)).shape == (4,)

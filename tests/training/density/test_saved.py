@@ -1,0 +1,187 @@
+"""A saved flow: bit for bit the same when read, and refused where anything of it is wrong."""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+
+from training.density import saved
+from training.density.named import RECIPES, arguments, build
+from training.density.pictures import digits
+from training.density.saved import Data, Fitted, Record, SavedFlowError
+
+SETTINGS = Fitted(steps=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu", seconds=0.0)
+DATA = Data(source="digits", train=3, validation=2, test=1, fingerprint="0" * 64)
+
+
+def write(folder: Path, recipe: str, *, overwrite: bool = False) -> torch.nn.Module:
+    """Save a flow of random weights, none of them the fresh ones."""
+    chosen = arguments(recipe, hidden=8, depth=1)
+    flow = build(recipe, (1, 8, 8), 17, chosen)
+    with torch.no_grad():
+        flow.train().log_prob(torch.randint(17, (32, 1, 8, 8)).float())  # sets the activation normalisation
+        for parameter in flow.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
+    record = Record(
+        recipe=recipe,
+        arguments=chosen,
+        event_shape=(1, 8, 8),
+        levels=17,
+        data=DATA,
+        settings=SETTINGS,
+        validation_bits_per_dim=2.5,
+    )
+    with saved.new_run(folder, overwrite=overwrite) as new:
+        saved.save(new, flow, record)
+    return flow.eval()
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved") / "run"
+    write(folder, "glow")
+    return folder
+
+
+@pytest.fixture
+def run(original: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(original, tmp_path / "run")
+
+
+def edit(run: Path, **changes: Any) -> None:
+    record = json.loads((run / "recipe.json").read_text())
+    (run / "recipe.json").write_text(json.dumps(record | changes))
+
+
+def reweigh(run: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Other weights under their own hash, as if somebody had put together two runs."""
+    data = save(tensors)
+    (run / "flow.safetensors").write_bytes(data)
+    edit(run, weights_sha256=hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: Path, recipe: str) -> None:
+    flow = write(tmp_path / "run", recipe)
+    before = torch.get_rng_state()
+    loaded = saved.load(tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not loaded.flow.training
+    x = torch.randint(17, (5, 1, 8, 8)).float()
+    values = []
+    for density in (flow, loaded.flow):
+        torch.manual_seed(0)  # of the dequantisation
+        with torch.no_grad():
+            values.append(density.log_prob(x))  # type: ignore[operator]
+    assert values[0].isfinite().all()
+    assert torch.equal(*values)
+    assert torch.equal(saved.draw(flow, 3, seed=1), saved.draw(loaded.flow, 3, seed=1))  # type: ignore[arg-type]
+
+
+def test_many_samples_are_the_few_and_more(original: Path) -> None:
+    flow = saved.load(original).flow
+    assert saved.draw(flow, 300).shape == (300, 1, 8, 8)
+    assert torch.equal(saved.draw(flow, 300)[:256], saved.draw(flow, 256))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"recipe": "ffjord"}, "there is no recipe 'ffjord'; there are: nice, "),
+        ({"format": 2}, "is damaged: format: Input should be 1"),
+        ({"levels": 1}, "is damaged: levels: "),
+        ({"event_shape": [1, 8]}, "is damaged: event_shape"),
+        ({"event_shape": [1, 10**9, 8]}, "is damaged: event_shape"),
+        ({"arguments": {"hidden": 10**12}}, "is damaged: arguments.hidden"),
+        ({"arguments": {"colour": 1}}, "recipe.json: the recipe glow takes no colour"),
+        ({"arguments": {"hidden": [8, 8]}}, "recipe.json: the recipe glow cannot be built: "),
+        (
+            {"arguments": {"scales": 5}},
+            "recipe.json: the recipe glow cannot be built: glow expected a height",
+        ),
+        ({"event_shape": [1, 16, 16]}, "flow.safetensors does not fit its recipe: base.log_deviation should"),
+        ({"arguments": {"steps": 2, "hidden": 8}}, "flow.safetensors does not fit its recipe: it lacks "),
+        ({"weights_sha256": "0" * 64}, "is damaged: its sha256 is not the one in recipe.json"),
+        ({"surplus": 1}, "is damaged: surplus: Extra inputs are not permitted"),
+    ],
+)
+def test_a_changed_recipe_is_refused(run: Path, changes: dict[str, Any], said: str) -> None:
+    edit(run, **changes)
+    with pytest.raises(SavedFlowError) as raised:
+        saved.load(run)
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_of_another_flow_are_refused(run: Path) -> None:
+    tensors = load((run / "flow.safetensors").read_bytes())
+    name = "base.mean"
+    for changed, said in (
+        ({**tensors, "extra": torch.zeros(1)}, "it holds an unknown extra"),
+        ({k: v for k, v in tensors.items() if k != name}, "it lacks base.mean"),
+        ({**tensors, name: torch.zeros(2)}, r"base.mean should be (1, 8, 8) of float32; got (2,) of float32"),
+        ({**tensors, name: tensors[name].double()}, "(1, 8, 8) of float32; got (1, 8, 8) of float64"),
+    ):
+        reweigh(run, changed)
+        with pytest.raises(SavedFlowError) as raised:
+            saved.load(run)
+        assert said in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["recipe.json", "flow.safetensors"])
+def test_a_missing_or_cut_file_is_named(run: Path, name: str) -> None:
+    data = (run / name).read_bytes()
+    (run / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(SavedFlowError, match=rf"{name} is damaged"):
+        saved.load(run)
+    (run / name).unlink()
+    with pytest.raises(SavedFlowError, match=rf"{name} is missing; .* is no fitted flow, or not a whole one"):
+        saved.load(run)
+    (run / name).symlink_to("/dev/zero")
+    with pytest.raises(SavedFlowError, match="is a link, not a file"):
+        saved.load(run)
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(
+        SavedFlowError, match=r"there is no folder .*nothing; `flowgauge flows train` makes one"
+    ):
+        saved.load(tmp_path / "nothing")
+
+
+def fill(folder: Path, meanwhile: Callable[[], None]) -> None:
+    with saved.new_run(folder, overwrite=True) as new:
+        (new / "recipe.json").write_text("half")
+        meanwhile()
+
+
+def test_what_fails_while_it_is_written_leaves_what_was_there(run: Path) -> None:
+    def fail() -> None:
+        raise RuntimeError
+
+    before = (run / "recipe.json").read_bytes()
+    with pytest.raises(RuntimeError):
+        fill(run, fail)
+    assert (run / "recipe.json").read_bytes() == before
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+def test_a_name_that_is_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(SavedFlowError, match="is there already"):
+        fill(tmp_path / "run", (tmp_path / "run").mkdir)
+    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_the_fingerprint_is_of_the_pixels(original: Path) -> None:
+    data = digits()
+    same = Data.of(digits(), "elsewhere")
+    assert same.fingerprint == Data.of(data, "digits").fingerprint
+    data.test[0, 0, 0, 0] += 1
+    assert Data.of(data, "digits").fingerprint != same.fingerprint

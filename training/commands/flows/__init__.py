@@ -1,0 +1,26 @@
+"""`flowgauge flows`: the normalizing flows by themselves, without the detector that is built on them."""
+
+import typer
+
+from training.commands.flows.gallery import gallery
+from training.commands.flows.sample import sample
+from training.commands.flows.score import score
+from training.commands.flows.train import train
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+
+
+@app.callback()
+def flows() -> None:
+    """Normalizing flows by themselves: draw, fit, sample and score densities.
+
+    - flowgauge flows gallery --out gallery
+    - flowgauge flows train glow --data digits --out runs-flows/digits
+    - flowgauge flows sample runs-flows/digits -n 64 --temperature 0.7 --out samples.png
+    - flowgauge flows score runs-flows/digits --data digits --out scores.csv
+    """
+
+
+# In the order in which a user meets them.
+for _command in (gallery, train, sample, score):
+    app.command()(_command)

@@ -1,0 +1,71 @@
+"""What `--data` means to the commands on flows: the digits, or a folder of pictures."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from training.density import pictures
+from training.density.pictures import Pictures
+
+DIGITS = "digits"
+_DIGIT_SHAPE = (1, 8, 8)
+
+
+class DataError(ValueError):
+    """The data is not there, or does not fit."""
+
+
+def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) -> Pictures:
+    """The pictures that a flow is fitted to, in three parts.
+
+    Args:
+        data: "digits", or the path of a folder.
+        size: of the pictures of a folder; by default 32.
+        channels: of the pictures of a folder; by default 3.
+        halvings: how often the flow halves its pictures.
+
+    Raises:
+        DataError, PicturesError, ImageError: they cannot be had so.
+    """
+    if data == DIGITS:
+        if size is not None or channels is not None:
+            raise DataError(
+                "the digits are 8 x 8 and grey; --size and --channels are for folders of pictures"
+            )
+        return pictures.digits()
+    return pictures.folder(
+        Path(data), 32 if size is None else size, 3 if channels is None else channels, scales=halvings
+    )
+
+
+def to_score(data: str, event_shape: tuple[int, int, int], levels: int) -> tuple[list[str], Tensor]:
+    """Pictures to be scored, and what to call them: the test part of the digits, all of a folder.
+
+    Args:
+        data: "digits", or the path of a folder.
+        event_shape: (C, H, W) that the flow takes.
+        levels: that it takes.
+
+    Returns:
+        N names, and pictures (N, C, H, W).
+
+    Raises:
+        DataError, PicturesError, ImageError: there are none, or they do not fit the flow.
+    """
+    if data == DIGITS:
+        if event_shape != _DIGIT_SHAPE or levels != pictures.DIGIT_LEVELS:
+            raise DataError(
+                f"the digits have the shape {_DIGIT_SHAPE} and {pictures.DIGIT_LEVELS} levels; this flow "
+                f"takes {event_shape} of {levels} levels"
+            )
+        values = pictures.digits().test
+        return [f"test/{i}" for i in range(len(values))], values
+    channels, size, _ = event_shape
+    if levels != pictures.PICTURE_LEVELS:
+        raise DataError(
+            f"this flow takes pictures of {levels} levels, as the digits; those of a folder have 256"
+        )
+    files = pictures.files(Path(data))
+    values = torch.stack([torch.from_numpy(pictures.read(file, size, channels)) for file in files])
+    return [file.name for file in files], values.float()

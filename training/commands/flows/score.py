@@ -1,0 +1,94 @@
+"""`flowgauge flows score`: how likely pictures are to a fitted flow, the strangest first."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_HEADER = ("rank", "picture", "log_likelihood_nats", "bits_per_dim", "typicality_nats")
+
+
+class By(StrEnum):
+    """What to rank by."""
+
+    TYPICALITY = "typicality"
+    LIKELIHOOD = "likelihood"
+
+
+def score(
+    run: Annotated[Path, typer.Argument(help="Folder of a fitted flow.")],
+    data: Annotated[
+        str, typer.Option(help="`digits`, of which the test part is scored, or a folder with pictures.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Write all scores to this CSV file.")] = None,
+    by: Annotated[
+        By, typer.Option(help="What is strange: an unusual likelihood, high or low, or a low one.")
+    ] = By.TYPICALITY,
+    top: Annotated[int, typer.Option(help="Lines to print; 0 for all.", min=0)] = 20,
+    draws: Annotated[int, typer.Option(help="Draws of the noise to average over.", min=1)] = 4,
+    seed: Annotated[int, typer.Option(help="Of that noise.", min=0, max=2**63 - 1)] = 0,
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Score pictures by a fitted flow, and rank them from the strangest to the most ordinary.
+
+    The log-likelihood is in nats, and as bits per dimension. By likelihood alone a blank picture may look
+    most ordinary of all (Nalisnick et al. 2019, arXiv 1810.09136). The typicality is the distance, in nats,
+    of a picture's log-likelihood from the mean of the held-out pictures of the run (arXiv 1906.02994): too
+    likely is as strange as too unlikely.
+
+    Example: flowgauge flows score runs-flows/glow-digits --data digits --out scores.csv
+    """
+    import csv
+    import io
+    import math
+
+    import torch
+
+    from flows.fastflow.detector import pick_device
+    from flows.fastflow.plain_files import replace_file
+    from training.commands.flows.data import to_score
+    from training.density import saved
+    from training.density.outliers import negative_log_likelihood, typicality
+
+    torch.set_num_threads(threads)
+    where = pick_device(device)
+    loaded = saved.load(run, where)
+    names, pictures = to_score(data, loaded.record.event_shape, loaded.record.levels)
+    dimensions = math.prod(loaded.record.event_shape) * math.log(2)
+    surprise = negative_log_likelihood(loaded.flow, pictures.to(where), draws=draws, seed=seed).cpu()
+    usual = torch.tensor([loaded.record.validation_bits_per_dim * dimensions], dtype=torch.float64)
+    distance = typicality(surprise, usual)
+    strangest = (distance if by is By.TYPICALITY else surprise).argsort(descending=True, stable=True).tolist()
+    rows = [
+        (rank, _printable(names[i]), -surprise[i].item(), surprise[i].item() / dimensions, distance[i].item())
+        for rank, i in enumerate(strangest, 1)
+    ]
+    typer.echo(f"{'rank':>5}  {'nats':>12}  {'bits/dim':>9}  {'typicality':>11}  picture")
+    for rank, name, nats, bits, far in rows[: top or None]:
+        typer.echo(f"{rank:>5}  {nats:>12.2f}  {bits:>9.3f}  {far:>11.2f}  {name}")
+    if top and len(rows) > top:
+        typer.echo(f"and {len(rows) - top} more; --top 0 prints all, --out FILE.csv keeps all")
+    if out is not None:
+        file = io.StringIO()
+        writer = csv.writer(file)
+        writer.writerow(_HEADER)
+        writer.writerows([rank, _safe(name), *map(repr, figures)] for rank, name, *figures in rows)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out, file.getvalue().encode())
+        typer.echo(f"scores of every picture: {out}")
+
+
+def _printable(name: str) -> str:
+    """A file's name without what would steer a terminal or break a line."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+
+
+def _safe(name: str) -> str:
+    """A name that no spreadsheet takes for a formula: with an apostrophe before it where one would."""
+    import re
+
+    # A cell that begins so is a formula; where a semicolon separates cells, one begins after it too.
+    name = f"'{name}" if name.startswith(("=", "+", "-", "@", "＝", "＋", "－", "＠")) else name  # noqa: RUF001
+    return re.sub(r"([;,|]\s*)(?=[=+\-@])", r"\1'", name)

@@ -1,0 +1,265 @@
+"""Drawings of two-dimensional densities: what simple flows do to a base, and what fitted flows have learned.
+
+Every density drawn is exact, the change of variables evaluated on a grid, and not an estimate from samples.
+Drawn with matplotlib (the extra `plots`); nothing here needs a display.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import Normalize, PowerNorm, to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+from flows import Compose, Inverse, Planar, Radial, Transform, standard_normal_log_prob
+from training.density.plane import Learned
+
+LogProb = Callable[[Tensor], Tensor]
+View = tuple[float, float, float, float]  # left, right, bottom, top
+
+DEPTHS = (1, 2, 10)
+# Points at a time: what they take stays in the cache.
+_ROWS = 8192
+_COLOURS = "magma"
+_GREY = "#444444"
+_SAMPLES = "#3b0f70"
+
+
+def uniform_log_prob(z: Tensor, half: float = 2.0) -> Tensor:
+    """log-density of the uniform distribution over [-half, half]^2, (N,), of z with shape (N, 2)."""
+    inside = (z.abs() <= half).all(1)
+    return z.new_full((len(z),), -2 * math.log(2 * half)).masked_fill(~inside, -math.inf)
+
+
+def planar_layers(count: int) -> list[Planar]:
+    """Planar flows, base to data, strong enough to be seen; any first K of them are the flow of depth K."""
+    # The seeds were picked by eye among those whose ten layers stay within the picture.
+    draw = _Draw(182)
+    layers = []
+    for i in range(count):
+        layer = Planar(2).double()
+        angle = draw.between(0, 2 * math.pi)
+        off = draw.between(-0.9, 0.9)  # u nearly along w or against it, in turn: a push, then a pull
+        strength = draw.between(1, 2.5)
+        push = draw.between(0.4, 1.6) * (-1) ** i
+        with torch.no_grad():
+            layer.w.copy_(strength * _direction(angle))
+            layer.u.copy_(push * _direction(angle + off))
+            layer.b.fill_(draw.between(-1.5, 1.5))
+        layers.append(layer)
+    return layers
+
+
+def radial_layers(count: int) -> list[Radial]:
+    """Radial flows, base to data, as `planar_layers`: in turn they expand around a centre and contract."""
+    draw = _Draw(190)
+    layers = []
+    for i in range(count):
+        layer = Radial(2).double()
+        angle, distance = draw.between(0, 2 * math.pi), draw.between(0, 1.7)
+        alpha = draw.between(0.4, 1.2)
+        # alpha + beta: the slope at the centre is its ratio to alpha.
+        total = alpha * math.exp(draw.between(0.5, 1.3) if i % 2 == 0 else -draw.between(0.5, 1.2))
+        with torch.no_grad():
+            layer.center.copy_(distance * _direction(angle))
+            layer.raw_alpha.fill_(math.log(math.expm1(alpha)))
+            layer.raw_sum.fill_(math.log(math.expm1(total)))
+        layers.append(layer)
+    return layers
+
+
+def data_to_base(layers: Sequence[Transform]) -> Transform:
+    """The transform of the density of y = f_K( ... f_1(z)), z of the base, with layers f from base to data.
+
+    A flow goes from data to latents: it takes the inverses in the other order.
+    """
+    return Compose([Inverse(layer) for layer in reversed(layers)])
+
+
+def grid(view: View, side: int) -> Tensor:
+    """Points for `pixels`, (4 side^2, 2), float64: 2 x 2 in every pixel of a picture of side x side."""
+    left, right, bottom, top = view
+    steps = (torch.arange(2 * side, dtype=torch.float64) + 0.5) / (2 * side)
+    y, x = torch.meshgrid(bottom + (top - bottom) * steps, left + (right - left) * steps, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], 1)
+
+
+def pixels(log_prob: Tensor, side: int) -> Tensor:
+    """Mean densities of pixels, (side, side) from bottom to top, of log-densities at the points of `grid`."""
+    return avg_pool2d(log_prob.double().exp().view(1, 1, 2 * side, 2 * side), 2)[0, 0]
+
+
+@torch.no_grad()
+def planar_and_radial(*, side: int = 190) -> bytes:
+    """A figure of what planar and radial flows of growing depth do to a normal and to a uniform density.
+
+    After Rezende and Mohamed 2015, arXiv 1505.05770, Figure 1, which shows the same with other parameters.
+
+    Args:
+        side: pixels of a panel's grid.
+
+    Returns:
+        A PNG file.
+    """
+    bases: dict[str, LogProb] = {"standard normal": standard_normal_log_prob, "uniform": uniform_log_prob}
+    families: dict[str, Sequence[Transform]] = {
+        "planar flow": planar_layers(max(DEPTHS)),
+        "radial flow": radial_layers(max(DEPTHS)),
+    }
+    half = 4.5
+    view = (-half, half, -half, half)
+    points = grid(view, side)
+    # Square roots bring out what is faint; what is denser than the scale reaches is drawn as its end.
+    norm = PowerNorm(0.5, 0.0, 0.3)
+    # The base stands once, before both families; the gaps between the three are wider.
+    widths = [1.0, 0.12, *[1.0] * len(DEPTHS), 0.12, *[1.0] * len(DEPTHS), 0.08]
+    figure = Figure(figsize=(14, 4.2), dpi=112, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(2, len(widths), width_ratios=widths, gridspec_kw={"wspace": 0.06, "hspace": 0.04})
+    figure.subplots_adjust(left=0.03, right=0.955, top=0.86, bottom=0.02)
+    starts = [2, 3 + len(DEPTHS)]
+    for row, (name, base) in enumerate(bases.items()):
+        for column in (1, starts[1] - 1, len(widths) - 1):
+            axes[row, column].set_axis_off()
+        image = _show(axes[row, 0], pixels(base(points), side), view, norm)
+        axes[row, 0].set_ylabel(name, fontsize=13, color=_GREY)
+    for start, layers in zip(starts, families.values(), strict=True):
+        for i, depth in enumerate(DEPTHS):
+            transform = data_to_base(layers[:depth])
+            parts = [transform.forward(rows) for rows in torch.split(points, _ROWS)]
+            z, log_det = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+            for row, base in enumerate(bases.values()):
+                _show(axes[row, start + i], pixels(base(z) + log_det, side), view, norm)
+    axes[0, 0].set_title("base", fontsize=13, color=_GREY)
+    for start, family in zip(starts, families, strict=True):
+        for i, depth in enumerate(DEPTHS):
+            axes[0, start + i].set_title(f"K = {depth}", fontsize=13, color=_GREY)
+        middle = axes[0, start + len(DEPTHS) // 2].get_position()
+        figure.text((middle.x0 + middle.x1) / 2, 0.945, family, ha="center", fontsize=15)
+    top, bottom = axes[0, -1].get_position(), axes[1, -1].get_position()
+    bar = figure.add_axes((top.x0 + 0.004, bottom.y0, 0.009, top.y1 - bottom.y0))
+    figure.colorbar(image, cax=bar, extend="max", ticks=[0, 0.01, 0.05, 0.1, 0.2, 0.3])
+    bar.set_title("density", fontsize=11, color=_GREY, loc="left")
+    bar.tick_params(labelsize=10, colors=_GREY)
+    return _png(figure)
+
+
+@torch.no_grad()
+def learned_densities(
+    results: Sequence[Learned], title: str, *, side: int = 160, points: int = 2000
+) -> bytes:
+    """A figure of targets and of what flows made of them, a column each.
+
+    From above: the target's density, the learned density in the same colours, samples of the target, samples
+    of the flow. Colours of a column end at the target's highest density in the picture.
+
+    Args:
+        results: at least one.
+        title: of the whole.
+        side: pixels of a panel's grid.
+        points: samples that are drawn.
+
+    Returns:
+        A PNG file.
+    """
+    columns = len(results)
+    panel = max(1.5, min(2.6, 13.6 / columns))
+    width = columns * panel + 0.6
+    height = 4 * panel + 1.1
+    figure = Figure(figsize=(width, height), dpi=112, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(4, columns, squeeze=False, gridspec_kw={"wspace": 0.05, "hspace": 0.05})
+    figure.subplots_adjust(
+        left=0.45 / width, right=1 - 0.1 / width, top=1 - 0.8 / height, bottom=0.3 / height
+    )
+    for column, result in enumerate(results):
+        generator = torch.Generator().manual_seed(0)
+        data = result.target.sample(max(points, 1000), generator)
+        drawn = result.flow.sample(points, generator=generator)
+        view = _square_view(data)
+        at = grid(view, side)
+        of_target = pixels(result.target.log_prob(at), side)
+        learned = pixels(
+            torch.cat([result.flow.log_prob(rows) for rows in torch.split(at.float(), _ROWS)]), side
+        )
+        norm = Normalize(0, float(of_target.max()))
+        _show(axes[0, column], of_target, view, norm)
+        _show(axes[1, column], learned, view, norm)
+        _scatter(axes[2, column], data[:points], view)
+        _scatter(axes[3, column], drawn, view)
+        axes[0, column].set_title(result.target.name.replace("_", " "), fontsize=12)
+        axes[3, column].set_xlabel(f"KL {result.divergence:.3f} nats", fontsize=10, color=_GREY)
+    for row, name in enumerate(("target density", "learned density", "data", "flow's samples")):
+        axes[row, 0].set_ylabel(name, fontsize=12, color=_GREY)
+    figure.suptitle(title, fontsize=13, y=1 - 0.18 / height, va="top")
+    return _png(figure)
+
+
+class _Draw:
+    """Numbers that are the same on every machine."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * float(torch.rand((), generator=self.generator, dtype=torch.float64))
+
+
+def _direction(angle: float) -> Tensor:
+    return torch.tensor([math.cos(angle), math.sin(angle)], dtype=torch.float64)
+
+
+def _square_view(samples: Tensor) -> View:
+    """A square that holds all but the far ends of long tails: with those, the rest would be a speck."""
+    low, high = samples.quantile(0.005, dim=0), samples.quantile(0.995, dim=0)
+    middle = (low + high) / 2
+    half = 0.58 * float((high - low).max())
+    x, y = middle.tolist()
+    return (x - half, x + half, y - half, y + half)
+
+
+def _show(axes: Axes, density: Tensor, view: View, norm: Normalize) -> Any:
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    # "equal": a unit is as long on both axes.
+    return axes.imshow(
+        density.numpy(),
+        origin="lower",
+        extent=view,
+        cmap=_COLOURS,
+        norm=norm,
+        aspect="equal",
+        interpolation="none",
+    )
+
+
+def _scatter(axes: Axes, samples: Tensor, view: View) -> None:
+    axes.set(xticks=[], yticks=[], xlim=view[:2], ylim=view[2:], aspect="equal")
+    axes.spines[:].set_color("#cccccc")
+    x, y = samples.T.numpy()
+    axes.scatter(x, y, s=1.2, color=_SAMPLES, alpha=0.5, linewidths=0)
+
+
+def _png(figure: Figure) -> bytes:
+    """A PNG of 256 colours, less than half as large: those of the densities, of the samples, and greys."""
+    scale = colormaps[_COLOURS](np.linspace(0, 1, 200))[:, :3]
+    greys = np.linspace(0, 1, 28)[:, None].repeat(3, axis=1)
+    share = np.linspace(0, 1, 28)[:, None]
+    samples = share * np.array(to_rgb(_SAMPLES)) + (1 - share)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette((255 * np.concatenate([scale, greys, samples])).round().astype(np.uint8).tobytes())
+    drawn, file = BytesIO(), BytesIO()
+    figure.savefig(drawn, format="png")
+    with Image.open(drawn) as image:
+        few = image.convert("RGB").quantize(palette=palette, dither=Image.Dither.NONE)
+        few.save(file, "PNG", optimize=True)
+    return file.getvalue()

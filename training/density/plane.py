@@ -1,0 +1,92 @@
+"""Fits to the two-dimensional targets, of which the divergence is known."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from flows import Flow, recipes
+from training.density.fit import FitPoint, FitSettings, fit
+from training.density.named import RECIPES, RecipeError, arguments, build, recipe_name
+from training.density.targets import TARGETS, Target
+
+_TRAIN, _VALIDATION, _TEST = 20_000, 2_000, 10_000
+_HIDDEN = 64
+_DEEP = 32
+_VECTORS_ONLY: dict[str, Callable[[], Flow]] = {
+    "planar": lambda: recipes.planar(2, depth=_DEEP),
+    "radial": lambda: recipes.radial(2, depth=_DEEP),
+}
+
+
+class TargetError(ValueError):
+    """There is no such target."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A target, and the flow that was fitted to its samples.
+
+    Attributes:
+        target: the density.
+        flow: fitted, in evaluation mode, on the CPU.
+        divergence: KL(target || flow) in nats, estimated on fresh samples.
+    """
+
+    target: Target
+    flow: Flow
+    divergence: float
+
+
+def target_named(name: str) -> Target:
+    """The target of a name, or TargetError."""
+    if name not in TARGETS:
+        raise TargetError(f"there is no target {name!r}; there are: {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def plane_recipe(name: str) -> Callable[[], Flow]:
+    """What builds a fresh flow over (2,) of a recipe's name, or RecipeError."""
+    if name in _VECTORS_ONLY:
+        return _VECTORS_ONLY[name]
+    try:
+        known = recipe_name(name)
+    except RecipeError as error:
+        names = ", ".join([*RECIPES, *_VECTORS_ONLY])
+        raise RecipeError(f"there is no recipe {name!r}; there are: {names}") from error
+    return lambda: build(known, (2,), None, arguments(known, hidden=_HIDDEN))
+
+
+def fit_target(
+    recipe: str, target: Target, *, steps: int, seed: int, advance: Callable[[int], None] = lambda _: None
+) -> Learned:
+    """Fit a flow to samples of a target, and measure how far it is from it.
+
+    Args:
+        recipe: key of `RECIPES`, "planar" or "radial".
+        target: the density.
+        steps: of the optimiser.
+        seed: of samples, weights and fit.
+        advance: called with the steps done since the last call.
+
+    Raises:
+        RecipeError: there is no such recipe.
+    """
+    make = plane_recipe(recipe)
+    generator = torch.Generator().manual_seed(seed)
+    train, validation, test = (target.sample(n, generator) for n in (_TRAIN, _VALIDATION, _TEST))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        flow = make()
+    done = 0
+
+    def on_point(point: FitPoint) -> None:
+        nonlocal done
+        advance(point.step - done)
+        done = point.step
+
+    settings = FitSettings(steps=steps, batch_size=512, learning_rate=2e-3, seed=seed)
+    fit(flow, train, validation, settings, on_point=on_point)
+    with torch.no_grad():
+        divergence = (target.log_prob(test) - flow.log_prob(test)).double().mean().item()
+    return Learned(target, flow, divergence)
