@@ -12,7 +12,7 @@ from flows.flow import Flow
 from flows.laws import Affine, Law
 from flows.partition import Halves
 from flows.recipes.events import expect_event, flow_of
-from flows.recipes.levels import expect_levels, squeezed_levels
+from flows.recipes.levels import expect_scales, squeezed_levels
 from flows.transform import Transform
 
 
@@ -72,7 +72,7 @@ def glow(
     if len(shape) == 1:
         made = [layer for _ in range(steps) for layer in step(shape[0])]
         return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=base)
-    expect_levels(shape, scales, "glow")
+    expect_scales(shape, scales, scales, "glow")
 
     def all_steps(channels: int, _: int) -> list[Transform]:
         return [layer for _ in range(steps) for layer in step(channels)]

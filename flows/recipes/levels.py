@@ -39,9 +39,10 @@ def squeezed_levels(
     return [*made, Inverse(Squeeze(channels))]
 
 
-def expect_levels(shape: tuple[int, ...], levels: int, recipe: str) -> None:
-    """ValueError unless height and width can be halved that many times."""
-    if levels < 1 or any(size % 2**levels for size in shape[1:]):
+def expect_scales(shape: tuple[int, ...], scales: int, squeezes: int, recipe: str) -> None:
+    """ValueError unless there is a scale, and height and width can be halved as often as is squeezed."""
+    if scales < 1 or any(size % 2**squeezes for size in shape[1:]):
         raise ValueError(
-            f"{recipe} expected a height and width that can be halved {levels} times (scales); got {shape}"
+            f"{recipe} of {scales} scales expected a height and width that can be halved "
+            f"{max(squeezes, 0)} times, and 1 scale at least; got {shape}"
         )

@@ -16,7 +16,7 @@ from flows.laws import Affine
 from flows.multiscale import FactorOut
 from flows.partition import Checkerboard, Halves
 from flows.recipes.events import expect_event, flow_of
-from flows.recipes.levels import expect_levels
+from flows.recipes.levels import expect_scales
 from flows.reshape import Squeeze
 from flows.transform import Transform
 
@@ -63,8 +63,7 @@ def real_nvp(
     if len(shape) == 1:
         steps = _vector_steps(shape[0], couplings, (hidden,) * blocks, context)
         return flow_of(steps, shape, levels, alpha=alpha, recompute=recompute)
-    if scales > 1:
-        expect_levels(shape, scales - 1, "real_nvp")
+    expect_scales(shape, scales, scales - 1, "real_nvp")
 
     def coupling(partition: Checkerboard | Halves) -> list[Transform]:
         outputs = 2 * partition.transformed

@@ -7,6 +7,8 @@ import torch
 
 from flows import ActNorm
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("size", [(), (4, 5)])
 def test_the_first_training_batch_comes_out_with_mean_0_and_deviation_1(size: tuple[int, ...]) -> None:

@@ -5,6 +5,8 @@ import torch
 
 from flows import Affine, MaskedAutoregressive, RationalQuadraticSpline
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def made(features: int, context: int = 0) -> MaskedAutoregressive:
     """With random weights everywhere."""

@@ -1,4 +1,4 @@
-"""The soft clamp of the log-scale."""
+"""The clamps of the log-scale."""
 
 import math
 
@@ -7,7 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import SoftClamp
+from flows import LearnedClamp, SigmoidScale, SoftClamp
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 bounds = st.floats(0.01, 20)
 
@@ -45,3 +47,26 @@ def test_it_keeps_order_and_shape() -> None:
 def test_a_bound_that_bounds_nothing_is_refused(bound: float) -> None:
     with pytest.raises(ValueError, match="expected a finite bound above 0; got"):
         SoftClamp(bound)
+
+
+def test_the_learned_clamp_has_a_bound_per_channel() -> None:
+    clamp = LearnedClamp(2)
+    clamp.load_state_dict({"scale": torch.tensor([0.5, 3.0])})
+    for shape in ((4, 2), (4, 2, 3, 3)):
+        s = clamp(torch.full(shape, 1e6))
+        assert s[:, 0].unique().tolist() == [0.5]
+        assert s[:, 1].unique().tolist() == [3.0]
+
+
+@given(a=st.floats(-1e6, 1e6))
+def test_the_sigmoid_scale_is_glows_kept_from_0(a: float) -> None:
+    s = SigmoidScale(1e-3)(torch.tensor(a, dtype=torch.float64)).item()
+    sigmoid = 1 / (1 + math.exp(-max(a + 2, -700)))
+    assert s == pytest.approx(math.log(1e-3 + 0.999 * sigmoid), abs=1e-12)
+    assert math.log(1e-3) <= s <= 0
+
+
+@pytest.mark.parametrize("floor", [0.0, 1.0, -1.0, math.nan])
+def test_other_floors_are_refused(floor: float) -> None:
+    with pytest.raises(ValueError, match="expected a floor between 0 and 1; got"):
+        SigmoidScale(floor)

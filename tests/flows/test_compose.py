@@ -3,7 +3,19 @@
 import pytest
 import torch
 
-from flows import ChannelAffine, Compose, Permutation, Transform
+from flows import (
+    MLP,
+    Affine,
+    ChannelAffine,
+    Compose,
+    Coupling,
+    Halves,
+    Inverse,
+    Permutation,
+    Transform,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def scale_and_shift(scale: float, shift: float) -> ChannelAffine:
@@ -43,3 +55,26 @@ def test_it_takes_any_iterable() -> None:
 def test_nothing_to_compose_is_refused() -> None:
     with pytest.raises(ValueError, match="Compose expected at least one transform; got none"):
         Compose([])
+
+
+def test_the_inverse_of_a_transform_is_its_other_direction() -> None:
+    inner = scale_and_shift(2, 1)
+    turned = Inverse(inner)
+    x = torch.tensor([[5.0]], dtype=torch.float64)
+    assert turned.forward(x)[0].item() == pytest.approx(2)
+    assert turned.forward(x)[1].exp().item() == pytest.approx(0.5)
+    assert turned.inverse(x)[0].item() == pytest.approx(11)
+
+
+def test_a_context_reaches_every_step() -> None:
+    halves = Halves(2)
+    networks = [MLP(1, (4,), 2, context=1) for _ in range(2)]
+    for network in networks:
+        torch.nn.init.normal_(network.layers[-1].weight)  # type: ignore[arg-type]
+    for step in range(2):
+        steps: list[Transform] = [Permutation([0, 1]), Coupling(halves, networks[step], Affine())]
+        flow = Inverse(Compose([*steps, Compose(steps)]))
+        x, context = torch.randn(3, 2), torch.randn(3, 1)
+        assert not torch.equal(flow.forward(x, context)[0], flow.forward(x, context + 1)[0])
+        with pytest.raises(ValueError, match="expected a context"):
+            flow.inverse(x)

@@ -1,10 +1,13 @@
-"""The convolutional conditioner."""
+"""The conditioners."""
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import conv2d
 
-from flows import ConvNet
+from flows import MLP, ConvNet, GlowNet, ResNet
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
@@ -55,3 +58,54 @@ def test_its_parameters_count_as_the_formula_says(k: int) -> None:
 def test_an_even_kernel_is_refused(kernel_size: int) -> None:
     with pytest.raises(ValueError, match=f"expected an odd kernel size; got {kernel_size}"):
         ConvNet((1, 1, 1), kernel_size)
+
+
+def networks(context: int) -> list[tuple[nn.Module, torch.Tensor]]:
+    """Each network with an input for it: two channels in, six out."""
+    return [
+        (ConvNet((2, 5, 6), 3, context=context), torch.randn(3, 2, 4, 4)),
+        (GlowNet((2, 5, 6), context=context), torch.randn(3, 2, 4, 4)),
+        (ResNet((2, 5, 6), 2, context=context), torch.randn(3, 2, 4, 4)),
+        (MLP(2, (5, 7), 6, context=context), torch.randn(3, 2)),
+    ]
+
+
+@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+def test_all_start_at_zero_and_can_leave_it(kind: int) -> None:
+    network, x = networks(0)[kind]
+    out = network(x)
+    assert out.shape == (3, 6, *x.shape[2:])
+    assert not out.any()
+    out.sum().backward()
+    assert any(p.grad is not None and p.grad.any() for p in network.parameters())
+
+
+@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+def test_a_context_counts_row_by_row(kind: int) -> None:
+    network, x = networks(3)[kind]
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter)
+    context = torch.randn(3, 3)
+    changed = context.clone()
+    changed[1] += 1
+    differs = (network(x, context) != network(x, changed)).flatten(1).any(1)
+    assert differs.tolist() == [False, True, False]
+    if x.ndim == 4:
+        maps = context[:, :, None, None].expand(-1, -1, 4, 4)
+        torch.testing.assert_close(network(x, context), network(x, maps))
+
+
+@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+@pytest.mark.parametrize("context", [None, torch.zeros(3, 2), torch.zeros(2, 3), torch.zeros(3, 3, 1)])
+def test_a_context_that_is_missing_or_of_another_shape_is_refused(
+    kind: int, context: torch.Tensor | None
+) -> None:
+    network, x = networks(3)[kind]
+    with pytest.raises(ValueError, match=r"expected a context of shape \(3, 3\); got"):
+        network(x, context)
+
+
+@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+def test_one_made_without_a_context_passes_it_over(kind: int) -> None:
+    network, x = networks(0)[kind]
+    assert torch.equal(network(x, torch.zeros(3, 9)), network(x))

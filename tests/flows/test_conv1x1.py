@@ -7,6 +7,8 @@ from torch.nn.functional import conv2d
 
 from flows import InvertibleConv1x1
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def weight(layer: InvertibleConv1x1) -> torch.Tensor:
     """W, read off from what the layer does to the axes."""

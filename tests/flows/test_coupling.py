@@ -7,6 +7,8 @@ from torch import Tensor, nn
 
 from flows import Additive, Affine, Checkerboard, ConvNet, Coupling, Halves, SoftClamp
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 class Square(nn.Module):
     """A conditioner that is nobody's inverse: a = x^2 - 3 and t = |x|, for equal halves."""

@@ -1,9 +1,11 @@
-"""Channel halves."""
+"""Channel halves and checkerboards."""
 
 import pytest
 import torch
 
-from flows import Halves
+from flows import Checkerboard, Halves
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize(("channels", "first"), [(2, 1), (3, 2), (4, 2), (5, 3), (112, 56)])
@@ -40,3 +42,31 @@ def test_one_channel_has_no_halves(channels: int) -> None:
 def test_other_channels_than_announced_are_refused() -> None:
     with pytest.raises(ValueError, match=r"Halves expected shape \(N, 4\) or \(N, 4, H, W\); got \(1, 5\)"):
         Halves(4).split(torch.zeros(1, 5))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("size", [(4, 4), (3, 5), (1, 1), (1, 6)])
+def test_a_checkerboard_joins_what_it_split(size: tuple[int, int], swapped: bool) -> None:
+    x = torch.randn(2, 3, *size)
+    board = Checkerboard(3, swapped=swapped)
+    conditioning, transformed = board.split(x)
+    assert torch.equal(board.join(conditioning, transformed), x)
+    assert torch.equal(board.join(conditioning, -x), torch.where(conditioning != 0, x, -x))
+
+
+def test_the_two_colours_share_the_board() -> None:
+    ones = torch.ones(1, 1, 3, 4)
+    even, odd = (Checkerboard(1, swapped=swapped).split(ones)[0] for swapped in (False, True))
+    assert torch.equal(even + odd, ones)
+    assert even[0, 0].tolist() == [[1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
+
+
+def test_a_checkerboard_counts_what_it_transforms() -> None:
+    log_derivatives = torch.ones(2, 3, 3, 3)
+    assert Checkerboard(3).total(log_derivatives).tolist() == [12, 12]
+    assert Checkerboard(3, swapped=True).total(log_derivatives).tolist() == [15, 15]
+
+
+def test_a_checkerboard_is_of_images() -> None:
+    with pytest.raises(ValueError, match=r"Checkerboard expected shape \(N, 3, H, W\); got \(1, 3\)"):
+        Checkerboard(3).split(torch.zeros(1, 3))

@@ -7,6 +7,8 @@ import torch
 
 from flows import Permutation
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.mark.parametrize("size", [(), (2, 3)])
 def test_channel_i_of_the_result_is_channel_index_i_of_the_input(size: tuple[int, ...]) -> None:
@@ -54,3 +56,7 @@ def test_it_can_be_made_where_there_is_no_memory_for_weights() -> None:
     with torch.device("meta"):
         permutation = Permutation.random(4)
     assert sorted(permutation.index.tolist()) == [0, 1, 2, 3]
+
+
+def test_reversing_puts_the_last_first() -> None:
+    assert Permutation.reversing(4).forward(torch.tensor([[1, 2, 3, 4]]))[0].tolist() == [[4, 3, 2, 1]]

@@ -1,10 +1,12 @@
-"""The affine map per channel."""
+"""The affine map per channel, and scaling alone."""
 
 import numpy as np
 import pytest
 import torch
 
-from flows import ChannelAffine
+from flows import ChannelAffine, Scaling
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("size", [(), (2, 3)])
@@ -36,3 +38,13 @@ def test_single_precision_keeps_small_scales() -> None:
     torch.nn.init.constant_(affine.log_scale, 40.0)
     x = torch.randn(5, 1)
     torch.testing.assert_close(affine.inverse(affine.forward(x)[0])[0], x, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("size", "positions"), [((), 1), ((2, 3), 6)])
+def test_scaling_scales_and_counts_positions(size: tuple[int, ...], positions: int) -> None:
+    layer = Scaling(2).double()
+    layer.load_state_dict({"log_scale": torch.tensor([0.5, -2.0])})
+    x = torch.randn(3, 2, *size, dtype=torch.float64)
+    z, log_det = layer.forward(x)
+    torch.testing.assert_close(z[:, 1], x[:, 1] * np.exp(-2.0))
+    assert log_det.tolist() == pytest.approx(3 * [-1.5 * positions])

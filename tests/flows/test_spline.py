@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from flows import RationalQuadraticSpline
 from flows.spline import rational_quadratic
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 LAW = RationalQuadraticSpline(bins=5, bound=3.0)
 
 

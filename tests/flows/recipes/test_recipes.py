@@ -1,0 +1,156 @@
+"""The recipes: the structure their papers give them, and what they refuse."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from flows import (
+    ActNorm,
+    Additive,
+    Affine,
+    Checkerboard,
+    Coupling,
+    FactorOut,
+    Flow,
+    Halves,
+    InvertibleConv1x1,
+    MaskedAutoregressive,
+    Permutation,
+    Planar,
+    Radial,
+    RationalQuadraticSpline,
+    Scaling,
+    Squeeze,
+    StandardLogistic,
+    Transform,
+    UniformDequantization,
+)
+from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+Recipe = Callable[..., Flow]
+IMAGES: list[Recipe] = [nice, real_nvp, glow, neural_spline, maf]
+
+
+def parts(flow: Flow, kind: type[Transform]) -> list[Transform]:
+    """The flow's transforms of a kind, in order."""
+    return [module for module in flow.modules() if isinstance(module, kind)]
+
+
+def laws(flow: Flow) -> set[type]:
+    """The kinds of laws of its couplings."""
+    return {type(c.law) for c in parts(flow, Coupling) if isinstance(c, Coupling)}
+
+
+def test_nice_is_additive_couplings_and_one_scaling() -> None:
+    flow = nice((1, 4, 4), hidden=(8,))
+    assert laws(flow) == {Additive}
+    couplings = parts(flow, Coupling)
+    swapped = [
+        c.partition.swapped for c in couplings if isinstance(c, Coupling) and isinstance(c.partition, Halves)
+    ]
+    assert swapped == [False, True, False, True]
+    assert len(parts(flow, Scaling)) == 1
+    assert isinstance(flow.base, StandardLogistic)
+
+
+def test_realnvp_has_the_papers_scales() -> None:
+    """Three over checkerboards, three over channels, and four over checkerboards on the last scale."""
+    flow = real_nvp((1, 8, 8), scales=2, hidden=4)
+    kinds = [type(c.partition) for c in parts(flow, Coupling) if isinstance(c, Coupling)]
+    assert kinds == 3 * [Checkerboard] + 3 * [Halves] + 4 * [Checkerboard]
+    assert laws(flow) == {Affine}
+    assert len(parts(flow, FactorOut)) == 1
+
+
+def test_glow_has_the_papers_steps() -> None:
+    flow = glow((3, 8, 8), scales=2, steps=3, hidden=4)
+    assert len(parts(flow, ActNorm)) == len(parts(flow, InvertibleConv1x1)) == 6
+    assert len(parts(flow, Coupling)) == 6 + 1  # one split prior
+    assert [len(c.sign) for c in parts(flow, InvertibleConv1x1) if isinstance(c, InvertibleConv1x1)] == [
+        12,
+        12,
+        12,
+        24,
+        24,
+        24,
+    ]
+
+
+def test_the_spline_flow_has_splines() -> None:
+    assert laws(neural_spline((3,), steps=2)) == {RationalQuadraticSpline}
+
+
+def test_maf_reverses_the_order_in_between() -> None:
+    flow = maf((5,), layers=3, hidden=(8,))
+    assert len(parts(flow, MaskedAutoregressive)) == 3
+    assert [p.index.tolist() for p in parts(flow, Permutation) if isinstance(p, Permutation)] == 2 * [
+        [4, 3, 2, 1, 0]
+    ]
+
+
+def test_planar_and_radial_are_stacks() -> None:
+    assert len(parts(planar(3, depth=7), Planar)) == len(parts(radial(3, depth=7), Radial)) == 7
+
+
+@pytest.mark.parametrize("recipe", IMAGES)
+def test_integers_in_and_integers_out(recipe: Recipe) -> None:
+    torch.manual_seed(0)
+    flow = recipe((1, 4, 4), levels=17).train()
+    assert len(parts(flow, UniformDequantization)) == 1
+    x = torch.randint(17, (40, 1, 4, 4))
+    assert flow.log_prob(x).shape == (40,)
+    samples = flow.eval().sample(6)
+    assert samples.shape == (6, 1, 4, 4)
+    assert torch.equal(samples, samples.round())
+    # An untrained flow codes noise no better than the uniform distribution does.
+    assert flow.bits_per_dim(x).mean().item() >= 4.08
+
+
+@pytest.mark.parametrize("recipe", IMAGES)
+def test_a_context_changes_the_density(recipe: Recipe) -> None:
+    torch.manual_seed(0)
+    flow = recipe((1, 4, 4), context=2).eval()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    x, context = torch.randn(3, 1, 4, 4), torch.randn(3, 2)
+    changed = context.clone()
+    changed[1] += 1
+    differs = flow.log_prob(x, context) != flow.log_prob(x, changed)
+    assert differs[1]
+    torch.testing.assert_close(flow.log_prob(x, context)[[0, 2]], flow.log_prob(x, changed)[[0, 2]])
+    with pytest.raises(ValueError, match="expected a context of shape"):
+        flow.log_prob(x)
+    assert flow.sample(3, context=context).shape == (3, 1, 4, 4)
+
+
+@pytest.mark.parametrize("recipe", IMAGES)
+@pytest.mark.parametrize("event", [(), (2, 3), (1, 2, 3, 4), (0,)])
+def test_other_events_are_refused(recipe: Recipe, event: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"expected an event of shape \(D,\) or \(C, H, W\); got"):
+        recipe(event)
+
+
+@pytest.mark.parametrize("recipe", [real_nvp, glow, neural_spline])
+@pytest.mark.parametrize("size", [(6, 7), (7, 8)])
+def test_images_that_cannot_be_halved_are_refused(recipe: Recipe, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="expected a height and width that can be halved"):
+        recipe((1, *size), scales=3)
+    with pytest.raises(ValueError, match="scales"):
+        recipe((1, 8, 8), scales=0)
+
+
+@pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline])
+def test_one_dimension_cannot_be_divided(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match="expected at least 2 channels to divide; got 1"):
+        recipe((1,))
+
+
+def test_squeezes_are_undone() -> None:
+    """The latents have the image's shape, so a latent can be looked at."""
+    flow = glow((1, 8, 8), scales=2, steps=1, hidden=4)
+    z, _ = flow.transform.forward(torch.randn(2, 1, 8, 8))
+    assert z.shape == (2, 1, 8, 8)
+    assert len(parts(flow, Squeeze)) == 4
