@@ -29,7 +29,7 @@ from training.density.targets import TARGETS, Target
 
 _FEATURES = 2
 # Of ours; those of the others follow from them. Planar flows have a depth, and nobody to be compared with.
-_WIDTHS = {"affine coupling": 48, "spline coupling": 32, "MAF": 48, "planar": 8}
+_WIDTHS = {"affine coupling": 48, "spline coupling": 34, "MAF": 48, "planar": 8}
 _OTHERS = ("zuko", "normflows")
 
 

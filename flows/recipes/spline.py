@@ -2,9 +2,20 @@
 
 from collections.abc import Sequence
 
+import torch
+from torch import Tensor, nn
+
+from flows.actnorm import ActNorm
+from flows.conditioners import MLP
+from flows.conv1x1 import InvertibleConv1x1
+from flows.coupling import Coupling
+from flows.distributions import DiagonalNormal
 from flows.flow import Flow
-from flows.laws import RationalQuadraticSpline
+from flows.laws import Law, RationalQuadraticSpline
+from flows.partition import Halves
+from flows.recipes.events import expect_event, flow_of
 from flows.recipes.glow import glow
+from flows.transform import Transform, expect_vectors
 
 
 def neural_spline(
@@ -42,6 +53,11 @@ def neural_spline(
         context: K of a context, or 0.
         recompute: see `Compose`.
     """
+    law = RationalQuadraticSpline(bins, bound)
+    shape = expect_event(event_shape, "neural_spline")
+    if len(shape) == 1:
+        made = [layer for _ in range(steps) for layer in _vector_step(shape[0], hidden, law, context)]
+        return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=DiagonalNormal(shape))
     return glow(
         event_shape,
         scales=scales,
@@ -51,5 +67,60 @@ def neural_spline(
         alpha=alpha,
         context=context,
         recompute=recompute,
-        law=RationalQuadraticSpline(bins, bound),
+        law=law,
     )
+
+
+def _vector_step(features: int, hidden: int, law: Law, context: int) -> list[Transform]:
+    halves = Halves(features)
+    network = MLP(
+        halves.conditioning, (hidden, hidden), law.per_element * halves.transformed, context=context
+    )
+    return [
+        ActNorm(features),
+        _reversing(features),
+        _Elementwise(features, halves.conditioning, law),
+        Coupling(halves, network, law),
+    ]
+
+
+def _reversing(features: int) -> InvertibleConv1x1:
+    """A linear layer that starts as the reversal of the dimensions."""
+    layer = InvertibleConv1x1(features)
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+    nn.init.ones_(layer.sign)
+    layer.order.copy_(torch.arange(features - 1, -1, -1))
+    return layer
+
+
+class _Elementwise(Transform):
+    """The law on the first dimensions of (N, D), with learned parameters that depend on nothing.
+
+    Args:
+        features: D.
+        transformed: how many of them.
+        law: starts as the identity.
+    """
+
+    def __init__(self, features: int, transformed: int, law: Law) -> None:
+        super().__init__()
+        self.features = features
+        self.law = law
+        self.raw = nn.Parameter(torch.zeros(law.per_element, transformed))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        expect_vectors(x, self.features, "neural_spline")
+        first, rest = self._split(x)
+        z, log_derivatives = self.law.forward(first, self.raw.expand(len(x), -1, -1))
+        return torch.cat([z, rest], 1), log_derivatives.sum(1)
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        expect_vectors(z, self.features, "neural_spline")
+        first, rest = self._split(z)
+        x, log_derivatives = self.law.inverse(first, self.raw.expand(len(z), -1, -1))
+        return torch.cat([x, rest], 1), log_derivatives.sum(1)
+
+    def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        transformed = self.raw.shape[1]
+        return x[:, :transformed], x[:, transformed:]
