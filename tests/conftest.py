@@ -30,6 +30,15 @@ def pytest_configure() -> None:
     torch.set_num_threads(2)
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small tensors: handing them to a second thread takes longer than computing with them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Photographs kept beside the repository: their absence is a skip, but a failure in CI."""

@@ -132,6 +132,10 @@ def _fit(
             total, count = 0.0, 0
             if point.validation < best:
                 best, best_weights = point.validation, copy.deepcopy(flow.state_dict())
+    if best == math.inf:
+        raise DensityFitError(
+            "the likelihood of the validation samples was finite at no look; are they sound?"
+        )
     flow.load_state_dict(best_weights)
     flow.eval()
     return points

@@ -44,7 +44,10 @@ RECIPES = {
     ),
     "glow": Recipe(recipes.glow, "steps", {"hidden": 32, "steps": 6, "alpha": _ALPHA}, multiscale=True),
     "spline": Recipe(
-        recipes.neural_spline, "steps", {"hidden": 32, "steps": 4, "alpha": _ALPHA}, multiscale=True
+        recipes.neural_spline,
+        "steps",
+        {"hidden": 40, "steps": 6, "bins": 4, "alpha": _ALPHA},
+        multiscale=True,
     ),
     "maf": Recipe(recipes.maf, "layers", {"hidden": [128] * 2}, multiscale=False),
 }

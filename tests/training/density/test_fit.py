@@ -1,0 +1,108 @@
+"""Fitting by maximum likelihood: what is learned, what is kept, what is refused."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+
+from flows import MLP, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
+from training.density.fit import DensityFitError, FitPoint, FitSettings, fit, mean_log_prob
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def samples(n: int, seed: int) -> Tensor:
+    """Of a normal with means 3, -1 and deviations 0.5, 2."""
+    noise = torch.randn(n, 2, generator=torch.Generator().manual_seed(seed))
+    return noise * torch.tensor([0.5, 2.0]) + torch.tensor([3.0, -1.0])
+
+
+def affine() -> Flow:
+    return Flow(ChannelAffine(2), StandardNormal((2,)))
+
+
+def test_it_finds_the_normal_that_the_samples_have() -> None:
+    flow = affine()
+    points = fit(flow, samples(2000, 0), samples(500, 1), FitSettings(steps=1200, learning_rate=0.05))
+    drawn = flow.sample(20_000, generator=torch.Generator().manual_seed(2)).detach()
+    assert drawn.mean(0).tolist() == pytest.approx([3, -1], abs=0.1)
+    assert drawn.std(0).tolist() == pytest.approx([0.5, 2], rel=0.05)
+    assert [point.step for point in points] == list(range(100, 1201, 100))
+    assert points[-1].validation < points[0].train
+    assert not flow.training
+
+
+def test_the_weights_that_did_best_on_validation_are_kept() -> None:
+    """A rate at which it runs past the best: the last weights are not those kept."""
+    seen: list[tuple[float, dict[str, Tensor]]] = []
+    flow = affine()
+
+    def look(point: FitPoint) -> None:
+        seen.append((point.validation, copy.deepcopy(flow.state_dict())))
+
+    # The validation samples are others than the training samples: what fits one worsens the other.
+    settings = FitSettings(steps=300, every=10, learning_rate=0.3)
+    fit(flow, samples(200, 0), samples(200, 1) - 2, settings, on_point=look)
+    best = min(range(len(seen)), key=lambda i: seen[i][0])
+    assert best < len(seen) - 1
+    assert all(torch.equal(value, seen[best][1][name]) for name, value in flow.state_dict().items())
+
+
+def test_a_seed_gives_the_same_bits_and_leaves_the_generator() -> None:
+    found = []
+    torch.manual_seed(5)
+    for _ in range(2):
+        flow = affine()
+        fit(flow, samples(100, 0), samples(50, 1), FitSettings(steps=20, batch_size=16, seed=3))
+        found.append(flow.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    after = torch.rand(())
+    torch.manual_seed(5)
+    assert torch.equal(after, torch.rand(()))
+
+
+def test_every_sample_is_seen_once_an_epoch() -> None:
+    class Seen(StandardNormal):
+        rows: list[float]
+
+        def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            if self.training:
+                self.rows += z.detach()[:, 0].round().tolist()
+            return super().log_prob(z, context)
+
+    base = Seen((1,))
+    base.rows = []
+    train = torch.arange(10.0)[:, None]
+    fit(Flow(ChannelAffine(1), base), train, train, FitSettings(steps=8, batch_size=3, learning_rate=1e-9))
+    assert sorted(base.rows[:10]) == sorted(base.rows[10:]) == list(range(10))
+
+
+def test_contexts_go_with_their_samples() -> None:
+    torch.manual_seed(0)
+    flow = Flow(ChannelAffine(1), ConditionalDiagonalNormal((1,), MLP(1, (16,), 2)))
+    context = torch.linspace(-1, 1, 600)[:, None]
+    x = 5 * context + 0.1 * torch.randn(600, 1)
+    settings = FitSettings(steps=600, learning_rate=1e-2)
+    fit(flow, x, x[::5], settings, context=context, validation_context=context[::5])
+    drawn = flow.sample(2, context=torch.tensor([[-0.8], [0.8]])).detach()
+    assert drawn.flatten().tolist() == pytest.approx([-4, 4], abs=0.8)
+
+
+def test_batches_of_the_mean_change_nothing() -> None:
+    flow, x = affine(), samples(70, 0)
+    assert mean_log_prob(flow, x, batch=9) == pytest.approx(mean_log_prob(flow, x), rel=1e-6)
+
+
+@pytest.mark.parametrize(("train", "validation"), [(0, 5), (5, 0)])
+def test_nothing_to_fit_is_refused(train: int, validation: int) -> None:
+    with pytest.raises(DensityFitError, match=f"got {train} and {validation}"):
+        fit(affine(), torch.zeros(train, 2), torch.zeros(validation, 2), FitSettings(steps=1))
+
+
+def test_samples_that_are_not_finite_end_it_in_words() -> None:
+    good, bad = torch.zeros(4, 2), torch.full((4, 2), torch.nan)
+    with pytest.raises(DensityFitError, match="no longer finite at step 1"):
+        fit(affine(), bad, good, FitSettings(steps=3))
+    with pytest.raises(DensityFitError, match="validation samples was finite at no look"):
+        fit(affine(), good, bad, FitSettings(steps=3))
