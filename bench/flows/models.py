@@ -158,8 +158,8 @@ def _normflows_maf(layers: int, features: int, width: int) -> nn.Module:
 
     steps: list[nn.Module] = []
     for _ in range(layers):
-        # As it comes, its one pass goes from latents to data, and densities take D passes. `Reverse` would turn
-        # that round, but its scales are below 1: reversed, no density could rise above the base's, and it
+        # As it comes, its one pass goes from latents to data, and densities take D passes. `Reverse` turns
+        # that round, but its scales are at most 1: reversed, no density rises above the base's, and it
         # does much worse.
         layer = nf.flows.MaskedAffineAutoregressive(features, width, num_blocks=1)
         steps += [layer, nf.flows.Permute(features, mode="swap")]
