@@ -12,7 +12,7 @@ need it. docs/flows.md goes through all of it.
 
 from flows.actnorm import ActNorm
 from flows.autoregressive import MaskedAutoregressive
-from flows.clamp import LearnedClamp, SigmoidScale, SoftClamp
+from flows.clamp import LearnedClamp, SigmoidScale, SoftClamp, SoftplusScale
 from flows.compose import Compose, Inverse
 from flows.conditioners import MLP, ConvNet, GlowNet, ResNet
 from flows.conv1x1 import InvertibleConv1x1
@@ -70,6 +70,7 @@ __all__ = [
     "Scaling",
     "SigmoidScale",
     "SoftClamp",
+    "SoftplusScale",
     "Squeeze",
     "StandardLogistic",
     "StandardNormal",

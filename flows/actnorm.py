@@ -34,12 +34,12 @@ class ActNorm(ChannelAffine):
         self.floor = floor
         self.register_buffer("initialised", torch.tensor(False))
         self.initialised: Tensor
-        # What the buffer says: reading a tensor would make every batch wait for the GPU.
+        # Once the buffer says so this stops it being read: each look would make the GPU be waited for.
         self._pending = True
         self.register_load_state_dict_post_hook(_read_flag)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self._pending and self.training:
+        if self._pending and self.training and not bool(self.initialised):
             self._initialise(x)
         return super().forward(x)
 
@@ -53,6 +53,8 @@ class ActNorm(ChannelAffine):
                 f"ActNorm expected a first training batch of several values per channel; got {tuple(x.shape)}"
             )
         deviation = values.std(1, correction=0)
+        if not deviation.isfinite().all():
+            raise ValueError("ActNorm expected a first training batch of finite values")
         scale = torch.where(deviation > self.floor, deviation, 1.0)
         self.log_scale.copy_(-scale.log())
         self.shift.copy_(-values.mean(1) / scale)

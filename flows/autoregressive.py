@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from flows.conditioners import start_near_zero
 from flows.laws import Affine, Law
 from flows.transform import Transform, expect_vectors
 
@@ -32,12 +33,21 @@ class MaskedAutoregressive(Transform):
         hidden: width of each hidden layer.
         law: affine unless given.
         context: K of a context (N, K), or 0.
+        start: multiplies the last layer's random weights; 0 starts as the identity.
     """
 
     def __init__(
-        self, features: int, hidden: Sequence[int] = (64, 64), law: Law | None = None, *, context: int = 0
+        self,
+        features: int,
+        hidden: Sequence[int] = (64, 64),
+        law: Law | None = None,
+        *,
+        context: int = 0,
+        start: float = 0.0,
     ) -> None:
         super().__init__()
+        if features < 1:
+            raise ValueError(f"MaskedAutoregressive expected at least 1 feature; got {features}")
         self.features = features
         self.context = context
         self.law = Affine() if law is None else law
@@ -51,8 +61,7 @@ class MaskedAutoregressive(Transform):
             layers += [_MaskedLinear(after[:, None] >= before), nn.ReLU()]
         outputs = torch.arange(1, features + 1).repeat(self.law.per_element)
         last = _MaskedLinear(outputs[:, None] > degrees[-1])
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
+        start_near_zero(last, start)
         self.network = nn.Sequential(*layers, last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -63,3 +63,24 @@ class SigmoidScale(nn.Module):
     def forward(self, a: Tensor) -> Tensor:
         """Element by element; any shape."""
         return (self.floor + (1 - self.floor) * torch.sigmoid(a + 2)).log()
+
+
+class SoftplusScale(nn.Module):
+    """exp(s) = f + softplus(a + log(e - 1)): a scale that grows as a does, where exp would grow faster.
+
+    At a = 0 it is 1 + f. After the scales of Durkan et al.'s nflows, whose flows on tables learn better by it
+    than by an exponential.
+
+    Args:
+        floor: f > 0; exp(s) is above it.
+    """
+
+    def __init__(self, floor: float = 1e-3) -> None:
+        super().__init__()
+        if not 0 < floor < math.inf:
+            raise ValueError(f"SoftplusScale expected a finite floor above 0; got {floor}")
+        self.floor = floor
+
+    def forward(self, a: Tensor) -> Tensor:
+        """Element by element; any shape."""
+        return (self.floor + nn.functional.softplus(a + math.log(math.e - 1))).log()

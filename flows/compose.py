@@ -1,6 +1,7 @@
 """Composition of transforms, and their other direction."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +27,11 @@ class Compose(Transform):
             by its inverse when the gradient comes to it (Gomez et al. 2017, The Reversible Residual Network,
             arXiv 1707.04585, section 3.2). Memory stops growing with the number of steps, and time grows by
             the inverse and one more forward pass. Gradients are autograd's, as exactly as the steps invert.
-            Not for steps that draw random numbers, nor under autocast, nor for gradients of gradients, which
-            are refused then; inside torch.func's transforms it
-            makes no difference.
+            Refused under autocast and for gradients of gradients; not for steps that draw random numbers.
+            Inside torch.func's transforms it makes no difference.
 
     Raises:
-        ValueError: if no transform is given.
+        ValueError: no transform is given, or something that has no inverse.
     """
 
     def __init__(self, transforms: Iterable[Transform], *, recompute: bool = False) -> None:
@@ -40,6 +40,10 @@ class Compose(Transform):
         self.recompute = recompute
         if not self.transforms:
             raise ValueError("Compose expected at least one transform; got none")
+        for module in self.transforms:
+            if not callable(getattr(module, "inverse", None)):
+                name = type(module).__name__
+                raise ValueError(f"Compose expected transforms; got {name}, which has no inverse")  # noqa: TRY004
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self._run([Step(t.forward, t.inverse, t) for t in self._steps()], x, context)
@@ -48,7 +52,8 @@ class Compose(Transform):
         return self._run([Step(t.inverse, t.forward, t) for t in reversed(self._steps())], z, context)
 
     def _steps(self) -> list[Transform]:
-        return [module for module in self.transforms if isinstance(module, Transform)]
+        # What torch.compile returns is no Transform, and does what one does.
+        return [cast("Transform", module) for module in self.transforms]
 
     def _run(self, steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.recompute and torch.is_grad_enabled() and not _inside_torch_func():

@@ -1,7 +1,8 @@
 """Networks that compute a coupling's parameters from the part that passes unchanged.
 
-All start by giving zeros, so that a coupling with one of the laws starts as the identity (or, with Glow's
-scale, near it). Those made with a context take it as (N, K), or as maps (N, K, H, W), beside their input.
+Unless told otherwise all start by giving zeros, so that a coupling with one of the laws starts as the
+identity (or, with Glow's scale, near it). Those made with a context take it as (N, K), or as maps
+(N, K, H, W), beside their input.
 """
 
 import itertools
@@ -28,7 +29,7 @@ class ConvNet(nn.Module):
         self.context = context
         self.first = nn.Conv2d(in_ + context, hidden, kernel_size, padding=kernel_size // 2)
         self.last = nn.Conv2d(hidden, out, kernel_size, padding=kernel_size // 2)
-        _start_at_zero(self.last)
+        start_near_zero(self.last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
@@ -45,9 +46,12 @@ class MLP(nn.Module):
         hidden: width of each hidden layer.
         out: out.
         context: K, or 0.
+        start: multiplies the last layer's random weights.
     """
 
-    def __init__(self, features: int, hidden: Sequence[int], out: int, *, context: int = 0) -> None:
+    def __init__(
+        self, features: int, hidden: Sequence[int], out: int, *, context: int = 0, start: float = 0.0
+    ) -> None:
         super().__init__()
         self.context = context
         sizes = [features + context, *hidden]
@@ -55,7 +59,7 @@ class MLP(nn.Module):
         for before, after in itertools.pairwise(sizes):
             layers += [nn.Linear(before, after), nn.ReLU()]
         last = nn.Linear(sizes[-1], out)
-        _start_at_zero(last)
+        start_near_zero(last, start)
         self.layers = nn.Sequential(*layers, last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -79,7 +83,7 @@ class GlowNet(nn.Module):
         self.first = nn.Conv2d(in_ + context, hidden, 3, padding=1)
         self.middle = nn.Conv2d(hidden, hidden, 1)
         self.last = nn.Conv2d(hidden, out, 3, padding=1)
-        _start_at_zero(self.last)
+        start_near_zero(self.last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
@@ -107,7 +111,7 @@ class ResNet(nn.Module):
         self.first = nn.Conv2d(in_ + context, hidden, 3, padding=1)
         self.blocks = nn.ModuleList(_Residual(hidden) for _ in range(blocks))
         self.last = nn.Conv2d(hidden, out, 1)
-        _start_at_zero(self.last)
+        start_near_zero(self.last)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
@@ -123,7 +127,7 @@ class _Residual(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        _start_at_zero(self.second)
+        start_near_zero(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.first(nn.functional.relu(x))
@@ -131,19 +135,22 @@ class _Residual(nn.Module):
         return out
 
 
-def _start_at_zero(layer: nn.Linear | nn.Conv2d) -> None:
-    nn.init.zeros_(layer.weight)
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
+def start_near_zero(layer: nn.Linear | nn.Conv2d, start: float = 0.0) -> None:
+    """Multiply a fresh layer's weights, so that what it computes starts small, or at 0."""
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(start)
 
 
 def _beside(x: Tensor, context: Tensor | None, features: int) -> Tensor:
     """x with the context as further channels. A network made without one passes it over."""
     if features == 0:
         return x
-    if context is None or context.ndim not in (2, x.ndim) or context.shape[:2] != (x.shape[0], features):
+    row = (x.shape[0], features)
+    if context is None or tuple(context.shape) not in (row, (*row, *x.shape[2:])):
         got = "none" if context is None else str(tuple(context.shape))
-        raise ValueError(f"expected a context of shape ({x.shape[0]}, {features}); got {got}")
+        maps = f", or maps of the input's size, {(*row, *x.shape[2:])}" if x.ndim > 2 else ""
+        raise ValueError(f"expected a context of shape {row}{maps}; got {got}")
     if context.ndim < x.ndim:
-        context = context[:, :, None, None]
-    return torch.cat([x, context.expand(-1, -1, *x.shape[2:])], 1)
+        context = context[:, :, None, None].expand(-1, -1, *x.shape[2:])
+    return torch.cat([x, context], 1)

@@ -1,5 +1,7 @@
 """Invertible 1x1 convolution: a learned mixing of the channels."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 from torch import Tensor, nn
 
@@ -43,9 +45,11 @@ class InvertibleConv1x1(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(x, len(self.sign), "InvertibleConv1x1")
-        lower, upper = self._factors()
-        weight = (lower @ upper)[self.order].to(x.dtype)  # (C, C)
-        z = x @ weight.T if x.ndim == 2 else nn.functional.conv2d(x, weight[:, :, None, None])
+        # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.
+        with _without_autocast(x.device.type):
+            lower, upper = self._factors()
+            weight = (lower @ upper)[self.order].to(x.dtype)  # (C, C)
+            z = x @ weight.T if x.ndim == 2 else (weight @ x.flatten(2)).view_as(x)
         return z, self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -67,3 +71,7 @@ class InvertibleConv1x1(Transform):
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (x.shape[2:].numel() * self.log_diagonal.sum()).expand(x.shape[0])
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

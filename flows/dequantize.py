@@ -18,7 +18,8 @@ class UniformDequantization(Transform):
     of u), and its samples are integers.
 
     It is no bijection, and stands outside the contract of transforms: `forward` draws u anew each time, and
-    `inverse` rounds down. Values beyond 0 ... L - 1 come back as the nearest of them.
+    `inverse` rounds down. In half precision, which cannot hold 256 levels and the noise, not all integers
+    come back. Values beyond 0 ... L - 1 come back as the nearest of them.
 
     >>> layer = UniformDequantization(17)
     >>> x = torch.randint(17, (5, 1, 8, 8)).float()
@@ -35,11 +36,17 @@ class UniformDequantization(Transform):
         if levels < 2:
             raise ValueError(f"UniformDequantization expected at least 2 levels; got {levels}")
         self.levels = levels
+        # Integer tensors become numbers of this buffer's dtype, so that they follow `Flow.to(...)`.
+        self.register_buffer("origin", torch.zeros(()), persistent=False)
+        self.origin: Tensor
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if not x.is_floating_point():
-            x = x.to(torch.get_default_dtype())
-        return (x + torch.rand_like(x)) / self.levels, self._log_det(x, -1)
+        dtype = x.dtype if x.is_floating_point() else self.origin.dtype
+        wide = torch.promote_types(dtype, torch.float32)
+        x = x.to(wide)
+        # A sum that is rounded up to the next integer would be that integer.
+        y = torch.minimum(x + torch.rand_like(x), torch.nextafter(x + 1, x))
+        return (y / self.levels).to(dtype), self._log_det(x.to(dtype), -1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (z * self.levels).floor().clamp(0, self.levels - 1), self._log_det(z, 1)

@@ -117,10 +117,12 @@ class StandardLogistic(Distribution):
         generator: torch.Generator | None = None,
     ) -> Tensor:
         shape = (n, *self.event_shape)
-        u = torch.rand(shape, dtype=self.origin.dtype, device=self.origin.device, generator=generator)
+        # In single precision at least: half has too few numbers between 0 and 1 for its tails.
+        dtype = torch.promote_types(self.origin.dtype, torch.float32)
+        u = torch.rand(shape, dtype=dtype, device=self.origin.device, generator=generator)
         # rand can give 0, whose logit is infinite.
-        eps = torch.finfo(u.dtype).eps
-        return temperature * torch.logit(u.clamp(eps, 1 - eps))
+        eps = torch.finfo(dtype).eps
+        return (temperature * torch.logit(u.clamp(eps, 1 - eps))).to(self.origin.dtype)
 
 
 class DiagonalNormal(Distribution):

@@ -31,6 +31,10 @@ class Flow(nn.Module):
         self.transform = transform
         self.base = base
 
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """`log_prob`, as wrappers of modules (data parallelism, say) call it."""
+        return self.log_prob(x, context)
+
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Exact log-density of x in nats, (N,)."""
         z, log_det = self.transform.forward(x, context)

@@ -25,7 +25,7 @@ class Planar(Transform):
 
     The paper has no inverse, but there is one. With A = w.z + b the scalar equation t + c tanh t = A has one
     solution, t = a; then x = z - u' tanh t. It is found by Newton's method from that side of the solution
-    from which the method cannot overshoot, in a fixed number of steps. `inverse` can be differentiated once.
+    from which the method cannot overshoot, in a fixed number of steps. `inverse` can be differentiated twice.
 
     1 + c is carried as what it is made from, a softplus: near c = -1, where f all but folds, 1 + c sech^2 a
     computed as it is written would lose all its digits.
@@ -65,8 +65,10 @@ class Planar(Transform):
     def _push(self) -> tuple[Tensor, Tensor, Tensor]:
         """u' with shape (D,), c = w.u' and the margin 1 + c > 0, both ()."""
         along = self.w @ self.u
-        margin = softplus(along + _UNIT)
-        c = margin - 1
+        margin = softplus(along + _UNIT).clamp_min(torch.finfo(along.dtype).tiny)
+        # margin - 1 without its cancellation: softplus(x + log(e - 1)) = 1 + log1p((1 - 1/e) (exp(x) - 1)).
+        small = torch.log1p((1 - 1 / math.e) * torch.expm1(along.clamp_max(1)))
+        c = torch.where(along < 1, small, margin - 1)
         # Where w is 0, so is what it is multiplied with.
         square = self.w.square().sum().clamp_min(torch.finfo(self.w.dtype).tiny)
         return self.u + (c - along) / square * self.w, c, margin
@@ -104,8 +106,10 @@ def _solve(target: Tensor, c: Tensor, margin: Tensor) -> Tensor:
         step = (t + offset * torch.tanh(t) - size) / _slope(t, slope).clamp_min(tiny)
         t = torch.where(concave, (t - step).clamp_max(size), torch.maximum(t - step, size))
     t = t * target.detach().sign()
-    # One more step, the one that is differentiated: its derivatives are those of the implicit function.
-    return t - (t + c * torch.tanh(t) - target) / _slope(t, slope).clamp_min(tiny)
+    # Two more, which are differentiated: their first and second derivatives are the implicit function's.
+    for _ in range(2):
+        t = t - (t + c * torch.tanh(t) - target) / _slope(t, margin).clamp_min(tiny)
+    return t
 
 
 def _slope(t: Tensor, margin: Tensor) -> Tensor:

@@ -36,6 +36,9 @@ def run_and_recompute(steps: list[Step], x: Tensor, context: Tensor | None) -> t
     Returns:
         What the steps would return: the output, and the sum of their log-determinants, (N,).
     """
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        raise RuntimeError("Compose(recompute=True) would recompute in another precision than autocast's")
     parameters = [p for step in steps for p in step.module.parameters() if p.requires_grad]
     output, log_det = _Recompute.apply(  # type: ignore[no-untyped-call]
         steps, x, context, *parameters
@@ -48,14 +51,15 @@ class _Recompute(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, steps: list[Step], x: Tensor, context: Tensor | None, *_: Tensor
+        ctx: Any, steps: list[Step], x: Tensor, context: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.steps, ctx.has_context = steps, context is not None
         total = x.new_zeros(x.shape[0])
         for step in steps:
             x, log_det = step.apply(x, context)
             total = total + log_det
-        ctx.save_for_backward(x, *([] if context is None else [context]))
+        # The parameters too, though nothing reads them: autograd then refuses if they changed in between.
+        ctx.save_for_backward(x, *([] if context is None else [context]), *parameters)
         return x, total
 
     @staticmethod

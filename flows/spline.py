@@ -33,7 +33,7 @@ def rational_quadratic_inverse(
 ) -> tuple[Tensor, Tensor]:
     """The inverse of `rational_quadratic`, with the logarithm of its own derivative (eq. 6 to 8).
 
-    Can be differentiated once.
+    Can be differentiated twice.
     """
     inside = (y > values[..., 0]) & (y < values[..., -1])
     left, width, bottom, height, d0, d1 = _bin(y, values, positions, values, derivatives)
@@ -46,9 +46,12 @@ def rational_quadratic_inverse(
     root = (b.square() - 4 * a * c).clamp_min(torch.finfo(y.dtype).tiny).sqrt()
     start = (2 * c / (-b - root)).clamp(0, 1).detach()
     # Where steep and flat ends meet in a bin the quadratic loses digits that the spline itself does not: a
-    # step of Newton's method brings them back, and carries the derivatives of the implicit function.
-    value, log_slope = _at(start, slope, d0, d1)
-    xi = (start - (value - rise / height) / (log_slope.exp() / slope)).clamp(0, 1)
+    # step of Newton's method brings them back. Two of them carry the implicit function's derivatives, first
+    # and second.
+    xi = start
+    for _ in range(2):
+        value, log_slope = _at(xi, slope, d0, d1)
+        xi = (xi - (value - rise / height) / (log_slope.exp() / slope)).clamp(0, 1)
     x = left + width * xi
     return torch.where(inside, x, y), torch.where(inside, -_at(xi, slope, d0, d1)[1], 0.0)
 

@@ -48,7 +48,8 @@ def glow(
         alpha: of that logit; see `Logit`.
         context: K of a context, or 0.
         recompute: see `Compose`.
-        law: of the couplings; the affine one with Glow's sigmoid scale unless given.
+        law: of the couplings, which share it, so one without parameters of its own; the affine one with
+            Glow's sigmoid scale unless given.
     """
     shape = expect_event(event_shape, "glow")
     law = Affine(SigmoidScale()) if law is None else law

@@ -1,9 +1,6 @@
 """RealNVP: affine couplings over checkerboards and channels, on several scales."""
 
 from collections.abc import Sequence
-from typing import cast
-
-from torch import nn
 
 from flows.actnorm import ActNorm
 from flows.clamp import LearnedClamp
@@ -96,8 +93,7 @@ def _vector_steps(features: int, couplings: int, hidden: tuple[int, ...], contex
     steps: list[Transform] = []
     for i in range(couplings):
         halves = Halves(features, swapped=i % 2 == 1)
-        network = MLP(halves.conditioning, hidden, 2 * halves.transformed, context=context)
-        cast("nn.Linear", network.layers[-1]).reset_parameters()
+        network = MLP(halves.conditioning, hidden, 2 * halves.transformed, context=context, start=1.0)
         law = Affine(LearnedClamp(halves.transformed))
         steps += [Coupling(halves, network, law), ActNorm(features)]
     return steps

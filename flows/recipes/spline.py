@@ -31,11 +31,11 @@ def neural_spline(
     context: int = 0,
     recompute: bool = False,
 ) -> Flow:
-    """RQ-NSF (C), without its splines of the identity half (Durkan et al. 2019, arXiv 1906.04032, section 3).
+    """RQ-NSF (C) (Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 3).
 
-    Glow's steps with rational-quadratic splines for couplings: linear layers (LU) mix the dimensions in
-    between, so that each is transformed in some step; the paper also sends the half that passes through
-    splines that depend on nothing.
+    Vectors: steps of `ActNorm`, a linear layer (LU) that starts as the reversal of the dimensions, and a
+    coupling with rational-quadratic splines, whose identity half goes through splines too that depend on
+    nothing. Images: `glow` with splines for its affine couplings; the identity half is left as it is.
 
     >>> import torch
     >>> neural_spline((2,), steps=2, hidden=16).log_prob(torch.zeros(3, 2)).shape

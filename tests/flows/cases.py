@@ -35,6 +35,7 @@ from flows import (
     Scaling,
     SigmoidScale,
     SoftClamp,
+    SoftplusScale,
     Squeeze,
     Transform,
 )
@@ -164,6 +165,21 @@ def recomputed(event: Shape) -> Transform:
     return Compose([t for t in inner.transforms if isinstance(t, Transform)], recompute=True)
 
 
+class Given(Transform):
+    """A conditional transform with a context of its own, the same for every row."""
+
+    def __init__(self, transform: Transform) -> None:
+        super().__init__()
+        self.transform = transform
+        self.context = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.transform.forward(x, self.context.expand(len(x), -1))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.transform.inverse(z, self.context.expand(len(z), -1))
+
+
 CASES = [
     Case("permutation", lambda event: Permutation.random(event[0])),
     Case("permutation of one order", lambda event: Permutation([*range(1, event[0]), 0])),
@@ -189,6 +205,7 @@ CASES = [
     Case("affine coupling, wide clamp", lambda event: coupling(event, bound=8.0), divisible),
     Case("affine coupling, learned clamp", learned_clamp, divisible),
     Case("affine coupling, sigmoid", lambda e: coupling(e, law=Affine(SigmoidScale())), divisible),
+    Case("affine coupling, softplus", lambda e: coupling(e, law=Affine(SoftplusScale())), divisible),
     Case("additive coupling", lambda event: coupling(event, law=Additive()), divisible),
     Case("spline coupling", lambda e: coupling(e, law=RationalQuadraticSpline(5, 3.0)), divisible),
     Case("checkerboard, affine", lambda event: board(event, Affine()), images),
@@ -244,6 +261,23 @@ CASES = [
         lambda event: maf(event, layers=2, hidden=(5,)).transform,
         latent=lambda event: (torch.Size(event).numel(),),
         spread=0.3,
+    ),
+    Case(
+        "given a context, realnvp",
+        lambda e: Given(real_nvp(e, couplings=2, hidden=4, blocks=1, context=2).transform),
+        lambda event: even(event) or (vectors(event) and divisible(event)),
+        spread=0.3,
+    ),
+    Case(
+        "given a context, glow",
+        lambda e: Given(glow(e, scales=1, steps=1, hidden=4, context=2).transform),
+        lambda event: even(event) or (vectors(event) and divisible(event)),
+        spread=0.3,
+    ),
+    Case(
+        "given a context, maf",
+        lambda event: Given(MaskedAutoregressive(event[0], (6,), context=2)),
+        vectors,
     ),
     Case("recipe planar", lambda event: planar(event[0], depth=2).transform, vectors, spread=0.3),
     Case("recipe radial", lambda event: radial(event[0], depth=2).transform, vectors, spread=0.3),

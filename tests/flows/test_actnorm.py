@@ -81,3 +81,21 @@ def test_a_first_batch_of_none_leaves_it_to_the_next() -> None:
     layer = ActNorm(2).train()
     layer.forward(torch.zeros(0, 2))
     assert not layer.initialised
+
+
+def test_a_first_batch_that_is_not_finite_is_refused() -> None:
+    layer = ActNorm(2).train()
+    with pytest.raises(ValueError, match="expected a first training batch of finite values"):
+        layer.forward(torch.tensor([[1.0, 2.0], [torch.nan, 3.0]]))
+    assert not layer.initialised
+    assert layer.shift.isfinite().all()
+
+
+def test_a_copy_that_shares_the_state_sees_that_it_is_set() -> None:
+    """As the replicas of data parallelism do, which are made before the first batch."""
+    one, two = ActNorm(2).train(), ActNorm(2).train()
+    for name, value in {**dict(one.named_parameters()), **dict(one.named_buffers())}.items():
+        getattr(two, name).data = value.data
+    one.forward(torch.randn(20, 2))
+    z, _ = two.forward(10 * torch.randn(20, 2))
+    assert z.std() > 5

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import LearnedClamp, SigmoidScale, SoftClamp
+from flows import LearnedClamp, SigmoidScale, SoftClamp, SoftplusScale
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -70,3 +70,17 @@ def test_the_sigmoid_scale_is_glows_kept_from_0(a: float) -> None:
 def test_other_floors_are_refused(floor: float) -> None:
     with pytest.raises(ValueError, match="expected a floor between 0 and 1; got"):
         SigmoidScale(floor)
+
+
+@given(a=st.floats(-1e6, 1e6))
+def test_the_softplus_scale_grows_as_its_input(a: float) -> None:
+    s = SoftplusScale(1e-3)(torch.tensor(a, dtype=torch.float64)).item()
+    x = a + math.log(math.e - 1)
+    softplus = max(x, 0) + math.log1p(math.exp(-abs(x)))
+    assert s == pytest.approx(math.log(1e-3 + softplus), abs=1e-9)
+
+
+@pytest.mark.parametrize("floor", [0.0, -1.0, math.inf, math.nan])
+def test_other_floors_of_the_softplus_are_refused(floor: float) -> None:
+    with pytest.raises(ValueError, match="expected a finite floor above 0; got"):
+        SoftplusScale(floor)

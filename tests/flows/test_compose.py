@@ -78,3 +78,15 @@ def test_a_context_reaches_every_step() -> None:
         assert not torch.equal(flow.forward(x, context)[0], flow.forward(x, context + 1)[0])
         with pytest.raises(ValueError, match="expected a context"):
             flow.inverse(x)
+
+
+def test_a_compiled_step_is_a_step() -> None:
+    step = scale_and_shift(2, 1)
+    compiled = torch.compile(step, backend="eager")
+    x = torch.tensor([[5.0]], dtype=torch.float64)
+    assert Compose([compiled]).forward(x)[0].item() == pytest.approx(11)  # type: ignore[list-item]
+
+
+def test_what_has_no_inverse_is_refused() -> None:
+    with pytest.raises(ValueError, match="expected transforms; got Linear, which has no inverse"):
+        Compose([torch.nn.Linear(2, 2)])  # type: ignore[list-item]

@@ -101,7 +101,7 @@ def test_a_context_that_is_missing_or_of_another_shape_is_refused(
     kind: int, context: torch.Tensor | None
 ) -> None:
     network, x = networks(3)[kind]
-    with pytest.raises(ValueError, match=r"expected a context of shape \(3, 3\); got"):
+    with pytest.raises(ValueError, match=r"expected a context of shape \(3, 3\).*; got"):
         network(x, context)
 
 
@@ -109,3 +109,10 @@ def test_a_context_that_is_missing_or_of_another_shape_is_refused(
 def test_one_made_without_a_context_passes_it_over(kind: int) -> None:
     network, x = networks(0)[kind]
     assert torch.equal(network(x, torch.zeros(3, 9)), network(x))
+
+
+@pytest.mark.parametrize("kind", range(3), ids=["ConvNet", "GlowNet", "ResNet"])
+def test_context_maps_of_another_size_are_refused(kind: int) -> None:
+    network, x = networks(3)[kind]
+    with pytest.raises(ValueError, match=r"or maps of the input's size, \(3, 3, 4, 4\); got \(3, 3, 2, 2\)"):
+        network(x, torch.zeros(3, 3, 2, 2))

@@ -55,3 +55,13 @@ def test_half_precision_has_an_inverse() -> None:
     back, log_det = layer.inverse(layer.forward(x)[0])
     assert back.dtype == log_det.dtype == torch.bfloat16
     torch.testing.assert_close(back, x, rtol=0.1, atol=0.1)
+
+
+def test_autocast_leaves_it_the_inverse_of_what_it_did() -> None:
+    layer = InvertibleConv1x1(6)
+    x = torch.randn(2, 6, 5, 5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z, _ = layer.forward(x)
+        back, _ = layer.inverse(z)
+    assert z.dtype == torch.float32
+    torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-5)

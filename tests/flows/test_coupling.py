@@ -97,5 +97,5 @@ def test_a_context_reaches_the_conditioner() -> None:
     z, _ = coupling.forward(x, context)
     assert not torch.equal(coupling.forward(x, context + 1)[0], z)
     torch.testing.assert_close(coupling.inverse(z, context)[0], x, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match=r"expected a context of shape \(2, 3\); got none"):
+    with pytest.raises(ValueError, match=r"expected a context of shape \(2, 3\).*; got none"):
         coupling.forward(x)

@@ -60,3 +60,18 @@ def test_other_sizes_are_refused() -> None:
             Logit(alpha)
     with pytest.raises(ValueError, match="expected at least 2 levels; got 1"):
         UniformDequantization(1)
+
+
+def test_integers_become_numbers_of_the_flows_own_dtype() -> None:
+    x = torch.randint(9, (4, 3), dtype=torch.uint8)
+    for dtype in (torch.float64, torch.bfloat16):
+        y, log_det = UniformDequantization(9).to(dtype).forward(x)
+        assert y.dtype == log_det.dtype == dtype
+
+
+def test_no_noise_is_rounded_up_to_the_next_integer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 + the largest number below 1 is 201 in single precision."""
+    monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 1 - 2.0**-24))
+    layer = UniformDequantization(256)
+    x = torch.arange(256.0)[None]
+    assert torch.equal(layer.inverse(layer.forward(x)[0])[0], x)

@@ -151,3 +151,10 @@ def test_safetensors_bring_a_flow_back_to_the_bit(recipe: Callable[..., Flow], t
     save_file(one.state_dict(), tmp_path / "flow.safetensors")
     two.load_state_dict(load_file(tmp_path / "flow.safetensors"))
     assert torch.equal(one.eval().log_prob(x), two.log_prob(x))
+
+
+def test_calling_a_flow_gives_its_log_prob() -> None:
+    """What wraps a module calls its forward."""
+    one = flow((3,))
+    x = torch.randn(4, 3, dtype=torch.float64)
+    assert torch.equal(one(x), one.log_prob(x))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.autograd import gradgradcheck
 from torch.nn.functional import softplus
 
 from flows import Planar
@@ -35,7 +36,7 @@ def test_the_search_ends_at_the_solution(margin: float, target: float) -> None:
         value = t + exact * mpmath.tanh(t)
         slope = mpmath.mpf(margin) * mpmath.sech(t) ** 2 + mpmath.tanh(t) ** 2
         # The sum's terms have a rounding error each, and so has t.
-        digits = 4 * 2.0**-52 * (abs(t) + abs(exact * mpmath.tanh(t)) + abs(t) * slope) + 5e-324
+        digits = 4 * 2.0**-52 * (abs(t) + abs(exact * mpmath.tanh(t)) + abs(t) * slope) + 1e-300
         assert abs(value - target) <= digits
 
 
@@ -80,3 +81,25 @@ def test_all_but_folded_it_still_has_a_log_det(dtype: torch.dtype) -> None:
 def test_it_needs_a_feature() -> None:
     with pytest.raises(ValueError, match="expected at least 1 feature; got 0"):
         Planar(0)
+
+
+@pytest.mark.parametrize("size", [1e-7, 1e-4, 0.1])
+def test_a_small_w_keeps_its_digits(size: float) -> None:
+    """c = m(w.u), a difference of numbers near 1 where w is small, as the paper's m never lets it be."""
+    torch.manual_seed(0)
+    flow = Planar(2)
+    with torch.no_grad():
+        flow.w.mul_(size / flow.w.norm())
+    exact = Planar(2).double()
+    exact.load_state_dict(flow.state_dict())
+    push, c, _ = flow._push()
+    expected, expected_c, _ = exact._push()
+    torch.testing.assert_close(push, expected.float(), rtol=1e-5, atol=1e-6)
+    assert c.item() == pytest.approx(expected_c.item(), rel=1e-5)
+
+
+def test_the_inverse_has_second_derivatives() -> None:
+    torch.manual_seed(0)
+    flow = Planar(2).double()
+    x = torch.randn(3, 2, dtype=torch.float64, requires_grad=True)
+    assert gradgradcheck(flow.inverse, (x,))

@@ -93,3 +93,20 @@ def test_what_is_kept_does_not_grow_with_the_steps() -> None:
     assert kept(32, recompute=True) == kept(4, recompute=True)
     assert kept(32, recompute=False) > 6 * kept(4, recompute=False)
     assert kept(32, recompute=True) < kept(32, recompute=False) / 20
+
+
+def test_parameters_that_changed_in_between_are_refused() -> None:
+    """The inverse would be another one than that of what was computed."""
+    flow = Compose([Planar(2), Planar(2)], recompute=True)
+    z, log_det = flow.forward(torch.randn(3, 2))
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(0.5)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.backward(z.sum() + log_det.sum())
+
+
+def test_autocast_is_refused() -> None:
+    flow = Compose([InvertibleConv1x1(2)], recompute=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16), pytest.raises(RuntimeError, match="another precision"):
+        flow.forward(torch.randn(3, 2))

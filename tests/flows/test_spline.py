@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd import gradgradcheck
 
 from flows import RationalQuadraticSpline
 from flows.spline import rational_quadratic
@@ -71,3 +72,8 @@ def test_gradients_are_finite_inside_and_outside() -> None:
 def test_other_sizes_are_refused(bins: int, bound: float) -> None:
     with pytest.raises(ValueError, match="expected at least 2 bins and a finite bound above 0; got"):
         RationalQuadraticSpline(bins, bound)
+
+
+def test_the_inverse_has_second_derivatives() -> None:
+    x = torch.tensor([[-1.3], [0.2], [2.4]], dtype=torch.float64, requires_grad=True)
+    assert gradgradcheck(LAW.inverse, (x, parameters(1, 3).requires_grad_()))

@@ -293,7 +293,7 @@ class SetInEvaluation(ActNorm):
     """The first batch sets it, whatever the mode."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        if self._pending:
+        if not self.initialised:
             self._initialise(x)
         return super().forward(x)
 
@@ -302,7 +302,8 @@ class SetByEveryBatch(ActNorm):
     """Each training batch sets it, as batch normalisation would."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
-        self._pending = True
+        if self.training:
+            self._initialise(x)
         return super().forward(x)
 
 
