@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench postgres clean
+.PHONY: help demo test test-all lint bench bench-flows postgres clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -22,6 +22,7 @@ help:
 	@echo 'make test-all  the same with the tests that take minutes'
 	@echo 'make lint    ruff and mypy alone'
 	@echo 'make bench   the service under load, kills and a history of a million; into bench-results'
+	@echo 'make bench-flows  the flow library side by side with zuko, normflows, nflows and FrEIA; an hour'
 	@echo 'make clean   remove the environment and caches; data, models, runs and demo/ stay'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
@@ -47,6 +48,15 @@ bench: $(VENV)/.installed-dev postgres
 	@failed=0; \
 	$(BIN)/python -m bench.service all || failed=1; \
 	$(BIN)/python -m bench.history_paging || failed=1; \
+	exit $$failed
+
+# Side by side with other libraries of flows, which nothing else needs.
+bench-flows: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
+	@failed=0; \
+	for part in two_dimensional digits tabular outliers noise speed; do \
+	  $(BIN)/python -W ignore -m bench.flows.$$part || failed=1; \
+	done; \
 	exit $$failed
 
 # The tests start a server of their own from these programs; where they cannot be had, those tests are skipped.
