@@ -11,6 +11,11 @@ from torch.nn.utils import clip_grad_norm_
 
 from flows import Flow
 
+# Numbers of samples that are looked at together, without gradients. The networks of a flow may make a hundred
+# times as many of them: some 400 MB.
+_ELEMENTS = 2**20
+_MOST_ROWS = 1000
+
 
 class DensityFitError(ValueError):
     """The fit cannot go on."""
@@ -28,6 +33,9 @@ class FitSettings:
         clip: the gradient's norm is cut to this.
         every: steps between two looks at the validation samples.
         seed: of the order of samples and of everything drawn while fitting.
+
+    Raises:
+        DensityFitError: nothing can be fitted so.
     """
 
     steps: int
@@ -37,6 +45,13 @@ class FitSettings:
     clip: float = 5.0
     every: int = 100
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "every"):
+            if getattr(self, name) < 1:
+                raise DensityFitError(f"a fit needs {name} of at least 1; got {getattr(self, name)}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise DensityFitError(f"a fit needs a learning_rate above 0 and finite; got {self.learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -78,10 +93,12 @@ def fit(
         on_point: called at every look.
 
     Returns:
-        The looks, in order.
+        The looks, in order. Where the last of them is not at the last step, the likelihood of the training
+        samples was no longer finite; the flow has the best weights from before.
 
     Raises:
-        DensityFitError: the likelihood is no longer finite, or there are no samples.
+        DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look, or
+            there are no samples.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
@@ -108,6 +125,8 @@ def _fit(
     points: list[FitPoint] = []
     best, best_weights = math.inf, copy.deepcopy(flow.state_dict())
     order = torch.empty(0, dtype=torch.int64)
+    # Where there is memory for the gradients of a batch, there is for a look at one.
+    rows_at_once = max(settings.batch_size, batch_rows(validation[0].numel()))
     total, count = 0.0, 0
     for step in range(1, settings.steps + 1):
         flow.train()
@@ -116,6 +135,8 @@ def _fit(
         rows, order = order[: settings.batch_size].to(train.device), order[settings.batch_size :]
         loss = -flow.log_prob(train[rows], None if context is None else context[rows]).mean()
         if not loss.isfinite():
+            if best < math.inf:
+                break
             raise DensityFitError(
                 f"the likelihood is no longer finite at step {step}; a lower learning rate helps"
             )
@@ -126,7 +147,8 @@ def _fit(
         schedule.step()
         total, count = total + loss.item(), count + 1
         if step % settings.every == 0 or step == settings.steps:
-            point = FitPoint(step, total / count, -mean_log_prob(flow, validation, validation_context))
+            held_out = -mean_log_prob(flow, validation, validation_context, batch=rows_at_once)
+            point = FitPoint(step, total / count, held_out)
             points.append(point)
             on_point(point)
             total, count = 0.0, 0
@@ -141,10 +163,25 @@ def _fit(
     return points
 
 
+def batch_rows(elements: int) -> int:
+    """How many samples of so many elements each are looked at together, without gradients."""
+    return max(1, min(_MOST_ROWS, _ELEMENTS // max(1, elements)))
+
+
 @torch.no_grad()
-def mean_log_prob(flow: Flow, samples: Tensor, context: Tensor | None = None, *, batch: int = 1000) -> float:
-    """Mean log-likelihood of samples in nats per sample, in evaluation mode."""
+def mean_log_prob(
+    flow: Flow, samples: Tensor, context: Tensor | None = None, *, batch: int | None = None
+) -> float:
+    """Mean log-likelihood of samples in nats per sample, in evaluation mode.
+
+    Args:
+        flow: on the device where the samples are.
+        samples: (N, ...), N >= 1.
+        context: (N, ...), of a conditional flow.
+        batch: samples at once; by default as many as `batch_rows` says.
+    """
     flow.eval()
+    batch = batch or batch_rows(samples[0].numel())
     values = [
         flow.log_prob(samples[i : i + batch], None if context is None else context[i : i + batch])
         for i in range(0, len(samples), batch)

@@ -10,7 +10,8 @@ from flows import Flow, recipes
 Number = int | float
 Arguments = dict[str, Number | list[int]]
 
-# What a recipe takes besides plain numbers, or is told anew each time.
+# Not written down: the event's shape and the levels have their own places, contexts and other laws are for
+# code and not for the command line, and `recompute` trades time for memory and changes no density.
 _NOT_KEPT = frozenset({"event_shape", "levels", "context", "recompute", "law"})
 
 
@@ -49,7 +50,7 @@ RECIPES = {
         {"hidden": 40, "steps": 6, "bins": 4, "alpha": _ALPHA},
         multiscale=True,
     ),
-    "maf": Recipe(recipes.maf, "layers", {"hidden": [128] * 2}, multiscale=False),
+    "maf": Recipe(recipes.maf, "layers", {"hidden": [128] * 2, "alpha": _ALPHA}, multiscale=False),
 }
 # The library's own names of the functions are taken too.
 _OTHER_NAMES = {"real_nvp": "realnvp", "neural_spline": "spline"}

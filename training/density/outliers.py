@@ -23,8 +23,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from flows import Flow
-
-_BATCH = 1000
+from training.density.fit import batch_rows
 
 
 def negative_log_likelihood(flow: Flow, x: Tensor, *, draws: int = 4, seed: int = 0) -> Tensor:
@@ -138,8 +137,9 @@ def _mean_over_draws(log_prob: Callable[[Tensor], Tensor], x: Tensor, draws: int
     with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(seed)
         total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        batches = torch.split(x, batch_rows(math.prod(x.shape[1:])))
         for _ in range(draws):
-            total += torch.cat([log_prob(batch).double() for batch in torch.split(x, _BATCH)])
+            total += torch.cat([log_prob(batch).double() for batch in batches])
     return total / draws
 
 

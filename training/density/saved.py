@@ -3,10 +3,12 @@
 RUN/recipe.json          how to build the flow, what it was fitted to and how, what came of it
 RUN/flow.safetensors     its weights
 RUN/metrics.jsonl        every look at the fit
-RUN/*.png                samples and interpolations
+RUN/samples.png          samples, where they can be drawn
+RUN/interpolations.png   interpolations, where they can be drawn
 """
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,9 +22,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
+from torch.nn import Module
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
 from flows import Flow
-from flows.fastflow.plain_files import FileError, read_file, remove_directory, temporary_directory
+from flows.fastflow.plain_files import FileError, read_file, temporary_directory
+from training.density.fit import batch_rows
 from training.density.named import RecipeError, build, recipe_name
 from training.density.pictures import Pictures
 from training.versions import library_versions
@@ -30,11 +38,20 @@ from training.versions import library_versions
 RECIPE = "recipe.json"
 WEIGHTS = "flow.safetensors"
 METRICS = "metrics.jsonl"
+SAMPLES = "samples.png"
+INTERPOLATIONS = "interpolations.png"
+_NAMES = frozenset({RECIPE, WEIGHTS, METRICS, SAMPLES, INTERPOLATIONS})
 _MAX_RECIPE = 2**20
 _BATCH = 256
 _MAX_WEIGHTS = 4 * 2**30
+MAX_SIDE = 1024  # of pictures, in pixels
+# A flow holds what its file has, and buffers that are worked out anew; in bytes.
+_BUFFERS, _SMALL = 8, 2**24
 
-# Bounds, so that a damaged file is refused before it asks for all of the memory.
+# Bounds of what is asked for at all. A flow within them may still be larger than all memory: `load` compares
+# it with the file of its weights before it is built.
+_Channels = Annotated[int, Field(ge=1, le=3)]
+_Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 _Count = Annotated[int, Field(ge=1, le=65536)]
 _Argument = _Count | Annotated[float, Field(ge=0, le=1e6)] | Annotated[list[_Count], Field(max_length=64)]
 
@@ -90,7 +107,7 @@ class Record(BaseModel):
     format: Literal[1] = 1
     recipe: str
     arguments: dict[str, _Argument]
-    event_shape: tuple[_Count, _Count, _Count]
+    event_shape: tuple[_Channels, _Side, _Side]
     levels: Annotated[int, Field(ge=2, le=256)]
     data: Data
     settings: Fitted
@@ -114,11 +131,24 @@ class Saved:
 
 
 def check_target(folder: Path, *, overwrite: bool) -> None:
-    """Raise SavedFlowError unless a run can be written to the folder."""
-    if not folder.exists() and not folder.is_symlink():
+    """Raise SavedFlowError unless a run can be written to the folder.
+
+    What is replaced is a run and nothing else: a folder with a record that can be read, and only files of
+    the names that runs have.
+    """
+    if not _is_there(folder):
         return
-    if not (folder / RECIPE).is_file():
-        raise SavedFlowError(f"{folder} is there already and holds no fitted flow; choose another --out")
+    try:
+        read_record(folder)
+    except SavedFlowError as error:
+        raise SavedFlowError(
+            f"{folder} is there already and holds no fitted flow that can be read; choose another --out"
+        ) from error
+    others = sorted(path.name for path in folder.iterdir() if path.name not in _NAMES or path.is_dir())
+    if others:
+        raise SavedFlowError(
+            f"{folder} holds a fitted flow and {others[0]!r}, which is no part of it; choose another --out"
+        )
     if not overwrite:
         raise SavedFlowError(
             f"{folder} holds a fitted flow; choose another --out, or replace it: --overwrite"
@@ -127,7 +157,7 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
 
 @contextmanager
 def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A folder to fill, which takes its name when all is done; if anything fails nothing is left.
+    """A folder to fill, which takes its name when all is done; if anything fails all is as it was.
 
     Raises:
         SavedFlowError: the name is taken.
@@ -135,13 +165,18 @@ def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     check_target(folder, overwrite=overwrite)
     with temporary_directory(folder.absolute().parent) as temporary:
-        whole = temporary / folder.name
+        whole, old = temporary / "new", temporary / "old"
         whole.mkdir()
         yield whole
         check_target(folder, overwrite=overwrite)
-        if folder.exists():
-            remove_directory(folder)
-        whole.replace(folder)
+        try:
+            if _is_there(folder):
+                folder.rename(old)
+            whole.rename(folder)
+        except BaseException:
+            if _is_there(old) and not _is_there(folder):
+                old.rename(folder)
+            raise
 
 
 def save(folder: Path, flow: Flow, record: Record) -> None:
@@ -184,31 +219,34 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
     try:
         # Fresh weights are drawn and thrown away; the caller's random numbers stay as they are.
         with torch.random.fork_rng(devices=[]):
+            # First without memory for the weights: what the recipe asks for must be what the file has.
+            with torch.device("meta"), _holding_at_most(_BUFFERS * len(data) + _SMALL):
+                shapes = build(record.recipe, record.event_shape, record.levels, record.arguments)
+            _expect_fit(folder, shapes.state_dict(), tensors)
             flow = build(record.recipe, record.event_shape, record.levels, record.arguments)
     except RecipeError as error:
         raise SavedFlowError(f"{folder / RECIPE}: {error}") from error
-    _expect_fit(folder, flow.state_dict(), tensors)
     flow.load_state_dict(tensors)
     return Saved(flow.to(device).eval(), record)
 
 
 @torch.no_grad()
-def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) -> Tensor:
-    """Samples as pictures, (number, C, H, W), integers 0 ... levels - 1.
+def draw(flow: Flow, number: int, *, temperature: float = 1.0, seed: int = 0) -> Iterator[Tensor]:
+    """Samples as pictures, in batches (N, C, H, W) on the CPU, integers 0 ... levels - 1.
+
+    Each is drawn when it is asked for: where none is kept, many take no more memory than few.
 
     Args:
         flow: in evaluation mode.
-        number: how many; drawn in batches, so that many take no more memory than few.
+        number: how many in all.
         temperature: see `Flow.sample`.
         seed: of the draw.
     """
     device = next(flow.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    batches = [
-        flow.sample(min(_BATCH, number - i), temperature=temperature, generator=generator).cpu()
-        for i in range(0, number, _BATCH)
-    ]
-    return torch.cat(batches)
+    batch = min(_BATCH, batch_rows(math.prod(flow.base.event_shape)))
+    for i in range(0, number, batch):
+        yield flow.sample(min(batch, number - i), temperature=temperature, generator=generator).cpu()
 
 
 def read_record(folder: Path) -> Record:
@@ -231,6 +269,36 @@ def read_record(folder: Path) -> Record:
     except RecipeError as error:
         raise SavedFlowError(f"{folder / RECIPE}: {error}") from error
     return record
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+@contextmanager
+def _holding_at_most(limit: int) -> Iterator[None]:
+    """Modules that are built meanwhile, in any thread, may hold so many bytes, or RecipeError is raised.
+
+    Some buffers (permutations, matrices of a few channels) take memory on the meta device too; and layers
+    without end would take all of the time.
+    """
+    held = 0
+
+    def count(_module: Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal held
+        held += 0 if tensor is None else tensor.numel() * tensor.element_size()
+        if held > limit:
+            raise RecipeError(f"it would be far larger than its {WEIGHTS}")
+
+    hooks = [
+        register_module_parameter_registration_hook(count),
+        register_module_buffer_registration_hook(count),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _read(path: Path, limit: int) -> bytes:

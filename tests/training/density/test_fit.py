@@ -1,13 +1,15 @@
 """Fitting by maximum likelihood: what is learned, what is kept, what is refused."""
 
 import copy
+import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from flows import MLP, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
-from training.density.fit import DensityFitError, FitPoint, FitSettings, fit, mean_log_prob
+from training.density.fit import DensityFitError, FitPoint, FitSettings, batch_rows, fit, mean_log_prob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -94,6 +96,34 @@ def test_batches_of_the_mean_change_nothing() -> None:
     assert mean_log_prob(flow, x, batch=9) == pytest.approx(mean_log_prob(flow, x), rel=1e-6)
 
 
+def test_large_samples_are_looked_at_a_few_at_a_time() -> None:
+    assert batch_rows(64) == 1000
+    assert batch_rows(3 * 256**2) == 5
+    assert batch_rows(3 * 4096**2) == 1
+
+
+class Sized(StandardNormal):
+    """Keeps how many samples were looked at together."""
+
+    rows: list[int]
+
+    def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        if not self.training:
+            self.rows.append(len(z))
+        return super().log_prob(z, context)
+
+
+def test_a_look_takes_no_more_samples_than_a_step_or_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = Sized((2,))
+    base.rows = []
+    flow = Flow(ChannelAffine(2), base)
+    monkeypatch.setattr("training.density.fit._ELEMENTS", 6)
+    fit(flow, samples(10, 0), samples(10, 1), FitSettings(steps=1, batch_size=4))
+    fit(flow, samples(10, 0), samples(10, 1), FitSettings(steps=1, batch_size=2))
+    mean_log_prob(flow, samples(4, 0))
+    assert base.rows == [4, 4, 2, 3, 3, 3, 1, 3, 1]
+
+
 @pytest.mark.parametrize(("train", "validation"), [(0, 5), (5, 0)])
 def test_nothing_to_fit_is_refused(train: int, validation: int) -> None:
     with pytest.raises(DensityFitError, match=f"got {train} and {validation}"):
@@ -106,3 +136,38 @@ def test_samples_that_are_not_finite_end_it_in_words() -> None:
         fit(affine(), bad, good, FitSettings(steps=3))
     with pytest.raises(DensityFitError, match="validation samples was finite at no look"):
         fit(affine(), good, bad, FitSettings(steps=3))
+
+
+def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:
+    kept: list[dict[str, Tensor]] = []
+
+    class Ending(StandardNormal):
+        def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            return super().log_prob(z, context) * (math.nan if self.training and len(kept) == 2 else 1)
+
+    flow = Flow(ChannelAffine(2), Ending((2,)))
+
+    def look(_: FitPoint) -> None:
+        kept.append(copy.deepcopy(flow.state_dict()))
+
+    settings = FitSettings(steps=50, every=10)
+    points = fit(flow, samples(200, 0), samples(50, 1), settings, on_point=look)
+    assert [point.step for point in points] == [10, 20]
+    assert all(torch.equal(value, kept[1][name]) for name, value in flow.state_dict().items())
+    assert not flow.training
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"steps": 0}, "steps of at least 1; got 0"),
+        ({"batch_size": 0}, "batch_size of at least 1; got 0"),
+        ({"every": -1}, "every of at least 1; got -1"),
+        ({"learning_rate": 0.0}, "learning_rate above 0 and finite; got 0.0"),
+        ({"learning_rate": math.nan}, "got nan"),
+        ({"learning_rate": math.inf}, "got inf"),
+    ],
+)
+def test_settings_of_no_fit_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(DensityFitError, match=said):
+        FitSettings(**{"steps": 1, **changes})

@@ -15,6 +15,11 @@ def test_all_arguments_are_written_down(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_the_logit_of_pictures_is_the_one_that_does_best(name: str) -> None:
+    assert arguments(name)["alpha"] == 0.01
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_width_and_depth_are_what_was_asked_for(name: str) -> None:
     def size(**options: int) -> int:
         flow = build(name, (1, 8, 8), 17, arguments(name, **options))

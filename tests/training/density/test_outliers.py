@@ -51,6 +51,21 @@ def test_the_seed_decides_and_the_callers_numbers_stay() -> None:
     assert not torch.equal(first, negative_log_likelihood(flow, x, seed=1))
 
 
+def test_large_pictures_are_scored_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, x = small_flow(), pictures()
+    sizes: list[int] = []
+    log_prob = flow.log_prob
+
+    def counted(batch: Tensor) -> Tensor:
+        sizes.append(len(batch))
+        return log_prob(batch)
+
+    monkeypatch.setattr(flow, "log_prob", counted)
+    monkeypatch.setattr("training.density.fit._ELEMENTS", 4 * 4)
+    assert len(negative_log_likelihood(flow, x, draws=2)) == 6
+    assert sizes == [4, 2, 4, 2]
+
+
 def test_latent_surprise_leaves_the_volume_out() -> None:
     x = pictures()
     for log_scale in (0.0, 1.5):

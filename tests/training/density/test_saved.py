@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
+from flows import Flow
 from training.density import saved
 from training.density.named import RECIPES, arguments, build
 from training.density.pictures import digits
@@ -40,6 +41,10 @@ def write(folder: Path, recipe: str, *, overwrite: bool = False) -> torch.nn.Mod
     with saved.new_run(folder, overwrite=overwrite) as new:
         saved.save(new, flow, record)
     return flow.eval()
+
+
+def drawn(flow: Flow, number: int) -> torch.Tensor:
+    return torch.cat(list(saved.draw(flow, number, seed=1)))
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +86,30 @@ def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: P
             values.append(density.log_prob(x))  # type: ignore[operator]
     assert values[0].isfinite().all()
     assert torch.equal(*values)
-    assert torch.equal(saved.draw(flow, 3, seed=1), saved.draw(loaded.flow, 3, seed=1))  # type: ignore[arg-type]
+    assert torch.equal(drawn(flow, 3), drawn(loaded.flow, 3))  # type: ignore[arg-type]
 
 
 def test_many_samples_are_the_few_and_more(original: Path) -> None:
     flow = saved.load(original).flow
-    assert saved.draw(flow, 300).shape == (300, 1, 8, 8)
-    assert torch.equal(saved.draw(flow, 300)[:256], saved.draw(flow, 256))
+    assert drawn(flow, 300).shape == (300, 1, 8, 8)
+    assert torch.equal(drawn(flow, 300)[:256], drawn(flow, 256))
+
+
+def test_samples_come_in_batches_that_fit_their_size(original: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = saved.load(original).flow
+    sizes: list[int] = []
+    sample = flow.sample
+
+    def counted(n: int, **options: Any) -> torch.Tensor:
+        sizes.append(n)
+        return sample(n, **options)
+
+    monkeypatch.setattr(flow, "sample", counted)
+    batches = saved.draw(flow, 10**9)
+    assert next(batches).shape == (256, 1, 8, 8)
+    assert sizes == [256]
+    monkeypatch.setattr("training.density.fit._ELEMENTS", 3 * 64)
+    assert [len(batch) for batch in saved.draw(flow, 7)] == [3, 3, 1]
 
 
 @pytest.mark.parametrize(
@@ -97,13 +119,14 @@ def test_many_samples_are_the_few_and_more(original: Path) -> None:
         ({"format": 2}, "is damaged: format: Input should be 1"),
         ({"levels": 1}, "is damaged: levels: "),
         ({"event_shape": [1, 8]}, "is damaged: event_shape"),
-        ({"event_shape": [1, 10**9, 8]}, "is damaged: event_shape"),
+        ({"event_shape": [1, 2048, 8]}, "is damaged: event_shape"),
+        ({"event_shape": [4, 8, 8]}, "is damaged: event_shape"),
         ({"arguments": {"hidden": 10**12}}, "is damaged: arguments.hidden"),
         ({"arguments": {"colour": 1}}, "recipe.json: the recipe glow takes no colour"),
         ({"arguments": {"hidden": [8, 8]}}, "recipe.json: the recipe glow cannot be built: "),
         (
             {"arguments": {"scales": 5}},
-            "recipe.json: the recipe glow cannot be built: glow expected a height",
+            "recipe.json: the recipe glow cannot be built: glow ",
         ),
         ({"event_shape": [1, 16, 16]}, "flow.safetensors does not fit its recipe: base.log_deviation should"),
         ({"arguments": {"steps": 2, "hidden": 8}}, "flow.safetensors does not fit its recipe: it lacks "),
@@ -117,6 +140,35 @@ def test_a_changed_recipe_is_refused(run: Path, changes: dict[str, Any], said: s
         saved.load(run)
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arguments": {"hidden": 20000}},
+        {"arguments": {"steps": 65536}},
+        {"recipe": "nice", "arguments": {"hidden": [65536] * 64}},
+        {"recipe": "maf", "arguments": {"layers": 65536}, "event_shape": [3, 1024, 1024]},
+        {"recipe": "glow", "arguments": {"scales": 10}, "event_shape": [3, 1024, 1024]},
+    ],
+)
+def test_a_recipe_far_larger_than_its_weights_is_refused_without_being_built(
+    run: Path, changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+
+    def counted(*arguments: Any) -> Flow:
+        built.append(torch.get_default_device().type)
+        return build(*arguments)
+
+    monkeypatch.setattr(saved, "build", counted)
+    edit(run, **changes)
+    with pytest.raises(SavedFlowError) as raised:
+        saved.load(run)
+    assert "cannot be built: it would be far larger than its flow.safetensors" in str(raised.value)
+    assert built == ["meta"]
+    # What was counted while it was built is counted no longer.
+    build("nice", (1, 8, 8), 17, arguments("nice", hidden=3000))
 
 
 def test_weights_of_another_flow_are_refused(run: Path) -> None:
@@ -170,6 +222,52 @@ def test_what_fails_while_it_is_written_leaves_what_was_there(run: Path) -> None
         fill(run, fail)
     assert (run / "recipe.json").read_bytes() == before
     assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+def test_only_a_run_and_nothing_else_is_replaced(run: Path) -> None:
+    (run / "metrics.jsonl").touch()
+    saved.check_target(run, overwrite=True)
+    (run / "thesis.txt").write_text("years")
+    with pytest.raises(SavedFlowError, match=r"'thesis\.txt', which is no part of it; choose another --out"):
+        saved.check_target(run, overwrite=True)
+    (run / "thesis.txt").unlink()
+    (run / "samples.png").mkdir()
+    with pytest.raises(SavedFlowError, match=r"'samples\.png', which is no part of it"):
+        saved.check_target(run, overwrite=True)
+    (run / "samples.png").rmdir()
+    (run / "recipe.json").write_text('{"flour": 500}')
+    with pytest.raises(SavedFlowError, match="holds no fitted flow that can be read; choose another"):
+        saved.check_target(run, overwrite=True)
+
+
+def test_what_was_there_comes_back_where_the_new_cannot_take_its_name(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    rename = Path.rename
+
+    def failing(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            assert not run.exists()
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(OSError, match="No space left"):
+        fill(run, lambda: None)
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+
+
+def test_a_link_is_replaced_and_not_what_it_leads_to(run: Path) -> None:
+    link = run.parent / "link"
+    link.symlink_to(run)
+    before = (run / "recipe.json").read_bytes()
+    fill(link, lambda: None)
+    assert not link.is_symlink()
+    assert (link / "recipe.json").read_text() == "half"
+    assert (run / "recipe.json").read_bytes() == before
+    assert sorted(path.name for path in run.parent.iterdir()) == ["link", "run"]
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:

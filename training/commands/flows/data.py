@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from flows.fastflow.images import ImageError
 from training.density import pictures
 from training.density.pictures import Pictures
 
@@ -39,7 +40,9 @@ def to_fit(data: str, *, size: int | None, channels: int | None, halvings: int) 
     )
 
 
-def to_score(data: str, event_shape: tuple[int, int, int], levels: int) -> tuple[list[str], Tensor]:
+def to_score(
+    data: str, event_shape: tuple[int, int, int], levels: int
+) -> tuple[list[str], Tensor, dict[str, str]]:
     """Pictures to be scored, and what to call them: the test part of the digits, all of a folder.
 
     Args:
@@ -48,10 +51,10 @@ def to_score(data: str, event_shape: tuple[int, int, int], levels: int) -> tuple
         levels: that it takes.
 
     Returns:
-        N names, and pictures (N, C, H, W).
+        N names, pictures (N, C, H, W), and why a file is not among them, by its name.
 
     Raises:
-        DataError, PicturesError, ImageError: there are none, or they do not fit the flow.
+        DataError, PicturesError: there are none, or they do not fit the flow.
     """
     if data == DIGITS:
         if event_shape != _DIGIT_SHAPE or levels != pictures.DIGIT_LEVELS:
@@ -60,12 +63,22 @@ def to_score(data: str, event_shape: tuple[int, int, int], levels: int) -> tuple
                 f"takes {event_shape} of {levels} levels"
             )
         values = pictures.digits().test
-        return [f"test/{i}" for i in range(len(values))], values
+        return [f"test/{i}" for i in range(len(values))], values, {}
     channels, size, _ = event_shape
     if levels != pictures.PICTURE_LEVELS:
         raise DataError(
             f"this flow takes pictures of {levels} levels, as the digits; those of a folder have 256"
         )
-    files = pictures.files(Path(data))
-    values = torch.stack([torch.from_numpy(pictures.read(file, size, channels)) for file in files])
-    return [file.name for file in files], values.float()
+    found: dict[str, Tensor] = {}
+    failures: dict[str, str] = {}
+    for file in pictures.files(Path(data)):
+        try:
+            found[file.name] = torch.from_numpy(pictures.read(file, size, channels))
+        except ImageError as error:
+            failures[file.name] = str(error).removeprefix(f"{file}: ")
+        except OSError as error:
+            failures[file.name] = error.strerror or str(error)
+    if not found:
+        name, reason = next(iter(failures.items()))
+        raise DataError(f"none of the {len(failures)} pictures in {data} can be read; {name!r}: {reason}")
+    return list(found), torch.stack(list(found.values())).float(), failures

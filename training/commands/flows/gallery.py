@@ -40,14 +40,17 @@ def gallery(
 
     from flows.fastflow.plain_files import replace_file
     from training.density import gallery as drawings
-    from training.density.plane import fit_target, plane_recipe, target_named
+    from training.density.plane import TargetError, fit_target, plane_recipe, target_named
     from training.density.targets import TARGETS
     from training.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
     plane_recipe(recipe)
     names = {"all": list(TARGETS), "none": []}.get(targets, [name.strip() for name in targets.split(",")])
-    chosen = [target_named(name) for name in names]
+    try:
+        chosen = [target_named(name) for name in dict.fromkeys(names)]
+    except TargetError as error:
+        raise TargetError(f"{error}; and all of them: all, no fits: none") from error
     torch.set_num_threads(threads)
     out.mkdir(parents=True, exist_ok=True)
     replace_file(out / "planar_radial.png", drawings.planar_and_radial())

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+_MAX_SHEET = 2**25  # pixels; all pictures of a sheet are in memory at once
+
 
 def sample(
     run: Annotated[Path, typer.Argument(help="Folder of a fitted flow.")],
@@ -22,14 +24,19 @@ def sample(
 ) -> None:
     """Draw pictures from a fitted flow.
 
+    A folder has the pictures of one draw: where it holds more of an earlier one than would be replaced,
+    nothing is drawn.
+
     Example: flowgauge flows sample runs-flows/glow-digits -n 64 --temperature 0.7 --out samples.png
     """
+    import re
+
     import torch
 
     from flows.fastflow.detector import pick_device
-    from flows.fastflow.plain_files import replace_file
+    from flows.fastflow.plain_files import replace_file, temporary_directory
     from training.density import saved
-    from training.density.sheets import png, sheet, to_pixels
+    from training.density.sheets import SheetError, default_columns, png, sheet, sheet_size, to_pixels
 
     single = out.suffix.lower() == ".png"
     names = [out] if single else [out / f"{i:04d}.png" for i in range(number)]
@@ -37,13 +44,39 @@ def sample(
         raise saved.SavedFlowError(
             f"{there} is there already; choose another --out, or replace it: --overwrite"
         )
+    if out.exists() and out.is_dir() == single:
+        kind = "a folder; a sheet" if single else "no folder; what does not end in .png"
+        raise saved.SavedFlowError(f"{out} is {kind} needs another --out")
+    earlier = [] if single or not out.is_dir() else [path.name for path in out.iterdir()]
+    drawn = [name for name in earlier if re.fullmatch(r"[0-9]{4}\.png", name)]
+    if surplus := sorted(name for name in drawn if int(name[:4]) >= number):
+        raise saved.SavedFlowError(
+            f"{out} holds {surplus[-1]} of another draw, which {number} pictures would not replace; choose "
+            f"another --out, or remove it"
+        )
     torch.set_num_threads(threads)
     where = pick_device(device)
     loaded = saved.load(run, where)
-    pictures = saved.draw(loaded.flow, number, temperature=temperature, seed=seed)
     levels = loaded.record.levels
-    files = [sheet(pictures, levels)] if single else [png(pixels) for pixels in to_pixels(pictures, levels)]
-    names[0].parent.mkdir(parents=True, exist_ok=True)
-    for name, data in zip(names, files, strict=True):
-        replace_file(name, data)
+    _, height, width = loaded.record.event_shape
+    wide, high = sheet_size(number, height, width, default_columns(number))
+    if single and wide * high > _MAX_SHEET:
+        raise SheetError(
+            f"a sheet of {number} pictures would have {wide} x {high} pixels; draw fewer, or into a folder"
+        )
+    batches = saved.draw(loaded.flow, number, temperature=temperature, seed=seed)
+    if single:
+        data = sheet(torch.cat(list(batches)), levels)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(out, data)
+    else:
+        # Written as they come, and named when all are there.
+        with temporary_directory(out if out.is_dir() else out.parent) as temporary:
+            rest = iter(names)
+            for batch in batches:
+                for pixels in to_pixels(batch, levels):
+                    (temporary / next(rest).name).write_bytes(png(pixels))
+            out.mkdir(exist_ok=True)
+            for name in names:
+                (temporary / name.name).replace(name)
     typer.echo(f"{number} pictures of {run}: {out}")

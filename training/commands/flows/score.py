@@ -28,6 +28,7 @@ def score(
     top: Annotated[int, typer.Option(help="Lines to print; 0 for all.", min=0)] = 20,
     draws: Annotated[int, typer.Option(help="Draws of the noise to average over.", min=1)] = 4,
     seed: Annotated[int, typer.Option(help="Of that noise.", min=0, max=2**63 - 1)] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")] = False,
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -37,6 +38,8 @@ def score(
     most ordinary of all (Nalisnick et al. 2019, arXiv 1810.09136). The typicality is the distance, in nats,
     of a picture's log-likelihood from the mean of the held-out pictures of the run (arXiv 1906.02994): too
     likely is as strange as too unlikely.
+
+    A picture that cannot be read is named, the others are scored all the same, and the exit code is 1.
 
     Example: flowgauge flows score runs-flows/glow-digits --data digits --out scores.csv
     """
@@ -52,10 +55,16 @@ def score(
     from training.density import saved
     from training.density.outliers import negative_log_likelihood, typicality
 
+    if out is not None and out.is_dir():
+        raise saved.SavedFlowError(f"{out} is a folder; --out is the name of a CSV file")
+    if out is not None and not overwrite and out.exists():
+        raise saved.SavedFlowError(
+            f"{out} is there already; choose another --out, or replace it: --overwrite"
+        )
     torch.set_num_threads(threads)
     where = pick_device(device)
     loaded = saved.load(run, where)
-    names, pictures = to_score(data, loaded.record.event_shape, loaded.record.levels)
+    names, pictures, failures = to_score(data, loaded.record.event_shape, loaded.record.levels)
     dimensions = math.prod(loaded.record.event_shape) * math.log(2)
     surprise = negative_log_likelihood(loaded.flow, pictures.to(where), draws=draws, seed=seed).cpu()
     usual = torch.tensor([loaded.record.validation_bits_per_dim * dimensions], dtype=torch.float64)
@@ -78,6 +87,11 @@ def score(
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_file(out, file.getvalue().encode())
         typer.echo(f"scores of every picture: {out}")
+    for name, reason in failures.items():
+        typer.secho(_printable(f"{name}: {reason}"), fg="red", err=True)
+    if failures:
+        typer.secho(f"{len(failures)} of {len(rows) + len(failures)} not scored", fg="red", err=True)
+        raise typer.Exit(1)
 
 
 def _printable(name: str) -> str:

@@ -18,13 +18,14 @@ def train(
         typer.Option(help="The run's folder. By default runs-flows/RECIPE-DATA.", show_default=False),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Pixels along a side, of a folder's pictures; 32 unless given.", min=1)
+        int | None,
+        typer.Option(help="Pixels along a side, of a folder's pictures; 32 unless given.", min=1, max=1024),
     ] = None,
     channels: Annotated[
         int | None, typer.Option(help="1 for grey or 3 for colour; 3 unless given.", min=1, max=3)
     ] = None,
     steps: Annotated[int, typer.Option(help="Steps of the optimiser.", min=1)] = 2000,
-    batch_size: Annotated[int, typer.Option(help="Pictures per step.", min=1)] = 128,
+    batch_size: Annotated[int, typer.Option(help="Pictures per step.", min=2)] = 128,
     learning_rate: Annotated[float, typer.Option(help="At its highest.", min=1e-8, max=1.0)] = 2e-3,
     seed: Annotated[int, typer.Option(help="Of the weights and of the fit.", min=0, max=2**63 - 1)] = 0,
     hidden: Annotated[
@@ -54,7 +55,8 @@ def train(
     weights kept are those that did best on held-out pictures.
 
     The folder has flow.safetensors, recipe.json, metrics.jsonl, samples.png, and interpolations.png: the way
-    between held-out pictures through the latents. It appears when all of it is written.
+    between held-out pictures through the latents. It appears when all of it is written. Where the likelihood
+    is no longer finite the fit ends early, with the best weights until then.
 
     Example: flowgauge flows train glow --data digits
     """
@@ -72,7 +74,7 @@ def train(
     from training.density.fit import FitPoint, FitSettings, fit
     from training.density.interpolate import interpolate
     from training.density.outliers import negative_log_likelihood
-    from training.density.sheets import sheet
+    from training.density.sheets import SheetError, sheet
     from training.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
@@ -100,7 +102,10 @@ def train(
     )
     per_bit = math.prod(pictures.shape) * math.log(2)
     start = time.monotonic()
-    with saved.new_run(target, overwrite=overwrite) as folder, (folder / saved.METRICS).open("w") as metrics:
+    with (
+        saved.new_run(target, overwrite=overwrite) as folder,
+        (folder / saved.METRICS).open("w", buffering=1) as metrics,  # a line is there when it is written
+    ):
         with progress.stage("fit", steps) as advance:
             shown = 0
 
@@ -115,9 +120,16 @@ def train(
                 advance(point.step - shown)
                 shown = point.step
 
-            fit(flow, parts[0], parts[1], settings, on_point=on_point)
+            points = fit(flow, parts[0], parts[1], settings, on_point=on_point)
         seconds = time.monotonic() - start
+        if points[-1].step < steps:
+            progress.say(
+                f"the fit ended after step {points[-1].step}: the likelihood was no longer finite; the best "
+                f"weights until then are kept, and a lower --learning-rate helps"
+            )
         bits = negative_log_likelihood(flow, parts[1], seed=seed).mean().item() / per_bit
+        if not math.isfinite(bits):  # by other noise than at the looks; the best of those was finite
+            bits = min(point.validation for point in points if math.isfinite(point.validation)) / per_bit
         record = saved.Record(
             recipe=recipe,
             arguments=chosen,
@@ -135,14 +147,16 @@ def train(
             validation_bits_per_dim=bits,
         )
         saved.save(folder, flow, record)
-        samples = saved.draw(flow, 64, seed=seed)
-        (folder / "samples.png").write_bytes(sheet(samples, pictures.levels))
-        rows, points = min(8, len(parts[1]) // 2), 10
+        sheets = {saved.SAMPLES: (torch.cat(list(saved.draw(flow, 64, seed=seed))), 8)}
+        rows, along = min(8, len(parts[1]) // 2), 10
         if rows:
-            ways = interpolate(flow, parts[1][:rows], parts[1][rows : 2 * rows], points)
-            (folder / "interpolations.png").write_bytes(
-                sheet(ways.flatten(0, 1), pictures.levels, columns=points)
-            )
+            ways = interpolate(flow, parts[1][:rows], parts[1][rows : 2 * rows], along)
+            sheets[saved.INTERPOLATIONS] = (ways.flatten(0, 1), along)
+        for name, (drawn, columns) in sheets.items():
+            try:
+                (folder / name).write_bytes(sheet(drawn, pictures.levels, columns=columns))
+            except SheetError as error:
+                progress.say(f"no {name}: {error}")
     progress.say(f"{bits:.3f} bits/dim of held-out pictures, after {seconds:.0f} s")
     progress.say(f"kept: {target}")
     following = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]

@@ -26,12 +26,16 @@ def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("coarse")
 def test_it_draws_both_figures(tmp_path: Path) -> None:
-    result = run(tmp_path / "new", "--targets", "two_moons, banana", "--steps", "3", "--recipe", "planar")
+    result = run(
+        tmp_path / "new", "--targets", "two_moons, banana,two_moons", "--steps", "3", "--recipe", "planar"
+    )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert lines[0] == f"drawn: {tmp_path}/new/planar_radial.png"
     assert lines[1] == "two_moons ..."
     assert lines[2].startswith("two_moons: KL ")
+    assert [line for line in lines if " KL " in line][1:] == [lines[-2]]
+    assert lines[-2].startswith("banana: KL ")
     assert lines[-1] == f"drawn: {tmp_path}/new/densities.png"
     for name in ("planar_radial", "densities"):
         with Image.open(tmp_path / f"new/{name}.png") as image:
@@ -65,6 +69,13 @@ def test_what_is_wrong_is_said_before_anything_is_drawn(
     assert result.exit_code == 1
     assert result.stderr.startswith(said)
     assert not (tmp_path / "out").exists()
+
+
+def test_all_and_none_are_among_the_names(tmp_path: Path) -> None:
+    result = run(tmp_path / "out", "--targets", "all,two_moons")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: there is no target 'all'; there are: eight_gaussians, ")
+    assert result.stderr.endswith("; and all of them: all, no fits: none\n")
 
 
 def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

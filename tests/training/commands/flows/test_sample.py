@@ -1,10 +1,13 @@
 """`flowgauge flows sample`: the right number of pictures, of the right size, again the same."""
 
+import importlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner, Result
 
@@ -67,6 +70,59 @@ def test_files_that_are_there_are_kept_unless_they_are_to_be_replaced(
     assert {path: path.read_bytes() for path in first} == first
     assert run(digits_run, out, "-n", "2", "--seed", "9", "--overwrite").exit_code == 0
     assert {path: path.read_bytes() for path in first} != first
+
+
+def test_a_folder_never_holds_pictures_of_two_draws(digits_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "many"
+    assert run(digits_run, out, "-n", "3").exit_code == 0
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    result = run(digits_run, out, "-n", "2", "--seed", "9", "--overwrite")
+    assert result.exit_code == 1
+    assert f"{out} holds 0002.png of another draw, which 2 pictures would not replace" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    (out / "notes.txt").touch()
+    assert run(digits_run, out, "-n", "4", "--seed", "9", "--overwrite").exit_code == 0
+    assert sorted(path.name for path in out.iterdir()) == [
+        *(f"000{i}.png" for i in range(4)),
+        "notes.txt",
+    ]
+
+
+def test_samples_that_are_no_numbers_leave_nothing(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def drawn(*_: object, **__: object) -> Iterator[torch.Tensor]:
+        yield torch.zeros(1, 1, 8, 8)
+        yield torch.full((1, 1, 8, 8), torch.nan)
+
+    monkeypatch.setattr("training.density.saved.draw", drawn)
+    for name in ("many", "sheet.png"):
+        result = run(digits_run, tmp_path / name, "-n", "2")
+        assert result.exit_code == 1
+        assert result.stderr.startswith("error: the flow's samples are not finite numbers")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sheet_that_is_too_large_is_refused(
+    digits_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not by its name: the package has the command there, not the module.
+    monkeypatch.setattr(importlib.import_module("training.commands.flows.sample"), "_MAX_SHEET", 102**2)
+    assert run(digits_run, tmp_path / "a.png", "-n", "4").exit_code == 0
+    result = run(digits_run, tmp_path / "b.png", "-n", "5")
+    assert result.exit_code == 1
+    assert "a sheet of 5 pictures would have 152 x 102 pixels; draw fewer, or into a folder" in result.stderr
+    assert run(digits_run, tmp_path / "b", "-n", "5").exit_code == 0
+
+
+def test_a_folder_and_a_file_are_told_apart(digits_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    (tmp_path / "b").touch()
+    for name, said in (("a.png", "is a folder"), ("b", "is no folder")):
+        result = run(digits_run, tmp_path / name, "--overwrite")
+        assert result.exit_code == 1
+        assert said in result.stderr
 
 
 def test_what_is_no_run_or_a_damaged_one_is_refused(digits_run: Path, tmp_path: Path) -> None:

@@ -102,18 +102,51 @@ def test_pictures_of_another_kind_are_refused(digits_run: Path, parts_run: Path,
 
 def test_what_is_not_there_is_said_in_a_line(parts_run: Path, parts: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    (parts / "zz.png").write_text("no picture")
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/zz.png").write_text("no picture")
     for folder, data, said in (
         (tmp_path / "none", parts, "error: there is no folder "),
         (parts_run, tmp_path / "none", "error: there is no folder of pictures "),
         (parts_run, tmp_path / "empty", "error: there are no pictures in "),
-        (parts_run, parts, f"error: {parts}/zz.png: "),
+        (parts_run, tmp_path / "bad", f"error: none of the 1 pictures in {tmp_path}/bad can be read; 'zz.p"),
     ):
         result = run(folder, data, "--out", str(tmp_path / "s.csv"))
         assert result.exit_code == 1
         assert result.stderr.startswith(said)
         assert result.stderr.count("\n") == 1
     assert not (tmp_path / "s.csv").exists()
+
+
+def test_a_picture_that_cannot_be_read_is_named_and_the_others_are_scored(
+    parts_run: Path, parts: Path, tmp_path: Path
+) -> None:
+    count = len(list(parts.iterdir()))
+    (parts / "a\x1bb.png").write_text("no picture")
+    out = tmp_path / "s.csv"
+    result = run(parts_run, parts, "--out", str(out))
+    assert result.exit_code == 1
+    said = result.stderr.splitlines()
+    assert said[0].startswith("a\N{REPLACEMENT CHARACTER}b.png: ")
+    assert said[1:] == [f"1 of {count + 1} not scored"]
+    assert len(rows(out)) == count
+
+
+def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(digits_run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(digits_run, tmp_path / "run")
+    weights = (folder / "flow.safetensors").read_bytes()
+    result = run(folder, "digits", "--out", str(folder / "flow.safetensors"))
+    assert result.exit_code == 1
+    assert "is there already; choose another --out, or replace it: --overwrite" in result.stderr
+    assert result.stdout == ""  # before anything is scored
+    assert (folder / "flow.safetensors").read_bytes() == weights
+    result = run(folder, "digits", "--out", str(tmp_path), "--overwrite")
+    assert result.exit_code == 1
+    assert result.stderr == f"error: {tmp_path} is a folder; --out is the name of a CSV file\n"
+    assert result.stdout == ""
+    out = tmp_path / "s.csv"
+    out.touch()
+    assert run(folder, "digits", "--out", str(out), "--overwrite").exit_code == 0
+    assert len(rows(out)) == 300
 
 
 @pytest.mark.parametrize("options", [["--by", "beauty"], ["--top", "-1"], ["--draws", "0"], ["surplus"]])

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,8 +18,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from flows import Flow
 from training.density import saved
-from training.density.fit import DensityFitError
+from training.density.fit import DensityFitError, FitPoint, fit
 from training.density.pictures import digits
 from training.density.sheets import sheet_size
 
@@ -135,6 +138,12 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "is there already and holds no fitted flow" in result.stderr
     assert (tmp_path / "mine/thesis.txt").read_text() == "years"
+    (tmp_path / "mine/recipe.json").write_text('{"flour": 500}')
+    result = run(tmp_path / "mine", "--overwrite")
+    assert result.exit_code == 1
+    assert "is there already and holds no fitted flow that can be read" in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert (tmp_path / "mine/thesis.txt").read_text() == "years"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +153,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
         ("glow", "nowhere", [], "error: there is no folder of pictures nowhere"),
         ("glow", "digits", ["--size", "16"], "error: the digits are 8 x 8 and grey; --size and --channels"),
         ("nice", "digits", ["--scales", "2"], "error: nice takes pictures as vectors and has no scales"),
-        ("glow", "digits", ["--scales", "4"], "error: the recipe glow cannot be built: glow expected a heig"),
+        ("glow", "digits", ["--scales", "4"], "error: the recipe glow cannot be built: glow "),
         ("glow", "digits", ["--device", "tpu"], "error: 'tpu' is no device; use auto, cpu, cuda or cuda:N"),
     ],
 )
@@ -167,6 +176,64 @@ def test_a_fit_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     assert result.exit_code == 1
     assert result.stderr == "error: the likelihood is no longer finite at step 3\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_fit_whose_samples_cannot_be_drawn_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def drawn(*_: object, **__: object) -> Iterator[torch.Tensor]:
+        yield torch.full((64, 1, 8, 8), torch.nan)
+
+    monkeypatch.setattr("training.density.saved.draw", drawn)
+    result = run(tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert "no samples.png: the flow's samples are not finite numbers" in result.stdout
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "flow.safetensors",
+        "interpolations.png",
+        "metrics.jsonl",
+        "recipe.json",
+    ]
+    assert saved.load(tmp_path / "run").flow.log_prob(digits().test[:3]).isfinite().all()
+
+
+def test_a_fit_that_ends_early_keeps_its_best_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the second of four steps; that every look is in its file at once is seen too."""
+
+    def spoilt(flow: Flow, *parts: Any, on_point: Callable[[FitPoint], None]) -> list[FitPoint]:
+        log_prob, looks = flow.log_prob, []
+
+        def look(point: FitPoint) -> None:
+            on_point(point)
+            looks.append(point)
+            (metrics,) = tmp_path.rglob("metrics.jsonl")
+            assert len(metrics.read_text().splitlines()) == point.step
+
+        def ending(*arguments: Any) -> torch.Tensor:
+            return log_prob(*arguments) * (torch.nan if flow.training and len(looks) == 2 else 1)
+
+        monkeypatch.setattr(flow, "log_prob", ending)
+        return fit(flow, *parts, on_point=look)
+
+    monkeypatch.setattr("training.density.fit.fit", spoilt)
+    result = run(tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert (
+        "the fit ended after step 2: the likelihood was no longer finite; the best weights" in result.stdout
+    )
+    assert saved.load(tmp_path / "run").flow.log_prob(digits().test[:3]).isfinite().all()
+
+
+def test_bits_that_are_no_number_are_those_of_the_best_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "training.density.outliers.negative_log_likelihood", lambda *_, **__: torch.tensor([torch.inf])
+    )
+    assert run(tmp_path / "run").exit_code == 0
+    looks = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    best = min(look["bits_per_dim"]["validation"] for look in looks)
+    assert saved.read_record(tmp_path / "run").validation_bits_per_dim == pytest.approx(best)
 
 
 def test_pictures_that_do_not_do_are_refused(tmp_path: Path, tiny_data: Path) -> None:
@@ -203,7 +270,8 @@ def test_a_place_that_cannot_be_written_is_said_before_the_fit(tmp_path: Path) -
         ["glow"],
         ["glow", "--data", "digits", "--steps", "0"],
         ["glow", "--data", "digits", "--hidden", "none"],
-        ["glow", "--data", "digits", "--batch-size", "0"],
+        ["maf", "--data", "digits", "--batch-size", "1"],
+        ["glow", "--data", "pictures", "--size", str(saved.MAX_SIDE + 1)],
         ["glow", "--data", "digits", "surplus"],
     ],
 )
