@@ -48,7 +48,8 @@ class InvertibleConv1x1(Transform):
         # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.
         with _without_autocast(x.device.type):
             lower, upper = self._factors()
-            weight = (lower @ upper)[self.order].to(x.dtype)  # (C, C)
+            # L U, whose L has ones on its diagonal; in few operations, which cost more than the product.
+            weight = torch.addmm(upper, lower, upper).index_select(0, self.order).to(x.dtype)  # (C, C)
             z = x @ weight.T if x.ndim == 2 else (weight @ x.flatten(2)).view_as(x)
         return z, self._log_det(x)
 
@@ -62,12 +63,12 @@ class InvertibleConv1x1(Transform):
         return x, -self._log_det(z)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
-        """L and U + diag(...), both (C, C), in single precision at least: half has no triangular solver."""
+        """L without its diagonal and U + diag(...), both (C, C), in single precision at least: half has no
+        triangular solver.
+        """
         dtype = torch.promote_types(self.lower.dtype, torch.float32)
-        lower, upper = self.lower.to(dtype).tril(-1), self.upper.to(dtype).triu(1)
-        identity = torch.eye(len(self.sign), dtype=dtype, device=lower.device)
         diagonal = self.sign.to(dtype) * self.log_diagonal.to(dtype).exp()
-        return lower + identity, upper + diagonal.diag()
+        return self.lower.to(dtype).tril(-1), self.upper.to(dtype).triu(1) + diagonal.diag()
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (x.shape[2:].numel() * self.log_diagonal.sum()).expand(x.shape[0])

@@ -58,7 +58,7 @@ class Affine(Law):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         log_scale: Tensor = self.clamp(parameters[:, 0])
-        return x * log_scale.exp() + parameters[:, 1], log_scale
+        return torch.addcmul(parameters[:, 1], x, log_scale.exp()), log_scale
 
     def inverse(self, z: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         log_scale: Tensor = self.clamp(parameters[:, 0])

@@ -27,7 +27,7 @@ class ChannelAffine(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._like(x)
-        return x * log_scale.exp() + shift, self._log_det(x)
+        return torch.addcmul(shift, x, log_scale.exp()), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_scale, shift = self._like(z)

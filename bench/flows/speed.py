@@ -3,9 +3,11 @@
     python -m bench.flows.speed [--rounds 15] [--quick]
 
 Time: forward and backward pass of one scale of Glow (K steps of activation normalisation, invertible 1x1
-convolution and affine coupling) on random images, the same networks (conv 3x3, 1x1, 3x3) in all three. The
-three take turns within each round, and the figure is the median over rounds of the ratio of times in the same
-round. FrEIA has no learned 1x1 convolution: its step has a fixed one, which saves it the gradient.
+convolution and affine coupling) on random images, the same networks (conv 3x3, 1x1, 3x3) in all. They
+take turns within each round, and the figure is the median over rounds of the ratio of times in the same
+round. FrEIA's step is its AllInOneBlock with as many learned Householder reflections as channels, the one
+learned mixing of channels that it has for images, with about as many parameters; its steps with a fixed
+mixing, which compute less, stand beside it.
 
 Memory: how far the resident memory of a fresh process rises, at its peak, above where it stood before the
 step, for 32 steps with `recompute` and without.
@@ -64,8 +66,8 @@ def normflows_glow(steps: int, hidden: int) -> nn.Module:
     return Chain()
 
 
-def freia_glow(steps: int, hidden: int) -> Any:
-    """The same steps of FrEIA, whose 1x1 convolutions are fixed."""
+def freia_glow(steps: int, hidden: int, *, learned: bool = True) -> Any:
+    """The same steps of FrEIA, whose mixing of the channels is learned reflections, or fixed."""
     import FrEIA.framework as ff
     import FrEIA.modules as fm
 
@@ -84,6 +86,11 @@ def freia_glow(steps: int, hidden: int) -> Any:
 
     chain = ff.SequenceINN(CHANNELS, SIZE, SIZE)
     for _ in range(steps):
+        if learned:
+            chain.append(
+                fm.AllInOneBlock, subnet_constructor=subnet, learned_householder_permutation=CHANNELS
+            )
+            continue
         rotation, _r = torch.linalg.qr(torch.randn(CHANNELS, CHANNELS))
         chain.append(fm.ActNorm)
         chain.append(fm.Fixed1x1Conv, M=rotation)
@@ -120,13 +127,14 @@ class Comparison:
 
 
 def compare(steps: int, hidden: int, batch: int, rounds: int) -> Comparison:
-    """Times of the three in turns."""
+    """Times of all in turns."""
     torch.manual_seed(0)
     x = torch.randn(batch, CHANNELS, SIZE, SIZE)
     models = {
         "FlowGauge": ours(steps, hidden),
         "normflows": normflows_glow(steps, hidden),
         "FrEIA": freia_glow(steps, hidden),
+        "FrEIA, fixed mixing": freia_glow(steps, hidden, learned=False),
     }
     times: dict[str, list[float]] = {name: [] for name in models}
     for model in models.values():
@@ -136,7 +144,7 @@ def compare(steps: int, hidden: int, batch: int, rounds: int) -> Comparison:
     names = list(models)
     for turn in range(rounds):
         # Each is first as often as the others: what runs after whom does not decide.
-        for name in names[turn % 3 :] + names[: turn % 3]:
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
             times[name].append(seconds(lambda name=name: step(models[name], x)))  # type: ignore[misc]
     mine = times["FlowGauge"]
     return Comparison(
@@ -197,14 +205,12 @@ def main() -> None:
     rounds = 2 if arguments.quick else arguments.rounds
     sizes = [(2, 16, 4)] if arguments.quick else [(16, 64, 16), (8, 256, 16)]
     results = [compare(*size, rounds) for size in sizes]
-    print("| steps | hidden | batch | FlowGauge | normflows | FrEIA | normflows / ours | FrEIA / ours |")
-    print("|---|---|---|---|---|---|---|---|")
+    others = list(results[0].ratio)
+    print(f"| steps | hidden | batch | FlowGauge | {' | '.join(f'{name} / ours' for name in others)} |")
+    print("|---" * (4 + len(others)) + "|")
     for r in results:
-        ms = r.milliseconds
-        print(
-            f"| {r.steps} | {r.hidden} | {r.batch} | {ms['FlowGauge']:.0f} ms | {ms['normflows']:.0f} ms | "
-            f"{ms['FrEIA']:.0f} ms | {r.ratio['normflows']:.2f} | {r.ratio['FrEIA']:.2f} |"
-        )
+        ratios = " | ".join(f"{r.milliseconds[name]:.0f} ms, {r.ratio[name]:.2f}" for name in others)
+        print(f"| {r.steps} | {r.hidden} | {r.batch} | {r.milliseconds['FlowGauge']:.0f} ms | {ratios} |")
     for r in results:
         print(f"parameters at {r.steps} x {r.hidden}: {r.parameters}, threads: {r.threads}")
     peak = memory(4, 16, 8) if arguments.quick else memory(32, 64, 64)

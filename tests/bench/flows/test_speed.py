@@ -16,22 +16,25 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 
-def test_the_three_have_one_size_and_compute_log_dets() -> None:
+def test_they_have_one_size_and_compute_log_dets() -> None:
     x = torch.randn(2, CHANNELS, SIZE, SIZE)
     counts = []
-    for model in (ours(2, 8), normflows_glow(2, 8), freia_glow(2, 8)):
+    models = (ours(2, 8), normflows_glow(2, 8), freia_glow(2, 8), freia_glow(2, 8, learned=False))
+    for model in models:
         z, log_det = model.train()(x)
         assert z.shape == x.shape
         assert log_det.shape == (2,)
         assert log_det.isfinite().all()
         counts.append(sum(p.numel() for p in model.parameters()))
-    # FrEIA's fixed convolution has no parameters that learn.
-    assert counts[0] == counts[1] > counts[2] > 0.5 * counts[0]
+    assert counts[0] == counts[1]
+    # Without a learned mixing; at this width that is a good part of all.
+    assert counts[0] > counts[3] > 0.5 * counts[0]
+    assert abs(counts[2] / counts[0] - 1) < 0.1
 
 
 def test_times_and_ratios_are_of_this_run() -> None:
     found = compare(1, 4, 2, rounds=3)
-    assert set(found.ratio) == {"normflows", "FrEIA"}
+    assert set(found.ratio) == {"normflows", "FrEIA", "FrEIA, fixed mixing"}
     assert all(value > 0 for value in [*found.milliseconds.values(), *found.ratio.values()])
 
 
