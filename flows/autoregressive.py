@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flows.conditioners import start_near_zero
 from flows.laws import Affine, Law
-from flows.transform import Transform, expect_vectors
+from flows.transform import Transform, expect_some, expect_vectors
 
 
 class MaskedAutoregressive(Transform):
@@ -46,8 +46,7 @@ class MaskedAutoregressive(Transform):
         start: float = 0.0,
     ) -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError(f"MaskedAutoregressive expected at least 1 feature; got {features}")
+        expect_some(features, "MaskedAutoregressive")
         self.features = features
         self.context = context
         self.law = Affine() if law is None else law

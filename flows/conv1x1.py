@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, expect_channels
+from flows.transform import Transform, expect_channels, expect_some
 
 
 class InvertibleConv1x1(Transform):
@@ -31,6 +31,7 @@ class InvertibleConv1x1(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        expect_some(channels, "InvertibleConv1x1")
         # The signs make it uniform over all rotations and reflections (Mezzadri 2007, math-ph/0609050).
         q, r = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64, device="cpu"))
         p, lower, upper = torch.linalg.lu(q * r.diagonal().sign())

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_vectors
+from flows.transform import Transform, expect_some, expect_vectors
 
 # softplus(x + log(e - 1)) is 1 at x = 0.
 _UNIT = math.log(math.e - 1)
@@ -44,8 +44,7 @@ class Planar(Transform):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError(f"Planar expected at least 1 feature; got {features}")
+        expect_some(features, "Planar")
         self.u = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.w = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.b = nn.Parameter(torch.zeros(()))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_vectors
+from flows.transform import Transform, expect_some, expect_vectors
 
 
 class Radial(Transform):
@@ -36,15 +36,14 @@ class Radial(Transform):
 
     def __init__(self, features: int) -> None:
         super().__init__()
-        if features < 1:
-            raise ValueError(f"Radial expected at least 1 feature; got {features}")
+        expect_some(features, "Radial")
         self.center = nn.Parameter(torch.randn(features) / math.sqrt(features))
         self.raw_alpha = nn.Parameter(torch.zeros(()))
         self.raw_sum = nn.Parameter(torch.zeros(()))  # equal to raw_alpha: beta = 0, the identity
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, len(self.center), "Radial")
-        alpha, total = softplus(self.raw_alpha), softplus(self.raw_sum)
+        alpha, total = self._alpha_and_sum()
         offset = x - self.center
         r = _norm(offset)
         z = self.center + offset * ((total + r) / (alpha + r))[:, None]
@@ -52,16 +51,23 @@ class Radial(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, len(self.center), "Radial")
-        alpha, total = softplus(self.raw_alpha), softplus(self.raw_sum)
+        alpha, total = self._alpha_and_sum()
         offset = z - self.center
         image = _norm(offset)
         q = image - total
-        root = _root(q.square() + 4 * alpha * image)
+        # In a unit in which no square leaves the range of its numbers.
+        unit = q.detach().abs().clamp_min(1)
+        root = _root((q / unit).square() + 4 * (alpha / unit) * (image / unit)) * unit
         # Each form where it adds what has the same sign; the divisor is kept from 0 where it is not used.
         far = q > 0
         r = torch.where(far, (q + root) / 2, 2 * alpha * image / torch.where(far, 1.0, root - q))
         x = self.center + offset * ((alpha + r) / (total + r))[:, None]
         return x, -_log_det(r, alpha, total, len(self.center))
+
+    def _alpha_and_sum(self) -> tuple[Tensor, Tensor]:
+        """alpha and alpha + beta, both above 0 whatever the parameters are."""
+        tiny = torch.finfo(self.raw_alpha.dtype).tiny
+        return softplus(self.raw_alpha).clamp_min(tiny), softplus(self.raw_sum).clamp_min(tiny)
 
 
 def _root(square: Tensor) -> Tensor:
@@ -71,11 +77,15 @@ def _root(square: Tensor) -> Tensor:
 
 
 def _norm(offset: Tensor) -> Tensor:
-    return _root(offset.square().sum(1))
+    """|offset| of each row, (N,), in units of its largest element, whose square might not be a number."""
+    largest = offset.detach().abs().amax(1)
+    unit = torch.where(largest > 0, largest, 1.0)
+    return _root((offset / unit[:, None]).square().sum(1)) * unit
 
 
 def _log_det(r: Tensor, alpha: Tensor, total: Tensor, features: int) -> Tensor:
-    """The formula of the class with beta = total - alpha, as a sum of positive terms."""
-    around = (total + r).log() - (alpha + r).log()
-    along = (r.square() + 2 * alpha * r + alpha * total).log() - 2 * (alpha + r).log()
+    """The formula of the class with beta = total - alpha, as sums of positive shares of alpha + r."""
+    far, near = r / (alpha + r), alpha / (alpha + r)
+    around = (far + total / (alpha + r)).log()
+    along = (far.square() + 2 * far * near + near * (total / (alpha + r))).log()
     return (features - 1) * around + along

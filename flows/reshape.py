@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from flows.transform import Transform, expect_images
+from flows.transform import Transform, expect_images, expect_some
 
 
 class Squeeze(Transform):
@@ -24,6 +24,7 @@ class Squeeze(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        expect_some(channels, "Squeeze")
         self.channels = channels
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -58,6 +59,7 @@ class Flatten(Transform):
         self.features = 1
         for size in self.event_shape:
             self.features *= size
+        expect_some(self.features, "Flatten")
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if tuple(x.shape[1:]) != self.event_shape:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, expect_channels
+from flows.transform import Transform, expect_channels, expect_some
 
 
 class ChannelAffine(Transform):
@@ -22,6 +22,7 @@ class ChannelAffine(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        expect_some(channels, type(self).__name__)
         self.log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
@@ -59,6 +60,7 @@ class Scaling(Transform):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
+        expect_some(channels, "Scaling")
         self.log_scale = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -28,6 +28,12 @@ class Transform(nn.Module, ABC):
         """Map latents to data. Returns (x, log_det of the inverse), the latter of shape (N,)."""
 
 
+def expect_some(channels: int, owner: str) -> None:
+    """Raise ValueError unless there is a channel, or feature, at least."""
+    if channels < 1:
+        raise ValueError(f"{owner} expected at least 1 channel or feature; got {channels}")
+
+
 def expect_channels(x: Tensor, channels: int, owner: str) -> None:
     """Raise ValueError unless x is (N, channels) or (N, channels, H, W)."""
     if x.ndim not in (2, 4) or x.shape[1] != channels:

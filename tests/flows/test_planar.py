@@ -79,7 +79,7 @@ def test_all_but_folded_it_still_has_a_log_det(dtype: torch.dtype) -> None:
 
 
 def test_it_needs_a_feature() -> None:
-    with pytest.raises(ValueError, match="expected at least 1 feature; got 0"):
+    with pytest.raises(ValueError, match="expected at least 1 channel or feature; got 0"):
         Planar(0)
 
 

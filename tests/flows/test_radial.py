@@ -71,5 +71,28 @@ def test_at_its_centre_it_has_values_and_gradients() -> None:
 
 
 def test_it_needs_a_feature() -> None:
-    with pytest.raises(ValueError, match="expected at least 1 feature; got 0"):
+    with pytest.raises(ValueError, match="expected at least 1 channel or feature; got 0"):
         Radial(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_far_out_it_is_the_identity_and_no_square_is_too_large(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    flow = Radial(3)
+    torch.nn.init.constant_(flow.raw_sum, 2.0)
+    flow = flow.to(dtype)
+    x = torch.tensor([[1e30, -3e29, 2e28]], dtype=dtype, requires_grad=True)
+    for apply in (flow.forward, flow.inverse):
+        z, log_det = apply(x)
+        torch.testing.assert_close(z, x)
+        assert log_det.item() == pytest.approx(0, abs=1e-6)
+        (gradient,) = torch.autograd.grad(z.sum(), x)
+        torch.testing.assert_close(gradient, torch.ones_like(x), rtol=1e-4, atol=1e-4)
+
+
+def test_parameters_that_underflow_still_have_a_map() -> None:
+    flow = made(-120.0, -120.0).float()
+    for apply in (flow.forward, flow.inverse):
+        z, log_det = apply(torch.zeros(1, 3))
+        assert z.isfinite().all()
+        assert log_det.isfinite().all()
