@@ -6,7 +6,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from flows.recompute import Step, run_and_recompute
+from flows.recompute import Step, run, run_and_recompute
 from flows.transform import Transform
 
 
@@ -58,11 +58,7 @@ class Compose(Transform):
     def _run(self, steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         if self.recompute and torch.is_grad_enabled() and not _inside_torch_func():
             return run_and_recompute(steps, x, context)
-        total = x.new_zeros(x.shape[0])
-        for step in steps:
-            x, log_det = step.apply(x, context)
-            total = total + log_det
-        return x, total
+        return run(steps, x, context)
 
 
 def _inside_torch_func() -> bool:

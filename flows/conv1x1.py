@@ -44,6 +44,16 @@ class InvertibleConv1x1(Transform):
         self.sign: Tensor
         self.order: Tensor
 
+    @classmethod
+    def reversing(cls, channels: int) -> "InvertibleConv1x1":
+        """One that starts as the reversal of the channels."""
+        layer = cls(channels)
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+        nn.init.ones_(layer.sign)
+        layer.order.copy_(torch.arange(channels - 1, -1, -1))
+        return layer
+
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(x, len(self.sign), "InvertibleConv1x1")
         # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.

@@ -40,7 +40,6 @@ class Distribution(nn.Module, ABC):
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-density in nats, (N,), of z with shape (N, *event_shape)."""
 
-    @abstractmethod
     def sample(
         self,
         n: int,
@@ -58,6 +57,7 @@ class Distribution(nn.Module, ABC):
                 arXiv 1807.03039, section 6); below 1, likelier events.
             generator: of the random numbers.
         """
+        return self._place(self._noise(n, generator), temperature, context)
 
     def _check(self, z: Tensor) -> None:
         if tuple(z.shape[1:]) != self.event_shape:
@@ -67,9 +67,13 @@ class Distribution(nn.Module, ABC):
             )
 
     def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
-        """(n, *event_shape) of standard normal numbers."""
+        """(n, *event_shape) of what the distribution is made from: standard normal numbers, unless said."""
         shape = (n, *self.event_shape)
         return torch.randn(shape, dtype=self.origin.dtype, device=self.origin.device, generator=generator)
+
+    def _place(self, noise: Tensor, temperature: float, context: Tensor | None) -> Tensor:
+        """Bring noise, (n, *event_shape), to where the distribution is."""
+        return temperature * noise
 
 
 class StandardNormal(Distribution):
@@ -82,16 +86,6 @@ class StandardNormal(Distribution):
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         self._check(z)
         return standard_normal_log_prob(z)
-
-    def sample(
-        self,
-        n: int,
-        *,
-        context: Tensor | None = None,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return temperature * self._noise(n, generator)
 
 
 class StandardLogistic(Distribution):
@@ -108,21 +102,14 @@ class StandardLogistic(Distribution):
         self._check(z)
         return -(softplus(z) + softplus(-z)).flatten(1).sum(1)
 
-    def sample(
-        self,
-        n: int,
-        *,
-        context: Tensor | None = None,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
+    def _noise(self, n: int, generator: torch.Generator | None) -> Tensor:
         shape = (n, *self.event_shape)
         # In single precision at least: half has too few numbers between 0 and 1 for its tails.
         dtype = torch.promote_types(self.origin.dtype, torch.float32)
         u = torch.rand(shape, dtype=dtype, device=self.origin.device, generator=generator)
         # rand can give 0, whose logit is infinite.
         eps = torch.finfo(dtype).eps
-        return (temperature * torch.logit(u.clamp(eps, 1 - eps))).to(self.origin.dtype)
+        return torch.logit(u.clamp(eps, 1 - eps)).to(self.origin.dtype)
 
 
 class DiagonalNormal(Distribution):
@@ -144,15 +131,8 @@ class DiagonalNormal(Distribution):
         standardised = (z - self.mean) * (-self.log_deviation).exp()
         return standard_normal_log_prob(standardised) - self.log_deviation.sum()
 
-    def sample(
-        self,
-        n: int,
-        *,
-        context: Tensor | None = None,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return self.mean + temperature * self.log_deviation.exp() * self._noise(n, generator)
+    def _place(self, noise: Tensor, temperature: float, context: Tensor | None) -> Tensor:
+        return self.mean + temperature * self.log_deviation.exp() * noise
 
 
 class ConditionalDiagonalNormal(Distribution):
@@ -177,16 +157,9 @@ class ConditionalDiagonalNormal(Distribution):
         standardised = (z - mean) * (-log_deviation).exp()
         return standard_normal_log_prob(standardised) - log_deviation.flatten(1).sum(1)
 
-    def sample(
-        self,
-        n: int,
-        *,
-        context: Tensor | None = None,
-        temperature: float = 1.0,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        mean, log_deviation = self._mean_and_log_deviation(n, context)
-        return mean + temperature * log_deviation.exp() * self._noise(n, generator)
+    def _place(self, noise: Tensor, temperature: float, context: Tensor | None) -> Tensor:
+        mean, log_deviation = self._mean_and_log_deviation(len(noise), context)
+        return mean + temperature * log_deviation.exp() * noise
 
     def _mean_and_log_deviation(self, rows: int, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """Means and log-deviations, each (rows, *event_shape)."""

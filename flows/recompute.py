@@ -25,6 +25,15 @@ class Step:
     module: nn.Module
 
 
+def run(steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Run a chain of steps: the output, and the sum of their log-determinants, (N,)."""
+    total = x.new_zeros(x.shape[0])
+    for step in steps:
+        x, log_det = step.apply(x, context)
+        total = total + log_det
+    return x, total
+
+
 def run_and_recompute(steps: list[Step], x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
     """Run a chain of steps so that autograd keeps its output alone.
 
@@ -34,7 +43,7 @@ def run_and_recompute(steps: list[Step], x: Tensor, context: Tensor | None) -> t
         context: handed to every step.
 
     Returns:
-        What the steps would return: the output, and the sum of their log-determinants, (N,).
+        What `run` returns.
     """
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
@@ -54,10 +63,7 @@ class _Recompute(torch.autograd.Function):
         ctx: Any, steps: list[Step], x: Tensor, context: Tensor | None, *parameters: Tensor
     ) -> tuple[Tensor, Tensor]:
         ctx.steps, ctx.has_context = steps, context is not None
-        total = x.new_zeros(x.shape[0])
-        for step in steps:
-            x, log_det = step.apply(x, context)
-            total = total + log_det
+        x, total = run(steps, x, context)
         # The parameters too, though nothing reads them: autograd then refuses if they changed in between.
         ctx.save_for_backward(x, *([] if context is None else [context]), *parameters)
         return x, total

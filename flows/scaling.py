@@ -6,7 +6,24 @@ from torch import Tensor, nn
 from flows.transform import Transform, expect_channels, expect_some
 
 
-class ChannelAffine(Transform):
+class _PerChannel(Transform):
+    """What multiplies each channel by exp(s): log det = H W sum(s), H W = 1 for vectors."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        expect_some(channels, type(self).__name__)
+        self.log_scale = nn.Parameter(torch.zeros(channels))
+
+    def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
+        """A parameter, (C,), shaped to broadcast over x: (1, C) or (1, C, 1, 1)."""
+        expect_channels(x, len(self.log_scale), type(self).__name__)
+        return parameter.view((1, -1) + (1,) * (x.ndim - 2))
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return (x.shape[2:].numel() * self.log_scale.sum()).expand(x.shape[0])
+
+
+class ChannelAffine(_PerChannel):
     """z = exp(s) x + t with one s and one t per channel; log det = H W sum(s) (H W = 1 for vectors).
 
     Starts as the identity (s = t = 0).
@@ -21,9 +38,7 @@ class ChannelAffine(Transform):
     """
 
     def __init__(self, channels: int) -> None:
-        super().__init__()
-        expect_some(channels, type(self).__name__)
-        self.log_scale = nn.Parameter(torch.zeros(channels))
+        super().__init__(channels)
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -35,17 +50,11 @@ class ChannelAffine(Transform):
         return (z - shift) * (-log_scale).exp(), -self._log_det(z)
 
     def _like(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The parameters shaped to broadcast over x: (1, C) or (1, C, 1, 1)."""
-        expect_channels(x, len(self.log_scale), type(self).__name__)
-        shape = (1, -1) + (1,) * (x.ndim - 2)
-        return self.log_scale.view(shape), self.shift.view(shape)
-
-    def _log_det(self, x: Tensor) -> Tensor:
-        positions = x.shape[2:].numel()  # 1 for vectors
-        return (positions * self.log_scale.sum()).expand(x.shape[0])
+        """Log-scale and shift, shaped to broadcast over x."""
+        return self._broadcast(self.log_scale, x), self._broadcast(self.shift, x)
 
 
-class Scaling(Transform):
+class Scaling(_PerChannel):
     """z = exp(s) x with one s per channel (Dinh et al. 2015, NICE, arXiv 1410.8516, section 3.3).
 
     log det = H W sum(s). After additive couplings, whose log-determinant is 0, this layer alone decides how
@@ -58,20 +67,8 @@ class Scaling(Transform):
         channels: C of images (N, C, H, W), D of vectors (N, D).
     """
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        expect_some(channels, "Scaling")
-        self.log_scale = nn.Parameter(torch.zeros(channels))
-
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return x * self._like(x).exp(), self._log_det(x)
+        return x * self._broadcast(self.log_scale, x).exp(), self._log_det(x)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return z * (-self._like(z)).exp(), -self._log_det(z)
-
-    def _like(self, x: Tensor) -> Tensor:
-        expect_channels(x, len(self.log_scale), "Scaling")
-        return self.log_scale.view((1, -1) + (1,) * (x.ndim - 2))
-
-    def _log_det(self, x: Tensor) -> Tensor:
-        return (x.shape[2:].numel() * self.log_scale.sum()).expand(x.shape[0])
+        return z * (-self._broadcast(self.log_scale, z)).exp(), -self._log_det(z)

@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from torch import nn
 
 from flows.actnorm import ActNorm
-from flows.compose import Compose
 from flows.conditioners import MLP
 from flows.coupling import Coupling
-from flows.dequantize import Logit, UniformDequantization
 from flows.distributions import StandardLogistic
 from flows.flow import Flow
 from flows.laws import Additive
 from flows.partition import Halves
 from flows.permutation import Permutation
-from flows.recipes.events import expect_event
+from flows.recipes.events import expect_event, flow_of
 from flows.reshape import Flatten
 from flows.scaling import Scaling
 from flows.transform import Transform
@@ -55,8 +53,7 @@ def nice(
     flat = Flatten(shape)
     features = flat.features
     even_first = [*range(0, features, 2), *range(1, features, 2)]
-    steps: list[Transform] = [] if levels is None else [UniformDequantization(levels), Logit(alpha)]
-    steps += [flat, ActNorm(features), Permutation(even_first)]
+    steps: list[Transform] = [flat, ActNorm(features), Permutation(even_first)]
     for i in range(couplings):
         halves = Halves(features, swapped=i % 2 == 1)
         network = MLP(halves.conditioning, hidden, halves.transformed, context=context)
@@ -65,4 +62,4 @@ def nice(
     # What is standardised starts with the deviation of the logistic prior, pi / sqrt(3).
     nn.init.constant_(scaling.log_scale, math.log(math.pi / math.sqrt(3)))
     steps.append(scaling)
-    return Flow(Compose(steps), StandardLogistic((features,)))
+    return flow_of(steps, (features,), levels, alpha=alpha, base=StandardLogistic((features,)))

@@ -78,20 +78,10 @@ def _vector_step(features: int, hidden: int, law: Law, context: int) -> list[Tra
     )
     return [
         ActNorm(features),
-        _reversing(features),
+        InvertibleConv1x1.reversing(features),
         _Elementwise(features, halves.conditioning, law),
         Coupling(halves, network, law),
     ]
-
-
-def _reversing(features: int) -> InvertibleConv1x1:
-    """A linear layer that starts as the reversal of the dimensions."""
-    layer = InvertibleConv1x1(features)
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
-    nn.init.ones_(layer.sign)
-    layer.order.copy_(torch.arange(features - 1, -1, -1))
-    return layer
 
 
 class _Elementwise(Transform):
