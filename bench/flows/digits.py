@@ -28,10 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.flows.models import parameters
 from bench.flows.normflows_models import (
     NormflowsDensity,
     as_large_as,
-    count,
     nf_glow,
     nf_nice,
     nf_real_nvp,
@@ -140,7 +140,7 @@ def train(flow: Flow, data: Pictures, settings: FitSettings) -> Run:
         nats = negative_log_likelihood(flow, pictures, draws=_DRAWS)
         return nats.mean().item() * to_bits
 
-    return Run(count(flow), bits(data.validation), bits(data.test), best.step, seconds, flow)
+    return Run(parameters(flow), bits(data.validation), bits(data.test), best.step, seconds, flow)
 
 
 def sheet(blocks: list[Tensor], levels: int, scale: int = 6) -> NDArray[np.uint8]:
@@ -230,7 +230,7 @@ def _their_flow(family: Family, width: int, data: Pictures) -> Flow:
 
 def _width(family: Family) -> int:
     """The narrowest hidden width of theirs with as many parameters as ours."""
-    wanted = count(family.ours())
+    wanted = parameters(family.ours())
     widths: list[int] = []
 
     def make(hidden: int) -> NormflowsDensity:

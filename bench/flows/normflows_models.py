@@ -11,6 +11,7 @@ import normflows as nf
 import torch
 from torch import Tensor, nn
 
+from bench.flows.models import parameters
 from flows import Distribution
 
 
@@ -150,7 +151,7 @@ def nf_spline(shape: tuple[int, int, int], hidden: int, *, steps: int) -> Normfl
     return NormflowsDensity((features,), nf.NormalizingFlow(base, flows))
 
 
-def as_large_as(make: Callable[[int], NormflowsDensity], parameters: int, most: int) -> NormflowsDensity:
+def as_large_as(make: Callable[[int], NormflowsDensity], wanted: int, most: int) -> NormflowsDensity:
     """The narrowest model with at least so many parameters, of hidden widths 1 ... `most`.
 
     Raises:
@@ -159,16 +160,13 @@ def as_large_as(make: Callable[[int], NormflowsDensity], parameters: int, most: 
     low, high = 1, most
     while low < high:
         middle = (low + high) // 2
-        if count(make(middle)) >= parameters:
+        if parameters(make(middle)) >= wanted:
             high = middle
         else:
             low = middle + 1
     found = make(low)
-    if count(found) < parameters:
-        raise ValueError(f"a hidden width of {most} gives {count(found)} parameters, fewer than {parameters}")
+    if parameters(found) < wanted:
+        raise ValueError(
+            f"a hidden width of {most} gives {parameters(found)} parameters, fewer than {wanted}"
+        )
     return found
-
-
-def count(model: nn.Module) -> int:
-    """Trained parameters."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)

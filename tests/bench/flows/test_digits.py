@@ -12,7 +12,8 @@ import torch
 pytest.importorskip("normflows")
 
 from bench.flows.digits import Reader, families, sheet, their_flow
-from bench.flows.normflows_models import as_large_as, count, nf_glow, nf_real_nvp
+from bench.flows.models import parameters
+from bench.flows.normflows_models import as_large_as, nf_glow, nf_real_nvp
 from flows import Logit, UniformDequantization
 from training.density.pictures import digits
 
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[3]
 @pytest.mark.parametrize("name", families(digits()))
 def test_a_pair_has_the_same_size(name: str) -> None:
     family = families(digits())[name]
-    ours = count(family.ours())
-    theirs = count(as_large_as(family.theirs, ours, family.most))
+    ours = parameters(family.ours())
+    theirs = parameters(as_large_as(family.theirs, ours, family.most))
     assert ours <= theirs < 1.1 * ours
 
 
