@@ -60,4 +60,6 @@ class Coupling(Transform):
                 f"Coupling expected {per_element * transformed} channels of its conditioner, {per_element} "
                 f"for each it transforms; got {parameters.shape[1]}"
             )
+        # Of fewer bits under autocast, which concerns the conditioner: the law and its derivative are exact.
+        parameters = parameters.to(x_a.dtype)
         return parameters.reshape(len(x_a), per_element, transformed, *parameters.shape[2:])

@@ -19,7 +19,9 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
         (N,), in nats.
     """
     dimensions = z.shape[1:].numel()
-    return -0.5 * z.square().flatten(1).sum(1) - 0.5 * dimensions * math.log(2 * math.pi)
+    # Summed as it lies: to flatten maps that are laid out channels-last is to copy them.
+    squares = z.square().sum(tuple(range(1, z.ndim)))
+    return -0.5 * squares - 0.5 * dimensions * math.log(2 * math.pi)
 
 
 class Distribution(nn.Module, ABC):

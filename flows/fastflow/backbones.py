@@ -15,9 +15,10 @@ from pathlib import Path
 
 import timm
 import torch
-from huggingface_hub import get_session, hf_hub_url, try_to_load_from_cache
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from flows.fastflow.hub import HubError, download
 
 # Packages that carry ImageNet weights (Apache-2.0): distribution, import name. Their tensors come in the
 # order and shapes of timm's, under other names.
@@ -127,11 +128,9 @@ def find_weights(
     if not hub:
         raise WeightsNotFoundError(_ways(name, folder, sha256))
     try:
-        state = _download(name)
-    # The hub fails in many ways (no network, no such file, a proxy's answer), each with its own class and
-    # none of them of use to the user, who needs the list of ways.
-    except Exception as error:
-        raise WeightsNotFoundError(_ways(name, folder, sha256)) from error
+        state = download(name)
+    except HubError as error:
+        raise WeightsNotFoundError(f"{_ways(name, folder, sha256)}\nAsked last, {error}") from error
     return _checked(Weights(name, "timm hub", digest(state), state), sha256)
 
 
@@ -155,16 +154,13 @@ def pull(name: str, folder: Path) -> Path:
     """Fetch a backbone's weights from the timm hub into a folder, to be carried to machines without one.
 
     Raises:
-        WeightsNotFoundError: the hub is out of reach or has no such model.
+        WeightsNotFoundError: the hub is out of reach, has no such model, or wants an account for it.
     """
     _expect_known(name)
     try:
-        state = _download(name)
-    except Exception as error:  # see find_weights
-        raise WeightsNotFoundError(
-            f"the timm hub gave no weights for {name!r}: {type(error).__name__}. "
-            "Is this machine online, and does timm list that model as pretrained?"
-        ) from error
+        state = download(name)
+    except HubError as error:
+        raise WeightsNotFoundError(str(error)) from error
     return save_weights(Weights(name, "timm hub", digest(state), state), folder)
 
 
@@ -216,22 +212,32 @@ def _read(path: Path) -> State:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen classes for a damaged file
         raise WeightsError(f"{path} cannot be read as weights: {type(error).__name__}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state
+    for wrapper in ("state_dict", "model"):  # as Lightning and the authors of DeiT keep it
+        state = state.get(wrapper, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise WeightsError(f"{path} holds no state dict of tensors")
     return state
 
 
 def _match(state: State, name: str, origin: str) -> State:
-    """Give the tensors timm's names, by name where those agree and otherwise by position."""
+    """Give the tensors timm's names and shapes.
+
+    Names that agree are taken as they are. The packages' tensors are taken by position; for files as their
+    authors published them, and position embeddings of another grid, timm has conversions of its own.
+    """
     _expect_known(name)
     with torch.device("meta"):
         wanted = timm.create_model(name, pretrained=False).state_dict()
     if wanted.keys() == state.keys():
+        odd = [key for key in wanted if state[key].shape != wanted[key].shape]
+        if odd == ["pos_embed"] and (converted := _convert(state, name)) is not None:
+            return converted
         values: Iterable[Tensor] = (state[key] for key in wanted)
     elif name in PACKAGES and len(wanted) == len(state) and not origin.endswith(".safetensors"):
         # As the packages' .pth files keep them; a safetensors file has an order of its own.
         values = state.values()
+    elif (converted := _convert(state, name)) is not None:
+        return converted
     else:
         missing = sorted(wanted.keys() - state.keys())
         raise WeightsError(
@@ -246,6 +252,15 @@ def _match(state: State, name: str, origin: str) -> State:
                 f"{tuple(wanted[key].shape)} was expected"
             )
     return matched
+
+
+def _convert(state: State, name: str) -> State | None:
+    """What timm makes of a published file, strictly: all tensors of the model and no others; or None."""
+    try:
+        model = timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"state_dict": state})
+    except Exception:  # timm's conversions meet tensors that they were not made for in any way
+        return None
+    return {key: value.detach() for key, value in model.state_dict().items()}
 
 
 def _checked(weights: Weights, sha256: str | None) -> Weights:
@@ -274,20 +289,6 @@ def _package_file(name: str) -> Path | None:
         return None
     files = sorted(Path(spec.submodule_search_locations[0]).glob("models/*.pth"))
     return files[0] if files else None
-
-
-def _download(name: str) -> State:
-    """What timm fetches from its hub, or has kept from an earlier time."""
-    config = timm.get_pretrained_cfg(name)
-    if config is not None and config.hf_hub_id:
-        repository, _, revision = config.hf_hub_id.partition("@")
-        file = config.hf_hub_filename or "model.safetensors"
-        if not isinstance(try_to_load_from_cache(repository, file, revision=revision or None), str):
-            # Asked in vain, the hub's client would try again for most of a minute, a line of warning each
-            # time. One request tells whether there is a hub; any answer will do.
-            get_session().head(hf_hub_url(repository, file), timeout=10.0)
-    model = timm.create_model(name, pretrained=True)
-    return {key: value.detach() for key, value in model.state_dict().items()}
 
 
 def _ways(name: str, folder: Path | None, sha256: str | None) -> str:

@@ -2,7 +2,8 @@
 
 models/<category>/<version>/manifest.json, flow.safetensors, golden/, report/
 models/<category>/active        the version that serves and, in a second line, the one that served before it
-models/backbones/               weights of frozen backbones, shared by all categories
+models/<category>/calibrations/<version>/     made later, of good pictures of the line; see
+app/calibrations.py models/backbones/               weights of frozen backbones, shared by all categories
 """
 
 import hashlib
@@ -34,6 +35,7 @@ BACKBONES = "backbones"
 MANIFEST = "manifest.json"
 FLOW = "flow.safetensors"
 ACTIVE = "active"
+CALIBRATIONS = "calibrations"
 MAX_BYTES = 4 * 2**30  # of a bundle
 MAX_MANIFEST = 16 * 2**20
 _LOCK_SECONDS = 30
@@ -62,7 +64,11 @@ def is_category(name: str) -> bool:
 def is_version(name: str) -> bool:
     """Whether a version can have this name."""
     # Files that lie beside the versions end so, such as the settings of a category.
-    return name != ACTIVE and not name.endswith(".json") and _VERSION.fullmatch(name) is not None
+    return (
+        name not in (ACTIVE, CALIBRATIONS)
+        and not name.endswith(".json")
+        and _VERSION.fullmatch(name) is not None
+    )
 
 
 def is_file_name(name: str) -> bool:
@@ -155,6 +161,14 @@ def delete(models: Path, category: str, version: str) -> None:
         if version == active_version(models, category):
             raise ConflictError(f"{category}/{version} is active; activate another version first")
         remove_directory(folder)
+        renewed = models / category / CALIBRATIONS / version
+        if renewed.is_dir():
+            remove_directory(renewed)
+
+
+def head_prefixes(heads: int) -> list[str]:
+    """What the names of each head's tensors begin with in a bundle; nothing where there is one head."""
+    return [""] if heads == 1 else [f"fold_{k}." for k in range(heads)]
 
 
 def parse_manifest(data: bytes, origin: str) -> Manifest:
@@ -337,7 +351,7 @@ def _expect_free(models: Path, manifest: Manifest) -> Path:
     if not is_version(manifest.version):
         raise BundleError(
             f"{manifest.version!r} cannot be a version: up to 64 letters, digits, '.', '_' and '-', starting "
-            f"with a letter or a digit, not ending in .json and not {ACTIVE!r}"
+            f"with a letter or a digit, not ending in .json and not {ACTIVE!r} or {CALIBRATIONS!r}"
         )
     target = models / manifest.category / manifest.version
     if target.exists() or target.is_symlink():
@@ -373,7 +387,10 @@ def _sha256(path: Path, size: int) -> str:
 def _check_thresholds(bundle: Path, manifest: Manifest) -> None:
     """A manifest must not promise a rate that its own calibration scores do not give."""
     for precision, record in manifest.thresholds.items():
-        given = asdict(conformal.threshold(manifest.calibration.scores, record.target_fpr))
+        calibration = manifest.calibration_of(precision)
+        assert calibration is not None  # noqa: S101  (the manifest has one for each threshold)
+        threshold = conformal.threshold(calibration.scores, record.target_fpr, models=manifest.heads)
+        given = asdict(threshold)
         if given != record.model_dump():
             raise BundleError(
                 f"{bundle}: the threshold for {precision} is not what its calibration scores give: {given}"

@@ -17,19 +17,34 @@ from safetensors.torch import load
 from torch import Tensor
 
 from flows.fastflow.backbones import find_weights
-from flows.fastflow.bundle import BACKBONES, FLOW, BundleError, manifest_sha256, read_verified, verify
-from flows.fastflow.conformal import Threshold, p_value
-from flows.fastflow.features import FeatureExtractor, module_bytes
-from flows.fastflow.heatmap import ColourScale
+from flows.fastflow.bundle import (
+    BACKBONES,
+    FLOW,
+    BundleError,
+    head_prefixes,
+    manifest_sha256,
+    read_verified,
+    verify,
+)
+from flows.fastflow.calibration import Calibrator
+from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.geometry import Layout, Prepared
+from flows.fastflow.head import Head
 from flows.fastflow.images import DEFAULT_LIMITS, ImageError, decode
-from flows.fastflow.manifest import Manifest
-from flows.fastflow.scorer import Head, Regions, Scorer
+from flows.fastflow.manifest import Manifest, Precision
+from flows.fastflow.scorer import Regions, Scored, Scorer
 
 Decision = Literal["PASS", "REJECT"]
 
 # Float32 engines on different processors agree to about 1e-4; a bundle that is off by more than this computes
 # something else than what was calibrated.
-GOLDEN_TOLERANCE = 1e-3
+# In bfloat16, whose numbers lie 1 in 256 apart, they agree to as much as one rounding more or less moves.
+GOLDEN_TOLERANCE: dict[Precision, float] = {"float32": 1e-3, "bfloat16": 2e-2, "openvino-bfloat16": 2e-2}
+
+
+class GoldenError(BundleError):
+    """A model does not score its golden pictures as it did when it was made."""
 
 
 class DeviceError(ValueError):
@@ -38,17 +53,19 @@ class DeviceError(ValueError):
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the detector says of one picture.
+    """What the detector says of one picture, by the calibration of its bundle.
 
     Attributes:
         score: image score, higher is more anomalous.
+        by_head: the scores that it is made of, which another calibration may be asked about.
         p_value: share of good parts that score at least this high, from the calibration images.
         decision: REJECT if the score is above the threshold.
-        score_map: (height, width) float32 anomaly map at the model's input size.
+        score_map: (height, width) float32 anomaly map of the whole picture, see `scorer.Scored`.
         statistics: per scale the mean and the standard deviation of its features, see `scorer.Scored`.
     """
 
     score: float
+    by_head: tuple[float, ...]
     p_value: float
     decision: Decision
     score_map: NDArray[np.float32]
@@ -89,23 +106,35 @@ class Detector:
         manifest: what the bundle says of itself.
         sha256: of the manifest's file.
         scorer: the model.
-        threshold: above which score a part is rejected, and what that certifies.
-        calibration_scores: of the good pictures it was calibrated on, float64, sorted, not to be written to.
-        colour_scale: of heatmaps; its middle is the pixel threshold.
+        calibrator: the bundle's own calibration for this engine, or what was given in its place.
+
+    Args:
+        manifest: of the bundle.
+        sha256: of the manifest's file.
+        scorer: the model.
+        calibrator: for a bundle that was not calibrated for the scorer's precision: a calibration made later.
+
+    Raises:
+        BundleError: the bundle has no calibration for that precision, and none was given.
     """
 
-    def __init__(self, manifest: Manifest, sha256: str, scorer: Scorer) -> None:
+    def __init__(
+        self, manifest: Manifest, sha256: str, scorer: Scorer, calibrator: Calibrator | None = None
+    ) -> None:
+        precision = scorer.precision
         self.manifest = manifest
         self.sha256 = sha256
         self.scorer = scorer
         self.device = scorer.extractor.offset.device
-        self.engine = f"torch-{self.device.type}-float32"
-        self.threshold = Threshold(**manifest.thresholds["float32"].model_dump())
-        self.colour_scale = ColourScale(
-            low=manifest.calibration.map_typical, middle=manifest.calibration.map_threshold
-        )
-        self.calibration_scores = np.asarray(manifest.calibration.scores, dtype=np.float64)
-        self.calibration_scores.setflags(write=False)
+        self.engine = scorer.engine.name
+        in_force = own_calibrator(manifest, sha256, precision) or calibrator
+        if in_force is None:
+            raise BundleError(
+                f"{manifest.category}/{manifest.version} was not calibrated for {precision} engines, whose "
+                f"scores are others than those of {', '.join(manifest.thresholds)}; `flowgauge calibrate "
+                f"--precision {precision}` makes up for it with good pictures, or use the precision float32"
+            )
+        self.calibrator = in_force
 
     @classmethod
     def load(
@@ -116,6 +145,9 @@ class Detector:
         backbone: FeatureExtractor | None = None,
         backbones: Path | None = None,
         replayed: Collection[str] = (),
+        precision: Precision = "float32",
+        calibrator: Calibrator | None = None,
+        engine: Engine | None = None,
     ) -> "Detector":
         """Load a bundle, verify its hashes and shapes, and replay its golden pictures.
 
@@ -126,11 +158,16 @@ class Detector:
             backbones: folder of the backbones' weights; by default that of the bundle's models folder.
             replayed: manifests' sha256 whose golden pictures this process has replayed on that device; since
                 they cover every file, one of these is the same model and need not replay them again.
+            precision: what to compute in, see `engines.pick_engine`.
+            calibrator: see `Detector`.
+            engine: what computes, to be shared, on that device; its precision is the one that counts.
 
         Raises:
-            BundleError: the bundle is damaged or does not score as it did when it was made.
+            BundleError: the bundle is damaged, or there is no calibration for that precision.
+            GoldenError: it does not score as it did when it was made.
             WeightsError: the backbone's weights are missing or others.
             DeviceError: the device is not there.
+            EngineError: there is no engine of that precision, or it cannot compute this model.
         """
         manifest = verify(bundle)
         target = pick_device(device)
@@ -141,12 +178,15 @@ class Detector:
                 sha256=manifest.backbone.weights_sha256,
                 hub=False,
             )
-            backbone = FeatureExtractor(weights, manifest.backbone.out_indices).to(target)
+            extractor = FeatureExtractor(weights, manifest.backbone.out_indices, manifest.input_size)
+            backbone = extractor.to(target)
         _check_backbone(backbone, manifest, bundle)
-        head = _load_head(bundle, manifest).to(target)
+        heads = [head.to(target) for head in _load_heads(bundle, manifest)]
         sha256 = manifest_sha256(bundle, manifest)
-        scorer = Scorer(backbone, head, manifest.input_size, manifest.score)
-        detector = cls(manifest, sha256, scorer)
+        rule, geometry = manifest.score, manifest.geometry
+        engine = engine or pick_engine(precision, target)
+        scorer = Scorer(backbone, heads, manifest.input_size, rule, engine, geometry)
+        detector = cls(manifest, sha256, scorer, calibrator)
         if sha256 not in replayed:
             detector._replay_golden(bundle)
         return detector
@@ -160,48 +200,65 @@ class Detector:
             images: the pictures.
             regions: per picture a region of interest or None, see `Scorer.score_features`.
         """
-        features = self.scorer.features([self.prepare(image) for image in images])
-        return self.predict_features(features, regions)
+        return self.predict_prepared([self.prepare(image) for image in images], regions)
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bring a picture (H, W, 3) to the model's input size; what `Scorer.features` takes."""
+    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+        """Bring a picture (H, W, 3) to where the model takes it from."""
         return self.scorer.prepare(image)
 
-    def predict_features(self, maps: Sequence[Tensor], regions: Regions | None = None) -> list[Prediction]:
+    def predict_prepared(
+        self, prepared: Sequence[Prepared], regions: Regions | None = None
+    ) -> list[Prediction]:
+        """Inspect prepared pictures, see `Scorer.score_prepared`."""
+        return [self._predict(scored) for scored in self.scorer.score_prepared(prepared, regions)]
+
+    def predict_features(
+        self, maps: Sequence[Tensor], regions: Regions | None = None, layouts: Sequence[Layout] | None = None
+    ) -> list[Prediction]:
         """Inspect pictures by what the backbone made of them, perhaps in one pass with other categories'.
 
         Args:
             maps: per scale (N, C_i, H_i, W_i), raw, from `Scorer.features` of any detector with the same
                 extractor and input size.
             regions: per picture a region of interest or None, see `Scorer.score_features`.
+            layouts: of the pictures; by default every tile is a whole picture.
         """
-        return [
-            Prediction(
-                score=scored.score,
-                p_value=p_value(scored.score, self.calibration_scores),
-                decision="REJECT" if scored.score > self.threshold.reject else "PASS",
-                score_map=scored.score_map,
-                statistics=scored.statistics,
-            )
-            for scored in self.scorer.score_features(maps, regions)
-        ]
+        return [self._predict(scored) for scored in self.scorer.score_features(maps, regions, layouts)]
+
+    def _predict(self, scored: Scored) -> Prediction:
+        score = self.calibrator.score(scored.by_head)
+        return Prediction(
+            score=score,
+            by_head=scored.by_head,
+            p_value=self.calibrator.p_value(score),
+            decision="REJECT" if score > self.calibrator.threshold.reject else "PASS",
+            score_map=scored.score_map,
+            statistics=scored.statistics,
+        )
 
     @property
     def nbytes(self) -> int:
         """Memory of the category's head, in bytes, without the shared backbone."""
-        return module_bytes(self.scorer.head)
+        return self.scorer.nbytes
 
     def _replay_golden(self, bundle: Path) -> None:
+        scorer, precision = self.scorer, self.scorer.precision
+        if not all(precision == "float32" or precision in golden.reduced for golden in self.manifest.golden):
+            # A precision that nobody thought of when the bundle was made: that it is the model can be told.
+            precision = "float32"
+            scorer = Scorer(scorer.extractor, scorer.heads, scorer.input_size, scorer.rule)
         for golden in self.manifest.golden:
             try:
                 image = decode(read_verified(bundle, self.manifest, golden.file, DEFAULT_LIMITS.max_bytes))
             except ImageError as error:
                 raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
-            score = self.scorer.score([image])[0].score
-            if not abs(score - golden.score) <= GOLDEN_TOLERANCE * abs(golden.score):
-                raise BundleError(
+            score = scorer.score([image])[0].score
+            expected = golden.score if precision == "float32" else golden.reduced[precision]
+            if not abs(score - expected) <= GOLDEN_TOLERANCE[precision] * abs(expected):
+                kind = GoldenError if scorer is self.scorer else BundleError
+                raise kind(
                     f"{bundle}: golden picture {golden.file} scores {score:.6g} here, "
-                    f"{golden.score:.6g} when the model was made; it will not be served"
+                    f"{expected:.6g} when the model was made; it will not be served"
                 )
 
 
@@ -211,6 +268,7 @@ def fits(extractor: FeatureExtractor, manifest: Manifest) -> bool:
         extractor.name == manifest.backbone.name
         and extractor.weights_sha256 == manifest.backbone.weights_sha256
         and list(extractor.out_indices) == manifest.backbone.out_indices
+        and extractor.takes(manifest.input_size)
     )
 
 
@@ -229,14 +287,16 @@ def _check_backbone(extractor: FeatureExtractor, manifest: Manifest, bundle: Pat
             )
 
 
-def _load_head(bundle: Path, manifest: Manifest) -> Head:
-    """Build the head and fill it, comparing every shape before a tensor is allocated."""
+def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
+    """Build the heads and fill them, comparing every shape before a tensor is allocated."""
 
     def build() -> Head:
         return Head(manifest.backbone.channels, manifest.normalisation, manifest.flow)
 
     with torch.device("meta"):
-        wanted = {k: tuple(v.shape) for k, v in build().state_dict().items()}
+        shapes = {k: tuple(v.shape) for k, v in build().state_dict().items()}
+    prefixes = head_prefixes(manifest.heads)
+    wanted = {f"{prefix}{k}": shape for prefix in prefixes for k, shape in shapes.items()}
     # Numbers of up to 8 bytes, and the names and shapes.
     most = sum(8 * math.prod(shape) for shape in wanted.values()) + 512 * len(wanted) + 2**16
     # Read once: a file that is opened again may be another one by then.
@@ -251,6 +311,16 @@ def _load_head(bundle: Path, manifest: Manifest) -> Head:
         tensors = load(data)
     except (SafetensorError, KeyError) as error:  # the latter for numbers of a kind that torch has not
         raise BundleError(f"{bundle / FLOW} cannot be read") from error
-    head = build()
-    head.load_state_dict(tensors)
-    return head
+    heads = [build() for _ in prefixes]
+    for head, prefix in zip(heads, prefixes, strict=True):
+        head.load_state_dict({k: tensors[f"{prefix}{k}"] for k in shapes})
+    return heads
+
+
+def own_calibrator(manifest: Manifest, sha256: str, precision: Precision) -> Calibrator | None:
+    """A bundle's own calibration for an engine, None where it has none; `sha256` is its manifest's."""
+    calibration = manifest.calibration_of(precision)
+    if calibration is None:
+        return None
+    asked = manifest.thresholds[precision].target_fpr
+    return Calibrator(calibration, asked, manifest.review_fpr, identifier=sha256[:12])

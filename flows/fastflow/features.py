@@ -1,11 +1,13 @@
-"""From pictures to normalised feature maps: a frozen timm backbone, and statistics of the training set."""
+"""From pictures to feature maps: a frozen timm backbone, convolutional or a plain vision transformer."""
 
-from collections.abc import Iterable, Sequence
-from typing import Literal, cast
+import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 import timm
 import torch
-import torch.nn.functional as F
+from timm.layers.helpers import to_2tuple
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
@@ -17,35 +19,61 @@ def module_bytes(module: nn.Module) -> int:
     return sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
 
 
-class FeatureExtractor(nn.Module):
-    """A frozen convolutional timm backbone that returns its feature maps at chosen stages.
+# Attention takes the square of their number in time, and where heads are mixed (CaiT) in memory too.
+MAX_PATCHES = 4096
 
-    One instance serves every category that was trained on the same weights and stages.
+
+class FeatureExtractor(nn.Module):
+    """A frozen timm backbone that returns its feature maps at chosen stages or after chosen blocks.
+
+    One instance serves every category that was trained on the same weights and stages and, where the model
+    is built for one size of pictures, on that size. What lies behind the last stage or block asked for is not
+    computed. Of a transformer's tokens those of patches are laid out as a map, before the final norm; class,
+    distillation and register tokens are dropped.
 
     Args:
         weights: the backbone's weights.
-        out_indices: timm's indices of the stages, rising, e.g. (1, 2, 3) for strides 4, 8, 16.
+        out_indices: timm's indices, rising: of stages, e.g. (1, 2, 3) for strides 4, 8, 16, or of a
+            transformer's blocks, from 0.
+        input_size: (height, width) of the pictures. Only models that are built for one size look at it, such
+            as transformers: their position embedding is resampled to it. None is the size they were trained
+            at.
+
+    Attributes:
+        input_size: the only size it takes, or None if it takes any.
 
     Raises:
-        WeightsError: the model has no such stages, or the weights do not fill it.
+        WeightsError: the model has no such stages, the weights do not fill it, or it cannot take pictures of
+            that size.
     """
 
-    def __init__(self, weights: Weights, out_indices: Sequence[int]) -> None:
+    def __init__(
+        self, weights: Weights, out_indices: Sequence[int], input_size: tuple[int, int] | None = None
+    ) -> None:
         super().__init__()
         # timm returns maps in the order of the network whatever order is asked for, and each one once.
         if not out_indices or out_indices[0] < 0 or list(out_indices) != sorted(set(out_indices)):
             raise WeightsError(f"out_indices must rise from 0 or more, such as (1, 2, 3); got {out_indices}")
+        config = timm.get_pretrained_cfg(weights.name, allow_unregistered=False)
+        if config is None:
+            raise WeightsError(f"timm records no input mean and deviation for {weights.name}")
+        native = (config.input_size[1], config.input_size[2])
+        self.input_size: tuple[int, int] | None = None
+        if config.fixed_input_size:
+            self.input_size = native if input_size is None else (input_size[0], input_size[1])
+        sized: dict[str, Any] = {} if self.input_size in (None, native) else {"img_size": self.input_size}
         try:
             backbone = timm.create_model(
-                weights.name, pretrained=False, features_only=True, out_indices=tuple(out_indices)
+                weights.name, pretrained=False, features_only=True, out_indices=tuple(out_indices), **sized
             )
-        except (RuntimeError, AssertionError, IndexError, AttributeError, ValueError) as error:
+        except (RuntimeError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
+            for_size = f" for pictures of {self.input_size}" if sized else ""
             raise WeightsError(
-                f"{weights.name} gives no feature maps at out_indices {tuple(out_indices)}: {error}"
+                f"{weights.name} gives no feature maps at out_indices {tuple(out_indices)}{for_size}: {error}"
             ) from error
-        missing = backbone.load_state_dict(weights.state, strict=False).missing_keys
-        if missing:
-            raise WeightsError(f"the weights of {weights.name} lack {missing[:3]}")
+        if self.input_size is not None:
+            _expect_whole_patches(backbone, weights.name, self.input_size)
+        _fill(backbone, weights, native)
         self.name = weights.name
         self.weights_sha256 = weights.sha256
         self.out_indices = tuple(out_indices)
@@ -53,9 +81,8 @@ class FeatureExtractor(nn.Module):
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.strides: tuple[int, ...] = tuple(info.reduction())
         self.backbone = backbone
-        config = timm.get_pretrained_cfg(weights.name, allow_unregistered=False)
-        if config is None:
-            raise WeightsError(f"timm records no input mean and deviation for {weights.name}")
+        # As Swin's, whose blocks compute with channels at the end.
+        self._channels_at_the_end = str(getattr(backbone, "output_fmt", "NCHW")).endswith("NHWC")
         self.mean: tuple[float, ...] = tuple(config.mean)
         self.std: tuple[float, ...] = tuple(config.std)
         self.register_buffer("offset", torch.tensor(self.mean).view(1, 3, 1, 1) * 255)
@@ -78,17 +105,32 @@ class FeatureExtractor(nn.Module):
             images: (N, H, W, 3) uint8 RGB, on the module's device.
 
         Returns:
-            Per stage i, (N, C_i, H / stride_i, W / stride_i) float32 (sizes round up).
+            Per stage or block i, (N, C_i, H / stride_i, W / stride_i) float32 (sizes round up).
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ValueError(
                 f"FeatureExtractor expected uint8 images of shape (N, H, W, 3); "
                 f"got {images.dtype} of shape {tuple(images.shape)}"
             )
+        if not self.takes((images.shape[1], images.shape[2])):
+            raise ValueError(
+                f"FeatureExtractor was built for pictures of {self.input_size} (height, width), the size of "
+                f"the position embedding of {self.name}; got {tuple(images.shape[1:3])}"
+            )
+        return self.compute(images)
+
+    def compute(self, images: Tensor) -> list[Tensor]:
+        """What `forward` does, without a look at its input."""
         # The permuted view is channels-last already, which is what convolutions like best.
         x = (images.permute(0, 3, 1, 2).to(self.offset.dtype) - self.offset) * self.gain
         maps: list[Tensor] = self.backbone(x)
-        return maps
+        if self._channels_at_the_end:
+            maps = [m.permute(0, 3, 1, 2) for m in maps]
+        return [m.float() for m in maps]  # of others only under autocast
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether it can be given pictures of a size, (height, width)."""
+        return self.input_size is None or self.input_size == tuple(size)
 
     @property
     def nbytes(self) -> int:
@@ -96,73 +138,56 @@ class FeatureExtractor(nn.Module):
         return module_bytes(self)
 
 
-class FeatureNormaliser(nn.Module):
-    """Brings feature maps to a common scale without trained parameters.
+def _expect_whole_patches(backbone: Any, name: str, size: tuple[int, int]) -> None:
+    """Refuse sizes that do not divide into the model's patches, or give more than can be paid for."""
+    patch = _patch_size(backbone)
+    if patch is None:
+        return
+    if any(side % p for side, p in zip(size, patch, strict=True)):
+        near = tuple(max(1, round(side / p)) * p for side, p in zip(size, patch, strict=True))
+        raise WeightsError(
+            f"{name} cuts pictures into patches of {patch[0]} x {patch[1]} pixels, so the sides of "
+            f"input_size must be multiples of that; got {size}, near it is {near}"
+        )
+    patches = (size[0] // patch[0]) * (size[1] // patch[1])
+    if patches > MAX_PATCHES:
+        raise WeightsError(
+            f"{name} would cut pictures of {size} into {patches} patches, and attention costs the square of "
+            f"that; at most {MAX_PATCHES} are computed: take a smaller input_size"
+        )
 
-    Trained normalisation would be a trap: the flow's loss does not count its Jacobian, so its gain would
-    shrink to 0 and the loss fall without bound. `channel` subtracts the training set's mean per channel and
-    divides by its deviation; `layer` is the published per-sample layer norm over (C, H, W).
 
-    Args:
-        channels: channels of each scale.
-        mode: "channel" or "layer".
-        pooling: side of an average-pooling window applied first (1 = none); gives each position its
-            neighbourhood, as PatchCore does (Roth et al. 2022, arXiv 2106.08265, section 3.1).
-    """
+def _patch_size(backbone: Any) -> tuple[int, int] | None:
+    """(height, width) of the patches of a transformer that cuts pictures into them and keeps their grid."""
+    model = getattr(backbone, "model", None)
+    size = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if size is None:
+        return None
+    height, width = to_2tuple(size)
+    return int(height), int(width)
 
-    def __init__(self, channels: Sequence[int], mode: Literal["channel", "layer"], pooling: int) -> None:
-        super().__init__()
-        if pooling % 2 == 0:
-            raise ValueError(f"FeatureNormaliser expected an odd pooling window; got {pooling}")
-        self.mode = mode
-        self.pooling = pooling
-        self.channels = tuple(channels)
-        for i, c in enumerate(self.channels):
-            self.register_buffer(f"mean_{i}", torch.zeros(c))
-            self.register_buffer(f"std_{i}", torch.ones(c))
 
-    def fit(self, batches: Iterable[Sequence[Tensor]]) -> None:
-        """Set the statistics of mode `channel` from batches of feature maps of the training set.
-
-        Args:
-            batches: per batch one (N, C_i, H_i, W_i) per scale; gone through once.
-
-        Raises:
-            ValueError: there are no batches, or a feature is not finite.
-        """
-        # In double precision: a sum over a million positions loses the small deviations in single.
-        moments = [torch.zeros(3, c, dtype=torch.float64) for c in self.channels]
-        for maps in batches:
-            for total, raw in zip(moments, maps, strict=True):
-                x = self._pool(raw).double()
-                total[0] += x.numel() // x.shape[1]
-                total[1] += x.sum((0, 2, 3)).cpu()
-                total[2] += x.square().sum((0, 2, 3)).cpu()
-        for i, (count, first, second) in enumerate(moments):
-            mean = first / count
-            std = (second / count - mean.square()).clamp_min(0).sqrt()
-            if not (mean.isfinite().all() and std.isfinite().all()):
-                raise ValueError(f"scale {i}: no statistics of {int(count[0])} positions, or not finite ones")
-            self.get_buffer(f"mean_{i}").copy_(mean)
-            # A dead channel has deviation 0: it then stays 0 instead of turning to NaN.
-            self.get_buffer(f"std_{i}").copy_(torch.where(std > 1e-6, std, 1.0))
-
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Normalise feature maps; shapes stay (N, C_i, H_i, W_i)."""
-        found = tuple(x.shape[1] for x in maps)
-        if found != self.channels:
-            raise ValueError(f"expected feature maps of {self.channels} channels; got {found}")
-        return [self._normalise(i, self._pool(x)) for i, x in enumerate(maps)]
-
-    def _pool(self, x: Tensor) -> Tensor:
-        if self.pooling == 1:
-            return x
-        # Padding is left out of the average, or the border of every good part would look odd.
-        return F.avg_pool2d(x, self.pooling, stride=1, padding=self.pooling // 2, count_include_pad=False)
-
-    def _normalise(self, i: int, x: Tensor) -> Tensor:
-        if self.mode == "layer":
-            return F.layer_norm(x, x.shape[1:])
-        mean = self.get_buffer(f"mean_{i}").view(1, -1, 1, 1)
-        std = self.get_buffer(f"std_{i}").view(1, -1, 1, 1)
-        return (x - mean) / std
+def _fill(backbone: Any, weights: Weights, native: tuple[int, int]) -> None:
+    """Load a backbone's weights, with the position embedding resampled where it takes another size."""
+    # timm wraps what describes its own intermediate outputs, as transformers do; others it takes apart
+    # into their stages, and "stages.0.conv" becomes "stages_0.conv".
+    model = getattr(backbone, "model", backbone)
+    state = {key.replace(".", "_", 1): value for key, value in weights.state.items()} | weights.state
+    found, patch = state.get("pos_embed"), _patch_size(backbone)
+    if found is not None and found.ndim == 3 and patch is not None:
+        old = [side // p for side, p in zip(native, patch, strict=True)]
+        new = list(model.patch_embed.grid_size)
+        # (1, tokens, D); those of class and other tokens, which have no place, come first.
+        prefix = found.shape[1] - math.prod(old)
+        if old != new:
+            state["pos_embed"] = resample_abs_pos_embed(found, new, old, num_prefix_tokens=prefix)
+    try:
+        missing = model.load_state_dict(state, strict=False).missing_keys
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise WeightsError(
+            f"the weights of {weights.name} are for pictures of {native} (height, width); timm fits them "
+            f"to no other input_size: {first}"
+        ) from error
+    if missing:
+        raise WeightsError(f"the weights of {weights.name} lack {missing[:3]}")

@@ -18,7 +18,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import cv2
 import numpy as np
@@ -35,6 +35,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from . import containers
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
+Shrink = Literal["area", "halves"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -137,10 +138,13 @@ def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         raise type(error)(f"{path}: {error}") from error
 
 
-def resize(image: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
+def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area") -> NDArray[Pixel]:
     """``image`` (H, W) or (H, W, C) at ``size`` = (height, width); the aspect ratio may change.
 
-    Where no side grows every pixel counts (area average), else pixels are interpolated bilinearly.
+    With ``area``, where no side grows, every pixel counts by what of it lies in the new one (area average);
+    else pixels are interpolated bilinearly. With ``halves`` a side is halved as long as it is at least twice
+    as long as wanted, and what is left is bilinear: nearly the same, and exactly where a side is a power of
+    two times as long as wanted. OpenCV is 10 times faster so, except at whole ratios.
 
     Raises:
         ValueError: a side of ``size`` is less than a pixel.
@@ -148,9 +152,18 @@ def resize(image: NDArray[Pixel], size: tuple[int, int]) -> NDArray[Pixel]:
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be (height, width), each at least 1; got {size}")
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    how = cv2.INTER_LINEAR
+    if shrink == "halves":
+        while (half := _halved(image.shape[:2], size)) != image.shape[:2]:
+            # Half-way between two pixels, bilinear interpolation is their mean.
+            image = np.asarray(cv2.resize(image, half[::-1], interpolation=how), dtype=image.dtype)
+    elif height <= image.shape[0] and width <= image.shape[1]:
+        how = cv2.INTER_AREA
     return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=image.dtype)
+
+
+def _halved(sides: tuple[int, ...], wanted: tuple[int, int]) -> tuple[int, ...]:
+    return tuple(side // 2 if side >= 2 * least else side for side, least in zip(sides, wanted, strict=True))
 
 
 def _ignore_pillow_warnings() -> None:

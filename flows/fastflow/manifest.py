@@ -1,10 +1,12 @@
 """What a bundle says of itself: everything about a model but its weights."""
 
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
+from flows.fastflow.conformal import Guarantee
+from flows.fastflow.geometry import Geometry
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
 
@@ -16,6 +18,12 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _Side = Annotated[int, Field(ge=32, le=4096)]
 _Rate = Annotated[float, Field(gt=0, lt=1)]
+
+# What engines compute in and, where they round in other places, which one: what is reduced has scores of its
+# own, and a calibration. In float32 all engines agree.
+Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+MAX_HEADS = 20
 
 
 class _Record(BaseModel):
@@ -55,8 +63,9 @@ class ThresholdRecord(_Record):
     reject: float
     target_fpr: _Rate
     certified: bool
-    achievable_fpr: _Rate
+    achievable_fpr: float = Field(gt=0, le=1)
     n_calibration: int = Field(ge=1)
+    guarantee: Guarantee = "split"
 
 
 class Calibration(_Record):
@@ -70,8 +79,35 @@ class Calibration(_Record):
         max_length=_MAX_IMAGES,
         description="features' mean and deviation per scale, a row for each of `scores`; to tell drift by",
     )
+    folds: list[Annotated[int, Field(ge=0, lt=MAX_HEADS)]] | None = Field(
+        default=None,
+        max_length=_MAX_IMAGES,
+        description="of a cross calibration, which head has not seen the picture of each of `scores`",
+    )
     map_typical: float = Field(description="median map value of those images: the dark end")
     map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
+
+    @model_validator(mode="after")
+    def _every_fold_filled(self) -> Self:
+        if self.folds is None:
+            return self
+        if len(self.folds) != len(self.scores):
+            raise ValueError(f"{len(self.scores)} scores need as many folds; got {len(self.folds)}")
+        if self.heads < 2 or set(self.folds) != set(range(self.heads)):
+            raise ValueError("folds must be numbered from 0 without a gap, at least two of them")
+        return self
+
+    @property
+    def heads(self) -> int:
+        """How many heads a model has that is calibrated so."""
+        return 1 if self.folds is None else max(self.folds) + 1
+
+    def statistics_fit(self, scales: int) -> bool:
+        """Whether there are none, or a row for each score with two numbers for each scale."""
+        if self.statistics is None:
+            return True
+        rows = len(self.statistics) == len(self.scores)
+        return rows and all(len(row) == 2 * scales for row in self.statistics)
 
 
 class DataRecord(_Record):
@@ -88,12 +124,15 @@ class Golden(_Record):
 
     file: _Name
     score: float
+    reduced: dict[Precision, float] = Field(
+        default={}, description="the score by engines of other precision than float32"
+    )
 
 
 class Manifest(_Record):
     """Everything about a model but its weights."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     category: str
     version: str
     created: datetime
@@ -101,18 +140,36 @@ class Manifest(_Record):
     input_size: tuple[_Side, _Side] = Field(description="(height, width)")
     decode: Literal["rgb8"] = "rgb8"
     resize: Literal["area-or-linear"] = "area-or-linear"
+    geometry: Geometry = Geometry()
     normalisation: Normalisation
     flow: FlowConfig
     score: ScoreRule
-    calibration: Calibration
-    thresholds: dict[Literal["float32"], ThresholdRecord] = Field(
+    heads: int = Field(default=1, ge=1, le=MAX_HEADS, description="fitted to other folds each")
+    calibration: Calibration = Field(description="of the engine float32")
+    reduced: dict[Precision, Calibration] = Field(
+        default={}, description="calibrations of engines of other precision: pictures scored by themselves"
+    )
+    thresholds: dict[Precision, ThresholdRecord] = Field(
         min_length=1, description="by precision of the engine"
+    )
+    review_fpr: _Rate | None = Field(
+        default=None, description="share of good parts that may be rejected or sent to a person"
     )
     metrics: dict[_Name, float] = Field(max_length=256)
     data: DataRecord
     libraries: dict[_Name, str] = Field(max_length=256)
     golden: list[Golden] = Field(min_length=1, max_length=64)
     files: dict[_Name, Sha256] = Field(max_length=MAX_FILES)
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _not_older(cls, version: object) -> object:
+        if isinstance(version, int) and version < 2:
+            raise ValueError(
+                f"{version} is of a model without Gaussians, made by an earlier FlowGauge; this one scores "
+                "with them, and only the pictures give them: make a new model with `flowgauge train`"
+            )
+        return version
 
     @field_validator("input_size")
     @classmethod
@@ -122,11 +179,39 @@ class Manifest(_Record):
         return size
 
     @model_validator(mode="after")
-    def _complete_statistics(self) -> Self:
-        rows = self.calibration.statistics
-        if rows is None:
-            return self
-        wanted = len(self.calibration.scores), 2 * len(self.backbone.out_indices)
-        if len(rows) != wanted[0] or any(len(row) != wanted[1] for row in rows):
-            raise ValueError(f"calibration.statistics must be {wanted[0]} rows of {wanted[1]} numbers")
+    def _complete_calibrations(self) -> Self:
+        calibrations = {**self.reduced, "float32": self.calibration}
+        if self.thresholds.keys() != calibrations.keys() or "float32" in self.reduced:
+            raise ValueError(
+                f"there must be a threshold for each calibrated engine, {sorted(calibrations)}; "
+                f"got {sorted(self.thresholds)}"
+            )
+        for precision, calibration in calibrations.items():
+            if calibration.heads != self.heads:
+                raise ValueError(f"{self.heads} heads need as many folds in the calibration of {precision}")
+            if not calibration.statistics_fit(len(self.backbone.out_indices)):
+                raise ValueError(
+                    f"calibration.statistics must be {len(calibration.scores)} rows of "
+                    f"{2 * len(self.backbone.out_indices)} numbers"
+                )
         return self
+
+    @model_validator(mode="after")
+    def _room_for_pictures(self) -> Self:
+        self.geometry.expect_room(self.input_size)
+        return self
+
+    @model_validator(mode="after")
+    def _band_beyond_rejection(self) -> Self:
+        if self.review_fpr is not None:
+            for record in self.thresholds.values():
+                if self.review_fpr <= record.target_fpr:
+                    raise ValueError(
+                        "review_fpr counts rejected parts too, so it must be more than target_fpr, "
+                        f"{record.target_fpr:g}; got {self.review_fpr:g}"
+                    )
+        return self
+
+    def calibration_of(self, precision: Precision) -> Calibration | None:
+        """The calibration of an engine, None where the bundle has none for it."""
+        return self.calibration if precision == "float32" else self.reduced.get(precision)

@@ -19,6 +19,7 @@ from flows import (
     Transform,
     standard_normal_log_prob,
 )
+from flows.fastflow import alternating
 
 
 class FlowConfig(BaseModel):
@@ -32,6 +33,9 @@ class FlowConfig(BaseModel):
     )
     hidden_ratio: float = Field(
         default=1.0, gt=0, le=8, description="hidden channels per conditioning channel"
+    )
+    hidden_limit: int | None = Field(
+        default=64, ge=1, description="most hidden channels, whatever the ratio says; null for no limit"
     )
     clamp: float = Field(default=2.0, gt=0, le=20, description="bound c of the log-scale")
     clamp_formula: Literal["c*tanh(a/c)"] = "c*tanh(a/c)"
@@ -94,8 +98,13 @@ class FastFlow(nn.Module):
             )
         outputs, log_dets = [], []
         for flow, x in zip(self.scales, inputs, strict=True):
-            transform = cast(Transform, flow)
-            y, log_det = transform.forward(x) if direction == "forward" else transform.inverse(x)
+            transform = cast(Compose, flow)
+            if direction == "inverse":
+                y, log_det = transform.inverse(x)
+            elif alternating.alternates(transform):
+                y, log_det = alternating.forward(transform, x)
+            else:
+                y, log_det = transform.forward(x)
             outputs.append(y)
             log_dets.append(log_det)
         return outputs, log_dets
@@ -111,6 +120,8 @@ def _scale(channels: int, config: FlowConfig, generator: torch.Generator) -> Com
         swapped = config.permutation == "halves" and step % 2 == 1
         halves = Halves(channels, swapped=swapped)
         hidden = max(1, int(halves.conditioning * config.hidden_ratio))
+        if config.hidden_limit is not None:
+            hidden = min(hidden, config.hidden_limit)
         kernel_size = 1 if config.kernels == "3-1" and step % 2 == 1 else 3
         conditioner = ConvNet((halves.conditioning, hidden, 2 * halves.transformed), kernel_size)
         transforms += [

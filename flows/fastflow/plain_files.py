@@ -156,3 +156,21 @@ def sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
         except OSError:
             continue  # somebody else's, or gone meanwhile: in nobody's way
+
+
+def stamp_of(path: Path, folder: Path) -> tuple[int, ...]:
+    """What changes when a file is replaced; empty where there is none.
+
+    Args:
+        path: the file.
+        folder: above it, which must be there: one that is gone for a moment says nothing of its files.
+
+    Raises:
+        OSError: the folder is not there, or one of the two cannot be looked at.
+    """
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        folder.stat()
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -89,7 +89,12 @@ def mask(polygons: Polygons, image_size: tuple[int, int], size: tuple[int, int])
     return inside
 
 
-def find(score_map: NDArray[np.floating[Any]], threshold: float, image_size: tuple[int, int]) -> list[Region]:
+def find(
+    score_map: NDArray[np.floating[Any]],
+    threshold: float,
+    image_size: tuple[int, int],
+    counted: int | None = None,
+) -> list[Region]:
     """The regions of a score map above a threshold, the highest peak first.
 
     They are found at the map's resolution, so that memory and time do not grow with the picture, and pixels
@@ -100,6 +105,8 @@ def find(score_map: NDArray[np.floating[Any]], threshold: float, image_size: tup
         score_map: (h, w), of the whole picture.
         threshold: regions are where the map is above it.
         image_size: (H, W) of the picture.
+        counted: pixels of the map of which a region must have a ten thousandth, instead of the whole map:
+            those of a tile, lest a small defect be left out of a large picture.
 
     Raises:
         ValueError: the map is not two-dimensional, or one of its values or the threshold is not finite.
@@ -117,7 +124,7 @@ def find(score_map: NDArray[np.floating[Any]], threshold: float, image_size: tup
     peaks = np.full(count, -np.inf)
     np.maximum.at(peaks, labels[hot].astype(np.intp), score_map[hot])
     areas = stats[:, cv2.CC_STAT_AREA]
-    background, smallest = 0, _SPECK * hot.size
+    background, smallest = 0, _SPECK * min(hot.size, counted or hot.size)
     ranked = [i for i in np.argsort(-peaks, kind="stable") if i != background and areas[i] >= smallest]
     found = []
     for i in ranked[:_MOST]:

@@ -1,6 +1,5 @@
-"""From latents to an anomaly map, and from there to one score per image."""
+"""From energies to an anomaly map, and from there to one score per image."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -8,9 +7,12 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+# Inverse temperature of the soft minimum over scales; measured, see docs/experiments.md.
+SHARPNESS = 2.0
+
 
 class ScoreRule(BaseModel):
-    """How an image's score is taken from its pixels; recorded in the bundle."""
+    """How an image's score and its map are taken from energies; recorded in the bundle."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -20,64 +22,112 @@ class ScoreRule(BaseModel):
     energy_floor: float = Field(
         default=0.01, gt=0, description="energy below which scales are no longer told apart"
     )
+    gaussian: float = Field(
+        default=0.35,
+        ge=0,
+        le=1,
+        description="share of the position's Gaussian in the map, the flow has the rest",
+    )
+    picture: float = Field(
+        default=0.1, ge=0, le=10, description="weight of the whole picture's Gaussian in the image score"
+    )
 
 
-def energies(latents: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-    """Energy of every pixel at every scale, q = 1/2 mean_C z^2, brought to the input size.
+def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:
+    """Energy of every position by the flow, q = 1/2 mean_C z^2 (arXiv 2111.07677).
 
     Args:
         latents: per scale (N, C_i, H_i, W_i).
+
+    Returns:
+        Per scale (N, H_i, W_i); near 1/2 where the part looks like the training set.
+    """
+    return [0.5 * z.square().mean(1) for z in latents]
+
+
+def pixel_energies(
+    flow: Sequence[Tensor], gaussian: Sequence[Tensor], rule: ScoreRule, size: tuple[int, int]
+) -> Tensor:
+    """Energies of every pixel: those that the image score is made of, and those that the map is made of.
+
+    For the map, the flow's energy q and the Gaussian's e of a position become q^(1 - w) e^w, w the rule's
+    share: an affine coupling may shrink what it has never seen, the Gaussian knows no context, and a product
+    forgets neither. Energies are brought to the size bilinearly.
+
+    Args:
+        flow: per scale (N, H_i, W_i), finest first.
+        gaussian: likewise, from `PositionGaussian`.
+        rule: the share.
         size: (height, width) of the result.
 
     Returns:
-        (N, S, height, width), S scales; near 1/2 where the part looks like the training set.
+        (N, 2 S, height, width): S scales of the flow, then S scales of the product.
     """
-    maps = [0.5 * z.square().mean(1, keepdim=True) for z in latents]
-    up = [F.interpolate(q, size=size, mode="bilinear", align_corners=False) for q in maps]
+    w = rule.gaussian
+    both = [q if w == 0 else q.pow(1 - w) * e.pow(w) for q, e in zip(flow, gaussian, strict=True)]
+    up = [F.interpolate(q[:, None], size=size, mode="bilinear", align_corners=False) for q in (*flow, *both)]
     return torch.cat(up, 1)
 
 
 def anomaly_map(q: Tensor, region: Tensor | None = None) -> Tensor:
-    """The map that people look at: -log mean_S exp(-q), a soft minimum over the scales.
+    """The map that people look at: a soft minimum over the scales, -log mean_S exp(-2 q).
 
-    It ranks pixels as the published mean of -exp(-q) does (arXiv 2111.07677 and its implementations), being a
-    monotone function of it, but does not round to a constant where every scale is far from normal. A pixel
-    counts as far as its most ordinary scale allows, which keeps the coarse scales' wide halos out of the map.
+    It ranks pixels much as the published mean of -exp(-q) does (arXiv 2111.07677 and its implementations),
+    but does not round to a constant where every scale is far from normal. A pixel counts as far as its most
+    ordinary scale allows, which keeps the coarse scales' wide halos out of the map. Where the coarsest scale
+    is blind to a defect, the finer ones must not wait for it: the result is the mean of the soft minimum over
+    all scales and of that over all but the coarsest.
 
     Args:
-        q: (N, S, H, W), from `energies`.
+        q: (N, S, H, W), finest scale first.
         region: (N, H, W) bool, the region of interest, outside which the map is 0; by default everything.
 
     Returns:
         (N, H, W), 0 or more.
     """
-    # Rounding can leave -1e-7 where every q is 0.
-    scores = (math.log(q.shape[1]) - torch.logsumexp(-q, 1)).clamp_min(0)
+    scores = _soft_minimum(q)
+    if q.shape[1] > 1:
+        scores = (scores + _soft_minimum(q[:, :-1])) / 2
     return scores if region is None else scores.masked_fill(~region, 0)
 
 
-def image_score(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:
+def _soft_minimum(q: Tensor) -> Tensor:
+    # The largest term is 1: no sum of exponentials that all round to 0, and never below 0 but by rounding.
+    least = q.amin(1, keepdim=True)
+    rest = torch.exp(-SHARPNESS * (q - least)).mean(1).log()
+    return (least[:, 0] - rest / SHARPNESS).clamp_min(0)
+
+
+def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | None = None) -> Tensor:
     """One score per image: log(1 + q / floor), averaged over scales and the most anomalous pixels.
 
     Unlike the map, a rise in any one scale raises it, however strong the defect is already: the score keeps
     ranking where colours have long saturated. The logarithm keeps the coarsest scale, whose energies vary
     most, from drowning the others. Finite up to q = 1e36, and 0 only where every q is 0.
 
-    A region of interest sets the pixels outside it to 0 and still averages as many as without it, so that it
-    can only lower the score: the false-reject rate calibrated on whole pictures remains an upper bound.
+    What the whole picture looks like adds its part, weight times the sum of log(1 + e / floor).
+
+    A region of interest sets the pixels outside it to 0 and still averages as many as without it, and leaves
+    the whole picture's part out, so that it can only lower the score: the false-reject rate calibrated on
+    whole pictures remains an upper bound.
 
     Args:
-        q: (N, S, H, W), from `energies`.
-        rule: the share of pixels, and the floor.
+        q: (N, S, H, W), of the flow.
+        rule: the share of pixels, the floor, and the weight of the whole picture.
+        picture: (N, S'), from `PictureGaussian`.
         region: (N, H, W) bool, the region of interest; by default everything.
 
     Returns:
-        (N,).
+        (N,), float64.
     """
     pixels = (q / rule.energy_floor).log1p().mean(1)
+    whole = rule.picture * (picture / rule.energy_floor).log1p().sum(1)
     if region is not None:
         pixels = pixels.masked_fill(~region, 0)
+        whole = whole.masked_fill(~region.flatten(1).all(1), 0)
     pixels = pixels.flatten(1)
     k = max(1, round(rule.top_fraction * pixels.shape[1]))
     # Sorted, because a sum rounds according to its order: a region could then raise a score by a last bit.
-    return pixels.topk(k, 1, sorted=True).values.mean(1)
+    top = pixels.topk(k, 1, sorted=True).values.mean(1)
+    # In double precision: beside the whole picture's part a small rise would round to nothing.
+    return top.double() + whole.double()

@@ -1,58 +1,31 @@
-"""A category's head over the shared backbone, and the path from pictures to scores and maps."""
+"""The path from pictures to scores and maps."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from itertools import pairwise
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn.utils import convert_conv2d_weight_memory_format
+from torch import Tensor
 
-from flows.fastflow.features import FeatureExtractor, FeatureNormaliser
-from flows.fastflow.images import resize
-from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model import FastFlow, FlowConfig
-from flows.fastflow.score import ScoreRule, anomaly_map, energies, image_score
+from flows.fastflow.blending import Blend
+from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.features import FeatureExtractor, module_bytes
+from flows.fastflow.finish import enlarge, finish
+from flows.fastflow.fused import Energies
+from flows.fastflow.geometry import Geometry, Layout, Prepared
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Precision
+from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 
-# Per picture its region of interest, (height, width) bool at the input size, or None for everything.
+# Per picture its region of interest, (height, width) bool at the size of its map, or None for everything.
 Regions: TypeAlias = Sequence[NDArray[np.bool_] | None]
 
-
-class Head(nn.Module):
-    """What a category adds to the shared backbone: normalisation and flows.
-
-    Args:
-        channels: channels of each scale.
-        normalisation: how feature maps are normalised.
-        flow: shape of the flows.
-        seed: of the flows' permutations.
-    """
-
-    def __init__(
-        self,
-        channels: Sequence[int],
-        normalisation: Normalisation,
-        flow: FlowConfig,
-        *,
-        seed: int = 0,
-    ) -> None:
-        super().__init__()
-        self.normaliser = FeatureNormaliser(channels, normalisation.mode, normalisation.pooling)
-        self.flow = FastFlow(channels, flow, seed=seed)
-
-    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Map raw feature maps to normalised ones and to latents, both of the same shapes."""
-        features = self.normaliser(maps)
-        latents, _ = self.flow(features)
-        return features, latents
-
-
-def channels_last(head: Head) -> Head:
-    """Lay the head's convolution weights out as channels-last, which is what CPUs and GPUs compute in."""
-    convert_conv2d_weight_memory_format(head, torch.channels_last)
-    return head
+# Of the tiles of a picture that are computed together: memory does not grow with the picture.
+_CHUNK_PIXELS = 2**20
 
 
 @dataclass(frozen=True)
@@ -60,16 +33,33 @@ class Scored:
     """What a model finds in one picture.
 
     Attributes:
-        score: image score, higher is more anomalous.
-        score_map: (height, width) float32 anomaly map at the model's input size.
+        score: image score, higher is more anomalous; of several heads the mean of theirs.
+        by_head: the score by each head.
+        score_map: (height, width) float32 anomaly map, likewise; of the layout's size: that of the model's
+            input, or in the picture's aspect ratio where the geometry keeps it.
         statistics: per scale the mean and the standard deviation of the features over channels and positions,
             2 S numbers: a picture's brightness and contrast as the model sees them, to tell drift by. Of the
             normalised features; of the backbone's where layer norm would make every picture's the same.
     """
 
     score: float
+    by_head: tuple[float, ...]
     score_map: NDArray[np.float32]
     statistics: tuple[float, ...]
+
+
+class _Found(NamedTuple):
+    """What one head finds in tiles.
+
+    Attributes:
+        pixels: (N, 2 S, height, width), see `score.pixel_energies`.
+        picture: (N, S'), see `fused.Energies`.
+        moments: (N, S, 2), of each tile's map at each scale the mean, and the mean of the square.
+    """
+
+    pixels: Tensor
+    picture: Tensor
+    moments: Tensor
 
 
 class Scorer:
@@ -77,86 +67,278 @@ class Scorer:
 
     Args:
         extractor: the frozen backbone; may be shared.
-        head: the category's head, on the same device.
-        input_size: (height, width) that pictures are resized to.
+        head: the category's head, on the same device; or several, fitted to other folds each: the backbone
+            runs once for all.
+        input_size: (height, width) of what the backbone takes.
         rule: how the image score is taken.
+        engine: what computes backbone and heads; by default torch, in float32. Of another precision scores
+            are others, and need a calibration of their own.
+        geometry: how pictures are brought to the input size.
+
+    Raises:
+        ValueError: the geometry's margins leave too little of the input.
     """
 
     def __init__(
         self,
         extractor: FeatureExtractor,
-        head: Head,
+        head: Head | Sequence[Head],
         input_size: tuple[int, int],
         rule: ScoreRule,
+        engine: Engine | None = None,
+        geometry: Geometry = Geometry(),  # noqa: B008 (frozen)
     ) -> None:
+        geometry.expect_room(input_size)
         self.extractor = extractor
-        self.head = channels_last(head.eval().requires_grad_(False))
+        heads = (head,) if isinstance(head, Head) else tuple(head)
+        self.heads = tuple(one.eval().requires_grad_(False) for one in heads)
         self.input_size = input_size
         self.rule = rule
+        self.geometry = geometry
+        self.engine = engine or pick_engine("float32", extractor.offset.device)
+        self._backbone = self.engine.backbone(extractor, input_size)
+        self._running = [self.engine.head(one) for one in self.heads]
+
+    @property
+    def head(self) -> Head:
+        """The first head; of most models the only one."""
+        return self.heads[0]
+
+    @property
+    def precision(self) -> Precision:
+        """Whose calibration counts for the scores."""
+        return self.engine.precision
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the heads, in bytes, without the shared backbone."""
+        return sum(map(module_bytes, self.heads)) + sum(head.nbytes for head in self._running)
+
+    @property
+    def chunk(self) -> int:
+        """Tiles of a picture that are computed together, at most."""
+        return max(1, _CHUNK_PIXELS // math.prod(self.input_size))
+
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Let the engine prepare for every size of batch; it takes long for the first model of its shape."""
+        maps = self.features([np.zeros((*self.input_size, 3), np.uint8)])
+        for n in self.engine.batches:
+            for head in self._running:
+                head([m.expand(n, *m.shape[1:]) for m in maps])
+
+    def specialise(self) -> None:
+        """Let the engine compile for this model alone, see `engines.RunningHead.specialise`."""
+        scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
+        sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
+        for head in self._running:
+            head.specialise(sizes)
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Scored]:
         """Score pictures, (H, W, 3) uint8 RGB of any sizes, as one batch."""
-        return self.score_features(self.features([self.prepare(image) for image in images]))
+        return self.score_prepared([self.prepare(image) for image in images])
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Bring a picture (H, W, 3) to the input size, uint8 (height, width, 3)."""
-        return resize(image, self.input_size)
+    def layout(self, image_size: tuple[int, int]) -> Layout:
+        """Where a picture of (H, W) pixels lies before the model, and how large its map is."""
+        return self.geometry.layout(image_size, self.input_size, self.extractor.strides)
 
-    def features(self, prepared: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
-        """Run the backbone over prepared pictures: per scale (N, C_i, H_i, W_i), on the model's device.
+    def prepare(self, image: NDArray[np.uint8]) -> Prepared:
+        """Bring a picture (H, W, 3) to where the model takes it from."""
+        return self.layout(image.shape[:2]).prepare(image)
 
-        They are the same for every head that shares the extractor and the input size.
+    def features(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+        """Run the backbone over tiles: per scale (N, C_i, H_i, W_i), on the model's device.
+
+        Tiles are (height, width, 3) uint8 of the input size, see `Prepared.tiles`. The maps are the same for
+        every head that shares the extractor, the input size and the precision.
         """
-        return list(self.extractor(torch.from_numpy(np.stack(prepared)).to(self.extractor.offset.device)))
+        return self._backbone(torch.from_numpy(np.stack(tiles)))
+
+    def score_prepared(self, prepared: Sequence[Prepared], regions: Regions | None = None) -> list[Scored]:
+        """Score prepared pictures: those of many tiles one by one, a chunk at a time; the others at once.
+
+        Args:
+            prepared: from `prepare`.
+            regions: as in `score_features`.
+
+        Raises:
+            ValueError: as `score_features`.
+        """
+        masks = _one_each(regions, len(prepared))
+        found: dict[int, Scored] = {}
+        together = []
+        for i, (picture, mask) in enumerate(zip(prepared, masks, strict=True)):
+            if len(picture.layout) > self.chunk:
+                found[i] = self._score_in_chunks(picture, mask)
+            else:
+                together.append(i)
+        if together:
+            maps = self.features([tile for i in together for tile in prepared[i].tiles()])
+            layouts = [prepared[i].layout for i in together]
+            scored = self.score_features(maps, [masks[i] for i in together], layouts)
+            found.update(zip(together, scored, strict=True))
+        return [found[i] for i in range(len(prepared))]
 
     @torch.inference_mode()
-    def score_features(self, maps: Sequence[Tensor], regions: Regions | None = None) -> list[Scored]:
+    def score_features(
+        self, maps: Sequence[Tensor], regions: Regions | None = None, layouts: Sequence[Layout] | None = None
+    ) -> list[Scored]:
         """Score pictures by what the backbone made of them.
 
         Args:
-            maps: per scale (N, C_i, H_i, W_i), from `features`.
-            regions: of interest, one for each picture. A region can only lower a score, and the map outside
-                it is 0.
+            maps: per scale (N, C_i, H_i, W_i), from `features`; N tiles, picture after picture.
+            regions: of interest, one for each picture, of the size of its map. A region can only lower a
+                score, and the map outside it is 0.
+            layouts: of the pictures; by default every tile is a whole picture.
 
         Raises:
-            ValueError: there are not as many regions as pictures, or one has another shape or no pixel.
+            ValueError: the layouts have not N tiles together, there are not as many regions as pictures, or
+                one has another shape or no pixel.
         """
-        inside = self._stack(regions, len(maps[0]))
-        features, latents = self.head(maps)
-        q = energies(latents, self.input_size)
-        scores = image_score(q, self.rule, inside).tolist()
-        score_maps = anomaly_map(q, inside).cpu().numpy()
-        moments = _moments(maps if self.head.normaliser.mode == "layer" else features)
-        return [Scored(*of_one) for of_one in zip(scores, score_maps, moments, strict=True)]
-
-    def _stack(self, regions: Regions | None, n: int) -> Tensor | None:
-        """The regions as one mask (n, height, width), or None where all is of interest."""
-        if regions is None:
-            return None
-        if len(regions) != n:
-            raise ValueError(f"Scorer expected a region or None for each of {n} pictures; got {len(regions)}")
-        for region in regions:
-            if region is None:
+        n = len(maps[0])
+        if layouts is None:
+            whole = Layout(self.input_size, (0, 0), (0,), (0,), self.input_size)
+            layouts = [whole] * n
+        ends = np.cumsum([0, *map(len, layouts)]).tolist()
+        if ends[-1] != n:
+            raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
+        masks = _one_each(regions, len(layouts))
+        by_head = []
+        for head in self._running:
+            energies = head(maps)
+            if all(layout.is_whole for layout in layouts):
+                by_head.append(self._score_whole(energies, masks))
                 continue
-            if region.shape != self.input_size or region.dtype != np.bool_:
-                raise ValueError(
-                    f"a region must be bool of the input size {self.input_size}; "
-                    f"got {region.dtype} of shape {region.shape}"
+            found = self._found(energies)
+            finished = []
+            for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
+                blend = Blend(layout, found.pixels.shape[1], found.pixels.device)
+                blend.add(found.pixels[start:end])
+                tiles = (found.picture[start:end], found.moments[start:end])
+                finished += self._finish(_of_tiles(blend, *tiles), [layout], [mask])
+            by_head.append(finished)
+        return [_together(of_one) for of_one in zip(*by_head, strict=True)]
+
+    @torch.inference_mode()
+    def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
+        layout, tiles = picture.layout, picture.tiles()
+        energies = 2 * len(self.extractor.channels)
+        blends = [Blend(layout, energies, self.extractor.offset.device) for _ in self.heads]
+        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.heads]
+        for start in range(0, len(tiles), self.chunk):
+            maps = self.features(tiles[start : start + self.chunk])
+            for head, blend, rows in zip(self._running, blends, seen, strict=True):
+                found = self._found(head(maps))
+                blend.add(found.pixels)
+                rows.append((found.picture, found.moments))
+        by_head = []
+        for blend, rows in zip(blends, seen, strict=True):
+            whole, moments = (torch.cat(column) for column in zip(*rows, strict=True))
+            by_head += self._finish(_of_tiles(blend, whole, moments), [layout], [mask])
+        return _together(by_head)
+
+    def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
+        """Scores and maps by one head of N pictures that are an input each."""
+        size = self.input_size
+        if energies.picture.device.type != "cpu":
+            whole = [Layout(size, (0, 0), (0,), (0,), size)] * len(masks)
+            return self._finish(self._found(energies), whole, masks)
+        _expect_usable(masks, size)
+        flow, gaussian = ([x.numpy() for x in scales] for scales in (energies.flow, energies.gaussian))
+        picture = energies.picture.numpy()
+        scored = []
+        for i, (mask, row) in enumerate(zip(masks, _statistics(energies.mean, energies.square), strict=True)):
+            pixels = enlarge([x[i] for x in flow], [x[i] for x in gaussian], self.rule, size)
+            score, score_map = finish(pixels, picture[i], self.rule, mask)
+            scored.append(Scored(score, (score,), score_map, row))
+        return scored
+
+    def _found(self, energies: Energies) -> _Found:
+        return _Found(
+            pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size),
+            energies.picture,
+            torch.stack((energies.mean, energies.square), 2),
+        )
+
+    def _finish(self, found: _Found, layouts: Sequence[Layout], masks: Regions) -> list[Scored]:
+        """Scores and maps by one head of N pictures with maps of one size."""
+        size = layouts[0].size
+        _expect_usable(masks, size)
+        rule = self.rule_for(size)
+        statistics = _statistics(*found.moments.unbind(2))
+        if found.pixels.device.type == "cpu":
+            finished = [
+                finish(list(pixels), picture, rule, mask)
+                for pixels, picture, mask in zip(
+                    found.pixels.numpy(), found.picture.numpy(), masks, strict=True
                 )
-            if not region.any():
-                raise ValueError("a region without a pixel would pass every part")
+            ]
+        else:
+            inside = self._stack(masks, size)
+            flow, both = found.pixels.chunk(2, 1)
+            scores = image_score(flow, rule, found.picture, inside).tolist()
+            finished = list(zip(scores, anomaly_map(both, inside).cpu().numpy(), strict=True))
+        return [
+            Scored(score, (score,), score_map, row)
+            for (score, score_map), row in zip(finished, statistics, strict=True)
+        ]
+
+    def rule_for(self, size: tuple[int, int]) -> ScoreRule:
+        """The rule for a picture with a map of a size (height, width).
+
+        It averages no more pixels than of a single tile, or a large picture would dilute a small defect.
+        """
+        share = math.prod(self.input_size) / math.prod(size)
+        if share >= 1:
+            return self.rule
+        return self.rule.model_copy(update={"top_fraction": self.rule.top_fraction * share})
+
+    def _stack(self, regions: Regions, size: tuple[int, int]) -> Tensor | None:
+        """The regions as one mask (n, height, width), or None where all is of interest."""
         if all(region is None for region in regions):
             return None
-        everything = np.ones(self.input_size, np.bool_)
+        everything = np.ones(size, np.bool_)
         masks = np.stack([everything if region is None else region for region in regions])
         return torch.from_numpy(masks).to(self.extractor.offset.device)
 
 
-def _moments(maps: Sequence[Tensor]) -> list[tuple[float, ...]]:
-    """Per picture the mean and the deviation of each scale's map, one scale after the other."""
-    moments = []
-    for x in maps:
-        # Several times faster than torch.std_mean on channels-last maps.
-        mean, square = x.mean((1, 2, 3)), x.square().mean((1, 2, 3))
-        moments += [mean, (square - mean.square()).clamp_min(0).sqrt()]
-    return [tuple(of_one) for of_one in torch.stack(moments, 1).tolist()]
+def _expect_usable(regions: Regions, size: tuple[int, int]) -> None:
+    for region in regions:
+        if region is None:
+            continue
+        if region.shape != size or region.dtype != np.bool_:
+            raise ValueError(
+                f"a region must be bool of the size of the map, {size}; "
+                f"got {region.dtype} of shape {region.shape}"
+            )
+        if not region.any():
+            raise ValueError("a region without a pixel would pass every part")
+
+
+def _statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:
+    """Of means and mean squares, (N, S), for each picture mean and deviation of each scale."""
+    deviation = (square - mean.square()).clamp_min(0).sqrt()
+    return [tuple(row) for row in torch.stack((mean, deviation), 2).flatten(1).tolist()]
+
+
+def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:
+    """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
+    return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))
+
+
+def _together(of_heads: Sequence[Scored]) -> Scored:
+    """What several heads find in one picture: their means."""
+    if len(of_heads) == 1:
+        return of_heads[0]
+    by_head = tuple(one.score for one in of_heads)
+    score_map: NDArray[np.float32] = np.mean([one.score_map for one in of_heads], axis=0, dtype=np.float32)
+    statistics = np.mean([one.statistics for one in of_heads], axis=0).tolist()
+    return Scored(sum(by_head) / len(by_head), by_head, score_map, tuple(statistics))
+
+
+def _one_each(regions: Regions | None, n: int) -> Regions:
+    if regions is None:
+        return [None] * n
+    if len(regions) != n:
+        raise ValueError(f"Scorer expected a region or None for each of {n} pictures; got {len(regions)}")
+    return regions

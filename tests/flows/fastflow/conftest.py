@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow import backbones
+from flows.fastflow import backbones, hub
 from flows.fastflow.bundle import BACKBONES, read_manifest, resolve
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import decode
@@ -20,8 +20,8 @@ def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline() -> None:
         raise ConnectionError("tests have no hub")
 
-    monkeypatch.setattr(backbones, "get_session", offline)
-    monkeypatch.setattr(backbones, "try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr(hub, "get_session", offline)
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda *_, **__: None)
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class TestOrder:
             asked.append(name)
             return state(7)
 
-        monkeypatch.setattr(backbones, "_download", download)
+        monkeypatch.setattr(backbones, "download", download)
         backbones.save_weights(weights(), tmp_path)
         assert backbones.find_weights(NAME, folder=tmp_path).sha256 == weights().sha256
         assert asked == []
@@ -59,7 +59,7 @@ class TestOrder:
             backbones.find_weights(NAME, sha256="0" * 64)
 
     def test_a_server_does_not_ask_the_hub(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(backbones, "_download", lambda _: pytest.fail("it was asked"))
+        monkeypatch.setattr(backbones, "download", lambda _: pytest.fail("it was asked"))
         with pytest.raises(WeightsNotFoundError, match=f"no weights found for the backbone {NAME}"):
             backbones.find_weights(NAME, folder=tmp_path, hub=False)
         backbones.save_weights(weights(), tmp_path)

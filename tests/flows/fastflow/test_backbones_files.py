@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from flows.fastflow import backbones
 from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
@@ -18,6 +21,7 @@ class TestDigest:
         save_file(tensors, tmp_path / "a.safetensors")
         torch.save(tensors, tmp_path / "b.pth")
         torch.save({"state_dict": tensors}, tmp_path / "c.pt")
+        torch.save({"model": tensors}, tmp_path / "e.pth")
         torch.save(dict(sorted(tensors.items(), reverse=True)), tmp_path / "d.pth")
         digests = {backbones.find_weights(NAME, file=file).sha256 for file in tmp_path.iterdir()}
         assert digests == {backbones.digest(tensors)}
@@ -117,3 +121,33 @@ class TestDamage:
         kept.rename(tmp_path / kept.name.replace(weights(1).sha256[:12], weights(2).sha256[:12]))
         with pytest.raises(WeightsNotFoundError, match="the model was trained on"):
             backbones.find_weights(NAME, folder=tmp_path, sha256=weights(2).sha256)
+
+
+class TestConversion:
+    """Transformers' files as others keep them, by timm's own conversions."""
+
+    def test_positions_of_another_grid_are_resampled(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        larger = timm.create_model("test_vit", pretrained=False, img_size=192).state_dict()
+        torch.save(larger, tmp_path / "fine.pth")
+        found = backbones.find_weights("test_vit", file=tmp_path / "fine.pth").state
+        assert found["pos_embed"].shape == (1, 1 + 10 * 10, 64)
+        model = cast(VisionTransformer, timm.create_model("test_vit", pretrained=False))
+        wanted = checkpoint_filter_fn(dict(larger), model)
+        assert all(torch.equal(found[key], wanted[key]) for key in wanted)
+
+    def test_what_the_authors_kept_for_their_training_is_left_out(self, tmp_path: Path) -> None:
+        """As in DINOv2's files: a token for masked patches, which timm's model has not."""
+        torch.manual_seed(0)
+        state = dict(timm.create_model("test_vit", pretrained=False).state_dict())
+        torch.save(state | {"mask_token": torch.zeros(1, 64)}, tmp_path / "original.pth")
+        found = backbones.find_weights("test_vit", file=tmp_path / "original.pth")
+        assert found.sha256 == backbones.digest(state)
+
+    def test_another_patch_is_another_model(self, tmp_path: Path) -> None:
+        """timm would resample the first convolution in silence."""
+        torch.manual_seed(0)
+        state = timm.create_model("test_vit", pretrained=False, img_size=80, patch_size=8).state_dict()
+        torch.save(state, tmp_path / "weights.pth")
+        with pytest.raises(WeightsError, match=r"patch_embed\.proj\.weight has shape"):
+            backbones.find_weights("test_vit", file=tmp_path / "weights.pth")

@@ -3,69 +3,25 @@
 In processes of their own, since the client reads its settings once, when it is imported.
 """
 
-import hashlib
 import json
-import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
 
 import pytest
 import timm
 import torch
-from safetensors.torch import save
 
-from flows.fastflow import backbones
+from flows.fastflow import backbones, hub
+from tests import stand_in_hub
+from tests.stand_in_hub import Hub, path_of
 
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "resnet18"
-PATH = "/timm/resnet18.a1_in1k/resolve/main/model.safetensors"
-
-
-@dataclass
-class Hub:
-    """What the stand-in has, and what it was asked."""
-
-    files: dict[str, bytes]
-    requests: list[str] = field(default_factory=list)
-    url: str = ""
-
-
-def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    """The part of the hub's protocol that a download needs."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self._answer(body=False)
-
-        def do_GET(self) -> None:
-            self._answer(body=True)
-
-        def _answer(self, *, body: bool) -> None:
-            hub.requests.append(f"{self.command} {self.path}")
-            data = hub.files.get(self.path)
-            self.send_response(404 if data is None else 200)
-            self.send_header("X-Repo-Commit", COMMIT)
-            if data is None:
-                known = any(path.startswith(self.path.split("/resolve/")[0]) for path in hub.files)
-                self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
-            else:
-                self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
-            self.send_header("Content-Length", str(len(data or b"")))
-            self.end_headers()
-            if body and data is not None:
-                self.wfile.write(data)
-
-        def log_message(self, *_: object) -> None:
-            """Stay silent."""
-
-    return Handler
+PATH = path_of(MODEL)
 
 
 @pytest.fixture(scope="module")
@@ -76,18 +32,17 @@ def state() -> backbones.State:
 
 
 @pytest.fixture(scope="module")
-def hub(state: backbones.State) -> Iterator[Hub]:
-    """A hub with the weights of resnet18, and under the name of another model weights that do not fit it."""
-    other = {"conv1.weight": torch.zeros(3)}
-    hub = Hub({PATH: save(state), "/timm/test_resnet.r160_in1k/resolve/main/model.safetensors": save(other)})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def server(state: backbones.State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+    """A hub with the weights of resnet18, under another name weights that do not fit, and closed doors."""
+    with stand_in_hub.serve(tmp_path_factory.mktemp("hub")) as server:
+        server.put(MODEL, state)
+        server.put("test_resnet", {"conv1.weight": torch.zeros(3)})
+        server.refused = {
+            "/timm/test_vit2.r160_in1k": (401, "GatedRepo"),
+            "/timm/test_vit3.r160_in1k": (403, ""),
+            "/timm/test_convnext.r160_in1k": (401, "RepoNotFound"),
+        }
+        yield server
 
 
 class Result(TypedDict):
@@ -121,16 +76,11 @@ print(json.dumps(results))
 """
 
 
-def attempt(url: str, home: Path, folder: Path, *attempts: str) -> tuple[list[Result], str]:
+def attempt(server: Hub, home: Path, folder: Path, *attempts: str) -> tuple[list[Result], str]:
     """Pull or find in a new process; its results, and what it said on stderr."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | {
-        "HF_ENDPOINT": url,
-        "HF_HOME": str(home),
-        "NO_PROXY": "127.0.0.1",
-    }
     done = subprocess.run(
         [sys.executable, "-c", ATTEMPTS, str(folder), *attempts],
-        env=environment,
+        env=server.environment(home),
         capture_output=True,
         text=True,
         timeout=300,
@@ -150,18 +100,21 @@ class Online:
 
 
 @pytest.fixture(scope="module")
-def online(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Online:
+def online(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> Online:
     home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("models") / "backbones"
-    attempts = (f"pull:{MODEL}", f"pull:{MODEL}", f"find:{MODEL}", "pull:test_resnet", "pull:test_vit")
-    results, _ = attempt(hub.url, home, folder, *attempts)
+    attempts = (
+        *(f"pull:{MODEL}", f"pull:{MODEL}", f"find:{MODEL}", "pull:test_resnet", "pull:test_vit"),
+        *("pull:test_vit2", "pull:test_vit3", "pull:test_convnext", "find:test_vit2"),
+    )
+    results, _ = attempt(server, home, folder, *attempts)
     return Online(results, folder, home)
 
 
-def test_pull_fetches_the_weights_once(online: Online, hub: Hub, state: backbones.State) -> None:
+def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: backbones.State) -> None:
     first, second, *_ = online.results
     path = online.folder / f"{MODEL}-{backbones.digest(state)[:12]}.safetensors"
     assert first["ok"] == second["ok"] == str(path)
-    assert hub.requests.count(f"GET {PATH}") == 1
+    assert server.requests.count(f"GET {PATH}") == 1
     assert list(online.folder.iterdir()) == [path]
 
 
@@ -184,13 +137,35 @@ def test_a_hub_without_the_weights_is_an_error(online: Online, index: int) -> No
     assert "Is this machine online" in result["message"]
 
 
+@pytest.mark.parametrize("index", [5, 6], ids=["gated", "forbidden"])
+def test_weights_behind_a_licence_say_how_to_get_them(online: Online, index: int) -> None:
+    result, name = online.results[index], f"test_vit{index - 3}"
+    assert result["error"] == "WeightsNotFoundError"
+    assert f"the weights of '{name}' only to those who have accepted their licence" in result["message"]
+    assert f"https://huggingface.co/timm/{name}.r160_in1k" in result["message"]
+    assert "HF_TOKEN" in result["message"]
+
+
+def test_a_repository_that_hides_is_told(online: Online) -> None:
+    assert (
+        "no repository timm/test_convnext.r160_in1k for 'test_convnext', or hides it"
+        in (online.results[7]["message"])
+    )
+
+
+def test_training_names_all_ways_and_what_the_hub_said(online: Online) -> None:
+    said = online.results[8]["message"]
+    assert said.startswith("no weights found for the backbone test_vit2. Ways to get them:")
+    assert "Asked last, the timm hub gives the weights of 'test_vit2' only to those" in said
+
+
 def test_without_a_hub_the_answer_is_prompt_and_clear(online: Online, tmp_path: Path) -> None:
     """The hub's client alone would try for most of a minute, with a line of warning each time."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # bound but not listening: nobody else takes the port
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        nobody = Hub(tmp_path, url=f"http://127.0.0.1:{closed.getsockname()[1]}")
         attempts = ("find:test_vit", "pull:test_vit", f"find:{MODEL}")
-        (find, pull, kept), said = attempt(url, online.home, tmp_path, *attempts)
+        (find, pull, kept), said = attempt(nobody, online.home, tmp_path, *attempts)
     assert find["error"] == pull["error"] == "WeightsNotFoundError"
     assert find["message"].startswith("no weights found for the backbone test_vit. Ways to get them:")
     assert "flowgauge backbones pull test_vit" in find["message"]
@@ -200,3 +175,16 @@ def test_without_a_hub_the_answer_is_prompt_and_clear(online: Online, tmp_path: 
     # What the client fetched before is still there for it.
     assert kept["ok"] == "timm hub"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "said"),
+    [
+        ("resnet18", "apache-2.0", "weights of resnet18: licence apache-2.0"),
+        ("vit_small_patch16_dinov3", "dinov3-license", "ai.meta.com/resources/models-and-libraries/dinov3"),
+        ("resnet18.fb_swsl_ig1b_ft_in1k", "cc-by-nc-4.0", "it may rule out commercial use"),
+    ],
+)
+def test_the_terms_of_weights_are_told(name: str, found: str, said: str) -> None:
+    assert hub.licence(name) == found
+    assert said in hub.notice(name)

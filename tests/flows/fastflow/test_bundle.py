@@ -43,7 +43,7 @@ class TestPublish:
 
     def test_the_manifest_is_made_to_be_read(self, tmp_path: Path) -> None:
         document = json.loads((made(tmp_path) / "manifest.json").read_text())
-        assert document["schema_version"] == 1
+        assert document["schema_version"] == 2
         assert document["flow"]["clamp_formula"] == "c*tanh(a/c)"
         assert document["thresholds"]["float32"]["certified"] is False
 

@@ -19,7 +19,15 @@ from tests.flows.fastflow.manifests import edit, made
 Change = Callable[[dict[str, Any]], object]
 
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "newer schema": (lambda d: d.update(schema_version=2, wings=True), "schema_version: Input should be 1"),
+    "newer schema": (lambda d: d.update(schema_version=3, wings=True), "schema_version: Input should be 2"),
+    "older schema": (
+        lambda d: (d.update(schema_version=1), d["flow"].pop("hidden_limit"), d["score"].pop("gaussian")),
+        "schema_version: .*1 is of a model without Gaussians.*make a new model with `flowgauge train`",
+    ),
+    "schema of another type": (
+        lambda d: d.update(schema_version="1"),
+        "schema_version: Input should be 2",
+    ),
     "unknown field": (lambda d: d.update(wings=True), "wings: Extra inputs are not permitted"),
     "unknown field inside": (lambda d: d["flow"].update(wings=True), "flow.wings: Extra inputs"),
     "missing field": (lambda d: d.pop("calibration"), "calibration: Field required"),
@@ -63,6 +71,18 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
         "calibration.scores: List should have at most 200000",
     ),
     "giant area": (lambda d: d.update(input_size=[4096, 4096]), "input_size: .*more than 4,194,304 pixels"),
+    "geometry of another kind": (
+        lambda d: d.update(geometry={"fit": "crop"}),
+        "geometry.fit: Input should be 'stretch', 'pad' or 'tile'",
+    ),
+    "margins that leave nothing": (
+        lambda d: d.update(geometry={"fit": "pad", "margin": 32}),
+        "the document: .*leaves less than half of the input",
+    ),
+    "pictures seen at any cost": (
+        lambda d: d.update(geometry={"fit": "tile", "max_pixels": 10**9}),
+        "geometry.max_pixels: Input should be less than or equal",
+    ),
     "giant stage": (lambda d: d["backbone"].update(out_indices=[10**12]), "backbone.out_indices.0: Input"),
     "number without end": (lambda d: d["flow"].update(steps=10**4000), "flow.steps"),
     "rate that is none": (

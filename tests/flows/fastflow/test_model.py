@@ -19,7 +19,8 @@ RESNET18, WIDE_RESNET50 = (64, 128, 256), (256, 512, 1024)
 
 def config(**values: object) -> FlowConfig:
     """The published settings but for what is named."""
-    return FlowConfig.model_validate({"steps": 8, "hidden_ratio": 1.0, "permutation": "index", **values})
+    published = {"steps": 8, "hidden_ratio": 1.0, "hidden_limit": None, "permutation": "index"}
+    return FlowConfig.model_validate({**published, **values})
 
 
 def count(channels: Sequence[int], settings: FlowConfig) -> int:
@@ -57,22 +58,28 @@ def test_parameters_count_as_published(
 
 
 @pytest.mark.parametrize(
-    ("c", "steps", "kernels", "ratio", "permutation"),
-    [*itertools.product([2, 3, 41], [1, 2, 5], ["3", "3-1"], [0.16, 1.0, 2.5], ["index", "halves"])],
+    ("c", "steps", "kernels", "ratio", "limit", "permutation"),
+    [
+        *itertools.product(
+            [2, 3, 41], [1, 2, 5], ["3", "3-1"], [0.16, 1.0, 2.5], [None, 1, 8, 64], ["index", "halves"]
+        )
+    ],
 )
 def test_parameters_count_as_the_formula_says(
-    c: int, steps: int, kernels: str, ratio: float, permutation: str
+    c: int, steps: int, kernels: str, ratio: float, limit: int | None, permutation: str
 ) -> None:
-    """Per step c1 h k^2 + h + h 2 c2 k^2 + 2 c2, and 2 C of the global affine."""
+    """Per step c1 h k^2 + h + h 2 c2 k^2 + 2 c2, and 2 C of the global affine; h = c1 ratio within limits."""
     expected = 0
     for step in range(steps):
         c1, c2 = (c + 1) // 2, c // 2
         if permutation == "halves" and step % 2:
             c1, c2 = c2, c1
         k = 1 if kernels == "3-1" and step % 2 else 3
-        h = max(1, int(c1 * ratio))
+        h = max(1, min(int(c1 * ratio), limit or 10**9))
         expected += c1 * h * k**2 + h + h * 2 * c2 * k**2 + 2 * c2 + 2 * c
-    settings = config(steps=steps, kernels=kernels, hidden_ratio=ratio, permutation=permutation)
+    settings = config(
+        steps=steps, kernels=kernels, hidden_ratio=ratio, hidden_limit=limit, permutation=permutation
+    )
     assert count([c], settings) == expected
 
 
@@ -200,6 +207,7 @@ def test_another_number_of_scales_is_refused() -> None:
         ({"hidden_ratio": 0}, "greater than 0"),
         ({"hidden_ratio": float("nan")}, "hidden_ratio"),
         ({"hidden_ratio": 9}, "less than or equal to 8"),
+        ({"hidden_limit": 0}, "greater than or equal to 1"),
         ({"clamp": 0}, "greater than 0"),
         ({"clamp": 21}, "less than or equal to 20"),
         ({"clamp_formula": "c*tanh(0.1*a)"}, r"c\*tanh\(a/c\)"),

@@ -164,6 +164,15 @@ class TestFind:
         assert (region.area_px, region.area_fraction) == (20_000, 1.0)
         assert set(region.contour) == {(0, 0), (200, 0), (200, 100), (0, 100)}
 
+    def test_a_small_one_in_the_map_of_many_tiles_is_found(self) -> None:
+        score_map = hot((1000, 1000), (500, 500, 6, 6))
+        assert find(score_map, 1.0, (1000, 1000)) == []  # less than a ten thousandth of it
+        [region] = find(score_map, 1.0, (1000, 1000), 256 * 256)
+        assert (region.bbox, region.area_px) == ((500, 500, 6, 6), 36)
+        assert find(hot((1000, 1000), (500, 500, 2, 2)), 1.0, (1000, 1000), 256 * 256) == []
+        # A map smaller than a tile counts as before.
+        assert len(find(hot((64, 64), (5, 5, 1, 1)), 1.0, (64, 64), 256 * 256)) == 1
+
     def test_the_highest_peak_comes_first(self) -> None:
         score_map = hot((64, 64), (2, 2, 4, 4), peak=2.0) + hot((64, 64), (20, 20, 30, 30), peak=3.0)
         score_map[55, 5:9] = 7.0

@@ -11,11 +11,12 @@ from safetensors.torch import load_file
 
 from flows.fastflow.bundle import FLOW, read_manifest, resolve
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.head import Head, channels_last
 from flows.fastflow.images import resize
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import Head, Regions, Scorer, channels_last
+from flows.fastflow.scorer import Regions, Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 
@@ -38,27 +39,44 @@ def scores(scorer: Scorer, pictures: list[NDArray[np.uint8]]) -> list[float]:
     return [scored.score for scored in scorer.score(pictures)]
 
 
+def gaussian_energies(x: torch.Tensor, state: dict[str, torch.Tensor], name: str, i: int) -> torch.Tensor:
+    """Half the mean square of whitened rows (..., C)."""
+    return ((x - state[f"{name}.mean_{i}"]) @ state[f"{name}.whitening_{i}"]).square().mean(-1) / 2
+
+
 def test_it_computes_what_the_parts_compute_in_double_precision(
     scorer: Scorer, tiny_bundle_store: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
 ) -> None:
-    """The whole path once more: normalisation, flow, energies, score and map, by formula."""
+    """The whole path once more: normalisation, flow, Gaussians, energies, score and map, by formula."""
     pictures = tiny_pictures["defect"][:3]
     trained = head(tiny_bundle_store).double().eval()
+    state = trained.state_dict()
     maps = tiny_extractor(torch.from_numpy(np.stack(pictures)))
     with torch.no_grad():
-        _, latents = trained([m.double() for m in maps])
-    up = [
-        torch.nn.functional.interpolate(
-            z.square().mean(1, keepdim=True) / 2, (64, 64), mode="bilinear", align_corners=False
-        )
-        for z in latents
+        features, latents = trained([m.double() for m in maps])
+    flow = [z.square().mean(1) / 2 for z in latents]
+    positions = [
+        gaussian_energies(x.permute(0, 2, 3, 1), state, "gaussian", i) for i, x in enumerate(features)
     ]
-    q = torch.cat(up, 1)
-    top = (q / 0.01).log1p().mean(1).flatten(1).sort(1, descending=True).values[:, :41].mean(1)
+    whole = torch.zeros(3, dtype=torch.float64)
+    for i, x in enumerate(features):
+        described = torch.cat([x.mean((2, 3)), x.std((2, 3), correction=0)], 1)
+        whole += (gaussian_energies(described, state, "picture", i) / 0.01).log1p()
+
+    def up(energies: list[torch.Tensor]) -> torch.Tensor:
+        resized = [
+            torch.nn.functional.interpolate(q[:, None], (64, 64), mode="bilinear", align_corners=False)
+            for q in energies
+        ]
+        return torch.cat(resized, 1)
+
+    top = (up(flow) / 0.01).log1p().mean(1).flatten(1).sort(1, descending=True).values[:, :41].mean(1)
     found = scorer.score(pictures)
-    assert [s.score for s in found] == pytest.approx(top.tolist(), rel=1e-4)
+    assert [s.score for s in found] == pytest.approx((top + 0.1 * whole).tolist(), rel=1e-4)
+    fine, coarse = up([q**0.65 * e**0.35 for q, e in zip(flow, positions, strict=True)]).unbind(1)
+    both = -(((-2 * fine).exp() + (-2 * coarse).exp()) / 2).log() / 2
     np.testing.assert_allclose(
-        [s.score_map for s in found], -(-q).exp().mean(1).log().numpy(), rtol=1e-3, atol=1e-3
+        [s.score_map for s in found], ((fine + both) / 2).numpy(), rtol=1e-3, atol=1e-3
     )
 
 
@@ -79,7 +97,7 @@ def test_pictures_are_resized_one_by_one(scorer: Scorer, tiny_pictures: Pictures
     together = scorer.score([picture, large])
     [alone] = scorer.score([resize(large, (64, 64))])
     assert together[1].score == pytest.approx(alone.score, rel=1e-5)
-    assert scorer.prepare(large).shape == (64, 64, 3)
+    assert scorer.prepare(large).pixels.shape == (64, 64, 3)
 
 
 def test_the_head_is_frozen_and_in_evaluation(scorer: Scorer, tiny_pictures: Pictures) -> None:
@@ -150,6 +168,8 @@ def everything(size: tuple[int, int] = (64, 64)) -> NDArray[np.bool_]:
 
 
 def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pictures: Pictures) -> None:
+    """Of pixels alone: a region leaves the whole picture's part out, wherever it lies."""
+    scorer = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0))
     features = scorer.features(tiny_pictures["defect"])
     whole = scorer.score_features(features)
     regions = []
@@ -165,6 +185,24 @@ def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pi
         assert seen.score == pytest.approx(one.score, rel=0.02)
         np.testing.assert_array_equal(seen.score_map, np.where(region, one.score_map, 0))
         assert seen.statistics == one.statistics
+
+
+def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
+    scorer: Scorer, tiny_pictures: Pictures
+) -> None:
+    pixels = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0))
+    features = scorer.features(tiny_pictures["defect"])
+    but_a_corner = everything()
+    but_a_corner[0, 0] = False
+    n = len(tiny_pictures["defect"])
+    whole, all_of_it, alone = (
+        [s.score for s in model.score_features(features, regions)]
+        for model, regions in ((scorer, None), (scorer, [everything()] * n), (pixels, None))
+    )
+    most = [s.score for s in scorer.score_features(features, [but_a_corner] * n)]
+    assert all_of_it == whole
+    assert most == pytest.approx(alone, rel=1e-3)
+    assert all(one < other for one, other in zip(alone, whole, strict=True))
 
 
 def test_regions_of_a_batch_are_those_of_their_pictures(scorer: Scorer, tiny_pictures: Pictures) -> None:
@@ -186,7 +224,10 @@ def test_regions_of_a_batch_are_those_of_their_pictures(scorer: Scorer, tiny_pic
         ([None], "a region or None for each of 2 pictures; got 1"),
         ([None] * 3, "a region or None for each of 2 pictures; got 3"),
         ([], "got 0"),
-        ([None, everything((32, 64))], r"bool of the input size \(64, 64\); got bool of shape \(32, 64\)"),
+        (
+            [None, everything((32, 64))],
+            r"bool of the size of the map, \(64, 64\); got bool of shape \(32, 64\)",
+        ),
         ([None, everything()[None]], r"shape \(1, 64, 64\)"),
         ([everything().astype(np.uint8), None], r"got uint8 of shape \(64, 64\)"),
         ([None, ~everything()], "a region without a pixel would pass every part"),
@@ -230,7 +271,7 @@ def test_features_are_the_backbones_of_prepared_pictures(
     scorer: Scorer, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures
 ) -> None:
     large = resize(tiny_pictures["good"][0], (90, 70))
-    prepared = [scorer.prepare(large), *tiny_pictures["good"][1:3]]
+    prepared = [*scorer.prepare(large).tiles(), *tiny_pictures["good"][1:3]]
     for found, expected in zip(
         scorer.features(prepared), tiny_extractor(torch.from_numpy(np.stack(prepared))), strict=True
     ):

@@ -1,0 +1,250 @@
+"""The forward pass of a flow whose halves take turns, in few passes over memory.
+
+The same function as the `Compose` that it is given, and the same gradients, to rounding. Beside its
+convolutions a step on a CPU consists of passes over large maps, so there are as few of them as can be:
+
+- Halves stay apart from the first step to the last.
+- What is constant along a map is folded into weights, which are small and which autograd differentiates: the
+  affine after a coupling is in its conditioner's last convolution and in the log-scale, the affine that waits
+  for a half to be transformed again leaves but an addition.
+- tanh, the slowest function there is, is taken from the logistic function: tanh(u) = 2 sigmoid(2u) - 1.
+- Gradients are written out, and each is written where the next convolution reads it.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from flows import Affine, ChannelAffine, Compose, ConvNet, Coupling, Halves, Permutation, SoftClamp
+
+
+def alternates(flow: Compose) -> bool:
+    """Whether a flow reorders channels, then has affine couplings in turn, each with a channel affine."""
+    first, *rest = flow.transforms
+    couplings, affines = rest[::2], rest[1::2]
+    return (
+        isinstance(first, Permutation)
+        and len(couplings) == len(affines)
+        and all(isinstance(affine, ChannelAffine) for affine in affines)
+        and all(_fits(coupling, swapped=i % 2 == 1) for i, coupling in enumerate(couplings))
+    )
+
+
+def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
+    """What `flow.forward(x)` returns, for a flow that `alternates`.
+
+    Under autocast convolutions are computed in its type and all else in that of x.
+
+    Args:
+        flow: the flow.
+        x: (N, C, H, W).
+
+    Returns:
+        The latents (N, C, H, W), and the log-determinants (N,).
+    """
+    permutation = cast(Permutation, flow.transforms[0])
+    first = (len(permutation.index) + 1) // 2
+    halves = [x[:, permutation.index[:first]], x[:, permutation.index[first:]]]
+    precision = x.dtype
+    # There is none on the meta device, on which costs are counted.
+    if torch.amp.is_autocast_available(x.device.type) and torch.is_autocast_enabled(x.device.type):
+        precision = torch.get_autocast_dtype(x.device.type)
+    layers = cast(Sequence[nn.Module], flow.transforms)[1:]
+    # Of each half the log-scale and the shift that are still to be applied to it.
+    pending: list[tuple[Tensor, Tensor] | None] = [None, None]
+    steps: list[_Step] = []
+    for i, (coupling, affine) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
+        affine = cast(ChannelAffine, affine)
+        own = [
+            (affine.log_scale[:first], affine.shift[:first]),
+            (affine.log_scale[first:], affine.shift[first:]),
+        ]
+        seen, changed = i % 2, 1 - i % 2
+        steps.append(_fold(cast(Coupling, coupling), own[changed], pending[changed], precision))
+        pending[changed], pending[seen] = None, own[seen]
+    bounds = tuple(step.bound for step in steps)
+    folded = [tensor for step in steps for tensor in step[1:]]
+    *halves, log_det = cast(
+        tuple[Tensor, ...],
+        _Steps.apply(*halves, bounds, torch.is_grad_enabled(), *folded),  # type: ignore[no-untyped-call]
+    )
+    for half, left in enumerate(pending):
+        if left is not None:
+            log_scale, shift = left
+            halves[half] = torch.addcmul(_along(shift), halves[half], _along(log_scale.exp()))
+            log_det = log_det + x.shape[2:].numel() * log_scale.sum()
+    return torch.cat(halves, 1), log_det
+
+
+def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
+    return (
+        isinstance(coupling, Coupling)
+        and isinstance(coupling.partition, Halves)
+        and coupling.partition.swapped == swapped
+        and isinstance(coupling.law, Affine)
+        and isinstance(coupling.law.clamp, SoftClamp)
+        and isinstance(coupling.conditioner, ConvNet)
+    )
+
+
+class _Step(NamedTuple):
+    """A coupling and the affines before and after it, folded: z = (x + before) exp(s) + t.
+
+    s = 2 c sigmoid(a) + level, and a and t are what the convolutions give.
+    """
+
+    bound: float
+    first_weight: Tensor
+    first_bias: Tensor
+    last_weight: Tensor
+    last_bias: Tensor
+    level: Tensor
+    before: Tensor
+
+
+def _fold(
+    coupling: Coupling,
+    after: tuple[Tensor, Tensor],
+    before: tuple[Tensor, Tensor] | None,
+    precision: torch.dtype,
+) -> _Step:
+    """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'."""
+    net = cast(ConvNet, coupling.conditioner)
+    bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
+    log_gain, shift = after
+    nothing = torch.zeros_like(shift)
+    scale = torch.cat([torch.full_like(shift, 2 / bound), log_gain.exp()])
+    bias = torch.addcmul(torch.cat([nothing, shift]), cast(Tensor, net.last.bias), scale)
+    level, earlier = log_gain - bound, nothing
+    if before is not None:
+        level = level + before[0]
+        earlier = before[1] * (-before[0]).exp()
+    return _Step(
+        bound,
+        net.first.weight.to(precision),
+        cast(Tensor, net.first.bias).to(precision),
+        (net.last.weight * _along(scale).transpose(0, 1)).to(precision),
+        bias.to(precision),
+        level,
+        earlier,
+    )
+
+
+def _along(channels: Tensor) -> Tensor:
+    """(C,) shaped to broadcast over maps."""
+    return channels.view(1, -1, 1, 1)
+
+
+class _Steps(torch.autograd.Function):
+    """All steps of a flow: of both halves, and what the steps are folded to, the halves and the sums of s.
+
+    Autograd asks for gradients only where `keep` was true.
+    Convolutions are computed in the type of their weights, all else in that of the halves.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, first: Tensor, second: Tensor, bounds: tuple[float, ...], keep: bool, *folded: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        halves = [first, second]
+        kept: list[Tensor] = []
+        log_det = first.new_zeros(len(first))
+        for i, bound in enumerate(bounds):
+            step = _Step(bound, *folded[6 * i : 6 * i + 6])
+            seen, changed = i % 2, 1 - i % 2
+            hidden = _convolve(halves[seen].to(step.first_weight.dtype), step.first_weight, step.first_bias)
+            hidden.relu_()
+            a, t = _convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
+            # Copied first: the logistic function is slow on rows with gaps between them.
+            gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
+            scale = torch.add(_along(step.level), gate, alpha=2 * bound)
+            log_det += scale.sum((1, 2, 3))
+            scale.exp_()
+            x = halves[changed]
+            halves[changed] = torch.addcmul(t, x + _along(step.before), scale)
+            if keep:
+                kept += [halves[seen], hidden, gate, scale, x]
+        if keep:
+            ctx.save_for_backward(*kept, *folded)
+        ctx.bounds = bounds
+        return halves[0], halves[1], log_det
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        bounds: tuple[float, ...] = ctx.bounds
+        kept = ctx.saved_tensors[: 5 * len(bounds)]
+        folded = ctx.saved_tensors[5 * len(bounds) :]
+        of_halves = list(gradients[:2])
+        of_log_det = gradients[2].view(-1, 1, 1, 1)
+        of_folded: list[Tensor | None] = []
+        # Of what a conditioner gave, (N, 2 C, H, W): t, the second half of it, enters z as it is.
+        wanted = _beside(of_halves[1 - (len(bounds) - 1) % 2], None)
+        for i in reversed(range(len(bounds))):
+            step = _Step(bounds[i], *folded[6 * i : 6 * i + 6])
+            conditions, hidden, gate, scale, x = kept[5 * i : 5 * i + 5]
+            seen, changed = i % 2, 1 - i % 2
+            of_a, of_z = wanted.chunk(2, 1)
+            of_x = of_z * scale
+            of_s = x + _along(step.before)
+            doubled = 2 * step.bound
+            torch.addcmul(doubled * of_log_det, of_s, of_x, value=doubled, out=of_s)
+            torch.ops.aten.sigmoid_backward.grad_input(of_s, gate, grad_input=of_a)
+            of_hidden, *of_last = _convolve_backward(
+                wanted.to(hidden.dtype), hidden, step.last_weight, input_too=True
+            )
+            torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
+            # The first step's input are features, which seldom want a gradient.
+            input_too = i > 0 or ctx.needs_input_grad[seen]
+            of_conditions, *of_first = _convolve_backward(
+                of_hidden, conditions.to(hidden.dtype), step.first_weight, input_too=input_too
+            )
+            # Before the first step there is nothing.
+            of_before = of_x.sum((0, 2, 3)) if i > 0 else None
+            of_folded = [*of_first, *of_last, of_s.sum((0, 2, 3)) / doubled, of_before, *of_folded]
+            of_halves[changed] = of_x
+            if i > 0:
+                wanted = _beside(of_halves[seen], of_conditions)
+            elif input_too:
+                of_halves[seen] = of_halves[seen] + of_conditions
+        return (*of_halves, None, None, *of_folded)
+
+
+def _beside(one: Tensor, other: Tensor | None) -> Tensor:
+    """The sum of gradients, (N, C, H, W), as the second half of what has (N, 2 C, H, W)."""
+    shape = (len(one), 2 * one.shape[1], *one.shape[2:])
+    both = torch.empty(shape, dtype=one.dtype, device=one.device, memory_format=torch.channels_last)
+    half = both[:, one.shape[1] :]
+    if other is None:
+        half.copy_(one)
+    else:
+        torch.add(one, other, out=half)
+    return both
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return torch.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
+
+
+def _convolve_backward(
+    of_y: Tensor, x: Tensor, weight: Tensor, *, input_too: bool
+) -> tuple[Any, Tensor, Tensor]:
+    """Gradients with respect to the input (None where it is not asked for), the weight and the bias."""
+    side = weight.shape[2] // 2
+    found = torch.ops.aten.convolution_backward(
+        of_y,
+        x,
+        weight,
+        [len(weight)],
+        [1, 1],
+        [side, side],
+        [1, 1],
+        False,
+        [0, 0],
+        1,
+        [input_too, True, True],
+    )
+    return cast(tuple[Any, Tensor, Tensor], found)

@@ -1,0 +1,112 @@
+"""Who computes backbones and heads: torch anywhere, OpenVINO on CPUs.
+
+An engine changes how fast a score comes, never what it means: engines of the precision float32 agree to 1e-3,
+which golden pictures check, and those that round are calibrated by themselves.
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, Protocol, TypeAlias
+
+import torch
+from torch import Tensor
+
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.engines.torch_engine import TorchEngine
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.fused import Energies
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Precision
+
+Kind: TypeAlias = Literal["auto", "torch", "openvino"]
+
+
+class Engine(Protocol):
+    """Computes backbones and heads in its own way.
+
+    What it returns may be called from one thread at a time.
+
+    Attributes:
+        name: as answers name it, such as "openvino-cpu-float32".
+        precision: whose calibration counts for its scores.
+        batches: sizes of batches that it prepares for, the first time that each is met.
+    """
+
+    name: str
+    precision: Precision
+    batches: tuple[int, ...]
+
+    def backbone(
+        self, extractor: FeatureExtractor, input_size: tuple[int, int]
+    ) -> Callable[[Tensor], list[Tensor]]:
+        """What computes the maps of `extractor`, of images (N, H, W, 3) uint8 of one size, (H, W)."""
+
+    def head(self, head: Head) -> "RunningHead":
+        """A head, ready to compute; it must not change after."""
+
+    def forget(self) -> bool:
+        """Delete what is kept on disk, of whatever model; whether there is a disk in it at all.
+
+        What runs goes on.
+        """
+
+
+class RunningHead(Protocol):
+    """Computes what a head finds in the maps that the same engine's backbone gives.
+
+    Attributes:
+        nbytes: memory of the weights that it holds beside the head's own.
+    """
+
+    nbytes: int
+
+    def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
+        """Compile for this head alone, where that is faster and there is room for it; it takes seconds.
+
+        May be called while another thread computes. Results after it may differ by roundings.
+
+        Args:
+            sizes: of one picture's maps, (C_i, H_i, W_i).
+        """
+
+    def __call__(self, maps: Sequence[Tensor]) -> Energies:
+        """Energies of raw feature maps, per scale (N, C_i, H_i, W_i), finest first."""
+
+
+def pick_engine(
+    precision: Precision, device: torch.device, kind: Kind = "torch", cache: Path | None = None
+) -> Engine:
+    """The engine to use.
+
+    Args:
+        precision: whose calibration shall count; one that names its engine needs no `kind`.
+        device: where to compute.
+        kind: "auto" is OpenVINO for float32 on a CPU, where it is installed, and else torch.
+        cache: a folder for what OpenVINO compiles, so that the next start need not do it again.
+
+    Raises:
+        EngineError: it is not installed, or not made for that device or precision.
+    """
+    if kind == "auto":
+        kind = "openvino" if precision == "float32" and device.type == "cpu" and has_openvino() else "torch"
+    if precision == "openvino-bfloat16":
+        kind = "openvino"
+    if kind == "torch":
+        return TorchEngine(precision, device)
+    if precision == "bfloat16":
+        raise EngineError(
+            "bfloat16 is torch's; OpenVINO, which rounds in other places, has openvino-bfloat16"
+        )
+    if device.type != "cpu":
+        raise EngineError(f"OpenVINO computes on the CPU here, not on {device}; use the engine torch")
+    if not has_openvino():
+        raise EngineError("OpenVINO is not installed: pip install openvino, or use the engine torch")
+    from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+
+    return OpenVinoEngine(precision, cache)
+
+
+def has_openvino() -> bool:
+    """Whether OpenVINO is installed."""
+    return find_spec("openvino") is not None

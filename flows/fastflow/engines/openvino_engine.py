@@ -1,0 +1,304 @@
+"""OpenVINO as an engine: several times faster than eager torch on a CPU.
+
+The backbone is converted once and its graph kept on disk. Heads of one shape share their graphs, see
+`openvino_head`: one for each size of batch, up to the largest; a batch is computed in such portions. A head
+may get graphs of its own, with its weights in them: OpenVINO then need not lay them out anew for every batch.
+"""
+
+import hashlib
+import logging
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+from weakref import WeakKeyDictionary, WeakSet
+
+import numpy as np
+import openvino as ov
+import timm
+import torch
+from numpy.typing import NDArray
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import Tensor, nn
+
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.engines.openvino_head import build, weights_of
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.fused import Energies, FusedHead, beside
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Precision
+from flows.fastflow.plain_files import temporary_directory
+
+logger = logging.getLogger("flowgauge.openvino")
+
+# Of each map that a head takes, (N, C, H, W).
+Sizes: TypeAlias = tuple[tuple[int, ...], ...]
+
+# Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
+_PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
+# Sizes that a head has graphs of its own for: of a full batch, and of one for who waits.
+_OWN_PORTIONS: Final[tuple[int, ...]] = (8, 1)
+# Weights in such graphs, of all heads together; the others go on sharing theirs.
+_OWN_BYTES: Final = 128 * 2**20
+_HINTS: Final[dict[Precision, str]] = {"float32": "f32", "openvino-bfloat16": "bf16"}
+
+
+class OpenVinoEngine:
+    """Computes with OpenVINO on the CPU, by as many threads as torch.
+
+    Args:
+        precision: float32, or openvino-bfloat16, in which convolutions and what lies between them are
+            computed in bfloat16.
+        cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
+            decides what is computed.
+    """
+
+    batches = _PORTIONS
+
+    def __init__(self, precision: Precision, cache: Path | None = None) -> None:
+        self.precision = precision
+        self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
+        self._cache = _writable(cache)
+        self._core = ov.Core()
+        # Left to itself it rounds to bfloat16 wherever the processor can.
+        self._settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": _HINTS[precision],
+            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        if self._cache is not None:
+            self._settings["CACHE_DIR"] = str(self._cache)
+        self._compiling = threading.Lock()
+        self._backbones: WeakKeyDictionary[FeatureExtractor, dict[tuple[int, int], Any]] = WeakKeyDictionary()
+        self._heads: dict[tuple[object, Sizes], Any] = {}
+        self._owners: WeakSet[_OpenVinoHead] = WeakSet()
+
+    def backbone(
+        self, extractor: FeatureExtractor, input_size: tuple[int, int]
+    ) -> Callable[[Tensor], list[Tensor]]:
+        """See `Engine`.
+
+        Raises:
+            EngineError: OpenVINO cannot compute this backbone.
+        """
+        with self._compiling:
+            compiled = self._backbones.setdefault(extractor, {})
+            if input_size not in compiled:
+                compiled[input_size] = self._compile_backbone(extractor, input_size)
+            request = compiled[input_size].create_infer_request()
+
+        def run(images: Tensor) -> list[Tensor]:
+            request.set_input_tensor(_shared(images.numpy()))
+            request.infer()
+            # Copied: the next batch overwrites them.
+            return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+
+        return run
+
+    def head(self, head: Head) -> "_OpenVinoHead":
+        """See `Engine`."""
+        return _OpenVinoHead(head, self)
+
+    def forget(self) -> bool:
+        """See `Engine`."""
+        if self._cache is None:
+            return False
+        with self._compiling:
+            for suffix in ("xml", "bin", "blob"):
+                for path in self._cache.glob(f"*.{suffix}"):
+                    with suppress(OSError):  # another server's, or already gone
+                        path.unlink()
+            self._backbones.clear()
+            self._heads.clear()
+        return True
+
+    def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
+        """The compiled graph of heads of this one's shape, for maps of these sizes."""
+        key = (_shape(fused), sizes)
+        with self._compiling:
+            if key not in self._heads:
+                self._heads[key] = self._compile(build(fused), sizes, self._settings)
+            return self._heads[key]
+
+    def own_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
+        """A compiled graph of one head alone. Not kept on disk, where every version would leave some."""
+        settings = {name: value for name, value in self._settings.items() if name != "CACHE_DIR"}
+        return self._compile(build(fused, own=True), sizes, settings)
+
+    def make_room(self, head: "_OpenVinoHead", nbytes: int) -> bool:
+        """Whether there is room for so many bytes in graphs of a head's own; then they are counted."""
+        with self._compiling:
+            if nbytes + sum(owner.own_bytes for owner in self._owners) > _OWN_BYTES:
+                return False
+            head.own_bytes = nbytes
+            self._owners.add(head)
+            return True
+
+    def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
+        model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
+        return self._core.compile_model(model, "CPU", settings)
+
+    def _compile_backbone(self, extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+        model = self._converted(extractor, size)
+        return self._core.compile_model(model, "CPU", self._settings)
+
+    def _converted(self, extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+        if self._cache is None:
+            return convert(extractor, size)
+        path = self._cache / f"{_identity(extractor, size)}.xml"
+        try:
+            return self._core.read_model(path)
+        except RuntimeError:  # it is not there, or damaged
+            model = convert(extractor, size)
+        try:
+            _keep(model, path)
+            # As the next start will have it, or what is compiled now would be compiled again then.
+            return self._core.read_model(path)
+        except (OSError, RuntimeError) as error:  # such as a full disk, for which no model is refused
+            logger.warning("%s cannot be kept (%s): the next start converts it again", path, error)
+            return model
+
+
+def _keep(model: Any, path: Path) -> None:
+    with temporary_directory(path.parent) as temporary:
+        ov.save_model(model, temporary / path.name, compress_to_fp16=False)
+        # The weights first: who finds the graph must find them.
+        for suffix in (".bin", ".xml"):
+            (temporary / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def _writable(folder: Path | None) -> Path | None:
+    """The folder, made if need be; None, and a word in the log, where nothing can be kept in it."""
+    if folder is None:
+        return None
+    try:
+        with temporary_directory(folder):
+            return folder
+    except OSError as error:
+        logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
+        return None
+
+
+class _OpenVinoHead:
+    """See `engines.RunningHead`. Weights are set once, in a request for each size of batch.
+
+    Attributes:
+        own_bytes: weights in the graphs that are this head's alone.
+    """
+
+    def __init__(self, head: Head, engine: OpenVinoEngine) -> None:
+        self._fused = FusedHead(head)
+        self._engine = engine
+        self._shared: dict[Sizes, Any] = {}
+        self._own: dict[Sizes, Any] = {}
+        self.own_bytes = 0
+        self._weights = [weight.contiguous() for weight in weights_of(self._fused).values()]
+        self.nbytes = beside(self._weights, head)
+
+    def __call__(self, maps: Sequence[Tensor]) -> Energies:
+        whole = [np.ascontiguousarray(m.numpy()) for m in maps]
+        found = []
+        for start, end in _portions(len(whole[0])):
+            portion = [m[start:end] for m in whole]
+            request = self._request(tuple(m.shape for m in portion))
+            for i, m in enumerate(portion):
+                request.set_input_tensor(i, _shared(m))
+            request.infer()
+            found.append([output.data.copy() for output in request.output_tensors])
+        outputs = [torch.from_numpy(np.concatenate(column)) for column in zip(*found, strict=True)]
+        scales = len(maps)
+        return Energies(outputs[:scales], outputs[scales : 2 * scales], *outputs[2 * scales :])
+
+    def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
+        """See `engines.RunningHead`."""
+        batches = [tuple((n, *size) for size in sizes) for n in _OWN_PORTIONS]
+        if not self._engine.make_room(self, len(batches) * sum(w.nbytes for w in self._weights)):
+            return
+        try:
+            for of_maps in batches:
+                # At once for the thread that computes: it takes whichever it finds.
+                self._own[of_maps] = self._engine.own_graph(self._fused, of_maps).create_infer_request()
+        except Exception:
+            self._own.clear()
+            self.own_bytes = 0
+            raise
+
+    def _request(self, sizes: Sizes) -> Any:
+        request = self._own.get(sizes)
+        if request is None:
+            request = self._shared.get(sizes)
+        if request is None:
+            request = self._engine.shared_graph(self._fused, sizes).create_infer_request()
+            for i, weight in enumerate(self._weights, start=len(sizes)):
+                request.set_input_tensor(i, _shared(weight.numpy()))
+            self._shared[sizes] = request
+        return request
+
+
+def convert(extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+    """A graph of a backbone with its preprocessing, for any number of pictures of one size.
+
+    The size is fixed: padding that depends on it (TensorFlow's "same") is computed while converting. By the
+    frontend itself and not `openvino.convert_model`, which reports to Intel whenever it is called.
+
+    Args:
+        extractor: the backbone.
+        size: (height, width) of the pictures, (N, height, width, 3) uint8.
+
+    Raises:
+        EngineError: OpenVINO cannot convert it.
+    """
+    images = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # OpenVINO traces by torch.jit, of which torch warns, as of every constant it meets.
+            warnings.simplefilter("ignore")
+            decoder = TorchScriptPythonDecoder(_Traceable(extractor), example_input=(images,))
+            model = frontend.convert(frontend.load(decoder))
+        model.reshape([-1, *size, 3])
+    except Exception as error:  # of many kinds, by what it meets
+        raise EngineError(f"OpenVINO cannot convert {extractor.name}: {str(error)[:300]}") from error
+    return model
+
+
+class _Traceable(nn.Module):
+    """A backbone whose maps come as a tuple, and without a context of inference."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.extractor.compute(images))
+
+
+def _identity(extractor: FeatureExtractor, size: tuple[int, int]) -> str:
+    """A name for a converted backbone: of its weights, its stages, and all that had a part in converting."""
+    parts = (extractor.weights_sha256, extractor.out_indices, size, ov.__version__, timm.__version__)
+    digest = hashlib.sha256(repr((*parts, torch.__version__)).encode()).hexdigest()
+    return f"{extractor.name}-{digest[:24]}"
+
+
+def _shape(fused: FusedHead) -> tuple[object, ...]:
+    """What heads have in common that share graphs."""
+    settings = (fused.normaliser.mode, fused.normaliser.pooling, fused.bound)
+    return (*settings, tuple((name, tuple(w.shape)) for name, w in weights_of(fused).items()))
+
+
+def _portions(n: int) -> list[tuple[int, int]]:
+    """n as portions that there are graphs of: (start, end) of each."""
+    found, start = [], 0
+    for size in _PORTIONS:
+        while n - start >= size:
+            found.append((start, start + size))
+            start += size
+    return found
+
+
+def _shared(array: NDArray[Any]) -> Any:
+    """A tensor over the array's own memory."""
+    return ov.Tensor(cast(Any, array), shared_memory=True)

@@ -1,0 +1,173 @@
+"""The graph of a head's inference form for OpenVINO, in which weights are inputs, or constants.
+
+With inputs, heads of one shape, of however many categories, share one compiled graph: a category costs its
+weights and nothing else, and a new one no compilation. With constants a graph is faster, and of one head.
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as op
+from torch import Tensor, nn
+
+from flows.fastflow.fused import FusedHead, Step, Steps, Turns
+
+
+def weights_of(head: FusedHead) -> dict[str, Tensor]:
+    """What the graph takes beside feature maps, by the names of its inputs, in their order."""
+    return dict(head.named_buffers())
+
+
+def build(head: FusedHead, *, own: bool = False) -> ov.Model:
+    """The graph of heads that have this one's shape.
+
+    Inputs are feature maps, per scale (N, C_i, H_i, W_i) with any N, H_i, W_i, and then what `weights_of`
+    gives. Outputs are `Energies`, one after the other.
+
+    Args:
+        head: one of that shape.
+        own: the graph is this head's alone, and its weights are in it, not inputs.
+    """
+    graph = _Graph(head, own)
+    maps = [op.parameter([-1, c, -1, -1], np.float32) for i, c in enumerate(head.channels)]
+    features = [graph.normalise(i, x) for i, x in enumerate(maps)]
+    flow = [graph.flow(f"scales.{i}", head.scales[i], x) for i, x in enumerate(features)]
+    gaussian = [graph.gaussian(i, x) for i, x in enumerate(features)]
+    seen = maps if head.normaliser.mode == "layer" else features
+    results = [
+        *flow,
+        *gaussian,
+        graph.picture(features),
+        _beside([_mean(x, (1, 2, 3)) for x in seen]),
+        _beside([_mean(op.multiply(x, x), (1, 2, 3)) for x in seen]),
+    ]
+    model = ov.Model(results, [*maps, *graph.inputs], "head")
+    # Else numbered through the life of a process, and then no two starts would find what one has compiled.
+    for i, node in enumerate(model.get_ordered_ops()):
+        node.set_friendly_name(f"{i}")
+    for i, x in enumerate(maps):
+        x.set_friendly_name(f"maps_{i}")
+    return model
+
+
+class _Graph:
+    """Builds parts of the graph; weights are inputs, or constants."""
+
+    def __init__(self, head: FusedHead, own: bool) -> None:
+        self._head = head
+        make = _constant_of if own else _input_of
+        self._weights = {name: make(tensor) for name, tensor in weights_of(head).items()}
+        self.inputs = [] if own else list(self._weights.values())
+
+    def normalise(self, i: int, x: Any) -> Any:
+        normaliser = self._head.normaliser
+        if normaliser.pooling > 1:
+            side, pad = normaliser.pooling, normaliser.pooling // 2
+            x = op.avg_pool(x, [1, 1], [pad, pad], [pad, pad], [side, side], True)
+        if normaliser.mode == "layer":
+            return op.mvn(x, _constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
+        mean, std = self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
+        return op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
+
+    def flow(self, name: str, flow: nn.Module, x: Any) -> Any:
+        if isinstance(flow, Turns):
+            axis = _constant(1, np.int64)
+            halves = [op.gather(x, self._weight(f"{name}.{half}"), axis) for half in ("first", "second")]
+            for i, step in enumerate(cast(Sequence[Step], flow.steps)):
+                seen, changed = i % 2, 1 - i % 2
+                halves[changed] = self._step(f"{name}.steps.{i}", step, halves[seen], halves[changed])
+            halves[seen] = self._pass_by(f"{name}.steps.{i}", halves[seen])
+            return _energy(halves, flow.channels)
+        steps = cast(Steps, flow)
+        orders = op.split(self._weight(f"{name}.orders"), _constant(0, np.int64), len(steps.steps))
+        for i, step in enumerate(cast(Sequence[Step], steps.steps)):
+            seen, changed = _split(x, (steps.split, steps.channels - steps.split))
+            y = self._step(f"{name}.steps.{i}", step, seen, changed)
+            x = op.concat([self._pass_by(f"{name}.steps.{i}", seen), y], 1)
+            x = op.gather(x, op.squeeze(orders.output(i), _constant([0], np.int64)), _constant(1, np.int64))
+        return _energy([x], steps.channels)
+
+    def gaussian(self, i: int, x: Any) -> Any:
+        whitening = self._weight(f"gaussian.whitening_{i}")
+        offset = op.matmul(self._weight(f"gaussian.mean_{i}"), whitening, False, False)
+        kernel = op.unsqueeze(
+            op.transpose(whitening, _constant([1, 0], np.int64)), _constant([2, 3], np.int64)
+        )
+        z = op.subtract(_convolve(x, kernel, 0), _per_channel(offset))
+        return op.multiply(_mean(op.multiply(z, z), (1,)), _constant(0.5))
+
+    def picture(self, features: Sequence[Any]) -> Any:
+        gaussian, energies = self._head.picture, []
+        for i, x in enumerate(features[gaussian.first :]):
+            mean, square = _mean(x, (2, 3)), _mean(op.multiply(x, x), (2, 3))
+            variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
+            look = op.concat([mean, op.sqrt(variance)], 1)
+            centred = op.subtract(look, self._weight(f"picture.mean_{i}"))
+            z = op.matmul(centred, self._weight(f"picture.whitening_{i}"), False, False)
+            energies.append(op.multiply(_mean(op.multiply(z, z), (1,)), _constant(0.5)))
+        return _beside(energies)
+
+    def _step(self, name: str, step: Step, seen: Any, x: Any) -> Any:
+        def get(part: str) -> Any:
+            return self._weight(f"{name}.{part}")
+
+        hidden = op.relu(
+            op.add(_convolve(seen, get("hidden_weight"), step.padding), _per_channel(get("hidden_bias")))
+        )
+        parameters = op.add(_convolve(hidden, get("weight"), step.padding), _per_channel(get("bias")))
+        a, shift = _split(parameters, (step.changed, step.changed))
+        log_scale = op.add(op.multiply(op.tanh(a), _constant(step.bound)), get("log_gain"))
+        if step.has_before:
+            x = op.add(x, get("before"))
+        return op.add(op.multiply(x, op.exp(log_scale)), shift)
+
+    def _pass_by(self, name: str, x: Any) -> Any:
+        return op.add(
+            op.multiply(x, self._weight(f"{name}.passed_gain")), self._weight(f"{name}.passed_shift")
+        )
+
+    def _weight(self, name: str) -> Any:
+        return self._weights[name]
+
+
+def _input_of(weight: Tensor) -> Any:
+    return op.parameter(list(weight.shape), np.float32 if weight.is_floating_point() else np.int64)
+
+
+def _constant_of(weight: Tensor) -> Any:
+    return op.constant(weight.contiguous().numpy())
+
+
+def _convolve(x: Any, weight: Any, padding: int) -> Any:
+    return op.convolution(x, weight, [1, 1], [padding] * 2, [padding] * 2, [1, 1])
+
+
+def _split(x: Any, sizes: Sequence[int]) -> list[Any]:
+    return list(op.variadic_split(x, _constant(1, np.int64), _constant(list(sizes), np.int64)).outputs())
+
+
+def _energy(parts: Sequence[Any], channels: int) -> Any:
+    axis = _constant([1], np.int64)
+    sums = [op.reduce_sum(op.multiply(z, z), axis, False) for z in parts]
+    total = sums[0] if len(sums) == 1 else op.add(*sums)
+    return op.multiply(total, _constant(0.5 / channels))
+
+
+def _mean(x: Any, axes: Sequence[int]) -> Any:
+    return op.reduce_mean(x, _constant(list(axes), np.int64), False)
+
+
+def _beside(columns: Sequence[Any]) -> Any:
+    """Columns (N,) as (N, columns)."""
+    return op.concat([op.unsqueeze(column, _constant([1], np.int64)) for column in columns], 1)
+
+
+def _per_channel(vector: Any) -> Any:
+    """(C,) to what is broadcast over (N, C, H, W)."""
+    return op.unsqueeze(vector, _constant([0, 2, 3], np.int64))
+
+
+def _constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
+    return op.constant(np.asarray(value, kind))

@@ -1,0 +1,69 @@
+"""Torch as an engine: on every device, and what models are fitted and evaluated with."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.fused import Energies, FusedHead, beside
+from flows.fastflow.head import Head, computing
+from flows.fastflow.manifest import Precision
+
+
+class TorchEngine:
+    """Computes with torch, eagerly.
+
+    Args:
+        precision: what convolutions are computed in. bfloat16 has 8 bits of precision and takes half the
+            memory traffic; energies and scores are float32 in any case.
+        device: where; that of the extractor and of the heads.
+    """
+
+    batches: tuple[int, ...] = (1,)
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        self.precision = precision
+        self.device = device
+        self.name = f"torch-{device.type}-{precision}"
+
+    def backbone(
+        self, extractor: FeatureExtractor, input_size: tuple[int, int]
+    ) -> Callable[[Tensor], list[Tensor]]:
+        """See `Engine`."""
+        del input_size
+
+        def run(images: Tensor) -> list[Tensor]:
+            with computing(self.precision, self.device):
+                return list(extractor(images.to(self.device)))
+
+        return run
+
+    def head(self, head: Head) -> "_TorchHead":
+        """See `Engine`."""
+        return _TorchHead(head, self.precision, self.device)
+
+    def forget(self) -> bool:
+        """See `Engine`."""
+        return False
+
+
+class _TorchHead:
+    """See `engines.RunningHead`."""
+
+    def __init__(self, head: Head, precision: Precision, device: torch.device) -> None:
+        self._fused = FusedHead(head)
+        # What CPUs and GPUs compute in.
+        self._fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._precision = precision
+        self._device = device
+        self.nbytes = beside(self._fused.buffers(), head)
+
+    def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
+        """See `engines.RunningHead`: there is nothing to compile."""
+
+    def __call__(self, maps: Sequence[Tensor]) -> Energies:
+        features = self._fused.normaliser(maps)
+        with computing(self._precision, self._device):
+            flow = self._fused.flow_energies(features)
+        return self._fused.conclude(maps, features, flow)

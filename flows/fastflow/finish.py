@@ -1,0 +1,126 @@
+"""From energies to score and map on a CPU, picture by picture.
+
+The same as `score.pixel_energies`, `score.image_score` and `score.anomaly_map`, to rounding, in a quarter of
+the time: a picture's planes stay in the processor's cache, and few pixels are sorted.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow.score import SHARPNESS, ScoreRule
+
+Plane = NDArray[np.float32]
+# Every so manieth pixel is looked at to guess where the most anomalous begin.
+_STRIDE = 61
+
+
+def enlarge(
+    flow: Sequence[Plane], gaussian: Sequence[Plane], rule: ScoreRule, size: tuple[int, int]
+) -> list[Plane]:
+    """Energies of every pixel of an input, see `score.pixel_energies`.
+
+    Args:
+        flow: per scale (H_i, W_i), energies of the flow, finest first.
+        gaussian: likewise, of the Gaussian.
+        rule: the share of each.
+        size: (height, width) of the result.
+
+    Returns:
+        2 S planes (height, width): S scales of the flow, then S scales of the product.
+    """
+    w = np.float32(rule.gaussian)
+    both = flow if w == 0 else [q ** (1 - w) * e**w for q, e in zip(flow, gaussian, strict=True)]
+    return [_enlarged(x, size) for x in (*flow, *both)]
+
+
+def finish(
+    pixels: Sequence[Plane],
+    picture: NDArray[np.float32],
+    rule: ScoreRule,
+    region: NDArray[np.bool_] | None = None,
+) -> tuple[float, Plane]:
+    """Score and map of a picture.
+
+    Args:
+        pixels: 2 S planes (height, width), see `enlarge`; they are written over.
+        picture: (S',), energies of the whole picture.
+        rule: how the score is taken.
+        region: of interest, (height, width); None for everything.
+
+    Returns:
+        The image score, and the map, (height, width).
+    """
+    scales = len(pixels) // 2
+    score_map = _map(pixels[scales:])
+    values = _logarithms(pixels[:scales], rule.energy_floor)
+    whole = float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
+    if region is not None:
+        score_map[~region] = 0
+        values[~region] = 0
+        if not region.all():
+            whole = 0.0
+    k = max(1, round(rule.top_fraction * values.size))
+    return _mean_of_largest(values.reshape(-1), k) + whole, score_map
+
+
+def _enlarged(x: Plane, size: tuple[int, int]) -> Plane:
+    resized = cv2.resize(np.ascontiguousarray(x), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(resized, np.float32)
+
+
+def _logarithms(planes: Sequence[Plane], floor: float) -> Plane:
+    """Mean over scales of log(1 + q / floor); the planes are written over."""
+    for x in planes:
+        x *= np.float32(1 / floor)
+        x += np.float32(1)
+        np.log(x, out=x)
+    total = planes[0]
+    for x in planes[1:]:
+        total += x
+    total *= np.float32(1 / len(planes))
+    return total
+
+
+def _map(planes: Sequence[Plane]) -> Plane:
+    found = _soft_minimum(planes)
+    if len(planes) > 1:
+        found += _soft_minimum(planes[:-1])
+        found *= np.float32(0.5)
+    return found
+
+
+def _soft_minimum(planes: Sequence[Plane]) -> Plane:
+    least = planes[0].copy()
+    for x in planes[1:]:
+        np.minimum(least, x, out=least)
+    total, term = np.zeros_like(least), np.empty_like(least)
+    for x in planes:
+        # At least one is exp(0) = 1: no sum that rounds to 0.
+        np.subtract(least, x, out=term)
+        term *= np.float32(SHARPNESS)
+        total += np.exp(term, out=term)
+    total *= np.float32(1 / len(planes))
+    np.log(total, out=total)
+    total *= np.float32(1 / SHARPNESS)
+    least -= total
+    return np.maximum(least, np.float32(0), out=least)
+
+
+def _mean_of_largest(x: Plane, k: int) -> float:
+    """The mean of the k largest.
+
+    Summed from the largest down, a region never raises it, not even by a rounding. Of single precision, like
+    what it is the mean of: with fewer digits, fewer differences between batches show.
+    """
+    candidates = x
+    sample = x[::_STRIDE]
+    place = len(sample) - 1 - int(1.5 * k / _STRIDE) - 4
+    if place > 0:
+        # A guess that is nearly always low enough: then few are left to be sorted.
+        likely = x[x >= np.partition(sample, place)[place]]
+        candidates = likely if len(likely) >= k else x
+    largest = np.partition(candidates, len(candidates) - k)[-k:]
+    return float(np.float32(np.sort(largest)[::-1].mean(dtype=np.float64)))

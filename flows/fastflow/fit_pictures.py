@@ -1,0 +1,58 @@
+"""Which pictures a bundle's flows were fitted to, and what tells sets of pictures apart.
+
+A calibration by pictures of the fit would promise too much. A bundle keeps the first 16 digits of the sha256
+of each file, sorted, a line each: of a million other pictures the chance that one is taken for one of a
+thousand of these is 5 in 10^11.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+
+from flows.fastflow.bundle import BundleError, read_verified
+from flows.fastflow.manifest import Manifest
+
+FIT_PICTURES = "report/fit_pictures.txt"
+_DIGITS = 16
+_MAX_BYTES = 4 * 2**20
+
+
+class FitPictures:
+    """The pictures that flows were fitted to.
+
+    Args:
+        digests: the first digits of their sha256.
+    """
+
+    def __init__(self, digests: Iterable[str]) -> None:
+        self._digests = frozenset(digests)
+
+    def __contains__(self, sha256: str) -> bool:
+        return sha256[:_DIGITS] in self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+
+def fingerprint(hashes: Iterable[str]) -> str:
+    """One sha256 for a set of files, whatever their names and order."""
+    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
+
+
+def dump(hashes: Iterable[str]) -> bytes:
+    """The file of a bundle, of the sha256 of each picture's file."""
+    return "".join(f"{sha256[:_DIGITS]}\n" for sha256 in sorted(hashes)).encode()
+
+
+def load(bundle: Path, manifest: Manifest) -> FitPictures | None:
+    """Read the file of a bundle; None where it has none, as those made before there was one.
+
+    Raises:
+        BundleError: the file was changed.
+    """
+    if FIT_PICTURES not in manifest.files:
+        return None
+    lines = read_verified(bundle, manifest, FIT_PICTURES, _MAX_BYTES).decode("ascii", "replace").split()
+    if any(len(line) != _DIGITS for line in lines):
+        raise BundleError(f"{bundle / FIT_PICTURES} is no list of digests")
+    return FitPictures(lines)

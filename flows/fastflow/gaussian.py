@@ -1,0 +1,162 @@
+"""Gaussian models of features: of every position, and of whole pictures.
+
+Where a flow is free to shrink what it has never seen (an affine coupling may answer a strange input with a
+small scale), a Gaussian is not: its energy grows with the square of the distance. The two err in different
+places, so `score` takes both into account.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Variances below this share of an average one are taken for it: a direction in which good parts never differ
+# would otherwise turn rounding into an anomaly.
+_VARIANCE_FLOOR = 1e-6
+
+
+class PositionGaussian(nn.Module):
+    """A Gaussian with full covariance over the channels, the same at every position.
+
+    Its energy is half the squared Mahalanobis distance per channel, so that good parts lie near 1/2 as the
+    flow's latents do. One Gaussian for all positions, unlike PaDiM's one for each (Defard et al. 2021, arXiv
+    2011.08785): parts need not lie in the same place.
+
+    Args:
+        channels: channels of each scale.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.channels = tuple(channels)
+        for i, c in enumerate(self.channels):
+            self.register_buffer(f"mean_{i}", torch.zeros(c))
+            self.register_buffer(f"whitening_{i}", torch.eye(c))
+
+    def fit(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Set mean and covariance from batches of normalised feature maps of the training set.
+
+        The correlation is shrunk towards the identity by C / n, n positions: nothing where there are many,
+        and enough to stay invertible where there are fewer positions than channels.
+
+        Args:
+            batches: per batch one (N, C_i, H_i, W_i) per scale; gone through once.
+
+        Raises:
+            ValueError: there are no batches, or a feature is not finite.
+        """
+        firsts = [torch.zeros(c, dtype=torch.float64) for c in self.channels]
+        seconds = [torch.zeros(c, c, dtype=torch.float64) for c in self.channels]
+        counts = [0] * len(self.channels)
+        for maps in batches:
+            for i, x in enumerate(maps):
+                rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+                counts[i] += len(rows)
+                firsts[i] += rows.sum(0, dtype=torch.float64).cpu()
+                # Products in double are several times slower, and a batch's in single are exact enough.
+                seconds[i] += (rows.T @ rows).double().cpu()
+        for i, (n, first, second) in enumerate(zip(counts, firsts, seconds, strict=True)):
+            mean = first / n
+            covariance = second / n - mean.outer(mean)
+            if n == 0 or not covariance.isfinite().all():
+                raise ValueError(f"scale {i}: no covariance of {n} positions, or not a finite one")
+            self.get_buffer(f"mean_{i}").copy_(mean)
+            self.get_buffer(f"whitening_{i}").copy_(_whitening(covariance, min(1.0, len(mean) / n)))
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Energy of every position: per scale (N, C_i, H_i, W_i) to (N, H_i, W_i)."""
+        energies = []
+        for i, x in enumerate(maps):
+            whitening = self.get_buffer(f"whitening_{i}")
+            # (x - m) W in one convolution.
+            offset = self.get_buffer(f"mean_{i}") @ whitening
+            z = F.conv2d(x, whitening.T[:, :, None, None], -offset)
+            energies.append(0.5 * z.square().mean(1))
+        return energies
+
+
+class PictureGaussian(nn.Module):
+    """A Gaussian over what a whole picture looks like: each channel's mean and deviation over the positions.
+
+    Sees what no single position shows: a part of another kind, a wrong shade, a texture that is everywhere a
+    little off. Of the two coarsest scales, or the only one; finer ones, measured, add noise.
+
+    Args:
+        channels: channels of each scale, finest first.
+    """
+
+    def __init__(self, channels: Sequence[int]) -> None:
+        super().__init__()
+        self.first = max(0, len(channels) - 2)
+        self.channels = tuple(channels[self.first :])
+        for i, c in enumerate(self.channels):
+            self.register_buffer(f"mean_{i}", torch.zeros(2 * c))
+            self.register_buffer(f"whitening_{i}", torch.eye(2 * c))
+
+    def fit(self, batches: Iterable[Sequence[Tensor]]) -> None:
+        """Set mean and covariance from batches of normalised feature maps of the training set.
+
+        Args:
+            batches: per batch one (N, C_i, H_i, W_i) per scale; gone through once.
+
+        Raises:
+            ValueError: there are no batches, or a feature is not finite.
+        """
+        self.fit_to([self.describe(maps) for maps in batches])
+
+    def fit_to(self, looks: Sequence[Sequence[Tensor]]) -> None:
+        """Set mean and covariance from what `describe` says of the training set.
+
+        There are often fewer pictures than channels, so the covariance is Ledoit and Wolf's (2004, "A
+        well-conditioned estimator for large-dimensional covariance matrices").
+
+        Args:
+            looks: per batch one (N, 2 C_i) per scale used.
+
+        Raises:
+            ValueError: there are no batches, or a number is not finite.
+        """
+        from sklearn.covariance import ledoit_wolf  # takes a second, which serving need not wait for
+
+        for i in range(len(self.channels)):
+            x = torch.cat([look[i].double().cpu() for look in looks]) if looks else torch.empty(0, 1)
+            if len(x) == 0 or not x.isfinite().all():
+                raise ValueError(f"scale {i}: no covariance of {len(x)} pictures, or not a finite one")
+            mean, std = x.mean(0), x.std(0, correction=0).clamp_min(1e-6)
+            z = (x - mean) / std
+            # Of a single picture, of which scikit-learn would warn, nothing is known but the mean.
+            found = ledoit_wolf(z.numpy(), assume_centered=True)[0] if len(z) > 1 else (z.T @ z).numpy()
+            correlation = torch.from_numpy(found)
+            self.get_buffer(f"mean_{i}").copy_(mean)
+            self.get_buffer(f"whitening_{i}").copy_(_whitening(correlation * std.outer(std), 0.0))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Energy of every picture: per scale (N, C_i, H_i, W_i) to (N, S'), S' of the scales used."""
+        energies = []
+        for i, x in enumerate(self.describe(maps)):
+            z = (x - self.get_buffer(f"mean_{i}")) @ self.get_buffer(f"whitening_{i}")
+            energies.append(0.5 * z.square().mean(1))
+        return torch.stack(energies, 1)
+
+    def describe(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """What a picture looks like: of all scales (N, C_i, H_i, W_i), to (N, 2 C_i) of each one used."""
+        described = []
+        for x in maps[self.first :]:
+            mean, square = x.mean((2, 3)), x.square().mean((2, 3))
+            described.append(torch.cat([mean, (square - mean.square()).clamp_min(0).sqrt()], 1))
+        return described
+
+
+def _whitening(covariance: Tensor, shrinkage: float) -> Tensor:
+    """The matrix W with (x - m) W white: D^-1/2 V L^-1/2 of the correlation V L V^T."""
+    variance = covariance.diagonal()
+    average = variance.mean()
+    # Where nothing differs there is no scale to measure by, and features count as they are.
+    floored = variance.clamp_min(_VARIANCE_FLOOR * average) if average > 1e-12 else torch.ones_like(variance)
+    std = floored.sqrt()
+    correlation = (covariance / std.outer(std)).fill_diagonal_(1)
+    correlation = (1 - shrinkage) * correlation + shrinkage * torch.eye(len(std), dtype=correlation.dtype)
+    values, vectors = torch.linalg.eigh(correlation)
+    whitening: Tensor = vectors * values.clamp_min(_VARIANCE_FLOOR).rsqrt() / std[:, None]
+    return whitening

@@ -1,0 +1,232 @@
+"""How a picture of any size meets a model of one input size: stretched, padded, or covered by tiles.
+
+A picture is scaled, surrounded by its own reflection where the tiles reach beyond it, and cut into tiles of
+the input size. What the model says of the tiles is put together again (:mod:`.blending`) and cropped to the
+picture, so that a map covers exactly the picture and no reflected pixel counts for a score.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from flows.fastflow.images import Shrink, resize
+
+_LONGEST = 16_384  # side of a picture in pixels of the model
+
+
+class Geometry(BaseModel):
+    """How pictures are brought to the model's input size; recorded in the bundle.
+
+    ``stretch`` resizes to the input size, whatever the aspect ratio; ``pad`` keeps the aspect ratio and fills
+    what is left of the input by reflection; ``tile`` covers the picture, at a scale that does not depend on
+    the input size, by tiles of the input size that overlap.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    fit: Literal["stretch", "pad", "tile"] = Field(
+        default="stretch", description="resize to the input size, keep the aspect ratio, or cover by tiles"
+    )
+    shrink: Shrink = Field(
+        default="area",
+        description="how larger pictures are reduced: area, all pixels count alike; halves, nearly the same "
+        "and faster: halved while they can be, then interpolated",
+    )
+    margin: int = Field(
+        default=0,
+        ge=0,
+        le=1024,
+        description="pixels of the input, on each side, that show the picture's reflection and do not count",
+    )
+    overlap: float = Field(
+        default=0.25,
+        ge=0.125,
+        le=0.75,
+        description="tile: least share of a tile that its neighbour covers too",
+    )
+    scale: float | None = Field(
+        default=None,
+        gt=0,
+        le=4,
+        description="tile: pixels of the model for a pixel of the picture; 1 if unset",
+    )
+    working_size: int | None = Field(
+        default=None, ge=32, le=_LONGEST, description="tile: longer side of every picture, instead of a scale"
+    )
+    max_pixels: int = Field(
+        default=2**22,
+        ge=2**12,
+        le=2**24,
+        description="tile: pixels at which a picture is seen, at most; larger ones are reduced to that",
+    )
+
+    @model_validator(mode="after")
+    def _expect_sense(self) -> Self:
+        if self.scale is not None and self.working_size is not None:
+            raise ValueError(
+                "geometry.scale and geometry.working_size contradict each other; set one of them"
+            )
+        if self.fit != "tile":
+            for name in ("overlap", "scale", "working_size", "max_pixels"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(
+                        f"geometry.{name} is of tiles alone; set geometry.fit to tile, or leave it out"
+                    )
+        return self
+
+    def expect_room(self, input_size: tuple[int, int]) -> None:
+        """Check that the margins leave something of the input.
+
+        Raises:
+            ValueError: they take more than half of its height or width.
+        """
+        if 4 * self.margin > min(input_size):
+            raise ValueError(
+                f"a geometry.margin of {self.margin} on each side leaves less than half of the input, "
+                f"{input_size[0]} high and {input_size[1]} wide; set at most {min(input_size) // 4}"
+            )
+
+    def layout(
+        self, image_size: tuple[int, int], input_size: tuple[int, int], strides: Sequence[int]
+    ) -> "Layout":
+        """Where a picture lies before the model.
+
+        Args:
+            image_size: (H, W) of the picture.
+            input_size: (height, width) of a tile.
+            strides: of the backbone's maps; tiles begin at multiples of all of them where they can, so that
+                features have the same positions in tiles that overlap.
+
+        Raises:
+            ValueError: a side is less than a pixel, or the margins leave too little.
+        """
+        if min(image_size) < 1:
+            raise ValueError(f"a picture must be (height, width), each at least 1; got {image_size}")
+        self.expect_room(input_size)
+        inner = input_size[0] - 2 * self.margin, input_size[1] - 2 * self.margin
+        size = inner if self.fit == "stretch" else self._scaled(image_size, inner)
+        align = math.lcm(*strides)
+        axes = [self._axis(side, tile, align) for side, tile in zip(size, input_size, strict=True)]
+        return Layout(
+            size=size,
+            before=(axes[0][0], axes[1][0]),
+            tops=axes[0][1],
+            lefts=axes[1][1],
+            tile=input_size,
+            shrink=self.shrink,
+        )
+
+    def _scaled(self, image_size: tuple[int, int], inner: tuple[int, int]) -> tuple[int, int]:
+        """The picture's size before the model, in its aspect ratio, each side at least a pixel."""
+        if self.fit == "pad":
+            scale = min(inner[0] / image_size[0], inner[1] / image_size[1])
+            sides = [
+                max(1, min(most, round(scale * side))) for side, most in zip(image_size, inner, strict=True)
+            ]
+            return sides[0], sides[1]
+        scale = 1.0 if self.scale is None else self.scale
+        if self.working_size is not None:
+            scale = self.working_size / max(image_size)
+        scale = min(scale, math.sqrt(self.max_pixels / math.prod(image_size)), _LONGEST / max(image_size))
+        # Never rounded up to where a side of a pixel would make it more pixels than are allowed.
+        sides = [max(1, round(scale * side)) for side in image_size]
+        return min(sides[0], self.max_pixels // min(sides)), min(sides[1], self.max_pixels // min(sides))
+
+    def _axis(self, side: int, tile: int, align: int) -> tuple[int, tuple[int, ...]]:
+        """Of one axis: the reflected pixels before the picture, and where the tiles begin."""
+        wanted = side + 2 * self.margin
+        if wanted <= tile:
+            return (tile - side) // 2, (0,)
+        most = max(1, math.floor(tile * (1 - self.overlap)))
+        unit = align if align <= most else 1
+        most -= most % unit
+        steps = math.ceil((wanted - tile) / most)
+        step = math.ceil((wanted - tile) / steps / unit) * unit  # as even as they can be: least is reflected
+        return (tile + steps * step - side) // 2, tuple(range(0, steps * step + 1, step))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a picture lies before the model.
+
+    Attributes:
+        size: (height, width) at which the model sees the picture, which is that of its map.
+        before: (rows, columns) of reflected pixels above it and to its left.
+        tops: first rows of the tiles, rising from 0, in the picture with its reflection.
+        lefts: first columns, likewise; there is a tile for each top and left, row by row.
+        tile: (height, width) of a tile, the model's input size.
+        shrink: how a larger picture is reduced, see `images.resize`.
+    """
+
+    size: tuple[int, int]
+    before: tuple[int, int]
+    tops: tuple[int, ...]
+    lefts: tuple[int, ...]
+    tile: tuple[int, int]
+    shrink: Shrink = "area"
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.tops) * len(self.lefts)
+
+    @property
+    def canvas(self) -> tuple[int, int]:
+        """(height, width) of the picture with its reflection."""
+        return self.tops[-1] + self.tile[0], self.lefts[-1] + self.tile[1]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the picture fills one tile to its edges."""
+        return self.size == self.tile
+
+    @property
+    def inside(self) -> tuple[slice, slice]:
+        """Rows and columns of the canvas that are the picture."""
+        (top, left), (height, width) = self.before, self.size
+        return slice(top, top + height), slice(left, left + width)
+
+    def corners(self) -> Iterator[tuple[int, int]]:
+        """(top, left) of each tile, in order."""
+        return ((top, left) for top in self.tops for left in self.lefts)
+
+    def prepare(self, image: NDArray[np.uint8]) -> "Prepared":
+        """Scale a picture (H, W, 3) and surround it by its reflection."""
+        pixels = resize(image, self.size, self.shrink)
+        (top, left), (height, width) = self.before, self.canvas
+        bottom, right = height - top - self.size[0], width - left - self.size[1]
+        if any((top, bottom, left, right)):
+            # As often as it takes: a picture one pixel wide is repeated.
+            pixels = np.asarray(
+                cv2.copyMakeBorder(pixels, top, bottom, left, right, cv2.BORDER_REFLECT_101), dtype=np.uint8
+            )
+        return Prepared(pixels, self)
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A picture as the model takes it.
+
+    Attributes:
+        pixels: (height, width, 3) uint8, of the layout's canvas.
+        layout: where the picture and the tiles are in it.
+    """
+
+    pixels: NDArray[np.uint8]
+    layout: Layout
+
+    def tiles(self) -> list[NDArray[np.uint8]]:
+        """The tiles, each (h, w, 3) uint8; they share the memory of the pixels."""
+        h, w = self.layout.tile
+        return [self.pixels[top : top + h, left : left + w] for top, left in self.layout.corners()]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes in memory; of a picture of several tiles with those of the map to be made of it."""
+        several = len(self.layout) > 1
+        return self.pixels.nbytes + (4 * math.prod(self.layout.size) if several else 0)

@@ -1,0 +1,81 @@
+"""A category's head over the shared backbone: normalisation, flows, and the Gaussians beside them."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import convert_conv2d_weight_memory_format
+
+from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.manifest import Normalisation, Precision
+from flows.fastflow.model import FastFlow, FlowConfig
+from flows.fastflow.normaliser import FeatureNormaliser
+
+
+class Head(nn.Module):
+    """What a category adds to the shared backbone.
+
+    Args:
+        channels: channels of each scale, finest first.
+        normalisation: how feature maps are normalised.
+        flow: shape of the flows.
+        seed: of the flows' permutations.
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        normalisation: Normalisation,
+        flow: FlowConfig,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.normaliser = FeatureNormaliser(channels, normalisation.mode, normalisation.pooling)
+        self.flow = FastFlow(channels, flow, seed=seed)
+        self.gaussian = PositionGaussian(channels)
+        self.picture = PictureGaussian(channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Map raw feature maps to normalised ones and to latents, both of the same shapes."""
+        features = self.normaliser(maps)
+        latents, _ = self.flow(features)
+        return features, latents
+
+    @torch.no_grad()
+    def fit_statistics(self, batches: Callable[[], Iterable[Sequence[Tensor]]]) -> None:
+        """Fit all but the flows: what is computed, not learned.
+
+        Args:
+            batches: gives the raw feature maps of the training set, one (N, C_i, H_i, W_i) per scale and
+                batch, from the start each time.
+
+        Raises:
+            ValueError: there are no batches, or a feature is not finite.
+        """
+        self.normaliser.fit(batches())
+        looks: list[list[Tensor]] = []
+
+        def features() -> Iterator[list[Tensor]]:
+            # Both Gaussians in one pass: reading and normalising is what takes the time.
+            for maps in batches():
+                normalised = self.normaliser(maps)
+                looks.append(self.picture.describe(normalised))
+                yield normalised
+
+        self.gaussian.fit(features())
+        self.picture.fit_to(looks)
+
+
+def channels_last(head: Head) -> Head:
+    """Lay the head's convolution weights out as channels-last, which is what CPUs and GPUs compute in."""
+    convert_conv2d_weight_memory_format(head, torch.channels_last)
+    return head
+
+
+def computing(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """What networks compute in within it: all in float32, or convolutions and products in bfloat16."""
+    if precision == "float32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

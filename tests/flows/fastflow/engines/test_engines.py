@@ -1,0 +1,64 @@
+"""Who computes: what is asked for, or what fits the machine; never something else in silence."""
+
+import pytest
+import torch
+
+from flows.fastflow import engines
+from flows.fastflow.engines import Kind, pick_engine
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.manifest import PRECISIONS, Precision
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind", "device", "name"),
+    [
+        ("float32", "torch", CPU, "torch-cpu-float32"),
+        ("float32", "openvino", CPU, "openvino-cpu-float32"),
+        ("float32", "auto", CPU, "openvino-cpu-float32"),
+        ("float32", "auto", CUDA, "torch-cuda-float32"),
+        ("bfloat16", "torch", CPU, "torch-cpu-bfloat16"),
+        ("bfloat16", "auto", CPU, "torch-cpu-bfloat16"),
+        ("bfloat16", "auto", CUDA, "torch-cuda-bfloat16"),
+        ("openvino-bfloat16", "torch", CPU, "openvino-cpu-bfloat16"),
+        ("openvino-bfloat16", "auto", CPU, "openvino-cpu-bfloat16"),
+    ],
+)
+def test_engines_by_precision_kind_and_device(
+    precision: Precision, kind: Kind, device: torch.device, name: str
+) -> None:
+    if name.startswith("openvino"):
+        pytest.importorskip("openvino")
+    engine = pick_engine(precision, device, kind)
+    assert engine.name == name
+    assert engine.precision == precision
+
+
+def test_without_openvino_auto_is_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "has_openvino", lambda: False)
+    assert pick_engine("float32", CPU, "auto").name == "torch-cpu-float32"
+
+
+@pytest.mark.parametrize("precision", ["float32", "openvino-bfloat16"])
+def test_asked_for_and_not_installed_it_is_missed(
+    monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    monkeypatch.setattr(engines, "has_openvino", lambda: False)
+    with pytest.raises(EngineError, match="pip install openvino"):
+        pick_engine(precision, CPU, "openvino")
+
+
+def test_openvino_is_not_asked_to_compute_on_a_gpu() -> None:
+    with pytest.raises(EngineError, match="on the CPU here, not on cuda"):
+        pick_engine("float32", CUDA, "openvino")
+
+
+def test_bfloat16_of_torch_is_not_that_of_openvino() -> None:
+    with pytest.raises(EngineError, match="openvino-bfloat16"):
+        pick_engine("bfloat16", CPU, "openvino")
+
+
+def test_every_precision_has_an_engine() -> None:
+    pytest.importorskip("openvino")
+    assert {pick_engine(precision, CPU).precision for precision in PRECISIONS} == set(PRECISIONS)

@@ -1,0 +1,325 @@
+"""OpenVINO computes what torch computes, for every shape of flow; what it compiled serves the next start."""
+
+import gc
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+import torch
+
+from flows.fastflow.bundle import resolve
+from flows.fastflow.detector import Detector
+from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.fused import Energies, FusedHead
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Normalisation, Precision
+from flows.fastflow.model import FlowConfig
+from flows.fastflow.scorer import Scorer
+from tests.app.full_disk import files_of_at_most
+from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
+
+pytest.importorskip("openvino")
+
+from flows.fastflow.engines import openvino_engine, openvino_head
+
+CPU = torch.device("cpu")
+
+
+def openvino(cache: Path | None = None) -> Engine:
+    """The engine under test."""
+    return pick_engine("float32", CPU, "openvino", cache)
+
+
+def expect_equal(found: Energies, expected: Energies) -> None:
+    """To a few roundings."""
+    for a, b in zip((*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(found[2:], expected[2:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: n.mode)
+@pytest.mark.parametrize("permutation", ["halves", "index"])
+@pytest.mark.parametrize("kernels", ["3-1", "3"])
+def test_energies_are_those_of_the_inference_form(
+    normalisation: Normalisation,
+    permutation: Literal["halves", "index"],
+    kernels: Literal["3-1", "3"],
+) -> None:
+    head = made(FlowConfig(steps=3, kernels=kernels, permutation=permutation, clamp=1.5), normalisation)
+    expect_equal(openvino().head(head)(maps()), FusedHead(head)(maps()))
+
+
+@pytest.mark.parametrize("channels", [(6,), (5, 7), (4, 6, 8, 2)])
+def test_any_number_of_scales(channels: Sequence[int]) -> None:
+    head = made(FlowConfig(steps=2), NORMALISATIONS[0], channels)
+    expect_equal(openvino().head(head)(maps(channels)), FusedHead(head)(maps(channels)))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 8, 13])
+def test_batches_of_any_size(n: int) -> None:
+    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+    expect_equal(openvino().head(head)(maps(n=n)), FusedHead(head)(maps(n=n)))
+
+
+def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built = []
+
+    def counting(head: FusedHead) -> object:
+        built.append(head)
+        return openvino_head.build(head)
+
+    monkeypatch.setattr(openvino_engine, "build", counting)
+    one, other = made(FlowConfig(steps=2), NORMALISATIONS[0]), made(FlowConfig(steps=2), NORMALISATIONS[0])
+    for parameter in other.flow.parameters():
+        parameter.mul_(0.5)
+    engine = openvino()
+    first, second = engine.head(one), engine.head(other)
+    for _ in range(2):
+        expect_equal(first(maps(n=1)), FusedHead(one)(maps(n=1)))
+        expect_equal(second(maps(n=1)), FusedHead(other)(maps(n=1)))
+    assert len(built) == 1
+    clamped = made(FlowConfig(steps=2, clamp=0.1), NORMALISATIONS[0])
+    expect_equal(engine.head(clamped)(maps(n=1)), FusedHead(clamped)(maps(n=1)))
+    assert len(built) == 2
+
+
+def sizes() -> list[tuple[int, ...]]:
+    """Of one picture's maps."""
+    return [tuple(m.shape[1:]) for m in maps(n=1)]
+
+
+class TestSpecialise:
+    @pytest.fixture
+    def alone(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """From the call on a shared graph is a failure."""
+
+        def fail(*_: object) -> object:
+            pytest.fail("a shared graph was used")
+
+        return lambda: monkeypatch.setattr(openvino_engine.OpenVinoEngine, "shared_graph", fail)
+
+    @pytest.mark.parametrize("permutation", ["halves", "index"])
+    @pytest.mark.parametrize("precision", ["float32", "openvino-bfloat16"])
+    def test_energies_are_those_of_the_shared_graphs(
+        self, permutation: Literal["halves", "index"], precision: Precision, alone: Callable[[], None]
+    ) -> None:
+        head = made(FlowConfig(steps=3, permutation=permutation), NORMALISATIONS[0])
+        engine = pick_engine(precision, CPU, "openvino", None)
+        running, sharing = engine.head(head), engine.head(head)
+        before = {n: sharing(maps(n=n)) for n in (1, 8, 9)}
+        running.specialise(sizes())
+        alone()
+        for n, expected in before.items():
+            found = running(maps(n=n))
+            if precision == "float32":
+                expect_equal(found, expected)
+            for a, b in zip(
+                (*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True
+            ):
+                torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-2)
+
+    def test_another_head_of_the_shape_keeps_its_own_weights(self, alone: Callable[[], None]) -> None:
+        one, other = (made(FlowConfig(steps=2), NORMALISATIONS[0]) for _ in range(2))
+        for parameter in other.flow.parameters():
+            parameter.mul_(0.5)
+        engine = openvino()
+        running = [engine.head(one), engine.head(other)]
+        for head in running:
+            head.specialise(sizes())
+        alone()
+        for head, expected in zip(running, (one, other), strict=True):
+            expect_equal(head(maps(n=1)), FusedHead(expected)(maps(n=1)))
+
+    def test_room_for_it_is_bounded_and_comes_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        engine = openvino()
+        heads = [made(FlowConfig(steps=2), NORMALISATIONS[0]) for _ in range(3)]
+        running: list[Any] = [engine.head(head) for head in heads]
+        running[0].specialise(sizes())
+        monkeypatch.setattr(openvino_engine, "_OWN_BYTES", running[0].own_bytes)
+        running[1].specialise(sizes())
+        assert (running[0].own_bytes > 0, running[1].own_bytes) == (True, 0)
+        expect_equal(running[1](maps(n=1)), FusedHead(heads[1])(maps(n=1)))
+        del running[0]
+        gc.collect()
+        running[1].specialise(sizes())
+        assert running[1].own_bytes > 0
+
+    def test_where_it_fails_the_shared_graphs_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+        running: Any = openvino().head(head)
+        compiled: list[object] = []
+        own_graph = openvino_engine.OpenVinoEngine.own_graph
+
+        def once(*arguments: Any) -> object:
+            if compiled:
+                raise RuntimeError("no memory")
+            compiled.append(own_graph(*arguments))
+            return compiled[0]
+
+        monkeypatch.setattr(openvino_engine.OpenVinoEngine, "own_graph", once)
+        with pytest.raises(RuntimeError, match="no memory"):
+            running.specialise(sizes())
+        assert running.own_bytes == 0
+        expect_equal(running(maps(n=8)), FusedHead(head)(maps(n=8)))
+
+    def test_nothing_of_it_is_kept_on_disk(self, tmp_path: Path) -> None:
+        openvino(tmp_path).head(made(FlowConfig(steps=2), NORMALISATIONS[0])).specialise(sizes())
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_returned_is_not_overwritten_by_the_next_batch() -> None:
+    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+    running = openvino().head(head)
+    first = running(maps(n=1, seed=1))
+    kept = [t.clone() for t in (*first.flow, first.picture)]
+    running(maps(n=1, seed=2))
+    assert all(torch.equal(a, b) for a, b in zip((*first.flow, first.picture), kept, strict=True))
+
+
+def test_a_head_that_an_engine_has_taken_is_saved_whole() -> None:
+    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+    before = head.state_dict().keys()
+    openvino().head(head)
+    assert head.state_dict().keys() == before
+
+
+def test_memory_counted_beside_the_heads_own_is_that_of_folded_weights() -> None:
+    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+    assert 0 < openvino().head(head).nbytes < sum(p.nbytes for p in head.parameters()) * 2
+    # Weights laid out for torch cannot be shared.
+    plain = openvino().head(head).nbytes
+    head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert openvino().head(head).nbytes > plain
+
+
+def test_on_a_full_disk_a_backbone_is_computed_and_not_kept(
+    tiny_extractor: FeatureExtractor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    engine = openvino(tmp_path)
+    with files_of_at_most(10_000), caplog.at_level(logging.WARNING):
+        found = engine.backbone(tiny_extractor, (64, 64))(images)
+    for a, b in zip(found, tiny_extractor(images), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    assert "cannot be kept" in caplog.text
+    assert not [path for path in tmp_path.iterdir() if path.suffix in (".xml", ".bin", ".part")]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 64), (72, 100)])
+def test_backbones_give_the_same_maps(tiny_extractor: FeatureExtractor, size: tuple[int, int]) -> None:
+    """At sizes that divide and sizes that do not: padding depends on them."""
+    images = torch.randint(0, 256, (3, *size, 3), dtype=torch.uint8)
+    found = openvino().backbone(tiny_extractor, size)(images)
+    for a, b in zip(found, tiny_extractor(images), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_a_detector_scores_the_same_and_says_by_whom(
+    tiny_bundle_store: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    from flows.fastflow.images import decode
+
+    folder = resolve(tiny_bundle_store, "tiny")
+    reference = Detector.load(folder, device="cpu")
+    detector = Detector.load(folder, device="cpu", engine=openvino())
+    assert detector.engine == "openvino-cpu-float32"
+    images = [decode(data) for data in (*tiny_images["good"][:3], *tiny_images["defect"][:2])]
+    for found, expected in zip(detector.predict(images), reference.predict(images), strict=True):
+        assert found.score == pytest.approx(expected.score, rel=1e-4)
+        assert found.decision == expected.decision
+        np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-3, atol=1e-4)
+
+
+def test_tiles_and_regions_work_as_with_torch(tiny_bundle_store: Path) -> None:
+    from flows.fastflow.geometry import Geometry
+
+    made = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu").scorer
+    image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
+    for geometry in (Geometry(fit="pad"), Geometry(fit="tile")):
+        by_torch, by_openvino = (
+            Scorer(made.extractor, made.heads, made.input_size, made.rule, engine, geometry)
+            for engine in (None, openvino())
+        )
+        prepared = [by_torch.prepare(image)]
+        region = np.zeros(prepared[0].layout.size, np.bool_)
+        region[8:40, 8:40] = True
+        for regions in (None, [region]):
+            [expected] = by_torch.score_prepared(prepared, regions)
+            [found] = by_openvino.score_prepared(prepared, regions)
+            assert found.score == pytest.approx(expected.score, rel=1e-4)
+            np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-3, atol=1e-4)
+
+
+class TestCache:
+    def test_a_converted_backbone_is_not_converted_again(
+        self, tmp_path: Path, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+        expected = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
+        found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    @pytest.mark.parametrize("suffix", [".xml", ".bin"])
+    def test_a_damaged_one_is_made_anew(
+        self, tmp_path: Path, tiny_extractor: FeatureExtractor, suffix: str
+    ) -> None:
+        images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+        expected = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        for path in [*tmp_path.glob(f"*{suffix}"), *tmp_path.glob("*.blob")]:
+            path.chmod(0o600)
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    def test_other_weights_stages_and_sizes_have_other_names(
+        self, tmp_path: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        engine = openvino(tmp_path)
+        for size in ((64, 64), (64, 96), (64, 64)):
+            engine.backbone(tiny_extractor, size)
+        assert len(list(tmp_path.glob("*.xml"))) == 2
+
+    def test_a_folder_that_cannot_be_written_to_costs_time_alone(
+        self, tmp_path: Path, tiny_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        (tmp_path / "file").write_bytes(b"")
+        images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+        with caplog.at_level(logging.WARNING):
+            found = openvino(tmp_path / "file" / "cache").backbone(tiny_extractor, (64, 64))(images)
+        assert "each start compiles them" in caplog.text
+        torch.testing.assert_close(found[0], tiny_extractor(images)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_a_backbone_that_cannot_be_converted_is_named(
+    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no such operation")
+
+    monkeypatch.setattr(openvino_engine, "TorchScriptPythonDecoder", refuse)
+    with pytest.raises(EngineError, match=f"cannot convert {tiny_extractor.name}: no such operation"):
+        openvino().backbone(tiny_extractor, (64, 64))
+
+
+def test_nothing_is_reported_to_anybody(
+    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO's own conversion sends what it converts to its makers, unless somebody opted out."""
+    telemetry = pytest.importorskip("openvino_telemetry")
+    monkeypatch.setattr(telemetry.Telemetry, "init", lambda *_, **__: pytest.fail("telemetry began"))
+    openvino().backbone(tiny_extractor, (64, 64))
+
+
+def test_a_head_that_is_not_there_is_not_made_up() -> None:
+    head = Head((6, 4), NORMALISATIONS[0], FlowConfig(steps=2)).eval()
+    with pytest.raises(RuntimeError):
+        openvino().head(head)(maps((6, 5)))

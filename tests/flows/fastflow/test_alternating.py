@@ -1,0 +1,151 @@
+"""The fast forward pass is the plain one: values, log-determinants and gradients."""
+
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor
+
+from flows import Compose
+from flows.fastflow import alternating
+from flows.fastflow.model import FastFlow, FlowConfig
+
+
+def flow(channels: int, seed: int = 0, **settings: object) -> Compose:
+    torch.manual_seed(seed)
+    made = FastFlow((channels,), FlowConfig.model_validate({"steps": 5, **settings})).double()
+    for parameter in made.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return cast(Compose, made.scales[0])
+
+
+def picture(channels: int, seed: int = 1) -> Tensor:
+    torch.manual_seed(seed)
+    x = torch.randn(3, channels, 5, 4, dtype=torch.float64)
+    return x.to(memory_format=torch.channels_last).requires_grad_()
+
+
+def found(of: Compose, x: Tensor, weight: Tensor, *, fast: bool) -> tuple[Tensor, Tensor, list[Tensor]]:
+    z, log_det = alternating.forward(of, x) if fast else of.forward(x)
+    loss = (z * weight).sum() + log_det.square().sum()
+    return z, log_det, list(torch.autograd.grad(loss, [x, *of.parameters()]))
+
+
+@pytest.mark.parametrize("channels", [2, 3, 7, 8])
+@pytest.mark.parametrize("steps", [1, 2, 5])
+@pytest.mark.parametrize("kernels", ["3-1", "3"])
+def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
+    of, x = flow(channels, steps=steps, kernels=kernels), picture(channels)
+    assert alternating.alternates(of)
+    weight = torch.randn_like(x)
+    plain, fast = found(of, x, weight, fast=False), found(of, x, weight, fast=True)
+    torch.testing.assert_close(fast[0], plain[0], rtol=1e-11, atol=1e-11)
+    torch.testing.assert_close(fast[1], plain[1], rtol=1e-11, atol=1e-11)
+    assert fast[1].shape == (3,)
+    for mine, theirs in zip(fast[2], plain[2], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_its_gradients_are_those_of_finite_differences() -> None:
+    of, x = flow(4, steps=3), picture(4)
+    assert torch.autograd.gradcheck(lambda x: alternating.forward(of, x), x)
+
+
+def test_a_gradient_of_the_log_determinant_alone_is_that_of_the_plain_pass() -> None:
+    of, x = flow(6), picture(6)
+    fast, plain = (
+        torch.autograd.grad(
+            forward(of, x)[1].sum(), [x, *of.parameters()], allow_unused=True, materialize_grads=True
+        )
+        for forward in (alternating.forward, Compose.forward)
+    )
+    for mine, theirs in zip(fast, plain, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_inputs_that_want_no_gradient_do_not_change_those_of_the_weights() -> None:
+    of, x = flow(7), picture(7)
+    weight = torch.randn_like(x)
+    *_, (_, *wanted) = found(of, x, weight, fast=True)
+    z, log_det = alternating.forward(of, x.detach())
+    loss = (z * weight).sum() + log_det.square().sum()
+    for mine, theirs in zip(torch.autograd.grad(loss, list(of.parameters())), wanted, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_gradients_of_gradients_are_refused() -> None:
+    of, x = flow(4), picture(4)
+    z, _ = alternating.forward(of, x)
+    (gradient,) = torch.autograd.grad(z.square().sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        torch.autograd.backward(gradient.sum())
+
+
+def test_in_bfloat16_gradients_are_near_those_of_single_precision() -> None:
+    of, x = flow(32).float(), picture(32).detach().float()
+    parameters = list(of.parameters())
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.mul_(0.15)  # as small as those of a flow that is being fitted
+    gradients = []
+    for bfloat16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+            z, log_det = alternating.forward(of, x)
+        loss = z.square().mean() - log_det.mean() / x[0].numel()
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
+    exact, rounded = gradients
+    assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.99
+
+
+def test_in_single_precision_it_agrees_to_rounding() -> None:
+    of, x = flow(8), picture(8).detach()
+    exact, _ = of.forward(x)
+    single, _ = alternating.forward(of.float(), x.float())
+    assert single.dtype == torch.float32
+    torch.testing.assert_close(
+        single.double(), exact, rtol=1e-4, atol=1e-4 * float(exact.detach().abs().max())
+    )
+
+
+def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision() -> None:
+    of, x = flow(8).float(), picture(8).detach().float().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        z, log_det = alternating.forward(of, x)
+    assert (z.dtype, log_det.dtype) == (torch.float32, torch.float32)
+    for gradient in torch.autograd.grad(z.square().sum() - log_det.sum(), list(of.parameters())):
+        assert gradient.dtype == torch.float32
+        assert gradient.isfinite().all()
+
+
+def test_nothing_is_changed_in_place() -> None:
+    of, x = flow(6), picture(6)
+    before, state = x.detach().clone(), {k: v.clone() for k, v in of.state_dict().items()}
+    with torch.inference_mode():
+        alternating.forward(of, x)
+    assert torch.equal(x, before)
+    assert all(torch.equal(v, state[k]) for k, v in of.state_dict().items())
+
+
+def test_a_model_of_alternating_halves_takes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[int] = []
+    real = alternating.forward
+
+    def watched(of: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
+        taken.append(x.shape[1])
+        return real(of, x)
+
+    monkeypatch.setattr(alternating, "forward", watched)
+    x = [torch.randn(1, 4, 2, 2), torch.randn(1, 6, 1, 1)]
+    FastFlow((4, 6), FlowConfig(steps=2))(x)
+    assert taken == [4, 6]
+    FastFlow((4, 6), FlowConfig(steps=2, permutation="index"))(x)
+    assert taken == [4, 6]
+
+
+def test_other_flows_do_not_alternate() -> None:
+    assert not alternating.alternates(flow(4, permutation="index"))
+    of = flow(4)
+    assert not alternating.alternates(Compose(list(cast(list[Compose], of.transforms))[1:]))  # no reordering
+    steps = list(cast(list[Compose], of.transforms))
+    assert not alternating.alternates(Compose([steps[0], *steps[3:]]))  # begins with the other half
+    assert not alternating.alternates(Compose(steps[:2]))  # a coupling without its affine

@@ -1,0 +1,88 @@
+"""ONNX files: other runtimes give the scores and maps that FlowGauge gives."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flows.fastflow.bundle import resolve
+from flows.fastflow.detector import Detector
+from flows.fastflow.export import ExportError, describe, export_onnx
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import decode, resize
+from flows.fastflow.scorer import Scorer
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def exported(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    export_onnx(detector, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def inputs(detector: Detector, tiny_images: dict[str, list[bytes]]) -> NDArray[np.uint8]:
+    files = (*tiny_images["good"][:2], *tiny_images["defect"][:3])
+    return np.stack([resize(decode(data), detector.manifest.input_size) for data in files])
+
+
+def expect_the_same(
+    detector: Detector, inputs: NDArray[np.uint8], score: NDArray[np.float32], maps: NDArray[np.float32]
+) -> None:
+    expected = detector.predict(list(inputs))
+    np.testing.assert_allclose(score, [one.score for one in expected], rtol=1e-4)
+    np.testing.assert_allclose(maps, np.stack([one.score_map for one in expected]), rtol=1e-3, atol=1e-4)
+
+
+def test_onnxruntime(detector: Detector, exported: Path, inputs: NDArray[np.uint8]) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    session = runtime.InferenceSession(str(exported), providers=["CPUExecutionProvider"])
+    expect_the_same(detector, inputs, *session.run(["score", "map"], {"images": inputs}))
+    expect_the_same(detector, inputs[:1], *session.run(["score", "map"], {"images": inputs[:1]}))
+    assert session.get_modelmeta().custom_metadata_map == dict(describe(detector))
+
+
+def test_openvino(detector: Detector, exported: Path, inputs: NDArray[np.uint8]) -> None:
+    ov = pytest.importorskip("openvino")
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(exported), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    found = compiled([inputs])
+    expect_the_same(detector, inputs, found["score"], found["map"])
+
+
+def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: NDArray[np.uint8]) -> None:
+    limit = float(describe(detector)["reject_above"])
+    for one in detector.predict(list(inputs)):
+        assert (one.score > limit) == (one.decision == "REJECT")
+
+
+def test_what_no_single_graph_can_hold_is_refused(detector: Detector, tmp_path: Path) -> None:
+    one = detector.scorer
+    for heads, geometry, why in (
+        ([one.head] * 2, Geometry(), "has 2 heads"),
+        ([one.head], Geometry(fit="tile"), "geometry.fit: tile"),
+        ([one.head], Geometry(margin=8), "geometry.margin: 8"),
+    ):
+        other = Scorer(one.extractor, heads, one.input_size, one.rule, geometry=geometry)
+        with pytest.raises(ExportError, match=why):
+            export_onnx(Detector(detector.manifest, detector.sha256, other), tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(
+    detector: Detector, tmp_path: Path
+) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(b"old")
+    export_onnx(detector, path)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_size > 1000

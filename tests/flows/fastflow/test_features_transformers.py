@@ -1,0 +1,154 @@
+"""Feature maps of plain vision transformers, against what a hook on the block sees in timm's whole model."""
+
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor
+
+from flows.fastflow import backbones
+from flows.fastflow.backbones import Weights, WeightsError
+from flows.fastflow.cost import on_meta
+from flows.fastflow.features import FeatureExtractor
+
+# timm's name, tokens that belong to no patch, side of a patch: a class token; that and a distillation token;
+# class attention, so none among the patches; a class token and four registers; those and rotary positions.
+KINDS = [
+    ("test_vit", 1, 16),
+    ("deit_tiny_distilled_patch16_224", 2, 16),
+    ("cait_xxs24_224", 0, 16),
+    ("vit_small_patch14_reg4_dinov2", 5, 14),
+    ("vit_small_patch16_dinov3", 5, 16),
+]
+
+
+def random_weights(name: str) -> Weights:
+    """Weights of chance, with positions that tell one place from another."""
+    torch.manual_seed(0)
+    state = dict(timm.create_model(name, pretrained=False).state_dict())
+    return Weights(name, "a test", "0" * 64, state)
+
+
+def pictures(*shape: int) -> Tensor:
+    """Random pictures, (N, H, W, 3) uint8."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (*shape, 3), generator=generator, dtype=torch.uint8)
+
+
+def seen_by_hook(weights: Weights, size: tuple[int, int], block: int, images: Tensor, std: Any) -> Tensor:
+    """The tokens (N, T, D) that leave a block of the whole classifier, loaded and resized by timm alone."""
+    # CaiT's are resized by no code of timm's when it loads, so its test keeps the size.
+    sized: dict[str, Any] = {} if "cait" in weights.name else {"img_size": size}
+    model: Any = timm.create_model(
+        weights.name, pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights.state)}, **sized
+    ).eval()
+    caught: list[Tensor] = []
+    model.blocks[block].register_forward_hook(lambda _m, _i, output: caught.append(output))
+    mean, deviation = (torch.tensor(v).view(1, 3, 1, 1) for v in std)
+    with torch.inference_mode():
+        model((images.permute(0, 3, 1, 2) / 255 - mean) / deviation)
+    return caught[0]
+
+
+@pytest.mark.parametrize(("name", "others", "patch"), KINDS, ids=[kind[0] for kind in KINDS])
+def test_maps_are_the_blocks_patch_tokens_in_their_places(name: str, others: int, patch: int) -> None:
+    """At another resolution than the native one, and not square."""
+    weights = random_weights(name)
+    rows, columns = (14, 14) if "cait" in name else (4, 6)
+    size = (rows * patch, columns * patch)
+    extractor = FeatureExtractor(weights, (1, 2), size)
+    images = pictures(2, *size)
+    maps = extractor(images)
+    assert extractor.strides == (patch, patch)
+    tokens = seen_by_hook(weights, size, 2, images, (extractor.mean, extractor.std))
+    assert tokens.shape[1] == others + rows * columns
+    for row, column in ((0, 0), (0, columns - 1), (rows - 1, 0), (2, 3)):
+        wanted = tokens[:, others + row * columns + column]
+        torch.testing.assert_close(maps[1][:, :, row, column], wanted, rtol=1e-3, atol=1e-4)
+    assert maps[0].shape == (2, extractor.channels[0], rows, columns)
+
+
+def test_blocks_behind_the_last_are_not_there() -> None:
+    weights = random_weights("test_vit")
+    one, all_six = (FeatureExtractor(weights, (block,)) for block in (0, 5))
+    assert one.nbytes < 0.5 * all_six.nbytes
+
+
+def test_positions_are_resampled_where_the_grid_has_as_many_patches() -> None:
+    """10 x 10 patches when trained, 5 x 20 here: as many numbers, in other places."""
+    weights = random_weights("test_vit")
+    native, flat = FeatureExtractor(weights, (0,)), FeatureExtractor(weights, (0,), (80, 320))
+    positions = [extractor.backbone.get_parameter("model.pos_embed") for extractor in (native, flat)]
+    assert positions[0].shape == positions[1].shape
+    assert not torch.allclose(positions[0], positions[1])
+
+
+def test_cait_takes_other_sizes_too() -> None:
+    """A position embedding that grows by a smooth step keeps its values at both ends."""
+    weights = random_weights("cait_xxs24_224")
+    ramp = torch.linspace(0, 1, 14).repeat_interleave(14).view(1, 196, 1).expand(1, 196, 192)
+    weights.state["pos_embed"] = ramp.contiguous()
+    extractor = FeatureExtractor(weights, (0,), (64, 96))
+    resampled = extractor.backbone.get_parameter("model.pos_embed").view(4, 6, 192)
+    assert torch.allclose(resampled, resampled[:, :1], atol=1e-5)  # along a row nothing changes
+    assert (resampled.diff(dim=0) > 0.1).all()  # down the picture it still grows
+    assert extractor(pictures(1, 64, 96))[0].shape == (1, 192, 4, 6)
+
+
+def test_it_takes_the_size_that_it_was_built_for_alone() -> None:
+    extractor = FeatureExtractor(random_weights("test_vit"), (1,), (64, 96))
+    assert (extractor.takes((64, 96)), extractor.takes((96, 64))) == (True, False)
+    with pytest.raises(ValueError, match=r"built for pictures of \(64, 96\) .*; got \(96, 64\)"):
+        extractor(pictures(1, 96, 64))
+
+
+def test_without_a_size_it_is_that_of_the_training() -> None:
+    extractor = FeatureExtractor(random_weights("test_vit"), (1,))
+    assert extractor.input_size == (160, 160)
+    assert extractor(pictures(1, 160, 160))[0].shape == (1, 64, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "said"),
+    [
+        (
+            "vit_small_patch14_dinov2",
+            (256, 256),
+            r"patches of 14 x 14 .*got \(256, 256\), near it is \(252, 252\)",
+        ),
+        ("test_vit", (64, 100), r"patches of 16 x 16 .*got \(64, 100\), near it is \(64, 96\)"),
+        ("test_vit", (1040, 1024), r"into 4160 patches, .*at most 4096"),
+        ("beit_base_patch16_224", (64, 64), r"are for pictures of \(224, 224\) .*fits them to no other"),
+    ],
+)
+def test_a_size_that_does_not_fit_is_refused_before_anything_is_computed(
+    name: str, size: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(WeightsError, match=said):
+        on_meta(name, (1,), size)
+
+
+def test_a_block_that_is_not_there_is_an_error() -> None:
+    with pytest.raises(WeightsError, match=r"test_vit gives no feature maps at out_indices \(6,\)"):
+        FeatureExtractor(random_weights("test_vit"), (6,), (64, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("convnext_atto", (128, 96)),
+        ("swin_tiny_patch4_window7_224", (224, 224)),
+        ("test_mambaout", (128, 96)),
+    ],
+)
+def test_networks_that_timm_takes_apart_get_their_weights(name: str, size: tuple[int, int]) -> None:
+    """Their tensors have other names there, and Swin's and MambaOut's maps have channels at the end."""
+    weights = random_weights(name)
+    extractor = FeatureExtractor(weights, (1, 2), size)
+    maps = extractor(pictures(1, *size))
+    for found, channels, stride in zip(maps, extractor.channels, extractor.strides, strict=True):
+        assert found.shape == (1, channels, size[0] // stride, size[1] // stride)
+    known = {backbones.digest({"": value}) for value in weights.state.values()}
+    kept = {backbones.digest({"": value}) for value in extractor.backbone.state_dict().values()}
+    assert kept <= known

@@ -1,0 +1,105 @@
+"""Score and map on a CPU: those of the reference in torch, picture by picture."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from flows.fastflow.finish import enlarge, finish
+from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
+
+SIZE = (64, 48)
+
+
+def energies(scales: int, seed: int = 0, factor: float = 1.0) -> tuple[list[torch.Tensor], ...]:
+    """Of the flow and of the Gaussian, per scale (1, H_i, W_i), a few of them far out."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def some() -> list[torch.Tensor]:
+        sides = [max(2, 16 >> i) for i in range(scales)]
+        return [factor * torch.randn((1, s, s - 1), generator=generator).exp() for s in sides]
+
+    return some(), some()
+
+
+def both(
+    rule: ScoreRule,
+    scales: int = 3,
+    seed: int = 0,
+    factor: float = 1.0,
+    region: NDArray[np.bool_] | None = None,
+) -> tuple[tuple[float, NDArray[np.float32]], tuple[float, NDArray[np.float32]]]:
+    """What is found, and what the reference says."""
+    flow, gaussian = energies(scales, seed, factor)
+    picture = torch.tensor([[0.4, 3.0]])
+    pixels = enlarge([x[0].numpy() for x in flow], [x[0].numpy() for x in gaussian], rule, SIZE)
+    reference = pixel_energies(flow, gaussian, rule, SIZE)
+    for plane, expected in zip(pixels, reference[0].numpy(), strict=True):
+        np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6 * factor)
+    mask = None if region is None else torch.from_numpy(region)[None]
+    score = image_score(reference[:, :scales], rule, picture, mask).item()
+    score_map = anomaly_map(reference[:, scales:], mask)[0].numpy()
+    return finish(pixels, picture[0].numpy(), rule, region), (score, score_map)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scales", [1, 2, 3, 4])
+@pytest.mark.parametrize("gaussian", [0.0, 0.35, 1.0])
+def test_as_the_reference(scales: int, gaussian: float, seed: int) -> None:
+    (score, score_map), (expected, expected_map) = both(ScoreRule(gaussian=gaussian), scales, seed)
+    assert score == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
+    assert score_map.dtype == np.float32
+
+
+@pytest.mark.parametrize("top_fraction", [1e-9, 0.001, 0.01, 0.3, 1.0])
+def test_any_share_of_pixels(top_fraction: float) -> None:
+    (score, _), (expected, _) = both(ScoreRule(top_fraction=top_fraction))
+    assert score == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30])
+def test_however_small_or_large(factor: float) -> None:
+    (score, score_map), (expected, expected_map) = both(ScoreRule(), factor=factor)
+    assert np.isfinite(score_map).all()
+    assert score == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-4, atol=2e-6)
+
+
+def test_a_region() -> None:
+    region = np.zeros(SIZE, np.bool_)
+    region[10:30, 5:25] = True
+    (score, score_map), (expected, expected_map) = both(ScoreRule(), region=region)
+    assert score == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
+    everything = np.ones(SIZE, np.bool_)
+    (whole, _), (expected, _) = both(ScoreRule(), region=everything)
+    assert whole == pytest.approx(expected, rel=1e-6) == both(ScoreRule())[0][0]
+
+
+def test_a_region_never_raises_a_score_be_it_by_a_bit() -> None:
+    rule, generator = ScoreRule(picture=0.0), np.random.default_rng(0)
+    for seed in range(50):
+        flow, gaussian = ([x[0].numpy() for x in scales] for scales in energies(3, seed))
+        region = generator.random(SIZE) < generator.random()
+        region[0, 0] = True
+        scores = [
+            finish(enlarge(flow, gaussian, rule, SIZE), np.zeros(2, np.float32), rule, mask)[0]
+            for mask in (None, region)
+        ]
+        assert scores[1] <= scores[0]
+
+
+def test_pixels_that_are_all_equal() -> None:
+    """Where no guess can divide those that count from those that do not."""
+    rule = ScoreRule(picture=0.0)
+    planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
+    score, score_map = finish(planes, np.zeros(2, np.float32), rule)
+    assert score == pytest.approx(np.log1p(50.0), rel=1e-6)
+    np.testing.assert_allclose(score_map, 0.5, rtol=1e-6)
+
+
+def test_maps_of_a_few_pixels() -> None:
+    rule = ScoreRule(picture=0.0)
+    planes = [np.asarray([[0.1, 0.7]], np.float32) for _ in range(2)]
+    assert finish(planes, np.zeros(1, np.float32), rule)[0] == pytest.approx(np.log1p(70.0), rel=1e-6)

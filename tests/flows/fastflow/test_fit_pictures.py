@@ -1,0 +1,54 @@
+"""Which pictures a bundle was fitted to: told again exactly, and never taken from a file that was changed."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from flows.fastflow.bundle import BundleError, publish, read_manifest
+from flows.fastflow.fit_pictures import FIT_PICTURES, dump, load
+from tests.flows.fastflow.manifests import FILES, TENSORS, manifest, rehash
+
+SEEN = [hashlib.sha256(bytes([i])).hexdigest() for i in range(20)]
+OTHERS = [hashlib.sha256(bytes([i])).hexdigest() for i in range(20, 40)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return publish(tmp_path, manifest(), TENSORS, {**FILES, FIT_PICTURES: dump(SEEN)})
+
+
+def test_a_bundle_knows_the_pictures_it_was_fitted_to(folder: Path) -> None:
+    fitted = load(folder, read_manifest(folder))
+    assert fitted is not None
+    assert len(fitted) == len(SEEN)
+    assert all(sha256 in fitted for sha256 in SEEN)
+    assert not any(sha256 in fitted for sha256 in OTHERS)
+
+
+def test_the_file_does_not_depend_on_their_order() -> None:
+    assert dump(SEEN) == dump(SEEN[::-1])
+
+
+def test_one_that_does_not_say_is_told_from_one_that_was_fitted_to_none(tmp_path: Path) -> None:
+    silent = publish(tmp_path, manifest("nut"), TENSORS, FILES)
+    assert load(silent, read_manifest(silent)) is None
+    empty = publish(tmp_path, manifest("bolt"), TENSORS, {**FILES, FIT_PICTURES: dump([])})
+    found = load(empty, read_manifest(empty))
+    assert found is not None
+    assert len(found) == 0
+
+
+def test_a_file_that_was_changed_is_refused(folder: Path) -> None:
+    known = read_manifest(folder)
+    (folder / FIT_PICTURES).write_bytes(dump(SEEN[1:]))
+    with pytest.raises(BundleError, match="was changed"):
+        load(folder, known)
+
+
+@pytest.mark.parametrize("content", [b"abc\n", b"\xff" * 40])
+def test_a_file_that_is_no_list_is_refused(folder: Path, content: bytes) -> None:
+    (folder / FIT_PICTURES).write_bytes(content)
+    rehash(folder)
+    with pytest.raises(BundleError, match="no list of digests"):
+        load(folder, read_manifest(folder))

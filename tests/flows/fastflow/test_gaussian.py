@@ -1,0 +1,299 @@
+"""Gaussians of positions and of pictures, against NumPy's and scikit-learn's."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.covariance import LedoitWolf
+from torch import Tensor
+
+from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
+
+Array = NDArray[np.float64]
+
+
+def mixed(n: int, channels: int, size: tuple[int, int], seed: int = 0) -> Tensor:
+    """Made-up features (N, C, H, W) whose channels are correlated, of unlike means and deviations."""
+    generator = torch.Generator().manual_seed(seed)
+    mixing = torch.randn((channels, channels), generator=generator) / channels**0.5
+    mixing += torch.diag(torch.linspace(0.5, 2, channels))
+    x = torch.randn((n, channels, *size), generator=generator)
+    # Each picture is a little off as a whole, as real ones are.
+    x += 0.5 * torch.randn((n, channels, 1, 1), generator=generator)
+    return torch.einsum("cd,ndhw->nchw", mixing, x) + torch.linspace(-1, 1, channels).view(-1, 1, 1)
+
+
+def pyramid(n: int = 12, seed: int = 0) -> list[Tensor]:
+    """Three scales of such features."""
+    return [
+        mixed(n, c, size, seed + i) for i, (c, size) in enumerate([(6, (8, 6)), (4, (4, 3)), (5, (2, 2))])
+    ]
+
+
+def batches(whole: Sequence[Tensor], size: int) -> list[list[Tensor]]:
+    """The same in batches."""
+    return [[m[i : i + size] for m in whole] for i in range(0, len(whole[0]), size)]
+
+
+def rows(x: Tensor) -> Array:
+    """Every position as a row, (N H W, C), in double precision."""
+    return np.asarray(x.double().permute(0, 2, 3, 1).reshape(-1, x.shape[1]).numpy())
+
+
+def energy(x: Array, mean: Array, covariance: Array) -> Array:
+    """Half the squared Mahalanobis distance per channel of rows."""
+    offset = x - mean
+    return np.asarray((offset * np.linalg.solve(covariance, offset.T).T).sum(1) / (2 * x.shape[1]))
+
+
+def shrunk(x: Array) -> Array:
+    """The covariance of rows with its correlations shrunk by channels over rows."""
+    covariance = np.cov(x.T, bias=True)
+    share = min(1.0, x.shape[1] / len(x))
+    return np.asarray((1 - share) * covariance + share * np.diag(np.diag(covariance)))
+
+
+def descriptions(x: Tensor) -> Array:
+    """Mean and deviation of every channel of every picture, (N, 2 C)."""
+    array = x.double().numpy()
+    return np.concatenate([array.mean((2, 3)), array.std((2, 3))], 1)
+
+
+class TestPosition:
+    @settings(max_examples=20, deadline=None)
+    @given(size=st.integers(1, 13), seed=st.integers(0, 1000))
+    def test_energies_are_half_the_squared_mahalanobis_distance_per_channel(
+        self, size: int, seed: int
+    ) -> None:
+        fitted, others = pyramid(seed=seed), pyramid(n=3, seed=seed + 50)
+        model = PositionGaussian((6, 4, 5))
+        model.fit(batches(fitted, size))
+        for x, y, found in zip(fitted, others, model(others), strict=True):
+            expected = energy(rows(y), rows(x).mean(0), shrunk(rows(x))).reshape(found.shape)
+            assert found.shape == (3, *y.shape[2:])
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
+
+    def test_features_are_made_white(self) -> None:
+        """Mean 0 and the identity as covariance, but for the little that is shrunk of many positions."""
+        x = mixed(400, 8, (32, 32))
+        model = PositionGaussian((8,))
+        model.fit(batches([x], 64))
+        mean, whitening = (model.get_buffer(f"{name}_0").double().numpy() for name in ("mean", "whitening"))
+        np.testing.assert_allclose(mean, rows(x).mean(0), rtol=0, atol=1e-5)
+        np.testing.assert_allclose(whitening.T @ shrunk(rows(x)) @ whitening, np.eye(8), atol=1e-3)
+        np.testing.assert_allclose(np.cov(((rows(x) - mean) @ whitening).T), np.eye(8), atol=5e-3)
+        assert model([x])[0].mean().item() == pytest.approx(0.5, rel=1e-3)
+
+    def test_the_map_of_a_standard_normal_is_near_a_half_everywhere_and_rises_with_the_square(self) -> None:
+        x = torch.randn((200, 64, 8, 8), generator=torch.Generator().manual_seed(0))
+        model = PositionGaussian((64,))
+        model.fit([[x]])
+        [found] = model([x[:4]])
+        assert found.mean().item() == pytest.approx(0.5, abs=0.01)
+        mean = model.get_buffer("mean_0").view(-1, 1, 1)
+        [far] = model([mean + 1000 * (x[:4] - mean)])
+        torch.testing.assert_close(far, 1e6 * found, rtol=1e-3, atol=0)
+
+    @pytest.mark.parametrize("positions", [2, 10, 63])
+    def test_fewer_positions_than_channels_keep_only_the_variances(self, positions: int) -> None:
+        """The correlation is then the identity: invertible, and blind to what so few cannot tell."""
+        x = mixed(1, 64, (1, positions))
+        model = PositionGaussian((64,))
+        model.fit([[x]])
+        other = mixed(2, 64, (3, 3), seed=1)
+        mean, variance = rows(x).mean(0), rows(x).var(0)
+        expected = (((rows(other) - mean) ** 2) / variance).mean(1) / 2
+        np.testing.assert_allclose(model([other])[0].numpy().ravel(), expected, rtol=1e-3)
+
+    def test_a_few_more_positions_than_channels_are_still_well_conditioned(self) -> None:
+        x = mixed(1, 64, (5, 13))
+        model = PositionGaussian((64,))
+        model.fit([[x]])
+        assert np.linalg.cond(model.get_buffer("whitening_0").double().numpy()) < 200
+        assert model([mixed(8, 64, (9, 9), seed=0)])[0].max() < 100
+
+    @pytest.mark.parametrize("value", [0.0, 7.0])
+    def test_a_dead_channel_does_not_turn_rounding_into_an_anomaly(self, value: float) -> None:
+        x = mixed(20, 6, (8, 8))
+        x[:, 2] = value
+        model = PositionGaussian((6,))
+        model.fit([[x]])
+        [before] = model([x])
+        assert before.mean().item() == pytest.approx(0.5 * 5 / 6, rel=0.1)  # of five channels that vary
+        rounded = x.clone()
+        rounded[:, 2] += 1e-5
+        torch.testing.assert_close(model([rounded])[0], before, rtol=1e-2, atol=1e-2)
+        # It counts where it comes alive, and more than any other channel would.
+        alive = x.clone()
+        alive[:, 2] += 1.0
+        assert (model([alive])[0] > 100 * before.max()).all()
+
+    def test_a_direction_in_which_nothing_varies_is_kept_from_blowing_up(self) -> None:
+        """Two channels that are the same have a correlation without an inverse."""
+        x = mixed(40, 5, (16, 16))
+        x[:, 3] = x[:, 1]
+        model = PositionGaussian((5,))
+        model.fit([[x]])
+        [found] = model([x])
+        assert found.isfinite().all()
+        assert found.mean().item() == pytest.approx(0.4, rel=0.05)  # four channels of five are told apart
+        assert model.get_buffer("whitening_0").abs().max() < 2e3
+
+    def test_where_nothing_differs_features_count_as_they_are(self) -> None:
+        model = PositionGaussian((3,))
+        model.fit([[torch.full((4, 3, 5, 5), 2.5)]])
+        [found] = model([torch.full((1, 3, 2, 2), 2.5 + 2.0)])
+        torch.testing.assert_close(found, torch.full((1, 2, 2), 2.0))
+
+    def test_the_order_of_batches_is_of_no_account(self) -> None:
+        whole = pyramid()
+        one, other = PositionGaussian((6, 4, 5)), PositionGaussian((6, 4, 5))
+        one.fit(batches(whole, 5))
+        other.fit(reversed(batches([x.flip(0) for x in whole], 3)))
+        for a, b in zip(one(whole), other(whole), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+    def test_fitting_again_forgets_what_was_before(self) -> None:
+        once, twice = PositionGaussian((6, 4, 5)), PositionGaussian((6, 4, 5))
+        twice.fit([pyramid(seed=7)])
+        for model in (once, twice):
+            model.fit([pyramid()])
+        assert all(torch.equal(a, b) for a, b in zip(once.buffers(), twice.buffers(), strict=True))
+
+    def test_an_unfitted_one_takes_features_for_standard_normal(self) -> None:
+        whole = pyramid()
+        for x, found in zip(whole, PositionGaussian((6, 4, 5))(whole), strict=True):
+            torch.testing.assert_close(found, x.square().mean(1) / 2)
+
+    def test_nothing_and_what_is_not_finite_are_refused(self) -> None:
+        model = PositionGaussian((6, 4, 5))
+        with pytest.raises(ValueError, match="scale 0: no covariance of 0 positions"):
+            model.fit([])
+        for value in (torch.nan, torch.inf):
+            bad = pyramid()
+            bad[1][3, 2, 1, 1] = value
+            with pytest.raises(ValueError, match="scale 1: no covariance of 144 positions, or not a finite"):
+                model.fit(batches(bad, 5))
+
+
+class TestPicture:
+    @settings(max_examples=10, deadline=None)
+    @given(size=st.integers(1, 13), seed=st.integers(0, 1000))
+    def test_energies_are_those_of_scikit_learns_ledoit_and_wolf(self, size: int, seed: int) -> None:
+        """Of mean and deviation of each channel, brought to deviation 1 before they are shrunk."""
+        fitted, others = pyramid(seed=seed), pyramid(n=3, seed=seed + 50)
+        model = PictureGaussian((6, 4, 5))
+        model.fit(batches(fitted, size))
+        found = model(others)
+        assert found.shape == (3, 2)
+        for i in range(2):
+            x, y = descriptions(fitted[1 + i]), descriptions(others[1 + i])
+            mean, std = x.mean(0), x.std(0)
+            estimate = LedoitWolf(assume_centered=True).fit((x - mean) / std)
+            expected = estimate.mahalanobis((y - mean) / std) / (2 * x.shape[1])
+            np.testing.assert_allclose(found[:, i].numpy(), expected, rtol=1e-3)
+
+    def test_many_pictures_are_near_a_half(self) -> None:
+        x = mixed(500, 6, (4, 4))
+        model = PictureGaussian((6,))
+        model.fit(batches([x], 64))
+        assert 0.4 < model([x]).mean().item() < 0.5  # what little is shrunk takes a little away
+
+    @pytest.mark.parametrize("channels", [(6,), (6, 4), (6, 4, 5), (3, 6, 4, 5)])
+    def test_it_looks_at_the_two_coarsest_scales_or_the_only_one(self, channels: tuple[int, ...]) -> None:
+        maps = [mixed(12, c, (4, 4), i) for i, c in enumerate(channels)]
+        model = PictureGaussian(channels)
+        model.fit([maps])
+        before = model(maps)
+        assert before.shape == (12, min(2, len(channels)))
+        for i in range(len(channels)):
+            changed = [x + 10 if i == j else x for j, x in enumerate(maps)]
+            seen = [bool(s) for s in (model(changed) > before).all(0)]
+            assert seen == [j == i for j in range(max(0, len(channels) - 2), len(channels))]
+
+    def test_it_sees_a_shade_and_a_texture_that_no_position_shows(self) -> None:
+        """Every position is as likely as before, but all of them lean to the same side."""
+        x = torch.randn((60, 4, 16, 16), generator=torch.Generator().manual_seed(0))
+        position, picture = PositionGaussian((4,)), PictureGaussian((4,))
+        position.fit([[x]])
+        picture.fit([[x]])
+        shaded, textured = x[:8] + 0.5, 1.3 * x[:8]
+        for strange in (shaded, textured):
+            assert (picture([strange]) > 3 * picture([x]).max()).all()
+            assert position([strange])[0].mean() < 2 * position([x])[0].mean()
+
+    def test_it_does_not_matter_where_in_the_picture_things_are(self) -> None:
+        whole = pyramid()
+        model = PictureGaussian((6, 4, 5))
+        model.fit([whole])
+        torch.testing.assert_close(model([x.flip(2, 3) for x in whole]), model(whole), rtol=1e-4, atol=1e-5)
+
+    def test_a_dead_channel_does_not_turn_rounding_into_an_anomaly(self) -> None:
+        x = mixed(40, 6, (8, 8))
+        x[:, 2] = 0
+        model = PictureGaussian((6,))
+        model.fit([[x]])
+        before = model([x])
+        assert before.isfinite().all()
+        assert before.mean().item() == pytest.approx(0.5, rel=0.3)
+        rounded = x.clone()
+        rounded[:, 2] += 1e-6
+        torch.testing.assert_close(model([rounded]), before, rtol=1e-2, atol=1e-2)
+        alive = x.clone()
+        alive[:, 2] += 1.0
+        assert (model([alive]) > 100 * before.max()).all()
+
+    def test_maps_of_one_position_have_no_deviation(self) -> None:
+        x = mixed(40, 6, (1, 1))
+        model = PictureGaussian((6,))
+        model.fit([[x]])
+        found = model([x])
+        assert found.isfinite().all()
+        assert found.mean().item() == pytest.approx(0.25, rel=0.3)  # half of the descriptions say nothing
+
+    def test_of_a_single_picture_only_the_mean_is_known(self) -> None:
+        [x] = [mixed(1, 6, (4, 4))]
+        model = PictureGaussian((6,))
+        model.fit([[x]])
+        assert model([x]).item() == pytest.approx(0, abs=1e-6)
+        # Six means of twelve descriptions are off by 2.
+        assert model([x + 2]).item() == pytest.approx(0.5 * 4 * 6 / 12, rel=1e-3)
+
+    def test_two_pictures_are_enough(self) -> None:
+        model = PictureGaussian((6, 4, 5))
+        model.fit([pyramid(n=2)])
+        assert model(pyramid(n=9, seed=3)).isfinite().all()
+
+    def test_the_order_of_batches_is_of_no_account(self) -> None:
+        whole = pyramid()
+        one, other = PictureGaussian((6, 4, 5)), PictureGaussian((6, 4, 5))
+        one.fit(batches(whole, 5))
+        other.fit(reversed(batches([x.flip(0) for x in whole], 3)))
+        torch.testing.assert_close(one(whole), other(whole), rtol=1e-3, atol=1e-5)
+
+    def test_nothing_and_what_is_not_finite_are_refused(self) -> None:
+        model = PictureGaussian((6, 4, 5))
+        with pytest.raises(ValueError, match="scale 0: no covariance of 0 pictures"):
+            model.fit([])
+        for value in (torch.nan, torch.inf):
+            bad = pyramid()
+            bad[2][3, 2, 1, 1] = value
+            with pytest.raises(ValueError, match="scale 1: no covariance of 12 pictures, or not a finite"):
+                model.fit(batches(bad, 5))
+
+
+@pytest.mark.parametrize("kind", [PositionGaussian, PictureGaussian])
+def test_its_state_carries_what_was_fitted(kind: type[PositionGaussian] | type[PictureGaussian]) -> None:
+    fitted, other = kind((6, 4, 5)), kind((6, 4, 5))
+    fitted.fit([pyramid()])
+    other.load_state_dict(fitted.state_dict())
+    for a, b in zip(fitted(pyramid(seed=9)), other(pyramid(seed=9)), strict=True):
+        assert torch.equal(a, b)
+    scales = range(3) if kind is PositionGaussian else range(2)
+    assert list(fitted.state_dict()) == [f"{name}_{i}" for i in scales for name in ("mean", "whitening")]
+    assert {x.dtype for x in fitted.buffers()} == {torch.float32}
+    assert list(fitted.parameters()) == []

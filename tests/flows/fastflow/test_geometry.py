@@ -1,0 +1,238 @@
+"""Pictures of any size before a model of one: sizes, tiles, reflection, and settings that make no sense."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from flows.fastflow.geometry import Geometry, Layout
+from flows.fastflow.images import resize
+
+STRIDES = (8, 16, 32)
+INPUT = (256, 256)
+
+
+def picture(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def covered(layout: Layout) -> NDArray[np.int64]:
+    """How many tiles lie over each pixel of the picture."""
+    count = np.zeros(layout.canvas, np.int64)
+    for top, left in layout.corners():
+        count[top : top + layout.tile[0], left : left + layout.tile[1]] += 1
+    return count[layout.inside]
+
+
+def test_stretching_is_the_default_and_a_plain_resize() -> None:
+    geometry = Geometry()
+    assert geometry.fit == "stretch"
+    image = picture(100, 333)
+    layout = geometry.layout((100, 333), (64, 96), STRIDES)
+    assert layout.is_whole
+    assert (layout.size, len(layout)) == ((64, 96), 1)
+    [tile] = layout.prepare(image).tiles()
+    np.testing.assert_array_equal(tile, resize(image, (64, 96)))
+
+
+@pytest.mark.parametrize(
+    ("image_size", "size"),
+    [
+        ((256, 256), (256, 256)),
+        ((100, 100), (256, 256)),
+        ((512, 128), (256, 64)),
+        ((300, 900), (85, 256)),
+        ((50, 2500), (5, 256)),  # 1:50
+        ((2500, 50), (256, 5)),
+        ((1, 5000), (1, 256)),
+        ((1, 1), (256, 256)),
+    ],
+)
+def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple[int, int]) -> None:
+    layout = Geometry(fit="pad").layout(image_size, INPUT, STRIDES)
+    assert layout.size == size
+    assert layout.canvas == INPUT
+    assert len(layout) == 1
+    image = picture(*image_size)
+    prepared = layout.prepare(image)
+    assert prepared.pixels.shape == (*INPUT, 3)
+    np.testing.assert_array_equal(prepared.pixels[layout.inside], resize(image, size))
+
+
+def test_what_is_filled_is_the_pictures_reflection() -> None:
+    image = picture(256, 100)
+    prepared = Geometry(fit="pad").layout((256, 100), INPUT, STRIDES).prepare(image)
+    wanted = np.pad(image, ((0, 0), (78, 78), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(prepared.pixels, wanted)
+
+
+def test_a_picture_one_pixel_wide_is_repeated() -> None:
+    prepared = Geometry(fit="pad").layout((256, 1), INPUT, STRIDES).prepare(picture(256, 1))
+    assert (prepared.pixels == prepared.pixels[:, :1]).all()
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [{"fit": "stretch"}, {"fit": "pad"}, {"fit": "tile", "working_size": 300}],
+    ids=lambda a: a["fit"],
+)
+def test_pictures_are_reduced_as_was_asked(asked: dict[str, Any]) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)
+    for shrink in ("area", "halves"):
+        geometry = Geometry(**asked, shrink=shrink)
+        layout = geometry.layout((900, 700), (256, 256), (8,))
+        inside = layout.prepare(image).pixels[layout.inside]
+        np.testing.assert_array_equal(inside, resize(image, layout.size, shrink))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "pad"])
+def test_a_margin_is_reflected_and_does_not_count(fit: Any) -> None:
+    layout = Geometry(fit=fit, margin=16).layout((300, 300), INPUT, STRIDES)
+    assert (layout.size, layout.before, layout.canvas) == ((224, 224), (16, 16), INPUT)
+    assert not layout.is_whole
+    image = picture(300, 300)
+    wanted = np.pad(resize(image, (224, 224)), ((16, 16), (16, 16), (0, 0)), mode="reflect")
+    np.testing.assert_array_equal(layout.prepare(image).pixels, wanted)
+
+
+def test_tiles_show_the_picture_at_its_own_scale() -> None:
+    image = picture(600, 700)
+    layout = Geometry(fit="tile").layout((600, 700), INPUT, STRIDES)
+    assert layout.size == (600, 700)
+    prepared = layout.prepare(image)
+    np.testing.assert_array_equal(prepared.pixels[layout.inside], image)
+    for (top, left), tile in zip(layout.corners(), prepared.tiles(), strict=True):
+        assert tile.shape == (*INPUT, 3)
+        assert np.shares_memory(tile, prepared.pixels)
+        np.testing.assert_array_equal(tile, prepared.pixels[top : top + 256, left : left + 256])
+
+
+def test_a_picture_smaller_than_a_tile_has_one() -> None:
+    image = picture(40, 60)
+    layout = Geometry(fit="tile").layout((40, 60), INPUT, STRIDES)
+    assert (layout.size, len(layout), layout.canvas) == ((40, 60), 1, INPUT)
+    np.testing.assert_array_equal(layout.prepare(image).pixels[layout.inside], image)
+
+
+@settings(deadline=None)
+@given(
+    st.integers(1, 600),
+    st.integers(1, 600),
+    st.sampled_from([0.125, 0.25, 0.5, 0.75]),
+    st.sampled_from([(64, 64), (128, 96), (33, 47)]),
+    st.sampled_from([0, 8]),
+)
+def test_tiles_cover_every_pixel_and_overlap_as_was_asked(
+    height: int, width: int, overlap: float, tile: tuple[int, int], margin: int
+) -> None:
+    geometry = Geometry(fit="tile", overlap=overlap, margin=margin)
+    layout = geometry.layout((height, width), tile, STRIDES)
+    assert covered(layout).min() >= 1
+    assert layout.size == (height, width)
+    for side, starts in zip(tile, (layout.tops, layout.lefts), strict=True):
+        steps = set(np.diff(starts).tolist())
+        assert len(steps) <= 1
+        assert all(0 < step <= side * (1 - overlap) for step in steps)
+    # The margin is there on every side, and as little is reflected as the steps allow.
+    for before, size, canvas in zip(layout.before, layout.size, layout.canvas, strict=True):
+        assert before >= margin or canvas in tile
+        assert canvas - size - before >= margin or canvas in tile
+
+
+def test_tiles_begin_at_multiples_of_all_strides_where_they_can() -> None:
+    layout = Geometry(fit="tile").layout((1000, 1000), INPUT, STRIDES)
+    assert all(start % 32 == 0 for start in layout.tops)
+    fine = Geometry(fit="tile").layout((1000, 1000), (33, 33), STRIDES)  # a tile of one position
+    assert len(fine.tops) > 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "size"),
+    [
+        ({"scale": 0.5}, (500, 1000)),
+        ({"scale": 1.25}, (1250, 2500)),
+        ({"scale": 4.0}, (1448, 2896)),  # 2 ** 22 pixels
+        ({"working_size": 512}, (256, 512)),
+        ({"max_pixels": 20_000}, (100, 200)),
+        ({"working_size": 4000, "max_pixels": 2**24}, (2000, 4000)),
+    ],
+)
+def test_the_working_scale(asked: dict[str, Any], size: tuple[int, int]) -> None:
+    layout = Geometry.model_validate({"fit": "tile", **asked}).layout((1000, 2000), INPUT, STRIDES)
+    assert layout.size == size
+
+
+def test_with_a_working_size_pictures_of_all_sizes_look_alike() -> None:
+    geometry = Geometry(fit="tile", working_size=600)
+    layouts = [geometry.layout(size, INPUT, STRIDES) for size in [(100, 200), (1000, 2000), (8000, 16000)]]
+    assert len({layout.size for layout in layouts}) == 1
+
+
+@given(st.integers(1, 16_384), st.integers(1, 16_384), st.sampled_from([None, 4.0]))
+def test_no_picture_costs_more_than_is_allowed(height: int, width: int, scale: float | None) -> None:
+    geometry = Geometry(fit="tile", scale=scale)
+    layout = geometry.layout((height, width), INPUT, STRIDES)
+    assert math.prod(layout.size) <= geometry.max_pixels
+    assert max(layout.size) <= 16_384
+    assert len(layout) <= 200
+    if min(layout.size) > 32:
+        assert layout.size[0] / layout.size[1] == pytest.approx(height / width, rel=0.05)
+
+
+def test_a_strip_of_one_to_fifty_loses_nothing_in_tiles() -> None:
+    layout = Geometry(fit="tile").layout((100, 5000), INPUT, STRIDES)
+    assert layout.size == (100, 5000)
+    assert len(layout.tops) == 1
+    assert covered(layout).min() >= 1
+
+
+def test_bytes_of_a_tiled_picture_count_its_map() -> None:
+    small = Geometry().layout((90, 90), INPUT, STRIDES).prepare(picture(90, 90))
+    assert small.nbytes == 3 * 256 * 256
+    large = Geometry(fit="tile").layout((600, 600), INPUT, STRIDES).prepare(picture(600, 600))
+    assert large.nbytes == large.pixels.nbytes + 4 * 600 * 600
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"fit": "crop"}, "Input should be 'stretch', 'pad' or 'tile'"),
+        ({"fit": "tile", "overlap": 0.0}, "greater than or equal to 0.125"),
+        ({"fit": "tile", "overlap": 1.0}, "less than or equal to 0.75"),
+        ({"fit": "tile", "scale": 0.0}, "greater than 0"),
+        ({"fit": "tile", "scale": math.nan}, "finite number"),
+        ({"fit": "tile", "working_size": 8}, "greater than or equal to 32"),
+        ({"fit": "tile", "scale": 1.0, "working_size": 512}, "contradict each other; set one of them"),
+        ({"fit": "tile", "max_pixels": 10**9}, "less than or equal to 16777216"),
+        ({"fit": "pad", "overlap": 0.5}, "geometry.overlap is of tiles alone"),
+        ({"scale": 0.5}, "geometry.scale is of tiles alone"),
+        ({"working_size": 512}, "geometry.working_size is of tiles alone"),
+        ({"margin": -1}, "greater than or equal to 0"),
+        ({"crop": 3}, "Extra inputs are not permitted"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(asked: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Geometry.model_validate(asked)
+
+
+def test_what_was_dumped_is_read_again() -> None:
+    for geometry in (Geometry(), Geometry(fit="pad", margin=8), Geometry(fit="tile", working_size=900)):
+        assert Geometry.model_validate(geometry.model_dump(mode="json")) == geometry
+
+
+def test_margins_must_leave_half_of_the_input() -> None:
+    Geometry(margin=16).expect_room((64, 96))
+    with pytest.raises(ValueError, match=r"a geometry\.margin of 17 .* set at most 16"):
+        Geometry(margin=17).layout((100, 100), (64, 96), STRIDES)
+
+
+@pytest.mark.parametrize("image_size", [(0, 10), (10, 0), (-1, 5)])
+def test_a_picture_of_nothing_is_refused(image_size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="each at least 1"):
+        Geometry(fit="tile").layout(image_size, INPUT, STRIDES)

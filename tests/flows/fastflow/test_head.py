@@ -1,0 +1,124 @@
+"""A category's head: its parts in the right order, fitted to what they will see."""
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+
+from flows.fastflow.fused import FusedHead
+from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
+from flows.fastflow.head import Head, channels_last
+from flows.fastflow.manifest import Normalisation
+from flows.fastflow.model import FlowConfig
+from flows.fastflow.normaliser import FeatureNormaliser
+
+CHANNELS = (6, 4, 5)
+
+
+def maps(n: int = 12, seed: int = 0) -> list[Tensor]:
+    """Raw features of three scales, far from a common scale."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        50 + 20 * torch.randn((n, c, *size), generator=generator)
+        for c, size in zip(CHANNELS, [(8, 6), (4, 3), (2, 2)], strict=True)
+    ]
+
+
+def batches(size: int = 5) -> Iterator[Sequence[Tensor]]:
+    """The same in batches."""
+    whole = maps()
+    return ([x[i : i + size] for x in whole] for i in range(0, len(whole[0]), size))
+
+
+def made(channels: Sequence[int] = CHANNELS, pooling: int = 3) -> Head:
+    """A head whose flows were moved from where they start, not fitted."""
+    torch.manual_seed(0)
+    head = Head(channels, Normalisation(mode="channel", pooling=pooling), FlowConfig(steps=2)).eval()
+    for parameter in head.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return head.requires_grad_(False)
+
+
+def test_every_part_is_fitted_to_what_it_will_see() -> None:
+    """The Gaussians to normalised features: each part alone, fitted in its order, is the same to the bit."""
+    head = made()
+    head.fit_statistics(batches)
+    normaliser = FeatureNormaliser(CHANNELS, "channel", 3)
+    normaliser.fit(batches())
+    position, picture = PositionGaussian(CHANNELS), PictureGaussian(CHANNELS)
+    position.fit(normaliser(x) for x in batches())
+    picture.fit(normaliser(x) for x in batches())
+    for part, alone in ((head.normaliser, normaliser), (head.gaussian, position), (head.picture, picture)):
+        for (name, a), (_, b) in zip(part.named_buffers(), alone.named_buffers(), strict=True):
+            assert torch.equal(a, b), name
+
+
+def test_fitting_statistics_leaves_the_flows_alone() -> None:
+    head = made()
+    before = {name: value.clone() for name, value in head.flow.state_dict().items()}
+    head.fit_statistics(batches)
+    assert all(torch.equal(value, before[name]) for name, value in head.flow.state_dict().items())
+    assert not any(buffer.requires_grad for buffer in head.buffers())
+
+
+def test_forward_gives_normalised_features_and_their_latents() -> None:
+    head = made()
+    head.fit_statistics(batches)
+    features, latents = head(maps(3, seed=1))
+    for x, expected in zip(features, head.normaliser(maps(3, seed=1)), strict=True):
+        assert torch.equal(x, expected)
+    back, _ = head.flow.inverse(latents)
+    for x, y, z in zip(features, back, latents, strict=True):
+        assert x.shape == z.shape
+        torch.testing.assert_close(y, x, rtol=1e-3, atol=1e-4)
+
+
+def test_its_state_carries_everything() -> None:
+    head = made()
+    head.fit_statistics(batches)
+    torch.manual_seed(1)
+    other = Head(CHANNELS, Normalisation(mode="channel", pooling=3), FlowConfig(steps=2), seed=1).eval()
+    other.load_state_dict(head.state_dict())
+    found, expected = (FusedHead(one)(maps(3, seed=2)) for one in (other, head))
+    for a, b in zip((*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True):
+        assert torch.equal(a, b)
+    assert torch.equal(found.picture, expected.picture)
+
+
+@pytest.mark.parametrize("part", ["gaussian", "picture", "normaliser"])
+def test_a_state_without_one_of_its_parts_is_refused(part: str) -> None:
+    """Such as that of a model made before there were Gaussians."""
+    state = {name: value for name, value in made().state_dict().items() if not name.startswith(part)}
+    with pytest.raises(RuntimeError, match=f"Missing key.*{part}.mean_0"):
+        made().load_state_dict(state)
+
+
+def test_a_single_scale_will_do() -> None:
+    head = made((6,))
+    head.fit_statistics(lambda: ([x[0]] for x in batches()))
+    energies = FusedHead(head)(maps(3, seed=1)[:1])
+    assert len(energies.flow) == len(energies.gaussian) == 1
+    assert energies.picture.shape == (3, 1)
+
+
+@pytest.mark.parametrize("mode", ["channel", "layer"])
+def test_features_that_are_not_finite_are_refused(mode: str) -> None:
+    bad = maps()
+    bad[1][0, 0, 0, 0] = torch.nan
+    head = Head(CHANNELS, Normalisation.model_validate({"mode": mode, "pooling": 1}), FlowConfig(steps=1))
+    with pytest.raises(ValueError, match="scale 1: no"):
+        head.fit_statistics(lambda: [bad])
+    with pytest.raises(ValueError, match="scale 0: no"):
+        head.fit_statistics(list)
+
+
+def test_the_layout_of_weights_leaves_the_gaussians_alone() -> None:
+    head = made()
+    head.fit_statistics(batches)
+    expected = FusedHead(head)(maps(3))
+    laid_out = channels_last(head)
+    found = FusedHead(laid_out)([x.contiguous(memory_format=torch.channels_last) for x in maps(3)])
+    for a, b in zip((*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found.picture, expected.picture, rtol=1e-4, atol=1e-5)

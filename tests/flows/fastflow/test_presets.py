@@ -1,0 +1,125 @@
+"""Presets: what the paper published, and that every one of them fits its backbone."""
+
+from functools import cache
+
+import pytest
+import torch
+
+from flows.fastflow.cost import cost, on_meta
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.head import Head
+from flows.fastflow.hub import licence
+from flows.fastflow.manifest import Normalisation
+from flows.fastflow.model import FlowConfig
+from flows.fastflow.presets import PAPER, PRESETS, Preset, PresetError, preset
+
+# Of arXiv 2111.07677: side of the input, stages or blocks, steps, kernels, hidden ratio.
+PUBLISHED = {
+    "resnet18": (256, (1, 2, 3), 8, "3", 1.0),
+    "wide_resnet50_2": (256, (1, 2, 3), 8, "3-1", 1.0),
+    "deit_base_distilled_patch16_384": (384, (7,), 20, "3-1", 0.16),
+    "cait_m48_448": (448, (40,), 20, "3-1", 0.16),
+}
+# Per scale the steps' couplings, c1 h k^2 + h + 2 h c2 k^2 + 2 c2 with h = int(c1 ratio), and 2 C.
+PARAMETERS = {
+    "resnet18": 4_657_408,
+    "wide_resnet50_2": 41_337_856,
+    "deit_base_distilled_patch16_384": 7_074_500,
+    "cait_m48_448": 7_074_500,
+}
+
+
+@cache
+def described(
+    backbone: str, out_indices: tuple[int, ...], size: tuple[int, int]
+) -> tuple[FeatureExtractor, list[torch.Size]]:
+    """A backbone without numbers and the shapes of its maps of two pictures; the paper's stand here twice."""
+    extractor = on_meta(backbone, out_indices, size)
+    maps = extractor(torch.empty(2, *size, 3, dtype=torch.uint8, device="meta"))
+    return extractor, [m.shape for m in maps]
+
+
+def flow(found: Preset) -> FlowConfig:
+    return FlowConfig.model_validate(found.sections.get("flow", {}))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("prefix", ["", PAPER])
+def test_the_papers_are_as_published(prefix: str, name: str) -> None:
+    side, indices, steps, kernels, ratio = PUBLISHED[name]
+    found = preset(prefix + name)
+    assert (found.backbone, found.input_size, found.out_indices) == (name, (side, side), indices)
+    shape = flow(found)
+    assert (shape.steps, shape.kernels, shape.hidden_ratio) == (steps, kernels, ratio)
+    assert shape.hidden_limit is None
+
+
+def test_couplings_of_a_transformer_have_the_parameters_of_the_formula() -> None:
+    total = 0
+    for step in range(20):
+        c1 = c2 = 384
+        h, k = int(c1 * 0.16), 1 if step % 2 else 3
+        total += c1 * h * k**2 + h + h * 2 * c2 * k**2 + 2 * c2 + 2 * 768
+    assert total == PARAMETERS["cait_m48_448"]
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_builds_and_trains_a_step_on_the_meta_device(name: str) -> None:
+    """Shapes alone: what numbers do is tested with a few of them here, and with all in the slow tests."""
+    found = PRESETS[name]
+    extractor, shapes = described(found.backbone, found.out_indices, found.input_size)
+    assert [shape[1] for shape in shapes] == list(extractor.channels)
+    for shape, stride in zip(shapes, extractor.strides, strict=True):
+        assert shape[2:] == tuple(-(-side // stride) for side in found.input_size)
+    normalisation = {"mode": "channel", "pooling": 3, **found.sections.get("normalisation", {})}
+    with torch.device("meta"):
+        head = Head(extractor.channels, Normalisation.model_validate(normalisation), flow(found))
+        losses = head.flow.nll(head.normaliser([torch.empty(shape) for shape in shapes]))
+    torch.autograd.backward(torch.stack(losses).sum())
+    assert all(p.grad is not None and p.grad.shape == p.shape for p in head.flow.parameters())
+    torch.optim.Adam(head.flow.parameters()).step()
+    if found.backbone in PARAMETERS:
+        assert sum(p.numel() for p in head.flow.parameters()) == PARAMETERS[found.backbone]
+
+
+def test_multiply_adds_are_counted() -> None:
+    """ResNet-18's to stage 3 are 1.8 G at 256 px, its flow's 2.7 G: 8 (c1 h + 2 h c2) 9 H W a scale."""
+    found = PRESETS["resnet18"]
+    counted = cost(found.backbone, found.out_indices, found.input_size, flow(found))
+    halves = [(32, 64 * 64), (64, 32 * 32), (128, 16 * 16)]
+    assert counted.flow_macs == sum(8 * 3 * c * c * 9 * positions for c, positions in halves)
+    assert counted.backbone_macs == pytest.approx(1.83e9, rel=0.01)
+    assert counted.flow_parameters == PARAMETERS["resnet18"]
+    assert counted.flow_bytes == 4 * PARAMETERS["resnet18"]
+    assert (counted.channels, counted.strides) == ((64, 128, 256), (4, 8, 16))
+
+
+def test_the_default_is_a_preset_that_changes_nothing_of_the_flow() -> None:
+    assert flow(preset("tf_efficientnet_lite0")) == FlowConfig()
+
+
+@pytest.mark.parametrize("name", [name for name in PRESETS if "dinov3" in name])
+def test_weights_under_a_licence_of_their_own_are_known(name: str) -> None:
+    assert licence(PRESETS[name].backbone) == "dinov3-license"
+
+
+def test_settings_can_be_changed_without_changing_the_preset() -> None:
+    settings = preset("resnet18").settings()
+    settings["flow"]["steps"] = 1
+    settings["backbone"]["out_indices"].append(4)
+    assert preset("resnet18").settings()["flow"]["steps"] == 8
+    assert preset("resnet18").settings()["backbone"]["out_indices"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("resnet81", "there is no preset 'resnet81'; close names: resnet18"),
+        ("xyz", "there are: tf_efficientnet_lite0, "),
+        ("", "there are: tf_efficientnet_lite0, "),
+    ],
+)
+def test_a_name_that_is_none_is_told(name: str, said: str) -> None:
+    with pytest.raises(PresetError, match=said) as caught:
+        preset(name)
+    assert "backbone.out_indices in the run's YAML" in str(caught.value)

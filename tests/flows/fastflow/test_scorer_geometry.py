@@ -1,0 +1,231 @@
+"""Scores and maps of pictures of any size: padded, in tiles, with margins, and all in one batch."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from flows.fastflow import scorer as module
+from flows.fastflow.bundle import resolve
+from flows.fastflow.detector import Detector
+from flows.fastflow.fused import FusedHead
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import resize
+from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
+from flows.fastflow.scorer import Scorer
+
+Pictures = dict[str, list[NDArray[np.uint8]]]
+RULE = ScoreRule(top_fraction=0.05)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_bundle_store: Path) -> Scorer:
+    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu").scorer
+
+
+def scorer(trained: Scorer, geometry: Geometry) -> Scorer:
+    return Scorer(trained.extractor, trained.head, (64, 64), RULE, geometry=geometry)
+
+
+def texture(height: int, width: int) -> NDArray[np.uint8]:
+    """A smooth picture without edges, the same at every place wherever it is cut."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    grey = 120 + 30 * np.sin(x / 7 + y / 11) + 20 * np.sin(x / 5 - y / 9)
+    return np.repeat(grey[..., None], 3, 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("geometry", [Geometry(fit="pad"), Geometry(fit="tile")], ids=lambda g: g.fit)
+def test_a_picture_of_the_input_size_is_seen_as_it_is(
+    trained: Scorer, tiny_pictures: Pictures, geometry: Geometry
+) -> None:
+    wanted = scorer(trained, Geometry()).score(tiny_pictures["defect"])
+    for one, two in zip(wanted, scorer(trained, geometry).score(tiny_pictures["defect"]), strict=True):
+        assert one.score == two.score
+        assert one.statistics == two.statistics
+        np.testing.assert_array_equal(one.score_map, two.score_map)
+
+
+def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pictures: Pictures) -> None:
+    image = tiny_pictures["defect"][0][:32]
+    model = scorer(trained, Geometry(fit="pad"))
+    [tile] = model.prepare(image).tiles()
+    with torch.inference_mode():
+        energies = FusedHead(model.head)(model.features([tile]))
+        q = pixel_energies(energies.flow, energies.gaussian, RULE, (64, 64))[:, :, 16:48]
+    flow, both = q.chunk(2, 1)
+    [found] = model.score([image])
+    assert found.score_map.shape == (32, 64)
+    assert found.score == pytest.approx(float(image_score(flow, RULE, energies.picture)), rel=1e-6)
+    np.testing.assert_allclose(found.score_map, anomaly_map(both)[0].numpy(), rtol=1e-6)
+
+
+def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
+    """One part of another shade among many is as strange as alone."""
+    image = np.tile(tiny_pictures["good"][0], (1, 8, 1))
+    image[:, 192:256] //= 3
+    tile = Geometry(fit="tile")
+    with_it, without = (
+        Scorer(trained.extractor, trained.head, (64, 64), ScoreRule(picture=weight), geometry=tile)
+        for weight in (1, 0)
+    )
+    tiles = with_it.prepare(image).tiles()
+    assert len(tiles) > 5
+    with torch.inference_mode():
+        picture = FusedHead(trained.head)(with_it.features(tiles)).picture
+    strangest = picture.amax(0)
+    assert (strangest > 1.5 * picture.median(0).values).all()
+    [one], [other] = with_it.score([image]), without.score([image])
+    assert one.score - other.score == pytest.approx(float((strangest / 0.01).log1p().sum()), rel=1e-4)
+
+
+def test_maps_are_in_the_pictures_aspect_ratio(trained: Scorer) -> None:
+    sizes = [(40, 80), (80, 40), (1, 90), (90, 1), (10, 500), (64, 64), (1, 1)]
+    padded = scorer(trained, Geometry(fit="pad")).score([texture(*size) for size in sizes])
+    assert [s.score_map.shape for s in padded] == [
+        (32, 64), (64, 32), (1, 64), (64, 1), (1, 64), (64, 64), (64, 64),
+    ]  # fmt: skip
+    tiled = scorer(trained, Geometry(fit="tile")).score([texture(*size) for size in sizes])
+    assert [s.score_map.shape for s in tiled] == sizes
+    assert all(np.isfinite(s.score_map).all() and math.isfinite(s.score) for s in (*padded, *tiled))
+
+
+@pytest.mark.parametrize(
+    "geometry",
+    [Geometry(fit="pad", margin=8), Geometry(fit="tile"), Geometry(fit="tile", working_size=100, margin=8)],
+    ids=["pad", "tile", "working size"],
+)
+def test_pictures_of_mixed_sizes_are_scored_together_as_alone(trained: Scorer, geometry: Geometry) -> None:
+    model = scorer(trained, geometry)
+    images = [texture(*size) for size in [(64, 64), (30, 100), (150, 70), (200, 240), (9, 9)]]
+    for image, together in zip(images, model.score(images), strict=True):
+        [alone] = model.score([image])
+        assert together.score == pytest.approx(alone.score, rel=1e-5)
+        assert together.statistics == pytest.approx(alone.statistics, rel=1e-5, abs=1e-6)
+        np.testing.assert_allclose(together.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
+
+
+def test_many_tiles_are_computed_a_chunk_at_a_time_to_the_same_score(
+    trained: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = scorer(trained, Geometry(fit="tile"))
+    image = texture(300, 300)
+    half = np.zeros((300, 300), np.bool_)
+    half[:150] = True
+    n = len(model.layout((300, 300)))
+    assert n > 16
+    prepared = [model.prepare(texture(64, 64)), model.prepare(image), model.prepare(image)]
+    whole = model.score_prepared(prepared, [None, None, half])
+    rows: list[int] = []
+    features = Scorer.features
+
+    def counted(self: Scorer, tiles: list[NDArray[np.uint8]]) -> list[torch.Tensor]:
+        rows.append(len(tiles))
+        return features(self, tiles)
+
+    monkeypatch.setattr(Scorer, "features", counted)
+    monkeypatch.setattr(module, "_CHUNK_PIXELS", 7 * 64 * 64)
+    assert model.chunk == 7
+    chunks = model.score_prepared(prepared, [None, None, half])
+    assert max(rows) == 7
+    assert sum(rows) == 1 + 2 * n
+    for one, two in zip(whole, chunks, strict=True):
+        assert one.score == pytest.approx(two.score, rel=1e-5)
+        assert one.statistics == pytest.approx(two.statistics, rel=1e-5, abs=1e-6)
+        np.testing.assert_allclose(one.score_map, two.score_map, rtol=1e-4, atol=1e-5)
+    assert whole[2].score < whole[1].score
+    assert not chunks[2].score_map[150:].any()
+
+
+def test_the_map_of_tiles_shows_no_seam(trained: Scorer) -> None:
+    """Where tiles begin and end it is as smooth as elsewhere; laid side by side, the tiles' maps are not."""
+    model = scorer(trained, Geometry(fit="tile", overlap=0.5))
+    image = texture(64, 400)
+    layout = model.layout((64, 400))
+    assert len(layout) > 8
+    [found] = model.score([image])
+    prepared = layout.prepare(image)
+    apart = [s.score_map for s in scorer(trained, Geometry()).score(prepared.tiles())]
+    step = layout.lefts[1]
+    beside = np.concatenate([m[:, :step] for m in apart], 1)
+
+    def steps(score_map: NDArray[np.float32], edges: list[int]) -> float:
+        """Mean change over the edges, over that of everywhere."""
+        slope = np.abs(np.diff(score_map.astype(np.float64), axis=1))
+        return float(slope[:, [edge - 1 for edge in edges]].mean() / slope.mean())
+
+    edges = [left - layout.before[1] for left in layout.lefts[1:]]
+    edges += [left + 64 - layout.before[1] for left in layout.lefts[:-1]]
+    assert steps(found.score_map, [edge for edge in edges if 0 < edge < 400]) < 1.5
+    assert steps(beside, list(layout.lefts[1:])) > 3
+
+
+def test_where_the_tiles_lie_hardly_shows(trained: Scorer) -> None:
+    """A texture that moved under the tiles has the map that moved with it, but for its outer edges."""
+    model = scorer(trained, Geometry(fit="tile", overlap=0.75))
+    image = texture(64, 432)
+    stride = max(trained.extractor.strides)
+    moved = image[:, 2 * stride :]
+    assert model.layout((64, 432)).before[1] % stride == model.layout(moved.shape[:2]).before[1] % stride
+    [whole], [part] = model.score([image]), model.score([moved])
+    one, two = whole.score_map[:, 2 * stride :][:, 64:-64], part.score_map[:, 64:-64]
+    assert np.corrcoef(one.ravel(), two.ravel())[0, 1] > 0.9
+    assert np.abs(one - two).mean() < 0.1 * one.mean()
+
+
+def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
+    """The score averages the pixels of one tile's share, however many tiles there are."""
+    model = scorer(trained, Geometry(fit="tile"))
+    defect, good = tiny_pictures["defect"][0], tiny_pictures["good"][0]
+    large = np.tile(good, (5, 5, 1))
+    before = model.score([large])[0].score
+    large[128:192, 128:192] = defect
+    [alone], [found] = model.score([defect]), model.score([large])
+    assert found.score > before
+    assert found.score > 0.9 * alone.score
+    k = round(model.rule_for((320, 320)).top_fraction * 320 * 320)
+    assert k == round(RULE.top_fraction * 64 * 64)
+    assert model.rule_for((32, 64)) == RULE  # of fewer pixels, the same share
+
+
+def test_a_defect_that_a_resize_blurs_away_is_seen_in_tiles(trained: Scorer, tiny_pictures: Pictures) -> None:
+    large = np.tile(tiny_pictures["good"][0], (8, 8, 1))
+    with_defect = large.copy()
+    with_defect[256:320, 256:320] = tiny_pictures["defect"][0]
+    rise = {}
+    for fit in (Geometry(), Geometry(fit="tile")):
+        model = scorer(trained, fit)
+        [before], [after] = model.score([large]), model.score([with_defect])
+        place = (slice(256, 320), slice(256, 320))
+        maps = [resize(s.score_map, (512, 512))[place].max() for s in (before, after)]
+        rise[fit.fit] = maps[1] / maps[0]
+    assert rise["tile"] > 2
+    assert rise["tile"] > rise["stretch"]
+
+
+@pytest.mark.parametrize("size", [(64, 64), (32, 63)])
+def test_a_region_must_have_the_size_of_the_map(trained: Scorer, size: tuple[int, int]) -> None:
+    model = scorer(trained, Geometry(fit="pad"))
+    region = np.ones(size, np.bool_)
+    with pytest.raises(ValueError, match=r"of the size of the map, \(32, 64\); got bool of shape"):
+        model.score_prepared([model.prepare(texture(40, 80))], [region])
+
+
+def test_layouts_and_regions_must_be_those_of_the_maps(trained: Scorer) -> None:
+    model = scorer(trained, Geometry(fit="tile"))
+    prepared = model.prepare(texture(100, 64))
+    maps = model.features(prepared.tiles())
+    assert len(maps[0]) == 2
+    with pytest.raises(ValueError, match="expected 2 tiles of 1 pictures; got 1"):
+        model.score_features([m[:1] for m in maps], None, [prepared.layout])
+    with pytest.raises(ValueError, match="a region or None for each of 1 pictures; got 2"):
+        model.score_features(maps, [None, None], [prepared.layout])
+    with pytest.raises(ValueError, match="a region or None for each of 1 pictures; got 0"):
+        model.score_prepared([prepared], [])
+
+
+def test_margins_that_leave_nothing_are_refused(trained: Scorer) -> None:
+    with pytest.raises(ValueError, match="set at most 16"):
+        scorer(trained, Geometry(margin=40))
