@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
+from flows.fastflow import calibration
+from flows.fastflow.calibration import Measurement
 from flows.fastflow.conformal import threshold
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Calibration, ThresholdRecord
@@ -14,7 +14,7 @@ from flows.fastflow.scorer import Scorer
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What calibration finds.
+    """What calibration of an engine finds.
 
     Attributes:
         calibration: as recorded in the bundle.
@@ -33,11 +33,10 @@ def calibrate(
     """Score held-out good pictures and set the thresholds by split conformal prediction.
 
     The image threshold keeps the false-reject rate at most `target_fpr`, if there are enough pictures. The
-    pixel threshold does the same for the largest value of a map: a good part shows no pixel above it but in
-    that share of cases.
+    pixel threshold does the same for the largest value of a map, see `flows.fastflow.calibration.calibrate`.
 
     Args:
-        scorer: the fitted model.
+        scorer: the fitted model, as the engine that will serve computes it.
         paths: good pictures that the fit never saw.
         target_fpr: share of good parts that may be rejected.
         advance: called with 1 after every picture.
@@ -45,26 +44,20 @@ def calibrate(
     Raises:
         ImageError: a picture cannot be read; it is named.
     """
-    scores: list[float] = []
-    peaks: list[float] = []
-    medians: list[float] = []
-    statistics: list[list[float]] = []
-    for path in paths:
-        # One at a time, as a part on the line comes.
-        [scored] = scorer.score([read(path)])
-        scores.append(scored.score)
-        peaks.append(float(scored.score_map.max()))
-        medians.append(float(np.median(scored.score_map)))
-        statistics.append(list(scored.statistics))
-        advance(1)
-    order = np.argsort(scores, kind="stable")
-    return Calibrated(
-        calibration=Calibration(
-            scores=[scores[i] for i in order],
-            statistics=[statistics[i] for i in order],
-            map_typical=float(np.median(medians)),
-            map_threshold=threshold(peaks, target_fpr).reject,
-        ),
-        threshold=ThresholdRecord(**asdict(threshold(scores, target_fpr))),
-        scores=scores,
-    )
+    return concluded([measured(scorer, path, advance) for path in paths], target_fpr)
+
+
+def measured(scorer: Scorer, path: Path, advance: Callable[[int], None]) -> Measurement:
+    """Score a good picture alone, as a part on the line comes."""
+    [scored] = scorer.score([read(path)])
+    advance(1)
+    return calibration.measure(scored.by_head, scored.score_map, scored.statistics)
+
+
+def concluded(
+    measurements: Sequence[Measurement], target_fpr: float, folds: Sequence[int] | None = None
+) -> Calibrated:
+    """Make a calibration of measured pictures; of a cross calibration, with the fold of each."""
+    made = calibration.calibrate(measurements, target_fpr, folds)
+    found = threshold(made.scores, target_fpr, models=made.heads)
+    return Calibrated(made, ThresholdRecord(**asdict(found)), [one.score for one in measurements])

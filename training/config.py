@@ -1,14 +1,19 @@
 """What a training run is: one YAML file describes it completely."""
 
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flows.fastflow.manifest import Normalisation
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.manifest import MAX_HEADS, Normalisation, Precision
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.presets import PresetError
 from flows.fastflow.score import ScoreRule
+from training.augment import AugmentConfig
+from training.presets import DEFAULT_BACKBONE, over_preset
 
 
 class ConfigError(ValueError):
@@ -22,9 +27,11 @@ class _Section(BaseModel):
 class BackboneConfig(_Section):
     """The frozen backbone."""
 
-    name: str = Field(default="tf_efficientnet_lite0", description="timm's name")
+    name: str = Field(default=DEFAULT_BACKBONE, description="timm's name")
     out_indices: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        default=(2, 3, 4), min_length=1, description="timm's indices of the stages, in rising order"
+        default=(2, 3, 4),
+        min_length=1,
+        description="timm's indices of the stages, or of a transformer's blocks, in rising order",
     )
     weights: Path | None = Field(
         default=None, description="a .safetensors or .pth file; by default found as the docs say"
@@ -32,15 +39,59 @@ class BackboneConfig(_Section):
     batch_size: int = Field(default=8, ge=1, description="pictures per pass of the backbone")
 
 
+class StoppingConfig(_Section):
+    """When to stop before the last epoch, and at which epoch's weights.
+
+    Judged by good pictures that neither fit the flows nor calibrate the threshold: a calibration picture
+    that had chosen an epoch would no longer be like one that comes along the line.
+    """
+
+    patience: int = Field(default=5, ge=1, description="epochs without a better likelihood")
+    fraction: float = Field(
+        default=0.1, gt=0, lt=1, description="share of the pictures to fit that judge instead"
+    )
+
+
 class FitConfig(_Section):
     """How the flows are fitted."""
 
-    epochs: int = Field(default=12, ge=1)
+    steps: int = Field(default=800, ge=1, description="updates, if `epochs` is not given")
+    epochs: int | None = Field(
+        default=None, ge=1, description="passes over the pictures; null for the fewest that give `steps`"
+    )
     batch_size: int = Field(default=8, ge=1)
+    tiles: int = Field(
+        default=16, ge=1, description="of a large picture, fitted to at most; with geometry.fit tile"
+    )
+    schedule: Literal["one-cycle", "constant"] = Field(
+        default="one-cycle", description="how the learning rate goes: up and down again, or not at all"
+    )
     learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(default=1e-5, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of a gradient")
+    noise: float = Field(
+        default=0.06,
+        ge=0,
+        le=1,
+        description="standard deviation of normal noise on the normalised features, new in every update: as "
+        "much as an engine's bfloat16 does to them, which the flows then bear",
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="of the flows' convolutions in training; auto: bfloat16 where the processor computes it",
+    )
+    stopping: StoppingConfig | None = Field(
+        default=None, description="stop where held-out pictures of their own get no likelier; null for not"
+    )
     threads: int = Field(default=2, ge=1, description="CPU threads; results depend on it slightly")
+
+    def epochs_for(self, pictures: int) -> int:
+        """How often `pictures` are gone through."""
+        return self.epochs or math.ceil(self.steps / self.batches_of(pictures))
+
+    def batches_of(self, pictures: int) -> int:
+        """Updates of an epoch of `pictures`."""
+        return math.ceil(pictures / self.batch_size)
 
 
 class CalibrationConfig(_Section):
@@ -49,6 +100,44 @@ class CalibrationConfig(_Section):
     fraction: float = Field(default=0.2, gt=0, lt=1, description="share of the good pictures")
     target_fpr: float = Field(
         default=0.01, gt=0, lt=1, description="share of good parts that may be rejected"
+    )
+    review_fpr: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="share of good parts that may be rejected or sent to a person; null for no review band",
+    )
+    method: Literal["split", "cross"] = Field(
+        default="split",
+        description="hold pictures out of the fit; or, where good ones are few, a head without each fold: "
+        "all are used, inference costs as many heads, and about twice target_fpr is promised",
+    )
+    folds: int = Field(
+        default=5, ge=2, le=MAX_HEADS, description="of the method cross; `fraction` is not used"
+    )
+    engines: tuple[Precision, ...] = Field(
+        default=("float32",), min_length=1, description="which to calibrate; each scores the pictures itself"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "CalibrationConfig":
+        if self.review_fpr is not None and self.review_fpr <= self.target_fpr:
+            raise ValueError(
+                "review_fpr counts rejected parts too, so it must be more than target_fpr, "
+                f"{self.target_fpr:g}; got {self.review_fpr:g}"
+            )
+        if len(set(self.engines)) != len(self.engines) or "float32" not in self.engines:
+            raise ValueError(
+                f"engines must name float32, by which others are checked, and each once; got {self.engines}"
+            )
+        return self
+
+
+class FeatureCacheConfig(_Section):
+    """Where an epoch's features come from; decides no result."""
+
+    max_gib: float = Field(
+        default=20, gt=0, description="all cached features; the least recently used are removed"
     )
 
 
@@ -60,12 +149,16 @@ class RunConfig(_Section):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     input_size: tuple[int, int] = Field(default=(256, 256), description="(height, width)")
+    geometry: Geometry = Geometry()
     backbone: BackboneConfig = BackboneConfig()
     normalisation: Normalisation = Normalisation(mode="channel", pooling=3)
     flow: FlowConfig = FlowConfig()
     score: ScoreRule = ScoreRule()
     fit: FitConfig = FitConfig()
     calibration: CalibrationConfig = CalibrationConfig()
+    augment: AugmentConfig = AugmentConfig()
+    feature_cache: FeatureCacheConfig = FeatureCacheConfig()
+    tensorboard: Path | None = Field(default=None, description="folder that TensorBoard reads; none, no logs")
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":
@@ -75,40 +168,47 @@ class RunConfig(_Section):
             raise ValueError(f"backbone.out_indices must rise; got {indices}")
         if any(not 32 <= side <= 4096 for side in self.input_size):
             raise ValueError(f"input_size must lie between 32 and 4096; got {self.input_size}")
+        self.geometry.expect_room(self.input_size)
         return self
 
 
-Override = Literal["seed", "device", "epochs", "threads", "target_fpr"]
+Override = Literal["seed", "device", "tensorboard", "epochs", "threads", "target_fpr"]
 _OVERRIDES: dict[Override, str | None] = {
     "seed": None,
     "device": None,
+    "tensorboard": None,
     "epochs": "fit",
     "threads": "fit",
     "target_fpr": "calibration",
 }
 
 
-def load_config(path: Path | None, **overrides: str | float | None) -> RunConfig:
+def load_config(
+    path: Path | None,
+    category: str | None = None,
+    *,
+    preset: str | None = None,
+    **overrides: str | float | None,
+) -> RunConfig:
     """Read a run's YAML, or take the defaults, and apply what the command line says.
+
+    The file may hold `categories`, a mapping of names to settings, of which those of `category` win over the
+    rest of the file, field by field.
 
     Args:
         path: the YAML file, or None for the defaults.
-        overrides: seed, device, epochs, threads, target_fpr; None leaves the file's value.
+        category: what is learned; None leaves `categories` out.
+        preset: the base under the file's own fields, before the file's own `preset`; see `over_preset`.
+        overrides: seed, device, tensorboard, epochs, threads, target_fpr; None leaves the file's value.
 
     Raises:
         ConfigError: the file is missing, is not YAML, or has a field that is unknown or out of range.
     """
-    data: dict[str, object] = {}
-    if path is not None:
-        try:
-            loaded = yaml.safe_load(path.read_text())
-        except OSError as error:
-            raise ConfigError(f"cannot read the run's file {path}: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is not YAML: {error}") from error
-        if loaded is not None and not isinstance(loaded, dict):
-            raise ConfigError(f"{path} must hold a mapping of settings; got {type(loaded).__name__}")
-        data = loaded or {}
+    data = _of_category(_read(path), category, path)
+    try:
+        data = over_preset(data, preset)
+    except PresetError as error:
+        raise ConfigError(f"{path or 'the run'}: {error}") from error
     for name, section in _OVERRIDES.items():
         value = overrides.pop(name, None)
         if value is None:
@@ -128,6 +228,53 @@ def load_config(path: Path | None, **overrides: str | float | None) -> RunConfig
         lines = [f"  {'.'.join(map(str, e['loc'])) or 'the run'}: {e['msg']}" for e in error.errors()]
         where = str(path) if path else "the run's settings"
         raise ConfigError("\n".join([f"{where} cannot be used:", *lines])) from error
+
+
+def special_categories(path: Path | None) -> list[str]:
+    """Names of the categories that a run's YAML has settings of their own for.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return list(_special(_read(path), path))
+
+
+def _read(path: Path | None) -> dict[str, object]:
+    if path is None:
+        return {}
+    try:
+        loaded = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the run's file {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if loaded is not None and not isinstance(loaded, dict):
+        raise ConfigError(f"{path} must hold a mapping of settings; got {type(loaded).__name__}")
+    return loaded or {}
+
+
+def _special(data: dict[str, object], path: Path | None) -> dict[str, dict[str, object] | None]:
+    special = data.get("categories") or {}
+    if not isinstance(special, dict) or not all(isinstance(v, dict | None) for v in special.values()):
+        raise ConfigError(f"{path}: categories must map each name to a mapping of settings")
+    return special
+
+
+def _of_category(data: dict[str, object], category: str | None, path: Path | None) -> dict[str, object]:
+    """The settings of one category: its own over those that hold for all."""
+    own = _special(data, path).get(category or "") or {}
+    return _merged({name: value for name, value in data.items() if name != "categories"}, own)
+
+
+def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
+    merged = dict(base)
+    for name, value in over.items():
+        below = base.get(name)
+        if isinstance(below, dict) and isinstance(value, dict):
+            merged[name] = _merged(below, value)
+        else:
+            merged[name] = value
+    return merged
 
 
 def dump_config(config: RunConfig) -> str:

@@ -1,28 +1,47 @@
 """A published model against test pictures it has never seen."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from flows.fastflow.detector import Decision, Detector
 from flows.fastflow.images import read
-from training.datasets.sample import DatasetError, Sample
-from training.metrics import image_auroc, pixel_auroc
+from training.datasets.sample import Sample
+from training.measurement import Figures, Measurement
+from training.metrics import image_auroc
 
 
 @dataclass(frozen=True)
 class Row:
-    """What the model says of one test picture; `defect` is the truth, None for a good part."""
+    """What the model says of one test picture, the sample."""
 
-    path: Path
-    defect: str | None
+    sample: Sample
     score: float
     p_value: float
     decision: Decision
+
+    @property
+    def path(self) -> Path:
+        """The picture."""
+        return self.sample.path
+
+    @property
+    def defect(self) -> str | None:
+        """The truth: the kind of defect, None for a good part."""
+        return self.sample.defect
+
+
+@dataclass(frozen=True)
+class DefectFigures:
+    """One kind of defect: how many, their image AUROC against all good parts, the share that was rejected."""
+
+    defect: str
+    count: int
+    image_auroc: float | None
+    recall: float
 
 
 @dataclass(frozen=True)
@@ -31,26 +50,28 @@ class Evaluation:
 
     Attributes:
         rows: one per picture, in the order of the samples.
-        image_auroc: on raw scores; None where the pictures are all good or all defective.
-        pixel_auroc: on raw map values at the model's input size; None where no defect has a mask.
-        masked: defective pictures that have a mask; the pixels of the others are not counted.
+        figures: of the ranking by scores and maps.
         false_rejects: share of good parts rejected; None without good parts.
         escapes: share of defective parts passed; None without defective parts.
+        defects: by kind of defect, in the order in which they come.
+        milliseconds: of the model alone for a picture, the median, without reading and measuring.
     """
 
     rows: list[Row]
-    image_auroc: float | None
-    pixel_auroc: float | None
-    masked: int
+    figures: Figures
     false_rejects: float | None
     escapes: float | None
+    defects: list[DefectFigures]
+    milliseconds: float
+
+    @property
+    def recall(self) -> float | None:
+        """Share of defective parts rejected at the threshold; None without defective parts."""
+        return None if self.escapes is None else 1 - self.escapes
 
 
 def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[int], None]) -> Evaluation:
     """Score every test picture as the server would and compare with the truth.
-
-    Pixels count where they are known: those of good parts, and of defects that have a mask with something in
-    it.
 
     Args:
         detector: the model.
@@ -61,41 +82,25 @@ def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[i
         ImageError, DatasetError: a picture or mask cannot be read or does not fit; it is named.
     """
     rows: list[Row] = []
-    maps: list[NDArray[np.float32]] = []
-    masks: list[NDArray[np.bool_]] = []
-    for sample in samples:
-        image = read(sample.path)
-        [prediction] = detector.predict([image])
-        rows.append(
-            Row(
-                sample.path,
-                sample.defect,
-                prediction.score,
-                prediction.p_value,
-                prediction.decision,
-            )
-        )
-        shape = prediction.score_map.shape
-        mask = np.zeros(shape, dtype=np.bool_)
-        if sample.mask is not None:
-            mask = _read_mask(sample.mask, image.shape[:2], (shape[0], shape[1]))
-        if sample.defect is None or mask.any():
-            maps.append(prediction.score_map)
-            masks.append(mask)
-        advance(1)
-    good = [row for row in rows if row.defect is None]
-    defective = [row for row in rows if row.defect is not None]
-    masked = sum(bool(mask.any()) for mask in masks)
-    auroc = None
-    if good and defective:
-        auroc = image_auroc([row.defect is not None for row in rows], [row.score for row in rows])
+    seconds: list[float] = []
+    with Measurement() as measurement:
+        for sample in samples:
+            image = read(sample.path)
+            start = time.perf_counter()
+            [prediction] = detector.predict([image])
+            seconds.append(time.perf_counter() - start)
+            score = prediction.score
+            rows.append(Row(sample, score, prediction.p_value, prediction.decision))
+            measurement.add(sample, (image.shape[0], image.shape[1]), score, prediction.score_map)
+            advance(1)
+        figures = measurement.figures()
     return Evaluation(
         rows=rows,
-        image_auroc=auroc,
-        pixel_auroc=pixel_auroc(masks, maps) if masked else None,
-        masked=masked,
-        false_rejects=_share(good, "REJECT"),
-        escapes=_share(defective, "PASS"),
+        figures=figures,
+        false_rejects=_share([row for row in rows if row.defect is None], "REJECT"),
+        escapes=_share([row for row in rows if row.defect is not None], "PASS"),
+        defects=_by_defect(rows),
+        milliseconds=1000 * float(np.median(seconds)),
     )
 
 
@@ -103,17 +108,18 @@ def _share(rows: Sequence[Row], decision: Decision) -> float | None:
     return sum(row.decision == decision for row in rows) / len(rows) if rows else None
 
 
-def _read_mask(path: Path, image_size: tuple[int, ...], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """A mask at the map's size, True where it is nearer to its brightest value than to black.
-
-    So a mask of 0 and 1 reads as one of 0 and 255, and a lossy mask, which has grey edges, as it was drawn.
-    """
-    mask = read(path)
-    if mask.shape[:2] != tuple(image_size):
-        raise DatasetError(
-            f"the mask {path} has size {mask.shape[1]}x{mask.shape[0]}, its picture "
-            f"{image_size[1]}x{image_size[0]}"
+def _by_defect(rows: Sequence[Row]) -> list[DefectFigures]:
+    good = [row.score for row in rows if row.defect is None]
+    found = []
+    for defect in dict.fromkeys(row.defect for row in rows if row.defect is not None):
+        of_kind = [row for row in rows if row.defect == defect]
+        truth = [False] * len(good) + [True] * len(of_kind)
+        found.append(
+            DefectFigures(
+                defect=defect,
+                count=len(of_kind),
+                image_auroc=image_auroc(truth, good + [row.score for row in of_kind]) if good else None,
+                recall=_share(of_kind, "REJECT") or 0.0,
+            )
         )
-    binary = (mask.max(2) > mask.max() / 2).astype(np.uint8)
-    small = cv2.resize(binary, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
-    return np.asarray(small, dtype=np.bool_)
+    return found

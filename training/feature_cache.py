@@ -6,20 +6,43 @@ another seed or other flow settings starts at once.
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.images import read, resize
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import read
+from training.augment import AugmentError, Variant
+from training.cache_folder import CacheFolder
 from training.versions import library_versions
 
 Features = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class View:
+    """What features are computed of: a tile of a picture, as it is or changed.
+
+    Attributes:
+        path: the picture's file.
+        sha256: of the file: the cache is keyed by content, not by name or time.
+        picture: number of the picture among those of the run.
+        variant: how it is changed, or None.
+        tile: number of the tile; 0, the only one, of a picture that is not tiled.
+    """
+
+    path: Path
+    sha256: str
+    picture: int
+    variant: Variant | None = None
+    tile: int = 0
 
 
 def file_hashes(paths: Sequence[Path]) -> list[str]:
@@ -27,87 +50,140 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
-def fingerprint(hashes: Sequence[str]) -> str:
-    """One sha256 for a set of files, whatever their names and order."""
-    return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
-
-
-def cached_features(
-    folder: Path,
-    extractor: FeatureExtractor,
-    paths: Sequence[Path],
-    hashes: Sequence[str],
-    *,
-    input_size: tuple[int, int],
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> Features:
-    """Feature maps of pictures, from the cache or computed into it.
+class FeatureCache:
+    """The features of some views by one backbone, on disk or to be computed.
 
     Args:
-        folder: where caches lie; one sub-folder per content.
+        folder: where caches lie.
         extractor: the frozen backbone.
-        paths: the pictures.
-        hashes: `file_hashes` of them: the cache is keyed by content, not by name or time.
-        input_size: (height, width) that pictures are resized to.
-        batch_size: pictures per pass of the backbone.
-        advance: called with the number of pictures done since the last call.
-
-    Returns:
-        Per scale (N, C_i, H_i, W_i) float32, memory-mapped and read-only, in the order of the paths.
-
-    Raises:
-        ImageError: a picture cannot be read; it is named.
+        views: the tiles, those of a picture in a row.
+        input_size: (height, width) of what the backbone takes.
+        batch_size: tiles per pass of the backbone.
+        geometry: how pictures are brought to the input size.
     """
-    # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
-    computing = [str(extractor.offset.device), torch.get_num_threads(), batch_size, library_versions()]
-    key = json.dumps(
-        [extractor.name, extractor.weights_sha256, extractor.out_indices, input_size, computing, list(hashes)]
-    )
-    target = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
-    if not target.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        # Under a temporary name until complete, so that a killed run leaves no half cache behind.
-        temporary = Path(tempfile.mkdtemp(dir=folder, prefix=f".{target.name}-", suffix=".part"))
-        try:
-            _compute(temporary, extractor, paths, input_size, batch_size, advance)
-            temporary.replace(target)
-        except OSError:
-            # Another run may have finished the same work meanwhile: its result is as good.
-            if not target.exists():
-                raise
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-        # What killed runs left of the same work: hundreds of megabytes.
-        for left in folder.glob(f".{target.name}-*.part"):
-            shutil.rmtree(left, ignore_errors=True)
-    else:
-        advance(len(paths))
-    return [np.load(target / f"scale_{i}.npy", mmap_mode="r") for i in range(len(extractor.channels))]
+
+    def __init__(
+        self,
+        folder: CacheFolder,
+        extractor: FeatureExtractor,
+        views: Sequence[View],
+        *,
+        input_size: tuple[int, int],
+        batch_size: int,
+        geometry: Geometry = Geometry(),  # noqa: B008 (frozen)
+    ) -> None:
+        self.folder = folder
+        self.extractor = extractor
+        self.views = views
+        self.input_size = input_size
+        self.batch_size = batch_size
+        self.geometry = geometry
+        self._tiles: tuple[View, Sequence[NDArray[np.uint8]]] | None = None
+        # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
+        computing = [str(extractor.offset.device), torch.get_num_threads(), batch_size, library_versions()]
+        pictures = [[v.sha256, v.tile, asdict(v.variant) if v.variant else None] for v in views]
+        key = [
+            extractor.name,
+            extractor.weights_sha256,
+            extractor.out_indices,
+            input_size,
+            geometry.model_dump(),
+            computing,
+            pictures,
+        ]
+        self.name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
+
+    @property
+    def there(self) -> bool:
+        """Whether they have been computed."""
+        return self.folder.has(self.name)
+
+    def compute(self, start: int) -> Features:
+        """The features of one batch of views, the first of which is number `start`.
+
+        Returns:
+            Per scale (N, C_i, H_i, W_i) float32.
+
+        Raises:
+            ImageError, AugmentError: a picture cannot be read or changed; it is named.
+        """
+        views = self.views[start : start + self.batch_size]
+        images = np.stack([self._pixels(view) for view in views])
+        maps = self.extractor(torch.from_numpy(images).to(self.extractor.offset.device))
+        return [m.cpu().contiguous().numpy() for m in maps]
+
+    def _pixels(self, view: View) -> NDArray[np.uint8]:
+        """A view (height, width, 3); a picture is read once for its tiles in a row."""
+        whole = replace(view, tile=0)
+        if self._tiles is None or self._tiles[0] != whole:
+            image = _read(view)
+            layout = self.geometry.layout(image.shape[:2], self.input_size, self.extractor.strides)
+            self._tiles = whole, layout.prepare(image).tiles()
+        return self._tiles[1][view.tile]
+
+    def nbytes(self, some: Features) -> int:
+        """What they all take on disk, by the features of some views."""
+        return sum(int(array[0].nbytes) for array in some) * len(self.views)
+
+    @contextmanager
+    def features(self, advance: Callable[[int], None], first: Features | None = None) -> Iterator[Features]:
+        """The features of all views, from the cache or computed into it. Meanwhile they are not removed.
+
+        Args:
+            advance: called with the number of views done since the last call.
+            first: the features of the first batch, where they have been computed already.
+
+        Returns:
+            Per scale (N, C_i, H_i, W_i) float32, memory-mapped and read-only, in the order of the views.
+
+        Raises:
+            ImageError, AugmentError: a picture cannot be read or changed; it is named.
+            CacheError: there is no room for them.
+        """
+        computed = False
+        needed = 0
+        if not self.there:
+            first = first or self.compute(0)
+            needed = self.nbytes(first)
+
+        def make(folder: Path) -> None:
+            nonlocal computed
+            self._write(folder, first or self.compute(0), advance)
+            computed = True
+
+        with self.folder.use(self.name, needed, make) as path:
+            if not computed:
+                advance(len(self.views))
+            scales = range(len(self.extractor.channels))
+            yield [np.load(path / f"scale_{i}.npy", mmap_mode="r") for i in scales]
+
+    def _write(self, folder: Path, first: Features, advance: Callable[[int], None]) -> None:
+        # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
+        with ExitStack() as stack:
+            files = [stack.enter_context((folder / f"scale_{i}.npy").open("wb")) for i in range(len(first))]
+            for file, array in zip(files, first, strict=True):
+                _write_header(file, (len(self.views), *array.shape[1:]))
+            for start in range(0, len(self.views), self.batch_size):
+                batch = self.compute(start) if start else first
+                for file, array in zip(files, batch, strict=True):
+                    file.write(np.ascontiguousarray(array, np.float32).data)
+                advance(len(batch[0]))
 
 
-def _compute(
-    folder: Path,
-    extractor: FeatureExtractor,
-    paths: Sequence[Path],
-    input_size: tuple[int, int],
-    batch_size: int,
-    advance: Callable[[int], None],
-) -> None:
-    arrays: list[NDArray[np.float32]] = []
-    for start in range(0, len(paths), batch_size):
-        images = np.stack([resize(read(p), input_size) for p in paths[start : start + batch_size]])
-        maps = extractor(torch.from_numpy(images).to(extractor.offset.device))
-        if not arrays:
-            arrays = [
-                np.lib.format.open_memmap(
-                    folder / f"scale_{i}.npy",
-                    mode="w+",
-                    dtype=np.float32,
-                    shape=(len(paths), *m.shape[1:]),
-                )
-                for i, m in enumerate(maps)
-            ]
-        for array, m in zip(arrays, maps, strict=True):
-            array[start : start + len(images)] = m.cpu().numpy()
-        advance(len(images))
+def _read(view: View) -> NDArray[np.uint8]:
+    image = read(view.path)
+    if view.variant is None:
+        return image
+    try:
+        return view.variant.apply(image)
+    except AugmentError as error:
+        raise AugmentError(f"{view.path}: {error}") from error
+
+
+def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+    header = {
+        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+        "fortran_order": False,
+        "shape": shape,
+    }
+    np.lib.format.write_array_header_1_0(file, header)

@@ -3,18 +3,20 @@
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from flows.fastflow.scorer import Head, channels_last
-from training.config import RunConfig
+from flows.fastflow.head import Head, channels_last, computing
+from flows.fastflow.manifest import Precision
+from training.config import RunConfig, StoppingConfig
 from training.feature_cache import Features
+from training.split import Split
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
@@ -33,6 +35,7 @@ class EpochMetrics:
         fit_nll: mean over the epoch, in nats per dimension, one value per scale.
         held_out_nll: the same on the calibration pictures after the epoch. For people to see; nothing is
             chosen by it.
+        validation_nll: likewise on the pictures that `fit.stopping` judges by; None without it.
         learning_rate: at the end of the epoch.
         seconds: wall time of the epoch.
     """
@@ -42,13 +45,13 @@ class EpochMetrics:
     held_out_nll: list[float]
     learning_rate: float
     seconds: float
+    validation_nll: list[float] | None = None
 
 
 def fit(
     config: RunConfig,
     features: Features,
-    fit_index: NDArray[Any],
-    held_out_index: NDArray[Any],
+    rows: Split,
     *,
     device: torch.device,
     folder: Path,
@@ -65,8 +68,8 @@ def fit(
     Args:
         config: the run.
         features: per scale (N, C_i, H_i, W_i).
-        fit_index: rows to fit.
-        held_out_index: rows kept out, whose likelihood is logged.
+        rows: of the features: to fit, kept out to calibrate, whose likelihood is logged, and to judge when
+            to stop.
         device: where to compute.
         folder: checkpoint and metrics are written here after every epoch.
         identity: what must be equal for a checkpoint to be continued.
@@ -82,18 +85,25 @@ def fit(
     head = Head(channels, config.normalisation, config.flow, seed=config.seed)
     channels_last(head.to(device))
     settings = config.fit
-    steps = math.ceil(len(fit_index) / settings.batch_size)
+    steps, epochs = settings.batches_of(len(rows.fit)), settings.epochs_for(len(rows.fit))
+    precision = precision_on(settings.precision, device)
+    # Fused: one pass over each weight instead of a dozen operations on it.
     optimiser = torch.optim.Adam(
-        head.flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
+        head.flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.learning_rate, total_steps=steps * settings.epochs
-    )
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    if settings.schedule == "one-cycle":
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimiser, settings.learning_rate, total_steps=steps * epochs
+        )
+    else:
+        schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
     history: list[EpochMetrics] = []
     checkpoint = _load(folder / CHECKPOINT, identity, device) if resume else None
+    stopping = _Stopping(settings.stopping, checkpoint["best"] if checkpoint else {})
     if checkpoint is None:
         try:
-            head.normaliser.fit(_batches(features, fit_index, 64, device))
+            head.fit_statistics(lambda: _batches(features, rows.fit, 64, device))
         except ValueError as error:
             raise FitError(
                 f"the backbone's features are of no use, are its weights sound? {error}"
@@ -109,14 +119,20 @@ def fit(
         for row in history:
             on_epoch(row)
 
-    for epoch in range(len(history) + 1, settings.epochs + 1):
+    for epoch in range(len(history) + 1, epochs + 1):
+        if stopping.due(len(history)):
+            break
         start = time.monotonic()
         head.train()
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
-        order = fit_index[torch.randperm(len(fit_index), generator=generator).numpy()]
+        order = rows.fit[torch.randperm(len(rows.fit), generator=generator).numpy()]
+        # Of the epoch's number as well: a run that is resumed goes on with the same noise.
+        noise = torch.Generator(device).manual_seed(config.seed * 1_000_003 + epoch)
         total = torch.zeros(len(channels), dtype=torch.float64)
         for maps in _batches(features, order, settings.batch_size, device):
-            losses = torch.stack(head.flow.nll(head.normaliser(maps)))
+            inputs = _noisy(head.normaliser(maps), settings.noise, noise)
+            with computing(precision, device):
+                losses = torch.stack(head.flow.nll(inputs))
             optimiser.zero_grad(set_to_none=True)
             torch.autograd.backward(losses.sum())
             torch.nn.utils.clip_grad_norm_(head.flow.parameters(), settings.gradient_clip)
@@ -125,15 +141,21 @@ def fit(
             total += losses.detach().double().cpu() * len(maps[0])
             _expect_finite(losses.tolist(), epoch)
             on_batch(1)
-        held_out = _held_out(head, features, held_out_index, settings.batch_size, device)
+        held_out = _held_out(head, features, rows.calibration, settings.batch_size, device)
         _expect_finite(held_out, epoch)
+        validation = None
+        if settings.stopping is not None:
+            validation = _held_out(head, features, rows.validation, settings.batch_size, device)
+            _expect_finite(validation, epoch)
+            stopping.see(epoch, sum(validation), head.flow)
         history.append(
             EpochMetrics(
                 epoch=epoch,
-                fit_nll=(total / len(fit_index)).tolist(),
+                fit_nll=(total / len(rows.fit)).tolist(),
                 held_out_nll=held_out,
                 learning_rate=float(schedule.get_last_lr()[0]),
                 seconds=time.monotonic() - start,
+                validation_nll=validation,
             )
         )
         _save(
@@ -143,12 +165,61 @@ def fit(
                 "head": head.state_dict(),
                 "optimiser": optimiser.state_dict(),
                 "schedule": schedule.state_dict(),
+                "best": stopping.best,
                 "history": [asdict(row) for row in history],
             },
         )
         _write_metrics(folder / METRICS, history)
         on_epoch(history[-1])
+    stopping.restore(head.flow)
     return head.eval()
+
+
+class _Stopping:
+    """Watches the likelihood of pictures kept apart for it, and keeps the weights of the best epoch."""
+
+    def __init__(self, settings: StoppingConfig | None, best: dict[str, Any]) -> None:
+        self._settings = settings
+        self.best = best  # as a checkpoint holds it; empty before the first epoch
+
+    def due(self, epochs: int) -> bool:
+        """Whether after so many epochs the best one is too long ago."""
+        if self._settings is None or not self.best:
+            return False
+        return epochs - int(self.best["epoch"]) >= self._settings.patience
+
+    def see(self, epoch: int, nll: float, flow: nn.Module) -> None:
+        """Take note of an epoch."""
+        if not self.best or nll < self.best["nll"]:
+            weights = {name: value.detach().clone() for name, value in flow.state_dict().items()}
+            self.best = {"epoch": epoch, "nll": nll, "weights": weights}
+
+    def restore(self, flow: nn.Module) -> None:
+        """Give the flow the weights of the best epoch, where epochs were watched."""
+        if self.best:
+            flow.load_state_dict(self.best["weights"])
+
+
+def _noisy(maps: Sequence[Tensor], deviation: float, generator: torch.Generator) -> list[Tensor]:
+    """Normalised features with normal noise, where there shall be any."""
+    if deviation == 0:
+        return list(maps)
+    # Drawn in the layout that the maps have, or adding would put them into another.
+    return [x.add(torch.empty_like(x).normal_(0, deviation, generator=generator)) for x in maps]
+
+
+def precision_on(precision: Literal["auto", Precision], device: torch.device) -> Precision:
+    """What `fit.precision` comes to on a device."""
+    if precision != "auto":
+        return precision
+    return "bfloat16" if _computes_bfloat16(device) else "float32"
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; without them it would be slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def _batches(
@@ -182,6 +253,18 @@ def _expect_finite(losses: list[float], epoch: int) -> None:
         )
 
 
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The epochs of a fit, as `fit` wrote them: mappings with the fields of `EpochMetrics`."""
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def of_final_weights(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Of a fit's epochs that whose weights it gave: the one that `fit.stopping` chose, otherwise the last."""
+    if rows[-1]["validation_nll"] is None:
+        return rows[-1]
+    return min(rows, key=lambda row: sum(row["validation_nll"]))
+
+
 def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
     # Whole at every epoch, so that a continued run neither repeats nor loses a line.
     temporary = path.with_suffix(".part")
@@ -191,7 +274,14 @@ def _write_metrics(path: Path, history: list[EpochMetrics]) -> None:
 
 def _save(path: Path, state: dict[str, object]) -> None:
     temporary = path.with_suffix(".part")
-    torch.save(state, temporary)
+    try:
+        torch.save(state, temporary)
+    except RuntimeError as error:  # what torch makes of a write that fails
+        temporary.unlink(missing_ok=True)
+        raise FitError(
+            f"the checkpoint {path} cannot be written, is the disk full? With room for it, --resume "
+            f"continues from the epoch before ({str(error).splitlines()[0]})"
+        ) from error
     temporary.replace(path)
 
 

@@ -1,35 +1,37 @@
 """From a fitted and calibrated head to a bundle in the models folder."""
 
 import hashlib
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 from safetensors.torch import save
 
-from flows.fastflow.bundle import publish
-from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.manifest import Backbone, DataRecord, Golden, Manifest
-from flows.fastflow.scorer import Head
+from flows.fastflow.bundle import head_prefixes, publish
+from flows.fastflow.fit_pictures import FIT_PICTURES, dump
+from flows.fastflow.images import read
+from flows.fastflow.manifest import Backbone, DataRecord, Golden, Manifest, Precision
+from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig
+from training.cross import final_metrics
 from training.loop import METRICS
 from training.versions import library_versions
 
 CONFIG = "config.yaml"
+DATA_CHECK = "data_check.json"
 
 
 def publish_model(
     config: RunConfig,
     category: str,
     models: Path,
-    extractor: FeatureExtractor,
-    head: Head,
-    calibrated: Calibrated,
+    engines: Mapping[Precision, Scorer],
+    calibrated: Mapping[Precision, Calibrated],
     held_out: Sequence[Path],
     record: DataRecord,
+    fitted: Sequence[str],
     folder: Path,
 ) -> Path:
     """Write the bundle of a run.
@@ -38,25 +40,30 @@ def publish_model(
         config: the run.
         category: name of the category.
         models: the models folder.
-        extractor: the backbone that was used.
-        head: the fitted head.
-        calibrated: what calibration found.
+        engines: the fitted model as it may be served.
+        calibrated: what calibration found, for each of them.
         held_out: the pictures it was found on, in the order of its scores.
         record: what is recorded of the data.
-        folder: the run's folder, with its settings and metrics.
+        fitted: sha256 of the files of the pictures that a head was fitted to.
+        folder: the run's folder, with its settings, metrics and data check.
 
     Returns:
         The bundle's directory. It is not active yet.
     """
     # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
-    tensors = {key: value.cpu().contiguous() for key, value in head.state_dict().items()}
+    reference, found = engines["float32"], calibrated["float32"]
+    extractor = reference.extractor
+    tensors = {
+        f"{prefix}{key}": value.cpu().contiguous()
+        for prefix, head in zip(head_prefixes(len(reference.heads)), reference.heads, strict=True)
+        for key, value in head.state_dict().items()
+    }
     now = datetime.now(UTC)
     weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
     # The lowest, the middle and the highest score: three pictures that show a drift at either end.
-    ranked = np.argsort(calibrated.scores)
+    ranked = np.argsort(found.scores)
     chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
     golden = {f"golden/{i}{held_out[k].suffix.lower()}": k for i, k in enumerate(chosen)}
-    last = json.loads((folder / METRICS).read_text().splitlines()[-1])
     manifest = Manifest(
         category=category,
         version=f"{now:%Y%m%dT%H%M%S}-{weights_id}",
@@ -71,21 +78,30 @@ def publish_model(
             std=list(extractor.std),
         ),
         input_size=config.input_size,
+        geometry=config.geometry,
         normalisation=config.normalisation,
         flow=config.flow,
         score=config.score,
-        calibration=calibrated.calibration,
-        thresholds={"float32": calibrated.threshold},
-        metrics={
-            "fit_nll": float(np.mean(last["fit_nll"])),
-            "held_out_nll": float(np.mean(last["held_out_nll"])),
-        },
+        heads=len(reference.heads),
+        calibration=found.calibration,
+        reduced={name: one.calibration for name, one in calibrated.items() if name != "float32"},
+        thresholds={name: one.threshold for name, one in calibrated.items()},
+        review_fpr=config.calibration.review_fpr,
+        metrics=final_metrics(folder, len(reference.heads)),
         data=record,
         libraries=library_versions(),
-        golden=[Golden(file=f, score=calibrated.scores[k]) for f, k in golden.items()],
+        golden=[_golden(file, held_out[k], engines) for file, k in golden.items()],
         files={},
     )
     files = {file: held_out[k].read_bytes() for file, k in golden.items()}
     files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
+    files[FIT_PICTURES] = dump(fitted)
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
+    files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
     return publish(models, manifest, tensors, files)
+
+
+def _golden(file: str, picture: Path, engines: Mapping[Precision, Scorer]) -> Golden:
+    image = read(picture)
+    scores = {name: engine.score([image])[0].score for name, engine in engines.items()}
+    return Golden(file=file, score=scores.pop("float32"), reduced=scores)

@@ -1,33 +1,37 @@
-"""One training run from pictures to a published model."""
+"""One training run from pictures to a published model, stage by stage."""
 
-import hashlib
-import json
-import math
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from filelock import FileLock, Timeout
 
-from flows.fastflow.backbones import find_weights, save_weights
-from flows.fastflow.bundle import BACKBONES, BundleError, activate, check_category, resolve, verify
+from flows.fastflow.backbones import Weights, save_weights
+from flows.fastflow.bundle import BACKBONES, activate, check_category
 from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.manifest import DataRecord
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Precision
+from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
-from training.calibrate import calibrate
-from training.config import RunConfig, dump_config
-from training.datasets.mvtec import licence, train_images
-from training.feature_cache import cached_features, file_hashes, fingerprint
-from training.loop import CHECKPOINT, EpochMetrics, FitError, fit
-from training.publication import CONFIG, publish_model
-from training.split import split, without_copies
-from training.versions import library_versions
-
-FINISHED = "finished.json"
+from training.backbone import BackboneLoader
+from training.cache_folder import GIB, CacheFolder
+from training.calibrate import Calibrated
+from training.config import RunConfig
+from training.cost import Cost, disk_used, forecast, peak_memory
+from training.cross import calibrate_engines, fit_heads, scorers
+from training.datasets.check import check
+from training.feature_cache import FeatureCache, Features
+from training.loop import EpochMetrics
+from training.pictures import Pictures, gather
+from training.publication import DATA_CHECK, publish_model
+from training.run_folder import Identity, alone_in, begin, epochs_done, finish, identify, reusable
+from training.tensorboard_log import TensorBoardLog
+from training.tiles import choose
 
 
 class Progress(Protocol):
@@ -54,11 +58,38 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What a run leaves when it is done: its identity, and the version it published."""
+class Run:
+    """What the stages of a run share.
 
-    identity: str
-    version: str
+    Attributes:
+        config: the run's settings.
+        category: what is learned.
+        pictures: to learn it from.
+        models: the models folder.
+        runs: folder of runs and cached features.
+        folder: of this run, within `runs`.
+        identity: what this run is told from others by.
+        device: that computes.
+        weights: of the backbone.
+        extractor: the backbone.
+        epochs_done: that a checkpoint spares.
+        resume: whether a checkpoint is continued.
+        progress: where to tell about it.
+    """
+
+    config: RunConfig
+    category: str
+    pictures: Pictures
+    models: Path
+    runs: Path
+    folder: Path
+    identity: Identity
+    device: torch.device
+    weights: Weights
+    extractor: FeatureExtractor
+    epochs_done: int
+    resume: bool
+    progress: Progress
 
 
 def train(
@@ -70,134 +101,181 @@ def train(
     runs: Path,
     resume: bool,
     progress: Progress,
+    backbones: BackboneLoader | None = None,
 ) -> Outcome:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
-    Only `train/good` is read. Pictures for calibration are held out of the fit. A run lies in a folder named
-    after all that decides its weights, so that runs with other settings never meet.
+    Training pictures alone are read. Pictures for calibration are held out of the fit. A run lies in a folder
+    named after all that decides its weights, so that runs with other settings never meet.
 
     Args:
         config: the run.
-        data: folder with the category in MVTec layout.
+        data: folder with the category, in one of the layouts of `training.datasets.layout`.
         category: name of the category, and of its sub-folder.
         models: the models folder.
         runs: folder for checkpoints and cached features.
         resume: continue a killed run, or reuse a finished one, where settings and pictures are the same.
         progress: where to tell about it.
+        backbones: what runs in turn share, so that the backbone is loaded once.
 
     Raises:
-        DatasetError, ImageError, WeightsError, FitError, BundleError: with the reason.
+        DatasetError, ImageError, AugmentError, WeightsError, CacheError, FitError, TensorBoardError,
+            BundleError: with the reason.
     """
     check_category(category)
     torch.set_num_threads(config.fit.threads)
     device = pick_device(config.device)
-    found = train_images(data, category)
-    paths, hashes = without_copies(found, file_hashes(found))
-    if len(paths) < len(found):
-        progress.say(f"{len(found) - len(paths)} pictures are copies of others, byte for byte: left out")
-    parts = split(len(paths), config.calibration.fraction, config.seed)
-    weights = find_weights(config.backbone.name, file=config.backbone.weights, folder=models / BACKBONES)
-    fit_identity, identity = _identities(config, hashes, weights.sha256, device)
-    folder = runs / category / fit_identity[:12]
+    pictures = gather(config, data, category)
+    if pictures.copies:
+        progress.say(f"{pictures.copies} pictures are copies of others, byte for byte: left out")
+    backbones = backbones or BackboneLoader(models / BACKBONES)
+    weights = backbones.weights(config.backbone)
+    identity = identify(config, pictures.hashes, weights.sha256, device)
+    folder = runs / category / identity.fit[:12]
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        if resume and (bundle := _reusable(folder, identity, models, category)) is not None:
+    with alone_in(folder):
+        if resume and (bundle := reusable(folder, identity, models, category)) is not None:
             activate(models, category, bundle.name)
             progress.say(f"{category} was trained before with these settings and pictures")
             return Outcome(bundle, reused=True)
-        if not resume:
-            (folder / CHECKPOINT).unlink(missing_ok=True)
-        (folder / FINISHED).unlink(missing_ok=True)
-        (folder / CONFIG).write_text(dump_config(config))
+        begin(folder, config, resume=resume)
+        # What is found in a test set is for `flowgauge data check`.
+        checked = check(data, category, test=False, threads=config.fit.threads, stage=progress.stage)
+        (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1))
+        checked.raise_for_errors()
+        for line in checked.lines():
+            progress.say(line)
         progress.say(
-            f"{len(paths)} good pictures of {category}: {len(parts.fit)} to fit, "
-            f"{len(parts.calibration)} held out to calibrate; on {device}"
+            f"{len(pictures.paths)} good pictures of {category}: {len(pictures.seen)} to fit, "
+            f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
+            f"calibrate; on {device}"
         )
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
-        extractor = FeatureExtractor(weights, config.backbone.out_indices).to(device)
-        with progress.stage("features", len(paths)) as advance:
-            features = cached_features(
-                runs / "features",
-                extractor,
-                paths,
-                hashes,
-                input_size=config.input_size,
-                batch_size=config.backbone.batch_size,
-                advance=advance,
-            )
-        batches = math.ceil(len(parts.fit) / config.fit.batch_size) * config.fit.epochs
-        with progress.stage("fit", batches) as advance:
-            head = fit(
-                config,
-                features,
-                parts.fit,
-                parts.calibration,
-                device=device,
-                folder=folder,
-                identity=fit_identity,
-                resume=resume,
-                on_batch=advance,
-                on_epoch=lambda row: progress.say(_line(row, config.fit.epochs)),
-            )
-        scorer = Scorer(extractor, head, config.input_size, config.score)
-        held_out = [paths[i] for i in parts.calibration]
-        with progress.stage("calibrate", len(held_out)) as advance:
-            calibrated = calibrate(scorer, held_out, config.calibration.target_fpr, advance)
-
-        save_weights(weights, models / BACKBONES)
-        record = DataRecord(
-            fingerprint=fingerprint(hashes),
-            licence=licence(data, category),
-            n_fit=len(parts.fit),
-            n_calibration=len(parts.calibration),
+        run = Run(
+            config=config,
+            category=category,
+            pictures=pictures,
+            models=models,
+            runs=runs,
+            folder=folder,
+            identity=identity,
+            device=device,
+            weights=weights,
+            extractor=backbones.extractor(config.backbone, config.input_size, device),
+            epochs_done=epochs_done(folder) if resume else 0,
+            resume=resume,
+            progress=progress,
         )
-        bundle = publish_model(
-            config, category, models, extractor, head, calibrated, held_out, record, folder
-        )
-        # As a server will load it: a bundle that would be refused there must not become the active one.
-        Detector.load(bundle, device=str(device), backbone=extractor)
-        activate(models, category, bundle.name)
-        (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity, bundle.name))))
+        cache = _cache(run)
+        expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
+        progress.say(f"forecast: {expected}")
+        with _log(run) as log:
+            clock = [time.monotonic()]
+            with _features(run, cache, first) as features:
+                clock.append(time.monotonic())
+                heads = _fit(run, cache, features, log)
+            clock.append(time.monotonic())
+            engines = scorers(config, run.extractor, heads)
+            calibrated = _calibrate(run, engines, log)
+            clock.append(time.monotonic())
+        bundle = _publish(run, engines, calibrated)
+        first_stage, second, third = (later - earlier for earlier, later in pairwise(clock))
+        taken = Cost(first_stage, second, third, disk_used(cache, folder, bundle), peak_memory())
+        progress.say(f"it took:  {taken}")
         return Outcome(bundle, reused=False)
 
 
-def _identities(
-    config: RunConfig, hashes: Sequence[str], weights_sha256: str, device: torch.device
-) -> tuple[str, str]:
-    """Digests of all that decides the fitted weights, and of all that decides the bundle."""
-    # The backbone's weights count by what they hold, not by where they lie; the device by what it turned out
-    # to be. The score and the asked rate come after the fit: another rate needs no other fit.
-    later: dict[str, Any] = {"score": True, "calibration": {"target_fpr"}}
-    settings = config.model_dump(mode="json", exclude={"backbone": {"weights"}, "device": True, **later})
-    fitted = _digest([settings, hashes, weights_sha256, str(device), library_versions()])
-    return fitted, _digest([fitted, config.model_dump(mode="json", include=later)])
+def _cache(run: Run) -> FeatureCache:
+    """The features of all pictures and of their copies, which may be there already."""
+    config, strides = run.config, run.extractor.strides
+    tiles = choose(run.pictures.paths, config.geometry, config.input_size, strides, config.fit.tiles)
+    return FeatureCache(
+        CacheFolder(run.runs / "features", round(config.feature_cache.max_gib * GIB)),
+        run.extractor,
+        run.pictures.views(config.augment, config.seed, tiles),
+        input_size=config.input_size,
+        batch_size=config.backbone.batch_size,
+        geometry=config.geometry,
+    )
 
 
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def _log(run: Run) -> AbstractContextManager[TensorBoardLog | None]:
+    """What TensorBoard shows, where that was asked for."""
+    if run.config.tensorboard is None:
+        return nullcontext()
+    return TensorBoardLog(run.config.tensorboard / run.category / run.folder.name, run.config)
 
 
-def _alone_in(folder: Path) -> AbstractContextManager[object]:
-    """Hold the run's folder: a second run there would mix its checkpoints with ours."""
-    lock = FileLock(folder / "lock")
-    try:
-        return lock.acquire(timeout=0)
-    except Timeout as error:
-        raise FitError(f"another process is at work on this very run, in {folder}") from error
+@contextmanager
+def _features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Features]:
+    """The features themselves, held while they are used."""
+    with ExitStack() as stack:
+        with run.progress.stage("features", len(cache.views)) as advance:
+            features = stack.enter_context(cache.features(advance, first))
+        yield features
 
 
-def _reusable(folder: Path, identity: str, models: Path, category: str) -> Path | None:
-    """The bundle that this run published before, if it is whole."""
-    try:
-        finished = Finished(**json.loads((folder / FINISHED).read_text()))
-    except (OSError, ValueError, TypeError):
-        return None  # none, or a half-written one
-    if finished.identity == identity:
-        with suppress(BundleError):  # deleted or damaged: publish again
-            bundle = resolve(models, category, finished.version)
-            verify(bundle)
-            return bundle
-    return None
+def _fit(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> list[Head]:
+    """The flows, fitted to the feature maps of the pictures that are not held out."""
+    settings = run.config.fit
+    rows = run.pictures.rows(cache.views)
+    epochs = settings.epochs_for(len(rows[0].fit))
+    batches = sum(settings.batches_of(len(r.fit)) * settings.epochs_for(len(r.fit)) for r in rows)
+
+    def tell(row: EpochMetrics) -> None:
+        run.progress.say(_line(row, epochs))
+        if log is not None:
+            log.epoch(row)
+
+    with run.progress.stage("fit", batches) as advance:
+        return fit_heads(
+            run.config,
+            features,
+            rows,
+            device=run.device,
+            folder=run.folder,
+            identity=run.identity.fit,
+            resume=run.resume,
+            on_batch=advance,
+            on_epoch=tell,
+        )
+
+
+def _calibrate(
+    run: Run, engines: Mapping[Precision, Scorer], log: TensorBoardLog | None
+) -> dict[Precision, Calibrated]:
+    """Thresholds from the held-out pictures, for every engine."""
+    held_out, folds = run.pictures.held_out, run.pictures.folds
+    target_fpr = run.config.calibration.target_fpr
+    with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
+        calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance)
+    if log is not None:
+        log.end(calibrated["float32"], engines["float32"], held_out)
+    return calibrated
+
+
+def _publish(
+    run: Run, engines: Mapping[Precision, Scorer], calibrated: Mapping[Precision, Calibrated]
+) -> Path:
+    """The bundle, written, loaded once as a server will, and made the active one."""
+    sweep(run.models / BACKBONES)
+    save_weights(run.weights, run.models / BACKBONES)
+    bundle = publish_model(
+        run.config,
+        run.category,
+        run.models,
+        engines,
+        calibrated,
+        run.pictures.held_out,
+        run.pictures.record,
+        [run.pictures.hashes[i] for i in run.pictures.seen],
+        run.folder,
+    )
+    # As a server will load it: a bundle that would be refused there must not become the active one.
+    Detector.load(bundle, device=str(run.device), backbone=run.extractor)
+    activate(run.models, run.category, bundle.name)
+    finish(run.folder, run.identity, bundle.name)
+    return bundle
 
 
 def _line(row: EpochMetrics, epochs: int) -> str:

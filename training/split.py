@@ -1,7 +1,7 @@
 """Which good pictures fit the flows, and which calibrate them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,36 @@ from training.datasets.sample import DatasetError
 
 @dataclass(frozen=True)
 class Split:
-    """The training pictures, divided once by seed: rows to fit and rows to calibrate with."""
+    """The training pictures, divided once by seed.
+
+    Attributes:
+        fit: rows to fit.
+        calibration: rows to calibrate with.
+        validation: rows that judge when to stop; none without a rule for that.
+    """
 
     fit: NDArray[np.int64]
     calibration: NDArray[np.int64]
+    validation: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+
+    @property
+    def seen(self) -> NDArray[np.int64]:
+        """Rows that have a part in the weights."""
+        return np.sort(np.concatenate((self.fit, self.validation)))
+
+    def with_validation(self, fraction: float, seed: int) -> "Split":
+        """Take a share of the rows to fit, at least one, to judge when to stop.
+
+        Raises:
+            DatasetError: too few would be left to fit.
+        """
+        count = max(1, round(fraction * len(self.fit)))
+        if len(self.fit) - count < 2:
+            raise DatasetError(
+                f"{len(self.fit)} good pictures to fit are too few to hold {count} back for fit.stopping"
+            )
+        shuffled = np.random.default_rng([seed, 1]).permutation(self.fit)
+        return Split(np.sort(shuffled[count:]), self.calibration, np.sort(shuffled[:count]))
 
 
 def split(count: int, fraction: float, seed: int) -> Split:

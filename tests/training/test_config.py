@@ -8,33 +8,66 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from training.config import ConfigError, RunConfig, dump_config, load_config
+from training.config import ConfigError, RunConfig, dump_config, load_config, special_categories
 
 # Another value than the default for every field there is.
 OTHER: dict[str, Any] = {
     "seed": 7,
     "device": "cpu",
     "input_size": [128, 192],
+    "geometry": {
+        "fit": "tile",
+        "shrink": "halves",
+        "margin": 8,
+        "overlap": 0.5,
+        "scale": 0.5,
+        "max_pixels": 65_536,
+    },
     "backbone": {"name": "resnet18", "out_indices": [1, 2, 3], "weights": "w/r18.pth", "batch_size": 3},
     "normalisation": {"mode": "layer", "pooling": 5},
     "flow": {
         "steps": 20,
         "kernels": "3",
         "hidden_ratio": 0.16,
+        "hidden_limit": 100,
         "clamp": 1.5,
         "clamp_formula": "c*tanh(a/c)",
         "permutation": "index",
     },
-    "score": {"top_fraction": 0.05, "energy_floor": 0.1},
+    "score": {"top_fraction": 0.05, "energy_floor": 0.1, "gaussian": 0.5, "picture": 0.2},
     "fit": {
+        "steps": 90,
         "epochs": 3,
         "batch_size": 16,
+        "tiles": 4,
+        "schedule": "constant",
         "learning_rate": 1e-4,
         "weight_decay": 0.0,
         "gradient_clip": 0.5,
+        "noise": 0.1,
+        "precision": "bfloat16",
+        "stopping": {"patience": 2, "fraction": 0.3},
         "threads": 1,
     },
-    "calibration": {"fraction": 0.3, "target_fpr": 0.05},
+    "calibration": {
+        "fraction": 0.3,
+        "target_fpr": 0.05,
+        "review_fpr": 0.25,
+        "method": "cross",
+        "folds": 3,
+        "engines": ["float32", "bfloat16"],
+    },
+    "augment": {
+        "hflip": True,
+        "vflip": True,
+        "right_angles": True,
+        "degrees": 5.0,
+        "brightness": 0.1,
+        "contrast": 0.2,
+        "copies": 2,
+    },
+    "feature_cache": {"max_gib": 1.5},
+    "tensorboard": "logs",
 }
 
 
@@ -69,7 +102,11 @@ def test_an_empty_file_is_the_defaults(tmp_path: Path, text: str) -> None:
     assert load_config(write(tmp_path, text)) == RunConfig()
 
 
-@pytest.mark.parametrize("path", list(leaves(RunConfig)), ids=".".join)
+@pytest.mark.parametrize(
+    "path",
+    [path for path in leaves(RunConfig) if path != ("geometry", "working_size")],  # or a scale, not both
+    ids=".".join,
+)
 def test_every_field_is_reachable_by_yaml(tmp_path: Path, path: tuple[str, ...]) -> None:
     found = load_config(write(tmp_path, yaml.safe_dump(OTHER))).model_dump(mode="json")
     assert at(found, path) == at(OTHER, path)
@@ -77,10 +114,41 @@ def test_every_field_is_reachable_by_yaml(tmp_path: Path, path: tuple[str, ...])
         assert at(found, path) != at(RunConfig().model_dump(mode="json"), path)
 
 
+def test_the_working_size_is_reachable_by_yaml(tmp_path: Path) -> None:
+    found = load_config(write(tmp_path, "geometry: {fit: tile, working_size: 900}"))
+    assert found.geometry.working_size == 900
+
+
 def test_a_file_may_say_one_thing_and_leave_the_rest(tmp_path: Path) -> None:
     found = load_config(write(tmp_path, "fit: {epochs: 3}"))
     assert found.fit.epochs == 3
     assert found == RunConfig.model_validate({"fit": {"epochs": 3}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "pictures", "epochs"),
+    [
+        ({"steps": 400, "batch_size": 8}, 209, 15),  # 27 batches: 14 epochs are 378 updates
+        ({"steps": 400, "batch_size": 8}, 8, 400),
+        ({"steps": 400, "batch_size": 8}, 9, 200),
+        ({"steps": 400, "batch_size": 8}, 10_000, 1),
+        ({"steps": 27, "batch_size": 8}, 209, 1),
+        ({"steps": 28, "batch_size": 8}, 209, 2),
+        ({"steps": 5, "epochs": 3, "batch_size": 8}, 209, 3),
+    ],
+)
+def test_epochs_are_the_fewest_that_give_the_updates(
+    settings: dict[str, int], pictures: int, epochs: int
+) -> None:
+    fit = RunConfig.model_validate({"fit": settings}).fit
+    assert fit.epochs_for(pictures) == epochs
+    assert fit.batches_of(pictures) == -(-pictures // 8)
+
+
+def test_epochs_on_the_command_line_win_over_the_files_updates(tmp_path: Path) -> None:
+    path = write(tmp_path, "fit: {steps: 1000}")
+    assert load_config(path).fit.epochs is None
+    assert load_config(path, epochs=2).fit.epochs_for(209) == 2
 
 
 def test_numbers_as_people_write_them_are_numbers(tmp_path: Path) -> None:
@@ -102,6 +170,15 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("epoch: 3", "epoch: Extra inputs are not permitted"),
         ("fit: {epoch: 3}", "fit.epoch: Extra inputs are not permitted"),
         ("fit: {epochs: 0}", "fit.epochs: Input should be greater than or equal to 1"),
+        ("fit: {tiles: 0}", "fit.tiles: Input should be greater than or equal to 1"),
+        ("geometry: {fit: crop}", "geometry.fit: Input should be 'stretch', 'pad' or 'tile'"),
+        (
+            "geometry: {fit: tile, overlap: 0}",
+            "geometry.overlap: Input should be greater than or equal to 0.125",
+        ),
+        ("geometry: {fit: tile, scale: 1, working_size: 900}", "contradict each other; set one of them"),
+        ("geometry: {overlap: 0.5}", "geometry.overlap is of tiles alone; set geometry.fit to tile"),
+        ("geometry: {margin: 65}", "a geometry.margin of 65 on each side leaves less than half of the input"),
         ("fit: {epochs: many}", "fit.epochs: Input should be a valid integer"),
         ("fit: {epochs: 2.5}", "fit.epochs: Input should be a valid integer"),
         ("fit: {learning_rate: 0}", "fit.learning_rate: Input should be greater than 0"),
@@ -216,3 +293,46 @@ def test_an_override_does_not_hide_a_section_that_is_wrong(tmp_path: Path) -> No
 def test_an_override_that_does_not_exist_is_told() -> None:
     with pytest.raises(ConfigError, match=r"no such settings: \['epoch'\]"):
         load_config(None, epoch=3)
+
+
+CATEGORIES = """
+fit: {epochs: 5, batch_size: 4}
+categories:
+  bottle: {augment: {hflip: true}, fit: {epochs: 9}}
+  grid:
+"""
+
+
+def test_settings_of_a_category_win_field_by_field(tmp_path: Path) -> None:
+    path = write(tmp_path, CATEGORIES)
+    bottle, grid, all_others = (load_config(path, name) for name in ("bottle", "grid", None))
+    assert (bottle.fit.epochs, bottle.fit.batch_size, bottle.augment.hflip) == (9, 4, True)
+    assert grid == all_others == load_config(path, "tile")
+    assert (grid.fit.epochs, grid.augment.active) == (5, False)
+
+
+def test_the_command_line_wins_over_the_category(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, CATEGORIES), "bottle", epochs=2).fit.epochs == 2
+
+
+def test_the_categories_with_settings_of_their_own_are_known(tmp_path: Path) -> None:
+    assert special_categories(write(tmp_path, CATEGORIES)) == ["bottle", "grid"]
+    assert special_categories(write(tmp_path, "seed: 1")) == special_categories(None) == []
+
+
+def test_what_is_wrong_in_a_category_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "categories: {bottle: {fit: {epoch: 9}}}")
+    assert load_config(path, "grid") == RunConfig()
+    with pytest.raises(ConfigError, match=r"fit\.epoch: Extra inputs"):
+        load_config(path, "bottle")
+
+
+@pytest.mark.parametrize("text", ["categories: 3", "categories: [bottle]", "categories: {bottle: 3}"])
+def test_categories_that_map_to_no_settings_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match="categories must map each name to a mapping"):
+        load_config(write(tmp_path, text), "bottle")
+
+
+def test_a_dumped_run_of_a_category_is_that_run(tmp_path: Path) -> None:
+    bottle = load_config(write(tmp_path, CATEGORIES), "bottle")
+    assert load_config(write(tmp_path, dump_config(bottle))) == bottle

@@ -10,16 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import ImageError, read
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, evaluate
-
-
-@pytest.fixture(scope="module")
-def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu")
+from training.metrics import aupro, image_average_precision, image_f1_max
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +32,11 @@ def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, lis
 
 def ignore(steps: int) -> None:
     """A progress that nobody watches."""
+
+
+def pixel_auroc(evaluation: Evaluation) -> float | None:
+    """Of the maps; None where pixels were not measured."""
+    return evaluation.figures.pixels.auroc if evaluation.figures.pixels else None
 
 
 def bright(path: Path) -> NDArray[np.bool_]:
@@ -79,8 +79,8 @@ def test_scores_are_the_detectors_own_in_the_order_of_the_samples(
 
 def test_image_auroc_is_on_raw_scores(evaluation: Evaluation) -> None:
     truth = [row.defect is not None for row in evaluation.rows]
-    assert evaluation.image_auroc == roc_auc_score(truth, [row.score for row in evaluation.rows])
-    assert evaluation.image_auroc == 1.0  # a scratch as bright as this cannot be missed
+    assert evaluation.figures.image_auroc == roc_auc_score(truth, [row.score for row in evaluation.rows])
+    assert evaluation.figures.image_auroc == 1.0  # a scratch as bright as this cannot be missed
 
 
 def test_rates_are_shares_of_their_own_kind(
@@ -94,11 +94,35 @@ def test_rates_are_shares_of_their_own_kind(
     opposite = evaluate(detector, swapped, ignore)
     assert opposite.false_rejects == pytest.approx(1 - evaluation.escapes)
     assert opposite.escapes == pytest.approx(1 - evaluation.false_rejects)
-    assert opposite.image_auroc == 0.0
+    assert opposite.figures.image_auroc == 0.0
+
+
+def test_other_metrics_of_images_are_on_the_same_scores(evaluation: Evaluation) -> None:
+    truth = [row.defect is not None for row in evaluation.rows]
+    scores = [row.score for row in evaluation.rows]
+    assert evaluation.figures.image_average_precision == image_average_precision(truth, scores)
+    assert evaluation.figures.image_f1_max == image_f1_max(truth, scores)
+
+
+def test_every_kind_of_defect_has_its_own_figures(detector: Detector, samples: list[Sample]) -> None:
+    """A dent that nobody can see is a good part under another name: half of its pairs are won by chance."""
+    dents = [dataclasses.replace(s, defect="dent") for s in samples[:3]]
+    found = evaluate(detector, [*samples, *dents], ignore)
+    scratch, dent = found.defects
+    assert (scratch.defect, scratch.count, scratch.image_auroc) == ("scratch", 3, 1.0)
+    assert (dent.defect, dent.count, dent.image_auroc) == ("dent", 3, 0.5)
+    rejected = {row.path: row.decision == "REJECT" for row in found.rows}
+    assert scratch.recall == sum(rejected[s.path] for s in samples[3:]) / 3
+    assert dent.recall == sum(rejected[s.path] for s in dents) / 3
+    assert found.recall == (scratch.recall + dent.recall) / 2
+
+
+def test_time_is_that_of_a_picture(evaluation: Evaluation) -> None:
+    assert 0.1 < evaluation.milliseconds < 10_000
 
 
 def test_without_masks_pixels_are_not_measured(evaluation: Evaluation) -> None:
-    assert evaluation.pixel_auroc is None
+    assert evaluation.figures.pixels is None
 
 
 def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
@@ -107,10 +131,13 @@ def test_pixel_auroc_is_on_raw_maps_at_the_models_size(
     masked = with_masks(samples, tmp_path)
     maps = [detector.predict([read(s.path)])[0].score_map for s in masked]
     truth = [bright(s.path) if s.defect else np.zeros((64, 64), dtype=np.bool_) for s in masked]
-    found = evaluate(detector, masked, ignore).pixel_auroc
+    found = pixel_auroc(evaluate(detector, masked, ignore))
     wanted = float(roc_auc_score(np.stack(truth).ravel(), np.stack(maps).ravel()))
-    assert found == wanted
+    assert found == pytest.approx(wanted, abs=1e-12)
     assert wanted > 0.9
+    pixels = evaluate(detector, masked, ignore).figures.pixels
+    assert pixels is not None
+    assert pixels.aupro[0.3] == pytest.approx(aupro(maps, truth))
 
 
 def test_a_defect_without_a_mask_leaves_pixels_out(
@@ -120,7 +147,7 @@ def test_a_defect_without_a_mask_leaves_pixels_out(
     masked = with_masks(samples, tmp_path)
     all_but_one = [*masked[:5], dataclasses.replace(masked[5], mask=None)]
     found = evaluate(detector, all_but_one, ignore)
-    assert found.pixel_auroc == evaluate(detector, masked[:5], ignore).pixel_auroc
+    assert pixel_auroc(found) == pixel_auroc(evaluate(detector, masked[:5], ignore))
     assert len(found.rows) == 6
 
 
@@ -131,14 +158,14 @@ def test_a_mask_may_be_of_any_two_values(
     (tmp_path / "usual").mkdir()
     usual = evaluate(detector, with_masks(samples, tmp_path / "usual"), ignore)
     found = evaluate(detector, with_masks(samples, tmp_path, values), ignore)
-    assert found.pixel_auroc == usual.pixel_auroc
+    assert pixel_auroc(found) == pixel_auroc(usual)
 
 
 def test_a_lossy_mask_reads_almost_as_it_was_drawn(
     detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:
-    exact = evaluate(detector, with_masks(samples, tmp_path), ignore).pixel_auroc
-    lossy = evaluate(detector, with_masks(samples, tmp_path, suffix=".jpg"), ignore).pixel_auroc
+    exact = pixel_auroc(evaluate(detector, with_masks(samples, tmp_path), ignore))
+    lossy = pixel_auroc(evaluate(detector, with_masks(samples, tmp_path, suffix=".jpg"), ignore))
     assert exact is not None
     assert lossy == pytest.approx(exact, abs=0.02)
 
@@ -147,8 +174,8 @@ def test_an_empty_mask_marks_no_pixel(detector: Detector, samples: list[Sample],
     """Some defects have one, as where nobody could draw a border."""
     one = [*samples[:3], *with_masks(samples[3:4], tmp_path)]
     empty = with_masks(samples[4:], tmp_path, (0, 0))
-    assert evaluate(detector, [*samples[:3], *empty], ignore).pixel_auroc is None
-    found = evaluate(detector, one + empty, ignore).pixel_auroc
+    assert pixel_auroc(evaluate(detector, [*samples[:3], *empty], ignore)) is None
+    found = pixel_auroc(evaluate(detector, one + empty, ignore))
     assert found is not None
     assert found > 0.8
 
@@ -169,9 +196,10 @@ def test_pictures_and_masks_of_other_sizes_are_brought_to_the_models(
         mask = None if sample.mask is None else enlarge(sample.mask, tmp_path, cv2.INTER_NEAREST)
         enlarged.append(Sample(path, sample.defect, mask))
     found = evaluate(detector, enlarged, ignore)
-    assert found.image_auroc == 1.0
-    assert found.pixel_auroc is not None
-    assert found.pixel_auroc > 0.85
+    assert found.figures.image_auroc == 1.0
+    area = pixel_auroc(found)
+    assert area is not None
+    assert area > 0.85
 
 
 def test_a_mask_of_another_size_than_its_picture_is_named(
@@ -210,7 +238,7 @@ def test_with_one_kind_what_can_be_said_is(detector: Detector, samples: list[Sam
     chosen = samples[:3] if kind == "good" else samples[3:]
     result = evaluate(detector, chosen, ignore)
     assert len(result.rows) == 3
-    assert result.image_auroc is None
+    assert result.figures.image_auroc is None
     assert (result.false_rejects is None) == (kind == "defective")
     assert (result.escapes is None) == (kind == "good")
 

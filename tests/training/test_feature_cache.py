@@ -6,16 +6,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
 from flows.fastflow.backbones import Weights, digest, find_weights
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.fit_pictures import fingerprint
+from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import ImageError, read, resize
-from training.feature_cache import Features, cached_features, file_hashes, fingerprint
+from tests.app.full_disk import files_of_at_most
+from training.augment import AugmentError, Variant
+from training.cache_folder import GIB, CacheFolder
+from training.feature_cache import FeatureCache, Features, View, file_hashes
+from training.tiles import Tile, choose
 
 SIZE = (64, 48)
+STRETCH = Geometry()
 
 
 class Killed(BaseException):
@@ -58,10 +66,39 @@ def cached(
     *,
     size: tuple[int, int] = SIZE,
     advance: Callable[[int], None] = lambda _: None,
+    geometry: Geometry = STRETCH,
+    tiles: list[Tile] | None = None,
 ) -> Features:
-    return cached_features(
-        folder, extractor, paths, file_hashes(paths), input_size=size, batch_size=2, advance=advance
+    hashes = file_hashes(paths)
+    rows = tiles or [Tile(i, 0) for i in range(len(paths))]
+    views = [View(paths[t.picture], hashes[t.picture], t.picture, None, t.number) for t in rows]
+    cache = FeatureCache(
+        CacheFolder(folder, GIB), extractor, views, input_size=size, batch_size=2, geometry=geometry
     )
+    with cache.features(advance) as features:
+        return features
+
+
+def test_tiles_are_rows_and_another_geometry_is_another_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    """Pictures of 64 x 64: padded they fill the input otherwise, and in tiles of 48 columns they are two."""
+    folder = tmp_path / "cache"
+    tile = Geometry(fit="tile")
+    tiles = choose(paths, tile, SIZE, extractor.strides, 16)
+    assert [t.picture for t in tiles] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    done: list[int] = []
+    for _ in range(2):  # computed, then found
+        found = cached(folder, extractor, paths, advance=done.append, geometry=tile, tiles=tiles)
+    assert done == [2, 2, 2, 2, 2, 10]
+    for row, (picture, number) in enumerate(tiles):
+        prepared = tile.layout((64, 64), SIZE, extractor.strides).prepare(read(paths[picture]))
+        maps = extractor(torch.from_numpy(prepared.tiles()[number][None].copy()))
+        for array, wanted in zip(found, maps, strict=True):
+            np.testing.assert_allclose(array[row], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
+    cached(folder, extractor, paths)
+    cached(folder, extractor, paths, geometry=Geometry(fit="pad"))
+    assert len(visible(folder)) == 3
 
 
 def visible(folder: Path) -> list[str]:
@@ -259,3 +296,62 @@ def test_the_fingerprint_depends_on_the_set_of_files_alone() -> None:
     one, two, three = "1" * 64, "2" * 64, "3" * 64
     assert fingerprint([one, two]) == fingerprint([two, one])
     assert len({fingerprint(x) for x in ([one], [one, two], [one, three], [one, one, two])}) == 4
+
+
+def test_changed_copies_have_features_of_their_own(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    views = [
+        View(paths[0], "a", 0),
+        View(paths[0], "a", 0, Variant(mirrored=True)),
+        View(paths[1], "b", 1),
+    ]
+    cache = FeatureCache(CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2)
+    mirrored = torch.from_numpy(resize(np.ascontiguousarray(read(paths[0])[:, ::-1]), SIZE)[None])
+    with cache.features(lambda _: None) as found:
+        for array, wanted in zip(found, extractor(mirrored), strict=True):
+            assert len(array) == 3
+            np.testing.assert_allclose(array[1], wanted[0].numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_other_changes_are_another_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    def name(*variants: Variant | None) -> str:
+        views = [View(paths[0], "a", 0, variant) for variant in variants]
+        return FeatureCache(CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2).name
+
+    made = [name(None), name(None, None), name(Variant(degrees=1)), name(Variant(degrees=2))]
+    assert len(set(made)) == 4
+    assert name(Variant(degrees=1)) == made[2]
+
+
+def test_a_picture_that_cannot_be_changed_so_is_named(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    cv2.imwrite(str(paths[1]), np.zeros((40, 60, 3), np.uint8))
+    views = [View(path, "a", i, Variant(quarter_turns=1)) for i, path in enumerate(paths)]
+    cache = FeatureCache(CacheFolder(tmp_path / "c", GIB), extractor, views, input_size=SIZE, batch_size=1)
+    with pytest.raises(AugmentError, match=r"001\.png: .*60x40"), cache.features(lambda _: None):
+        pass
+    assert visible(tmp_path / "c") == hidden(tmp_path / "c") == []
+
+
+def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    with files_of_at_most(20_000), pytest.raises(OSError, match="File too large"):
+        cached(tmp_path / "cache", extractor, paths)
+    assert visible(tmp_path / "cache") == hidden(tmp_path / "cache") == []
+
+
+def test_the_first_batch_need_not_be_computed_again(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    views = [View(path, path.name, i) for i, path in enumerate(paths)]
+    cache = FeatureCache(CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2)
+    first = cache.compute(0)
+    with cache.features(lambda _: None, first) as found:
+        assert all(np.array_equal(a[:2], b) for a, b in zip(found, first, strict=True))
+        assert cache.nbytes(first) == sum(a.nbytes for a in found)
+    assert extractor.pictures == 5

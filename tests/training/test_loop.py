@@ -11,18 +11,34 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.scorer import Head
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Precision
+from tests.app.full_disk import files_of_at_most
 from training.config import RunConfig
 from training.feature_cache import Features
-from training.loop import CHECKPOINT, METRICS, EpochMetrics, FitError, fit
+from training.loop import (
+    CHECKPOINT,
+    METRICS,
+    EpochMetrics,
+    FitError,
+    fit,
+    of_final_weights,
+    precision_on,
+    read_metrics,
+)
+from training.split import Split
 
 CPU = torch.device("cpu")
 EPOCHS = 4
 FIT, HELD_OUT = np.arange(0, 14), np.arange(14, 18)
+ROWS = Split(FIT, HELD_OUT)
+# Of those to fit some judge when to stop.
+WATCHED = Split(FIT[:11], HELD_OUT, FIT[11:])
 
 
 def config(**fit_settings: Any) -> RunConfig:
-    settings = {"epochs": EPOCHS, "batch_size": 4, **fit_settings}
+    # float32 whatever the machine computes, so that the figures here are the same on all.
+    settings = {"epochs": EPOCHS, "batch_size": 4, "precision": "float32", **fit_settings}
     return RunConfig.model_validate({"flow": {"steps": 3}, "fit": settings})
 
 
@@ -72,13 +88,13 @@ def run(
     identity: str = "this run",
     data: Features | None = None,
     watch: Watch | None = None,
+    rows: Split = ROWS,
 ) -> Head:
     watch = watch or Watch()
     return fit(
         settings or config(),
         data or features(),
-        FIT,
-        HELD_OUT,
+        rows,
         device=CPU,
         folder=folder,
         identity=identity,
@@ -341,3 +357,217 @@ def test_the_number_of_threads_is_left_alone(tmp_path: Path) -> None:
     before = torch.get_num_threads()
     run(tmp_path, config(epochs=1, threads=1))
     assert torch.get_num_threads() == before
+
+
+def test_a_constant_schedule_leaves_the_learning_rate_alone(tmp_path: Path) -> None:
+    watch = Watch()
+    run(tmp_path, config(schedule="constant", learning_rate=1e-3), watch=watch)
+    assert [row.learning_rate for row in watch.epochs] == [1e-3] * EPOCHS
+    again = Watch()
+    run(tmp_path, config(schedule="constant", learning_rate=1e-3), resume=True, watch=again)
+    assert again.epochs == watch.epochs
+
+
+def test_a_disk_that_fills_up_is_told_and_the_checkpoint_before_stays(
+    whole: tuple[Head, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, watch=Watch(at_epoch=2))
+    before = (tmp_path / CHECKPOINT).read_bytes()
+    with files_of_at_most(1000), pytest.raises(FitError, match=r"cannot be written, is the disk full\?"):
+        run(tmp_path, resume=True)
+    assert (tmp_path / CHECKPOINT).read_bytes() == before
+    assert list(tmp_path.glob("*.part")) == []
+    assert_same_bits(run(tmp_path, resume=True), whole[0])
+
+
+def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
+    """14 pictures in batches of 4 are 4 updates: the fewest epochs that give 9 are 3, of 12 updates."""
+    watch = Watch()
+    run(tmp_path, config(epochs=None, steps=9), watch=watch)
+    assert ([row.epoch for row in watch.epochs], watch.batches) == ([1, 2, 3], 12)
+    assert watch.epochs[-1].learning_rate < 2e-3 / 20  # the schedule ends with them
+
+
+class TestNoise:
+    def test_flows_fitted_with_it_bear_noise_better(self, tmp_path: Path) -> None:
+        for name in ("plain", "noisy"):
+            (tmp_path / name).mkdir()
+        plain = run(tmp_path / "plain", config(epochs=40, noise=0.0))
+        noisy = run(tmp_path / "noisy", config(epochs=40, noise=0.3))
+        generator = torch.Generator().manual_seed(1)
+        maps = [torch.from_numpy(array[HELD_OUT]) for array in features()]
+
+        noise = [0.3 * torch.randn(x.shape, generator=generator) for x in maps]
+
+        def loss(head: Head) -> float:
+            inputs = [x + n for x, n in zip(head.normaliser(maps), noise, strict=True)]
+            with torch.no_grad():
+                return sum(value.item() for value in head.flow.nll(inputs))
+
+        assert loss(noisy) < loss(plain)
+
+    def test_none_is_none(self, whole: tuple[Head, Path], tmp_path: Path) -> None:
+        silent = run(tmp_path, config(noise=0.0))
+        again = run(tmp_path, config(noise=0.0))
+        assert_same_bits(silent, again)
+        with pytest.raises(AssertionError):
+            assert_same_bits(silent, whole[0])
+
+    def test_statistics_are_of_features_without_it(self, whole: tuple[Head, Path], tmp_path: Path) -> None:
+        silent = run(tmp_path, config(noise=0.0))
+        for part in ("normaliser", "gaussian", "picture"):
+            for a, b in zip(
+                silent.get_submodule(part).buffers(), whole[0].get_submodule(part).buffers(), strict=True
+            ):
+                assert torch.equal(a, b)
+
+
+class TestPrecision:
+    def test_reduced_it_is_nearly_the_same_fit(self, whole: tuple[Head, Path], tmp_path: Path) -> None:
+        reduced = run(tmp_path, config(precision="bfloat16"))
+        exact = whole[0].state_dict()
+        assert {value.dtype for value in reduced.state_dict().values() if value.is_floating_point()} == {
+            torch.float32
+        }
+        learned = [name for name, _ in reduced.named_parameters()]
+        assert any(not torch.equal(value, exact[name]) for name, value in reduced.named_parameters())
+        assert all(
+            torch.equal(value, exact[name])
+            for name, value in reduced.state_dict().items()
+            if name not in learned
+        )
+        for ours, theirs in zip(lines(tmp_path), lines(whole[1]), strict=True):
+            assert ours["fit_nll"] == pytest.approx(theirs["fit_nll"], abs=0.01)
+            assert ours["held_out_nll"] == pytest.approx(theirs["held_out_nll"], abs=0.01)
+
+    def test_it_continues_to_the_same_bits(self, tmp_path: Path) -> None:
+        settings = config(precision="bfloat16")
+        for name in "ab":
+            (tmp_path / name).mkdir()
+        undisturbed = run(tmp_path / "a", settings)
+        with pytest.raises(Killed):
+            run(tmp_path / "b", settings, watch=Watch(at_batch=6))
+        assert_same_bits(run(tmp_path / "b", settings, resume=True), undisturbed)
+
+    @pytest.mark.parametrize(("has", "precision"), [(False, "float32"), (True, "bfloat16")])
+    def test_auto_is_bfloat16_where_the_processor_computes_it(
+        self, monkeypatch: pytest.MonkeyPatch, has: bool, precision: str
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        assert precision_on("auto", CPU) == precision
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has)
+        assert precision_on("auto", torch.device("cuda")) == precision
+
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+    @pytest.mark.parametrize("has", [False, True])
+    def test_what_is_asked_for_is_not_overruled(
+        self, monkeypatch: pytest.MonkeyPatch, precision: Precision, has: bool
+    ) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+        assert precision_on(precision, CPU) == precision
+
+    def test_auto_computes_what_it_comes_to(self, tmp_path: Path) -> None:
+        found = []
+        for precision in ("auto", precision_on("auto", CPU)):
+            (tmp_path / precision).mkdir()
+            found.append(run(tmp_path / precision, config(precision=precision)))
+        assert_same_bits(*found)
+
+
+PATIENCE = 3
+MOST = 40
+
+
+def until_it_stops() -> RunConfig:
+    """Pictures that judge get unlikelier again, after some epochs."""
+    stopping = {"patience": PATIENCE, "fraction": 0.2}
+    return config(epochs=MOST, schedule="constant", learning_rate=0.01, stopping=stopping)
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Head, Path]:
+    """A run that stopped, and its folder."""
+    folder = tmp_path_factory.mktemp("stopped")
+    return run(folder, until_it_stops(), rows=WATCHED), folder
+
+
+class TestStopping:
+    def test_it_stops_when_the_best_epoch_is_so_long_ago(self, stopped: tuple[Head, Path]) -> None:
+        judged = [sum(row["validation_nll"]) for row in lines(stopped[1])]
+        assert PATIENCE < len(judged) < MOST
+        best = judged.index(min(judged))
+        assert len(judged) == best + 1 + PATIENCE
+        for epoch in range(best):  # and no sooner
+            assert min(judged[epoch + 1 : epoch + 1 + PATIENCE]) < min(judged[: epoch + 1])
+
+    def test_the_weights_are_those_of_the_best_epoch(
+        self, stopped: tuple[Head, Path], tmp_path: Path
+    ) -> None:
+        head, folder = stopped
+        rows = read_metrics(folder)
+        best = of_final_weights(rows)
+        assert best["epoch"] == len(rows) - PATIENCE
+        assert not head.training
+        for name, part in (("validation_nll", WATCHED.validation), ("held_out_nll", WATCHED.calibration)):
+            maps = [torch.from_numpy(a[part]) for a in features()]
+            with torch.no_grad():
+                found = [float(v) for v in head.flow.nll(head.normaliser(maps))]
+            assert found == pytest.approx(best[name], rel=1e-4)
+            assert found != pytest.approx(rows[-1][name], rel=1e-3)
+        # Without a rule, a run that ends with that epoch has the same.
+        plain = until_it_stops().model_dump()
+        plain["fit"] |= {"epochs": best["epoch"], "stopping": None}
+        assert_same_bits(run(tmp_path, RunConfig.model_validate(plain), rows=WATCHED), head)
+        assert lines(tmp_path)[-1]["validation_nll"] is None
+
+    @pytest.mark.parametrize("after", ["the first", "the best", "the last"])
+    def test_a_run_stopped_after_an_epoch_continues_to_the_same_bits(
+        self, stopped: tuple[Head, Path], tmp_path: Path, after: str
+    ) -> None:
+        total = len(lines(stopped[1]))
+        epoch = {"the first": 1, "the best": total - PATIENCE, "the last": total}[after]
+        with pytest.raises(Killed):
+            run(tmp_path, until_it_stops(), rows=WATCHED, watch=Watch(at_epoch=epoch))
+        watch = Watch()
+        resumed = run(tmp_path, until_it_stops(), rows=WATCHED, resume=True, watch=watch)
+        assert_same_bits(resumed, stopped[0])
+        assert lines(tmp_path) == lines(stopped[1])
+        assert [row.epoch for row in watch.epochs] == list(range(1, total + 1))
+
+    def test_a_run_that_ends_before_has_the_best_weights_too(
+        self, stopped: tuple[Head, Path], tmp_path: Path
+    ) -> None:
+        """Its last epoch is one past the best: there is none left for the patience to run out."""
+        plain = until_it_stops().model_dump()
+        plain["fit"]["epochs"] = len(lines(stopped[1])) - PATIENCE + 1
+        head = run(tmp_path, RunConfig.model_validate(plain), rows=WATCHED)
+        assert len(lines(tmp_path)) == plain["fit"]["epochs"]
+        assert_same_bits(head, stopped[0])
+
+    def test_calibration_pictures_decide_nothing(self, stopped: tuple[Head, Path], tmp_path: Path) -> None:
+        spoilt = features()
+        for array in spoilt:
+            array[HELD_OUT] *= -3
+        assert_same_bits(run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt), stopped[0])
+
+    def test_pictures_that_judge_touch_no_statistics(
+        self, stopped: tuple[Head, Path], tmp_path: Path
+    ) -> None:
+        spoilt = features()
+        for array in spoilt:
+            array[WATCHED.validation] *= 2
+        head = run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt)
+        learned = {name for name, _ in head.named_parameters()}
+        fitted = stopped[0].state_dict()
+        statistics = [name for name in fitted if name not in learned]
+        assert statistics
+        assert all(torch.equal(head.state_dict()[name], fitted[name]) for name in statistics)
+        assert lines(tmp_path)[0]["fit_nll"] == lines(stopped[1])[0]["fit_nll"]
+        assert lines(tmp_path)[0]["validation_nll"] != lines(stopped[1])[0]["validation_nll"]
+
+    def test_a_loss_that_is_not_finite_ends_the_run(self, tmp_path: Path) -> None:
+        spoilt = with_value(WATCHED.validation[0], math.nan)
+        with pytest.raises(FitError, match="not finite in epoch 1"):
+            run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt)

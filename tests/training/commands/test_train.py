@@ -1,7 +1,7 @@
 """`flowgauge train`: what a person types, what is said back, and the exit code."""
 
+import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -32,7 +32,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(data: Path, root: Path, *options: str) -> Result:
     places = ["--models", str(root / "models"), "--runs", str(root / "runs")]
-    arguments = ["train", "--data", str(data), "--category", "tiny", *places, *options]
+    which = [] if "--category" in options else ["--category", "tiny"]
+    arguments = ["train", "--data", str(data), *which, *places, *options]
     return CliRunner().invoke(flowgauge.app, arguments)
 
 
@@ -44,12 +45,15 @@ def trained(tiny_data: Path, yaml_file: Path, root: Path) -> Result:
 def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: Path, root: Path) -> None:
     assert trained.exit_code == 0, trained.output
     lines = trained.stdout.splitlines()
-    assert lines[0] == "32 good pictures of tiny: 22 to fit, 10 held out to calibrate; on cpu"
-    assert [line for line in lines if line.endswith(" ...")] == ["features ...", "fit ...", "calibrate ..."]
+    assert lines[1].startswith("data check: 32 training pictures; 0 errors, 0 warnings (")
+    assert lines[2] == "32 good pictures of tiny: 22 to fit, 10 held out to calibrate; on cpu"
+    stages = [line.removesuffix(" ...") for line in lines if line.endswith(" ...")]
+    assert stages == ["check", "features", "fit", "calibrate"]
     assert sum(line.startswith("epoch ") for line in lines) == 1
     bundle = resolve(root / "models", "tiny")
     reject = read_manifest(bundle).thresholds["float32"].reject
-    assert re.fullmatch(r"trained in \d+ s", lines[-4])
+    assert lines[4].startswith("forecast: ")
+    assert lines[-4].startswith("it took: ")
     assert lines[-3:] == [
         f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good parts (here 9.09%), "
         "from 10 held-out pictures",
@@ -64,9 +68,42 @@ def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file
     again = run(tiny_data, root, "--config", str(yaml_file), "--resume")
     assert again.exit_code == 0
     assert again.stdout.startswith("tiny was trained before with these settings and pictures\n")
-    assert "trained in" not in again.stdout
+    assert "it took" not in again.stdout
     assert again.stdout.splitlines()[-3:] == trained.stdout.splitlines()[-3:]
     assert versions(root / "models", "tiny") == before
+
+
+def test_several_end_in_a_table_and_one_that_failed_in_exit_1(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
+) -> None:
+    special = tmp_path / "special.yaml"
+    special.write_text(yaml_file.read_text() + "categories: {tinny: {seed: 1}, teeny: {seed: 2}}\n")
+    both = ["--category", "tiny", "--category", "tinny", "--category", "tiny"]
+    result = run(tiny_data, root, *both, "--config", str(special), "--resume")
+    assert result.exit_code == 1
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"note: {special} has settings for 'teeny', which {tiny_data} does not hold"
+    assert [line for line in lines if line.startswith("[")] == ["[1/2] tiny", "[2/2] tinny"]
+    assert lines[-4].split()[0] == "category"
+    version = resolve(root / "models", "tiny").name
+    assert lines[-3].split()[0] == "tiny"
+    assert lines[-3].split()[-2:] == ["yes", version]
+    assert lines[-2].startswith("tinny ")
+    assert "failed: there is no category 'tinny' in " in lines[-2]
+    assert lines[-1] == f"summary: {root / 'runs' / 'summary.json'}"
+    assert result.stderr == ""
+
+
+def test_all_is_every_category_of_the_folder(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path
+) -> None:
+    places = ["--models", str(root / "models"), "--runs", str(root / "runs"), "--config", str(yaml_file)]
+    arguments = ["train", "--data", str(tiny_data), "--all", "--resume", *places]
+    result = CliRunner().invoke(flowgauge.app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "[1/1] tiny" in result.stdout
+    [row] = json.loads((root / "runs/summary.json").read_text())
+    assert (row["category"], row["status"], row["pictures"]) == ("tiny", "reused", 32)
 
 
 def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made(
@@ -134,12 +171,24 @@ def test_wrong_usage_exits_2(tiny_data: Path, tmp_path: Path, options: list[str]
     assert run(tiny_data, tmp_path, *options).exit_code == 2
 
 
-@pytest.mark.parametrize("missing", ["--data", "--category"])
-def test_data_and_category_must_be_given(missing: str) -> None:
-    given = [x for o in ("--data", "--category") if o != missing for x in (o, "x")]
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--category", "x"], "--data"),
+        (["--data", "x"], "say what to learn"),
+        (["--data", "x", "--category", "x", "--all"], "say what to learn"),
+    ],
+)
+def test_data_and_what_to_learn_must_be_given(given: list[str], said: str) -> None:
     result = CliRunner().invoke(flowgauge.app, ["train", *given])
     assert result.exit_code == 2
-    assert missing in result.stderr
+    assert said in result.stderr
+
+
+def test_all_of_a_folder_without_categories_is_told(tmp_path: Path) -> None:
+    result = CliRunner().invoke(flowgauge.app, ["train", "--data", str(tmp_path), "--all"])
+    assert result.exit_code == 1
+    assert f"error: there are no categories in {tmp_path}" in result.stderr
 
 
 def test_ctrl_c_leaves_nothing_broken_and_resume_goes_on(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from training.datasets import elpv, mvtec
+from training.datasets import elpv, layout
 from training.datasets.sample import DatasetError
 
 LABELS = """\
@@ -34,9 +34,9 @@ def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_counts_are_those_of_the_protocol(laid_out: Path) -> None:
     root, category = laid_out.parent, laid_out.name
-    samples = mvtec.test_samples(root, category)
+    samples = layout.test_samples(root, category)
     assert category == "solar_cell"
-    assert len(mvtec.train_images(root, category)) == 1131
+    assert len(layout.train_images(root, category)) == 1131
     assert [s.defect for s in samples] == [None] * 377 + ["defective"] * 715
     assert {s.mask for s in samples} == {None}
 
@@ -55,7 +55,7 @@ def test_the_pictures_are_copied_as_they_are(laid_out: Path) -> None:
 
 
 def test_the_licence_and_the_authors_lie_beside_them(laid_out: Path) -> None:
-    assert "CC-BY-NC-SA-4.0" in (mvtec.licence(laid_out.parent, laid_out.name) or "")
+    assert "CC-BY-NC-SA-4.0" in (layout.licence(laid_out.parent, laid_out.name) or "")
     readme = (laid_out / "README.txt").read_text()
     assert "Buerhop-Lutz" in readme
     assert "Deitsch" in readme

@@ -4,19 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.datasets.trees import names, touch
 from training.datasets import mvtec
 from training.datasets.sample import DatasetError, Sample
-
-
-def touch(root: Path, *names: str) -> None:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def names(root: Path, paths: list[Path]) -> list[str]:
-    return [path.relative_to(root).as_posix() for path in paths]
 
 
 def test_training_pictures_are_sorted_and_of_any_known_suffix(tmp_path: Path) -> None:
@@ -70,30 +60,6 @@ def test_a_test_folder_may_lack_good_pictures_or_defects(tmp_path: Path) -> None
     assert [s.defect for s in mvtec.test_samples(tmp_path, "b")] == ["crack"]
 
 
-def test_a_missing_data_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"there is no data folder .*/nowhere"):
-        mvtec.train_images(tmp_path / "nowhere", "bottle")
-
-
-def test_a_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None:
-    touch(tmp_path, "tile/train/good/1.png", "bottle/train/good/1.png", "readme.txt")
-    touch(tmp_path, ".hidden/train/good/1.png", "other/1.png")
-    for find in (mvtec.train_images, mvtec.test_samples):
-        with pytest.raises(DatasetError, match=r"no category 'botle' in .*; found: bottle, tile$"):
-            find(tmp_path, "botle")
-
-
-def test_a_folder_of_another_layout_is_told_the_layout(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"found: none; expected the layout of MVTec AD"):
-        mvtec.train_images(tmp_path, "bottle")
-
-
-def test_a_category_given_as_the_data_folder_is_noticed(tmp_path: Path) -> None:
-    touch(tmp_path, "bottle/train/good/1.png")
-    with pytest.raises(DatasetError, match=r"holds one category itself.*'bottle' as the category"):
-        mvtec.train_images(tmp_path / "bottle", "bottle")
-
-
 @pytest.mark.parametrize("present", [(), ("bottle/train/good/1.gif",), ("bottle/train/1.png",)])
 def test_no_training_pictures_is_an_error(tmp_path: Path, present: tuple[str, ...]) -> None:
     (tmp_path / "bottle").mkdir()
@@ -110,11 +76,62 @@ def test_no_test_pictures_is_an_error(tmp_path: Path, present: tuple[str, ...]) 
         mvtec.test_samples(tmp_path, "bottle")
 
 
-def test_the_licence_is_the_first_line_of_its_file(tmp_path: Path) -> None:
-    (tmp_path / "bottle").mkdir()
-    assert mvtec.licence(tmp_path, "bottle") is None
-    file = tmp_path / "bottle" / "licence.txt"
-    file.write_text("\n")
-    assert mvtec.licence(tmp_path, "bottle") is None
-    file.write_text("CC BY-NC-SA 4.0, CC-BY-NC-SA-4.0\r\nmore\n", newline="")
-    assert mvtec.licence(tmp_path, "bottle") == "CC BY-NC-SA 4.0, CC-BY-NC-SA-4.0"
+def test_btad_calls_them_ok_and_ko(tmp_path: Path) -> None:
+    touch(tmp_path, "01/train/ok/0000.bmp", "01/test/ok/0001.bmp", "01/test/ko/0000.bmp")
+    touch(tmp_path, "01/ground_truth/ko/0000.png")
+    folder = tmp_path / "01"
+    assert names(folder, mvtec.train_images(tmp_path, "01")) == ["train/ok/0000.bmp"]
+    assert mvtec.test_samples(tmp_path, "01") == [
+        Sample(folder / "test/ok/0001.bmp", None, None),
+        Sample(folder / "test/ko/0000.bmp", "ko", folder / "ground_truth/ko/0000.png"),
+    ]
+
+
+def test_loco_keeps_the_masks_of_a_picture_in_a_folder(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "pins/train/good/0.png", "pins/validation/good/1.png", "pins/test/logical_anomalies/000.png"
+    )
+    touch(tmp_path, "pins/ground_truth/logical_anomalies/000/000.png")
+    touch(tmp_path, "pins/ground_truth/logical_anomalies/000/001.png")
+    folder = tmp_path / "pins"
+    mask = folder / "ground_truth/logical_anomalies/000"
+    assert names(folder, mvtec.train_images(tmp_path, "pins")) == ["train/good/0.png"]
+    assert mvtec.test_samples(tmp_path, "pins") == [
+        Sample(folder / "test/logical_anomalies/000.png", "logical_anomalies", mask)
+    ]
+    assert mvtec.masks(tmp_path, "pins") == [mask]
+
+
+def test_a_folder_of_masks_under_another_name_is_an_error_too(tmp_path: Path) -> None:
+    touch(tmp_path, "pins/test/a/000.png", "pins/ground_truth/a/7/000.png")
+    with pytest.raises(DatasetError, match=r"the first is 7, but 000_mask\.png was expected"):
+        mvtec.test_samples(tmp_path, "pins")
+
+
+def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
+    can = tmp_path / "can"
+    touch(can, "train/good/000_regular.png", "validation/good/000_regular.png", "test_private/000.png")
+    touch(can, "test_public/good/000_regular.png", "test_public/bad/001_shift_1.png")
+    touch(can, "test_public/ground_truth/bad/001_shift_1_mask.png")
+    mask = can / "test_public/ground_truth/bad/001_shift_1_mask.png"
+    assert names(can, mvtec.train_images(tmp_path, "can")) == ["train/good/000_regular.png"]
+    assert mvtec.test_samples(tmp_path, "can") == [
+        Sample(can / "test_public/good/000_regular.png", None, None),
+        Sample(can / "test_public/bad/001_shift_1.png", "bad", mask),
+    ]
+    assert mvtec.masks(tmp_path, "can") == [mask]
+
+
+def test_all_masks_are_listed_whether_or_not_they_have_a_picture(tmp_path: Path) -> None:
+    touch(tmp_path, "tile/test/crack/1.png", "tile/ground_truth/crack/1_mask.png")
+    touch(tmp_path, "tile/ground_truth/crack/2_mask.png", "tile/ground_truth/notes/3.txt")
+    assert names(tmp_path / "tile/ground_truth/crack", mvtec.masks(tmp_path, "tile")) == [
+        "1_mask.png",
+        "2_mask.png",
+    ]
+    assert mvtec.masks(tmp_path, "none") == []
+
+
+def test_a_public_test_beside_an_ordinary_one_is_passed_over(tmp_path: Path) -> None:
+    touch(tmp_path, "can/test/crack/0.png", "can/test_public/bad/1.png")
+    assert [s.defect for s in mvtec.test_samples(tmp_path, "can")] == ["crack"]

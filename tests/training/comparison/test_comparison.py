@@ -1,0 +1,164 @@
+"""The comparison: the run's own split, the detector's own pixels, our metrics; refused where it would lie.
+
+anomalib itself is large, so that `stand_in.py` stands in for it; where it is installed, it is tried too.
+"""
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from flows.fastflow.conformal import threshold
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import read, resize
+from tests.conftest import Silent
+from tests.training.comparison.stand_in import interpreter
+from training.comparison.comparison import ComparisonError, Peers, compare
+from training.config import RunConfig
+from training.datasets.layout import test_samples as samples_of
+from training.datasets.sample import Sample
+from training.feature_cache import file_hashes
+from training.metrics import image_auroc, pixel_figures
+from training.split import split, without_copies
+from training.summary import METRICS
+
+
+class Lines(Silent):
+    """A progress that keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+@pytest.fixture(scope="module")
+def samples(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """The test pictures; defective ones with a mask."""
+    folder = tmp_path_factory.mktemp("masks")
+    found = []
+    for sample in samples_of(tiny_data, "tiny"):
+        mask = None
+        if sample.defect:
+            mask = folder / sample.path.name
+            cv2.imwrite(str(mask), (read(sample.path).min(2) > 200).astype(np.uint8) * 255)
+        found.append(Sample(sample.path, sample.defect, mask))
+    return found
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return interpreter(tmp_path_factory.mktemp("stand-in"))
+
+
+def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
+    detector: Detector,
+    bundle: Path,
+    tiny_data: Path,
+    samples: list[Sample],
+    python: Path,
+    tiny_config: RunConfig,
+) -> None:
+    progress = Lines()
+    rows = compare(detector, bundle, tiny_data, "tiny", samples, Peers(python, 0.01, 1), progress)
+    assert [row["model"] for row in rows] == ["PaDiM", "PatchCore"]
+    assert progress.lines == [
+        "anomalib 9.9: PaDiM and PatchCore on 22 pictures",
+        *(f"  {model}: {what} ..." for model in ("PaDiM", "PatchCore") for what in ("fit", "score")),
+    ]
+
+    # The stand-in's model once more, from the run's own split.
+    good = sorted((tiny_data / "tiny/train/good").iterdir())
+    paths, _ = without_copies(good, file_hashes(good))
+    parts = split(len(paths), tiny_config.calibration.fraction, tiny_config.seed)
+
+    def features(path: Path) -> NDArray[np.float32]:
+        return np.asarray(detector.scorer.features([resize(read(path), (64, 64))])[0][0])
+
+    mean = np.mean([features(paths[i]) for i in parts.fit], axis=0)
+
+    def score_map(path: Path) -> NDArray[np.float32]:
+        far = np.square(features(path) - mean).mean(0)
+        up = F.interpolate(torch.from_numpy(far)[None, None], size=(64, 64), mode="bilinear")
+        return np.asarray(up[0, 0])
+
+    maps = [score_map(s.path) for s in samples]
+    truth = [s.defect is not None for s in samples]
+    scores = [float(m.max()) for m in maps]
+    limit = threshold([float(score_map(paths[i]).max()) for i in parts.calibration], 0.1).reject
+    masks = [read(s.mask).max(2) > 127 if s.mask else np.zeros((64, 64), dtype=np.bool_) for s in samples]
+    for row in rows:
+        assert row["image_auroc"] == pytest.approx(image_auroc(truth, scores), abs=1e-9)
+        assert row["aupro_0.3"] == pytest.approx(pixel_figures(maps, masks).aupro[0.3], abs=1e-4)
+        assert row["recall"] == sum(s > limit for s, t in zip(scores, truth, strict=True) if t) / 8
+        assert row["false_rejects"] == sum(s > limit for s, t in zip(scores, truth, strict=True) if not t) / 8
+        assert row["fit_seconds"] > 0
+        assert row["milliseconds"] > 0
+        assert set(METRICS) < set(row)
+
+
+def test_without_anomalib_it_says_how_to_get_it(
+    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], tmp_path: Path, silent: Silent
+) -> None:
+    if importlib.util.find_spec("anomalib"):
+        pytest.skip("anomalib is installed here")
+    for python in (None, interpreter(tmp_path, package=False)):
+        with pytest.raises(ComparisonError, match=r"anomalib is not installed for .*(?s:.*)--compare-python"):
+            compare(detector, bundle, tiny_data, "tiny", samples, Peers(python, 0.01, 1), silent)
+
+
+def test_an_interpreter_that_is_not_there_is_named(
+    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], tmp_path: Path, silent: Silent
+) -> None:
+    with pytest.raises(ComparisonError, match="nowhere/python cannot be run: No such file"):
+        compare(
+            detector, bundle, tiny_data, "tiny", samples, Peers(tmp_path / "nowhere/python", 0.01, 1), silent
+        )
+
+
+def test_other_training_pictures_are_refused(
+    detector: Detector,
+    bundle: Path,
+    tiny_data: Path,
+    samples: list[Sample],
+    python: Path,
+    tmp_path: Path,
+    silent: Silent,
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    next((data / "tiny/train/good").iterdir()).unlink()
+    with pytest.raises(ComparisonError, match=r"are not those that .* was trained on"):
+        compare(detector, bundle, data, "tiny", samples, Peers(python, 0.01, 1), silent)
+
+
+@pytest.mark.parametrize("coreset", [0.0, -1.0, 1.5])
+def test_a_coreset_is_a_share(
+    detector: Detector, bundle: Path, tiny_data: Path, python: Path, coreset: float, silent: Silent
+) -> None:
+    with pytest.raises(ComparisonError, match=r"a share of the patches in \(0, 1\]"):
+        compare(detector, bundle, tiny_data, "tiny", [], Peers(python, coreset, 1), silent)
+
+
+def test_what_fails_over_there_is_said_here(
+    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], python: Path, silent: Silent
+) -> None:
+    with pytest.raises(ComparisonError, match="ended with 1: RuntimeError: half a coreset is too much"):
+        compare(detector, bundle, tiny_data, "tiny", samples, Peers(python, 0.5, 1), silent)
+
+
+@pytest.mark.slow
+def test_with_the_real_anomalib(
+    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], silent: Silent
+) -> None:
+    pytest.importorskip("anomalib")
+    rows = compare(detector, bundle, tiny_data, "tiny", samples, Peers(None, 0.1, 2), silent)
+    assert json.dumps(rows)
+    assert all(row["image_auroc"] > 0.9 for row in rows)

@@ -1,0 +1,287 @@
+"""The whole check: each fault of a category is found and named, and nothing else is."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flows.fastflow.images import read
+from tests.training.datasets.check.parts import SIZE, category, part, write
+from training.datasets.check import DataCheck, check
+from training.datasets.check.findings import TITLES
+from training.datasets.check.survey import Undecodable, survey
+from training.datasets.sample import DatasetError
+
+
+@pytest.fixture(scope="module")
+def faultless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a category that has nothing wrong with it. Not to be changed: `disc` is a copy."""
+    root = tmp_path_factory.mktemp("faultless")
+    category(root, defective=3)
+    return root
+
+
+@pytest.fixture
+def disc(faultless: Path, tmp_path: Path) -> Path:
+    """The category's folder, to be damaged."""
+    return Path(shutil.copytree(faultless / "disc", tmp_path / "disc"))
+
+
+def found(folder: Path, *, test: bool = True) -> dict[str, list[list[str]]]:
+    """Files of the findings by kind."""
+    by_kind: dict[str, list[list[str]]] = {}
+    for finding in check(folder.parent, folder.name, test=test).findings:
+        by_kind.setdefault(finding.kind, []).append(finding.files)
+    return by_kind
+
+
+def test_a_faultless_category_has_no_findings(faultless: Path) -> None:
+    checked = check(faultless, "disc")
+    assert checked.findings == []
+    assert (checked.train, checked.test, checked.masks, checked.layout) == (30, 7, 3, "MVTec AD")
+    assert [(s.width, s.height, s.count) for s in checked.sizes] == [(SIZE, SIZE, 30)]
+    assert checked.counts == {}
+    assert len(checked.lines()) == 1
+    checked.raise_for_errors()
+
+
+def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc: Path) -> None:
+    good = disc / "train/good"
+    (good / "003.png").write_bytes(b"")
+    (good / "007.png").write_bytes((good / "007.png").read_bytes()[:500])
+    (disc / "test/good/001.png").write_bytes(b"GIF89a")
+    checked = check(disc.parent, "disc")
+    assert [(f.severity, f.files) for f in checked.findings] == [
+        ("error", ["train/good/003.png"]),
+        ("error", ["train/good/007.png"]),
+        ("warning", ["test/good/001.png"]),
+    ]
+    assert "it is empty" in checked.findings[0].message
+    assert "truncated" in checked.findings[1].message
+    with pytest.raises(
+        DatasetError, match=r"(?s)^2 training pictures of disc cannot.*003\.png: .*007\.png: "
+    ) as told:
+        checked.raise_for_errors()
+    assert "test/good" not in str(told.value)
+    kept = checked.without_undecodable(sorted(good.iterdir()), disc)
+    assert [p.name for p in kept] == [f"{i:03}.png" for i in range(30) if i not in (3, 7)]
+
+
+def test_a_file_that_cannot_be_opened_is_named_with_the_reason(disc: Path) -> None:
+    """Not by its permissions, which root does not heed: by being gone between listing and reading."""
+    [gone] = survey([disc / "gone.png"], threads=1, advance=lambda _: None)
+    assert isinstance(gone, Undecodable)
+    assert gone.reason == "The file cannot be read: No such file or directory."
+
+
+def test_when_nothing_can_be_decoded_all_of_it_is_told(disc: Path) -> None:
+    for path in (disc / "train/good").iterdir():
+        path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    checked = check(disc.parent, "disc", test=False)
+    assert checked.counts == {"undecodable": 30}
+    assert checked.sizes == []
+
+
+def test_copies_are_found_within_training_and_across_to_the_test(disc: Path) -> None:
+    good = disc / "train/good"
+    shutil.copy(good / "002.png", good / "900.png")
+    shutil.copy(good / "005.png", disc / "test/good/905.png")
+    assert found(disc) == {
+        "leak": [["test/good/905.png", "train/good/005.png"]],
+        "duplicate": [["train/good/002.png", "train/good/900.png"]],
+    }
+    assert found(disc, test=False) == {"duplicate": [["train/good/002.png", "train/good/900.png"]]}
+
+
+def test_copies_within_the_test_are_told_and_those_of_a_leak_for_each_file(disc: Path) -> None:
+    test = disc / "test/good"
+    shutil.copy(test / "000.png", test / "900.png")
+    for name in ("901.png", "902.png"):
+        shutil.copy(disc / "train/good/005.png", test / name)
+    assert found(disc) == {
+        "leak": [[f"test/good/{name}", "train/good/005.png"] for name in ("901.png", "902.png")],
+        "duplicate": [["test/good/000.png", "test/good/900.png"], ["test/good/901.png", "test/good/902.png"]],
+    }
+
+
+def brighter(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray((image * 1.08).clip(0, 255), dtype=np.uint8)
+
+
+def noisy(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(
+        (image + np.random.default_rng(0).normal(0, 3, image.shape)).clip(0, 255), dtype=np.uint8
+    )
+
+
+@pytest.mark.parametrize("change", [brighter, noisy, lambda image: image])
+def test_a_copy_saved_anew_is_a_near_duplicate(
+    disc: Path, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> None:
+    good = disc / "train/good"
+    write(good / "900.jpg", change(read(good / "002.png")), cv2.IMWRITE_JPEG_QUALITY, 80)
+    write(disc / "test/good/905.jpg", change(read(good / "005.png")), cv2.IMWRITE_JPEG_QUALITY, 80)
+    write(disc / "test/scratch/906.jpg", change(read(good / "006.png")), cv2.IMWRITE_JPEG_QUALITY, 80)
+    kinds = found(disc)
+    assert kinds["near_duplicate"] == [["train/good/002.png", "train/good/900.jpg"]]
+    assert sorted(kinds["leak"]) == [
+        ["test/good/905.jpg", "train/good/005.png"],
+        ["test/scratch/906.jpg", "train/good/006.png"],
+    ]
+
+
+def test_several_photographs_of_one_part_are_told_as_one_group(disc: Path) -> None:
+    good = disc / "train/good"
+    for i in range(3):
+        write(good / f"90{i}.jpg", noisy(read(good / "002.png")), cv2.IMWRITE_JPEG_QUALITY, 95 - i)
+    assert found(disc, test=False) == {
+        "near_duplicate": [
+            ["train/good/002.png", "train/good/900.jpg", "train/good/901.jpg", "train/good/902.jpg"]
+        ]
+    }
+
+
+def test_odd_ones_are_told_by_what_is_odd(disc: Path) -> None:
+    good = disc / "train/good"
+    write(good / "901.png", np.full((SIZE, SIZE, 3), (90, 80, 70), np.uint8))
+    write(good / "902.png", np.asarray(part(902) // 40, dtype=np.uint8))
+    write(good / "903.png", np.asarray(250 + part(903) // 60, dtype=np.uint8))
+    write(good / "904.png", np.asarray(part(904)[:, :64]))
+    write(good / "905.png", part(905)[..., 1].copy())
+    write(disc / "test/good/906.png", np.asarray(part(906) // 3, dtype=np.uint8))
+    write(disc / "test/scratch/907.png", np.asarray(part(907) // 3, dtype=np.uint8))
+    write(disc / "ground_truth/scratch/907_mask.png", np.full((SIZE, SIZE), 255, np.uint8))
+    kinds = found(disc)
+    assert kinds["blank"] == [["train/good/901.png"]]
+    # A defective part may be dark: that is no fault of the data.
+    assert kinds["exposure"] == [["train/good/902.png"], ["train/good/903.png"], ["test/good/906.png"]]
+    assert kinds["size"] == [["train/good/904.png"]]
+    assert ["train/good/905.png"] in kinds["colour"]
+    assert not any("scratch" in name for groups in kinds.values() for files in groups for name in files)
+
+
+def blurred(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.GaussianBlur(image, (0, 0), 3), dtype=np.uint8)
+
+
+def moved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.roll(image, 40, axis=1)
+
+
+def stripes(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    image = image.copy()
+    image[::4] //= 2
+    return image
+
+
+@pytest.mark.parametrize("change", [blurred, moved, stripes])
+def test_a_picture_unlike_the_other_good_ones_is_suspicious(
+    disc: Path, change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+) -> None:
+    write(disc / "train/good/900.png", change(part(900)))
+    checked = check(disc.parent, "disc", test=False)
+    assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
+
+
+def test_features_of_a_backbone_find_what_thumbnails_do_not(disc: Path) -> None:
+    features = np.random.default_rng(0).normal(0, 1, (30, 16)).astype(np.float32)
+    features[11] += 8
+    # Rows go with the listed pictures, those that cannot be decoded included.
+    (disc / "train/good/004.png").write_bytes(b"")
+    checked = check(disc.parent, "disc", test=False, features=features)
+    [outlier] = [f for f in checked.findings if f.kind == "outlier"]
+    assert outlier.files == ["train/good/011.png"]
+    assert "the backbone's features" in outlier.message
+    assert outlier.measure is not None
+    assert outlier.measure > 5
+
+
+def test_features_of_other_pictures_are_refused(faultless: Path) -> None:
+    with pytest.raises(DatasetError, match="30 training pictures, but features of 29"):
+        check(faultless, "disc", features=np.zeros((29, 4), np.float32))
+
+
+def test_too_few_pictures_have_no_outliers(tmp_path: Path) -> None:
+    folder = category(tmp_path, train=19, good=0)
+    write(folder / "train/good/000.png", moved(part(0)))
+    assert found(folder) == {}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_handful_of_pictures_is_checked_too(tmp_path: Path, count: int) -> None:
+    folder = category(tmp_path, train=count, good=1)
+    assert found(folder) == {}
+    (folder / "train/good/000.png").write_bytes(b"")
+    assert found(folder) == {"undecodable": [["train/good/000.png"]]}
+
+
+def test_without_test_pictures_it_is_said_and_goes_on(tmp_path: Path) -> None:
+    folder = category(tmp_path, good=0)
+    checked = check(tmp_path, "disc")
+    assert checked.test is None
+    assert checked.no_test is not None
+    assert checked.no_test.startswith("no pictures in the folders of disc/test")
+    assert check(tmp_path, "disc", test=False).no_test is None
+    shutil.rmtree(folder / "train")
+    (folder / "test").mkdir()
+    with pytest.raises(DatasetError, match="no pictures in"):
+        check(tmp_path, "disc")
+
+
+def test_test_pictures_are_not_looked_at_unless_asked_for(disc: Path) -> None:
+    shutil.rmtree(disc / "test")
+    (disc / "test").write_bytes(b"no folder: listing it would fail")
+    checked = check(disc.parent, "disc", test=False)
+    assert (checked.test, checked.no_test, checked.masks, checked.findings) == (None, None, 0, [])
+
+
+def test_progress_is_told_picture_by_picture(faultless: Path) -> None:
+    told: list[tuple[str, int]] = []
+    steps: list[int] = []
+
+    @contextmanager
+    def stage(title: str, total: int) -> Iterator[Callable[[int], None]]:
+        told.append((title, total))
+        yield steps.append
+
+    check(faultless, "disc", stage=stage)
+    assert told == [("check", 37)]
+    assert sum(steps) == 37
+
+
+def test_threads_do_not_change_what_is_found(disc: Path) -> None:
+    write(disc / "train/good/900.png", moved(part(900)))
+    one, four = (check(disc.parent, "disc", threads=n) for n in (1, 4))
+    assert one.findings == four.findings
+    assert one.findings
+
+
+@pytest.mark.shared_data
+@pytest.mark.parametrize("name", ["bottle", "grid"])
+def test_real_pictures_of_a_clean_set_raise_no_alarm(shared_data: Path, name: str) -> None:
+    assert check(shared_data / "mvtec", name).lines(10)[1:] == []
+
+
+@pytest.mark.shared_data
+def test_real_copies_are_found_among_parts_that_look_alike(shared_data: Path, tmp_path: Path) -> None:
+    bottles = sorted((shared_data / "mvtec/bottle/train/good").iterdir())[:60]
+    folder = tmp_path / "bottle"
+    for path in bottles:
+        (folder / "train/good").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / "train/good" / path.name)
+    for path in bottles[:5]:
+        half = cv2.resize(read(path), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        write(folder / "test/good" / path.name, np.asarray(half, np.uint8), cv2.IMWRITE_JPEG_QUALITY, 60)
+    assert sorted(found(folder)["leak"]) == [
+        [f"test/good/{path.name}", f"train/good/{path.name}"] for path in bottles[:5]
+    ]
+
+
+def test_every_kind_has_its_words() -> None:
+    kinds = DataCheck.model_json_schema()["$defs"]["Finding"]["properties"]["kind"]["enum"]
+    assert kinds == list(TITLES)

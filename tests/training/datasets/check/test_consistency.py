@@ -1,0 +1,106 @@
+"""Sizes, colours and light: what the rest decides, and where there is no rule to break."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes
+from training.datasets.check.findings import Finding
+from training.datasets.check.survey import Picture
+
+USUAL = Picture(
+    path=Path("0.png"),
+    sha256="",
+    size=(100, 200),
+    brightness=120,
+    darkest=40,
+    brightest=200,
+    spread=30,
+    colourfulness=12,
+    thumbnail=np.zeros((64, 64), np.uint8),
+    statistics=np.zeros(17, np.float32),
+)
+
+
+def named(pictures: list[Picture]) -> list[tuple[str, Picture]]:
+    return [(str(i), picture) for i, picture in enumerate(pictures)]
+
+
+def files(findings: list[Finding]) -> list[str]:
+    return [name for finding in findings for name in finding.files]
+
+
+def test_sizes_are_counted_most_frequent_first() -> None:
+    pictures = [replace(USUAL, size=(10, 20)), USUAL, USUAL]
+    assert [(s.width, s.height, s.count) for s in sizes(pictures)] == [(200, 100, 2), (20, 10, 1)]
+    assert len(sizes([replace(USUAL, size=(i, 1)) for i in range(1, 30)], shown=4)) == 4
+
+
+def test_another_size_than_nearly_all_is_odd() -> None:
+    pictures = [USUAL] * 9 + [replace(USUAL, size=(100, 201))]
+    [finding] = odd_sizes(pictures, named(pictures))
+    assert finding.message == "9 is 201x100, the rest 200x100"
+
+
+def test_where_sizes_vary_only_another_order_or_shape_is_odd() -> None:
+    rng = np.random.default_rng(0)
+    pictures = [replace(USUAL, size=(int(h), int(w))) for h, w in rng.integers(250, 400, (40, 2))]
+    assert odd_sizes(pictures, named(pictures)) == []
+    pictures += [
+        replace(USUAL, size=(20, 30)),
+        replace(USUAL, size=(90, 1200)),
+        replace(USUAL, size=(260, 390)),
+    ]
+    odd = odd_sizes(pictures, named(pictures))
+    assert files(odd) == ["40", "41"]
+    assert "20" in odd[0].message
+    assert "the rest vary around 3" in odd[0].message
+
+
+@pytest.mark.parametrize(("usual", "other", "said"), [(12, 0.3, "grey"), (0.3, 12, "coloured")])
+def test_grey_among_coloured_ones_and_the_reverse(usual: float, other: float, said: str) -> None:
+    pictures = [replace(USUAL, colourfulness=usual)] * 9 + [replace(USUAL, colourfulness=other)]
+    [finding] = odd_colours(pictures, named(pictures))
+    assert finding.files == ["9"]
+    assert finding.message.startswith(f"9 is {said}, the rest ")
+
+
+def test_where_both_are_usual_neither_is_odd() -> None:
+    pictures = [USUAL] * 5 + [replace(USUAL, colourfulness=0)] * 5
+    assert odd_colours(pictures, named(pictures)) == []
+
+
+def test_light_that_is_off_by_little_or_within_the_usual_spread_is_not_odd() -> None:
+    alike = [replace(USUAL, brightness=120 + i / 10) for i in range(20)] + [replace(USUAL, brightness=140)]
+    assert odd_light(alike, named(alike)) == []
+    spread = [replace(USUAL, brightness=60 + 6 * i) for i in range(20)] + [replace(USUAL, brightness=30)]
+    assert odd_light(spread, named(spread)) == []
+    bright = [*alike[:20], replace(USUAL, brightness=150)]
+    [finding] = odd_light(bright, named(bright))
+    assert finding.message == "20 is brighter than the rest: mean 150 of 255, usually 121"
+
+
+BLACK = {"brightness": 4, "darkest": 0, "brightest": 8, "spread": 3}
+WHITE = {"brightness": 250, "darkest": 246, "brightest": 255, "spread": 3}
+BLANK = {"brightness": 120, "darkest": 119, "brightest": 121, "spread": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("light", "kind", "said"),
+    [
+        (BLACK, "exposure", "black nearly all over"),
+        (WHITE, "exposure", "white nearly all over"),
+        (BLANK, "blank", "one shade all over (120 of 255)"),
+    ],
+)
+def test_a_picture_that_shows_nothing_is_odd_unless_all_do(
+    light: dict[str, float], kind: str, said: str
+) -> None:
+    odd = Picture(**{**vars(USUAL), **light})
+    pictures = [USUAL] * 9 + [odd]
+    [finding] = odd_light(pictures, named(pictures))
+    assert (finding.kind, finding.files) == (kind, ["9"])
+    assert said in finding.message
+    assert odd_light([odd] * 9, named([odd] * 9)) == []

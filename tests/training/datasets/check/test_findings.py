@@ -1,0 +1,48 @@
+"""What was found, as lines for people and as JSON for the report."""
+
+import json
+
+from training.datasets.check import DataCheck, Finding
+
+
+def finding(number: int, **changes: object) -> Finding:
+    told = {"kind": "size", "severity": "warning", "files": [f"{number}.png"], "message": f"{number} is odd"}
+    return Finding.model_validate({**told, **changes})
+
+
+def checked(*findings: Finding, test: int | None = 5) -> DataCheck:
+    return DataCheck(
+        category="disc",
+        layout="MVTec AD",
+        train=20,
+        test=test,
+        no_test=None,
+        masks=2,
+        sizes=[],
+        seconds=1.25,
+        findings=list(findings),
+    )
+
+
+def test_lines_count_everything_and_show_some() -> None:
+    corrupt = finding(9, kind="undecodable", severity="error", message="9.png: it is empty")
+    assert checked(*(finding(i) for i in range(5)), corrupt).lines(2) == [
+        "data check: 20 training pictures, 5 test pictures, 2 masks; 1 errors, 5 warnings (1.2 s)",
+        "error: cannot be decoded (1)",
+        "  9.png: it is empty",
+        "warning: of another size than the rest (5)",
+        "  0 is odd",
+        "  1 is odd",
+        "  and 3 more",
+    ]
+
+
+def test_without_a_test_nothing_is_said_of_one() -> None:
+    assert checked(test=None).lines() == ["data check: 20 training pictures; 0 errors, 0 warnings (1.2 s)"]
+
+
+def test_json_holds_all_of_it_and_the_counts() -> None:
+    original = checked(finding(1), finding(2, kind="outlier", measure=5.5), finding(3))
+    text = original.model_dump_json()
+    assert json.loads(text)["counts"] == {"size": 2, "outlier": 1}
+    assert DataCheck.model_validate_json(text) == original

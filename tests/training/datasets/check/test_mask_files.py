@@ -1,0 +1,85 @@
+"""Masks: those that fit nothing, do not fit, say nothing or are missing."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.datasets.check.parts import SIZE, category, write
+from training.datasets.check import Finding, check
+
+
+@pytest.fixture
+def disc(tmp_path: Path) -> Path:
+    return category(tmp_path, train=3, good=1, defective=3)
+
+
+def findings(disc: Path) -> list[Finding]:
+    return check(disc.parent, disc.name).findings
+
+
+def mask(disc: Path, number: int) -> Path:
+    return disc / f"ground_truth/scratch/{number:03}_mask.png"
+
+
+def test_masks_that_fit_raise_no_alarm(disc: Path) -> None:
+    assert findings(disc) == []
+
+
+def test_a_mask_without_a_picture_is_named(disc: Path) -> None:
+    shutil.copy(mask(disc, 0), mask(disc, 7))
+    write(disc / "ground_truth/dent/000_mask.png", np.zeros((SIZE, SIZE), np.uint8))
+    assert [(f.kind, f.severity, f.files) for f in findings(disc)] == [
+        ("mask_without_picture", "warning", ["ground_truth/dent/000_mask.png"]),
+        ("mask_without_picture", "warning", ["ground_truth/scratch/007_mask.png"]),
+    ]
+
+
+def test_a_mask_of_another_size_is_told_with_both_sizes_and_no_path_of_this_machine(disc: Path) -> None:
+    write(mask(disc, 1), np.full((SIZE, 50), 255, np.uint8))
+    [found] = findings(disc)
+    assert (found.kind, found.files) == (
+        "mask_unusable",
+        ["ground_truth/scratch/001_mask.png", "test/scratch/001.png"],
+    )
+    assert f"has size 50x{SIZE}, its picture {SIZE}x{SIZE}" in found.message
+    assert str(disc) not in found.message
+
+
+def test_a_damaged_mask_is_told(disc: Path) -> None:
+    mask(disc, 1).write_bytes(b"\x89PNG\r\n\x1a\n")
+    [found] = findings(disc)
+    assert found.kind == "mask_unusable"
+    assert "cannot be decoded" in found.message
+
+
+def test_an_empty_mask_is_told(disc: Path) -> None:
+    write(mask(disc, 2), np.zeros((SIZE, SIZE), np.uint8))
+    [found] = findings(disc)
+    assert found.kind == "mask_empty"
+    assert found.message == "ground_truth/scratch/002_mask.png marks no pixel of test/scratch/002.png"
+
+
+def test_a_defect_without_a_mask_is_told_where_others_have_one(disc: Path) -> None:
+    mask(disc, 2).unlink()
+    [found] = findings(disc)
+    assert (found.kind, found.files) == ("defect_without_mask", ["test/scratch/002.png"])
+    shutil.rmtree(disc / "ground_truth")
+    assert findings(disc) == []
+
+
+def test_the_masks_of_a_folder_are_one(disc: Path) -> None:
+    parts = disc / "ground_truth/scratch/001"
+    parts.mkdir()
+    mask(disc, 1).rename(parts / "000.png")
+    write(parts / "001.png", np.zeros((SIZE, SIZE), np.uint8))
+    assert findings(disc) == []
+    write(parts / "002.png", np.zeros((SIZE, 3), np.uint8))
+    [found] = findings(disc)
+    assert found.files == ["ground_truth/scratch/001", "test/scratch/001.png"]
+
+
+def test_a_mask_of_a_corrupt_picture_is_not_blamed(disc: Path) -> None:
+    (disc / "test/scratch/001.png").write_bytes(b"")
+    assert [f.kind for f in findings(disc)] == ["undecodable"]

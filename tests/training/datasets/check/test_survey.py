@@ -1,0 +1,79 @@
+"""What is kept of a picture: little, and the same whatever its size, format and turn."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.training.datasets.check.parts import part, write
+from training.datasets.check.survey import Picture, Undecodable, survey
+
+
+def look(*paths: Path) -> list[Picture]:
+    looked = survey(paths, threads=2, advance=lambda _: None)
+    pictures = [p for p in looked if isinstance(p, Picture)]
+    assert len(pictures) == len(paths)
+    return pictures
+
+
+def test_figures_of_a_picture_that_is_known(tmp_path: Path) -> None:
+    image = np.zeros((40, 80, 3), np.uint8)
+    image[:, 40:] = 255
+    [halves] = look(write(tmp_path / "0.png", image))
+    assert halves.size == (40, 80)
+    assert halves.brightness == pytest.approx(127.5, abs=1)
+    assert (halves.darkest, halves.brightest) == (0, 255)
+    assert halves.spread == pytest.approx(127.5, abs=1)
+    assert halves.colourfulness == pytest.approx(0, abs=0.1)
+    assert halves.thumbnail.shape == (64, 64)
+    assert halves.thumbnail.dtype == np.uint8
+    assert halves.statistics.shape == (17,)
+
+
+def test_grey_is_grey_in_every_format_and_colour_is_not(tmp_path: Path) -> None:
+    image = part(0)
+    grey = np.repeat(image[..., :1], 3, axis=2)
+    paths = [
+        write(tmp_path / "0.png", grey),
+        write(tmp_path / "1.jpg", grey, cv2.IMWRITE_JPEG_QUALITY, 60),
+        write(tmp_path / "2.png", image[..., 0].copy()),
+    ]
+    assert all(p.colourfulness < 0.5 for p in look(*paths))
+    assert look(write(tmp_path / "3.png", image))[0].colourfulness > 5
+
+
+def test_another_size_of_the_same_picture_has_nearly_the_same_statistics(tmp_path: Path) -> None:
+    smooth = cv2.GaussianBlur(part(0), (0, 0), 2)
+    large = np.asarray(cv2.resize(smooth, (384, 384), interpolation=cv2.INTER_CUBIC), np.uint8)
+    one, other = look(write(tmp_path / "0.png", np.asarray(smooth)), write(tmp_path / "1.png", large))
+    assert np.abs(one.statistics[:9] - other.statistics[:9]).max() < 3
+
+
+def test_statistics_do_not_depend_on_where_things_are_but_on_sharpness(tmp_path: Path) -> None:
+    image = part(0)
+    one, turned, blurred = look(
+        write(tmp_path / "0.png", image),
+        write(tmp_path / "1.png", image[::-1]),
+        write(tmp_path / "2.png", np.asarray(cv2.GaussianBlur(image, (0, 0), 3))),
+    )
+    assert np.abs(one.statistics - turned.statistics).max() < 0.5
+    assert np.abs(one.statistics - blurred.statistics).max() > 10
+
+
+def test_they_come_in_the_order_asked_for_with_the_damaged_ones_between(tmp_path: Path) -> None:
+    paths = [write(tmp_path / f"{i}.png", part(i)) for i in range(6)]
+    paths[2].write_bytes(b"")
+    steps: list[int] = []
+    looked = survey(paths, threads=3, advance=steps.append)
+    assert [p.path for p in looked] == paths
+    assert [isinstance(p, Undecodable) for p in looked] == [i == 2 for i in range(6)]
+    assert sum(steps) == 6
+    assert len({p.sha256 for p in looked if isinstance(p, Picture)}) == 5
+
+
+def test_a_picture_beyond_the_limits_is_told_so(tmp_path: Path) -> None:
+    path = write(tmp_path / "0.png", np.zeros((1, 16_385), np.uint8))
+    [found] = survey([path], threads=1, advance=lambda _: None)
+    assert isinstance(found, Undecodable)
+    assert "16,384" in found.reason

@@ -1,0 +1,87 @@
+"""Plain folders: which pictures are good, which are kept for the test, and what is not clear."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.training.datasets.trees import names, touch
+from training.datasets import plain
+from training.datasets.sample import DatasetError, Sample
+
+
+def test_a_folder_of_pictures_is_all_good(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", "b.PNG", "a.jpg", "notes.txt", "._a.jpg")
+    assert names(tmp_path / "cap", plain.train_images(tmp_path, "cap")) == ["a.jpg", "b.PNG"]
+    with pytest.raises(DatasetError, match=r"good parts alone.*put defective parts into .*cap/defect"):
+        plain.test_samples(tmp_path, "cap")
+
+
+@pytest.mark.parametrize("name", ["good", "ok", "normal", "OK"])
+def test_without_defects_every_good_part_is_learned_from(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "cap", *(f"{name}/{i}.png" for i in range(10)))
+    assert len(plain.train_images(tmp_path, "cap")) == 10
+
+
+def test_with_defects_a_fifth_of_the_good_parts_is_kept_for_the_test(tmp_path: Path) -> None:
+    cap = tmp_path / "cap"
+    touch(cap, *(f"good/{i}.png" for i in range(50)), "scratch/1.png", "bad/2.png")
+    learned, tested = plain.train_images(tmp_path, "cap"), plain.test_samples(tmp_path, "cap")
+    kept = [s.path for s in tested if s.defect is None]
+    assert (len(learned), len(kept)) == (40, 10)
+    assert sorted([*learned, *kept]) == sorted((cap / "good").iterdir())
+    assert tested[10:] == [
+        Sample(cap / "bad/2.png", "bad", None),
+        Sample(cap / "scratch/1.png", "scratch", None),
+    ]
+    # By what the files are called alone: a copy elsewhere, made in another order, is divided the same.
+    touch(tmp_path / "copy", "bad/2.png", *(f"good/{i}.png" for i in reversed(range(50))))
+    assert [p.name for p in plain.train_images(tmp_path, "copy")] == [p.name for p in learned]
+
+
+def test_more_pictures_leave_nearly_all_others_where_they_were(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", *(f"good/{i}.png" for i in range(100)), "bad/1.png")
+    before = set(plain.train_images(tmp_path, "cap"))
+    touch(tmp_path / "cap", *(f"good/new-{i}.png" for i in range(100)))
+    after = set(plain.train_images(tmp_path, "cap"))
+    old = {path for path in after if not path.name.startswith("new")}
+    assert len(after) == 160
+    assert len(before ^ old) <= 10
+
+
+def test_two_good_parts_are_one_to_learn_from_and_one_to_test(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", "good/0.png", "good/1.png", "bad/2.png")
+    assert len(plain.train_images(tmp_path, "cap")) == 1
+    (tmp_path / "cap/good/1.png").unlink()
+    with pytest.raises(DatasetError, match="one good part, which cannot be both"):
+        plain.train_images(tmp_path, "cap")
+
+
+@pytest.mark.parametrize("folder", ["ground_truth", "masks"])
+def test_masks_are_no_kind_of_defect(tmp_path: Path, folder: str) -> None:
+    cap = tmp_path / "cap"
+    touch(cap, "ok/0.png", "ok/1.png", "ng/2.png", f"{folder}/ng/2_mask.png", f"{folder}/ng/3_mask.png")
+    assert plain.test_samples(tmp_path, "cap")[1:] == [
+        Sample(cap / "ng/2.png", "ng", cap / folder / "ng/2_mask.png")
+    ]
+    assert names(cap / folder, plain.masks(tmp_path, "cap")) == ["ng/2_mask.png", "ng/3_mask.png"]
+
+
+def test_masks_alone_keep_no_good_part_from_being_learned(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", "ok/0.png", "ok/1.png", "masks/ng/2_mask.png", "empty/notes.txt")
+    assert len(plain.train_images(tmp_path, "cap")) == 2
+
+
+@pytest.mark.parametrize("folder", ["good", "scratch"])
+def test_pictures_beside_folders_of_pictures_are_not_guessed_at(tmp_path: Path, folder: str) -> None:
+    touch(tmp_path / "cap", "0.png", "1.png", f"{folder}/2.png")
+    for find in (plain.train_images, plain.test_samples):
+        with pytest.raises(DatasetError, match=rf"2 pictures beside .*\({folder}/\).*whether 0\.png is good"):
+            find(tmp_path, "cap")
+
+
+def test_defects_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", "bad/0.png", "good/notes.txt")
+    with pytest.raises(
+        DatasetError, match=r"no good parts in .*expected pictures in a folder good, ok or normal"
+    ):
+        plain.train_images(tmp_path, "cap")

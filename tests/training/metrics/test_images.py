@@ -1,0 +1,116 @@
+"""Metrics of images: by hand on small cases, as scikit-learn and torchmetrics say, errors where undefined."""
+
+from collections.abc import Callable
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from torchmetrics.functional.classification import binary_auroc, binary_average_precision
+
+from training.metrics import MetricError, image_auroc, image_average_precision, image_f1_max
+
+
+def ranked(seed: int, decimals: int) -> tuple[list[bool], list[float]]:
+    """300 truths and scores; with few decimals many scores are equal."""
+    rng = np.random.default_rng(seed)
+    truth = rng.random(300) < 0.3
+    return truth.tolist(), np.round(rng.normal(truth, 1.5), decimals).tolist()
+
+
+@pytest.mark.parametrize(
+    ("good", "defective", "area"),
+    [
+        ([1.0, 2.0], [3.0, 4.0], 1.0),
+        ([3.0, 4.0], [1.0, 2.0], 0.0),
+        ([1.0, 3.0], [2.0, 4.0], 0.75),  # of the pairs 1<2, 3>2, 1<4, 3<4
+        ([1.0], [1.0], 0.5),  # a tie is half a win
+        ([1.0, 1.0, 2.0], [1.0, 3.0], 4 / 6),  # 1/2 + 1/2 + 0 + 1 + 1 + 1
+        ([-5.0, 0.0], [1e-9], 1.0),
+    ],
+)
+def test_auroc_is_the_chance_that_a_defect_outscores_a_good_part(
+    good: list[float], defective: list[float], area: float
+) -> None:
+    truth = [False] * len(good) + [True] * len(defective)
+    assert image_auroc(truth, good + defective) == pytest.approx(area, abs=1e-15)
+
+
+def test_auroc_counts_pairs() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random(60) < 0.4
+    scores = np.round(rng.normal(truth, 1.0), 1)  # rounded: ties
+    wins = [1.0 if d > g else 0.5 if d == g else 0.0 for d, g in product(scores[truth], scores[~truth])]
+    assert image_auroc(truth.tolist(), scores.tolist()) == pytest.approx(np.mean(wins), abs=1e-12)
+
+
+def test_metrics_are_taken_on_raw_scores() -> None:
+    """Rounding, clipping or squashing would tie what is told apart by the last bits."""
+    base = 20.0
+    last_bits = [base, np.nextafter(base, 21), np.nextafter(np.nextafter(base, 21), 21)]
+    for truth, scores in (([False, False, True], last_bits), ([False, True], [1e6, 2e6])):
+        assert image_auroc(truth, scores) == 1.0
+        assert image_average_precision(truth, scores) == 1.0
+        assert image_f1_max(truth, scores) == (1.0, scores[-1])
+
+
+@pytest.mark.parametrize("decimals", [1, 9])
+def test_they_are_scikit_learns(decimals: int) -> None:
+    truth, scores = ranked(1, decimals)
+    assert image_auroc(truth, scores) == roc_auc_score(truth, scores)
+    assert image_average_precision(truth, scores) == average_precision_score(truth, scores)
+
+
+@pytest.mark.parametrize("decimals", [2, 9])
+def test_they_are_torchmetrics(decimals: int) -> None:
+    truth, scores = ranked(2, decimals)
+    lowest, highest = min(scores), max(scores)
+    # It squashes what lies outside 0 ... 1.
+    inside = torch.tensor([(s - lowest) / (highest - lowest) for s in scores], dtype=torch.float64)
+    target = torch.tensor(truth).int()
+    auroc = float(binary_auroc(inside, target))
+    precision = float(binary_average_precision(inside, target))
+    assert image_auroc(truth, inside.tolist()) == pytest.approx(auroc, abs=1e-6)
+    assert image_average_precision(truth, inside.tolist()) == pytest.approx(precision, abs=1e-6)
+
+
+@pytest.mark.parametrize("decimals", [0, 1, 9])
+def test_f1_max_is_the_best_of_all_thresholds(decimals: int) -> None:
+    truth, scores = ranked(3, decimals)
+    every = {t: f1_score(truth, [s >= t for s in scores]) for t in set(scores)}
+    found = image_f1_max(truth, scores)
+    assert found.value == pytest.approx(max(every.values()), abs=1e-12)
+    assert every[found.threshold] == pytest.approx(found.value, abs=1e-12)
+
+
+def test_f1_max_by_hand() -> None:
+    # At 3: one hit of two, nothing else: 2/3. At 2: two of two, one false alarm: 4/5.
+    found = image_f1_max([True, False, True, False], [3.0, 2.0, 2.0, 1.0])
+    assert found.value == pytest.approx(0.8)
+    assert found.threshold == 2.0
+
+
+METRICS = [image_auroc, image_average_precision, image_f1_max]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("truth", "kind"), [([False, False], "good"), ([True, True, True], "defective")])
+def test_both_kinds_are_needed(metric: Callable[..., object], truth: list[bool], kind: str) -> None:
+    with pytest.raises(MetricError, match=rf"needs good and defective test pictures; all .* are {kind}$"):
+        metric(truth, [0.5] * len(truth))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("odd", [float("nan"), float("inf")])
+def test_scores_must_be_finite(metric: Callable[..., object], odd: float) -> None:
+    with pytest.raises(MetricError, match="needs finite scores; 1 of 3 are not"):
+        metric([False, True, True], [0.1, odd, 0.3])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_there_must_be_a_score_for_each_picture(metric: Callable[..., object]) -> None:
+    with pytest.raises(MetricError, match=r"one score for each picture; got \(3,\) truths and \(2,\)"):
+        metric([False, True, True], [0.1, 0.2])
+    with pytest.raises(MetricError):
+        metric([], [])

@@ -1,0 +1,91 @@
+"""The page over categories: the latest of each, links that work, means over what was measured."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.report.test_run_report import Page
+from training.report import write_index
+from training.summary import METRICS
+
+
+def evaluated(out: Path, category: str, version: str, auroc: float, **more: Any) -> None:
+    folder = out / category / version
+    folder.mkdir(parents=True)
+    summary = {
+        "category": category,
+        "version": version,
+        "good": 5,
+        "defective": 7,
+        **dict.fromkeys(METRICS),
+        "image_auroc": auroc,
+        "recall": 0.5,
+        "false_rejects": 0.0,
+        "target_fpr": 0.01,
+        "certified": True,
+        **more,
+    }
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "report.html").write_text("<p>report")
+
+
+def test_every_category_is_there_with_its_latest_version(tmp_path: Path) -> None:
+    evaluated(tmp_path, "bolt", "20260101T000000-aaaaaa", 0.111)
+    evaluated(tmp_path, "bolt", "20260201T000000-aaaaaa", 0.9)
+    evaluated(tmp_path, "anchor", "20260101T000000-bbbbbb", 0.7, certified=False)
+    html = write_index(tmp_path).read_text()
+    page = Page(html)
+    assert page.open == []
+    assert page.sources == [
+        "anchor/20260101T000000-bbbbbb/report.html",
+        "bolt/20260201T000000-aaaaaa/report.html",
+    ]
+    assert all((tmp_path / source).is_file() for source in page.sources)
+    assert "0.111" not in html
+    text = " ".join(page.text)
+    assert "2 categories" in text
+    assert "0.800" in text  # the mean
+    assert "not certified: too few" in text
+
+
+def test_means_are_over_categories_that_have_the_figure(tmp_path: Path) -> None:
+    evaluated(tmp_path, "a", "20260101T000000-aaaaaa", 0.5, pixel_auroc=0.625)
+    evaluated(tmp_path, "b", "20260101T000000-aaaaaa", 0.5)
+    text = Page(write_index(tmp_path).read_text()).text
+    assert text.count("0.625") == 3  # the category, the mean, and the card
+
+
+def test_an_evaluation_without_a_report_has_no_link(tmp_path: Path) -> None:
+    evaluated(tmp_path, "a", "20260101T000000-aaaaaa", 0.5)
+    next(tmp_path.rglob("report.html")).unlink()
+    assert Page(write_index(tmp_path).read_text()).sources == []
+
+
+def test_an_older_evaluation_measured_less(tmp_path: Path) -> None:
+    evaluated(tmp_path, "a", "20260101T000000-aaaaaa", 0.625)
+    file = next(tmp_path.rglob("summary.json"))
+    older = json.loads(file.read_text())
+    del older["aupimo"], older["recall"]
+    file.write_text(json.dumps(older))
+    assert Page(write_index(tmp_path).read_text()).text.count("0.625") == 3
+
+
+def test_an_evaluation_that_was_killed_is_left_out(tmp_path: Path) -> None:
+    evaluated(tmp_path, "a", "20260101T000000-aaaaaa", 0.5)
+    evaluated(tmp_path, "b", "20260101T000000-aaaaaa", 0.5)
+    (tmp_path / "b/20260101T000000-aaaaaa/summary.json").write_text('{"category": "b"')
+    assert "1 category" in " ".join(Page(write_index(tmp_path).read_text()).text)
+
+
+@pytest.mark.parametrize("name", ["<script>alert(1)</script>", 'a"b', "a%20b#?c"])
+def test_names_are_text(tmp_path: Path, name: str) -> None:
+    evaluated(tmp_path, name.replace("/", "_"), "20260101T000000-aaaaaa", 0.5)
+    file = next(tmp_path.rglob("summary.json"))
+    file.write_text(json.dumps({**json.loads(file.read_text()), "category": name}))
+    html = write_index(tmp_path).read_text()
+    assert "<script" not in html
+    page = Page(html)
+    assert name in page.text
+    assert all(not set(source) & set('<>"#?') for source in page.sources)

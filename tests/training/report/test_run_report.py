@@ -1,0 +1,333 @@
+"""The report: complete in itself, whatever names pictures have, and true to the evaluation."""
+
+import dataclasses
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import cv2
+import numpy as np
+import pytest
+
+from flows.fastflow.calibration import Calibrator
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import read
+from flows.fastflow.scorer import Scorer
+from training.datasets.sample import Sample
+from training.evaluation import evaluate
+from training.report import mistakes, write_report
+from training.summary import METRICS, summarise
+
+HOSTILE = '<script>alert("1")</script>&\''
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Reads a page: its tags must close in order; what it would fetch is collected."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.sources: list[str] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            assert not name.startswith("on"), f"{tag} has {name}"
+            if name in {"src", "href", "srcset", "data", "action"}:
+                self.sources.append(value or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self.open or self.open[-1] != "style":
+            self.text.append(" ".join(data.split()))
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory, tiny_images: dict[str, list[bytes]]) -> list[Sample]:
+    """Four good and four defective pictures in folders and files with names that would be scripts."""
+    root = tmp_path_factory.mktemp("test")
+    found = []
+    for kind, defect in (("good", None), ("defect", HOSTILE)):
+        folder = root / HOSTILE.replace("/", "_") / kind
+        folder.mkdir(parents=True)
+        for i, data in enumerate(tiny_images[kind][:4]):
+            path = folder / f"<img src=x onerror=alert({i})>.png"
+            path.write_bytes(data)
+            mask = None
+            if defect:
+                mask = folder / f"{i}_mask.png"
+                cv2.imwrite(str(mask), (read(path).min(2) > 200).astype(np.uint8) * 255)
+            found.append(Sample(path, defect, mask))
+    return found
+
+
+Write = Callable[..., str]
+
+
+@pytest.fixture
+def write(bundle: Path, detector: Detector, tmp_path: Path) -> Write:
+    def written(
+        samples: list[Sample], *, bundle: Path = bundle, detector: Detector = detector, **more: object
+    ) -> str:
+        evaluation = evaluate(detector, samples, lambda _: None)
+        summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
+        return write_report(tmp_path, bundle, detector, evaluation, {**summary, **more}).read_text()
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def html(
+    bundle: Path, detector: Detector, samples: list[Sample], tmp_path_factory: pytest.TempPathFactory
+) -> str:
+    evaluation = evaluate(detector, samples, lambda _: None)
+    summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
+    return write_report(tmp_path_factory.mktemp("report"), bundle, detector, evaluation, summary).read_text()
+
+
+def test_it_is_well_formed_and_fetches_nothing(html: str) -> None:
+    page = Page(html)
+    assert page.open == []
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert page.sources
+    assert all(source.startswith("data:image/webp;base64,") for source in page.sources)
+    assert "url(" not in html
+    assert "@import" not in html
+    assert "http" not in html.replace('http-equiv="Content-Security-Policy"', "")
+
+
+def test_names_are_text_wherever_they_come(html: str) -> None:
+    assert "<script" not in html
+    assert "<img src=x" not in html
+    text = Page(html).text
+    assert HOSTILE in text  # in the table of defects
+    assert "defect/<img src=x onerror=alert(0)>.png" in text
+
+
+def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
+    parts = html.split('<svg class="chart"')[1:]
+    assert len(parts) == 6
+    titles = []
+    for part in parts:
+        svg = ElementTree.fromstring('<svg class="chart"' + part.split("</svg>")[0] + "</svg>")  # noqa: S314
+        titles.append(svg.attrib["aria-label"].split(":")[0])
+        assert len(list(svg.iter("text"))) >= 6
+        lines = [e for e in svg.iter("path") if e.attrib["class"].split()[0] in {"line", "area", "bars"}]
+        assert any(e.attrib["d"].count("L") >= 1 for e in lines)
+        assert "nan" not in part.split("</svg>")[0]
+    assert titles == [
+        "Scores",
+        "ROC",
+        "Per-region overlap",
+        "Calibration",
+        "Good parts, then and now",
+        "Fit",
+    ]
+
+
+def test_it_says_what_was_found(html: str, bundle: Path, detector: Detector) -> None:
+    text = " ".join(Page(html).text)
+    assert bundle.name in text
+    assert "measured on 4 good and 4 defective test pictures" in text
+    assert detector.manifest.data.fingerprint[:16] in text
+    assert detector.manifest.backbone.name in text
+    assert "No check of the training pictures is recorded" not in text
+    assert "Not for commercial use" not in text
+    assert "is certified" in text
+
+
+def test_pictures_are_embedded_with_their_heatmaps(html: str, samples: list[Sample]) -> None:
+    import base64
+
+    sources = Page(html).sources
+    assert len(sources) == 2 * (3 + 3)  # closest calls of both kinds, each with its heatmap
+    for source in sources:
+        data = np.frombuffer(base64.b64decode(source.partition(",")[2]), dtype=np.uint8)
+        picture = cv2.imdecode(data, cv2.IMREAD_COLOR)
+        assert picture is not None
+        assert max(picture.shape) == 280
+    assert len(html) < 500_000
+
+
+def test_a_defect_with_a_mask_is_outlined(write: Write, samples: list[Sample]) -> None:
+    said = "The line is drawn around the defect as its mask has it."
+    assert said in " ".join(Page(write(samples)).text)
+    assert said not in " ".join(Page(write([dataclasses.replace(s, mask=None) for s in samples])).text)
+
+
+def test_an_outline_goes_around_the_mask_and_hides_nothing_of_it() -> None:
+    grey = np.full((20, 20, 3), 90, dtype=np.uint8)
+    mask = np.zeros((20, 20), dtype=np.bool_)
+    mask[8:12, 8:12] = True
+    outlined = mistakes._outlined(grey, mask)
+    changed = (outlined != grey).any(2)
+    assert not (changed & mask).any()
+    assert changed[6:14, 6:14].sum() == 28  # the rim of 8 x 8
+    assert changed.sum() == 28
+    assert (grey == 90).all()
+
+
+def test_mistakes_are_the_worst_first(write: Write, samples: list[Sample]) -> None:
+    """Told the truth the wrong way round, every decision is a mistake."""
+    swapped = [dataclasses.replace(s, defect=None if s.defect else "d", mask=None) for s in samples]
+    html = write(swapped)
+    text = " ".join(Page(html).text)
+    assert "Good parts that were rejected, highest scores first." in text
+    assert "Defective parts that were passed, lowest scores first." in text
+    assert html.count('<span class="tag bad">false reject</span>') == 4
+    assert html.count('<span class="tag bad">escape</span>') >= 3
+    shown = [float(s) for s in re.findall(r"score (\d+\.\d+) \(threshold", text)]
+    assert shown[:4] == sorted(shown[:4], reverse=True)
+    assert shown[4:] == sorted(shown[4:])
+    assert "Where are the defects?" not in text  # nothing has a mask
+
+
+@pytest.mark.parametrize("kind", ["good", "defective"])
+def test_one_kind_of_pictures_is_enough(write: Write, samples: list[Sample], kind: str) -> None:
+    chosen = samples[:4] if kind == "good" else samples[4:]
+    page = Page(write(chosen))
+    assert page.open == []
+    text = " ".join(page.text)
+    assert ("no good test pictures" in text) == (kind == "defective")
+    assert ("no defective test pictures" in text) == (kind == "good")
+    assert "ROC" not in text.split("Which parts are defective?")[1].split("Does the threshold")[0].replace(
+        "AUROC", ""
+    )
+
+
+def test_a_threshold_that_certifies_nothing_is_said(
+    write: Write, samples: list[Sample], bundle: Path
+) -> None:
+    other = Detector.load(bundle, device="cpu")
+    calibration = other.calibrator.calibration
+    assert len(calibration.scores) == 10
+    other.calibrator = Calibrator(calibration, 0.001, identifier="stricter")
+    text = " ".join(Page(write(samples, detector=other)).text)
+    assert "is not certified" in text
+    assert "10 held-out good pictures cannot promise 0.10 % false rejects" in text
+
+
+@pytest.mark.parametrize(
+    ("licence", "said"),
+    [
+        ("Test data, CC-BY-NC-SA-4.0", True),
+        ("for non-commercial use", True),
+        ("CC-BY-4.0", False),
+        ("NCSA", False),
+    ],
+)
+def test_a_licence_that_forbids_commerce_is_said(
+    write: Write, samples: list[Sample], bundle: Path, licence: str, said: bool
+) -> None:
+    other = Detector.load(bundle, device="cpu")
+    data = other.manifest.data.model_copy(update={"licence": licence})
+    other.manifest = other.manifest.model_copy(update={"data": data})
+    text = " ".join(Page(write(samples, detector=other)).text)
+    assert ("Not for commercial use" in text) == said
+    assert licence in text
+
+
+@pytest.mark.parametrize(
+    ("check", "said"),
+    [
+        ({"findings": []}, "found nothing to complain about"),
+        (
+            {"findings": [{"severity": "warning", "kind": "near_duplicate", "message": f"{HOSTILE} twice"}]},
+            f"near duplicate {HOSTILE} twice",
+        ),
+        (
+            {"findings": [{"severity": "warning", "kind": "size", "message": "odd"}] * 130},
+            "And 30 more, in the version's report/data_check.json.",
+        ),
+    ],
+)
+def test_the_check_of_the_data_is_shown(
+    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path, check: object, said: str
+) -> None:
+    copied = shutil.copytree(bundle, tmp_path / "models" / "tiny" / bundle.name)
+    shutil.copytree(bundle.parent.parent / "backbones", tmp_path / "models" / "backbones")
+    data = json.dumps(check).encode()
+    (copied / "report/data_check.json").write_bytes(data)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["files"]["report/data_check.json"] = hashlib.sha256(data).hexdigest()
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    html = write(samples, bundle=copied, detector=Detector.load(copied, device="cpu"))
+    assert "<script" not in html
+    text = " ".join(" ".join(Page(html).text).split())
+    assert said in text
+    assert "No check of the training pictures" not in text
+
+
+def test_a_version_without_a_check_says_so(
+    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(bundle, tmp_path / "models" / "tiny" / bundle.name)
+    shutil.copytree(bundle.parent.parent / "backbones", tmp_path / "models" / "backbones")
+    (copied / "report/data_check.json").unlink()
+    manifest = json.loads((copied / "manifest.json").read_text())
+    del manifest["files"]["report/data_check.json"]
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    html = write(samples, bundle=copied, detector=Detector.load(copied, device="cpu"))
+    assert "No check of the training pictures is recorded" in html
+
+
+def test_a_cross_calibrated_threshold_promises_twice_the_rate_and_has_no_band(
+    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path
+) -> None:
+    other = Detector.load(bundle, device="cpu")
+    calibration = other.calibrator.calibration
+    folds = [number % 2 for number in range(len(calibration.scores))]
+    crossed = Calibrator(calibration.model_copy(update={"folds": folds}), 0.2, identifier="crossed")
+    assert crossed.guarantee == crossed.threshold.guarantee == "cross"
+    one = other.scorer
+    other.scorer = Scorer(one.extractor, [one.heads[0]] * 2, one.input_size, one.rule)
+    other.calibrator = crossed
+    evaluation = evaluate(other, samples, lambda _: None)
+    summary = summarise("tiny", bundle.name, other.engine, crossed.threshold, evaluation)
+    html = write_report(tmp_path, bundle, other, evaluation, summary).read_text()
+    text = " ".join(" ".join(Page(html).text).split())
+    assert "is cross-calibrated" in text
+    assert f"promises at most {crossed.threshold.achievable_fpr:.2%}".replace("%", " %") in text
+    assert "certified" not in text
+    assert "were to be expected" not in text
+    assert "95 % of calibrations" not in text
+    assert "95 % of calibrations" in " ".join(Page(write(samples)).text)
+
+
+def test_a_comparison_is_a_table_with_the_best_in_bold(write: Write, samples: list[Sample]) -> None:
+    rows = [
+        {
+            "model": model,
+            **dict.fromkeys(METRICS, figure),
+            "aupimo": None,
+            "recall": 1.0,
+            "false_rejects": 0.0,
+            "fit_seconds": 3.0,
+            "milliseconds": 50.0,
+        }
+        for model, figure in (("FlowGauge", 0.75), ("PatchCore", 0.5))
+    ]
+    html = write(samples, comparison=rows)
+    assert html.count('<td class="best">0.750</td>') == len(METRICS) - 1
+    assert '<td class="best">0.500</td>' not in html
+    assert "Side by side" in Page(html).text

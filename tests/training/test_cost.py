@@ -1,0 +1,246 @@
+"""The forecast: it leaves no trace, and a disk that is too small is told before anything is done."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flows.fastflow.bundle import BACKBONES
+from tests.conftest import Silent
+from tests.flows.fastflow import untrained
+from training.backbone import BackboneLoader
+from training.cache_folder import GIB, CacheFolder, DiskSpaceError
+from training.config import RunConfig
+from training.cost import Cost, _Flow, disk_used, duration, forecast, peak_memory, size
+from training.feature_cache import FeatureCache
+from training.loop import FitError
+from training.pictures import Pictures, gather
+from training.run import train
+from training.tiles import Tile
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    weights = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    save_file(untrained.state(), weights)
+    return RunConfig.model_validate(
+        {
+            "device": "cpu",
+            "input_size": [64, 64],
+            "backbone": {"name": untrained.NAME, "out_indices": [1, 2], "weights": weights},
+            "flow": {"steps": 2},
+            "fit": {"epochs": 2, "batch_size": 4},
+            "calibration": {"fraction": 0.3},
+        }
+    )
+
+
+@pytest.fixture
+def pictures(config: RunConfig, tiny_data: Path) -> Pictures:
+    return gather(config, tiny_data, "tiny")
+
+
+@pytest.fixture
+def cache(config: RunConfig, pictures: Pictures, tmp_path: Path) -> FeatureCache:
+    return cache_of(config, pictures, tmp_path)
+
+
+def cache_of(config: RunConfig, pictures: Pictures, folder: Path) -> FeatureCache:
+    torch.set_num_threads(config.fit.threads)  # as the run will: its caches are named by it
+    tiles = [Tile(picture, 0) for picture in range(len(pictures.paths))]
+    return FeatureCache(
+        CacheFolder(folder / "features", GIB),
+        BackboneLoader(folder / BACKBONES).extractor(config.backbone, config.input_size, CPU),
+        pictures.views(config.augment, 0, tiles),
+        input_size=config.input_size,
+        batch_size=config.backbone.batch_size,
+    )
+
+
+def changed(config: RunConfig, **sections: dict[str, object]) -> RunConfig:
+    data = config.model_dump()
+    for name, values in sections.items():
+        data[name] = {**data[name], **values}
+    return RunConfig.model_validate(data)
+
+
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every step, checkpoint and score take a second, so that forecasts can be compared."""
+    monkeypatch.setattr("training.cost._time_flow", lambda *_: _Flow(1, 1, 1, 1))
+
+
+def test_it_says_what_there_is_to_do(
+    config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path
+) -> None:
+    cost, first = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    assert min(cost.features, cost.fit, cost.calibration) > 0
+    assert cost.seconds == cost.features + cost.fit + cost.calibration
+    assert cost.disk > cache.nbytes(first)
+    assert cost.memory > peak_memory() / 2
+    assert [array.shape[0] for array in first] == [8, 8]
+
+
+def test_what_is_done_costs_nothing(
+    config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path
+) -> None:
+    with cache.features(lambda _: None):
+        pass
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=2)
+    assert (cost.features, cost.fit) == (0, 0)
+    assert cost.calibration > 0
+
+
+def test_it_leaves_no_trace(
+    config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path
+) -> None:
+    left = tmp_path / "run" / "forecast"  # of a killed run
+    left.mkdir(parents=True)
+    (left / "checkpoint.part").write_bytes(b"half")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    forecast(config, pictures, cache, folder=tmp_path / "run", epochs_done=0)
+    assert torch.equal(torch.rand(3), expected)
+    assert list((tmp_path / "run").iterdir()) == []
+    assert not (tmp_path / "features").exists()
+
+
+def test_features_that_are_of_no_use_are_told_and_leave_no_trace(
+    config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path
+) -> None:
+    cache.extractor.gain.fill_(float("nan"))
+    (tmp_path / "run").mkdir()
+    with pytest.raises(FitError, match="are its weights sound"):
+        forecast(config, pictures, cache, folder=tmp_path / "run", epochs_done=0)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
+    config: RunConfig,
+    pictures: Pictures,
+    cache: FeatureCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    full = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    with pytest.raises(DiskSpaceError, match=r"the run needs \d+ MiB of disk .* has 1 MiB left: free some"):
+        forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    assert [path for path in tmp_path.iterdir() if path.name != BACKBONES] == []
+
+
+def test_caches_that_nobody_uses_count_as_room(
+    config: RunConfig,
+    pictures: Pictures,
+    cache: FeatureCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def make(folder: Path) -> None:
+        (folder / "x").write_bytes(bytes(32 * 2**20))
+
+    with cache.folder.use("old", 0, make):
+        pass
+    full = shutil.disk_usage(tmp_path)._replace(free=2**20)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
+    forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+
+
+def test_the_disk_that_a_run_takes_is_the_forecast(
+    config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path, tiny_data: Path
+) -> None:
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    outcome = train(
+        config,
+        tiny_data,
+        "tiny",
+        models=tmp_path / "models",
+        runs=tmp_path,
+        resume=False,
+        progress=Silent(),
+    )
+    [folder] = (tmp_path / "tiny").iterdir()
+    assert disk_used(cache, folder, outcome.bundle) == pytest.approx(cost.disk, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"calibration": {"method": "cross", "folds": 3}, "fit": {"stopping": {"fraction": 0.2}}},
+        {"fit": {"stopping": {"patience": 1}}},
+        {"calibration": {"method": "cross", "folds": 2, "engines": ("float32", "bfloat16")}},
+    ],
+    ids=["cross and stopping", "stopping", "cross, two engines"],
+)
+def test_the_disk_of_folds_and_of_the_best_weights_is_in_the_forecast(
+    config: RunConfig, tmp_path: Path, tiny_data: Path, sections: dict[str, dict[str, object]]
+) -> None:
+    config = changed(config, **sections)
+    pictures = gather(config, tiny_data, "tiny")
+    cache = cache_of(config, pictures, tmp_path)
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    places = {"models": tmp_path / "models", "runs": tmp_path}
+    outcome = train(config, tiny_data, "tiny", **places, resume=False, progress=Silent(), backbones=None)
+    [folder] = (tmp_path / "tiny").iterdir()
+    features = sum(path.stat().st_size for path in (cache.folder.folder / cache.name).iterdir())
+    taken = disk_used(cache, folder, outcome.bundle)
+    assert taken == pytest.approx(cost.disk, rel=0.15)
+    # Features, the same in all runs, must not hide a checkpoint that was forgotten.
+    assert taken - features == pytest.approx(cost.disk - features, rel=0.25)
+
+
+def test_the_time_is_that_of_every_head_and_engine(
+    config: RunConfig, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady(monkeypatch)
+    config = changed(
+        config,
+        fit={"epochs": None, "steps": 12},
+        calibration={"method": "cross", "folds": 5, "engines": ("float32", "bfloat16")},
+    )
+    pictures = gather(config, tiny_data, "tiny")
+    cache = cache_of(config, pictures, tmp_path)
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    assert cost.calibration == 32 * 2  # each picture by the head that has not seen it, for each engine
+    # 2 folds of 7 pictures leave 25, 3 of 6 leave 26: both 7 batches of 4, and so 2 epochs for 12 updates.
+    assert cost.fit == 2 * (5 * 7 + 32 + 5)
+    half, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=5)
+    assert half.fit == pytest.approx(cost.fit / 2)
+    done, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=10)
+    assert done.fit == 0
+
+
+def test_pictures_that_judge_when_to_stop_cost_time_in_every_epoch(
+    config: RunConfig, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steady(monkeypatch)
+    config = changed(config, fit={"stopping": {"fraction": 0.25}})
+    pictures = gather(config, tiny_data, "tiny")
+    cost, _ = forecast(config, pictures, cache_of(config, pictures, tmp_path), folder=tmp_path, epochs_done=0)
+    # 22 to fit, of which 6 judge and 16 are 4 batches; 10 to calibrate; a checkpoint.
+    assert cost.fit == 2 * (4 + 6 + 10 + 1)
+
+
+def test_it_is_said_in_a_line() -> None:
+    cost = Cost(features=7.7, fit=223.4, calibration=6.21, disk=126 * 2**20, memory=1_500_000_000)
+    assert str(cost) == (
+        "3 min 57 s (features 7.7 s, fit 3 min 43 s, calibration 6.2 s), disk 126 MiB, memory 1.4 GiB"
+    )
+    assert "memory" not in str(Cost(features=1, fit=1, calibration=1, disk=1, memory=0))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0.0 s"), (9.94, "9.9 s"), (59.4, "59 s"), (60, "1 min 0 s"), (7499, "2 h 4 min")],
+)
+def test_durations_are_said_as_a_person_does(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(("nbytes", "said"), [(0, "0 MiB"), (3 * 2**20, "3 MiB"), (1.5 * 2**30, "1.5 GiB")])
+def test_sizes_are_said_as_a_person_does(nbytes: float, said: str) -> None:
+    assert size(nbytes) == said

@@ -1,0 +1,178 @@
+"""Several categories in turn: failures stay with their category, and the summary says what they were."""
+
+import json
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+from safetensors.torch import save_file
+
+from flows.fastflow.bundle import active_version, read_manifest
+from tests.conftest import Silent
+from tests.flows.fastflow import untrained
+from training.config import RunConfig
+from training.fanout import SUMMARY, Result, table, train_each
+from training.publication import publish_model
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+class Said(Silent):
+    """A progress that keeps its lines, and may be interrupted at one of them."""
+
+    def __init__(self, interrupted_at: str = "") -> None:
+        self.lines: list[str] = []
+        self.interrupted_at = interrupted_at
+
+    def say(self, line: str) -> None:
+        """Keep a line."""
+        self.lines.append(line)
+        if self.interrupted_at and line.startswith(self.interrupted_at):
+            raise KeyboardInterrupt
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Keep the title."""
+        self.lines.append(f"{title} ...")
+        return super().stage(title, total)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
+    weights = tmp_path_factory.mktemp("weights") / "w.safetensors"
+    save_file(untrained.state(), weights)
+    return RunConfig.model_validate(
+        {
+            "device": "cpu",
+            "input_size": [64, 64],
+            "backbone": {"name": untrained.NAME, "out_indices": [1], "weights": weights},
+            "flow": {"steps": 2},
+            "fit": {"epochs": 1, "threads": 1},
+            "calibration": {"fraction": 0.3, "target_fpr": 0.3},
+        }
+    )
+
+
+@pytest.fixture
+def data(tmp_path: Path, tiny_data: Path) -> Path:
+    """Three categories of which the second has a picture that is cut off."""
+    root = tmp_path / "data"
+    pictures = sorted((tiny_data / "tiny/train/good").iterdir())
+    for number, name in enumerate("abc"):
+        good = root / name / "train" / "good"
+        good.mkdir(parents=True)
+        for path in pictures[10 * number : 10 * number + 10]:
+            shutil.copy(path, good)
+    broken = root / "b" / "train" / "good" / "014.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    return root
+
+
+def run(data: Path, configs: dict[str, RunConfig], **changes: Any) -> list[Result]:
+    places = {"models": data.parent / "models", "runs": data.parent / "runs"}
+    return train_each(configs, data, **{"resume": False, "progress": Said(), **places, **changes})
+
+
+def summary(data: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads((data.parent / "runs" / SUMMARY).read_text())
+    return found
+
+
+def test_one_that_fails_does_not_stop_the_others(data: Path, config: RunConfig) -> None:
+    said = Said()
+    results = run(data, dict.fromkeys("abc", config), progress=said)
+    assert [r.status for r in results] == ["trained", "failed", "trained"]
+    failed = results[1]
+    assert failed.reason is not None
+    assert "014.png" in failed.reason
+    assert (failed.version, failed.threshold, failed.traceback) == (None, None, None)
+    for result in (results[0], results[2]):
+        manifest = read_manifest(data.parent / "models" / result.category / str(result.version))
+        assert result.version == active_version(data.parent / "models", result.category)
+        assert result.threshold == manifest.thresholds["float32"].reject
+        assert result.certified is manifest.thresholds["float32"].certified is True
+        assert result.pictures == 10
+        assert result.held_out_nll == manifest.metrics["held_out_nll"]
+        assert result.seconds is not None
+        assert result.seconds > 0
+    assert active_version(data.parent / "models", "b") is None
+    assert [line for line in said.lines if line.startswith("[")] == ["[1/3] a", "[2/3] b", "[3/3] c"]
+    assert any(line.startswith("b failed: ") and "014.png" in line for line in said.lines)
+    assert [Result(**row) for row in summary(data)] == results
+
+
+def test_resume_passes_over_what_is_done_and_tries_the_rest(
+    data: Path, config: RunConfig, tiny_data: Path
+) -> None:
+    first = run(data, dict.fromkeys("abc", config))
+    shutil.copy(tiny_data / "tiny/train/good/014.png", data / "b/train/good/014.png")
+    said = Said()
+    results = run(data, dict.fromkeys("abc", config), resume=True, progress=said)
+    assert [r.status for r in results] == ["reused", "trained", "reused"]
+    assert [results[i].version for i in (0, 2)] == [first[i].version for i in (0, 2)]
+    assert said.lines.count("fit ...") == 1
+
+
+def test_the_backbone_is_built_once(data: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    create = timm.create_model
+
+    def counted(name: str, **settings: Any) -> Any:
+        built.append(name)
+        return create(name, **settings)
+
+    monkeypatch.setattr(timm, "create_model", counted)
+    run(data, dict.fromkeys("ac", config))
+    # Once to learn the names of its weights, once to be used.
+    assert len(built) == 2
+
+
+def test_interrupted_no_further_one_is_begun(data: Path, config: RunConfig) -> None:
+    said = Said("forecast")
+    with pytest.raises(KeyboardInterrupt):
+        run(data, dict.fromkeys("abc", config), progress=said)
+    assert "[2/3] b" not in said.lines
+    assert [row["status"] for row in summary(data)] == ["not begun"] * 3
+    assert not (data.parent / "models").exists()
+
+
+def test_a_failure_that_nobody_expected_stays_with_its_category_too(
+    data: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish = publish_model
+
+    def broken(config: RunConfig, category: str, *rest: Any) -> Path:
+        if category == "a":
+            raise ZeroDivisionError("a defect of ours")
+        return publish(config, category, *rest)
+
+    monkeypatch.setattr("training.run.publish_model", broken)
+    results = run(data, dict.fromkeys("ac", config))
+    assert [r.status for r in results] == ["failed", "trained"]
+    assert results[0].reason == "ZeroDivisionError: a defect of ours"
+    assert results[0].traceback is not None
+    assert "in broken" in results[0].traceback
+
+
+@pytest.mark.parametrize("name", ["missing", "Upper"])
+def test_a_category_that_is_none_fails_alone(data: Path, config: RunConfig, name: str) -> None:
+    results = run(data, {name: config, "a": config})
+    assert [r.status for r in results] == ["failed", "trained"]
+    assert name in str(results[0].reason)
+
+
+def test_the_table_is_aligned_and_says_why() -> None:
+    results = [
+        Result("bottle", "trained", 209, 157.2, -0.0471, 5.8678, False, "20261125T175909-b82c2c"),
+        Result("a_long_name", "failed", seconds=0.4, reason="cannot be read:\n  and more"),
+        Result("grid", "not begun"),
+    ]
+    assert table(results) == [
+        "category     pictures  seconds  held-out nll  threshold  certified  version or reason",
+        "bottle            209      157        -0.047     5.8678         no  20261125T175909-b82c2c",
+        "a_long_name         -        0             -          -          -  failed: cannot be read:",
+        "grid                -        -             -          -          -  not begun",
+    ]

@@ -1,0 +1,145 @@
+"""The pictures of a run: found, divided, and changed only where they are fitted."""
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.augment import AugmentConfig
+from training.config import RunConfig
+from training.datasets.sample import DatasetError
+from training.pictures import gather
+from training.tiles import Tile
+
+CONFIG = RunConfig.model_validate({"calibration": {"fraction": 0.25}})
+STOPPING = RunConfig.model_validate(
+    {"calibration": {"fraction": 0.25}, "fit": {"stopping": {"fraction": 0.25}}}
+)
+UNTILED = [Tile(picture, 0) for picture in range(32)]
+CHANGED = AugmentConfig(hflip=True, brightness=0.1, copies=3)
+NAMES = ("fit", "calibration", "validation")
+
+
+def test_each_file_is_there_once_and_copies_are_counted(tiny_data: Path, tmp_path: Path) -> None:
+    good = shutil.copytree(tiny_data / "tiny/train/good", tmp_path / "tiny/train/good")
+    shutil.copy(good / "003.png", good / "copy.png")
+    pictures = gather(CONFIG, tmp_path, "tiny")
+    assert pictures.copies == 1
+    assert [path.name for path in pictures.paths] == [f"{i:03}.png" for i in range(32)]
+    assert len(set(pictures.hashes)) == 32
+
+
+def test_every_picture_is_fitted_or_held_out(tiny_data: Path) -> None:
+    pictures = gather(CONFIG, tiny_data, "tiny")
+    [part] = pictures.parts
+    assert sorted([*part.fit, *part.calibration]) == list(range(32))
+    assert len(part.validation) == 0
+    assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
+    assert pictures.seen.tolist() == part.fit.tolist()
+    assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
+
+
+def test_pictures_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data: Path) -> None:
+    pictures = gather(STOPPING, tiny_data, "tiny")
+    [without], [part] = gather(CONFIG, tiny_data, "tiny").parts, pictures.parts
+    assert part.calibration.tolist() == without.calibration.tolist()
+    assert len(part.validation) == 6
+    assert sorted([*part.fit, *part.validation]) == without.fit.tolist() == pictures.seen.tolist()
+    # They chose the weights, and so count as seen by them.
+    assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
+
+
+def test_without_augmentation_views_are_the_pictures(tiny_data: Path) -> None:
+    pictures = gather(CONFIG, tiny_data, "tiny")
+    views = pictures.views(AugmentConfig(), 0, UNTILED)
+    assert [view.path for view in views] == list(pictures.paths)
+    assert all((view.variant, view.tile) == (None, 0) for view in views)
+    [rows], [part] = pictures.rows(views), pictures.parts
+    np.testing.assert_array_equal(rows.fit, part.fit)
+    np.testing.assert_array_equal(rows.calibration, part.calibration)
+    assert len(rows.validation) == 0
+
+
+def test_changed_copies_are_fitted_and_never_of_pictures_held_out(tiny_data: Path) -> None:
+    pictures = gather(CONFIG, tiny_data, "tiny")
+    views = pictures.views(CHANGED, 0, UNTILED)
+    assert len(views) == 32 + 3 * 24
+    assert all(view.variant is None for view in views[:32])
+    assert all(view.variant is not None for view in views[32:])
+    [rows], [part] = pictures.rows(views), pictures.parts
+    fitted = {views[row].path for row in rows.fit}
+    assert fitted == {pictures.paths[i] for i in part.fit}
+    assert fitted.isdisjoint(pictures.held_out)
+    assert len(rows.fit) == 4 * 24
+
+
+# Pictures of one tile, of three, of five, and so on again.
+TILES = [Tile(picture, number) for picture in range(32) for number in range(1 + 2 * (picture % 3))]
+
+
+@pytest.mark.parametrize("tiles", [UNTILED, TILES], ids=["untiled", "tiled"])
+@pytest.mark.parametrize("augment", [AugmentConfig(), CHANGED], ids=["plain", "changed"])
+@pytest.mark.parametrize("stopping", [None, {"fraction": 0.2}], ids=["fixed", "stopping"])
+@pytest.mark.parametrize("method", ["split", "cross"])
+def test_no_head_is_fitted_to_a_view_of_a_picture_that_it_must_not_see(
+    tiny_data: Path,
+    tiles: list[Tile],
+    augment: AugmentConfig,
+    stopping: dict[str, float] | None,
+    method: str,
+) -> None:
+    calibration = {"method": method, "folds": 3, "fraction": 0.25}
+    config = RunConfig.model_validate({"calibration": calibration, "fit": {"stopping": stopping}})
+    pictures = gather(config, tiny_data, "tiny")
+    views = pictures.views(augment, 0, tiles)
+    assert len(set(views)) == len(views)
+    # Tiles of a picture lie in a row, so that it is read once.
+    order = [(view.picture, view.variant) for view in views]
+    assert len(set(order)) == 1 + sum(a != b for a, b in pairwise(order))
+    rows, parts = pictures.rows(views), pictures.parts
+    assert len(rows) == len(parts) == (3 if method == "cross" else 1)
+    copies = 3 if augment == CHANGED else 0
+    tiles_of = np.bincount([tile.picture for tile in tiles])
+    for own, part in zip(rows, parts, strict=True):
+        seen_by = {name: {views[i].picture for i in getattr(own, name)} for name in NAMES}
+        assert seen_by == {name: set(getattr(part, name).tolist()) for name in NAMES}
+        assert bool(seen_by["validation"]) == (stopping is not None)
+        assert sum(map(len, seen_by.values())) == len(set().union(*seen_by.values())) == 32
+        # Of those to fit all tiles and all copies, of others all tiles as they are.
+        assert len(own.fit) == (1 + copies) * tiles_of[part.fit].sum()
+        for name in ("calibration", "validation"):
+            assert len(getattr(own, name)) == tiles_of[getattr(part, name)].sum()
+            assert all(views[i].variant is None for i in getattr(own, name))
+    held_out = np.concatenate([part.calibration for part in parts])
+    assert sorted(held_out) == (list(range(32)) if method == "cross" else sorted(parts[0].calibration))
+    assert pictures.held_out == [pictures.paths[i] for i in sorted(held_out)]
+
+
+def test_pictures_that_judge_are_changed_only_for_heads_that_fit_to_them(tiny_data: Path) -> None:
+    """Of one head alone there are no copies of them at all."""
+    pictures = gather(STOPPING, tiny_data, "tiny")
+    changed = {view.picture for view in pictures.views(CHANGED, 0, UNTILED) if view.variant is not None}
+    assert changed == set(pictures.parts[0].fit.tolist())
+
+
+def test_too_few_pictures_to_judge_are_told(tiny_data: Path, tmp_path: Path) -> None:
+    good = tmp_path / "tiny/train/good"
+    good.mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(tiny_data / f"tiny/train/good/{number:03}.png", good)
+    assert len(gather(CONFIG, tmp_path, "tiny").paths) == 3
+    with pytest.raises(
+        DatasetError, match=r"2 good pictures to fit are too few to hold 1 back for fit\.stopp"
+    ):
+        gather(STOPPING, tmp_path, "tiny")
+
+
+def test_too_few_pictures_are_told(tiny_data: Path, tmp_path: Path) -> None:
+    good = tmp_path / "tiny/train/good"
+    good.mkdir(parents=True)
+    for name in ("000.png", "001.png"):
+        shutil.copy(tiny_data / "tiny/train/good" / name, good)
+    with pytest.raises(DatasetError, match="2 good pictures are too few"):
+        gather(CONFIG, tmp_path, "tiny")

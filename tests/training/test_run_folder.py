@@ -1,0 +1,130 @@
+"""What a run is told from others by, and what its folder remembers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from filelock import FileLock
+
+from training.config import RunConfig, load_config
+from training.loop import CHECKPOINT, METRICS, FitError
+from training.publication import CONFIG
+from training.run_folder import FINISHED, alone_in, begin, epochs_done, finish, identify, reusable
+
+CPU = torch.device("cpu")
+
+
+def identity(hashes: tuple[str, ...] = ("a", "b"), weights: str = "w", **settings: Any) -> Any:
+    return identify(RunConfig.model_validate(settings), hashes, weights, CPU)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backbone": {"weights": "elsewhere.pth"}},
+        {"device": "cpu"},
+        {"feature_cache": {"max_gib": 1}},
+        {"tensorboard": "logs"},
+    ],
+    ids=str,
+)
+def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> None:
+    assert identity(**settings) == identity()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"seed": 1},
+        {"fit": {"threads": 1}},
+        {"fit": {"steps": 3}},
+        {"fit": {"epochs": 3}},
+        {"fit": {"stopping": {"patience": 3}}},
+        {"flow": {"hidden_limit": None}},
+        {"augment": {"hflip": True}},
+        {"calibration": {"fraction": 0.5}},
+        {"hashes": ("a",)},
+        {"weights": "v"},
+    ],
+    ids=str,
+)
+def test_what_decides_the_fit_makes_another_run(settings: dict[str, Any]) -> None:
+    assert identity(**settings).fit != identity().fit
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_the_precision_counts_by_what_it_comes_to(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    asked = {name: identity(fit={"precision": name}) for name in ("auto", "float32", "bfloat16")}
+    assert asked["float32"].fit != asked["bfloat16"].fit
+    assert asked["auto"] == asked["bfloat16" if has else "float32"]
+    assert asked["auto"] == identity()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"calibration": {"target_fpr": 0.5}},
+        {"score": {"top_fraction": 0.5}},
+        {"score": {"gaussian": 0.5}},
+        {"calibration": {"engines": ["float32", "bfloat16"]}},
+    ],
+    ids=str,
+)
+def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings: dict[str, Any]) -> None:
+    assert identity(**settings).fit == identity().fit
+    assert identity(**settings).bundle != identity().bundle
+
+
+def test_a_run_begins_from_nothing_or_from_its_checkpoint(tmp_path: Path) -> None:
+    for resume in (True, False):
+        (tmp_path / CHECKPOINT).touch()
+        finish(tmp_path, identity(), "v")
+        begin(tmp_path, RunConfig(seed=3), resume=resume)
+        assert (tmp_path / CHECKPOINT).exists() is resume
+        assert not (tmp_path / FINISHED).exists()
+        assert load_config(tmp_path / CONFIG).seed == 3
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    for name in ("checkpoint.part", "metrics.part"):
+        (tmp_path / name).write_bytes(b"half")
+    begin(tmp_path, RunConfig(), resume=True)
+    assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
+
+
+def test_epochs_done_are_those_of_a_checkpoint(tmp_path: Path) -> None:
+    assert epochs_done(tmp_path) == 0
+    (tmp_path / METRICS).write_text("{}\n{}\n")
+    assert epochs_done(tmp_path) == 0
+    (tmp_path / CHECKPOINT).touch()
+    assert epochs_done(tmp_path) == 2
+    (tmp_path / METRICS).write_bytes(b"\xff\xfe")
+    assert epochs_done(tmp_path) == 0
+
+
+def test_epochs_done_are_those_of_all_folds(tmp_path: Path) -> None:
+    for number, done in enumerate((3, 2, 0)):
+        fold = tmp_path / f"fold-{number}"
+        fold.mkdir()
+        (fold / METRICS).write_text("{}\n" * done)
+        if done:
+            (fold / CHECKPOINT).touch()
+    (tmp_path / METRICS).write_text("{}\n{}\n")  # their means, which spare nothing
+    assert epochs_done(tmp_path) == 5
+    begin(tmp_path, RunConfig(), resume=True)
+    assert epochs_done(tmp_path) == 5
+    begin(tmp_path, RunConfig(), resume=False)
+    assert epochs_done(tmp_path) == 0
+
+
+def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "lock"), pytest.raises(FitError, match="another process is at work"):
+        alone_in(tmp_path)
+
+
+def test_without_its_bundle_a_finished_run_is_not_reused(tmp_path: Path) -> None:
+    finish(tmp_path, identity(), "20260101T000000-abcdef")
+    assert reusable(tmp_path, identity(), tmp_path / "models", "part") is None

@@ -1,0 +1,122 @@
+"""From a published version and test pictures to the files of an evaluation."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flows.fastflow.bundle import active_version, is_category, resolve
+from flows.fastflow.conformal import Threshold
+from flows.fastflow.detector import Detector
+from training.comparison.comparison import Peers, compare
+from training.datasets.layout import categories, test_samples
+from training.datasets.sample import DatasetError
+from training.evaluation import Evaluation, Row, evaluate
+from training.loop import read_metrics
+from training.report import write_report
+from training.run import Progress
+from training.summary import metrics, summarise
+
+SUMMARY, SCORES = "summary.json", "scores.csv"
+
+
+@dataclass(frozen=True)
+class Assessed:
+    """One evaluated version.
+
+    Attributes:
+        bundle: the version.
+        folder: where its files are.
+        evaluation: what was found.
+        threshold: the version's.
+        summary: what summary.json says.
+        report: the HTML file.
+    """
+
+    bundle: Path
+    folder: Path
+    evaluation: Evaluation
+    threshold: Threshold
+    summary: dict[str, Any]
+    report: Path
+
+
+def with_models(data: Path, models: Path) -> list[str]:
+    """The categories of a data folder that have a published model.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    found = categories(data)
+    published = [name for name in found if is_category(name) and active_version(models, name)]
+    if not published:
+        raise DatasetError(
+            f"no category of {data} has a published model in {models}; "
+            f"categories there: {', '.join(found) or 'none'}. Train one first: flowgauge train"
+        )
+    return published
+
+
+def assess(
+    data: Path,
+    category: str,
+    version: str | None,
+    *,
+    models: Path,
+    out: Path,
+    device: str,
+    peers: Peers | None,
+    progress: Progress,
+) -> Assessed:
+    """Evaluate a version and write scores.csv, summary.json and report.html to OUT/CATEGORY/VERSION.
+
+    Args:
+        data: folder with the category.
+        category: its name.
+        version: of the model; None for the active one.
+        models: the models folder.
+        out: where evaluations go.
+        device: see `flows.fastflow.detector.pick_device`.
+        peers: other models to fit and measure beside it, or None.
+        progress: where to tell about it.
+
+    Raises:
+        BundleError, WeightsError, DatasetError, ImageError, ComparisonError: with the reason.
+    """
+    bundle = resolve(models, category, version)
+    samples = test_samples(data, category)
+    detector = Detector.load(bundle, device=device)
+    with progress.stage("evaluate", len(samples)) as advance:
+        evaluation = evaluate(detector, samples, advance)
+    summary = summarise(category, bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
+    if peers is not None:
+        ours = {
+            "model": "FlowGauge",
+            **metrics(evaluation.figures),
+            "recall": evaluation.recall,
+            "false_rejects": evaluation.false_rejects,
+            "fit_seconds": _fit_seconds(bundle),
+            "milliseconds": evaluation.milliseconds,
+        }
+        others = compare(detector, bundle, data, category, samples, peers, progress)
+        summary["comparison"] = [ours, *others]
+    folder = out / category / bundle.name
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_scores(folder / SCORES, evaluation.rows)
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    report = write_report(folder, bundle, detector, evaluation, summary)
+    return Assessed(bundle, folder, evaluation, detector.calibrator.threshold, summary, report)
+
+
+def _write_scores(path: Path, rows: Sequence[Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "defect", "score", "p_value", "decision"])
+        for row in rows:
+            writer.writerow([row.path, row.defect or "", repr(row.score), repr(row.p_value), row.decision])
+
+
+def _fit_seconds(bundle: Path) -> float:
+    return sum(float(row["seconds"]) for row in read_metrics(bundle / "report"))

@@ -1,0 +1,108 @@
+"""What an evaluation found, as lines for a terminal."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flows.fastflow.conformal import false_reject_band
+from training.assessment import Assessed
+from training.summary import METRICS, means
+
+
+def report_lines(found: Assessed) -> list[str]:
+    """What is said of one category."""
+    summary, threshold = found.summary, found.threshold
+    lines = [
+        f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test pictures",
+    ]
+    if summary["image_auroc"] is None:
+        lines.append("image AUROC not measured: it needs good and defective test pictures")
+    else:
+        lines.append(f"image AUROC {summary['image_auroc']:.3f}")
+        lines.append(
+            f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}"
+        )
+    if summary["pixel_auroc"] is None:
+        lines.append("pixel AUROC not measured: no defect has a mask")
+    else:
+        without = summary["defective"] - summary["with_mask"]
+        left_out = f" ({without} defective pictures without a mask left out)" if without else ""
+        lines.append(f"pixel AUROC {summary['pixel_auroc']:.3f}{left_out}")
+        aupimo = (
+            "not measured, too few good pixels" if summary["aupimo"] is None else f"{summary['aupimo']:.3f}"
+        )
+        lines.append(
+            f"pixel AP {summary['pixel_average_precision']:.3f}, F1-max {summary['pixel_f1_max']:.3f}, "
+            f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
+            f"AUPIMO {aupimo}"
+        )
+    if summary["false_rejects"] is not None:
+        good, asked = summary["good"], threshold.target_fpr
+        expected = f"; promised on average: at most {threshold.achievable_fpr:.2%}"
+        if threshold.guarantee == "split":
+            low, high = false_reject_band(threshold.n_calibration, good, asked, confidence=0.95)
+            expected = f" on average: {low} to {high} of {good}, 95 %"
+        lines.append(
+            f"at threshold {threshold.reject:.4f}: {summary['false_rejects']:.2%} of good parts "
+            f"rejected (asked for at most {asked:.2%}{expected})"
+        )
+    if summary["escapes"] is not None:
+        lines.append(f"{summary['escapes']:.2%} of defective parts passed")
+        table = [["defect", "pictures", "image AUROC", "recall"]]
+        table += [
+            [name, str(kind["count"]), _figure(kind["image_auroc"]), f"{kind['recall']:.1%}"]
+            for name, kind in summary["defects"].items()
+        ]
+        lines += _aligned(table)
+    if "comparison" in summary:
+        rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms"]]
+        rows += [
+            [
+                peer["model"],
+                *(_figure(peer[key]) for key in METRICS),
+                _percent(peer["recall"]),
+                _percent(peer["false_rejects"]),
+                f"{peer['fit_seconds']:.0f}",
+                f"{peer['milliseconds']:.0f}",
+            ]
+            for peer in summary["comparison"]
+        ]
+        lines += ["same pictures, backbone, stages and size; thresholds by the same rule:", *_aligned(rows)]
+    lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
+    lines.append(f"report: {found.report}")
+    return lines
+
+
+def overview(summaries: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each category, and the means."""
+    table = [["category", *METRICS.values(), "recall", "false rejects"]]
+    table += [
+        [
+            row["category"],
+            *(_figure(row[key]) for key in METRICS),
+            _percent(row["recall"]),
+            _percent(row["false_rejects"]),
+        ]
+        for row in [*summaries, {"category": "mean", **means(summaries)}]
+    ]
+    return _aligned(table)
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines: the first column to the left, numbers to the right."""
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  "
+        + "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"

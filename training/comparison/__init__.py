@@ -1,0 +1,1 @@
+"""Other detectors, fitted and measured on the same pictures: `flowgauge evaluate --compare`."""

@@ -1,0 +1,104 @@
+"""PaDiM and PatchCore from anomalib, as a process of their own: fit, score, leave arrays.
+
+Run by an interpreter that has anomalib, whose dependencies need not be FlowGauge's; nothing of FlowGauge is
+imported here. Reads a folder with
+
+    job.json            backbone, out_indices, mean, std, coreset, threads, seed, models
+    backbone.safetensors
+    fit.npy  calibration.npy  test.npy        (N, H, W, 3) uint8 RGB at the model's input size
+
+and writes per model MODEL-calibration.npy and MODEL-test.npy, (N,) scores, MODEL-maps.npy, (N, H, W) of
+test.npy, and MODEL.json with its times. A line on standard output tells what is being done.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+
+_BATCH = 8
+_PADIM_CHANNELS = 100  # of the concatenated ones, drawn at random: the paper's number for its small backbone
+
+
+def main(folder: Path) -> None:
+    """Fit and score the models that the job names."""
+    job = json.loads((folder / "job.json").read_text())
+    torch.set_num_threads(job["threads"])
+    parts = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("fit", "calibration", "test")}
+    for name in job["models"]:
+        torch.manual_seed(job["seed"])
+        print(f"{name}: fit", flush=True)
+        start = time.perf_counter()
+        model = _fitted(name, job, folder, parts["fit"])
+        fit_seconds = time.perf_counter() - start
+        print(f"{name}: score", flush=True)
+        calibration = [score for score, _, _ in _scored(model, job, parts["calibration"])]
+        test = parts["test"]
+        maps = np.lib.format.open_memmap(
+            folder / f"{name}-maps.npy", mode="w+", dtype=np.float32, shape=test.shape[:3]
+        )
+        scores, seconds = [], []
+        for i, (score, score_map, taken) in enumerate(_scored(model, job, test)):
+            maps[i] = score_map
+            scores.append(score)
+            seconds.append(taken)
+        maps.flush()
+        np.save(folder / f"{name}-calibration.npy", np.array(calibration, dtype=np.float64))
+        np.save(folder / f"{name}-test.npy", np.array(scores, dtype=np.float64))
+        times = {"fit_seconds": fit_seconds, "milliseconds": 1000 * float(np.median(seconds))}
+        (folder / f"{name}.json").write_text(json.dumps(times))
+
+
+def _fitted(name: str, job: dict[str, Any], folder: Path, pictures: NDArray[np.uint8]) -> Any:
+    """A model that has seen the pictures to fit."""
+    layers = list(job["out_indices"])
+    if name == "PaDiM":
+        from anomalib.models.image.padim.torch_model import PadimModel
+
+        channels = min(_PADIM_CHANNELS, sum(job["channels"]))
+        model: Any = PadimModel(job["backbone"], layers, pre_trained=False, n_features=channels)
+    else:
+        from anomalib.models.image.patchcore.torch_model import PatchcoreModel
+
+        model = PatchcoreModel(layers, job["backbone"], pre_trained=False)
+    backbone = model.feature_extractor.feature_extractor
+    backbone.load_state_dict(load_file(folder / "backbone.safetensors"))
+    model.train()
+    model.feature_extractor.eval()
+    for start in range(0, len(pictures), _BATCH):
+        model(_normalised(job, pictures[start : start + _BATCH]))
+    if name == "PaDiM":
+        model.fit()
+    else:
+        model.subsample_embedding(job["coreset"])
+    return model.eval()
+
+
+def _scored(
+    model: Any, job: dict[str, Any], pictures: NDArray[np.uint8]
+) -> Iterator[tuple[float, NDArray[np.float32], float]]:
+    """Per picture its score, its map and the seconds it took, one at a time as parts on a line come."""
+    for picture in pictures:
+        start = time.perf_counter()
+        with torch.inference_mode():
+            answer = model(_normalised(job, picture[None]))
+        score_map = answer.anomaly_map[0].squeeze().numpy()
+        yield float(answer.pred_score.flatten()[0]), score_map, time.perf_counter() - start
+
+
+def _normalised(job: dict[str, Any], pictures: NDArray[np.uint8]) -> torch.Tensor:
+    """(N, H, W, 3) uint8 as (N, 3, H, W) float32 with the backbone's mean and deviation."""
+    x = torch.from_numpy(np.array(pictures)).permute(0, 3, 1, 2).float() / 255
+    mean, std = (torch.tensor(job[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    return (x - mean) / std
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

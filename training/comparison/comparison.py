@@ -1,0 +1,217 @@
+"""PaDiM and PatchCore beside a published version: same pictures, same backbone, our metrics.
+
+Each is fitted on the very pictures that the version's flows were fitted on. The pictures held out there
+set each one's threshold, by the same rule for the same rate. Test pictures take part in no choice.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from flows.fastflow.conformal import threshold
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import read, resize
+from training.config import load_config
+from training.datasets.sample import Sample
+from training.measurement import Measurement
+from training.pictures import gather
+from training.run import Progress
+from training.summary import metrics
+
+MODELS = ("PaDiM", "PatchCore")
+_PROCESS = Path(__file__).with_name("anomalib_process.py")
+_VERSION = "from importlib.metadata import version; print(version('anomalib'))"
+
+
+class ComparisonError(ValueError):
+    """The version cannot be compared."""
+
+
+@dataclass(frozen=True)
+class Peers:
+    """How the other models are run.
+
+    Attributes:
+        python: an interpreter that has anomalib; None for this one.
+        coreset: share of the patches that PatchCore keeps, in (0, 1].
+        threads: CPU threads.
+    """
+
+    python: Path | None
+    coreset: float
+    threads: int
+
+
+def compare(
+    detector: Detector,
+    bundle: Path,
+    data: Path,
+    category: str,
+    samples: Sequence[Sample],
+    peers: Peers,
+    progress: Progress,
+) -> list[dict[str, Any]]:
+    """Fit and measure the other models.
+
+    Args:
+        detector: the version, loaded.
+        bundle: its directory.
+        data: the data folder it was trained on.
+        category: its category.
+        samples: the test pictures.
+        peers: how to run the others.
+        progress: where to tell about it.
+
+    Returns:
+        Per model its name, the figures of `training.summary.METRICS`, recall and false rejects at its
+        threshold, and its times.
+
+    Raises:
+        ComparisonError: anomalib is not installed or fails, or the training pictures are others.
+        DatasetError, ImageError: pictures cannot be read; they are named.
+    """
+    if not 0 < peers.coreset <= 1:
+        raise ComparisonError(f"a coreset is a share of the patches in (0, 1]; got {peers.coreset:g}")
+    python = peers.python or Path(sys.executable)
+    version = _anomalib_version(python)
+    fitted, held_out = _split(detector, bundle, data, category)
+    with tempfile.TemporaryDirectory(prefix="flowgauge-compare-") as name:
+        folder = Path(name)
+        with progress.stage("pictures", len(fitted) + len(held_out) + len(samples)) as advance:
+            sizes = []
+            for part, paths in (
+                ("fit", fitted),
+                ("calibration", held_out),
+                ("test", [sample.path for sample in samples]),
+            ):
+                sizes = _write_pictures(folder / f"{part}.npy", detector, paths, advance)
+        _write_job(folder, detector, bundle, peers)
+        progress.say(f"anomalib {version}: {' and '.join(MODELS)} on {len(fitted)} pictures")
+        _run(python, folder, progress)
+        return [
+            _measured(folder, model, samples, sizes, detector.calibrator.threshold.target_fpr)
+            for model in MODELS
+        ]
+
+
+def _anomalib_version(python: Path) -> str:
+    command = [str(python), "-c", _VERSION]
+    try:
+        answer = subprocess.run(command, check=False, capture_output=True, text=True)  # noqa: S603
+    except OSError as error:
+        raise ComparisonError(f"{python} cannot be run: {error.strerror}") from error
+    if answer.returncode:
+        raise ComparisonError(
+            f"anomalib is not installed for {python}, and a comparison needs it. Ways to get it:\n"
+            "  - pip install 'flowgauge[compare]'\n"
+            "  - apart from FlowGauge: python3 -m venv DIR, DIR/bin/pip install anomalib, and then\n"
+            "    --compare-python DIR/bin/python"
+        )
+    return answer.stdout.strip()
+
+
+def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple[list[Path], list[Path]]:
+    """The pictures that the version was fitted on, and those that calibrated it."""
+    config = load_config(bundle / "report" / "config.yaml")
+    if config.calibration.method != "split" or config.geometry.fit != "stretch":
+        raise ComparisonError(
+            f"{bundle.name} is calibrated by {config.calibration.method} and takes pictures by "
+            f"{config.geometry.fit}; the others know held-out pictures and the input's size alone. Compare a "
+            "version with calibration.method: split and geometry.fit: stretch"
+        )
+    pictures = gather(config, data, category)
+    recorded = detector.manifest.data
+    if pictures.record.model_copy(update={"licence": recorded.licence}) != recorded:
+        raise ComparisonError(
+            f"the good pictures of {category} in {data} are not those that {bundle.name} was trained on, so "
+            "the others cannot be fitted on the same ones; train a new version, or give the data of that time"
+        )
+    return [pictures.paths[i] for i in pictures.seen], pictures.held_out
+
+
+def _write_pictures(
+    path: Path, detector: Detector, pictures: Sequence[Path], advance: Any
+) -> list[tuple[int, int]]:
+    """Pictures at the model's input size, (N, H, W, 3) uint8; returns the (height, width) they came with."""
+    height, width = detector.manifest.input_size
+    array = np.lib.format.open_memmap(
+        path, mode="w+", dtype=np.uint8, shape=(len(pictures), height, width, 3)
+    )
+    sizes = []
+    for i, picture in enumerate(pictures):
+        image = read(picture)
+        array[i] = resize(image, (height, width))
+        sizes.append((image.shape[0], image.shape[1]))
+        advance(1)
+    array.flush()
+    return sizes
+
+
+def _write_job(folder: Path, detector: Detector, bundle: Path, peers: Peers) -> None:
+    backbone = detector.manifest.backbone
+    state = detector.scorer.extractor.backbone.state_dict()
+    save_file(
+        {key: value.cpu().contiguous() for key, value in state.items()}, folder / "backbone.safetensors"
+    )
+    job = {
+        "backbone": backbone.name,
+        "out_indices": backbone.out_indices,
+        "channels": backbone.channels,
+        "mean": backbone.mean,
+        "std": backbone.std,
+        "coreset": peers.coreset,
+        "threads": peers.threads,
+        "seed": load_config(bundle / "report" / "config.yaml").seed,
+        "models": MODELS,
+    }
+    (folder / "job.json").write_text(json.dumps(job))
+
+
+def _run(python: Path, folder: Path, progress: Progress) -> None:
+    """Run anomalib's process and pass on what it says it is doing."""
+    errors = folder / "errors.txt"
+    command = [str(python), str(_PROCESS), str(folder)]
+    with errors.open("w") as file:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=file, text=True)  # noqa: S603
+        try:
+            for line in process.stdout or ():
+                if line.startswith(MODELS):
+                    progress.say(f"  {line.strip()} ...")
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            process.communicate()
+    if process.returncode:
+        last = (errors.read_text().strip().splitlines() or ["it said nothing"])[-1]
+        raise ComparisonError(f"anomalib's process ended with {process.returncode}: {last}")
+
+
+def _measured(
+    folder: Path, model: str, samples: Sequence[Sample], sizes: Sequence[tuple[int, int]], target_fpr: float
+) -> dict[str, Any]:
+    scores: NDArray[np.float64] = np.load(folder / f"{model}-test.npy")
+    maps: NDArray[np.float32] = np.load(folder / f"{model}-maps.npy", mmap_mode="r")
+    limit = threshold(np.load(folder / f"{model}-calibration.npy"), target_fpr).reject
+    with Measurement() as measurement:
+        for sample, size, score, score_map in zip(samples, sizes, scores, maps, strict=True):
+            measurement.add(sample, size, float(score), np.asarray(score_map))
+        figures = measurement.figures()
+    defective = np.array([sample.defect is not None for sample in samples])
+    rejected = scores > limit
+    return {
+        "model": model,
+        **metrics(figures),
+        "recall": float(rejected[defective].mean()) if defective.any() else None,
+        "false_rejects": float(rejected[~defective].mean()) if not defective.all() else None,
+        **json.loads((folder / f"{model}.json").read_text()),
+    }

@@ -1,0 +1,151 @@
+"""The data check: what is wrong with the pictures of a category, told before a training run is spent on them.
+
+Nothing is changed and nothing is left out because of it. Test pictures are looked at only where that is
+asked for, and only to be told about.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets import layout
+from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes
+from training.datasets.check.copies import copies
+from training.datasets.check.findings import TITLES, DataCheck, Finding
+from training.datasets.check.mask_files import check_masks
+from training.datasets.check.near_duplicates import Neighbours, neighbours
+from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
+from training.datasets.check.survey import Picture, Undecodable, survey
+from training.datasets.sample import DatasetError, Sample
+
+Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
+
+
+@contextmanager
+def _unseen(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    del title, total
+    yield lambda _: None
+
+
+def check(
+    data: Path,
+    category: str,
+    *,
+    test: bool = True,
+    features: NDArray[np.float32] | None = None,
+    threads: int = 2,
+    stage: Stage = _unseen,
+) -> DataCheck:
+    """Look at every picture of a category and say what deserves a second look.
+
+    Args:
+        data: the data folder.
+        category: the category's folder in it.
+        test: look at test pictures and masks as well.
+        features: (N, D) pooled features of a backbone, one row per training picture in the order of
+            `layout.train_images`: with them, outliers are found by what the model will see, too.
+        threads: pictures decoded at a time.
+        stage: shows a bar, as `Progress.stage` of a run does.
+
+    Raises:
+        DatasetError: there are no training pictures, the layout is not known, or `features` has another
+            number of rows.
+    """
+    begun = time.monotonic()
+    folder = data / category
+    paths = layout.train_images(data, category)
+    if features is not None and len(features) != len(paths):
+        raise DatasetError(f"{len(paths)} training pictures, but features of {len(features)}")
+    samples, no_test = _test_samples(data, category) if test else ([], None)
+    with stage("check", len(paths) + len(samples)) as advance:
+        looked = survey([*paths, *(s.path for s in samples)], threads=threads, advance=advance)
+
+    def named(pictures: Sequence[Picture]) -> list[tuple[str, Picture]]:
+        return [(p.path.relative_to(folder).as_posix(), p) for p in pictures]
+
+    rows = [i for i, p in enumerate(looked[: len(paths)]) if isinstance(p, Picture)]
+    train = [p for p in looked[: len(paths)] if isinstance(p, Picture)]
+    tested = [p for p in looked[len(paths) :] if isinstance(p, Picture)]
+    findings = _undecodable(looked[: len(paths)], folder, stops=True)
+    findings += _undecodable(looked[len(paths) :], folder, stops=False)
+    if train:
+        everything = named([*train, *tested])
+        # A defective part may well be dark.
+        good = {s.path for s in samples if s.defect is None}
+        findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
+        findings += odd_sizes(train, everything) + odd_colours(train, everything)
+    if len(train) > 1:
+        near = neighbours(np.stack([p.thumbnail for p in train]))
+        kept = None if features is None else features[rows]
+        findings += _outliers(named(train), near, kept)
+        findings += copies(named(train), named(tested), near)
+    masks = layout.masks(data, category) if test else []
+    sizes_by_path = {p.path: p.size for p in tested}
+    findings += check_masks(samples, masks, sizes_by_path, folder, threads=threads)
+    order = list(TITLES)
+    return DataCheck(
+        category=category,
+        layout=layout.find(data, category).NAME,
+        train=len(paths),
+        test=len(samples) or None,
+        no_test=no_test,
+        masks=len(masks),
+        sizes=sizes(train),
+        seconds=round(time.monotonic() - begun, 2),
+        findings=sorted(findings, key=lambda f: (order.index(f.kind), f.severity)),
+    )
+
+
+def _test_samples(data: Path, category: str) -> tuple[list[Sample], str | None]:
+    """The test pictures, or why there are none: a category without them can be learned all the same."""
+    try:
+        return layout.test_samples(data, category), None
+    except DatasetError as error:
+        return [], str(error).replace(f"{data}/", "")
+
+
+def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops: bool) -> list[Finding]:
+    findings = []
+    for one in looked:
+        if isinstance(one, Undecodable):
+            name = one.path.relative_to(folder).as_posix()
+            severity = "error" if stops else "warning"
+            findings.append(
+                Finding(kind="undecodable", severity=severity, files=[name], message=f"{name}: {one.reason}")
+            )
+    return findings
+
+
+def _outliers(
+    train: Sequence[tuple[str, Picture]], near: Neighbours, features: NDArray[np.float32] | None
+) -> list[Finding]:
+    """Good pictures unlike the others, the strangest first, by what tells them most apart."""
+    if len(train) < FEWEST:
+        return []
+    statistics = np.stack([p.statistics for _, p in train])
+    ways = {
+        "what is where": deviations(near.fifth),
+        # A grey level, or 5 % of an edge's strength.
+        "light, colour and sharpness": deviations(neighbour_distances(statistics, least=1.0)),
+    }
+    if features is not None:
+        least = float(np.median(1.4826 * np.median(np.abs(features - np.median(features, 0)), 0))) / 10
+        ways["the backbone's features"] = deviations(neighbour_distances(features, least=max(least, 1e-6)))
+    findings = []
+    for i, (name, _) in enumerate(train):
+        way = max(ways, key=lambda w: ways[w][i])
+        if (deviation := float(ways[way][i])) > LIMIT:
+            findings.append(
+                Finding(
+                    kind="outlier",
+                    severity="warning",
+                    files=[name],
+                    message=f"{name} is {deviation:.1f} deviations from the others by {way}",
+                    measure=deviation,
+                )
+            )
+    return sorted(findings, key=lambda f: -(f.measure or 0))

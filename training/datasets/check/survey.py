@@ -1,0 +1,123 @@
+"""Every picture decoded once, and what is kept of it: a few kilobytes, however large it is."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow.images import ImageError, decode, resize
+
+THUMBNAIL = 64  # px
+_SIDE = 256  # px; statistics are taken at this size, so that pictures of other sizes can be compared
+_PERCENTILES = (5, 25, 50, 75, 95)
+_OCTAVES = 4
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is kept of a picture.
+
+    Attributes:
+        path: its file.
+        sha256: of the file's bytes.
+        size: (height, width) in pixels.
+        brightness: mean lightness, 0 to 255.
+        darkest, brightest: lightness that 5 % of the pixels are below, and above.
+        spread: standard deviation of the lightness; 0 where all pixels are the same.
+        colourfulness: root mean square of CIELAB's a and b; 0 where all pixels are grey.
+        thumbnail: (64, 64) uint8, the lightness.
+        statistics: (17,) float32 that do not depend on where things are: percentiles of the lightness, mean
+            and spread of the colour (CIELAB), and the strength of vertical and horizontal edges at four
+            scales, in steps of 5 %.
+    """
+
+    path: Path
+    sha256: str
+    size: tuple[int, int]
+    brightness: float
+    darkest: float
+    brightest: float
+    spread: float
+    colourfulness: float
+    thumbnail: NDArray[np.uint8]
+    statistics: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Undecodable:
+    """A file that is no picture, and why."""
+
+    path: Path
+    reason: str
+
+
+def survey(
+    paths: Sequence[Path], *, threads: int, advance: Callable[[int], None]
+) -> list[Picture | Undecodable]:
+    """Look at every picture once.
+
+    Args:
+        paths: the files.
+        threads: pictures decoded at a time; each holds one picture in memory.
+        advance: called with 1 after every picture.
+
+    Returns:
+        One per path, in the same order.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        looked: list[Picture | Undecodable] = []
+        for picture in pool.map(_look, paths):
+            looked.append(picture)
+            advance(1)
+    return looked
+
+
+def _look(path: Path) -> Picture | Undecodable:
+    try:
+        data = path.read_bytes()
+        image = decode(data)
+    except ImageError as error:
+        return Undecodable(path, str(error))
+    except OSError as error:
+        return Undecodable(path, f"The file cannot be read: {error.strerror}.")
+    small = resize(image, (_SIDE, _SIDE))
+    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
+    lightness = np.ascontiguousarray(lab[..., 0], dtype=np.uint8)
+    mean, spread = (np.asarray(v, dtype=np.float32).ravel() for v in cv2.meanStdDev(lab))
+    percentiles = _percentiles(lightness)
+    statistics = [*percentiles, *mean[1:], *spread[1:], *_edges(lightness)]
+    return Picture(
+        path=path,
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=(image.shape[0], image.shape[1]),
+        brightness=float(mean[0]),
+        darkest=percentiles[0],
+        brightest=percentiles[-1],
+        spread=float(spread[0]),
+        colourfulness=float(np.hypot(np.hypot(*(mean[1:] - 128)), np.hypot(*spread[1:]))),
+        thumbnail=resize(lightness, (THUMBNAIL, THUMBNAIL)),
+        statistics=np.asarray(statistics, dtype=np.float32),
+    )
+
+
+def _percentiles(lightness: NDArray[np.uint8]) -> list[float]:
+    """The grey levels that `_PERCENTILES` of the pixels do not exceed."""
+    below = np.bincount(lightness.ravel(), minlength=256).cumsum()
+    return [float(np.searchsorted(below, share / 100 * lightness.size)) for share in _PERCENTILES]
+
+
+def _edges(lightness: NDArray[np.uint8]) -> list[float]:
+    """Mean gradient along both axes at `_OCTAVES` scales; 20 ln, so that 1 is 5 % more."""
+    level = lightness.astype(np.float32)
+    strengths = []
+    for _ in range(_OCTAVES):
+        strengths += [cv2.mean(cv2.absdiff(level[1:], level[:-1]))[0]]
+        strengths += [cv2.mean(cv2.absdiff(level[:, 1:], level[:, :-1]))[0]]
+        level = resize(level, (level.shape[0] // 2, level.shape[1] // 2))
+    # A fifth of a grey level is noise: below it, differences do not count.
+    return [20 * float(np.log(strength + 0.2)) for strength in strengths]

@@ -1,0 +1,89 @@
+"""Folders of pictures: what counts as a picture, and which names mean good and defective.
+
+Order is by name, so that the same folder always gives the same list.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from flows.fastflow.images import IMAGE_SUFFIXES
+from training.datasets.sample import DatasetError, Sample
+
+GOOD = ("good", "ok", "normal")
+DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
+MASKS = ("ground_truth", "masks", "mask")
+
+
+def images(folder: Path) -> list[Path]:
+    """The pictures directly in a folder, sorted; none where there is no such folder."""
+    return sorted(_pictures(folder))
+
+
+def holds_images(folder: Path) -> bool:
+    """Whether a picture lies directly in the folder."""
+    return any(True for _ in _pictures(folder))
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder but hidden ones, sorted; none where there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
+
+
+def is_good(folder: Path) -> bool:
+    """Whether a folder's name says that its parts are good."""
+    return folder.name.lower() in GOOD
+
+
+def kinds_of_defects(folder: Path) -> list[Path]:
+    """The sub-folders that hold defective parts: all but those of good ones and of masks."""
+    return [f for f in subfolders(folder) if not is_good(f) and f.name.lower() not in MASKS]
+
+
+def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
+    """The pictures of each kind of defect with their masks, which lie in `mask_folder`/<kind>.
+
+    Raises:
+        DatasetError: a folder of masks fits none of its pictures.
+    """
+    samples = []
+    for kind in kinds:
+        masks = _masks(mask_folder / kind.name, images(kind))
+        samples += [Sample(path, kind.name, masks.get(path)) for path in images(kind)]
+    return samples
+
+
+def mask_files(mask_folder: Path) -> list[Path]:
+    """Every mask below a folder of masks: pictures, or folders of pictures that make one mask together."""
+    return [mask for kind in subfolders(mask_folder) for mask in _mask_entries(kind)]
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    if folder.is_dir():
+        for file in folder.iterdir():
+            # Names that begin with a dot are an operating system's notes ("._000.png"), not pictures.
+            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file():
+                yield file
+
+
+def _mask_entries(folder: Path) -> list[Path]:
+    return [*images(folder), *(f for f in subfolders(folder) if holds_images(f))]
+
+
+def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
+    """Match the masks of one kind of defect to its pictures by name, with or without `_mask`."""
+    entries = _mask_entries(folder)
+    # A folder's name has no suffix to take off: 1.5 is not 1.
+    by_stem = {entry.name if entry.is_dir() else entry.stem: entry for entry in entries}
+    masks = {}
+    for picture in pictures:
+        mask = by_stem.get(f"{picture.stem}_mask") or by_stem.get(picture.stem)
+        if mask is not None:
+            masks[picture] = mask
+    if entries and pictures and not masks:
+        raise DatasetError(
+            f"no mask in {folder} is named after a picture of its kind: the first is "
+            f"{entries[0].name}, but {pictures[0].stem}_mask.png was expected for {pictures[0].name}"
+        )
+    return masks

@@ -1,0 +1,136 @@
+"""Which layout a data folder has, found by looking at it; and the pictures, whatever the layout."""
+
+from pathlib import Path
+from typing import Protocol
+
+from training.datasets import mvtec, plain, visa
+from training.datasets.folders import holds_images, images, is_good, subfolders
+from training.datasets.sample import DatasetError, Sample
+
+
+class Layout(Protocol):
+    """One way to lay out pictures. Each is a module: :mod:`.mvtec`, :mod:`.visa`, :mod:`.plain`.
+
+    Attributes:
+        NAME: what the layout is called.
+        TREE: what it looks like, in a line.
+    """
+
+    NAME: str
+    TREE: str
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether a category's folder has this layout. Nothing that is only for the test is opened."""
+
+    def train_images(self, root: Path, category: str) -> list[Path]:
+        """The good pictures to learn from, sorted; never empty.
+
+        Raises:
+            DatasetError: there are none, or the folder is not as the layout demands.
+        """
+
+    def test_samples(self, root: Path, category: str) -> list[Sample]:
+        """The pictures to test on, good ones first; never empty.
+
+        Raises:
+            DatasetError: there are none, or the folder is not as the layout demands.
+        """
+
+    def masks(self, root: Path, category: str) -> list[Path]:
+        """Every mask there is, whether or not a picture goes with it."""
+
+
+# The first that recognises a folder reads it: the most particular first.
+LAYOUTS: tuple[Layout, ...] = (visa, mvtec, plain)
+
+_SHOWN = 8
+
+
+def find(root: Path, category: str) -> Layout:
+    """Look at `root`/`category` and say which layout it has.
+
+    Raises:
+        DatasetError: there is no such folder, or it has none of the layouts; what was looked for and what
+            was found is named.
+    """
+    folder = root / category
+    if folder.is_dir():
+        for layout in LAYOUTS:
+            if layout.recognises(folder):
+                return layout
+        raise DatasetError(f"{folder} has none of the known layouts.\n{_looked_for(folder)}")
+    if not root.is_dir():
+        raise DatasetError(f"there is no data folder {root}")
+    if _holds_a_category_itself(root):
+        raise DatasetError(
+            f"{root} holds one category itself: give the folder above it as the data folder, and "
+            f"{root.resolve().name!r} as the category"
+        )
+    if there := categories(root):
+        raise DatasetError(f"there is no category {category!r} in {root}; found: {', '.join(there)}")
+    raise DatasetError(f"there is no category {category!r} in {root}, nor any other.\n{_looked_for(root)}")
+
+
+def train_images(root: Path, category: str) -> list[Path]:
+    """The good pictures that a category is learned from, sorted; test pictures are not looked at.
+
+    Args:
+        root: the data folder.
+        category: the category's folder in it.
+
+    Raises:
+        DatasetError: they are missing, or the layout is not known.
+    """
+    return find(root, category).train_images(root, category)
+
+
+def test_samples(root: Path, category: str) -> list[Sample]:
+    """The pictures that a category is tested on, good ones first.
+
+    Args:
+        root: the data folder.
+        category: the category's folder in it.
+
+    Raises:
+        DatasetError: they are missing, or the layout is not known.
+    """
+    return find(root, category).test_samples(root, category)
+
+
+def masks(root: Path, category: str) -> list[Path]:
+    """Every mask of a category, whether or not a picture goes with it.
+
+    Raises:
+        DatasetError: the layout is not known.
+    """
+    return find(root, category).masks(root, category)
+
+
+def categories(root: Path) -> list[str]:
+    """Names of the folders of `root` that have one of the layouts, sorted."""
+    return [f.name for f in subfolders(root) if any(layout.recognises(f) for layout in LAYOUTS)]
+
+
+def licence(root: Path, category: str) -> str | None:
+    """The first line of the category's licence.txt, or None where there is none."""
+    file = root / category / "licence.txt"
+    # A sign of another encoding is no reason to lose what was trained.
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
+    return (lines[0].strip() or None) if lines else None
+
+
+def _holds_a_category_itself(root: Path) -> bool:
+    if mvtec.recognises(root) or visa.recognises(root) or any(is_good(f) for f in subfolders(root)):
+        return True
+    # Pictures alone may as well be someone's notes beside the categories.
+    return holds_images(root) and not categories(root)
+
+
+def _looked_for(folder: Path) -> str:
+    found = [f"{f.name}/" for f in subfolders(folder)]
+    if pictures := images(folder):
+        found.append(f"{len(pictures)} pictures")
+    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    listed = ", ".join(found[:_SHOWN]) + more if found else "no folders and no pictures"
+    trees = [f"  {layout.TREE}" for layout in LAYOUTS]
+    return "\n".join(["Looked for:", *trees, f"Found: {listed}."])

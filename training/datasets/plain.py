@@ -1,0 +1,111 @@
+"""Plain folders, as a camera or a person fills them.
+
+    <root>/<category>/*.png                    all good; nothing to test on
+
+    <root>/<category>/good/*.png               good parts; ok and normal are the same
+    <root>/<category>/<defect>/*.png           defective parts, one folder per kind: scratch, bad, ng ...
+    <root>/<category>/ground_truth/<defect>/*  optional: masks, as in MVTec AD; masks/ is the same
+
+Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
+Which ones is decided by the sha256 of each file's name: the same everywhere, and when pictures are
+added nearly all of the others stay where they were.
+"""
+
+import hashlib
+from pathlib import Path
+
+from flows.fastflow.images import IMAGE_SUFFIXES
+from training.datasets.folders import (
+    DEFECTIVE,
+    GOOD,
+    MASKS,
+    defective_samples,
+    holds_images,
+    images,
+    is_good,
+    kinds_of_defects,
+    mask_files,
+    subfolders,
+)
+from training.datasets.sample import DatasetError, Sample
+
+NAME = "plain folders"
+TREE = (
+    f"<category>/*.png (all good), or <category>/{'|'.join(GOOD)}/*.png with, if there are any, "
+    "defective parts in <category>/<defect>/*.png (plain folders)"
+)
+
+TEST_SHARE = 0.2  # of the good parts, where there are defective ones
+
+
+def recognises(folder: Path) -> bool:
+    """Whether a category's folder holds pictures, or folders named as good or defective parts are."""
+    named = {f.name.lower() for f in subfolders(folder)}
+    return bool(named & {*GOOD, *DEFECTIVE}) or holds_images(folder)
+
+
+def train_images(root: Path, category: str) -> list[Path]:
+    """List the good pictures a category is learned from.
+
+    Raises:
+        DatasetError: there are no good parts, or it is not clear which pictures are.
+    """
+    good, kept = _good(root / category)
+    return sorted(set(good) - set(kept))
+
+
+def test_samples(root: Path, category: str) -> list[Sample]:
+    """List the test pictures: the good parts that were kept for it, then defect by defect.
+
+    Raises:
+        DatasetError: there are no defective parts, it is not clear which pictures are good, or a
+            folder of masks fits none of its pictures.
+    """
+    folder = root / category
+    _, kept = _good(folder)
+    defective = defective_samples(_kinds(folder), _mask_folder(folder))
+    if not defective:
+        raise DatasetError(
+            f"{folder} holds good parts alone, and all of them are learned from: to test, put defective "
+            f"parts into {folder / 'defect'} and good ones into {folder / 'good'}"
+        )
+    return [*(Sample(path, None, None) for path in kept), *defective]
+
+
+def masks(root: Path, category: str) -> list[Path]:
+    """List every mask there is, whether or not a picture goes with it."""
+    return mask_files(_mask_folder(root / category))
+
+
+def _good(folder: Path) -> tuple[list[Path], list[Path]]:
+    """All good pictures of a category, and those of them that are kept for the test."""
+    loose = images(folder)
+    named = [f for f in subfolders(folder) if is_good(f)]
+    kinds = _kinds(folder)
+    if loose and (named or kinds):
+        others = ", ".join(f"{f.name}/" for f in [*named, *kinds])
+        raise DatasetError(
+            f"{folder} holds {len(loose)} pictures beside folders of pictures ({others}), so it is not "
+            f"clear whether {loose[0].name} is good: move the pictures into {folder / 'good'} or away"
+        )
+    good = loose or [path for f in named for path in images(f)]
+    if not good:
+        raise DatasetError(
+            f"no good parts in {folder}: expected pictures in a folder {', '.join(GOOD[:-1])} or "
+            f"{GOOD[-1]}, with one of the suffixes {', '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    if not kinds:
+        return good, []
+    if len(good) < 2:
+        raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")
+    count = max(1, round(TEST_SHARE * len(good)))
+    by_chance = sorted(good, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    return good, sorted(by_chance[:count])
+
+
+def _kinds(folder: Path) -> list[Path]:
+    return [kind for kind in kinds_of_defects(folder) if holds_images(kind)]
+
+
+def _mask_folder(folder: Path) -> Path:
+    return next((f for f in subfolders(folder) if f.name.lower() in MASKS), folder / MASKS[0])

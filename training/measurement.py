@@ -1,0 +1,105 @@
+"""Scores and maps of a test set against the truth, whatever model they are from."""
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from training.datasets.masks import read_mask
+from training.datasets.sample import Sample
+from training.metrics import (
+    F1Max,
+    PixelFigures,
+    PixelMetrics,
+    image_auroc,
+    image_average_precision,
+    image_f1_max,
+)
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How well scores and maps tell good parts from defective ones.
+
+    Attributes:
+        image_auroc, image_average_precision, image_f1_max: on raw scores; None where the pictures are all
+            good or all defective.
+        pixels: on raw map values at the map's size; None where no defect has a mask.
+        masked: defective pictures that have a mask; the pixels of the others are not counted.
+    """
+
+    image_auroc: float | None
+    image_average_precision: float | None
+    image_f1_max: F1Max | None
+    pixels: PixelFigures | None
+    masked: int
+
+
+class Measurement:
+    """Takes scores and maps picture by picture, holds no map, and measures them. Use it in a `with`.
+
+    Pixels count where they are known: those of good parts, and of defects that have a mask with something in
+    it.
+    """
+
+    def __init__(self) -> None:
+        self._defective: list[bool] = []
+        self._scores: list[float] = []
+        self._masked = 0
+        self._pixels = PixelMetrics()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pixels.close()
+
+    def add(
+        self, sample: Sample, image_size: tuple[int, int], score: float, score_map: NDArray[np.float32]
+    ) -> None:
+        """Add a picture of (height, width) with its score and map.
+
+        Raises:
+            ImageError, DatasetError: the mask cannot be read or does not fit; it is named.
+        """
+        self._defective.append(sample.defect is not None)
+        self._scores.append(score)
+        mask = read_truth(sample, image_size, (score_map.shape[0], score_map.shape[1]))
+        if sample.defect is None or mask.any():
+            self._masked += bool(mask.any())
+            self._pixels.update(score_map, mask)
+
+    def figures(self) -> Figures:
+        """Measure what was added."""
+        truth, scores = self._defective, self._scores
+        both = len(set(truth)) == 2
+        return Figures(
+            image_auroc=image_auroc(truth, scores) if both else None,
+            image_average_precision=image_average_precision(truth, scores) if both else None,
+            image_f1_max=image_f1_max(truth, scores) if both else None,
+            pixels=self._pixels.compute() if self._masked else None,
+            masked=self._masked,
+        )
+
+
+def read_truth(sample: Sample, image_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Where a sample is defective, at a map's size: all False without a mask.
+
+    Args:
+        sample: a test picture.
+        image_size: its (height, width), which the mask must have.
+        size: (height, width) of what is returned.
+
+    Raises:
+        ImageError, DatasetError: the mask cannot be read or does not fit; it is named.
+    """
+    if sample.mask is None:
+        return np.zeros(size, dtype=np.bool_)
+    mask = read_mask(sample.mask, image_size).astype(np.uint8)
+    small = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(small, dtype=np.bool_)

@@ -1,0 +1,5 @@
+"""What goes wrong when something is measured."""
+
+
+class MetricError(ValueError):
+    """A metric is not defined for these pictures."""

@@ -1,0 +1,30 @@
+"""Templates to pages: escaped throughout, since names of files, categories and defects are anybody's."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+NOT_MEASURED = "\N{EN DASH}"
+
+
+def render(template: str, **context: Any) -> str:
+    """Fill one of the templates beside this module."""
+    environment = Environment(
+        loader=PackageLoader("training.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(share=share, figure=figure)
+    return environment.get_template(template).render(**context)
+
+
+def share(value: float | None, digits: int = 1) -> str:
+    """0.0123 as 1.2 % that no line tears apart; a dash for what was not measured."""
+    return NOT_MEASURED if value is None else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def figure(value: float | None, digits: int = 3) -> str:
+    """A figure with so many digits after the point; a dash for what was not measured."""
+    return NOT_MEASURED if value is None else f"{value:.{digits}f}"

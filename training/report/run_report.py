@@ -1,0 +1,99 @@
+"""The report on one evaluated version: a single HTML file that needs nothing else."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from flows.fastflow.bundle import read_verified
+from flows.fastflow.conformal import Threshold, false_reject_band
+from flows.fastflow.detector import Detector
+from flows.fastflow.manifest import Manifest
+from training.evaluation import Evaluation
+from training.report import charts
+from training.report.mistakes import worst
+from training.report.pages import render
+from training.summary import METRICS
+
+REPORT = "report.html"
+_EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
+_SHOWN = ("severity", "kind", "message")  # of a finding of the data check
+_MOST_BYTES = 16 * 2**20  # of a file of the bundle that is shown
+_NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
+
+
+def write_report(
+    folder: Path, bundle: Path, detector: Detector, evaluation: Evaluation, summary: dict[str, Any]
+) -> Path:
+    """Write report.html into the folder.
+
+    Args:
+        folder: of the evaluation, OUT/CATEGORY/VERSION.
+        bundle: the evaluated version.
+        detector: the same, loaded.
+        evaluation: what was found.
+        summary: what summary.json says, with the comparison under "comparison" if there was one.
+
+    Returns:
+        The file.
+
+    Raises:
+        ImageError: a test picture has gone since it was scored.
+        BundleError: a file of the bundle is damaged.
+    """
+    manifest, threshold = detector.manifest, detector.calibrator.threshold
+    epochs = [json.loads(line) for line in _text(bundle, manifest, _EPOCHS).splitlines()]
+    false_rejects, escapes = worst(detector, evaluation)
+    comparison = summary.get("comparison", [])
+    drawn = {
+        "scores": charts.histogram_chart(evaluation, threshold),
+        "roc": charts.roc_chart(evaluation),
+        "pro": charts.pro_chart(evaluation),
+        "calibration": charts.calibration_chart(evaluation, threshold),
+        "distribution": charts.distribution_chart(evaluation, detector.calibrator.scores, threshold),
+        "loss": charts.loss_chart(epochs),
+    }
+    page = render(
+        "run.html.j2",
+        summary=summary,
+        manifest=manifest,
+        threshold=threshold,
+        metrics=METRICS,
+        pixel_count=evaluation.figures.masked,
+        band=_band(threshold, summary["good"]),
+        charts={name: chart for name, chart in drawn.items() if chart is not None},
+        false_rejects=false_rejects,
+        escapes=escapes,
+        epochs=epochs,
+        data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
+        non_commercial=bool(manifest.data.licence and _NON_COMMERCIAL.search(manifest.data.licence)),
+        comparison=comparison,
+        best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
+    )
+    path = folder / REPORT
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _band(threshold: Threshold, good: int) -> tuple[int, int] | None:
+    """How many good test pictures chance alone lets be rejected, in 95 of 100 split calibrations."""
+    if not good or threshold.guarantee != "split":
+        return None
+    return false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95)
+
+
+def _text(bundle: Path, manifest: Manifest, name: str) -> str:
+    """A file of the bundle, empty if it has none of that name."""
+    if name not in manifest.files:
+        return ""
+    return read_verified(bundle, manifest, name, _MOST_BYTES).decode("utf-8", errors="replace")
+
+
+def _findings(text: str) -> list[dict[str, str]] | None:
+    """What the check of the training pictures found, as it recorded it; None where no check was recorded."""
+    if not text:
+        return None
+    return [
+        {key: str(finding[key]).replace("_", " ") if key == "kind" else str(finding[key]) for key in _SHOWN}
+        for finding in json.loads(text)["findings"]
+    ]

@@ -1,0 +1,129 @@
+"""The folder of a run: named after all that decides its weights, held by one process, reused when done."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from flows.fastflow.bundle import BundleError, resolve, verify
+from training.config import RunConfig, dump_config
+from training.loop import CHECKPOINT, METRICS, FitError, precision_on
+from training.publication import CONFIG
+from training.versions import library_versions
+
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a run leaves when it is done: its identity, and the version it published."""
+
+    identity: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Digests by which a run is told from others.
+
+    Attributes:
+        fit: of all that decides the fitted weights.
+        bundle: of all that decides the bundle.
+    """
+
+    fit: str
+    bundle: str
+
+
+def identify(config: RunConfig, hashes: Sequence[str], weights_sha256: str, device: torch.device) -> Identity:
+    """The identity of a run.
+
+    Args:
+        config: the run.
+        hashes: sha256 of each picture.
+        weights_sha256: digest of the backbone's weights.
+        device: that computes.
+    """
+    # The backbone's weights count by what they hold, not by where they lie; the device by what it turned out
+    # to be. The score and the asked rate come after the fit: another rate needs no other fit.
+    later: dict[str, Any] = {"score": True, "calibration": {"target_fpr", "review_fpr", "engines"}}
+    never: dict[str, Any] = {
+        "backbone": {"weights"},
+        "device": True,
+        "feature_cache": True,
+        "tensorboard": True,
+    }
+    settings = config.model_dump(mode="json", exclude=never | later)
+    settings["fit"]["precision"] = precision_on(config.fit.precision, device)
+    fitted = _digest([settings, hashes, weights_sha256, str(device), library_versions()])
+    return Identity(fitted, _digest([fitted, config.model_dump(mode="json", include=later)]))
+
+
+def alone_in(folder: Path) -> AbstractContextManager[object]:
+    """Hold the run's folder: a second run there would mix its checkpoints with ours.
+
+    Raises:
+        FitError: another process holds it.
+    """
+    lock = FileLock(folder / "lock")
+    try:
+        return lock.acquire(timeout=0)
+    except Timeout as error:
+        raise FitError(f"another process is at work on this very run, in {folder}") from error
+
+
+def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Forget that the run ended before, and without `resume` how far it had come; write its settings.
+
+    What a killed process left half written is removed.
+    """
+    for left in (*folder.glob("*.part"), *folder.glob("fold-*/*.part")):
+        left.unlink()
+    if not resume:
+        for checkpoint in _checkpoints(folder):
+            checkpoint.unlink()
+    (folder / FINISHED).unlink(missing_ok=True)
+    (folder / CONFIG).write_text(dump_config(config))
+
+
+def epochs_done(folder: Path) -> int:
+    """Whole epochs that the folder's checkpoints spare, of all heads together, as their metrics tell."""
+    try:
+        metrics = [checkpoint.with_name(METRICS) for checkpoint in _checkpoints(folder)]
+        return sum(len(file.read_text().splitlines()) for file in metrics)
+    except (OSError, UnicodeDecodeError):
+        return 0
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Of the run's only head, or of each."""
+    return [*folder.glob(CHECKPOINT), *sorted(folder.glob(f"fold-*/{CHECKPOINT}"))]
+
+
+def finish(folder: Path, identity: Identity, version: str) -> None:
+    """Note that the run is done, and the version it published."""
+    (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity.bundle, version))))
+
+
+def reusable(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
+    """The bundle that this run published before, if it is whole."""
+    try:
+        finished = Finished(**json.loads((folder / FINISHED).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None  # none, or a half-written one
+    if finished.identity == identity.bundle:
+        with suppress(BundleError):  # deleted or damaged: publish again
+            bundle = resolve(models, category, finished.version)
+            verify(bundle)
+            return bundle
+    return None
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

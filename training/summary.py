@@ -1,0 +1,79 @@
+"""An evaluation as plain numbers: what summary.json holds, and what the reports show."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from flows.fastflow.conformal import Threshold
+from training.evaluation import Evaluation
+from training.measurement import Figures
+
+# The figures that rank models, in the order in which they are shown.
+METRICS = {
+    "image_auroc": "image AUROC",
+    "image_average_precision": "image AP",
+    "image_f1_max": "image F1-max",
+    "pixel_auroc": "pixel AUROC",
+    "pixel_average_precision": "pixel AP",
+    "pixel_f1_max": "pixel F1-max",
+    "aupro_0.3": "AUPRO 0.3",
+    "aupro_0.05": "AUPRO 0.05",
+    "aupimo": "AUPIMO",
+}
+
+# What is averaged over categories.
+AVERAGED = (*METRICS, "recall", "false_rejects")
+
+
+def metrics(figures: Figures) -> dict[str, float | None]:
+    """The figures of `METRICS`; None for what cannot be measured on these pictures."""
+    pixels = figures.pixels
+    return {
+        "image_auroc": figures.image_auroc,
+        "image_average_precision": figures.image_average_precision,
+        "image_f1_max": figures.image_f1_max.value if figures.image_f1_max else None,
+        "pixel_auroc": pixels.auroc if pixels else None,
+        "pixel_average_precision": pixels.average_precision if pixels else None,
+        "pixel_f1_max": pixels.f1_max.value if pixels else None,
+        "aupro_0.3": pixels.aupro[0.3] if pixels else None,
+        "aupro_0.05": pixels.aupro[0.05] if pixels else None,
+        "aupimo": pixels.aupimo if pixels else None,
+    }
+
+
+def summarise(
+    category: str, version: str, engine: str, threshold: Threshold, evaluation: Evaluation
+) -> dict[str, Any]:
+    """What summary.json says of one category."""
+    good = sum(row.defect is None for row in evaluation.rows)
+    pixels = evaluation.figures.pixels
+    return {
+        "category": category,
+        "version": version,
+        "good": good,
+        "defective": len(evaluation.rows) - good,
+        "with_mask": evaluation.figures.masked,
+        "regions": pixels.regions if pixels else 0,
+        **metrics(evaluation.figures),
+        "false_rejects": evaluation.false_rejects,
+        "escapes": evaluation.escapes,
+        "recall": evaluation.recall,
+        "target_fpr": threshold.target_fpr,
+        "certified": threshold.certified,
+        "achievable_fpr": threshold.achievable_fpr,
+        "defects": {
+            d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}
+            for d in evaluation.defects
+        },
+        "milliseconds": evaluation.milliseconds,
+        "engine": engine,
+    }
+
+
+def means(summaries: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """The mean of every figure over the categories that have it; None where none has."""
+    found: dict[str, float | None] = {}
+    for key in AVERAGED:
+        values = [s[key] for s in summaries if s.get(key) is not None]
+        found[key] = fmean(values) if values else None
+    return found

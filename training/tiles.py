@@ -1,0 +1,52 @@
+"""The tiles of the training pictures that the flows are fitted to."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import read
+
+# The fractional part of its multiples fills an interval evenly, however many there are.
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+class Tile(NamedTuple):
+    """A row of the features: the tile of a picture, both by their numbers from 0."""
+
+    picture: int
+    number: int
+
+
+def choose(
+    paths: Sequence[Path],
+    geometry: Geometry,
+    input_size: tuple[int, int],
+    strides: Sequence[int],
+    most: int,
+) -> list[Tile]:
+    """The tiles to fit to, picture by picture; the only one of each, where pictures are not tiled.
+
+    Of a picture of more than `most` tiles so many are taken, evenly over it, and others of the next picture,
+    so that all places of a part are learned.
+
+    Args:
+        paths: the pictures; read for their sizes where they are tiled.
+        geometry: how they are brought to the input size.
+        input_size: (height, width) of a tile.
+        strides: of the backbone's maps.
+        most: tiles of a picture.
+
+    Raises:
+        ImageError: a picture cannot be read; it is named.
+    """
+    if geometry.fit != "tile":
+        return [Tile(picture, 0) for picture in range(len(paths))]
+    chosen = []
+    for picture, path in enumerate(paths):
+        n = len(geometry.layout(read(path).shape[:2], input_size, strides))
+        taken = min(n, most)
+        first = picture * _GOLDEN % 1
+        chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]
+    return chosen
