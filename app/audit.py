@@ -12,6 +12,8 @@ from app.access import Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import audit
+from app.feed import happenings
+from app.feed.log import append
 
 logger = logging.getLogger("flowgauge.audit")
 
@@ -88,8 +90,9 @@ class Audit:
         request_id: str | None = None,
     ) -> int:
         """Add an entry as `write` does, in the transaction that the act itself is part of."""
+        created_ms = clock.now_ms()
         values = {
-            "created_ms": clock.now_ms(),
+            "created_ms": created_ms,
             "actor": _plain(caller.actor),
             "role": caller.role.value,
             "action": action,
@@ -99,6 +102,8 @@ class Audit:
             "request_id": request_id,
         }
         added = connection.execute(insert(audit).values(values).returning(audit.c.number))
+        if outcome == "done":
+            append(connection, happenings.done(action, target, detail or {}, created_ms))
         # %r, as names are free text: none of them may look like a line of the log.
         logger.info("%s %r by %r: %s", action, values["target"], values["actor"], outcome)
         number: int = added.scalar_one()

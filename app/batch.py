@@ -5,10 +5,12 @@ An image that fails fails alone: what failed together is tried again one by one.
 
 import asyncio
 import logging
+import math
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -18,6 +20,7 @@ from torch import Tensor
 from app.fair_queue import Lane
 from app.problems import Problem
 from flows.fastflow.detector import Detector, Prediction
+from flows.fastflow.geometry import Prepared
 
 logger = logging.getLogger("flowgauge.batch")
 
@@ -45,19 +48,24 @@ class Job:
 
     Attributes:
         detector: the model.
-        prepared: (height, width, 3) uint8, at the model's input size.
-        region: the region of interest, (height, width), or None for everything.
+        prepared: the picture as the model takes it.
+        region: the region of interest, (height, width) of its map, or None for everything.
         deadline: time.monotonic() from which nobody wants the answer, or None.
         future: where the answer goes; done before that, nobody waits for one.
         submitted: time.monotonic().
     """
 
     detector: Detector
-    prepared: NDArray[np.uint8]
+    prepared: Prepared
     region: NDArray[np.bool_] | None
     deadline: float | None
     future: asyncio.Future[Batched]
     submitted: float
+
+    @property
+    def tiles(self) -> int:
+        """How many rows of a batch the image takes."""
+        return len(self.prepared.layout)
 
     @property
     def lane(self) -> Lane:
@@ -74,7 +82,8 @@ class Outcome:
     Attributes:
         answers: for every image that somebody waited for.
         computed: the images that were, those that failed too.
-        passes: of the backbone; 1, if none had to be repeated, and 0 if nothing was computed.
+        passes: of the backbone; 1, if none had to be repeated and no image has more tiles than are computed
+            together, and 0 if nothing was computed.
     """
 
     answers: list[tuple[Job, Batched | Exception]] = field(default_factory=list)
@@ -102,21 +111,37 @@ def compute(jobs: Iterable[Job], outcome: Outcome) -> None:
     live = [job for own in heads.values() for job in own]
     if not live:
         return
-    outcome.passes += 1
-    try:
-        maps = live[0].detector.scorer.features([job.prepared for job in live])
-    except Exception as error:
-        if len(live) > 1:
-            logger.warning("a batch of %d failed; its images are tried one by one", len(live), exc_info=True)
-            for job in live:
-                compute([job], outcome)
-            return
-        results: list[Prediction | Exception] = [error]
+    scorer = live[0].detector.scorer
+    large = [job for job in live if job.tiles > scorer.chunk]
+    if large and len(live) > 1:
+        # Each fills passes of its own: the others are answered before it.
+        compute([job for job in live if job.tiles <= scorer.chunk], outcome)
+        for job in large:
+            compute([job], outcome)
+        return
+    results: list[Prediction | Exception]
+    if large:
+        outcome.passes += math.ceil(live[0].tiles / scorer.chunk)
+        results = [_in_chunks(live[0])]
     else:
-        results = []
-        for detector, own in heads.items():
-            n = len(results)
-            results += _head(detector, [m[n : n + len(own)] for m in maps], own)
+        outcome.passes += 1
+        try:
+            maps = scorer.features([tile for job in live for tile in job.prepared.tiles()])
+        except Exception as error:
+            if len(live) > 1:
+                logger.warning(
+                    "a batch of %d failed; its images are tried one by one", len(live), exc_info=True
+                )
+                for job in live:
+                    compute([job], outcome)
+                return
+            results = [error]
+        else:
+            results, row = [], 0
+            for detector, own in heads.items():
+                rows = sum(job.tiles for job in own)
+                results += _head(detector, [m[row : row + rows] for m in maps], own)
+                row += rows
     took = time.monotonic() - start
     outcome.computed += live
     for job, result in zip(live, results, strict=True):
@@ -127,9 +152,17 @@ def compute(jobs: Iterable[Job], outcome: Outcome) -> None:
             outcome.answers.append((job, batched))
 
 
+def _in_chunks(job: Job) -> Prediction | Exception:
+    try:
+        return job.detector.predict_prepared([job.prepared], [job.region])[0]
+    except Exception as error:
+        return error
+
+
 def _head(detector: Detector, maps: Sequence[Tensor], jobs: Sequence[Job]) -> list[Prediction | Exception]:
     try:
-        return [*detector.predict_features(maps, [job.region for job in jobs])]
+        regions, layouts = [job.region for job in jobs], [job.prepared.layout for job in jobs]
+        return [*detector.predict_features(maps, regions, layouts)]
     except Exception as error:
         if len(jobs) == 1:
             return [error]
@@ -139,8 +172,11 @@ def _head(detector: Detector, maps: Sequence[Tensor], jobs: Sequence[Job]) -> li
             detector.manifest.category,
             exc_info=True,
         )
-    alone = ([m[i : i + 1] for m in maps] for i in range(len(jobs)))
-    return [_head(detector, m, [job])[0] for m, job in zip(alone, jobs, strict=True)]
+    ends = accumulate((job.tiles for job in jobs), initial=0)
+    return [
+        _head(detector, [m[start:end] for m in maps], [job])[0]
+        for (start, end), job in zip(pairwise(ends), jobs, strict=True)
+    ]
 
 
 def failure(error: BaseException) -> Exception:

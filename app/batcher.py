@@ -22,6 +22,7 @@ from app.batch import Batched, Job, Outcome, compute, failure, too_late
 from app.fair_queue import FairQueue, Lane
 from app.problems import Problem
 from flows.fastflow.detector import Detector
+from flows.fastflow.geometry import Prepared
 
 logger = logging.getLogger("flowgauge.batcher")
 
@@ -44,12 +45,12 @@ class Batcher:
     much may wait here is bounded by who calls, see `Admission`.
 
     Args:
-        max_batch: images computed together, at most.
+        max_batch: images computed together, at most; one in several tiles counts as so many.
         observer: called in the event loop after each batch.
 
     Attributes:
         batches: computed so far.
-        passes: of a backbone so far; as many as batches, if none had to be repeated.
+        passes: of a backbone so far; as many as batches, if none had to be repeated and no image was large.
         images: computed so far, those that failed too.
     """
 
@@ -58,7 +59,7 @@ class Batcher:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()  # guards all that follows
-        self._queue: FairQueue[Job] = FairQueue()
+        self._queue: FairQueue[Job] = FairQueue(lambda job: job.tiles)
         self._running: list[Job] = []
         self._began = 0.0
         self._closed = False
@@ -72,7 +73,7 @@ class Batcher:
     async def predict(
         self,
         detector: Detector,
-        prepared: NDArray[np.uint8],
+        prepared: Prepared,
         region: NDArray[np.bool_] | None = None,
         deadline: float | None = None,
     ) -> Batched:
@@ -80,8 +81,8 @@ class Batcher:
 
         Args:
             detector: the model.
-            prepared: (height, width, 3) uint8, from `detector.prepare`.
-            region: the region of interest, (height, width); by default everything.
+            prepared: from `detector.prepare`.
+            region: the region of interest, (height, width) of its map; by default everything.
             deadline: time.monotonic() from which nobody wants the answer.
 
         Raises:
@@ -140,7 +141,7 @@ class Batcher:
                 ahead = self._queue.forecast(self._lane(category), more, self._max_batch)
             seconds = sum(n * self._pace(group) for group, n in ahead.items())
             if self._running:
-                whole = len(self._running) * self._pace(self._running[0].lane.group)
+                whole = sum(job.tiles for job in self._running) * self._pace(self._running[0].lane.group)
                 spent = time.monotonic() - self._began
                 # One that already takes longer than it should says that the next ones will.
                 slower = min(max(1.0, spent / whole), _MUCH_SLOWER) if whole else 1.0
@@ -160,7 +161,7 @@ class Batcher:
         return self._lanes.get(category, Lane(category, None))
 
     def _pace(self, group: Hashable) -> float:
-        """Seconds per image; for a group that was never computed, those of the slowest that was."""
+        """Seconds per tile (an image is one, or several); of a group never computed, those of the slowest."""
         known = [self._paces[group]] if group in self._paces else self._paces.values()
         # The lower median: of two batches the first one of the process was the slow one.
         return max(map(median_low, known), default=0.0)
@@ -204,7 +205,8 @@ class Batcher:
         with self._changed:
             self._running = []
             if size:
-                self._paces[outcome.computed[0].lane.group].append(seconds / size)
+                tiles = sum(job.tiles for job in outcome.computed)
+                self._paces[outcome.computed[0].lane.group].append(seconds / tiles)
         self.batches += size > 0
         self.passes += outcome.passes
         self.images += size

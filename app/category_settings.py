@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from app.problems import Problem
 from flows.fastflow import bundle, regions
-from flows.fastflow.plain_files import read_file, replace_file
+from flows.fastflow.plain_files import read_file, replace_file, stamp_of
 
 logger = logging.getLogger("flowgauge.settings")
 
@@ -24,6 +24,7 @@ SETTINGS: Final = "settings.json"
 MAX_STATIONS: Final = 256
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
 _MAX_BYTES = 16 * 2**20
+_MASK_BYTES = 64 * 2**20  # of a category's masks; 256 stations at 512 px
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
@@ -83,7 +84,8 @@ class CategorySettings(_Record):
         revision: counts every change of the settings.
         rates_revision: the revision at which the rates were last changed.
         target_fpr: share of good parts that may be rejected; None for the rate that the bundle was made with.
-        review_fpr: share of good parts that may be rejected or sent to a person; None for no review band.
+        review_fpr: share of good parts that may be rejected or sent to a person; 0 for no review band, None
+            for what the bundle was made with.
         region: of stations that have none of their own.
         stations: region of interest by station.
     """
@@ -91,7 +93,7 @@ class CategorySettings(_Record):
     revision: int = Field(default=0, ge=0)
     rates_revision: int = Field(default=0, ge=0)
     target_fpr: Rate | None = None
-    review_fpr: Rate | None = None
+    review_fpr: Annotated[float, Field(ge=0, lt=1)] | None = None
     region: Region | None = None
     stations: dict[Annotated[str, Field(min_length=1, max_length=256)], Region] = Field(
         default={}, max_length=MAX_STATIONS
@@ -102,7 +104,7 @@ class CategorySettings(_Record):
     )
 
     def region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
-        """Which pixels count, at a model's input size.
+        """Which pixels of a map count.
 
         Args:
             station: as it came with the picture, or None.
@@ -120,7 +122,18 @@ class CategorySettings(_Record):
         known = self._masks.get((whose, size))
         if known is None or known[0] is not region:
             known = self._masks[whose, size] = region, _mask(region, size)
+            self._forget_masks()
         return known[1]
+
+    def _forget_masks(self) -> None:
+        """Keep the latest masks alone, where pictures of many sizes make many."""
+        masks = list(self._masks.items())
+        total = sum(mask.nbytes for _, (_, mask) in masks)
+        for key, (_, mask) in masks[:-1]:
+            if total <= _MASK_BYTES:
+                break
+            self._masks.pop(key, None)  # another thread may have been faster
+            total -= mask.nbytes
 
     def region_of(self, station: str | None) -> tuple[str | None, Region | None]:
         """The region of interest in force at a station, and whose it is: None for that of all others."""
@@ -153,7 +166,7 @@ class SettingsFiles:
         path = self._models / category / SETTINGS
         stamp: tuple[int, ...] = ()
         try:
-            stamp = _stamp(path)
+            stamp = stamp_of(path, path.parent)
             if known is not None and known[0] == stamp:
                 return known[1]
             settings = _read(path) if stamp else CategorySettings()
@@ -187,7 +200,7 @@ class SettingsFiles:
         with self._change, bundle.locked(self._models, category):
             before = self.get(category)
             path = self._models / category / SETTINGS
-            if _stamp(path) != self._known[category][0]:
+            if stamp_of(path, path.parent) != self._known[category][0]:
                 raise Problem(
                     "model-loading", f"The settings of {category!r} are damaged; nothing was changed."
                 )
@@ -212,16 +225,6 @@ def _unknown(category: str) -> Problem:
     return Problem("unknown-model", f"There is no model of category {category[:64]!r}.")
 
 
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What changes when a file is replaced; empty where there is none in a folder that can be read."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        path.parent.stat()  # a models folder that is gone for a moment says nothing of its settings
-        return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
 def _read(path: Path) -> CategorySettings:
     data = read_file(path, _MAX_BYTES)
     try:
@@ -244,7 +247,7 @@ def _mask(region: Region, size: tuple[int, int]) -> NDArray[np.bool_]:
     except ValueError as error:
         raise Problem(
             "model-loading",
-            f"No pixel of the model's input, {size[1]} x {size[0]}, lies inside the region of interest, so "
+            f"No pixel of the map, {size[1]} x {size[0]}, lies inside the region of interest, so "
             "every part would pass. Set a larger region.",
         ) from error
     mask.setflags(write=False)

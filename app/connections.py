@@ -4,6 +4,7 @@ import asyncio
 import errno
 import ipaddress
 import logging
+import re
 import resource
 import socket
 import struct
@@ -11,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-import h11
+import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 logger = logging.getLogger("flowgauge.connections")
@@ -27,6 +28,9 @@ HEAD_SECONDS: Final = 10.0
 REST_SECONDS: Final = 60.0
 # A client that takes nothing of its answer for so long is left; so is one that has vanished.
 STALLED_SECONDS: Final = 60.0
+# Of a head, and of what may stand between two pieces of a body.
+MAX_HEAD_BYTES: Final = 64 * 1024
+_TARGET: Final = re.compile(rb"[\x21-\x7e]+")
 # For TLS: the handshake, and the farewell.
 HANDSHAKE_SECONDS: Final = 10.0
 FAREWELL_SECONDS: Final = 5.0
@@ -41,11 +45,13 @@ _NO_FILES: Final = (errno.EMFILE, errno.ENFILE)
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close at once, keep nothing
 
 
-class Connection(H11Protocol):
-    """uvicorn's connection over h11, closed when the client does not get to the point.
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection over httptools, for clients that are not to be trusted.
 
-    uvicorn itself closes a connection that is silent after an answer (keep-alive). It waits for ever for the
-    first request, for a head that comes byte by byte, and for the rest of a body that has been answered.
+    uvicorn closes a connection that is silent after an answer (keep-alive). It waits for ever for the first
+    request, for a head that comes byte by byte, and for the rest of a body that has been answered; here each
+    has its time. httptools keeps a head whatever its size, and takes some that no client of good will sends:
+    here they are answered 400 as by a stricter parser.
     """
 
     def __init__(
@@ -58,16 +64,67 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self._owed: float | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._part: Literal["nothing", "head", "body"] = "nothing"  # of the next request, so far
+        self._unread = 0  # bytes since there was something for the service
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first head."""
         super().connection_made(transport)
         self._watch()
 
-    def handle_events(self) -> None:
+    def data_received(self, data: bytes) -> None:
         """Take up what has come."""
-        super().handle_events()
+        self._unset_keepalive_if_required()
+        self._unread += len(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            message = "Invalid HTTP request received."
+            self.logger.warning(message)
+            self.send_400_response(message)
+        # One header, a chunk's extension or a trailer, which never end, are nothing that the parser tells of.
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self.logger.warning("a head, or what stands between two pieces of a body, is too large")
+            self.transport.abort()
         self._watch()
+
+    def on_message_begin(self) -> None:
+        """See a request begin."""
+        super().on_message_begin()
+        self._part = "head"
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; a trailer is none, whatever it is called."""
+        if self._part == "head":
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """Begin to answer a request.
+
+        Raises:
+            ValueError: it is none; it is answered 400.
+        """
+        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+            return  # `_parse` tells this head again
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if size > MAX_HEAD_BYTES or not _TARGET.fullmatch(self.url):
+            raise ValueError("the head is too large, or its target has bytes that no address has")
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            raise ValueError(f"a request names one host; got {hosts}")  # RFC 9112, section 3.2
+        self._part, self._unread = "body", 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._unread = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """See the end of a request."""
+        if self._part == "body":
+            super().on_message_complete()
+            self._part, self._unread = "nothing", 0
 
     def on_response_complete(self) -> None:
         """Go on to the next request."""
@@ -79,14 +136,41 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
         self._await(None)
 
+    def _parse(self, data: bytes) -> None:
+        """Parse what has come; a request to go on in another protocol is taken for an ordinary one.
+
+        Java's HttpClient asks for HTTP/2 in its first request, be there a body or not. The parser takes what
+        comes after such a head for the other protocol's; so another one is told the head without the wish.
+        """
+        left = memoryview(data)
+        while True:
+            try:
+                self.parser.feed_data(left)
+            except httptools.HttpParserUpgrade as upgrade:
+                left = left[upgrade.args[0] :]
+                request = b"%s %s HTTP/%s" % (
+                    self.parser.get_method(),
+                    self.url,
+                    self.parser.get_http_version().encode(),
+                )
+                kept = [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+                self.parser.feed_data(b"\r\n".join([request, *kept, b"\r\n"]))
+            else:
+                return
+
     def _watch(self) -> None:
-        theirs = self.conn.their_state
         if self.transport.is_closing():
             self._await(None)
-        elif theirs is h11.IDLE and self.timeout_keep_alive_task is None:
-            self._await(HEAD_SECONDS)
-        elif theirs is h11.SEND_BODY and self.conn.our_state is h11.DONE:
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self._await(None)  # how slow a body may be, the service says
+        elif self._part == "body":
+            self._unset_keepalive_if_required()
             self._await(REST_SECONDS)
+        elif self._part == "head" or self.timeout_keep_alive_task is None:
+            self._unset_keepalive_if_required()
+            self._await(HEAD_SECONDS)
         else:
             self._await(None)
 

@@ -11,6 +11,7 @@ from app.admission import Admission
 from app.audit import Audit
 from app.batcher import Batcher
 from app.draining import Draining
+from app.feed.feed import Feed
 from app.history.drift import Drift
 from app.history.history import History
 from app.inspector import Inspector
@@ -78,6 +79,11 @@ async def _history(request: Request) -> History:
     return history
 
 
+async def _feed(request: Request) -> Feed:
+    feed: Feed = request.app.state.feed
+    return feed
+
+
 async def _drift(request: Request) -> Drift:
     drift: Drift = request.app.state.drift
     return drift
@@ -94,6 +100,7 @@ async def _inspector(request: Request) -> Inspector:
 
 
 HistoryPart = Annotated[History, Depends(_history)]
+FeedPart = Annotated[Feed, Depends(_feed)]
 DriftPart = Annotated[Drift, Depends(_drift)]
 StorePart = Annotated[Store, Depends(_store)]
 InspectorPart = Annotated[Inspector, Depends(_inspector)]
@@ -109,8 +116,9 @@ KeyringPart = Annotated[Keyring, Depends(_keyring)]
 SessionsPart = Annotated[Sessions, Depends(_sessions)]
 
 
-async def expect_not_draining(draining: DrainingPart) -> None:
+async def expect_not_draining(request: Request) -> None:
     """Raise the problem draining when the server is stopping; before a body is read."""
+    draining: Draining = request.app.state.draining
     draining.expect_not_begun()
 
 

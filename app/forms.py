@@ -7,12 +7,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.problems import Problem
+from app.schemas.texts import MAX_TEXT as MAX_TEXT
+from app.schemas.texts import TEXT_PATTERN as TEXT_PATTERN
 
 FILE = "file"
 # The names of OPC 40100-1, machine vision.
 TEXT_FIELDS = ("part_id", "product_id", "recipe_id", "station")
-MAX_TEXT = 256  # characters
-TEXT_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"  # no control characters
 
 
 @dataclass(frozen=True)

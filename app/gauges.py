@@ -1,6 +1,7 @@
 """Which parts of the running service monitoring reads, and what of them."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -10,12 +11,14 @@ from app.admission import Admission
 from app.batcher import Batcher
 from app.database import clock
 from app.database.engine import Database
+from app.feed.feed import Feed
 from app.history.drift import Drift
 from app.history.history import History
 from app.history.rates import escape, overkill
 from app.history.reports import Span, complete, shifts
 from app.problems import Problem
 from app.residency import Residency
+from app.sinks.delivery import Delivery
 from app.telemetry import Telemetry
 
 _RATES_DAYS: Final = 7
@@ -113,6 +116,45 @@ def watch_drift(telemetry: Telemetry, drift: Drift) -> None:
             for comparison in state.comparisons
         },
         labels=("category", "statistic"),
+    )
+
+
+def watch_feed(telemetry: Telemetry, feed: Feed) -> None:
+    """Watch who listens to the events."""
+    telemetry.watch("event_readers", "Who listens to the events at present.", lambda: feed.readers)
+    telemetry.watch("events_sent", "Events sent to readers.", lambda: feed.sent, kind="counter")
+    telemetry.watch(
+        "event_readers_dropped",
+        "Readers of events sent away: too slow, or turned away because there were as many as may be.",
+        lambda: dict(feed.dropped),
+        labels=("reason",),
+        kind="counter",
+    )
+
+
+def watch_sinks(telemetry: Telemetry, deliveries: Sequence[Delivery]) -> None:
+    """Watch what is delivered to whom, and how far each is behind."""
+    telemetry.watch(
+        "sink_deliveries",
+        "Events delivered, attempts that were repeated, events given up (dead), and lost to a sink that was "
+        "behind by more than is kept.",
+        lambda: {
+            (one.sink.name, outcome): count for one in deliveries for outcome, count in one.counts.items()
+        },
+        labels=("sink", "outcome"),
+        kind="counter",
+    )
+    telemetry.watch(
+        "sink_lag_events",
+        "Events behind the newest one.",
+        lambda: {one.sink.name: one.lag for one in deliveries},
+        labels=("sink",),
+    )
+    telemetry.watch(
+        "sink_failing",
+        "1 while nothing can be delivered.",
+        lambda: {one.sink.name: float(one.failing) for one in deliveries},
+        labels=("sink",),
     )
 
 

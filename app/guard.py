@@ -19,15 +19,19 @@ from app.limits import TokenBuckets
 from app.problems import Problem
 from app.sessions import CSRF_HEADER, csrf_token
 from app.settings import Settings, is_loopback
+from app.web import entrance
 
 logger = logging.getLogger("flowgauge.guard")
 
 LOGIN: Final = "/login"
 # Nothing here tells or changes anything. /login looks at the key in its body by itself.
-OPEN: Final = frozenset({"/health/live", "/health/ready", "/docs", "/openapi.json", LOGIN})
+_HEALTH: Final = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
+OPEN: Final = frozenset({*_HEALTH, "/docs", "/openapi.json", LOGIN})
 # These read their body by themselves, under limits of their own.
 UPLOADS: Final = re.compile(
-    r"POST /v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions)", re.DOTALL
+    r"POST (/v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions|calibrations)"
+    r"|/2020-11-20/projects/[^/]+/models/[^/]+/detect|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
+    re.DOTALL,
 )
 # What proxies say of whom they ask for. A service without keys asks for nothing more: it refuses them all.
 FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
@@ -74,11 +78,15 @@ class Guard:
                     seconds = self._settings.upload_idle_seconds
                     receive = await small_bodies.read_ahead(receive, scope["headers"], seconds)
             except Problem as problem:
-                await problems.respond(Request(scope), problem)(scope, receive, send)
+                answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
+                answer = answer or problems.respond(Request(scope), problem)
+                await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
+        if scope["path"].startswith(entrance.STATIC):
+            return  # style sheets and scripts, which the login page needs too; they tell nothing
         if scope["path"] not in OPEN:
             caller, session = self._identify(scope)
             scope["state"] |= {"caller": caller, "session": session}
@@ -140,6 +148,20 @@ class Guard:
         forwarded = any(name in headers for name in FORWARDED)
         if forwarded or (client and not is_loopback(client[0])):
             raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
+
+
+def is_still_welcome(scope: Scope) -> bool:
+    """Whether a request that was let through would be again, now: its key may have been revoked."""
+    keyring: Keyring = scope["app"].state.keyring
+    try:
+        credential = credentials.find(scope["headers"])
+        if credential is not None and credential.kind == "key":
+            keyring.expect_key(credential.secret)
+        elif keyring.required:
+            keyring.expect_session("" if credential is None else credential.secret)
+    except Problem:
+        return False
+    return True
 
 
 def _expect_same_origin(headers: Headers) -> None:

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from app.problems import Problem, ProblemName
 from flows.fastflow import images
+from flows.fastflow.geometry import Prepared
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -45,13 +46,13 @@ class Decoded:
 
     Attributes:
         size: (height, width) in pixels, after its EXIF orientation was applied.
-        prepared: what the model takes.
+        prepared: the picture as the model takes it.
         pixels: RGB (height, width, 3), if they were to be kept.
         sha256: of the upload's bytes.
     """
 
     size: tuple[int, int]
-    prepared: Pixels
+    prepared: Prepared
     pixels: Pixels | None
     sha256: str
 
@@ -74,13 +75,13 @@ class Inference:
         self._pool = ThreadPoolExecutor(decode_threads, "decode")
 
     async def decode(
-        self, data: bytes, prepare: Callable[[Pixels], Pixels], *, keep_pixels: bool = False
+        self, data: bytes, prepare: Callable[[Pixels], Prepared], *, keep_pixels: bool = False
     ) -> Timed[Decoded]:
         """Decode an upload and prepare it for a model.
 
         Args:
             data: the upload's bytes.
-            prepare: brings the pixels to the model's input size, such as `Detector.prepare`.
+            prepare: brings the pixels to where the model takes them from, such as `Detector.prepare`.
             keep_pixels: whether they are needed after that, for an overlay.
 
         Raises:
@@ -101,7 +102,7 @@ class Inference:
 
 
 def _decode(
-    data: bytes, limits: images.Limits, prepare: Callable[[Pixels], Pixels], keep_pixels: bool
+    data: bytes, limits: images.Limits, prepare: Callable[[Pixels], Prepared], keep_pixels: bool
 ) -> Decoded:
     pixels = images.decode(data, limits)
     height, width, _ = pixels.shape

@@ -21,6 +21,7 @@ from app.schemas import predict as schemas
 from app.store import Store
 from app.telemetry import Telemetry
 from app.verdict import thresholds
+from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
 
@@ -104,6 +105,16 @@ class Inspector:
                 return await self._again(order, earlier, decoded.value)
             return await self._fresh(order, data, decoded, digest)
 
+    async def measure(self, detector: Detector, data: bytes) -> Measurement:
+        """Score a good image for a calibration, whole as all of them are. It is kept nowhere.
+
+        Raises:
+            Problem: as of its decoding; draining.
+        """
+        decoded = await self._inference.decode(data, detector.prepare)
+        prediction = (await self._batcher.predict(detector, decoded.value.prepared)).prediction
+        return measure(prediction.by_head, prediction.score_map, prediction.statistics)
+
     async def off_loop(self, function: Callable[[], T]) -> T:
         """Call what takes longer than the event loop should, in the threads that draw."""
         timed: Timed[T] = await self._inference.draw(function)
@@ -115,16 +126,21 @@ class Inspector:
             self._history.expect_room(len(data))
         settings = self._store.settings(detector.manifest.category)
         station = order.texts.get("station")
+        calibrator = self._store.calibrations.get(detector, station)
         region = None
         if settings.region_of(station)[1] is not None:  # the first time, drawing it takes a while
-            region = await asyncio.to_thread(settings.region_mask, station, detector.manifest.input_size)
+            size = decoded.value.prepared.layout.size
+            region = await asyncio.to_thread(settings.region_mask, station, size)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
         inspected = Inspected(
-            detector, thresholds(detector, settings), _used(settings, station), order.texts, decoded, batched
+            detector,
+            thresholds(calibrator, settings),
+            _used(settings, station),
+            order.texts,
+            decoded,
+            batched,
         )
-        explained: Timed[Explained] = await self._inference.draw(
-            inspected.explain, order.wanted, order.regions
-        )
+        explained = await self._explain(inspected, order)
         inspection = inspected.inspection(explained, order.store, time.perf_counter() - order.start)
         if order.store:
             sender = {
@@ -136,6 +152,13 @@ class Inspector:
             await self._history.record(inspected.entry(inspection, data, sender))
         self._telemetry.decided(inspection)
         return Answer(inspection, explained.value.files)
+
+    async def _explain(self, inspected: Inspected, order: Order) -> Timed[Explained]:
+        begun = time.perf_counter()
+        explained = inspected.explain_at_once(order.wanted, order.regions)
+        if explained is not None:
+            return Timed(explained, 0.0, time.perf_counter() - begun)
+        return await self._inference.draw(inspected.explain, order.wanted, order.regions)
 
     async def _again(self, order: Order, found: Earlier, decoded: Decoded) -> Answer:
         """Give the answer that was given before, with pictures drawn anew from the map that was kept."""

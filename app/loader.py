@@ -1,18 +1,28 @@
 """Loading models, in a thread of its own, and saying why one is refused."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
-from weakref import WeakSet
+from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
+from app.calibrations import CalibrationFiles
 from flows.fastflow import bundle
 from flows.fastflow.backbones import WeightsError
-from flows.fastflow.detector import Detector, DeviceError, fits
+from flows.fastflow.detector import Detector, DeviceError, GoldenError, fits, pick_device
+from flows.fastflow.engines import Engine, Kind, pick_engine
+from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.manifest import Precision
+from flows.fastflow.scorer import Scorer
+
+logger = logging.getLogger("flowgauge.loader")
 
 T = TypeVar("T")
 
@@ -45,15 +55,33 @@ class Loader:
     Args:
         models: the models folder, with the backbones' weights.
         device: as for `Detector.load`.
+        precision: as for `engines.pick_engine`.
+        engine: likewise, its kind.
+        cache: likewise.
     """
 
-    def __init__(self, models: Path, device: str) -> None:
+    def __init__(
+        self,
+        models: Path,
+        device: str,
+        precision: Precision = "float32",
+        engine: Kind = "torch",
+        cache: Path | None = None,
+    ) -> None:
         self._models = models
         self._device = device
+        self._precision = precision
+        self._kind: Kind = engine
+        self._cache = cache
+        self._calibrations = CalibrationFiles(models)
         # One thread: two categories never build the same backbone twice.
         self._thread = ThreadPoolExecutor(1, "loader")
+        self._specialising = ThreadPoolExecutor(1, "specialiser")
         self._extractors: WeakSet[FeatureExtractor] = WeakSet()
         self._replayed: set[str] = set()
+        self._forgotten = False
+        # By backbone the shapes of models that the engine is ready for.
+        self._warm: WeakKeyDictionary[FeatureExtractor, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     async def load(self, folder: Path) -> Resident:
         """Load a bundle, which may be complete but not in its place yet.
@@ -82,7 +110,7 @@ class Loader:
             raise Refused(self._reason(folder, error)) from error
 
     def _reason(self, folder: Path, error: Exception) -> str:
-        if not isinstance(error, bundle.BundleError | WeightsError | DeviceError):
+        if not isinstance(error, bundle.BundleError | WeightsError | DeviceError | EngineError):
             return f"Loading the bundle ended with {type(error).__name__}; the server's log has more."
         text = str(error)
         for path, name in ((folder, "the bundle"), (self._models, "the models folder")):
@@ -91,21 +119,63 @@ class Loader:
         return f"The bundle was refused: {' '.join(text.split())}."
 
     def close(self) -> None:
-        """Let a load that runs finish, and end the thread."""
+        """Let a load that runs finish, and end the threads."""
+        self._specialising.shutdown(wait=False, cancel_futures=True)
         self._thread.shutdown(cancel_futures=True)
+        self._specialising.shutdown()
+
+    @cached_property
+    def _engine(self) -> Engine:
+        """One for all models, which share what it compiles; picked when the first of them is loaded."""
+        return pick_engine(self._precision, pick_device(self._device), self._kind, self._cache)
 
     def _load(self, folder: Path) -> Resident:
+        try:
+            detector = self._read(folder)
+        except GoldenError as error:
+            # Perhaps not the model is damaged, but what was compiled of it; that is tried once.
+            if self._forgotten or not self._engine.forget():
+                raise
+            self._forgotten = True
+            self._warm.clear()
+            logger.warning("%s; all that was compiled is deleted, and made anew", error)
+            detector = self._read(folder)
+        self._warm_up(detector)
+        self._extractors.add(detector.scorer.extractor)
+        self._replayed.add(detector.sha256)
+        # It serves meanwhile.
+        with suppress(RuntimeError):  # it closes
+            self._specialising.submit(_specialise, ref(detector.scorer), folder)
+        return Resident(detector, detector.nbytes, time.monotonic())
+
+    def _read(self, folder: Path) -> Detector:
         manifest = bundle.read_manifest(folder)
-        detector = Detector.load(
+        return Detector.load(
             folder,
             device=self._device,
             backbone=next((e for e in self._extractors if fits(e, manifest)), None),
             backbones=self._models / bundle.BACKBONES,
             replayed=self._replayed,
+            engine=self._engine,
+            calibrator=self._calibrations.instead(folder, self._precision),
         )
-        self._extractors.add(detector.scorer.extractor)
-        self._replayed.add(detector.sha256)
-        return Resident(detector, detector.nbytes, time.monotonic())
+
+    def _warm_up(self, detector: Detector) -> None:
+        """Compile, or lay out, what first batches would wait for; once for all models of a shape."""
+        manifest, scorer = detector.manifest, detector.scorer
+        shape = (manifest.input_size, manifest.normalisation, manifest.flow)
+        warm = self._warm.setdefault(scorer.extractor, set())
+        if shape not in warm:
+            scorer.warm_up()
+            warm.add(shape)
+
+
+def _specialise(scorer: ReferenceType[Scorer], folder: Path) -> None:
+    if (still_there := scorer()) is not None:
+        try:
+            still_there.specialise()
+        except Exception:  # of OpenVINO's many kinds
+            logger.exception("%s/%s goes on with the graphs that it shares", folder.parent.name, folder.name)
 
 
 def _verify(folder: Path) -> str:

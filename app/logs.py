@@ -2,7 +2,6 @@
 
 import json
 import logging
-import logging.config
 import textwrap
 import time
 from contextvars import ContextVar
@@ -35,7 +34,8 @@ class TextFormatter(logging.Formatter):
 
 
 def _indented(text: str) -> str:
-    return textwrap.indent(text, "    ")
+    # Where all can be printed there is no second line, of whatever separator.
+    return f"    {text}" if text.isprintable() else textwrap.indent(text, "    ")
 
 
 class JsonFormatter(logging.Formatter):
@@ -65,13 +65,12 @@ class JsonFormatter(logging.Formatter):
 def configure(log_format: Literal["text", "json"]) -> None:
     """Send the log of this process to stderr: ours from INFO on, that of libraries from WARNING on."""
     logging.captureWarnings(True)
-    logging.config.dictConfig(
-        {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"line": {"()": JsonFormatter if log_format == "json" else TextFormatter}},
-            "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-            "root": {"handlers": ["stderr"], "level": "WARNING"},
-            "loggers": {name: {"level": "INFO"} for name in ("flowgauge", "uvicorn")},
-        }
-    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    # Not by logging.config, which closes all handlers that there are: that of absl, which OpenVINO brings,
+    # closes what it writes to, standard error.
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("flowgauge", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.INFO)

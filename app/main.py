@@ -16,6 +16,7 @@ from app.batcher import Batcher
 from app.category_settings import SettingsFiles
 from app.dependencies import expect_not_draining
 from app.draining import Draining
+from app.feed.feed import Feed
 from app.guard import Guard
 from app.history.drift import Drift
 from app.history.history import History
@@ -31,24 +32,34 @@ from app.request_context import RequestContext
 from app.residency import Residency
 from app.routes import (
     audit,
+    calibrations,
+    events,
     health,
     inspection_files,
     inspections,
     keys,
+    lookout,
     metrics,
     models,
+    open_inference,
+    open_inference_health,
+    outlook,
     parts,
     predict,
     regions,
     reports,
     reviews,
     session,
+    shifts,
     thresholds,
+    version_reports,
     versions,
 )
+from app.routes.pages import PAGES
 from app.security_headers import SecurityHeaders
 from app.sessions import Sessions
 from app.settings import Settings
+from app.sinks.sinks import Sinks
 from app.store import Store
 from app.telemetry import Telemetry
 from flows.fastflow.images import Limits
@@ -63,7 +74,7 @@ def create_app(settings: Settings) -> FastAPI:
         state.settings = settings
         async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
             state.history = history = History(settings)
-            references = References(settings.models, SettingsFiles(settings.models).get)
+            references = References(settings.models, SettingsFiles(settings.models).get, settings.precision)
             state.drift = drift = Drift(
                 settings.drift_window,
                 references,
@@ -73,8 +84,16 @@ def create_app(settings: Settings) -> FastAPI:
             retention = Retention(settings, history.database, history.pictures, history.in_writer)
             history.on_filed(drift.on_filed)
             history.on_filed(retention.on_filed)
+            state.feed = feed = Feed(history.database, settings.max_readers)
+            history.on_filed(feed.wake)
             await history.open()
             stack.push_async_callback(history.close)
+            await feed.open()
+            stack.push_async_callback(feed.close)
+            draining.on_end(feed.end)
+            sinks = Sinks(settings, history.database, feed)
+            await sinks.open()
+            stack.push_async_callback(sinks.close)
             deleting = asyncio.create_task(retention.run())
             stack.callback(deleting.cancel)
             state.database = database = history.database
@@ -87,7 +106,13 @@ def create_app(settings: Settings) -> FastAPI:
             keyring.start()
             stack.callback(keyring.close)
             state.residency = residency = Residency(
-                settings.models, settings.device, settings.model_bytes, observer.serves
+                settings.models,
+                settings.device,
+                settings.model_bytes,
+                observer.serves,
+                settings.precision,
+                settings.engine,
+                settings.compiled,
             )
             stack.callback(residency.close)
             state.store = store = Store(settings.models, residency, settings.max_bundle_bytes)
@@ -102,6 +127,8 @@ def create_app(settings: Settings) -> FastAPI:
             gauges.watch_models(telemetry, residency)
             gauges.watch_history(telemetry, history, settings.max_bytes)
             gauges.watch_drift(telemetry, drift)
+            gauges.watch_feed(telemetry, feed)
+            gauges.watch_sinks(telemetry, sinks.deliveries)
             state.inspector = Inspector(inference, batcher, store, history, telemetry)
             # In the background: the process answers /health/live and /docs while models load.
             preloading = asyncio.create_task(residency.preload()) if settings.preload else None
@@ -128,14 +155,20 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(SecurityHeaders)
     problems.install(app)
-    for operation in (health, session, metrics):
-        app.include_router(operation.router)
     strict = [Depends(expect_known_query)]
+    # First, for routes are tried in their order: it is nearly all that is asked for.
+    for inspecting in (predict, lookout):
+        app.include_router(inspecting.router, dependencies=[*strict, Depends(expect_not_draining)])
+    for operation in (health, open_inference_health, session, metrics):
+        app.include_router(operation.router)
     for resource in (
         models,
         versions,
+        version_reports,
         thresholds,
+        outlook,
         regions,
+        calibrations,
         keys,
         audit,
         inspections,
@@ -143,7 +176,11 @@ def create_app(settings: Settings) -> FastAPI:
         parts,
         reviews,
         reports,
+        shifts,
+        events,
     ):
         app.include_router(resource.router, dependencies=strict)
-    app.include_router(predict.router, dependencies=[*strict, Depends(expect_not_draining)])
+    app.include_router(open_inference.router)
+    for page in PAGES:
+        app.include_router(page, include_in_schema=False)
     return app

@@ -4,8 +4,10 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
-from app import credentials, forms, guard, problems, request_context, sessions
-from app.problems import ProblemDetails
+from app import credentials, dialects, forms, guard, problems, request_context, sessions
+from app.dialects import Dialect
+from app.schemas.open_inference import InferenceRequest
+from app.schemas.problem import ProblemDetails
 
 _TEXTS: Final = {
     "part_id": "P-000123",
@@ -61,6 +63,45 @@ PREDICT_EXTRA: Final[dict[str, Any]] = {
     }
 }
 
+# The same without a form.
+RAW_EXTRA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "The image.",
+        "content": {kind: _raw_body(kind) for kind in (*_RAW_TYPES, "application/octet-stream")},
+    }
+}
+
+# `openapi_extra` of inference by the Open Inference Protocol.
+INFER_EXTRA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "description": "JSON, and after it the bytes of a tensor that is not in it; the header "
+        "Inference-Header-Content-Length has the length of the JSON then.",
+        "content": {
+            "application/json": {
+                "schema": {"$ref": f"#/components/schemas/{InferenceRequest.__name__}"},
+                "examples": {
+                    "a picture": {
+                        "summary": "A file in the JSON",
+                        "value": {
+                            "inputs": [
+                                {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["iVBORw0KGgo="]}
+                            ]
+                        },
+                    }
+                },
+            },
+            "application/octet-stream": {
+                "schema": {"type": "string", "format": "binary"},
+                "examples": {
+                    "a picture": {"summary": "As tritonclient sends it", "value": "(JSON, then bytes)"}
+                },
+            },
+        },
+    }
+}
+
 BATCH_EXTRA: Final[dict[str, Any]] = {
     "requestBody": {
         "required": True,
@@ -71,6 +112,32 @@ BATCH_EXTRA: Final[dict[str, Any]] = {
                 f"curl -F file=@top.png -F file=@side.png -F part_id=P-000123 {_URL}:batch",
                 ["(the bytes of top.png)", "(the bytes of side.png)"],
             )
+        },
+    }
+}
+
+# `openapi_extra` of the route that renews calibrations.
+CALIBRATION_EXTRA: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": False,
+        "description": "The images, each as a part named `file`. With `reviewed=true` there need be none.",
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [forms.FILE],
+                    "properties": {forms.FILE: {"type": "array", "items": _IMAGE, "minItems": 1}},
+                    "additionalProperties": False,
+                },
+                "encoding": {forms.FILE: {"contentType": "image/*, application/octet-stream"}},
+                "examples": {
+                    "good parts": {
+                        "summary": "curl -H 'If-Match: *' -F file=@good1.png -F file=@good2.png "
+                        "'http://127.0.0.1:8000/v1/models/bottle/calibrations?station=line-3&reason=new+lamp'",
+                        "value": {forms.FILE: ["(the bytes of good1.png)", "(the bytes of good2.png)"]},
+                    }
+                },
+            }
         },
     }
 }
@@ -94,8 +161,8 @@ PREDICT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
                 "schema": {"type": "string", "format": "binary"},
                 "examples": {
                     "map": {
-                        "summary": "The anomaly map as NumPy's .npy: float32, (height, width) of the "
-                        "model's input, not of the upload"
+                        "summary": "The anomaly map as NumPy's .npy: float32, (height, width) of the whole "
+                        "upload as the model sees it"
                     }
                 },
             },
@@ -120,28 +187,36 @@ PREDICT_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def documented(*names: problems.ProblemName) -> dict[int | str, dict[str, Any]]:
+def documented(
+    *names: problems.ProblemName, dialect: Dialect = dialects.PROBLEMS
+) -> dict[int | str, dict[str, Any]]:
     """OpenAPI `responses` for the problems that a route can answer with, an example of each.
 
     Those that come before any route, about keys, need not be named: `Service` adds them.
+
+    Args:
+        names: of the problems.
+        dialect: in which the route tells them.
     """
-    responses: dict[int | str, dict[str, Any]] = {}
+    responses: dict[Any, dict[str, Any]] = {}
     for name in names:
-        _add(name, responses.setdefault(problems.TYPES[name].status, _response("")))
-    rest = _response("Any other error: an unknown path or query parameter, a wrong method.")
+        _add(name, responses, dialect)
+    rest = _response("Any other error: an unknown path or query parameter, a wrong method.", dialect)
     for name in ("invalid-request", "not-found", "method-not-allowed"):
-        rest["content"][problems.MEDIA_TYPE]["examples"][name] = _example(name)
-    return {**responses, "default": rest}
+        rest["content"][dialect.media_type]["examples"][name] = _example(name, dialect)
+    return {**{int(status): response for status, response in responses.items()}, "default": rest}
 
 
-def _add(name: problems.ProblemName, response: dict[str, Any]) -> None:
+def _add(name: problems.ProblemName, responses: dict[Any, dict[str, Any]], dialect: Dialect) -> None:
     """Add a problem to the response of its status, unless it is there already."""
     kind = problems.TYPES[name]
-    examples = response["content"][problems.MEDIA_TYPE]["examples"]
+    status = str(dialect.tell(_details(name)).status)
+    response = responses.setdefault(status, _response("", dialect))
+    examples = response["content"][dialect.media_type]["examples"]
     if name in examples:
         return
     response["description"] += f"{kind.title}. "
-    examples[name] = _example(name)
+    examples[name] = _example(name, dialect)
     if kind.retry_after is not None:
         response["headers"]["Retry-After"] = {
             "description": "Seconds after which trying again can help.",
@@ -155,15 +230,19 @@ def _add(name: problems.ProblemName, response: dict[str, Any]) -> None:
         }
 
 
-def _response(description: str) -> dict[str, Any]:
-    schema = {"$ref": f"#/components/schemas/{ProblemDetails.__name__}"}
-    content = {problems.MEDIA_TYPE: {"schema": schema, "examples": {}}}
+def _response(description: str, dialect: Dialect) -> dict[str, Any]:
+    content = {dialect.media_type: {"schema": dict(dialect.schema), "examples": {}}}
     return {"description": description, "headers": {}, "content": content}
 
 
-def _example(name: problems.ProblemName) -> dict[str, Any]:
+def _example(name: problems.ProblemName, dialect: Dialect) -> dict[str, Any]:
+    told = dialect.tell(_details(name))
+    return {"summary": problems.TYPES[name].title, "value": dict(told.body)}
+
+
+def _details(name: problems.ProblemName) -> ProblemDetails:
     kind = problems.TYPES[name]
-    details = ProblemDetails(
+    return ProblemDetails(
         type=name,
         title=kind.title,
         status=kind.status,
@@ -171,7 +250,6 @@ def _example(name: problems.ProblemName) -> dict[str, Any]:
         instance="/v1/models/bottle/predict",
         request_id="6f1c0e52a9",
     )
-    return {"summary": kind.title, "value": details.model_dump()}
 
 
 class Service(FastAPI):
@@ -183,6 +261,8 @@ class Service(FastAPI):
             document = super().openapi()
             components = document["components"]
             components["schemas"][ProblemDetails.__name__] = ProblemDetails.model_json_schema()
+            inference = InferenceRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+            components["schemas"] |= inference.pop("$defs") | {InferenceRequest.__name__: inference}
             components["parameters"] = {"RequestId": _REQUEST_ID, "CsrfToken": _CSRF_TOKEN}
             components["headers"] = {"RequestId": _REQUEST_ID_ANSWER}
             components["securitySchemes"] = _SECURITY_SCHEMES
@@ -211,8 +291,7 @@ def _document_access(operation: dict[str, Any], path: str, method: str) -> None:
     if "requestBody" in operation:
         names += ["invalid-request", "too-large"]
     for name in names:
-        responses = operation["responses"]
-        _add(name, responses.setdefault(str(problems.TYPES[name].status), _response("")))
+        _add(name, operation["responses"], dialects.of(path))
 
 
 _SECURITY_SCHEMES: Final = {

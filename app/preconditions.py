@@ -45,12 +45,12 @@ IfMatch = Annotated[
 _TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
 
 
-def etag(revision: int) -> str:
-    """The entity tag of a revision."""
+def etag(revision: int | str) -> str:
+    """The entity tag of a revision, or of what has another name that changes with it."""
     return f'"{revision}"'
 
 
-def expect_match(if_match: str | None, revision: int | None) -> None:
+def expect_match(if_match: str | None, revision: int | str | None) -> None:
     """Refuse a change that is not based on what there is.
 
     Args:

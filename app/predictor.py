@@ -15,25 +15,35 @@ from starlette.responses import Response
 from app import accept, forms, problems, uploads
 from app.admission import Admission, Reservation
 from app.batcher import Batcher
-from app.dependencies import (
-    AdmissionPart,
-    BatcherPart,
-    HistoryPart,
-    InspectorPart,
-    ResidencyPart,
-    SettingsPart,
-)
 from app.history.history import History
 from app.inference import while_connected
 from app.inspection import MEDIA_TYPES, Answer, Drawing, MediaType
 from app.inspector import Inspector, Order
-from app.problems import Problem
+from app.problems import Problem, ProblemName
 from app.residency import Residency
 from app.schemas import predict as schemas
 from app.sending import Accounted
 from app.settings import Settings
 from app.verdict import worst
 from app.wishes import Wishes
+
+# What an image's way can end with, whatever protocol asks; those of keys come before any route.
+PROBLEMS: Final[tuple[ProblemName, ...]] = (
+    "invalid-request",
+    "unknown-model",
+    "unknown-inspection",
+    "idempotency-key-reused",
+    "too-large",
+    "unsupported-media-type",
+    "undecodable-image",
+    "rejected-bundle",
+    "internal",
+    "queue-full",
+    "model-loading",
+    "history-unavailable",
+    "draining",
+    "deadline-exceeded",
+)
 
 _DRAWINGS: Final[Mapping[MediaType, frozenset[Drawing]]] = {
     "image/png": frozenset({"overlay"}),
@@ -44,6 +54,21 @@ _DRAWINGS: Final[Mapping[MediaType, frozenset[Drawing]]] = {
 _TAIL: Final = 2.0
 # The share of a request's time that is left for putting together what several images were answered.
 _TO_ANSWER: Final = 0.05
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request of another protocol asks for.
+
+    Attributes:
+        upload: the images, and the texts that hold for all.
+        wanted: what is drawn of each.
+        respond: makes the response of the answers; work for a thread.
+    """
+
+    upload: forms.Upload
+    wanted: frozenset[Drawing]
+    respond: Callable[[list[Answer]], Response]
 
 
 @dataclass(frozen=True)
@@ -81,6 +106,38 @@ class _Predictor:
                 respond = partial(answer.respond, media_type, self.wishes.inline)
                 return await self.inspector.off_loop(respond)
             return answer.respond(media_type, self.wishes.inline)
+
+        return await self._in_time(category, work)
+
+    async def translated(
+        self, category: str, version: str | None, understand: Callable[[Reservation], Awaitable[Asked]]
+    ) -> Response:
+        """Inspect what a request of another protocol asks for; one image that fails is the whole answer.
+
+        Args:
+            category: which model.
+            version: of it; None for the active one.
+            understand: reads the request, holding in the reservation what it keeps.
+
+        Raises:
+            Problem: any of those that the routes document.
+            ClientDisconnect: nobody waits for an answer any more.
+        """
+
+        async def work(room: Reservation) -> Response:
+            detector = await self.residency.get(category, version)
+            asked = await understand(room)
+            files = asked.upload.files
+            self._expect_time(category, len(files))
+            for _ in files:
+                room.wait_in_line()
+            orders = [
+                self.wishes.order(detector, asked.upload.texts, asked.wanted, None if len(files) == 1 else i)
+                for i in range(len(files))
+            ]
+            jobs = [self._inspect(order, file, room) for order, file in zip(orders, files, strict=True)]
+            answers = await while_connected(self.request, _gather_all(jobs))
+            return await self.inspector.off_loop(partial(asked.respond, answers))
 
         return await self._in_time(category, work)
 
@@ -205,17 +262,19 @@ class _Predictor:
             self.history.expect_room(size)
 
 
-async def _predictor(
-    request: Request,
-    settings: SettingsPart,
-    admission: AdmissionPart,
-    batcher: BatcherPart,
-    residency: ResidencyPart,
-    inspector: InspectorPart,
-    history: HistoryPart,
-    wishes: Wishes,
-) -> _Predictor:
-    return _Predictor(request, settings, admission, batcher, residency, inspector, history, wishes)
+async def _predictor(request: Request, wishes: Wishes) -> _Predictor:
+    # Taken by hand: as seven dependencies they would be a tenth of the event loop's work on a request.
+    parts = request.app.state
+    return _Predictor(
+        request=request,
+        settings=parts.settings,
+        admission=parts.admission,
+        batcher=parts.batcher,
+        residency=parts.residency,
+        inspector=parts.inspector,
+        history=parts.history,
+        wishes=wishes,
+    )
 
 
 Predictor = Annotated[_Predictor, Depends(_predictor)]
@@ -224,4 +283,14 @@ Predictor = Annotated[_Predictor, Depends(_predictor)]
 async def _gather(items: list[Coroutine[Any, Any, schemas.BatchItem]]) -> list[schemas.BatchItem]:
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(item) for item in items]
+    return [task.result() for task in tasks]
+
+
+async def _gather_all(jobs: list[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+    """All answers, or the first failure; then what has not begun is not computed."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(job) for job in jobs]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -6,6 +6,7 @@ which does. The same table documents every route (`documented`), so /openapi.jso
 it.
 """
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +14,16 @@ from typing import Any, Final, Literal
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app import dialects
 from app.database.engine import DatabaseUnavailable
+from app.schemas.problem import ProblemDetails as ProblemDetails
 
 logger = logging.getLogger("flowgauge.problems")
 
-MEDIA_TYPE: Final = "application/problem+json"
+MEDIA_TYPE: Final = dialects.PROBLEMS.media_type
 # What a 401 must say (RFC 9110, section 11.6.1).
 CHALLENGE: Final = 'Bearer realm="FlowGauge"'
 
@@ -157,17 +159,6 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
 }
 
 
-class ProblemDetails(BaseModel):
-    """An error, as RFC 9457 describes it."""
-
-    type: str = Field(description="Which error this is; branch on it.", examples=["queue-full"])
-    title: str = Field(description="The type in words.")
-    status: int = Field(description="The HTTP status code again.", examples=[503])
-    detail: str = Field(description="What was wrong with this very request, for people.")
-    instance: str = Field(description="The path that was asked for.", examples=["/v1/models"])
-    request_id: str = Field(description="Leads to the server's log.", examples=["6f1c0e52a9"])
-
-
 class Problem(Exception):  # noqa: N818  (named as on the wire)
     """An error to answer with.
 
@@ -207,15 +198,16 @@ def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
 def answer(
     request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Build the problem+json response to a request."""
+    """Build the response to a request: problem+json, or what the clients of its address read."""
     kind = TYPES[name]
-    body = details(request, name, detail)
-    all_headers = dict(headers or {})
+    dialect = dialects.of(request.scope["path"])
+    told = dialect.tell(details(request, name, detail))
+    all_headers = {**told.headers, **(headers or {})}
     if kind.retry_after is not None:
         all_headers.setdefault("Retry-After", str(kind.retry_after))
-    if kind.status == 401:
+    if told.status == 401:
         all_headers["WWW-Authenticate"] = CHALLENGE
-    return Response(body.model_dump_json(), kind.status, all_headers, MEDIA_TYPE)
+    return Response(json.dumps(told.body), told.status, all_headers, dialect.media_type)
 
 
 def respond(request: Request, problem: Problem) -> Response:

@@ -12,6 +12,8 @@ from app.loader import Loader, Refused, Resident
 from app.memory import Key, Load, Loaded, Memory, Refusal
 from app.problems import Problem
 from flows.fastflow.detector import Detector
+from flows.fastflow.engines import Kind
+from flows.fastflow.manifest import Precision
 
 logger = logging.getLogger("flowgauge.residency")
 
@@ -39,6 +41,9 @@ class Residency:
         model_bytes: the budget, heads and backbones together.
         serves: told of each version that serves from now on: category, version, its manifest's sha256, and
             the version before it.
+        precision: as for `engines.pick_engine`.
+        engine: likewise, its kind.
+        cache: likewise.
 
     Attributes:
         loads: models loaded so far.
@@ -51,11 +56,14 @@ class Residency:
         device: str,
         model_bytes: int,
         serves: Callable[[str, str, str, str | None], None] | None = None,
+        precision: Precision = "float32",
+        engine: Kind = "torch",
+        cache: Path | None = None,
     ) -> None:
         self._models = models
         self._serves = serves
         self._catalogue = Catalogue(models)
-        self._loader = Loader(models, device)
+        self._loader = Loader(models, device, precision, engine, cache)
         self._memory = Memory(model_bytes)
         self._named: set[Key] = set()  # asked for by name, not because it is active
         self._active: dict[str, str] = {}

@@ -2,25 +2,24 @@
 
 from typing import Final
 
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_NOTHING: Final = "default-src 'none'; frame-ancestors 'none'"
+_NOTHING: Final = b"default-src 'none'; frame-ancestors 'none'"
 # What FastAPI's page for Swagger UI loads, and no more.
 _DOCS: Final = (
-    "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; connect-src 'self'; "
-    "script-src https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/ 'unsafe-inline'; "
-    "style-src https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/ 'unsafe-inline'; "
-    "img-src https://fastapi.tiangolo.com data:"
+    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; connect-src 'self'; "
+    b"script-src https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/ 'unsafe-inline'; "
+    b"style-src https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/ 'unsafe-inline'; "
+    b"img-src https://fastapi.tiangolo.com data:"
 )
-_DEFAULTS: Final = {
-    "X-Content-Type-Options": "nosniff",
+_DEFAULTS: Final = (
+    (b"x-content-type-options", b"nosniff"),
     # Not no-referrer: with it a browser says "Origin: null" even to the page's own host.
-    "Referrer-Policy": "same-origin",
+    (b"referrer-policy", b"same-origin"),
     # Without keys, no other site may show pictures of this one.
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
 _YEAR: Final = 365 * 24 * 60 * 60
 
 
@@ -37,13 +36,14 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
+                headers = list(message.get("headers", ()))
+                own = {name for name, _ in headers}  # ASGI has names in lower case
                 policy = _DOCS if scope["path"] == "/docs" else _NOTHING
-                headers.setdefault("Content-Security-Policy", policy)
-                for name, value in _DEFAULTS.items():
-                    headers.setdefault(name, value)
+                defaults = [*_DEFAULTS, (b"content-security-policy", policy)]
                 if scope["scheme"] == "https":
-                    headers.setdefault("Strict-Transport-Security", f"max-age={_YEAR}")
+                    defaults.append((b"strict-transport-security", b"max-age=%d" % _YEAR))
+                headers += [header for header in defaults if header[0] not in own]
+                message = {**message, "headers": headers}
             await send(message)
 
         await self.app(scope, receive, send_with_headers)

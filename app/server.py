@@ -68,6 +68,11 @@ class Server(uvicorn.Server):
         ]
         self.started = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, and what would stay open for ever; then wait for the rest."""
+        self._draining.end()
+        await super().shutdown(sockets)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop; a second time, end: the history is made to survive that."""
         del frame

@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.loopback import is_loopback as is_loopback
 
 MIB = 1024 * 1024
 
@@ -26,7 +28,21 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     device: str = Field("auto", description="Where models compute: auto, cpu, cuda or cuda:N.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset leaves it to torch.")
+    precision: Literal["float32", "bfloat16", "openvino-bfloat16"] = Field(
+        "float32",
+        description="What models compute in: float32, or another that they were calibrated for too.",
+    )
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="Who computes: auto is OpenVINO on a CPU, where it is installed, and else torch."
+    )
+    engine_cache: Path | None = Field(
+        None,
+        description="Folder of what OpenVINO compiled; unset: one in the history folder. Who can write there "
+        "decides what is computed.",
+    )
+    threads: int | None = Field(
+        None, ge=1, description="CPU threads that compute; unset is what torch takes."
+    )
     max_bytes: int = Field(32 * MIB, ge=1, description="Largest upload, in bytes.")
     max_pixels: int = Field(50_000_000, ge=1, description="Largest image, in pixels.")
     # 64 clients of eight categories, one request each, are within the shares that `Admission` leaves them.
@@ -41,7 +57,7 @@ class Settings(BaseSettings):
     decode_threads: int = Field(2, ge=1, description="Images decoded or drawn at a time.")
     preload: bool = Field(True, description="Load active models at start, not when first asked for.")
     model_bytes: int = Field(
-        2048 * MIB, ge=1, description="Bytes of loaded models; beyond, those unused for longest are unloaded."
+        4096 * MIB, ge=1, description="Bytes of loaded models; beyond, those unused for longest are unloaded."
     )
     max_bundle_bytes: int = Field(
         1024 * MIB, ge=1, description="Largest model that may be uploaded, in bytes."
@@ -80,6 +96,35 @@ class Settings(BaseSettings):
     )
     drift_window: int = Field(
         200, ge=20, le=10_000, description="Latest inspections compared with calibration."
+    )
+    max_readers: int = Field(
+        100,
+        ge=1,
+        le=10_000,
+        description="Who may listen to /v1/events at a time, a connection each; half of them with one key.",
+    )
+    events_kept: int = Field(
+        500_000,
+        ge=1_000,
+        description="Latest events kept for readers and sinks that come back, about 0.5 kB each.",
+    )
+    mqtt_url: str | None = Field(
+        None, description="MQTT broker that is told of inspections: mqtt://HOST:PORT, or mqtts:// with TLS."
+    )
+    mqtt_user: str | None = Field(None, description="User of the MQTT broker.")
+    mqtt_password: SecretStr | None = Field(None, description="Password of that user.")
+    mqtt_ca: Path | None = Field(
+        None, description="PEM file of the authority that signed the broker's certificate."
+    )
+    mqtt_topic: str = Field(
+        "flowgauge/{station}/{category}/inspection",
+        description="Topic of an inspection; also {decision} can stand in it.",
+    )
+    mqtt_status_topic: str = Field(
+        "flowgauge/status", description="Retained topic that says whether this server is online."
+    )
+    webhooks: Path | None = Field(
+        None, description="YAML file of the webhooks that are told of inspections; docs/live.md has one."
     )
     requests_per_minute: int | None = Field(
         None, ge=1, description="Requests a minute for keys that set no limit of their own."
@@ -164,6 +209,11 @@ class Settings(BaseSettings):
         return any(limit is not None for limit in (*days, self.retention_bytes))
 
     @property
+    def compiled(self) -> Path:
+        """Where compiled graphs lie."""
+        return self.engine_cache or self.history / "engines"
+
+    @property
     def database_url(self) -> str:
         """The database to use."""
         return self.database or f"sqlite:///{self.sqlite_file}"
@@ -198,11 +248,3 @@ def _explain(item: ErrorDetails) -> str:
     if not item["loc"]:
         return message
     return f"FLOWGAUGE_{str(item['loc'][0]).upper()}: {message}; got {item['input']!r}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, a name or an address, is this very machine."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

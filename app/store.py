@@ -10,6 +10,7 @@ from typing import Final
 
 from app import verdict
 from app.bundle_uploads import BundleUploads, Uploaded
+from app.calibrations import CalibrationFiles
 from app.catalogue import expect_readable
 from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
@@ -42,12 +43,16 @@ class Store:
         models: the models folder.
         residency: where models are loaded.
         max_bundle_bytes: of an upload, and of what is unpacked from it.
+
+    Attributes:
+        calibrations: those made after the versions.
     """
 
     def __init__(self, models: Path, residency: Residency, max_bundle_bytes: int) -> None:
         self.models = models
         self._residency = residency
         self._settings = SettingsFiles(models)
+        self.calibrations = CalibrationFiles(models)
         # One after the other, and what waits for its turn keeps no thread from other work.
         self._settings_thread = ThreadPoolExecutor(1, "settings")
         self._uploads = BundleUploads(models, residency, max_bundle_bytes)

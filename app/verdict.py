@@ -5,9 +5,10 @@ from typing import Final
 
 from app.category_settings import CategorySettings
 from app.problems import Problem
-from app.schemas.predict import Decision
+from app.schemas.predict import CalibrationUsed, Decision
 from app.schemas.predict import Threshold as ShownThreshold
 from flows.fastflow import conformal
+from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 
 SEVERITY: Final[dict[Decision, int]] = {"PASS": 0, "REVIEW": 1, "REJECT": 2}
@@ -18,10 +19,12 @@ class Thresholds:
     """Where decisions are taken.
 
     Attributes:
+        calibrator: the calibration in force.
         reject: REJECT above it, with what it certifies.
         review: REVIEW above it and up to `reject`; None without a review band.
     """
 
+    calibrator: Calibrator
     reject: conformal.Threshold
     review: float | None
 
@@ -31,35 +34,46 @@ class Thresholds:
             return "REJECT"
         return "REVIEW" if self.review is not None and score > self.review else "PASS"
 
-    def shown(self, pixel: float) -> ShownThreshold:
+    def shown(self) -> ShownThreshold:
         """What goes over the wire of them, with the map's threshold."""
         return ShownThreshold(
             reject=self.reject.reject,
             review=self.review,
-            pixel=pixel,
+            pixel=self.calibrator.colour_scale.middle,
             target_fpr=self.reject.target_fpr,
             certified=self.reject.certified,
             achievable_fpr=self.reject.achievable_fpr,
             n_calibration=self.reject.n_calibration,
+            guarantee=self.reject.guarantee,
+            calibration=CalibrationUsed(id=self.calibrator.identifier, source=self.calibrator.source),
         )
 
 
-def thresholds(detector: Detector, settings: CategorySettings) -> Thresholds:
-    """The thresholds of a model: of its calibration scores, at the rates that the settings ask for."""
-    reject = detector.threshold
-    if settings.target_fpr is not None:
-        reject = conformal.threshold(detector.calibration_scores, settings.target_fpr)
-    if settings.review_fpr is None:
-        return Thresholds(reject, None)
+def thresholds(calibrator: Calibrator, settings: CategorySettings) -> Thresholds:
+    """The thresholds of a calibration, at the rates that the settings ask for."""
+    reject = calibrator.threshold if settings.target_fpr is None else calibrator.at(settings.target_fpr)
+    band = review_fpr(calibrator, settings)
+    if band is None:
+        return Thresholds(calibrator, reject, None)
     # Where calibration has few images both rates may end at the same score: the band is then empty.
-    review = conformal.threshold(detector.calibration_scores, settings.review_fpr).reject
-    return Thresholds(reject, min(review, reject.reject))
+    review = calibrator.at(band).reject
+    return Thresholds(calibrator, reject, min(review, reject.reject))
 
 
-def expect_band(detector: Detector, settings: CategorySettings) -> None:
+def review_fpr(calibrator: Calibrator, settings: CategorySettings) -> float | None:
+    """The rate of the review band; None where there is to be none."""
+    if settings.review_fpr is not None:
+        return settings.review_fpr or None  # 0: none, whatever the version was made with
+    rejected = settings.target_fpr or calibrator.target_fpr
+    # A target that was raised beyond the band that the version was made with leaves nothing of it.
+    own = calibrator.review_fpr
+    return own if own is not None and own > rejected else None
+
+
+def expect_band(calibrator: Calibrator, settings: CategorySettings) -> None:
     """Raise the problem invalid-request where the review band that was asked for would be empty."""
-    rejected = settings.target_fpr or detector.threshold.target_fpr
-    if settings.review_fpr is not None and settings.review_fpr <= rejected:
+    rejected = settings.target_fpr or calibrator.target_fpr
+    if settings.review_fpr and settings.review_fpr <= rejected:
         raise Problem(
             "invalid-request",
             f"review_fpr counts rejected parts too, so it must be more than target_fpr, {rejected:g}; it was "
@@ -68,8 +82,8 @@ def expect_band(detector: Detector, settings: CategorySettings) -> None:
 
 
 def region_share(detector: Detector, settings: CategorySettings, station: str | None) -> float:
-    """The share of a model's input that counts at a station."""
-    mask = settings.region_mask(station, detector.manifest.input_size)
+    """The share of a picture's map that counts at a station, for pictures like that of the region."""
+    mask = settings.region_mask(station, _map_size(detector, settings, station))
     return 1.0 if mask is None else float(mask.mean())
 
 
@@ -82,7 +96,7 @@ def expect_region(detector: Detector, settings: CategorySettings, station: str |
         share = region_share(detector, settings, station)
     except Problem as problem:  # no pixel at all
         raise Problem("invalid-request", problem.detail) from problem
-    least = detector.manifest.score.top_fraction
+    least = detector.scorer.rule_for(_map_size(detector, settings, station)).top_fraction
     if share < least:
         raise Problem(
             "invalid-request",
@@ -91,13 +105,21 @@ def expect_region(detector: Detector, settings: CategorySettings, station: str |
         )
 
 
+def _map_size(detector: Detector, settings: CategorySettings, station: str | None) -> tuple[int, int]:
+    """(height, width) of the map of the picture that a station's region was drawn on."""
+    _, region = settings.region_of(station)
+    if region is None:
+        return detector.manifest.input_size
+    return detector.scorer.layout((region.image.height, region.image.width)).size
+
+
 def expect_settings(detector: Detector, settings: CategorySettings) -> None:
     """Raise the problem rejected-bundle where what was set would be a check that checks nothing.
 
     A version with another rate or another input size than the one before can make it so.
     """
     try:
-        expect_band(detector, settings)
+        expect_band(detector.calibrator, settings)
         for station in (None, *settings.stations):
             expect_region(detector, settings, station)
     except Problem as problem:

@@ -9,7 +9,6 @@ from fastapi import Depends, Header, Query, Request
 
 from app import forms
 from app.access import MayPredict
-from app.dependencies import SettingsPart
 from app.inspection import Drawing
 from app.inspector import Order
 from app.problems import Problem
@@ -72,7 +71,6 @@ class _Wishes:
 
 async def _wishes(
     request: Request,
-    settings: SettingsPart,
     caller: MayPredict,
     regions: Annotated[
         bool, Query(description="Whether the answer has the regions above the pixel threshold.")
@@ -112,7 +110,7 @@ async def _wishes(
             "invalid-request", "Idempotency-Key needs store=true: what is not kept cannot be answered again."
         )
     given = {"part_id": part_id, "product_id": product_id, "recipe_id": recipe_id, "station": station}
-    milliseconds = timeout_ms or settings.deadline_ms
+    milliseconds: int = timeout_ms or request.app.state.settings.deadline_ms
     return _Wishes(
         start=time.perf_counter(),
         deadline=time.monotonic() + milliseconds / 1000,

@@ -1,7 +1,8 @@
 """A backup folder: snapshots, and the files that they share.
 
     flowgauge-backup                   says that this is one
-    snapshots/20261125T101500123Z/     snapshot.json, database.sqlite, journal/, settings of the categories
+    snapshots/20261125T101500123Z/     snapshot.json, database.sqlite, journal/, settings of the categories,
+                                       calibrations/<category>/<version>/
     pictures/ab/<sha256>  maps/ef/<id>.npy    as in the history; once for all snapshots
     bundles/<sha256 of the manifest>/  versions of models
     backbones/                         weights that they need
@@ -62,11 +63,13 @@ class CategoryCopy(_Record):
         versions: sha256 of each version's manifest, by the version's name.
         active: the text of the file that says which version serves; None where none did.
         settings: the category's settings.json; None where there was none.
+        calibrations: of each version, sha256 of the files made after it, by name.
     """
 
     versions: dict[FileName, Sha256]
     active: str | None
     settings: str | None
+    calibrations: dict[FileName, dict[FileName, Sha256]] = {}
 
 
 class Snapshot(_Record):

@@ -71,6 +71,10 @@ def verify(folder: BackupFolder, name: str) -> list[str]:
         if _sha256(folder.backbones / file) != sha256:
             faults.append(f"the weights {file} are missing or damaged")
     for category, copy in snapshot.models.items():
+        for version, files in copy.calibrations.items():
+            for file, sha256 in files.items():
+                if _sha256(_calibration(folder, name, category, version, file)) != sha256:
+                    faults.append(f"the calibration {file} of {category}/{version} is missing or damaged")
         for version in copy.versions:
             try:
                 with _as_models(folder, category, copy, version) as models:
@@ -131,7 +135,7 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
         journal = settings.history.absolute() / JOURNAL
         for path in (folder.snapshots / name / JOURNAL).glob("*.journal"):
             copy_file(path, journal / path.name)
-        versions, left_alone = _restore_models(settings.models.absolute(), folder, snapshot)
+        versions, left_alone = _restore_models(settings.models.absolute(), folder, snapshot, name)
         # The rows last, in one transaction: until then it can all be done again.
         with folder.opened(name) as source:
             rows = copy_rows(source, target)
@@ -141,7 +145,9 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
     return Restored(name, rows, versions, left_alone)
 
 
-def _restore_models(models: Path, folder: BackupFolder, snapshot: Snapshot) -> tuple[int, list[str]]:
+def _restore_models(
+    models: Path, folder: BackupFolder, snapshot: Snapshot, name: str
+) -> tuple[int, list[str]]:
     restored, left_alone = 0, []
     for file in snapshot.backbones:
         copy_file(folder.backbones / file, models / bundle.BACKBONES / file)
@@ -156,6 +162,7 @@ def _restore_models(models: Path, folder: BackupFolder, snapshot: Snapshot) -> t
                 manifest = bundle.verify(staged / category / version)
                 bundle.move_into_place(staged / category / version, models, manifest)
             restored += 1
+        left_alone += _restore_calibrations(models, folder, name, category, copy)
         for file, text in ((bundle.ACTIVE, copy.active), (SETTINGS, copy.settings)):
             path = models / category / file
             if text is not None and not path.exists():
@@ -163,6 +170,33 @@ def _restore_models(models: Path, folder: BackupFolder, snapshot: Snapshot) -> t
             elif text is not None and path.read_bytes() != text.encode():
                 left_alone.append(f"the file {file} of {category} says something else than in the snapshot")
     return restored, left_alone
+
+
+def _restore_calibrations(
+    models: Path, folder: BackupFolder, name: str, category: str, copy: CategoryCopy
+) -> list[str]:
+    """Bring the calibrations of a category's versions back; what was left alone."""
+    left_alone = []
+    for version, files in copy.calibrations.items():
+        for file, sha256 in files.items():
+            source = _calibration(folder, name, category, version, file)
+            target = models / category / bundle.CALIBRATIONS / version / file
+            if target.exists():
+                if _sha256(target) != sha256:
+                    left_alone.append(
+                        f"calibration {file} of {category}/{version} is another one than the snapshot's"
+                    )
+            elif _sha256(source) == sha256:
+                copy_file(source, target)
+            else:
+                left_alone.append(
+                    f"the calibration {file} of {category}/{version} is damaged in the snapshot"
+                )
+    return left_alone
+
+
+def _calibration(folder: BackupFolder, name: str, category: str, version: str, file: str) -> Path:
+    return folder.snapshots / name / bundle.CALIBRATIONS / category / version / file
 
 
 @contextmanager

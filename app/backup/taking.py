@@ -6,7 +6,7 @@ Files that retention removes in between are missed, and the snapshot's database 
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -166,12 +166,31 @@ class _Taking:
             for name in bundle.versions(models, category):
                 if (sha256 := self._bundle(models / category / name)) is not None:
                     versions[name] = sha256
-            copies[category] = CategoryCopy(versions=versions, active=active, settings=settings)
+            calibrations = self._calibrations(models / category, versions)
+            copies[category] = CategoryCopy(
+                versions=versions, active=active, settings=settings, calibrations=calibrations
+            )
         backbones = {}
         for path in sorted((models / bundle.BACKBONES).glob("*.safetensors")):
             self._copied += copy_file(path, self._folder.backbones / path.name)
             backbones[path.name] = sha256_of(path, _LARGEST)
         return copies, backbones
+
+    def _calibrations(self, category: Path, versions: Iterable[str]) -> dict[str, dict[str, str]]:
+        """Copy the calibrations that were made after versions; sha256 by version and name."""
+        found: dict[str, dict[str, str]] = {}
+        for name in versions:
+            for source in sorted((category / bundle.CALIBRATIONS / name).glob("*.json")):
+                target = self._staging / bundle.CALIBRATIONS / category.name / name / source.name
+                try:
+                    self._copied += copy_file(source, target)
+                except FileNotFoundError:  # removed meanwhile
+                    continue
+                except FileError as error:
+                    self._problems.append(f"calibration {source.name} of {category.name}/{name}: {error}")
+                    continue
+                found.setdefault(name, {})[source.name] = sha256_of(target, _LARGEST)
+        return found
 
     def _bundle(self, source: Path) -> str | None:
         """Copy a version, whole or not at all; the sha256 of its manifest, None if it cannot be copied."""

@@ -2,20 +2,17 @@
 
 import importlib
 import json
-import os
-import platform
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from app.commands import remote
+from app.commands import doctor_report, remote
+from app.commands.doctor_report import Model, Report, Weights
 
 # Distribution and module of what nothing works without.
 LIBRARIES = {
@@ -33,45 +30,6 @@ LIBRARIES = {
 }
 DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 LEAST_FREE_BYTES = 2**30
-
-
-@dataclass
-class Weights:
-    """A suggested backbone: where its weights are found on this machine, or how to get them."""
-
-    name: str
-    found: list[str]
-    how: list[str]
-
-
-@dataclass
-class Model:
-    """A category in the models folder; `fault` is why it would not be served, or None."""
-
-    category: str
-    versions: int
-    active: str | None
-    fault: str | None
-
-
-@dataclass
-class Report:
-    """What was found; `problems` keep this machine from training or serving, each with a remedy."""
-
-    flowgauge: str = field(default_factory=lambda: version("flowgauge"))
-    python: str = field(default_factory=platform.python_version)
-    platform: str = field(default_factory=platform.platform)
-    cores: int = field(default_factory=lambda: os.cpu_count() or 1)
-    libraries: dict[str, str] = field(default_factory=dict)
-    device: str = ""
-    engine: str = ""
-    threads: int = 0
-    weights: list[Weights] = field(default_factory=list)
-    models_folder: str = ""
-    models: list[Model] = field(default_factory=list)
-    elpv: str | None = None
-    free_bytes: dict[str, int] = field(default_factory=dict)  # by folder
-    problems: list[str] = field(default_factory=list)
 
 
 def doctor(
@@ -105,7 +63,7 @@ def doctor(
     if as_json:
         typer.echo(json.dumps(asdict(report), indent=1))
     else:
-        _print(report)
+        doctor_report.show(report)
     if report.problems:
         raise typer.Exit(1)
 
@@ -133,7 +91,7 @@ def examine(models: Path, runs: Path) -> Report:
     report = Report(models_folder=str(models.resolve()), elpv=_version("elpv-dataset"))
     _libraries(report)
     if not report.problems:
-        _device(report)
+        _service(report, models)
         _weights(report, models)
         _models(report, models)
     _disk(report, models, "models are published there")
@@ -151,21 +109,34 @@ def _libraries(report: Report) -> None:
             report.problems.append(
                 f"{module} cannot be imported ({error}): pip install --force-reinstall {distribution}"
             )
+    report.optional = {name: _version(name) for name in doctor_report.OPTIONAL}
 
 
 # What needs those libraries is imported only when they are known to be there.
 
 
-def _device(report: Report) -> None:
+def _service(report: Report, models: Path) -> None:
     import torch
 
-    from flows.fastflow.detector import pick_device
+    from app.settings import SettingsError, settings_from
+    from app.sinks.errors import SinkError
+    from app.sinks.sinks import describe
+    from flows.fastflow.detector import DeviceError, pick_device
+    from flows.fastflow.engines import pick_engine
+    from flows.fastflow.engines.errors import EngineError
 
-    device = pick_device()
+    try:
+        settings = settings_from(models=models)
+        report.sinks = describe(settings)
+        device = pick_device(settings.device)
+        engine = pick_engine(settings.precision, device, settings.engine).name
+    except (SettingsError, SinkError, DeviceError, EngineError) as error:
+        report.problems += [f"flowgauge serve would not start: {line}" for line in str(error).splitlines()]
+        return
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     report.device = f"{device.type}{name}"
-    report.engine = f"torch-{device.type}-float32"
-    report.threads = torch.get_num_threads()
+    report.engine = engine
+    report.threads = settings.threads or torch.get_num_threads()
 
 
 def _weights(report: Report, models: Path) -> None:
@@ -218,39 +189,3 @@ def _version(distribution: str) -> str | None:
         return version(distribution)
     except PackageNotFoundError:
         return None
-
-
-def _print(report: Report) -> None:
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_row("FlowGauge", report.flowgauge)
-    table.add_row("Python", f"{report.python}, {report.platform}")
-    libraries = ", ".join(f"{name} {found}" for name, found in report.libraries.items())
-    table.add_row("libraries", libraries)
-    if report.engine:
-        _add_what_works(table, report)
-    elpv = f"elpv-dataset {report.elpv}" if report.elpv else "pip install elpv-dataset"
-    table.add_row("example data", elpv)
-    for folder, free in report.free_bytes.items():
-        table.add_row("free disk", f"{free / 2**30:.1f} GiB for {folder}")
-    console = Console(highlight=False)
-    console.print(table)
-    for problem in report.problems:
-        console.print(f"problem: {problem}", style="red", markup=False)
-    if not report.problems:
-        console.print("ready to train and to serve", style="green")
-
-
-def _add_what_works(table: Table, report: Report) -> None:
-    """Rows that could be found out, which takes libraries that can be imported."""
-    table.add_row("device", f"{report.device}, engine {report.engine}")
-    table.add_row("threads", f"{report.threads} of {report.cores} cores")
-    for weights in report.weights:
-        found = ", ".join(weights.found) if weights.found else "\n  or ".join(weights.how)
-        mark = "[green]found[/]" if weights.found else "[yellow]not found locally, get it by[/]"
-        table.add_row(f"weights {weights.name}", f"{mark} {found}")
-    none = f"none yet in {report.models_folder}; flowgauge train makes one"
-    table.add_row("models", report.models_folder if report.models else none)
-    for model in report.models:
-        state = f"[red]{escape(model.fault)}[/]" if model.fault else "[green]verified[/]"
-        what = f"{model.active or 'no active version'} of {model.versions}"
-        table.add_row(f"  {model.category}", f"{what}, {state}")

@@ -1,14 +1,12 @@
 """`flowgauge models`: the versions of a models folder, without a server."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from app.settings import settings_from
+from app.commands.auditing import audited
 
 Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
 Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
@@ -119,12 +117,39 @@ def pack(
     typer.echo(str(target))
 
 
+@app.command("export")
+def export(
+    category: Category,
+    version: Annotated[str | None, typer.Argument(help="The version; by default the active one.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="By default CATEGORY-VERSION.onnx, here.")
+    ] = None,
+    models: Models = _FOLDER,
+) -> None:
+    """Write a version as one ONNX graph, for runtimes that know nothing of FlowGauge; prints the file's name.
+
+    It takes `images`, (N, H, W, 3) uint8 RGB of the model's input size, and gives `score` and `map`. The
+    threshold is in the file's metadata.
+    """
+    from flows.fastflow import bundle
+    from flows.fastflow.detector import Detector
+    from flows.fastflow.export import ExportError, export_onnx
+
+    folder = bundle.resolve(models, category, version)
+    target = (output or Path(f"{category}-{folder.name}.onnx")).absolute()
+    try:
+        export_onnx(Detector.load(folder, device="cpu"), target)
+    except ExportError as error:
+        raise typer.BadParameter(str(error), param_hint="CATEGORY") from error
+    typer.echo(str(output or target.name))
+
+
 @app.command("activate")
 def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
     """Make a version the one that serves, if it passes `verify` and fits what is set for the category."""
     from flows.fastflow import bundle
 
-    with _audited("model.activate", f"{category}/{version}") as detail:
+    with audited("model.activate", f"{category}/{version}") as detail:
         _expect_good(models, category, version, device)
         detail["previous"] = bundle.active_version(models, category)
         bundle.activate(models, category, version)
@@ -136,7 +161,7 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
     """Activate the version that served before the active one, as `activate` does."""
     from flows.fastflow import bundle
 
-    with _audited("model.rollback", category) as detail:
+    with audited("model.rollback", category) as detail:
         bundle.resolve(models, category)
         version = bundle.previous_version(models, category)
         if version is None:
@@ -155,7 +180,7 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
     """Delete a version that does not serve."""
     from flows.fastflow import bundle
 
-    with _audited("model.delete", f"{category}/{version}"):
+    with audited("model.delete", f"{category}/{version}"):
         bundle.delete(models, category, version)
     typer.echo(f"{category}/{version} is deleted.")
 
@@ -185,34 +210,3 @@ def _fault(folder: Path, device: str) -> str | None:
     except (BundleError, WeightsError) as error:
         return str(error)
     return None
-
-
-@contextmanager
-def _audited(action: str, target: str) -> Iterator[dict[str, Any]]:
-    """Write what is done here to the audit log of the server that the environment names, if there is one."""
-    from app.access import COMMAND_LINE
-    from app.audit import Audit
-    from app.database.engine import Database
-
-    settings = settings_from()
-    if settings.database is None and not settings.sqlite_file.exists():
-        typer.echo(
-            f"There is no audit log in {settings.history.absolute()}, so this is not written down: set "
-            "FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server.",
-            err=True,
-        )
-        yield {}
-        return
-    database = Database(settings.database_url)
-    try:
-        database.prepare()
-        audit = Audit(database)
-        detail: dict[str, Any] = {"begun": audit.write(COMMAND_LINE, action, target, "begun")}
-        try:
-            yield detail
-        except ValueError as error:
-            audit.write(COMMAND_LINE, action, target, "refused", {**detail, "refusal": str(error)})
-            raise
-        audit.write(COMMAND_LINE, action, target, "done", detail)
-    finally:
-        database.close()

@@ -3,11 +3,10 @@
 import base64
 import json
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import quote
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -17,8 +16,8 @@ from rich.text import Text
 
 from app.commands import remote
 
-if TYPE_CHECKING:
-    import httpx
+# In which a server that is busy is asked again.
+_PATIENCE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,11 +42,20 @@ def predict(
     path: Annotated[Path, typer.Argument(help="An image, or a folder with images at any depth.")],
     category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
     version: Annotated[str | None, typer.Option(help="A version. Without it, the active one.")] = None,
+    station: Annotated[
+        str | None, typer.Option(help="As if the images came from there: its calibration and region hold.")
+    ] = None,
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
     threads: Annotated[int, typer.Option(help="CPU threads; a server has its own.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; a server has its own.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            envvar="FLOWGAUGE_PRECISION", help="float32, bfloat16 or openvino-bfloat16; a server has its own."
+        ),
+    ] = "float32",
     url: Annotated[
         str | None,
         typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
@@ -59,7 +67,7 @@ def predict(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line.")] = False,
 ) -> None:
-    """Inspect images: score, decision and p-value of each.
+    """Inspect images: score, decision and p-value of each, by what is set for the category.
 
     A high score is an anomaly; the p-value is the share of good parts that score at least as high.
 
@@ -75,9 +83,9 @@ def predict(
     failures: dict[str, str] = {}
     drawn = out is not None
     if url is None:
-        connection = _local(models, category, version, threads, device, drawn)
+        connection = _local(models, category, version, station, threads, device, precision, drawn)
     else:
-        connection = _remote(url, key, ca, category, version, drawn)
+        connection = _remote(url, key, ca, category, version, station, drawn)
     with connection as inspect:
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
@@ -123,83 +131,90 @@ def _files(path: Path, out: Path | None, suffixes: frozenset[str]) -> dict[str, 
 
 @contextmanager
 def _local(
-    models: Path, category: str, version: str | None, threads: int, device: str, drawn: bool
+    models: Path,
+    category: str,
+    version: str | None,
+    station: str | None,
+    threads: int,
+    device: str,
+    precision: str,
+    drawn: bool,
 ) -> Iterator[Inspect]:
     # Here and not above: torch takes seconds, which --help and --url should not.
     import torch
 
+    from app import verdict
+    from app.calibrations import CalibrationFiles
+    from app.category_settings import SettingsFiles
+    from app.problems import Problem
     from flows.fastflow import bundle, heatmap, images
     from flows.fastflow.detector import Detector
+    from flows.fastflow.manifest import PRECISIONS
 
     try:
         folder = bundle.resolve(models, category, version)
     except bundle.UnknownModelError as error:
         raise typer.BadParameter(str(error), param_hint=_asked_for(version)) from error
+    engine = next((known for known in PRECISIONS if known == precision), None)
+    if engine is None:
+        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
     torch.set_num_threads(threads)
-    detector = Detector.load(folder, device=device)
+    calibrations = CalibrationFiles(models)
+    try:
+        detector = Detector.load(
+            folder, device=device, precision=engine, calibrator=calibrations.instead(folder, engine)
+        )
+        settings = SettingsFiles(models).get(category)
+        thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
+        region = settings.region_mask(station, detector.manifest.input_size)
+    except Problem as problem:
+        raise NotInspectedError(problem.detail) from problem
+    calibrator = thresholds.calibrator
 
     def inspect(data: bytes) -> Finding:
         try:
             image = images.decode(data)
         except images.ImageError as error:
             raise NotInspectedError(str(error)) from error
-        [prediction] = detector.predict([image])
+        [prediction] = detector.predict([image], [region])
         overlay = None
         if drawn:
-            picture = heatmap.overlay(image, prediction.score_map, detector.colour_scale)
+            picture = heatmap.overlay(image, prediction.score_map, calibrator.colour_scale)
             overlay = heatmap.encode_png(picture)
+        score = calibrator.score(prediction.by_head)
         used = detector.manifest.version
-        return Finding(prediction.score, prediction.decision, prediction.p_value, used, overlay)
+        return Finding(score, thresholds.decide(score), calibrator.p_value(score), used, overlay)
 
     yield inspect
 
 
 @contextmanager
 def _remote(
-    url: str, key: str | None, ca: Path | None, category: str, version: str | None, drawn: bool
+    url: str,
+    key: str | None,
+    ca: Path | None,
+    category: str,
+    version: str | None,
+    station: str | None,
+    drawn: bool,
 ) -> Iterator[Inspect]:
-    import ssl
+    from app import client as clients
 
-    import httpx
-
-    from app.settings import is_loopback
-
-    address = f"{url.rstrip('/')}/v1/models/{quote(category, safe='')}"
-    path = "predict" if version is None else f"versions/{quote(version, safe='')}/predict"
     try:
-        host = httpx.URL(url).host
-    except httpx.InvalidURL as error:
-        raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        raise typer.BadParameter(f"{ca} is no readable PEM file: {error}", param_hint="--ca") from error
-    key = key.strip() if key else ""
-    if not (key.isascii() and (key.isprintable() or not key)):
-        raise typer.BadParameter("that is no key: keys begin with fg_", param_hint="--key")
-    headers = {"X-API-Key": key} if key else {}
-    # A proxy that the environment names for the world outside does not know this machine's own addresses.
-    client = httpx.Client(headers=headers, timeout=60, trust_env=not is_loopback(host), verify=context)
-    with closing(client):
+        client = clients.Client(url, key, ca=ca, patience=_PATIENCE_SECONDS)
+    except clients.AddressError as error:
+        raise typer.BadParameter(str(error), param_hint=f"--{error.what}") from error
+    with client:
         try:
-            response = client.get(address)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise typer.BadParameter(f"{url!r}: {error}", param_hint="--url") from error
-        except httpx.HTTPError as error:
-            raise NotInspectedError(
-                f"no answer from {url} ({error}). Start a server there: flowgauge serve"
-            ) from error
-        answer = _object(response)
-        if answer.get("type") == "unknown-model":
-            raise typer.BadParameter(str(answer.get("detail")), param_hint="--category")
-        if answer.get("type") in ("unauthenticated", "forbidden", "rate-limited"):
-            raise typer.BadParameter(str(answer.get("detail")), param_hint="--key")
-        if not response.is_success or "category" not in answer:
-            raise typer.BadParameter(
-                f"{url} is no FlowGauge server: status {response.status_code} for {address}",
-                param_hint="--url",
-            )
-        there = [item["version"] for item in answer["versions"]]
+            there = [known.version for known in client.model(category).versions]
+        except clients.UnknownModelError as error:
+            raise typer.BadParameter(str(error), param_hint="--category") from error
+        except (clients.AccessError, clients.RateLimitedError) as error:
+            raise typer.BadParameter(str(error), param_hint="--key") from error
+        except clients.UnreachableError as error:
+            raise NotInspectedError(f"{error}. Start a server there: flowgauge serve") from error
+        except clients.UnexpectedAnswerError as error:
+            raise typer.BadParameter(f"{url} is no FlowGauge server: {error}", param_hint="--url") from error
         if version is not None and version not in there:
             raise typer.BadParameter(
                 f"{category!r} has no version {version!r}; there are: {', '.join(there)}",
@@ -207,36 +222,19 @@ def _remote(
             )
 
         def inspect(data: bytes) -> Finding:
+            inline: list[clients.Picture] = ["overlay"] if drawn else []
             try:
-                response = client.post(
-                    f"{address}/{path}",
-                    params={"inline": "overlay"} if drawn else {},
-                    content=data,
-                    headers={"Content-Type": "application/octet-stream"},
-                )
-            except httpx.HTTPError as error:
-                raise NotInspectedError(f"no answer from the server: {error}") from error
-            answer = _object(response)
-            if not response.is_success:
-                reason = answer.get("detail", f"status {response.status_code}")
-                raise NotInspectedError(str(reason))
-            overlay = base64.b64decode(answer["inline"]["overlay"]) if drawn else None
-            used = answer["model"]["version"]
-            return Finding(answer["score"], answer["decision"], answer["p_value"], used, overlay)
+                found = client.inspect(category, data, version=version, station=station, inline=inline)
+            except clients.FlowGaugeError as error:
+                raise NotInspectedError(str(error)) from error
+            overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None
+            return Finding(found.score, found.decision, found.p_value, found.model.version, overlay)
 
         yield inspect
 
 
 def _asked_for(version: str | None) -> str:
     return "--category" if version is None else "--version"
-
-
-def _object(response: "httpx.Response") -> dict[str, Any]:
-    try:
-        answer = response.json()
-    except ValueError:
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _json_line(name: str, finding: Finding | None, failure: str | None) -> str:
@@ -261,7 +259,7 @@ def _table(findings: dict[str, Finding]) -> Table:
     table.add_column("Decision")
     table.add_column("p-value", justify="right")
     for name, finding in findings.items():
-        style = "red" if finding.decision == "REJECT" else "green"
+        style = {"REJECT": "red", "REVIEW": "yellow"}.get(finding.decision, "green")
         decision = f"[{style}]{finding.decision}[/]"
         table.add_row(Text(name), f"{finding.score:.4f}", decision, f"{finding.p_value:.4f}")
     return table

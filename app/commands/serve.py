@@ -63,8 +63,12 @@ def serve(
     from app.history.history import HistoryError
     from app.main import create_app
     from app.server import Server
+    from app.sinks.errors import SinkError
+    from app.sinks.sinks import describe
     from flows.fastflow import bundle
     from flows.fastflow.detector import DeviceError, pick_device
+    from flows.fastflow.engines import pick_engine
+    from flows.fastflow.engines.errors import EngineError
 
     given: dict[str, Any] = {
         "models": models,
@@ -77,10 +81,12 @@ def serve(
     }
     try:
         settings = settings_from(**given)
+        sinks = describe(settings)
         torch_device = pick_device(settings.device)
+        pick_engine(settings.precision, torch_device, settings.engine)
         next(settings.models.iterdir(), None)
         categories = bundle.categories(settings.models)
-    except (SettingsError, DeviceError) as error:
+    except (SettingsError, SinkError, DeviceError, EngineError) as error:
         _stop(2, str(error))
     except OSError as error:
         _stop(
@@ -97,7 +103,7 @@ def serve(
     listener = _listen(settings.host, settings.port)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    _greet(listener, settings, categories, torch_device)
+    _greet(listener, settings, categories, torch_device, sinks)
     _log(settings)
     guarded = Listener(listener, allow_connections(settings.max_connections))
     app = create_app(settings)
@@ -179,7 +185,11 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _greet(
-    listener: socket.socket, settings: Settings, categories: list[str], device: "torch.device"
+    listener: socket.socket,
+    settings: Settings,
+    categories: list[str],
+    device: "torch.device",
+    sinks: list[str],
 ) -> None:
     host, port = listener.getsockname()[:2]
     if listener.family == socket.AF_INET6:
@@ -189,8 +199,11 @@ def _greet(
     serves = f"FlowGauge serves {', '.join(categories) or 'no model yet'} from {settings.models} on {device}"
     if settings.log_format == "json":
         logger.info("%s at %s", serves, url)
+        for sink in sinks:
+            logger.info("inspections go to %s", sink)
         return
     typer.echo(serves)
+    typer.echo(f"  in a browser   {url}/")
     typer.echo(f"  documentation  {url}/docs")
     if categories:
         predict = f"{url}/v1/models/{categories[0]}/predict"
@@ -198,6 +211,8 @@ def _greet(
         typer.echo(f"  overlay        curl -F file=@part.png -H 'Accept: image/png' {predict} -o part.png")
     else:
         typer.echo(f"  a model        flowgauge train --data DIR --category NAME --models {settings.models}")
+    for sink in sinks:
+        typer.echo(f"  tells          {sink}")
     typer.echo("Ctrl-C stops it.")
 
 

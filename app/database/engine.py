@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # A writer of SQLite waits for the one before it; longer than this is a fault.
@@ -58,6 +59,8 @@ class Database:
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
         self.engine = _sqlite(parsed) if self.is_sqlite else _postgresql(parsed)
+        self._closed = False
+        event.listen(self.engine, "checkin", self._take_back)
 
     def upgrade(self) -> None:
         """Bring the tables to this version of FlowGauge, all steps or none.
@@ -133,8 +136,14 @@ class Database:
                 yield connection
 
     def close(self) -> None:
-        """Give all connections back."""
+        """Give all connections back; one that a thread still uses, as soon as it has done."""
+        self._closed = True
         self.engine.dispose()
+
+    def _take_back(self, connection: object, record: ConnectionPoolEntry) -> None:
+        """The pool that was disposed of would keep it open for nobody."""
+        if self._closed and connection is not None:
+            record.invalidate()
 
 
 def _migrations() -> alembic.config.Config:

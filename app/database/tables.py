@@ -159,3 +159,26 @@ retention = Table(
     Column("decision", String(8), primary_key=True),
     Column("deleted_before_ms", BigInteger, nullable=False),
 )
+
+# What happened, in the order in which it was committed: see app/feed/log.py. Complete in itself, so that it
+# can be told when retention has removed the inspection. The oldest are deleted, never the newest.
+events = Table(
+    "events",
+    metadata,
+    Column("number", _LARGE, primary_key=True, autoincrement=True),
+    Column("kind", String(16), nullable=False),  # inspection, review, model, thresholds
+    Column("category", String(64), nullable=False),
+    Column("station", String(256)),
+    Column("decision", String(8)),
+    Column("data", Text, nullable=False),  # JSON
+)
+
+# How far each sink has got in `events`: all up to `number` has been delivered, or given up; what follows, up
+# to `attempted`, may have been delivered by a process that could not say so any more.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("attempted", BigInteger, nullable=False),
+)

@@ -3,8 +3,13 @@
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from app.history.pictures import Pictures
 from app.problems import Problem
@@ -13,11 +18,13 @@ from flows.fastflow import heatmap, images
 logger = logging.getLogger("flowgauge.history")
 
 Drawing = Literal["overlay", "heatmap"]
+View = Literal["picture", "overlay", "heatmap"]
 
 # Whoever looks at the history waits, rather than take memory and time from the line.
 _MOST_WAITING: Final = 16
 # What is kept was accepted once, whatever the limits are by now.
 _NO_LIMITS: Final = images.Limits(sys.maxsize, sys.maxsize, sys.maxsize)
+_JPEG_QUALITY: Final = 88
 
 
 class Drawer:
@@ -46,31 +53,80 @@ class Drawer:
         Raises:
             Problem: queue-full.
         """
+        return await self._in_turn(lambda: self._draw(kind, identifier, sha256, scale))
+
+    async def view(
+        self, kind: View, identifier: str, sha256: str, scale: heatmap.ColourScale, side: int
+    ) -> bytes | None:
+        """Draw a JPEG for looking at, small enough for a list or a phone; None as for `draw`.
+
+        Args:
+            kind: which picture; "picture" is the upload itself, whatever format it came in.
+            identifier: of the inspection.
+            sha256: of the upload's bytes.
+            scale: the heatmap's colours.
+            side: pixels of its longer side at most; a smaller upload keeps its size.
+
+        Raises:
+            Problem: queue-full.
+        """
+        return await self._in_turn(lambda: self._view(kind, identifier, sha256, scale, side))
+
+    def close(self) -> None:
+        """Finish what is being drawn, and end the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
+    async def _in_turn(self, work: Callable[[], bytes | None]) -> bytes | None:
         if self._waiting >= _MOST_WAITING:
             raise Problem(
                 "queue-full", f"{self._waiting} pictures wait to be drawn, the limit; try again later."
             )
         self._waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(
-                self._thread, self._draw, kind, identifier, sha256, scale
-            )
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         finally:
             self._waiting -= 1
 
-    def close(self) -> None:
-        """Finish what is being drawn, and end the thread."""
-        self._thread.shutdown(cancel_futures=True)
-
     def _draw(self, kind: Drawing, identifier: str, sha256: str, scale: heatmap.ColourScale) -> bytes | None:
-        data, scores = self._pictures.picture(sha256), self._pictures.score_map(identifier)
-        if data is None or scores is None:
-            return None
-        try:
-            image = images.decode(data, _NO_LIMITS)
-        except images.ImageError:  # accepted once, by another version of the decoder
-            logger.exception("the picture of inspection %s cannot be drawn", identifier)
+        image, scores = self._decoded(identifier, sha256), self._pictures.score_map(identifier)
+        if image is None or scores is None:
             return None
         if kind == "overlay":
             return heatmap.encode_png(heatmap.overlay(image, scores, scale))
         return heatmap.encode_png(heatmap.colours(scores, scale, image.shape[:2]))
+
+    def _view(
+        self, kind: View, identifier: str, sha256: str, scale: heatmap.ColourScale, side: int
+    ) -> bytes | None:
+        image = self._decoded(identifier, sha256)
+        if image is None:
+            return None
+        if (longer := max(image.shape[:2])) > side:
+            height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
+            image = images.resize(image, (height, width))
+        if kind == "picture":
+            return _jpeg(image)
+        scores = self._pictures.score_map(identifier)
+        if scores is None:
+            return None
+        if kind == "overlay":
+            return _jpeg(heatmap.overlay(image, scores, scale))
+        return _jpeg(heatmap.colours(scores, scale, image.shape[:2]))
+
+    def _decoded(self, identifier: str, sha256: str) -> NDArray[np.uint8] | None:
+        data = self._pictures.picture(sha256)
+        if data is None:
+            return None
+        try:
+            return images.decode(data, _NO_LIMITS)
+        except images.ImageError:  # accepted once, by another version of the decoder
+            logger.exception("the picture of inspection %s cannot be drawn", identifier)
+            return None
+
+
+def _jpeg(rgb: NDArray[np.uint8]) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_PROGRESSIVE, 1]
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        raise RuntimeError(f"OpenCV could not encode a picture of shape {rgb.shape} as JPEG")
+    return data.tobytes()

@@ -1,6 +1,7 @@
 """Whether what is inspected still looks like what a model was calibrated on.
 
-The latest inspections of a category's active version are compared with the calibration images by the
+The latest inspections of a category's active version, and apart from them those of every station that has a
+calibration of its own, are compared with the calibration images by the
 two-sample Kolmogorov-Smirnov statistic: their scores, and the mean and the deviation of the features of every
 scale. Twenty times per window there is a look. Every look at every statistic is held to 0.01 divided by their
 number (Bonferroni), with the exact law for the number of calibration images there are; so as long as
@@ -46,6 +47,7 @@ class Reference:
         settings: of what else changes scores, the revision; a window never spans two.
         since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC;
             of inspections made before the start nothing else tells.
+        station: whose it is: of a station that has a calibration of its own; None of all others.
         rising_only: whether only higher scores count: a region of interest lowers them.
         samples: by name, the calibration images' values, sorted: "score" first, then the features in the
             order of a row's `features`.
@@ -56,6 +58,7 @@ class Reference:
     rising_only: bool
     samples: Mapping[str, NDArray[np.float64]]
     since_ms: int = 0
+    station: str | None = None
 
     def same(self, other: "Reference") -> bool:
         """Whether inspections of one window may be compared with both."""
@@ -101,7 +104,8 @@ class Drift:
 
     Args:
         window: inspections compared at a time.
-        reference: what a category is compared with now; None where there is nothing.
+        reference: what inspections of a category and a station are compared with now; None where there is
+            nothing.
         latest: the latest rows of a category, so many at most, oldest first.
         categories: those that are watched before anything of them is inspected or asked about.
     """
@@ -109,7 +113,7 @@ class Drift:
     def __init__(
         self,
         window: int,
-        reference: Callable[[str], Reference | None],
+        reference: Callable[[str, str | None], Reference | None],
         latest: Callable[[str, int], Sequence[Row]],
         categories: Callable[[], Iterable[str]] = tuple,
     ) -> None:
@@ -117,35 +121,49 @@ class Drift:
         self._reference = reference
         self._latest = latest
         self._categories = categories
-        self._windows: dict[str, _Window] = {}
+        self._windows: dict[tuple[str, str | None], _Window] = {}
         self._lock = threading.Lock()
 
     def on_filed(self, rows: Sequence[Row]) -> None:
         """Take up inspections that are in the database now."""
-        for category in dict.fromkeys(row["category"] for row in rows):
+        for category, station in dict.fromkeys((row["category"], row.get("station")) for row in rows):
             with self._lock:
-                window = self._current(category)
+                window = self._current(category, station)
                 if window is not None:
-                    self._add(window, category, [row for row in rows if row["category"] == category])
+                    own = [
+                        row for row in rows if (row["category"], row.get("station")) == (category, station)
+                    ]
+                    self._add(window, category, own)
 
-    def state(self, category: str) -> State | None:
-        """How a category is; None where there is no active version to compare with."""
+    def state(self, category: str, station: str | None = None) -> State | None:
+        """How a category is, or a station of it that has a calibration of its own; else as the others.
+
+        None where there is no active version to compare with.
+        """
         with self._lock:
-            window = self._current(category)
+            window = self._current(category, station)
             return None if window is None else _state(window)
 
     def states(self) -> dict[str, State]:
-        """How all categories are that have an active version."""
-        names = dict.fromkeys((*self._categories(), *self._windows))
-        found = {category: self.state(category) for category in names}
-        return {category: state for category, state in found.items() if state is not None}
+        """How all categories are that have an active version; of several windows, one that alarms."""
+        keys = dict.fromkeys((*((category, None) for category in self._categories()), *self._windows))
+        found: dict[str, State] = {}
+        for category, station in keys:
+            state = self.state(category, station)
+            if state is not None and (category not in found or state.alarm):
+                found[category] = state
+        return found
 
-    def _current(self, category: str) -> _Window | None:
+    def _current(self, category: str, station: str | None) -> _Window | None:
         """The window of what is active now: begun afresh when that changes, at start from the database."""
-        reference = self._reference(category)
-        known = self._windows.get(category)
+        reference = self._reference(category, station)
+        key = category, None if reference is None else reference.station
+        known = self._windows.get(key)
+        if reference is None or reference.station != station:
+            self._windows.pop(
+                (category, station), None
+            )  # the model is gone, or the station's own calibration
         if reference is None:
-            self._windows.pop(category, None)
             return None
         if known is not None and known.reference.same(reference):
             return known
@@ -153,9 +171,14 @@ class Drift:
         if known is None:
             first = first_id(reference.since_ms)
             rows = [row for row in self._latest(category, self.window) if row["id"] >= first]
-            self._add(window, category, rows)
-        self._windows[category] = window
+            self._add(window, category, [row for row in rows if self._whose(category, row) == key[1]])
+        self._windows[key] = window
         return window
+
+    def _whose(self, category: str, row: Row) -> str | None:
+        """The station whose window a row belongs into, None for that of all others."""
+        reference = self._reference(category, row.get("station"))
+        return None if reference is None else reference.station
 
     def _add(self, window: _Window, category: str, rows: Sequence[Row]) -> None:
         every = max(1, self.window // LOOKS)

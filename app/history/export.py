@@ -10,7 +10,7 @@ from sqlalchemy import Row
 
 from app.database import clock
 from app.schemas import history as schemas
-from app.schemas.predict import Links
+from app.schemas.predict import links_of
 
 # A cell that begins with one of these is a formula to a spreadsheet, the last four in East Asian ones.
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001
@@ -38,19 +38,13 @@ _HEADER: Final = (
 
 def summary(row: Row[Any]) -> schemas.InspectionSummary:
     """A row of `queries.SUMMARY` as it goes over the wire."""
-    path = f"/v1/inspections/{row.id}"
     fields = dict(row._mapping)
     return schemas.InspectionSummary(
         **fields,
         inspection_id=row.id,
         created=clock.iso(row.created_ms),
         review=schemas.ReviewState(revision=row.review_revision, verdict=row.verdict),
-        links=Links(
-            inspection=path,
-            overlay=f"{path}/overlay.png",
-            heatmap=f"{path}/heatmap.png",
-            map=f"{path}/map.npy",
-        ),
+        links=links_of(row.id),
     )
 
 

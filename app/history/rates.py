@@ -15,10 +15,14 @@ Biometrics 71, 2015): each decision's rate of good parts lies between Gamma(N + 
 Gamma(N + 1) Beta(x + 1, n - x) where x of n reviewed ones were good, and the ratio takes from each the side
 that widens it. Where everything was reviewed the two are Gamma(x) and Gamma(x + 1), the exact limits of a
 Poisson count, and the interval is that of Clopper and Pearson.
+
+Where a decision would have been another one (app/history/outlook.py), its good parts lie on both sides: their
+two rates come from one Dirichlet draw, so that a decision alone gives Clopper and Pearson's interval again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -26,6 +30,7 @@ from numpy.typing import NDArray
 
 Decision = Literal["PASS", "REVIEW", "REJECT"]
 DECISIONS: tuple[Decision, ...] = ("PASS", "REVIEW", "REJECT")
+Verdict = Literal["good", "defect"]
 
 CONFIDENCE = 0.95
 # Enough for the limits' own error to be a tenth of a percent of probability; the same draws every time.
@@ -62,6 +67,23 @@ class Rate:
     reason: str | None
 
 
+@dataclass(frozen=True)
+class Cell:
+    """The inspections with one decision, and of what was reviewed the parts of one verdict, in two sides.
+
+    Attributes:
+        inspections: how many there are.
+        reviewed: how many of them were reviewed, with any verdict.
+        inside: of the parts counted, those for which something holds; None where it can hold for none.
+        outside: those for which it does not; None where there can be none.
+    """
+
+    inspections: int
+    reviewed: int
+    inside: int | None
+    outside: int | None
+
+
 def overkill(strata: Mapping[Decision, Stratum]) -> Rate:
     """The share of good parts that are rejected."""
     return _rate(strata, "REJECT", "good")
@@ -72,51 +94,66 @@ def escape(strata: Mapping[Decision, Stratum]) -> Rate:
     return _rate(strata, "PASS", "defect")
 
 
-def _rate(strata: Mapping[Decision, Stratum], wanted: Decision, verdict: Literal["good", "defect"]) -> Rate:
-    counts = {decision: strata.get(decision, Stratum()) for decision in DECISIONS}
-    if not any(stratum.inspections for stratum in counts.values()):
-        return _unknown("there are no inspections")
-    unseen = [d for d, stratum in counts.items() if stratum.inspections and not stratum.reviewed]
-    if unseen:
-        missing = ", ".join(f"the {counts[d].inspections} with decision {d}" for d in unseen)
-        return _unknown(f"nothing was reviewed of {missing}")
-    found = {d: getattr(stratum, verdict) for d, stratum in counts.items()}
-    if not any(found.values()):
-        return _unknown(f"no part was reviewed as {verdict}")
-    weighted = {
-        d: stratum.inspections * found[d] / stratum.reviewed if stratum.reviewed else 0.0
-        for d, stratum in counts.items()
-    }
-    low, high = _interval(counts, found, wanted)
-    return Rate(weighted[wanted] / sum(weighted.values()), low, high, None)
+def unknown(strata: Mapping[Decision, Stratum], verdict: Verdict) -> str | None:
+    """Why a rate of parts with a verdict cannot be known; None where it can."""
+    if not any(stratum.inspections for stratum in strata.values()):
+        return "there are no inspections"
+    unseen = {d: strata[d].inspections for d in DECISIONS if d in strata and not strata[d].reviewed}
+    missing = ", ".join(f"the {n} with decision {d}" for d, n in unseen.items() if n)
+    if missing:
+        return f"nothing was reviewed of {missing}"
+    if not any(getattr(stratum, verdict) for stratum in strata.values()):
+        return f"no part was reviewed as {verdict}"
+    return None
 
 
-def _unknown(reason: str) -> Rate:
-    return Rate(None, None, None, reason)
+@lru_cache(maxsize=1024)
+def share(cells: tuple[Cell, ...]) -> Rate:
+    """The share of the counted parts for which something holds, weighted by inspections.
 
-
-def _interval(
-    counts: Mapping[Decision, Stratum], found: Mapping[Decision, int], wanted: Decision
-) -> tuple[float, float]:
+    Args:
+        cells: by decision, some of which has a counted part.
+    """
+    weights = [cell.inspections / cell.reviewed if cell.reviewed else 0.0 for cell in cells]
+    inside = sum(w * (cell.inside or 0) for w, cell in zip(weights, cells, strict=True))
+    outside = sum(w * (cell.outside or 0) for w, cell in zip(weights, cells, strict=True))
     rng = np.random.default_rng(0)
-    lower, upper = {}, {}
-    for decision in DECISIONS:
-        stratum, x = counts[decision], found[decision]
-        lower[decision] = _lower(rng, stratum.inspections, x, stratum.reviewed)
-        upper[decision] = _upper(rng, stratum.inspections, x, stratum.reviewed)
-    others = [decision for decision in DECISIONS if decision != wanted]
+    least, most = _drawn(rng, cells, "outside"), _drawn(rng, cells, "inside")
     tail = (1 - CONFIDENCE) / 2
-    least = lower[wanted] / (lower[wanted] + sum(upper[d] for d in others))
-    most = upper[wanted] / (upper[wanted] + sum(lower[d] for d in others))
-    return float(np.quantile(least, tail)), float(np.quantile(most, 1 - tail))
+    low, high = float(np.quantile(least, tail)), float(np.quantile(most, 1 - tail))
+    return Rate(inside / (inside + outside), low, high, None)
 
 
-def _lower(rng: np.random.Generator, inspections: int, x: int, n: int) -> NDArray[np.float64]:
-    if x == 0:
-        return np.zeros(_DRAWS)
-    return rng.gamma(inspections + 1, size=_DRAWS) * rng.beta(x, n - x + 1, size=_DRAWS)
+def _rate(strata: Mapping[Decision, Stratum], wanted: Decision, verdict: Verdict) -> Rate:
+    counts = {decision: strata.get(decision, Stratum()) for decision in DECISIONS}
+    reason = unknown(counts, verdict)
+    if reason is not None:
+        return Rate(None, None, None, reason)
+    cells = []
+    for decision, stratum in counts.items():
+        found = getattr(stratum, verdict)
+        inside, outside = (found, None) if decision == wanted else (None, found)
+        cells.append(Cell(stratum.inspections, stratum.reviewed, inside, outside))
+    return share(tuple(cells))
 
 
-def _upper(rng: np.random.Generator, inspections: int, x: int, n: int) -> NDArray[np.float64]:
-    count = rng.gamma(inspections + 1, size=_DRAWS)
-    return count if x == n else count * rng.beta(x + 1, n - x, size=_DRAWS)
+def _drawn(
+    rng: np.random.Generator, cells: Iterable[Cell], widened: Literal["inside", "outside"]
+) -> NDArray[np.float64]:
+    """Draws of the share where one side of every decision is as large as its reviews allow.
+
+    Of n reviewed ones, x are inside and y outside: the shares of both are drawn from the Dirichlet law whose
+    parameters are the counts, with one more on the side that is widened. Where only one side is possible that
+    is Beta(x, n - x + 1), or Beta(x + 1, n - x).
+    """
+    totals = {"inside": np.zeros(_DRAWS), "outside": np.zeros(_DRAWS)}
+    for cell in cells:
+        sides = {"inside": cell.inside, "outside": cell.outside}
+        one_more = {side: int(side == widened and x is not None) for side, x in sides.items()}
+        rest = cell.reviewed - sum(x or 0 for x in sides.values()) + 1 - sum(one_more.values())
+        drawn = {side: rng.gamma((x or 0) + one_more[side], size=_DRAWS) for side, x in sides.items()}
+        whole = drawn["inside"] + drawn["outside"] + rng.gamma(rest, size=_DRAWS)
+        weight = rng.gamma(cell.inspections + 1, size=_DRAWS) / whole
+        for side, share_drawn in drawn.items():
+            totals[side] += weight * share_drawn
+    return totals["inside"] / (totals["inside"] + totals["outside"])

@@ -13,6 +13,8 @@ from sqlalchemy import insert, select
 
 from app.database.engine import Database
 from app.database.tables import inspections
+from app.feed.happenings import inspected
+from app.feed.log import append
 from app.history.journal import Journal
 from app.history.pictures import Pictures
 from app.history.record import Record
@@ -141,6 +143,7 @@ class Recorder:
         if filed:
             with self._database.write() as connection:
                 connection.execute(insert(inspections), filed)
+                append(connection, [inspected(row) for row in filed])
         self._journal.drop(records)
         return filed
 

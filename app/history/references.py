@@ -3,18 +3,21 @@
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from sqlalchemy import select
 
+from app.calibrations import CalibrationFiles
 from app.category_settings import SETTINGS, CategorySettings
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.drift import Reference, Row
 from app.problems import Problem
+from app.renewals import Slot
 from flows.fastflow import bundle
-from flows.fastflow.manifest import Calibration
+from flows.fastflow.manifest import Calibration, Precision
 
 logger = logging.getLogger("flowgauge.drift")
 
@@ -25,18 +28,30 @@ class References:
     Args:
         models: the models folder.
         settings: gives those of a category, see `Store.settings`.
+        precision: of the engine that serves.
     """
 
-    def __init__(self, models: Path, settings: Callable[[str], CategorySettings]) -> None:
+    def __init__(
+        self,
+        models: Path,
+        settings: Callable[[str], CategorySettings],
+        precision: Precision = "float32",
+    ) -> None:
         self._models = models
         self._settings = settings
-        self._known: dict[str, Reference] = {}
+        self._precision = precision
+        self._calibrations = CalibrationFiles(models)
+        self._slots: dict[str, Slot] = {}
+        self._known: dict[tuple[str, str | None], Reference] = {}
         self._broken: set[str] = set()
 
-    def __call__(self, category: str) -> Reference | None:
-        """The reference of a category, None where no version is active or it cannot be read."""
+    def __call__(self, category: str, station: str | None = None) -> Reference | None:
+        """The reference of a category's station: the calibration in force there.
+
+        None where no version is active, or something cannot be read.
+        """
         try:
-            reference = self._read(category)
+            reference = self._read(category, station)
         except (Problem, OSError, bundle.BundleError) as error:
             if category not in self._broken:  # once, and not whenever metrics are read
                 logger.warning("%s cannot be read: its drift is not watched (%s)", category, error)
@@ -53,47 +68,62 @@ class References:
         """
         return bundle.categories(self._models)
 
-    def _read(self, category: str) -> Reference | None:
+    def _read(self, category: str, station: str | None) -> Reference | None:
         version = bundle.active_version(self._models, category)
         if version is None:
             return None
         settings = self._settings(category)
         regions = [region for region in (settings.region, *settings.stations.values()) if region]
         revisions = tuple(region.revision for region in regions)
-        known = self._known.get(category)
-        if known is None or (known.version, known.settings) != (version, revisions):
-            calibration = bundle.read_manifest(self._models / category / version).calibration
-            since_ms = _changed_ms(self._models / category)
-            known = Reference(version, revisions, bool(regions), _samples(calibration), since_ms)
-            self._known[category] = known
+        slot = self._slots.get(category)
+        if slot is None or slot.manifest.version != version:
+            folder = self._models / category / version
+            manifest = bundle.read_manifest(folder)
+            slot = self._slots[category] = Slot(
+                manifest, bundle.manifest_sha256(folder, manifest), self._precision
+            )
+        found = self._calibrations.find(replace(slot, station=station))
+        whose = None if found is None else found.renewal.station
+        made = revisions, None if found is None else found.calibrator.identifier
+        known = self._known.get((category, whose))
+        if known is None or (known.version, known.settings) != (version, made):
+            calibration = slot.manifest.calibration_of(self._precision) if found is None else None
+            if found is not None:
+                calibration = found.renewal.calibration
+            if calibration is None:
+                return None
+            since_ms = _changed_ms(self._models / category, version)
+            known = Reference(version, made, bool(regions), samples(calibration), since_ms, whose)
+            self._known[category, whose] = known
         return known
 
 
-def _changed_ms(folder: Path) -> int:
-    """When a category's folder or its settings were last changed.
+def _changed_ms(folder: Path, version: str) -> int:
+    """When a category's folder, its settings, or the version's calibrations were last changed.
 
-    Whatever changes the active version or a region renames a file into the folder, or takes one away; an
-    editor may write into the settings in their place.
+    Whatever changes the active version, a region or a calibration renames a file into a folder, or takes one
+    away; an editor may write into the settings in their place.
     """
     times = [0]
-    for path in (folder, folder / SETTINGS):
+    for path in (folder, folder / SETTINGS, folder / bundle.CALIBRATIONS / version):
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime_ns // 1_000_000)
     return max(times)
 
 
-def _samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
-    samples = {"score": np.sort(np.asarray(calibration.scores))}
+def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:
+    """What a calibration knows of its pictures, by the name of the statistic, each sorted."""
+    found = {"score": np.sort(np.asarray(calibration.scores))}
     columns = np.asarray(calibration.statistics or []).T
     for i, column in enumerate(columns):
-        samples[f"features of scale {i // 2}, {('mean', 'deviation')[i % 2]}"] = np.sort(column)
-    return samples
+        found[f"features of scale {i // 2}, {('mean', 'deviation')[i % 2]}"] = np.sort(column)
+    return found
 
 
 def latest(database: Database, category: str, limit: int) -> Sequence[Row]:
     """The latest inspections of a category, oldest first: what `Drift` begins with."""
     columns = inspections.c
-    query = select(columns.id, columns.version, columns.score, columns.features)
+    query = select(columns.id, columns.version, columns.score, columns.features, columns.station)
     query = query.where(columns.category == category).order_by(columns.id.desc()).limit(limit)
     with database.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()][::-1]

@@ -28,6 +28,11 @@ class Span:
         """The inspections that were made in it, in SQL."""
         return [_COLUMNS.id >= first_id(self.from_ms), _COLUMNS.id < first_id(self.to_ms)]
 
+    def conditions_for(self, category: str, station: str | None) -> list[ColumnElement[bool]]:
+        """Those of a category in it, of one station unless that is None."""
+        of_station = [] if station is None else [_COLUMNS.station == station]
+        return [_COLUMNS.category == category, *self.conditions(), *of_station]
+
 
 @dataclass(frozen=True)
 class Shift:
@@ -66,9 +71,7 @@ def strata(
         span: the time.
         station: only inspections of this one.
     """
-    wanted = [_COLUMNS.category == category, *span.conditions()]
-    if station is not None:
-        wanted.append(_COLUMNS.station == station)
+    wanted = span.conditions_for(category, station)
     counted = select(func.count()).select_from(inspections).where(*wanted)
     # One count per decision reads an index alone, where one query of all would sort rows.
     inspected = {d: connection.scalar(counted.where(_COLUMNS.decision == d)) or 0 for d in DECISIONS}

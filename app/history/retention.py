@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 from app.database.clock import first_id, now_ms, time_of
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections, retention
+from app.feed import log
 from app.history.orphans import remove, sweep, unused
 from app.history.pictures import Pictures
 from app.history.rates import DECISIONS, Decision
@@ -29,6 +30,7 @@ _DAY_MS: Final = 24 * 3_600_000
 _EVERY_SECONDS: Final = 60.0
 # Inspections deleted at a time: what waits to be filed waits as long.
 _CHUNK: Final = 200
+_CHUNK_EVENTS: Final = 5_000
 # When there is too much, a little more than that goes, so that not every minute begins with a count of all.
 _DOWN_TO: Final = 0.95
 # When nothing but reviewed pictures is left and they are too many, every look reads all of them: so many
@@ -40,7 +42,8 @@ class Retention:
     """Deletes what the settings no longer keep. `run` is started once, as a task.
 
     Args:
-        settings: retention_pass_days, retention_review_days, retention_reject_days and retention_bytes.
+        settings: retention_pass_days, retention_review_days, retention_reject_days, retention_bytes and
+            events_kept.
         database: of the history.
         pictures: its files.
         in_writer: calls a function in the thread that files, see `History.in_writer`.
@@ -60,6 +63,7 @@ class Retention:
         }
         self._kept_ms = {d: kept * _DAY_MS for d, kept in days.items() if kept is not None}
         self._most_bytes = settings.retention_bytes
+        self._events_kept = settings.events_kept
         self._database = database
         self._pictures = pictures
         self._in_writer = in_writer
@@ -103,8 +107,14 @@ class Retention:
                 await self._repeat(partial(self._delete_rows, decision, int(self._now_ms - kept_ms)))
         if self._most_bytes is not None:
             await self._free(self._most_bytes)
+        await self._repeat(self._trim_events)
         folder, self._folder = f"{self._folder:02x}", (self._folder + 1) % 256
         await self._repeat(partial(sweep, [self._database], self._pictures, folder))
+
+    def _trim_events(self) -> bool:
+        """Delete the oldest events, a few at a time; whether there are more."""
+        with self._database.write() as connection:
+            return log.trim(connection, self._events_kept, _CHUNK_EVENTS) == _CHUNK_EVENTS
 
     def _tell_time(self) -> bool:
         """Look at the clock; at first, at the newest inspection that an earlier process has made too."""

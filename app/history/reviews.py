@@ -9,6 +9,9 @@ from app.access import Caller
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections, reviews
+from app.feed.happenings import reviewed
+from app.feed.log import append
+from app.history.rates import Decision
 from app.problems import Problem
 
 Verdict = Literal["good", "defect"]
@@ -65,7 +68,8 @@ def add(
         inspection_id, expected_revision + 1, clock.now_ms(), verdict, reviewer, note, caller.key_id
     )
     with database.write() as connection:
-        caller.expect_category(_summary(connection, inspection_id).category)
+        inspection = _summary(connection, inspection_id)
+        caller.expect_category(inspection.category)
         changed = connection.execute(
             update(inspections)
             .where(inspections.c.id == inspection_id, inspections.c.review_revision == expected_revision)
@@ -80,6 +84,7 @@ def add(
                 f"review expected {expected_revision}. Look at its reviews before adding another.",
             )
         connection.execute(insert(reviews).values(asdict(review)))
+        append(connection, [reviewed(inspection._asdict(), review.created_ms, review.revision, verdict)])
     return review
 
 
@@ -97,14 +102,18 @@ def of(database: Database, caller: Caller, inspection_id: str) -> list[Review]:
 
 
 class _Summary(NamedTuple):
+    id: str
     category: str
+    station: str | None
+    decision: Decision
     review_revision: int
     verdict: Verdict | None
 
 
 def _summary(connection: Connection, inspection_id: str) -> _Summary:
     columns = inspections.c
-    query = select(columns.category, columns.review_revision, columns.verdict)
+    wanted = (columns.id, columns.category, columns.station, columns.decision)
+    query = select(*wanted, columns.review_revision, columns.verdict)
     row = connection.execute(query.where(columns.id == inspection_id)).first()
     if row is None:
         raise Problem("unknown-inspection", "No inspection has this id, or retention has removed it.")

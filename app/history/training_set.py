@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
+from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
@@ -28,28 +29,38 @@ _PAGE: Final = 500
 
 @dataclass(frozen=True)
 class GoodPicture:
-    """A picture of a part that was reviewed as good."""
+    """A picture of a part that was reviewed as good, and how it had been decided."""
 
     inspection_id: str
     created_ms: int
     sha256: str
+    decision: str
 
 
-def good_pictures(database: Database, category: str) -> Iterator[GoodPicture]:
+def good_pictures(
+    database: Database, category: str, *, station: str | None = None, since_ms: int = 0
+) -> Iterator[GoodPicture]:
     """The pictures of a category that belong into its training set, oldest first.
 
     They are read page by page: what is reviewed meanwhile may be among them or not.
+
+    Args:
+        database: the history's.
+        category: of the pictures.
+        station: only those inspected there; None for all.
+        since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
     """
     seen: set[bytes] = set()
-    after = ""
+    after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
         good = (
-            select(_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256)
+            select(_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.decision)
             .where(
                 _COLUMNS.category == category,
                 _COLUMNS.verdict == "good",
                 _COLUMNS.has_pictures,
                 _COLUMNS.id > after,
+                *([] if station is None else [_COLUMNS.station == station]),
             )
             .order_by(_COLUMNS.id)
             .limit(_PAGE)

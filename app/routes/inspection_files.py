@@ -70,7 +70,7 @@ def get_source(request: Request, row: KnownInspection, history: HistoryPart) -> 
 
 @router.get("/map.npy", response_class=Response, responses=_documented("application/x-npy"))
 def get_map(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
-    """Give the anomaly map as NumPy's .npy: float16, (height, width) of the model's input."""
+    """Give the anomaly map of the whole upload as NumPy's .npy: float16, (height, width) as computed."""
     return _kept(request, row, history, history.pictures.map_path(row.id), None)
 
 
@@ -79,14 +79,14 @@ async def _drawn(
 ) -> Response:
     tag = f"{row.id}.{kind}"
     if not row.has_pictures:
-        raise _gone()
+        raise gone()
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
     scale = ColourScale(row.map_low, row.map_middle)
     drawing = history.drawer.draw(kind, row.id, row.image_sha256, scale)
     png = await while_connected(request, drawing)  # whoever leaves makes room for the others
     if png is None:
-        raise await run_in_threadpool(_lost, row, history)
+        raise await run_in_threadpool(lost, row, history)
     return Response(png, headers=immutable.headers(tag), media_type="image/png")
 
 
@@ -94,13 +94,13 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
     """A file as it is kept: a picture, of which the sha256 is known, or a map, of which the size is."""
     tag = sha256 or f"{row.id}.map"
     if not row.has_pictures:
-        raise _gone()
+        raise gone()
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
     size = row.map_bytes if sha256 is None else row.image_bytes
     file = _open(path, size, sha256)
     if file is None:
-        raise _lost(row, history)
+        raise lost(row, history)
     kind = "application/x-npy" if sha256 is None else format_of(file.read(16)).media_type
     file.seek(0)
     headers = {**immutable.headers(tag), "Content-Length": str(size)}
@@ -129,16 +129,17 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def _gone() -> Problem:
+def gone() -> Problem:
+    """What is answered where retention has removed an inspection's files."""
     return Problem("unknown-inspection", "Retention has removed the picture and the map of this inspection.")
 
 
-def _lost(row: Row[Any], history: History) -> Problem:
+def lost(row: Row[Any], history: History) -> Problem:
     """Why a file cannot be given. Retention changes the row first, so the row says whether it was that."""
     with history.database.read() as connection:
         now = queries.find(connection, row.id)
     if now is None or not now.has_pictures:
-        return _gone()
+        return gone()
     logger.error("the picture or the map of inspection %s is missing or damaged on the disk", row.id)
     return Problem(
         "history-unavailable",

@@ -13,6 +13,7 @@ from app.dependencies import Category, ResidencyPart, SettingsPart, Version
 from app.openapi import documented
 from app.problems import Problem
 from app.residency import Residency
+from app.routes import version_reports
 from app.schemas import models as schemas
 from app.schemas import predict as predict_schemas
 from app.store import unknown
@@ -47,7 +48,7 @@ async def get_model(
     category: Category, settings: SettingsPart, residency: ResidencyPart, _: MaySeeModels
 ) -> schemas.Model:
     """Tell what is known of a category's versions: metrics, thresholds, training data and its licence."""
-    return await asyncio.to_thread(_model, settings.models, category, _loaded(residency, category))
+    return await asyncio.to_thread(told, settings.models, category, loaded_versions(residency, category))
 
 
 @router.get(
@@ -61,11 +62,21 @@ async def get_version(
     _: MaySeeModels,
 ) -> schemas.Version:
     """Tell what is known of a version."""
-    loaded = _loaded(residency, category)
-    return await asyncio.to_thread(_expect_version, settings.models, category, version, loaded)
+    loaded = loaded_versions(residency, category)
+    return await asyncio.to_thread(told_version, settings.models, category, version, loaded)
 
 
-def _model(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
+def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
+    """What is known of a category.
+
+    Args:
+        models: the models folder.
+        category: the category.
+        loaded: its versions that are in memory.
+
+    Raises:
+        Problem: unknown-model; model-loading, if the models folder cannot be read.
+    """
     expect_readable(models)
     active = bundle.active_version(models, category)
     versions = [
@@ -79,7 +90,8 @@ def _model(models: Path, category: str, loaded: Collection[str]) -> schemas.Mode
     return schemas.Model(category=category, active=active, previous=previous, versions=versions)
 
 
-def _expect_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
+def told_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
+    """What is known of a version; arguments and problems as of `told`."""
     try:
         bundle.resolve(models, category, version)
     except bundle.UnknownModelError as error:
@@ -95,7 +107,8 @@ def _version(
     return schemas.Version(version=version, active=active, loaded=version in loaded, details=details)
 
 
-def _loaded(residency: Residency, category: str) -> set[str]:
+def loaded_versions(residency: Residency, category: str) -> set[str]:
+    """The versions of a category that are in memory."""
     return {model.version for model in residency.loaded() if model.category == category}
 
 
@@ -116,13 +129,18 @@ def _told(manifest: Manifest, sha256: str) -> schemas.VersionDetails:
         sha256=sha256,
         backbone=schemas.BackboneInfo(name=manifest.backbone.name, out_indices=manifest.backbone.out_indices),
         input_size=schemas.Size(width=width, height=height),
+        fit=manifest.geometry.fit,
         thresholds={
             precision: predict_schemas.Threshold(
-                pixel=manifest.calibration.map_threshold, **record.model_dump()
+                pixel=calibration.map_threshold,
+                calibration=predict_schemas.CalibrationUsed(id=sha256[:12], source="bundle"),
+                **record.model_dump(),
             )
             for precision, record in manifest.thresholds.items()
+            if (calibration := manifest.calibration_of(precision)) is not None
         },
         metrics=manifest.metrics,
         data=schemas.TrainingData.model_validate(manifest.data.model_dump()),
         golden=[schemas.GoldenResult(file=golden.file, score=golden.score) for golden in manifest.golden],
+        report=version_reports.files(manifest),
     )

@@ -5,31 +5,12 @@ from starlette.responses import Response
 
 from app.dependencies import Category, Version
 from app.openapi import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA, documented
-from app.predictor import Predictor
+from app.predictor import PROBLEMS, Predictor
 from app.schemas import predict as schemas
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["predict"])
 
-_PROBLEMS = documented(
-    "invalid-request",
-    "unauthenticated",
-    "forbidden",
-    "unknown-model",
-    "unknown-inspection",
-    "not-acceptable",
-    "idempotency-key-reused",
-    "too-large",
-    "unsupported-media-type",
-    "undecodable-image",
-    "rejected-bundle",
-    "rate-limited",
-    "internal",
-    "queue-full",
-    "model-loading",
-    "history-unavailable",
-    "draining",
-    "deadline-exceeded",
-)
+_PROBLEMS = documented(*PROBLEMS, "not-acceptable")
 _DOCUMENTED = {**PREDICT_ANSWER, **_PROBLEMS}
 
 
@@ -43,7 +24,8 @@ async def predict(category: Category, predictor: Predictor) -> Response:
     """Inspect an image with the category's active version.
 
     `Accept` chooses the answer: application/json (the default), image/png for the overlay itself,
-    or application/x-npy for the float32 map at the model's input size, which is not the upload's.
+    or application/x-npy for the float32 map of the whole upload, which has another size than that: the
+    model's input size where `fit` is stretch, else one of the upload's aspect ratio.
     """
     return await predictor.one(category, None)
 

@@ -31,6 +31,17 @@ Station = Annotated[
 ]
 
 
+Reason = Annotated[
+    str | None,
+    Query(
+        min_length=1,
+        max_length=500,
+        description="Why, for the audit log.",
+        examples=["The conveyor's edge is in the picture"],
+    ),
+]
+
+
 @router.get("", responses={**ETAG, **documented(*READING_PROBLEMS, "not-found")})
 async def get_region(
     category: Category,
@@ -59,6 +70,7 @@ async def set_region(
     audit: AuditPart,
     caller: MayTune,
     station: Station = None,
+    reason: Reason = None,
     if_match: IfMatch = None,
 ) -> schemas.RegionOfInterest:
     """Set which part of the picture counts, for a station or for all that have none of their own.
@@ -66,7 +78,7 @@ async def set_region(
     Pixels outside never count, so a score can only fall and the false-reject rate stays below its bound.
     If-Match is needed where there is a region already.
     """
-    known = {"station": station, "to": area.model_dump()}
+    known = {"station": station, "reason": reason, "to": area.model_dump()}
     async with audited(request, audit, caller, "model.region", category, known) as detail:
         detector = await residency.get(category)
 
@@ -93,10 +105,11 @@ async def delete_region(
     audit: AuditPart,
     caller: MayTune,
     station: Station = None,
+    reason: Reason = None,
     if_match: IfMatch = None,
 ) -> None:
     """Remove a region of interest. The region of all stations, if there is one, holds in its place."""
-    known = {"station": station, "to": None}
+    known = {"station": station, "reason": reason, "to": None}
     async with audited(request, audit, caller, "model.region", category, known) as detail:
         await residency.get(category)
 

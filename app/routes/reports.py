@@ -1,47 +1,27 @@
-"""How inspection fares: overkill and escape, shifts, drift, and the pictures to train the next version on."""
+"""How inspection fares: overkill and escape, drift, and the pictures to train the next version on."""
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from itertools import chain
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from sqlalchemy import Connection, select
 from starlette.responses import Response, StreamingResponse
 
-from app import forms, store
+from app import store
 from app.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
 from app.history import rates, reports, training_set
-from app.history.reports import Span
 from app.openapi import documented
 from app.problems import Problem
+from app.routes.spans import From, OfStation, To, span
 from app.schemas import reports as schemas
+from app.schemas.predict import Decision
 from flows.fastflow import bundle
 
 router = APIRouter(tags=["reports"])
-
-_SHIFT_MS: Final = 8 * 3_600_000
-_LONGEST_SHIFT_MS: Final = 31 * 24 * 3_600_000
-# Ids begin with 1970, and ISO 8601 has no year 10000.
-_LAST_MS: Final = clock.from_datetime(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
-
-From = Annotated[
-    datetime | None,
-    Query(
-        alias="from",
-        description="Inspections made at this time or later; UTC unless it says otherwise.",
-        examples=["2026-11-25T06:00:00Z"],
-    ),
-]
-To = Annotated[
-    datetime | None,
-    Query(
-        alias="to", description="Inspections made before; now by default.", examples=["2026-11-25T14:00:00Z"]
-    ),
-]
 
 
 @router.get(
@@ -62,61 +42,28 @@ def get_rates(
     weighted by its inspections. Where nothing of a decision was reviewed, the rates cannot be known: review
     some of every decision, drawn at random. By default over all that is kept.
     """
-    asked = _span(made_from, made_before, None)
+    asked = span(made_from, made_before, None)
     with history.database.read() as connection:
         _expect_known(connection, settings, category)
-        span = reports.complete(connection, asked)
-        strata = reports.strata(connection, category, span)
+        whole = reports.complete(connection, asked)
+        strata = reports.strata(connection, category, whole)
     return schemas.Rates(
-        category=category, from_=clock.iso(span.from_ms), to=clock.iso(span.to_ms), **_rated(strata)
-    )
-
-
-@router.get("/v1/reports/shift", responses=documented("invalid-request", "internal", "history-unavailable"))
-def get_shift(
-    caller: MaySeeHistory,
-    history: HistoryPart,
-    made_from: From = None,
-    made_before: To = None,
-    station: Annotated[
-        str | None,
-        Query(
-            description="Only inspections of this station.",
-            max_length=forms.MAX_TEXT,
-            pattern=forms.TEXT_PATTERN,
-            examples=["line-3"],
-        ),
-    ] = None,
-) -> schemas.ShiftReport:
-    """Sum up a shift by category: decisions, versions, overkill and escape. By default the last 8 hours."""
-    asked = _span(made_from, made_before, _SHIFT_MS)
-    if asked.to_ms - asked.from_ms > _LONGEST_SHIFT_MS:
-        raise Problem("invalid-request", "query parameter from: a report covers 31 days at most")
-    with history.database.read() as connection:
-        span = reports.complete(connection, asked)
-        shifts = reports.shifts(connection, span, caller.categories, station)
-    return schemas.ShiftReport(
-        from_=clock.iso(span.from_ms),
-        to=clock.iso(span.to_ms),
-        station=station,
-        categories=[
-            schemas.ShiftCategory(
-                category=shift.category, versions=dict(shift.versions), **_rated(shift.strata)
-            )
-            for shift in shifts
-        ],
+        category=category, from_=clock.iso(whole.from_ms), to=clock.iso(whole.to_ms), **rated(strata)
     )
 
 
 @router.get(
     "/v1/models/{category}/drift", responses=documented("unknown-model", "internal", "history-unavailable")
 )
-def get_drift(category: Category, _: MaySeeHistory, drift: DriftPart) -> schemas.DriftReport:
-    """Tell whether the latest inspections still look like the calibration images of the active version.
+def get_drift(
+    category: Category, _: MaySeeHistory, drift: DriftPart, station: OfStation = None
+) -> schemas.DriftReport:
+    """Tell whether the latest inspections still look like the calibration images that are in force.
 
-    Scores and features are compared. The window begins again when another version or region is set.
+    Scores and features are compared. The window begins again when another version, region or calibration is
+    set. A station with a calibration of its own is compared with that, apart from the others.
     """
-    state = drift.state(category) if bundle.is_category(category) else None
+    state = drift.state(category, station) if bundle.is_category(category) else None
     if state is None:
         raise Problem("unknown-model", f"No version of {category[:64]!r} is active.")
     return schemas.DriftReport(
@@ -182,15 +129,6 @@ def get_training_set(
     )
 
 
-def _span(made_from: datetime | None, made_before: datetime | None, length_ms: int | None) -> Span:
-    """The time asked for; so long before its end where no begin is given, or from the first inspection on."""
-    to_ms = clock.now_ms() if made_before is None else clock.from_datetime(made_before)
-    from_ms = clock.from_datetime(made_from) if made_from is not None else to_ms - (length_ms or to_ms)
-    if from_ms >= to_ms and made_from is not None:
-        raise Problem("invalid-request", "query parameter from: must be before `to`")
-    return Span(*(min(max(ms, 0), _LAST_MS) for ms in (from_ms, to_ms)))
-
-
 def _expect_known(connection: Connection, settings: SettingsPart, category: str) -> None:
     """A category that was inspected once may be asked about, even if its models are gone."""
     if bundle.is_category(category):
@@ -202,22 +140,27 @@ def _expect_known(connection: Connection, settings: SettingsPart, category: str)
     raise store.unknown(category, None)
 
 
-def _rated(strata: Mapping[rates.Decision, rates.Stratum]) -> dict[str, Any]:
+def rated(strata: Mapping[rates.Decision, rates.Stratum]) -> dict[str, Any]:
+    """Counts by decision and the rates that they give, as they go over the wire."""
     return {
-        "decisions": {
-            decision: schemas.Counts(
-                inspections=stratum.inspections,
-                reviewed_good=stratum.good,
-                reviewed_defect=stratum.defect,
-            )
-            for decision, stratum in strata.items()
-        },
-        "overkill": _rate(rates.overkill(strata)),
-        "escape": _rate(rates.escape(strata)),
+        "decisions": shown_counts(strata),
+        "overkill": shown_rate(rates.overkill(strata)),
+        "escape": shown_rate(rates.escape(strata)),
     }
 
 
-def _rate(rate: rates.Rate) -> schemas.Rate:
+def shown_counts(strata: Mapping[rates.Decision, rates.Stratum]) -> dict[Decision, schemas.Counts]:
+    """Counts by decision as they go over the wire."""
+    return {
+        decision: schemas.Counts(
+            inspections=stratum.inspections, reviewed_good=stratum.good, reviewed_defect=stratum.defect
+        )
+        for decision, stratum in strata.items()
+    }
+
+
+def shown_rate(rate: rates.Rate) -> schemas.Rate:
+    """A rate as it goes over the wire."""
     return schemas.Rate(value=rate.value, low=rate.low, high=rate.high, reason=rate.reason)
 
 

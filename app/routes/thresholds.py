@@ -12,6 +12,7 @@ from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
 from app.schemas import tuning as schemas
+from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
@@ -24,8 +25,9 @@ async def get_thresholds(
     """Tell the false-reject rates that are set, and the thresholds that they give with the active version."""
     detector = await residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
+    calibrator = await asyncio.to_thread(store.calibrations.get, detector)
     response.headers["ETag"] = etag(settings.rates_revision)
-    return _rates(category, detector, settings)
+    return _rates(detector, calibrator, settings)
 
 
 @router.patch("", responses={**ETAG, **documented(*CHANGING_PROBLEMS)})
@@ -42,32 +44,34 @@ async def change_thresholds(
 ) -> schemas.Rates:
     """Set how many good parts may be rejected, and how many sent to a person besides.
 
-    Thresholds follow from the active version's own calibration images, so that what they certify is still
-    true; they follow again when another version is activated. Whole rates are set, never scores.
+    Thresholds follow from the calibration images of the active version, or of the line, so that what they
+    certify is still true; they follow again when another version is activated. Whole rates are set, never
+    scores.
     """
     wanted = change.model_dump(include={"target_fpr", "review_fpr"} & change.model_fields_set)
     known = {"reason": change.reason, "to": wanted}
     async with audited(request, audit, caller, "model.thresholds", category, known) as detail:
         detector = await residency.get(category)
+        calibrator = await asyncio.to_thread(store.calibrations.get, detector)
 
         def edit(settings: CategorySettings) -> CategorySettings:
             expect_match(if_match, settings.rates_revision)
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
-            verdict.expect_band(detector, after)
+            verdict.expect_band(calibrator, after)
             return after
 
         settings = await store.change_settings(category, edit)
     response.headers["ETag"] = etag(settings.rates_revision)
-    return _rates(category, detector, settings)
+    return _rates(detector, calibrator, settings)
 
 
-def _rates(category: str, detector: Detector, settings: CategorySettings) -> schemas.Rates:
+def _rates(detector: Detector, calibrator: Calibrator, settings: CategorySettings) -> schemas.Rates:
     return schemas.Rates(
-        category=category,
+        category=detector.manifest.category,
         version=detector.manifest.version,
         target_fpr=settings.target_fpr,
         review_fpr=settings.review_fpr,
-        threshold=verdict.thresholds(detector, settings).shown(detector.colour_scale.middle),
+        threshold=verdict.thresholds(calibrator, settings).shown(),
     )

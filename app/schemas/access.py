@@ -6,12 +6,10 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app import keys
 from app.access import Permission, Role
+from app.schemas.moment import Moment
 
 KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
 _KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
-Moment = Annotated[
-    str, Field(json_schema_extra={"format": "date-time"}, examples=["2026-11-25T01:15:00.123Z"])
-]
 CategoryName = Annotated[str, StringConstraints(pattern=keys.CATEGORY_PATTERN)]
 
 

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.schemas.access import Moment
-from app.schemas.predict import Decision, Inspection, Links, Sha256
+from .moment import Moment
+from .predict import Decision, Inspection, Links, Sha256
 
 Verdict = Literal["good", "defect"]
 

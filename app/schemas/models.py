@@ -1,10 +1,11 @@
 """What goes over the wire about models: categories, their versions, how they were made."""
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from app.schemas.predict import Sha256, Threshold
+from .predict import Sha256, Threshold
 
 
 class ModelSummary(BaseModel):
@@ -58,6 +59,10 @@ class VersionDetails(BaseModel):
     sha256: Sha256
     backbone: BackboneInfo
     input_size: Size
+    fit: Literal["stretch", "pad", "tile"] = Field(
+        description="How pictures are brought to the input size: resized, or in their aspect ratio, in one "
+        "piece or in tiles. Score maps have the input size, or else the aspect ratio of the picture."
+    )
     thresholds: dict[str, Threshold] = Field(description="By precision of the engine.")
     metrics: dict[str, float] = Field(
         description="Of the last epoch, in nats per dimension: negative log-likelihood of the images the "
@@ -67,6 +72,10 @@ class VersionDetails(BaseModel):
     data: TrainingData
     golden: list[GoldenResult] = Field(
         description="Pictures that travel with it. It serves only where they score the same, to 1e-3."
+    )
+    report: list[str] = Field(
+        description="Files of the report that travels with it, found under .../report/.",
+        examples=[["config.yaml", "data_check.json", "metrics.jsonl"]],
     )
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field
 
-from app.problems import ProblemDetails
+from .problem import ProblemDetails
 
 Sha256 = Annotated[str, Field(description="SHA-256, hexadecimal.", examples=["9f86d081" * 8])]
 Picture = Literal["overlay", "heatmap"]
@@ -17,6 +17,19 @@ class ModelUsed(BaseModel):
     category: str = Field(examples=["bottle"])
     version: str = Field(examples=["20261125T011500-3f9a2c"])
     sha256: Sha256
+
+
+class CalibrationUsed(BaseModel):
+    """The calibration that gave thresholds, p-value and colours."""
+
+    id: str = Field(
+        description="Tells it from others; the audit log has who made it of which pictures.",
+        examples=["9f86d081c3a1"],
+    )
+    source: Literal["bundle", "line", "station"] = Field(
+        description="Made with the version; or later, of good images of the line or of this very station.",
+        examples=["line"],
+    )
 
 
 class Threshold(BaseModel):
@@ -32,10 +45,19 @@ class Threshold(BaseModel):
     target_fpr: float = Field(description="False-reject rate asked for.", examples=[0.005])
     certified: bool = Field(description="Whether the calibration images suffice to promise `target_fpr`.")
     achievable_fpr: float = Field(
-        description="False-reject rate that the threshold keeps, on average over calibrations.",
+        description="False-reject rate that the threshold keeps, on average over calibrations; 1 where "
+        "nothing can be promised.",
         examples=[0.0047],
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
+    guarantee: Literal["split", "cross"] = Field(
+        "split",
+        description="split: `achievable_fpr` is also about what will be seen. cross: about `target_fpr` will "
+        "be seen, and a little more than twice that is promised.",
+    )
+    calibration: CalibrationUsed | None = Field(
+        None, description="null in answers from before there could be others than the version's own."
+    )
 
 
 class Region(BaseModel):
@@ -57,6 +79,14 @@ class Links(BaseModel):
     overlay: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/overlay.png"])
     heatmap: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/heatmap.png"])
     map: str = Field(examples=["/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/map.npy"])
+
+
+def links_of(inspection_id: str) -> Links:
+    """Where an inspection is found."""
+    base = f"/v1/inspections/{inspection_id}"
+    return Links(
+        inspection=base, overlay=f"{base}/overlay.png", heatmap=f"{base}/heatmap.png", map=f"{base}/map.npy"
+    )
 
 
 class RegionUsed(BaseModel):

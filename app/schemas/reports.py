@@ -1,8 +1,11 @@
 """What goes over the wire about how inspection fares: rates, shifts, drift."""
 
+from typing import Any
+
 from pydantic import BaseModel, Field
 
-from app.schemas.access import Moment
+from app.schemas.history import InspectionSummary
+from app.schemas.moment import Moment
 from app.schemas.predict import Decision
 
 
@@ -46,6 +49,48 @@ class Rates(_Rated):
     to: Moment = Field(description="Inspections made before.")
 
 
+class StationCounts(BaseModel):
+    """The inspections of a station."""
+
+    station: str | None = Field(description="null: of none.", examples=["line-3"])
+    decisions: dict[Decision, int] = Field(examples=[{"PASS": 812, "REVIEW": 9, "REJECT": 8}])
+
+
+class HourCounts(BaseModel):
+    """The inspections of an hour."""
+
+    from_: Moment = Field(serialization_alias="from", description="Its begin.")
+    decisions: dict[Decision, int] = Field(examples=[{"PASS": 101, "REVIEW": 1, "REJECT": 2}])
+
+
+class DriftNow(BaseModel):
+    """Whether the latest inspections still look like the calibration images."""
+
+    alarm: bool
+    alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
+
+
+class ShiftChange(BaseModel):
+    """Something that was changed about models or decisions, from the audit log."""
+
+    created: Moment
+    actor: str = Field(description="Who did it.", examples=["4f1d8a02c7b96e35 line engineer"])
+    action: str = Field(
+        description="model.thresholds, model.region, model.calibrate, model.activate or model.rollback.",
+        examples=["model.thresholds"],
+    )
+    target: str = Field(examples=["bottle"])
+    station: str | None = Field(description="Where it is about one.", examples=["line-3"])
+    reason: str | None = Field(description="As it was given.", examples=["Customer complaint 88"])
+    before: dict[str, Any] | None = Field(
+        description="The rates, the threshold or the version that held before; null of a region.",
+        examples=[{"target_fpr": 0.01, "review_fpr": None}],
+    )
+    after: dict[str, Any] | None = Field(
+        description="What held afterwards.", examples=[{"target_fpr": 0.005, "review_fpr": None}]
+    )
+
+
 class ShiftCategory(_Rated):
     """A category in a shift."""
 
@@ -53,6 +98,12 @@ class ShiftCategory(_Rated):
     versions: dict[str, int] = Field(
         description="How many inspections each version answered.", examples=[{"20261125T011500-3f9a2c": 829}]
     )
+    stations: list[StationCounts]
+    hours: list[HourCounts] = Field(description="Those of which something was inspected, the earliest first.")
+    rejects: list[InspectionSummary] = Field(
+        description="Of the rejected ones, those that are least like good parts; a few."
+    )
+    drift: DriftNow | None = Field(description="As it is now; null without an active version.")
 
 
 class ShiftReport(BaseModel):
@@ -65,6 +116,9 @@ class ShiftReport(BaseModel):
     to: Moment = Field(description="Inspections made before.")
     station: str | None = Field(examples=["line-3"])
     categories: list[ShiftCategory] = Field(description="Those of which something was inspected.")
+    changes: list[ShiftChange] = Field(
+        description="What was changed in this time, the earliest first; of more than a hundred the latest."
+    )
 
 
 class DriftStatistic(BaseModel):

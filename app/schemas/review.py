@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.forms import MAX_TEXT, TEXT_PATTERN
-from app.schemas.access import Moment
-from app.schemas.history import Verdict
+from .history import Verdict
+from .moment import Moment
+from .texts import MAX_TEXT, TEXT_PATTERN
 
 # Of several lines, but without other control characters.
 _NOTE_PATTERN = r"^[^\x00-\x08\x0b-\x1f\x7f-\x9f]*$"

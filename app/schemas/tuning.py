@@ -20,9 +20,10 @@ class RatesChange(BaseModel):
         description="Share of good parts that may be rejected; null for the rate the version was made with.",
         examples=[0.005],
     )
-    review_fpr: _Rate | None = Field(
+    review_fpr: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None,
-        description="Share of good parts that may be rejected or sent to a person; null for no review band.",
+        description="Share of good parts that may be rejected or sent to a person; 0 for no review band, "
+        "null for what the version was made with.",
         examples=[0.02],
     )
     reason: str = Field(
@@ -39,8 +40,8 @@ class Rates(BaseModel):
     category: str = Field(examples=["bottle"])
     version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
     target_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.005])
-    review_fpr: float | None = Field(description="As set; null: no review band.", examples=[0.02])
-    threshold: Threshold = Field(description="By the version's own calibration images.")
+    review_fpr: float | None = Field(description="As set; null: as the version was made.", examples=[0.02])
+    threshold: Threshold = Field(description="By the calibration of stations that have none of their own.")
 
 
 class RegionOfInterest(Area):

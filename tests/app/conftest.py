@@ -35,6 +35,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv(f"FLOWGAUGE_{name.upper()}", raising=False)
     # Whatever a test starts keeps its history there, and not where pytest was called.
     monkeypatch.setenv("FLOWGAUGE_HISTORY", str(tmp_path / "history"))
+    monkeypatch.setenv("FLOWGAUGE_ENGINE", "torch")
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,12 +20,13 @@ from app.batcher import Batcher, Observer
 from app.problems import Problem
 from flows.fastflow import bundle, images
 from flows.fastflow.detector import Detector
+from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
 
 Images = dict[str, list[bytes]]
-Pixels = NDArray[np.uint8]
 T = TypeVar("T")
+TILE = Geometry(fit="tile")
 Scenario = Callable[[Batcher], Coroutine[Any, Any, T]]
 
 
@@ -34,7 +36,7 @@ def detector(tiny_bundle_store: Path) -> Detector:
 
 
 @pytest.fixture(scope="module")
-def prepared(detector: Detector, tiny_images: Images) -> list[Pixels]:
+def prepared(detector: Detector, tiny_images: Images) -> list[Prepared]:
     return [
         detector.prepare(images.decode(data)) for kind in ("good", "defect") for data in tiny_images[kind]
     ]
@@ -88,12 +90,12 @@ def complaints(loop: asyncio.AbstractEventLoop) -> Iterator[list[str]]:
     gc.collect()
 
 
-def test_predicts_what_the_detector_predicts(detector: Detector, prepared: list[Pixels]) -> None:
+def test_predicts_what_the_detector_predicts(detector: Detector, prepared: list[Prepared]) -> None:
     async def scenario(batcher: Batcher) -> Batched:
         return await batcher.predict(detector, prepared[0])
 
     batched = run(scenario)
-    [alone] = detector.predict_features(detector.scorer.features([prepared[0]]))
+    [alone] = detector.predict_features(detector.scorer.features(prepared[0].tiles()))
     assert batched.prediction.score == alone.score
     assert batched.prediction.p_value == alone.p_value
     np.testing.assert_array_equal(batched.prediction.score_map, alone.score_map)
@@ -103,7 +105,7 @@ def test_predicts_what_the_detector_predicts(detector: Detector, prepared: list[
 
 
 def test_each_image_of_a_batch_gets_its_own_answer_and_region(
-    detector: Detector, prepared: list[Pixels], gate: Gate
+    detector: Detector, prepared: list[Prepared], gate: Gate
 ) -> None:
     regions: list[NDArray[np.bool_] | None] = [None, np.zeros((64, 64), np.bool_), None]
     assert regions[1] is not None
@@ -125,7 +127,7 @@ def test_each_image_of_a_batch_gets_its_own_answer_and_region(
 
     results = run(scenario)
     for batched, image, region in zip(results, prepared[1:], regions, strict=False):
-        [alone] = detector.predict_features(detector.scorer.features([image]), [region])
+        [alone] = detector.predict_features(detector.scorer.features(image.tiles()), [region])
         assert batched.batch_size == 3
         assert batched.prediction.score == pytest.approx(alone.score, rel=1e-5)
         np.testing.assert_allclose(batched.prediction.score_map, alone.score_map, rtol=1e-4, atol=1e-5)
@@ -135,7 +137,7 @@ def test_each_image_of_a_batch_gets_its_own_answer_and_region(
 
 class TestBatches:
     def test_gather_while_one_is_computed_and_share_a_pass(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         others = [of_category(detector, name) for name in "abcd"]
 
@@ -153,7 +155,7 @@ class TestBatches:
         assert run(scenario) == [1] + [8] * 8
 
     def test_have_at_most_so_many_images(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> list[int]:
             jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:8]]
@@ -165,9 +167,9 @@ class TestBatches:
         assert max(sizes) == 3
         assert len(sizes) == 8
 
-    def test_are_of_one_input_size(self, detector: Detector, prepared: list[Pixels], gate: Gate) -> None:
+    def test_are_of_one_input_size(self, detector: Detector, prepared: list[Prepared], gate: Gate) -> None:
         wide = of_category(detector, "wide", (64, 96))
-        image = np.concatenate([prepared[0], prepared[0][:, :32]], 1)
+        image = wide.prepare(prepared[0].pixels)
 
         async def scenario(batcher: Batcher) -> list[Batched]:
             first = asyncio.create_task(batcher.predict(detector, prepared[0]))
@@ -190,7 +192,7 @@ class TestBatches:
         assert results[0].prediction.score_map.shape == (64, 96)
 
     def test_are_large_and_of_many_categories_at_saturation(
-        self, detector: Detector, prepared: list[Pixels]
+        self, detector: Detector, prepared: list[Prepared]
     ) -> None:
         categories = [of_category(detector, name) for name in "abcdefgh"]
         seen: list[tuple[int, Counter[str]]] = []
@@ -214,7 +216,7 @@ class TestBatches:
         assert sum(size for size, _ in seen) == 64 * 6
         assert max(len(names) for _, names in seen) > 4
 
-    def test_an_observer_that_fails_does_no_harm(self, detector: Detector, prepared: list[Pixels]) -> None:
+    def test_an_observer_that_fails_does_no_harm(self, detector: Detector, prepared: list[Prepared]) -> None:
         def fails(*_: object) -> None:
             raise RuntimeError("telemetry")
 
@@ -229,7 +231,7 @@ class TestBatches:
 
 
 def test_a_flood_of_one_category_delays_another_by_a_batch(
-    detector: Detector, prepared: list[Pixels], gate: Gate
+    detector: Detector, prepared: list[Prepared], gate: Gate
 ) -> None:
     quiet = of_category(detector, "quiet")
 
@@ -250,7 +252,7 @@ def test_a_flood_of_one_category_delays_another_by_a_batch(
 
 
 class TestDeadlines:
-    def test_one_that_has_passed_is_not_queued(self, detector: Detector, prepared: list[Pixels]) -> None:
+    def test_one_that_has_passed_is_not_queued(self, detector: Detector, prepared: list[Prepared]) -> None:
         async def scenario(batcher: Batcher) -> str:
             name = await problem(batcher.predict(detector, prepared[0], None, time.monotonic()))
             assert batcher.pending == batcher.images == 0
@@ -259,7 +261,7 @@ class TestDeadlines:
         assert run(scenario) == "deadline-exceeded"
 
     def test_one_that_passes_in_the_queue_is_said_at_once_and_never_computed(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
             first = asyncio.create_task(batcher.predict(detector, prepared[0]))
@@ -276,7 +278,7 @@ class TestDeadlines:
         run(scenario)
 
     def test_one_that_passes_during_the_computation_is_said_at_once(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
             other = asyncio.create_task(batcher.predict(detector, prepared[0]))
@@ -289,7 +291,7 @@ class TestDeadlines:
         run(scenario)
 
     def test_is_checked_right_before_computing_even_if_the_event_loop_is_busy(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
             first = asyncio.create_task(batcher.predict(detector, prepared[0]))
@@ -305,7 +307,7 @@ class TestDeadlines:
 
         run(scenario)
 
-    def test_one_that_is_kept_changes_nothing(self, detector: Detector, prepared: list[Pixels]) -> None:
+    def test_one_that_is_kept_changes_nothing(self, detector: Detector, prepared: list[Prepared]) -> None:
         async def scenario(batcher: Batcher) -> Batched:
             return await batcher.predict(detector, prepared[0], None, time.monotonic() + 60)
 
@@ -314,7 +316,7 @@ class TestDeadlines:
 
 class TestCancelled:
     def test_while_it_waits_it_leaves_the_queue(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> None:
             jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared[:1]]
@@ -340,7 +342,7 @@ class TestCancelled:
         run(scenario)
 
     def test_while_it_is_computed_the_others_get_their_answers(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def scenario(batcher: Batcher) -> list[str]:
             with complaints(asyncio.get_running_loop()) as heard:
@@ -357,7 +359,7 @@ class TestCancelled:
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_at_the_moment_of_its_answer_nothing_is_left_behind(
-        self, detector: Detector, prepared: list[Pixels], monkeypatch: pytest.MonkeyPatch, fails: bool
+        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch, fails: bool
     ) -> None:
         if fails:
             monkeypatch.setattr(Scorer, "features", _explode)
@@ -388,19 +390,133 @@ def _explode(*_: object) -> list[Tensor]:
     raise RuntimeError("CUDA error: an illegal memory access")
 
 
+class TestTiles:
+    @pytest.fixture
+    def tiled(self, detector: Detector) -> Detector:
+        scorer = detector.scorer
+        manifest = detector.manifest.model_copy(update={"category": "tiled", "geometry": TILE})
+        cut = Scorer(scorer.extractor, scorer.head, scorer.input_size, scorer.rule, geometry=TILE)
+        return Detector(manifest, detector.sha256, cut)
+
+    @staticmethod
+    def part(detector: Detector, side: int) -> Prepared:
+        """A picture of the side, from which a square of 64 pixels makes one tile."""
+        rng = np.random.default_rng(side)
+        return detector.prepare(rng.integers(0, 256, (side, side, 3), dtype=np.uint8))
+
+    def test_share_a_pass_with_pictures_of_other_categories(
+        self, detector: Detector, tiled: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        cut = self.part(tiled, 100)
+        assert len(cut.layout) == 4
+
+        async def scenario(batcher: Batcher) -> list[Batched]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            rest = [
+                asyncio.create_task(batcher.predict(model, image))
+                for model, image in ((tiled, cut), (detector, prepared[1]), (tiled, cut))
+            ]
+            await until(lambda: batcher.pending == 4)
+            gate.open()
+            await first
+            results = await asyncio.gather(*rest)
+            assert (batcher.batches, batcher.passes, batcher.images) == (2, 2, 4)
+            return results
+
+        results = run(scenario)
+        assert [batched.batch_size for batched in results] == [3, 3, 3]
+        for batched, model, image in zip(
+            results, (tiled, detector, tiled), (cut, prepared[1], cut), strict=True
+        ):
+            [alone] = model.predict_prepared([image])
+            assert batched.prediction.score == pytest.approx(alone.score, rel=1e-5)
+            assert batched.prediction.score_map.shape == image.layout.size
+
+    def test_count_as_so_many_images_of_a_batch(
+        self, detector: Detector, tiled: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
+        cut = self.part(tiled, 100)
+
+        async def scenario(batcher: Batcher) -> list[int]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            rest = [asyncio.create_task(batcher.predict(tiled, cut)) for _ in range(3)]
+            await until(lambda: batcher.pending == 4)
+            gate.open()
+            await first
+            return [batched.batch_size for batched in await asyncio.gather(*rest)]
+
+        assert run(scenario, max_batch=8) == [2, 2, 1]
+
+    @pytest.mark.parametrize("fails", [False, True])
+    def test_too_many_for_a_pass_are_computed_in_several(
+        self, detector: Detector, tiled: Detector, prepared: list[Prepared], fails: bool, gate: Gate,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("flows.fastflow.scorer._CHUNK_PIXELS", 3 * 64 * 64)
+        cut = self.part(tiled, 100)
+        if fails:
+            cut = replace(cut, pixels=cut.pixels.astype(np.float32))
+
+        async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
+            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            rest = [
+                asyncio.create_task(batcher.predict(model, image))
+                for model, image in ((tiled, cut), (detector, prepared[1]))
+            ]
+            await until(lambda: batcher.pending == 3)
+            gate.open()
+            await first
+            results = await asyncio.gather(*rest, return_exceptions=True)
+            assert (batcher.batches, batcher.passes, batcher.images) == (2, 1 + 2 + 1, 3)
+            return results
+
+        large, small = run(scenario)
+        assert isinstance(small, Batched)
+        if fails:
+            assert isinstance(large, ValueError)
+        else:
+            assert isinstance(large, Batched)
+            [alone] = tiled.predict_prepared([cut])
+            assert large.prediction.score == pytest.approx(alone.score, rel=1e-5)
+
+    def test_make_the_wait_longer(
+        self, detector: Detector, tiled: Detector, prepared: list[Prepared], gate: Gate,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        clock = _Clock(monkeypatch, gate)
+        cut = self.part(tiled, 100)
+
+        async def scenario(batcher: Batcher) -> None:
+            await clock.batch(batcher, tiled, [cut], 0.4)  # four tiles
+            running = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            assert batcher.expected_wait(1, "tiny") == pytest.approx(0.2)
+            assert batcher.expected_wait(1, "tiled") == pytest.approx(0.5)
+            waiting = [asyncio.create_task(batcher.predict(tiled, cut)) for _ in range(2)]
+            await until(lambda: batcher.pending == 3)
+            assert batcher.expected_wait(1, "tiled") == pytest.approx(1.3)
+            gate.open()
+            await asyncio.gather(running, *waiting)
+
+        run(scenario, max_batch=4)
+
+
 class TestFailures:
     def test_a_poisoned_image_fails_alone(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         other = of_category(detector, "other")
-        poison = prepared[3].astype(np.float32)
+        poison = replace(prepared[3], pixels=prepared[3].pixels.astype(np.float32))
 
         async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
             first = asyncio.create_task(batcher.predict(detector, prepared[0]))
             await gate.wait_until_entered()
             calls = [
                 batcher.predict(detector, prepared[1]),
-                batcher.predict(other, poison),  # type: ignore[arg-type]
+                batcher.predict(other, poison),
                 batcher.predict(other, prepared[2]),
             ]
             rest = [asyncio.create_task(call) for call in calls]
@@ -416,11 +532,11 @@ class TestFailures:
         assert "uint8" in str(poisoned)
         for result, image in ((good, prepared[1]), (also_good, prepared[2])):
             assert isinstance(result, Batched)
-            [alone] = detector.predict_features(detector.scorer.features([image]))
+            [alone] = detector.predict_features(detector.scorer.features(image.tiles()))
             assert result.prediction.score == pytest.approx(alone.score, rel=1e-5)
 
     def test_a_failing_head_neither_repeats_the_backbone_nor_touches_other_categories(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         other = of_category(detector, "other")
         nothing = np.zeros((64, 64), np.bool_)  # a region without a pixel is refused by the head
@@ -445,18 +561,18 @@ class TestFailures:
         assert isinstance(good, Batched)
         assert isinstance(refused, ValueError)
         assert isinstance(also_good, Batched)
-        [alone] = detector.predict_features(detector.scorer.features([prepared[3]]))
+        [alone] = detector.predict_features(detector.scorer.features(prepared[3].tiles()))
         assert also_good.prediction.score == pytest.approx(alone.score, rel=1e-5)
 
     def test_images_tried_alone_keep_their_deadlines(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
-        poison = prepared[0].astype(np.float32)
+        poison = replace(prepared[0], pixels=prepared[0].pixels.astype(np.float32))
 
         async def scenario(batcher: Batcher) -> None:
             first = asyncio.create_task(batcher.predict(detector, prepared[0]))
             await gate.wait_until_entered()
-            bad = asyncio.create_task(batcher.predict(detector, poison))  # type: ignore[arg-type]
+            bad = asyncio.create_task(batcher.predict(detector, poison))
             brief = asyncio.create_task(batcher.predict(detector, prepared[1], None, time.monotonic() + 0.2))
             await until(lambda: batcher.pending == 3)
             gate.let_one_through()
@@ -474,7 +590,7 @@ class TestFailures:
     def test_nothing_ends_the_thread(
         self,
         detector: Detector,
-        prepared: list[Pixels],
+        prepared: list[Prepared],
         error: BaseException,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
@@ -492,7 +608,7 @@ class TestFailures:
         run(scenario)
 
     def test_a_failure_of_the_queue_itself_is_answered_too(
-        self, detector: Detector, prepared: list[Pixels], monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def fails(*_: object) -> None:
             raise MemoryError
@@ -509,7 +625,7 @@ class TestFailures:
 
 class TestClosing:
     def test_answers_what_waits_and_finishes_what_runs(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def main() -> None:
             batcher = Batcher(16)
@@ -530,7 +646,7 @@ class TestClosing:
         asyncio.run(main())
         assert threading.active_count() == before
 
-    def test_in_the_event_loop_is_no_deadlock(self, detector: Detector, prepared: list[Pixels]) -> None:
+    def test_in_the_event_loop_is_no_deadlock(self, detector: Detector, prepared: list[Prepared]) -> None:
         async def main() -> None:
             batcher = Batcher(2)
             jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared]
@@ -545,7 +661,7 @@ class TestClosing:
         asyncio.run(main())
 
     def test_after_its_event_loop_is_no_failure(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
     ) -> None:
         async def main() -> Batcher:
             batcher = Batcher(16)
@@ -560,7 +676,7 @@ class TestClosing:
 
 
 def test_a_model_that_was_let_go_leaves_memory_although_nothing_follows(
-    detector: Detector, prepared: list[Pixels]
+    detector: Detector, prepared: list[Prepared]
 ) -> None:
     async def scenario(batcher: Batcher) -> None:
         mine = of_category(detector, "mine")
@@ -585,11 +701,11 @@ def test_waiting_for_work_costs_nothing() -> None:
 
 class TestExpectedWait:
     def test_is_nothing_when_idle_whatever_was_measured(
-        self, detector: Detector, prepared: list[Pixels], monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[Prepared], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         features = Scorer.features
 
-        def slow(scorer: Scorer, batch: Sequence[Pixels]) -> list[Tensor]:
+        def slow(scorer: Scorer, batch: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
             time.sleep(0.2)
             return features(scorer, batch)
 
@@ -604,7 +720,7 @@ class TestExpectedWait:
         run(scenario)
 
     def test_grows_with_what_waits_and_spares_those_who_send_little(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate, monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[Prepared], gate: Gate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = _Clock(monkeypatch, gate)
 
@@ -636,7 +752,7 @@ class TestExpectedWait:
         run(scenario, max_batch=4)
 
     def test_one_slow_batch_after_a_long_pause_is_outvoted(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate, monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[Prepared], gate: Gate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = _Clock(monkeypatch, gate)
 
@@ -655,7 +771,7 @@ class TestExpectedWait:
         run(scenario)
 
     def test_follows_a_machine_that_has_become_slower(
-        self, detector: Detector, prepared: list[Pixels], gate: Gate, monkeypatch: pytest.MonkeyPatch
+        self, detector: Detector, prepared: list[Prepared], gate: Gate, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         clock = _Clock(monkeypatch, gate)
 
@@ -683,7 +799,7 @@ class _Clock:
         return self.now
 
     async def batch(
-        self, batcher: Batcher, detector: Detector, prepared: Sequence[Pixels], seconds: float
+        self, batcher: Batcher, detector: Detector, prepared: Sequence[Prepared], seconds: float
     ) -> None:
         """Compute a batch that takes so long."""
         jobs = [asyncio.create_task(batcher.predict(detector, image)) for image in prepared]

@@ -88,7 +88,7 @@ DAMAGE: dict[str, bytes] = {
     "NaN": b'{"revision": 1, "target_fpr": NaN}',
     "infinite": b'{"revision": 1, "target_fpr": Infinity}',
     "everything": b'{"revision": 1, "target_fpr": 1.0}',
-    "nothing": b'{"revision": 1, "review_fpr": 0}',
+    "nothing": b'{"revision": 1, "review_fpr": -0.1}',
     "unknown": b'{"revision": 1, "threshold": 3.0}',
     "back in time": b'{"revision": -1}',
     "bottomless": b"[" * 100_000,
@@ -268,6 +268,22 @@ class TestRegion:
         assert mask is not None
         with pytest.raises(ValueError, match="read-only"):
             mask[0, 0] = False
+
+    def test_masks_for_pictures_of_many_sizes_do_not_fill_the_memory(
+        self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.category_settings._MASK_BYTES", 20_000)
+        write(models, revision=1, region={"revision": 1, **UPPER_HALF})
+        settings = files.get("screw")
+        for width in range(60, 100):
+            mask = settings.region_mask(None, (100, width))
+            assert mask is not None
+            assert mask.shape == (100, width)
+            assert sum(known.nbytes for _, known in settings._masks.values()) <= 20_000
+        assert settings.region_mask(None, (100, 99)) is mask  # the latest are kept
+        huge = settings.region_mask(None, (200, 200))  # larger than all may be together
+        assert huge is not None
+        assert list(settings._masks) == [(None, (200, 200))]
 
     def test_a_change_makes_it_anew(self, models: Path, files: SettingsFiles) -> None:
         write(models, revision=1, region={"revision": 1, **UPPER_HALF})

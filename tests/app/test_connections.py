@@ -55,6 +55,11 @@ def serve() -> Serve:
             time.sleep(seconds)
             return "done"
 
+        @app.post("/names")
+        async def names(request: Request) -> list[str]:
+            await request.body()
+            return list(request.headers)
+
         @app.get("/large")
         async def large() -> Response:
             return Response(b"x" * 20_000_000)
@@ -227,6 +232,135 @@ class TestHeads:
             connection = opened(port)
             connection.sendall(b"\0\0\r\n\r\n")
             assert rest(connection).startswith(b"HTTP/1.1 400 ")
+
+
+class TestHostileHeads:
+    """What a client of good will does not send; the connection ends, and memory does not grow with it."""
+
+    @staticmethod
+    def ends(connection: socket.socket, piece: bytes, most: int) -> bytes:
+        """Send a piece again and again, until it is not taken any more; gives what was answered."""
+        sent = 0
+        with contextlib.suppress(ConnectionError):
+            while sent <= most:
+                connection.sendall(piece)
+                sent += len(piece)
+        assert sent <= most, "it was read for ever"
+        return rest(connection)
+
+    @pytest.mark.parametrize(
+        ("begun", "piece"),
+        [
+            (b"GET /", b"x" * 8192),
+            (b"GET / HTTP/1.1\r\nHost: x\r\nX-", b"x" * 8192),
+            (b"GET / HTTP/1.1\r\nHost: x\r\nX-A: ", b"x" * 8192),
+            (b"GET / HTTP/1.1\r\nHost: x\r\n", b"X-A: b\r\n" * 1024),
+            (b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 8192),
+            (b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A: ", b"x" * 8192),
+            (
+                b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+                b"X-A: b\r\n" * 1024,
+            ),
+        ],
+        ids=["target", "name", "value", "headers", "chunk extension", "trailer", "trailers"],
+    )
+    def test_one_without_end_is_left(self, serve: Serve, opened: Opened, begun: bytes, piece: bytes) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(begun)
+            assert b"200 OK" not in self.ends(connection, piece, 64 * 2**20)
+            assert is_served(opened(port))
+
+    def test_one_that_is_too_large_is_refused_though_it_comes_at_once(
+        self, serve: Serve, opened: Opened
+    ) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: " + b"x" * 70_000 + b"\r\n\r\n")
+            assert b"200 OK" not in rest(connection)
+            connection = opened(port)
+            connection.sendall(b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: " + b"x" * 60_000 + b"\r\n\r\n")
+            assert answer(connection) == (200, b'"ok"')
+
+    @pytest.mark.parametrize(
+        "head",
+        [
+            b"GET /live HTTP/1.1\r\n\r\n",
+            b"GET /live HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+            b"GET /live\xff HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /live\x0c HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /live\ta HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"GET /live HTTP/1.1\r\nHost: x\r\nX-A: a\0b\r\n\r\n",
+            b"GET /live HTTP/1.1\r\nHost: x\r\nX A: b\r\n\r\n",
+            b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+            b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+            b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            b"POST /read HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
+        ],
+    )
+    def test_one_that_is_none_is_answered_400(self, serve: Serve, opened: Opened, head: bytes) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(head)
+            received = rest(connection)
+            assert b" 200 " not in received
+            assert b" 400 " in received
+            assert is_served(opened(port))
+
+    def test_a_trailer_is_no_header(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(
+                b"POST /names HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
+                b"X-API-Key: y\r\n\r\n"
+            )
+            assert answer(connection) == (200, b'["host","transfer-encoding"]')
+            assert is_served(connection)
+
+
+class TestUpgrades:
+    """Java's HttpClient asks for HTTP/2 in the first request of a connection, also in one with a body."""
+
+    ASKS = b"Host: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+
+    @pytest.mark.parametrize(
+        ("request_line", "body", "wanted"),
+        [(b"GET /live", b"", b'"ok"'), (b"POST /read", b"x" * 300_000, b"300000")],
+    )
+    def test_a_request_that_asks_for_one_is_answered_as_any_other(
+        self, serve: Serve, opened: Opened, request_line: bytes, body: bytes, wanted: bytes
+    ) -> None:
+        length = b"Content-Length: %d\r\n" % len(body) if body else b""
+        request = request_line + b" HTTP/1.1\r\n" + self.ASKS + length + b"\r\n" + body
+        with serve() as port:
+            connection = opened(port)
+            for _ in range(2):
+                connection.sendall(request)
+                assert answer(connection) == (200, wanted)
+            assert is_served(connection)
+
+    def test_so_are_many_at_once_and_those_that_come_in_pieces(self, serve: Serve, opened: Opened) -> None:
+        request = b"POST /read HTTP/1.1\r\n" + self.ASKS + b"Content-Length: 3\r\n\r\nxyz"
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(request * 50)
+            received = b""
+            while received.count(b"200 OK") < 50:
+                received += connection.recv(65536)
+            connection = opened(port)
+            for byte in request:
+                connection.sendall(bytes([byte]))
+            assert answer(connection) == (200, b"3")
+
+    def test_the_other_protocol_is_not_spoken(self, serve: Serve, opened: Opened) -> None:
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall(b"GET /live HTTP/1.1\r\n" + self.ASKS + b"\r\n\0\0\xff")
+            assert b" 400 " in rest(connection)
+            assert is_served(opened(port))
 
 
 def test_the_rest_of_an_answered_body_has_its_time(

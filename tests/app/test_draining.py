@@ -18,3 +18,14 @@ def test_refuses_from_then_on() -> None:
         with pytest.raises(Problem) as caught:
             draining.expect_not_begun()
         assert caught.value.name == "draining"
+
+
+def test_says_that_the_port_closes_to_all_who_asked() -> None:
+    draining = Draining()
+    told: list[str] = []
+    draining.on_end(lambda: told.append("a"))
+    draining.on_end(lambda: told.append("b"))
+    draining.begin()
+    assert told == []
+    draining.end()
+    assert told == ["a", "b"]

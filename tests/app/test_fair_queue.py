@@ -150,6 +150,58 @@ def test_the_forecast_holds(sent: list[str], limit: int, served: int) -> None:
     assert taken <= expected
 
 
+def large(text: str) -> FairQueue[str]:
+    """A queue of items that take as many places as the digit after their lane's name says: "a1x3"."""
+    made: FairQueue[str] = FairQueue(lambda item: int(item.split("x")[1]))
+    for item in text.split():
+        made.put(lane(item.split("x")[0]), item)
+    return made
+
+
+def test_places_are_counted_and_what_does_not_fit_keeps_its_turn() -> None:
+    waiting = large("a1x3 a1x3 a2x2 a2x1 a3x1")
+    assert take(waiting, 4) == "a1x3"
+    assert take(waiting, 4) == "a2x2 a3x1"
+    assert take(waiting, 4) == "a1x3 a2x1"
+
+
+def test_an_item_larger_than_a_batch_gets_one_alone() -> None:
+    waiting = large("a1x9 a2x1 a1x9")
+    assert [take(waiting, 4) for _ in range(4)] == ["a1x9", "a2x1", "a1x9", ""]
+    taken = ["a3x1"]
+    large("a1x9").take(4, taken)
+    assert taken == ["a3x1"]
+
+
+def test_a_forecast_counts_places() -> None:
+    waiting = large("a1x9 a1x9 a2x1 b1x4")
+    assert waiting.waiting() == {"a": 19, "b": 4}
+    # One batch each for the large one before it and for itself; another group has as many.
+    assert waiting.forecast(lane("a2"), {}, 4)["a"] >= 10
+    assert waiting.forecast(lane("a1"), {lane("a1"): 1}, 4)["a"] == 28
+    assert large("b1x9 b1x9 b1x9").forecast(lane("a1"), {lane("a1"): 1}, 4) == {"a": 1, "b": 9}
+    assert large("a1x9 " + "b1x1 " * 40).forecast(lane("a1"), {}, 4) == {"a": 9, "b": 4}
+
+
+@given(
+    st.lists(st.sampled_from(["a1x1", "a2x3", "a3x2", "a4x9", "a5x4"]), max_size=40),
+    st.integers(1, 8),
+    st.integers(0, 9),
+)
+def test_the_forecast_of_places_holds(sent: list[str], limit: int, served: int) -> None:
+    waiting = large(" ".join(sent))
+    gone = sum(take(waiting, limit).split().count("a3x2") for _ in range(served))
+    waiting.put(lane("a3"), "a3x2")
+    expected = waiting.forecast(lane("a3"), {}, limit)["a"]
+    left = sent.count("a3x2") + 1 - gone
+    taken = 0
+    while left:
+        batch = take(waiting, limit).split()
+        taken += sum(int(item.split("x")[1]) for item in batch)
+        left -= batch.count("a3x2")
+    assert taken <= expected
+
+
 @given(st.lists(st.sampled_from(["a1", "a2", "b1", "b2", "c1"]), max_size=80), st.integers(1, 9))
 def test_everything_is_taken_once_in_the_order_of_its_lane(sent: list[str], limit: int) -> None:
     waiting = queue(" ".join(sent))

@@ -12,6 +12,7 @@ from starlette.types import Message
 from app.inference import Inference, Pixels, while_connected
 from app.problems import Problem, ProblemName
 from flows.fastflow import images
+from flows.fastflow.geometry import Geometry, Prepared
 
 Images = dict[str, list[bytes]]
 
@@ -23,9 +24,10 @@ def inference() -> Iterator[Inference]:
     inference.close()
 
 
-def halve(pixels: Pixels) -> Pixels:
+def halve(pixels: Pixels) -> Prepared:
     """What a model might take."""
-    return pixels[::2, ::2]
+    size = pixels.shape[0] // 2, pixels.shape[1] // 2
+    return Geometry().layout(pixels.shape[:2], size, (1,)).prepare(pixels)
 
 
 def test_decodes(inference: Inference, tiny_images: Images) -> None:
@@ -34,7 +36,7 @@ def test_decodes(inference: Inference, tiny_images: Images) -> None:
     decoded = asyncio.run(inference.decode(data, halve, keep_pixels=True)).value
     assert decoded.pixels is not None
     np.testing.assert_array_equal(decoded.pixels, pixels)
-    np.testing.assert_array_equal(decoded.prepared, halve(pixels))
+    np.testing.assert_array_equal(decoded.prepared.pixels, halve(pixels).pixels)
     assert decoded.size == pixels.shape[:2]
     assert decoded.sha256 == hashlib.sha256(data).hexdigest()
     assert decoded.nbytes == decoded.pixels.nbytes + decoded.prepared.nbytes

@@ -9,14 +9,21 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import pytest
+import timm
+import torch
 
 from app.loader import Loader, Refused
 from flows.fastflow import bundle, detector
 from flows.fastflow.detector import Detector
+from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
 from tests.app.stores import damage
+from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
+from training.config import BackboneConfig, RunConfig
+from training.run import train
 
 T = TypeVar("T")
 
@@ -82,6 +89,64 @@ class TestExtractors:
 
         run(store, scenario)
 
+    def test_what_was_made_ready_for_one_is_ready_for_all_of_its_shape(
+        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        warmed: list[Scorer] = []
+        warm_up = Scorer.warm_up
+
+        def recording(scorer: Scorer) -> None:
+            warmed.append(scorer)
+            warm_up(scorer)
+
+        monkeypatch.setattr(Scorer, "warm_up", recording)
+        others = [again(store, version, "nut") for version in ("v1", "v2")]
+
+        async def scenario(loader: Loader) -> None:
+            residents = [await loader.load(one) for one in (folder, *others)]
+            assert warmed == [residents[0].detector.scorer]
+
+        run(store, scenario)
+
+    def test_where_no_graphs_of_its_own_can_be_had_a_model_goes_on(
+        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        specialised: list[Scorer] = []
+
+        def failing(scorer: Scorer) -> None:
+            specialised.append(scorer)
+            raise RuntimeError("no memory")
+
+        monkeypatch.setattr(Scorer, "specialise", failing)
+
+        async def scenario(loader: Loader) -> None:
+            resident = await loader.load(folder)
+            await asyncio.to_thread(loader._specialising.shutdown)
+            assert specialised == [resident.detector.scorer]
+
+        run(store, scenario)
+        assert f"tiny/{folder.name} goes on with the graphs that it shares" in caplog.text
+
+    def test_one_that_is_loaded_again_gets_graphs_of_its_own_too(self, store: Path, folder: Path) -> None:
+        pytest.importorskip("openvino")
+        from flows.fastflow.engines.openvino_engine import _OpenVinoHead
+
+        async def scenario() -> None:
+            loader = Loader(store, "cpu", "float32", "openvino")
+            # The second has no picture replayed and no batch made ready: that was done with the first.
+            residents = [await loader.load(folder) for _ in range(2)]
+            await asyncio.to_thread(loader._specialising.shutdown)
+            for resident in residents:
+                scorer = resident.detector.scorer
+                [head] = scorer._running
+                picture = np.zeros((*scorer.input_size, 3), np.uint8)
+                sizes = [tuple(m.shape) for m in scorer.features([picture])]
+                assert isinstance(head, _OpenVinoHead)
+                assert tuple(sizes) in head._own
+            loader.close()
+
+        asyncio.run(scenario())
+
     def test_another_of_its_stages_needs_its_own(self, store: Path, folder: Path) -> None:
         """It is refused for the manifest's other claims, which are compared with that extractor."""
         other = again(store, "v2")
@@ -93,6 +158,39 @@ class TestExtractors:
             assert (await loader.load(folder)).detector.scorer.extractor is kept.detector.scorer.extractor
 
         run(store, scenario)
+
+    def test_a_transformer_is_shared_by_those_of_one_input_size(
+        self, tiny_data: Path, tiny_config: RunConfig, tmp_path: Path, silent: Silent
+    ) -> None:
+        """Its positions are resampled to the size, so another size is another extractor."""
+        torch.manual_seed(0)
+        models, weights = tmp_path / "models", tmp_path / "weights.pth"
+        torch.save(timm.create_model("test_vit", pretrained=False).state_dict(), weights)
+        bundles = []
+        for seed, size in ((0, (64, 64)), (1, (64, 64)), (0, (64, 96))):
+            backbone = BackboneConfig(name="test_vit", out_indices=(1,), weights=weights)
+            fit = tiny_config.fit.model_copy(update={"epochs": 1})
+            changes = {"seed": seed, "input_size": size, "backbone": backbone, "fit": fit}
+            config = tiny_config.model_copy(update=changes)
+            outcome = train(
+                config,
+                tiny_data,
+                "tiny",
+                models=models,
+                runs=tmp_path / "runs",
+                resume=False,
+                progress=silent,
+            )
+            bundles.append(outcome.bundle)
+
+        async def scenario(loader: Loader) -> None:
+            residents = [await loader.load(folder) for folder in bundles]
+            one, two, other = (resident.detector.scorer.extractor for resident in residents)
+            assert one is two
+            assert other is not one
+            assert (one.input_size, other.input_size) == ((64, 64), (64, 96))
+
+        run(models, scenario)
 
     def test_the_weights_are_those_of_the_models_folder_wherever_the_bundle_lies(
         self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -149,6 +247,73 @@ class TestGolden:
 
         run(store, scenario)
         assert len(replays) == 1
+
+
+class TestDamagedCache:
+    """Files that OpenVINO reads without complaint, and that are not what was compiled."""
+
+    @staticmethod
+    def load(models: Path, folder: Path, cache: Path) -> str:
+        async def main() -> str:
+            loader = Loader(models, "cpu", "float32", "openvino", cache)
+            try:
+                await loader.load(folder)
+            except Refused as error:
+                return str(error)
+            finally:
+                loader.close()
+            return "loaded"
+
+        return asyncio.run(main())
+
+    def test_is_deleted_and_made_anew(
+        self, store: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        pytest.importorskip("openvino")
+        cache = tmp_path / "engines"
+        assert self.load(store, folder, cache) == "loaded"
+        for path in cache.glob("*.blob"):
+            path.unlink()
+        [weights] = cache.glob("*.bin")
+        good = weights.read_bytes()
+        half = len(good) // 2
+        weights.write_bytes(good[:half] + bytes(half // 2) + good[half + half // 2 :])
+        assert self.load(store, folder, cache) == "loaded"
+        assert "all that was compiled is deleted" in caplog.text
+        assert weights.read_bytes() == good
+
+    def test_a_model_that_is_damaged_itself_is_refused_and_deletes_it_once(
+        self, store: Path, folder: Path, tmp_path: Path
+    ) -> None:
+        pytest.importorskip("openvino")
+        edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
+        cache = tmp_path / "engines"
+        cache.mkdir()
+
+        async def scenario() -> None:
+            loader = Loader(store, "cpu", "float32", "openvino", cache)
+            for there in (False, True):
+                (cache / "of-others.blob").write_bytes(b"")
+                assert "it will not be served" in await refused(loader.load(folder))
+                assert (cache / "of-others.blob").exists() == there
+            loader.close()
+
+        asyncio.run(scenario())
+
+    def test_sizes_of_batches_are_made_ready_again(self, store: Path, folder: Path, tmp_path: Path) -> None:
+        pytest.importorskip("openvino")
+        damaged = again(store, "v1", "nut")
+        edit(damaged, lambda manifest: manifest["golden"][0].update(score=1e3))
+
+        async def scenario() -> None:
+            loader = Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
+            resident = await loader.load(folder)
+            assert len(loader._warm[resident.detector.scorer.extractor]) == 1
+            await refused(loader.load(damaged))
+            assert not loader._warm
+            loader.close()
+
+        asyncio.run(scenario())
 
 
 class TestVerify:

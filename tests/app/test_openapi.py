@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
+from app import dialects
 from app.problems import MEDIA_TYPE, TYPES, ProblemDetails
 
 PREDICTS = (
@@ -34,11 +35,30 @@ def test_documents_every_route(document: Document) -> None:
         *("/metrics", "/login", "/logout", "/v1/session"),
         *("/v1/models", model, f"{model}:rollback", f"{model}/versions", version),
         *(f"{version}:{act}" for act in ("activate", "unload")),
-        *(f"{model}/{what}" for what in ("thresholds", "region", "rates", "drift", "training-set")),
+        f"{version}/report/{{name}}",
+        *(
+            f"{model}/{what}"
+            for what in (
+                "thresholds",
+                "thresholds/outlook",
+                "calibrations",
+                "region",
+                "rates",
+                "drift",
+                "training-set",
+            )
+        ),
         *("/v1/keys", "/v1/keys/{key_id}", "/v1/audit"),
         *("/v1/inspections", "/v1/inspections.ndjson", "/v1/inspections.csv", inspection),
         *(f"{inspection}/{file}" for file in ("overlay.png", "heatmap.png", "source", "map.npy", "reviews")),
-        *("/v1/parts/{part_id}", "/v1/reports/shift"),
+        *("/v1/parts/{part_id}", "/v1/reports/shift", "/v1/events"),
+        "/2020-11-20/projects/{category}/models/{version}/detect",
+        *("/v2", "/v2/health/live", "/v2/health/ready"),
+        *(
+            f"/v2/models/{{category}}{version}{what}"
+            for version in ("", "/versions/{version}")
+            for what in ("", "/ready", "/infer")
+        ),
     }
 
 
@@ -74,10 +94,14 @@ def test_every_error_is_a_problem_with_examples_from_the_table(document: Documen
         for status, response in operation["responses"].items():
             if status < "400":
                 continue
-            assert list(response["content"]) == [MEDIA_TYPE], (path, status)
-            examples = response["content"][MEDIA_TYPE]["examples"]
+            dialect = dialects.of(path)
+            assert list(response["content"]) == [dialect.media_type], (path, status)
+            examples = response["content"][dialect.media_type]["examples"]
             assert examples, (path, status)
             for name, example in examples.items():
+                if dialect is not dialects.PROBLEMS:
+                    assert set(example["value"]) <= dialect.schema["properties"].keys()
+                    continue
                 details = ProblemDetails.model_validate(example["value"])
                 assert details.type == name
                 assert status in (str(details.status), "default")

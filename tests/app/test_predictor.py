@@ -1,6 +1,7 @@
 """What a predict request meets when there is too much, too little time, or a fault: over real HTTP."""
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -159,6 +160,12 @@ class TestTime:
             gate.open()
             assert running.result().status_code == 200
 
+    @staticmethod
+    def _grows(service: Service) -> bool:
+        before = service.app.state.batcher.expected_wait()
+        time.sleep(0.05)
+        return bool(service.app.state.batcher.expected_wait() > before)
+
     def test_who_sends_little_is_not_refused_for_the_long_line_of_another(
         self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -166,8 +173,13 @@ class TestTime:
         with self.slow(serve, data, monkeypatch) as (service, gate):
             line = [service.start("big", data) for _ in range(12)]
             service.wait_for(lambda: service.app.state.batcher.pending == 13)
-            expect_refusal(service.post("big", data, query="?timeout_ms=5000"), "An answer would take about")
-            small = service.start("small", data, query="?timeout_ms=5000")
+            # The batch that hangs makes estimates grow, up to a bound.
+            service.wait_for(lambda: not self._grows(service))
+            # Between what the two would wait.
+            waits = [service.app.state.batcher.expected_wait(1, name) for name in ("big", "small")]
+            between = f"?timeout_ms={round(2000 * math.sqrt(math.prod(waits)))}"
+            expect_refusal(service.post("big", data, query=between), "An answer would take about")
+            small = service.start("small", data, query=between)
             service.wait_for(lambda: service.app.state.batcher.pending == 14)
             gate.open()
             assert [future.result().status_code for future in (small, *line)] == [200] * 13

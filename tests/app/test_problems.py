@@ -55,7 +55,7 @@ def expect(response: typing.Any, name: ProblemName) -> ProblemDetails:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"],
+    ["/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"],
 )
 def test_unknown_paths(service: TestClient, path: str) -> None:
     details = expect(service.get(path), "not-found")

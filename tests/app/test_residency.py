@@ -141,7 +141,7 @@ def test_a_request_keeps_the_version_it_has_been_given(store: Path, add_version:
         bundle.activate(store, "tiny", "zzz-new")
         new = await until_serves(residency, "zzz-new")
         assert old.manifest.version != "zzz-new"
-        assert old.threshold == new.threshold
+        assert old.calibrator.threshold == new.calibrator.threshold
 
     run(store, scenario)
 

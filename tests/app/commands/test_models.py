@@ -322,3 +322,14 @@ def test_what_the_command_deletes_is_unknown_to_a_server_that_runs(run: Run, sto
         assert client.post(url, content=png(picture(1))).status_code == 200
         said(run("delete", "tiny", "x9"))
         assert client.post(url, content=png(picture(1))).json()["type"] == "unknown-model"
+
+
+class TestExport:
+    def test_writes_a_graph_under_a_name_of_its_own(self, run: Run, first: str) -> None:
+        pytest.importorskip("onnxscript")
+        assert said(run("export", "tiny")) == f"tiny-{first}.onnx\n"
+        assert [path.name for path in Path().iterdir()] == [f"tiny-{first}.onnx"]
+
+    def test_of_a_category_that_there_is_not(self, run: Run) -> None:
+        assert "nut" in failed(run("export", "nut"))
+        assert not list(Path().iterdir())

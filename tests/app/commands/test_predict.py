@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import torch
@@ -18,11 +19,13 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from app.access import COMMAND_LINE, Role
+from app.category_settings import SETTINGS
 from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle
+from tests.app.calibrating import good
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Run = Callable[..., Result]
@@ -108,6 +111,47 @@ def test_here_and_on_a_server_the_scores_are_the_same(run: Run, folder: Path, ur
     for ours, theirs in zip(here, there, strict=True):
         assert theirs["score"] == pytest.approx(ours["score"], rel=1e-5)
         assert {**theirs, "score": None} == {**ours, "score": None}
+
+
+def test_what_is_set_decides_here_as_on_a_server(
+    run: Run, folder: Path, store: Path, serve_http: Serve
+) -> None:
+    """Rates, a review band, a region, and a calibration of one station."""
+    app = create_app(Settings(models=store))
+    with serve_http(app) as url, httpx.Client(base_url=f"{url}/v1/models/tiny", trust_env=False) as client:
+        rates = {"target_fpr": 0.2, "review_fpr": 0.6, "reason": "x"}
+        match = {"If-Match": "*"}
+        assert client.patch("/thresholds", json=rates, headers=match).status_code == 200
+        corners = [[0, 0], [64, 0], [64, 40], [0, 40]]
+        area = {"image": {"width": 64, "height": 64}, "polygons": [corners]}
+        assert client.put("/region?station=line-3", json=area).status_code == 200
+        files = [("file", (f"{i}.png", data)) for i, data in enumerate(good(9))]
+        query = "/calibrations?reason=x&station=line-3"
+        assert client.post(query, files=files, headers=match, timeout=60).status_code == 201
+        seen = []
+        for options in ([], ["--station", "line-3"]):
+            here = lines(run(folder, "--json", *options, models=store))
+            there = lines(run(folder, "--json", "--url", url, *options))
+            for ours, theirs in zip(here, there, strict=True):
+                assert theirs["score"] == pytest.approx(ours["score"], rel=1e-5)
+                assert {**theirs, "score": None} == {**ours, "score": None}
+            seen.append([(line["score"], line["p_value"]) for line in here])
+            assert len({line["decision"] for line in here}) > 1
+    assert seen[0] != seen[1]
+
+
+def test_settings_that_are_damaged_decide_nothing(run: Run, folder: Path, store: Path) -> None:
+    (store / "tiny" / SETTINGS).write_text("{")
+    result = run(folder, models=store)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "are damaged or cannot be read" in result.stderr
+
+
+def test_an_engine_that_was_not_calibrated_or_is_none(run: Run, folder: Path) -> None:
+    result = run(folder, "--precision", "bfloat16")
+    assert result.exit_code == 1
+    assert "flowgauge calibrate" in result.stderr
+    assert run(folder, "--precision", "int8").exit_code == 2
 
 
 @pytest.mark.parametrize("remote", [False, True])

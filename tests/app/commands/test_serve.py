@@ -84,6 +84,10 @@ class TestRefusals:
     def test_a_device_that_is_not_there(self, store: Path) -> None:
         assert "'cuda:99'" in self.refused(2, "--device", "cuda:99", MODELS=str(store))
 
+    def test_an_engine_that_does_not_compute_so(self, store: Path) -> None:
+        complaint = self.refused(2, MODELS=str(store), ENGINE="openvino", PRECISION="bfloat16")
+        assert "openvino-bfloat16" in complaint
+
     def test_one_file_of_tls_without_the_other(self, store: Path) -> None:
         complaint = self.refused(2, MODELS=str(store), TLS_KEY="server.key")
         assert "both FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY" in complaint
@@ -115,6 +119,17 @@ class TestRefusals:
         files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(locked)}
         assert "protected by a passphrase" in self.refused(2, MODELS=str(store), **files)
 
+    def test_a_broker_that_is_none(self, store: Path) -> None:
+        complaint = self.refused(2, MODELS=str(store), MQTT_URL="mqtt://user:hunter2@broker")
+        assert "FLOWGAUGE_MQTT_PASSWORD" in complaint
+        assert "hunter2" not in complaint
+
+    def test_a_file_of_webhooks_that_is_none(self, store: Path, tmp_path: Path) -> None:
+        (tmp_path / "webhooks.yaml").write_text("webhooks: [{name: mes, secret: hunter2}]")
+        complaint = self.refused(2, MODELS=str(store), WEBHOOKS=str(tmp_path / "webhooks.yaml"))
+        assert complaint.count("FLOWGAUGE_WEBHOOKS") == 2  # no hosts, no url
+        assert "hunter2" not in complaint
+
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
@@ -135,7 +150,7 @@ def start(store: Path, tmp_path: Path) -> Start:
     @contextmanager
     def begin(models: Path = store, **settings: str) -> Iterator[tuple[Process, str]]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGAUGE_")}
-        env |= {"PYTHONUNBUFFERED": "1", "FLOWGAUGE_THREADS": "1"}
+        env |= {"PYTHONUNBUFFERED": "1", "FLOWGAUGE_THREADS": "1", "FLOWGAUGE_ENGINE": "torch"}
         env |= {f"FLOWGAUGE_{name}": value for name, value in settings.items()}
         folders = ["--models", str(models), "--history", str(tmp_path / "history")]
         with subprocess.Popen(

@@ -3,6 +3,7 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -57,7 +58,7 @@ def test_the_migrations_make_the_declared_indexes_with_their_conditions(
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     before = database.revision
     database.upgrade()
-    assert database.revision == before == "0001"
+    assert database.revision == before == "0002"
 
 
 def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
@@ -76,7 +77,7 @@ def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert {database.revision for database in databases} == {"0001"}
+    assert {database.revision for database in databases} == {"0002"}
     for database in databases:
         database.close()
 
@@ -92,7 +93,7 @@ def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: P
         assert upgrading.is_alive()
         other.execute("COMMIT")
         upgrading.join()
-        assert database.revision == "0001"
+        assert database.revision == "0002"
         database.close()
 
 
@@ -230,3 +231,16 @@ def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None
     (tmp_path / "history.sqlite").mkdir()
     with pytest.raises(DatabaseUnavailable):
         Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
+
+
+def test_a_connection_in_use_while_all_are_given_back_is_closed_after(database: Database) -> None:
+    with database.read() as connection:
+        driver = connection.connection.driver_connection
+        database.close()
+        assert connection.scalar(text("SELECT 1")) == 1
+    if isinstance(driver, sqlite3.Connection):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            driver.execute("SELECT 1")
+    else:
+        assert isinstance(driver, psycopg.Connection)
+        assert driver.closed

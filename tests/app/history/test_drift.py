@@ -2,6 +2,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ rows.count = 0  # type: ignore[attr-defined]
 
 
 def watch(compared: Reference | None, window: int = 100, before: Sequence[Row] = ()) -> Drift:
-    return Drift(window, lambda _: compared, lambda _, limit: before[-limit:])
+    return Drift(window, lambda *_: compared, lambda _, limit: before[-limit:])
 
 
 def seen(drift: Drift) -> State:
@@ -192,7 +193,7 @@ def test_another_active_version_begins_a_new_window() -> None:
     rng = np.random.default_rng(7)
     calibration = rng.normal(size=50)
     active = reference(calibration)
-    drift = Drift(40, lambda _: active, lambda _, __: [])
+    drift = Drift(40, lambda *_: active, lambda _, __: [])
     drift.on_filed(list(rows(rng.normal(5, size=40))))
     assert seen(drift).alarm
     active = reference(calibration, version="v2")
@@ -210,7 +211,7 @@ def test_another_region_begins_a_new_window() -> None:
     rng = np.random.default_rng(8)
     before = reference(rng.normal(size=50))
     active = before
-    drift = Drift(40, lambda _: active, lambda _, __: [])
+    drift = Drift(40, lambda *_: active, lambda _, __: [])
     drift.on_filed(list(rows(rng.normal(size=40))))
     active = Reference("v1", (3,), rising_only=True, samples=before.samples)
     assert seen(drift).inspections == 0
@@ -249,7 +250,7 @@ def test_a_database_that_does_not_answer_at_the_start_is_asked_again() -> None:
             raise DatabaseUnavailable("no")
         return stream
 
-    drift = Drift(40, lambda _: reference(np.arange(9.0)), latest)
+    drift = Drift(40, lambda *_: reference(np.arange(9.0)), latest)
     with pytest.raises(DatabaseUnavailable):
         drift.state("tiny")
     assert seen(drift).inspections == 10
@@ -259,7 +260,7 @@ def test_all_states_agree_with_each_one() -> None:
     """What monitoring reads and what REST answers, right after another version was activated."""
     rng = np.random.default_rng(14)
     active: Reference | None = reference(rng.normal(size=50))
-    drift = Drift(40, lambda _: active, lambda _, __: [])
+    drift = Drift(40, lambda *_: active, lambda _, __: [])
     drift.on_filed(list(rows(rng.normal(9, size=40))))
     assert drift.states()["tiny"].alarm
     active = reference(rng.normal(size=50), version="v2")
@@ -268,12 +269,42 @@ def test_all_states_agree_with_each_one() -> None:
     assert drift.states() == {}
 
 
+def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
+    rng = np.random.default_rng(16)
+    general, own = reference(rng.normal(size=50)), reference(rng.normal(5, size=50))
+    own = replace(own, station="line-3")
+    stream = [
+        {**row, "id": f"{row['id']}-{station}", "station": station}
+        for station, mean in (("line-3", 5), ("line-4", 0), (None, 0))
+        for row in rows(rng.normal(mean, size=40))
+    ]
+    before = stream[:5]
+    drift = Drift(
+        40,
+        lambda _, station: own if station == "line-3" else general,
+        lambda _, limit: before[-limit:],
+    )
+    drift.on_filed(stream)
+    states = {station: drift.state("tiny", station) for station in (None, "line-3", "line-4")}
+    assert {station: state and (state.inspections, state.alarm) for station, state in states.items()} == {
+        None: (40, False),
+        "line-3": (40, False),
+        "line-4": (40, False),
+    }
+    # Of several windows of a category that which alarms is told.
+    drift.on_filed([{**row, "id": f"{row['id']}-late", "station": "line-3"} for row in rows(np.zeros(40))])
+    assert drift.states()["tiny"].alarm
+    state = drift.state("tiny")
+    assert state is not None
+    assert not state.alarm
+
+
 def test_states_are_told_from_the_start() -> None:
     rng = np.random.default_rng(15)
     stream = list(rows(rng.normal(9, size=40)))
     drift = Drift(
         40,
-        lambda category: reference(rng.normal(size=50)) if category == "tiny" else None,
+        lambda category, _: reference(rng.normal(size=50)) if category == "tiny" else None,
         lambda _, limit: stream[-limit:],
         lambda: ["idle", "tiny"],
     )

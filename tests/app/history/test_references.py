@@ -4,16 +4,20 @@ import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
 
+from app.calibrations import CalibrationFiles
 from app.category_settings import SETTINGS, SettingsFiles
 from app.history.references import References
 from app.main import create_app
+from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import bundle
+from tests.app.calibrating import renewal
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
 
@@ -61,6 +65,40 @@ def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> 
     second = References(store, SettingsFiles(store).get)("tiny")
     assert second is not None
     assert second.since_ms >= int(before * 1000) - 10  # the file system's clock has its own steps
+
+
+def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
+    references: References, store: Path
+) -> None:
+    folder = bundle.resolve(store, "tiny")
+    manifest = bundle.read_manifest(folder)
+    line = Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+    third = replace(line, station="line-3")
+    before = references("tiny")
+    assert before is not None
+    assert references("tiny", "line-3") is before
+    files = CalibrationFiles(store)
+    files.change(third, lambda _: renewal(third, [3.0, 4.0]))
+    assert references("tiny") is before
+    own = references("tiny", "line-3")
+    assert own is not None
+    assert (own.station, own.samples["score"].tolist()) == ("line-3", [3.0, 4.0])
+    assert not own.same(before)
+    assert own.since_ms >= before.since_ms
+    files.change(line, lambda _: renewal(line, [5.0]))
+    after = references("tiny")
+    assert after is not None
+    assert (after.station, after.samples["score"].tolist()) == (None, [5.0])
+    assert not after.same(before)
+    assert references("tiny", "line-4") is after
+    again = references("tiny", "line-3")
+    assert again is own
+    files.change(third, lambda _: None)
+    assert references("tiny", "line-3") is after
+
+
+def test_an_engine_without_a_calibration_has_no_reference(store: Path) -> None:
+    assert References(store, SettingsFiles(store).get, "bfloat16")("tiny") is None
 
 
 def test_what_has_no_active_version_has_no_reference(references: References) -> None:

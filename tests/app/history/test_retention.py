@@ -12,6 +12,9 @@ from app.access import ANONYMOUS
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections, retention
+from app.feed import log
+from app.feed.log import Happening
+from app.history import retention as module
 from app.history import reviews
 from app.history.orphans import sweep
 from app.history.pictures import Pictures
@@ -392,6 +395,17 @@ class TestWrongClock:
         with kept.database.read() as connection:
             noted = connection.scalar(select(retention.c.deleted_before_ms))
         assert noted == pytest.approx(clock.now_ms() - 2 * DAY, abs=60_000)
+
+
+def test_of_the_events_the_newest_stay(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_CHUNK_EVENTS", 300)
+    happenings = [Happening("inspection", "bottle", None, "PASS", str(number)) for number in range(2000)]
+    with kept.database.write() as connection:
+        log.append(connection, happenings)
+    kept.apply(events_kept=1000)
+    with kept.database.read() as connection:
+        left = log.read(connection, 0, 10_000)
+    assert [event.data for event in left] == [str(number) for number in range(1000, 2000)]
 
 
 def test_goes_on_after_a_failure(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

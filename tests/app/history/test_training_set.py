@@ -12,7 +12,7 @@ from app.history import reviews, training_set
 from app.history.pictures import Pictures
 from flows.fastflow import images
 from tests.app.history.rows import add, row
-from training.datasets import mvtec
+from training.datasets import layout
 
 AT = 1_790_000_000_000
 
@@ -56,6 +56,20 @@ def test_holds_what_the_latest_review_calls_good(kept: Kept) -> None:
     assert kept.names() == [good, changed]
 
 
+def test_of_a_station_and_of_late(kept: Kept) -> None:
+    third = kept.add(b"a", "good", station="line-3")
+    kept.add(b"b", "good", station="line-4")
+    kept.add(b"c", "good")
+
+    def found(**chosen: Any) -> list[str]:
+        return [one.inspection_id for one in training_set.good_pictures(kept.database, "tiny", **chosen)]
+
+    assert found(station="line-3") == [third]
+    assert found(station="line-5") == []
+    assert len(found(since_ms=AT - 1)) == 3
+    assert found(since_ms=AT + 60_000) == []
+
+
 def test_a_picture_that_came_twice_is_in_it_once(kept: Kept) -> None:
     first = kept.add(b"same", "good")
     kept.add(b"same", "good")
@@ -91,7 +105,7 @@ def test_a_training_reads_the_archive(
             tuple(datetime.fromtimestamp(AT // 1000 // 2 * 2, UTC).timetuple()[:6])
         ] * len(ids)
         file.extractall(tmp_path / "data")
-    found = mvtec.train_images(tmp_path / "data", "tiny")
+    found = layout.train_images(tmp_path / "data", "tiny")
     assert [path.stem for path in found] == ids
     assert [path.read_bytes() for path in found] == tiny_images["good"]
 

@@ -253,7 +253,7 @@ class TestGone:
         else:
             with history.database.write() as connection:
                 connection.execute(delete(inspections))
-        problem = inspection_files._lost(before, history)
+        problem = inspection_files.lost(before, history)
         assert problem.name == "unknown-inspection"
         assert "Retention" in problem.detail
         assert caplog.records == []

@@ -77,7 +77,12 @@ class TestOne:
 
     @pytest.mark.parametrize(
         "name",
-        [clock.new_id(), "x", "%00", "..%2f", "0" * 36, clock.new_id().upper(), f"{clock.new_id()}x", "é"],
+        [
+            pytest.param(clock.new_id(), id="unknown"),
+            *("x", "%00", "..%2f", "0" * 36, "é"),
+            pytest.param(clock.new_id().upper(), id="upper case"),
+            pytest.param(f"{clock.new_id()}x", id="too long"),
+        ],
     )
     def test_that_is_not_there(self, service: TestClient, name: str) -> None:
         response = service.get(f"{LIST}/{name}")

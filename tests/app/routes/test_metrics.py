@@ -80,7 +80,11 @@ def test_refusals_are_counted_by_reason(running: TestClient) -> None:
     assert not [name for name in said if "unheard-of" in name]
 
 
-def test_what_clients_ask_for_adds_no_series(running: TestClient) -> None:
+def test_what_clients_ask_for_adds_no_series(
+    running: TestClient, tiny_images: dict[str, list[bytes]]
+) -> None:
+    # The model is loaded in the background, and has a series of its own once it is.
+    assert running.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=PNG).is_success
     for path in ("/nothing", "/v1/models/x"):
         running.get(path)
     before = set(scrape(running))

@@ -71,7 +71,9 @@ def test_the_json_is_complete(service: TestClient, detector: Detector, tiny_imag
     assert answer.anomalous_area_fraction == pytest.approx(float((expected.score_map > pixel).mean()))
     assert answer.threshold.pixel == pixel
     recorded = detector.manifest.thresholds["float32"].model_dump()
-    assert answer.threshold.model_dump(exclude={"pixel", "review"}) == recorded
+    assert answer.threshold.model_dump(exclude={"pixel", "review", "calibration"}) == recorded
+    assert answer.threshold.calibration is not None
+    assert answer.threshold.calibration.model_dump() == {"id": detector.sha256[:12], "source": "bundle"}
     assert answer.threshold.review is None
     assert answer.settings.model_dump() == {"revision": 0, "region": None}
     assert (answer.decision == "REJECT") == (answer.score > answer.threshold.reject)
@@ -146,7 +148,7 @@ class TestAccept:
         [expected] = detector.predict([image])
         response = service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/*"})
         assert response.headers["content-type"] == "image/png"
-        drawn = heatmap.overlay(image, expected.score_map, detector.colour_scale)
+        drawn = heatmap.overlay(image, expected.score_map, detector.calibrator.colour_scale)
         np.testing.assert_allclose(read_png(response.content), drawn, atol=1)
         self.expect_headers(response.headers, expected.score, expected.p_value, expected.decision)
         assert response.headers["X-Model-Version"] == detector.manifest.version
@@ -195,8 +197,8 @@ class TestInline:
         image = images.decode(data)
         [expected] = detector.predict([image])
         drawn = {
-            "overlay": heatmap.overlay(image, expected.score_map, detector.colour_scale),
-            "heatmap": heatmap.colours(expected.score_map, detector.colour_scale, (64, 64)),
+            "overlay": heatmap.overlay(image, expected.score_map, detector.calibrator.colour_scale),
+            "heatmap": heatmap.colours(expected.score_map, detector.calibrator.colour_scale, (64, 64)),
         }
         for query in ("inline=overlay", "inline=heatmap", "inline=heatmap&inline=overlay&inline=overlay"):
             answer = service.post(f"{PREDICT}?{query}", content=data, headers=RAW).json()

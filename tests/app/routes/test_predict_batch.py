@@ -259,12 +259,12 @@ class TestFailures:
         predict = Detector.predict_features
         failed: list[Detector] = []
 
-        def broken(self: Detector, maps: Any, regions: Any = None) -> Any:
+        def broken(self: Detector, maps: Any, regions: Any = None, layouts: Any = None) -> Any:
             if not failed:
                 if len(maps[0]) == 1:  # one of a batch that failed is tried alone
                     failed.append(self)
                 raise RuntimeError("CUDA error at /usr/lib/secret.so")
-            return predict(self, maps, regions)
+            return predict(self, maps, regions, layouts)
 
         with monkeypatch.context() as patch:
             patch.setattr(Detector, "predict_features", broken)

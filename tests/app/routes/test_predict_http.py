@@ -202,9 +202,9 @@ def predicted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counted: list[int] = []
     predict = Detector.predict_features
 
-    def counting(self: Detector, maps: Any, regions: Any) -> Any:
+    def counting(self: Detector, maps: Any, regions: Any, layouts: Any) -> Any:
         counted.append(len(regions))
-        return predict(self, maps, regions)
+        return predict(self, maps, regions, layouts)
 
     monkeypatch.setattr(Detector, "predict_features", counting)
     return counted
@@ -327,7 +327,9 @@ def test_one_bad_image_among_many_fails_alone(live_service: httpx.Client, tiny_i
             )
         )
     assert [answer.status_code for answer in answers] == [200, 422, 200, 200] * 5
-    assert len({answer.json()["score"] for answer in answers if answer.status_code == 200}) == 1
+    scores = [answer.json()["score"] for answer in answers if answer.status_code == 200]
+    # To rounding: libraries compute convolutions of other numbers of pictures by other ways.
+    assert scores == pytest.approx([scores[0]] * 15, rel=1e-6)
 
 
 def test_health_is_answered_while_the_model_is_busy(blocked: Block, tiny_images: Images) -> None:

@@ -196,7 +196,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "too small": (area([[0, 0], [6, 0], [6, 6], [0, 6]]), "The region is 0.88% of the picture, and a score"),
     "between pixels": (
         area([[0, 8.5], [1024, 8.5], [1024, 10.5], [0, 10.5]], side=1024),
-        "No pixel of the model's input, 64 x 64, lies inside the region of interest",
+        "No pixel of the map, 64 x 64, lies inside the region of interest",
     ),
 }
 

@@ -117,7 +117,7 @@ def test_an_inspection_of_another_category_is_forbidden(keyed: Keyed) -> None:
         assert (response.status_code, response.json()["type"]) == (403, "forbidden")
 
 
-@pytest.mark.parametrize("identifier", [clock.new_id(), "x", "%00", "..%2f"])
+@pytest.mark.parametrize("identifier", [pytest.param(clock.new_id(), id="unknown"), "x", "%00", "..%2f"])
 def test_an_inspection_that_is_not_there(keyed: Keyed, identifier: str) -> None:
     for response in (
         keyed.client.post(path(identifier), json=GOOD, headers=keyed.show("admin")),

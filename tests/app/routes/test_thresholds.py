@@ -16,6 +16,7 @@ from app.settings import Settings
 from flows.fastflow import bundle, conformal
 from tests.app.bundles import again
 from tests.app.tuned import acts, keyed_service, predicted, refused
+from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/thresholds"
@@ -61,7 +62,8 @@ def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path
     threshold = body.pop("threshold")
     assert body == {"category": "tiny", "version": folder.name, "target_fpr": None, "review_fpr": None}
     assert (threshold.pop("pixel"), threshold.pop("review")) == (manifest.calibration.map_threshold, None)
-    assert threshold == manifest.thresholds["float32"].model_dump()
+    used = {"id": bundle.manifest_sha256(folder, manifest)[:12], "source": "bundle"}
+    assert threshold == {**manifest.thresholds["float32"].model_dump(), "calibration": used}
 
 
 def test_rates_give_thresholds_by_the_versions_own_calibration(client: TestClient, store: Path) -> None:
@@ -109,6 +111,19 @@ def test_the_decision_changes_and_the_score_does_not(client: TestClient, tiny_im
     assert {each["score"] for each in (before, between, after)} == {before["score"]}
 
 
+def test_a_review_band_of_the_version_can_be_changed_and_switched_off(store: Path) -> None:
+    edit(bundle.resolve(store, "tiny"), lambda document: document.update(review_fpr=0.4))
+    with service(store) as client:
+        read = client.get(URL).json()
+        assert (read["review_fpr"], read["threshold"]["review"] < read["threshold"]["reject"]) == (None, True)
+        other = change(client, review_fpr=0.8).json()["threshold"]["review"]
+        assert other < read["threshold"]["review"]
+        assert change(client, review_fpr=0).json()["threshold"]["review"] is None
+        assert change(client, review_fpr=None).json() == read
+        # A target beyond the version's band leaves nothing of it.
+        assert change(client, target_fpr=0.5).json()["threshold"]["review"] is None
+
+
 def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tiny_images: Images) -> None:
     again(store, "v2")
     with service(store) as client:
@@ -118,7 +133,9 @@ def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tin
         response = client.get(URL)
         assert (response.json(), response.headers["ETag"]) == (body, '"1"')
         assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
-        assert client.get(URL).json() == {**body, "version": "v2"}
+        after = client.get(URL).json()
+        assert after["threshold"].pop("calibration") != body["threshold"].pop("calibration")
+        assert after == {**body, "version": "v2"}
         assert predicted(client, image)["decision"] == "REJECT"
 
 
@@ -173,11 +190,8 @@ class TestIfMatch:
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    *(
-        ({name: rate}, name)
-        for name in ("target_fpr", "review_fpr")
-        for rate in (0, 1, -0.1, 1.5, "x", [0.1])
-    ),
+    *(({name: rate}, name) for name in ("target_fpr", "review_fpr") for rate in (1, -0.1, 1.5, "x", [0.1])),
+    ({"target_fpr": 0}, "target_fpr"),  # a review_fpr of 0 is no review band
     ({"review_fpr": 0.1}, "must be more than target_fpr, 0.1; it was 0.1"),
     ({"review_fpr": 0.05}, "must be more than target_fpr, 0.1; it was 0.05"),
     ({"target_fpr": 0.3, "review_fpr": 0.3}, "must be more than target_fpr, 0.3"),

@@ -1,0 +1,128 @@
+"""The pictures that a calibration is renewed with, uploaded or reviewed as good: checked, then scored."""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app import forms
+from app.history import training_set
+from app.history.history import History
+from app.inspector import Inspector
+from app.problems import Problem
+from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
+from flows.fastflow.detector import Detector
+from flows.fastflow.fit_pictures import FitPictures
+
+MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture to calibrate with.
+
+    Attributes:
+        name: for messages.
+        sha256: of its bytes.
+        data: of an upload, its bytes; None of one that the history has.
+        rejected: of one that the history has, whether its part had been rejected.
+    """
+
+    name: str
+    sha256: str
+    data: bytes | None = None
+    rejected: bool = False
+
+
+def uploaded(upload: forms.Upload) -> list[Picture]:
+    """The pictures of a request.
+
+    Raises:
+        Problem: one of them is too large, or there are texts beside them.
+    """
+    if upload.texts:
+        raise Problem(
+            "invalid-request", f"The part {min(upload.texts)!r} is unknown here; station is in the query."
+        )
+    pictures = []
+    for i, file in enumerate(upload.files):
+        name = file.name or f"image {i}"
+        if isinstance(file.data, Problem):
+            raise Problem(file.data.name, f"{name[:64]}: {file.data.detail}")
+        pictures.append(Picture(name, hashlib.sha256(file.data).hexdigest(), file.data))
+    return pictures
+
+
+def reviewed(history: History, category: str, station: str | None, since_ms: int) -> list[Picture]:
+    """The latest pictures of the history that belong into a training set, each once."""
+    found = training_set.good_pictures(history.database, category, station=station, since_ms=since_ms)
+    pictures = [
+        Picture(f"inspection {one.inspection_id}", one.sha256, rejected=one.decision == "REJECT")
+        for one in found
+    ]
+    return pictures[-MAX_PICTURES:]
+
+
+def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
+    """Those of the history that may be taken beside the uploaded ones."""
+    known = {picture.sha256 for picture in beside}
+    return [one for one in found if one.sha256 not in known and (fitted is None or one.sha256 not in fitted)]
+
+
+def expect_fit(pictures: Sequence[Picture], fitted: FitPictures | None) -> None:
+    """Refuse pictures that a calibration must not be made of.
+
+    Raises:
+        Problem: invalid-request, naming them; too-large where there are too many.
+    """
+    if len(pictures) > MAX_PICTURES:
+        raise Problem("too-large", f"There are {len(pictures)} images; the limit is {MAX_PICTURES}.")
+    try:
+        expect_fit_to_calibrate([(picture.name, picture.sha256) for picture in pictures], fitted)
+    except UnfitPicturesError as error:
+        raise Problem("invalid-request", str(error)) from error
+
+
+async def measure(
+    pictures: Sequence[Picture], detector: Detector, inspector: Inspector, history: History
+) -> list[Measured]:
+    """Score pictures one by one, in line with what is inspected meanwhile; those that are gone are left out.
+
+    Raises:
+        Problem: undecodable-image or another of an image, naming it; draining.
+    """
+    measured = []
+    for picture in pictures:
+        data = picture.data
+        if data is None:
+            data = await asyncio.to_thread(history.pictures.picture, picture.sha256)
+            if data is None:
+                continue
+        try:
+            measurement = await inspector.measure(detector, data)
+        except Problem as problem:
+            raise Problem(
+                problem.name, f"{picture.name[:64]}: {problem.detail}", problem.retry_after
+            ) from problem
+        measured.append(Measured(picture.name, picture.sha256, measurement))
+    if not measured:
+        raise Problem("conflict", "None of the reviewed images can be read any more.")
+    return measured
+
+
+def over_rejected(pictures: Sequence[Picture], target_fpr: float) -> str | None:
+    """A warning where reviewed pictures are hardly a fair draw of good parts, or None.
+
+    Of good parts that were chosen at random about the share `target_fpr` had been rejected; more than thrice
+    that, and at least three, says that people review what is rejected.
+    """
+    drawn = [picture for picture in pictures if picture.data is None]
+    rejected = sum(picture.rejected for picture in drawn)
+    if rejected < 3 or rejected <= 3 * target_fpr * len(drawn):
+        return None
+    return (
+        f"{rejected} of {len(drawn)} reviewed images had been rejected: good parts that were rejected are "
+        "reviewed more often than others, so the threshold is higher than it need be, and lets more defects "
+        "pass. Review parts drawn at random."
+    )

@@ -1,0 +1,168 @@
+"""Calibrations that were made after a version: of good pictures of the very line, or of one of its stations.
+
+    models/<category>/calibrations/<version>/<precision>.json             for all stations
+    models/<category>/calibrations/<version>/<precision>.<station>.json   for one: 16 digits of its name's
+    sha256
+
+Bundles never change, so what renews their thresholds lies beside them: of one version and one engine each,
+because scores of others say nothing of theirs. A file is replaced atomically and read again when it has
+changed. A station's own calibration goes before that of the line, and that before the bundle's.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from app.problems import Problem
+from app.renewals import InForce, Renewal, Slot, parse, put_in_force
+from flows.fastflow import bundle
+from flows.fastflow.calibration import Calibrator
+from flows.fastflow.detector import Detector
+from flows.fastflow.manifest import Precision
+from flows.fastflow.plain_files import replace_file, stamp_of, sweep
+
+logger = logging.getLogger("flowgauge.calibrations")
+
+MAX_STATIONS: Final = 256  # with a calibration of their own, of one version and engine
+
+
+class CalibrationFiles:
+    """The calibrations beside the bundles of a models folder. May be used from several threads at once."""
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+        self._known: dict[Path, tuple[tuple[int, ...], InForce]] = {}
+        self._broken: dict[Path, tuple[int, ...]] = {}
+        self._change = threading.Lock()
+
+    def get(self, detector: Detector, station: str | None = None) -> Calibrator:
+        """The calibration in force for a model at a station; costs a look at one or two files' times.
+
+        Raises:
+            Problem: model-loading, if a file is there that cannot be read and never could: nothing is decided
+                by other thresholds than those that were set.
+        """
+        found = self.find(Slot.of(detector, station))
+        return detector.calibrator if found is None else found.calibrator
+
+    def instead(self, folder: Path, precision: Precision) -> Calibrator | None:
+        """The renewal for an engine that a bundle was not calibrated for; else, or without one, None.
+
+        Raises:
+            BundleError: the bundle cannot be read.
+            Problem: as `get`.
+        """
+        manifest = bundle.read_manifest(folder)
+        if manifest.calibration_of(precision) is not None:
+            return None
+        found = self.find(Slot(manifest, bundle.manifest_sha256(folder, manifest), precision))
+        return None if found is None else found.calibrator
+
+    def find(self, slot: Slot) -> InForce | None:
+        """The renewal in force: the station's, else that of all others; None where the bundle's own is.
+
+        Raises:
+            Problem: as `get`.
+        """
+        own = self.read(slot)
+        if own is None and slot.station is not None:
+            return self.read(replace(slot, station=None))
+        return own
+
+    def read(self, slot: Slot) -> InForce | None:
+        """The renewal for exactly this slot, if there is one.
+
+        Raises:
+            Problem: as `get`.
+        """
+        path = self._path(slot)
+        known = self._known.get(path)
+        if known is not None and known[1].renewal.manifest_sha256 != slot.sha256:
+            known = None
+        stamp: tuple[int, ...] = ()
+        try:
+            stamp = stamp_of(path, self._models / slot.manifest.category)
+            if known is not None and known[0] == stamp:
+                return known[1]
+            in_force = put_in_force(parse(path), slot) if stamp else None
+        except (OSError, ValueError) as error:
+            self._complain(path, stamp, error)
+            if known is not None:
+                return known[1]
+            raise Problem(
+                "model-loading",
+                f"The calibration of {slot.manifest.category!r} for {slot.whose} cannot be read, so "
+                f"no decision can be taken. Delete {path.name} of version {slot.manifest.version!r}, and "
+                "calibrate again or go back to the version's own.",
+            ) from error
+        self._broken.pop(path, None)
+        if in_force is None:
+            if self._known.pop(path, None) is not None:
+                logger.warning("the calibration %s is gone", path)
+            return None
+        self._known[path] = stamp, in_force
+        return in_force
+
+    def stations(self, slot: Slot) -> list[str]:
+        """The stations that have a renewal of their own for the slot's version and engine, sorted."""
+        found = []
+        for path in self._path(slot).parent.glob(f"{slot.precision}.*.json"):
+            with suppress(OSError, ValueError):  # a station's name is in its file alone
+                station = parse(path).station
+                if station is not None and path.name == replace(slot, station=station).file:
+                    found.append(station)
+        return sorted(found)
+
+    def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
+        """Replace a renewal or remove it.
+
+        Args:
+            slot: which.
+            edit: gets what there is, None for nothing, and gives what is to be there, None for nothing; may
+                raise to refuse.
+
+        Raises:
+            Problem: as `get`; conflict, if too many stations would have one, or it could decide nothing;
+                unknown-model, if the version was deleted meanwhile; or what `edit` raises.
+        """
+        path = self._path(slot)
+        category, version = slot.manifest.category, slot.manifest.version
+        with self._change, bundle.locked(self._models, category):
+            after = edit(self.read(slot))
+            if after is None:
+                path.unlink(missing_ok=True)
+            else:
+                # Under the lock: what is deleted must not leave a calibration behind.
+                if not (self._models / category / version / bundle.MANIFEST).is_file():
+                    raise Problem("unknown-model", f"Version {version!r} of {category!r} was deleted.")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                sweep(path.parent)
+                others = sum(1 for _ in path.parent.glob(f"{slot.precision}.*.json"))
+                if slot.station is not None and others >= MAX_STATIONS and not path.exists():
+                    raise Problem("conflict", f"{MAX_STATIONS} stations have one of their own, the limit.")
+                _expect_usable(after, slot)
+                replace_file(path, after.model_dump_json().encode())
+        return self.read(slot)
+
+    def _path(self, slot: Slot) -> Path:
+        manifest = slot.manifest
+        return self._models / manifest.category / bundle.CALIBRATIONS / manifest.version / slot.file
+
+    def _complain(self, path: Path, stamp: tuple[int, ...], error: Exception) -> None:
+        if self._broken.get(path) != stamp:
+            self._broken[path] = stamp
+            logger.error("the calibration %s cannot be read", path, exc_info=error)
+
+
+def _expect_usable(renewal: Renewal, slot: Slot) -> None:
+    """What is written must decide: a file that cannot be used would stop all decisions."""
+    try:
+        put_in_force(renewal, slot)
+    except ValueError as error:
+        raise Problem(
+            "conflict", "Nothing is told apart in these images: their maps are flat. Take others."
+        ) from error

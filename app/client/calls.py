@@ -1,0 +1,255 @@
+"""What can be asked of a server: every call as a request and how its answer is read, without sending it."""
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Generic, TypedDict, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
+from ..schemas.models import Model, ModelList
+from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
+from ..schemas.review import Review, ReviewList
+from .errors import of_response, wrong_answer
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
+Image = bytes | str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Call(Generic[T]):
+    """A request that is not sent yet.
+
+    Attributes:
+        method: of HTTP.
+        path: with its parameters quoted.
+        read: makes the result of a successful response.
+        params: of the query, those that are given.
+        headers: beside the key.
+        content: the body, or None.
+        files: of a form in the place of `content`: names and bytes.
+        repeatable: whether it changes nothing to send it once more.
+    """
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    files: Sequence[tuple[str, bytes]] | None = None
+    repeatable: bool = True
+
+    def result(self, response: httpx.Response) -> T:
+        """Read the response, whose body is there.
+
+        Raises:
+            FlowGaugeError: it is none of success.
+        """
+        if not response.is_success:
+            raise of_response(response)
+        return self.read(response)
+
+    def arguments(self) -> dict[str, Any]:
+        """What httpx makes a request of, beside method and URL."""
+        files = None if self.files is None else [("file", file) for file in self.files]
+        return {"params": self.params, "headers": self.headers, "content": self.content, "files": files}
+
+
+class Wishes(TypedDict, total=False):
+    """What may be wanted of pictures, beside the category.
+
+    Keys:
+        version: instead of the active one.
+        part_id: of the part; as product_id, recipe_id and station kept with the inspection.
+        product_id: what the part is.
+        recipe_id: how the picture was taken.
+        station: where; a calibration and a region of interest of its own hold.
+        regions: whether the answer has the regions above the pixel threshold; by default it has.
+        store: whether the history keeps the inspection; by default it does.
+        inline: pictures that the answer is to have in it.
+        deadline_ms: after which the server gives up.
+        idempotency_key: names this inspection for good: with it, a program that was restarted may ask again.
+            By default one is made up for every call, which a repeated attempt comes with too.
+        request_id: for the server's log.
+    """
+
+    version: str | None
+    part_id: str | None
+    product_id: str | None
+    recipe_id: str | None
+    station: str | None
+    regions: bool
+    store: bool
+    inline: Sequence[Picture]
+    deadline_ms: int | None
+    idempotency_key: str | None
+    request_id: str | None
+
+
+def inspect(category: str, image: Image, wishes: Wishes) -> Call[Inspection]:
+    """Inspect an image: its bytes, or a file."""
+    version = wishes.get("version")
+    where = "predict" if version is None else f"versions/{segment(version)}/predict"
+    return Call(
+        "POST",
+        f"/v1/models/{segment(category)}/{where}",
+        _model(Inspection),
+        _params(wishes),
+        {"Content-Type": "application/octet-stream", **_headers(wishes)},
+        content=_bytes(image),
+    )
+
+
+def inspect_all(category: str, images: Mapping[str, Image], wishes: Wishes) -> Call[BatchAnswer]:
+    """Inspect several images, by their names, in one request.
+
+    Raises:
+        ValueError: a version is named; the active one inspects several images.
+    """
+    if wishes.get("version") is not None:
+        raise ValueError("several images at a time are inspected by the active version; leave version out")
+    return Call(
+        "POST",
+        f"/v1/models/{segment(category)}/predict:batch",
+        _model(BatchAnswer),
+        _params(wishes),
+        _headers(wishes),
+        files=[(name, _bytes(image)) for name, image in images.items()],
+    )
+
+
+def _params(wishes: Wishes) -> dict[str, Any]:
+    texts = {name: wishes.get(name) for name in ("part_id", "product_id", "recipe_id", "station")}
+    given = {
+        **texts,
+        "inline": list(wishes.get("inline", ())) or None,
+        "timeout_ms": wishes.get("deadline_ms"),
+        "regions": None if wishes.get("regions", True) else "false",
+        "store": None if wishes.get("store", True) else "false",
+    }
+    return _given(given)
+
+
+def _headers(wishes: Wishes) -> dict[str, str]:
+    key = wishes.get("idempotency_key")
+    if key is None and wishes.get("store", True):
+        key = uuid.uuid4().hex
+    return _given({"Idempotency-Key": key, "X-Request-ID": wishes.get("request_id")})
+
+
+def models() -> Call[ModelList]:
+    """List the categories."""
+    return Call("GET", "/v1/models", _model(ModelList))
+
+
+def model(category: str) -> Call[Model]:
+    """Tell what is known of a category's versions."""
+    return Call("GET", f"/v1/models/{segment(category)}", _model(Model))
+
+
+class Search(TypedDict, total=False):
+    """Which inspections of the history are wanted; what is left out does not matter.
+
+    Keys:
+        category: of this model.
+        decision: with this decision.
+        part_id: of this part.
+        station: from there.
+        verdict: whose latest review says this.
+        made_from: made at this time or later; UTC where the time has no zone.
+        made_before: made before this time.
+    """
+
+    category: str | None
+    decision: Decision | None
+    part_id: str | None
+    station: str | None
+    verdict: Verdict | None
+    made_from: datetime | None
+    made_before: datetime | None
+
+
+def page(search: Search, limit: int, cursor: str | None) -> Call[InspectionPage]:
+    """A page of the history, newest first."""
+    params: dict[str, Any] = {**search, "limit": limit, "cursor": cursor}
+    for ours, theirs in (("made_from", "from"), ("made_before", "to")):
+        moment = params.pop(ours, None)
+        params[theirs] = None if moment is None else moment.isoformat()
+    return Call("GET", "/v1/inspections", _model(InspectionPage), _given(params))
+
+
+def inspection(identifier: str) -> Call[KeptInspection]:
+    """An inspection as it was answered, and what has become of it."""
+    return Call("GET", _inspection(identifier), _model(KeptInspection))
+
+
+def part(part_id: str) -> Call[Part]:
+    """The decision on a part, and its images."""
+    return Call("GET", f"/v1/parts/{segment(part_id)}", _model(Part))
+
+
+def file(identifier: str, name: str) -> Call[bytes]:
+    """A file of an inspection: overlay.png, heatmap.png, source or map.npy."""
+    return Call("GET", f"{_inspection(identifier)}/{name}", lambda response: response.content)
+
+
+def reviews(identifier: str) -> Call[ReviewList]:
+    """What people have said of an inspection."""
+    return Call("GET", f"{_inspection(identifier)}/reviews", _model(ReviewList))
+
+
+def review(
+    identifier: str, verdict: Verdict, expected_revision: int, reviewer: str | None, note: str | None
+) -> Call[Review]:
+    """Say whether the part of an inspection is good."""
+    body = {
+        "verdict": verdict,
+        "expected_revision": expected_revision,
+        "reviewer": reviewer,
+        "note": note,
+    }
+    return Call(
+        "POST",
+        f"{_inspection(identifier)}/reviews",
+        _model(Review),
+        headers={"Content-Type": "application/json"},
+        content=json.dumps(body).encode(),
+        # One whose answer was lost would be a conflict with itself.
+        repeatable=False,
+    )
+
+
+def segment(name: str) -> str:
+    """A name as one segment of a path; a URL's dots would otherwise lead elsewhere."""
+    return "%2E" * len(name) if name in (".", "..") else quote(name, safe="")
+
+
+def _inspection(identifier: str) -> str:
+    return f"/v1/inspections/{segment(identifier)}"
+
+
+def _model(kind: type[M]) -> Callable[[httpx.Response], M]:
+    def read(response: httpx.Response) -> M:
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError as error:
+            raise wrong_answer(response) from error
+
+    return read
+
+
+def _bytes(image: Image) -> bytes:
+    return image if isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

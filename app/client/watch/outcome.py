@@ -1,0 +1,125 @@
+"""What becomes of a picture: a JSON file beside it, perhaps an overlay, and where the picture goes.
+
+Files appear whole or not at all, and the picture goes last: a picture that is where it was has not been dealt
+with yet, so whoever finds it does all of it again, with the same outcome.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from ...schemas.predict import Inspection
+from ...schemas.problem import ProblemDetails
+from .folder import OVERLAY, Found, Stamp
+
+FAILED: Final = "failed"
+SIDECAR: Final = ".json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was said of a picture: an inspection, or the problem for which it is set aside."""
+
+    file: Found
+    sha256: str
+    inspection: Inspection | None
+    problem: ProblemDetails | None
+    overlay: bytes | None = None
+
+    def sidecar(self) -> bytes:
+        """The JSON beside the picture."""
+        told: dict[str, Any] = {
+            "file": {
+                "name": self.file.name,
+                "bytes": self.file.stamp.size,
+                "modified_ns": self.file.stamp.modified_ns,
+                "sha256": self.sha256,
+            }
+        }
+        if self.inspection is not None:
+            told["inspection"] = self.inspection.model_dump(mode="json", exclude={"inline"})
+        if self.problem is not None:
+            told["problem"] = self.problem.model_dump(mode="json")
+        return (json.dumps(told, indent=1) + "\n").encode()
+
+    def leave(self) -> None:
+        """Write beside the picture, which stays where it is.
+
+        Raises:
+            OSError: nothing is lost; it can be done again.
+        """
+        self._write(self.file.path)
+
+    def move(self, folder: Path) -> Path:
+        """Write into a folder and move the picture there, bad ones into its folder `failed`.
+
+        Args:
+            folder: may be on another disk. A name that is taken there by another picture gets the start of
+                the picture's sha256.
+
+        Returns:
+            Where the picture is.
+
+        Raises:
+            OSError: nothing is lost; it can be done again.
+        """
+        target = (folder / FAILED if self.inspection is None else folder) / self.file.name
+        if target.exists() and _sha256(target) != self.sha256:
+            target = target.with_name(f"{target.stem}-{self.sha256[:12]}{target.suffix}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._write(target)
+        _move(self.file.path, target)
+        return target
+
+    def _write(self, picture: Path) -> None:
+        if self.overlay is not None:
+            replace(picture.with_name(picture.name + OVERLAY), self.overlay)
+        replace(picture.with_name(picture.name + SIDECAR), self.sidecar())
+
+
+def is_dealt_with(picture: Path, stamp: Stamp) -> bool:
+    """Whether the JSON beside a picture is of this very state of it."""
+    try:
+        told = json.loads(picture.with_name(picture.name + SIDECAR).read_bytes())
+        stamped = told["file"]["bytes"], told["file"]["modified_ns"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return False  # none of ours, or damaged: the server knows whether it was inspected
+    return stamped == (stamp.size, stamp.modified_ns)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file that appears whole, or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.replace(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            shutil.copy2(source, temporary)
+            temporary.replace(target)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+        source.unlink()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

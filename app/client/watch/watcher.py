@@ -1,0 +1,281 @@
+"""The watcher: finds whole pictures, has each inspected once, and says what became of it.
+
+Exactly once is made of two halves. The request carries an idempotency key that follows from the folder, the
+picture's name and its bytes, and the server answers a key it knows with the inspection that it has. And a
+picture counts as dealt with only when its outcome is on disk, see outcome.py. So the watcher may end
+anywhere: what it asks again is not inspected again.
+"""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from ..calls import Wishes
+from ..errors import (
+    DeadlineExceededError,
+    FlowGaugeError,
+    IdempotencyKeyReusedError,
+    InternalError,
+    RefusedError,
+    UndecodableImageError,
+    UnknownError,
+    UnsupportedMediaTypeError,
+)
+from ..sync import Client
+from .claims import Claims, identity
+from .folder import PATTERNS, Folder, Found, Stamp
+from .outcome import Outcome, is_dealt_with
+
+# What cannot be decoded may be half of what the camera is writing: it gets so many times the usual time.
+_UNDECODED_TIMES: Final = 10
+# Attempts at a picture on which the server fails, before it is set aside.
+_INTERNAL_ATTEMPTS: Final = 5
+_LONGEST_SECONDS: Final = 30.0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be done with the pictures of a folder.
+
+    Attributes:
+        root: the folder.
+        category: which model.
+        station: where they come from.
+        part: its first group, found in a picture's name, is the part's id.
+        move_to: the folder for pictures that are dealt with; None leaves them.
+        patterns: of names.
+        settle: seconds for which a file must not change before it counts as whole.
+        overlay: whether to keep the picture with its heatmap over it too.
+    """
+
+    root: Path
+    category: str
+    station: str | None = None
+    part: re.Pattern[str] | None = None
+    move_to: Path | None = None
+    patterns: tuple[str, ...] = PATTERNS
+    settle: float = 0.5
+    overlay: bool = False
+
+
+class Listener(Protocol):
+    """Whom the watcher tells what goes on."""
+
+    def dealt_with(self, outcome: Outcome) -> None:
+        """A picture was inspected or set aside."""
+
+    def waits(self, reason: str) -> None:
+        """Nothing goes on, or not with a picture; it is tried again."""
+
+
+@dataclass
+class _Trouble:
+    """What stood in the way of a picture."""
+
+    stamp: Stamp
+    attempts: int = 0
+    again: float = 0.0  # by the clock
+
+
+@dataclass
+class Tally:
+    """How many pictures were inspected, and how many set aside."""
+
+    inspected: int = 0
+    set_aside: int = 0
+
+
+class _Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Watcher:
+    """Watches a folder.
+
+    Args:
+        client: of the server.
+        job: what to do.
+        listener: is told what goes on.
+        clock: seconds from any beginning.
+
+    Raises:
+        OSError: the folder cannot be written to.
+    """
+
+    def __init__(
+        self, client: Client, job: Job, listener: Listener, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._client = client
+        self._job = job
+        self._listener = listener
+        self._clock = clock
+        self._identity = identity(job.root)
+        self._folder = Folder(job.root, job.patterns, job.settle, clock)
+        self._claims = None if job.move_to is None else Claims(job.root, job.patterns, job.settle)
+        self._done: dict[str, Stamp] = {}
+        self._troubles: dict[str, _Trouble] = {}
+        self._said: str | None = None
+        self.tally = Tally()
+
+    def run(self, stop: threading.Event, *, once: bool = False) -> bool:
+        """Deal with pictures until told to stop.
+
+        Args:
+            stop: ends it after the picture at hand.
+            once: end when every picture that is there is dealt with, or when nothing can go on.
+
+        Returns:
+            Whether nothing is left that could not be dealt with.
+        """
+        pause = 0.0
+        while not stop.wait(pause):
+            try:
+                left = self._round(stop)
+            except _Wait as wait:
+                self._say(wait.reason)
+                if once:
+                    return False
+                # Longer and longer, but a camera's pictures should not wait much longer than the server.
+                pause = min(_LONGEST_SECONDS, max(1.0, 2 * pause))
+                continue
+            if once and not left:
+                return True
+            pause = min(1.0, max(0.02, self._job.settle / 4))
+        return False
+
+    def _round(self, stop: threading.Event) -> int:
+        """Look once, deal with what is whole; returns how many are left for later."""
+        try:
+            found, left = self._folder.look()
+            if self._claims is not None:
+                found, waiting = self._claims.take_all(found)
+                left += waiting
+        except OSError as error:
+            raise _Wait(f"{error.filename}: {error.strerror}") from error
+        present = {str(one.path) for one in found}
+        self._done = {path: stamp for path, stamp in self._done.items() if path in present}
+        self._troubles = {path: trouble for path, trouble in self._troubles.items() if path in present}
+        for one in found:
+            if stop.is_set():
+                return left + 1
+            left += not self._deal_with(one)
+        return left
+
+    def _deal_with(self, found: Found) -> bool:
+        """Deal with a picture; returns whether it is dealt with."""
+        path = str(found.path)
+        if self._is_done(found):
+            return True
+        trouble = self._troubles.get(path)
+        if trouble is None or trouble.stamp != found.stamp:
+            trouble = self._troubles[path] = _Trouble(found.stamp)
+        if self._clock() < trouble.again:
+            return False
+        try:
+            outcome = self._outcome(found, trouble)
+            if outcome is None:
+                return False
+            self._finish(outcome)
+        except OSError as error:
+            # Gone: it was renamed or overwritten, or another watcher was faster.
+            if not isinstance(error, FileNotFoundError) or found.path.exists():
+                self._later(trouble, f"{found.name}: {error}")
+            return False
+        del self._troubles[path]
+        self._said = None
+        self._count(outcome)
+        self._listener.dealt_with(outcome)
+        return True
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self._job.move_to is None or self._claims is None:
+            outcome.leave()
+            self._done[str(outcome.file.path)] = outcome.file.stamp
+        else:
+            outcome.move(self._job.move_to)
+            self._claims.tidy(outcome.file)
+
+    def _is_done(self, found: Found) -> bool:
+        if self._claims is not None:
+            return False
+        path = str(found.path)
+        if self._done.get(path) != found.stamp and is_dealt_with(found.path, found.stamp):
+            self._done[path] = found.stamp  # before this process began
+        return self._done.get(path) == found.stamp
+
+    def _outcome(self, found: Found, trouble: _Trouble) -> Outcome | None:
+        """Have a picture inspected; None where it is to be tried later."""
+        data = _read(found)
+        if data is None:
+            return None
+        sha256 = hashlib.sha256(data).hexdigest()
+        try:
+            inspection = self._client.inspect(self._job.category, data, **self._wishes(found.name, sha256))
+        except (UndecodableImageError, UnsupportedMediaTypeError) as error:
+            if found.quiet < _UNDECODED_TIMES * self._job.settle:
+                return None
+            return Outcome(found, sha256, None, error.details)
+        except (RefusedError, IdempotencyKeyReusedError) as error:
+            return Outcome(found, sha256, None, error.details)
+        except InternalError as error:
+            if trouble.attempts + 1 >= _INTERNAL_ATTEMPTS:
+                return Outcome(found, sha256, None, error.details)
+            self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
+            return None
+        except DeadlineExceededError as error:
+            self._later(trouble, f"{found.name}: {error}")
+            return None
+        except FlowGaugeError as error:  # no picture's fault
+            raise _Wait(str(error)) from error
+        return Outcome(found, sha256, inspection, None, self._overlay(inspection.inspection_id))
+
+    def _overlay(self, inspection_id: str) -> bytes | None:
+        if not self._job.overlay:
+            return None
+        try:
+            return self._client.overlay(inspection_id)
+        except UnknownError:  # retention was faster
+            return None
+        except FlowGaugeError as error:
+            raise _Wait(str(error)) from error
+
+    def _wishes(self, name: str, sha256: str) -> Wishes:
+        job = self._job
+        match = None if job.part is None else job.part.search(name)
+        part_id = None if match is None else match[1]
+        # All that the server compares before it answers with what it has.
+        what = [self._identity, job.category, job.station, part_id, name, sha256]
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        return {"station": job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
+
+    def _later(self, trouble: _Trouble, reason: str) -> None:
+        trouble.attempts += 1
+        trouble.again = self._clock() + min(_LONGEST_SECONDS, 2.0**trouble.attempts / 2)
+        self._say(reason)
+
+    def _say(self, reason: str) -> None:
+        """Say it, but not the same thing again and again."""
+        if reason != self._said:
+            self._listener.waits(reason)
+        self._said = reason
+
+    def _count(self, outcome: Outcome) -> None:
+        if outcome.inspection is not None:
+            self.tally.inspected += 1
+        else:
+            self.tally.set_aside += 1
+
+
+def _read(found: Found) -> bytes | None:
+    """A picture's bytes; None where it was written to meanwhile."""
+    with found.path.open("rb") as file:
+        data = file.read()
+    return data if Stamp.of(found.path.stat()) == found.stamp and len(data) == found.stamp.size else None

@@ -1,0 +1,191 @@
+"""`flowgauge calibrate`: new thresholds for a model from good pictures of the line, without training."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+if TYPE_CHECKING:
+    from app.renewing import Measured
+    from flows.fastflow.fit_pictures import FitPictures
+    from flows.fastflow.scorer import Scorer
+
+
+def calibrate(
+    category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
+    images: Annotated[
+        Path,
+        typer.Option(help="Folder of pictures of good parts, as they come, none of them trained on."),
+    ],
+    station: Annotated[
+        str | None, typer.Option(help="Only for this station, as it comes with pictures to the server.")
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(
+            envvar="FLOWGAUGE_PRECISION", help="Of the engine: float32, bfloat16 or openvino-bfloat16."
+        ),
+    ] = "float32",
+    reason: Annotated[str, typer.Option(help="Why, for the audit log.")] = "flowgauge calibrate",
+    version: Annotated[str | None, typer.Option(help="A version. Without it, the active one.")] = None,
+    models: Annotated[
+        Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
+    ] = Path("models"),
+    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Renew a model's calibration with good pictures of the line. Nothing is trained.
+
+    The rates that are set stay; thresholds, p-values and the colours of heatmaps follow from these pictures
+    from now on, for the whole category or for one station, also in a server that is running. To promise that
+    at most 1 % of good parts are rejected takes 99 pictures, for 0.1 % it takes 999.
+
+    Refused are pictures that the model was fitted to, copies, and pictures that cannot be read.
+    """
+    import torch
+
+    from app import verdict
+    from app.access import COMMAND_LINE
+    from app.calibrations import CalibrationFiles
+    from app.category_settings import SettingsFiles
+    from app.commands.auditing import audited
+    from app.problems import Problem
+    from app.renewals import InForce, Renewal, Slot
+    from app.renewing import UnfitPicturesError, renewal, say_unlike, unlike
+    from flows.fastflow import bundle, fit_pictures
+    from flows.fastflow.detector import Detector, own_calibrator
+    from flows.fastflow.engines import pick_engine
+    from flows.fastflow.manifest import PRECISIONS
+    from flows.fastflow.scorer import Scorer
+
+    engine = next((known for known in PRECISIONS if known == precision), None)
+    if engine is None:
+        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
+    if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
+        raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
+    files = _files(images)
+    torch.set_num_threads(threads)
+    folder = bundle.resolve(models, category, version)
+    # By float32, which every bundle can be checked by; the engine may have no calibration yet.
+    loaded = Detector.load(folder, device=device)
+    made = loaded.scorer
+    scorer = Scorer(
+        made.extractor, made.heads, made.input_size, made.rule, pick_engine(engine, loaded.device)
+    )
+    slot = Slot(loaded.manifest, loaded.sha256, engine, station)
+    fitted = fit_pictures.load(folder, loaded.manifest)
+    target_fpr = loaded.calibrator.target_fpr
+    known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
+    with audited("model.calibrate", category, known) as detail:
+        measured = _measured(files, images, scorer, fitted, quiet=as_json)
+
+        def edit(_: InForce | None) -> Renewal:
+            return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
+
+        try:
+            settings = SettingsFiles(models).get(category)
+            calibrations = CalibrationFiles(models)
+            found = calibrations.find(slot)
+            after = calibrations.change(slot, edit)
+        except Problem as problem:
+            raise UnfitPicturesError(problem.detail) from problem
+        assert after is not None  # noqa: S101  (edit gives one)
+        before = own_calibrator(loaded.manifest, loaded.sha256, engine) if found is None else found.calibrator
+        warnings = []
+        if before is not None:
+            warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
+        if fitted is None:
+            warnings.append("the version does not say which pictures it was fitted to; use none of those")
+        told = {
+            "category": category,
+            "calibration": after.calibrator.identifier,
+            "pictures": len(measured),
+            "fingerprint": after.renewal.pictures,
+            "before": None if before is None else verdict.thresholds(before, settings).shown().model_dump(),
+            "threshold": verdict.thresholds(after.calibrator, settings).shown().model_dump(),
+            "warnings": warnings,
+        }
+        detail |= told
+    if as_json:
+        typer.echo(json.dumps({**known, **told}, indent=1))
+    else:
+        _print({**known, **told})
+
+
+def _files(folder: Path) -> list[Path]:
+    from flows.fastflow.images import IMAGE_SUFFIXES
+
+    if not folder.is_dir():
+        raise typer.BadParameter(f"there is no folder {folder}", param_hint="--images")
+    files = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+    if not files:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise typer.BadParameter(f"{folder} holds no pictures ({kinds})", param_hint="--images")
+    return files
+
+
+def _measured(
+    files: Sequence[Path],
+    folder: Path,
+    scorer: "Scorer",
+    fitted: "FitPictures | None",
+    *,
+    quiet: bool,
+) -> list["Measured"]:
+    """Score the pictures one by one, as parts on the line come.
+
+    Raises:
+        UnfitPicturesError: some must not be used, or cannot be read; they are named.
+    """
+    from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
+    from flows.fastflow.calibration import measure
+    from flows.fastflow.images import ImageError, read
+
+    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    names = [file.relative_to(folder).as_posix() for file in files]
+    expect_fit_to_calibrate(list(zip(names, hashes, strict=True)), fitted)
+    measured, unreadable = [], []
+    console = Console(stderr=True)
+    steps = track(
+        list(zip(files, hashes, strict=True)), "Scoring", console=console, transient=True, disable=quiet
+    )
+    for file, sha256 in steps:
+        try:
+            [scored] = scorer.score([read(file)])
+        except ImageError as error:
+            unreadable.append(str(error))
+            continue
+        measurement = measure(scored.by_head, scored.score_map, scored.statistics)
+        measured.append(Measured(str(file), sha256, measurement))
+    if unreadable:
+        raise UnfitPicturesError(
+            "\n".join(["these pictures cannot be read, nothing was changed:", *unreadable])
+        )
+    return measured
+
+
+def _print(told: dict[str, Any]) -> None:
+    whose = "all stations" if told["station"] is None else f"station {told['station']}"
+    typer.echo(
+        f"{told['category']}/{told['version']}, {told['engine']}, {whose}: calibrated by {told['pictures']} "
+        f"pictures ({told['calibration']})"
+    )
+    after, before = told["threshold"], told["before"]
+    promise = "certified" if after["certified"] else f"not certified: {after['achievable_fpr']:.2%} can be"
+    moved = (
+        "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
+    )
+    typer.echo(
+        f"rejected above {after['reject']:.4g}{moved}: at most {after['target_fpr']:.2%} of good parts, "
+        f"{promise}"
+    )
+    if after["review"] is not None:
+        typer.echo(f"to a person above {after['review']:.4g}")
+    for warning in told["warnings"]:
+        typer.secho(f"look: {warning}", fg="yellow", err=True)

@@ -1,0 +1,1 @@
+"""What happens, in the order in which it happened: kept for a while, and told live."""

@@ -1,0 +1,254 @@
+"""The live feed: events as they are committed, for everybody who listens.
+
+One task reads the log when something was filed, and keeps the latest events in memory; readers that are up
+to date are served from there. So a reader costs neither the database anything nor a buffer of its own, and
+what it gets is what the log has, in the log's order: nothing is lost between replay and live, and nothing
+comes twice.
+"""
+
+import asyncio
+import logging
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+from sqlalchemy import select
+
+from app.database.engine import Database
+from app.database.tables import identity
+from app.feed import log
+from app.feed.cursor import Cursors
+from app.feed.log import Event, Wanted
+from app.problems import Problem
+
+logger = logging.getLogger("flowgauge.feed")
+
+# A reader that falls behind by more is sent away; with 0.5 kB each, 2 MB in all, whoever listens.
+KEPT_IN_MEMORY: Final = 4096
+# What nobody tells the feed of (reviews, acts of other processes) is seen within so many seconds.
+LOOK_SECONDS: Final = 0.5
+HEARTBEAT_SECONDS: Final = 15.0
+_PAGE: Final = 500
+_LONGEST_DELAY: Final = 10.0
+
+
+class Overtaken(Exception):  # noqa: N818  (a state)
+    """A reader was up to date and has fallen behind what is in memory, or behind all that is kept."""
+
+
+class Feed:
+    """The events of a service, live.
+
+    Args:
+        database: of the history.
+        most_readers: that may listen at a time.
+        kept: events in memory.
+    """
+
+    def __init__(self, database: Database, most_readers: int, kept: int = KEPT_IN_MEMORY) -> None:
+        self._database = database
+        self._most_readers = most_readers
+        self._kept = kept
+        self._latest: deque[Event] = deque()
+        # All events after the one and up to the other are in `_latest`.
+        self._floor = 0
+        self._position = 0
+        self._awake = asyncio.Event()
+        self._news = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.ended = False
+        self._by_key: Counter[str | None] = Counter()
+        # For monitoring.
+        self.sent = 0
+        self.dropped: Counter[str] = Counter(slow=0, turned_away=0)
+
+    async def open(self) -> None:
+        """Begin after what is there; the history must be open.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+        self._loop = asyncio.get_running_loop()
+
+        def look() -> tuple[str, int]:
+            with self._database.read() as connection:
+                return connection.scalar(select(identity.c.id)) or "", log.newest(connection)
+
+        name, self._position = await asyncio.to_thread(look)
+        self.cursors = Cursors(name)
+        self._floor = self._position
+        self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Send everybody away and stop reading."""
+        self.end()
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def wake(self, _: Sequence[object] = ()) -> None:
+        """Something was committed; from any thread, also as a callback of the history."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._awake.set)
+
+    def end(self) -> None:
+        """Let every reader finish: the server closes its port."""
+        self.ended = True
+        self._tell()
+
+    @property
+    def position(self) -> int:
+        """The number of the newest event."""
+        return self._position
+
+    @property
+    def readers(self) -> int:
+        """How many listen at present."""
+        return self._by_key.total()
+
+    @contextmanager
+    def reader(self, key_id: str | None = None) -> Iterator[None]:
+        """Be one of those who listen.
+
+        Args:
+            key_id: whose; a key takes half of the places and leaves the rest to others. None, where there
+                are no keys, may take them all.
+
+        Raises:
+            Problem: queue-full, where there are as many as may be; draining, where the port closes.
+        """
+        if self.ended:
+            raise Problem("draining", "The server is stopping. Listen again, to another server.")
+        if self.readers >= self._most_readers:
+            self.dropped["turned_away"] += 1
+            raise Problem(
+                "queue-full",
+                f"{self.readers} listen to the events, the limit; FLOWGAUGE_MAX_READERS sets it.",
+            )
+        if key_id is not None and self._by_key[key_id] >= -(-self._most_readers // 2):
+            self.dropped["turned_away"] += 1
+            raise Problem(
+                "queue-full",
+                f"{self._by_key[key_id]} listen to the events with this key, half of the limit "
+                "(FLOWGAUGE_MAX_READERS), and no key gets more. Use several keys.",
+            )
+        self._by_key[key_id] += 1
+        try:
+            yield
+        finally:
+            self._by_key[key_id] -= 1
+            if not self._by_key[key_id]:
+                del self._by_key[key_id]
+
+    async def forgotten(self) -> int:
+        """Events up to this number are no longer kept.
+
+        Raises:
+            DatabaseUnavailable: the database does not answer.
+        """
+
+        def look() -> int:
+            with self._database.read() as connection:
+                return log.forgotten(connection)
+
+        return await asyncio.to_thread(look)
+
+    async def wait(self, after: int) -> None:
+        """Wait until there is an event after a number."""
+        while self._position <= after:
+            await self._news.wait()
+
+    async def follow(self, after: int, wanted: Wanted) -> AsyncGenerator[tuple[int, list[Event]], None]:
+        """All wanted events after a number, from the log and then as they happen, until the feed ends.
+
+        Args:
+            after: a number.
+            wanted: which events.
+
+        Yields:
+            How far this has come, and the events on the way: none where there was nothing for a while.
+
+        Raises:
+            Overtaken: whoever takes them is too slow; the log has what is missing.
+            DatabaseUnavailable: the log cannot be read.
+        """
+        while after < self._floor:
+            after, events = await asyncio.to_thread(self._replay, after, wanted)
+            yield after, events
+            if self.ended:
+                return
+        yield after, []
+        while not self.ended:
+            if after < self._floor:
+                raise Overtaken
+            news = self._news
+            if after < self._position:
+                passed = self._since(after)
+                after = passed[-1].number
+                if events := [event for event in passed if wanted.admits(event)]:
+                    yield after, events
+                continue
+            try:
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                    await news.wait()
+            except TimeoutError:
+                yield after, []
+
+    def _replay(self, after: int, wanted: Wanted) -> tuple[int, list[Event]]:
+        with self._database.read() as connection:
+            if after < log.forgotten(connection):
+                raise Overtaken
+            end = log.newest(connection)
+            events = log.read(connection, after, _PAGE, wanted)
+        return (events[-1].number if len(events) == _PAGE else max(after, end)), events
+
+    def _since(self, after: int) -> list[Event]:
+        """Events in memory after a number, a page at most."""
+        found: list[Event] = []
+        for event in reversed(self._latest):
+            if event.number <= after:
+                break
+            found.append(event)
+        found.reverse()
+        return found[:_PAGE]
+
+    async def _run(self) -> None:
+        delay = 0.0
+        while True:
+            self._awake.clear()
+            try:
+                events = await asyncio.to_thread(self._read)
+            except Exception as error:
+                # With its traceback once: the history's own complaints are in the log as well.
+                logger.warning("new events cannot be read: %s", error, exc_info=not delay)
+                delay = min(max(2 * delay, LOOK_SECONDS), _LONGEST_DELAY)
+                await asyncio.sleep(delay)
+                continue
+            if delay:
+                logger.info("new events are read again")
+                delay = 0.0
+            if events:
+                self._take(events)
+            else:
+                try:
+                    async with asyncio.timeout(LOOK_SECONDS):
+                        await self._awake.wait()
+                except TimeoutError:
+                    pass
+
+    def _read(self) -> list[Event]:
+        with self._database.read() as connection:
+            return log.read(connection, self._position, _PAGE)
+
+    def _take(self, events: Sequence[Event]) -> None:
+        self._latest.extend(events)
+        while len(self._latest) > self._kept:
+            self._floor = self._latest.popleft().number
+        self._position = events[-1].number
+        self._tell()
+
+    def _tell(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()

@@ -1,0 +1,73 @@
+"""What happens in the service, as events."""
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from app.database import clock
+from app.feed.log import Happening
+from app.schemas.events import InspectionEvent, ModelEvent, ReviewEvent, ThresholdsEvent
+from app.schemas.predict import links_of
+
+_TUNED: Final[Mapping[str, Literal["rates", "calibration", "region"]]] = {
+    "model.thresholds": "rates",
+    "model.calibrate": "calibration",
+    "model.region": "region",
+}
+
+
+def inspected(row: Mapping[str, Any]) -> Happening:
+    """An inspection is in the history.
+
+    Args:
+        row: of the table `inspections`.
+    """
+    data = InspectionEvent(
+        inspection_id=row["id"],
+        created_at=clock.iso(row["created_ms"]),
+        category=row["category"],
+        version=row["version"],
+        station=row["station"],
+        part_id=row["part_id"],
+        decision=row["decision"],
+        score=row["score"],
+        p_value=row["p_value"],
+        links=links_of(row["id"]),
+    )
+    return Happening("inspection", row["category"], row["station"], row["decision"], data.model_dump_json())
+
+
+def reviewed(
+    row: Mapping[str, Any], created_ms: int, revision: int, verdict: Literal["good", "defect"]
+) -> Happening:
+    """An inspection was reviewed.
+
+    Args:
+        row: of the inspection: id, category, station and decision.
+        created_ms: when.
+        revision: of the review.
+        verdict: of the review.
+    """
+    data = ReviewEvent(
+        inspection_id=row["id"],
+        created_at=clock.iso(created_ms),
+        category=row["category"],
+        station=row["station"],
+        decision=row["decision"],
+        revision=revision,
+        verdict=verdict,
+    )
+    return Happening("review", row["category"], row["station"], row["decision"], data.model_dump_json())
+
+
+def done(action: str, target: str, detail: Mapping[str, Any], created_ms: int) -> list[Happening]:
+    """What an act that was done, as the audit log has it, means for those who hear; mostly nothing."""
+    category, _, version = target.partition("/")
+    at = clock.iso(created_ms)
+    if action == "model.serves":
+        previous = detail.get("previous")
+        model = ModelEvent(created_at=at, category=category, version=version, previous=previous)
+        return [Happening("model", category, None, None, model.model_dump_json())]
+    if action in _TUNED:
+        tuned = ThresholdsEvent(created_at=at, category=category, what=_TUNED[action])
+        return [Happening("thresholds", category, None, None, tuned.model_dump_json())]
+    return []

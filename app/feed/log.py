@@ -1,0 +1,142 @@
+"""The events of the service in its database, numbered in the order in which they were committed.
+
+Ids of inspections cannot stand for that order: they are made before the journal, and what is older may be
+filed later. Whoever has read up to a number finds everything else after it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Final, Literal
+
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
+
+from app.database.tables import events
+
+Kind = Literal["inspection", "review", "model", "thresholds"]
+
+_COLUMNS = events.columns
+_ORDER_LOCK: Final = 4661784
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """Something that happened.
+
+    Attributes:
+        kind: what it was.
+        category: what it was about.
+        station: where the inspection was made, if it is about one.
+        decision: of the inspection, if it is about one.
+        data: what goes over the wire, JSON on one line.
+    """
+
+    kind: Kind
+    category: str
+    station: str | None
+    decision: str | None
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class Event(Happening):
+    """A happening in its place.
+
+    Attributes:
+        number: later ones have greater numbers.
+    """
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events are wanted; what is None does not matter.
+
+    An event without a station or decision is not wanted by whoever names one.
+
+    Attributes:
+        decisions: one of these.
+        categories: one of these.
+        kinds: one of these.
+    """
+
+    category: str | None = None
+    station: str | None = None
+    decisions: frozenset[str] | None = None
+    categories: frozenset[str] | None = None
+    kinds: frozenset[str] | None = None
+
+    def admits(self, event: Happening) -> bool:
+        """Whether an event is wanted."""
+        return (
+            (self.category is None or event.category == self.category)
+            and (self.station is None or event.station == self.station)
+            and (self.decisions is None or event.decision in self.decisions)
+            and (self.categories is None or event.category in self.categories)
+            and (self.kinds is None or event.kind in self.kinds)
+        )
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The same in SQL."""
+        equal = ((_COLUMNS.category, self.category), (_COLUMNS.station, self.station))
+        among = (
+            (_COLUMNS.decision, self.decisions),
+            (_COLUMNS.category, self.categories),
+            (_COLUMNS.kind, self.kinds),
+        )
+        return [column == value for column, value in equal if value is not None] + [
+            column.in_(sorted(values)) for column, values in among if values is not None
+        ]
+
+
+def append(connection: Connection, happenings: Sequence[Happening]) -> None:
+    """Number what happens in this transaction; it is an event when that is committed.
+
+    In PostgreSQL numbers are given before the commit: without the lock, which is held until then, a smaller
+    number could appear after a greater one was read. SQLite has one writer at a time anyway.
+    """
+    if not happenings:
+        return
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_ORDER_LOCK)))
+    connection.execute(insert(events), [asdict(happening) for happening in happenings])
+
+
+def read(connection: Connection, after: int, limit: int, wanted: Wanted | None = None) -> list[Event]:
+    """The oldest events after a number, in their order.
+
+    Args:
+        connection: where to read.
+        after: a number.
+        limit: how many at most.
+        wanted: which of them; None for all.
+    """
+    conditions = [] if wanted is None else wanted.conditions()
+    query = select(events).where(_COLUMNS.number > after, *conditions).order_by(_COLUMNS.number).limit(limit)
+    return [Event(**row) for row in connection.execute(query).mappings()]
+
+
+def newest(connection: Connection) -> int:
+    """The number of the newest event; 0 where there is none."""
+    return connection.scalar(select(func.max(_COLUMNS.number))) or 0
+
+
+def forgotten(connection: Connection) -> int:
+    """Events up to this number are no longer kept; all later ones are."""
+    oldest = connection.scalar(select(func.min(_COLUMNS.number)))
+    return 0 if oldest is None else oldest - 1
+
+
+def trim(connection: Connection, keep: int, most: int) -> int:
+    """Delete all but the newest events.
+
+    Args:
+        connection: of a transaction that may write.
+        keep: how many stay, at least 1: the newest one's number is where the next goes on.
+        most: that are deleted now.
+
+    Returns:
+        How many were deleted.
+    """
+    end = min(newest(connection) - keep, forgotten(connection) + most)
+    return connection.execute(delete(events).where(_COLUMNS.number <= end)).rowcount

@@ -1,0 +1,143 @@
+"""Reading the history by eye: what stands before and after an inspection, the stations, a line of scores."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import JSON, ColumnElement, Connection, cast, func, select, type_coerce
+
+from app.database.tables import inspections
+from app.history import queries
+from app.history.queries import Filter
+from app.history.rates import DECISIONS, Decision
+
+_COLUMNS: Final = inspections.columns
+# A list to choose from; whoever gives every part a station of its own gets no list of a million.
+_MOST_STATIONS: Final = 200
+
+
+class Neighbours(NamedTuple):
+    """The inspections next to one in time, of those that a filter lets through: their ids, or None."""
+
+    older: str | None
+    newer: str | None
+
+
+def neighbours(connection: Connection, wanted: Filter, identifier: str) -> Neighbours:
+    """Find what stands before and after an inspection."""
+    older = queries.page(connection, wanted, 1, identifier)
+    newer = [
+        found
+        for one in _one_by_one(wanted)
+        if (
+            found := connection.scalar(
+                select(_COLUMNS.id)
+                .where(*one.conditions(), _COLUMNS.id > identifier)
+                .order_by(_COLUMNS.id)
+                .limit(1)
+            )
+        )
+    ]
+    return Neighbours(older[0].id if older else None, min(newer, default=None))
+
+
+def _one_by_one(wanted: Filter) -> Iterable[Filter]:
+    """The filter, once for each category that it allows: rows of one stand together in an index."""
+    if wanted.categories is None:
+        return [wanted]
+    allowed = wanted.categories if wanted.category is None else wanted.categories & {wanted.category}
+    return [replace(wanted, category=category, categories=None) for category in sorted(allowed)]
+
+
+def stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
+    """The stations that inspections came from, sorted, at most 200.
+
+    Each is found by one step in an index, so it costs the same in a history of millions.
+
+    Args:
+        connection: where to read.
+        categories: of these alone; None for all.
+    """
+    found: set[str] = set()
+    for category in [None] if categories is None else sorted(categories):
+        conditions = [] if category is None else [_COLUMNS.category == category]
+        last: str | None = ""
+        while last is not None and len(found) < _MOST_STATIONS:
+            last = connection.scalar(
+                select(func.min(_COLUMNS.station)).where(*conditions, _COLUMNS.station > last)
+            )
+            if last is not None:
+                found.add(last)
+    return sorted(found)
+
+
+def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
+    """How many inspections that a filter lets through got which decision; counted in indexes alone."""
+    return {
+        decision: sum(
+            connection.scalar(
+                select(func.count())
+                .select_from(inspections)
+                .where(*replace(one, decision=decision).conditions())
+            )
+            or 0
+            for one in _one_by_one(wanted)
+        )
+        for decision in DECISIONS
+        if wanted.decision in (None, decision)
+    }
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An inspection's score, and where decisions were taken when it was inspected.
+
+    Attributes:
+        reject: the threshold.
+        review: the lower end of the review band; None without one.
+    """
+
+    id: str
+    created_ms: int
+    version: str
+    decision: str
+    score: float
+    part_id: str | None
+    verdict: str | None
+    reject: float
+    review: float | None
+
+
+def trace(connection: Connection, wanted: Filter, limit: int, upto: str | None = None) -> list[Scored]:
+    """The scores of the latest inspections that a filter for one category lets through, oldest first.
+
+    Args:
+        connection: where to read.
+        wanted: which inspections.
+        limit: how many at most.
+        upto: an id; none that is newer.
+    """
+    columns = (_COLUMNS[name] for name in ("id", "created_ms", "version", "decision", "score", "part_id"))
+    query = (
+        select(
+            *columns,
+            _COLUMNS.verdict,
+            _threshold(connection, "reject").label("reject"),
+            _threshold(connection, "review").label("review"),
+        )
+        .where(*wanted.conditions())
+        .order_by(_COLUMNS.id.desc())
+        .limit(limit)
+    )
+    if upto is not None:
+        query = query.where(_COLUMNS.id <= upto)
+    return [Scored(**row) for row in reversed(connection.execute(query).mappings().all())]
+
+
+def _threshold(connection: Connection, name: str) -> ColumnElement[Any]:
+    """A threshold out of the answers' JSON, which are not sent from the database whole."""
+    # To SQLite JSON is text; its CAST would make a number of it.
+    sqlite = connection.dialect.name == "sqlite"
+    answer = type_coerce(_COLUMNS.answer, JSON) if sqlite else cast(_COLUMNS.answer, JSON)
+    threshold: ColumnElement[Any] = answer["threshold"][name].as_float()
+    return threshold

@@ -1,0 +1,83 @@
+"""What was changed about a category's models and decisions, and when, by the audit log."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection, or_, select
+
+from app.database.tables import audit
+from app.history.reports import Span
+
+REGION: Final = "model.region"
+# What decides otherwise from then on.
+ACTIONS: Final = (
+    "model.thresholds",
+    REGION,
+    "model.calibrate",
+    "model.activate",
+    "model.rollback",
+)
+
+
+def changes(
+    connection: Connection, span: Span, categories: Collection[str] | None, limit: int
+) -> list[dict[str, Any]]:
+    """What was changed in a time and came to its end, the earliest first, as rows of the audit log.
+
+    Args:
+        connection: where to read.
+        span: the time.
+        categories: the only ones wanted; None for all.
+        limit: how many at most, of more the latest.
+    """
+    wanted = [
+        audit.c.created_ms >= span.from_ms,
+        audit.c.created_ms < span.to_ms,
+        audit.c.action.in_(ACTIONS),
+        audit.c.outcome == "done",
+    ]
+    if categories is not None:
+        # A category's name has neither of LIKE's signs but _, which autoescape takes for itself.
+        of_one = (audit.c.target.startswith(f"{name}/", autoescape=True) for name in categories)
+        wanted.append(or_(audit.c.target.in_(categories), *of_one))
+    query = select(audit).where(*wanted).order_by(audit.c.number.desc()).limit(limit)
+    return [dict(row) for row in connection.execute(query).mappings()][::-1]
+
+
+def regions_changed_ms(connection: Connection, category: str) -> dict[str | None, int]:
+    """When regions of interest were last changed, by station; None: that of all without one of their own.
+
+    In milliseconds since 1970, of the latest thousand changes.
+    """
+    done = (
+        select(audit.c.created_ms, audit.c.detail)
+        .where(audit.c.action == REGION, audit.c.target == category, audit.c.outcome == "done")
+        .order_by(audit.c.number.desc())
+        .limit(1000)
+    )
+    found: dict[str | None, int] = {}
+    for row in connection.execute(done).mappings():
+        found.setdefault(detail(dict(row)).get("station"), row["created_ms"])
+    return found
+
+
+def detail(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What the audit log knows of an act beyond its columns."""
+    found: dict[str, Any] = json.loads(row["detail"] or "{}")
+    return found
+
+
+def held(
+    action: str, target: str, known: Mapping[str, Any]
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """What held before an act and what after it, in a line: rates, a threshold or a version."""
+    if action == "model.thresholds":
+        before = known.get("from") or {}
+        return dict(before), {**before, **(known.get("to") or {})}
+    if action == "model.calibrate" and "reject" in known:
+        return {"reject": known["reject"].get("from")}, {"reject": known["reject"].get("to")}
+    if action in ("model.activate", "model.rollback"):
+        active = known.get("active") or target.partition("/")[2]
+        return {"version": known.get("previous")}, {"version": active}
+    return None, None

@@ -1,0 +1,71 @@
+"""What a shift was made of: its stations, its hours, and the parts that stood out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, func, select
+
+from app.database.tables import inspections
+from app.history.queries import SUMMARY
+from app.history.rates import Decision
+from app.history.reports import Span
+
+HOUR_MS: Final = 3_600_000
+MOST_REJECTS: Final = 6  # that are shown of a category
+_COLUMNS: Final = inspections.columns
+
+Counts = Mapping[Decision, int]
+
+
+@dataclass(frozen=True)
+class Details:
+    """A category in a shift.
+
+    Attributes:
+        stations: decisions by station, None for inspections without one; by name, None first.
+        hours: decisions by the hour's begin, in milliseconds since 1970, UTC; hours without any are left out.
+        rejects: rows with the columns `SUMMARY` of rejected inspections, the least like good parts first.
+    """
+
+    stations: Mapping[str | None, Counts]
+    hours: Mapping[int, Counts]
+    rejects: Sequence[Any]
+
+
+def details(connection: Connection, category: str, span: Span, station: str | None = None) -> Details:
+    """Take a category's shift apart.
+
+    Args:
+        connection: where to read.
+        category: the category.
+        span: the time.
+        station: only inspections of this one.
+    """
+    wanted = span.conditions_for(category, station)
+    by_station = (
+        select(_COLUMNS.station, _COLUMNS.decision, func.count())
+        .where(*wanted)
+        .group_by(_COLUMNS.station, _COLUMNS.decision)
+    )
+    # Whole numbers: both databases divide them without a rest.
+    hour = (_COLUMNS.created_ms // HOUR_MS).label("hour")
+    by_hour = select(hour, _COLUMNS.decision, func.count()).where(*wanted).group_by(hour, _COLUMNS.decision)
+    # p-values compare across versions, as scores do not.
+    worst = (
+        select(*SUMMARY)
+        .where(*wanted, _COLUMNS.decision == "REJECT")
+        .order_by(_COLUMNS.p_value, _COLUMNS.score.desc(), _COLUMNS.id)
+        .limit(MOST_REJECTS)
+    )
+    stations: dict[str | None, dict[Decision, int]] = {}
+    for name, decision, n in connection.execute(by_station):
+        stations.setdefault(name, {})[decision] = n
+    hours: dict[int, dict[Decision, int]] = {}
+    for number, decision, n in connection.execute(by_hour):
+        hours.setdefault(number * HOUR_MS, {})[decision] = n
+    return Details(
+        {name: stations[name] for name in sorted(stations, key=lambda name: (name is not None, name or ""))},
+        dict(sorted(hours.items())),
+        connection.execute(worst).all(),
+    )

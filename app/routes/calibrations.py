@@ -1,0 +1,262 @@
+"""Renewing a category's calibration with good images of the very line, without training again."""
+
+import asyncio
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Query, Request, Response
+
+from app import calibration_pictures, uploads, verdict
+from app.access import MaySeeModels, MayTune
+from app.acts import audited
+from app.calibration_pictures import MAX_PICTURES, Picture
+from app.database import clock
+from app.dependencies import (
+    AdmissionPart,
+    AuditPart,
+    Category,
+    HistoryPart,
+    InspectorPart,
+    ResidencyPart,
+    SettingsPart,
+    StorePart,
+)
+from app.inference import while_connected
+from app.openapi import CALIBRATION_EXTRA, documented
+from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
+from app.problems import Problem
+from app.renewals import InForce, Renewal, Slot
+from app.renewing import renewal, say_unlike, unlike
+from app.routes.regions import Station
+from app.schemas import calibrations as schemas
+from app.store import Store
+from flows.fastflow import fit_pictures
+from flows.fastflow.bundle import BundleError
+from flows.fastflow.calibration import Calibrator
+from flows.fastflow.detector import Detector
+from flows.fastflow.fit_pictures import FitPictures
+
+router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
+
+_NOTHING: Final = "0"  # the tag where there is no calibration of its own
+
+_CREATED: Final[dict[int | str, dict[str, Any]]] = {
+    201: {"description": "It holds from now on.", **ETAG[200]}
+}
+
+Reason = Annotated[
+    str,
+    Query(
+        min_length=1,
+        max_length=500,
+        description="Why, for the audit log.",
+        examples=["New lamp on line 3"],
+    ),
+]
+Reviewed = Annotated[
+    bool,
+    Query(
+        description="Take the images of the history whose latest review is good, too; with `station`, those "
+        "inspected there. Only if parts were drawn at random to be reviewed: rejected ones are reviewed more "
+        "often, and make the threshold too high."
+    ),
+]
+Since = Annotated[
+    datetime | None,
+    Query(
+        alias="from",
+        description="With `reviewed`: of inspections made then or later; UTC unless it says otherwise.",
+        examples=["2026-11-25T06:00:00Z"],
+    ),
+]
+
+
+@router.get("", responses={**ETAG, **documented(*READING_PROBLEMS)})
+async def get_calibration(
+    category: Category,
+    response: Response,
+    residency: ResidencyPart,
+    store: StorePart,
+    _: MaySeeModels,
+    station: Station = None,
+) -> schemas.CalibrationInForce:
+    """Tell the calibration in force at a station, or at all that have none of their own.
+
+    A station's own goes before that of the line, and that before the version's. The ETag is for changing
+    exactly the station's own, or that of the line.
+    """
+    detector = await residency.get(category)
+    slot = Slot.of(detector, station)
+    in_force = await asyncio.to_thread(told, store, detector, station)
+    response.headers["ETag"] = etag(_tag(await asyncio.to_thread(store.calibrations.read, slot)))
+    return in_force
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra=CALIBRATION_EXTRA,
+    responses={
+        **_CREATED,
+        **documented(
+            *CHANGING_PROBLEMS,
+            "too-large",
+            "unsupported-media-type",
+            "undecodable-image",
+            "queue-full",
+            "draining",
+            "history-unavailable",
+        ),
+    },
+)
+async def renew_calibration(
+    category: Category,
+    request: Request,
+    response: Response,
+    settings: SettingsPart,
+    admission: AdmissionPart,
+    residency: ResidencyPart,
+    inspector: InspectorPart,
+    history: HistoryPart,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayTune,
+    reason: Reason,
+    station: Station = None,
+    reviewed: Reviewed = False,
+    since: Since = None,
+    if_match: IfMatch = None,
+) -> schemas.Renewed:
+    """Calibrate the active version anew, for all stations or for one, with images of good parts of the line.
+
+    Nothing is trained. Thresholds, p-values and colours follow from the new images alone, at the rates that
+    are set. The images must be of good parts as they come, none of them chosen, and none that the model was
+    fitted to: such images, copies, and images that cannot be read are refused by name, and nothing changes.
+    """
+    known = {"station": station, "reason": reason, "reviewed": reviewed}
+    async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
+        detector = await residency.get(category)
+        slot = Slot.of(detector, station)
+        # Before megabytes are sent in vain; what counts is the look that follows.
+        expect_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
+        fitted = await asyncio.to_thread(_fitted, store, detector)
+        with admission.reserve(category) as room:
+            pictures: list[Picture] = []
+            if not reviewed or "content-type" in request.headers:
+                upload = await uploads.read_many(
+                    request,
+                    room,
+                    settings.max_bytes,
+                    MAX_PICTURES,
+                    max(settings.max_bytes, settings.queue_bytes // 2),
+                    settings.upload_idle_seconds,
+                )
+                pictures = await asyncio.to_thread(calibration_pictures.uploaded, upload)
+            found: list[Picture] = []
+            if reviewed:
+                since_ms = 0 if since is None else clock.from_datetime(since)
+                found = await asyncio.to_thread(
+                    calibration_pictures.reviewed, history, category, station, since_ms
+                )
+            chosen = [*pictures, *calibration_pictures.fresh(found, pictures, fitted)]
+            calibration_pictures.expect_fit(chosen, fitted)
+            work = calibration_pictures.measure(chosen, detector, inspector, history)
+            measured = await while_connected(request, work)
+        before = await asyncio.to_thread(store.calibrations.get, detector, station)
+
+        def edit(there: InForce | None) -> Renewal:
+            expect_match(if_match, _tag(there))
+            asked = detector.calibrator.target_fpr
+            return renewal(slot, measured, target_fpr=asked, by=caller.actor, reason=reason)
+
+        after = await asyncio.to_thread(store.calibrations.change, slot, edit)
+        in_force = await asyncio.to_thread(told, store, detector, station)
+        warnings = _warnings(before, after, chosen, fitted)
+        was = verdict.thresholds(before, await asyncio.to_thread(store.settings, category)).shown()
+        detail |= {
+            "version": detector.manifest.version,
+            "engine": detector.engine,
+            "calibration": after and after.calibrator.identifier,
+            "pictures": len(measured),
+            "fingerprint": after and after.renewal.pictures,
+            "reject": {"from": was.reject, "to": in_force.threshold.reject},
+            "warnings": warnings,
+        }
+    response.headers["ETag"] = etag(_tag(after))
+    return schemas.Renewed(
+        **dict(in_force),
+        before=was,
+        pictures=len(measured),
+        left_out=len(pictures) + len(found) - len(measured),
+        warnings=warnings,
+    )
+
+
+@router.delete("", status_code=204, responses=documented(*CHANGING_PROBLEMS, "not-found"))
+async def delete_calibration(
+    category: Category,
+    request: Request,
+    residency: ResidencyPart,
+    store: StorePart,
+    audit: AuditPart,
+    caller: MayTune,
+    station: Station = None,
+    if_match: IfMatch = None,
+) -> None:
+    """Remove a calibration that was made after the version. The line's, or the version's, holds again."""
+    async with audited(request, audit, caller, "model.calibrate", category, {"station": station}) as detail:
+        detector = await residency.get(category)
+
+        def edit(there: InForce | None) -> None:
+            if there is None:
+                raise Problem("not-found", "No calibration was made for this after the version.")
+            expect_match(if_match, _tag(there))
+            detail["removed"] = there.calibrator.identifier
+
+        await asyncio.to_thread(store.calibrations.change, Slot.of(detector, station), edit)
+
+
+def _tag(there: InForce | None) -> str:
+    return _NOTHING if there is None else there.calibrator.identifier
+
+
+def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
+    """The calibration in force at a station; None for all that have none of their own."""
+    slot = Slot.of(detector, station)
+    found = store.calibrations.find(slot)
+    calibrator = detector.calibrator if found is None else found.calibrator
+    settings = store.settings(detector.manifest.category)
+    origin = None
+    if found is not None:
+        one = found.renewal
+        origin = schemas.Origin(created=one.created, by=one.by, reason=one.reason, pictures=one.pictures)
+    return schemas.CalibrationInForce(
+        category=detector.manifest.category,
+        version=detector.manifest.version,
+        engine=detector.engine,
+        station=station,
+        threshold=verdict.thresholds(calibrator, settings).shown(),
+        origin=origin,
+        stations=store.calibrations.stations(slot),
+    )
+
+
+def _fitted(store: Store, detector: Detector) -> FitPictures | None:
+    manifest = detector.manifest
+    try:
+        return fit_pictures.load(store.models / manifest.category / manifest.version, manifest)
+    except BundleError as error:
+        raise Problem("rejected-bundle", "Its list of fitted pictures was changed or is gone.") from error
+
+
+def _warnings(
+    before: Calibrator, after: InForce | None, pictures: list[Picture], fitted: FitPictures | None
+) -> list[str]:
+    warnings = []
+    if after is not None:
+        warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
+        over_rejected = calibration_pictures.over_rejected(pictures, before.target_fpr)
+        warnings += [over_rejected] if over_rejected else []
+    if fitted is None:
+        warnings.append("The version does not say which images it was fitted to; use none of those.")
+    return warnings

@@ -1,0 +1,114 @@
+"""What happens, live: server-sent events."""
+
+from functools import partial
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Header, Query, Request
+from starlette.responses import Response
+
+from app import forms, guard
+from app.access import MaySeeHistory
+from app.dependencies import FeedPart
+from app.feed.cursor import NotACursor
+from app.feed.feed import Feed
+from app.feed.log import Wanted
+from app.feed.stream import MEDIA_TYPE, EventStream
+from app.openapi import documented
+from app.problems import Problem
+from app.schemas.predict import Decision
+
+router = APIRouter(prefix="/v1/events", tags=["history"])
+
+BEGINNING: Final = "beginning"
+_CURSOR: Final = "AZOmsn0AAAAAAAAQ9WkVYg"
+_EXAMPLE: Final = (
+    f"id: {_CURSOR}\nevent: inspection\n"
+    'data: {"inspection_id": "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", "category": "bottle", '
+    '"decision": "REJECT"}\n\n'
+)
+_ANSWER: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "description": "Events as they happen, until either side ends it. Of `inspection`, `review`, `model` "
+        "and `thresholds`, docs/live.md shows the data; `position` has nothing but an `id` to go on from; "
+        "`gap` comes first, where events are missing that are no longer kept.",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
+    }
+}
+
+
+def _text(description: str, example: str) -> Any:
+    return Query(
+        description=description, max_length=forms.MAX_TEXT, pattern=forms.TEXT_PATTERN, examples=[example]
+    )
+
+
+@router.get(
+    "",
+    response_class=Response,
+    responses={
+        **_ANSWER,
+        **documented("invalid-request", "internal", "queue-full", "history-unavailable", "draining"),
+    },
+)
+async def listen(
+    request: Request,
+    caller: MaySeeHistory,
+    feed: FeedPart,
+    category: Annotated[str | None, _text("Of this category.", "bottle")] = None,
+    station: Annotated[str | None, _text("Of inspections at this station.", "line-3")] = None,
+    decision: Annotated[
+        list[Decision] | None, Query(description="Of inspections with this decision, or one of these.")
+    ] = None,
+    after: Annotated[
+        str | None,
+        Query(
+            description=f"Begin after the event with this `id`; `{BEGINNING}`: with the first that is kept.",
+            max_length=64,
+            examples=[_CURSOR],
+        ),
+    ] = None,
+    last_event_id: Annotated[
+        str | None,
+        Header(
+            description="The same; browsers send it when they come back. It goes before `after`.",
+            examples=[_CURSOR],
+        ),
+    ] = None,
+) -> Response:
+    """Hear what happens: inspections when they are in the history, reviews, models, thresholds.
+
+    Metadata and links, never pictures. After an interruption, the `id` that came last leads to all that was
+    missed, once and in order. A reader that takes nothing for 30 seconds, or falls behind by thousands of
+    events, is sent away and may come back. Inspections with `store=false` are in no history and not here.
+    """
+    if category is not None:
+        caller.expect_category(category)
+    wanted = Wanted(
+        category=category,
+        station=station,
+        decisions=frozenset(decision) if decision else None,
+        categories=caller.categories,
+    )
+    number, gap = await _begin(feed, last_event_id or after)
+    may_listen = partial(guard.is_still_welcome, request.scope)
+    return EventStream(feed, wanted, number, gap, may_listen, caller.key_id)
+
+
+async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
+    """After which number to begin, and why there is a gap before that, if there is one."""
+    if not cursor:
+        return feed.position, None
+    forgotten = await feed.forgotten()
+    if cursor == BEGINNING:
+        return forgotten, None
+    try:
+        number = feed.cursors.read(cursor)
+    except NotACursor as error:
+        raise Problem(
+            "invalid-request", f"after, or Last-Event-ID: is no `id` of an event; got {cursor[:64]!r}"
+        ) from error
+    if number is None:
+        return feed.position, "The id is of another history, such as one before a backup was restored."
+    if number < forgotten:
+        return forgotten, "The events that followed are no longer kept; /v1/inspections has what there is."
+    return number, None

@@ -1,0 +1,165 @@
+"""The Open Inference Protocol under /v2: clients of KServe and Triton work unchanged."""
+
+import importlib.metadata
+from functools import partial
+from typing import Any, Final
+
+from fastapi import APIRouter, Depends
+from starlette.responses import Response
+
+from app import uploads
+from app.access import AnyCaller, MayPredict, MaySeeModels
+from app.admission import Reservation
+from app.catalogue import expect_readable
+from app.dependencies import (
+    Category,
+    ResidencyPart,
+    SettingsPart,
+    Version,
+    expect_not_draining,
+)
+from app.dialects import OPEN_INFERENCE
+from app.forms import File, Upload
+from app.inspection import Answer
+from app.known_query import expect_known_query
+from app.open_inference import incoming, outgoing
+from app.openapi import INFER_EXTRA, documented
+from app.predictor import PROBLEMS, Asked, Predictor
+from app.problems import Problem
+from app.schemas import open_inference as schemas
+from app.settings import Settings
+from app.store import unknown
+from flows.fastflow import bundle, heatmap
+
+router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])
+
+_documented = partial(documented, dialect=OPEN_INFERENCE)
+# The JSON, as objects of Python.
+_JSON_TIMES: Final = 20
+_INFER: Final[dict[int | str, dict[str, Any]]] = _documented(*PROBLEMS)
+
+
+@router.get("", responses=_documented("internal"))
+async def server_metadata(_: AnyCaller) -> schemas.ServerMetadata:
+    """Tell what the server is."""
+    version = importlib.metadata.version("flowgauge")
+    return schemas.ServerMetadata(name="flowgauge", version=version, extensions=["binary_tensor_data"])
+
+
+@router.get("/models/{category}", responses=_documented("unknown-model", "internal", "model-loading"))
+def model_metadata(category: Category, settings: SettingsPart, _: MaySeeModels) -> schemas.ModelMetadata:
+    """Tell what a model takes and gives."""
+    return _metadata(settings, category, None)
+
+
+@router.get(
+    "/models/{category}/versions/{version}",
+    responses=_documented("unknown-model", "internal", "model-loading"),
+)
+def version_metadata(
+    category: Category, version: Version, settings: SettingsPart, _: MaySeeModels
+) -> schemas.ModelMetadata:
+    """Tell what a version takes and gives."""
+    return _metadata(settings, category, version)
+
+
+@router.get(
+    "/models/{category}/ready",
+    responses=_documented("unknown-model", "rejected-bundle", "internal", "model-loading"),
+)
+async def model_ready(category: Category, residency: ResidencyPart, _: MayPredict) -> schemas.ModelReady:
+    """Answer 200 when the active version is loaded; if it is not, it is loaded first."""
+    await residency.get(category)
+    return schemas.ModelReady(name=category, ready=True)
+
+
+@router.get(
+    "/models/{category}/versions/{version}/ready",
+    responses=_documented("unknown-model", "rejected-bundle", "internal", "model-loading"),
+)
+async def version_ready(
+    category: Category, version: Version, residency: ResidencyPart, _: MayPredict
+) -> schemas.ModelReady:
+    """Answer 200 when a version is loaded; if it is not, it is loaded first."""
+    await residency.get(category, version)
+    return schemas.ModelReady(name=category, ready=True)
+
+
+@router.post(
+    "/models/{category}/infer",
+    response_model=schemas.InferenceResponse,
+    responses=_INFER,
+    openapi_extra=INFER_EXTRA,
+    dependencies=[Depends(expect_not_draining)],
+)
+async def infer(category: Category, predictor: Predictor) -> Response:
+    """Inspect pictures with the active version.
+
+    The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
+    A picture that cannot be inspected is the answer to all; others may have been kept by then.
+    """
+    return await predictor.translated(category, None, partial(_understand, predictor))
+
+
+@router.post(
+    "/models/{category}/versions/{version}/infer",
+    response_model=schemas.InferenceResponse,
+    responses=_INFER,
+    openapi_extra=INFER_EXTRA,
+    dependencies=[Depends(expect_not_draining)],
+)
+async def infer_with_version(category: Category, version: Version, predictor: Predictor) -> Response:
+    """Inspect pictures with a version named here, whichever is active; else as without one."""
+    return await predictor.translated(category, version, partial(_understand, predictor))
+
+
+async def _understand(predictor: Predictor, room: Reservation) -> Asked:
+    request, settings = predictor.request, predictor.settings
+    if "content-encoding" in request.headers:
+        raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
+    limit = max(settings.max_bytes, settings.queue_bytes // 2)
+    beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
+    chunks = []
+    async for chunk in uploads.chunks(request, limit, settings.upload_idle_seconds, beyond):
+        room.hold(len(chunk))
+        chunks.append(chunk)
+    body = b"".join(chunks)
+    length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
+    room.hold(_JSON_TIMES * length + len(body) - length)  # taken apart, they are there twice
+    bounds = incoming.Bounds(settings.max_items, settings.max_bytes, settings.max_pixels)
+
+    def take_apart() -> tuple[incoming.Incoming, list[File]]:
+        found = incoming.parse(body, length, bounds)
+        files = [image if isinstance(image, bytes) else heatmap.encode_png(image) for image in found.images]
+        return found, [File(None, file) for file in files]
+
+    found, files = await predictor.inspector.off_loop(take_apart)
+
+    def respond(answers: list[Answer]) -> Response:
+        answer, json_length = outgoing.encode(answers, found.outputs, found.id)
+        if json_length is None:
+            return Response(answer, media_type="application/json")
+        headers = {outgoing.LENGTH: str(json_length)}
+        return Response(answer, headers=headers, media_type="application/octet-stream")
+
+    return Asked(Upload(files, found.texts), outgoing.drawings(list(found.outputs)), respond)
+
+
+def _metadata(settings: Settings, category: str, version: str | None) -> schemas.ModelMetadata:
+    try:
+        bundle.resolve(settings.models, category, version)
+    except bundle.UnknownModelError as error:
+        expect_readable(settings.models)
+        raise unknown(category, version) from error
+    versions = bundle.versions(settings.models, category) if version is None else [version]
+    outputs = [
+        schemas.TensorMetadata(name=name, datatype=output.datatype, shape=list(output.shape))
+        for name, output in outgoing.OUTPUTS.items()
+    ]
+    inputs = [
+        schemas.TensorMetadata(name=incoming.IMAGE, datatype="BYTES", shape=[-1]),
+        schemas.TensorMetadata(name=incoming.PIXELS, datatype="UINT8", shape=[-1, -1, -1, 3]),
+    ]
+    return schemas.ModelMetadata(
+        name=category, versions=versions, platform="flowgauge", inputs=inputs, outputs=outputs
+    )

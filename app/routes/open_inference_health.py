@@ -1,0 +1,24 @@
+"""Whether the process lives and can do its work, in the words of the Open Inference Protocol."""
+
+from fastapi import APIRouter
+
+from app.dependencies import DrainingPart, ResidencyPart
+from app.dialects import OPEN_INFERENCE
+from app.openapi import documented
+from app.schemas.open_inference import Live, Ready
+
+router = APIRouter(prefix="/v2/health", tags=["open inference"])
+
+
+@router.get("/live", responses=documented("internal", dialect=OPEN_INFERENCE))
+async def live() -> Live:
+    """Answer as long as the process can answer at all."""
+    return Live(live=True)
+
+
+@router.get("/ready", responses=documented("internal", "model-loading", "draining", dialect=OPEN_INFERENCE))
+async def ready(residency: ResidencyPart, draining: DrainingPart) -> Ready:
+    """Answer 200 when every active model is loaded, as /health/ready."""
+    draining.expect_not_begun()
+    residency.expect_ready()
+    return Ready(ready=True)

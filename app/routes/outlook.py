@@ -1,0 +1,196 @@
+"""What other thresholds would do: what they promise, and what they would have done to the latest parts."""
+
+import asyncio
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from starlette.concurrency import run_in_threadpool
+
+from app import verdict
+from app.access import MaySeeHistory
+from app.category_settings import CategorySettings
+from app.database import clock
+from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
+from app.history import changes, outlook, reports
+from app.history.outlook import Kept, Limits, Seen, Would
+from app.history.reports import Span
+from app.openapi import documented
+from app.preconditions import READING_PROBLEMS
+from app.problems import Problem
+from app.renewals import Slot
+from app.routes.regions import Station
+from app.routes.reports import shown_counts, shown_rate
+from app.routes.spans import From, To, span
+from app.schemas import outlook as schemas
+from app.verdict import Thresholds
+from flows.fastflow import conformal
+from flows.fastflow.calibration import Calibrator
+from flows.fastflow.detector import Detector
+
+router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
+
+# What people ask for, from one good part in two thousand to one in five.
+RATES: Final = (
+    0.0005,
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+)
+MOST_RATES: Final = 50
+
+Rates = Annotated[
+    list[Annotated[float, Query(gt=0, lt=1)]] | None,
+    Query(
+        alias="target_fpr",
+        max_length=MOST_RATES,
+        description="Rates to look at, each as a parameter of its own; by default some from 0.0005 to 0.2. "
+        "The rate in force is always among them.",
+        examples=[[0.005, 0.01]],
+    ),
+]
+Band = Annotated[
+    float | None,
+    Query(ge=0, lt=1, description="As if this review band were set, 0 for none; by default as it is set."),
+]
+Last = Annotated[
+    int,
+    Query(ge=1, le=50_000, description="So many of the category's latest inspections are looked through."),
+]
+
+
+@router.get("/outlook", responses=documented(*READING_PROBLEMS, "history-unavailable"))
+async def get_outlook(
+    category: Category,
+    _: MaySeeHistory,
+    residency: ResidencyPart,
+    store: StorePart,
+    history: HistoryPart,
+    rates: Rates = None,
+    review_fpr: Band = None,
+    station: Station = None,
+    made_from: From = None,
+    made_before: To = None,
+    last: Last = 10_000,
+) -> schemas.Outlook:
+    """Tell what false-reject rates would do if they were set: the thresholds, and what they certify.
+
+    Also what they would have done: how many of the latest inspections would have been decided otherwise, and
+    by their reviews, how many good parts would have been rejected and how many defective ones passed,
+    weighted as /rates does. Only inspections count whose scores compare: by the version in force, since a
+    region of interest was last changed, of stations with the same calibration.
+    """
+    asked = span(made_from, made_before, None)
+    detector = await residency.get(category)
+    settings = await asyncio.to_thread(store.settings, category)
+    if review_fpr is not None:
+        settings = settings.model_copy(update={"review_fpr": review_fpr})
+
+    def look() -> schemas.Outlook:
+        slot = Slot.of(detector, station)
+        found = store.calibrations.find(slot)
+        calibrator = detector.calibrator if found is None else found.calibrator
+        own = store.calibrations.stations(slot)
+        positions = _positions(calibrator, settings, rates)
+        limits = [Limits(one.reject.reject, one.review) for one in positions]
+        with history.database.read() as connection:
+            complete = reports.complete(connection, asked)
+            regions = changes.regions_changed_ms(connection, category)
+            begin = max(complete.from_ms, regions.pop(None, 0))
+            # The scores of several heads are put together otherwise once pictures of the line calibrate.
+            if found is not None and detector.manifest.heads > 1:
+                begin = max(begin, clock.from_datetime(found.renewal.created))
+            within = Span(min(begin, complete.to_ms), complete.to_ms)
+            without = own if station is None else ()
+            since_ms = {name: ms for name, ms in regions.items() if name is not None}
+            kept = Kept(category, detector.manifest.version, within, last, station, without, since_ms)
+            seen = outlook.look(connection, kept, limits)
+        return _told(detector, calibrator, settings, positions, kept, seen, own)
+
+    # Not among the threads that predictions look up their idempotency keys in: this may take a while.
+    return await run_in_threadpool(look)
+
+
+def _positions(
+    calibrator: Calibrator, settings: CategorySettings, rates: list[float] | None
+) -> list[Thresholds]:
+    in_force = settings.target_fpr or calibrator.target_fpr
+    wanted = sorted({in_force, *(RATES if rates is None else rates)})
+    return [
+        verdict.thresholds(calibrator, settings.model_copy(update={"target_fpr": rate})) for rate in wanted
+    ]
+
+
+def _told(
+    detector: Detector,
+    calibrator: Calibrator,
+    settings: CategorySettings,
+    positions: list[Thresholds],
+    kept: Kept,
+    seen: Seen,
+    stations: list[str],
+) -> schemas.Outlook:
+    in_force = settings.target_fpr or calibrator.target_fpr
+    return schemas.Outlook(
+        category=kept.category,
+        version=kept.version,
+        engine=detector.engine,
+        station=kept.station,
+        stations=stations,
+        target_fpr=in_force,
+        review_fpr=verdict.review_fpr(calibrator, settings),
+        window=schemas.Window(
+            from_=None if seen.first_ms is None else clock.iso(seen.first_ms),
+            to=clock.iso(kept.span.to_ms),
+            last=kept.last,
+            inspections=sum(stratum.inspections for stratum in seen.strata.values()),
+            decisions=shown_counts(seen.strata),
+        ),
+        positions=[
+            _position(one, would, calibrator, settings, in_force)
+            for one, would in zip(positions, seen.positions, strict=True)
+        ],
+    )
+
+
+def _position(
+    one: Thresholds, would: Would, calibrator: Calibrator, settings: CategorySettings, in_force: float
+) -> schemas.Position:
+    rate = one.reject.target_fpr
+    expected = None
+    if one.reject.guarantee == "split":
+        low, high = conformal.realised_range(one.reject.n_calibration, rate)
+        expected = schemas.Expected(low=low, high=high)
+    return schemas.Position(
+        target_fpr=rate,
+        in_force=rate == in_force,
+        settable=_settable(calibrator, settings, rate),
+        threshold=one.shown(),
+        expected=expected,
+        decisions=dict(would.decisions),
+        changed=sum(would.changes.values()),
+        changes=[
+            schemas.Change(taken=taken, would=other, inspections=n)
+            for (taken, other), n in would.changes.items()
+        ],
+        overkill=shown_rate(would.overkill),
+        escape=shown_rate(would.escape),
+    )
+
+
+def _settable(calibrator: Calibrator, settings: CategorySettings, rate: float) -> bool:
+    try:
+        verdict.expect_band(calibrator, settings.model_copy(update={"target_fpr": rate}))
+    except Problem:
+        return False
+    return True

@@ -1,0 +1,158 @@
+"""What models there are, one category with its thresholds and its region of interest, one version."""
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from app import verdict
+from app.access import Caller, MaySeeModels, Permission
+from app.catalogue import expect_readable
+from app.database.engine import Database
+from app.dependencies import (
+    Category,
+    DriftPart,
+    HistoryPart,
+    ResidencyPart,
+    SettingsPart,
+    StorePart,
+    Version,
+)
+from app.history import browsing
+from app.history.drift import Drift, State
+from app.problems import Problem
+from app.routes import calibrations, models
+from app.routes.pages.categories import categories
+from app.schemas.calibrations import CalibrationInForce
+from app.schemas.models import Version as ShownVersion
+from app.store import Store
+from app.web.page import PagePart, PageRoute, data
+from app.web.training_report import training_report
+from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+
+router = APIRouter(route_class=PageRoute)
+
+# What a review band may be set to, besides none and what the version was made with.
+BANDS: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A category in the list: its versions' number, the active one, and its drift where it may be seen."""
+
+    category: str
+    versions: int
+    active: ShownVersion | None
+    drift: State | None
+
+
+@dataclass(frozen=True)
+class Serving:
+    """What the active version decides by; `trouble` says why nothing is known of it."""
+
+    calibrations: list[CalibrationInForce]
+    review_fpr: float | None = None
+    own_review_fpr: float | None = None
+    regions: tuple[str | None, ...] = ()
+    trouble: str | None = None
+
+
+@router.get("/models", response_class=Response)
+async def show_models(
+    caller: MaySeeModels, page: PagePart, settings: SettingsPart, drift: DriftPart
+) -> Response:
+    """List the categories."""
+    watched = drift if page.may(Permission.HISTORY) else None
+    rows = await asyncio.to_thread(_rows, settings.models, caller, watched)
+    return page.render("models.html", rows=rows)
+
+
+@router.get("/models/{category}", response_class=Response)
+async def show_model(
+    category: Category,
+    _: MaySeeModels,
+    page: PagePart,
+    settings: SettingsPart,
+    residency: ResidencyPart,
+    store: StorePart,
+    drift: DriftPart,
+    history: HistoryPart,
+) -> Response:
+    """Show a category: what serves, where its thresholds stand, what counts, and its versions."""
+    loaded = models.loaded_versions(residency, category)
+    model = await asyncio.to_thread(models.told, settings.models, category, loaded)
+    try:
+        detector = await residency.get(category)
+        serving = await asyncio.to_thread(_serving, store, detector)
+    except Problem as problem:
+        serving = Serving([], trouble=problem.detail)
+    state: State | None = None
+    stations: list[str] = []
+    if page.may(Permission.HISTORY):
+        state, stations = await asyncio.to_thread(_seen, drift, history.database, category)
+    known = sorted({*stations, *(one.station for one in serving.calibrations if one.station)})
+    return page.render(
+        "model.html",
+        model=model,
+        active=next((one for one in model.versions if one.active), None),
+        serving=serving,
+        drift=state,
+        stations=known,
+        bands=BANDS,
+        passed=data({"category": category, "maxBytes": settings.max_bytes}),
+    )
+
+
+@router.get("/models/{category}/versions/{version}", response_class=Response)
+async def show_version(
+    category: Category,
+    version: Version,
+    _: MaySeeModels,
+    page: PagePart,
+    settings: SettingsPart,
+    residency: ResidencyPart,
+) -> Response:
+    """Show how a version was trained."""
+    loaded = models.loaded_versions(residency, category)
+    found = await asyncio.to_thread(models.told_version, settings.models, category, version, loaded)
+    report = await asyncio.to_thread(training_report, settings.models / category / version)
+    return page.render("version.html", category=category, version=found, report=report)
+
+
+def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
+    expect_readable(folder)
+    rows = []
+    for name in categories(folder, caller):
+        active = bundle.active_version(folder, name)
+        shown = None
+        if active is not None:
+            try:
+                shown = models.told_version(folder, name, active, ())
+            except Problem:  # its directory is gone, and the file that names it is not
+                shown = None
+        state = None if drift is None else drift.state(name)
+        rows.append(Row(name, len(bundle.versions(folder, name)), shown, state))
+    return rows
+
+
+def _serving(store: Store, detector: Detector) -> Serving:
+    category = detector.manifest.category
+    settings = store.settings(category)
+    line = calibrations.told(store, detector, None)
+    own = [calibrations.told(store, detector, station) for station in line.stations]
+    regions = [None] if settings.region else []
+    return Serving(
+        [line, *own],
+        verdict.review_fpr(store.calibrations.get(detector), settings),
+        detector.calibrator.review_fpr,
+        (*regions, *settings.stations),
+    )
+
+
+def _seen(drift: Drift, database: Database, category: str) -> tuple[State | None, list[str]]:
+    with database.read() as connection:
+        return drift.state(category), browsing.stations(connection, [category])

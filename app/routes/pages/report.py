@@ -1,0 +1,56 @@
+"""The report on a shift, made to be printed."""
+
+import re
+from typing import Final
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from app.access import MaySeeHistory
+from app.database import clock
+from app.dependencies import DriftPart, HistoryPart
+from app.history import browsing
+from app.routes import shifts
+from app.routes.spans import From, OfStation, To, span
+from app.schemas.reports import ShiftReport
+from app.web.page import PagePart, PageRoute
+from app.web.shift_chart import bars
+
+router = APIRouter(route_class=PageRoute)
+
+# The actor of the audit log is a key's id and its name; people know the name.
+_KEY_ID: Final = re.compile(r"[0-9a-f]{16} ")
+
+
+@router.get("/report", response_class=Response)
+async def show_report(
+    caller: MaySeeHistory,
+    page: PagePart,
+    history: HistoryPart,
+    drift: DriftPart,
+    made_from: From = None,
+    made_before: To = None,
+    station: OfStation = None,
+) -> Response:
+    """Show what was inspected in a shift, and what was changed."""
+    asked = span(made_from, made_before, shifts.SHIFT_MS)
+
+    def read() -> tuple[ShiftReport, list[str]]:
+        # A form sends what was left open as empty text.
+        report = shifts.report(caller, history, drift, asked, station or None)
+        with history.database.read() as connection:
+            return report, browsing.stations(connection, caller.categories)
+
+    # Not among the threads that predictions look up their idempotency keys in: this may take a while.
+    report, stations = await run_in_threadpool(read)
+    return page.render(
+        "report.html",
+        report=report,
+        begin=clock.iso(asked.from_ms),
+        end=clock.iso(asked.to_ms),
+        cut=report.from_ != clock.iso(asked.from_ms),
+        charts={one.category: bars(one.hours, asked) for one in report.categories},
+        stations=stations,
+        who=lambda actor: _KEY_ID.sub("", actor, count=1),
+    )

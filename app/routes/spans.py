@@ -1,0 +1,51 @@
+"""The time and the station that a report is about, as they come in a query."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Final
+
+from fastapi import Query
+
+from app import forms
+from app.database import clock
+from app.history.reports import Span
+from app.problems import Problem
+
+# Ids begin with 1970, and ISO 8601 has no year 10000.
+_LAST_MS: Final = clock.from_datetime(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+
+From = Annotated[
+    datetime | None,
+    Query(
+        alias="from",
+        description="Inspections made at this time or later; UTC unless it says otherwise.",
+        examples=["2026-11-25T06:00:00Z"],
+    ),
+]
+To = Annotated[
+    datetime | None,
+    Query(
+        alias="to", description="Inspections made before; now by default.", examples=["2026-11-25T14:00:00Z"]
+    ),
+]
+OfStation = Annotated[
+    str | None,
+    Query(
+        description="Only inspections of this station.",
+        max_length=forms.MAX_TEXT,
+        pattern=forms.TEXT_PATTERN,
+        examples=["line-3"],
+    ),
+]
+
+
+def span(made_from: datetime | None, made_before: datetime | None, length_ms: int | None) -> Span:
+    """The time asked for; so long before its end where no begin is given, or from the first inspection on.
+
+    Raises:
+        Problem: invalid-request, if it ends before it begins.
+    """
+    to_ms = clock.now_ms() if made_before is None else clock.from_datetime(made_before)
+    from_ms = clock.from_datetime(made_from) if made_from is not None else to_ms - (length_ms or to_ms)
+    if from_ms >= to_ms and made_from is not None:
+        raise Problem("invalid-request", "query parameter from: must be before `to`")
+    return Span(*(min(max(ms, 0), _LAST_MS) for ms in (from_ms, to_ms)))

@@ -1,0 +1,46 @@
+"""What goes over the wire about calibrations that are renewed with good images of the line."""
+
+from datetime import datetime
+
+from pydantic import BaseModel, Field
+
+from app.schemas.predict import Sha256, Threshold
+
+
+class Origin(BaseModel):
+    """Where a calibration that was made after its version comes from."""
+
+    created: datetime
+    by: str = Field(description="Who asked for it.", examples=["4f1d8a02c7b96e35 line engineer"])
+    reason: str = Field(examples=["New lamp on line 3"])
+    pictures: Sha256 = Field(description="Of the sorted SHA-256 of its pictures, a line each.")
+
+
+class CalibrationInForce(BaseModel):
+    """The calibration by which a station's images are decided, with the active version."""
+
+    category: str = Field(examples=["bottle"])
+    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    engine: str = Field(description="The engine it holds for.", examples=["torch-cpu-float32"])
+    station: str | None = Field(description="As asked for.", examples=["line-3"])
+    threshold: Threshold = Field(description="What it gives at the rates that are set.")
+    origin: Origin | None = Field(description="null: it was made with the version.")
+    stations: list[str] = Field(
+        description="Stations that have a calibration of their own.", examples=[["line-3"]]
+    )
+
+
+class Renewed(CalibrationInForce):
+    """A calibration that holds from now on, and what it changes."""
+
+    before: Threshold = Field(description="What held until now.")
+    pictures: int = Field(description="Good images it was made of.", examples=[210])
+    left_out: int = Field(
+        description="Reviewed images of the history that were not taken: the model was fitted to them, they "
+        "are among the uploaded ones, or they are gone.",
+        examples=[0],
+    )
+    warnings: list[str] = Field(
+        description="What a person should look at.",
+        examples=[["score: higher than in the calibration before (distance 0.31, shift +0.40)"]],
+    )

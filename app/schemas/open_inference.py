@@ -1,0 +1,126 @@
+"""What goes over the wire in the Open Inference Protocol, version 2, which KServe and Triton speak."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Datatype = Literal["BYTES", "UINT8", "FP32", "FP64"]
+
+
+class Live(BaseModel):
+    """Whether the server answers."""
+
+    live: bool
+
+
+class Ready(BaseModel):
+    """Whether the server can do its work."""
+
+    ready: bool
+
+
+class ServerMetadata(BaseModel):
+    """What the server is."""
+
+    name: Literal["flowgauge"]
+    version: str = Field(examples=["0.1.0"])
+    extensions: list[str] = Field(examples=[["binary_tensor_data"]])
+
+
+class TensorMetadata(BaseModel):
+    """An input or an output."""
+
+    name: str = Field(examples=["image"])
+    datatype: Datatype
+    shape: list[int] = Field(description="-1 where any size will do.", examples=[[-1]])
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and gives."""
+
+    name: str = Field(examples=["bottle"])
+    versions: list[str] = Field(examples=[["20261125T011500-3f9a2c"]])
+    platform: Literal["flowgauge"]
+    inputs: list[TensorMetadata] = Field(description="One of them is to be sent.")
+    outputs: list[TensorMetadata] = Field(
+        description="`map` and `overlay` come only where they are asked for."
+    )
+
+
+class ModelReady(BaseModel):
+    """Whether a model can be asked."""
+
+    name: str = Field(examples=["bottle"])
+    ready: bool
+
+
+class TensorParameters(BaseModel):
+    """What else is said of a tensor."""
+
+    model_config = ConfigDict(extra="allow")
+
+    binary_data_size: int | None = Field(None, ge=0, description="Its bytes after the JSON.", examples=[4096])
+    binary_data: bool | None = Field(None, description="Of an output: to come after the JSON.")
+
+
+class RequestedOutput(BaseModel):
+    """An output that is wanted."""
+
+    name: str = Field(examples=["score"])
+    parameters: TensorParameters = TensorParameters()
+
+
+class InputTensor(BaseModel):
+    """Pictures."""
+
+    name: str = Field(examples=["image"])
+    shape: list[int] = Field(examples=[[1]])
+    datatype: str = Field(examples=["BYTES"])
+    parameters: TensorParameters = TensorParameters()
+    data: Any = Field(
+        None,
+        description="Of `image`, base64 of each file; of `pixels`, numbers. null where they follow the JSON.",
+        examples=[["iVBORw0KGgo="]],
+    )
+
+
+class RequestParameters(BaseModel):
+    """What holds for a request; what is not known here is passed over, as the protocol wants."""
+
+    model_config = ConfigDict(extra="allow")
+
+    binary_data_output: bool = False
+    part_id: str | None = Field(None, examples=["P-000123"])
+    product_id: str | None = Field(None, examples=["bottle-500ml"])
+    recipe_id: str | None = Field(None, examples=["top-light"])
+    station: str | None = Field(None, examples=["line-3"])
+
+
+class InferenceRequest(BaseModel):
+    """Pictures to inspect."""
+
+    id: str | None = Field(None, description="Comes back with the answer.", max_length=256, examples=["42"])
+    parameters: RequestParameters = RequestParameters()
+    inputs: list[InputTensor]
+    outputs: list[RequestedOutput] | None = Field(
+        None, description="Without it: decision, score, p_value, inspection_id."
+    )
+
+
+class OutputTensor(BaseModel):
+    """Something that was found out, one element or one map a picture."""
+
+    name: str = Field(examples=["score"])
+    datatype: Datatype
+    shape: list[int] = Field(examples=[[1]])
+    parameters: dict[str, int | str] | None = Field(None, examples=[{"binary_data_size": 8}])
+    data: list[Any] | None = Field(None, examples=[[4.21]])
+
+
+class InferenceResponse(BaseModel):
+    """What was found out."""
+
+    model_name: str = Field(examples=["bottle"])
+    model_version: str = Field(examples=["20261125T011500-3f9a2c"])
+    id: str | None = Field(None, examples=["42"])
+    outputs: list[OutputTensor]

@@ -1,0 +1,81 @@
+"""What goes over the wire about thresholds that could be set: what they promise and would have done."""
+
+from pydantic import BaseModel, Field
+
+from app.schemas.moment import Moment
+from app.schemas.predict import Decision, Threshold
+from app.schemas.reports import Counts, Rate
+
+
+class Expected(BaseModel):
+    """Where a rate is to be expected, in 95 of 100 cases."""
+
+    low: float = Field(examples=[0.0011])
+    high: float = Field(examples=[0.0244])
+
+
+class Change(BaseModel):
+    """Inspections that would have been decided otherwise."""
+
+    taken: Decision = Field(description="The decision that was taken.")
+    would: Decision = Field(description="The decision that would have been taken.")
+    inspections: int = Field(examples=[8])
+
+
+class Position(BaseModel):
+    """A false-reject rate that could be set."""
+
+    target_fpr: float = Field(description="The rate.", examples=[0.01])
+    in_force: bool = Field(description="Whether it is the rate that is in force.")
+    settable: bool = Field(
+        description="Whether it can be set: a review band counts rejected parts too, so it must be wider."
+    )
+    threshold: Threshold = Field(description="What it gives with the calibration in force.")
+    expected: Expected | None = Field(
+        description="Where the share of good parts that are really rejected is to be expected: each "
+        "calibration gives another one, by a Beta law. null of a cross calibration, where no law is known."
+    )
+    decisions: dict[Decision, int] = Field(
+        description="How many of the inspections would have had which decision.",
+        examples=[{"PASS": 952, "REVIEW": 30, "REJECT": 18}],
+    )
+    changed: int = Field(
+        description="How many would have been decided otherwise than they were.", examples=[8]
+    )
+    changes: list[Change] = Field(description="The same by decision.")
+    overkill: Rate = Field(description="Share of good parts that would have been rejected, by reviews.")
+    escape: Rate = Field(description="Share of defective parts that would have passed, by reviews.")
+
+
+class Window(BaseModel):
+    """The inspections that are looked at: the latest that the version in force has scored."""
+
+    from_: Moment | None = Field(
+        serialization_alias="from", description="When the oldest was made; null without any."
+    )
+    to: Moment = Field(description="Inspections made before.")
+    last: int = Field(description="So many of the category's latest were looked through.", examples=[10000])
+    inspections: int = Field(
+        description="How many of them are of the version in force, and decided by this calibration.",
+        examples=[1000],
+    )
+    decisions: dict[Decision, Counts] = Field(description="As they were decided, and what reviews say.")
+
+
+class Outlook(BaseModel):
+    """What each of some false-reject rates would do, and would have done."""
+
+    category: str = Field(examples=["bottle"])
+    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    engine: str = Field(description="The engine whose calibration it is.", examples=["torch-cpu-float32"])
+    station: str | None = Field(description="As asked for.", examples=["line-3"])
+    stations: list[str] = Field(
+        description="Stations that have a calibration of their own; without `station` they are left out.",
+        examples=[["line-3"]],
+    )
+    target_fpr: float = Field(description="The rate in force.", examples=[0.005])
+    review_fpr: float | None = Field(
+        description="The rate of the review band in force, null without one.", examples=[0.02]
+    )
+    window: Window
+    positions: list[Position] = Field(description="By rate, the smallest first.")

@@ -1,0 +1,1 @@
+"""Where inspections are delivered to: an MQTT broker, webhooks; each at its own pace."""

@@ -1,0 +1,109 @@
+"""All sinks of a service, as its settings have them."""
+
+import asyncio
+import importlib.util
+import logging
+from collections.abc import Sequence
+
+from app.database.engine import Database
+from app.feed.feed import Feed
+from app.settings import Settings, is_loopback
+from app.sinks.broker import expect_template, expect_topic, read_url
+from app.sinks.dead_letters import DeadLetters
+from app.sinks.delivery import Delivery, Sink
+from app.sinks.errors import SinkError
+from app.sinks.webhook import WebhookSink
+from app.sinks.webhook_file import WebhookFile, read_webhooks
+
+logger = logging.getLogger("flowgauge.sinks")
+
+
+class Sinks:
+    """The sinks, each with a task of its own.
+
+    Args:
+        settings: of the service.
+        database: of the history.
+        feed: says when there is something new.
+
+    Raises:
+        SinkError: a setting is wrong.
+    """
+
+    def __init__(self, settings: Settings, database: Database, feed: Feed) -> None:
+        self.deliveries: Sequence[Delivery] = [
+            Delivery(
+                sink, database, feed, DeadLetters(settings.history / "sinks" / f"{sink.name}.dead.ndjson")
+            )
+            for sink in _make(settings)
+        ]
+
+    async def open(self) -> None:
+        """Begin to deliver."""
+        for delivery in self.deliveries:
+            await delivery.open()
+
+    async def close(self) -> None:
+        """End, within a few seconds."""
+        await asyncio.gather(*(delivery.close() for delivery in self.deliveries))
+
+
+def describe(settings: Settings) -> list[str]:
+    """The sinks in words, checked: nothing is connected to.
+
+    Raises:
+        SinkError: a setting is wrong.
+    """
+    lines = []
+    if settings.mqtt_url is not None:
+        _check_mqtt(settings)
+        broker = read_url(settings.mqtt_url)
+        tls = "with TLS" if broker.tls else "without TLS"
+        lines.append(f"MQTT to {broker.host} port {broker.port} {tls}, topic {settings.mqtt_topic}")
+    elif settings.mqtt_user is not None or settings.mqtt_password is not None or settings.mqtt_ca is not None:
+        raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
+    webhooks = _webhooks(settings).webhooks
+    return lines + [f"webhook {webhook.name} to {webhook.host}" for webhook in webhooks]
+
+
+def _make(settings: Settings) -> list[Sink]:
+    sinks: list[Sink] = []
+    if settings.mqtt_url is not None:
+        _check_mqtt(settings)
+        from app.sinks.mqtt import MqttSink
+
+        password = settings.mqtt_password
+        broker = read_url(settings.mqtt_url)
+        if password is not None and not broker.tls and not is_loopback(broker.host):
+            logger.warning("the password of the MQTT broker can be read on the way: use mqtts://")
+        sinks.append(
+            MqttSink(
+                settings.mqtt_url,
+                settings.mqtt_topic,
+                settings.mqtt_status_topic,
+                settings.mqtt_user,
+                None if password is None else password.get_secret_value(),
+                settings.mqtt_ca,
+            )
+        )
+    file = _webhooks(settings)
+    sinks += [WebhookSink(webhook, file.networks) for webhook in file.webhooks]
+    return sinks
+
+
+def _check_mqtt(settings: Settings) -> None:
+    if importlib.util.find_spec("aiomqtt") is None:
+        raise SinkError("FLOWGAUGE_MQTT_URL needs the extra mqtt: pip install 'flowgauge[mqtt]'")
+    broker = read_url(settings.mqtt_url or "")
+    expect_template(settings.mqtt_topic)
+    expect_topic("FLOWGAUGE_MQTT_STATUS_TOPIC", settings.mqtt_status_topic)
+    if settings.mqtt_password is not None and settings.mqtt_user is None:
+        raise SinkError("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
+    if settings.mqtt_ca is not None and not broker.tls:
+        raise SinkError("FLOWGAUGE_MQTT_CA is for TLS: FLOWGAUGE_MQTT_URL must begin with mqtts://")
+
+
+def _webhooks(settings: Settings) -> WebhookFile:
+    if settings.webhooks is None:
+        return WebhookFile(hosts=frozenset(), webhooks=())
+    return read_webhooks(settings.webhooks)

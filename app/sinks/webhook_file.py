@@ -1,0 +1,160 @@
+"""The file of webhooks: who is told of inspections, and which hosts may be.
+
+hosts: [mes.plant.example]          # only these are ever connected to
+networks: [10.20.0.0/16]            # private addresses that they may have
+webhooks:
+  - name: mes
+    url: https://mes.plant.example/flowgauge
+    secret_file: /etc/flowgauge/mes.secret
+    decisions: [REVIEW, REJECT]
+    categories: [bottle]
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Final, Self
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from app.schemas.predict import Decision
+from app.sinks.errors import SinkError
+from app.sinks.signing import read_secret
+from flows.fastflow.plain_files import FileError, read_file
+
+_MAX_BYTES: Final = 1024 * 1024
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class _Part(BaseModel):
+    # What is wrong may be a secret: errors do not show it.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Webhook(_Part):
+    """A receiver.
+
+    Attributes:
+        name: its own; its position and its dead letters are kept under it.
+        url: where to send to.
+        secret: that signs, whsec_ and base64; or secret_file names a file with it.
+        decisions: only these; all where it is left out.
+        categories: only these; all where it is left out.
+        attempts: after so many that the receiver has answered with an error, an event is given up.
+        timeout_seconds: for connecting, and again for the answer.
+        ca: PEM file of the authority that signed the receiver's certificate.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+    url: str
+    secret: SecretStr | None = None
+    secret_file: Path | None = None
+    decisions: Annotated[frozenset[Decision], Field(min_length=1)] | None = None
+    categories: Annotated[frozenset[str], Field(min_length=1)] | None = None
+    attempts: Annotated[int, Field(ge=1, le=100)] = 10
+    timeout_seconds: Annotated[float, Field(gt=0, le=60, allow_inf_nan=False)] = 10
+    ca: Path | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _expect_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError for what is none
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or not (url.isascii() and url.isprintable())
+        ):
+            raise ValueError("must look like https://HOST/PATH")
+        if parts.username is not None or parts.password is not None or parts.fragment or " " in url:
+            raise ValueError("must hold neither a user nor a password nor a fragment")
+        return url
+
+    @property
+    def host(self) -> str:
+        """The URL's host, in lower case."""
+        return urlsplit(self.url).hostname or ""
+
+    @model_validator(mode="after")
+    def _expect_one_secret(self) -> Self:
+        if (self.secret is None) == (self.secret_file is None):
+            raise ValueError("needs either secret or secret_file")
+        return self
+
+    def key(self) -> bytes:
+        """What signs.
+
+        Raises:
+            SinkError: the secret is none, or its file cannot be read.
+        """
+        try:
+            text = self.secret.get_secret_value() if self.secret else _read(self.secret_file or Path())
+            return read_secret(text.strip())
+        except SinkError as error:
+            raise SinkError(f"the secret of webhook {self.name}: {error}") from error
+
+
+class WebhookFile(_Part):
+    """All webhooks.
+
+    Attributes:
+        hosts: names or addresses that may be connected to.
+        networks: that their addresses may lie in though they are private.
+        webhooks: the receivers.
+    """
+
+    hosts: frozenset[str]
+    networks: tuple[_Network, ...] = ()
+    webhooks: tuple[Webhook, ...]
+
+    @model_validator(mode="after")
+    def _expect_listed_hosts(self) -> Self:
+        names = [webhook.name for webhook in self.webhooks]
+        if len(set(names)) < len(names):
+            raise ValueError("two webhooks have one name")
+        allowed = {host.lower().strip("[]") for host in self.hosts}
+        for webhook in self.webhooks:
+            if webhook.host not in allowed:
+                raise ValueError(f"the host {webhook.host} of webhook {webhook.name} is not among `hosts`")
+        return self
+
+
+def read_webhooks(path: Path) -> WebhookFile:
+    """Read the file, and make sure that every secret can be read.
+
+    Raises:
+        SinkError: a line for everything that is wrong.
+    """
+    try:
+        file = WebhookFile.model_validate(yaml.safe_load(_read(path)))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = "" if mark is None else f" (line {mark.line + 1})"
+        raise SinkError(f"FLOWGAUGE_WEBHOOKS: {path} is no YAML{where}") from error
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg'].removeprefix('Value error, ')}"
+            for item in error.errors()
+        ]
+        raise SinkError("\n".join(f"FLOWGAUGE_WEBHOOKS: {path}: {line}" for line in lines)) from error
+    for webhook in file.webhooks:
+        webhook.key()
+    return file
+
+
+def _read(path: Path) -> str:
+    try:
+        return read_file(path, _MAX_BYTES).decode()
+    except OSError as error:
+        raise SinkError(f"{path} cannot be read: {error.strerror}") from error
+    except (FileError, UnicodeDecodeError) as error:
+        raise SinkError(f"{path} cannot be read: it must be a file of text") from error

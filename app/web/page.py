@@ -1,0 +1,137 @@
+"""What every page is made with: its template, the language, who looks at it; and errors as pages."""
+
+import json
+from collections.abc import Callable, Coroutine
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import HTMLResponse, Response
+
+from app import problems
+from app.access import PERMISSIONS, Caller, Permission
+from app.database import clock
+from app.problems import Problem
+from app.sessions import csrf_token
+from app.web import messages
+from app.web.static_files import static_files
+
+THEME_COOKIE: Final = "flowgauge_theme"
+# All that a page loads is the service's own, and nothing is written into the page itself.
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+
+class Page:
+    """A page on its way to a browser.
+
+    Args:
+        request: that asks for it.
+
+    Attributes:
+        say: the words of its language.
+        caller: who looks at it; None before a login.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.say = messages.choose(request)
+        self.caller: Caller | None = getattr(request.state, "caller", None)
+
+    def may(self, permission: str) -> bool:
+        """Whether who looks at it may do something: a page offers nothing that would be refused."""
+        return self.caller is not None and Permission(permission) in PERMISSIONS[self.caller.role]
+
+    def render(self, template: str, status: int = 200, **context: Any) -> Response:
+        """Fill a template.
+
+        Args:
+            template: its file.
+            status: of the answer.
+            context: what it shows, besides `t`, `static`, `may`, `caller`, `csrf`, `theme`, `languages`.
+        """
+        secret: str | None = getattr(self._request.state, "session", None)
+        theme = self._request.cookies.get(THEME_COOKIE)
+        text = (
+            _environment()
+            .get_template(template)
+            .render(
+                t=self.say,
+                static=static_files().address,
+                may=self.may,
+                caller=self.caller,
+                csrf="" if secret is None else csrf_token(secret),
+                theme=theme if theme in ("light", "dark") else "auto",
+                languages={code: one("language") for code, one in messages.languages().items()},
+                path=self._request.url.path,
+                script_texts=data(self.say.for_scripts()),
+                **context,
+            )
+        )
+        return HTMLResponse(
+            text, status, {"Content-Security-Policy": _POLICY, "Vary": "Accept-Language, Cookie"}
+        )
+
+
+async def _page(request: Request) -> Page:
+    return Page(request)
+
+
+PagePart = Annotated[Page, Depends(_page)]
+
+
+class PageRoute(APIRoute):
+    """A route of a page: what goes wrong is told by a page too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler that turns problems into pages."""
+        handle = super().get_route_handler()
+
+        async def handle_page(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except RequestValidationError:
+                return _error_page(request, Problem("invalid-request", "The address is not a valid one."))
+            except Exception as error:
+                return _error_page(request, problems.of(error))
+
+        return handle_page
+
+
+def data(value: object) -> Markup:
+    """A value as JSON for a <script type="application/json">, which no text in it can end."""
+    text = json.dumps(value, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+    return Markup(text)  # noqa: S704  ("<" has been taken out)
+
+
+def _error_page(request: Request, problem: Problem) -> Response:
+    kind = problems.TYPES[problem.name]
+    request.state.problem = problem.name
+    answer = Page(request).render(
+        "error.html", kind.status, problem=problem, request_id=request.state.request_id
+    )
+    after = problem.retry_after or kind.retry_after
+    if after is not None:
+        answer.headers["Retry-After"] = str(after)
+    return answer
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["iso"] = clock.iso
+    environment.filters["pairs"] = lambda values: [(value, value) for value in values]
+    return environment

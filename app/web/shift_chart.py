@@ -1,0 +1,80 @@
+"""The bars of a shift: what was decided in each of its hours, or days where it is long."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from app.database import clock
+from app.history.reports import Span
+from app.history.shift_details import HOUR_MS
+from app.schemas.predict import Decision
+from app.schemas.reports import HourCounts
+
+WIDTH: Final = 1000
+_MOST_HOURS: Final = 48  # of a bar each; beyond, a bar is a day
+_ORDER: Final[tuple[Decision, ...]] = ("PASS", "REVIEW", "REJECT")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A piece of a bar: from x on, so wide, of WIDTH."""
+
+    decision: Decision
+    x: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What was decided in a step of a shift.
+
+    Attributes:
+        begin: of the step, ISO 8601.
+        total: inspections in it.
+        rejected: those that were rejected.
+        passed: the share that passed, None without inspections.
+        parts: the bar; as long as the busiest one where it has as many inspections.
+    """
+
+    begin: str
+    total: int
+    rejected: int
+    passed: float | None
+    parts: Sequence[Part]
+
+
+@dataclass(frozen=True)
+class Bars:
+    """The bars of a category, in the order of time; `daily` where each is a day."""
+
+    bars: Sequence[Bar]
+    daily: bool
+
+
+def bars(hours: Sequence[HourCounts], span: Span) -> Bars:
+    """Put the hours of a category into bars; an hour without inspections within the time has an empty one."""
+    first = span.from_ms // HOUR_MS
+    last = max(first, (span.to_ms - 1) // HOUR_MS)
+    daily = last - first >= _MOST_HOURS
+    step = 24 if daily else 1
+    counts: dict[int, dict[Decision, int]] = {n: {} for n in range(first, last + 1, step)}
+    for hour in hours:
+        moment = clock.from_datetime(datetime.fromisoformat(hour.from_)) // HOUR_MS
+        mine = counts[first + (moment - first) // step * step]
+        for decision, n in hour.decisions.items():
+            mine[decision] = mine.get(decision, 0) + n
+    busiest = max((sum(one.values()) for one in counts.values()), default=0)
+    return Bars([_bar(begin, one, busiest) for begin, one in counts.items()], daily)
+
+
+def _bar(begin: int, counts: dict[Decision, int], busiest: int) -> Bar:
+    total = sum(counts.values())
+    parts, x = [], 0.0
+    for decision in _ORDER:
+        width = round(WIDTH * counts.get(decision, 0) / busiest, 1) if busiest else 0.0
+        if width:
+            parts.append(Part(decision, round(x, 1), width))
+        x += width
+    passed = counts.get("PASS", 0) / total if total else None
+    return Bar(clock.iso(begin * HOUR_MS), total, counts.get("REJECT", 0), passed, parts)

@@ -1,0 +1,91 @@
+// Lists of inspections: cards are cloned from the page's empty one, newest first, and never more than fit.
+import { clock, number, t } from "./texts.js";
+
+export const SYMBOLS = { PASS: "✓", REVIEW: "?", REJECT: "✕" };
+const RETRIES = 6;
+
+// A thumbnail may not be drawn at once where many are asked for: asked again a little later, it will be.
+function retry(image, times = 0) {
+  const source = image.getAttribute("src");
+  const again = () => {
+    if (times >= RETRIES) return;
+    setTimeout(() => {
+      image.removeAttribute("src");
+      image.setAttribute("src", source);
+      retry(image, times + 1);
+    }, 400 * 2 ** times);
+  };
+  if (times === 0 && image.complete && image.naturalWidth === 0) again(); // it failed before this script ran
+  else image.addEventListener("error", again, { once: true });
+}
+
+export class Cards {
+  constructor(list) {
+    this.list = list;
+    this.limit = Number(list.dataset.limit);
+    this.template = document.getElementById("card");
+    list.querySelectorAll("img").forEach((image) => retry(image));
+  }
+
+  has(id) {
+    return this.list.querySelector(`[data-id="${CSS.escape(id)}"]`) !== null;
+  }
+
+  // `one` is an inspection as the feed, the history's list or an answer to a prediction has it, made alike by `told`.
+  add(one) {
+    if (this.has(one.id)) return false;
+    const newerThan = [...this.list.children].find((card) => card.dataset.id < one.id);
+    if (!newerThan && this.list.children.length >= this.limit) return false;
+    this.list.insertBefore(this.make(one), newerThan || null);
+    while (this.list.children.length > this.limit) this.list.lastElementChild.remove();
+    return true;
+  }
+
+  make(one) {
+    const card = this.template.content.firstElementChild.cloneNode(true);
+    const field = (name) => card.querySelector(`[data-field="${name}"]`);
+    card.dataset.id = one.id;
+    card.classList.add(one.decision, "new");
+    card.querySelector("a").href = `/inspections/${one.id}${this.list.dataset.trail}`;
+    field("symbol").textContent = SYMBOLS[one.decision];
+    field("decision").textContent = t(`decision.${one.decision}`);
+    field("category").textContent = one.category;
+    field("score").textContent = t("script.score", { score: number(one.score, 2) });
+    field("where").textContent = [one.part, one.station].filter(Boolean).join(" · ");
+    const time = card.querySelector("time");
+    time.dateTime = one.created;
+    time.textContent = clock(one.created);
+    this.setVerdict(card, one.verdict);
+    const image = card.querySelector("img");
+    if (one.pictured) {
+      image.src = `/inspections/${one.id}/thumbnail.jpg`;
+      retry(image);
+    } else {
+      image.remove();
+    }
+    return card;
+  }
+
+  setVerdict(card, verdict) {
+    card.querySelector('[data-field="verdict"]').textContent = verdict ? t(`verdict.${verdict}`) : "";
+  }
+
+  reviewed(id, verdict) {
+    const card = this.list.querySelector(`[data-id="${CSS.escape(id)}"]`);
+    if (card) this.setVerdict(card, verdict);
+  }
+}
+
+export function told(one) {
+  return {
+    id: one.inspection_id,
+    created: one.created || one.created_at || new Date().toISOString(),
+    category: one.category || one.model.category,
+    decision: one.decision,
+    score: one.score,
+    part: one.part_id,
+    station: one.station,
+    verdict: one.review ? one.review.verdict : null,
+    pictured: one.has_pictures !== false,
+  };
+}

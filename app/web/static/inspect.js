@@ -1,0 +1,112 @@
+// Inspecting by hand: what is dropped, chosen or photographed goes to the service, one after the other.
+import { api } from "./api.js";
+import { Cards, SYMBOLS, told } from "./cards.js";
+import { number, t } from "./texts.js";
+
+const form = document.getElementById("inspect");
+const drop = document.getElementById("drop");
+const progress = document.getElementById("progress");
+const problems = document.getElementById("problems");
+const result = document.getElementById("result");
+const cards = new Cards(document.getElementById("inspections"));
+let queue = [];
+let working = false;
+let last = null;
+
+function complain(name, text) {
+  const item = document.createElement("li");
+  item.textContent = `${name}: ${text}`;
+  problems.append(item);
+}
+
+function words(p, n) {
+  const k = Math.max(0, Math.round(p * (n + 1)) - 1);
+  return t(`script.pvalue.${k === 0 ? "none" : 2 * k > n ? "usual" : "some"}`, { k, n });
+}
+
+function show(answer) {
+  if (last) {
+    cards.add(told(last));
+    document.getElementById("earlier-title").hidden = false;
+  }
+  last = answer;
+  const address = `/inspections/${answer.inspection_id}`;
+  const field = (name) => result.querySelectorAll(`[data-field="${name}"]`);
+  result.classList.remove("PASS", "REVIEW", "REJECT");
+  result.classList.add(answer.decision);
+  field("symbol")[0].textContent = SYMBOLS[answer.decision];
+  field("decision")[0].textContent = t(`decision.${answer.decision}`);
+  field("score")[0].textContent = t("script.score.limit", {
+    score: number(answer.score, 3),
+    reject: number(answer.threshold.reject, 3),
+  });
+  field("words")[0].textContent = words(answer.p_value, answer.threshold.n_calibration);
+  field("link").forEach((link) => (link.href = address));
+  field("picture")[0].src = `${address}/overlay.jpg`;
+  result.hidden = false;
+}
+
+async function inspect(file) {
+  if (file.size > Number(form.dataset.maxBytes)) {
+    complain(file.name, t("script.inspect.too_large"));
+    return;
+  }
+  const body = new FormData();
+  for (const name of ["part_id", "station"]) {
+    const text = form.elements[name].value.trim();
+    if (text) body.set(name, text);
+  }
+  body.set("file", file);
+  try {
+    const category = encodeURIComponent(form.elements.category.value);
+    show(await api(`/v1/models/${category}/predict`, { method: "POST", body }));
+  } catch (error) {
+    complain(file.name, error.message);
+  }
+}
+
+async function work() {
+  if (working) return;
+  working = true;
+  while (queue.length) {
+    const file = queue.shift();
+    progress.textContent = t("script.inspect.working", { name: file.name, n: queue.length });
+    await inspect(file);
+  }
+  progress.textContent = "";
+  working = false;
+}
+
+function take(files) {
+  if (!files.length) return;
+  problems.textContent = "";
+  queue.push(...files);
+  work();
+}
+
+if (form) {
+  try {
+    form.elements.station.value ||= localStorage.getItem("flowgauge.station") || "";
+    form.elements.station.addEventListener("change", (event) => localStorage.setItem("flowgauge.station", event.target.value.trim()));
+  } catch {
+    // a browser that keeps nothing
+  }
+  for (const name of ["files", "camera"]) {
+    document.getElementById(name).addEventListener("change", (event) => {
+      take([...event.target.files]);
+      event.target.value = ""; // the same file may be chosen again
+    });
+  }
+  form.addEventListener("submit", (event) => event.preventDefault());
+  // Anywhere on the page: a picture that misses the field must not replace the page.
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
+  addEventListener("dragleave", (event) => event.relatedTarget || drop.classList.remove("over"));
+  addEventListener("drop", (event) => {
+    event.preventDefault();
+    drop.classList.remove("over");
+    take([...event.dataTransfer.files]);
+  });
+}

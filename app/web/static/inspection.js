@@ -1,0 +1,137 @@
+// One inspection: the heatmap's slider, reviews by button and by key, the way to its neighbours.
+import { api } from "./api.js";
+import { announce } from "./base.js";
+import { showRates } from "./rates.js";
+import { t } from "./texts.js";
+
+const article = document.getElementById("inspection");
+const { id, category } = article.dataset;
+const byId = (name) => document.getElementById(name);
+
+// --- the picture
+const heat = byId("heat");
+const opacity = byId("opacity");
+const outlines = byId("outlines");
+
+function remembered(name, otherwise) {
+  try {
+    return localStorage.getItem(name) ?? otherwise;
+  } catch {
+    return otherwise; // a browser that keeps nothing
+  }
+}
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // see above
+  }
+}
+
+function setHeat(percent) {
+  opacity.value = percent;
+  heat.style.opacity = Number(percent) / 100;
+  opacity.setAttribute("aria-valuetext", `${percent} %`);
+}
+
+if (heat) {
+  setHeat(remembered("flowgauge.heat", "50"));
+  opacity.addEventListener("input", () => {
+    setHeat(opacity.value);
+    remember("flowgauge.heat", opacity.value);
+  });
+  outlines.addEventListener("change", () => {
+    byId("regions").style.visibility = outlines.checked ? "visible" : "hidden";
+  });
+}
+
+// --- reviews
+const buttons = [...document.querySelectorAll("[data-verdict]")];
+const said = byId("review-said");
+const wrong = byId("review-error");
+let revision = Number(article.dataset.revision);
+let busy = false;
+
+function showVerdict(verdict) {
+  for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
+  said.textContent = verdict ? t("script.review.is", { verdict: t(`verdict.${verdict}`) }) : "";
+}
+
+async function review(verdict) {
+  if (busy || !buttons.length) return;
+  busy = true;
+  buttons.forEach((button) => (button.disabled = true));
+  wrong.hidden = true;
+  try {
+    const body = { verdict, expected_revision: revision };
+    if (byId("reviewer").value.trim()) body.reviewer = byId("reviewer").value.trim();
+    if (byId("note").value.trim()) body.note = byId("note").value.trim();
+    const added = await api(`/v1/inspections/${id}/reviews`, { method: "POST", body });
+    revision = added.revision;
+    showVerdict(verdict);
+    said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
+    byId("note").value = "";
+    if (byId("rates")) showRates(byId("rates"), category);
+  } catch (error) {
+    await explain(error);
+  } finally {
+    busy = false;
+    buttons.forEach((button) => (button.disabled = false));
+  }
+}
+
+async function explain(error) {
+  let text = error.message;
+  if (error.status === 409) {
+    // Somebody was faster: what they said is shown, and the next press knows of it.
+    const now = await api(`/v1/inspections/${id}`).catch(() => null);
+    if (now) {
+      revision = now.review.revision;
+      showVerdict(now.review.verdict);
+      text = t("script.review.conflict", { verdict: t(`verdict.${now.review.verdict}`) });
+    }
+  }
+  wrong.textContent = text;
+  wrong.hidden = false;
+}
+
+if (buttons.length) {
+  byId("reviewer").value = remembered("flowgauge.reviewer", "");
+  byId("reviewer").addEventListener("change", (event) => remember("flowgauge.reviewer", event.target.value.trim()));
+  for (const button of buttons) button.addEventListener("click", () => review(button.dataset.verdict));
+}
+if (byId("rates")) showRates(byId("rates"), category);
+
+// --- keys
+const help = byId("help");
+const single = byId("single-keys");
+single.checked = remembered("flowgauge.keys", "on") === "on";
+single.addEventListener("change", () => remember("flowgauge.keys", single.checked ? "on" : "off"));
+byId("keys").addEventListener("click", () => help.showModal());
+
+let before = "50";
+const keys = {
+  g: () => review("good"),
+  d: () => review("defect"),
+  ArrowLeft: () => byId("older")?.click(),
+  ArrowRight: () => byId("newer")?.click(),
+  h: () => {
+    if (!heat) return;
+    if (opacity.value !== "0") before = opacity.value;
+    setHeat(opacity.value === "0" ? before : "0");
+  },
+  o: () => outlines?.click(),
+  "?": () => help.showModal(),
+};
+
+document.addEventListener("keydown", (event) => {
+  const elsewhere = event.target.closest("input, textarea, select, dialog") || help.open;
+  if (elsewhere || event.ctrlKey || event.altKey || event.metaKey || event.repeat || !single.checked) return;
+  const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (!act) return;
+  event.preventDefault();
+  act();
+});
+
+announce(document.querySelector("h1").textContent.trim());

@@ -1,0 +1,48 @@
+// Activating a version and going back to the one before, each after a question.
+import { api } from "./api.js";
+import { announce } from "./base.js";
+import { confirmed } from "./confirm.js";
+import { t } from "./texts.js";
+
+export const passed = JSON.parse(document.getElementById("model").textContent);
+export const home = `/v1/models/${encodeURIComponent(passed.category)}`;
+const wrong = document.getElementById("model-error");
+
+export function complain(place, error) {
+  place.textContent = error.message;
+  place.hidden = false;
+  place.focus();
+}
+
+async function change(path, button) {
+  wrong.hidden = true;
+  button.disabled = true;
+  button.setAttribute("aria-busy", "true");
+  announce(t("script.models.busy"));
+  try {
+    await api(path, { method: "POST" });
+    location.reload();
+  } catch (error) {
+    complain(wrong, error);
+    button.disabled = false;
+    button.removeAttribute("aria-busy");
+  }
+}
+
+for (const button of document.querySelectorAll("[data-activate]")) {
+  button.addEventListener("click", async () => {
+    const version = button.dataset.activate;
+    const values = { version, category: passed.category };
+    if (await confirmed(t("script.models.activate"), t("script.models.activate.text", values), t("script.models.activate.yes"))) {
+      await change(`${home}/versions/${encodeURIComponent(version)}:activate`, button);
+    }
+  });
+}
+
+const back = document.getElementById("rollback");
+back?.addEventListener("click", async () => {
+  const values = { version: back.dataset.version, category: passed.category };
+  if (await confirmed(t("script.models.rollback"), t("script.models.activate.text", values), t("script.models.rollback.yes"))) {
+    await change(`${home}:rollback`, back);
+  }
+});

@@ -1,0 +1,184 @@
+// A category's region of interest: which picture it is drawn on, whose it is, saving and removing it.
+import { api } from "./api.js";
+import { announce } from "./base.js";
+import { confirmed } from "./confirm.js";
+import { complain, home, passed } from "./models.js";
+import { Polygons } from "./polygons.js";
+import { Stage } from "./region_stage.js";
+import { percent, t } from "./texts.js";
+
+const byId = (name) => document.getElementById(`region-${name}`);
+const form = byId("form");
+const station = byId("station");
+const wrong = byId("error");
+const said = (key, values) => announce(t(key, values));
+const stage = new Stage(byId("stage"), { changed: stroke, said, writable: form !== null });
+let picture = null;
+let turn = 0;
+let strokes = 0;
+let saved = null; // the region in force, with its ETag; null where none is set
+
+function whose() {
+  return station.value === "*" ? byId("name").value.trim() : station.value;
+}
+
+function query(extra = {}) {
+  const given = { ...(whose() ? { station: whose() } : {}), ...extra };
+  return new URLSearchParams(given).toString();
+}
+
+function stroke() {
+  strokes += 1;
+  refresh();
+}
+
+function refresh() {
+  const polygons = stage.polygons;
+  if (!polygons) return;
+  const items = polygons.done.map((one, i) => {
+    const item = document.createElement("li");
+    item.append(t("script.region.polygon", { n: one.length }));
+    if (form) {
+      const remove = document.createElement("button");
+      remove.type = "button";
+      remove.textContent = t("script.region.take_out");
+      remove.setAttribute("aria-label", t("script.region.take_out.n", { n: i + 1 }));
+      remove.addEventListener("click", () => {
+        polygons.done.splice(i, 1);
+        stage.held = null;
+        stage.update();
+        byId("stage").focus();
+      });
+      item.append(" ", remove);
+    }
+    return item;
+  });
+  byId("list").replaceChildren(...items);
+  byId("none").hidden = items.length > 0;
+  if (!form) return;
+  byId("finish").disabled = !polygons.canFinish();
+  byId("undo").disabled = byId("empty").disabled = polygons.empty;
+  const same = !polygons.open.length && JSON.stringify(polygons.done) === unchanged();
+  byId("save").disabled = same || (polygons.open.length ? !polygons.canFinish() : !polygons.done.length);
+  byId("remove").disabled = saved === null;
+}
+
+function unchanged() {
+  return saved === null ? "" : JSON.stringify(Polygons.from(saved.answer, stage.polygons.width, stage.polygons.height).done);
+}
+
+async function latest() {
+  const wanted = { category: passed.category, limit: "20", ...(whose() ? { station: whose() } : {}) };
+  const page = await api(`/v1/inspections?${new URLSearchParams(wanted)}`).catch(() => ({ inspections: [] }));
+  const one = page.inspections.find((row) => row.has_pictures);
+  if (!one) return null;
+  const { image } = await api(`/v1/inspections/${one.inspection_id}`);
+  const bitmap = new Image();
+  bitmap.src = `/inspections/${one.inspection_id}/picture.jpg`;
+  await bitmap.decode();
+  return { bitmap, width: image.width, height: image.height };
+}
+
+// Of several at once the last one counts. What is drawn while it is under way, or is to be kept, stays.
+async function load({ keep = false } = {}) {
+  const mine = (turn += 1);
+  const before = strokes;
+  wrong.hidden = true;
+  let found = null;
+  try {
+    if (station.value !== "*" || whose()) found = await api(`${home}/region?${query()}`, { etag: true });
+  } catch (error) {
+    if (error.status !== 404) complain(wrong, error);
+  }
+  if (mine === turn) tellShare(found?.answer);
+  const last = picture?.uploaded ? null : await latest().catch(() => null);
+  if (mine !== turn) return;
+  saved = found;
+  if (!picture?.uploaded && last) picture = last;
+  const drawn = strokes !== before || (keep && !stage.polygons.empty);
+  if (drawn) refresh();
+  else show();
+}
+
+function tellShare(region) {
+  byId("status").textContent = region ? t("script.region.set", { share: percent(region.share) }) : t("script.region.unset");
+}
+
+function show() {
+  const region = saved?.answer;
+  if (!picture) {
+    const { width, height } = region?.image ?? { width: 640, height: 480 };
+    const blank = document.createElement("canvas");
+    [blank.width, blank.height] = [width, height];
+    picture = { bitmap: blank, width, height, blank: true };
+  }
+  const { bitmap, width, height } = picture;
+  stage.held = stage.cursor = null;
+  stage.show(bitmap, region ? Polygons.from(region, width, height) : new Polygons(width, height));
+  tellShare(region);
+  if (picture.blank) byId("status").textContent += ` ${t("script.region.no_picture")}`;
+  byId("stage").classList.toggle("blank", Boolean(picture.blank));
+  refresh();
+}
+
+byId("file").addEventListener("change", async (event) => {
+  const file = event.target.files[0];
+  if (!file) return;
+  try {
+    if (file.size > passed.maxBytes) throw new Error(t("script.region.too_large"));
+    const bitmap = await createImageBitmap(file);
+    picture = { bitmap, width: bitmap.width, height: bitmap.height, uploaded: true };
+    show();
+  } catch {
+    complain(wrong, new Error(t("script.region.unreadable", { name: file.name })));
+  }
+});
+
+async function change(method, text) {
+  const reason = byId("reason").value.trim();
+  if (!reason) return byId("reason").reportValidity();
+  wrong.hidden = true;
+  const headers = saved ? { "If-Match": saved.etag } : {};
+  const body = method === "PUT" ? stage.polygons.body() : undefined;
+  try {
+    await api(`${home}/region?${query({ reason })}`, { method, headers, body });
+    byId("reason").value = "";
+    picture = picture.blank ? null : picture;
+    await load();
+    byId("status").textContent = `${t(text)} ${byId("status").textContent}`;
+    return announce(t(text));
+  } catch (error) {
+    // Somebody was faster: the drawing stays, and saving it again replaces what they have set.
+    const faster = error.status === 412 || error.status === 428;
+    if (faster) saved = await api(`${home}/region?${query()}`, { etag: true }).catch(() => null);
+    refresh();
+    return complain(wrong, faster ? new Error(t("script.region.conflict")) : error);
+  }
+}
+
+form?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (stage.polygons.open.length) stage.finish();
+  change("PUT", "script.region.saved");
+});
+byId("remove")?.addEventListener("click", async () => {
+  if (!byId("reason").value.trim()) return byId("reason").reportValidity();
+  const sure = await confirmed(t("script.region.remove"), t("script.region.remove.text"), t("script.region.remove.yes"));
+  return sure && change("DELETE", "script.region.removed");
+});
+byId("finish")?.addEventListener("click", () => stage.finish());
+byId("undo")?.addEventListener("click", () => stage.undo());
+byId("whole")?.addEventListener("click", () => {
+  stage.polygons.whole();
+  stage.update();
+});
+byId("empty")?.addEventListener("click", () => {
+  stage.polygons.clear();
+  stage.update();
+});
+station.addEventListener("change", () => {
+  byId("other").hidden = station.value !== "*";
+  load();
+});
+byId("name")?.addEventListener("change", () => load({ keep: true }));
+load();

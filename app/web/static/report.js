@@ -1,0 +1,65 @@
+// The shift's times are of the reader's place: the form speaks it, the address says UTC.
+const language = document.documentElement.lang;
+const form = document.getElementById("shift");
+const [from, to] = [form.elements.from, form.elements.to];
+const preset = document.getElementById("preset");
+
+function local(date) {
+  const two = (value) => String(value).padStart(2, "0");
+  return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}T${two(date.getHours())}:${two(date.getMinutes())}`;
+}
+
+function day(offset, hour = 0) {
+  const date = new Date();
+  date.setDate(date.getDate() + offset);
+  date.setHours(hour, 0, 0, 0);
+  return date;
+}
+
+// The latest shift with these hours that has begun.
+function shift(begin, end) {
+  const today = day(0, begin) <= new Date() ? 0 : -1;
+  return [day(today, begin), day(today + (end <= begin ? 1 : 0), end)];
+}
+
+const times = {
+  last: () => [new Date(Date.now() - 8 * 3600e3), new Date()],
+  today: () => [day(0), day(1)],
+  yesterday: () => [day(-1), day(0)],
+  "6-14": () => shift(6, 14),
+  "14-22": () => shift(14, 22),
+  "22-6": () => shift(22, 6),
+};
+
+for (const one of [from, to]) one.value = local(new Date(one.dataset.moment));
+for (const one of document.querySelectorAll("time.hour")) {
+  one.textContent = new Date(one.dateTime).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+}
+for (const one of document.querySelectorAll("time.day")) {
+  one.textContent = new Date(one.dateTime).toLocaleDateString(language, { day: "numeric", month: "short" });
+}
+for (const one of document.querySelectorAll(".span time")) {
+  one.textContent = new Date(one.dateTime).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
+}
+
+preset.addEventListener("change", () => {
+  if (!times[preset.value]) return;
+  [from.value, to.value] = times[preset.value]().map(local);
+  form.requestSubmit();
+});
+for (const one of [from, to]) one.addEventListener("change", () => (preset.value = ""));
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  if (from.value >= to.value) {
+    from.setCustomValidity(form.dataset.order);
+    from.reportValidity();
+    return;
+  }
+  const asked = new URLSearchParams({ from: new Date(from.value).toISOString(), to: new Date(to.value).toISOString() });
+  if (form.elements.station.value) asked.set("station", form.elements.station.value);
+  location.assign(`/report?${asked}`);
+});
+from.addEventListener("input", () => from.setCustomValidity(""));
+to.addEventListener("input", () => from.setCustomValidity(""));
+document.getElementById("print").addEventListener("click", () => print());

@@ -1,0 +1,159 @@
+// The threshold's slider: what each false-reject rate would do, and saving one of them.
+import { api } from "./api.js";
+import { announce } from "./base.js";
+import { home, complain } from "./models.js";
+import { number, percent, t } from "./texts.js";
+import { drawOutlook, markPosition } from "./threshold_chart.js";
+
+const byId = (name) => document.getElementById(`threshold-${name}`);
+const slider = byId("slider");
+const band = byId("band");
+const station = byId("station");
+const form = byId("form");
+const wrong = byId("error");
+let outlook = null;
+let etag = null;
+let set = null; // the rates as they are set: null for what the version was made with
+
+function chosen() {
+  return outlook.positions[Number(slider.value)];
+}
+
+function bandAsSet() {
+  return set.review_fpr === null ? "null" : String(set.review_fpr);
+}
+
+function changedBand() {
+  return band.value !== bandAsSet();
+}
+
+// Rates are given with their interval: a value alone would be believed too much.
+function say(name, rate) {
+  const value = document.querySelector(`[data-figure="${name}"]`);
+  const note = document.querySelector(`[data-note="${name}"]`);
+  value.textContent = rate.value === null ? "–" : percent(rate.value);
+  note.textContent = rate.value === null ? t("script.models.unknown") : t("script.models.interval", { low: percent(rate.low), high: percent(rate.high) });
+  note.title = rate.reason || "";
+}
+
+function sayChanges(one) {
+  document.querySelector('[data-figure="changed"]').textContent = number(one.changed, 0);
+  const moved = one.changes.map((change) =>
+    t("script.models.moved", { n: number(change.inspections, 0), from: t(`decision.${change.taken}`), to: t(`decision.${change.would}`) }),
+  );
+  const all = t("script.models.of", { n: number(outlook.window.inspections, 0) });
+  document.querySelector('[data-note="changed"]').textContent = [all, ...moved].join(" · ");
+}
+
+function promise(one) {
+  const threshold = one.threshold;
+  const values = { rate: percent(one.target_fpr), promised: percent(threshold.achievable_fpr), n: number(threshold.n_calibration, 0), score: number(threshold.reject, 3) };
+  const parts = [t(threshold.certified ? "script.models.certified" : "script.models.uncertified", values)];
+  if (one.expected) parts.push(t("script.models.expected", { low: percent(one.expected.low), high: percent(one.expected.high) }));
+  parts.push(t("script.models.score", values));
+  if (!one.settable) parts.push(t("script.models.band_first"));
+  return parts.join(" ");
+}
+
+function show() {
+  const one = chosen();
+  const rate = percent(one.target_fpr);
+  const inForce = one.in_force ? ` (${t("script.models.in_force")})` : "";
+  byId("rate").textContent = rate + inForce;
+  const known = one.threshold.certified ? t("script.models.sure") : t("script.models.unsure");
+  slider.setAttribute("aria-valuetext", `${rate}${inForce}, ${known}, ${t("script.models.changes", { n: one.changed })}`);
+  byId("promise").textContent = promise(one);
+  byId("promise").className = one.threshold.certified ? "" : "unsure";
+  say("overkill", one.overkill);
+  say("escape", one.escape);
+  sayChanges(one);
+  markPosition(byId("chart"), outlook, Number(slider.value));
+  if (form) {
+    const same = one.in_force && !changedBand();
+    byId("save").disabled = same || !one.settable;
+    byId("reset").disabled = same;
+  }
+}
+
+async function load({ keep = null } = {}) {
+  wrong.hidden = true;
+  try {
+    const query = new URLSearchParams();
+    const rates = await api(`${home}/thresholds`, { etag: true });
+    ({ etag, answer: set } = rates);
+    if (keep === null && ![...band.options].some((option) => option.value === bandAsSet())) {
+      band.append(new Option(t("script.models.band", { rate: percent(set.review_fpr) }), bandAsSet()));
+    }
+    if (keep === null) band.value = bandAsSet();
+    else if (changedBand() && band.value !== "null") query.set("review_fpr", band.value);
+    if (station?.value) query.set("station", station.value);
+    outlook = await api(`${home}/thresholds/outlook?${query}`);
+    slider.max = outlook.positions.length - 1;
+    const place = outlook.positions.findIndex((one) => (keep === null ? one.in_force : one.target_fpr === keep));
+    slider.value = Math.max(place, 0);
+    slider.disabled = false;
+    drawOutlook(byId("chart"), outlook);
+    const window_ = outlook.window;
+    byId("window").textContent = window_.inspections
+      ? t("script.models.window", { n: number(window_.inspections, 0), from: new Date(window_.from).toLocaleString(document.documentElement.lang, { dateStyle: "medium", timeStyle: "short" }), reviewed: number(reviewed(window_), 0) })
+      : t("script.models.window.none");
+    show();
+  } catch (error) {
+    complain(wrong, error);
+  }
+}
+
+function reviewed(seen) {
+  return Object.values(seen.decisions).reduce((sum, one) => sum + one.reviewed_good + one.reviewed_defect, 0);
+}
+
+// What somebody else has set meanwhile, and why, from the report on the last hours.
+async function told() {
+  const report = await api("/v1/reports/shift").catch(() => null);
+  const last = report?.changes.filter((one) => one.action === "model.thresholds" && one.target === set.category).pop();
+  return last ? t("script.models.conflict.by", { who: last.actor, why: last.reason || "–" }) : "";
+}
+
+async function conflict(wanted) {
+  const before = set;
+  await load({ keep: wanted });
+  const rate = (one) => percent(one.target_fpr ?? one.threshold.target_fpr);
+  const text = t("script.models.conflict", { before: rate(before), now: rate(set), mine: percent(wanted) });
+  complain(wrong, new Error(`${text} ${await told()}`));
+}
+
+form?.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const one = chosen();
+  const body = { reason: byId("reason").value.trim() };
+  if (!one.in_force) body.target_fpr = one.target_fpr;
+  if (changedBand()) body.review_fpr = JSON.parse(band.value);
+  if (!body.reason) return byId("reason").focus();
+  wrong.hidden = true;
+  byId("save").disabled = true;
+  try {
+    await api(`${home}/thresholds`, { method: "PATCH", headers: { "If-Match": etag }, body });
+    byId("reason").value = "";
+    await load();
+    byId("said").textContent = t("script.models.saved", { rate: percent(outlook.target_fpr) });
+    announce(byId("said").textContent);
+  } catch (error) {
+    if (error.status === 412) await conflict(one.target_fpr);
+    else complain(wrong, error);
+    show();
+  }
+});
+
+byId("reset")?.addEventListener("click", () => load());
+addEventListener("resize", () => {
+  if (!outlook) return;
+  drawOutlook(byId("chart"), outlook);
+  show();
+});
+slider.addEventListener("input", () => {
+  byId("said").textContent = "";
+  show();
+});
+band.addEventListener("change", () => load({ keep: chosen().target_fpr }));
+station?.addEventListener("change", () => load());
+load();

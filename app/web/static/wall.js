@@ -1,0 +1,110 @@
+// The wall, live: new inspections appear, counters count, and the page says when it is cut off.
+import { api } from "./api.js";
+import { showOffline } from "./base.js";
+import { Cards, told } from "./cards.js";
+import { Live } from "./live.js";
+import { number, t } from "./texts.js";
+
+const COUNT_AGAIN_MS = 60000;
+const list = document.getElementById("inspections");
+const { category, station, decision, limit } = list.dataset;
+const cards = new Cards(list);
+const counts = document.getElementById("counts");
+const counted = new Set(); // since the counters were last fetched
+let paused = false;
+let waiting = []; // inspections that have come and are not shown yet
+let drawing = false;
+
+function query(values) {
+  const given = Object.entries(values).filter(([, value]) => value);
+  return given.length ? "?" + new URLSearchParams(given) : "";
+}
+
+function setState(state) {
+  const shown = document.getElementById("state");
+  if (shown.dataset.state === state) return;
+  shown.dataset.state = state;
+  shown.textContent = t(`script.live.${state}`);
+}
+
+function setCount(name, value) {
+  const figure = counts.querySelector(`[data-count="${name}"]`);
+  figure.dataset.value = value;
+  figure.textContent = number(value, 0);
+}
+
+// The server's counts of the last hours. Those that come while it answers may be in them or not: the next time is right.
+async function count() {
+  const { decisions } = await api(`/wall/counts${query({ category, station })}`);
+  counted.clear();
+  for (const [name, value] of Object.entries(decisions)) setCount(name, value);
+}
+
+async function catchUp() {
+  const page = await api(`/v1/inspections${query({ category, station, decision, limit })}`);
+  for (const one of page.inspections) {
+    arrive(told(one));
+    cards.reviewed(one.inspection_id, one.review.verdict);
+  }
+  await count();
+}
+
+function arrive(one) {
+  if (decision && one.decision !== decision) return;
+  waiting.push(one);
+  if (waiting.length > 4 * cards.limit) waiting = waiting.sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, cards.limit);
+  if (paused) showPaused();
+  else if (!drawing) {
+    drawing = true;
+    setTimeout(show, 60); // what comes at once is shown at once
+  }
+}
+
+function show() {
+  drawing = false;
+  if (paused) return;
+  const newest = waiting.sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, cards.limit);
+  waiting = [];
+  newest.reverse().forEach((one) => cards.add(one));
+  if (list.children.length) document.getElementById("nothing").hidden = true;
+}
+
+const pause = document.getElementById("pause");
+
+function showPaused() {
+  const fresh = waiting.filter((one) => !cards.has(one.id)).length;
+  pause.textContent = paused ? t("script.live.resume", { n: fresh }) : t("script.live.pause");
+}
+
+pause.addEventListener("click", () => {
+  paused = !paused;
+  pause.setAttribute("aria-pressed", String(paused));
+  showPaused();
+  if (!paused) show();
+});
+
+for (const figure of counts.querySelectorAll("[data-count]")) figure.dataset.value = figure.textContent.replace(/\D/g, "");
+
+new Live(query({ category, station }), {
+  open() {
+    setState("live");
+    showOffline(false);
+    catchUp().catch(() => {}); // the next opening asks again
+  },
+  lost() {
+    setState("offline");
+    showOffline(true);
+  },
+  inspection(event) {
+    const one = told(event);
+    if (!counted.has(one.id) && !cards.has(one.id)) {
+      counted.add(one.id);
+      setCount(one.decision, Number(counts.querySelector(`[data-count="${one.decision}"]`).dataset.value) + 1);
+    }
+    arrive(one);
+  },
+  review(event) {
+    cards.reviewed(event.inspection_id, event.verdict);
+  },
+});
+setInterval(() => document.hidden || count().catch(() => {}), COUNT_AGAIN_MS);

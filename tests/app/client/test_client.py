@@ -1,0 +1,248 @@
+"""Both clients against a real service."""
+
+import inspect
+import io
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from starlette.responses import PlainTextResponse
+
+from app import client as package
+from app.access import COMMAND_LINE, Role
+from app.client import AsyncClient, Client, errors
+from app.database.engine import Database
+from app.keys import Keys
+from app.main import create_app
+from app.settings import Settings
+from tests.app.client.conftest import Network
+
+Ask = Callable[..., Any]
+Images = dict[str, list[bytes]]
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+Losing = Callable[[str, int], AbstractContextManager[Network]]
+
+
+def test_both_clients_can_be_asked_the_same() -> None:
+    def calls(kind: type) -> dict[str, list[str]]:
+        methods = inspect.getmembers(kind, inspect.isfunction)
+        return {
+            name: list(inspect.signature(m).parameters) for name, m in methods if not name.startswith("__")
+        }
+
+    assert calls(Client) == calls(AsyncClient)
+    assert set(package.__all__) <= set(dir(package))
+
+
+def test_bytes_and_files_are_inspected(ask: Ask, url: str, tiny_images: Images, tmp_path: Path) -> None:
+    path = tmp_path / "part.png"
+    path.write_bytes(tiny_images["defect"][0])
+    answers = [
+        ask(url, "inspect", "tiny", image, part_id="Teil ä", station="line 3")
+        for image in (path.read_bytes(), path, str(path))
+    ]
+    assert len({answer.inspection_id for answer in answers}) == 3
+    for answer in answers:
+        assert (answer.decision, answer.part_id, answer.station) == ("REJECT", "Teil ä", "line 3")
+        assert answer.regions
+    part = ask(url, "part", "Teil ä")
+    assert part.decision == "REJECT"
+    assert {one.inspection_id for one in part.inspections} >= {one.inspection_id for one in answers}
+
+
+def test_what_may_be_wished_for(ask: Ask, url: str, tiny_images: Images) -> None:
+    [model] = [one for one in ask(url, "models") if one.category == "tiny"]
+    answer = ask(
+        url,
+        "inspect",
+        "tiny",
+        tiny_images["good"][0],
+        version=model.active,
+        regions=False,
+        store=False,
+        inline=["overlay", "heatmap"],
+        deadline_ms=60_000,
+        request_id="line3-1",
+        product_id="p",
+        recipe_id="r",
+    )
+    assert (answer.regions, answer.links, answer.product_id, answer.recipe_id) == (None, None, "p", "r")
+    assert set(answer.inline) == {"overlay", "heatmap"}
+    assert ask(url, "model", "tiny").active == model.active
+
+
+def test_several_images(ask: Ask, url: str, tiny_images: Images, tmp_path: Path) -> None:
+    (tmp_path / "side.png").write_bytes(tiny_images["defect"][1])
+    images = {"top.png": tiny_images["good"][0], "side.png": tmp_path / "side.png", "bad.png": b"no image"}
+    answer = ask(url, "inspect_all", "tiny", images, part_id="views")
+    assert [item.filename for item in answer.items] == list(images)
+    assert [item.status for item in answer.items] == [200, 200, 415]
+    assert answer.decision == "REJECT"
+    problem = errors.of_details(answer.items[2].problem)
+    assert isinstance(problem, package.UnsupportedMediaTypeError)
+    with pytest.raises(ValueError, match="leave version out"):
+        ask(url, "inspect_all", "tiny", images, version="v")
+
+
+def test_files_of_an_inspection(ask: Ask, url: str, tiny_images: Images) -> None:
+    data = tiny_images["defect"][2]
+    identifier = ask(url, "inspect", "tiny", data).inspection_id
+    assert ask(url, "inspection", identifier).has_pictures
+    assert ask(url, "source", identifier) == data
+    for drawn in ("overlay", "heatmap"):
+        assert ask(url, drawn, identifier).startswith(b"\x89PNG")
+    assert np.load(io.BytesIO(ask(url, "score_map", identifier))).shape == (64, 64)
+
+
+def test_the_history_is_read_page_by_page(ask: Ask, url: str, tiny_images: Images) -> None:
+    begun = datetime.now(UTC) - timedelta(seconds=1)
+    station = f"pages-{ask.__name__}"
+    made = [ask(url, "inspect", "tiny", tiny_images["good"][i % 8], station=station) for i in range(5)]
+    for one in made:  # filed, each of them
+        ask(url, "inspection", one.inspection_id)
+    found = ask(url, "inspections", station=station, page=2)
+    assert [one.inspection_id for one in found] == [one.inspection_id for one in reversed(made)]
+    assert ask(url, "inspections", station=station, made_from=begun, category="tiny") == found
+    assert ask(url, "inspections", station=station, made_before=begun) == []
+
+
+def test_reviews(ask: Ask, url: str, tiny_images: Images) -> None:
+    identifier = ask(url, "inspect", "tiny", tiny_images["defect"][0]).inspection_id
+    review = ask(url, "review", identifier, "good", expected_revision=0, reviewer="me", note="dust")
+    assert (review.revision, review.verdict) == (1, "good")
+    assert ask(url, "reviews", identifier) == [review]
+    with pytest.raises(package.ConflictError):
+        ask(url, "review", identifier, "defect", expected_revision=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (("inspect", "bottel", b"x"), package.UnknownModelError),
+        (("inspect", "..", b"x"), package.UnknownModelError),
+        (("inspect", "a/b", b"x"), package.NotFoundError),
+        (("inspect", "tiny", b"no image"), package.UnsupportedMediaTypeError),
+        (("inspect", "tiny", b"\x89PNG\r\n\x1a\n" + 50 * b"\0"), package.UndecodableImageError),
+        (("inspect", "tiny", 300_000 * b"x"), package.TooLargeError),
+        (("model", "bottel"), package.UnknownModelError),
+        (("inspection", "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11"), package.UnknownInspectionError),
+        (("inspection", ".."), package.UnknownInspectionError),
+        (("part", "none/such"), package.UnknownInspectionError),
+    ],
+)
+def test_what_is_wrong_is_an_error_of_its_own(
+    ask: Ask, url: str, call: tuple[Any, ...], error: type[package.ProblemError]
+) -> None:
+    with pytest.raises(error) as caught:
+        ask(url, *call)
+    assert caught.value.request_id
+    assert caught.value.type in errors.BY_TYPE
+    assert str(caught.value) == caught.value.details.detail
+
+
+def test_a_parameter_that_is_none(ask: Ask, url: str) -> None:
+    with pytest.raises(package.InvalidRequestError, match="part_id"):
+        ask(url, "inspect", "tiny", b"x", part_id="a\nb")
+    with pytest.raises(FileNotFoundError):
+        ask(url, "inspect", "tiny", "nowhere.png")
+
+
+class TestRetries:
+    def test_an_inspection_whose_answer_was_lost_is_made_once(
+        self, ask: Ask, url: str, tiny_images: Images, losing: Losing
+    ) -> None:
+        station = f"lost-{ask.__name__}"
+        with losing(url, 2) as network:
+            answer = ask(network.url, "inspect", "tiny", tiny_images["good"][0], station=station)
+        assert (network.lost, network.passed) == (0, 1)
+        ask(url, "inspection", answer.inspection_id)
+        [kept] = ask(url, "inspections", station=station)
+        assert kept.inspection_id == answer.inspection_id
+
+    def test_a_review_whose_answer_was_lost_is_not_sent_again(
+        self, ask: Ask, url: str, tiny_images: Images, losing: Losing
+    ) -> None:
+        identifier = ask(url, "inspect", "tiny", tiny_images["good"][0]).inspection_id
+        with losing(url, 1) as network, pytest.raises(package.UnreachableError) as caught:
+            ask(network.url, "review", identifier, "good", expected_revision=0)
+        assert caught.value.sent
+        assert len(ask(url, "reviews", identifier)) == 1
+
+    def test_without_patience_there_is_one_attempt(self, ask: Ask, url: str, losing: Losing) -> None:
+        with losing(url, 1) as network, pytest.raises(package.UnreachableError):
+            ask(network.url, "models", patience=0)
+        assert network.passed == 0
+
+    def test_a_program_that_asks_again_gets_the_first_answer(
+        self, ask: Ask, url: str, tiny_images: Images
+    ) -> None:
+        key = f"P-1-{ask.__name__}"
+        first, second = (
+            ask(url, "inspect", "tiny", tiny_images["good"][0], idempotency_key=key) for _ in range(2)
+        )
+        assert first == second
+        with pytest.raises(package.IdempotencyKeyReusedError):
+            ask(url, "inspect", "tiny", tiny_images["good"][1], idempotency_key=key)
+
+    def test_nobody_there(self, ask: Ask) -> None:
+        with pytest.raises(package.UnreachableError, match=r"127\.0\.0\.1:1 ") as caught:
+            ask("http://127.0.0.1:1", "models", patience=0.3)
+        assert not caught.value.sent
+
+    def test_a_limit_is_waited_for(self, ask: Ask, url_with_limit: tuple[str, str]) -> None:
+        url, key = url_with_limit
+        refused = exhaust(url, key)
+        assert (refused.status, refused.retry_after) == (429, 1)
+        ask(url, "models", key=key)
+
+
+def exhaust(url: str, key: str) -> package.RateLimitedError:
+    """Ask until it is too much."""
+    with Client(url, key, patience=0) as client:
+        try:
+            while True:
+                client.models()
+        except package.RateLimitedError as error:
+            return error
+
+
+@pytest.fixture
+def url_with_limit(tmp_path: Path, serve_http: Serve) -> Iterator[tuple[str, str]]:
+    (tmp_path / "models").mkdir()
+    settings = Settings(models=tmp_path / "models")
+    database = Database(settings.database_url)
+    database.upgrade()
+    _, key = Keys(database).create(COMMAND_LINE, Role.LINE, "line 3", requests_per_minute=60)
+    database.close()
+    with serve_http(create_app(settings)) as url:
+        yield url, key
+
+
+class TestKeys:
+    def test_a_key_opens_what_its_role_may(self, ask: Ask, url_with_limit: tuple[str, str]) -> None:
+        url, key = url_with_limit
+        ask(url, "models", key=f" {key}\n")
+        with pytest.raises(package.ForbiddenError):
+            ask(url, "inspections", key=key)
+        for wrong in (None, "fg_wrong"):
+            with pytest.raises(package.UnauthenticatedError):
+                ask(url, "models", key=wrong)
+
+
+def test_an_answer_of_somebody_else(ask: Ask, serve_http: Serve) -> None:
+    other = FastAPI(openapi_url=None)
+
+    @other.get("/{path:path}")
+    async def page(path: str) -> PlainTextResponse:
+        return PlainTextResponse(path, 500 if "inspections" in path else 200)
+
+    with serve_http(other) as url:
+        for call in (("models",), ("reviews", "x")):
+            with pytest.raises(package.UnexpectedAnswerError, match="no answer of FlowGauge") as caught:
+                ask(url, *call)
+        assert caught.value.status == 500

@@ -1,0 +1,154 @@
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+
+from app.access import COMMAND_LINE, Role
+from app.client import (
+    AsyncClient,
+    Client,
+    Event,
+    ForbiddenError,
+    Gap,
+    InspectionEvent,
+    InvalidRequestError,
+    ReviewEvent,
+    UnreachableError,
+)
+from app.client.events import Stream
+from app.database.engine import Database
+from app.keys import Keys
+from app.main import create_app
+from app.settings import Settings
+
+Images = dict[str, list[bytes]]
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+
+_POSITION = b"id: P1\nevent: position\ndata: {}\n\n"
+_GAP = 'id: P2\nevent: gap\ndata: {"detail": "zu sp\u00e4t\u2028"}\n\n'.encode()
+
+
+def test_events_come_whole_however_the_bytes_are_cut() -> None:
+    sent = b"retry: 2000\n\n: heartbeat\n\n" + _POSITION + _GAP + b"id: P3\nevent: later\ndata: {}\n\n"
+    for size in (1, 7, 1000):
+        stream = Stream({})
+        pieces = [sent[start : start + size] for start in range(0, len(sent), size)]
+        events = [event for piece in pieces for event in stream.feed(piece)]
+        assert [(event.id, event.data) for event in events] == [("P2", Gap(detail="zu sp\u00e4t\u2028"))]
+        assert stream.pause == 2
+        assert stream.request()["headers"]["Last-Event-ID"] == "P3"
+
+
+def test_what_is_no_event_is_passed_over() -> None:
+    stream = Stream({"after": "beginning", "category": None})
+    assert stream.request()["params"] == {"after": "beginning"}
+    assert "Last-Event-ID" not in stream.request()["headers"]
+    for frame in (b"\n\n", b"data: x\n\n", b"id: 1\nevent: inspection\ndata: {}\n\n", b"retry: soon\n\n"):
+        assert list(stream.feed(frame)) == []
+    list(stream.feed(b"id: half"))
+    stream.request()  # the connection broke
+    assert next(iter(stream.feed(_GAP))).id == "P2"
+
+
+def test_what_happens_is_heard(url: str, tiny_images: Images) -> None:
+    with Client(url) as client, Client(url) as other:
+        events = client.events(station="heard", after="beginning")
+        made = [other.inspect("tiny", data, station="heard") for data in tiny_images["good"][:3]]
+        other.inspect("tiny", tiny_images["good"][3], station="elsewhere")
+        heard = [next(events) for _ in made]
+        assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == [
+            one.inspection_id for one in made
+        ]
+        # From where another one stopped.
+        [second, third] = [next(stream) for stream in [client.events(station="heard", after=heard[0].id)] * 2]
+        assert [second, third] == heard[1:]
+        other.review(made[0].inspection_id, "good", expected_revision=0)
+        later = client.events(station="heard", after=heard[-1].id)
+        data = next(later).data
+        assert isinstance(data, ReviewEvent)
+        assert data.verdict == "good"
+
+
+async def hear(url: str, count: int) -> list[str]:
+    async with AsyncClient(url) as client:
+        found = []
+        async for event in client.events(station="async", after="beginning"):
+            assert isinstance(event.data, InspectionEvent)
+            found.append(event.data.inspection_id)
+            if len(found) == count:
+                return found
+    raise AssertionError
+
+
+def test_what_happens_is_heard_asynchronously(url: str, tiny_images: Images) -> None:
+    with Client(url) as client:
+        made = [
+            client.inspect("tiny", data, station="async").inspection_id for data in tiny_images["good"][:2]
+        ]
+    assert asyncio.run(hear(url, 2)) == made
+
+
+@contextmanager
+def serving(settings: Settings, port: int) -> Iterator[int]:
+    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        server.force_exit = True
+        thread.join()
+
+
+def test_a_server_that_is_restarted_loses_no_event(
+    tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    settings = Settings(models=tiny_bundle_store, history=tmp_path / "restarted")
+    heard: list[Event] = []
+
+    def listen(url: str) -> None:
+        with Client(url) as client:
+            for event in client.events(station="line", after="beginning"):
+                heard.append(event)
+                if len(heard) == 2:
+                    return
+
+    made = []
+    with serving(settings, 0) as port:
+        url = f"http://127.0.0.1:{port}"
+        listener = threading.Thread(target=listen, args=(url,))
+        listener.start()
+        with Client(url) as client:
+            made.append(client.inspect("tiny", tiny_images["good"][0], station="line").inspection_id)
+        while not heard:
+            time.sleep(0.01)
+    with pytest.raises(UnreachableError), Client(url, patience=0.2) as client:
+        next(client.events())
+    with serving(settings, port), Client(url) as client:
+        made.append(client.inspect("tiny", tiny_images["good"][1], station="line").inspection_id)
+        listener.join(60)
+    assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == made
+
+
+def test_without_the_permission_nothing_is_heard(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    settings = Settings(models=tmp_path / "models", history=tmp_path / "history")
+    database = Database(settings.database_url)
+    database.upgrade()
+    line, viewer = (Keys(database).create(COMMAND_LINE, role, "k")[1] for role in (Role.LINE, Role.VIEWER))
+    database.close()
+    with serving(settings, 0) as port:
+        url = f"http://127.0.0.1:{port}"
+        with Client(url, line) as client, pytest.raises(ForbiddenError):
+            next(client.events())
+        with Client(url, viewer) as client, pytest.raises(InvalidRequestError):
+            next(client.events(after="nonsense"))

@@ -1,0 +1,73 @@
+import pytest
+
+from app.client import errors
+from app.client.retries import Attempts
+from app.schemas.problem import ProblemDetails
+
+
+class Clock:
+    """Stands still unless it is told otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def busy(retry_after: float | None = None, name: str = "queue-full") -> errors.ProblemError:
+    details = ProblemDetails(type=name, title="", status=503, detail="d", instance="", request_id="")
+    return errors.of_details(details, retry_after)
+
+
+def test_the_server_says_when() -> None:
+    clock = Clock()
+    attempts = Attempts(10, repeatable=False, clock=clock)
+    assert attempts.pause(busy(7)) == 7
+    clock.now += 4
+    with pytest.raises(errors.QueueFullError):  # would end after the patience
+        attempts.pause(busy(7))
+    assert attempts.pause(busy(6)) == 6
+
+
+def test_pauses_grow_up_to_a_limit_where_it_does_not() -> None:
+    attempts = Attempts(1e9, repeatable=True, clock=Clock())
+    pauses = [attempts.pause(errors.UnreachableError("", sent=True)) for _ in range(40)]
+    assert 0.05 <= pauses[0] <= 0.1
+    assert all(0.05 <= pause <= 5 for pause in pauses)
+    assert all(2.5 <= pause <= 5 for pause in pauses[10:])
+    assert len(set(pauses)) > 30
+
+
+@pytest.mark.parametrize(
+    ("error", "repeatable", "again"),
+    [
+        (busy(), False, True),
+        (busy(name="draining"), False, True),
+        (errors.UnreachableError("", sent=False), False, True),
+        (errors.UnreachableError("", sent=True), False, False),
+        (errors.UnreachableError("", sent=True), True, True),
+        (errors.UnexpectedAnswerError("", 502), True, True),
+        (errors.UnexpectedAnswerError("", 502), False, False),
+        (errors.UnexpectedAnswerError("", 500), True, False),
+        (busy(name="internal"), True, False),
+        (busy(name="deadline-exceeded"), True, False),
+        (busy(name="undecodable-image"), True, False),
+        (busy(name="unauthenticated"), True, False),
+        (busy(name="conflict"), True, False),
+        (busy(name="of-a-later-server"), True, False),
+    ],
+)
+def test_what_is_sent_again(error: errors.FlowGaugeError, repeatable: bool, again: bool) -> None:
+    attempts = Attempts(10, repeatable=repeatable, clock=Clock())
+    if again:
+        assert attempts.pause(error) > 0
+        return
+    with pytest.raises(type(error)) as caught:
+        attempts.pause(error)
+    assert caught.value is error
+
+
+def test_no_patience_is_one_attempt() -> None:
+    with pytest.raises(errors.UnreachableError):
+        Attempts(0, repeatable=True, clock=Clock()).pause(errors.UnreachableError("", sent=False))

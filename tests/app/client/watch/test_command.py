@@ -1,0 +1,90 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import flowgauge
+
+Images = dict[str, list[bytes]]
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, tiny_images: Images) -> Path:
+    root = tmp_path / "camera"
+    root.mkdir()
+    (root / "P-1_top.png").write_bytes(tiny_images["defect"][0])
+    return root
+
+
+@pytest.fixture
+def run(url: str) -> Run:
+    def invoke(*arguments: str | Path, url: str = url, category: str = "tiny") -> Result:
+        options = ["watch", "--category", category, "--url", url, "--settle", "0.05", *map(str, arguments)]
+        return CliRunner().invoke(flowgauge.app, options, env={"COLUMNS": "200", "NO_COLOR": "1"})
+
+    return invoke
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_once_as_json(run: Run, folder: Path) -> None:
+    result = run(folder, "--once", "--json", "--part", r"(P-\d+)", "--station", "json")
+    assert result.exit_code == 0, result.output
+    [line] = lines(result)
+    assert set(line) == {"file", "inspection_id", "part_id", "decision", "score", "p_value"}
+    assert (line["file"], line["part_id"], line["decision"]) == ("P-1_top.png", "P-1", "REJECT")
+    again = run(folder, "--once", "--json", "--part", r"(P-\d+)", "--station", "json")
+    assert (again.exit_code, again.stdout) == (0, "")
+
+
+def test_what_is_bad_is_told(run: Run, folder: Path, tmp_path: Path) -> None:
+    (folder / "bad.png").write_bytes(b"no image")
+    result = run(folder, "--once", "--move-to", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "P-1_top.png: REJECT, score " in result.stdout
+    assert "bad.png: set aside: " in result.stderr
+    (folder / "bad.png").write_bytes(b"no image either")
+    [line] = lines(run(folder, "--once", "--move-to", tmp_path / "out", "--json"))
+    assert (line["file"], "error" in line) == ("bad.png", True)
+
+
+def test_a_pattern(run: Run, folder: Path) -> None:
+    result = run(folder, "--once", "--json", "--pattern", "*_side.png")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--part", "("], "--part"),
+        (["--part", "P"], "no group"),
+        (["--settle", "0"], "--settle"),
+        (["--key", "a\nb"], "--key"),
+        (["--ca", "absent.pem"], "absent.pem"),
+    ],
+)
+def test_wrong_usage(run: Run, folder: Path, options: list[str], said: str) -> None:
+    result = run(folder, "--once", *options)
+    assert result.exit_code == 2
+    assert said in result.stderr
+
+
+def test_a_folder_that_is_none_or_moved_into_itself(run: Run, folder: Path) -> None:
+    assert "no folder" in run(folder / "absent", "--once").stderr
+    result = run(folder, "--once", "--move-to", folder / "done")
+    assert result.exit_code == 2
+    assert "found again" in result.stderr
+
+
+def test_what_no_server_can_do(run: Run, folder: Path) -> None:
+    assert "--category" in run(folder, "--once", category="bottel").stderr
+    assert run(folder, "--once", url="nonsense").exit_code == 2
+    result = run(folder, "--once", url="http://127.0.0.1:1")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: no answer from http://127.0.0.1:1")

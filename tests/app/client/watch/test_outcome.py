@@ -1,0 +1,124 @@
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.client.watch import outcome
+from app.client.watch.folder import Found, Stamp
+from app.client.watch.outcome import Outcome
+from app.schemas.predict import Inspection
+from app.schemas.problem import ProblemDetails
+
+PROBLEM = ProblemDetails(
+    type="undecodable-image",
+    title="t",
+    status=422,
+    detail="The PNG is truncated.",
+    instance="/",
+    request_id="r",
+)
+
+
+@pytest.fixture(scope="module")
+def inspection(service: TestClient, tiny_images: dict[str, list[bytes]]) -> Inspection:
+    answer = service.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+    return Inspection.model_validate(answer.json())
+
+
+def make(folder: Path, name: str, content: bytes, said: Inspection | ProblemDetails) -> Outcome:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    found = Found(name, path, Stamp.of(path.stat()), 1.0)
+    sha256 = hashlib.sha256(content).hexdigest()
+    if isinstance(said, Inspection):
+        return Outcome(found, sha256, said, None, b"overlay")
+    return Outcome(found, sha256, None, said)
+
+
+def test_left_where_it_is(tmp_path: Path, inspection: Inspection) -> None:
+    made = make(tmp_path, "a.png", b"one", inspection)
+    made.leave()
+    told = json.loads((tmp_path / "a.png.json").read_bytes())
+    assert told["file"] == {
+        "name": "a.png",
+        "bytes": 3,
+        "modified_ns": made.file.stamp.modified_ns,
+        "sha256": hashlib.sha256(b"one").hexdigest(),
+    }
+    assert Inspection.model_validate(told["inspection"]) == inspection
+    assert (tmp_path / "a.png.overlay.png").read_bytes() == b"overlay"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "a.png.json", "a.png.overlay.png"]
+
+
+def test_the_json_tells_whether_this_very_picture_was_dealt_with(
+    tmp_path: Path, inspection: Inspection
+) -> None:
+    made = make(tmp_path, "a.png", b"one", inspection)
+    path, stamp = made.file.path, made.file.stamp
+    assert not outcome.is_dealt_with(path, stamp)
+    made.leave()
+    assert outcome.is_dealt_with(path, stamp)
+    os.utime(path, ns=(1, 1))
+    assert not outcome.is_dealt_with(path, Stamp.of(path.stat()))
+    for damaged in (b"", b"{", b"[]", b"{}", b'{"file": 1}', b'{"file": {"bytes": 3}}', b"\xff"):
+        (tmp_path / "a.png.json").write_bytes(damaged)
+        assert not outcome.is_dealt_with(path, stamp)
+
+
+def test_moved(tmp_path: Path, inspection: Inspection) -> None:
+    target = make(tmp_path / "in", "sub/a.png", b"one", inspection).move(tmp_path / "out")
+    assert target == tmp_path / "out" / "sub" / "a.png"
+    assert target.read_bytes() == b"one"
+    assert (tmp_path / "out" / "sub" / "a.png.json").exists()
+    assert list((tmp_path / "in" / "sub").iterdir()) == []
+
+
+def test_set_aside_with_the_reason(tmp_path: Path) -> None:
+    target = make(tmp_path / "in", "a.png", b"bad", PROBLEM).move(tmp_path / "out")
+    assert target == tmp_path / "out" / "failed" / "a.png"
+    told = json.loads(target.with_name("a.png.json").read_bytes())
+    assert told["problem"]["detail"] == "The PNG is truncated."
+    assert "inspection" not in told
+
+
+def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None:
+    out = tmp_path / "out"
+    first = make(tmp_path / "in", "a.png", b"one", inspection).move(out)
+    second = make(tmp_path / "in", "a.png", b"two", inspection).move(out)
+    assert second.name == f"a-{hashlib.sha256(b'two').hexdigest()[:12]}.png"
+    assert (first.read_bytes(), second.read_bytes()) == (b"one", b"two")
+    assert second.with_name(f"{second.name}.json").exists()
+    # What a crash between copying and removing leaves is finished, not done twice.
+    assert make(tmp_path / "in", "a.png", b"one", inspection).move(out) == first
+    assert make(tmp_path / "in", "a.png", b"two", inspection).move(out) == second
+    assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
+
+
+def test_to_another_disk(tmp_path: Path, inspection: Inspection) -> None:
+    other = Path("/dev/shm")  # noqa: S108
+    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    out = other / f"flowgauge-{tmp_path.name}-{os.getpid()}"
+    try:
+        made = make(tmp_path, "a.png", b"one", inspection)
+        target = made.move(out)
+        assert target.read_bytes() == b"one"
+        assert target.stat().st_mtime_ns == made.file.stamp.modified_ns
+        assert not made.file.path.exists()
+        assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
+    finally:
+        for path in out.iterdir():
+            path.unlink()
+        out.rmdir()
+
+
+def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
+    (tmp_path / "out").write_text("a file where a folder should be")
+    made = make(tmp_path / "in", "a.png", b"one", inspection)
+    with pytest.raises(OSError, match="out"):
+        made.move(tmp_path / "out")
+    assert made.file.path.read_bytes() == b"one"

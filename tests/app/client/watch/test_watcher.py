@@ -1,0 +1,264 @@
+"""The watcher against a real service, in one process; tests/system/test_watch.py kills it."""
+
+import json
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+
+from app.client import Client
+from app.client.watch import watcher as module
+from app.client.watch.outcome import Outcome
+from app.client.watch.watcher import Job, Watcher
+from app.main import create_app
+from app.settings import Settings
+from tests.app.client.conftest import Network
+
+Images = dict[str, list[bytes]]
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+Losing = Callable[[str, int], AbstractContextManager[Network]]
+
+
+class Heard:
+    """What a watcher told."""
+
+    def __init__(self) -> None:
+        self.outcomes: list[Outcome] = []
+        self.reasons: list[str] = []
+
+    def dealt_with(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+
+    def waits(self, reason: str) -> None:
+        self.reasons.append(reason)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "camera").mkdir()
+    return tmp_path / "camera"
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[Client]:
+    with Client(url, patience=5) as client:
+        yield client
+
+
+def once(client: Client, job: Job) -> tuple[Heard, bool]:
+    heard = Heard()
+    watcher = Watcher(client, job, heard)
+    complete = watcher.run(threading.Event(), once=True)
+    assert watcher.tally.inspected + watcher.tally.set_aside == len(heard.outcomes)
+    return heard, complete
+
+
+def ids(heard: Heard) -> list[str]:
+    return [one.inspection.inspection_id for one in heard.outcomes if one.inspection is not None]
+
+
+def job(folder: Path, station: str, **options: object) -> Job:
+    return Job(folder, "tiny", station, settle=0.05, **options)  # type: ignore[arg-type]
+
+
+def kept(client: Client, station: str) -> list[str]:
+    return sorted(one.inspection_id for one in client.inspections(station=station))
+
+
+def expect_kept(client: Client, station: str, expected: list[str]) -> None:
+    for identifier in expected:
+        client.inspection(identifier)  # filed
+    assert kept(client, station) == sorted(expected)
+
+
+def test_pictures_stay_and_are_inspected_once(client: Client, folder: Path, tiny_images: Images) -> None:
+    for number, data in enumerate(tiny_images["good"][:3]):
+        (folder / f"{number}.png").write_bytes(data)
+    (folder / "bad.png").write_bytes(b"no image")
+    heard, complete = once(client, job(folder, "stay", overlay=True))
+    assert complete
+    assert len(ids(heard)) == 3
+    [bad] = [one for one in heard.outcomes if one.problem is not None]
+    assert (bad.file.name, bad.file.quiet >= 0.5) == ("bad.png", True)
+    assert json.loads((folder / "bad.png.json").read_bytes())["problem"]["type"] == "unsupported-media-type"
+    assert (folder / "0.png.overlay.png").read_bytes().startswith(b"\x89PNG")
+    again, complete = once(client, job(folder, "stay"))
+    assert (again.outcomes, complete) == ([], True)
+    expect_kept(client, "stay", ids(heard))
+
+
+def test_without_its_json_the_server_knows_that_it_was_inspected(
+    client: Client, folder: Path, tiny_images: Images
+) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    first, _ = once(client, job(folder, "lost-json"))
+    (folder / "a.png.json").unlink()
+    second, _ = once(client, job(folder, "lost-json"))
+    assert ids(first) == ids(second)
+    expect_kept(client, "lost-json", ids(first))
+
+
+def test_a_name_with_another_picture_is_a_new_file(client: Client, folder: Path, tiny_images: Images) -> None:
+    made = []
+    for data in tiny_images["good"][:3]:
+        (folder / "last.png").write_bytes(data)
+        made += ids(once(client, job(folder, "same-name"))[0])
+    assert len(set(made)) == 3
+    expect_kept(client, "same-name", made)
+
+
+def test_two_names_or_two_folders_with_one_picture_are_two_files(
+    client: Client, folder: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    (tmp_path / "other").mkdir()
+    for path in (folder / "a.png", folder / "b.png", tmp_path / "other" / "a.png"):
+        path.write_bytes(tiny_images["good"][0])
+    made = [one for root in (folder, tmp_path / "other") for one in ids(once(client, job(root, "twins"))[0])]
+    assert len(set(made)) == 3
+    expect_kept(client, "twins", made)
+
+
+def test_moved_pictures_with_their_names_and_parts(
+    client: Client, folder: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    out = tmp_path / "out"
+    (folder / "day").mkdir()
+    (folder / "day" / "P-17_top.png").write_bytes(tiny_images["defect"][0])
+    (folder / "unnamed.png").write_bytes(tiny_images["good"][0])
+    (folder / "bad.png").write_bytes(b"no image")
+    part = re.compile(r"(P-\d+)_")
+    heard, complete = once(client, job(folder, "moved", move_to=out, part=part))
+    assert complete
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*.*")} == {
+        *("day/P-17_top.png", "day/P-17_top.png.json", "unnamed.png", "unnamed.png.json"),
+        *("failed/bad.png", "failed/bad.png.json"),
+    }
+    assert {one.inspection.part_id for one in heard.outcomes if one.inspection is not None} == {"P-17", None}
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["identity"]
+
+
+def test_a_lost_answer_is_asked_for_again(
+    url: str, client: Client, folder: Path, tiny_images: Images, losing: Losing
+) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    with losing(url, 3) as network, Client(network.url, patience=0) as unlucky:
+        assert not once(unlucky, job(folder, "lost"))[1]
+        heard = Heard()
+        # A real one goes on by itself.
+        stop = threading.Event()
+        running = threading.Thread(target=Watcher(unlucky, job(folder, "lost"), heard).run, args=(stop,))
+        running.start()
+        while not heard.outcomes:
+            time.sleep(0.01)
+        stop.set()
+        running.join()
+    assert heard.reasons
+    assert len(set(heard.reasons)) == len(heard.reasons)  # said once
+    expect_kept(client, "lost", ids(heard))
+
+
+def test_while_the_server_is_away_pictures_wait(folder: Path, tmp_path: Path, tiny_images: Images) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    with Client("http://127.0.0.1:1", patience=0) as nobody:
+        heard, complete = once(nobody, job(folder, "away", move_to=tmp_path / "out"))
+    assert not complete
+    assert heard.outcomes == []
+    assert "no answer" in heard.reasons[0]
+    [taken] = folder.rglob("a.png")
+    assert taken.read_bytes() == tiny_images["good"][0]
+
+
+def test_what_is_half_written_is_waited_for(client: Client, folder: Path, tiny_images: Images) -> None:
+    data = tiny_images["good"][0]
+    heard, stop = Heard(), threading.Event()
+    running = threading.Thread(target=Watcher(client, job(folder, "slow"), heard).run, args=(stop,))
+    running.start()
+    with (folder / "a.png").open("wb", buffering=0) as file:
+        for start in range(0, len(data), len(data) // 6):
+            file.write(data[start : start + len(data) // 6])
+            time.sleep(0.15)  # longer than it takes to count as whole
+    while not heard.outcomes:
+        time.sleep(0.01)
+    stop.set()
+    running.join()
+    [outcome] = heard.outcomes
+    assert outcome.inspection is not None
+
+
+def test_an_unknown_category_is_no_pictures_fault(client: Client, folder: Path, tiny_images: Images) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    heard, complete = once(client, Job(folder, "bottel", settle=0.05))
+    assert (complete, heard.outcomes) == (False, [])
+    assert "bottel" in heard.reasons[0]
+
+
+def test_a_picture_on_which_the_server_fails_is_set_aside_and_holds_up_no_other(
+    tiny_bundle_store: Path,
+    folder: Path,
+    tmp_path: Path,
+    tiny_images: Images,
+    serve_http: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "failing"))
+    (folder / "poison.png").write_bytes(tiny_images["defect"][0])
+    (folder / "z.png").write_bytes(tiny_images["good"][0])
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
+    with serve_http(app) as url, Client(url, patience=0) as client:
+        history = app.state.history
+        record = history.record
+
+        async def fail_on_poison(entry: object) -> None:
+            if getattr(entry, "picture", None) == tiny_images["defect"][0]:
+                raise ZeroDivisionError
+            await record(entry)
+
+        monkeypatch.setattr(history, "record", fail_on_poison)
+        heard, complete = once(client, job(folder, "poison"))
+    assert complete
+    assert [one.file.name for one in heard.outcomes] == ["z.png", "poison.png"]
+    assert heard.outcomes[1].problem is not None
+    assert heard.outcomes[1].problem.type == "internal"
+    assert all("poison.png" in reason for reason in heard.reasons)
+
+
+def test_a_folder_that_goes_away_and_comes_back(client: Client, folder: Path, tiny_images: Images) -> None:
+    heard, stop = Heard(), threading.Event()
+    watcher = Watcher(client, job(folder, "gone"), heard)
+    folder.rename(folder.with_name("elsewhere"))
+    running = threading.Thread(target=watcher.run, args=(stop,))
+    running.start()
+    while not heard.reasons:
+        time.sleep(0.01)
+    (folder.with_name("elsewhere") / "a.png").write_bytes(tiny_images["good"][0])
+    folder.with_name("elsewhere").rename(folder)
+    while not heard.outcomes:
+        time.sleep(0.01)
+    stop.set()
+    running.join()
+    assert "camera" in heard.reasons[0]
+
+
+def test_a_json_that_cannot_be_written_is_tried_again(
+    client: Client, folder: Path, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.1)
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    (folder / "a.png.json").mkdir()
+    heard, stop = Heard(), threading.Event()
+    running = threading.Thread(target=Watcher(client, job(folder, "no-json"), heard).run, args=(stop,))
+    running.start()
+    while not heard.reasons:
+        time.sleep(0.01)
+    shutil.rmtree(folder / "a.png.json")
+    while not heard.outcomes:
+        time.sleep(0.01)
+    stop.set()
+    running.join()
+    expect_kept(client, "no-json", ids(heard))

@@ -1,0 +1,151 @@
+"""`flowgauge calibrate`, through the front door."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+import flowgauge
+from app.audit import Audit
+from app.calibrations import CalibrationFiles
+from app.database.engine import Database
+from app.main import create_app
+from app.renewals import Slot
+from app.settings import Settings
+from flows.fastflow import bundle
+from tests.app.calibrating import URL, good
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder with 19 pictures of good parts, at two depths."""
+    folder = tmp_path / "good"
+    (folder / "more").mkdir(parents=True)
+    for i, data in enumerate(good(19)):
+        (folder / ("more" if i % 2 else "") / f"{i:02}.png").write_bytes(data)
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+@pytest.fixture
+def run(store: Path, pictures: Path) -> Run:
+    def calibrate(*arguments: str, category: str = "tiny", images: Path = pictures) -> Result:
+        where = ["--models", str(store), "--category", category, "--images", str(images)]
+        return CliRunner().invoke(flowgauge.app, ["calibrate", *where, "--device", "cpu", *arguments])
+
+    return calibrate
+
+
+def failed(result: Result, code: int = 1) -> str:
+    assert (result.exit_code, result.stdout) == (code, ""), result.output
+    return " ".join(result.stderr.replace("│", " ").split())  # what is wrong with an option is in a box
+
+
+def nothing_was_made(store: Path) -> bool:
+    return not (store / "tiny" / bundle.CALIBRATIONS).exists()
+
+
+def test_a_server_decides_by_it_at_once(run: Run, store: Path) -> None:
+    with TestClient(create_app(Settings(models=store))) as client:
+        before = client.get(URL).json()["threshold"]
+        result = run("--json", "--reason", "new lamp")
+        assert result.exit_code == 0, result.output
+        told = json.loads(result.stdout)
+        after = client.get(URL).json()
+    assert (told["pictures"], told["before"], told["threshold"]) == (19, before, after["threshold"])
+    assert (after["origin"]["by"], after["origin"]["reason"]) == ("command line", "new lamp")
+    assert after["threshold"]["calibration"] == {"id": told["calibration"], "source": "line"}
+
+
+def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
+    result = run("--station", "line-3")
+    assert result.exit_code == 0, result.output
+    assert "station line-3: calibrated by 19 pictures" in result.stdout
+    assert "at most 10.00% of good parts, certified" in result.stdout
+    assert " from " in result.stdout
+
+
+def test_too_few_are_said_to_promise_less(run: Run, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    few.mkdir()
+    for i, data in enumerate(good(3)):
+        (few / f"{i}.png").write_bytes(data)
+    assert "not certified: 25.00% can be" in run(images=few).stdout
+
+
+def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
+    run: Run, store: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    settings = Settings(models=store, precision="bfloat16")
+    predict = "/v1/models/tiny/predict?store=false"
+    with TestClient(create_app(settings)) as client:
+        answer = client.post(predict, content=tiny_images["good"][0])
+        assert (answer.status_code, answer.json()["type"]) == (422, "rejected-bundle")
+    result = run("--precision", "bfloat16")
+    assert result.exit_code == 0, result.output
+    folder = bundle.resolve(store, "tiny")
+    manifest = bundle.read_manifest(folder)
+    slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")
+    made = CalibrationFiles(store).find(slot)
+    assert made is not None
+    with TestClient(create_app(settings)) as client:
+        answer = client.post(predict, content=tiny_images["good"][0])
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+    assert body["engine"] == "torch-cpu-bfloat16"
+    assert body["threshold"]["calibration"]["id"] == made.calibrator.identifier
+    assert body["threshold"]["reject"] == made.calibrator.threshold.reject
+
+
+def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    database = Database(Settings().database_url)
+    database.upgrade()
+    run("--station", "line-3", "--reason", "new lamp")
+    (tmp_path / "good" / "copy.png").write_bytes((tmp_path / "good" / "00.png").read_bytes())
+    run()
+    entries = [entry for entry in Audit(database).page(10)[::-1] if entry.outcome != "begun"]
+    database.close()
+    assert [(entry.action, entry.outcome) for entry in entries] == [
+        ("model.calibrate", "done"),
+        ("model.calibrate", "refused"),
+    ]
+    assert (entries[0].detail["station"], entries[0].detail["reason"]) == ("line-3", "new lamp")
+    assert "copy.png" in entries[1].detail["refusal"]
+
+
+class TestRefused:
+    def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
+        said = failed(run(images=tiny_data / "tiny" / "train"))
+        assert "The model was fitted to" in said
+        assert nothing_was_made(store)
+
+    def test_pictures_that_cannot_be_read_are_all_named(self, run: Run, store: Path, pictures: Path) -> None:
+        (pictures / "a.png").write_bytes(b"no picture")
+        (pictures / "b.png").write_bytes((pictures / "00.png").read_bytes()[:100])
+        said = failed(run())
+        assert "a.png" in said
+        assert "b.png" in said
+        assert nothing_was_made(store)
+
+    def test_copies(self, run: Run, store: Path, pictures: Path) -> None:
+        shutil.copy(pictures / "00.png", pictures / "copy.png")
+        assert "copies of each other" in failed(run())
+        assert nothing_was_made(store)
+
+    def test_what_is_not_there(self, run: Run, tmp_path: Path) -> None:
+        assert "no model of category 'nut'" in failed(run(category="nut"))
+        assert "there is no folder" in failed(run(images=tmp_path / "none"), 2)
+        (tmp_path / "empty").mkdir()
+        assert "holds no pictures" in failed(run(images=tmp_path / "empty"), 2)
+
+    @pytest.mark.parametrize("arguments", [("--precision", "int8"), ("--reason", ""), ("--station", "")])
+    def test_options_that_cannot_be(self, run: Run, store: Path, arguments: tuple[str, str]) -> None:
+        failed(run(*arguments), 2)
+        assert nothing_was_made(store)

@@ -1,0 +1,241 @@
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+
+from app.database.engine import Database
+from app.database.tables import identity
+from app.feed import feed as feeds
+from app.feed import log
+from app.feed.feed import Feed, Overtaken
+from app.feed.log import Event, Happening, Wanted
+from app.problems import Problem
+
+ALL = Wanted()
+
+
+def add(database: Database, *names: str, category: str = "bottle") -> None:
+    with database.write() as connection:
+        log.append(
+            connection,
+            [Happening("inspection", category, None, "PASS", json.dumps(name)) for name in names],
+        )
+
+
+def name(events: list[Event]) -> list[str]:
+    return [json.loads(event.data) for event in events]
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
+    database.upgrade()
+    with database.write() as connection:
+        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
+    return database
+
+
+def use(
+    database: Database, work: Callable[[Feed], Awaitable[None]], *, readers: int = 3, kept: int = 8
+) -> None:
+    async def do() -> None:
+        feed = Feed(database, readers, kept)
+        await feed.open()
+        try:
+            async with asyncio.timeout(30):
+                await work(feed)
+        finally:
+            await feed.close()
+            database.close()
+
+    asyncio.run(do())
+
+
+async def take(follow: AsyncIterator[tuple[int, list[Event]]], count: int) -> list[str]:
+    """The next so many events."""
+    taken: list[str] = []
+    while len(taken) < count:
+        _, events = await anext(follow)
+        taken += name(events)
+    return taken
+
+
+def test_events_come_as_they_are_committed(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(feed.position, ALL)) as follow:
+            assert await anext(follow) == (feed.position, [])
+            for names in (["a"], ["b", "c"]):
+                add(database, *names)
+                feed.wake()
+                assert await take(follow, len(names)) == names
+
+    add(database, "before")
+    use(database, work)
+
+
+def test_what_nobody_tells_of_is_seen_as_well(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(feed.position, ALL)) as follow:
+            await anext(follow)
+            add(database, "a")
+            assert await take(follow, 1) == ["a"]
+
+    use(database, work)
+
+
+@pytest.mark.parametrize("after", [0, 3, 19, 20])
+def test_replay_goes_over_into_live_without_a_gap(
+    database: Database, after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_PAGE", 4)
+    expected = [str(i) for i in range(1, 41)]
+
+    async def work(feed: Feed) -> None:
+        async def write() -> None:
+            for i in range(21, 41):
+                await asyncio.to_thread(add, database, str(i))
+                feed.wake()
+                await asyncio.sleep(0.002)
+
+        writing = asyncio.create_task(write())
+        async with aclosing(feed.follow(after, ALL)) as follow:
+            assert await take(follow, 40 - after) == expected[after:]
+        await writing
+
+    add(database, *expected[:20])
+    use(database, work, kept=1000)
+
+
+def test_a_filter_lets_through_what_is_wanted_and_the_place_moves_on(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(0, Wanted(category="grid"))) as follow:
+            number, events = await anext(follow)
+            assert (number, name(events)) == (3, ["b"])
+            assert await anext(follow) == (3, [])
+            add(database, "d")
+            add(database, "e", category="grid")
+            feed.wake()
+            number, events = await anext(follow)
+            assert (number, name(events)) == (5, ["e"])
+
+    add(database, "a")
+    add(database, "b", category="grid")
+    add(database, "c")
+    use(database, work)
+
+
+def test_when_nothing_happens_it_says_so(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 0.01)
+
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(feed.position, Wanted(category="grid"))) as follow:
+            assert await anext(follow) == (0, [])
+            assert await anext(follow) == (0, [])
+            add(database, "a")
+            feed.wake()
+            while (await anext(follow))[0] != 1:
+                pass
+
+    use(database, work)
+
+
+def test_who_falls_behind_what_is_in_memory_is_sent_away_and_finds_it_all_again(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(feed.position, ALL)) as follow:
+            await anext(follow)
+            add(database, *map(str, range(9)))  # one more than are kept
+            while feed.position < 9:
+                await asyncio.sleep(0.01)
+            with pytest.raises(Overtaken):
+                await anext(follow)
+        async with aclosing(feed.follow(0, ALL)) as follow:
+            assert await take(follow, 9) == list(map(str, range(9)))
+
+    use(database, work)
+
+
+def test_a_replay_that_is_overtaken_by_deletion_does_not_pass_over_it(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_PAGE", 4)
+
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(0, ALL)) as follow:
+            assert await take(follow, 4) == list("0123")
+            with database.write() as connection:
+                log.trim(connection, keep=4, most=1000)
+            with pytest.raises(Overtaken):
+                await anext(follow)
+        assert await feed.forgotten() == 16
+
+    add(database, *map(str, range(20)))
+    use(database, work)
+
+
+def test_everybody_is_let_go_at_the_end(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        async def listen() -> int:
+            return len([None async for _ in feed.follow(feed.position, ALL)])
+
+        listeners = [asyncio.create_task(listen()) for _ in range(5)]
+        await asyncio.sleep(0.05)
+        feed.end()
+        assert await asyncio.gather(*listeners) == [1] * 5
+        with pytest.raises(Problem) as caught, feed.reader():
+            pass
+        assert caught.value.name == "draining"
+
+    use(database, work)
+
+
+def test_no_more_listen_than_may(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        with feed.reader(), feed.reader(), feed.reader():
+            with pytest.raises(Problem) as caught, feed.reader():
+                pass
+            assert caught.value.name == "queue-full"
+            assert "FLOWGAUGE_MAX_READERS" in caught.value.detail
+        assert (feed.readers, feed.dropped["turned_away"]) == (0, 1)
+        with feed.reader():
+            assert feed.readers == 1
+
+    use(database, work)
+
+
+def test_a_key_leaves_places_to_others(database: Database) -> None:
+    async def work(feed: Feed) -> None:
+        with feed.reader("one"), feed.reader("one"):
+            with pytest.raises(Problem) as caught, feed.reader("one"):
+                pass
+            assert caught.value.name == "queue-full"
+            assert "with this key" in caught.value.detail
+            with feed.reader("other"):
+                assert feed.readers == 3
+        with feed.reader("one"):
+            assert (feed.readers, feed.dropped["turned_away"]) == (1, 1)
+
+    use(database, work)
+
+
+def test_a_database_that_is_away_for_a_while_loses_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(feeds, "LOOK_SECONDS", 0.01)
+
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(feed.position, ALL)) as follow:
+            await anext(follow)
+            real = log.read
+            monkeypatch.setattr(log, "read", None)
+            feed.wake()
+            while "cannot be read" not in caplog.text:
+                await asyncio.sleep(0.01)
+            monkeypatch.setattr(log, "read", real)
+            add(database, "a")
+            assert await take(follow, 1) == ["a"]
+
+    use(database, work)

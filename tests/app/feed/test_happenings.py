@@ -1,0 +1,102 @@
+import json
+
+import pytest
+
+from app.access import ANONYMOUS
+from app.audit import Audit
+from app.database.engine import Database
+from app.feed import log
+from app.feed.happenings import done, inspected, reviewed
+from app.feed.log import Event
+from app.history import reviews
+from tests.app.history.rows import add, row
+
+
+def events(database: Database) -> list[Event]:
+    with database.read() as connection:
+        return log.read(connection, 0, 100)
+
+
+def test_an_inspection() -> None:
+    one = row(1_700_000_000_123, category="bottle", station="s", part_id="P", decision="REJECT")
+    happening = inspected(one)
+    assert (happening.kind, happening.category, happening.station, happening.decision) == (
+        "inspection",
+        "bottle",
+        "s",
+        "REJECT",
+    )
+    assert "\n" not in happening.data
+    data = json.loads(happening.data)
+    assert data["inspection_id"] == one["id"]
+    assert data["created_at"] == "2023-11-14T22:13:20.123Z"
+    assert data["links"]["map"] == f"/v1/inspections/{one['id']}/map.npy"
+    assert set(data) == {
+        *("inspection_id", "created_at", "category", "version", "station", "part_id"),
+        *("decision", "score", "p_value", "links"),
+    }
+
+
+def test_free_text_stays_on_its_line() -> None:
+    happening = inspected(row(station="a\nb\u2028c\r", part_id='"\n\ndata: {}'))
+    assert not {"\n", "\r"} & set(happening.data)
+    assert json.loads(happening.data)["station"] == "a\nb\u2028c\r"
+
+
+def test_a_review_is_an_event_of_its_transaction(database: Database) -> None:
+    [identifier] = add(database, row(category="bottle", station="s", decision="REVIEW"))
+    review = reviews.add(database, ANONYMOUS, identifier, "good", 0, "somebody", "a note")
+    (event,) = events(database)
+    assert (event.kind, event.category, event.station, event.decision) == ("review", "bottle", "s", "REVIEW")
+    data = json.loads(event.data)
+    assert (data["inspection_id"], data["revision"], data["verdict"]) == (identifier, 1, "good")
+    assert not {"note", "reviewer"} & set(data)
+    assert review.revision == 1
+    with pytest.raises(Exception, match="revision 1"):
+        reviews.add(database, ANONYMOUS, identifier, "good", 0)
+    assert len(events(database)) == 1
+
+
+def test_reviewed_is_what_the_review_says() -> None:
+    one = row(station=None)
+    data = json.loads(reviewed(one, 0, 3, "defect").data)
+    assert (data["created_at"], data["revision"], data["verdict"], data["station"]) == (
+        "1970-01-01T00:00:00.000Z",
+        3,
+        "defect",
+        None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("action", "what"),
+    [("model.thresholds", "rates"), ("model.calibrate", "calibration"), ("model.region", "region")],
+)
+def test_what_tunes_is_an_event_when_it_is_done(database: Database, action: str, what: str) -> None:
+    audit = Audit(database)
+    audit.write(ANONYMOUS, action, "bottle", "begun")
+    audit.write(ANONYMOUS, action, "bottle", "refused", {"problem": "conflict"})
+    assert events(database) == []
+    audit.write(ANONYMOUS, action, "bottle", "done", {"reason": "not for everybody"})
+    (event,) = events(database)
+    assert (event.kind, event.category) == ("thresholds", "bottle")
+    data = json.loads(event.data)
+    assert (data["category"], data["what"]) == ("bottle", what)
+    assert "reason" not in event.data
+
+
+def test_a_version_that_serves_is_an_event(database: Database) -> None:
+    Audit(database).write(ANONYMOUS, "model.serves", "bottle/v2", "done", {"sha256": "x", "previous": "v1"})
+    (event,) = events(database)
+    data = json.loads(event.data)
+    assert (event.kind, data["category"], data["version"], data["previous"]) == (
+        "model",
+        "bottle",
+        "v2",
+        "v1",
+    )
+
+
+@pytest.mark.parametrize("action", ["model.activate", "key.create", "backup.create", ""])
+def test_other_acts_are_none(action: str) -> None:
+    assert done(action, "bottle/v2", {}, 0) == []

@@ -1,0 +1,134 @@
+import json
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from app.database.engine import Database
+from app.feed import log
+from app.feed.log import Event, Happening, Wanted
+
+
+def happening(name: str, **columns: str | None) -> Happening:
+    values = {"kind": "inspection", "category": "bottle", "station": None, "decision": "PASS", **columns}
+    return Happening(data=json.dumps({"name": name}), **values)  # type: ignore[arg-type]
+
+
+def add(database: Database, *happenings: Happening) -> None:
+    with database.write() as connection:
+        log.append(connection, happenings)
+
+
+def read(database: Database, after: int = 0, limit: int = 100, wanted: Wanted | None = None) -> list[Event]:
+    with database.read() as connection:
+        return log.read(connection, after, limit, wanted)
+
+
+def names(events: list[Event]) -> list[str]:
+    return [json.loads(event.data)["name"] for event in events]
+
+
+def test_events_are_read_in_the_order_in_which_they_were_added(database: Database) -> None:
+    add(database, happening("a"), happening("b"))
+    add(database)
+    add(database, happening("c", station="s", decision=None, kind="model"))
+    events = read(database)
+    assert names(events) == ["a", "b", "c"]
+    assert [event.number for event in events] == sorted({event.number for event in events})
+    assert (events[2].station, events[2].decision, events[2].kind) == ("s", None, "model")
+    assert names(read(database, after=events[0].number)) == ["b", "c"]
+    assert names(read(database, limit=2)) == ["a", "b"]
+    with database.read() as connection:
+        assert log.newest(connection) == events[2].number
+
+
+def test_an_act_that_fails_is_no_event(database: Database) -> None:
+    def fail() -> None:
+        with database.write() as connection:
+            log.append(connection, [happening("never")])
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    add(database, happening("a"))
+    assert names(read(database)) == ["a"]
+
+
+CASES = [
+    (Wanted(), "abcdef"),
+    (Wanted(category="bottle"), "abcf"),
+    (Wanted(station="s1"), "bd"),
+    (Wanted(decisions=frozenset({"REJECT"})), "bd"),
+    (Wanted(decisions=frozenset({"REJECT", "PASS"}), category="bottle"), "abc"),
+    (Wanted(categories=frozenset({"grid"})), "de"),
+    (Wanted(categories=frozenset()), ""),
+    (Wanted(kinds=frozenset({"model"})), "ef"),
+    (Wanted(kinds=frozenset({"inspection"}), station="s1", category="grid"), "d"),
+]
+
+
+@pytest.mark.parametrize(("wanted", "expected"), CASES)
+def test_a_filter_says_in_sql_what_it_says_here(database: Database, wanted: Wanted, expected: str) -> None:
+    happenings = [
+        happening("a"),
+        happening("b", station="s1", decision="REJECT"),
+        happening("c", station="s2"),
+        happening("d", station="s1", decision="REJECT", category="grid"),
+        happening("e", kind="model", category="grid", decision=None),
+        happening("f", kind="model", decision=None),
+    ]
+    add(database, *happenings)
+    assert "".join(names(read(database, wanted=wanted))) == expected
+    assert "".join(json.loads(h.data)["name"] for h in happenings if wanted.admits(h)) == expected
+
+
+def test_the_oldest_are_deleted_and_numbers_go_on(database: Database) -> None:
+    add(database, *(happening(str(i)) for i in range(10)))
+    before = read(database)
+    with database.write() as connection:
+        assert log.trim(connection, keep=3, most=4) == 4
+        assert log.trim(connection, keep=3, most=4) == 3
+        assert log.trim(connection, keep=3, most=4) == 0
+        assert log.forgotten(connection) == before[6].number
+    add(database, happening("next"))
+    assert names(read(database)) == ["7", "8", "9", "next"]
+    assert read(database)[-1].number > before[-1].number
+
+
+def test_nothing_is_deleted_of_few_or_none(database: Database) -> None:
+    with database.write() as connection:
+        assert log.trim(connection, keep=1, most=4) == 0
+        assert (log.forgotten(connection), log.newest(connection)) == (0, 0)
+    add(database, happening("a"))
+    with database.write() as connection:
+        assert log.trim(connection, keep=1, most=4) == 0
+
+
+def test_whoever_has_read_a_number_has_seen_all_before_it(database: Database) -> None:
+    """Eight write at once, and commit in an order of their own; one reads on and on, and misses nothing."""
+    done = threading.Event()
+    seen: list[Event] = []
+
+    def write(writer: int) -> None:
+        for i in range(25):
+            with database.write() as connection:
+                log.append(connection, [happening(f"{writer}-{i}")])
+                if not database.is_sqlite:
+                    connection.execute(text("SELECT pg_sleep(:s)"), {"s": (writer + i) % 3 / 1000})
+
+    def follow() -> None:
+        while True:
+            last = done.is_set()
+            seen.extend(read(database, seen[-1].number if seen else 0, limit=10**6))
+            if last:
+                return
+
+    reader = threading.Thread(target=follow)
+    writers = [threading.Thread(target=write, args=(writer,)) for writer in range(8)]
+    for thread in (reader, *writers):
+        thread.start()
+    for thread in writers:
+        thread.join()
+    done.set()
+    reader.join()
+    assert sorted(names(seen)) == sorted(f"{writer}-{i}" for writer in range(8) for i in range(25))

@@ -1,0 +1,183 @@
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from app.database.engine import Database
+from app.database.tables import identity
+from app.feed import feed as feeds
+from app.feed import log, stream
+from app.feed.feed import Feed
+from app.feed.log import Happening, Wanted
+from app.feed.stream import EventStream
+from app.problems import Problem
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
+    database.upgrade()
+    with database.write() as connection:
+        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
+    return database
+
+
+def add(database: Database, count: int) -> None:
+    with database.write() as connection:
+        happenings = [
+            Happening("inspection", "bottle", None, "PASS", json.dumps({"n": n})) for n in range(count)
+        ]
+        log.append(connection, happenings)
+
+
+class Client:
+    """Takes what is sent, so much of it, and leaves when it is told to."""
+
+    def __init__(self, takes: int = 10**6) -> None:
+        self.takes = takes
+        self.messages: list[Message] = []
+        self.leave = asyncio.Event()
+
+    async def send(self, message: Message) -> None:
+        if len(self.messages) == self.takes:
+            await asyncio.Event().wait()  # for ever
+        self.messages.append(message)
+
+    async def receive(self) -> Message:
+        await self.leave.wait()
+        return {"type": "http.disconnect"}
+
+    @property
+    def text(self) -> str:
+        return b"".join(message.get("body", b"") for message in self.messages).decode()
+
+
+def use(
+    database: Database,
+    client: Client,
+    act: Callable[[Feed], None] = lambda _: None,
+    *,
+    after: int = 0,
+    gap: str | None = None,
+    may: Callable[[], bool] = lambda: True,
+    readers: int = 1,
+) -> Feed:
+    """Stream to a client; something is done when it has had its first event."""
+
+    async def do() -> Feed:
+        feed = Feed(database, readers, 100)
+        await feed.open()
+        try:
+            async with asyncio.timeout(30):
+                response = EventStream(feed, Wanted(), after, gap, may)
+                sending = asyncio.create_task(response({"type": "http"}, client.receive, client.send))
+                while len(client.messages) < min(3, client.takes) and not sending.done():
+                    await asyncio.sleep(0.005)
+                act(feed)
+                await sending
+        finally:
+            assert feed.readers == 0
+            await feed.close()
+        return feed
+
+    return asyncio.run(do())
+
+
+def test_the_whole_of_a_stream(database: Database) -> None:
+    add(database, 2)
+    client = Client()
+    feed = use(database, client, Feed.end)
+    first, second = feed.cursors.at(1), feed.cursors.at(2)
+    assert client.messages[0]["status"] == 200
+    told = [block for block in client.text.split("\n\n") if not block.startswith(": heartbeat")]
+    assert told == [
+        "retry: 2000",
+        f'id: {first}\nevent: inspection\ndata: {{"n": 0}}',
+        f'id: {second}\nevent: inspection\ndata: {{"n": 1}}',
+        ": the server is stopping",
+        "",
+    ]
+    assert client.messages[-1]["more_body"] is False
+    assert feed.sent == 2
+
+
+def test_a_gap_comes_first(database: Database) -> None:
+    client = Client()
+    feed = use(database, client, Feed.end, gap="It is long ago.")
+    assert client.text.startswith(
+        f'retry: 2000\n\nid: {feed.cursors.at(0)}\nevent: gap\ndata: {{"detail": "It is long ago."}}\n\n'
+    )
+
+
+def test_one_that_takes_nothing_is_sent_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "STALLED_SECONDS", 0.05)
+    add(database, 500)
+    with pytest.raises(ClientDisconnect):
+        use(database, Client(takes=3))
+
+
+def test_that_is_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "STALLED_SECONDS", 0.05)
+    add(database, 500)
+
+    async def do() -> None:
+        feed = Feed(database, 1, 100)
+        await feed.open()
+        client = Client(takes=3)
+        with pytest.raises(ClientDisconnect):
+            await EventStream(feed, Wanted(), 0, None, lambda: True)({}, client.receive, client.send)
+        assert (feed.dropped["slow"], feed.readers) == (1, 0)
+        await feed.close()
+
+    asyncio.run(do())
+
+
+def test_one_that_leaves_is_let_go(database: Database) -> None:
+    client = Client()
+    with pytest.raises(ClientDisconnect):
+        use(database, client, lambda _: client.leave.set())
+
+
+def test_one_that_may_no_longer_listen_hears_no_event_more(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_CHECK_SECONDS", 0.0)
+    add(database, 3)
+    client = Client()
+    use(database, client, may=lambda: False)
+    assert client.text == "retry: 2000\n\n: the key is no longer valid\n\n"
+
+
+def test_the_place_moves_on_while_nothing_is_wanted(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 0.01)
+
+    async def do() -> None:
+        feed = Feed(database, 1, 100)
+        await feed.open()
+        client = Client()
+        response = EventStream(feed, Wanted(category="grid"), 0, None, lambda: True)
+        sending = asyncio.create_task(response({}, client.receive, client.send))
+        add(database, 2)
+        async with asyncio.timeout(30):
+            while f"id: {feed.cursors.at(2)}\nevent: position\ndata: {{}}\n\n: heartbeat" not in client.text:
+                await asyncio.sleep(0.01)
+            feed.end()
+            await sending
+        await feed.close()
+
+    asyncio.run(do())
+
+
+def test_where_there_are_too_many_nothing_is_sent(database: Database) -> None:
+    client = Client()
+    with pytest.raises(Problem) as caught:
+        use(database, client, readers=0)
+    assert caught.value.name == "queue-full"
+    assert client.messages == []

@@ -1,0 +1,62 @@
+from collections.abc import Sequence
+
+import pytest
+
+from app.database.engine import Database
+from app.history import browsing
+from app.history.queries import Filter
+from tests.app.history.rows import add, row
+from tests.app.routes.pages.rows import answered
+
+
+def ids(scored: Sequence[browsing.Scored]) -> list[str]:
+    return [one.id for one in scored]
+
+
+def test_neighbours_are_the_next_ones_that_are_wanted(database: Database) -> None:
+    names = ["a", "b", "a", "c", "a"]
+    made = add(database, *(row(category=name) for name in names))
+    with database.read() as connection:
+
+        def beside(place: int, wanted: Filter) -> browsing.Neighbours:
+            return browsing.neighbours(connection, wanted, made[place])
+
+        assert beside(2, Filter()) == (made[1], made[3])
+        assert beside(2, Filter(category="a")) == (made[0], made[4])
+        assert beside(0, Filter()) == (None, made[1])
+        assert beside(4, Filter()) == (made[3], None)
+        assert beside(2, Filter(categories=frozenset({"b", "c"}))) == (made[1], made[3])
+        assert beside(0, Filter(categories=frozenset({"b", "c"}))) == (None, made[1])
+        assert beside(4, Filter(categories=frozenset({"b", "c"}))) == (made[3], None)
+        assert beside(2, Filter(category="a", categories=frozenset({"b"}))) == (None, None)
+        assert beside(2, Filter(categories=frozenset())) == (None, None)
+
+
+def test_stations_are_found_once_each(database: Database) -> None:
+    rows = [("a", "line 2"), ("a", "line 1"), ("b", "line 3"), ("a", "line 2"), ("b", None), ("a", "Ä")]
+    add(database, *(row(category=category, station=station) for category, station in rows))
+    with database.read() as connection:
+        assert browsing.stations(connection, None) == ["line 1", "line 2", "line 3", "Ä"]
+        assert browsing.stations(connection, frozenset({"b"})) == ["line 3"]
+        assert browsing.stations(connection, frozenset({"nothing"})) == []
+        assert browsing.stations(connection, frozenset()) == []
+
+
+def test_stations_without_end_are_no_list_without_end(database: Database) -> None:
+    add(database, *(row(station=f"{i:04}") for i in range(browsing._MOST_STATIONS + 50)))
+    with database.read() as connection:
+        assert len(browsing.stations(connection, None)) == browsing._MOST_STATIONS
+
+
+@pytest.mark.parametrize("limit", [2, 10])
+def test_a_trace_has_the_latest_with_their_thresholds(database: Database, limit: int) -> None:
+    rows = [answered(reject=3.5, review=None if i else 2.25, score=float(i)) for i in range(4)]
+    made = add(database, *rows)
+    add(database, answered(category="other"))
+    with database.read() as connection:
+        found = browsing.trace(connection, Filter(category="tiny"), limit)
+        assert ids(found) == made[-limit:]
+        assert {one.reject for one in found} == {3.5}
+        assert [one.review for one in found] == [2.25, None, None, None][-limit:]
+        assert [one.score for one in found] == [0.0, 1.0, 2.0, 3.0][-limit:]
+        assert ids(browsing.trace(connection, Filter(category="tiny"), limit, made[1])) == made[:2]

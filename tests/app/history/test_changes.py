@@ -1,0 +1,60 @@
+"""Changes from the audit log, of the categories and the time that are wanted."""
+
+from app.access import ANONYMOUS
+from app.audit import Audit
+from app.database import clock
+from app.database.engine import Database
+from app.history.changes import changes, regions_changed_ms
+from app.history.reports import Span
+
+EVER = Span(0, 2**45)
+
+
+def told(database: Database, categories: list[str] | None = None, limit: int = 10) -> list[tuple[str, str]]:
+    with database.read() as connection:
+        rows = changes(connection, EVER, categories, limit)
+    return [(row["action"], row["target"]) for row in rows]
+
+
+def test_what_ended_is_told_in_its_order(database: Database) -> None:
+    log = Audit(database)
+    log.write(ANONYMOUS, "model.thresholds", "bottle", "begun")
+    log.write(ANONYMOUS, "model.thresholds", "bottle", "done", {"reason": "less overkill"})
+    log.write(ANONYMOUS, "model.thresholds", "bottle", "refused")
+    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done")
+    log.write(ANONYMOUS, "key.create", "bottle", "done")
+    expected = [("model.thresholds", "bottle"), ("model.activate", "bottle/v2")]
+    assert told(database) == expected
+    assert told(database, limit=1) == expected[1:]
+
+
+def test_only_of_the_categories_that_are_wanted(database: Database) -> None:
+    log = Audit(database)
+    for target in ("a_b", "a_b/v1", "axb", "axb/v1", "a_bc/v1"):
+        log.write(ANONYMOUS, "model.activate", target, "done")
+    assert [target for _, target in told(database, ["a_b"])] == ["a_b", "a_b/v1"]
+    assert told(database, []) == []
+
+
+def test_only_of_the_time_that_is_wanted(database: Database) -> None:
+    Audit(database).write(ANONYMOUS, "model.rollback", "bottle", "done")
+    now = clock.now_ms()
+    with database.read() as connection:
+        assert changes(connection, Span(now + 1000, now + 2000), None, 10) == []
+        assert changes(connection, Span(0, now - 60_000), None, 10) == []
+
+
+def test_the_last_change_of_a_region(database: Database) -> None:
+    log = Audit(database)
+    before = clock.now_ms()
+    log.write(ANONYMOUS, "model.region", "bottle", "refused")
+    log.write(ANONYMOUS, "model.thresholds", "bottle", "done")
+    with database.read() as connection:
+        assert regions_changed_ms(connection, "bottle") == {}
+    for station in (None, "a", "a"):
+        log.write(ANONYMOUS, "model.region", "bottle", "done", {"station": station})
+    with database.read() as connection:
+        found = regions_changed_ms(connection, "bottle")
+        assert set(found) == {None, "a"}
+        assert before <= found[None] <= found["a"]
+        assert regions_changed_ms(connection, "grid") == {}

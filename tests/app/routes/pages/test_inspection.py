@@ -1,0 +1,120 @@
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.app.conftest import Keyed
+from tests.app.routes.pages.rows import add, answered
+
+
+def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
+    return add(keyed.app.state.history.database, *rows)
+
+
+def shown(keyed: Keyed, identifier: str, role: str = "viewer", **query: str) -> str:
+    response = keyed.client.get(f"/inspections/{identifier}", params=query, headers=keyed.show(role))
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def beside(text: str) -> dict[str, str]:
+    found = re.findall(r'id="(older|newer)" rel="\w+" href="/inspections/([0-9a-f-]{36})', text)
+    return {str(name): str(identifier) for name, identifier in found}
+
+
+def test_tells_all_that_there_is(keyed: Keyed) -> None:
+    [identifier] = kept(
+        keyed,
+        answered(
+            decision="REJECT",
+            score=4.25,
+            p_value=0.04,
+            part_id="P-1",
+            station="line-3",
+            product_id="Q",
+            recipe_id="R",
+        ),
+    )
+    text = shown(keyed, identifier)
+    for words in ("✕", "Reject", "P-1", "line-3", "Q", "R", "v1", "48</dd>", "12 ms"):
+        assert words in text
+    assert "The score 4.250 is above the limit 3.000." in text
+    assert "None of the 24 good parts in calibration scored this high." in text
+    assert "at most 5% of good parts are rejected" in text
+    assert 'points="10,10 20,10 20,30 "' in text
+    assert f'href="/v1/inspections/{identifier}/source"' in text
+
+
+@pytest.mark.parametrize(
+    ("decision", "score", "review", "words"),
+    [
+        ("PASS", 1.0, None, "The score 1.000 is not above the limit 3.000."),
+        ("REVIEW", 2.5, 2.0, "above 2.000 and not above the limit 3.000: a person should look"),
+        ("REJECT", 9.0, 2.0, "The score 9.000 is above the limit 3.000."),
+    ],
+)
+def test_says_why(keyed: Keyed, decision: str, score: float, review: float | None, words: str) -> None:
+    [identifier] = kept(keyed, answered(decision=decision, score=score, review=review))
+    assert words in shown(keyed, identifier)
+
+
+def test_leads_to_its_neighbours_among_those_that_were_chosen(keyed: Keyed) -> None:
+    a, b, c, d = kept(
+        keyed, *(answered(category=name, station=name) for name in ("one", "other", "one", "other"))
+    )
+    assert beside(shown(keyed, b)) == {"older": a, "newer": c}
+    assert beside(shown(keyed, c, category="one")) == {"older": a}
+    assert beside(shown(keyed, a, station="one")) == {"newer": c}
+    assert beside(shown(keyed, d, category="other", decision="REJECT")) == {}
+
+
+def test_a_key_of_one_category_is_led_to_neighbours_of_that(keyed: Keyed) -> None:
+    a, _, c = kept(keyed, *(answered(category=name) for name in ("tiny", "secret", "tiny")))
+    assert beside(shown(keyed, a, "limited")) == {"newer": c}
+    assert beside(shown(keyed, c, "limited")) == {"older": a}
+
+
+def test_a_line_sees_the_inspection_and_nothing_of_the_history(keyed: Keyed) -> None:
+    a, _ = kept(keyed, answered(), answered())
+    text = shown(keyed, a, "line")
+    assert beside(text) == {}
+    assert 'id="rates"' not in text
+    assert "data-verdict" not in text
+
+
+def test_shows_what_people_have_said(keyed: Keyed) -> None:
+    [identifier] = kept(keyed, answered())
+    body = {"verdict": "defect", "expected_revision": 0, "reviewer": "<b>Ada</b>", "note": "a\nscratch"}
+    keyed.client.post(f"/v1/inspections/{identifier}/reviews", json=body, headers=keyed.show("operator"))
+    text = shown(keyed, identifier, "operator")
+    assert "&lt;b&gt;Ada&lt;/b&gt;" in text
+    assert "a\nscratch" in text
+    assert 'data-revision="1"' in text
+    assert re.search(r'data-verdict="defect" aria-pressed="true"', text)
+    assert re.search(r'data-verdict="good" aria-pressed="false"', text)
+
+
+def test_stays_when_its_picture_has_gone(keyed: Keyed) -> None:
+    [identifier] = kept(keyed, answered(has_pictures=False))
+    text = shown(keyed, identifier)
+    assert "The picture is no longer kept" in text
+    assert ".jpg" not in text
+
+
+def test_an_answer_without_regions_is_shown_too(keyed: Keyed) -> None:
+    row = answered()
+    answer = json.loads(row["answer"])
+    row["answer"] = json.dumps(answer | {"regions": None})
+    [identifier] = kept(keyed, row)
+    assert "<polygon" not in shown(keyed, identifier)
+
+
+def test_what_cannot_be_promised_is_not(keyed: Keyed) -> None:
+    row = answered()
+    answer = json.loads(row["answer"])
+    answer["threshold"] |= {"certified": False, "target_fpr": 0.01}
+    row["answer"] = json.dumps(answer)
+    [identifier] = kept(keyed, row)
+    assert "1% of good parts rejected was asked for" in shown(keyed, identifier)
+    assert "4% is what can be promised" in shown(keyed, identifier)

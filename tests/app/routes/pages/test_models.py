@@ -1,0 +1,135 @@
+"""The pages of models: what each role is shown, and what is said where something is wrong."""
+
+import json
+from collections.abc import Callable, Iterator
+from html import unescape
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from flows.fastflow import bundle
+from tests.app.calibrating import good, send
+from tests.app.conftest import Keyed
+from tests.app.tuned import keyed_service
+
+HTML = {"Accept": "text/html"}
+
+
+@pytest.fixture
+def served(store: Path, tmp_path: Path) -> Iterator[Keyed]:
+    with keyed_service(store, tmp_path / "history") as keyed:
+        yield keyed
+
+
+def page(keyed: Keyed, path: str, role: str = "admin", **headers: str) -> httpx2.Response:
+    return keyed.client.get(path, headers=keyed.show(role) | HTML | headers)
+
+
+def text(keyed: Keyed, path: str, role: str = "admin", **headers: str) -> str:
+    response = page(keyed, path, role, **headers)
+    assert response.status_code == 200, response.text
+    return unescape(response.text)
+
+
+def test_the_list_shows_every_category(served: Keyed, store: Path) -> None:
+    active = bundle.active_version(store, "tiny")
+    shown = text(served, "/models", "viewer")
+    assert '<a href="/models/tiny">tiny</a>' in shown
+    assert str(active) in shown
+    assert "0 parts so far" in shown
+    assert "parts so far" not in text(served, "/models", "line")  # drift is of the history
+
+
+def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
+    assert "There is no model yet" in text(keyed, "/models")
+
+
+@pytest.mark.parametrize(
+    ("role", "slider", "saves", "activates"),
+    [("line", 0, 0, 0), ("viewer", 1, 0, 0), ("operator", 1, 1, 0), ("admin", 1, 1, 1)],
+)
+def test_a_page_offers_what_the_role_may_do(
+    served: Keyed,
+    store: Path,
+    add_version: Callable[[Path, str, str], Path],
+    role: str,
+    slider: int,
+    saves: int,
+    activates: int,
+) -> None:
+    add_version(store, "tiny", "20990101T000000-abcdef")
+    shown = text(served, "/models/tiny", role)
+    assert shown.count('id="threshold-slider"') == slider
+    assert shown.count('id="threshold-form"') == shown.count('id="region-form"') == saves
+    assert shown.count("data-activate=") == activates
+
+
+def test_calibrations_of_stations_are_told_apart(served: Keyed) -> None:
+    made = send(served.client, good(12), station="line-3", headers=served.show("admin"))
+    assert made.status_code == 201, made.text
+    shown = text(served, "/models/tiny")
+    assert "<strong>line-3</strong>: 12 good parts" in shown
+    assert "<q>new lamp</q>" in shown
+    assert 'id="threshold-station"' in shown
+
+
+def test_hostile_reasons_are_text(served: Keyed) -> None:
+    reason = "<script>alert(1)</script>"
+    made = send(served.client, good(12), station="<b>", reason=reason, headers=served.show("admin"))
+    assert made.status_code == 201, made.text
+    shown = page(served, "/models/tiny").text
+    assert reason not in shown
+    assert "&lt;script&gt;alert(1)" in shown
+    assert "<b>" not in shown
+
+
+def test_a_version_shows_its_training(served: Keyed, store: Path) -> None:
+    version = bundle.active_version(store, "tiny")
+    shown = text(served, f"/models/tiny/versions/{version}", "line")
+    assert '<polyline class="fitted"' in shown
+    assert f"/v1/models/tiny/versions/{version}/report/config.yaml" in shown
+    assert "golden/0.png" in shown
+
+
+def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None:
+    folder = bundle.resolve(store, "tiny")
+    (folder / bundle.MANIFEST).write_text("{}")
+    assert "cannot be read" in text(served, "/models")
+    assert "cannot be read" in text(served, "/models/tiny")
+    assert "cannot be read" in text(served, f"/models/tiny/versions/{folder.name}")
+
+
+def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
+    (store / "tiny" / bundle.ACTIVE).unlink()
+    assert "No version serves" in text(served, "/models")
+    shown = text(served, "/models/tiny")
+    assert "has no active version" in shown
+    assert 'id="threshold-slider"' not in shown
+
+
+@pytest.mark.parametrize(
+    "path", ["/models/other", "/models/%00", "/models/tiny/versions/none", "/models/UPPER"]
+)
+def test_what_is_not_there_is_said_by_a_page(served: Keyed, path: str) -> None:
+    response = page(served, path)
+    assert response.status_code == 404
+    assert "There is no such model" in response.text
+    assert response.headers["content-type"].startswith("text/html")
+
+
+def test_in_german(served: Keyed) -> None:
+    shown = text(served, "/models/tiny", **{"Accept-Language": "de"})
+    assert "Gute Teile, die aussortiert werden dürfen" in shown
+    assert "Prüfbereich" in shown
+
+
+def test_what_is_passed_to_scripts_is_json(served: Keyed) -> None:
+    shown = page(served, "/models/tiny").text
+    passed = shown.split('<script type="application/json" id="model">')[1].split("</script>")[0]
+    assert json.loads(passed)["category"] == "tiny"
+
+
+def test_a_key_for_other_categories_sees_none(keyed: Keyed) -> None:
+    assert page(keyed, "/models/other", "limited").status_code == 403
+    assert page(keyed, "/models/other/versions/v1", "limited").status_code == 403

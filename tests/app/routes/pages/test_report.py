@@ -1,0 +1,126 @@
+"""The report on a shift as a page."""
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.access import Caller, Role
+from app.audit import Audit
+from app.database import clock
+from tests.app.conftest import Keyed
+from tests.app.history.rows import add, row
+
+HOUR = 3_600_000
+
+
+def page(keyed: Keyed, role: str = "viewer", **query: str) -> httpx2.Response:
+    headers = keyed.show(role) | {"Accept": "text/html"}
+    return keyed.client.get("/report", params=query, headers=headers)
+
+
+def text(keyed: Keyed, role: str = "viewer", **query: str) -> str:
+    response = page(keyed, role, **query)
+    assert response.status_code == 200, response.text
+    return unescape(response.text)
+
+
+def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
+    app: Any = keyed.app
+    return add(app.state.history.database, *rows)
+
+
+def test_nothing_inspected(keyed: Keyed) -> None:
+    shown = text(keyed)
+    assert "Nothing was inspected in this time." in shown
+    assert "Nothing was changed" in shown
+
+
+def test_it_is_read_beside_the_threads_that_predictions_need(keyed: Keyed) -> None:
+    """They are few, and some reports take seconds: where all of them are busy, a report is still made."""
+    free = threading.Event()
+
+    async def occupy() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        loop.run_in_executor(None, free.wait)
+
+    assert keyed.client.portal is not None
+    keyed.client.portal.call(occupy)
+    with ThreadPoolExecutor(1) as asking:
+        try:
+            assert asking.submit(page, keyed).result(timeout=60).status_code == 200
+        finally:
+            free.set()
+
+
+def test_a_shift_in_figures(keyed: Keyed) -> None:
+    now = clock.now_ms()
+    worst = row(now - HOUR, decision="REJECT", p_value=0.01, score=7.5, part_id="P-7", station="line-3")
+    kept(keyed, worst, *(row(now - 2 * HOUR) for _ in range(3)))
+    shown = text(keyed)
+    assert f'<img src="/inspections/{worst["id"]}/thumbnail.jpg"' in shown
+    assert "Score 7.50" in shown
+    assert "75%" in shown  # three of four
+    assert shown.count('<time class="hour"') == 9
+    assert "none given" in shown
+    assert "not known: too little was reviewed" in shown
+    assert "v1 (4)" in shown
+
+
+def test_hostile_names_are_text(keyed: Keyed) -> None:
+    kept(keyed, row(decision="REJECT", station="<script>1</script>", part_id="<img src=x>"))
+    shown = page(keyed).text
+    assert "<script>1" not in shown
+    assert "<img src=x>" not in shown
+
+
+def test_who_changed_what_and_why(keyed: Keyed) -> None:
+    app: Any = keyed.app
+    caller = Caller("0123456789abcdef", "the engineer", Role.OPERATOR)
+    detail = {
+        "from": {"target_fpr": None, "review_fpr": None},
+        "to": {"target_fpr": 0.005},
+        "reason": "Complaint 88",
+    }
+    Audit(app.state.database).write(caller, "model.thresholds", "tiny", "done", detail)
+    shown = text(keyed)
+    assert "<td>the engineer</td>" in shown
+    assert ">the version's rate</td>" in shown
+    assert "0.5% of good parts" in shown
+    assert "Complaint 88" in shown
+
+
+def test_of_a_station(keyed: Keyed) -> None:
+    kept(keyed, row(station="line-3"), row(station="line-4"), row(station="line-4"))
+    shown = text(keyed, station="line-4")
+    assert "Station line-4" in shown
+    assert '<option value="line-4" selected>' in shown
+    assert "v1 (2)" in shown
+    assert "v1 (3)" in text(keyed, station="")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"from": "2020-01-01T00:00:00Z"},
+        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+        {"from": "yesterday"},
+    ],
+)
+def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
+    response = page(keyed, **query)
+    assert response.status_code == 400
+    assert "This address is not valid" in response.text
+
+
+def test_only_the_keys_own_categories(keyed: Keyed) -> None:
+    kept(keyed, row(category="theirs"), row(category="tiny"))
+    shown = text(keyed, "limited")
+    assert "tiny" in shown
+    assert "theirs" not in shown
+    assert page(keyed, "line").status_code == 403

@@ -1,0 +1,57 @@
+import re
+from typing import Any
+
+from tests.app.conftest import Keyed
+from tests.app.routes.pages.rows import add, answered
+
+
+def scores(keyed: Keyed, **query: Any) -> str:
+    response = keyed.client.get("/scores", params=query, headers=keyed.show("viewer"))
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def points(text: str) -> list[tuple[str, str]]:
+    return re.findall(
+        r'<a href="/inspections/([0-9a-f-]{36})[^"]*" tabindex="-1"><path class="point (\w+)"', text
+    )
+
+
+def test_draws_the_latest_in_the_order_of_time_each_with_its_link(keyed: Keyed) -> None:
+    decisions = ["PASS", "REJECT", "REVIEW", "PASS"]
+    made = add(keyed.app.state.history.database, *(answered(decision=name) for name in decisions))
+    add(keyed.app.state.history.database, answered(category="other"))
+    assert points(scores(keyed, category="tiny")) == list(zip(made, decisions, strict=True))
+    assert [identifier for identifier, _ in points(scores(keyed, category="tiny", last=2))] == made[2:]
+
+
+def test_only_of_the_station_that_was_chosen(keyed: Keyed) -> None:
+    a, _ = add(keyed.app.state.history.database, answered(station="one"), answered(station="two"))
+    assert [identifier for identifier, _ in points(scores(keyed, category="tiny", station="one"))] == [a]
+
+
+def test_thresholds_are_those_of_their_time(keyed: Keyed) -> None:
+    rows = [answered(reject=3.0), answered(reject=3.0), answered(reject=5.0, review=4.0, version="v2")]
+    add(keyed.app.state.history.database, *rows)
+    text = scores(keyed, category="tiny")
+    reject = re.search(r'<path class="reject" d="(M12\.0 [\d.]+H[\d.]+L[\d.]+ [\d.]+H940\.0)"', text)
+    assert reject is not None
+    assert "Limit for review" in text
+    assert "From here on version v2" in text
+
+
+def test_the_table_has_the_same(keyed: Keyed) -> None:
+    made = add(
+        keyed.app.state.history.database, answered(score=1.25, part_id="P<1"), answered(decision="REJECT")
+    )
+    table = re.findall(r"<tbody>(.*)</tbody>", scores(keyed, category="tiny"), re.DOTALL)[0]
+    assert re.findall(r"/inspections/([0-9a-f-]{36})", table) == made[::-1]
+    assert "P&lt;1" in table
+    assert "1.250" in table
+
+
+def test_says_when_there_is_nothing(keyed: Keyed) -> None:
+    for query in ({}, {"category": "tiny"}, {"category": "nothing"}):
+        text = scores(keyed, **query)
+        assert "Nothing has been inspected yet" in text
+        assert '<path class="point' not in text

@@ -1,0 +1,102 @@
+import re
+from typing import Any
+
+from app.database import clock
+from app.routes.pages.wall import SHOWN
+from tests.app.conftest import Keyed
+from tests.app.routes.pages.rows import add, answered
+
+
+def wall(keyed: Keyed, **query: Any) -> str:
+    response = keyed.client.get("/", params=query, headers=keyed.show("viewer"))
+    assert response.status_code == 200, response.text
+    return response.text
+
+
+def shown(text: str) -> list[str]:
+    return re.findall(r'data-id="([0-9a-f-]{36})"', text)
+
+
+def kept(keyed: Keyed, *rows: dict[str, Any]) -> list[str]:
+    return add(keyed.app.state.history.database, *rows)
+
+
+def test_the_newest_come_first_and_no_more_than_fit(keyed: Keyed) -> None:
+    made = kept(keyed, *(answered() for _ in range(SHOWN + 3)))
+    text = wall(keyed)
+    assert shown(text) == made[::-1][:SHOWN]
+    older = re.search(r'href="/\?before=([\w-]+)"', text)
+    assert older is not None
+    rest = wall(keyed, before=older[1])
+    assert shown(rest) == made[:3][::-1]
+    assert "wall.js" not in rest  # what is old stands still
+    assert "wall.js" in text
+
+
+def test_says_when_there_is_nothing(keyed: Keyed) -> None:
+    text = wall(keyed)
+    assert '<p id="nothing" class="card">' in text
+    kept(keyed, answered())
+    assert '<p id="nothing" class="card" hidden>' in wall(keyed)
+
+
+def test_shows_what_was_chosen_and_links_carry_it_along(keyed: Keyed) -> None:
+    wanted, *_ = kept(
+        keyed,
+        answered(category="a", station="line 1", decision="REJECT"),
+        answered(category="b", station="line 1", decision="REJECT"),
+        answered(category="a", station="line 2", decision="REJECT"),
+        answered(category="a", station="line 1"),
+    )
+    text = wall(keyed, category="a", station="line 1", decision="REJECT")
+    assert shown(text) == [wanted]
+    assert f"/inspections/{wanted}?category=a&amp;station=line+1&amp;decision=REJECT" in text
+    assert '<option value="line 1" selected>' in text
+    assert '<option value="a" selected>' in text  # there is no model of it any more
+    assert len(shown(wall(keyed, category="", station="", decision=""))) == 4
+
+
+def test_counts_the_last_hours(keyed: Keyed) -> None:
+    long_ago = clock.now_ms() - 9 * 3_600_000
+    kept(
+        keyed,
+        *(answered(category="a") for _ in range(3)),
+        answered(category="a", decision="REJECT", station="line 1"),
+        answered(category="b", decision="REVIEW"),
+        answered(category="a", decision="REJECT", at_ms=long_ago),
+    )
+
+    def counts(**query: str) -> list[str]:
+        shown = re.findall(r'data-count="[A-Z]+">(\d+)<', wall(keyed, **query))
+        again = keyed.client.get("/wall/counts", params=query, headers=keyed.show("viewer")).json()
+        assert [str(again["decisions"][name]) for name in ("PASS", "REVIEW", "REJECT")] == shown
+        return shown
+
+    assert counts() == ["3", "1", "1"]
+    assert counts(category="a") == ["3", "0", "1"]
+    assert counts(station="line 1") == ["0", "0", "1"]
+    assert counts(category="nothing") == ["0", "0", "0"]
+    assert counts(decision="REJECT") == counts()
+
+
+def test_counts_are_those_of_the_keys_categories(keyed: Keyed) -> None:
+    kept(keyed, answered(category="tiny"), answered(category="secret"), answered(category="secret"))
+    headers = keyed.show("limited")
+    assert keyed.client.get("/wall/counts", headers=headers).json()["decisions"]["PASS"] == 1
+    assert keyed.client.get("/wall/counts?category=secret", headers=headers).status_code == 403
+    assert keyed.client.get("/wall/counts", headers=keyed.show("line")).status_code == 403
+
+
+def test_a_decision_is_told_by_word_and_symbol_not_by_colour_alone(keyed: Keyed) -> None:
+    kept(keyed, answered(decision="REJECT", verdict="good", review_revision=1))
+    [card] = re.findall(r'<li class="inspection REJECT".*?</li>', wall(keyed), re.DOTALL)
+    assert ">✕<" in card
+    assert ">Reject<" in card
+    assert ">Good<" in card
+
+
+def test_a_picture_that_is_no_longer_kept_is_not_asked_for(keyed: Keyed) -> None:
+    kept(keyed, answered(has_pictures=False))
+    [card] = re.findall(r'<li class="inspection PASS".*?</li>', wall(keyed), re.DOTALL)
+    assert "thumbnail" not in card
+    assert "Picture no longer kept" in card

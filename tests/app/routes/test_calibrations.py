@@ -1,0 +1,337 @@
+"""Renewing calibrations over REST: whose is in force, what is refused, and what the audit log says of it."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from app import calibration_pictures
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle, conformal, images
+from flows.fastflow.detector import Detector
+from flows.fastflow.fit_pictures import FIT_PICTURES
+from tests.app.bundles import again
+from tests.app.calibrating import URL, good, send
+from tests.app.tuned import acts, keyed_service, predicted, refused
+from tests.flows.fastflow.manifests import edit
+
+Images = dict[str, list[bytes]]
+PREDICT = "/v1/models/tiny/predict"
+
+
+def service(models: Path, **settings: Any) -> TestClient:
+    return TestClient(create_app(Settings(models=models, history=models.parent / "history", **settings)))
+
+
+@pytest.fixture
+def client(store: Path) -> Iterator[TestClient]:
+    with service(store) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """One for all that is refused: it leaves no trace."""
+    models = shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")
+    with service(models, max_bytes=50_000, max_pixels=10_000) as client:
+        yield client
+        assert not (models / "tiny" / bundle.CALIBRATIONS).exists()
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+def brighter(data: bytes) -> bytes:
+    """A picture under another lamp."""
+    pixels = np.clip(images.decode(data).astype(np.int16) + 40, 0, 255).astype(np.uint8)
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+class TestRenewal:
+    def test_thresholds_follow_from_the_new_pictures_alone(
+        self, client: TestClient, detector: Detector, tiny_images: Images
+    ) -> None:
+        before = predicted(client, tiny_images["good"][0])
+        pictures = good(19)
+        response = send(client, pictures)
+        assert response.status_code == 201, response.text
+        body = response.json()
+        scores = [p.score for data in pictures for p in detector.predict([images.decode(data)])]
+        expected = conformal.threshold(scores, 0.1)
+        assert body["threshold"]["reject"] == pytest.approx(expected.reject, rel=1e-5)
+        assert (body["threshold"]["n_calibration"], body["pictures"], body["left_out"]) == (19, 19, 0)
+        assert body["threshold"]["achievable_fpr"] == expected.achievable_fpr
+        assert body["threshold"]["calibration"]["source"] == "line"
+        assert body["before"] == before["threshold"]
+        assert body["warnings"] == []
+        assert (body["origin"]["by"], body["origin"]["reason"]) == ("anonymous", "new lamp")
+        read = client.get(URL)
+        assert read.json() == {name: body[name] for name in read.json()}
+        assert (
+            read.headers["ETag"] == response.headers["ETag"] == f'"{body["threshold"]["calibration"]["id"]}"'
+        )
+        after = predicted(client, tiny_images["good"][0])
+        assert after["threshold"] == body["threshold"]
+        assert after["score"] == before["score"]
+        assert after["p_value"] == conformal.p_value(after["score"], sorted(scores))
+        assert client.get("/v1/models/tiny/thresholds").json()["threshold"] == body["threshold"]
+
+    def test_a_stations_own_goes_before_the_lines(self, client: TestClient, tiny_images: Images) -> None:
+        line = send(client, good(9)).json()["threshold"]
+        own = send(client, [brighter(data) for data in good(9)], station="line-3").json()["threshold"]
+        assert (line["calibration"]["source"], own["calibration"]["source"]) == ("line", "station")
+        assert own["reject"] > line["reject"]
+        for station, expected in ((None, line), ("line-4", line), ("line-3", own)):
+            form = {} if station is None else {"station": station}
+            files = {"file": ("a.png", tiny_images["good"][0])}
+            answer = client.post(f"{PREDICT}?store=false", files=files, data=form).json()
+            assert answer["threshold"] == expected
+            query = {} if station is None else {"station": station}
+            told = client.get(URL, params=query).json()
+            assert (told["threshold"], told["stations"]) == (expected, ["line-3"])
+        assert client.delete(f"{URL}?station=line-3", headers={"If-Match": "*"}).status_code == 204
+        assert client.get(f"{URL}?station=line-3").json()["threshold"] == line
+        assert client.delete(URL, headers={"If-Match": "*"}).status_code == 204
+        assert client.get(URL).json()["threshold"]["calibration"]["source"] == "bundle"
+        assert client.get(URL).json()["origin"] is None
+
+    def test_rates_that_are_set_stay_set(self, client: TestClient) -> None:
+        change = {"target_fpr": 0.2, "review_fpr": 0.4, "reason": "x"}
+        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
+        threshold = send(client, good(19)).json()["threshold"]
+        assert (threshold["target_fpr"], threshold["achievable_fpr"]) == (0.2, 0.2)
+        assert threshold["review"] < threshold["reject"]
+
+    def test_too_few_pictures_are_said_to_promise_less(self, client: TestClient) -> None:
+        threshold = send(client, good(3)).json()["threshold"]
+        assert (threshold["certified"], threshold["achievable_fpr"]) == (False, 0.25)
+
+    def test_it_outlives_the_process_and_is_of_one_version(self, store: Path, tiny_images: Images) -> None:
+        first = bundle.resolve(store, "tiny").name
+        again(store, "v2")
+        with service(store) as client:
+            own = send(client, good(9)).json()["threshold"]
+        with service(store) as client:
+            assert client.get(URL).json()["threshold"] == own
+            assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
+            assert client.get(URL).json()["threshold"]["calibration"]["source"] == "bundle"
+            second = send(client, good(9, 6000)).json()["threshold"]
+            assert client.post("/v1/models/tiny:rollback").status_code == 200
+            assert predicted(client, tiny_images["good"][0])["threshold"] == own
+            version = "/v1/models/tiny/versions/v2/predict?store=false"
+            answer = client.post(version, content=tiny_images["good"][0]).json()
+            assert answer["threshold"] == second != own
+            assert client.delete("/v1/models/tiny/versions/v2").status_code == 204
+        calibrations = store / "tiny" / bundle.CALIBRATIONS
+        assert [path.name for path in calibrations.iterdir()] == [first]
+
+    def test_what_is_unlike_is_said_and_done_all_the_same(self, client: TestClient) -> None:
+        body = send(client, [brighter(data) for data in good(19)]).json()
+        assert any("than in the calibration before" in warning for warning in body["warnings"])
+        assert client.get(URL).json()["threshold"] == body["threshold"]
+
+    def test_drift_is_told_by_the_calibration_in_force(self, client: TestClient, tiny_images: Images) -> None:
+        def window(**query: str) -> dict[str, Any]:
+            report: dict[str, Any] = client.get("/v1/models/tiny/drift", params=query).json()
+            return report
+
+        def inspect(station: str) -> None:
+            files = {"file": ("a.png", tiny_images["good"][0])}
+            answer = client.post(PREDICT, files=files, data={"station": station}).json()
+            assert client.get(answer["links"]["inspection"]).status_code == 200  # it is filed
+
+        inspect("line-3")
+        assert window()["inspections"] == window(station="line-3")["inspections"] == 1
+        send(client, good(9), station="line-3")
+        for station in ("line-3", "line-3", "line-4"):
+            inspect(station)
+        assert (window()["inspections"], window(station="line-3")["inspections"]) == (2, 2)
+        send(client, good(9))
+        assert (window()["inspections"], window(station="line-3")["inspections"]) == (0, 2)
+
+
+class TestReviewed:
+    def inspect(
+        self, client: TestClient, data: bytes, verdict: str = "good", station: str = "line-3"
+    ) -> None:
+        files = {"file": ("a.png", data)}
+        answer = client.post(PREDICT, files=files, data={"station": station}).json()
+        path = answer["links"]["inspection"]
+        assert client.get(path).status_code == 200
+        review = {"verdict": verdict, "expected_revision": 0}
+        assert client.post(f"{path}/reviews", json=review).status_code == 201
+
+    def test_pictures_of_the_history_that_are_good_by_their_reviews(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        pictures = good(4)
+        for data in pictures:
+            self.inspect(client, data)
+        self.inspect(client, tiny_images["defect"][0], "defect")
+        self.inspect(client, good(1, 7000)[0], station="line-4")
+        assert send(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
+        assert send(client, [], reviewed="true").json()["pictures"] == 5
+        both = send(client, [pictures[0], *good(2, 8000)], reviewed="true").json()
+        assert (both["pictures"], both["left_out"]) == (7, 1)
+        later = {"reason": "x", "reviewed": "true", "from": "2100-01-01T00:00:00Z"}
+        response = client.post(URL, params=later, headers={"If-Match": "*"})
+        assert "none came" in refused(response, 400, "invalid-request")
+
+    def test_those_of_the_fit_are_left_out(self, client: TestClient, tiny_data: Path) -> None:
+        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
+        for path in fitted[:6]:
+            self.inspect(client, path.read_bytes())
+        body = send(client, good(1), reviewed="true").json()
+        assert body["pictures"] + body["left_out"] == 7
+        assert body["left_out"] >= 1  # of six, some were held out
+
+    def test_a_biased_draw_is_said(self, client: TestClient, tiny_images: Images) -> None:
+        for data in tiny_images["defect"][:3]:
+            self.inspect(client, data)  # reviewed as good after they had been rejected
+        body = send(client, [], reviewed="true").json()
+        assert any("had been rejected" in warning for warning in body["warnings"])
+
+    def test_pictures_that_are_gone_are_left_out(self, client: TestClient, store: Path) -> None:
+        for data in good(2):
+            self.inspect(client, data)
+        next((store.parent / "history" / "pictures").glob("*/*")).unlink()
+        assert (body := send(client, [], reviewed="true").json())["pictures"] == 1
+        assert body["left_out"] == 1
+        next((store.parent / "history" / "pictures").glob("*/*")).unlink()
+        refused(send(client, [], reviewed="true"), 409, "conflict")
+
+
+class TestIfMatch:
+    def test_is_needed_and_must_fit(self, client: TestClient) -> None:
+        assert client.get(URL).headers["ETag"] == '"0"'
+        refused(send(client, good(1), if_match=None), 428, "precondition-required")
+        refused(send(client, good(1), if_match='"9"'), 412, "precondition-failed")
+        first = send(client, good(1), if_match='"0"')
+        assert first.status_code == 201
+        refused(send(client, good(2), if_match='"0"'), 412, "precondition-failed")
+        # A station's own is another one.
+        assert send(client, good(2), if_match='"0"', station="line-3").status_code == 201
+        assert send(client, good(2), if_match=first.headers["ETag"]).status_code == 201
+        refused(client.delete(URL, headers={"If-Match": first.headers["ETag"]}), 412, "precondition-failed")
+        refused(client.delete(URL), 428, "precondition-required")
+        refused(client.delete(f"{URL}?station=other", headers={"If-Match": "*"}), 404, "not-found")
+
+    def test_of_two_at_once_one_holds_and_the_other_is_told(self, client: TestClient) -> None:
+        with ThreadPoolExecutor(2) as pool:
+            both = list(pool.map(lambda seed: send(client, good(6, seed), if_match='"0"'), (5000, 6000)))
+        done, late = sorted(both, key=lambda response: response.status_code)
+        assert done.status_code == 201
+        refused(late, 412, "precondition-failed")
+        assert client.get(URL).json()["threshold"] == done.json()["threshold"]
+
+
+class TestRefused:
+    def test_pictures_that_the_model_was_fitted_to(self, steady: TestClient, tiny_data: Path) -> None:
+        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
+        pictures = [*good(1), *(path.read_bytes() for path in fitted)]
+        detail = refused(send(steady, pictures), 400, "invalid-request")
+        assert "The model was fitted to " in detail
+        assert " 0.png" not in detail
+
+    def test_copies(self, steady: TestClient) -> None:
+        detail = refused(send(steady, [*good(2), *good(1)]), 400, "invalid-request")
+        assert "copies of each other, byte for byte: 0.png, 2.png" in detail
+
+    def test_pictures_that_cannot_be_read(self, steady: TestClient) -> None:
+        broken = good(2)
+        broken[1] = broken[1][:200]
+        assert refused(send(steady, broken), 422, "undecodable-image").startswith("1.png: ")
+        assert refused(send(steady, [*good(1), b"text"]), 415, "unsupported-media-type").startswith("1.png: ")
+
+    def test_pictures_that_are_too_large(self, steady: TestClient) -> None:
+        assert refused(send(steady, [*good(1), bytes(60_000)]), 413, "too-large").startswith("1.png: ")
+
+    def test_too_many(self, steady: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(calibration_pictures, "MAX_PICTURES", 2)
+        refused(send(steady, good(3)), 413, "too-large")
+
+    def test_no_pictures_or_no_form(self, steady: TestClient) -> None:
+        match = {"If-Match": "*"}
+        refused(steady.post(f"{URL}?reason=x", headers=match), 415, "unsupported-media-type")
+        refused(steady.post(f"{URL}?reason=x", content=b"x", headers=match), 415, "unsupported-media-type")
+        files = {"file": ("a.png", good(1)[0])}
+        body = steady.post(f"{URL}?reason=x", files=files, data={"station": "line-3"}, headers=match)
+        assert "station is in the query" in refused(body, 400, "invalid-request")
+
+    @pytest.mark.parametrize(
+        "query",
+        [{"reason": ""}, {"reason": "x" * 501}, {"station": ""}, {"station": "a\n"}, {"stations": "a"}],
+    )
+    def test_queries_that_cannot_be(self, steady: TestClient, query: dict[str, str]) -> None:
+        files = {"file": ("a.png", good(1)[0])}
+        response = steady.post(URL, params={"reason": "x", **query}, files=files, headers={"If-Match": "*"})
+        refused(response, 400, "invalid-request")
+
+    @pytest.mark.parametrize("category", ["nut", "backbones", "calibrations", "%2e%2e"])
+    def test_of_an_unknown_category(self, steady: TestClient, category: str) -> None:
+        url = f"/v1/models/{category}/calibrations"
+        refused(steady.get(url), 404, "unknown-model")
+        response = steady.post(f"{url}?reason=x", files={"file": ("a", b"x")}, headers={"If-Match": "*"})
+        refused(response, 404, "unknown-model")
+
+    def test_damage_decides_nothing_and_says_what_to_do(self, store: Path, tiny_images: Images) -> None:
+        with service(store) as client:
+            send(client, good(2))
+        [file] = (store / "tiny" / bundle.CALIBRATIONS).glob("*/*.json")
+        file.write_text("{")
+        with service(store) as client:
+            assert file.name in refused(client.get(URL), 503, "model-loading")
+            answer = client.post(PREDICT, content=tiny_images["good"][0])
+            refused(answer, 503, "model-loading")
+            refused(send(client, good(2)), 503, "model-loading")
+            file.unlink()
+            assert send(client, good(2)).status_code == 201
+
+    def test_a_version_that_does_not_know_its_fit_says_so(self, store: Path) -> None:
+        folder = bundle.resolve(store, "tiny")
+        (folder / FIT_PICTURES).unlink()
+        edit(folder, lambda document: document["files"].pop(FIT_PICTURES))
+        with service(store) as client:
+            warnings = send(client, good(2)).json()["warnings"]
+        assert any("does not say which images it was fitted to" in warning for warning in warnings)
+
+
+class TestAccess:
+    def test_needs_an_operator(self, store: Path, tmp_path: Path) -> None:
+        with keyed_service(store, tmp_path / "history") as keyed:
+            for role, may in (("line", False), ("viewer", False), ("operator", True), ("admin", True)):
+                response = send(keyed.client, good(2), headers=keyed.show(role), station=role)
+                assert (response.status_code == 201) is may, response.text
+                assert keyed.client.get(URL, headers=keyed.show(role)).status_code == 200
+                match = {**keyed.show(role), "If-Match": "*"}
+                deleted = keyed.client.delete(f"{URL}?station={role}", headers=match)
+                assert deleted.status_code == (204 if may else 403)
+            entries = acts(keyed.client, "model.calibrate", keyed.show("admin"))
+        done = [entry for entry in entries if entry["outcome"] == "done"]
+        assert [entry["actor"].split()[-1] for entry in done] == ["operator", "operator", "admin", "admin"]
+
+    def test_the_audit_log_has_what_was_done_and_why(self, client: TestClient, store: Path) -> None:
+        body = send(client, good(9), station="line-3").json()
+        send(client, [b"text"])
+        client.delete(f"{URL}?station=line-3", headers={"If-Match": "*"})
+        done, failed, removed = acts(client, "model.calibrate")
+        detail = done["detail"]
+        assert (done["outcome"], done["target"]) == ("done", "tiny")
+        assert (detail["station"], detail["reason"], detail["pictures"]) == ("line-3", "new lamp", 9)
+        assert detail["reject"] == {"from": body["before"]["reject"], "to": body["threshold"]["reject"]}
+        assert detail["calibration"] == body["threshold"]["calibration"]["id"]
+        assert detail["fingerprint"] == body["origin"]["pictures"]
+        assert (failed["outcome"], failed["detail"]["problem"]) == ("refused", "unsupported-media-type")
+        assert removed["detail"]["removed"] == detail["calibration"]
+        file = store / "tiny" / bundle.CALIBRATIONS / detail["version"]
+        assert json.dumps([path.name for path in file.iterdir()]) == "[]"

@@ -1,0 +1,295 @@
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.feed import feed as feeds
+from app.feed import log, stream
+from app.feed.cursor import Cursors
+from app.keys import Keys
+from app.main import create_app
+from app.settings import Settings
+from bench.service.listening import Heard, listening
+from tests.app.conftest import Serve
+
+Images = dict[str, list[bytes]]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A service of the test's own, with the tiny model."""
+
+    app: FastAPI
+    client: httpx.Client
+
+    def predict(self, image: bytes, **query: Any) -> dict[str, Any]:
+        answer = self.client.post("/v1/models/tiny/predict", params=query, content=image)
+        assert answer.status_code == 200, answer.text
+        inspection: dict[str, Any] = answer.json()
+        return inspection
+
+
+@pytest.fixture
+def line(store: Path, serve_http: Serve) -> Iterator[Line]:
+    app = create_app(Settings(models=store, device="cpu", max_readers=3))
+    with serve_http(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
+        yield Line(app, client)
+
+
+def inspections(heard: Iterator[Heard], count: int) -> list[Heard]:
+    return list(islice((event for event in heard if event.kind == "inspection"), count))
+
+
+def test_an_inspection_is_heard_and_its_links_work(line: Line, tiny_images: Images) -> None:
+    with listening(line.client) as heard:
+        assert next(heard).kind == "position"
+        answer = line.predict(tiny_images["defect"][0], station="line-3", part_id="P-1")
+        (event,) = inspections(heard, 1)
+    assert event.data == {
+        "inspection_id": answer["inspection_id"],
+        "created_at": line.client.get(answer["links"]["inspection"]).json()["created"],
+        "category": "tiny",
+        "version": answer["model"]["version"],
+        "station": "line-3",
+        "part_id": "P-1",
+        "decision": answer["decision"],
+        "score": answer["score"],
+        "p_value": answer["p_value"],
+        "links": answer["links"],
+    }
+    for link in event.data["links"].values():
+        assert line.client.get(link).status_code == 200
+
+
+def test_the_answers_headers(line: Line) -> None:
+    with line.client.stream("GET", "/v1/events") as answer:
+        assert answer.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        assert answer.headers["Cache-Control"] == "no-store, no-transform"
+        assert answer.headers["X-Accel-Buffering"] == "no"
+        assert answer.headers["X-Request-ID"]
+        assert "Content-Length" not in answer.headers
+        assert next(answer.iter_lines()) == "retry: 2000"
+
+
+def test_who_comes_back_gets_what_was_missed_once_and_goes_on_live(line: Line, tiny_images: Images) -> None:
+    image = tiny_images["good"][0]
+    with listening(line.client) as heard:
+        place = next(heard).id
+        first = line.predict(image)
+        (event,) = inspections(heard, 1)
+    missed = [line.predict(image) for _ in range(3)]
+    with listening(line.client, last=event.id) as heard:
+        ids = [e.data["inspection_id"] for e in inspections(heard, 3)]
+        live = line.predict(image)
+        ids += [e.data["inspection_id"] for e in inspections(heard, 1)]
+    assert ids == [answer["inspection_id"] for answer in (*missed, live)]
+    # An id without an event leads there too. The header goes before the query, which stays the same.
+    for query in ({"after": place}, {"after": "beginning"}):
+        with listening(line.client, **query) as heard:
+            assert inspections(heard, 1)[0].data["inspection_id"] == first["inspection_id"]
+        with listening(line.client, last=event.id, **query) as heard:
+            assert inspections(heard, 1)[0].data["inspection_id"] == missed[0]["inspection_id"]
+
+
+def test_what_is_not_kept_is_not_heard(line: Line, tiny_images: Images) -> None:
+    with listening(line.client) as heard:
+        next(heard)
+        line.predict(tiny_images["good"][0], store=False)
+        kept = line.predict(tiny_images["good"][0])
+        (event,) = inspections(heard, 1)
+    assert event.data["inspection_id"] == kept["inspection_id"]
+
+
+def test_filters(line: Line, tiny_images: Images) -> None:
+    made = [
+        line.predict(image, station=station)
+        for image in (tiny_images["good"][0], tiny_images["defect"][0])
+        for station in ("s1", "s2")
+    ]
+    decisions = sorted({answer["decision"] for answer in made})
+    assert len(decisions) == 2
+    queries: list[dict[str, Any]] = [
+        {"station": "s1"},
+        {"decision": "REJECT"},
+        {"decision": decisions},
+        {"category": "tiny", "station": "s2", "decision": "REJECT"},
+    ]
+    for query in queries:
+        expected = [
+            answer["inspection_id"]
+            for answer in made
+            if answer["station"] in query.get("station", ("s1", "s2"))
+            and answer["decision"] in query.get("decision", decisions)
+        ]
+        with listening(line.client, after="beginning", **query) as heard:
+            found = inspections(heard, len(expected))
+            assert [event.data["inspection_id"] for event in found] == expected
+            # The next thing heard is the next thing that happens: nothing else was on its way.
+            made.append(line.predict(tiny_images["defect"][0], station=query.get("station", "s1")))
+            (event,) = inspections(heard, 1)
+            assert event.data["inspection_id"] == made[-1]["inspection_id"]
+    with listening(line.client, after="beginning", category="grid") as heard:
+        assert next(heard).kind == "position"
+
+
+def test_reviews_models_and_thresholds_are_heard(line: Line, tiny_images: Images) -> None:
+    answer = line.predict(tiny_images["defect"][0], station="s1")
+    version = answer["model"]["version"]
+    # Both are filed after the answer, and who listens from now on would hear of them as well.
+    earlier = {"model", "inspection"}
+    with listening(line.client, after="beginning") as heard:
+        while earlier:
+            earlier.discard(next(heard).kind)
+    with listening(line.client) as heard:
+        next(heard)
+        review = {"verdict": "defect", "expected_revision": 0, "note": "not for everybody"}
+        posted = line.client.post(f"{answer['links']['inspection']}/reviews", json=review)
+        assert posted.status_code == 201
+        event = next(heard)
+        assert event.kind == "review"
+        assert event.data == {
+            "inspection_id": answer["inspection_id"],
+            "created_at": posted.json()["created"],
+            "category": "tiny",
+            "station": "s1",
+            "decision": answer["decision"],
+            "revision": 1,
+            "verdict": "defect",
+        }
+        change = {"target_fpr": 0.2, "reason": "a test"}
+        changed = line.client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
+        assert changed.status_code == 200, changed.text
+        event = next(e for e in heard if e.kind != "comment")
+        assert (event.kind, event.data["category"], event.data["what"]) == ("thresholds", "tiny", "rates")
+        assert set(event.data) == {"created_at", "category", "what"}
+    with listening(line.client, after="beginning") as heard:
+        event = next(e for e in heard if e.kind == "model")
+        assert event.data | {"created_at": ""} == {
+            "created_at": "",
+            "category": "tiny",
+            "version": version,
+            "previous": None,
+        }
+
+
+def test_what_is_no_id_is_refused(line: Line) -> None:
+    for request in ({"params": {"after": "7"}}, {"headers": {"Last-Event-ID": "x" * 22}}):
+        answer = line.client.get("/v1/events", **request)  # type: ignore[arg-type]
+        assert (answer.status_code, answer.json()["type"]) == (400, "invalid-request"), answer.text
+        assert "no `id` of an event" in answer.json()["detail"]
+    for query in ("category=a%00", "decision=MAYBE", "stations=s1", f"after={'x' * 65}"):
+        answer = line.client.get(f"/v1/events?{query}")
+        assert (answer.status_code, answer.json()["type"]) == (400, "invalid-request"), query
+
+
+def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:
+    elsewhere = Cursors("00000000-0000-0000-0000-000000000001").at(1)
+    with listening(line.client, last=elsewhere) as heard:
+        gap, position = next(heard), next(heard)
+        assert (gap.kind, position.kind) == ("gap", "position")
+        assert "another history" in gap.data["detail"]
+        made = [line.predict(tiny_images["good"][0]) for _ in range(3)]
+        events = inspections(heard, 3)
+    line.app.state.history.in_writer(lambda: _keep(line.app, 1)).result()
+    with listening(line.client, last=events[0].id) as heard:
+        gap = next(heard)
+        assert gap.kind == "gap"
+        assert "no longer kept" in gap.data["detail"]
+        (last,) = inspections(heard, 1)
+        assert last.data["inspection_id"] == made[2]["inspection_id"]
+    with listening(line.client, last=events[1].id) as heard:
+        assert inspections(heard, 1) == [last]
+
+
+def _keep(app: FastAPI, count: int) -> None:
+    with app.state.database.write() as connection:
+        log.trim(connection, count, 1000)
+
+
+def test_no_more_listen_than_may(line: Line) -> None:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(listening(line.client)) for _ in range(3)]
+        assert [next(heard).kind for heard in listeners] == ["position"] * 3
+        answer = line.client.get("/v1/events")
+        assert (answer.status_code, answer.json()["type"]) == (503, "queue-full")
+        assert answer.headers["Retry-After"]
+        metrics = line.client.get("/metrics").text
+        assert "flowgauge_event_readers 3.0" in metrics
+        assert 'flowgauge_event_readers_dropped_total{reason="turned_away"} 1.0' in metrics
+    while "flowgauge_event_readers 0.0" not in line.client.get("/metrics").text:
+        pass
+    with listening(line.client) as heard:
+        next(heard)
+
+
+@pytest.fixture
+def guarded(tiny_bundle_store: Path, tmp_path: Path, serve_http: Serve) -> Iterator[tuple[str, FastAPI]]:
+    """A service with keys; its URL."""
+    settings = Settings(models=tiny_bundle_store, device="cpu")
+    database = Database(settings.database_url)
+    database.upgrade()
+    Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+    database.close()
+    app = create_app(settings)
+    with serve_http(app) as url:
+        yield url, app
+
+
+def keyed(guarded: tuple[str, FastAPI], role: Role, categories: list[str] | None = None) -> httpx.Client:
+    url, app = guarded
+    _, text = app.state.keys.create(COMMAND_LINE, role, "a key", categories=categories)
+    app.state.keyring.reload()
+    return httpx.Client(base_url=url, headers={"X-API-Key": text}, timeout=60, trust_env=False)
+
+
+def test_who_may_listen(guarded: tuple[str, FastAPI]) -> None:
+    for role in Role:
+        with keyed(guarded, role) as client:
+            if role is Role.LINE:
+                assert client.get("/v1/events").status_code == 403
+            else:
+                with listening(client) as heard:
+                    assert next(heard).kind == "position"
+    assert httpx.get(f"{guarded[0]}/v1/events", trust_env=False).status_code == 401
+
+
+def test_a_key_for_categories_hears_of_no_others(
+    guarded: tuple[str, FastAPI], tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 0.1)
+    with keyed(guarded, Role.ADMIN) as admin, keyed(guarded, Role.VIEWER, ["grid"]) as grid:
+        assert grid.get("/v1/events?category=tiny").status_code == 403
+        with listening(grid) as heard:
+            next(heard)
+            answer = admin.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+            with listening(admin, after="beginning") as others:
+                (event,) = inspections(others, 1)
+            assert event.data["inspection_id"] == answer.json()["inspection_id"]
+        with listening(grid, after="beginning") as heard:
+            until: list[Heard] = []
+            while not until or until[-1].id != event.id:
+                until.append(next(heard))
+            assert {heard.kind for heard in until} <= {"position", "comment"}
+
+
+def test_a_key_that_is_revoked_hears_no_more(
+    guarded: tuple[str, FastAPI], tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_CHECK_SECONDS", 0.0)
+    with keyed(guarded, Role.ADMIN) as admin, keyed(guarded, Role.VIEWER) as viewer:
+        with listening(viewer) as heard:
+            next(heard)
+            key_id = viewer.headers["X-API-Key"].split("_")[1]
+            assert admin.delete(f"/v1/keys/{key_id}").status_code < 300
+            guarded[1].state.keyring.reload()
+            admin.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+            assert [event.kind for event in heard] == ["comment"]
+        assert viewer.get("/v1/events").status_code == 401

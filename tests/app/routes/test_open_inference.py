@@ -1,0 +1,230 @@
+"""The Open Inference Protocol in bytes; tests/system/test_foreign_clients.py has a real client of it."""
+
+import base64
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.open_inference.outgoing import LENGTH
+from app.settings import Settings
+from flows.fastflow import bundle, images
+from tests.app.conftest import Keyed
+
+Images = dict[str, list[bytes]]
+ReadPng = Callable[[bytes], NDArray[np.uint8]]
+INFER = "/v2/models/tiny/infer"
+
+
+def body(tensor: dict[str, Any], binary: bytes, **more: Any) -> tuple[bytes, dict[str, str]]:
+    tensor = {**tensor, "parameters": {"binary_data_size": len(binary)}}
+    head = json.dumps({"inputs": [tensor], **more}).encode()
+    return head + binary, {LENGTH: str(len(head)), "Content-Type": "application/octet-stream"}
+
+
+def files(*data: bytes, **more: Any) -> tuple[bytes, dict[str, str]]:
+    elements = b"".join(len(file).to_bytes(4, "little") + file for file in data)
+    return body({"name": "image", "datatype": "BYTES", "shape": [len(data)]}, elements, **more)
+
+
+def read(response: Any) -> dict[str, Any]:
+    """The outputs as arrays or lists of bytes."""
+    assert response.status_code == 200, response.text
+    length = int(response.headers.get(LENGTH, len(response.content)))
+    told, rest = json.loads(response.content[:length]), response.content[length:]
+    found: dict[str, Any] = {}
+    for tensor in told["outputs"]:
+        size = tensor.get("parameters", {}).get("binary_data_size")
+        if size is None:
+            found[tensor["name"]] = tensor["data"]
+            continue
+        data, rest = rest[:size], rest[size:]
+        if tensor["datatype"] == "BYTES":
+            elements = []
+            while data:
+                count = int.from_bytes(data[:4], "little")
+                elements.append(data[4 : 4 + count])
+                data = data[4 + count :]
+            found[tensor["name"]] = elements
+        else:
+            kind = {"FP32": "<f4", "FP64": "<f8"}[tensor["datatype"]]
+            found[tensor["name"]] = np.frombuffer(data, kind).reshape(tensor["shape"])
+    assert rest == b""
+    return found
+
+
+def expected(service: TestClient, data: bytes) -> dict[str, Any]:
+    response = service.post("/v1/models/tiny/predict?store=false", content=data)
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_health_and_metadata(service: TestClient, tiny_bundle_store: Path) -> None:
+    assert service.get("/v2/health/live").json() == {"live": True}
+    assert service.get("/v2").json()["extensions"] == ["binary_tensor_data"]
+    version = bundle.active_version(tiny_bundle_store, "tiny")
+    for path in ("/v2/models/tiny", f"/v2/models/tiny/versions/{version}"):
+        assert service.get(f"{path}/ready").json() == {"name": "tiny", "ready": True}
+        metadata = service.get(path).json()
+        assert (metadata["name"], metadata["versions"]) == ("tiny", [version])
+        assert [one["name"] for one in metadata["inputs"]] == ["image", "pixels"]
+        assert {one["name"] for one in metadata["outputs"]} >= {"decision", "score", "p_value", "map"}
+    assert service.get("/v2/health/ready").json() == {"ready": True}
+
+
+def test_files_in_json_are_inspected_as_by_predict(service: TestClient, tiny_images: Images) -> None:
+    data = [tiny_images["good"][0], tiny_images["defect"][0]]
+    tensor = {
+        "name": "image",
+        "datatype": "BYTES",
+        "shape": [2],
+        "data": [base64.b64encode(one).decode() for one in data],
+    }
+    response = service.post(INFER, json={"id": "42", "inputs": [tensor], "parameters": {"part_id": "P-v2"}})
+    told = response.json()
+    assert (told["model_name"], told["id"]) == ("tiny", "42")
+    found = read(response)
+    assert set(found) == {"decision", "score", "p_value", "inspection_id"}
+    for index, one in enumerate(data):
+        ours = expected(service, one)
+        assert found["decision"][index] == ours["decision"]
+        assert found["score"][index] == pytest.approx(ours["score"], rel=1e-5)
+        assert found["p_value"][index] == ours["p_value"]
+    kept = service.get(f"/v1/inspections/{found['inspection_id'][1]}").json()
+    assert (kept["part_id"], kept["decision"]) == ("P-v2", found["decision"][1])
+
+
+def test_pixels_are_inspected_as_their_picture(service: TestClient, tiny_images: Images) -> None:
+    pictures = np.stack([images.decode(data) for data in tiny_images["defect"][:2]])
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(pictures.shape)}
+    content, headers = body(tensor, pictures.tobytes(), parameters={"binary_data_output": True})
+    found = read(service.post(INFER, content=content, headers=headers))
+    for index, data in enumerate(tiny_images["defect"][:2]):
+        ours = expected(service, data)
+        assert found["decision"][index] == ours["decision"].encode()
+        assert found["score"][index] == pytest.approx(ours["score"], rel=1e-5)
+    identifier = found["inspection_id"][0].decode()
+    source = service.get(f"/v1/inspections/{identifier}/source")
+    assert source.headers["content-type"] == "image/png"
+    assert np.array_equal(images.decode(source.content), pictures[0])
+
+
+def test_maps_and_overlays_are_for_who_asks(
+    service: TestClient, tiny_images: Images, read_png: ReadPng
+) -> None:
+    data = tiny_images["defect"][:2]
+    wanted = [{"name": name, "parameters": {"binary_data": True}} for name in ("map", "overlay", "score")]
+    content, headers = files(*data, outputs=wanted)
+    found = read(service.post(f"{INFER}?store=false", content=content, headers=headers))
+    assert found["map"].shape == (2, 64, 64)
+    assert found["map"].dtype == np.float32
+    assert [read_png(png).shape for png in found["overlay"]] == [(64, 64, 3)] * 2
+    content, headers = files(data[0], outputs=[{"name": "map"}, {"name": "overlay"}])
+    flat = read(service.post(f"{INFER}?store=false", content=content, headers=headers))
+    assert np.allclose(np.reshape(flat["map"], (64, 64)), found["map"][0], rtol=1e-5)
+    assert base64.b64decode(flat["overlay"][0]) == found["overlay"][0]
+
+
+def test_a_version_can_be_named(
+    store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
+) -> None:
+    add_version(store, "tiny", "other")
+    with TestClient(create_app(Settings(models=store, preload=False))) as client:
+        content, headers = files(tiny_images["good"][0])
+        answer = client.post("/v2/models/tiny/versions/other/infer", content=content, headers=headers)
+        assert json.loads(answer.content)["model_version"] == "other"
+        assert client.get("/v2/models/tiny/versions/other/ready").status_code == 200
+        assert client.get("/v2/models/tiny").json()["versions"][-1] == "other"
+
+
+def test_a_request_that_is_repeated_is_not_inspected_twice(service: TestClient, tiny_images: Images) -> None:
+    content, headers = files(*tiny_images["good"][:2])
+    headers["Idempotency-Key"] = "v2-key"
+    first, second = (read(service.post(INFER, content=content, headers=headers)) for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "headers", "status", "said"),
+    [
+        (INFER, b"{", {}, 400, "no inference request"),
+        (INFER, b"{}", {LENGTH: "7"}, 400, LENGTH),
+        (INFER, b"{}", {"Content-Encoding": "gzip"}, 415, "compressed"),
+        (INFER, *files(b"no image"), 415, "PNG, JPEG"),
+        (INFER, *files(b"\x89PNG\r\n\x1a\n" + 50 * b"\0"), 422, "undecodable-image"),
+        (INFER, *files(*[b"x"] * 33), 413, "32 images"),
+        (f"{INFER}?nonsense=1", *files(b"x"), 400, "nonsense"),
+        ("/v2/models/bottel/infer", *files(b"x"), 404, "bottel"),
+        ("/v2/models/tiny/versions/v0/infer", *files(b"x"), 404, "unknown-model"),
+        ("/v2/nonsense", b"", {}, 404, "No route"),
+    ],
+)
+def test_errors_are_the_protocols(
+    service: TestClient, path: str, content: bytes, headers: dict[str, str], status: int, said: str
+) -> None:
+    response = service.post(path, content=content, headers=headers)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    assert said in response.json()["error"]
+
+
+@pytest.mark.parametrize("path", ["", "/ready", "/versions/v0", "/versions/v0/ready"])
+def test_a_model_that_there_is_not(service: TestClient, path: str) -> None:
+    category = "tiny" if "versions" in path else "bottel"
+    response = service.get(f"/v2/models/{category}{path}")
+    assert response.status_code == 404
+    assert "unknown-model" in response.json()["error"]
+
+
+def test_one_bad_picture_is_the_answer(service: TestClient, tiny_images: Images) -> None:
+    content, headers = files(tiny_images["good"][0], b"no image")
+    response = service.post(f"{INFER}?store=false", content=content, headers=headers)
+    assert response.status_code == 415
+
+
+def test_maps_of_different_sizes_fit_into_no_tensor() -> None:
+    from app.open_inference import outgoing
+    from app.problems import Problem
+
+    class Fake:
+        def __init__(self, side: int) -> None:
+            self.side = side
+
+    output = outgoing.Output("FP32", (-1, -1, -1), lambda fake: np.zeros((fake.side, 2), np.float32))  # type: ignore[attr-defined]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outgoing, "OUTPUTS", {"map": output})
+        with pytest.raises(Problem, match="differ in size"):
+            outgoing.encode([Fake(1), Fake(2)], {"map": True}, None)  # type: ignore[list-item]
+
+
+def test_keys(keyed: Keyed) -> None:
+    content, headers = files(b"x")
+    for shown, status in (({}, 401), (keyed.show("viewer"), 403), (keyed.show("line"), 404)):
+        response = keyed.client.post(INFER, content=content, headers={**headers, **shown})
+        assert response.status_code == status
+        assert "error" in response.json()
+    assert keyed.client.get("/v2").status_code == 401
+    assert keyed.client.get("/v2", headers=keyed.show("line")).status_code == 200
+    assert keyed.client.get("/v2/health/live").status_code == 200
+
+
+def test_deadlines_and_limits_are_those_of_predict(
+    tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    settings = Settings(models=tiny_bundle_store, history=tmp_path / "h", max_bytes=30_000, max_pixels=4096)
+    with TestClient(create_app(settings)) as client:
+        content, headers = files(tiny_images["good"][0])
+        late = client.post(f"{INFER}?timeout_ms=1", content=content, headers=headers)
+        assert (late.status_code, "deadline-exceeded" in late.json()["error"]) == (504, True)
+        content, headers = files(30_001 * b"x")
+        assert client.post(INFER, content=content, headers=headers).status_code == 413
+        tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, 65, 64, 3]}
+        content, headers = body(tensor, 65 * 64 * 3 * b"x")
+        assert client.post(INFER, content=content, headers=headers).status_code == 413

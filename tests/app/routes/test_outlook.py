@@ -1,0 +1,166 @@
+"""What other rates would do, over the wire: positions by the calibration in force, and refusals."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.routes.outlook import MOST_RATES, RATES
+from app.settings import Settings
+from flows.fastflow import bundle, conformal
+from tests.app.calibrating import good, send
+from tests.app.conftest import Keyed
+from tests.app.history.rows import add, row
+
+URL = "/v1/models/tiny/thresholds/outlook"
+
+
+@pytest.fixture
+def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+        yield client
+
+
+@pytest.fixture
+def version(store: Path) -> str:
+    return bundle.resolve(store, "tiny").name
+
+
+def kept(client: TestClient, *rows: dict[str, Any]) -> None:
+    app: Any = client.app
+    add(app.state.history.database, *rows)
+
+
+def get(client: TestClient, **query: Any) -> dict[str, Any]:
+    response = client.get(URL, params=query)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_positions_follow_from_the_calibration_in_force(client: TestClient, store: Path) -> None:
+    scores = bundle.read_manifest(bundle.resolve(store, "tiny")).calibration.scores
+    answer = get(client)
+    assert [one["target_fpr"] for one in answer["positions"]] == sorted({0.1, *RATES})
+    assert answer["target_fpr"] == 0.1
+    assert [one["target_fpr"] for one in answer["positions"] if one["in_force"]] == [0.1]
+    for one in answer["positions"]:
+        wanted = conformal.threshold(scores, one["target_fpr"])
+        assert one["threshold"]["reject"] == wanted.reject
+        assert one["threshold"]["certified"] is wanted.certified
+        low, high = conformal.realised_range(len(scores), one["target_fpr"])
+        assert one["expected"] == {"low": low, "high": high}
+        assert one["overkill"]["reason"] == "there are no inspections"
+    assert answer["window"]["inspections"] == 0
+    assert answer["window"]["from"] is None
+
+
+def test_what_would_have_been_decided(client: TestClient, version: str) -> None:
+    limit = client.get("/v1/models/tiny/thresholds").json()["threshold"]["reject"]
+    kept(
+        client,
+        *(row(version=version, score=limit - 50, verdict="good") for _ in range(9)),
+        row(version=version, score=limit + 50, decision="REJECT", verdict="defect"),
+        row(version="older", score=limit + 50),
+    )
+    for one in get(client)["positions"]:
+        assert one["decisions"] == {"PASS": 9, "REVIEW": 0, "REJECT": 1}
+        assert (one["changed"], one["changes"]) == (0, [])
+        assert (one["overkill"]["value"], one["escape"]["value"]) == (0, 0)
+    kept(client, row(version=version, score=limit + 1e-6, verdict="good"))
+    answer = get(client)
+    assert answer["window"]["decisions"]["PASS"] == {
+        "inspections": 10,
+        "reviewed_good": 10,
+        "reviewed_defect": 0,
+    }
+    there = next(one for one in answer["positions"] if one["in_force"])
+    assert there["changes"] == [{"taken": "PASS", "would": "REJECT", "inspections": 1}]
+    assert there["overkill"]["value"] == pytest.approx(0.1)
+
+
+def test_the_same_rate_that_rates_tell(client: TestClient, version: str) -> None:
+    """As long as the thresholds were in force all the time."""
+    limit = client.get("/v1/models/tiny/thresholds").json()["threshold"]["reject"]
+    for score, decision, counts in ((limit - 50, "PASS", (30, 6, 1)), (limit + 50, "REJECT", (4, 2, 3))):
+        for verdict, n in zip((None, "good", "defect"), counts, strict=True):
+            same = {"version": version, "score": score, "decision": decision, "verdict": verdict}
+            kept(client, *(row(**same) for _ in range(n)))
+    there = next(one for one in get(client)["positions"] if one["in_force"])
+    told = client.get("/v1/models/tiny/rates").json()
+    assert {name: there[name] for name in ("overkill", "escape")} == {
+        name: told[name] for name in ("overkill", "escape")
+    }
+
+
+def test_a_review_band_is_told_as_if_it_were_set(client: TestClient) -> None:
+    assert get(client)["review_fpr"] is None
+    answer = get(client, review_fpr=0.3)
+    assert answer["review_fpr"] == 0.3
+    by_rate = {one["target_fpr"]: one for one in answer["positions"]}
+    assert by_rate[0.1]["threshold"]["review"] < by_rate[0.1]["threshold"]["reject"]
+    wider = get(client, review_fpr=0.1)["positions"]
+    assert {one["target_fpr"] for one in wider if not one["settable"]} == {0.1, 0.15, 0.2}
+    assert client.get("/v1/models/tiny/thresholds").json()["review_fpr"] is None
+
+
+def test_rates_of_ones_own(client: TestClient) -> None:
+    answer = get(client, target_fpr=[0.3, 0.25])
+    assert [one["target_fpr"] for one in answer["positions"]] == [0.1, 0.25, 0.3]
+
+
+def test_a_station_with_a_calibration_of_its_own_is_told_apart(client: TestClient, version: str) -> None:
+    assert send(client, good(12), station="s").status_code == 201
+    kept(client, row(version=version, station="s"), row(version=version, station="t"), row(version=version))
+    others, own = get(client), get(client, station="s")
+    assert others["stations"] == own["stations"] == ["s"]
+    assert (others["window"]["inspections"], own["window"]["inspections"]) == (2, 1)
+    assert own["positions"][0]["threshold"]["n_calibration"] == 12
+    assert own["positions"][0]["threshold"]["calibration"]["source"] == "station"
+    assert get(client, station="t")["window"]["inspections"] == 1
+
+
+def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, version: str) -> None:
+    kept(client, row(version=version))
+    assert get(client)["window"]["inspections"] == 1
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
+    kept(client, row(version=version, station="s"))
+    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
+    assert get(client)["window"]["inspections"] == 1  # of the others nothing has changed
+    assert get(client, station="s")["window"]["inspections"] == 0
+    assert client.put("/v1/models/tiny/region", json=square).status_code == 200
+    assert get(client)["window"]["inspections"] == 0
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"target_fpr": "0"},
+        {"target_fpr": "1"},
+        {"target_fpr": "nan"},
+        {"target_fpr": ["0.1"] * (MOST_RATES + 1)},
+        {"review_fpr": "1"},
+        {"last": "0"},
+        {"last": "1000000"},
+        {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
+        {"fpr": "0.1"},
+    ],
+)
+def test_what_cannot_be_asked(client: TestClient, query: dict[str, Any]) -> None:
+    response = client.get(URL, params=query)
+    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+
+
+def test_roles_and_categories(keyed: Keyed) -> None:
+    def status(role: str, category: str = "tiny") -> httpx2.Response:
+        path = f"/v1/models/{category}/thresholds/outlook"
+        return keyed.client.get(path, headers=keyed.show(role))
+
+    assert status("line").status_code == 403
+    assert status("limited", "other").status_code == 403
+    for role in ("viewer", "operator", "admin", "limited"):
+        assert status(role).json()["type"] == "unknown-model"

@@ -1,0 +1,147 @@
+"""The report on a shift: what it counts, by hand, and what was changed meanwhile."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from app.access import ANONYMOUS
+from app.audit import Audit
+from app.database import clock
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+from tests.app.conftest import Keyed
+from tests.app.history.rows import add, row
+
+HOUR = 3_600_000
+SHIFT = "/v1/reports/shift"
+
+
+@pytest.fixture
+def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+        yield client
+
+
+def kept(client: TestClient | Keyed, *rows: dict[str, Any]) -> list[str]:
+    app: Any = client.app
+    return add(app.state.history.database, *rows)
+
+
+def report(client: TestClient, **query: str) -> dict[str, Any]:
+    response = client.get(SHIFT, params=query)
+    assert response.status_code == 200, response.text
+    answer: dict[str, Any] = response.json()
+    return answer
+
+
+def test_stations_and_hours_are_counted(client: TestClient) -> None:
+    begin = 1_790_000_000_000 // HOUR * HOUR
+    kept(
+        client,
+        row(begin, station="b"),
+        row(begin + HOUR - 1, station="b", decision="REJECT"),
+        row(begin + HOUR, station="a", decision="REVIEW"),
+        row(begin + 3 * HOUR),
+        row(begin + 3 * HOUR),
+    )
+    asked = {"from": clock.iso(begin), "to": clock.iso(begin + 8 * HOUR)}
+    (category,) = report(client, **asked)["categories"]
+    assert category["stations"] == [
+        {"station": None, "decisions": {"PASS": 2}},
+        {"station": "a", "decisions": {"REVIEW": 1}},
+        {"station": "b", "decisions": {"PASS": 1, "REJECT": 1}},
+    ]
+    assert category["hours"] == [
+        {"from": clock.iso(begin), "decisions": {"PASS": 1, "REJECT": 1}},
+        {"from": clock.iso(begin + HOUR), "decisions": {"REVIEW": 1}},
+        {"from": clock.iso(begin + 3 * HOUR), "decisions": {"PASS": 2}},
+    ]
+    (own,) = report(client, station="a", **asked)["categories"]
+    assert [one["station"] for one in own["stations"]] == ["a"]
+    assert [one["decisions"] for one in own["hours"]] == [{"REVIEW": 1}]
+
+
+def test_the_least_likely_rejects_come_first(client: TestClient) -> None:
+    ids = kept(
+        client,
+        row(decision="REJECT", p_value=0.01, score=5.0),
+        row(decision="REJECT", p_value=0.01, score=9.0),
+        row(decision="REJECT", p_value=0.002, score=4.0, version="v2"),
+        row(decision="PASS", p_value=0.001),
+    )
+    kept(client, *(row(decision="REJECT", p_value=0.1) for _ in range(8)))
+    (category,) = report(client)["categories"]
+    assert [one["inspection_id"] for one in category["rejects"]][:3] == [ids[2], ids[1], ids[0]]
+    assert len(category["rejects"]) == 6
+    assert category["rejects"][0]["links"]["overlay"].endswith(f"{ids[2]}/overlay.png")
+
+
+def test_drift_is_told_where_a_version_is_active(client: TestClient) -> None:
+    kept(client, row(), row(category="retired"))
+    drifts = {one["category"]: one["drift"] for one in report(client)["categories"]}
+    assert drifts == {"tiny": {"alarm": False, "alarm_since": None}, "retired": None}
+
+
+def test_what_was_changed_meanwhile(
+    client: TestClient, store: Path, add_version: Callable[[Path, str, str], Path]
+) -> None:
+    before = bundle.active_version(store, "tiny")
+    add_version(store, "tiny", "20990101T000000-abcdef")
+    change = {"target_fpr": 0.2, "reason": "fewer false rejects"}
+    url = "/v1/models/tiny/thresholds"
+    assert client.patch(url, json=change, headers={"If-Match": '"0"'}).status_code == 200
+    assert client.patch(url, json=change, headers={"If-Match": '"0"'}).status_code == 412
+    square = {
+        "image": {"width": 64, "height": 64},
+        "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]],
+    }
+    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
+    activate = "/v1/models/tiny/versions/20990101T000000-abcdef:activate"
+    assert client.post(activate).status_code == 200
+    assert client.post("/v1/models/tiny:rollback").status_code == 200
+    told = report(client)["changes"]
+    assert [
+        (one["action"], one["target"], one["station"], one["reason"], one["before"], one["after"])
+        for one in told
+    ] == [
+        (
+            "model.thresholds",
+            "tiny",
+            None,
+            "fewer false rejects",
+            {"target_fpr": None, "review_fpr": None},
+            {"target_fpr": 0.2, "review_fpr": None},
+        ),
+        ("model.region", "tiny", "s", None, None, None),
+        (
+            "model.activate",
+            "tiny/20990101T000000-abcdef",
+            None,
+            None,
+            {"version": before},
+            {"version": "20990101T000000-abcdef"},
+        ),
+        (
+            "model.rollback",
+            "tiny",
+            None,
+            None,
+            {"version": "20990101T000000-abcdef"},
+            {"version": before},
+        ),
+    ]
+    assert {one["actor"] for one in told} == {"anonymous"}
+
+
+def test_changes_of_other_categories_are_not_told(keyed: Keyed) -> None:
+    app: Any = keyed.app
+    for target in ("tiny", "other"):
+        Audit(app.state.database).write(ANONYMOUS, "model.thresholds", target, "done", {"reason": "why"})
+    for role, expected in (("viewer", ["tiny", "other"]), ("limited", ["tiny"])):
+        answer = keyed.client.get(SHIFT, headers=keyed.show(role)).json()
+        assert [one["target"] for one in answer["changes"]] == expected
+    assert keyed.client.get(SHIFT, headers=keyed.show("line")).status_code == 403

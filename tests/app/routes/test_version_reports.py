@@ -1,0 +1,111 @@
+"""The report of a version: files that anybody who uploads a bundle has written."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+import pytest
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.routes.version_reports import MOST_BYTES
+from app.settings import Settings
+from flows.fastflow import bundle
+from tests.app.conftest import Keyed
+
+
+@pytest.fixture
+def folder(store: Path) -> Path:
+    return bundle.resolve(store, "tiny")
+
+
+@pytest.fixture
+def client(store: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(models=store, preload=False))) as client:
+        yield client
+
+
+def add(folder: Path, name: str, data: bytes) -> None:
+    """Put a file into a bundle as its maker would."""
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).write_bytes(data)
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest["files"][name] = hashlib.sha256(data).hexdigest()
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+
+
+def get(client: TestClient, folder: Path, name: str, **headers: str) -> httpx2.Response:
+    return client.get(f"/v1/models/tiny/versions/{folder.name}/report/{name}", headers=headers)
+
+
+def test_what_the_trainer_leaves_is_listed_and_given(client: TestClient, folder: Path) -> None:
+    details = client.get(f"/v1/models/tiny/versions/{folder.name}").json()["details"]
+    assert details["report"] == ["config.yaml", "data_check.json", "fit_pictures.txt", "metrics.jsonl"]
+    for name in details["report"]:
+        response = get(client, folder, name)
+        assert (response.status_code, response.content) == (200, (folder / "report" / name).read_bytes())
+        assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    again = get(
+        client, folder, "config.yaml", **{"If-None-Match": get(client, folder, "config.yaml").headers["etag"]}
+    )
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_a_page_of_a_bundle_is_shut_off(client: TestClient, folder: Path) -> None:
+    add(folder, "report/report.html", b"<script>fetch('/v1/keys')</script>")
+    response = get(client, folder, "report.html")
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = response.headers["content-security-policy"].split("; ")
+    assert {"sandbox", "default-src 'none'", "form-action 'none'", "frame-ancestors 'none'"} <= set(policy)
+    assert not any("script" in part for part in policy)  # default-src holds for them
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["drawing.svg", "page.htm", "page.xhtml", "run.js", "noname"])
+def test_what_a_browser_might_run_is_no_page(client: TestClient, folder: Path, name: str) -> None:
+    add(folder, f"report/{name}", b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>")
+    response = get(client, folder, name)
+    assert response.headers["content-type"] == "application/octet-stream"
+    assert response.headers["content-disposition"] == "attachment"
+    assert "sandbox" in response.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing.txt", "..%2Fmanifest.json", "%2e%2e%2fflow.safetensors", "%2e%2e", "%00", "a" * 300]
+)
+def test_nothing_else_of_a_bundle_is_given(client: TestClient, folder: Path, name: str) -> None:
+    response = get(client, folder, name)
+    assert response.status_code in (400, 404)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_a_file_that_was_changed_is_refused(client: TestClient, folder: Path) -> None:
+    (folder / "report/config.yaml").write_text("other: true")
+    assert (get(client, folder, "config.yaml").status_code) == 422
+    add(folder, "report/large.txt", b" " * (MOST_BYTES + 1))
+    response = get(client, folder, "large.txt")
+    assert (response.status_code, response.json()["type"]) == (422, "rejected-bundle")
+
+
+def test_a_link_in_a_bundle_leads_nowhere(client: TestClient, folder: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    add(folder, "report/link.txt", b"secret")
+    (folder / "report/link.txt").unlink()
+    (folder / "report/link.txt").symlink_to(secret)
+    assert get(client, folder, "link.txt").status_code == 422
+
+
+def test_versions_that_are_not_there(client: TestClient) -> None:
+    for path in ("tiny/versions/v0", "other/versions/v1", "tiny/versions/%2e%2e"):
+        response = client.get(f"/v1/models/{path}/report/config.yaml")
+        assert response.status_code == 404
+
+
+def test_a_key_for_another_category_sees_none(keyed: Keyed) -> None:
+    path = "/v1/models/other/versions/v1/report/config.yaml"
+    assert keyed.client.get(path, headers=keyed.show("limited")).status_code == 403
+    assert keyed.client.get(path, headers=keyed.show("viewer")).status_code == 404
+    assert keyed.client.get(path).status_code == 401

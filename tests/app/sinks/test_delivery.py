@@ -1,0 +1,370 @@
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select
+
+from app.database.engine import Database, DatabaseUnavailable
+from app.database.tables import deliveries, identity
+from app.feed import log
+from app.feed.feed import Feed
+from app.feed.log import Event, Happening, Wanted
+from app.sinks import delivery as module
+from app.sinks import positions
+from app.sinks.dead_letters import DeadLetters
+from app.sinks.delivery import Delivery, Undelivered
+from app.sinks.positions import Position
+
+INSPECTIONS = Wanted(kinds=frozenset({"inspection"}))
+
+
+@dataclass
+class Memory:
+    """A sink that keeps what it is given, and fails as it is told."""
+
+    name: str = "memory"
+    wanted: Wanted = INSPECTIONS
+    attempts: int = 3
+    fails: Callable[[str], Undelivered | None] = lambda _: None
+    seconds: float = 0.0
+    got: list[tuple[str, bool]] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+    connected: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def open(self) -> None:
+        self.connected.set()
+
+    async def close(self) -> None:
+        self.connected.clear()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.connected.is_set()
+
+    async def ready(self) -> None:
+        await self.connected.wait()
+
+    async def deliver(self, event: Event, redelivered: bool) -> None:
+        name = json.loads(event.data)
+        self.asked.append(name)
+        await asyncio.sleep(self.seconds)
+        if error := self.fails(name):
+            raise error
+        self.got.append((name, redelivered))
+
+    @property
+    def names(self) -> list[str]:
+        return [name for name, _ in self.got]
+
+
+def add(database: Database, *names: str, station: str | None = None, kind: str = "inspection") -> None:
+    with database.write() as connection:
+        happenings = [Happening(kind, "bottle", station, "PASS", json.dumps(name)) for name in names]  # type: ignore[arg-type]
+        log.append(connection, happenings)
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Database:
+    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
+    database.upgrade()
+    with database.write() as connection:
+        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
+    return database
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(module, "LONGEST_DELAY", 0.01)
+
+
+@dataclass
+class Run:
+    database: Database
+    tmp_path: Path
+
+    def __call__(
+        self, sink: Memory, work: Callable[[Delivery], Awaitable[None]], *, close: bool = True
+    ) -> Delivery:
+        """Deliver while something is done; with close=False the process ends without a word."""
+
+        async def do() -> Delivery:
+            feed = Feed(self.database, 1)
+            await feed.open()
+            dead = DeadLetters(self.tmp_path / f"{sink.name}.ndjson")
+            delivery = Delivery(sink, self.database, feed, dead)
+            await delivery.open()
+            try:
+                async with asyncio.timeout(60):
+                    await work(delivery)
+            finally:
+                if close:
+                    await delivery.close()
+                await feed.close()
+            return delivery
+
+        return asyncio.run(do())
+
+    def position(self, sink: str = "memory") -> Position:
+        with self.database.read() as connection:
+            row = connection.execute(select(deliveries).where(deliveries.c.sink == sink)).one()
+        return Position(row.number, row.attempted)
+
+
+@pytest.fixture
+def run(database: Database, tmp_path: Path) -> Run:
+    return Run(database, tmp_path)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
+def test_a_new_sink_begins_now_and_gets_what_is_wanted(database: Database, run: Run) -> None:
+    add(database, "before")
+    sink = Memory()
+
+    async def work(delivery: Delivery) -> None:
+        add(database, "a", "b")
+        add(database, "model", kind="model")
+        add(database, "c")
+        await until(lambda: delivery.lag == 0 and len(sink.got) == 3)
+
+    delivery = run(sink, work)
+    assert sink.got == [("a", False), ("b", False), ("c", False)]
+    assert delivery.counts == {"sent": 3, "retried": 0, "dead": 0, "lost": 0}
+    assert run.position() == Position(5, 5)
+
+
+def test_what_happens_while_it_is_away_is_delivered_at_the_next_start(database: Database, run: Run) -> None:
+    async def nothing(_: Delivery) -> None:
+        pass
+
+    run(Memory(), nothing)
+    names = [str(i) for i in range(200)]
+    add(database, *names)
+    sink = Memory()
+
+    async def work(_: Delivery) -> None:
+        await until(lambda: len(sink.got) == 200)
+
+    run(sink, work)
+    assert sink.got == [(name, False) for name in names]
+
+
+def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database, run: Run) -> None:
+    """The process ends after the delivery and before the position is kept."""
+
+    async def nothing(_: Delivery) -> None:
+        pass
+
+    run(Memory(), nothing)
+    add(database, *"abcd")
+    with database.write() as connection:
+        positions.move(connection, "memory", Position(1, 3))
+    sink = Memory()
+
+    async def work(_: Delivery) -> None:
+        await until(lambda: len(sink.got) == 3)
+
+    run(sink, work)
+    assert sink.got == [("b", True), ("c", True), ("d", False)]
+
+
+def test_an_attempt_is_kept_before_it_is_made(database: Database, run: Run) -> None:
+    seen: list[Position] = []
+    sink = Memory(fails=lambda _: seen.append(run.position()))
+
+    async def work(_: Delivery) -> None:
+        add(database, "a", "b")
+        await until(lambda: len(sink.got) == 2)
+
+    run(sink, work)
+    assert all(position.attempted >= number for number, position in enumerate(seen, 1))
+
+
+def test_order_is_kept_by_station_and_stations_do_not_wait_for_each_other(
+    database: Database, run: Run
+) -> None:
+    stuck = {"s1-0": 5}
+
+    def fails(name: str) -> Undelivered | None:
+        if stuck.get(name, 0):
+            stuck[name] -= 1
+            return Undelivered("not now", reached=True)
+        return None
+
+    sink = Memory(fails=fails, seconds=0.001)
+
+    async def work(_: Delivery) -> None:
+        for i in range(20):
+            for station in ("s1", "s2", None):
+                add(database, f"{station}-{i}", station=station)
+        await until(lambda: len(sink.got) == 60)
+
+    run(sink, work)
+    by_station: dict[str, list[int]] = defaultdict(list)
+    for name in sink.names:
+        station, number = name.split("-")
+        by_station[station].append(int(number))
+    assert all(numbers == list(range(20)) for numbers in by_station.values())
+    assert [name for name, again in sink.got if again] == ["s1-0"]
+
+
+def test_what_never_arrived_is_no_redelivery(database: Database, run: Run) -> None:
+    failures = [Undelivered("cannot be reached"), Undelivered("cannot be reached")]
+    sink = Memory(attempts=1, fails=lambda _: failures.pop() if failures else None)
+
+    async def work(delivery: Delivery) -> None:
+        add(database, "a")
+        await until(lambda: len(sink.got) == 1)
+        assert delivery.failure is None
+
+    delivery = run(sink, work)
+    assert sink.got == [("a", False)]
+    assert delivery.counts["retried"] == 2
+
+
+def test_after_so_many_attempts_an_event_is_given_up_and_the_next_ones_go_on(
+    database: Database, run: Run, tmp_path: Path
+) -> None:
+    sink = Memory(fails=lambda name: Undelivered("500", reached=True, counts=True) if name == "b" else None)
+
+    async def work(_: Delivery) -> None:
+        add(database, *"abc")
+        await until(lambda: len(sink.got) == 2)
+
+    delivery = run(sink, work)
+    assert sink.names == ["a", "c"]
+    assert sink.asked == ["a", "b", "b", "b", "c"]
+    assert (delivery.counts["dead"], delivery.counts["retried"]) == (1, 2)
+    (letter,) = (tmp_path / "memory.ndjson").read_text().splitlines()
+    assert json.loads(letter)["data"] == "b"
+    assert run.position().number == 3
+
+
+def test_a_final_refusal_is_given_up_at_once(database: Database, run: Run) -> None:
+    sink = Memory(fails=lambda name: Undelivered("410", final=True) if name == "a" else None)
+
+    async def work(_: Delivery) -> None:
+        add(database, *"ab")
+        await until(lambda: len(sink.got) == 1)
+
+    run(sink, work)
+    assert sink.asked == ["a", "b"]
+
+
+def test_the_receivers_wish_to_wait_is_honoured(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    pause = Delivery._pause
+
+    async def noted(self: Delivery, seconds: float) -> None:
+        waits.append(seconds)
+        await pause(self, 0)
+
+    monkeypatch.setattr(Delivery, "_pause", noted)
+    failures = [Undelivered("429", wait=17.5), Undelivered("500"), Undelivered("500")]
+    sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
+
+    async def work(_: Delivery) -> None:
+        add(database, "a")
+        await until(lambda: len(sink.got) == 1)
+
+    run(sink, work)
+    assert waits[0] == 17.5
+    assert 0.0005 <= waits[1] <= 0.01
+    assert len(waits) == 3
+
+
+def test_one_that_is_not_connected_is_not_asked_and_does_not_hold_up_the_end(
+    database: Database, run: Run
+) -> None:
+    sink = Memory()
+
+    async def work(delivery: Delivery) -> None:
+        sink.connected.clear()
+        add(database, "a")
+        await until(lambda: delivery.lag == 1)
+        assert delivery.failing
+        await asyncio.sleep(0.05)
+
+    run(sink, work)
+    assert sink.asked == []
+    sink = Memory()
+
+    async def again(_: Delivery) -> None:
+        await until(lambda: len(sink.got) == 1)
+
+    run(sink, again)
+    assert sink.names == ["a"]
+
+
+def test_what_is_under_way_at_the_end_is_finished_and_counted(database: Database, run: Run) -> None:
+    sink = Memory(seconds=0.05)
+
+    async def work(_: Delivery) -> None:
+        add(database, *map(str, range(100)))
+        await until(lambda: len(sink.asked) == 3)
+
+    run(sink, work)
+    assert run.position().number == len(sink.got) < 100
+    first, rest = sink.names, Memory()
+
+    async def again(_: Delivery) -> None:
+        await until(lambda: len(first) + len(rest.got) == 100)
+
+    run(rest, again)
+    assert first + rest.names == list(map(str, range(100)))
+
+
+def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
+    database: Database, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def nothing(_: Delivery) -> None:
+        pass
+
+    run(Memory(), nothing)
+    add(database, *map(str, range(10)))
+    with database.write() as connection:
+        log.trim(connection, keep=2, most=1000)
+    sink = Memory()
+
+    async def work(_: Delivery) -> None:
+        await until(lambda: len(sink.got) == 2)
+
+    delivery = run(sink, work)
+    assert sink.names == ["8", "9"]
+    assert delivery.counts["lost"] == 8
+    assert "FLOWGAUGE_EVENTS_KEPT" in caplog.text
+
+
+def test_a_database_that_fails_for_a_while_costs_nothing(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_DATABASE_SECONDS", 0.01)
+    sink = Memory()
+    failing = {"times": 3}
+    move = positions.move
+
+    def fail(*arguments: object) -> None:
+        if failing["times"]:
+            failing["times"] -= 1
+            raise DatabaseUnavailable("away")
+        move(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(positions, "move", fail)
+
+    async def work(_: Delivery) -> None:
+        add(database, *"abc")
+        await until(lambda: len(sink.got) == 3)
+
+    run(sink, work)
+    assert sink.names == list("abc")
+    assert run.position().number == 3

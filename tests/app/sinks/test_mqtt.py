@@ -1,0 +1,153 @@
+import asyncio
+import gc
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from app.feed.log import Event
+from app.sinks.delivery import Undelivered
+from app.sinks.errors import SinkError
+from app.sinks.mqtt import MqttSink
+from tests.certificates import make_certificate
+from tests.mosquitto import Mosquitto, Subscriber, subscribed
+
+TOPIC = "flowgauge/{station}/{category}/inspection"
+STATUS = "flowgauge/status"
+
+
+def event(number: int, station: str | None = "line-3") -> Event:
+    return Event(
+        "inspection", "bottle", station, "REJECT", json.dumps({"inspection_id": str(number)}), number
+    )
+
+
+def use(sink: MqttSink, work: Callable[[MqttSink], Awaitable[None]]) -> None:
+    async def do() -> None:
+        await sink.open()
+        try:
+            async with asyncio.timeout(60):
+                await work(sink)
+        finally:
+            await sink.close()
+
+    asyncio.run(do())
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def states(subscriber: Subscriber) -> list[tuple[str, bool]]:
+    return [
+        (json.loads(payload)["status"], retained)
+        for topic, payload, retained in subscriber.messages
+        if topic == STATUS
+    ]
+
+
+def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None:
+    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS)
+    with subscribed(broker) as subscriber:
+
+        async def work(sink: MqttSink) -> None:
+            await sink.ready()
+            assert sink.is_ready
+            await sink.deliver(event(1), redelivered=False)
+            await sink.deliver(event(2, "hall/3"), redelivered=True)
+
+        use(sink, work)
+        asyncio.run(until(lambda: len(subscriber.messages) == 4))
+        assert states(subscriber) == [("online", False), ("offline", False)]
+        assert [(topic, json.loads(payload)) for topic, payload, _ in subscriber.messages[1:3]] == [
+            ("flowgauge/line-3/bottle/inspection", {"inspection_id": "1", "redelivered": False}),
+            ("flowgauge/hall_3/bottle/inspection", {"inspection_id": "2", "redelivered": True}),
+        ]
+    assert not sink.is_ready
+
+
+def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one(
+    broker: Mosquitto, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker.kill()
+    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS)
+
+    async def work(sink: MqttSink) -> None:
+        with pytest.raises(Undelivered) as caught:
+            await sink.deliver(event(1), redelivered=False)
+        assert not caught.value.reached
+        await until(lambda: "connecting again" in caplog.text)
+        await asyncio.to_thread(broker.start)
+        await sink.ready()
+        await sink.deliver(event(1), redelivered=False)
+        # Lost: it is noticed, and made again.
+        await asyncio.to_thread(broker.kill)
+        await until(lambda: not sink.is_ready)
+        await asyncio.to_thread(broker.start)
+        await sink.ready()
+        await sink.deliver(event(2), redelivered=False)
+
+    with caplog.at_level(logging.WARNING):
+        use(sink, work)
+
+
+def test_a_failure_that_nobody_foresaw_is_told_and_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
+    """Such as a host with an empty label, at which Python's own lookup fails with an error of Unicode."""
+
+    async def work(sink: MqttSink) -> None:
+        await until(lambda: "has failed" in caplog.text)
+        assert not sink.is_ready
+
+    use(MqttSink("mqtt://broker..plant", TOPIC, STATUS), work)
+
+
+def test_a_user_and_a_password(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
+    broker.stop()
+    broker.protect("flowgauge", "hunter2")
+    broker.start()
+    url = f"mqtt://127.0.0.1:{broker.port}"
+
+    async def work(sink: MqttSink) -> None:
+        await sink.ready()
+        await sink.deliver(event(1), redelivered=False)
+
+    use(MqttSink(url, TOPIC, STATUS, "flowgauge", "hunter2"), work)
+
+    async def refused(sink: MqttSink) -> None:
+        await until(lambda: "connecting again" in caplog.text)
+        assert not sink.is_ready
+
+    use(MqttSink(url, TOPIC, STATUS, "flowgauge", "hunter3"), refused)
+    assert "hunter" not in caplog.text
+
+
+# Of a handshake that fails, paho leaves the socket to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls(broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    certificate = make_certificate(tmp_path, "DNS:localhost", "IP:127.0.0.1")
+    broker.stop()
+    broker.encrypt(certificate)
+    broker.start()
+    url = f"mqtts://127.0.0.1:{broker.port}"
+
+    async def work(sink: MqttSink) -> None:
+        await sink.ready()
+        await sink.deliver(event(1), redelivered=False)
+
+    use(MqttSink(url, TOPIC, STATUS, ca=certificate.certificate), work)
+
+    async def refused(sink: MqttSink) -> None:
+        await until(lambda: "connecting again" in caplog.text)
+        assert not sink.is_ready
+
+    use(MqttSink(url, TOPIC, STATUS), refused)  # an authority that nobody knows
+    gc.collect()
+    with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_CA"):
+        MqttSink(url, TOPIC, STATUS, ca=tmp_path / "none.pem")
+    (tmp_path / "empty.pem").write_text("")
+    with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_CA"):
+        MqttSink(url, TOPIC, STATUS, ca=tmp_path / "empty.pem")

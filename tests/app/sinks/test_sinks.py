@@ -1,0 +1,76 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.database.engine import Database
+from app.feed.feed import Feed
+from app.settings import Settings
+from app.sinks.errors import SinkError
+from app.sinks.sinks import Sinks, describe
+
+SECRET = "whsec_" + "c2VjcmV0" * 6
+
+
+@pytest.fixture
+def webhooks(tmp_path: Path) -> Path:
+    path = tmp_path / "webhooks.yaml"
+    webhook = {"name": "mes", "url": "https://mes.plant.example/x", "secret": SECRET}
+    path.write_text(yaml.safe_dump({"hosts": ["mes.plant.example"], "webhooks": [webhook]}))
+    return path
+
+
+def settings(**given: object) -> Settings:
+    return Settings.model_validate(given)
+
+
+def test_without_settings_there_is_none() -> None:
+    assert describe(Settings()) == []
+
+
+def test_all_of_them_in_words(webhooks: Path) -> None:
+    given = settings(mqtt_url="mqtts://broker", mqtt_user="u", mqtt_password="hunter2", webhooks=webhooks)  # noqa: S106
+    assert describe(given) == [
+        "MQTT to broker port 8883 with TLS, topic flowgauge/{station}/{category}/inspection",
+        "webhook mes to mes.plant.example",
+    ]
+    assert "hunter2" not in given.model_dump_json()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"mqtt_url": "broker"}, "must look like"),
+        ({"mqtt_url": "mqtt://u:hunter2@broker"}, "FLOWGAUGE_MQTT_PASSWORD"),
+        ({"mqtt_user": "u"}, "FLOWGAUGE_MQTT_URL is not set"),
+        ({"mqtt_url": "mqtt://broker", "mqtt_password": "hunter2"}, "needs FLOWGAUGE_MQTT_USER"),
+        ({"mqtt_url": "mqtt://broker", "mqtt_ca": "ca.pem"}, "mqtts://"),
+        ({"mqtt_url": "mqtt://broker", "mqtt_topic": "a/#"}, "FLOWGAUGE_MQTT_TOPIC"),
+        ({"mqtt_url": "mqtt://broker", "mqtt_status_topic": "+"}, "FLOWGAUGE_MQTT_STATUS_TOPIC"),
+        ({"webhooks": "/nonexistent/webhooks.yaml"}, "cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said(given: dict[str, object], said: str) -> None:
+    with pytest.raises(SinkError, match=said) as caught:
+        describe(settings(**given))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(SinkError, match=r"flowgauge\[mqtt\]"):
+        describe(settings(mqtt_url="mqtt://broker"))
+
+
+def test_each_has_a_delivery_and_dead_letters_of_its_own(webhooks: Path, tmp_path: Path) -> None:
+    given = settings(mqtt_url="mqtt://127.0.0.1:1", webhooks=webhooks, history=tmp_path / "history")
+    database = Database(given.database_url)
+    database.upgrade()
+
+    async def do() -> list[str]:
+        sinks = Sinks(given, database, Feed(database, 1))
+        return [delivery.sink.name for delivery in sinks.deliveries]
+
+    assert asyncio.run(do()) == ["mqtt", "webhook-mes"]
+    database.close()

@@ -1,0 +1,267 @@
+"""Calibrations beside bundles: whose goes first, read again when changed, and never silently nobody's."""
+
+import json
+import logging
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app import calibrations, renewals
+from app.calibrations import CalibrationFiles
+from app.problems import Problem
+from app.renewals import InForce, Renewal, Slot
+from flows.fastflow import bundle
+from tests.app.calibrating import renewal
+from tests.flows.fastflow.manifests import made
+
+
+@pytest.fixture
+def models(tmp_path: Path) -> Path:
+    made(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def slot(models: Path) -> Slot:
+    folder = next((models / "screw").glob("2*"))
+    manifest = bundle.read_manifest(folder)
+    return Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+
+
+@pytest.fixture
+def files(models: Path) -> CalibrationFiles:
+    return CalibrationFiles(models)
+
+
+def put(files: CalibrationFiles, slot: Slot, *scores: float) -> InForce:
+    found = files.change(slot, lambda _: renewal(slot, list(scores)))
+    assert found is not None
+    return found
+
+
+def folder_of(models: Path, slot: Slot) -> Path:
+    return models / "screw" / bundle.CALIBRATIONS / slot.manifest.version
+
+
+def in_force(files: CalibrationFiles, slot: Slot) -> list[float] | None:
+    found = files.find(slot)
+    return None if found is None else found.renewal.calibration.scores
+
+
+class TestFind:
+    def test_where_nothing_was_made_the_bundles_own_is_in_force(
+        self, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        assert files.find(slot) is None
+        assert files.find(replace(slot, station="line-3")) is None
+        assert files.stations(slot) == []
+
+    def test_a_stations_own_goes_before_the_lines(self, files: CalibrationFiles, slot: Slot) -> None:
+        third, fourth = replace(slot, station="line-3"), replace(slot, station="../line/4 ü")
+        put(files, slot, 1.0)
+        put(files, third, 2.0)
+        put(files, fourth, 3.0)
+        assert [in_force(files, one) for one in (slot, third, fourth)] == [[1.0], [2.0], [3.0]]
+        assert in_force(files, replace(slot, station="line-5")) == [1.0]
+        assert files.stations(slot) == ["../line/4 ü", "line-3"]
+        sources = [files.find(one) for one in (slot, third, replace(slot, station="line-5"))]
+        assert [one and one.calibrator.source for one in sources] == ["line", "station", "line"]
+
+    def test_of_another_engine_it_says_nothing(self, files: CalibrationFiles, slot: Slot) -> None:
+        put(files, slot, 1.0)
+        assert files.find(replace(slot, precision="bfloat16")) is None
+
+    def test_of_another_version_it_says_nothing(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        put(files, slot, 1.0)
+        other = bundle.read_manifest(made(models, version="20270101T000000-abcdef"))
+        assert files.find(replace(slot, manifest=other)) is None
+
+    def test_what_was_replaced_is_read_again(self, models: Path, files: CalibrationFiles, slot: Slot) -> None:
+        first = put(files, slot, 1.0)
+        other = CalibrationFiles(models)  # another process
+        second = put(other, slot, 2.0)
+        assert in_force(files, slot) == [2.0]
+        assert first.calibrator.identifier != second.calibrator.identifier
+        other.change(slot, lambda _: None)
+        assert files.find(slot) is None
+
+    def test_what_stays_is_not_read_again(
+        self, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        put(files, slot, 1.0)
+        monkeypatch.setattr(renewals, "read_file", None)
+        assert in_force(files, slot) == [1.0]
+
+    def test_a_models_folder_that_is_gone_for_a_moment_changes_nothing(
+        self, models: Path, files: CalibrationFiles, slot: Slot, tmp_path: Path
+    ) -> None:
+        put(files, slot, 1.0)
+        (models / "screw").rename(models / "away")
+        assert in_force(files, slot) == [1.0]
+        with pytest.raises(Problem, match="cannot be read"):
+            CalibrationFiles(models).find(slot)
+        (models / "away").rename(models / "screw")
+        assert in_force(CalibrationFiles(models), slot) == [1.0]
+
+
+def changed(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda document: {**document, **fields}
+
+
+def calibration(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda document: {**document, "calibration": {**document["calibration"], **fields}}
+
+
+HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "of another version": changed(version="20270101T000000-abcdef"),
+    "of another category": changed(category="nut"),
+    "of another bundle of that name": changed(manifest_sha256="f" * 64),
+    "of another engine": changed(precision="bfloat16"),
+    "of another station": changed(station="line-3"),
+    "of a newer schema": changed(schema_version=2),
+    "with an unknown field": changed(extra=1),
+    "without scores": calibration(scores=[]),
+    "with a score that is none": calibration(scores=["x"]),
+    "with folds": calibration(scores=[1.0, 2.0], folds=[0, 1]),
+    "with statistics of another backbone": calibration(statistics=[[1.0]]),
+    "with colours upside down": calibration(map_typical=3.0),
+    "with a rate of nothing": changed(target_fpr=0),
+    "a list": lambda document: [document],
+}
+
+
+class TestDamage:
+    @pytest.mark.parametrize("kind", HOSTILE)
+    def test_is_refused_and_the_one_before_stays(
+        self, models: Path, files: CalibrationFiles, slot: Slot, kind: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        put(files, slot, 1.0)
+        path = folder_of(models, slot) / slot.file
+        document = HOSTILE[kind](json.loads(path.read_text()))
+        path.write_text(json.dumps(document))
+        with caplog.at_level(logging.ERROR, "flowgauge.calibrations"):
+            assert [in_force(files, slot) for _ in range(3)] == [[1.0]] * 3
+        assert len(caplog.records) == 1  # not for every picture
+        with pytest.raises(Problem, match="cannot be read") as caught:
+            CalibrationFiles(models).find(slot)
+        assert caught.value.name == "model-loading"
+        assert str(models) not in caught.value.detail
+
+    @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"null", b'{"target_fpr": NaN}', b"[" * 100_000])
+    def test_bytes_that_are_no_calibration(
+        self, models: Path, files: CalibrationFiles, slot: Slot, content: bytes
+    ) -> None:
+        put(files, slot, 1.0)
+        path = folder_of(models, slot) / slot.file
+        path.write_bytes(content)
+        assert in_force(files, slot) == [1.0]
+        with pytest.raises(Problem):
+            CalibrationFiles(models).find(slot)
+        path.unlink()
+        assert files.find(slot) is None
+
+    def test_links_are_not_followed(self, models: Path, slot: Slot) -> None:
+        path = folder_of(models, slot) / slot.file
+        put(CalibrationFiles(models), slot, 1.0)
+        path.rename(models / "elsewhere")
+        path.symlink_to(models / "elsewhere")
+        with pytest.raises(Problem):
+            CalibrationFiles(models).find(slot)
+
+    def test_a_stations_file_under_anothers_name_is_nobodys(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        third = replace(slot, station="line-3")
+        put(files, third, 1.0)
+        folder = folder_of(models, slot)
+        shutil.copy(folder / third.file, folder / replace(slot, station="line-4").file)
+        assert files.stations(slot) == ["line-3"]
+        with pytest.raises(Problem):
+            files.find(replace(slot, station="line-4"))
+        assert in_force(files, third) == [1.0]
+
+
+class TestChange:
+    def test_is_told_what_there_is_and_may_refuse(self, files: CalibrationFiles, slot: Slot) -> None:
+        first = put(files, slot, 1.0)
+
+        def refuse(there: InForce | None) -> Renewal:
+            assert there == first
+            raise Problem("precondition-failed", "no")
+
+        with pytest.raises(Problem, match="no"):
+            files.change(slot, refuse)
+        assert in_force(files, slot) == [1.0]
+
+    def test_what_could_not_be_used_is_not_written(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        put(files, slot, 1.0)
+        flat = renewal(slot, [1.0]).calibration.model_copy(update={"map_typical": 2.0})
+        with pytest.raises(Problem, match="flat") as caught:
+            files.change(slot, lambda _: renewal(slot, [1.0], calibration=flat))
+        assert caught.value.name == "conflict"
+        assert in_force(CalibrationFiles(models), slot) == [1.0]
+
+    def test_leaves_nothing_half_written(self, models: Path, files: CalibrationFiles, slot: Slot) -> None:
+        put(files, slot, 1.0)
+        put(files, slot, 2.0)
+        assert [path.name for path in folder_of(models, slot).iterdir()] == ["float32.json"]
+
+    def test_many_at_once_are_one_after_the_other(self, models: Path, slot: Slot) -> None:
+        seen: list[float] = []
+
+        def add(there: InForce | None) -> Renewal:
+            before = 0.0 if there is None else there.renewal.calibration.scores[0]
+            seen.append(before)
+            return renewal(slot, [before + 1])
+
+        threads = [
+            threading.Thread(target=CalibrationFiles(models).change, args=(slot, add)) for _ in range(8)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(seen) == [float(i) for i in range(8)]
+        assert in_force(CalibrationFiles(models), slot) == [8.0]
+
+    def test_of_a_version_that_was_deleted_is_refused(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        put(files, slot, 1.0)
+        bundle.delete(models, "screw", slot.manifest.version)
+        assert not folder_of(models, slot).exists()  # its calibrations went with it
+        with pytest.raises(Problem) as caught:
+            put(files, slot, 2.0)
+        assert caught.value.name == "unknown-model"
+        assert not folder_of(models, slot).exists()
+
+    def test_stations_have_a_limit(
+        self, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(calibrations, "MAX_STATIONS", 2)
+        for station in ("a", "b"):
+            put(files, replace(slot, station=station), 1.0)
+        with pytest.raises(Problem, match="limit") as caught:
+            put(files, replace(slot, station="c"), 1.0)
+        assert caught.value.name == "conflict"
+        put(files, replace(slot, station="b"), 2.0)
+        put(files, slot, 3.0)
+
+
+def test_calibrations_are_no_version_and_no_version_may_be_called_so(
+    models: Path, files: CalibrationFiles, slot: Slot
+) -> None:
+    put(files, slot, 1.0)
+    assert bundle.versions(models, "screw") == [slot.manifest.version]
+    assert not bundle.is_version(bundle.CALIBRATIONS)
+    with pytest.raises(bundle.BundleError, match="cannot be a version"):
+        made(models, version=bundle.CALIBRATIONS)

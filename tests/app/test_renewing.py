@@ -1,0 +1,63 @@
+"""What may go into a calibration, and what is said of pictures that are unlike those before."""
+
+import numpy as np
+import pytest
+
+from app.renewing import UnfitPicturesError, expect_fit_to_calibrate, say_unlike, unlike
+from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.manifest import Calibration
+
+SHA = [f"{i:064x}" for i in range(20, 0, -1)]
+# The first digits decide, which of these numbers are all 0.
+FITTED = FitPictures(["f" * 16])
+
+
+def calibration(scores: "np.ndarray[tuple[int], np.dtype[np.float64]]", **changes: object) -> Calibration:
+    known = {"scores": sorted(scores.tolist()), "map_typical": 0.0, "map_threshold": 1.0}
+    return Calibration.model_validate({**known, **changes})
+
+
+def test_fresh_pictures_may() -> None:
+    expect_fit_to_calibrate([(f"{i}.png", sha256) for i, sha256 in enumerate(SHA)], FITTED)
+    expect_fit_to_calibrate([("a.png", "f" * 64)], None)  # a version that does not say what it was fitted to
+
+
+def test_no_pictures_calibrate_nothing() -> None:
+    with pytest.raises(UnfitPicturesError, match="none came"):
+        expect_fit_to_calibrate([], FITTED)
+
+
+def test_pictures_of_the_fit_are_named() -> None:
+    with pytest.raises(UnfitPicturesError, match=r"was fitted to b\.png"):
+        expect_fit_to_calibrate([("a.png", SHA[0]), ("b.png", "f" * 64)], FITTED)
+
+
+def test_copies_are_named() -> None:
+    with pytest.raises(UnfitPicturesError, match=r"copies of each other, byte for byte: a\.png, c\.png"):
+        expect_fit_to_calibrate([("a.png", SHA[0]), ("b.png", SHA[1]), ("c.png", SHA[0])], FITTED)
+
+
+def test_of_many_the_first_are_named() -> None:
+    with pytest.raises(UnfitPicturesError, match="0, 1, 2, 3, 4 and 3 more"):
+        expect_fit_to_calibrate([(str(i), "f" * 64) for i in range(8)], FITTED)
+
+
+def test_pictures_like_those_before_are_no_news() -> None:
+    rng = np.random.default_rng(0)
+    said = sum(
+        bool(unlike(calibration(rng.normal(size=60)), calibration(rng.normal(size=60)))) for _ in range(300)
+    )
+    assert said <= 9  # at most 1 % of 300 by chance; more than 9 has a chance of 0.1 %
+
+
+def test_what_differs_is_named_with_its_direction() -> None:
+    rng = np.random.default_rng(1)
+    moments = rng.normal(size=(60, 2))
+    before = calibration(rng.normal(size=60), statistics=moments.tolist())
+    darker = calibration(rng.normal(size=60), statistics=(moments - [3, 0]).tolist())
+    [one] = unlike(before, darker)
+    assert one.name == "features of scale 0, mean"
+    assert "lower than in the calibration before" in say_unlike(one)
+    # One that has no statistics is compared by scores alone.
+    [score] = unlike(before, calibration(rng.normal(2, size=60)))
+    assert (score.name, "higher" in say_unlike(score)) == ("score", True)

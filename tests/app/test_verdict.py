@@ -1,0 +1,59 @@
+"""Regions of interest at the sizes of the maps that a geometry makes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.category_settings import CategorySettings, Region
+from app.problems import Problem
+from app.verdict import expect_region, region_share
+from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.scorer import Scorer
+
+
+@pytest.fixture(scope="module")
+def detector(tiny_bundle_store: Path) -> Detector:
+    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+
+
+def fitted(detector: Detector, geometry: Geometry) -> Detector:
+    scorer = detector.scorer
+    manifest = detector.manifest.model_copy(update={"geometry": geometry})
+    made = Scorer(scorer.extractor, scorer.head, scorer.input_size, scorer.rule, geometry=geometry)
+    return Detector(manifest, detector.sha256, made)
+
+
+def square(side: int, width: int, height: int) -> CategorySettings:
+    """A square region at the upper left of a picture."""
+    area: dict[str, Any] = {
+        "image": {"width": width, "height": height},
+        "polygons": [[[0, 0], [side, 0], [side, side], [0, side]]],
+        "revision": 1,
+    }
+    return CategorySettings(revision=1, region=Region.model_validate(area))
+
+
+@pytest.mark.parametrize("fit", [Geometry(), Geometry(fit="pad"), Geometry(fit="tile")], ids=lambda g: g.fit)
+def test_the_share_is_that_of_the_picture(detector: Detector, fit: Geometry) -> None:
+    model = fitted(detector, fit)
+    assert region_share(model, CategorySettings(), None) == 1
+    settings = square(160, 640, 320)
+    assert region_share(model, settings, None) == pytest.approx(160 * 160 / (640 * 320), rel=0.05)
+    expect_region(model, settings, None)
+
+
+def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
+    """A score averages a hundredth of a tile, 41 pixels, of the 409,600 of the picture."""
+    small = square(8, 640, 640)
+    with pytest.raises(Problem) as caught:
+        expect_region(detector, small, None)
+    assert caught.value.name == "invalid-request"
+    tiled = fitted(detector, Geometry(fit="tile"))
+    expect_region(tiled, small, None)
+    with pytest.raises(Problem) as caught:
+        expect_region(tiled, square(6, 640, 640), None)
+    assert caught.value.name == "invalid-request"
+    assert "The region is 0.01% of the picture, and a score averages 0.01% of it" in caught.value.detail

@@ -1,0 +1,35 @@
+import pytest
+
+from app.web import entrance
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/?category=a&station=b%20c", "/inspections/abc?x=1", "/models/tiny", "/report", "/scores"],
+)
+def test_our_pages_are_led_to(address: str) -> None:
+    assert entrance.local(address) == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        None,
+        "",
+        "https://evil.example/",
+        "//evil.example/",
+        "/\\evil.example/",
+        "\\\\evil.example",
+        "javascript:alert(1)",
+        "/v1/keys",
+        "/login?next=/",
+        "///evil.example",
+        "/inspectors",
+        "/\t/evil.example",
+        "/inspect\r\nX: y",
+        "/ä",
+        "http:/inspect",
+    ],
+)
+def test_nothing_else_is(address: str | None) -> None:
+    assert entrance.local(address) == "/"

@@ -1,0 +1,79 @@
+"""The report of a version's training, whatever whoever uploaded it has written."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from app.web.training_report import TrainingReport, training_report
+from flows.fastflow import bundle
+
+
+@pytest.fixture
+def folder(store: Path) -> Path:
+    return bundle.resolve(store, "tiny")
+
+
+def write(folder: Path, name: str, text: str) -> TrainingReport:
+    """What is read after a file of the report has been replaced."""
+    data = text.encode()
+    (folder / "report" / name).write_bytes(data)
+    manifest = json.loads((folder / bundle.MANIFEST).read_text())
+    manifest["files"][f"report/{name}"] = hashlib.sha256(data).hexdigest()
+    (folder / bundle.MANIFEST).write_text(json.dumps(manifest))
+    return training_report(folder)
+
+
+def test_what_the_trainer_leaves(folder: Path) -> None:
+    report = training_report(folder)
+    assert report.loss is not None
+    assert len(report.loss.fitted.split()) == 4  # epochs
+    assert len(report.loss.held_out.split()) == 4
+    epochs = [json.loads(line) for line in (folder / "report/metrics.jsonl").read_text().splitlines()]
+    last = epochs[-1]["fit_nll"]
+    assert report.loss.last_fitted == pytest.approx(sum(last) / len(last))
+    assert report.findings is not None
+    assert report.settings is not None
+    assert "target_fpr" in report.settings
+    assert report.page is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no JSON",
+        '{"epoch": 1, "fit_nll": [1.0]}',
+        '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": 2, "fit_nll": []}',
+        '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": 2, "fit_nll": [NaN]}',
+        '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": 1, "fit_nll": [1.0]}',
+        '{"epoch": 1, "fit_nll": 3}\n{"epoch": 2, "fit_nll": 3}',
+    ],
+)
+def test_a_record_of_epochs_that_cannot_be_drawn(folder: Path, text: str) -> None:
+    assert write(folder, "metrics.jsonl", text).loss is None
+
+
+def test_a_loss_that_stays_the_same_is_drawn(folder: Path) -> None:
+    line = '{{"epoch": {}, "fit_nll": [1.0], "held_out_nll": null}}'
+    loss = write(folder, "metrics.jsonl", "\n".join(line.format(i) for i in (1, 2))).loss
+    assert loss is not None
+    assert (loss.held_out, loss.last_held_out) == ("", None)
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"findings": 3}', '{"findings": [{"severity": "high"}]}'])
+def test_findings_that_cannot_be_read(folder: Path, text: str) -> None:
+    assert write(folder, "data_check.json", text).findings is None
+
+
+def test_a_page_is_found(folder: Path) -> None:
+    assert write(folder, "other.html", "<p>").page == "other.html"
+    assert write(folder, "report.html", "<p>").page == "report.html"
+
+
+def test_files_that_were_changed_are_not_shown(folder: Path) -> None:
+    (folder / "report/config.yaml").write_text("changed")
+    assert training_report(folder).settings is None
+    (folder / bundle.MANIFEST).write_text("{}")
+    assert training_report(folder) == TrainingReport(None, None, None, None)
