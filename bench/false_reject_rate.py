@@ -19,7 +19,7 @@ from pathlib import Path
 from examples.children import run, serving_here
 from flows.fastflow.bundle import read_manifest, resolve
 from flows.fastflow.conformal import false_reject_band
-from training.datasets.mvtec import test_samples
+from training.datasets.layout import test_samples
 
 ALPHAS = (0.01, 0.05, 0.10)
 

@@ -75,7 +75,7 @@ def make(folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versio
     """
     models = folder / "models"
     names = [f"part{number}" for number in range(categories)]
-    pictures = tuple(_jpeg(_part(1000 + i, size, defect=i % 4 == 3)) for i in range(PICTURES))
+    pictures = tuple(jpeg(part(1000 + i, size, defect=i % 4 == 3)) for i in range(PICTURES))
     for number, category in enumerate(names):
         have = bundle.versions(models, category)
         for version in range(len(have), versions):
@@ -109,7 +109,7 @@ def _train(folder: Path, category: str, config: RunConfig) -> None:
     if not good.exists():
         good.mkdir(parents=True)
         for number in range(_GOOD):
-            (good / f"{number:03}.jpg").write_bytes(_jpeg(_part(number, config.input_size[0])))
+            (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, config.input_size[0])))
     train(
         config,
         folder / "data",
@@ -117,11 +117,11 @@ def _train(folder: Path, category: str, config: RunConfig) -> None:
         models=folder / "models",
         runs=folder / "runs",
         resume=False,
-        progress=_Quiet(),
+        progress=Quiet(),
     )
 
 
-def _part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
+def part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
     """A (size, size, 3) RGB picture of a brushed disc, with a bright scratch if it is defective."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[:size, :size].astype(np.float32) / size - 0.5
@@ -136,12 +136,13 @@ def _part(seed: int, size: int, *, defect: bool = False) -> NDArray[np.uint8]:
     return rgb
 
 
-def _jpeg(image: NDArray[np.uint8]) -> bytes:
+def jpeg(image: NDArray[np.uint8]) -> bytes:
+    """Encode an RGB picture."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
 
 
-class _Quiet:
+class Quiet:
     """Progress that nobody watches."""
 
     def say(self, line: str) -> None:

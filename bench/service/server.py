@@ -11,6 +11,7 @@ from typing import Self
 
 import httpx
 
+from bench.memory import peak_bytes
 from examples.children import FLOWGAUGE
 
 _START_SECONDS = 120.0
@@ -35,7 +36,12 @@ class Server:
         self.history = work / "history"
         self.log = work / "server.log"
         # Nothing of the user's own settings: a figure must mean the same everywhere.
-        outside = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGAUGE_")}
+        # No setting comes from outside but a folder of what was compiled before, where somebody names one.
+        outside = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("FLOWGAUGE_") or name == "FLOWGAUGE_ENGINE_CACHE"
+        }
         given = {f"FLOWGAUGE_{name.upper()}": str(value) for name, value in settings.items()}
         self._environment = outside | {"FLOWGAUGE_HISTORY": str(self.history)} | given
         self._process: subprocess.Popen[bytes] | None = None
@@ -73,16 +79,17 @@ class Server:
             raise ServerError("the server does not run")
         return self._process.pid
 
-    def start(self) -> float:
+    def start(self, port: int | None = None) -> float:
         """Start it, and wait until it is ready; returns the seconds that took.
+
+        Args:
+            port: to listen on; None for a free one.
 
         Raises:
             ServerError: it ended, or was not ready in time.
         """
         begun = time.monotonic()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = port or _free_port()
         options = ("--models", self.models, "--port", self.port, "--device", "cpu")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -156,3 +163,14 @@ class Server:
     def resident_bytes(self) -> int:
         """Memory it holds; proc(5), /proc/PID/statm."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def peak_bytes(self) -> int:
+        """The most memory it has held so far."""
+        return peak_bytes(self.pid)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,111 @@
+"""Image AUROC, pixel AUROC and AUPRO over categories, backbones and seeds, beside anomalib's models.
+
+Every figure is of the last epoch of a run that never saw a test picture. With --compare, anomalib's PatchCore
+and PaDiM are fitted on the first seed's split, with the same backbone, stages and size.
+
+    python -m bench.accuracy --set ../mvtec bottle --set ../mvtec grid --presets tf_efficientnet_lite0
+    python -m bench.accuracy --set ../mvtec bottle --size 384 --seeds 0 1 2 --compare --compare-python PYTHON
+
+Stopped and started again it continues.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from examples.children import run
+
+FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_0.3": "AUPRO"}
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--set", nargs=2, action="append", required=True, metavar=("DIR", "CATEGORY"))
+    parser.add_argument("--presets", nargs="+", default=["tf_efficientnet_lite0"])
+    parser.add_argument("--size", type=int, help="side of the input; by default the preset's")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--config", type=Path, help="a run's YAML under all of this")
+    parser.add_argument("--compare", action="store_true")
+    parser.add_argument("--compare-python", type=Path)
+    parser.add_argument("--compare-coreset", type=float, default=0.01)
+    parser.add_argument("--out", type=Path, default=Path("bench-results/accuracy"))
+    options = parser.parse_args()
+    rows = []
+    for preset in options.presets:
+        name = preset if options.size is None else f"{preset}-{options.size}"
+        by_category: dict[str, list[dict[str, Any]]] = {}
+        for data, category in options.set:
+            for seed in options.seeds:
+                summary = _one(options, preset, options.out / name, Path(data), category, seed)
+                by_category.setdefault(category, []).append(summary)
+        rows += _rows(name, by_category)
+    print("\n| backbone, model | figure | " + " | ".join(c for _, c in options.set) + " | mean |")
+    print("|---" * (3 + len(options.set)) + "|")
+    print("\n".join(rows))
+
+
+def _one(
+    options: argparse.Namespace, preset: str, folder: Path, data: Path, category: str, seed: int
+) -> dict[str, Any]:
+    """Train and evaluate, unless that was done before."""
+    place = folder / category / str(seed)
+    done = sorted((place / category).glob("*/summary.json"))
+    if not done:
+        place.mkdir(parents=True, exist_ok=True)
+        settings = yaml.safe_load(options.config.read_text()) if options.config else {}
+        if options.size is not None:
+            settings["input_size"] = [options.size, options.size]
+        (place / "run.yaml").write_text(yaml.safe_dump(settings))
+        which = ("--data", str(data), "--category", category, "--models", str(place / "models"))
+        run(
+            "train", *which, "--runs", str(options.out / "runs"), "--resume", "--preset", preset,
+            "--config", str(place / "run.yaml"), "--seed", str(seed), "--threads", str(options.threads),
+        )  # fmt: skip
+        others: list[str] = []
+        if options.compare and seed == options.seeds[0]:
+            others = ["--compare", "--compare-coreset", str(options.compare_coreset)]
+            if options.compare_python:
+                others += ["--compare-python", str(options.compare_python)]
+        run("evaluate", *which, "--threads", str(options.threads), "--out", str(place), *others)
+        done = sorted((place / category).glob("*/summary.json"))
+    found: dict[str, Any] = json.loads(done[-1].read_text())
+    return found
+
+
+def _rows(name: str, by_category: dict[str, list[dict[str, Any]]]) -> list[str]:
+    """A line of the table per model and figure: mean, and half the range over the seeds."""
+    rows = []
+    for key, title in FIGURES.items():
+        columns = [[s[key] for s in found] for found in by_category.values()]
+        rows.append(_row(f"{name}, FlowGauge", title, columns))
+    peers = [{p["model"]: p for p in found[0].get("comparison", [])} for found in by_category.values()]
+    for model in sorted({m for of_one in peers for m in of_one} - {"FlowGauge"}):
+        for key, title in FIGURES.items():
+            columns = [[of_one[model][key]] if model in of_one else [None] for of_one in peers]
+            rows.append(_row(f"{name}, {model}", title, columns))
+    return rows
+
+
+def _row(model: str, title: str, columns: Sequence[Sequence[float | None]]) -> str:
+    cells, means = [], []
+    for column in columns:
+        values = [v for v in column if v is not None]
+        if not values:
+            cells.append("-")
+            continue
+        means.append(statistics.fmean(values))
+        spread = f" ± {(max(values) - min(values)) / 2:.4f}" if len(values) > 1 else ""
+        cells.append(f"{means[-1]:.4f}{spread}")
+    mean = f"{statistics.fmean(means):.4f}" if means else "-"
+    return f"| {model} | {title} | " + " | ".join(cells) + f" | {mean} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,141 @@
+"""What does the way to the input size cost? One category trained and measured in several geometries.
+
+    python -m bench.geometry --data DIR --category magnetic_tile \\
+        --geometry '{fit: stretch}' '{fit: pad}' '{fit: tile}' --seeds 0 1 --threads 1
+
+Maps of all geometries are compared at one size, that of each picture with its longer side at 256 pixels. The
+border is the sixteenth of each side along the edges of the good test pictures: the table says how much
+brighter maps are there than inside, and how often the brightest pixel lies there beside the share of pixels
+that do.
+Stopped and started again it continues.
+"""
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+from rich.console import Console
+
+from flows.fastflow.detector import Detector
+from flows.fastflow.images import read, resize
+from training.config import RunConfig
+from training.datasets.layout import test_samples
+from training.datasets.sample import Sample
+from training.metrics import image_auroc, pixel_figures
+from training.progress import ConsoleProgress
+from training.run import train
+
+_SIDE = 256
+_BAND = 16  # a border is so much of a side
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one model; border figures on the good test pictures."""
+
+    image_auroc: float
+    pixel_auroc: float | None
+    border_over_interior: float
+    peaks_in_border: float
+    border_share: float
+    milliseconds: float
+
+
+def main() -> None:
+    """Run the benchmark and print its table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--category", required=True)
+    parser.add_argument("--geometry", nargs="+", default=["{fit: stretch}", "{fit: pad}", "{fit: tile}"])
+    parser.add_argument("--input-size", type=int, default=256)
+    parser.add_argument("--epochs", type=int)
+    parser.add_argument("--tiles", type=int)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("bench-results/geometry"))
+    options = parser.parse_args()
+    samples = test_samples(options.data, options.category)
+    print(
+        "| geometry | seed | image AUROC | pixel AUROC | border / interior | peaks in border (pixels) | ms |"
+    )
+    print("|---" * 7 + "|", flush=True)
+    for text in options.geometry:
+        for seed in options.seeds:
+            fit = {"threads": options.threads, "epochs": options.epochs, "tiles": options.tiles}
+            config = RunConfig.model_validate(
+                {
+                    "seed": seed,
+                    "input_size": [options.input_size] * 2,
+                    "geometry": yaml.safe_load(text),
+                    "fit": {name: value for name, value in fit.items() if value is not None},
+                }
+            )
+            outcome = train(
+                config,
+                options.data,
+                options.category,
+                models=options.out / "models",
+                runs=options.out / "runs",
+                resume=True,
+                progress=ConsoleProgress(Console(stderr=True)),
+            )
+            found = measure(Detector.load(outcome.bundle), samples)
+            pixels = "" if found.pixel_auroc is None else f"{found.pixel_auroc:.4f}"
+            print(
+                f"| `{text}` | {seed} | {found.image_auroc:.4f} | {pixels} "
+                f"| {found.border_over_interior:.3f} "
+                f"| {found.peaks_in_border:.0%} ({found.border_share:.0%}) "
+                f"| {found.milliseconds:.0f} |",
+                flush=True,
+            )
+
+
+def measure(detector: Detector, samples: list[Sample]) -> Figures:
+    """Measure a model on test pictures."""
+    scores, maps, masks, good = [], [], [], []
+    seconds = 0.0
+    for sample in samples:
+        image = read(sample.path)
+        begun = time.monotonic()
+        [prediction] = detector.predict([image])
+        seconds += time.monotonic() - begun
+        scores.append(prediction.score)
+        scale = _SIDE / max(image.shape[:2])
+        size = max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1]))
+        score_map = resize(prediction.score_map, size)
+        mask = np.zeros(size, np.bool_)
+        if sample.mask is not None:
+            drawn = read(sample.mask).max(2)
+            mask = resize((drawn > drawn.max() / 2).astype(np.float32), size) >= 0.5
+        if sample.defect is None:
+            good.append(score_map)
+        if sample.defect is None or mask.any():
+            maps.append(score_map)
+            masks.append(mask)
+    borders = [border(m.shape) for m in good]
+    outside = [float(m[b].mean()) for m, b in zip(good, borders, strict=True)]
+    inside = [float(m[~b].mean()) for m, b in zip(good, borders, strict=True)]
+    return Figures(
+        image_auroc=image_auroc([s.defect is not None for s in samples], scores),
+        pixel_auroc=pixel_figures(maps, masks).auroc if any(mask.any() for mask in masks) else None,
+        border_over_interior=float(np.mean(outside) / np.mean(inside)),
+        peaks_in_border=float(np.mean([b.flat[m.argmax()] for m, b in zip(good, borders, strict=True)])),
+        border_share=float(np.mean([b.mean() for b in borders])),
+        milliseconds=1000 * seconds / len(samples),
+    )
+
+
+def border(shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which pixels of a map (h, w) lie along its edges."""
+    high, wide = (max(1, side // _BAND) for side in shape)
+    result = np.ones(shape, np.bool_)
+    result[high:-high, wide:-wide] = False
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A contestant: anomalib's FastFlow or PatchCore by one of its inferencers. See `answering`.
+
+    ANOMALIB_PYTHON -m bench.inference.anomalib_subject fastflow|patchcore --engine NAME --weights FILE
+        --work FOLDER [--file PATH ...]
+
+Runs where anomalib is installed; nothing of FlowGauge's rooms is imported. The backbone is resnet18 with the
+weights of the file; the rest has weights of chance. FastFlow has anomalib's defaults: 8 steps, 3x3 and 1x1
+kernels in turn, hidden ratio 1. PatchCore has a bank of patches of chance, by default as many as a tenth of
+those of 200 pictures. What is exported for OpenVINO is kept in the work folder: of a fixed size for batches,
+and of any size for files, which its inferencer does not resize itself. PatchCore's is of one picture: its
+batches are computed one by one.
+"""
+
+import argparse
+import os
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from bench.inference.answering import Loaded, answer
+
+BATCH = 8
+SIZE = 256
+_LAYERS = ("layer2", "layer3")
+_CHANNELS = 128 + 256  # of those layers together
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", choices=["fastflow", "patchcore"])
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bank", type=int, default=20_480)
+    parser.add_argument("--file", type=Path, action="append", default=[])
+    options = parser.parse_args()
+    options.weights, options.file = options.weights.absolute(), [file.absolute() for file in options.file]
+    # OpenVINO's cache is written to where the process is.
+    options.work.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.work)
+    # anomalib loads its own export, which is pickled; this process wrote it.
+    os.environ["TRUST_REMOTE_CODE"] = "1"
+    answer(partial(_load, options))
+
+
+def _load(options: argparse.Namespace) -> Loaded:
+    import numpy as np
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    runtime, _, precision = options.engine.partition("-")
+    names = ["anomalib", "torch", *(["openvino"] if runtime == "openvino" else [])]
+    about = {"versions": {name: version(name) for name in names}}
+    pictures = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
+    if runtime == "torch":
+        of_batch = of_file = _on_torch(options)
+    else:
+        predict = _on_openvino(options, precision, (SIZE, SIZE))
+        of_file = _on_openvino(options, precision, None)
+        one_by_one = options.model == "patchcore"
+        of_batch = (lambda pictures: [predict(one) for one in pictures]) if one_by_one else predict
+    works: dict[str, Any] = {
+        "batch": (partial(of_batch, pictures), BATCH),
+        "one": (partial(of_batch, pictures[:1]), 1),
+    }
+    for file in options.file:
+        works[file.suffix[1:]] = (partial(of_file, file), 1)
+    return Loaded(works, about)
+
+
+def _on_torch(options: argparse.Namespace) -> Any:
+    import torch
+    from anomalib.deploy import TorchInferencer
+
+    name = f"{options.model}-{options.bank}"
+    path = Path(name) / "weights" / "torch" / "model.pt"
+    if not path.exists():
+        _model(options).to_torch(name)
+    inferencer = TorchInferencer(path, device=options.device)
+
+    # Its inferencer keeps gradients, which nobody needs here.
+    @torch.inference_mode()
+    def run(pictures: Any) -> object:
+        if not isinstance(pictures, Path):
+            pictures = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        answer = inferencer.predict(pictures)
+        return answer.pred_score.cpu(), answer.anomaly_map.cpu()
+
+    return run
+
+
+def _on_openvino(options: argparse.Namespace, precision: str, size: tuple[int, int] | None) -> Any:
+    from anomalib.deploy import OpenVINOInferencer
+
+    name = f"{options.model}-{options.bank}-{'any-size' if size is None else size[0]}"
+    path = Path(name) / "weights" / "openvino" / "model.xml"
+    if not path.exists():
+        # What may vary, other than anomalib's own exports have it: of its PatchCore they fix a batch of two.
+        axes = {0: "batch"} if options.model == "fastflow" else {}
+        axes |= {2: "height", 3: "width"} if size is None else {}
+        dynamic = {"dynamic_axes": {"input": axes} if axes else {}}
+        _model(options).to_openvino(name, input_size=size, onnx_kwargs=dynamic)
+    hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": options.threads}
+    return OpenVINOInferencer(path, device="CPU", config=hints).predict
+
+
+def _model(options: argparse.Namespace) -> Any:
+    import torch
+    from safetensors.torch import load_file
+
+    if options.model == "fastflow":
+        from anomalib.models import Fastflow
+
+        model: Any = Fastflow(backbone="resnet18", pre_trained=False, flow_steps=8)
+        backbone = model.model.feature_extractor
+    else:
+        from anomalib.models import Patchcore
+
+        model = Patchcore(backbone="resnet18", layers=_LAYERS, pre_trained=False)
+        model.model.memory_bank = torch.randn(options.bank, _CHANNELS)
+        backbone = model.model.feature_extractor.feature_extractor
+    missing = backbone.load_state_dict(load_file(options.weights), strict=False).missing_keys
+    if missing:
+        raise SystemExit(f"{options.weights} lacks {missing[:3]}")
+    return model.eval()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""Models to time: really trained, for a minute and on made-up parts; they cost what others cost."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.service.fleet import Quiet, jpeg, part
+from flows.fastflow import bundle
+from flows.fastflow.backbones import find_weights
+from flows.fastflow.bundle import BACKBONES, read_manifest
+from flows.fastflow.engines import has_openvino
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.manifest import PRECISIONS, Precision
+from training.config import RunConfig
+from training.run import train
+
+CATEGORY = "part"
+DEFAULT = "tf_efficientnet_lite0"
+SIZE = 256
+_GOOD = 24
+# As anomalib's FastFlow has it: steps, kernels and widths.
+_AS_ANOMALIB = {"steps": 8, "kernels": "3-1", "hidden_ratio": 1.0, "hidden_limit": None}
+
+
+def model(folder: Path, backbone: str = DEFAULT) -> Path:
+    """The bundle of a model, trained if an earlier run has left none.
+
+    Args:
+        folder: of all models of the bench.
+        backbone: the default one with its ImageNet weights and the default flows; or resnet18 with weights of
+            chance and flows as wide as anomalib's.
+    """
+    place = folder / backbone
+    models = place / "models"
+    settings: dict[str, object] = {
+        "input_size": [SIZE, SIZE],
+        "device": "cpu",
+        "fit": {"epochs": 1, "batch_size": 4},
+        "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
+    }
+    if not _is_there(models):
+        print(f"training a model on {backbone}", file=sys.stderr, flush=True)
+        good = place / "data" / CATEGORY / "train" / "good"
+        good.mkdir(parents=True, exist_ok=True)
+        for number in range(_GOOD):
+            (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, SIZE)))
+        if backbone != DEFAULT:
+            settings |= _of_chance(place, backbone)
+        train(
+            RunConfig.model_validate(settings),
+            place / "data",
+            CATEGORY,
+            models=models,
+            runs=place / "runs",
+            resume=False,
+            progress=Quiet(),
+        )
+    return bundle.resolve(models, CATEGORY)
+
+
+def _precisions() -> list[Precision]:
+    """Of all engines that there are here."""
+    return [name for name in PRECISIONS if has_openvino() or not name.startswith("openvino")]
+
+
+def _is_there(models: Path) -> bool:
+    """Whether there is a model, calibrated for all engines."""
+    if bundle.active_version(models, CATEGORY) is None:
+        return False
+    return set(_precisions()) <= read_manifest(bundle.resolve(models, CATEGORY)).thresholds.keys()
+
+
+def _of_chance(place: Path, backbone: str) -> dict[str, object]:
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(0)
+    weights = place / f"{backbone}.safetensors"
+    save_file(timm.create_model(backbone, pretrained=False).state_dict(), weights)
+    return {
+        "backbone": {"name": backbone, "out_indices": [1, 2, 3], "weights": weights},
+        "flow": _AS_ANOMALIB,
+    }
+
+
+def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
+    """The backbone of a bundle, and the (height, width) of its input."""
+    manifest = read_manifest(folder)
+    weights = find_weights(
+        manifest.backbone.name,
+        folder=folder.parent.parent / BACKBONES,
+        sha256=manifest.backbone.weights_sha256,
+        hub=False,
+    )
+    extractor = FeatureExtractor(weights, manifest.backbone.out_indices, manifest.input_size)
+    return extractor, manifest.input_size
+
+
+def photographs(folder: Path, side: int = 900) -> list[Path]:
+    """A JPEG and a PNG file of one made-up part with a scratch, of a side in pixels."""
+    import cv2
+
+    folder.mkdir(parents=True, exist_ok=True)
+    image: NDArray[np.uint8] = part(0, side, defect=True)
+    files = [folder / f"{side}.jpg", folder / f"{side}.png"]
+    files[0].write_bytes(jpeg(image))
+    files[1].write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
+    return files
