@@ -27,7 +27,7 @@ from rich.table import Table
 from examples.children import FLOWGAUGE, INTERRUPTED, run, serving, wait_until_ready
 from flows.fastflow import images
 from flows.fastflow.heatmap import contact_sheet, encode_png
-from training.datasets import elpv, mvtec
+from training.datasets import elpv, layout
 from training.datasets.sample import DatasetError, Sample
 
 HOST = "127.0.0.1"
@@ -98,7 +98,7 @@ def demonstrate(options: argparse.Namespace) -> None:
         if options.serve == "1":
             console.print("[bold]what to try next, in another terminal[/]")
             hint(next_commands(url, category, chosen[-1].path))
-            console.print(f"  {url}/docs in a browser\n\nserving on {url}; Ctrl-C stops it")
+            console.print(f"  {url}/ in a browser\n\nserving on {url}; Ctrl-C stops it")
             _wait_for_ctrl_c(server)
     console.print("the server has stopped")
     if options.serve == "0":
@@ -130,10 +130,10 @@ def expect_free(port: int) -> None:
 def test_set(data: Path, category: str | None) -> list[Sample]:
     """Look at the layout before anything is computed; returns the test pictures."""
     if not category and data.is_dir():
-        found = ", ".join(mvtec.categories(data)) or "none"
+        found = ", ".join(layout.categories(data)) or "none"
         raise DatasetError(f"say which category of {data}: CATEGORY=...; found: {found}")
-    mvtec.train_images(data, category or "")
-    return mvtec.test_samples(data, category or "")
+    layout.train_images(data, category or "")
+    return layout.test_samples(data, category or "")
 
 
 def choose(samples: Sequence[Sample], count: int = 3) -> list[Sample]:

@@ -1,0 +1,46 @@
+"""Inspect the views of a part with the Python client, and see where it differs.
+
+    python -m examples.inspect bottle P-000123 top.png side.png
+
+On a line PC with the package flowgauge-client, flowgauge_client takes the place of app.client.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from app.client import BusyError, Client, FlowGaugeError, RefusedError, UnreachableError
+
+
+def main(category: str, part_id: str, *views: str) -> int:
+    """Inspect, print what was found, and keep the overlay of what is not good.
+
+    Returns:
+        Exit code: 0 where every view passed, 1 where one did not, 2 where that is not known.
+    """
+    url = os.environ.get("FLOWGAUGE_URL", "http://127.0.0.1:8000")
+    with Client(url, os.environ.get("FLOWGAUGE_KEY"), patience=10) as client:
+        try:
+            for view in views:
+                found = client.inspect(category, view, part_id=part_id)
+                print(f"{view}: {found.decision}, score {found.score:.3f}, p-value {found.p_value:.3f}")
+                if found.decision != "PASS":
+                    overlay = Path(view).with_suffix(".overlay.png")
+                    overlay.write_bytes(client.overlay(found.inspection_id))
+                    print(f"  {len(found.regions or [])} regions, see {overlay}")
+            part = client.part(part_id)
+        except RefusedError as error:  # this picture will never do
+            print(f"{error.type}: {error}", file=sys.stderr)
+            return 2
+        except (BusyError, UnreachableError) as error:  # later it may
+            print(f"try again: {error}", file=sys.stderr)
+            return 2
+        except FlowGaugeError as error:
+            print(error, file=sys.stderr)
+            return 2
+    print(f"{part_id}: {part.decision}")
+    return 0 if part.decision == "PASS" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,137 @@
+"""A gateway between a PLC that speaks MQTT and FlowGauge.
+
+    pip install 'flowgauge[mqtt]'
+    python -m examples.plc_gateway --category bottle --pictures /camera --line line-3
+
+The camera writes a picture; the PLC publishes to `line-3/trigger`
+
+    {"part_id": "P-000123", "file": "000123.png"}
+
+and reads from `line-3/decision`
+
+    {"part_id": "P-000123", "decision": "REJECT", "score": 4.21, "inspection_id": "..."}
+
+Every trigger gets a decision: where there is none, because a file is missing or the server does not answer
+in time, it is UNKNOWN with the reason, and the PLC does with the part what is safe. `line-3/gateway` tells
+whether the gateway is there, for the broker knows when it is not.
+"""
+
+import argparse
+import asyncio
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiomqtt
+
+from app.client import AsyncClient, FlowGaugeError
+
+RECONNECT_SECONDS = 2.0
+PATIENCE_SECONDS = 2.0
+
+
+class TriggerError(ValueError):
+    """A trigger that names no picture."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line: its topics and station, which model inspects its parts, and where its camera writes."""
+
+    name: str
+    category: str
+    pictures: Path
+
+
+async def decide(client: AsyncClient, line: Line, payload: bytes) -> dict[str, Any]:
+    """What to publish for a trigger."""
+    part_id = None
+    try:
+        part_id, name = read_trigger(payload)
+        data = find(line.pictures, name).read_bytes()
+        # MQTT may deliver a trigger twice; the same part with the same picture is inspected once.
+        key = hashlib.sha256(f"{line.name} {part_id} ".encode() + data).hexdigest()
+        found = await client.inspect(
+            line.category, data, part_id=part_id, station=line.name, idempotency_key=key
+        )
+    # ValueError: TriggerError, and texts that are no name or no Unicode.
+    except (ValueError, OSError, FlowGaugeError) as error:
+        return {"part_id": part_id, "decision": "UNKNOWN", "reason": str(error)}
+    return {
+        "part_id": part_id,
+        "decision": found.decision,
+        "score": found.score,
+        "inspection_id": found.inspection_id,
+    }
+
+
+def read_trigger(payload: bytes) -> tuple[str, str]:
+    """Part id and name of the picture.
+
+    Raises:
+        TriggerError: it is not as it should be.
+    """
+    try:
+        told = json.loads(payload)
+        return str(told["part_id"]), str(told["file"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise TriggerError('a trigger is {"part_id": "...", "file": "..."}') from error
+
+
+def find(pictures: Path, name: str) -> Path:
+    """A picture by its name.
+
+    Raises:
+        TriggerError: the name leads out of the folder.
+    """
+    path = (pictures / name).resolve()
+    if not path.is_relative_to(pictures.resolve()):
+        raise TriggerError(f"{name!r} is not in the folder of pictures")
+    return path
+
+
+async def serve(client: AsyncClient, broker: str, port: int, line: Line) -> None:
+    """Answer triggers until cancelled; a broker that goes away is waited for."""
+    gone = aiomqtt.Will(f"{line.name}/gateway", "offline", qos=1, retain=True)
+    while True:
+        try:
+            async with aiomqtt.Client(
+                broker, port, identifier=f"flowgauge-{line.name}", clean_session=False, will=gone
+            ) as mqtt:
+                await mqtt.subscribe(f"{line.name}/trigger", qos=1)
+                await mqtt.publish(f"{line.name}/gateway", "online", qos=1, retain=True)
+                print(f"waiting for {line.name}/trigger", flush=True)
+                async for message in mqtt.messages:
+                    payload = message.payload if isinstance(message.payload, bytes) else b""
+                    answer = await decide(client, line, payload)
+                    await mqtt.publish(f"{line.name}/decision", json.dumps(answer), qos=1)
+                    print(answer, flush=True)
+        except aiomqtt.MqttError as error:
+            print(f"the broker: {error}; again in {RECONNECT_SECONDS:g} s", flush=True)
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+
+async def main() -> None:
+    """Read the command line and serve."""
+    parser = argparse.ArgumentParser(description="Answer a PLC's triggers over MQTT.")
+    parser.add_argument("--category", required=True)
+    parser.add_argument("--pictures", required=True, type=Path, help="where the camera writes")
+    parser.add_argument("--line", default="line-1", help="beginning of the topics, and the station")
+    parser.add_argument("--broker", default="127.0.0.1")
+    parser.add_argument("--port", default=1883, type=int)
+    parser.add_argument("--url", default=os.environ.get("FLOWGAUGE_URL", "http://127.0.0.1:8000"))
+    given = parser.parse_args()
+    key = os.environ.get("FLOWGAUGE_KEY")
+    async with AsyncClient(given.url, key, timeout=10, patience=PATIENCE_SECONDS) as client:
+        line = Line(given.line, given.category, given.pictures)
+        await serve(client, given.broker, given.port, line)
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        print("stopped")

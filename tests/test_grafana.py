@@ -1,0 +1,105 @@
+"""deploy/grafana/flowgauge.json: every metric that it asks for is one that the service has."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+
+DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana" / "flowgauge.json"
+SUFFIXES = {
+    "counter": ("_total",),
+    "gauge": ("",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "info": ("_info",),
+}
+NAME = re.compile(r"\b((?:flowgauge|process)_[a-z0-9_]+)\b")
+LABELS = re.compile(r"\b((?:flowgauge|process)_[a-z0-9_]+)\{([^}]*)\}")
+
+
+@pytest.fixture(scope="module")
+def dashboard() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def exposed(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Names of series as Prometheus stores them."""
+    folder = tmp_path_factory.mktemp("service")
+    (folder / "models").mkdir()
+    settings = Settings(models=folder / "models", history=folder / "history")
+    with TestClient(create_app(settings)) as client:
+        text = client.get("/metrics").text
+    names = set()
+    for family in text_string_to_metric_families(text):
+        # The info is exposed as a gauge of its full name.
+        names |= {family.name + suffix for suffix in SUFFIXES[family.type]}
+    return names
+
+
+def queries(node: object) -> Iterator[str]:
+    """Everything in the dashboard that is asked of Prometheus."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if name in ("expr", "query") and isinstance(value, str):
+                yield value
+            else:
+                yield from queries(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from queries(value)
+
+
+def test_every_metric_in_it_exists(dashboard: dict[str, Any], exposed: set[str]) -> None:
+    asked = {name for query in queries(dashboard) for name in NAME.findall(query)}
+    assert len(asked) > 20
+    assert asked - exposed == set()
+
+
+def test_a_metric_that_there_is_not_would_be_seen(exposed: set[str]) -> None:
+    assert "flowgauge_decisions" not in exposed
+    assert set(NAME.findall("rate(flowgauge_decided_total[5m])")) - exposed == {"flowgauge_decided_total"}
+
+
+def test_every_panel_says_what_it_shows_and_stands_alone(dashboard: dict[str, Any]) -> None:
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        fields = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not fields & taken, panel["title"]
+        taken |= fields
+        assert place["x"] + place["w"] <= 24
+        if panel["type"] != "row":
+            assert panel["description"], panel["title"]
+            assert all(target["expr"] for target in panel["targets"])
+
+
+def test_labels_are_those_of_the_metrics(dashboard: dict[str, Any]) -> None:
+    known = {
+        "flowgauge_decisions_total": {"category", "decision"},
+        "flowgauge_error_rate": {"category", "kind"},
+        "flowgauge_score_bucket": {"category", "le"},
+        "flowgauge_p_value_bucket": {"category", "le"},
+        "flowgauge_drift_distance": {"category", "statistic"},
+        "flowgauge_drift_alarm": {"category"},
+        "flowgauge_request_seconds_bucket": {"route", "le"},
+        "process_resident_memory_bytes": {"job"},
+    }
+    for query in queries(dashboard):
+        for name, labels in LABELS.findall(query):
+            used = {label.strip() for label in re.findall(r"([a-z_]+)\s*(?:=~|!=|=)", labels)}
+            assert used <= known[name], query
