@@ -1,14 +1,18 @@
 """What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
 
 import os
+import shutil
 
 # As the front door does; torch's OpenMP reads it when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+# Each of the hundreds of services that tests start would convert its backbone for OpenVINO, which has tests
+# of its own; and tests/system, which drops this, runs what a user gets.
+os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import cv2
 import numpy as np
@@ -17,9 +21,13 @@ import torch
 from numpy.typing import NDArray
 
 from app.database.engine import Database
+from tests import mosquitto
 from tests import postgres as postgres_server
 from training.config import RunConfig
 from training.run import train
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 64
@@ -57,6 +65,15 @@ def postgres() -> Iterator[postgres_server.Postgres]:
         yield server
 
 
+@pytest.fixture
+def broker() -> Iterator[mosquitto.Mosquitto]:
+    """An MQTT broker: its absence is a skip, but a failure in CI."""
+    if mosquitto.program() is None:
+        _miss("there is no MQTT broker; on Debian: apt-get install mosquitto")
+    with mosquitto.Mosquitto() as broker:
+        yield broker
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """An empty database of the test's own, once of each kind."""
@@ -75,6 +92,23 @@ def database(database_url: str) -> Iterator[Database]:
     database.upgrade()
     yield database
     database.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A real browser: its absence is a skip, but a failure in CI.
+
+    Of a module, not of the session: while it is open, no other test could run an event loop of its own.
+    """
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        _miss("there is no Chromium; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program)
+        yield opened
+        opened.close()
 
 
 def _miss(reason: str) -> NoReturn:
@@ -171,7 +205,7 @@ def silent() -> Silent:
 @pytest.fixture(scope="session")
 def tiny_bundle_store(
     tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_config: RunConfig, silent: Silent
-) -> Path:
+) -> Iterator[Path]:
     """A models folder with one really trained model of the category "tiny". Not to be changed: copy it."""
     root = tmp_path_factory.mktemp("store")
     train(
@@ -183,4 +217,11 @@ def tiny_bundle_store(
         resume=False,
         progress=silent,
     )
-    return root / "models"
+    models = root / "models"
+    before = _contents(models)
+    yield models
+    assert _contents(models) == before, "a test has changed the models that others share"
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

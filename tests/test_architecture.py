@@ -101,3 +101,14 @@ def test_torch_brings_none_of_the_detectors_libraries() -> None:
     )
     detectors = {"timm", "cv2", "PIL", "pydantic", "safetensors", "sklearn", "scipy", "fastapi"}
     assert detectors & set(done.stdout.split()) == set()
+
+
+def test_serving_does_not_load_what_only_training_needs() -> None:
+    """They take seconds of every start."""
+    code = "import sys, app.main, app.server; print(*(name.partition('.')[0] for name in sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+    )
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded
+    assert {"sklearn", "scipy", "training"} & loaded == set()

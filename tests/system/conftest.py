@@ -1,12 +1,21 @@
 """What the tests of the whole system share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bench.service import fleet
-from tests.system.processes import FlowGauge
+from tests.system.processes import ENGINE_CACHE, FlowGauge
 from training.config import RunConfig, dump_config
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The servers that tests start one after the other find what the first of them has compiled."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(ENGINE_CACHE, str(tmp_path_factory.mktemp("engines")))
+        yield
 
 
 @pytest.fixture

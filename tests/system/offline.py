@@ -47,7 +47,7 @@ def main(work: Path, data: Path, config: Path) -> None:
         url = str(client.base_url)
         served = flowgauge.run("predict", picture, "--category", "tiny", "--json", "--url", url)
         stop(server)
-    (work / "other.yaml").write_text("backbone: {name: resnet18}")
+    (work / "other.yaml").write_text("preset: resnet18")
     refused = flowgauge.run(
         *("train", "--data", data, "--category", "tiny", "--config", "other.yaml"), code=1
     )

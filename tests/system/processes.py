@@ -14,14 +14,15 @@ from typing import IO
 
 import httpx
 
+ENGINE_CACHE = "FLOWGAUGE_ENGINE_CACHE"
 COMMAND = [sys.executable, "-m", "flowgauge"]
 
 
 def environment() -> dict[str, str]:
-    """A user's environment: none of our settings, no hint that there is no network."""
+    """A user's environment: none of our settings but what was compiled before, and no hint of no network."""
     dropped = ("FLOWGAUGE_", "HF_", "COVERAGE_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
-    return kept | {"PYTHONUNBUFFERED": "1"}
+    return kept | {"PYTHONUNBUFFERED": "1", ENGINE_CACHE: os.environ[ENGINE_CACHE]}
 
 
 @dataclass(frozen=True)

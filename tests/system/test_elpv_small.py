@@ -26,9 +26,9 @@ def cells(tmp_path: Path) -> Path:
 
 
 def test_a_few_solar_cells_are_enough_to_tell_defective_ones(flowgauge: FlowGauge, cells: Path) -> None:
-    """Measured: image AUROC .903, and 9 of 60 good cells rejected at 10 %."""
+    """Measured: image AUROC .886."""
     (flowgauge.cwd / "run.yaml").write_text(
-        "input_size: [192, 192]\nfit: {epochs: 6}\ncalibration: {target_fpr: 0.1}\ndevice: cpu\n"
+        "input_size: [128, 128]\nfit: {epochs: 6}\ncalibration: {target_fpr: 0.1}\ndevice: cpu\n"
     )
     which = ("--data", cells, "--category", "solar_cell")
     flowgauge.run("train", *which, "--config", "run.yaml")

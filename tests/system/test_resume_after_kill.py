@@ -51,6 +51,7 @@ def command(tiny_data: Path, tiny_yaml: Path) -> list[str]:
     return ["train", *options, "--epochs", "12"]
 
 
+@pytest.mark.slow
 def test_a_training_killed_again_and_again_gives_the_same_weights(
     flowgauge: FlowGauge, command: list[str]
 ) -> None:

@@ -1,0 +1,126 @@
+"""A receiver of webhooks for tests: a real HTTP server, which can be stopped and started on its port."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+# Status and headers; None closes the connection without an answer.
+Answer = tuple[int, Mapping[str, str]] | None
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request that came, and what was answered."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    answer: Answer
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Its JSON."""
+        content: dict[str, Any] = json.loads(self.body)
+        return content
+
+    @property
+    def id(self) -> str:
+        """Of the inspection."""
+        identifier: str = self.content["data"]["inspection_id"]
+        return identifier
+
+
+def accept(_: int, __: bytes) -> Answer:
+    """Take everything."""
+    return 204, {}
+
+
+@dataclass
+class Receiver:
+    """A receiver on a port of its own.
+
+    Attributes:
+        answer: what to say, from the number of requests before and the body.
+        seconds: that every answer takes.
+    """
+
+    answer: Callable[[int, bytes], Answer] = accept
+    seconds: float = 0.0
+    messages: list[Message] = field(default_factory=list)
+    port: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+        self._server: ThreadingHTTPServer | None = None
+        if not self.port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}/hook"
+
+    @property
+    def accepted(self) -> list[Message]:
+        """What it has taken."""
+        return [message for message in self.messages if message.answer and message.answer[0] < 300]
+
+    def start(self) -> None:
+        """Listen."""
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                time.sleep(receiver.seconds)
+                with receiver._lock:
+                    answer = receiver.answer(len(receiver.messages), body)
+                    headers = {name.lower(): value for name, value in self.headers.items()}
+                    receiver.messages.append(Message(self.path, headers, body, answer))
+                if answer is None:
+                    self.close_connection = True
+                    return
+                self.send_response(answer[0])
+                for name, value in answer[1].items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+                pass
+
+        class Server(ThreadingHTTPServer):
+            allow_reuse_address = True
+            daemon_threads = True
+
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """Clients that left are no errors."""
+
+        self._server = Server(("127.0.0.1", self.port), Handler)
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Listen no more."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._server = None

@@ -1,0 +1,72 @@
+"""A line in a process of its own: a server, what it was asked, and what it answered."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.service.server import Server
+
+
+@dataclass
+class Line:
+    """A server with the model "tiny", and stations that send to it.
+
+    Attributes:
+        answers: of inspections, by station, in the order in which each station got them.
+    """
+
+    server: Server
+    images: Sequence[bytes]
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def inspect(self, station: str, count: int) -> None:
+        """Send pictures of a station one after the other; ends early when the server does."""
+        answers = self.answers.setdefault(station, [])
+        with httpx.Client(base_url=self.server.url, timeout=60, trust_env=False) as client:
+            for number in range(count):
+                image = self.images[number % len(self.images)]
+                try:
+                    answer = client.post(
+                        "/v1/models/tiny/predict", params={"station": station}, content=image
+                    )
+                except httpx.TransportError:
+                    return
+                assert answer.status_code == 200, answer.text
+                answers.append(answer.json())
+
+    @contextmanager
+    def inspecting(self, stations: Sequence[str], count: int) -> Iterator[None]:
+        """All stations side by side, while something else is done; then until they have finished."""
+        with ThreadPoolExecutor(len(stations)) as pool:
+            work = [pool.submit(self.inspect, station, count) for station in stations]
+            yield
+            for one in work:
+                one.result()
+
+    @property
+    def ids(self) -> dict[str, list[str]]:
+        """Ids of what was answered, by station, in order."""
+        return {
+            station: [answer["inspection_id"] for answer in answers]
+            for station, answers in self.answers.items()
+        }
+
+    @property
+    def count(self) -> int:
+        """How many were answered."""
+        return sum(map(len, self.answers.values()))
+
+
+def make_line(models: Path, images: Mapping[str, Sequence[bytes]], work: Path, **settings: str | int) -> Line:
+    """A line whose server does not run yet."""
+    return Line(Server(models, work, **settings), [*images["good"][:3], images["defect"][0]])
+
+
+def first_of_each(ids: Sequence[str]) -> list[str]:
+    """Ids in the order in which each came first."""
+    return list(dict.fromkeys(ids))

@@ -1,0 +1,119 @@
+"""What many hear of a line under load, over a kill and a restart: everything, once, in one order."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bench.service.listening import listening
+from tests.system.line import Line, make_line
+
+Images = dict[str, list[bytes]]
+STATIONS = ["s1", "s2", "s3"]
+LISTENERS = 50
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+class Listener(threading.Thread):
+    """Listens, and comes back with the last id whenever that ends, until told to stop."""
+
+    def __init__(self, line: Line, **wanted: Any) -> None:
+        super().__init__(daemon=True)
+        self._line = line
+        self._wanted = wanted
+        self.heard: list[str] = []
+        self.stations: list[str] = []
+        self.kinds: set[str] = set()
+        self.connections = 0
+        self.ready = threading.Event()
+        self.stopping = False
+
+    def run(self) -> None:
+        last = None
+        while not self.stopping:
+            try:
+                with (
+                    httpx.Client(base_url=self._line.server.url, timeout=60, trust_env=False) as client,
+                    listening(client, last, **self._wanted) as events,
+                ):
+                    self.connections += 1
+                    for event in events:
+                        self.ready.set()
+                        last = event.id or last
+                        self.kinds.add(event.kind)
+                        if event.kind == "inspection":
+                            self.heard.append(event.data["inspection_id"])
+                            self.stations.append(event.data["station"])
+                        if self.stopping:
+                            return
+            except httpx.HTTPError:
+                time.sleep(0.1)
+
+
+def test_fifty_hear_everything_once_and_in_one_order(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
+) -> None:
+    line = make_line(tiny_bundle_store, tiny_images, tmp_path)
+    server = line.server
+    server.start()
+    listeners = [Listener(line) for _ in range(LISTENERS)]
+    one_station = Listener(line, station="s2")
+    for listener in (*listeners, one_station):
+        listener.start()
+    assert all(listener.ready.wait(60) for listener in (*listeners, one_station))
+    assert server.metrics()["flowgauge_event_readers"] == LISTENERS + 1
+
+    with line.inspecting(STATIONS, 1000):
+        until(lambda: line.count > 120)
+        server.kill()
+    server.start()
+    with line.inspecting(STATIONS, 20):
+        pass
+
+    answered = {identifier for ids in line.ids.values() for identifier in ids}
+    until(lambda: all(answered <= set(listener.heard) for listener in listeners))
+    # What was kept and could not be answered any more is heard as well; in the same order by everybody.
+    with server.client() as client, listening(client, after="beginning") as events:
+        history: list[str] = []
+        while not answered <= set(history):
+            event = next(events)
+            if event.kind == "inspection":
+                history.append(event.data["inspection_id"])
+    until(lambda: all(len(listener.heard) >= len(history) for listener in listeners))
+    for listener in listeners:
+        assert listener.heard == history
+        assert "gap" not in listener.kinds
+        assert listener.connections >= 2
+    until(lambda: set(line.ids["s2"]) <= set(one_station.heard))
+    assert set(one_station.stations) == {"s2"}
+    assert one_station.heard == [identifier for identifier in history if identifier in set(one_station.heard)]
+    for ids in line.ids.values():
+        assert [identifier for identifier in history if identifier in set(ids)] == ids
+
+    # They do not hold up the end, which is clean; exit code 0, or `stop` raises.
+    for listener in (*listeners, one_station):
+        listener.stopping = True
+    server.stop()
+    for listener in (*listeners, one_station):
+        listener.join(30)
+        assert not listener.is_alive()
+
+
+def test_links_work_at_once(tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path) -> None:
+    line = make_line(tiny_bundle_store, tiny_images, tmp_path)
+    with line.server, line.server.client() as client, listening(client) as events:
+        next(events)
+        with line.inspecting(STATIONS, 5), line.server.client() as other:
+            for _ in range(15):
+                event = next(event for event in events if event.kind == "inspection")
+                answers = {name: other.get(link).status_code for name, link in event.data["links"].items()}
+                assert set(answers.values()) == {200}, answers

@@ -1,0 +1,317 @@
+"""Models, thresholds, regions, the shift report: a real server, a real browser, what an engineer does."""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from flows.fastflow import bundle
+from tests.conftest import picture, png
+from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, serving
+from tests.system.processes import FlowGauge
+
+expect.set_options(timeout=TIMEOUT_MS)
+Images = dict[str, list[bytes]]
+HOME = "/v1/models/tiny"
+LATER = "20990101T000000-abcdef"
+PAGE = "/models/tiny"
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server with two versions of the tiny model and a reviewed history; the version that serves."""
+
+    url: str
+    client: httpx.Client
+    version: str
+
+    def rates(self) -> dict[str, Any]:
+        """The thresholds that are set."""
+        answer: dict[str, Any] = self.client.get(f"{HOME}/thresholds").json()
+        return answer
+
+
+def add_version(models: Path, report: bytes) -> None:
+    """The tiny model once more, as a later version whose report has a page."""
+    copy = shutil.copytree(bundle.resolve(models, "tiny"), models / "tiny" / LATER)
+    (copy / "report/report.html").write_bytes(report)
+    manifest = json.loads((copy / bundle.MANIFEST).read_text())
+    manifest["files"]["report/report.html"] = hashlib.sha256(report).hexdigest()
+    (copy / bundle.MANIFEST).write_text(json.dumps(manifest | {"version": LATER}))
+
+
+@pytest.fixture(scope="module")
+def served(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("served")
+    models = shutil.copytree(tiny_bundle_store, folder / "models")
+    add_version(models, b"<title>as made</title><p>Trained.</p><script>document.title = 'ran'</script>")
+    with serving(FlowGauge(folder), "--models", models) as (_, client):
+        for verdict in ("good", "defect"):
+            for i, data in enumerate(tiny_images[verdict]):
+                answer = inspect(client, data, part_id=f"P-{verdict}-{i}", station=f"line-{i % 2}")
+                said = {"verdict": verdict, "expected_revision": 0}
+                reviewed = client.post(f"/v1/inspections/{answer['inspection_id']}/reviews", json=said)
+                assert reviewed.is_success, reviewed.text
+        version = client.get(HOME).json()["active"]
+        yield Served(str(client.base_url), client, version)
+
+
+def ready(page: Page) -> Locator:
+    """Open the category's page; gives the slider, once it knows what there is to choose."""
+    page.goto(PAGE)
+    slider = page.get_by_label("Good parts that may be rejected")
+    expect(slider).to_be_enabled()
+    return slider
+
+
+def test_a_threshold_is_moved_with_a_reason(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        slider = ready(page)
+        save = page.get_by_role("button", name="Save", exact=True)
+        expect(page.locator("#threshold-rate")).to_have_text("10% (set)")
+        expect(save).to_be_disabled()
+        slider.focus()
+        page.keyboard.press("End")
+        expect(page.locator("#threshold-rate")).to_have_text("20%")
+        expect(slider).to_have_attribute(
+            "aria-valuetext", re.compile(r"^20%, (not )?certified, \d+ decisions")
+        )
+        expect(page.locator("#threshold-window")).to_contain_text("16 inspections")
+        expect(page.locator('[data-figure="overkill"]')).to_have_text(re.compile(r"^[\d.]+%$"))
+        expect(page.locator('[data-note="escape"]')).to_contain_text("between")
+
+        # Without a reason nothing is saved.
+        save.click()
+        assert served.rates()["target_fpr"] is None
+        page.locator("#threshold-reason").fill("Line 3 rejects too little")
+        save.click()
+        expect(page.locator("#threshold-said")).to_have_text("Saved: 20% of good parts may be rejected.")
+        expect(page.locator("#threshold-rate")).to_have_text("20% (set)")
+        assert served.rates()["target_fpr"] == 0.2
+        [*_, last] = served.client.get("/v1/reports/shift").json()["changes"]
+        assert (last["action"], last["reason"]) == ("model.thresholds", "Line 3 rejects too little")
+        reset = {"target_fpr": None, "reason": "as before"}
+        served.client.patch(f"{HOME}/thresholds", json=reset, headers={"If-Match": "*"})
+
+
+def test_somebody_else_was_faster(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        slider = ready(page)
+        slider.focus()
+        page.keyboard.press("End")
+        theirs = {"target_fpr": 0.05, "reason": "Audit of the line"}
+        changed = served.client.patch(f"{HOME}/thresholds", json=theirs, headers={"If-Match": "*"})
+        assert changed.is_success
+        page.locator("#threshold-reason").fill("Mine")
+        page.get_by_role("button", name="Save", exact=True).click()
+        wrong = page.locator("#threshold-error")
+        expect(wrong).to_contain_text("from 10% to 5%")
+        expect(wrong).to_contain_text("Audit of the line")
+        assert served.rates()["target_fpr"] == 0.05
+        # What was wanted is still chosen, and can be saved now that what is there was seen.
+        expect(page.locator("#threshold-rate")).to_have_text("20%")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-said")).to_contain_text("20%")
+        assert served.rates()["target_fpr"] == 0.2
+
+
+def test_a_review_band_is_tried_before_it_is_set(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_label("Review band").select_option("0.3")
+        expect(page.locator("#threshold-save")).to_be_enabled()
+        assert served.rates()["review_fpr"] is None
+        page.get_by_role("button", name="Back to what is set").click()
+        expect(page.locator("#threshold-save")).to_be_disabled()
+        page.get_by_label("Review band").select_option("0.3")
+        page.locator("#threshold-reason").fill("A person looks at doubtful parts")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-said")).to_contain_text("Saved")
+        assert served.rates()["review_fpr"] == 0.3
+
+
+def click(stage: Locator, *places: tuple[float, float]) -> None:
+    """Click at shares of the stage's width and height."""
+    box = stage.bounding_box()
+    assert box is not None
+    for x, y in places:
+        stage.click(position={"x": box["width"] * x, "y": box["height"] * y})
+
+
+def test_a_region_is_drawn_by_mouse_and_by_key_and_removed(browser: Browser, served: Served) -> None:
+    region = f"{HOME}/region?station=line-1"
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_label("Holds for").select_option("line-1")
+        stage = page.get_by_role("application", name="Picture to draw the region on")
+        expect(page.locator("#region-status")).to_have_text("No region is set here.")
+        click(stage, (0.1, 0.1), (0.5, 0.1), (0.5, 0.9), (0.1, 0.9), (0.1, 0.1))
+        expect(page.locator("#region-list li")).to_have_count(1)
+
+        # A second one by keys: right and up of the middle, then round and closed.
+        stage.focus()
+        for key in ("ArrowRight", " ", *["ArrowRight"] * 15, " ", *["ArrowDown"] * 15, " ", "f"):
+            page.keyboard.press(key)
+        expect(page.locator("#region-list li")).to_have_count(2)
+        expect(page.locator("#announce")).to_have_text("Polygon 2 closed")
+        page.locator("#region-reason").fill("The conveyor is in the picture")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("Saved. A region is set")
+        kept = served.client.get(region).json()
+        assert kept["image"] == {"width": 64, "height": 64}
+        corners = kept["polygons"][0]
+        for corner, wanted in zip(corners, [(6.4, 6.4), (32, 6.4), (32, 57.6), (6.4, 57.6)], strict=True):
+            assert corner == pytest.approx(wanted, abs=0.4)
+        assert len(kept["polygons"][1]) == 3
+        assert 0.35 < kept["share"] < 0.4
+
+        # It is shown again, a corner can be dragged, and it can be taken away.
+        ready(page)
+        page.get_by_label("Holds for").select_option("line-1")
+        expect(page.locator("#region-list li")).to_have_count(2)
+        stage.scroll_into_view_if_needed()
+        box = stage.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.1)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * 0.2, box["y"] + box["height"] * 0.2, steps=5)
+        page.mouse.up()
+        expect(page.locator("#region-save")).to_be_enabled()
+        page.locator("#region-reason").fill("More of the rim")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("Saved.")
+        moved = served.client.get(region).json()["polygons"][0][0]
+        assert moved == pytest.approx([12.8, 12.8], abs=0.6)
+        page.locator("#region-reason").fill("The conveyor was covered")
+        page.get_by_role("button", name="Remove region").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(page.locator("#region-status")).to_contain_text("No region is set here.")
+        assert served.client.get(region).status_code == 404
+
+
+def test_a_region_is_drawn_on_a_picture_of_ones_own(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_label("Holds for").select_option("*")
+        page.locator("#region-name").fill("line-9")
+        upload = {"name": "part.png", "mimeType": "image/png", "buffer": png(picture(1, defect=True))}
+        page.locator("#region-file").set_input_files(upload)  # type: ignore[arg-type]
+        page.get_by_role("button", name="Whole picture").click()
+        page.locator("#region-reason").fill("To begin with")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("100% of the picture counts")
+        kept = served.client.get(f"{HOME}/region?station=line-9").json()
+        assert kept["polygons"] == [[[0, 0], [64, 0], [64, 64], [0, 64]]]
+        broken = {"name": "text.png", "mimeType": "image/png", "buffer": b"no picture"}
+        page.locator("#region-file").set_input_files(broken)  # type: ignore[arg-type]
+        expect(page.locator("#region-error")).to_contain_text("text.png cannot be shown")
+
+
+def test_somebody_else_has_drawn_meanwhile(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_label("Holds for").select_option("line-0")
+        expect(page.locator("#region-status")).to_have_text("No region is set here.")
+        square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
+        assert served.client.put(f"{HOME}/region?station=line-0", json=square).is_success
+        click(page.locator("#region-stage"), (0.1, 0.1), (0.9, 0.1), (0.9, 0.9))
+        page.locator("#region-reason").fill("Mine")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-error")).to_contain_text("somebody else has changed this region")
+        expect(page.locator("#region-list li")).to_have_count(1)
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("Saved.")
+        assert len(served.client.get(f"{HOME}/region?station=line-0").json()["polygons"][0]) == 3
+
+
+def test_a_version_is_activated_and_rolled_back(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        row = page.get_by_role("row", name=re.compile(LATER))
+        row.get_by_role("button", name="Activate").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text(LATER)
+        dialog.get_by_role("button", name="Cancel").click()
+        assert served.client.get(HOME).json()["active"] == served.version
+        row.get_by_role("button", name="Activate").click()
+        dialog.get_by_role("button", name="Activate").click()
+        expect(row).to_contain_text("serves")
+        assert served.client.get(HOME).json()["active"] == LATER
+        page.get_by_role("button", name="Back to the version before").click()
+        dialog.get_by_role("button", name="Go back").click()
+        expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("serves")
+        assert served.client.get(HOME).json()["active"] == served.version
+
+
+def test_the_report_of_a_version_runs_no_script(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        page.goto(f"{PAGE}/versions/{LATER}")
+        expect(page.locator("svg.loss polyline")).to_have_count(2)
+        address = page.get_by_role("link", name="Open the full report").get_attribute("href")
+    context = browser.new_context(base_url=served.url)
+    page = context.new_page()
+    page.goto(address or "")
+    expect(page.locator("p")).to_have_text("Trained.")
+    expect(page).to_have_title("as made")
+    assert page.evaluate("self.origin") == "null"
+    context.close()
+
+
+def test_the_shift_report_is_printed(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/report")
+        expect(page.get_by_role("heading", name="tiny")).to_be_visible()
+        expect(page.locator(".figures").first).to_contain_text("16")
+        page.locator(".rejects img").first.scroll_into_view_if_needed()
+        page.wait_for_load_state("networkidle")
+        page.emulate_media(media="print")
+        expect(page.locator(".pages")).to_be_hidden()
+        expect(page.locator("#shift")).to_be_hidden()
+        data = page.pdf(prefer_css_page_size=True)
+        assert data.startswith(b"%PDF-")
+        sizes = re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", data)
+        assert sizes
+        for width, height in sizes:  # A4 in points
+            assert (float(width), float(height)) == pytest.approx((595, 842), abs=1.5)
+
+
+def test_another_time_is_chosen(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url, timezone_id="Asia/Kolkata") as page:
+        page.goto("/report")
+        page.get_by_label("Shift").select_option("yesterday")
+        page.wait_for_url(re.compile("from="))
+        expect(page.get_by_text("Nothing was inspected in this time.")).to_be_visible()
+        assert page.locator("#from").input_value().endswith("T00:00")
+        page.get_by_label("Shift").select_option("today")
+        expect(page.locator("#to")).to_have_value(re.compile("T00:00$"))
+        page.locator("#from").fill("2030-01-02T00:00")
+        page.locator("#to").fill("2030-01-01T00:00")
+        page.get_by_role("button", name="Show").click()
+        assert page.locator("#from").evaluate("field => field.validationMessage") != ""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_nothing_stands_in_the_way(browser: Browser, served: Served, scheme: Any, language: str) -> None:
+    """Of screen readers and keys, on a desktop and on a phone."""
+    size = {} if language == "en" else {"viewport": PHONE, "has_touch": True}
+    with opened(browser, served.url, color_scheme=scheme, locale=language, **size) as page:
+        for path in ("/models", PAGE, f"{PAGE}/versions/{LATER}", "/report"):
+            page.goto(path)
+            if path == PAGE:
+                expect(page.locator("#threshold-slider")).to_be_enabled()
+                expect(page.locator("#region-status")).not_to_be_empty()
+            assert serious(page) == [], path
+            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, path
+            assert page.locator("html").get_attribute("lang") == language

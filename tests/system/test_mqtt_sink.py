@@ -1,0 +1,91 @@
+"""Inspections at a real MQTT broker: it and the server are restarted and killed, and nothing is lost."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.mosquitto import Mosquitto, Subscriber, subscribed
+from tests.system.line import Line, first_of_each, make_line
+
+Images = dict[str, list[bytes]]
+STATIONS = ["s1", "s2", "s3"]
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def inspections(subscriber: Subscriber) -> list[dict[str, Any]]:
+    messages = list(subscriber.messages)
+    return [json.loads(payload) for topic, payload, _ in messages if topic.endswith("/inspection")]
+
+
+def expect_all(line: Line, subscriber: Subscriber) -> None:
+    """Everything that was answered is there, in order by station, and what came twice says so."""
+    wanted = {identifier for ids in line.ids.values() for identifier in ids}
+    until(lambda: {message["inspection_id"] for message in inspections(subscriber)} >= wanted)
+    seen: set[str] = set()
+    for message in inspections(subscriber):
+        assert message["redelivered"] or message["inspection_id"] not in seen
+        seen.add(message["inspection_id"])
+    for station, ids in line.ids.items():
+        came = [m["inspection_id"] for m in inspections(subscriber) if m["station"] == station]
+        # What the server kept and could not answer any more comes as well.
+        assert [identifier for identifier in first_of_each(came) if identifier in set(ids)] == ids
+
+
+def test_nothing_is_lost_whoever_is_restarted_or_killed(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, broker: Mosquitto
+) -> None:
+    line = make_line(tiny_bundle_store, tiny_images, tmp_path, mqtt_url=f"mqtt://127.0.0.1:{broker.port}")
+    server = line.server
+    with subscribed(broker) as subscriber, server:
+        assert json.loads(subscriber.messages[0][1]) == {"status": "online"}
+        with line.inspecting(STATIONS, 30):
+            until(lambda: line.count > 15)
+            broker.stop()
+            until(lambda: line.count > 40)
+            broker.start()
+        assert line.count == 90
+        expect_all(line, subscriber)
+
+        with line.inspecting(STATIONS, 1000):
+            until(lambda: line.count > 110)
+            server.kill()
+        server.start()
+        with line.inspecting(STATIONS, 10):
+            pass
+        expect_all(line, subscriber)
+
+        broker.kill()
+        with line.inspecting(STATIONS, 10):
+            pass
+        server.kill()
+        server.start()
+        broker.start()
+        expect_all(line, subscriber)
+        until(lambda: server.metrics()['flowgauge_sink_lag_events{sink="mqtt"}'] == 0)
+        metrics = server.metrics()
+        assert metrics['flowgauge_sink_failing{sink="mqtt"}'] == 0
+        assert metrics['flowgauge_sink_deliveries_total{outcome="lost",sink="mqtt"}'] == 0
+    with subscribed(broker, "flowgauge/status") as late:
+        until(lambda: bool(late.messages))
+        assert late.messages == [("flowgauge/status", b'{"status": "offline"}', True)]
+
+
+def test_without_a_broker_the_server_serves_all_the_same(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, broker: Mosquitto
+) -> None:
+    broker.kill()
+    line = make_line(tiny_bundle_store, tiny_images, tmp_path, mqtt_url=f"mqtt://127.0.0.1:{broker.port}")
+    with line.server:
+        with line.inspecting(STATIONS, 5):
+            pass
+        assert line.count == 15
+        assert line.server.metrics()['flowgauge_sink_failing{sink="mqtt"}'] == 1
+    assert "hunter2" not in line.server.log.read_text()

@@ -1,0 +1,287 @@
+"""The operator's page: a real server, a real browser, and what an operator does with them."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, FilePayload, Page, expect
+
+from app.sessions import COOKIE
+from tests.system.pages import PHONE, TIMEOUT_MS, drop, inspect, opened, serious, serving
+from tests.system.processes import FlowGauge, stop
+
+expect.set_options(timeout=TIMEOUT_MS)
+Images = dict[str, list[bytes]]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server with the tiny model and a little history, and a client that speaks to it."""
+
+    url: str
+    client: httpx.Client
+
+
+@pytest.fixture(scope="module")
+def served(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    flowgauge = FlowGauge(tmp_path_factory.mktemp("served"))
+    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+        for i, data in enumerate((*tiny_images["good"], *tiny_images["defect"])):
+            inspect(client, data, part_id=f"P-{i}", station=f"line {i % 2}")
+        yield Served(str(client.base_url), client)
+
+
+def live(page: Page, path: str = "/") -> None:
+    """Open the wall, and wait until it is live."""
+    page.goto(path)
+    expect(page.locator("#state")).to_have_attribute("data-state", "live")
+
+
+def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
+    hostile = "<img src=x onerror=alert(1)>"
+    with opened(browser, served.url) as wall, opened(browser, served.url) as page:
+        live(wall)
+        page.goto("/inspect")
+        page.get_by_label("Part").fill(hostile)
+        drop(page, "scratched.png", tiny_images["defect"][3])
+        expect(page.locator("#result")).to_contain_text("Reject")
+        expect(page.locator("#result")).to_contain_text("good parts in calibration")
+        address = page.get_by_role("link", name="Look closer").get_attribute("href")
+        assert address is not None
+
+        # It is on the wall, which nobody has touched.
+        card = wall.locator(f'[data-id="{address.split("/")[-1]}"]')
+        expect(card).to_contain_text("Reject")
+        expect(card).to_contain_text(hostile)
+        expect(wall.locator(".inspection").first).to_have_attribute("data-id", address.split("/")[-1])
+        card.locator("a").click()
+        expect(wall).to_have_url(re.compile(re.escape(address)))
+
+        # What the rates say comes last: then the page is whole.
+        reviewed = wall.locator('[data-rate="reviewed"]')
+        expect(reviewed).to_contain_text("inspected")
+        before = reviewed.inner_text()
+
+        # The slider shows the picture alone, or the heatmap alone.
+        slider, heat = wall.get_by_role("slider", name="Heatmap"), wall.locator("#heat")
+        slider.focus()
+        wall.keyboard.press("Home")
+        expect(heat).to_have_css("opacity", "0")
+        wall.keyboard.press("End")
+        expect(heat).to_have_css("opacity", "1")
+        wall.evaluate("document.activeElement.blur()")
+
+        # Nothing of the rejected was reviewed so far; one key, and the counts know.
+        wall.keyboard.press("d")
+        expect(wall.locator("#review-said")).to_have_text("Saved: Defect.")
+        expect(reviewed).not_to_have_text(before)
+        expect(wall.locator('[data-verdict="defect"]')).to_have_attribute("aria-pressed", "true")
+        said = served.client.get(f"/v1{address}").json()
+        assert said["review"] == {"revision": 1, "verdict": "defect"}
+        assert said["part_id"] == hostile
+
+
+def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Served, tiny_images: Images) -> None:
+    older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
+    with opened(browser, served.url) as page:
+        page.goto(f"/inspections/{newer}")
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        page.keyboard.press("ArrowLeft")
+        expect(page).to_have_url(re.compile(older))
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        page.keyboard.press("?")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.press("g")  # read in the list of keys, not meant
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_be_hidden()
+        page.locator("summary").click()
+        page.get_by_label("Note").fill("good, d")
+        assert served.client.get(f"/v1/inspections/{older}").json()["review"]["revision"] == 0
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("ArrowRight")
+        expect(page).to_have_url(re.compile(newer))
+
+
+def test_rates_are_known_once_every_decision_was_reviewed(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    ids: dict[str, str] = {}
+    for data in (*tiny_images["good"], *tiny_images["defect"]):
+        answer = inspect(served.client, data)
+        ids[answer["decision"]] = answer["inspection_id"]
+    assert set(ids) >= {"PASS", "REJECT"}
+    with opened(browser, served.url) as page:
+        for decision, key in (("PASS", "g"), ("REVIEW", "g"), ("REJECT", "d")):
+            if decision in ids:
+                page.goto(f"/inspections/{ids[decision]}")
+                expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+                page.keyboard.press(key)
+                expect(page.locator("#review-said")).to_contain_text("Saved")
+        # The last of them filled the gap, and the page tells it without being loaded again.
+        expect(page.locator('[data-rate="escape"]')).to_contain_text("between")
+
+
+def test_two_people_review_at_once(browser: Browser, served: Served, tiny_images: Images) -> None:
+    path = f"/inspections/{inspect(served.client, tiny_images['good'][2])['inspection_id']}"
+    with opened(browser, served.url) as first, opened(browser, served.url) as second:
+        for page in (first, second):
+            page.goto(path)
+            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        first.get_by_role("button", name="Good").click()
+        expect(first.locator("#review-said")).to_have_text("Saved: Good.")
+        second.get_by_role("button", name="Defect").click()
+        expect(second.get_by_role("alert").filter(has_text="Somebody else")).to_be_visible()
+        assert served.client.get(f"/v1{path}").json()["review"] == {"revision": 1, "verdict": "good"}
+        second.get_by_role("button", name="Defect").click()  # having seen it
+        expect(second.locator("#review-said")).to_have_text("Saved: Defect.")
+        assert served.client.get(f"/v1{path}").json()["review"] == {"revision": 2, "verdict": "defect"}
+
+
+def test_the_wall_shows_what_was_chosen_and_waits_when_told_to(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    data = tiny_images["good"][0]
+    with opened(browser, served.url) as page:
+        live(page)
+        page.get_by_label("Station").select_option("line 1")
+        expect(page).to_have_url(re.compile(r"\?station=line\+1$"))
+        expect(page.locator("#state")).to_have_attribute("data-state", "live")
+        other = inspect(served.client, data, station="line 0")["inspection_id"]
+        mine = inspect(served.client, data, station="line 1")["inspection_id"]
+        expect(page.locator(".inspection").first).to_have_attribute("data-id", mine)
+        expect(page.locator(f'[data-id="{other}"]')).to_have_count(0)
+
+        page.get_by_role("button", name="Pause").click()
+        later = inspect(served.client, data, station="line 1")["inspection_id"]
+        expect(page.get_by_role("button", name="Go on (1 new)")).to_be_visible()
+        expect(page.locator(f'[data-id="{later}"]')).to_have_count(0)
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator(".inspection").first).to_have_attribute("data-id", later)
+
+
+def test_what_cannot_be_inspected_is_told_and_the_rest_goes_on(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/inspect")
+        notes: FilePayload = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"no picture"}
+        part: FilePayload = {"name": "part.png", "mimeType": "image/png", "buffer": tiny_images["good"][0]}
+        page.set_input_files("#files", [notes, part])
+        expect(page.locator("#problems li")).to_contain_text("notes.txt")
+        expect(page.locator("#result")).to_contain_text("good parts in calibration")
+
+
+def test_the_wall_survives_a_restart_without_a_gap(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    data = tiny_images["good"][0]
+    with serving(flowgauge, "--models", tiny_bundle_store) as (server, client):
+        port = str(client.base_url.port)
+        context = opened(browser, str(client.base_url))
+        page = context.__enter__()
+        live(page)
+        inspect(client, data)
+        expect(page.locator(".inspection")).to_have_count(1)
+        stop(server)
+    expect(page.locator("#offline")).to_be_visible()
+    expect(page.locator("#state")).to_have_text("Offline")
+    with serving(flowgauge, "--models", tiny_bundle_store, "--port", port) as (_, client):
+        missed = [inspect(client, data)["inspection_id"] for _ in range(3)]
+        expect(page.locator("#state")).to_have_text("Live")
+        expect(page.locator("#offline")).to_be_hidden()
+        for identifier in missed:
+            expect(page.locator(f'[data-id="{identifier}"]')).to_have_count(1)
+        expect(page.locator(".inspection")).to_have_count(4)
+        expect(page.locator("#counts [data-count]").first).not_to_have_text("0")
+        context.__exit__(None, None, None)
+
+
+def test_a_key_is_exchanged_and_writes_carry_the_token(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    def create(role: str) -> str:
+        said = flowgauge.run("keys", "create", "--role", role, "--name", f"the {role}")
+        found = re.search(r"fg_\w{16}_[\w-]{43}", said)
+        assert found is not None, said
+        return found[0]
+
+    line, operator = create("line"), create("operator")
+    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+        base = str(client.base_url)
+        client.headers["X-API-Key"] = line
+        path = f"/inspections/{inspect(client, tiny_images['defect'][0])['inspection_id']}"
+        with opened(browser, base) as page:
+            page.goto(path)
+            expect(page).to_have_url(re.compile("/login"))
+            page.get_by_label("Your key").fill(operator[:-1] + "!")
+            page.keyboard.press("Enter")
+            expect(page.locator("#login-error")).to_be_visible()
+            page.get_by_label("Your key").fill(operator)
+            page.keyboard.press("Enter")
+            expect(page).to_have_url(f"{base}{path}")
+            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+            [cookie] = [one for one in page.context.cookies() if one.get("name") == COOKIE]
+            assert cookie.get("httpOnly")
+            page.keyboard.press("g")
+            expect(page.locator("#review-said")).to_have_text("Saved: Good.")
+            page.get_by_role("button", name="Log out").click()
+            expect(page).to_have_url(f"{base}/login")
+            page.goto(path)
+            expect(page).to_have_url(re.compile("/login"))
+
+            # A wall whose session ends is led to the login, not left to believe that the server is away.
+            page.get_by_label("Your key").fill(operator)
+            page.keyboard.press("Enter")
+            expect(page).to_have_url(f"{base}{path}")
+            live(page)
+            flowgauge.run("keys", "revoke", operator.split("_")[1])
+            expect(page).to_have_url(re.compile("/login"))
+
+
+@pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        ("desktop", "light"),
+        ("phone", "dark"),
+        pytest.param("desktop", "dark", marks=pytest.mark.slow),
+        pytest.param("phone", "light", marks=pytest.mark.slow),
+    ],
+)
+@pytest.mark.parametrize("name", ["wall", "inspection", "inspect", "scores", "login", "error"])
+def test_nobody_is_shut_out(
+    browser: Browser, served: Served, tiny_images: Images, name: str, scheme: str, size: str
+) -> None:
+    answer = inspect(served.client, tiny_images["defect"][0], part_id="P-7", station="line 1")
+    path = {
+        "wall": "/",
+        "inspection": f"/inspections/{answer['inspection_id']}",
+        "error": "/inspections/none",
+    }
+    options = {"viewport": PHONE, "is_mobile": True, "has_touch": True} if size == "phone" else {}
+    with opened(browser, served.url, color_scheme=scheme, reduced_motion="reduce", **options) as page:
+        page.goto(path.get(name, f"/{name}"))
+        if name == "wall":
+            expect(page.locator("#state")).to_have_attribute("data-state", "live")
+        if name == "inspection":
+            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        if name == "inspect":
+            drop(page, "part.png", tiny_images["defect"][0])
+            expect(page.locator("#result")).to_be_visible()
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_switches_of_language_and_colours_are_remembered(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url, color_scheme="light") as page:
+        page.goto("/scores")
+        page.get_by_label("Language").select_option("de")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Werte im Verlauf")
+        page.get_by_role("button", name="Zwischen hell und dunkel").click()
+        page.goto("/")
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        expect(page.locator("html")).to_have_attribute("lang", "de")

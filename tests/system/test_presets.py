@@ -1,0 +1,128 @@
+"""Every preset as it is used: weights from the hub, a run on top of it, a bundle, a server that answers.
+
+The weights are made here, by chance, and reach the models folder through `flowgauge backbones pull` and the
+real client of the hub, against a stand-in of it.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import yaml
+from starlette.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from flows.fastflow import bundle
+from flows.fastflow.manifest import Manifest
+from flows.fastflow.presets import PAPER, PRESETS
+from tests.conftest import Silent
+from tests.stand_in_hub import Hub, serve
+from tests.system.processes import COMMAND
+from training.config import load_config
+from training.run import train
+
+# A step of one batch on four pictures, one more to calibrate with.
+PICTURES = 5
+ONE_STEP: dict[str, Any] = {
+    "device": "cpu",
+    "backbone": {"batch_size": 1},
+    "fit": {"epochs": 1, "batch_size": 4},
+    "calibration": {"target_fpr": 0.5},
+}
+BACKBONES = sorted({preset.backbone for preset in PRESETS.values()})
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub without weights, whose files go when the test ends: the largest take gigabytes."""
+    (tmp_path / "hub").mkdir()
+    with serve(tmp_path / "hub") as hub:
+        yield hub
+    for name in ("hub", "home", "models", "runs"):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+
+
+@pytest.fixture
+def few(tiny_data: Path, tmp_path: Path) -> Path:
+    """The category "tiny" with a handful of pictures."""
+    folder = tmp_path / "data/tiny/train/good"
+    folder.mkdir(parents=True)
+    for picture in sorted((tiny_data / "tiny/train/good").iterdir())[:PICTURES]:
+        shutil.copy(picture, folder)
+    return tmp_path / "data"
+
+
+def pull(hub: Hub, tmp_path: Path, *backbones: str) -> None:
+    """Put weights of chance on the hub, and fetch them into the models folder with the command."""
+    for name in backbones:
+        torch.manual_seed(0)
+        hub.put(name, timm.create_model(name, pretrained=False).state_dict())
+    done = subprocess.run(
+        [*COMMAND, "backbones", "pull", *backbones, "--models", str(tmp_path / "models")],
+        env=hub.environment(tmp_path / "home"),
+        capture_output=True,
+        text=True,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stderr
+    files = [Path(line) for line in done.stdout.splitlines()]
+    assert sorted(files) == sorted((tmp_path / "models/backbones").iterdir())
+    assert [f"weights of {name}: licence " in done.stderr for name in backbones] == [True] * len(backbones)
+
+
+def train_and_serve(preset: str, data: Path, tmp_path: Path, silent: Silent, **changes: Any) -> Manifest:
+    """Train a step on top of a preset and have the service score a picture; gives the bundle's manifest."""
+    file = tmp_path / "run.yaml"
+    file.write_text(yaml.safe_dump({"preset": preset, **ONE_STEP, **changes}))
+    models = tmp_path / "models"
+    config = load_config(file)
+    outcome = train(
+        config, data, "tiny", models=models, runs=tmp_path / "runs", resume=False, progress=silent
+    )
+    manifest = bundle.verify(outcome.bundle)
+    assert manifest.input_size == config.input_size
+    assert manifest.flow == config.flow
+    # The largest need seconds a picture on idle cores, and these may be busy.
+    settings = Settings(models=models, history=tmp_path / "history", device="cpu", deadline_ms=600_000)
+    with TestClient(create_app(settings)) as client:
+        for golden in manifest.golden:
+            answer = client.post(
+                "/v1/models/tiny/predict",
+                content=(outcome.bundle / golden.file).read_bytes(),
+                headers={"Content-Type": "image/png"},
+            )
+            assert answer.status_code == 200, answer.text
+            assert answer.json()["score"] == pytest.approx(golden.score, rel=1e-5)
+            assert answer.json()["model"]["version"] == manifest.version
+    return manifest
+
+
+def test_a_resnet_and_a_transformer(hub: Hub, few: Path, tmp_path: Path, silent: Silent) -> None:
+    """Small pictures, for time; the resolution at which a transformer was trained is another one."""
+    pull(hub, tmp_path, "resnet18", "vit_small_patch16_dinov3")
+    found = train_and_serve("resnet18", few, tmp_path, silent, input_size=[64, 64])
+    assert (found.backbone.channels, found.backbone.strides) == ([64, 128, 256], [4, 8, 16])
+    assert found.flow.kernels == "3"
+    found = train_and_serve("vit_small_patch16_dinov3", few, tmp_path, silent, input_size=[64, 96])
+    assert (found.backbone.out_indices, found.backbone.channels) == ([7], [384])
+    assert found.backbone.strides == [16]
+    assert found.flow.hidden_ratio == 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_preset(backbone: str, hub: Hub, few: Path, tmp_path: Path, silent: Silent) -> None:
+    """At its own size; CaiT-M48 needs 5 GB of memory and as much on disk while it runs."""
+    pull(hub, tmp_path, backbone)
+    for name in (backbone, PAPER + backbone):
+        if name in PRESETS:
+            found = train_and_serve(name, few, tmp_path, silent)
+            assert found.input_size == PRESETS[name].input_size
+            assert tuple(found.backbone.out_indices) == PRESETS[name].out_indices

@@ -1,0 +1,187 @@
+"""The watcher and a server as real processes, both killed at any moment: every picture is inspected once."""
+
+import hashlib
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.client import Client
+from bench.service.fleet import Fleet, unique
+from bench.service.server import Server
+
+PATIENCE = 300.0
+
+
+@dataclass
+class Camera:
+    """Writes pictures into a folder, most of them not at once; some names come again with other pictures."""
+
+    folder: Path
+    pictures: list[bytes]
+    pause: float
+    rng: random.Random
+
+    def run(self) -> None:
+        for number, picture in enumerate(self.pictures):
+            # Every tenth name is one that was written before.
+            name = (
+                f"line{number % 3}/{number - number % 10:05}.jpg" if number % 10 == 9 else self.name(number)
+            )
+            self.write(self.folder / name, picture)
+            time.sleep(self.rng.uniform(0, self.pause))
+
+    def name(self, number: int) -> str:
+        return f"line{number % 3}/{number:05}.jpg"
+
+    def write(self, path: Path, picture: bytes) -> None:
+        path.parent.mkdir(exist_ok=True)
+        while path.exists():  # a camera that overwrites what nobody has seen yet loses it itself
+            time.sleep(0.01)
+        match self.rng.randrange(3):
+            case 0:
+                path.write_bytes(picture)
+            case 1:  # under another name, then renamed
+                hidden = path.with_name(f".{path.name}")
+                hidden.write_bytes(picture)
+                hidden.rename(path)
+            case _:  # slowly
+                with path.open("wb", buffering=0) as file:
+                    for start in range(0, len(picture), len(picture) // 3 + 1):
+                        file.write(picture[start : start + len(picture) // 3 + 1])
+                        time.sleep(self.rng.uniform(0, 0.05))
+
+
+def watch(
+    server: Server, folder: Path, category: str, moved: Path | None, *options: str
+) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "flowgauge", "watch", str(folder), "--category", category]
+    command += ["--url", server.url, "--settle", "0.2", *options]
+    if moved is not None:
+        command += ["--move-to", str(moved)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
+def scenario(fleet: Fleet, work: Path, *, files: int, kills: int, server_kills: int, seed: int) -> None:
+    """Write pictures while watcher and server are killed; then compare what is there with what should be."""
+    rng = random.Random(seed)
+    folder, moved = work / "camera", work / "inspected"
+    folder.mkdir()
+    category = fleet.categories[0]
+    pictures = [unique(fleet.pictures[i % len(fleet.pictures)], i) for i in range(files)]
+    bad = [b"no picture %d" % i for i in range(3)]
+    for number, content in enumerate(bad):
+        (folder / f"bad{number}.jpg").write_bytes(content)
+    camera = threading.Thread(target=Camera(folder, pictures, 0.05, rng).run)
+    moments = set(rng.sample(range(kills), server_kills))
+    with Server(fleet.models, work / "server") as server:
+        camera.start()
+        watcher = watch(server, folder, category, moved)
+        try:
+            for number in range(kills):
+                if number % 2:  # at work, if there is any
+                    wait_for_more(moved, 3.0)
+                    time.sleep(rng.uniform(0, 0.2))
+                else:  # at any moment, its start among them
+                    time.sleep(rng.uniform(0.1, 3.0))
+                watcher.kill()
+                watcher.wait()
+                watcher = watch(server, folder, category, moved)
+                if number in moments:  # while the watcher runs
+                    time.sleep(rng.uniform(0.5, 2.0))
+                    server.kill()
+                    server.start(server.port)
+            camera.join(PATIENCE)
+            assert not camera.is_alive()
+            watcher.send_signal(signal.SIGTERM)
+            assert watcher.wait(PATIENCE) in (0, -signal.SIGTERM)  # or it had not begun yet
+            # Whatever is left; the bad ones are no success.
+            watcher = watch(server, folder, category, moved, "--once")
+            assert watcher.wait(PATIENCE) in (0, 1)
+            expect_once(server, folder, moved, pictures, bad)
+        finally:
+            watcher.kill()
+            watcher.wait()
+
+
+def wait_for_more(folder: Path, seconds: float) -> None:
+    """Wait until there are more JSON files in a folder, but not for ever."""
+    before = len(list(folder.rglob("*.json")))
+    end = time.monotonic() + seconds
+    while len(list(folder.rglob("*.json"))) == before and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+def expect_once(server: Server, folder: Path, moved: Path, pictures: list[bytes], bad: list[bytes]) -> None:
+    expected = Counter(hashlib.sha256(picture).hexdigest() for picture in pictures)
+    assert set(expected.values()) == {1}
+    with Client(server.url) as client:
+        kept = {one.inspection_id: one.image_sha256 for one in client.inspections(page=500)}
+    assert Counter(kept.values()) == expected
+    told = [json.loads(path.read_bytes()) for path in moved.rglob("*.json")]
+    inspected = {
+        one["inspection"]["inspection_id"]: one["file"]["sha256"] for one in told if "inspection" in one
+    }
+    assert inspected == kept
+    there = {hashlib.sha256(path.read_bytes()).hexdigest() for path in moved.rglob("*.jpg")}
+    failed = {hashlib.sha256(content).hexdigest() for content in bad}
+    assert there == set(expected) | failed
+    assert {one["file"]["sha256"] for one in told if "problem" in one} == failed
+    left = [path for path in folder.rglob("*") if path.is_file() and path.name != "identity"]
+    assert left == []
+    # What was being written at a kill lies under a name that begins with a dot, and nowhere else.
+    assert all(path.name.endswith(".part") for path in moved.rglob(".*"))
+
+
+def test_killed_at_any_moment_every_picture_is_inspected_once(small_fleet: Fleet, tmp_path: Path) -> None:
+    scenario(small_fleet, tmp_path, files=60, kills=5, server_kills=1, seed=1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_killed_twenty_times_over_five_hundred_pictures(small_fleet: Fleet, tmp_path: Path) -> None:
+    scenario(small_fleet, tmp_path, files=500, kills=20, server_kills=3, seed=2)
+
+
+@pytest.mark.slow
+def test_where_pictures_stay_they_are_inspected_once_too(small_fleet: Fleet, tmp_path: Path) -> None:
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    category = small_fleet.categories[0]
+    pictures = [unique(small_fleet.pictures[i % 8], i) for i in range(30)]
+    for number, picture in enumerate(pictures):
+        (folder / f"{number}.jpg").write_bytes(picture)
+    rng = random.Random(3)
+    with Server(small_fleet.models, tmp_path / "server") as server:
+        for _ in range(3):
+            watcher = watch(server, folder, category, None)
+            time.sleep(rng.uniform(0.5, 2.5))
+            watcher.kill()
+            watcher.wait()
+        (folder / "new.jpg").write_bytes(unique(small_fleet.pictures[0], 2000))
+        watcher = watch(server, folder, category, None)
+        while not (folder / "new.jpg.json").exists():
+            time.sleep(0.02)
+        watcher.send_signal(signal.SIGTERM)
+        assert watcher.wait(PATIENCE) == 0
+        for _ in range(2):  # the second time there is nothing to do
+            assert watch(server, folder, category, None, "--once").wait(PATIENCE) == 0
+        # The same name with another picture is another file.
+        shutil.copy(folder / "1.jpg", folder / "copy.jpg")
+        (folder / "0.jpg").write_bytes(unique(small_fleet.pictures[0], 1000))
+        assert watch(server, folder, category, None, "--once").wait(PATIENCE) == 0
+        with Client(server.url) as client:
+            kept = Counter(one.image_sha256 for one in client.inspections())
+    others = [unique(small_fleet.pictures[0], number) for number in (1000, 2000)]
+    expected = Counter(hashlib.sha256(picture).hexdigest() for picture in [*pictures, *others])
+    expected[hashlib.sha256(pictures[1]).hexdigest()] += 1
+    assert kept == expected

@@ -1,0 +1,141 @@
+"""Inspections at real receivers: refusing, slow, redirecting, restarted; and the server killed on the way."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from tests.receiver import Answer, Message, Receiver
+from tests.system.line import Line, first_of_each, make_line
+
+Images = dict[str, list[bytes]]
+STATIONS = ["s1", "s2", "s3"]
+SECRET = "whsec_" + "c2VjcmV0" * 6
+
+
+def until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def write(tmp_path: Path, **webhooks: dict[str, object]) -> Path:
+    path = tmp_path / "webhooks.yaml"
+    listed = [{"name": name, "secret": SECRET, **values} for name, values in webhooks.items()]
+    content = {"hosts": ["127.0.0.1"], "networks": ["127.0.0.0/8"], "webhooks": listed}
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def all_ids(line: Line) -> set[str]:
+    return {identifier for ids in line.ids.values() for identifier in ids}
+
+
+def expect_order(line: Line, messages: Sequence[Message]) -> None:
+    """In order by station, and what came twice says so."""
+    seen: set[str] = set()
+    for message in messages:
+        assert message.content["redelivered"] or message.id not in seen
+        seen.add(message.id)
+    for station, ids in line.ids.items():
+        came = [m.id for m in messages if m.content["data"]["station"] == station]
+        known = set(ids)
+        assert [identifier for identifier in first_of_each(came) if identifier in known] == ids
+
+
+def test_nothing_is_lost_whoever_is_restarted_or_killed(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
+) -> None:
+    def sometimes(number: int, _: bytes) -> Answer:
+        return (503, {"Retry-After": "0.1"}) if number % 7 == 3 else None if number % 7 == 5 else (204, {})
+
+    receiver = Receiver(sometimes)
+    file = write(tmp_path, mes={"url": receiver.url})
+    line = make_line(tiny_bundle_store, tiny_images, tmp_path, webhooks=str(file))
+    server = line.server
+
+    def arrived() -> bool:
+        return {message.id for message in receiver.accepted} >= all_ids(line)
+
+    with server, receiver:
+        with line.inspecting(STATIONS, 20):
+            until(lambda: line.count > 10)
+            receiver.stop()
+            until(lambda: line.count > 30)
+            receiver.start()
+        until(arrived)
+        expect_order(line, receiver.messages)
+
+        with line.inspecting(STATIONS, 1000):
+            until(lambda: line.count > 80)
+            server.kill()
+        server.start()
+        with line.inspecting(STATIONS, 5):
+            pass
+        until(arrived)
+        expect_order(line, receiver.messages)
+        assert SECRET not in server.log.read_text()
+        until(lambda: server.metrics()['flowgauge_sink_lag_events{sink="webhook-mes"}'] == 0)
+
+
+def test_one_receiver_does_not_hold_up_another_nor_the_service(
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
+) -> None:
+    def poisoned(_: int, body: bytes) -> Answer:
+        return (500, {}) if json.loads(body)["data"]["station"] == "s2" else (204, {})
+
+    with (
+        Receiver() as good,
+        Receiver(seconds=0.2) as slow,
+        Receiver(poisoned) as broken,
+        Receiver() as elsewhere,
+        Receiver(lambda *_: (307, {"Location": elsewhere.url})) as redirecting,
+    ):
+        nobody = Receiver()
+        file = write(
+            tmp_path,
+            good={"url": good.url},
+            rejects={"url": good.url.replace("hook", "rejects"), "decisions": ["REJECT"]},
+            slow={"url": slow.url},
+            broken={"url": broken.url, "attempts": 2},
+            redirecting={"url": redirecting.url},
+            nobody={"url": nobody.url},
+            other={"url": good.url, "categories": ["grid"]},
+        )
+        line = make_line(tiny_bundle_store, tiny_images, tmp_path, webhooks=str(file))
+        with line.server as server:
+            with line.inspecting(STATIONS, 4):
+                pass
+            wanted = all_ids(line)
+            assert len(wanted) == 12
+            until(lambda: {m.id for m in good.messages if m.path == "/hook"} == wanted)
+            until(lambda: {m.id for m in slow.messages} == wanted)
+            rejected = {
+                a["inspection_id"]
+                for answers in line.answers.values()
+                for a in answers
+                if a["decision"] == "REJECT"
+            }
+            assert rejected
+            until(lambda: {m.id for m in good.messages if m.path == "/rejects"} == rejected)
+            dead = server.history / "sinks"
+            until(lambda: _dead(dead / "webhook-redirecting.dead.ndjson") == wanted)
+            until(lambda: _dead(dead / "webhook-broken.dead.ndjson") == set(line.ids["s2"]))
+            until(lambda: {m.id for m in broken.accepted} == wanted - set(line.ids["s2"]))
+            metrics = server.metrics()
+            assert metrics['flowgauge_sink_failing{sink="webhook-nobody"}'] == 1
+            assert metrics['flowgauge_sink_deliveries_total{outcome="dead",sink="webhook-broken"}'] == 4
+            assert metrics['flowgauge_sink_deliveries_total{outcome="sent",sink="webhook-good"}'] == 12
+            assert metrics['flowgauge_sink_deliveries_total{outcome="sent",sink="webhook-other"}'] == 0
+        for receiver in (good, slow):
+            expect_order(line, [message for message in receiver.messages if message.path == "/hook"])
+    assert elsewhere.messages == []
+
+
+def _dead(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    return {json.loads(line)["data"]["inspection_id"] for line in path.read_text().splitlines()}

@@ -1,0 +1,79 @@
+"""docs/clients.md does what it says."""
+
+import json
+import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app import client as package
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import serve_http as serve_http  # the fixtures
+from tests.app.conftest import service as service
+
+PAGE = (Path(__file__).parents[1] / "docs" / "clients.md").read_text()
+
+
+def test_the_python_of_the_page_runs(
+    tiny_bundle_store: Path,
+    tiny_images: dict[str, list[bytes]],
+    serve_http: Callable[[FastAPI], AbstractContextManager[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("part.png").write_bytes(tiny_images["defect"][0])
+    with serve_http(create_app(Settings(models=tiny_bundle_store, history=tmp_path / "h"))) as url:
+        for old, new in (
+            ("flowgauge_client", "app.client"),
+            ("http://127.0.0.1:8000", url),
+            ('"bottle"', '"tiny"'),
+        ):
+            assert old in code
+            code = code.replace(old, new)
+        exec(code, {})  # noqa: S102
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("REJECT ")
+    assert lines[1] == "REJECT"
+
+
+def shape(value: object) -> object:
+    """Names and kinds of JSON; of a list, those of its first element."""
+    if isinstance(value, dict):
+        return {name: shape(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [shape(inner) for inner in value[:1]]
+    return (
+        "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+    )
+
+
+def test_the_answer_is_one_of_this_version(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+    [text] = re.findall(r"```json\n(.*?)```", PAGE, re.DOTALL)
+    path = "/v1/models/tiny/predict?part_id=P-000123&station=line-3"
+    answer = service.post(path, files={"file": tiny_images["defect"][0]}).json()
+    assert shape(json.loads(text)) == shape(answer)
+
+
+def test_every_call_of_the_table_is_there() -> None:
+    table = PAGE[PAGE.index("| call | gives |") : PAGE.index("`inspect` takes")]
+    calls = set(re.findall(r"`(\w+)\(", table))
+    methods = {name for name in dir(package.Client) if not name.startswith("_")}
+    assert calls == methods - {"send", "close"}
+
+
+def test_what_inspect_takes() -> None:
+    sentence = PAGE[PAGE.index("`inspect` takes") : PAGE.index("`AsyncClient`")]
+    assert set(re.findall(r"`(\w+)`", sentence)) - {"inspect"} == set(package.Wishes.__annotations__)
+
+
+def test_the_tree_of_errors() -> None:
+    for name in re.findall(r"\b(\w+Error)\b", PAGE):
+        assert issubclass(getattr(package, name), package.FlowGaugeError)

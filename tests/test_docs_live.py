@@ -1,0 +1,63 @@
+"""docs/live.md: its receiver verifies what the service sends, its files can be read, its links lead."""
+
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.settings import Settings
+from app.sinks.signing import read_secret, sign
+from app.sinks.webhook_file import read_webhooks
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "live.md"
+SECRET = "whsec_" + "c2VjcmV0" * 6
+
+
+def block(language: str) -> str:
+    """The first block of a language."""
+    found = re.search(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def verify() -> Callable[[str, dict[str, str], bytes], bool]:
+    names: dict[str, Any] = {}
+    exec(compile(block("python"), str(PAGE), "exec"), names)  # noqa: S102  (our own page)
+    receiver: Callable[[str, dict[str, str], bytes], bool] = names["verify"]
+    return receiver
+
+
+def test_the_receiver_takes_what_is_ours_and_nothing_else(
+    verify: Callable[[str, dict[str, str], bytes], bool],
+) -> None:
+    key, body, now = read_secret(SECRET), b'{"type": "inspection"}', int(time.time())
+    headers = sign(key, "0193a6b2", now, body)
+    assert verify(SECRET, headers, body)
+    assert verify(SECRET, headers | {"webhook-signature": f"v1,AAAA {headers['webhook-signature']}"}, body)
+    assert not verify(SECRET, headers, body + b" ")
+    assert not verify(SECRET, headers | {"webhook-id": "0193a6b3"}, body)
+    assert not verify(SECRET, headers | {"webhook-signature": "v1,AAAA"}, body)
+    assert not verify("whsec_" + "b3RoZXIh" * 6, headers, body)
+    assert not verify(SECRET, sign(key, "0193a6b2", now - 3600, body), body)
+
+
+def test_the_file_of_webhooks_can_be_read(tmp_path: Path) -> None:
+    (tmp_path / "mes.secret").write_text(SECRET)
+    text = block("yaml").replace("/etc/flowgauge", str(tmp_path))
+    (tmp_path / "webhooks.yaml").write_text(text)
+    (webhook,) = read_webhooks(tmp_path / "webhooks.yaml").webhooks
+    assert webhook.name == "mes"
+
+
+def test_its_settings_exist_and_its_links_lead_somewhere() -> None:
+    text = PAGE.read_text()
+    named = set(re.findall(r"FLOWGAUGE_([A-Z_]+)", text))
+    assert named
+    assert {name.lower() for name in named} <= set(Settings.model_fields)
+    for link in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (PAGE.parent / link).exists(), link
