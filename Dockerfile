@@ -18,7 +18,7 @@ WORKDIR /src
 # What FlowGauge needs comes first, in a layer of its own: a changed line of code does not fetch torch again.
 COPY pyproject.toml README.md LICENSE ./
 RUN mkdir app flows training && touch flowgauge.py app/__init__.py flows/__init__.py training/__init__.py \
-    && python -m pip --python /opt/flowgauge/bin/python install ".[weights]"
+    && python -m pip --python /opt/flowgauge/bin/python install ".[weights,openvino,mqtt]"
 COPY flowgauge.py ./
 COPY app app
 COPY flows flows

@@ -8,10 +8,10 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14; 
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := app flows training flowgauge.py examples bench tests
+SOURCES := app flows training flowgauge.py clients examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-flows postgres clean
+.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows postgres mosquitto chromium clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -21,9 +21,12 @@ help:
 	@echo 'make test    lint, types and the test suite'
 	@echo 'make test-all  the same with the tests that take minutes'
 	@echo 'make lint    ruff and mypy alone'
-	@echo 'make bench   the service under load, kills and a history of a million; into bench-results'
+	@echo 'make bench   speed and memory of inference beside anomalib; half an hour, into bench-results'
+	@echo '               ANOMALIB_PYTHON=/path/to/python    an interpreter with anomalib, or one is made'
+	@echo 'make bench-gpu  the same models on a CUDA device'
+	@echo 'make bench-service  the service under load, kills, a history of a million, listeners'
 	@echo 'make bench-flows  the flow library side by side with zuko, normflows, nflows and FrEIA; an hour'
-	@echo 'make clean   remove the environment and caches; data, models, runs and demo/ stay'
+	@echo 'make clean   remove the environments and caches; data, models, runs and demo/ stay'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
 	@echo "pip's own settings apply: PIP_INDEX_URL for a mirror, PIP_EXTRA_INDEX_URL for CPU builds of torch."
@@ -32,22 +35,31 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
-test: lint postgres
-	$(BIN)/pytest
+# Two at a time, and the tests of a file in one process, which share what they trained.
+test: lint postgres mosquitto chromium
+	$(BIN)/pytest -n 2 --dist loadfile
 
-test-all: lint postgres
-	$(BIN)/pytest -m ''
+test-all: lint postgres mosquitto chromium
+	$(BIN)/pytest -n 2 --dist loadfile -m ''
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy --strict $(SOURCES)
 
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
+	$(BIN)/python -m bench.inference all
+
+bench-gpu: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.inference model anomalib --device cuda --out bench-results/inference-gpu
+
 # One fails, the others run all the same.
-bench: $(VENV)/.installed-dev postgres
+bench-service: $(VENV)/.installed-dev postgres
 	@failed=0; \
 	$(BIN)/python -m bench.service all || failed=1; \
 	$(BIN)/python -m bench.history_paging || failed=1; \
+	$(BIN)/python -m bench.event_streams || failed=1; \
 	exit $$failed
 
 # Side by side with other libraries of flows, which nothing else needs.
@@ -66,12 +78,25 @@ postgres:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql; \
 	  else echo 'no PostgreSQL server: its tests are skipped; on Debian: apt-get install postgresql'; fi; }
 
+mosquitto:
+	@ls /usr/sbin/mosquitto >/dev/null 2>&1 || command -v mosquitto >/dev/null || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends mosquitto; \
+	  else echo 'no MQTT broker: its tests are skipped; on Debian: apt-get install mosquitto'; fi; }
+
+# The operator's page is tested in it.
+chromium:
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; \
+	  else echo 'no Chromium: its tests are skipped; on Debian: apt-get install chromium'; fi; }
+
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench-venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.installed-demo: pyproject.toml $(VENV)/.created
-	$(BIN)/python -m pip install --disable-pip-version-check -e '.[weights,elpv]'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[weights,elpv,openvino]'
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(VENV)/.created

@@ -30,7 +30,7 @@ _NOTHING_LEFT = "nothing half-written is left; run the command again"
 COMMANDS = {
     "data": Mount(
         "training.commands.data:app",
-        "Lay out real photographs to try FlowGauge on.",
+        "Check the pictures of a category, or lay out real ones to try FlowGauge on.",
         _NOTHING_LEFT,
     ),
     "train": Mount(
@@ -42,6 +42,11 @@ COMMANDS = {
         "training.commands.evaluate:evaluate",
         "Measure a published model on test pictures it has never seen.",
         _NOTHING_LEFT,
+    ),
+    "calibrate": Mount(
+        "app.commands.calibrate:calibrate",
+        "Renew a model's thresholds with good pictures of the line, without training.",
+        "thresholds are as they were",
     ),
     "flows": Mount(
         "training.commands.flows:app",
@@ -72,6 +77,11 @@ COMMANDS = {
         "app.commands.predict:predict",
         "Inspect a picture or a folder, here or on a server.",
         "answers already printed or written stay",
+    ),
+    "watch": Mount(
+        "app.client.watch.command:watch",
+        "Inspect what a camera writes into a folder, by a server, each picture once.",
+        "pictures that are not inspected yet wait for the next start",
     ),
     "doctor": Mount(
         "app.commands.doctor:doctor",
