@@ -146,11 +146,11 @@ class TestTime:
     def slow(
         self, serve: Serve, data: bytes, monkeypatch: pytest.MonkeyPatch
     ) -> Iterator[tuple[Service, Gate]]:
-        """A service that has seen an image take 0.3 s, and is computing the next one of big."""
+        """A service that has seen an image take 0.1 s, and is computing the next one of big."""
         with serve(max_batch=2) as service, closed_gate(monkeypatch) as gate:
             first = service.start("big", data)
             assert gate.entered.acquire(timeout=30)
-            time.sleep(0.3)
+            time.sleep(0.1)
             gate.let_one_through()
             assert first.result().status_code == 200
             service.wait_for(lambda: service.held[0] == 0)
@@ -171,7 +171,7 @@ class TestTime:
     ) -> None:
         data = tiny_images["good"][0]
         with self.slow(serve, data, monkeypatch) as (service, gate):
-            line = [service.start("big", data) for _ in range(12)]
+            line = [service.start("big", data, query="?timeout_ms=60000") for _ in range(12)]
             service.wait_for(lambda: service.app.state.batcher.pending == 13)
             # The batch that hangs lets estimates fall while it may be on time, then grow up to a bound.
             service.wait_for(lambda: self._settled(service))
@@ -189,7 +189,7 @@ class TestTime:
     ) -> None:
         data = tiny_images["good"][0]
         with self.slow(serve, data, monkeypatch) as (service, gate):
-            refused = service.post("big", *[data] * 12, query="?timeout_ms=3000")
+            refused = service.post("big", *[data] * 12, query="?timeout_ms=1000")
             expect_refusal(refused, "An answer would take about")
             assert service.app.state.batcher.pending == 1
             assert service.held[0] == 1
