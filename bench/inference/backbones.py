@@ -45,7 +45,7 @@ def on_openvino(
     """
     import openvino
 
-    from flows.fastflow.engines.openvino_engine import convert
+    from flows.fastflow.engines.openvino_backbone import convert
 
     core = openvino.Core()
     hints = {

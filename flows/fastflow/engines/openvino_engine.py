@@ -5,10 +5,8 @@ The backbone is converted once and its graph kept on disk. Heads of one shape sh
 may get graphs of its own, with its weights in them: OpenVINO then need not lay them out anew for every batch.
 """
 
-import hashlib
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,15 +15,13 @@ from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import openvino as ov
-import timm
 import torch
 from numpy.typing import NDArray
-from openvino.frontend import FrontEndManager
-from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-from torch import Tensor, nn
+from torch import Tensor
 
-from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.engines.openvino_backbone import converted
 from flows.fastflow.engines.openvino_head import build, weights_of
+from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead, beside
 from flows.fastflow.head import Head
@@ -51,7 +47,7 @@ class OpenVinoEngine:
 
     Args:
         precision: float32, or openvino-bfloat16, in which convolutions and what lies between them are
-            computed in bfloat16.
+            computed in bfloat16, but for the first layers of a backbone, see `openvino_split`.
         cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
             decides what is computed.
     """
@@ -72,7 +68,9 @@ class OpenVinoEngine:
         if self._cache is not None:
             self._settings["CACHE_DIR"] = str(self._cache)
         self._compiling = threading.Lock()
-        self._backbones: WeakKeyDictionary[FeatureExtractor, dict[tuple[int, int], Any]] = WeakKeyDictionary()
+        # One graph, or two of which the second goes on where the first ends.
+        self._backbones: WeakKeyDictionary[FeatureExtractor, dict[tuple[int, int], list[Any]]]
+        self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
@@ -88,13 +86,18 @@ class OpenVinoEngine:
             compiled = self._backbones.setdefault(extractor, {})
             if input_size not in compiled:
                 compiled[input_size] = self._compile_backbone(extractor, input_size)
-            request = compiled[input_size].create_infer_request()
+            requests = [graph.create_infer_request() for graph in compiled[input_size]]
 
         def run(images: Tensor) -> list[Tensor]:
-            request.set_input_tensor(_shared(images.numpy()))
-            request.infer()
+            outputs = [_shared(images.numpy())]
+            found = []
+            for request in requests:
+                request.set_input_tensor(outputs.pop())
+                request.infer()
+                found += outputs
+                outputs = list(request.output_tensors)
             # Copied: the next batch overwrites them.
-            return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+            return [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
 
         return run
 
@@ -141,33 +144,16 @@ class OpenVinoEngine:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile_backbone(self, extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
-        model = self._converted(extractor, size)
-        return self._core.compile_model(model, "CPU", self._settings)
-
-    def _converted(self, extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
-        if self._cache is None:
-            return convert(extractor, size)
-        path = self._cache / f"{_identity(extractor, size)}.xml"
-        try:
-            return self._core.read_model(path)
-        except RuntimeError:  # it is not there, or damaged
-            model = convert(extractor, size)
-        try:
-            _keep(model, path)
-            # As the next start will have it, or what is compiled now would be compiled again then.
-            return self._core.read_model(path)
-        except (OSError, RuntimeError) as error:  # such as a full disk, for which no model is refused
-            logger.warning("%s cannot be kept (%s): the next start converts it again", path, error)
-            return model
-
-
-def _keep(model: Any, path: Path) -> None:
-    with temporary_directory(path.parent) as temporary:
-        ov.save_model(model, temporary / path.name, compress_to_fp16=False)
-        # The weights first: who finds the graph must find them.
-        for suffix in (".bin", ".xml"):
-            (temporary / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+    def _compile_backbone(self, extractor: FeatureExtractor, size: tuple[int, int]) -> list[Any]:
+        model = converted(self._core, self._cache, extractor, size)
+        parts = split(model, size) if self.precision != "float32" else None
+        if parts is None:
+            return [self._core.compile_model(model, "CPU", self._settings)]
+        exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
+        return [
+            self._core.compile_model(part, "CPU", settings)
+            for part, settings in zip(parts, (exact, self._settings), strict=True)
+        ]
 
 
 def _writable(folder: Path | None) -> Path | None:
@@ -236,51 +222,6 @@ class _OpenVinoHead:
                 request.set_input_tensor(i, _shared(weight.numpy()))
             self._shared[sizes] = request
         return request
-
-
-def convert(extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
-    """A graph of a backbone with its preprocessing, for any number of pictures of one size.
-
-    The size is fixed: padding that depends on it (TensorFlow's "same") is computed while converting. By the
-    frontend itself and not `openvino.convert_model`, which reports to Intel whenever it is called.
-
-    Args:
-        extractor: the backbone.
-        size: (height, width) of the pictures, (N, height, width, 3) uint8.
-
-    Raises:
-        EngineError: OpenVINO cannot convert it.
-    """
-    images = torch.zeros((2, *size, 3), dtype=torch.uint8)
-    frontend = FrontEndManager().load_by_framework("pytorch")
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            # OpenVINO traces by torch.jit, of which torch warns, as of every constant it meets.
-            warnings.simplefilter("ignore")
-            decoder = TorchScriptPythonDecoder(_Traceable(extractor), example_input=(images,))
-            model = frontend.convert(frontend.load(decoder))
-        model.reshape([-1, *size, 3])
-    except Exception as error:  # of many kinds, by what it meets
-        raise EngineError(f"OpenVINO cannot convert {extractor.name}: {str(error)[:300]}") from error
-    return model
-
-
-class _Traceable(nn.Module):
-    """A backbone whose maps come as a tuple, and without a context of inference."""
-
-    def __init__(self, extractor: FeatureExtractor) -> None:
-        super().__init__()
-        self.extractor = extractor
-
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.extractor.compute(images))
-
-
-def _identity(extractor: FeatureExtractor, size: tuple[int, int]) -> str:
-    """A name for a converted backbone: of its weights, its stages, and all that had a part in converting."""
-    parts = (extractor.weights_sha256, extractor.out_indices, size, ov.__version__, timm.__version__)
-    digest = hashlib.sha256(repr((*parts, torch.__version__)).encode()).hexdigest()
-    return f"{extractor.name}-{digest[:24]}"
 
 
 def _shape(fused: FusedHead) -> tuple[object, ...]:

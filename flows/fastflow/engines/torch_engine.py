@@ -1,22 +1,28 @@
 """Torch as an engine: on every device, and what models are fitted and evaluated with."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead, beside
 from flows.fastflow.head import Head, computing
 from flows.fastflow.manifest import Precision
 
+# In bfloat16 convolutions of larger maps than a picture divided by this stay in float32: low contrast is what
+# rounding takes, and most of it from the first layers (docs/experiments.md, 8).
+EXACT_ABOVE: Final = 4
+
 
 class TorchEngine:
     """Computes with torch, eagerly.
 
     Args:
-        precision: what convolutions are computed in. bfloat16 has 8 bits of precision and takes half the
-            memory traffic; energies and scores are float32 in any case.
+        precision: what convolutions are computed in, but for a backbone's first. bfloat16 has 8 bits of
+            precision and takes half the memory traffic; energies and scores are float32 in any case.
         device: where; that of the extractor and of the heads.
     """
 
@@ -31,10 +37,11 @@ class TorchEngine:
         self, extractor: FeatureExtractor, input_size: tuple[int, int]
     ) -> Callable[[Tensor], list[Tensor]]:
         """See `Engine`."""
-        del input_size
+        if self.precision == "float32":
+            return lambda images: list(extractor(images.to(self.device)))
 
         def run(images: Tensor) -> list[Tensor]:
-            with computing(self.precision, self.device):
+            with computing(self.precision, self.device), _first_exact(extractor, input_size):
                 return list(extractor(images.to(self.device)))
 
         return run
@@ -67,3 +74,30 @@ class _TorchHead:
         with computing(self._precision, self._device):
             flow = self._fused.flow_energies(features)
         return self._fused.conclude(maps, features, flow)
+
+
+@contextmanager
+def _first_exact(extractor: FeatureExtractor, size: tuple[int, int]) -> Iterator[None]:
+    """Under autocast: convolutions whose input is still large are left out of it."""
+
+    def before(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        [x] = inputs
+        if EXACT_ABOVE * x.shape[2] <= size[0]:
+            return None
+        torch.set_autocast_enabled(x.device.type, False)
+        return (x.float(),)
+
+    def after(_: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+        del output
+        torch.set_autocast_enabled(inputs[0].device.type, True)
+
+    handles = []
+    for module in extractor.modules():
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_pre_hook(before))
+            handles.append(module.register_forward_hook(after))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

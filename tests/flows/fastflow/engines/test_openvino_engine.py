@@ -25,7 +25,7 @@ from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_engine, openvino_head
+from flows.fastflow.engines import openvino_backbone, openvino_engine, openvino_head
 
 CPU = torch.device("cpu")
 
@@ -264,7 +264,7 @@ class TestCache:
     ) -> None:
         images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
         expected = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
-        monkeypatch.setattr(openvino_engine, "convert", lambda *_: pytest.fail("converted again"))
+        monkeypatch.setattr(openvino_backbone, "convert", lambda *_: pytest.fail("converted again"))
         found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
@@ -305,7 +305,7 @@ def test_a_backbone_that_cannot_be_converted_is_named(
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no such operation")
 
-    monkeypatch.setattr(openvino_engine, "TorchScriptPythonDecoder", refuse)
+    monkeypatch.setattr(openvino_backbone, "TorchScriptPythonDecoder", refuse)
     with pytest.raises(EngineError, match=f"cannot convert {tiny_extractor.name}: no such operation"):
         openvino().backbone(tiny_extractor, (64, 64))
 

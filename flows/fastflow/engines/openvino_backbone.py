@@ -1,0 +1,101 @@
+"""A backbone as a graph of OpenVINO: converted once, and kept on disk for the next start."""
+
+import hashlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import openvino as ov
+import timm
+import torch
+from openvino.frontend import FrontEndManager
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+from torch import Tensor, nn
+
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.plain_files import temporary_directory
+
+logger = logging.getLogger("flowgauge.openvino")
+
+
+def converted(core: Any, cache: Path | None, extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+    """What `convert` gives, from a folder where it was kept if it is there, and kept for the next time.
+
+    Args:
+        core: OpenVINO's.
+        cache: the folder; None keeps nothing.
+        extractor: the backbone.
+        size: (height, width) of the pictures.
+
+    Raises:
+        EngineError: OpenVINO cannot convert it.
+    """
+    if cache is None:
+        return convert(extractor, size)
+    path = cache / f"{_identity(extractor, size)}.xml"
+    try:
+        return core.read_model(path)
+    except RuntimeError:  # it is not there, or damaged
+        model = convert(extractor, size)
+    try:
+        _keep(model, path)
+        # As the next start will have it, or what is compiled now would be compiled again then.
+        return core.read_model(path)
+    except (OSError, RuntimeError) as error:  # such as a full disk, for which no model is refused
+        logger.warning("%s cannot be kept (%s): the next start converts it again", path, error)
+        return model
+
+
+def convert(extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+    """A graph of a backbone with its preprocessing, for any number of pictures of one size.
+
+    The size is fixed: padding that depends on it (TensorFlow's "same") is computed while converting. By the
+    frontend itself and not `openvino.convert_model`, which reports to Intel whenever it is called.
+
+    Args:
+        extractor: the backbone.
+        size: (height, width) of the pictures, (N, height, width, 3) uint8.
+
+    Raises:
+        EngineError: OpenVINO cannot convert it.
+    """
+    images = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            # OpenVINO traces by torch.jit, of which torch warns, as of every constant it meets.
+            warnings.simplefilter("ignore")
+            decoder = TorchScriptPythonDecoder(_Traceable(extractor), example_input=(images,))
+            model = frontend.convert(frontend.load(decoder))
+        model.reshape([-1, *size, 3])
+    except Exception as error:  # of many kinds, by what it meets
+        raise EngineError(f"OpenVINO cannot convert {extractor.name}: {str(error)[:300]}") from error
+    return model
+
+
+def _keep(model: Any, path: Path) -> None:
+    with temporary_directory(path.parent) as temporary:
+        ov.save_model(model, temporary / path.name, compress_to_fp16=False)
+        # The weights first: who finds the graph must find them.
+        for suffix in (".bin", ".xml"):
+            (temporary / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+class _Traceable(nn.Module):
+    """A backbone whose maps come as a tuple, and without a context of inference."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        super().__init__()
+        self.extractor = extractor
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.extractor.compute(images))
+
+
+def _identity(extractor: FeatureExtractor, size: tuple[int, int]) -> str:
+    """A name for a converted backbone: of its weights, its stages, and all that had a part in converting."""
+    parts = (extractor.weights_sha256, extractor.out_indices, size, ov.__version__, timm.__version__)
+    digest = hashlib.sha256(repr((*parts, torch.__version__)).encode()).hexdigest()
+    return f"{extractor.name}-{digest[:24]}"

@@ -1,0 +1,106 @@
+"""A backbone's graph in two parts, so that rounding spares the first layers.
+
+Low contrast is what defects have and what rounding takes: the stem and the first blocks make 55 to 80 % of
+the noise that bfloat16 adds to the features of tf_efficientnet_lite0 (docs/experiments.md, 8).
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Final
+
+import openvino as ov
+from openvino import opset13
+
+# The first part ends where a map's sides are at most a picture's divided by this.
+REDUCTION: Final = 4
+
+
+def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
+    """Part a graph at the narrowest of the first maps that are a quarter of the picture's size.
+
+    Args:
+        model: a backbone with one input; used up, both parts are made of its nodes.
+        size: (height, width) of the pictures.
+
+    Returns:
+        The first part, whose last output is the second's one input; its other outputs, and then the second's,
+        are those of the model. None where there is no such map that all the rest is computed from alone.
+    """
+    order = model.get_ordered_ops()
+    cut = _narrowest(order, size)
+    if cut is None:
+        return None
+    before = {op.get_name() for op in order[: order.index(cut) + 1]}
+    results = model.get_results()
+    early = [r for r in results if _source(r).get_name() in before]
+    late = results[len(early) :]
+    if not late or early != results[: len(early)]:
+        return None
+    joint = cut.output(0)
+    rest = opset13.parameter(joint.get_partial_shape(), joint.get_element_type())
+    for target in joint.get_target_inputs():
+        if not _leads_out(target.get_node()):
+            target.replace_source_output(rest.output(0))
+    first = ov.Model([*early, opset13.result(joint)], model.get_parameters())
+    return first, ov.Model(late, [rest])
+
+
+def _narrowest(order: list[Any], size: tuple[int, int]) -> Any | None:
+    """Of the maps of the first size that is small enough, that of the fewest numbers; the first of equals."""
+    place = {op.get_name(): i for i, op in enumerate(order)}
+    # Of what depends on the picture: the place up to which it is needed.
+    needed: dict[str, int] = {}
+    for i, op in enumerate(order):
+        fed = [n for n in _inputs(op) if n in needed]
+        if op.get_type_name() == "Parameter" or fed:
+            needed[op.get_name()] = i
+            if not _leads_out(op):
+                needed.update(dict.fromkeys(fed, i))
+    best, sides = None, None
+    for i, op in enumerate(order):
+        shape = _map_shape(op) if op.get_name() in needed and not _leads_out(op) else None
+        if shape is None or any(REDUCTION * a > b for a, b in zip(shape[1:], size, strict=True)):
+            continue
+        if any(place[n] < i < until for n, until in needed.items()):
+            continue
+        if sides is not None and shape[1:] != sides:
+            break
+        sides = shape[1:]
+        if best is None or math.prod(shape) < math.prod(_map_shape(best) or ()):
+            best = op
+    return best
+
+
+def _map_shape(op: Any) -> tuple[int, int, int] | None:
+    """(C, H, W) of an operation that gives one float32 map (N, C, H, W)."""
+    if op.get_output_element_type(0) != ov.Type.f32:
+        return None
+    # A maximum pooling gives indices besides, which nobody takes.
+    if any(op.output(i).get_target_inputs() for i in range(1, op.get_output_size())):
+        return None
+    shape = op.get_output_partial_shape(0)
+    if shape.rank.is_dynamic or shape.rank.get_length() != 4:
+        return None
+    if any(shape[i].is_dynamic for i in (1, 2, 3)):
+        return None
+    return shape[1].get_length(), shape[2].get_length(), shape[3].get_length()
+
+
+def _inputs(op: Any) -> Iterable[str]:
+    return (value.get_node().get_name() for value in op.input_values())
+
+
+def _leads_out(op: Any) -> bool:
+    """Whether it is one of the model's results, or nothing but a conversion for them."""
+    if op.get_type_name() == "Result":
+        return True
+    if op.get_type_name() != "Convert":
+        return False
+    users = [target.get_node() for target in op.output(0).get_target_inputs()]
+    return bool(users) and all(user.get_type_name() == "Result" for user in users)
+
+
+def _source(result: Any) -> Any:
+    """What a result is, before a conversion for it alone."""
+    node = result.input_value(0).get_node()
+    return node.input_value(0).get_node() if _leads_out(node) else node
