@@ -140,6 +140,7 @@ class Loader:
             self._warm.clear()
             logger.warning("%s; all that was compiled is deleted, and made anew", error)
             detector = self._read(folder)
+        detector.scorer.let_go()
         self._warm_up(detector)
         self._extractors.add(detector.scorer.extractor)
         self._replayed.add(detector.sha256)

@@ -219,7 +219,6 @@ def _energy(parts: Sequence[Tensor]) -> Tensor:
     return cast(Tensor, total) * (0.5 / channels)
 
 
-def beside(weights: Iterable[Tensor], head: Head) -> int:
-    """Memory, in bytes, of those of an inference form's weights that are not the head's own."""
-    own = {t.untyped_storage().data_ptr() for t in (*head.parameters(), *head.buffers())}
-    return sum(t.nbytes for t in weights if t.untyped_storage().data_ptr() not in own)
+def memory_of(weights: Iterable[Tensor]) -> int:
+    """Memory of tensors, in bytes, each counted once however often it is among them."""
+    return sum({t.untyped_storage().data_ptr(): t.nbytes for t in weights}.values())

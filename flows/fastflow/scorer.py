@@ -111,7 +111,7 @@ class Scorer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the heads, in bytes, without the shared backbone."""
+        """Memory of the heads, in bytes, at most; without the shared backbone."""
         return sum(map(module_bytes, self.heads)) + sum(head.nbytes for head in self._running)
 
     @property
@@ -126,6 +126,13 @@ class Scorer:
         for n in self.engine.batches:
             for head in self._running:
                 head([m.expand(n, *m.shape[1:]) for m in maps])
+
+    def let_go(self) -> None:
+        """Keep of the heads what computes, and not the form they were fitted in, half of their memory.
+
+        Nothing else can be made of them from then on: `heads` is empty.
+        """
+        self.heads = ()
 
     def specialise(self) -> None:
         """Let the engine compile for this model alone, see `engines.RunningHead.specialise`."""
@@ -223,8 +230,8 @@ class Scorer:
     def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
         layout, tiles = picture.layout, picture.tiles()
         energies = 2 * len(self.extractor.channels)
-        blends = [Blend(layout, energies, self.extractor.offset.device) for _ in self.heads]
-        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.heads]
+        blends = [Blend(layout, energies, self.extractor.offset.device) for _ in self._running]
+        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._running]
         for start in range(0, len(tiles), self.chunk):
             maps = self.features(tiles[start : start + self.chunk])
             for head, blend, rows in zip(self._running, blends, seen, strict=True):

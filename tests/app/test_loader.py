@@ -147,6 +147,14 @@ class TestExtractors:
 
         asyncio.run(scenario())
 
+    def test_nothing_is_kept_of_what_was_fitted(self, store: Path, folder: Path) -> None:
+        async def scenario(loader: Loader) -> None:
+            resident = await loader.load(folder)
+            assert resident.detector.scorer.heads == ()
+            assert 0 < resident.nbytes == resident.detector.nbytes
+
+        run(store, scenario)
+
     def test_another_of_its_stages_needs_its_own(self, store: Path, folder: Path) -> None:
         """It is refused for the manifest's other claims, which are compared with that extractor."""
         other = again(store, "v2")

@@ -56,7 +56,7 @@ class RunningHead(Protocol):
     """Computes what a head finds in the maps that the same engine's backbone gives.
 
     Attributes:
-        nbytes: memory of the weights that it holds beside the head's own.
+        nbytes: memory of the weights that it holds, those too that it shares with the head.
     """
 
     nbytes: int

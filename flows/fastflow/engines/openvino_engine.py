@@ -23,7 +23,7 @@ from flows.fastflow.engines.openvino_backbone import converted
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.fused import Energies, FusedHead, beside
+from flows.fastflow.fused import Energies, FusedHead, memory_of
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.plain_files import temporary_directory
@@ -182,7 +182,7 @@ class _OpenVinoHead:
         self._own: dict[Sizes, Any] = {}
         self.own_bytes = 0
         self._weights = [weight.contiguous() for weight in weights_of(self._fused).values()]
-        self.nbytes = beside(self._weights, head)
+        self.nbytes = memory_of((*self._fused.buffers(), *self._weights))
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
         whole = [np.ascontiguousarray(m.numpy()) for m in maps]

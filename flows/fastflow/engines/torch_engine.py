@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.fused import Energies, FusedHead, beside
+from flows.fastflow.fused import Energies, FusedHead, memory_of
 from flows.fastflow.head import Head, computing
 from flows.fastflow.manifest import Precision
 
@@ -64,7 +64,7 @@ class _TorchHead:
         self._fused.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._precision = precision
         self._device = device
-        self.nbytes = beside(self._fused.buffers(), head)
+        self.nbytes = memory_of(self._fused.buffers())
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
         """See `engines.RunningHead`: there is nothing to compile."""

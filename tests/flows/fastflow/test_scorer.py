@@ -1,5 +1,8 @@
 """From pictures to scores and maps: one path for training and for serving."""
 
+import copy
+import gc
+import weakref
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 
 from flows.fastflow.bundle import FLOW, read_manifest, resolve
+from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head, channels_last
 from flows.fastflow.images import resize
@@ -125,6 +129,27 @@ def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures)
     found = Scorer(scorer.extractor, other, (96, 64), ScoreRule()).score(tiny_pictures["defect"])
     assert {s.score_map.shape for s in found} == {(96, 64)}
     assert scores(scorer, tiny_pictures["good"]) == before
+
+
+@pytest.mark.parametrize("kind", ["torch", "openvino"])
+def test_what_was_fitted_may_go_and_what_computes_stays(
+    scorer: Scorer, tiny_pictures: Pictures, kind: Literal["torch", "openvino"]
+) -> None:
+    if kind == "openvino":
+        pytest.importorskip("openvino")
+    engine = pick_engine("float32", torch.device("cpu"), kind)
+    heads = [copy.deepcopy(scorer.head), copy.deepcopy(scorer.head)]
+    one = Scorer(scorer.extractor, heads, scorer.input_size, scorer.rule, engine)
+    fitted = weakref.ref(next(heads[0].flow.parameters()))
+    before, held = scores(one, tiny_pictures["good"][:3]), one.nbytes
+    one.let_go()
+    del heads
+    gc.collect()
+    assert fitted() is None
+    assert 0.4 * held < one.nbytes < 0.6 * held
+    assert scores(one, tiny_pictures["good"][:3]) == before
+    one.specialise()
+    assert scores(one, tiny_pictures["good"][:3]) == pytest.approx(before, rel=1e-4)
 
 
 def test_real_features_come_back_from_their_latents(
