@@ -27,16 +27,18 @@ def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
         are those of the model. None where there is no such map that all the rest is computed from alone.
     """
     order = model.get_ordered_ops()
-    cut = _narrowest(order, size)
-    if cut is None:
+    at = _narrowest(order, size)
+    if at is None:
         return None
-    before = {op.get_name() for op in order[: order.index(cut) + 1]}
+    before = {op.get_name() for op in order[: at + 1]}
     results = model.get_results()
-    early = [r for r in results if _source(r).get_name() in before]
-    late = results[len(early) :]
-    if not late or early != results[: len(early)]:
+    is_early = [_source(result).get_name() in before for result in results]
+    n = sum(is_early)
+    # Stages come out in the order in which they are computed.
+    if n == len(results) or not all(is_early[:n]):
         return None
-    joint = cut.output(0)
+    early, late = results[:n], results[n:]
+    joint = order[at].output(0)
     rest = opset13.parameter(joint.get_partial_shape(), joint.get_element_type())
     for target in joint.get_target_inputs():
         if not _leads_out(target.get_node()):
@@ -45,8 +47,12 @@ def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
     return first, ov.Model(late, [rest])
 
 
-def _narrowest(order: list[Any], size: tuple[int, int]) -> Any | None:
-    """Of the maps of the first size that is small enough, that of the fewest numbers; the first of equals."""
+def _narrowest(order: list[Any], size: tuple[int, int]) -> int | None:
+    """Where in the order the map is made to part at.
+
+    Of the maps of the first size that is small enough that of the fewest numbers, the first of equals, if no
+    other one is needed after it.
+    """
     place = {op.get_name(): i for i, op in enumerate(order)}
     # Of what depends on the picture: the place up to which it is needed.
     needed: dict[str, int] = {}
@@ -56,7 +62,7 @@ def _narrowest(order: list[Any], size: tuple[int, int]) -> Any | None:
             needed[op.get_name()] = i
             if not _leads_out(op):
                 needed.update(dict.fromkeys(fed, i))
-    best, sides = None, None
+    best, least, sides = None, 0, None
     for i, op in enumerate(order):
         shape = _map_shape(op) if op.get_name() in needed and not _leads_out(op) else None
         if shape is None or any(REDUCTION * a > b for a, b in zip(shape[1:], size, strict=True)):
@@ -66,8 +72,8 @@ def _narrowest(order: list[Any], size: tuple[int, int]) -> Any | None:
         if sides is not None and shape[1:] != sides:
             break
         sides = shape[1:]
-        if best is None or math.prod(shape) < math.prod(_map_shape(best) or ()):
-            best = op
+        if best is None or math.prod(shape) < least:
+            best, least = i, math.prod(shape)
     return best
 
 
