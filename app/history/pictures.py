@@ -109,7 +109,10 @@ class Pictures:
         except Exception:  # of a damaged header NumPy makes many kinds
             logger.exception("the map of inspection %s cannot be read", identifier)
             return None
-        return scores.astype(np.float32) if scores.dtype == np.float16 and scores.ndim == 2 else None
+        # A bit that turned makes numbers infinite, which no map is and nobody can draw.
+        if scores.dtype != np.float16 or scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
+            return None
+        return scores.astype(np.float32)
 
     def store(self, sha256: str, picture: bytes, identifier: str, score_map: bytes) -> None:
         """Write an inspection's files; those that are there already, with these bytes, stay.
