@@ -35,12 +35,13 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
-# Two at a time, and the tests of a file in one process, which share what they trained.
+# Two at a time, and the tests of a file in one process, which share what they trained; in the order of
+# tests/conftest.py, which begins with the long ones, and not with files of many tests, as it would by itself.
 test: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-all: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 2 --dist loadfile -m ''
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m ''
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
