@@ -35,13 +35,12 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
-# Two at a time, and the tests of a file in one process, which share what they trained; in the order of
-# tests/conftest.py, which begins with the long ones, and not with files of many tests, as it would by itself.
+# Two at a time, and the tests of a file in one process, which share what they trained.
 test: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2 --dist loadfile
 
 test-all: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m ''
+	$(BIN)/pytest -n 2 --dist loadfile -m ''
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

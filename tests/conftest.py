@@ -38,11 +38,6 @@ def pytest_configure() -> None:
     torch.set_num_threads(2)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    # Begun last, a test of a minute would run alone.
-    items.sort(key=lambda item: not item.nodeid.startswith("tests/system/"))
-
-
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Small tensors: handing them to a second thread takes longer than computing with them."""
