@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -72,6 +73,11 @@ def channels_last(head: Head) -> Head:
     """Lay the head's convolution weights out as channels-last, which is what CPUs and GPUs compute in."""
     convert_conv2d_weight_memory_format(head, torch.channels_last)
     return head
+
+
+# In bfloat16, what comes before a map's sides are a picture's divided by this stays in float32: low contrast
+# is what rounding takes, and most of it from the first layers (docs/experiments.md, 8).
+EXACT_STRIDE: Final = 4
 
 
 def computing(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

@@ -6,13 +6,12 @@ the noise that bfloat16 adds to the features of tf_efficientnet_lite0 (docs/expe
 
 import math
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any
 
 import openvino as ov
 from openvino import opset13
 
-# The first part ends where a map's sides are at most a picture's divided by this.
-REDUCTION: Final = 4
+from flows.fastflow.head import EXACT_STRIDE
 
 
 def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
@@ -65,7 +64,7 @@ def _narrowest(order: list[Any], size: tuple[int, int]) -> int | None:
     best, least, sides = None, 0, None
     for i, op in enumerate(order):
         shape = _map_shape(op) if op.get_name() in needed and not _leads_out(op) else None
-        if shape is None or any(REDUCTION * a > b for a, b in zip(shape[1:], size, strict=True)):
+        if shape is None or any(EXACT_STRIDE * a > b for a, b in zip(shape[1:], size, strict=True)):
             continue
         if any(place[n] < i < until for n, until in needed.items()):
             continue

@@ -2,19 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead, memory_of
-from flows.fastflow.head import Head, computing
+from flows.fastflow.head import EXACT_STRIDE, Head, computing
 from flows.fastflow.manifest import Precision
-
-# In bfloat16 convolutions of larger maps than a picture divided by this stay in float32: low contrast is what
-# rounding takes, and most of it from the first layers (docs/experiments.md, 8).
-EXACT_ABOVE: Final = 4
 
 
 class TorchEngine:
@@ -37,11 +32,11 @@ class TorchEngine:
         self, extractor: FeatureExtractor, input_size: tuple[int, int]
     ) -> Callable[[Tensor], list[Tensor]]:
         """See `Engine`."""
-        if self.precision == "float32":
-            return lambda images: list(extractor(images.to(self.device)))
+        rounded = self.precision != "float32"
+        convolutions = [m for m in extractor.modules() if rounded and isinstance(m, nn.Conv2d)]
 
         def run(images: Tensor) -> list[Tensor]:
-            with computing(self.precision, self.device), _first_exact(extractor, input_size):
+            with computing(self.precision, self.device), _first_exact(convolutions, input_size):
                 return list(extractor(images.to(self.device)))
 
         return run
@@ -77,12 +72,12 @@ class _TorchHead:
 
 
 @contextmanager
-def _first_exact(extractor: FeatureExtractor, size: tuple[int, int]) -> Iterator[None]:
-    """Under autocast: convolutions whose input is still large are left out of it."""
+def _first_exact(convolutions: Sequence[nn.Conv2d], size: tuple[int, int]) -> Iterator[None]:
+    """Under autocast: those of the convolutions whose input is still large are left out of it."""
 
     def before(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         [x] = inputs
-        if EXACT_ABOVE * x.shape[2] <= size[0]:
+        if EXACT_STRIDE * x.shape[2] <= size[0]:
             return None
         torch.set_autocast_enabled(x.device.type, False)
         return (x.float(),)
@@ -92,10 +87,9 @@ def _first_exact(extractor: FeatureExtractor, size: tuple[int, int]) -> Iterator
         torch.set_autocast_enabled(inputs[0].device.type, True)
 
     handles = []
-    for module in extractor.modules():
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_pre_hook(before))
-            handles.append(module.register_forward_hook(after))
+    for module in convolutions:
+        handles.append(module.register_forward_pre_hook(before))
+        handles.append(module.register_forward_hook(after))
     try:
         yield
     finally:
