@@ -14,7 +14,7 @@ from flows.actnorm import ActNorm
 from flows.autoregressive import MaskedAutoregressive
 from flows.clamp import LearnedClamp, SigmoidScale, SoftClamp, SoftplusScale
 from flows.compose import Compose, Inverse
-from flows.conditioners import MLP, ConvNet, GlowNet, ResNet
+from flows.conditioners import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
 from flows.conv1x1 import InvertibleConv1x1
 from flows.coupling import Coupling
 from flows.dequantize import Logit, UniformDequantization
@@ -48,6 +48,7 @@ __all__ = [
     "ConditionalDiagonalNormal",
     "ConvNet",
     "Coupling",
+    "DepthwiseNet",
     "DiagonalNormal",
     "Distribution",
     "FactorOut",

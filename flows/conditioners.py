@@ -23,8 +23,7 @@ class ConvNet(nn.Module):
 
     def __init__(self, channels: tuple[int, int, int], kernel_size: int, *, context: int = 0) -> None:
         super().__init__()
-        if kernel_size % 2 == 0:
-            raise ValueError(f"ConvNet expected an odd kernel size; got {kernel_size}")
+        _expect_odd("ConvNet", kernel_size)
         in_, hidden, out = channels
         self.context = context
         self.first = nn.Conv2d(in_ + context, hidden, kernel_size, padding=kernel_size // 2)
@@ -34,6 +33,36 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Map (N, in, H, W), and a context, to (N, out, H, W)."""
         hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
+        out: Tensor = self.last(hidden)
+        return out
+
+
+class DepthwiseNet(nn.Module):
+    """conv 1 x 1 -> ReLU -> depthwise conv k x k -> ReLU -> conv 1 x 1, same height and width.
+
+    The block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, section 3.3) without its shortcut. Each
+    hidden channel by itself looks at what is around a position, which costs little however large k is.
+
+    Args:
+        channels: (in, hidden, out).
+        kernel_size: k, odd.
+        context: K, or 0.
+    """
+
+    def __init__(self, channels: tuple[int, int, int], kernel_size: int, *, context: int = 0) -> None:
+        super().__init__()
+        _expect_odd("DepthwiseNet", kernel_size)
+        in_, hidden, out = channels
+        self.context = context
+        self.first = nn.Conv2d(in_ + context, hidden, 1)
+        self.middle = nn.Conv2d(hidden, hidden, kernel_size, padding=kernel_size // 2, groups=hidden)
+        self.last = nn.Conv2d(hidden, out, 1)
+        start_near_zero(self.last)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
+        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
+        hidden = nn.functional.relu(self.middle(hidden), inplace=True)
         out: Tensor = self.last(hidden)
         return out
 
@@ -140,6 +169,11 @@ def start_near_zero(layer: nn.Linear | nn.Conv2d, start: float = 0.0) -> None:
     with torch.no_grad():
         for parameter in layer.parameters():
             parameter.mul_(start)
+
+
+def _expect_odd(network: str, kernel_size: int) -> None:
+    if kernel_size % 2 == 0:
+        raise ValueError(f"{network} expected an odd kernel size; got {kernel_size}")
 
 
 def _beside(x: Tensor, context: Tensor | None, features: int) -> Tensor:

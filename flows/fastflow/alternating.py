@@ -11,6 +11,7 @@ convolutions a step on a CPU consists of passes over large maps, so there are as
 - Gradients are written out, and each is written where the next convolution reads it.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
@@ -18,7 +19,19 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from flows import Affine, ChannelAffine, Compose, ConvNet, Coupling, Halves, Permutation, SoftClamp
+from flows import (
+    Affine,
+    ChannelAffine,
+    Compose,
+    ConvNet,
+    Coupling,
+    DepthwiseNet,
+    Halves,
+    Permutation,
+    SoftClamp,
+)
+
+_BLOCK = 3
 
 
 def alternates(flow: Compose) -> bool:
@@ -86,7 +99,7 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
         and coupling.partition.swapped == swapped
         and isinstance(coupling.law, Affine)
         and isinstance(coupling.law.clamp, SoftClamp)
-        and isinstance(coupling.conditioner, ConvNet)
+        and isinstance(coupling.conditioner, ConvNet | DepthwiseNet)
     )
 
 
@@ -103,6 +116,14 @@ class _Step(NamedTuple):
     last_bias: Tensor
     level: Tensor
     before: Tensor
+    middle_weight: Tensor | None
+    middle_bias: Tensor | None
+
+
+def _unfolded(bounds: Sequence[float], folded: Sequence[Any]) -> list[_Step]:
+    """Steps from their tensors, one after the other."""
+    width = len(_Step._fields) - 1
+    return [_Step(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
 
 
 def _fold(
@@ -112,7 +133,7 @@ def _fold(
     precision: torch.dtype,
 ) -> _Step:
     """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'."""
-    net = cast(ConvNet, coupling.conditioner)
+    net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
     bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
     log_gain, shift = after
     nothing = torch.zeros_like(shift)
@@ -130,6 +151,8 @@ def _fold(
         bias.to(precision),
         level,
         earlier,
+        net.middle.weight.to(precision) if isinstance(net, DepthwiseNet) else None,
+        cast(Tensor, net.middle.bias).to(precision) if isinstance(net, DepthwiseNet) else None,
     )
 
 
@@ -147,26 +170,28 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, first: Tensor, second: Tensor, bounds: tuple[float, ...], keep: bool, *folded: Tensor
+        ctx: Any, first: Tensor, second: Tensor, bounds: tuple[float, ...], keep: bool, *folded: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         halves = [first, second]
         kept: list[Tensor] = []
         log_det = first.new_zeros(len(first))
-        for i, bound in enumerate(bounds):
-            step = _Step(bound, *folded[6 * i : 6 * i + 6])
+        for i, step in enumerate(_unfolded(bounds, folded)):
             seen, changed = i % 2, 1 - i % 2
             hidden = _convolve(halves[seen].to(step.first_weight.dtype), step.first_weight, step.first_bias)
             hidden.relu_()
+            narrow = hidden
+            if step.middle_weight is not None and step.middle_bias is not None:
+                hidden = _convolve(hidden, step.middle_weight, step.middle_bias).relu_()
             a, t = _convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
             # Copied first: the logistic function is slow on rows with gaps between them.
             gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
-            scale = torch.add(_along(step.level), gate, alpha=2 * bound)
+            scale = torch.add(_along(step.level), gate, alpha=2 * step.bound)
             log_det += scale.sum((1, 2, 3))
             scale.exp_()
             x = halves[changed]
             halves[changed] = torch.addcmul(t, x + _along(step.before), scale)
             if keep:
-                kept += [halves[seen], hidden, gate, scale, x]
+                kept += [halves[seen], narrow, hidden, gate, scale, x]
         if keep:
             ctx.save_for_backward(*kept, *folded)
         ctx.bounds = bounds
@@ -176,16 +201,16 @@ class _Steps(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         bounds: tuple[float, ...] = ctx.bounds
-        kept = ctx.saved_tensors[: 5 * len(bounds)]
-        folded = ctx.saved_tensors[5 * len(bounds) :]
+        kept = ctx.saved_tensors[: 6 * len(bounds)]
+        steps = _unfolded(bounds, ctx.saved_tensors[6 * len(bounds) :])
         of_halves = list(gradients[:2])
         of_log_det = gradients[2].view(-1, 1, 1, 1)
         of_folded: list[Tensor | None] = []
         # Of what a conditioner gave, (N, 2 C, H, W): t, the second half of it, enters z as it is.
         wanted = _beside(of_halves[1 - (len(bounds) - 1) % 2], None)
         for i in reversed(range(len(bounds))):
-            step = _Step(bounds[i], *folded[6 * i : 6 * i + 6])
-            conditions, hidden, gate, scale, x = kept[5 * i : 5 * i + 5]
+            step = steps[i]
+            conditions, narrow, hidden, gate, scale, x = kept[6 * i : 6 * i + 6]
             seen, changed = i % 2, 1 - i % 2
             of_a, of_z = wanted.chunk(2, 1)
             of_x = of_z * scale
@@ -197,6 +222,12 @@ class _Steps(torch.autograd.Function):
                 wanted.to(hidden.dtype), hidden, step.last_weight, input_too=True
             )
             torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
+            of_middle: list[Tensor | None] = [None, None]
+            if step.middle_weight is not None:
+                of_hidden, *of_middle = _convolve_backward(
+                    of_hidden, narrow, step.middle_weight, input_too=True
+                )
+                torch.ops.aten.threshold_backward.grad_input(of_hidden, narrow, 0, grad_input=of_hidden)
             # The first step's input are features, which seldom want a gradient.
             input_too = i > 0 or ctx.needs_input_grad[seen]
             of_conditions, *of_first = _convolve_backward(
@@ -204,7 +235,8 @@ class _Steps(torch.autograd.Function):
             )
             # Before the first step there is nothing.
             of_before = of_x.sum((0, 2, 3)) if i > 0 else None
-            of_folded = [*of_first, *of_last, of_s.sum((0, 2, 3)) / doubled, of_before, *of_folded]
+            of_level = of_s.sum((0, 2, 3)) / doubled
+            of_folded = [*of_first, *of_last, of_level, of_before, *of_middle, *of_folded]
             of_halves[changed] = of_x
             if i > 0:
                 wanted = _beside(of_halves[seen], of_conditions)
@@ -226,25 +258,57 @@ def _beside(one: Tensor, other: Tensor | None) -> Tensor:
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return torch.conv2d(x, weight, bias, padding=weight.shape[2] // 2)
+    groups = x.shape[1] // weight.shape[1]
+    return torch.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=groups)
 
 
 def _convolve_backward(
     of_y: Tensor, x: Tensor, weight: Tensor, *, input_too: bool
 ) -> tuple[Any, Tensor, Tensor]:
     """Gradients with respect to the input (None where it is not asked for), the weight and the bias."""
-    side = weight.shape[2] // 2
+    groups = x.shape[1] // weight.shape[1]
+    in_blocks = groups > 1 and weight.shape[2] > _BLOCK and x.device.type == "cpu"
+    wanted = (input_too, not in_blocks, not in_blocks)
+    of_x, of_weight, of_bias = _gradients(of_y, x, weight, weight.shape[2] // 2, groups, wanted)
+    if in_blocks:
+        of_weight, of_bias = _of_kernels(of_y, x, weight), of_y.sum((0, 2, 3))
+    return of_x, of_weight, of_bias
+
+
+def _of_kernels(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
+    """The gradient with respect to kernels of a depthwise convolution, (C, 1, k, k), a block at a time.
+
+    oneDNN is made for this gradient of 3x3 kernels; of 5x5 ones in bfloat16 it took eight times as long as
+    the blocks together. A block is a 3x3 kernel over a picture that was moved.
+    """
+    side = weight.shape[2]
+    height, width = x.shape[2:]
+    padded = torch.nn.functional.pad(x, [side // 2] * 4)
+    found, block = torch.empty_like(weight), weight[:, :, :_BLOCK, :_BLOCK]
+    # The last one ends with the kernel, and may lie over the one before.
+    starts = [*range(0, side - _BLOCK, _BLOCK), side - _BLOCK]
+    for i, j in itertools.product(starts, starts):
+        moved = padded[:, :, i : i + height + _BLOCK - 1, j : j + width + _BLOCK - 1]
+        moved = moved.contiguous(memory_format=torch.channels_last)
+        _, of_block, _ = _gradients(of_y, moved, block, 0, len(weight), (False, True, False))
+        found[:, :, i : i + _BLOCK, j : j + _BLOCK] = of_block
+    return found
+
+
+def _gradients(
+    of_y: Tensor, x: Tensor, weight: Tensor, padding: int, groups: int, wanted: tuple[bool, bool, bool]
+) -> tuple[Any, Any, Any]:
     found = torch.ops.aten.convolution_backward(
         of_y,
         x,
         weight,
         [len(weight)],
         [1, 1],
-        [side, side],
+        [padding, padding],
         [1, 1],
         False,
         [0, 0],
-        1,
-        [input_too, True, True],
+        groups,
+        list(wanted),
     )
-    return cast(tuple[Any, Tensor, Tensor], found)
+    return cast(tuple[Any, Any, Any], found)

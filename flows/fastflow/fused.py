@@ -12,7 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flows import Affine, ChannelAffine, Compose, ConvNet, Coupling, Halves, Permutation, SoftClamp
+from flows import (
+    Affine,
+    ChannelAffine,
+    Compose,
+    ConvNet,
+    Coupling,
+    DepthwiseNet,
+    Halves,
+    Permutation,
+    SoftClamp,
+)
 from flows.fastflow import alternating
 from flows.fastflow.head import Head
 
@@ -161,6 +171,7 @@ class Step(nn.Module):
 
     Attributes:
         has_before: whether there is one.
+        has_middle: whether the conditioner has a depthwise convolution between its others.
     """
 
     def __init__(
@@ -173,9 +184,9 @@ class Step(nn.Module):
     ) -> None:
         super().__init__()
         self.has_before = before is not None
-        net = cast(ConvNet, coupling.conditioner)
+        net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
+        self.has_middle = isinstance(net, DepthwiseNet)
         self.bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
-        self.padding = net.first.kernel_size[0] // 2
         self.changed = cast(Halves, coupling.partition).transformed
         log_gain = affine.log_scale[changed]
         of_scale, of_shift = net.last.weight.chunk(2)
@@ -191,6 +202,9 @@ class Step(nn.Module):
             "passed_gain": self.passed_log_gain.exp(),
             "passed_shift": affine.shift[passed].view(1, -1, 1, 1),
         }
+        if isinstance(net, DepthwiseNet):
+            folded["middle_weight"] = net.middle.weight
+            folded["middle_bias"] = cast(Tensor, net.middle.bias)
         if before is not None:
             folded["log_gain"] = folded["log_gain"] + before.passed_log_gain
             folded["before"] = before.get_buffer("passed_shift") * torch.exp(-before.passed_log_gain)
@@ -200,8 +214,10 @@ class Step(nn.Module):
     def forward(self, seen: Tensor, x: Tensor) -> Tensor:
         """Transform x, (N, C', H, W), conditioned on (N, C'', H, W)."""
         get = self.get_buffer
-        hidden = F.relu(F.conv2d(seen, get("hidden_weight"), get("hidden_bias"), padding=self.padding))
-        parameters = F.conv2d(hidden, get("weight"), get("bias"), padding=self.padding)
+        hidden = F.relu(_convolve(seen, get("hidden_weight"), get("hidden_bias")))
+        if self.has_middle:
+            hidden = F.relu(_convolve(hidden, get("middle_weight"), get("middle_bias")))
+        parameters = _convolve(hidden, get("weight"), get("bias"))
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
@@ -210,6 +226,10 @@ class Step(nn.Module):
     def pass_by(self, seen: Tensor) -> Tensor:
         """What the affine makes of the other half."""
         return seen * self.get_buffer("passed_gain") + self.get_buffer("passed_shift")
+
+
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=x.shape[1] // weight.shape[1])
 
 
 def _energy(parts: Sequence[Tensor]) -> Tensor:

@@ -1,7 +1,7 @@
 """FastFlow: one two-dimensional flow per scale of a feature pyramid (Yu et al. 2021, arXiv 2111.07677)."""
 
 from collections.abc import Sequence
-from typing import Literal, cast
+from typing import Literal, TypeAlias, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,6 +13,7 @@ from flows import (
     Compose,
     ConvNet,
     Coupling,
+    DepthwiseNet,
     Halves,
     Permutation,
     SoftClamp,
@@ -21,6 +22,8 @@ from flows import (
 )
 from flows.fastflow import alternating
 
+Kernels: TypeAlias = Literal["3-1", "3", "depthwise-5"]
+
 
 class FlowConfig(BaseModel):
     """The shape of the flows; recorded in the bundle, since the weights mean nothing without it."""
@@ -28,14 +31,16 @@ class FlowConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     steps: int = Field(default=8, ge=1, le=64, description="coupling steps per scale")
-    kernels: Literal["3-1", "3"] = Field(
-        default="3-1", description="3x3 convolutions alternating with 1x1, or 3x3 throughout"
+    kernels: Kernels = Field(
+        default="depthwise-5",
+        description="of the conditioners' convolutions: 3x3 alternating with 1x1, 3x3 throughout, "
+        "or 1x1 with a depthwise 5x5 between them",
     )
     hidden_ratio: float = Field(
         default=1.0, gt=0, le=8, description="hidden channels per conditioning channel"
     )
     hidden_limit: int | None = Field(
-        default=64, ge=1, description="most hidden channels, whatever the ratio says; null for no limit"
+        default=160, ge=1, description="most hidden channels, whatever the ratio says; null for no limit"
     )
     clamp: float = Field(default=2.0, gt=0, le=20, description="bound c of the log-scale")
     clamp_formula: Literal["c*tanh(a/c)"] = "c*tanh(a/c)"
@@ -122,8 +127,9 @@ def _scale(channels: int, config: FlowConfig, generator: torch.Generator) -> Com
         hidden = max(1, int(halves.conditioning * config.hidden_ratio))
         if config.hidden_limit is not None:
             hidden = min(hidden, config.hidden_limit)
-        kernel_size = 1 if config.kernels == "3-1" and step % 2 == 1 else 3
-        conditioner = ConvNet((halves.conditioning, hidden, 2 * halves.transformed), kernel_size)
+        conditioner = _conditioner(
+            config.kernels, step, (halves.conditioning, hidden, 2 * halves.transformed)
+        )
         transforms += [
             Coupling(halves, conditioner, Affine(SoftClamp(config.clamp))),
             ChannelAffine(channels),
@@ -131,3 +137,9 @@ def _scale(channels: int, config: FlowConfig, generator: torch.Generator) -> Com
         if config.permutation == "index":
             transforms.append(Permutation.random(channels, generator))
     return Compose(transforms)
+
+
+def _conditioner(kernels: Kernels, step: int, channels: tuple[int, int, int]) -> nn.Module:
+    if kernels == "depthwise-5":
+        return DepthwiseNet(channels, 5)
+    return ConvNet(channels, 1 if kernels == "3-1" and step % 2 == 1 else 3)

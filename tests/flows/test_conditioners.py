@@ -1,19 +1,24 @@
 """The conditioners."""
 
+from typing import cast
+
 import pytest
 import torch
 from torch import nn
 from torch.nn.functional import conv2d
 
-from flows import MLP, ConvNet, GlowNet, ResNet
+from flows import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
+@pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])
 @pytest.mark.parametrize("size", [(1, 1), (2, 7), (6, 5)])
-def test_height_and_width_stay(kernel_size: int, size: tuple[int, int]) -> None:
-    assert ConvNet((3, 5, 4), kernel_size)(torch.zeros(2, 3, *size)).shape == (2, 4, *size)
+def test_height_and_width_stay(
+    network: type[ConvNet | DepthwiseNet], kernel_size: int, size: tuple[int, int]
+) -> None:
+    assert network((3, 5, 4), kernel_size)(torch.zeros(2, 3, *size)).shape == (2, 4, *size)
 
 
 def test_it_starts_at_zero_and_can_leave_it() -> None:
@@ -39,11 +44,26 @@ def test_it_is_two_convolutions_with_a_relu_between() -> None:
     torch.testing.assert_close(network(x), expected)
 
 
-def test_its_input_is_left_as_it_was() -> None:
+def test_a_depthwise_one_looks_around_in_each_hidden_channel_by_itself() -> None:
+    torch.manual_seed(0)
+    network = DepthwiseNet((2, 5, 3), 3).double()
+    torch.nn.init.normal_(network.last.weight)
+    x = torch.randn(2, 2, 4, 3, dtype=torch.float64)
+    hidden = conv2d(x, network.first.weight, network.first.bias).clamp_min(0)
+    kernels = network.middle.weight
+    each = [conv2d(hidden[:, [i]], kernels[[i]], padding=1) for i in range(5)]
+    bias = cast(torch.Tensor, network.middle.bias)
+    spread = (torch.cat(each, 1) + bias[:, None, None]).clamp_min(0)
+    expected = conv2d(spread, network.last.weight, network.last.bias)
+    torch.testing.assert_close(network(x), expected)
+
+
+@pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])
+def test_its_input_is_left_as_it_was(network: type[ConvNet | DepthwiseNet]) -> None:
     """The ReLU works in place, on the hidden layer alone."""
     x = torch.randn(1, 2, 3, 3)
     before = x.clone()
-    ConvNet((2, 2, 2), 1)(x)
+    network((2, 2, 2), 1)(x)
     assert torch.equal(x, before)
 
 
@@ -54,10 +74,23 @@ def test_its_parameters_count_as_the_formula_says(k: int) -> None:
     assert count == c1 * h * k**2 + h + h * out * k**2 + out
 
 
+@pytest.mark.parametrize("k", [1, 3, 5])
+def test_the_parameters_of_a_depthwise_one_count_as_the_formula_says(k: int) -> None:
+    c1, h, out = 3, 7, 4
+    count = sum(p.numel() for p in DepthwiseNet((c1, h, out), k).parameters())
+    assert count == c1 * h + h + h * k**2 + h + h * out + out
+
+
+@pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])
 @pytest.mark.parametrize("kernel_size", [2, 4, 0])
-def test_an_even_kernel_is_refused(kernel_size: int) -> None:
-    with pytest.raises(ValueError, match=f"expected an odd kernel size; got {kernel_size}"):
-        ConvNet((1, 1, 1), kernel_size)
+def test_an_even_kernel_is_refused(network: type[ConvNet | DepthwiseNet], kernel_size: int) -> None:
+    with pytest.raises(
+        ValueError, match=f"{network.__name__} expected an odd kernel size; got {kernel_size}"
+    ):
+        network((1, 1, 1), kernel_size)
+
+
+MAPS = ["ConvNet", "GlowNet", "ResNet", "DepthwiseNet"]
 
 
 def networks(context: int) -> list[tuple[nn.Module, torch.Tensor]]:
@@ -66,11 +99,12 @@ def networks(context: int) -> list[tuple[nn.Module, torch.Tensor]]:
         (ConvNet((2, 5, 6), 3, context=context), torch.randn(3, 2, 4, 4)),
         (GlowNet((2, 5, 6), context=context), torch.randn(3, 2, 4, 4)),
         (ResNet((2, 5, 6), 2, context=context), torch.randn(3, 2, 4, 4)),
+        (DepthwiseNet((2, 5, 6), 3, context=context), torch.randn(3, 2, 4, 4)),
         (MLP(2, (5, 7), 6, context=context), torch.randn(3, 2)),
     ]
 
 
-@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+@pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
 def test_all_start_at_zero_and_can_leave_it(kind: int) -> None:
     network, x = networks(0)[kind]
     out = network(x)
@@ -80,7 +114,7 @@ def test_all_start_at_zero_and_can_leave_it(kind: int) -> None:
     assert any(p.grad is not None and p.grad.any() for p in network.parameters())
 
 
-@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+@pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
 def test_a_context_counts_row_by_row(kind: int) -> None:
     network, x = networks(3)[kind]
     for parameter in network.parameters():
@@ -95,7 +129,7 @@ def test_a_context_counts_row_by_row(kind: int) -> None:
         torch.testing.assert_close(network(x, context), network(x, maps))
 
 
-@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+@pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
 @pytest.mark.parametrize("context", [None, torch.zeros(3, 2), torch.zeros(2, 3), torch.zeros(3, 3, 1)])
 def test_a_context_that_is_missing_or_of_another_shape_is_refused(
     kind: int, context: torch.Tensor | None
@@ -105,13 +139,13 @@ def test_a_context_that_is_missing_or_of_another_shape_is_refused(
         network(x, context)
 
 
-@pytest.mark.parametrize("kind", range(4), ids=["ConvNet", "GlowNet", "ResNet", "MLP"])
+@pytest.mark.parametrize("kind", range(5), ids=[*MAPS, "MLP"])
 def test_one_made_without_a_context_passes_it_over(kind: int) -> None:
     network, x = networks(0)[kind]
     assert torch.equal(network(x, torch.zeros(3, 9)), network(x))
 
 
-@pytest.mark.parametrize("kind", range(3), ids=["ConvNet", "GlowNet", "ResNet"])
+@pytest.mark.parametrize("kind", range(4), ids=MAPS)
 def test_context_maps_of_another_size_are_refused(kind: int) -> None:
     network, x = networks(3)[kind]
     with pytest.raises(ValueError, match=r"or maps of the input's size, \(3, 3, 4, 4\); got \(3, 3, 2, 2\)"):

@@ -95,7 +95,7 @@ class _Graph:
         kernel = op.unsqueeze(
             op.transpose(whitening, _constant([1, 0], np.int64)), _constant([2, 3], np.int64)
         )
-        z = op.subtract(_convolve(x, kernel, 0), _per_channel(offset))
+        z = op.subtract(_convolve(x, kernel), _per_channel(offset))
         return op.multiply(_mean(op.multiply(z, z), (1,)), _constant(0.5))
 
     def picture(self, features: Sequence[Any]) -> Any:
@@ -113,10 +113,11 @@ class _Graph:
         def get(part: str) -> Any:
             return self._weight(f"{name}.{part}")
 
-        hidden = op.relu(
-            op.add(_convolve(seen, get("hidden_weight"), step.padding), _per_channel(get("hidden_bias")))
-        )
-        parameters = op.add(_convolve(hidden, get("weight"), step.padding), _per_channel(get("bias")))
+        hidden = op.relu(op.add(_convolve(seen, get("hidden_weight")), _per_channel(get("hidden_bias"))))
+        if step.has_middle:
+            spread = _convolve_each(hidden, get("middle_weight"))
+            hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
+        parameters = op.add(_convolve(hidden, get("weight")), _per_channel(get("bias")))
         a, shift = _split(parameters, (step.changed, step.changed))
         log_scale = op.add(op.multiply(op.tanh(a), _constant(step.bound)), get("log_gain"))
         if step.has_before:
@@ -140,8 +141,16 @@ def _constant_of(weight: Tensor) -> Any:
     return op.constant(weight.contiguous().numpy())
 
 
-def _convolve(x: Any, weight: Any, padding: int) -> Any:
-    return op.convolution(x, weight, [1, 1], [padding] * 2, [padding] * 2, [1, 1])
+def _convolve(x: Any, weight: Any) -> Any:
+    padding = [weight.output(0).shape[2] // 2] * 2
+    return op.convolution(x, weight, [1, 1], padding, padding, [1, 1])
+
+
+def _convolve_each(x: Any, weight: Any) -> Any:
+    """Each channel with a kernel of its own, (C, 1, k, k)."""
+    padding = [weight.output(0).shape[2] // 2] * 2
+    kernels = op.unsqueeze(weight, _constant([2], np.int64))
+    return op.group_convolution(x, kernels, [1, 1], padding, padding, [1, 1])
 
 
 def _split(x: Any, sizes: Sequence[int]) -> list[Any]:

@@ -33,7 +33,7 @@ def found(of: Compose, x: Tensor, weight: Tensor, *, fast: bool) -> tuple[Tensor
 
 @pytest.mark.parametrize("channels", [2, 3, 7, 8])
 @pytest.mark.parametrize("steps", [1, 2, 5])
-@pytest.mark.parametrize("kernels", ["3-1", "3"])
+@pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
     of, x = flow(channels, steps=steps, kernels=kernels), picture(channels)
     assert alternating.alternates(of)

@@ -115,7 +115,7 @@ class TestManifest:
             (set_flow(hidden_ratio=0.5), "does not fit its manifest"),
             (set_flow(kernels="3"), "does not fit its manifest"),
             (set_flow(permutation="index"), "does not fit its manifest"),
-            (set_flow(clamp=1.0), "it will not be served"),
+            (set_flow(clamp=0.01), "it will not be served"),
             (lambda d: d["normalisation"].update(pooling=5), "it will not be served"),
             (lambda d: d["normalisation"].update(mode="layer"), "it will not be served"),
             (lambda d: d["score"].update(top_fraction=0.5), "it will not be served"),

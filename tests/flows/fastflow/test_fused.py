@@ -10,7 +10,7 @@ from torch import Tensor
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation
-from flows.fastflow.model import FlowConfig
+from flows.fastflow.model import FlowConfig, Kernels
 from flows.fastflow.presets import PRESETS
 
 CHANNELS = (6, 4, 5)
@@ -43,12 +43,12 @@ NORMALISATIONS = (Normalisation(mode="channel", pooling=3), Normalisation(mode="
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: n.mode)
 @pytest.mark.parametrize("permutation", ["halves", "index"])
-@pytest.mark.parametrize("kernels", ["3-1", "3"])
+@pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_energies_are_those_of_the_training_form(
     normalisation: Normalisation,
     permutation: Literal["halves", "index"],
-    kernels: Literal["3-1", "3"],
+    kernels: Kernels,
     steps: int,
 ) -> None:
     head = made(FlowConfig(steps=steps, kernels=kernels, permutation=permutation, clamp=1.5), normalisation)

@@ -61,22 +61,31 @@ def test_parameters_count_as_published(
     ("c", "steps", "kernels", "ratio", "limit", "permutation"),
     [
         *itertools.product(
-            [2, 3, 41], [1, 2, 5], ["3", "3-1"], [0.16, 1.0, 2.5], [None, 1, 8, 64], ["index", "halves"]
+            [2, 3, 41],
+            [1, 2, 5],
+            ["3", "3-1", "depthwise-5"],
+            [0.16, 1.0, 2.5],
+            [None, 1, 8, 64],
+            ["index", "halves"],
         )
     ],
 )
 def test_parameters_count_as_the_formula_says(
     c: int, steps: int, kernels: str, ratio: float, limit: int | None, permutation: str
 ) -> None:
-    """Per step c1 h k^2 + h + h 2 c2 k^2 + 2 c2, and 2 C of the global affine; h = c1 ratio within limits."""
+    """Per step c1 h k^2 + h + h 2 c2 k^2 + 2 c2, and 2 C of the global affine; h = c1 ratio within limits.
+
+    A depthwise convolution adds h 5^2 + h.
+    """
     expected = 0
     for step in range(steps):
         c1, c2 = (c + 1) // 2, c // 2
         if permutation == "halves" and step % 2:
             c1, c2 = c2, c1
-        k = 1 if kernels == "3-1" and step % 2 else 3
+        k = 1 if kernels == "depthwise-5" or (kernels == "3-1" and step % 2) else 3
         h = max(1, min(int(c1 * ratio), limit or 10**9))
         expected += c1 * h * k**2 + h + h * 2 * c2 * k**2 + 2 * c2 + 2 * c
+        expected += h * 5**2 + h if kernels == "depthwise-5" else 0
     settings = config(
         steps=steps, kernels=kernels, hidden_ratio=ratio, hidden_limit=limit, permutation=permutation
     )
@@ -174,7 +183,7 @@ def test_the_loss_reads_the_same_at_every_resolution() -> None:
 
 
 @pytest.mark.parametrize("permutation", ["index", "halves"])
-@pytest.mark.parametrize("kernels", ["3", "3-1"])
+@pytest.mark.parametrize("kernels", ["3", "3-1", "depthwise-5"])
 @pytest.mark.parametrize("channels", [(5, 4), (3,), (8, 7, 2)])
 def test_it_comes_back_with_random_parameters(
     channels: Sequence[int], kernels: str, permutation: str
@@ -203,7 +212,7 @@ def test_another_number_of_scales_is_refused() -> None:
         ({"steps": 0}, "greater than or equal to 1"),
         ({"steps": 65}, "less than or equal to 64"),
         ({"steps": 1.5}, "valid integer"),
-        ({"kernels": "5"}, "'3-1' or '3'"),
+        ({"kernels": "5"}, "'3-1', '3' or 'depthwise-5'"),
         ({"hidden_ratio": 0}, "greater than 0"),
         ({"hidden_ratio": float("nan")}, "hidden_ratio"),
         ({"hidden_ratio": 9}, "less than or equal to 8"),
@@ -228,8 +237,9 @@ def test_a_config_survives_json_and_cannot_be_changed() -> None:
 
 
 def test_gradients_reach_every_parameter() -> None:
-    model = FastFlow([5, 4], config(steps=4, permutation="halves"))
-    features: list[Tensor] = [torch.randn(2, 5, 4, 4), torch.randn(2, 4, 2, 2)]
+    # Wide enough that some of the hidden channels are above zero somewhere.
+    model = FastFlow([25, 20], config(steps=4, permutation="halves"))
+    features: list[Tensor] = [torch.randn(2, 25, 4, 4), torch.randn(2, 20, 2, 2)]
     optimiser = torch.optim.SGD(model.parameters(), 0.1)
     for _ in range(2):  # behind a last layer at zero, the first learns only from the second step on
         optimiser.zero_grad()

@@ -18,7 +18,7 @@ from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation, Precision
-from flows.fastflow.model import FlowConfig
+from flows.fastflow.model import FlowConfig, Kernels
 from flows.fastflow.scorer import Scorer
 from tests.app.full_disk import files_of_at_most
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
@@ -45,11 +45,11 @@ def expect_equal(found: Energies, expected: Energies) -> None:
 
 @pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: n.mode)
 @pytest.mark.parametrize("permutation", ["halves", "index"])
-@pytest.mark.parametrize("kernels", ["3-1", "3"])
+@pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 def test_energies_are_those_of_the_inference_form(
     normalisation: Normalisation,
     permutation: Literal["halves", "index"],
-    kernels: Literal["3-1", "3"],
+    kernels: Kernels,
 ) -> None:
     head = made(FlowConfig(steps=3, kernels=kernels, permutation=permutation, clamp=1.5), normalisation)
     expect_equal(openvino().head(head)(maps()), FusedHead(head)(maps()))
@@ -192,7 +192,7 @@ def test_a_head_that_an_engine_has_taken_is_saved_whole() -> None:
 
 
 def test_memory_counted_beside_the_heads_own_is_that_of_folded_weights() -> None:
-    head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+    head = made(FlowConfig(steps=2, kernels="3-1"), NORMALISATIONS[0])
     assert 0 < openvino().head(head).nbytes < sum(p.nbytes for p in head.parameters()) * 2
     # Weights laid out for torch cannot be shared.
     plain = openvino().head(head).nbytes
