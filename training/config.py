@@ -66,7 +66,7 @@ class FitConfig(_Section):
     schedule: Literal["one-cycle", "constant"] = Field(
         default="one-cycle", description="how the learning rate goes: up and down again, or not at all"
     )
-    learning_rate: float = Field(default=2e-3, gt=0, description="peak of the one-cycle schedule")
+    learning_rate: float = Field(default=4e-3, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(default=1e-5, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of a gradient")
     noise: float = Field(

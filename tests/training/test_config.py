@@ -207,7 +207,7 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
             "normalisation: {mode: layer, pooling: 4}",
             "normalisation.pooling: Value error, must be odd; got 4",
         ),
-        ("flow: {kernels: 5}", "flow.kernels: Input should be '3-1' or '3'"),
+        ("flow: {kernels: 5}", "flow.kernels: Input should be '3-1', '3' or 'depthwise-5'"),
         ("flow: {clamp_formula: tanh}", "flow.clamp_formula: "),
         ("score: {top_fraction: 0}", "score.top_fraction: "),
         ("1: 2", "1: "),

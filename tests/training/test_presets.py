@@ -40,7 +40,7 @@ def test_the_papers_training_is_complete() -> None:
     assert [fit.epochs_for(pictures) for pictures in (3, 10_000)] == [500, 500]
     assert (paper.score.gaussian, paper.score.picture) == (0, 0)
     ours = load_config(None, preset="resnet18")
-    assert ours.fit == RunConfig().fit
+    assert ours.fit == RunConfig().fit.model_copy(update={"learning_rate": 2e-3})
     assert ours.normalisation == RunConfig().normalisation
     assert ours.score == RunConfig().score
 
