@@ -13,6 +13,7 @@ from flows.fastflow.bundle import BACKBONES, read_manifest
 from flows.fastflow.engines import has_openvino
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import PRECISIONS, Precision
+from flows.fastflow.model import FlowConfig
 from training.config import RunConfig
 from training.run import train
 
@@ -40,7 +41,8 @@ def model(folder: Path, backbone: str = DEFAULT) -> Path:
         "fit": {"epochs": 1, "batch_size": 4},
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
-    if not _is_there(models):
+    flow = {} if backbone == DEFAULT else _AS_ANOMALIB
+    if not _is_there(models, FlowConfig.model_validate(flow)):
         print(f"training a model on {backbone}", file=sys.stderr, flush=True)
         good = place / "data" / CATEGORY / "train" / "good"
         good.mkdir(parents=True, exist_ok=True)
@@ -65,11 +67,13 @@ def _precisions() -> list[Precision]:
     return [name for name in PRECISIONS if has_openvino() or not name.startswith("openvino")]
 
 
-def _is_there(models: Path) -> bool:
-    """Whether there is a model, calibrated for all engines."""
+def _is_there(models: Path, flow: FlowConfig) -> bool:
+    """Whether there is a model as one would be trained today, calibrated for all engines."""
     if bundle.active_version(models, CATEGORY) is None:
         return False
-    return set(_precisions()) <= read_manifest(bundle.resolve(models, CATEGORY)).thresholds.keys()
+    found = read_manifest(bundle.resolve(models, CATEGORY))
+    as_today = (found.flow, found.geometry) == (flow, RunConfig().geometry)
+    return as_today and set(_precisions()) <= found.thresholds.keys()
 
 
 def _of_chance(place: Path, backbone: str) -> dict[str, object]:
