@@ -20,6 +20,7 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 import argparse
+import hashlib
 import json
 import statistics
 import time
@@ -231,11 +232,13 @@ def main() -> None:
     options = parser.parse_args()
     folder = options.out / options.category
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"results-{options.epochs}-epochs.jsonl"
+    config = RunConfig.model_validate({"fit": {"epochs": options.epochs, "threads": options.threads}})
+    # Results of other settings, such as the defaults of another day, are no part of this table.
+    settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
+    file = folder / f"results-{settings}.jsonl"
     results = [Result(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
     keep_freed_memory()
     torch.set_num_threads(options.threads)
-    config = RunConfig.model_validate({"fit": {"epochs": options.epochs, "threads": options.threads}})
     conditions = [
         one
         for one in CONDITIONS

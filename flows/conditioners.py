@@ -40,7 +40,7 @@ class ConvNet(nn.Module):
 class DepthwiseNet(nn.Module):
     """conv 1 x 1 -> ReLU -> depthwise conv k x k -> ReLU -> conv 1 x 1, same height and width.
 
-    The block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, section 3.3) without its shortcut. Each
+    After the block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, section 3.3). Each
     hidden channel by itself looks at what is around a position, which costs little however large k is.
 
     Args:

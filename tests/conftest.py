@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 
 # As the front door does; torch's OpenMP reads it when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -36,6 +37,9 @@ SIZE = 64
 def pytest_configure() -> None:
     # Two threads everywhere: figures that depend on the number of threads are then the same in every test.
     torch.set_num_threads(2)
+    # A shell's background command ignores Ctrl-C, and so would every child that a test interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module")

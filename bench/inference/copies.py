@@ -30,7 +30,7 @@ def copies(original: Path, models: Path, count: int) -> list[str]:
     tensors = load((original / FLOW).read_bytes())
     files = {name: (original / name).read_bytes() for name in manifest.files if name not in (FLOW, MANIFEST)}
     for number, name in enumerate(names):
-        if bundle.active_version(models, name) is not None:
+        if bundle.active_version(models, name) == manifest.version:
             continue
         generator = torch.Generator().manual_seed(number)
         other = {

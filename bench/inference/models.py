@@ -68,7 +68,7 @@ def _precisions() -> list[Precision]:
 
 
 def _is_there(models: Path, flow: FlowConfig) -> bool:
-    """Whether there is a model as one would be trained today, calibrated for all engines."""
+    """Whether there is a model with that flow and today's geometry, calibrated for all engines."""
     if bundle.active_version(models, CATEGORY) is None:
         return False
     found = read_manifest(bundle.resolve(models, CATEGORY))

@@ -120,7 +120,7 @@ class _Step(NamedTuple):
     middle_bias: Tensor | None
 
 
-def _unfolded(bounds: Sequence[float], folded: Sequence[Any]) -> list[_Step]:
+def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[_Step]:
     """Steps from their tensors, one after the other."""
     width = len(_Step._fields) - 1
     return [_Step(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
@@ -175,11 +175,11 @@ class _Steps(torch.autograd.Function):
         halves = [first, second]
         kept: list[Tensor] = []
         log_det = first.new_zeros(len(first))
-        for i, step in enumerate(_unfolded(bounds, folded)):
+        for i, step in enumerate(_regrouped(bounds, folded)):
             seen, changed = i % 2, 1 - i % 2
             hidden = _convolve(halves[seen].to(step.first_weight.dtype), step.first_weight, step.first_bias)
             hidden.relu_()
-            narrow = hidden
+            pointwise = hidden
             if step.middle_weight is not None and step.middle_bias is not None:
                 hidden = _convolve(hidden, step.middle_weight, step.middle_bias).relu_()
             a, t = _convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
@@ -191,7 +191,7 @@ class _Steps(torch.autograd.Function):
             x = halves[changed]
             halves[changed] = torch.addcmul(t, x + _along(step.before), scale)
             if keep:
-                kept += [halves[seen], narrow, hidden, gate, scale, x]
+                kept += [halves[seen], pointwise, hidden, gate, scale, x]
         if keep:
             ctx.save_for_backward(*kept, *folded)
         ctx.bounds = bounds
@@ -202,7 +202,7 @@ class _Steps(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         bounds: tuple[float, ...] = ctx.bounds
         kept = ctx.saved_tensors[: 6 * len(bounds)]
-        steps = _unfolded(bounds, ctx.saved_tensors[6 * len(bounds) :])
+        steps = _regrouped(bounds, ctx.saved_tensors[6 * len(bounds) :])
         of_halves = list(gradients[:2])
         of_log_det = gradients[2].view(-1, 1, 1, 1)
         of_folded: list[Tensor | None] = []
@@ -210,7 +210,7 @@ class _Steps(torch.autograd.Function):
         wanted = _beside(of_halves[1 - (len(bounds) - 1) % 2], None)
         for i in reversed(range(len(bounds))):
             step = steps[i]
-            conditions, narrow, hidden, gate, scale, x = kept[6 * i : 6 * i + 6]
+            conditions, pointwise, hidden, gate, scale, x = kept[6 * i : 6 * i + 6]
             seen, changed = i % 2, 1 - i % 2
             of_a, of_z = wanted.chunk(2, 1)
             of_x = of_z * scale
@@ -225,9 +225,9 @@ class _Steps(torch.autograd.Function):
             of_middle: list[Tensor | None] = [None, None]
             if step.middle_weight is not None:
                 of_hidden, *of_middle = _convolve_backward(
-                    of_hidden, narrow, step.middle_weight, input_too=True
+                    of_hidden, pointwise, step.middle_weight, input_too=True
                 )
-                torch.ops.aten.threshold_backward.grad_input(of_hidden, narrow, 0, grad_input=of_hidden)
+                torch.ops.aten.threshold_backward.grad_input(of_hidden, pointwise, 0, grad_input=of_hidden)
             # The first step's input are features, which seldom want a gradient.
             input_too = i > 0 or ctx.needs_input_grad[seen]
             of_conditions, *of_first = _convolve_backward(
@@ -278,8 +278,8 @@ def _convolve_backward(
 def _of_kernels(of_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
     """The gradient with respect to kernels of a depthwise convolution, (C, 1, k, k), a block at a time.
 
-    oneDNN is made for this gradient of 3x3 kernels; of 5x5 ones in bfloat16 it took eight times as long as
-    the blocks together. A block is a 3x3 kernel over a picture that was moved.
+    oneDNN is made for this gradient of 3x3 kernels; of 5x5 ones it took 2.5 times as long as the blocks
+    together in float32, and 8 times in bfloat16. A block is a 3x3 kernel over a picture that was moved.
     """
     side = weight.shape[2]
     height, width = x.shape[2:]

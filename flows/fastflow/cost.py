@@ -35,7 +35,7 @@ class Cost:
 
     @property
     def flow_bytes(self) -> int:
-        """Of the flows' parameters in float32, which is nearly all of a bundle."""
+        """Of the flows' parameters in float32; in a bundle the Gaussians come on top."""
         return 4 * self.flow_parameters
 
 

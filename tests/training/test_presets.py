@@ -39,7 +39,11 @@ def test_the_papers_training_is_complete() -> None:
     assert (fit.schedule, fit.precision, fit.stopping) == ("constant", "float32", None)
     assert [fit.epochs_for(pictures) for pictures in (3, 10_000)] == [500, 500]
     assert (paper.score.gaussian, paper.score.picture) == (0, 0)
-    ours = load_config(None, preset="resnet18")
+
+
+@pytest.mark.parametrize("name", [name.removeprefix(PAPER) for name in PRESETS if name.startswith(PAPER)])
+def test_a_published_architecture_has_our_training_at_the_rate_of_its_kernels(name: str) -> None:
+    ours = load_config(None, preset=name)
     assert ours.fit == RunConfig().fit.model_copy(update={"learning_rate": 2e-3})
     assert ours.normalisation == RunConfig().normalisation
     assert ours.score == RunConfig().score

@@ -55,6 +55,18 @@ def test_copies_that_are_there_are_taken(tiny_bundle_store: Path, tmp_path: Path
     assert (tmp_path / "models/line-000" / original.name / "manifest.json").stat().st_mtime_ns == written
 
 
+def test_copies_of_an_earlier_model_are_not_taken(tiny_bundle_store: Path, tmp_path: Path) -> None:
+    original = bundle.resolve(tiny_bundle_store, "tiny")
+    copies(original, tmp_path / "models", 1)
+    store = shutil.copytree(tiny_bundle_store, tmp_path / "store")
+    later = bundle.resolve(store, "tiny")
+    version = f"29991231T235959-{later.name.rpartition('-')[2]}"
+    manifest = later / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(later.name, version))
+    copies(later.rename(later.parent / version), tmp_path / "models", 1)
+    assert bundle.active_version(tmp_path / "models", "line-000") == version
+
+
 def test_a_damaged_bundle_is_not_copied(tiny_bundle_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(tiny_bundle_store, tmp_path / "store")
     original = bundle.resolve(store, "tiny")

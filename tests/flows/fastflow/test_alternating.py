@@ -1,5 +1,6 @@
 """The fast forward pass is the plain one: values, log-determinants and gradients."""
 
+import math
 from typing import cast
 
 import pytest
@@ -46,13 +47,15 @@ def test_it_is_the_plain_pass(channels: int, steps: int, kernels: str) -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_its_gradients_are_those_of_finite_differences() -> None:
-    of, x = flow(4, steps=3), picture(4)
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_its_gradients_are_those_of_finite_differences(kernels: str) -> None:
+    of, x = flow(4, steps=3, kernels=kernels), picture(4)
     assert torch.autograd.gradcheck(lambda x: alternating.forward(of, x), x)
 
 
-def test_a_gradient_of_the_log_determinant_alone_is_that_of_the_plain_pass() -> None:
-    of, x = flow(6), picture(6)
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_a_gradient_of_the_log_determinant_alone_is_that_of_the_plain_pass(kernels: str) -> None:
+    of, x = flow(6, kernels=kernels), picture(6)
     fast, plain = (
         torch.autograd.grad(
             forward(of, x)[1].sum(), [x, *of.parameters()], allow_unused=True, materialize_grads=True
@@ -63,8 +66,9 @@ def test_a_gradient_of_the_log_determinant_alone_is_that_of_the_plain_pass() -> 
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
-def test_inputs_that_want_no_gradient_do_not_change_those_of_the_weights() -> None:
-    of, x = flow(7), picture(7)
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_inputs_that_want_no_gradient_do_not_change_those_of_the_weights(kernels: str) -> None:
+    of, x = flow(7, kernels=kernels), picture(7)
     weight = torch.randn_like(x)
     *_, (_, *wanted) = found(of, x, weight, fast=True)
     z, log_det = alternating.forward(of, x.detach())
@@ -81,8 +85,9 @@ def test_gradients_of_gradients_are_refused() -> None:
         torch.autograd.backward(gradient.sum())
 
 
-def test_in_bfloat16_gradients_are_near_those_of_single_precision() -> None:
-    of, x = flow(32).float(), picture(32).detach().float()
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_in_bfloat16_gradients_are_near_those_of_single_precision(kernels: str) -> None:
+    of, x = flow(32, kernels=kernels).float(), picture(32).detach().float()
     parameters = list(of.parameters())
     with torch.no_grad():
         for parameter in parameters:
@@ -97,8 +102,9 @@ def test_in_bfloat16_gradients_are_near_those_of_single_precision() -> None:
     assert torch.nn.functional.cosine_similarity(exact, rounded, dim=0) > 0.99
 
 
-def test_in_single_precision_it_agrees_to_rounding() -> None:
-    of, x = flow(8), picture(8).detach()
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_in_single_precision_it_agrees_to_rounding(kernels: str) -> None:
+    of, x = flow(8, kernels=kernels), picture(8).detach()
     exact, _ = of.forward(x)
     single, _ = alternating.forward(of.float(), x.float())
     assert single.dtype == torch.float32
@@ -107,8 +113,9 @@ def test_in_single_precision_it_agrees_to_rounding() -> None:
     )
 
 
-def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision() -> None:
-    of, x = flow(8).float(), picture(8).detach().float().requires_grad_()
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_under_autocast_the_law_and_the_log_determinant_stay_in_single_precision(kernels: str) -> None:
+    of, x = flow(8, kernels=kernels).float(), picture(8).detach().float().requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         z, log_det = alternating.forward(of, x)
     assert (z.dtype, log_det.dtype) == (torch.float32, torch.float32)
@@ -149,3 +156,37 @@ def test_other_flows_do_not_alternate() -> None:
     steps = list(cast(list[Compose], of.transforms))
     assert not alternating.alternates(Compose([steps[0], *steps[3:]]))  # begins with the other half
     assert not alternating.alternates(Compose(steps[:2]))  # a coupling without its affine
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("side", [5, 7])
+@pytest.mark.parametrize("channels", [2, 160])
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (33, 32)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_depthwise_kernels_is_the_same_block_by_block(
+    precision: torch.dtype, side: int, channels: int, size: tuple[int, int], layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    x, of_y = (torch.randn(2, channels, *size).to(precision).to(memory_format=layout) for _ in range(2))
+    weight = torch.randn(channels, 1, side, side).to(precision)
+    of_x, of_weight, of_bias = alternating._convolve_backward(of_y, x, weight, input_too=True)
+    exact_x, exact = x.double().requires_grad_(), weight.double().requires_grad_()
+    y = torch.nn.functional.conv2d(exact_x, exact, padding=side // 2, groups=channels)
+    expected = torch.autograd.grad(y, [exact_x, exact], of_y.double())
+    near = 1e-5 if precision == torch.float32 else 2e-2
+    for mine, theirs in zip((of_x, of_weight), expected, strict=True):
+        assert mine.dtype == precision
+        torch.testing.assert_close(mine.double(), theirs, rtol=near, atol=near * float(theirs.abs().max()))
+    torch.testing.assert_close(
+        of_bias.double(), of_y.double().sum((0, 2, 3)), rtol=near, atol=near * math.sqrt(of_y.numel())
+    )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+def test_it_is_the_plain_pass_on_a_gpu(kernels: str) -> None:
+    of, x = flow(8, kernels=kernels).cuda(), picture(8).detach().cuda().requires_grad_()
+    weight = torch.randn_like(x)
+    plain, fast = found(of, x, weight, fast=False), found(of, x, weight, fast=True)
+    for mine, theirs in zip((*fast[:2], *fast[2]), (*plain[:2], *plain[2]), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)

@@ -247,3 +247,28 @@ def test_gradients_reach_every_parameter() -> None:
         optimiser.step()
     still = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
     assert still == []
+
+
+def test_flows_of_before_depthwise_kernels_are_what_they_were() -> None:
+    """As a bundle of then has them in its manifest and in its file of weights."""
+    recorded = {
+        "steps": 2,
+        "kernels": "3-1",
+        "hidden_ratio": 1.0,
+        "hidden_limit": 64,
+        "clamp": 2.0,
+        "clamp_formula": "c*tanh(a/c)",
+        "permutation": "halves",
+    }
+    model = FastFlow([5], FlowConfig.model_validate(recorded))
+    expected = {"scales.0.transforms.0.index": (5,)}
+    for coupling, (in_, out, side) in {1: (3, 4, 3), 3: (2, 6, 1)}.items():
+        expected |= {
+            f"scales.0.transforms.{coupling}.conditioner.first.weight": (in_, in_, side, side),
+            f"scales.0.transforms.{coupling}.conditioner.first.bias": (in_,),
+            f"scales.0.transforms.{coupling}.conditioner.last.weight": (out, in_, side, side),
+            f"scales.0.transforms.{coupling}.conditioner.last.bias": (out,),
+            f"scales.0.transforms.{coupling + 1}.log_scale": (5,),
+            f"scales.0.transforms.{coupling + 1}.shift": (5,),
+        }
+    assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == expected
