@@ -261,7 +261,7 @@ def test_flows_of_before_depthwise_kernels_are_what_they_were() -> None:
         "permutation": "halves",
     }
     model = FastFlow([5], FlowConfig.model_validate(recorded))
-    expected = {"scales.0.transforms.0.index": (5,)}
+    expected: dict[str, tuple[int, ...]] = {"scales.0.transforms.0.index": (5,)}
     for coupling, (in_, out, side) in {1: (3, 4, 3), 3: (2, 6, 1)}.items():
         expected |= {
             f"scales.0.transforms.{coupling}.conditioner.first.weight": (in_, in_, side, side),
