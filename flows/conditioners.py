@@ -37,7 +37,24 @@ class ConvNet(nn.Module):
         return out
 
 
-class DepthwiseNet(nn.Module):
+class _ThreeConvolutions(nn.Module):
+    """conv -> ReLU -> conv -> ReLU -> conv; the last one starts at zero."""
+
+    def __init__(self, first: nn.Conv2d, middle: nn.Conv2d, last: nn.Conv2d, context: int) -> None:
+        super().__init__()
+        self.context = context
+        self.first, self.middle, self.last = first, middle, last
+        start_near_zero(self.last)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
+        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
+        hidden = nn.functional.relu(self.middle(hidden), inplace=True)
+        out: Tensor = self.last(hidden)
+        return out
+
+
+class DepthwiseNet(_ThreeConvolutions):
     """conv 1 x 1 -> ReLU -> depthwise conv k x k -> ReLU -> conv 1 x 1, same height and width.
 
     After the block of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381, section 3.3). Each
@@ -50,21 +67,14 @@ class DepthwiseNet(nn.Module):
     """
 
     def __init__(self, channels: tuple[int, int, int], kernel_size: int, *, context: int = 0) -> None:
-        super().__init__()
         _expect_odd("DepthwiseNet", kernel_size)
         in_, hidden, out = channels
-        self.context = context
-        self.first = nn.Conv2d(in_ + context, hidden, 1)
-        self.middle = nn.Conv2d(hidden, hidden, kernel_size, padding=kernel_size // 2, groups=hidden)
-        self.last = nn.Conv2d(hidden, out, 1)
-        start_near_zero(self.last)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
-        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
-        hidden = nn.functional.relu(self.middle(hidden), inplace=True)
-        out: Tensor = self.last(hidden)
-        return out
+        super().__init__(
+            nn.Conv2d(in_ + context, hidden, 1),
+            nn.Conv2d(hidden, hidden, kernel_size, padding=kernel_size // 2, groups=hidden),
+            nn.Conv2d(hidden, out, 1),
+            context,
+        )
 
 
 class MLP(nn.Module):
@@ -97,7 +107,7 @@ class MLP(nn.Module):
         return out
 
 
-class GlowNet(nn.Module):
+class GlowNet(_ThreeConvolutions):
     """conv 3x3 -> ReLU -> conv 1x1 -> ReLU -> conv 3x3, as in Glow (arXiv 1807.03039, section 5).
 
     Args:
@@ -106,20 +116,13 @@ class GlowNet(nn.Module):
     """
 
     def __init__(self, channels: tuple[int, int, int], *, context: int = 0) -> None:
-        super().__init__()
         in_, hidden, out = channels
-        self.context = context
-        self.first = nn.Conv2d(in_ + context, hidden, 3, padding=1)
-        self.middle = nn.Conv2d(hidden, hidden, 1)
-        self.last = nn.Conv2d(hidden, out, 3, padding=1)
-        start_near_zero(self.last)
-
-    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Map (N, in, H, W), and a context, to (N, out, H, W)."""
-        hidden = nn.functional.relu(self.first(_beside(x, context, self.context)), inplace=True)
-        hidden = nn.functional.relu(self.middle(hidden), inplace=True)
-        out: Tensor = self.last(hidden)
-        return out
+        super().__init__(
+            nn.Conv2d(in_ + context, hidden, 3, padding=1),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.Conv2d(hidden, out, 3, padding=1),
+            context,
+        )
 
 
 class ResNet(nn.Module):

@@ -177,12 +177,12 @@ class _Steps(torch.autograd.Function):
         log_det = first.new_zeros(len(first))
         for i, step in enumerate(_regrouped(bounds, folded)):
             seen, changed = i % 2, 1 - i % 2
-            hidden = _convolve(halves[seen].to(step.first_weight.dtype), step.first_weight, step.first_bias)
+            hidden = convolve(halves[seen].to(step.first_weight.dtype), step.first_weight, step.first_bias)
             hidden.relu_()
             pointwise = hidden
             if step.middle_weight is not None and step.middle_bias is not None:
-                hidden = _convolve(hidden, step.middle_weight, step.middle_bias).relu_()
-            a, t = _convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
+                hidden = convolve(hidden, step.middle_weight, step.middle_bias).relu_()
+            a, t = convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
             # Copied first: the logistic function is slow on rows with gaps between them.
             gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
             scale = torch.add(_along(step.level), gate, alpha=2 * step.bound)
@@ -257,7 +257,8 @@ def _beside(one: Tensor, other: Tensor | None) -> Tensor:
     return both
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Convolve (N, C, H, W), same height and width; channel by channel where kernels have one channel."""
     groups = x.shape[1] // weight.shape[1]
     return torch.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=groups)
 

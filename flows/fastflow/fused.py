@@ -214,10 +214,10 @@ class Step(nn.Module):
     def forward(self, seen: Tensor, x: Tensor) -> Tensor:
         """Transform x, (N, C', H, W), conditioned on (N, C'', H, W)."""
         get = self.get_buffer
-        hidden = F.relu(_convolve(seen, get("hidden_weight"), get("hidden_bias")))
+        hidden = F.relu(alternating.convolve(seen, get("hidden_weight"), get("hidden_bias")))
         if self.has_middle:
-            hidden = F.relu(_convolve(hidden, get("middle_weight"), get("middle_bias")))
-        parameters = _convolve(hidden, get("weight"), get("bias"))
+            hidden = F.relu(alternating.convolve(hidden, get("middle_weight"), get("middle_bias")))
+        parameters = alternating.convolve(hidden, get("weight"), get("bias"))
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
@@ -226,10 +226,6 @@ class Step(nn.Module):
     def pass_by(self, seen: Tensor) -> Tensor:
         """What the affine makes of the other half."""
         return seen * self.get_buffer("passed_gain") + self.get_buffer("passed_shift")
-
-
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    return F.conv2d(x, weight, bias, padding=weight.shape[2] // 2, groups=x.shape[1] // weight.shape[1])
 
 
 def _energy(parts: Sequence[Tensor]) -> Tensor:
