@@ -198,12 +198,16 @@ class SettingsFiles:
             Problem: as `get`, or what `edit` raises.
         """
         with self._change, bundle.locked(self._models, category):
-            before = self.get(category)
+            self.get(category)  # refuses what cannot be a category
             path = self._models / category / SETTINGS
-            if stamp_of(path, path.parent) != self._known[category][0]:
+            # What `get` remembers may be older than the file: other threads look at it without the lock, and
+            # two files written within a tick of the clock can have one stamp.
+            try:
+                before = _read(path) if stamp_of(path, path.parent) else CategorySettings()
+            except (OSError, ValueError) as error:
                 raise Problem(
                     "model-loading", f"The settings of {category!r} are damaged; nothing was changed."
-                )
+                ) from error
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
             data = after.model_dump_json().encode()
@@ -213,7 +217,8 @@ class SettingsFiles:
                     f"The settings of {category!r} would be too large; remove regions of stations.",
                 )
             replace_file(path, data)
-        return self.get(category)
+            self.get(category)  # to be in force even if the file is damaged next
+        return after
 
     def _complain(self, category: str, stamp: tuple[int, ...], error: Exception) -> None:
         if self._broken.get(category) != stamp:

@@ -218,6 +218,42 @@ class TestChange:
         assert files.get("screw") == before
         assert sorted(p.name for p in (models / "screw").iterdir()) == [".lock", SETTINGS]
 
+    def test_never_replaces_a_damaged_file(self, models: Path, files: SettingsFiles) -> None:
+        set_rate(files, 0.01)
+        (models / "screw" / SETTINGS).write_bytes(b"{")
+        with pytest.raises(Problem) as caught:
+            set_rate(files, 0.02)
+        assert "nothing was changed" in caught.value.detail
+        assert (models / "screw" / SETTINGS).read_bytes() == b"{"
+        assert files.get("screw").target_fpr == 0.01
+
+    def test_builds_on_the_file_not_on_what_is_remembered(self, models: Path, files: SettingsFiles) -> None:
+        """Two files written within a tick of the clock can look alike: same inode, size and time."""
+        set_rate(files, 0.01)
+        path = models / "screw" / SETTINGS
+        status = path.stat()
+        path.write_bytes(path.read_bytes().replace(b'"revision":1', b'"revision":7', 1))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert files.get("screw").revision == 1
+        assert set_rate(files, 0.02).revision == 8
+
+    def test_a_late_look_of_another_thread_is_no_damage(
+        self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It looks without the lock, and may put what was there before where a change will find it."""
+        set_rate(files, 0.01)
+        late = files._known["screw"]
+        set_rate(files, 0.02)
+        now = files.get
+
+        def get(category: str) -> CategorySettings:
+            found = now(category)
+            files._known[category] = late
+            return found
+
+        monkeypatch.setattr(files, "get", get)
+        assert set_rate(files, 0.03).revision == 3
+
     def test_from_many_threads_none_is_lost(self, models: Path) -> None:
         """Also not of two servers on one folder."""
         both = [SettingsFiles(models), SettingsFiles(models)]
