@@ -13,13 +13,14 @@ import numpy as np
 from bench.inference import engines
 from bench.inference.copies import copies, flow_bytes
 from bench.inference.http import expect_engine, inspected
-from bench.inference.models import DEFAULT, SIZE, model
+from bench.inference.models import DEFAULT, PHOTOGRAPH, SIZE, model
 from bench.inference.options import Options
 from bench.inference.report import Aim, Part, Ratio, Table, quantiles, ratio
 from bench.service.client import Connection
 from bench.service.fleet import Fleet, jpeg, part
 from bench.service.load import Shot, shoot
 from bench.service.server import Server
+from flows.fastflow.images import resize
 
 COUNT = 200
 STEPS = (1, 10, 50, 100, 200)
@@ -75,7 +76,8 @@ def fleet_of(options: Options, count: int) -> tuple[Fleet, list[str]]:
     """A models folder of many categories, and their names."""
     models = options.folder / "categories"
     names = copies(model(options.folder), models, count)
-    return Fleet(models, {}, (jpeg(part(0, SIZE, defect=True)),), SIZE), names
+    picture = resize(part(0, PHOTOGRAPH, defect=True), (SIZE, SIZE))
+    return Fleet(models, {}, (jpeg(picture),), SIZE), names
 
 
 def grow(line: Line, steps: Sequence[int], engine: str) -> dict[int, int]:

@@ -20,6 +20,7 @@ from training.run import train
 CATEGORY = "part"
 DEFAULT = "tf_efficientnet_lite0"
 SIZE = 256
+PHOTOGRAPH = 900  # side of the pictures that models are fitted to and asked about, in pixels
 _GOOD = 24
 # As anomalib's FastFlow has it: steps, kernels and widths.
 _AS_ANOMALIB = {"steps": 8, "kernels": "3-1", "hidden_ratio": 1.0, "hidden_limit": None}
@@ -42,17 +43,19 @@ def model(folder: Path, backbone: str = DEFAULT) -> Path:
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
     flow = {} if backbone == DEFAULT else _AS_ANOMALIB
-    if not _is_there(models, FlowConfig.model_validate(flow)):
+    # Of the same size: to a model of other pictures all of a part is strange, and answers are long.
+    data = place / f"data-{PHOTOGRAPH}"
+    if not (data.exists() and _is_there(models, FlowConfig.model_validate(flow))):
         print(f"training a model on {backbone}", file=sys.stderr, flush=True)
-        good = place / "data" / CATEGORY / "train" / "good"
+        good = data / CATEGORY / "train" / "good"
         good.mkdir(parents=True, exist_ok=True)
         for number in range(_GOOD):
-            (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, SIZE)))
+            (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, PHOTOGRAPH)))
         if backbone != DEFAULT:
             settings |= _of_chance(place, backbone)
         train(
             RunConfig.model_validate(settings),
-            place / "data",
+            data,
             CATEGORY,
             models=models,
             runs=place / "runs",
@@ -103,7 +106,7 @@ def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
     return extractor, manifest.input_size
 
 
-def photographs(folder: Path, side: int = 900) -> list[Path]:
+def photographs(folder: Path, side: int = PHOTOGRAPH) -> list[Path]:
     """A JPEG and a PNG file of one made-up part with a scratch, of a side in pixels."""
     import cv2
 
