@@ -103,7 +103,7 @@ class Drawer:
             return None
         if (longer := max(image.shape[:2])) > side:
             height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
-            image = images.resize(image, (height, width))
+            image = images.resize(image, (height, width), "halves-area")
         if kind == "picture":
             return _jpeg(image)
         scores = self._pictures.score_map(identifier)

@@ -34,9 +34,9 @@ class Geometry(BaseModel):
         default="stretch", description="resize to the input size, keep the aspect ratio, or cover by tiles"
     )
     shrink: Shrink = Field(
-        default="area",
-        description="how larger pictures are reduced: area, all pixels count alike; halves, nearly the same "
-        "and faster: halved while they can be, then interpolated",
+        default="halves-area",
+        description="how larger pictures are reduced: area, all pixels count alike; halves-area, very large "
+        "ones are halved first, which is faster; halves, halved and then interpolated, faster still",
     )
     margin: int = Field(
         default=0,

@@ -140,7 +140,7 @@ class Manifest(_Record):
     input_size: tuple[_Side, _Side] = Field(description="(height, width)")
     decode: Literal["rgb8"] = "rgb8"
     resize: Literal["area-or-linear"] = "area-or-linear"
-    geometry: Geometry = Geometry()
+    geometry: Geometry = Geometry(shrink="area")
     normalisation: Normalisation
     flow: FlowConfig
     score: ScoreRule
@@ -170,6 +170,12 @@ class Manifest(_Record):
                 "with them, and only the pictures give them: make a new model with `flowgauge train`"
             )
         return version
+
+    @field_validator("geometry", mode="before")
+    @classmethod
+    def _as_it_was(cls, geometry: object) -> object:
+        """Where nothing is said, the model was made before there was a choice."""
+        return {"shrink": "area", **geometry} if isinstance(geometry, dict) else geometry
 
     @field_validator("input_size")
     @classmethod

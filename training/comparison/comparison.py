@@ -149,7 +149,7 @@ def _write_pictures(
     sizes = []
     for i, picture in enumerate(pictures):
         image = read(picture)
-        array[i] = resize(image, (height, width))
+        array[i] = resize(image, (height, width), detector.scorer.geometry.shrink)
         sizes.append((image.shape[0], image.shape[1]))
         advance(1)
     array.flush()

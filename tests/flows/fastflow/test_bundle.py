@@ -11,7 +11,8 @@ import pytest
 from safetensors.torch import load_file
 
 from flows.fastflow import bundle
-from flows.fastflow.bundle import BundleError, UnknownModelError
+from flows.fastflow.bundle import BundleError, UnknownModelError, read_manifest
+from flows.fastflow.geometry import Geometry
 from tests.flows.fastflow.manifests import FILES, TENSORS, made, manifest
 
 ROOT = Path(__file__).parents[3]
@@ -46,6 +47,19 @@ class TestPublish:
         assert document["schema_version"] == 2
         assert document["flow"]["clamp_formula"] == "c*tanh(a/c)"
         assert document["thresholds"]["float32"]["certified"] is False
+
+    @pytest.mark.parametrize("said", [None, {}, {"fit": "pad"}])
+    def test_a_model_of_before_there_was_a_choice_reduces_as_it_did(
+        self, tmp_path: Path, said: dict[str, str] | None
+    ) -> None:
+        path = made(tmp_path)
+        document = json.loads((path / "manifest.json").read_text())
+        assert document["geometry"].pop("shrink") == "area"
+        document["geometry"] = said
+        if said is None:
+            del document["geometry"]
+        (path / "manifest.json").write_text(json.dumps(document))
+        assert read_manifest(path).geometry == Geometry(shrink="area", **(said or {}))
 
     def test_a_version_is_never_overwritten(self, tmp_path: Path) -> None:
         path = made(tmp_path)

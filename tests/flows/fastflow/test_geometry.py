@@ -1,7 +1,7 @@
 """Pictures of any size before a model of one: sizes, tiles, reflection, and settings that make no sense."""
 
 import math
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.geometry import Geometry, Layout
-from flows.fastflow.images import resize
+from flows.fastflow.images import Shrink, resize
 
 STRIDES = (8, 16, 32)
 INPUT = (256, 256)
@@ -37,7 +37,7 @@ def test_stretching_is_the_default_and_a_plain_resize() -> None:
     assert layout.is_whole
     assert (layout.size, len(layout)) == ((64, 96), 1)
     [tile] = layout.prepare(image).tiles()
-    np.testing.assert_array_equal(tile, resize(image, (64, 96)))
+    np.testing.assert_array_equal(tile, resize(image, (64, 96), "halves-area"))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_padding_keeps_the_aspect_ratio(image_size: tuple[int, int], size: tuple
     image = picture(*image_size)
     prepared = layout.prepare(image)
     assert prepared.pixels.shape == (*INPUT, 3)
-    np.testing.assert_array_equal(prepared.pixels[layout.inside], resize(image, size))
+    np.testing.assert_array_equal(prepared.pixels[layout.inside], resize(image, size, "halves-area"))
 
 
 def test_what_is_filled_is_the_pictures_reflection() -> None:
@@ -83,7 +83,7 @@ def test_a_picture_one_pixel_wide_is_repeated() -> None:
 )
 def test_pictures_are_reduced_as_was_asked(asked: dict[str, Any]) -> None:
     image = np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)
-    for shrink in ("area", "halves"):
+    for shrink in get_args(Shrink):
         geometry = Geometry(**asked, shrink=shrink)
         layout = geometry.layout((900, 700), (256, 256), (8,))
         inside = layout.prepare(image).pixels[layout.inside]

@@ -25,6 +25,7 @@ from flows.fastflow.images import (
     IMAGE_SUFFIXES,
     ImageError,
     Limits,
+    Shrink,
     TooLarge,
     Undecodable,
     UnsupportedFormat,
@@ -609,50 +610,60 @@ def test_shrinking_averages_the_area() -> None:
     assert resize(dot, (16, 16)).max() > 0
 
 
+@pytest.mark.parametrize("shrink", ["halves", "halves-area"])
 class TestHalves:
     @pytest.mark.parametrize("size", [(64, 64), (64, 32), (32, 128), (256, 256)])
     def test_where_sides_are_powers_of_two_of_what_is_wanted_they_average_the_area(
-        self, size: tuple[int, int]
+        self, size: tuple[int, int], shrink: Shrink
     ) -> None:
         image = np.random.default_rng(0).random((256, 256, 3), np.float32)
         (height, width), step = size, (256 // size[0], 256 // size[1])
         means = image.reshape(height, step[0], width, step[1], 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(resize(image, size, "halves"), means, atol=1e-6)
+        np.testing.assert_allclose(resize(image, size, shrink), means, atol=1e-6)
 
-    def test_at_twice_the_size_both_ways_are_the_same_to_the_bit(self) -> None:
+    def test_at_twice_the_size_both_ways_are_the_same_to_the_bit(self, shrink: Shrink) -> None:
         image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-        np.testing.assert_array_equal(resize(image, (256, 256), "halves"), resize(image, (256, 256)))
+        np.testing.assert_array_equal(resize(image, (256, 256), shrink), resize(image, (256, 256)))
 
     @pytest.mark.parametrize("shape", [(900, 900), (901, 899), (700, 2000), (4000, 300), (511, 513)])
-    def test_elsewhere_they_nearly_do(self, shape: tuple[int, int]) -> None:
+    def test_elsewhere_they_nearly_do(self, shape: tuple[int, int], shrink: Shrink) -> None:
         y, x = np.mgrid[: shape[0], : shape[1]] / min(shape)
         smooth = np.stack((128 + 100 * np.sin(9 * y), 128 + 100 * np.cos(7 * x), 255 * y / y.max()), 2)
         image = smooth.astype(np.uint8)
-        difference = resize(image, (256, 256), "halves").astype(int) - resize(image, (256, 256))
+        difference = resize(image, (256, 256), shrink).astype(int) - resize(image, (256, 256))
         assert np.abs(difference).mean() < 0.5
         assert np.abs(difference).max() <= 4
 
     @pytest.mark.parametrize("size", [(13, 13), (16, 16), (30, 17), (33, 60)])
-    def test_no_pixel_is_stepped_over(self, size: tuple[int, int]) -> None:
+    def test_no_pixel_is_stepped_over(self, size: tuple[int, int], shrink: Shrink) -> None:
         for at in range(0, 64, 7):
             dot = np.zeros((64, 64), np.float32)
             dot[at, 63 - at] = 255
-            assert resize(dot, size, "halves").max() > 0
+            assert resize(dot, size, shrink).max() > 0
 
     @pytest.mark.parametrize("size", [(1, 1), (HEIGHT, 10), (HEIGHT * 2, WIDTH // 4), (100, 200)])
-    def test_size_is_height_then_width(self, size: tuple[int, int]) -> None:
-        image = resize(RGB, size, "halves")
+    def test_size_is_height_then_width(self, size: tuple[int, int], shrink: Shrink) -> None:
+        image = resize(RGB, size, shrink)
         assert image.shape == (*size, 3)
         assert image.dtype == np.uint8
         assert image.flags.c_contiguous
 
-    def test_the_same_size_is_the_same_image(self) -> None:
-        np.testing.assert_array_equal(resize(RGB, (HEIGHT, WIDTH), "halves"), RGB)
+    def test_the_same_size_is_the_same_image(self, shrink: Shrink) -> None:
+        np.testing.assert_array_equal(resize(RGB, (HEIGHT, WIDTH), shrink), RGB)
 
-    def test_the_picture_that_came_is_left_alone(self) -> None:
+    def test_the_picture_that_came_is_left_alone(self, shrink: Shrink) -> None:
         image = RGB.copy()
-        resize(image, (10, 10), "halves")
+        resize(image, (10, 10), shrink)
         np.testing.assert_array_equal(image, RGB)
+
+
+@pytest.mark.parametrize(("shape", "size"), [((900, 900), (256, 256)), ((700, 257), (176, 250))])
+def test_by_area_nothing_is_halved_that_is_less_than_four_times_as_long(
+    shape: tuple[int, int], size: tuple[int, int]
+) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    np.testing.assert_array_equal(resize(image, size, "halves-area"), resize(image, size, "area"))
+    assert (resize(image, size, "halves") != resize(image, size, "area")).any()
 
 
 def test_growing_interpolates() -> None:
