@@ -56,7 +56,7 @@ class _Graph:
     """Builds parts of the graph; weights are inputs, or constants."""
 
     def __init__(self, head: FusedHead, own: bool) -> None:
-        self._head = head
+        self._head, self._own = head, own
         make = _constant_of if own else _input_of
         self._weights = {name: make(tensor) for name, tensor in weights_of(head).items()}
         self.inputs = [] if own else list(self._weights.values())
@@ -117,12 +117,19 @@ class _Graph:
         if step.has_middle:
             spread = _convolve_each(hidden, get("middle_weight"))
             hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
-        parameters = op.add(_convolve(hidden, get("weight")), _per_channel(get("bias")))
-        a, shift = _split(parameters, (step.changed, step.changed))
+        a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
         log_scale = op.add(op.multiply(op.tanh(a), _constant(step.bound)), get("log_gain"))
         if step.has_before:
             x = op.add(x, get("before"))
         return op.add(op.multiply(x, op.exp(log_scale)), shift)
+
+    def _last_of(self, hidden: Any, weight: Any, bias: Any, n: int) -> list[Any]:
+        """What the last convolution makes, 2 n channels, in two halves."""
+        if not self._own:
+            return _split(op.add(_convolve(hidden, weight), _per_channel(bias)), (n, n))
+        # OpenVINO lays out a map anew to part its channels. Weights that are inputs it would part every time.
+        parts = zip(_split(weight, (n, n), axis=0), _split(bias, (n, n), axis=0), strict=True)
+        return [op.add(_convolve(hidden, w), _per_channel(b)) for w, b in parts]
 
     def _pass_by(self, name: str, x: Any) -> Any:
         return op.add(
@@ -142,19 +149,26 @@ def _constant_of(weight: Tensor) -> Any:
 
 
 def _convolve(x: Any, weight: Any) -> Any:
-    padding = [weight.output(0).shape[2] // 2] * 2
+    padding = [_side(weight) // 2] * 2
     return op.convolution(x, weight, [1, 1], padding, padding, [1, 1])
 
 
 def _convolve_each(x: Any, weight: Any) -> Any:
     """Each channel with a kernel of its own, (C, 1, k, k)."""
-    padding = [weight.output(0).shape[2] // 2] * 2
+    padding = [_side(weight) // 2] * 2
     kernels = op.unsqueeze(weight, _constant([2], np.int64))
     return op.group_convolution(x, kernels, [1, 1], padding, padding, [1, 1])
 
 
-def _split(x: Any, sizes: Sequence[int]) -> list[Any]:
-    return list(op.variadic_split(x, _constant(1, np.int64), _constant(list(sizes), np.int64)).outputs())
+def _side(kernels: Any) -> int:
+    """Of kernels (., ., k, k), an operation's only output or one of several."""
+    output = kernels if isinstance(kernels, ov.Output) else kernels.output(0)
+    side: int = output.get_shape()[2]
+    return side
+
+
+def _split(x: Any, sizes: Sequence[int], axis: int = 1) -> list[Any]:
+    return list(op.variadic_split(x, _constant(axis, np.int64), _constant(list(sizes), np.int64)).outputs())
 
 
 def _energy(parts: Sequence[Any], channels: int) -> Any:
