@@ -1,5 +1,8 @@
 """FlowGauge beside anomalib, in one run: resnet18 with the same weights, 256 px, eight steps of flow.
 
+FlowGauge is there twice: with the conditioners of its default flow, and with the kernels and widths of
+anomalib's, so that both do the same arithmetic.
+
 anomalib's FastFlow and PatchCore run by its own inferencers, PyTorch and OpenVINO, in an interpreter of their
 own. Batches are of pictures of the models' input size that are decoded already; a file is read, decoded,
 brought to size and inspected by itself, to its score and map.
@@ -28,6 +31,7 @@ from bench.inference.report import (
 from flows.fastflow.bundle import BACKBONES
 
 _BACKBONE = "resnet18"
+_DEFAULT, _SAME = "FlowGauge", "FlowGauge, same kernels,"
 _MODELS = {"fastflow": "FastFlow", "patchcore": "PatchCore"}
 _THEIRS = ("torch-float32", "openvino-float32", "openvino-bfloat16")
 # Of which engines of ours and theirs batches are compared, and what is aimed at.
@@ -52,12 +56,19 @@ def run(options: Options) -> Part:
     """
     settings = {"backbone": _BACKBONE, "picture": "900 px JPEG", **options.figures()}
     python = anomalib_python(options.anomalib)
-    bundle = model(options.folder, _BACKBONE)
+    bundles = {
+        title: model(options.folder, _BACKBONE, as_anomalib=title == _SAME) for title in (_DEFAULT, _SAME)
+    }
+    bundle = bundles[_DEFAULT]
     [weights] = (bundle.parent.parent / BACKBONES).glob(f"{_BACKBONE}-*.safetensors")
     jpeg = photographs(options.folder / "pictures")[0]
     found, missing = engines.here(engines.ENGINES, options.device)
     ours = [engine for engine in found if engine in engines.OURS]
-    asked = [(f"FlowGauge {name}", options.ours("flowgauge", bundle, name, jpeg)) for name in ours]
+    asked = [
+        (f"{title} {name}", options.ours("flowgauge", own, name, jpeg))
+        for title, own in bundles.items()
+        for name in ours
+    ]
     theirs = [engine for engine in _THEIRS if options.device == "cpu" or engine.startswith("torch")]
     asked += [
         (f"anomalib {_MODELS[kind]} {name}", _theirs(python, options, kind, name, weights, jpeg))
@@ -92,19 +103,9 @@ def ratios(results: Results, ours: Sequence[str], theirs: Sequence[str]) -> list
         ours: FlowGauge's engines.
         theirs: anomalib's.
     """
-    found = []
+    found = _in_batches(results, _AIMED, _SAME, ours, theirs)
     for title in _MODELS.values():
-        for mine, other, aim in _PAIRS:
-            if mine not in ours or other not in theirs:
-                continue
-            names = f"anomalib {title} {other}", f"FlowGauge {mine}"
-            what = f"batch of 8: {names[0]} over {names[1]}"
-            wall = [per_round(results, name, "batch") for name in names]
-            busy = [cpu_per_round(results, name, "batch") for name in names]
-            found += [
-                ratio(what, wall[0], wall[1], aim if title == _AIMED else None),
-                ratio(f"{what}, CPU time", busy[0], busy[1]),
-            ]
+        found += _in_batches(results, title, _DEFAULT, ours, theirs)
         best = _fastest(results, [f"anomalib {title} {name}" for name in theirs])
         exact = [name for name in ours if name.endswith("float32")]
         for which, engines_of_ours in (("best", ours), ("best float32", exact)):
@@ -117,6 +118,24 @@ def ratios(results: Results, ours: Sequence[str], theirs: Sequence[str]) -> list
                     _ONE_FILE if title == _AIMED and which == "best" else None,
                 )
             )
+    return found
+
+
+def _in_batches(
+    results: Results, title: str, own: str, ours: Sequence[str], theirs: Sequence[str]
+) -> list[Ratio]:
+    found = []
+    for mine, other, aim in _PAIRS:
+        if mine not in ours or other not in theirs:
+            continue
+        names = f"anomalib {title} {other}", f"{own} {mine}"
+        what = f"batch of 8: {names[0]} over {names[1]}"
+        wall = [per_round(results, name, "batch") for name in names]
+        busy = [cpu_per_round(results, name, "batch") for name in names]
+        found += [
+            ratio(what, wall[0], wall[1], aim if (title, own) == (_AIMED, _DEFAULT) else None),
+            ratio(f"{what}, CPU time", busy[0], busy[1]),
+        ]
     return found
 
 

@@ -26,15 +26,15 @@ _GOOD = 24
 _AS_ANOMALIB = {"steps": 8, "kernels": "3-1", "hidden_ratio": 1.0, "hidden_limit": None}
 
 
-def model(folder: Path, backbone: str = DEFAULT) -> Path:
+def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -> Path:
     """The bundle of a model, trained if an earlier run has left none.
 
     Args:
         folder: of all models of the bench.
-        backbone: the default one with its ImageNet weights and the default flows; or resnet18 with weights of
-            chance and flows as wide as anomalib's.
+        backbone: the default one with its ImageNet weights; or resnet18 with weights of chance.
+        as_anomalib: with flows of the kernels and widths that anomalib's have, instead of the default ones.
     """
-    place = folder / backbone
+    place = folder / (f"{backbone}-as-anomalib" if as_anomalib else backbone)
     models = place / "models"
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
@@ -42,7 +42,7 @@ def model(folder: Path, backbone: str = DEFAULT) -> Path:
         "fit": {"epochs": 1, "batch_size": 4},
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
-    flow = {} if backbone == DEFAULT else _AS_ANOMALIB
+    flow = _AS_ANOMALIB if as_anomalib else {}
     # Of the same size: to a model of other pictures all of a part is strange, and answers are long.
     data = place / f"data-{PHOTOGRAPH}"
     if not (data.exists() and _is_there(models, FlowConfig.model_validate(flow))):
@@ -51,8 +51,9 @@ def model(folder: Path, backbone: str = DEFAULT) -> Path:
         good.mkdir(parents=True, exist_ok=True)
         for number in range(_GOOD):
             (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, PHOTOGRAPH)))
+        settings["flow"] = flow
         if backbone != DEFAULT:
-            settings |= _of_chance(place, backbone)
+            settings["backbone"] = _of_chance(place, backbone)
         train(
             RunConfig.model_validate(settings),
             data,
@@ -84,13 +85,10 @@ def _of_chance(place: Path, backbone: str) -> dict[str, object]:
     import torch
     from safetensors.torch import save_file
 
-    torch.manual_seed(0)
+    torch.manual_seed(0)  # the same for all models
     weights = place / f"{backbone}.safetensors"
     save_file(timm.create_model(backbone, pretrained=False).state_dict(), weights)
-    return {
-        "backbone": {"name": backbone, "out_indices": [1, 2, 3], "weights": weights},
-        "flow": _AS_ANOMALIB,
-    }
+    return {"name": backbone, "out_indices": [1, 2, 3], "weights": weights}
 
 
 def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
