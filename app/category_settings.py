@@ -196,17 +196,22 @@ class SettingsFiles:
 
         Raises:
             Problem: as `get`, or what `edit` raises.
+            ConflictError: another process has been changing the category for long.
         """
+        path = self._models / category / SETTINGS
+        if not bundle.is_category(category) or not path.parent.is_dir():
+            raise _unknown(category)
         with self._change, bundle.locked(self._models, category):
-            self.get(category)  # refuses what cannot be a category
-            path = self._models / category / SETTINGS
             # What `get` remembers may be older than the file: other threads look at it without the lock, and
             # two files written within a tick of the clock can have one stamp.
             try:
                 before = _read(path) if stamp_of(path, path.parent) else CategorySettings()
             except (OSError, ValueError) as error:
+                self._complain(category, (), error)
                 raise Problem(
-                    "model-loading", f"The settings of {category!r} are damaged; nothing was changed."
+                    "model-loading",
+                    f"The settings of {category!r} are damaged or cannot be read, so nothing was changed. "
+                    f"Restore its {SETTINGS}, or delete the file to go back to the rates of the bundle.",
                 ) from error
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
@@ -217,7 +222,8 @@ class SettingsFiles:
                     f"The settings of {category!r} would be too large; remove regions of stations.",
                 )
             replace_file(path, data)
-            self.get(category)  # to be in force even if the file is damaged next
+            # To stay in force even if the file is damaged next.
+            self._known[category] = stamp_of(path, path.parent), after
         return after
 
     def _complain(self, category: str, stamp: tuple[int, ...], error: Exception) -> None:

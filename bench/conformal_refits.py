@@ -182,9 +182,7 @@ class Refits:
         measured: list[Measurement] = []
         folds: list[int] = []
         for k, (head, part) in enumerate(zip(engine.heads, parts, strict=True)):
-            own = Scorer(
-                engine.extractor, head, engine.input_size, engine.rule, engine.engine, engine.geometry
-            )
+            own = engine.with_heads(head)
             for scored in self._scored(name, own, part.calibration):
                 measured.append(measure(scored.by_head, scored.score_map, scored.statistics))
                 folds.append(k)

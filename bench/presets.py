@@ -74,6 +74,7 @@ def timings(preset: Preset, config: RunConfig, batches: list[int], watch: Stopwa
         Head(extractor.channels, config.normalisation, config.flow),
         config.input_size,
         config.score,
+        config.geometry,
     )
     found = []
     for batch in batches:

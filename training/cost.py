@@ -197,7 +197,7 @@ def _time_flow(
     # An evaluation is the forward pass of a step, about a third of it.
     evaluation = step / 3
     save = max(0.0, marks[-1] - marks[-2] - evaluation)
-    scorer = Scorer(extractor, head, config.input_size, config.score, geometry=config.geometry)
+    scorer = Scorer(extractor, head, config.input_size, config.score, config.geometry)
     scorer.score([read(picture)])
     score, _ = _timed(lambda: scorer.score([read(picture)]))
     return _Flow(step, evaluation / batch, save, score)

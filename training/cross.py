@@ -106,7 +106,7 @@ def scorers(config: RunConfig, extractor: FeatureExtractor, heads: Sequence[Head
     """The engines that the run asks for, each over all heads."""
     engines = [pick_engine(precision, extractor.offset.device) for precision in config.calibration.engines]
     return {
-        engine.precision: Scorer(extractor, heads, config.input_size, config.score, engine, config.geometry)
+        engine.precision: Scorer(extractor, heads, config.input_size, config.score, config.geometry, engine)
         for engine in engines
     }
 
@@ -134,10 +134,7 @@ def calibrate_engines(
         return {name: calibrate(engine, paths, target_fpr, advance) for name, engine in engines.items()}
     found = {}
     for name, engine in engines.items():
-        apart = [
-            Scorer(engine.extractor, head, engine.input_size, engine.rule, engine.engine, engine.geometry)
-            for head in engine.heads
-        ]
+        apart = [engine.with_heads(head) for head in engine.heads]
         seen_by = folds.tolist()
         of_each = [measured(apart[k], path, advance) for k, path in zip(seen_by, paths, strict=True)]
         found[name] = concluded(of_each, target_fpr, seen_by)

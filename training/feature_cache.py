@@ -70,7 +70,7 @@ class FeatureCache:
         *,
         input_size: tuple[int, int],
         batch_size: int,
-        geometry: Geometry = Geometry(),  # noqa: B008 (frozen)
+        geometry: Geometry,
     ) -> None:
         self.folder = folder
         self.extractor = extractor

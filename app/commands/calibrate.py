@@ -62,7 +62,6 @@ def calibrate(
     from flows.fastflow.detector import Detector, own_calibrator
     from flows.fastflow.engines import pick_engine
     from flows.fastflow.manifest import PRECISIONS
-    from flows.fastflow.scorer import Scorer
 
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
@@ -74,10 +73,7 @@ def calibrate(
     folder = bundle.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
     loaded = Detector.load(folder, device=device)
-    made = loaded.scorer
-    scorer = Scorer(
-        made.extractor, made.heads, made.input_size, made.rule, pick_engine(engine, loaded.device)
-    )
+    scorer = loaded.scorer.with_engine(pick_engine(engine, loaded.device))
     slot = Slot(loaded.manifest, loaded.sha256, engine, station)
     fitted = fit_pictures.load(folder, loaded.manifest)
     target_fpr = loaded.calibrator.target_fpr

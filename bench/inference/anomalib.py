@@ -31,7 +31,7 @@ from bench.inference.report import (
 from flows.fastflow.bundle import BACKBONES
 
 _BACKBONE = "resnet18"
-_DEFAULT, _SAME = "FlowGauge", "FlowGauge, same kernels,"
+_DEFAULT, _SAME = "FlowGauge", "FlowGauge (same kernels)"
 _MODELS = {"fastflow": "FastFlow", "patchcore": "PatchCore"}
 _THEIRS = ("torch-float32", "openvino-float32", "openvino-bfloat16")
 # Of which engines of ours and theirs batches are compared, and what is aimed at.

@@ -99,9 +99,7 @@ def scorer(detector: Detector, engine: str) -> Scorer:
     Raises:
         EngineNameError, EngineError, DeviceError: as `pick`.
     """
-    made = detector.scorer
-    computing = pick(engine, str(detector.device))
-    return Scorer(made.extractor, made.heads, made.input_size, made.rule, computing, made.geometry)
+    return detector.scorer.with_engine(pick(engine, str(detector.device)))
 
 
 def server_settings(engine: str, threads: int) -> dict[str, str | int]:

@@ -34,7 +34,8 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
         backbone: the default one with its ImageNet weights; or resnet18 with weights of chance.
         as_anomalib: with flows of the kernels and widths that anomalib's have, instead of the default ones.
     """
-    place = folder / (f"{backbone}-as-anomalib" if as_anomalib else backbone)
+    # Its pictures' size is in the name: to a model of other ones all of a part is strange.
+    place = folder / f"{backbone}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
     models = place / "models"
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
@@ -43,20 +44,18 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
     flow = _AS_ANOMALIB if as_anomalib else {}
-    # Of the same size: to a model of other pictures all of a part is strange, and answers are long.
-    data = place / f"data-{PHOTOGRAPH}"
-    if not (data.exists() and _is_there(models, FlowConfig.model_validate(flow))):
+    if not _is_there(models, FlowConfig.model_validate(flow)):
         print(f"training a model on {backbone}", file=sys.stderr, flush=True)
-        good = data / CATEGORY / "train" / "good"
+        good = place / "data" / CATEGORY / "train" / "good"
         good.mkdir(parents=True, exist_ok=True)
         for number in range(_GOOD):
             (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, PHOTOGRAPH)))
         settings["flow"] = flow
         if backbone != DEFAULT:
-            settings["backbone"] = _of_chance(place, backbone)
+            settings["backbone"] = _of_chance(folder, backbone)
         train(
             RunConfig.model_validate(settings),
-            data,
+            place / "data",
             CATEGORY,
             models=models,
             runs=place / "runs",
@@ -80,14 +79,15 @@ def _is_there(models: Path, flow: FlowConfig) -> bool:
     return as_today and set(_precisions()) <= found.thresholds.keys()
 
 
-def _of_chance(place: Path, backbone: str) -> dict[str, object]:
+def _of_chance(folder: Path, backbone: str) -> dict[str, object]:
     import timm
     import torch
     from safetensors.torch import save_file
 
-    torch.manual_seed(0)  # the same for all models
-    weights = place / f"{backbone}.safetensors"
-    save_file(timm.create_model(backbone, pretrained=False).state_dict(), weights)
+    weights = folder / f"{backbone}.safetensors"
+    if not weights.exists():  # one file, so that all models have the same
+        torch.manual_seed(0)
+        save_file(timm.create_model(backbone, pretrained=False).state_dict(), weights)
     return {"name": backbone, "out_indices": [1, 2, 3], "weights": weights}
 
 

@@ -185,7 +185,7 @@ class Detector:
         sha256 = manifest_sha256(bundle, manifest)
         rule, geometry = manifest.score, manifest.geometry
         engine = engine or pick_engine(precision, target)
-        scorer = Scorer(backbone, heads, manifest.input_size, rule, engine, geometry)
+        scorer = Scorer(backbone, heads, manifest.input_size, rule, geometry, engine)
         detector = cls(manifest, sha256, scorer, calibrator)
         if sha256 not in replayed:
             detector._replay_golden(bundle)
@@ -246,7 +246,7 @@ class Detector:
         if not all(precision == "float32" or precision in golden.reduced for golden in self.manifest.golden):
             # A precision that nobody thought of when the bundle was made: that it is the model can be told.
             precision = "float32"
-            scorer = Scorer(scorer.extractor, scorer.heads, scorer.input_size, scorer.rule)
+            scorer = scorer.with_engine(pick_engine(precision, self.device))
         for golden in self.manifest.golden:
             try:
                 image = decode(read_verified(bundle, self.manifest, golden.file, DEFAULT_LIMITS.max_bytes))

@@ -50,6 +50,9 @@ _READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
 )
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
+# How many times as long as wanted a side must be to be halved first. To average twice with nearly the same
+# step blurs in a pattern, from which fine textures suffer: where area follows, the steps are far apart.
+_HALVED_FROM: dict[Shrink, int] = {"halves-area": 4, "halves": 2}
 _MAX_JPEG_SCANS = 100  # of the largest picture allowed, and more of smaller ones
 _PILLOW_MODULES = re.compile(r"PIL\.")
 
@@ -153,20 +156,27 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
     height, width = size
     if height < 1 or width < 1:
         raise ValueError(f"size must be (height, width), each at least 1; got {size}")
-    if shrink != "area":
-        # To average twice with nearly the same step blurs in a pattern, which textures suffer from.
-        least = (2 if shrink == "halves" else 4) * np.array(size)
-        while (half := _halved(image.shape[:2], least)) != image.shape[:2]:
-            # Half-way between two pixels, bilinear interpolation is their mean.
-            halved = cv2.resize(image, half[::-1], interpolation=cv2.INTER_LINEAR)
-            image = np.asarray(halved, dtype=image.dtype)
+    if (times := _HALVED_FROM.get(shrink)) is not None:
+        image = _halved(image, (times * height, times * width))
     grows = height > image.shape[0] or width > image.shape[1]
     how = cv2.INTER_LINEAR if grows or shrink == "halves" else cv2.INTER_AREA
     return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=image.dtype)
 
 
-def _halved(sides: tuple[int, ...], least: NDArray[np.int_]) -> tuple[int, ...]:
-    return tuple(side // 2 if side >= n else side for side, n in zip(sides, least, strict=True))
+def _halved(image: NDArray[Pixel], least: tuple[int, int]) -> NDArray[Pixel]:
+    """``image`` with its sides halved as long as they are at least so long."""
+    while any(halves := [side >= n for side, n in zip(image.shape[:2], least, strict=True)]):
+        # Half-way between two pixels bilinear interpolation is their mean. In steps of a little more than two
+        # it would pass over every other pixel.
+        odd = [side % 2 if half else 0 for half, side in zip(halves, image.shape[:2], strict=True)]
+        if any(odd):
+            even = cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
+            image = np.asarray(even, dtype=image.dtype)
+        height, width = (
+            side // 2 if half else side for half, side in zip(halves, image.shape[:2], strict=True)
+        )
+        image = np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
+    return image
 
 
 def _ignore_pillow_warnings() -> None:

@@ -71,9 +71,9 @@ class Scorer:
             runs once for all.
         input_size: (height, width) of what the backbone takes.
         rule: how the image score is taken.
+        geometry: how pictures are brought to the input size.
         engine: what computes backbone and heads; by default torch, in float32. Of another precision scores
             are others, and need a calibration of their own.
-        geometry: how pictures are brought to the input size.
 
     Raises:
         ValueError: the geometry's margins leave too little of the input.
@@ -85,8 +85,8 @@ class Scorer:
         head: Head | Sequence[Head],
         input_size: tuple[int, int],
         rule: ScoreRule,
+        geometry: Geometry,
         engine: Engine | None = None,
-        geometry: Geometry = Geometry(),  # noqa: B008 (frozen)
     ) -> None:
         geometry.expect_room(input_size)
         self.extractor = extractor
@@ -98,6 +98,14 @@ class Scorer:
         self.engine = engine or pick_engine("float32", extractor.offset.device)
         self._backbone = self.engine.backbone(extractor, input_size)
         self._running = [self.engine.head(one) for one in self.heads]
+
+    def with_heads(self, head: Head | Sequence[Head]) -> "Scorer":
+        """The same but for its head or heads."""
+        return Scorer(self.extractor, head, self.input_size, self.rule, self.geometry, self.engine)
+
+    def with_engine(self, engine: Engine) -> "Scorer":
+        """The same model, computed by another engine."""
+        return Scorer(self.extractor, self.heads, self.input_size, self.rule, self.geometry, engine)
 
     @property
     def head(self) -> Head:

@@ -66,7 +66,8 @@ def of_category(detector: Detector, category: str, size: tuple[int, int] | None 
     scorer = detector.scorer
     size = size or scorer.input_size
     manifest = detector.manifest.model_copy(update={"category": category, "input_size": size})
-    return Detector(manifest, detector.sha256, Scorer(scorer.extractor, scorer.head, size, scorer.rule))
+    own = Scorer(scorer.extractor, scorer.head, size, scorer.rule, scorer.geometry)
+    return Detector(manifest, detector.sha256, own)
 
 
 async def problem(call: Awaitable[object]) -> str:

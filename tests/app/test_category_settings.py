@@ -218,12 +218,20 @@ class TestChange:
         assert files.get("screw") == before
         assert sorted(p.name for p in (models / "screw").iterdir()) == [".lock", SETTINGS]
 
+    @pytest.mark.parametrize("category", ["../evil", "a/b", "missing", ""])
+    def test_of_no_category_leaves_nothing_behind(self, models: Path, category: str) -> None:
+        before = sorted(models.parent.rglob("*"))
+        with pytest.raises(Problem) as caught:
+            SettingsFiles(models).change(category, lambda settings: settings)
+        assert caught.value.name == "unknown-model"
+        assert sorted(models.parent.rglob("*")) == before
+
     def test_never_replaces_a_damaged_file(self, models: Path, files: SettingsFiles) -> None:
         set_rate(files, 0.01)
         (models / "screw" / SETTINGS).write_bytes(b"{")
         with pytest.raises(Problem) as caught:
             set_rate(files, 0.02)
-        assert "nothing was changed" in caught.value.detail
+        assert "nothing was changed. Restore its settings.json, or delete" in caught.value.detail
         assert (models / "screw" / SETTINGS).read_bytes() == b"{"
         assert files.get("screw").target_fpr == 0.01
 

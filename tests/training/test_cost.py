@@ -58,6 +58,7 @@ def cache_of(config: RunConfig, pictures: Pictures, folder: Path) -> FeatureCach
         pictures.views(config.augment, 0, tiles),
         input_size=config.input_size,
         batch_size=config.backbone.batch_size,
+        geometry=config.geometry,
     )
 
 

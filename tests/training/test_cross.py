@@ -14,7 +14,6 @@ from flows.fastflow.bundle import BACKBONES, FLOW, BundleError, read_manifest, v
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import load
 from flows.fastflow.images import decode, read
-from flows.fastflow.scorer import Scorer
 from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from training.config import ConfigError, RunConfig, load_config
@@ -149,10 +148,7 @@ class TestBundle:
         scorer = Detector.load(bundle, device="cpu").scorer
         image = decode(tiny_images["defect"][0])
         [together] = scorer.score([image])
-        apart = [
-            Scorer(scorer.extractor, head, scorer.input_size, scorer.rule).score([image])[0]
-            for head in scorer.heads
-        ]
+        apart = [scorer.with_heads(head).score([image])[0] for head in scorer.heads]
         assert together.by_head == pytest.approx([one.score for one in apart], rel=1e-5)
         assert together.score == pytest.approx(np.mean([one.score for one in apart]), rel=1e-5)
         mean = np.mean([one.score_map for one in apart], axis=0)

@@ -306,7 +306,9 @@ def test_changed_copies_have_features_of_their_own(
         View(paths[0], "a", 0, Variant(mirrored=True)),
         View(paths[1], "b", 1),
     ]
-    cache = FeatureCache(CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2)
+    cache = FeatureCache(
+        CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2, geometry=Geometry()
+    )
     mirrored = torch.from_numpy(resize(np.ascontiguousarray(read(paths[0])[:, ::-1]), SIZE)[None])
     with cache.features(lambda _: None) as found:
         for array, wanted in zip(found, extractor(mirrored), strict=True):
@@ -319,7 +321,9 @@ def test_other_changes_are_another_cache(
 ) -> None:
     def name(*variants: Variant | None) -> str:
         views = [View(paths[0], "a", 0, variant) for variant in variants]
-        return FeatureCache(CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2).name
+        return FeatureCache(
+            CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2, geometry=Geometry()
+        ).name
 
     made = [name(None), name(None, None), name(Variant(degrees=1)), name(Variant(degrees=2))]
     assert len(set(made)) == 4
@@ -331,7 +335,9 @@ def test_a_picture_that_cannot_be_changed_so_is_named(
 ) -> None:
     cv2.imwrite(str(paths[1]), np.zeros((40, 60, 3), np.uint8))
     views = [View(path, "a", i, Variant(quarter_turns=1)) for i, path in enumerate(paths)]
-    cache = FeatureCache(CacheFolder(tmp_path / "c", GIB), extractor, views, input_size=SIZE, batch_size=1)
+    cache = FeatureCache(
+        CacheFolder(tmp_path / "c", GIB), extractor, views, input_size=SIZE, batch_size=1, geometry=Geometry()
+    )
     with pytest.raises(AugmentError, match=r"001\.png: .*60x40"), cache.features(lambda _: None):
         pass
     assert visible(tmp_path / "c") == hidden(tmp_path / "c") == []
@@ -349,7 +355,9 @@ def test_the_first_batch_need_not_be_computed_again(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     views = [View(path, path.name, i) for i, path in enumerate(paths)]
-    cache = FeatureCache(CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2)
+    cache = FeatureCache(
+        CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2, geometry=Geometry()
+    )
     first = cache.compute(0)
     with cache.features(lambda _: None, first) as found:
         assert all(np.array_equal(a[:2], b) for a, b in zip(found, first, strict=True))

@@ -17,7 +17,11 @@ from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import bundle
+from flows.fastflow.detector import Detector
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import read
 from tests.app.calibrating import URL, good
+from tests.flows.fastflow.manifests import see_by
 
 Run = Callable[..., Result]
 
@@ -101,6 +105,18 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
     assert body["engine"] == "torch-cpu-bfloat16"
     assert body["threshold"]["calibration"]["id"] == made.calibrator.identifier
     assert body["threshold"]["reject"] == made.calibrator.threshold.reject
+
+
+def test_pictures_are_seen_as_the_model_sees_them(run: Run, store: Path, pictures: Path) -> None:
+    folder = bundle.resolve(store, "tiny")
+    see_by(folder, Geometry(margin=12))
+    result = run()
+    assert result.exit_code == 0, result.output
+    manifest = bundle.read_manifest(folder)
+    made = CalibrationFiles(store).find(Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32"))
+    assert made is not None
+    served = Detector.load(folder, device="cpu").predict([read(path) for path in pictures.rglob("*.png")])
+    assert sorted(made.renewal.calibration.scores) == pytest.approx(sorted(p.score for p in served), rel=1e-5)
 
 
 def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:

@@ -122,8 +122,8 @@ def test_anomalib_is_compared_at_the_same_precision_and_in_files_at_its_best() -
                 ("FlowGauge torch-bfloat16", "batch"): 10.0,
                 ("FlowGauge torch-float32", "jpg"): 30.0,
                 ("FlowGauge torch-bfloat16", "jpg"): 15.0,
-                ("FlowGauge, same kernels, torch-float32", "batch"): 40.0,
-                ("FlowGauge, same kernels, torch-bfloat16", "batch"): 32.0,
+                ("FlowGauge (same kernels) torch-float32", "batch"): 40.0,
+                ("FlowGauge (same kernels) torch-bfloat16", "batch"): 32.0,
                 **{
                     (f"anomalib {model} {engine}", work): each
                     for model, slower in (("FastFlow", 1), ("PatchCore", 4))
@@ -140,8 +140,8 @@ def test_anomalib_is_compared_at_the_same_precision_and_in_files_at_its_best() -
         ["torch-float32", "openvino-float32"],
     )
     assert {one.what: (one.median, one.row[-1]) for one in found if not one.what.endswith("CPU time")} == {
-        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge, same kernels, torch-float32": (2.0, ""),
-        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge, same kernels, torch-bfloat16": (2.5, ""),
+        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge (same kernels) torch-float32": (2.0, ""),
+        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge (same kernels) torch-bfloat16": (2.5, ""),
         "batch of 8: anomalib FastFlow torch-float32 over FlowGauge torch-float32": (4.0, "yes"),
         "batch of 8: anomalib FastFlow torch-float32 over FlowGauge torch-bfloat16": (8.0, "yes"),
         "a JPEG file: anomalib's best (anomalib FastFlow openvino-float32) over our best "
@@ -162,7 +162,7 @@ def test_cpu_time_is_compared_too() -> None:
         (f"{who} torch-float32", work): [Turn([1.0], cpu, 8 if work == "batch" else 1)]
         for who, cpu in (
             ("FlowGauge", 1.0),
-            ("FlowGauge, same kernels,", 2.0),
+            ("FlowGauge (same kernels)", 2.0),
             ("anomalib FastFlow", 3.0),
             ("anomalib PatchCore", 9.0),
         )

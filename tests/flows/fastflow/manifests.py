@@ -9,7 +9,10 @@ from typing import Any
 
 import torch
 
-from flows.fastflow.bundle import MANIFEST, publish
+from flows.fastflow.bundle import MANIFEST, publish, read_manifest
+from flows.fastflow.detector import Detector
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import read
 from flows.fastflow.manifest import (
     Backbone,
     Calibration,
@@ -21,6 +24,7 @@ from flows.fastflow.manifest import (
 )
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
+from flows.fastflow.scorer import Scorer
 
 FILES = {"golden/0.png": b"a picture", "report/metrics.jsonl": b"{}\n"}
 TENSORS = {"weight": torch.arange(6.0).reshape(2, 3)}
@@ -79,3 +83,18 @@ def rehash(bundle: Path) -> None:
         if path.is_file() and path.name != MANIFEST
     }
     edit(bundle, lambda document: document.update(files=files))
+
+
+def see_by(bundle: Path, geometry: Geometry) -> None:
+    """Make the model one that takes pictures by another geometry, with golden scores to match."""
+    made = Detector.load(bundle, device="cpu").scorer
+    scorer = Scorer(made.extractor, made.heads, made.input_size, made.rule, geometry)
+    files = [golden.file for golden in read_manifest(bundle).golden]
+    scores = [scorer.score([read(bundle / file)])[0].score for file in files]
+
+    def change(document: dict[str, Any]) -> None:
+        document["geometry"] = geometry.model_dump()
+        for golden, score in zip(document["golden"], scores, strict=True):
+            golden["score"] = score
+
+    edit(bundle, change)

@@ -13,13 +13,14 @@ from flows.fastflow import conformal
 from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector, DeviceError, fits, pick_device
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
-from tests.flows.fastflow.manifests import edit
+from tests.flows.fastflow.manifests import edit, see_by
 from tests.flows.fastflow.untrained import weights
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
@@ -132,7 +133,7 @@ def other(detector: Detector) -> Detector:
     )
     for parameter in head.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
-    scorer = Scorer(detector.scorer.extractor, head, (64, 64), ScoreRule(top_fraction=0.05))
+    scorer = Scorer(detector.scorer.extractor, head, (64, 64), ScoreRule(top_fraction=0.05), Geometry())
     return Detector(detector.manifest.model_copy(update={"category": "other"}), "0" * 64, scorer)
 
 
@@ -249,6 +250,15 @@ class TestLoad:
         """Another processor rounds otherwise."""
         edit(tiny, lambda d: d["golden"][0].update(score=d["golden"][0]["score"] * (1 + 5e-4)))
         Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+    def test_a_precision_without_golden_scores_is_checked_by_the_models_own_geometry(
+        self, tiny: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        see_by(tiny, Geometry(margin=12))
+        calibrator = Detector.load(tiny, device="cpu", backbone=tiny_extractor).calibrator
+        Detector.load(
+            tiny, device="cpu", backbone=tiny_extractor, precision="bfloat16", calibrator=calibrator
+        )
 
     def test_a_bundle_from_before_statistics_were_recorded_loads(
         self, tiny: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures

@@ -32,7 +32,12 @@ def exported(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Pa
 @pytest.fixture(scope="module")
 def inputs(detector: Detector, tiny_images: dict[str, list[bytes]]) -> NDArray[np.uint8]:
     files = (*tiny_images["good"][:2], *tiny_images["defect"][:3])
-    return np.stack([resize(decode(data), detector.manifest.input_size) for data in files])
+    return np.stack(
+        [
+            resize(decode(data), detector.manifest.input_size, detector.scorer.geometry.shrink)
+            for data in files
+        ]
+    )
 
 
 def expect_the_same(

@@ -656,6 +656,36 @@ class TestHalves:
         resize(image, (10, 10), shrink)
         np.testing.assert_array_equal(image, RGB)
 
+    @pytest.mark.parametrize("side", [1025, 1027, 2047, 2050])
+    def test_nor_in_the_middle_of_odd_sides(self, side: int, shrink: Shrink) -> None:
+        """Halved in steps of a little more than two, every other pixel there would count for nothing."""
+        for at in range(side // 2 - 4, side // 2 + 4):
+            dot = np.zeros((side, side), np.float32)
+            dot[at, side - at] = 255
+            wanted = resize(dot, (256, 256), "area").sum()
+            assert resize(dot, (256, 256), shrink).sum() == pytest.approx(wanted, rel=0.5)
+
+
+@pytest.mark.parametrize("side", [1025, 2049, 2050, 4095])
+def test_by_area_odd_sides_are_as_smooth_in_the_middle_as_at_the_border(side: int) -> None:
+    """But for what area itself does, where a new pixel holds two and a bit: two, or one and two halves."""
+    noise = np.random.default_rng(0).random((side, side), np.float32)
+    reduced = resize(noise, (256, 256), "halves-area")
+    assert reduced[96:160, 96:160].std() == pytest.approx(reduced[:64, :64].std(), rel=0.25)
+
+
+@pytest.mark.parametrize(("side", "halved"), [(1024, 512), (1500, 750), (2049, 513), (4500, 563)])
+def test_by_area_what_is_at_least_four_times_as_long_is_halved_first(side: int, halved: int) -> None:
+    image = np.random.default_rng(0).random((side, 300), np.float32)
+    even = image
+    while len(even) > halved:
+        even = np.concatenate([even, even[-1:]]) if len(even) % 2 else even
+        even = ((even[::2] + even[1::2]) / 2).astype(np.float32)
+    assert len(even) == halved
+    np.testing.assert_allclose(
+        resize(image, (256, 256), "halves-area"), resize(even, (256, 256), "area"), atol=1e-6
+    )
+
 
 @pytest.mark.parametrize(("shape", "size"), [((900, 900), (256, 256)), ((700, 257), (176, 250))])
 def test_by_area_nothing_is_halved_that_is_less_than_four_times_as_long(

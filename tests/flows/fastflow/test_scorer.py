@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from flows.fastflow.bundle import FLOW, read_manifest, resolve
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head, channels_last
 from flows.fastflow.images import resize
 from flows.fastflow.manifest import Normalisation
@@ -23,6 +24,7 @@ from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Regions, Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
+STRETCH = Geometry()
 
 
 def head(store: Path) -> Head:
@@ -36,7 +38,7 @@ def head(store: Path) -> Head:
 
 @pytest.fixture(scope="module")
 def scorer(tiny_bundle_store: Path, tiny_extractor: FeatureExtractor) -> Scorer:
-    return Scorer(tiny_extractor, head(tiny_bundle_store), (64, 64), ScoreRule())
+    return Scorer(tiny_extractor, head(tiny_bundle_store), (64, 64), ScoreRule(), STRETCH)
 
 
 def scores(scorer: Scorer, pictures: list[NDArray[np.uint8]]) -> list[float]:
@@ -128,7 +130,7 @@ def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures)
     before = scores(scorer, tiny_pictures["good"])
     torch.manual_seed(0)
     other = Head(scorer.extractor.channels, Normalisation(mode="layer", pooling=1), FlowConfig(steps=1))
-    found = Scorer(scorer.extractor, other, (96, 64), ScoreRule()).score(tiny_pictures["defect"])
+    found = Scorer(scorer.extractor, other, (96, 64), ScoreRule(), STRETCH).score(tiny_pictures["defect"])
     assert {s.score_map.shape for s in found} == {(96, 64)}
     assert scores(scorer, tiny_pictures["good"]) == before
 
@@ -141,7 +143,7 @@ def test_what_was_fitted_may_go_and_what_computes_stays(
         pytest.importorskip("openvino")
     engine = pick_engine("float32", torch.device("cpu"), kind)
     heads = [copy.deepcopy(scorer.head), copy.deepcopy(scorer.head)]
-    one = Scorer(scorer.extractor, heads, scorer.input_size, scorer.rule, engine)
+    one = scorer.with_heads(heads).with_engine(engine)
     fitted = weakref.ref(next(heads[0].flow.parameters()))
     before, held = scores(one, tiny_pictures["good"][:3]), one.nbytes
     one.let_go()
@@ -196,7 +198,7 @@ def everything(size: tuple[int, int] = (64, 64)) -> NDArray[np.bool_]:
 
 def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pictures: Pictures) -> None:
     """Of pixels alone: a region leaves the whole picture's part out, wherever it lies."""
-    scorer = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0))
+    scorer = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0), STRETCH)
     features = scorer.features(tiny_pictures["defect"])
     whole = scorer.score_features(features)
     regions = []
@@ -217,7 +219,7 @@ def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pi
 def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
     scorer: Scorer, tiny_pictures: Pictures
 ) -> None:
-    pixels = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0))
+    pixels = Scorer(scorer.extractor, scorer.head, (64, 64), ScoreRule(picture=0), STRETCH)
     features = scorer.features(tiny_pictures["defect"])
     but_a_corner = everything()
     but_a_corner[0, 0] = False
@@ -288,7 +290,7 @@ def test_statistics_tell_a_dark_picture_whatever_the_normalisation(
     """Layer norm takes brightness and contrast out of the features: there the backbone's own are measured."""
     flow = FlowConfig(steps=1)
     other = Head(scorer.extractor.channels, Normalisation(mode=mode, pooling=3), flow)
-    normalised = scorer if mode == "channel" else Scorer(scorer.extractor, other, (64, 64), ScoreRule())
+    normalised = scorer if mode == "channel" else scorer.with_heads(other)
     good = np.array([s.statistics for s in normalised.score(tiny_pictures["good"])])
     [dark] = normalised.score([tiny_pictures["good"][0] // 3])
     assert (np.abs(dark.statistics - good.mean(0)) > 5 * good.std(0)).any()

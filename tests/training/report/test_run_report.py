@@ -17,7 +17,6 @@ import pytest
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
-from flows.fastflow.scorer import Scorer
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
 from training.report import mistakes, write_report
@@ -300,7 +299,7 @@ def test_a_cross_calibrated_threshold_promises_twice_the_rate_and_has_no_band(
     crossed = Calibrator(calibration.model_copy(update={"folds": folds}), 0.2, identifier="crossed")
     assert crossed.guarantee == crossed.threshold.guarantee == "cross"
     one = other.scorer
-    other.scorer = Scorer(one.extractor, [one.heads[0]] * 2, one.input_size, one.rule)
+    other.scorer = one.with_heads([one.heads[0]] * 2)
     other.calibrator = crossed
     evaluation = evaluate(other, samples, lambda _: None)
     summary = summarise("tiny", bundle.name, other.engine, crossed.threshold, evaluation)
