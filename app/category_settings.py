@@ -176,11 +176,7 @@ class SettingsFiles:
             self._complain(category, stamp, error)
             if known is not None:
                 return known[1]
-            raise Problem(
-                "model-loading",
-                f"The settings of {category!r} are damaged or cannot be read, so no decision can be taken. "
-                f"Restore its {SETTINGS}, or delete the file to go back to the rates of the bundle.",
-            ) from error
+            raise _unreadable(category, "no decision can be taken") from error
         if known is not None and not stamp:
             logger.warning("the settings of %s are gone: the bundle's own rates apply", category)
         self._broken.pop(category, None)
@@ -208,11 +204,7 @@ class SettingsFiles:
                 before = _read(path) if stamp_of(path, path.parent) else CategorySettings()
             except (OSError, ValueError) as error:
                 self._complain(category, (), error)
-                raise Problem(
-                    "model-loading",
-                    f"The settings of {category!r} are damaged or cannot be read, so nothing was changed. "
-                    f"Restore its {SETTINGS}, or delete the file to go back to the rates of the bundle.",
-                ) from error
+                raise _unreadable(category, "nothing was changed") from error
             after = edit(before.model_copy(update={"revision": before.revision + 1}))
             after = CategorySettings.model_validate(after.model_dump())
             data = after.model_dump_json().encode()
@@ -234,6 +226,14 @@ class SettingsFiles:
 
 def _unknown(category: str) -> Problem:
     return Problem("unknown-model", f"There is no model of category {category[:64]!r}.")
+
+
+def _unreadable(category: str, consequence: str) -> Problem:
+    return Problem(
+        "model-loading",
+        f"The settings of {category!r} are damaged or cannot be read, so {consequence}. "
+        f"Restore its {SETTINGS}, or delete the file to go back to the rates of the bundle.",
+    )
 
 
 def _read(path: Path) -> CategorySettings:

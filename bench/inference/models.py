@@ -37,20 +37,20 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
     # Its pictures' size is in the name: to a model of other ones all of a part is strange.
     place = folder / f"{backbone}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
     models = place / "models"
+    flow = _AS_ANOMALIB if as_anomalib else {}
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
         "device": "cpu",
+        "flow": flow,
         "fit": {"epochs": 1, "batch_size": 4},
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
-    flow = _AS_ANOMALIB if as_anomalib else {}
     if not _is_there(models, FlowConfig.model_validate(flow)):
         print(f"training a model on {backbone}", file=sys.stderr, flush=True)
         good = place / "data" / CATEGORY / "train" / "good"
         good.mkdir(parents=True, exist_ok=True)
         for number in range(_GOOD):
             (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, PHOTOGRAPH)))
-        settings["flow"] = flow
         if backbone != DEFAULT:
             settings["backbone"] = _of_chance(folder, backbone)
         train(

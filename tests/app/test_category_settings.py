@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from app import category_settings
 from app.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
 from app.problems import Problem
+from flows.fastflow.plain_files import stamp_of
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]
 UPPER_HALF = {"image": {"width": 100, "height": 100}, "polygons": SQUARE}
@@ -252,15 +254,16 @@ class TestChange:
         set_rate(files, 0.01)
         late = files._known["screw"]
         set_rate(files, 0.02)
-        now = files.get
+        looks = []
 
-        def get(category: str) -> CategorySettings:
-            found = now(category)
-            files._known[category] = late
-            return found
+        def look(path: Path, folder: Path) -> tuple[int, ...]:
+            looks.append(path)
+            files._known["screw"] = late
+            return stamp_of(path, folder)
 
-        monkeypatch.setattr(files, "get", get)
+        monkeypatch.setattr(category_settings, "stamp_of", look)
         assert set_rate(files, 0.03).revision == 3
+        assert looks
 
     def test_from_many_threads_none_is_lost(self, models: Path) -> None:
         """Also not of two servers on one folder."""

@@ -149,22 +149,15 @@ def _constant_of(weight: Tensor) -> Any:
 
 
 def _convolve(x: Any, weight: Any) -> Any:
-    padding = [_side(weight) // 2] * 2
+    padding = [weight.shape[2] // 2] * 2
     return op.convolution(x, weight, [1, 1], padding, padding, [1, 1])
 
 
 def _convolve_each(x: Any, weight: Any) -> Any:
     """Each channel with a kernel of its own, (C, 1, k, k)."""
-    padding = [_side(weight) // 2] * 2
+    padding = [weight.shape[2] // 2] * 2
     kernels = op.unsqueeze(weight, _constant([2], np.int64))
     return op.group_convolution(x, kernels, [1, 1], padding, padding, [1, 1])
-
-
-def _side(kernels: Any) -> int:
-    """Of kernels (., ., k, k), an operation's only output or one of several."""
-    output = kernels if isinstance(kernels, ov.Output) else kernels.output(0)
-    side: int = output.get_shape()[2]
-    return side
 
 
 def _split(x: Any, sizes: Sequence[int], axis: int = 1) -> list[Any]:
