@@ -4,12 +4,14 @@ The same as `score.pixel_energies`, `score.image_score` and `score.anomaly_map`,
 the time: a picture's planes stay in the processor's cache, and few pixels are sorted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.fused import Energies
 from flows.fastflow.score import SHARPNESS, ScoreRule
 
 Plane = NDArray[np.float32]
@@ -17,35 +19,51 @@ Plane = NDArray[np.float32]
 _STRIDE = 61
 
 
-def enlarge(
-    flow: Sequence[Plane], gaussian: Sequence[Plane], rule: ScoreRule, size: tuple[int, int]
-) -> list[Plane]:
-    """Energies of every pixel of an input, see `score.pixel_energies`.
+class Pixels(NamedTuple):
+    """What a picture's pixels say, whatever the region of interest.
 
-    Args:
-        flow: per scale (H_i, W_i), energies of the flow, finest first.
-        gaussian: likewise, of the Gaussian.
-        rule: the share of each.
-        size: (height, width) of the result.
-
-    Returns:
-        2 S planes (height, width): S scales of the flow, then S scales of the product.
+    Attributes:
+        product: (height, width), over the S scales of (1 + q / floor)^(1 / r), r from `root`: where it is
+            largest, so is the mean of their logarithms, and few of these need to be taken.
+        score_map: (height, width), the anomaly map.
     """
+
+    product: Plane
+    score_map: Plane
+
+
+def root(scales: int) -> int:
+    """A power of 2, so that the product over scales is finite wherever q is up to 1e36."""
+    return 1 << (scales - 1).bit_length()
+
+
+def pixels_of(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Iterator[Pixels]:
+    """Pixels of N pictures that are an input of a size (height, width) each, one after the other."""
+    flow, gaussian = ([x.numpy() for x in scales] for scales in (energies.flow, energies.gaussian))
     w = np.float32(rule.gaussian)
-    both = flow if w == 0 else [q ** (1 - w) * e**w for q, e in zip(flow, gaussian, strict=True)]
-    return [_enlarged(x, size) for x in (*flow, *both)]
+    for i in range(len(flow[0])):
+        both = [q[i] if w == 0 else q[i] ** (1 - w) * e[i] ** w for q, e in zip(flow, gaussian, strict=True)]
+        yield combine([_enlarged(x, size) for x in (*(q[i] for q in flow), *both)], rule)
+
+
+def combine(planes: Sequence[Plane], rule: ScoreRule) -> Pixels:
+    """Pixels of 2 S planes (height, width), see `score.pixel_energies`; these are written over."""
+    scales = len(planes) // 2
+    return Pixels(_product(planes[:scales], rule.energy_floor), _map(planes[scales:]))
 
 
 def finish(
-    pixels: Sequence[Plane],
-    picture: NDArray[np.float32],
+    pixels: Pixels,
+    scales: int,
+    picture: Plane,
     rule: ScoreRule,
     region: NDArray[np.bool_] | None = None,
 ) -> tuple[float, Plane]:
     """Score and map of a picture.
 
     Args:
-        pixels: 2 S planes (height, width), see `enlarge`; they are written over.
+        pixels: of the picture; they are written over.
+        scales: S.
         picture: (S',), energies of the whole picture.
         rule: how the score is taken.
         region: of interest, (height, width); None for everything.
@@ -53,17 +71,18 @@ def finish(
     Returns:
         The image score, and the map, (height, width).
     """
-    scales = len(pixels) // 2
-    score_map = _map(pixels[scales:])
-    values = _logarithms(pixels[:scales], rule.energy_floor)
+    product, score_map = pixels
     whole = float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
     if region is not None:
         score_map[~region] = 0
-        values[~region] = 0
+        product[~region] = 1
         if not region.all():
             whole = 0.0
-    k = max(1, round(rule.top_fraction * values.size))
-    return _mean_of_largest(values.reshape(-1), k) + whole, score_map
+    k = max(1, round(rule.top_fraction * product.size))
+    logarithms = np.log(_largest(product.reshape(-1), k)) * np.float32(root(scales) / scales)
+    # Of single precision, like what it is the mean of: with fewer digits, fewer differences between batches
+    # show.
+    return float(np.float32(logarithms.mean(dtype=np.float64))) + whole, score_map
 
 
 def _enlarged(x: Plane, size: tuple[int, int]) -> Plane:
@@ -71,16 +90,16 @@ def _enlarged(x: Plane, size: tuple[int, int]) -> Plane:
     return np.asarray(resized, np.float32)
 
 
-def _logarithms(planes: Sequence[Plane], floor: float) -> Plane:
-    """Mean over scales of log(1 + q / floor); the planes are written over."""
+def _product(planes: Sequence[Plane], floor: float) -> Plane:
+    halvings = root(len(planes)).bit_length() - 1
     for x in planes:
         x *= np.float32(1 / floor)
         x += np.float32(1)
-        np.log(x, out=x)
+        for _ in range(halvings):
+            np.sqrt(x, out=x)
     total = planes[0]
     for x in planes[1:]:
-        total += x
-    total *= np.float32(1 / len(planes))
+        total *= x
     return total
 
 
@@ -109,12 +128,8 @@ def _soft_minimum(planes: Sequence[Plane]) -> Plane:
     return np.maximum(least, np.float32(0), out=least)
 
 
-def _mean_of_largest(x: Plane, k: int) -> float:
-    """The mean of the k largest.
-
-    Summed from the largest down, a region never raises it, not even by a rounding. Of single precision, like
-    what it is the mean of: with fewer digits, fewer differences between batches show.
-    """
+def _largest(x: Plane, k: int) -> Plane:
+    """The k largest, from the largest down: then a region never raises their sum, be it by a rounding."""
     candidates = x
     sample = x[::_STRIDE]
     place = len(sample) - 1 - int(1.5 * k / _STRIDE) - 4
@@ -122,5 +137,5 @@ def _mean_of_largest(x: Plane, k: int) -> float:
         # A guess that is nearly always low enough: then few are left to be sorted.
         likely = x[x >= np.partition(sample, place)[place]]
         candidates = likely if len(likely) >= k else x
-    largest = np.partition(candidates, len(candidates) - k)[-k:]
-    return float(np.float32(np.sort(largest)[::-1].mean(dtype=np.float64)))
+    found: Plane = np.sort(np.partition(candidates, len(candidates) - k)[-k:])[::-1]
+    return found

@@ -169,7 +169,7 @@ class Layout:
     tops: tuple[int, ...]
     lefts: tuple[int, ...]
     tile: tuple[int, int]
-    shrink: Shrink = "area"
+    shrink: Shrink
 
     def __len__(self) -> int:
         """Number of tiles."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.features import FeatureExtractor, module_bytes
-from flows.fastflow.finish import enlarge, finish
+from flows.fastflow.finish import combine, finish
 from flows.fastflow.fused import Energies
 from flows.fastflow.geometry import Geometry, Layout, Prepared
 from flows.fastflow.head import Head
@@ -98,6 +98,7 @@ class Scorer:
         self.engine = engine or pick_engine("float32", extractor.offset.device)
         self._backbone = self.engine.backbone(extractor, input_size)
         self._running = [self.engine.head(one) for one in self.heads]
+        self._pixels = self.engine.pixels(rule, input_size)
 
     def with_heads(self, head: Head | Sequence[Head]) -> "Scorer":
         """The same but for its head or heads."""
@@ -132,8 +133,7 @@ class Scorer:
         """Let the engine prepare for every size of batch; it takes long for the first model of its shape."""
         maps = self.features([np.zeros((*self.input_size, 3), np.uint8)])
         for n in self.engine.batches:
-            for head in self._running:
-                head([m.expand(n, *m.shape[1:]) for m in maps])
+            self.score_features([m.expand(n, *m.shape[1:]) for m in maps])
 
     def let_go(self) -> None:
         """Keep of the heads what computes, and not the form they were fitted in, half of their memory.
@@ -212,7 +212,7 @@ class Scorer:
         """
         n = len(maps[0])
         if layouts is None:
-            whole = Layout(self.input_size, (0, 0), (0,), (0,), self.input_size)
+            whole = Layout(self.input_size, (0, 0), (0,), (0,), self.input_size, self.geometry.shrink)
             layouts = [whole] * n
         ends = np.cumsum([0, *map(len, layouts)]).tolist()
         if ends[-1] != n:
@@ -230,7 +230,7 @@ class Scorer:
                 blend = Blend(layout, found.pixels.shape[1], found.pixels.device)
                 blend.add(found.pixels[start:end])
                 tiles = (found.picture[start:end], found.moments[start:end])
-                finished += self._finish(_of_tiles(blend, *tiles), [layout], [mask])
+                finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
             by_head.append(finished)
         return [_together(of_one) for of_one in zip(*by_head, strict=True)]
 
@@ -249,22 +249,20 @@ class Scorer:
         by_head = []
         for blend, rows in zip(blends, seen, strict=True):
             whole, moments = (torch.cat(column) for column in zip(*rows, strict=True))
-            by_head += self._finish(_of_tiles(blend, whole, moments), [layout], [mask])
+            by_head += self._finish(_of_tiles(blend, whole, moments), layout.size, [mask])
         return _together(by_head)
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures that are an input each."""
         size = self.input_size
         if energies.picture.device.type != "cpu":
-            whole = [Layout(size, (0, 0), (0,), (0,), size)] * len(masks)
-            return self._finish(self._found(energies), whole, masks)
+            return self._finish(self._found(energies), size, masks)
         _expect_usable(masks, size)
-        flow, gaussian = ([x.numpy() for x in scales] for scales in (energies.flow, energies.gaussian))
-        picture = energies.picture.numpy()
+        statistics = _statistics(energies.mean, energies.square)
+        found = zip(self._pixels(energies), energies.picture.numpy(), masks, statistics, strict=True)
         scored = []
-        for i, (mask, row) in enumerate(zip(masks, _statistics(energies.mean, energies.square), strict=True)):
-            pixels = enlarge([x[i] for x in flow], [x[i] for x in gaussian], self.rule, size)
-            score, score_map = finish(pixels, picture[i], self.rule, mask)
+        for pixels, picture, mask, row in found:
+            score, score_map = finish(pixels, len(energies.flow), picture, self.rule, mask)
             scored.append(Scored(score, (score,), score_map, row))
         return scored
 
@@ -275,16 +273,15 @@ class Scorer:
             torch.stack((energies.mean, energies.square), 2),
         )
 
-    def _finish(self, found: _Found, layouts: Sequence[Layout], masks: Regions) -> list[Scored]:
-        """Scores and maps by one head of N pictures with maps of one size."""
-        size = layouts[0].size
+    def _finish(self, found: _Found, size: tuple[int, int], masks: Regions) -> list[Scored]:
+        """Scores and maps by one head of N pictures with maps of one size, (height, width)."""
         _expect_usable(masks, size)
         rule = self.rule_for(size)
         statistics = _statistics(*found.moments.unbind(2))
         if found.pixels.device.type == "cpu":
             finished = [
-                finish(list(pixels), picture, rule, mask)
-                for pixels, picture, mask in zip(
+                finish(combine(list(planes), rule), len(planes) // 2, picture, rule, mask)
+                for planes, picture, mask in zip(
                     found.pixels.numpy(), found.picture.numpy(), masks, strict=True
                 )
             ]

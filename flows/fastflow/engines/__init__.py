@@ -4,7 +4,7 @@ An engine changes how fast a score comes, never what it means: engines of the pr
 which golden pictures check, and those that round are calibrated by themselves.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol, TypeAlias
@@ -15,9 +15,11 @@ from torch import Tensor
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.torch_engine import TorchEngine
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
+from flows.fastflow.score import ScoreRule
 
 Kind: TypeAlias = Literal["auto", "torch", "openvino"]
 
@@ -44,6 +46,9 @@ class Engine(Protocol):
 
     def head(self, head: Head) -> "RunningHead":
         """A head, ready to compute; it must not change after."""
+
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+        """What makes pixels of the energies of N inputs of one size, (height, width), on a CPU."""
 
     def forget(self) -> bool:
         """Delete what is kept on disk, of whatever model; whether there is a disk in it at all.

@@ -7,7 +7,7 @@ may get graphs of its own, with its weights in them: OpenVINO then need not lay 
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
@@ -19,14 +19,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.fastflow.engines import openvino_pixels
 from flows.fastflow.engines.openvino_backbone import converted
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead, memory_of
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.plain_files import temporary_directory
+from flows.fastflow.score import ScoreRule
 
 logger = logging.getLogger("flowgauge.openvino")
 
@@ -72,6 +75,7 @@ class OpenVinoEngine:
         self._backbones: WeakKeyDictionary[FeatureExtractor, dict[tuple[int, int], list[Any]]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
+        self._pixels: dict[object, _PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(
@@ -105,6 +109,18 @@ class OpenVinoEngine:
         """See `Engine`."""
         return _OpenVinoHead(head, self)
 
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+        """See `Engine`."""
+
+        def run(energies: Energies) -> Iterator[Pixels]:
+            inputs = [np.ascontiguousarray(x.numpy()) for x in (*energies.flow, *energies.gaussian)]
+            for start, end in _portions(len(inputs[0])):
+                portion = [x[start:end] for x in inputs]
+                request = self._pixels_request(tuple(x.shape for x in portion), rule, size)
+                yield from request(portion)
+
+        return run
+
     def forget(self) -> bool:
         """See `Engine`."""
         if self._cache is None:
@@ -116,6 +132,7 @@ class OpenVinoEngine:
                         path.unlink()
             self._backbones.clear()
             self._heads.clear()
+            self._pixels.clear()
         return True
 
     def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
@@ -139,6 +156,15 @@ class OpenVinoEngine:
             head.own_bytes = nbytes
             self._owners.add(head)
             return True
+
+    def _pixels_request(self, sizes: Sizes, rule: ScoreRule, size: tuple[int, int]) -> "_PixelsRequest":
+        key = (sizes, rule.gaussian, rule.energy_floor, size)
+        with self._compiling:
+            if key not in self._pixels:
+                model = openvino_pixels.build(sizes[: len(sizes) // 2], rule, size)
+                exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
+                self._pixels[key] = _PixelsRequest(self._core.compile_model(model, "CPU", exact))
+            return self._pixels[key]
 
     def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
@@ -166,6 +192,25 @@ def _writable(folder: Path | None) -> Path | None:
     except OSError as error:
         logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
         return None
+
+
+class _PixelsRequest:
+    """Energies to pixels, for one size of batch; of all models, for its planes take megabytes."""
+
+    def __init__(self, graph: Any) -> None:
+        self._request = graph.create_infer_request()
+        self._shapes = [tuple(output.shape) for output in graph.outputs]
+        self._lock = threading.Lock()
+
+    def __call__(self, energies: Sequence[NDArray[np.float32]]) -> list[Pixels]:
+        found = [np.empty(shape, np.float32) for shape in self._shapes]
+        with self._lock:
+            for i, x in enumerate(energies):
+                self._request.set_input_tensor(i, _shared(x))
+            for i, x in enumerate(found):
+                self._request.set_output_tensor(i, _shared(x))
+            self._request.infer()
+        return [Pixels(*planes) for planes in zip(*found, strict=True)]
 
 
 class _OpenVinoHead:

@@ -1,15 +1,18 @@
 """Torch as an engine: on every device, and what models are fitted and evaluated with."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies, FusedHead, memory_of
 from flows.fastflow.head import EXACT_STRIDE, Head, computing
 from flows.fastflow.manifest import Precision
+from flows.fastflow.score import ScoreRule
 
 
 class TorchEngine:
@@ -44,6 +47,10 @@ class TorchEngine:
     def head(self, head: Head) -> "_TorchHead":
         """See `Engine`."""
         return _TorchHead(head, self.precision, self.device)
+
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+        """See `Engine`."""
+        return partial(pixels_of, rule=rule, size=size)
 
     def forget(self) -> bool:
         """See `Engine`."""

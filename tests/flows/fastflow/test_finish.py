@@ -5,7 +5,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.finish import enlarge, finish
+from flows.fastflow.finish import combine, finish, pixels_of
+from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 
 SIZE = (64, 48)
@@ -22,6 +23,11 @@ def energies(scales: int, seed: int = 0, factor: float = 1.0) -> tuple[list[torc
     return some(), some()
 
 
+def of_one(flow: list[torch.Tensor], gaussian: list[torch.Tensor], picture: torch.Tensor) -> Energies:
+    """What a head gives, without what is for statistics alone."""
+    return Energies(flow, gaussian, picture, torch.zeros(1, len(flow)), torch.zeros(1, len(flow)))
+
+
 def both(
     rule: ScoreRule,
     scales: int = 3,
@@ -32,14 +38,12 @@ def both(
     """What is found, and what the reference says."""
     flow, gaussian = energies(scales, seed, factor)
     picture = torch.tensor([[0.4, 3.0]])
-    pixels = enlarge([x[0].numpy() for x in flow], [x[0].numpy() for x in gaussian], rule, SIZE)
+    [pixels] = pixels_of(of_one(flow, gaussian, picture), rule, SIZE)
     reference = pixel_energies(flow, gaussian, rule, SIZE)
-    for plane, expected in zip(pixels, reference[0].numpy(), strict=True):
-        np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6 * factor)
     mask = None if region is None else torch.from_numpy(region)[None]
     score = image_score(reference[:, :scales], rule, picture, mask).item()
     score_map = anomaly_map(reference[:, scales:], mask)[0].numpy()
-    return finish(pixels, picture[0].numpy(), rule, region), (score, score_map)
+    return finish(pixels, scales, picture[0].numpy(), rule, region), (score, score_map)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -80,11 +84,12 @@ def test_a_region() -> None:
 def test_a_region_never_raises_a_score_be_it_by_a_bit() -> None:
     rule, generator = ScoreRule(picture=0.0), np.random.default_rng(0)
     for seed in range(50):
-        flow, gaussian = ([x[0].numpy() for x in scales] for scales in energies(3, seed))
+        flow, gaussian = energies(3, seed)
+        found = of_one(flow, gaussian, torch.zeros(1, 2))
         region = generator.random(SIZE) < generator.random()
         region[0, 0] = True
         scores = [
-            finish(enlarge(flow, gaussian, rule, SIZE), np.zeros(2, np.float32), rule, mask)[0]
+            finish(next(pixels_of(found, rule, SIZE)), 3, np.zeros(2, np.float32), rule, mask)[0]
             for mask in (None, region)
         ]
         assert scores[1] <= scores[0]
@@ -94,12 +99,22 @@ def test_pixels_that_are_all_equal() -> None:
     """Where no guess can divide those that count from those that do not."""
     rule = ScoreRule(picture=0.0)
     planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
-    score, score_map = finish(planes, np.zeros(2, np.float32), rule)
+    score, score_map = finish(combine(planes, rule), 3, np.zeros(2, np.float32), rule)
     assert score == pytest.approx(np.log1p(50.0), rel=1e-6)
     np.testing.assert_allclose(score_map, 0.5, rtol=1e-6)
+
+
+def test_blended_planes_as_those_of_an_input() -> None:
+    rule, (flow, gaussian) = ScoreRule(), energies(3)
+    [pixels] = pixels_of(of_one(flow, gaussian, torch.zeros(1, 2)), rule, SIZE)
+    combined = combine(list(pixel_energies(flow, gaussian, rule, SIZE)[0].numpy()), rule)
+    for a, b in zip(pixels, combined, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
 
 
 def test_maps_of_a_few_pixels() -> None:
     rule = ScoreRule(picture=0.0)
     planes = [np.asarray([[0.1, 0.7]], np.float32) for _ in range(2)]
-    assert finish(planes, np.zeros(1, np.float32), rule)[0] == pytest.approx(np.log1p(70.0), rel=1e-6)
+    assert finish(combine(planes, rule), 1, np.zeros(1, np.float32), rule)[0] == pytest.approx(
+        np.log1p(70.0), rel=1e-6
+    )

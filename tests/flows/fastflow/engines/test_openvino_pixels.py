@@ -1,0 +1,84 @@
+"""Pixels by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
+
+import numpy as np
+import pytest
+import torch
+
+from flows.fastflow.engines import pick_engine
+from flows.fastflow.finish import Pixels, pixels_of
+from flows.fastflow.fused import Energies
+from flows.fastflow.score import ScoreRule
+
+pytest.importorskip("openvino")
+
+SIZE = (64, 48)
+
+
+def some_energies(scales: int = 3, pictures: int = 1, factor: float = 1.0) -> Energies:
+    """Of flow and Gaussian, a few of them far out."""
+    generator = torch.Generator().manual_seed(scales)
+
+    def some() -> list[torch.Tensor]:
+        sides = [max(2, 16 >> i) for i in range(scales)]
+        return [factor * torch.randn((pictures, s, s - 1), generator=generator).exp() for s in sides]
+
+    of_each = torch.zeros(pictures, scales)
+    return Energies(some(), some(), torch.zeros(pictures, 2), of_each, of_each)
+
+
+def by_openvino(energies: Energies, rule: ScoreRule) -> list[Pixels]:
+    """Whatever the engine's precision: pixels are not rounded."""
+    found = []
+    for precision in ("float32", "openvino-bfloat16"):
+        engine = pick_engine(precision, torch.device("cpu"), "openvino")
+        found.append(list(engine.pixels(rule, SIZE)(energies)))
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_array_equal(a.product, b.product)
+        np.testing.assert_array_equal(a.score_map, b.score_map)
+    return found[0]
+
+
+def expect_as_numpy(energies: Energies, rule: ScoreRule) -> None:
+    found, expected = by_openvino(energies, rule), list(pixels_of(energies, rule, SIZE))
+    assert len(found) == len(expected)
+    for a, b in zip(found, expected, strict=True):
+        assert a.product.dtype == a.score_map.dtype == np.float32
+        np.testing.assert_allclose(a.product, b.product, rtol=1e-5)
+        np.testing.assert_allclose(a.score_map, b.score_map, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("gaussian", [0.0, 0.35, 1.0])
+def test_any_number_of_scales(scales: int, gaussian: float) -> None:
+    expect_as_numpy(some_energies(scales), ScoreRule(gaussian=gaussian))
+
+
+@pytest.mark.parametrize("pictures", [1, 2, 3, 8, 13])
+def test_any_number_of_pictures_each_by_itself(pictures: int) -> None:
+    expect_as_numpy(some_energies(pictures=pictures), ScoreRule(energy_floor=0.1))
+
+
+@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30])
+def test_however_small_or_large(factor: float) -> None:
+    expect_as_numpy(some_energies(factor=factor), ScoreRule())
+
+
+def test_rules_and_sizes_do_not_share_a_graph() -> None:
+    engine = pick_engine("float32", torch.device("cpu"), "openvino")
+    energies = some_energies()
+    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
+        for size in (SIZE, (32, 32)):
+            [found] = engine.pixels(rule, size)(energies)
+            [expected] = pixels_of(energies, rule, size)
+            np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
+            np.testing.assert_allclose(found.product, expected.product, rtol=1e-5)
+
+
+def test_what_was_found_is_not_overwritten_by_the_next() -> None:
+    engine = pick_engine("float32", torch.device("cpu"), "openvino")
+    run = engine.pixels(ScoreRule(), SIZE)
+    [first] = run(some_energies())
+    kept = first.product.copy(), first.score_map.copy()
+    list(run(some_energies(factor=7.0)))
+    np.testing.assert_array_equal(first.product, kept[0])
+    np.testing.assert_array_equal(first.score_map, kept[1])
