@@ -67,6 +67,8 @@ class OpenVinoEngine:
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "PERFORMANCE_HINT": "LATENCY",
+            # A thread kept to a core waits for it while another one of the service computes there.
+            "ENABLE_CPU_PINNING": False,
         }
         if self._cache is not None:
             self._settings["CACHE_DIR"] = str(self._cache)
