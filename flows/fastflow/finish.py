@@ -23,17 +23,19 @@ class Pixels(NamedTuple):
     """What a picture's pixels say, whatever the region of interest.
 
     Attributes:
-        product: (height, width), over the S scales of (1 + q / floor)^(1 / r), r from `root`: where it is
+        product: (height, width), over the scales of (1 + q / floor)^(1 / r), r from `root`: where it is
             largest, so is the mean of their logarithms, and few of these need to be taken.
         score_map: (height, width), the anomaly map.
+        scales: how many there are.
     """
 
     product: Plane
     score_map: Plane
+    scales: int
 
 
 def root(scales: int) -> int:
-    """A power of 2, so that the product over scales is finite wherever q is up to 1e36."""
+    """A power of 2, so that the product over scales is finite wherever q / floor is up to 1e38."""
     return 1 << (scales - 1).bit_length()
 
 
@@ -49,13 +51,12 @@ def pixels_of(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Ite
 def combine(planes: Sequence[Plane], rule: ScoreRule) -> Pixels:
     """Pixels of 2 S planes (height, width), see `score.pixel_energies`; these are written over."""
     scales = len(planes) // 2
-    return Pixels(_product(planes[:scales], rule.energy_floor), _map(planes[scales:]))
+    return Pixels(_product(planes[:scales], rule.energy_floor), _map(planes[scales:]), scales)
 
 
 def finish(
     pixels: Pixels,
-    scales: int,
-    picture: Plane,
+    picture: NDArray[np.float32],
     rule: ScoreRule,
     region: NDArray[np.bool_] | None = None,
 ) -> tuple[float, Plane]:
@@ -63,7 +64,6 @@ def finish(
 
     Args:
         pixels: of the picture; they are written over.
-        scales: S.
         picture: (S',), energies of the whole picture.
         rule: how the score is taken.
         region: of interest, (height, width); None for everything.
@@ -71,7 +71,7 @@ def finish(
     Returns:
         The image score, and the map, (height, width).
     """
-    product, score_map = pixels
+    product, score_map, scales = pixels
     whole = float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
     if region is not None:
         score_map[~region] = 0
@@ -128,7 +128,7 @@ def _soft_minimum(planes: Sequence[Plane]) -> Plane:
     return np.maximum(least, np.float32(0), out=least)
 
 
-def _largest(x: Plane, k: int) -> Plane:
+def _largest(x: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     """The k largest, from the largest down: then a region never raises their sum, be it by a rounding."""
     candidates = x
     sample = x[::_STRIDE]
@@ -137,5 +137,5 @@ def _largest(x: Plane, k: int) -> Plane:
         # A guess that is nearly always low enough: then few are left to be sorted.
         likely = x[x >= np.partition(sample, place)[place]]
         candidates = likely if len(likely) >= k else x
-    found: Plane = np.sort(np.partition(candidates, len(candidates) - k)[-k:])[::-1]
+    found: NDArray[np.float32] = np.sort(np.partition(candidates, len(candidates) - k)[-k:])[::-1]
     return found

@@ -72,8 +72,8 @@ class Scorer:
         input_size: (height, width) of what the backbone takes.
         rule: how the image score is taken.
         geometry: how pictures are brought to the input size.
-        engine: what computes backbone and heads; by default torch, in float32. Of another precision scores
-            are others, and need a calibration of their own.
+        engine: what computes backbone, heads and pixels; by default torch, in float32. Of another precision
+            scores are others, and need a calibration of their own.
 
     Raises:
         ValueError: the geometry's margins leave too little of the input.
@@ -132,8 +132,14 @@ class Scorer:
     def warm_up(self) -> None:
         """Let the engine prepare for every size of batch; it takes long for the first model of its shape."""
         maps = self.features([np.zeros((*self.input_size, 3), np.uint8)])
+        makes_pixels = self.layout(self.input_size).is_whole
         for n in self.engine.batches:
-            self.score_features([m.expand(n, *m.shape[1:]) for m in maps])
+            several = [m.expand(n, *m.shape[1:]) for m in maps]
+            if makes_pixels:
+                self.score_features(several)
+                continue
+            for head in self._running:
+                head(several)
 
     def let_go(self) -> None:
         """Keep of the heads what computes, and not the form they were fitted in, half of their memory.
@@ -262,7 +268,7 @@ class Scorer:
         found = zip(self._pixels(energies), energies.picture.numpy(), masks, statistics, strict=True)
         scored = []
         for pixels, picture, mask, row in found:
-            score, score_map = finish(pixels, len(energies.flow), picture, self.rule, mask)
+            score, score_map = finish(pixels, picture, self.rule, mask)
             scored.append(Scored(score, (score,), score_map, row))
         return scored
 
@@ -280,7 +286,7 @@ class Scorer:
         statistics = _statistics(*found.moments.unbind(2))
         if found.pixels.device.type == "cpu":
             finished = [
-                finish(combine(list(planes), rule), len(planes) // 2, picture, rule, mask)
+                finish(combine(list(planes), rule), picture, rule, mask)
                 for planes, picture, mask in zip(
                     found.pixels.numpy(), found.picture.numpy(), masks, strict=True
                 )

@@ -1,4 +1,4 @@
-"""Who computes backbones and heads: torch anywhere, OpenVINO on CPUs.
+"""Who computes backbones, heads and pixels: torch anywhere, OpenVINO on CPUs.
 
 An engine changes how fast a score comes, never what it means: engines of the precision float32 agree to 1e-3,
 which golden pictures check, and those that round are calibrated by themselves.
@@ -25,7 +25,7 @@ Kind: TypeAlias = Literal["auto", "torch", "openvino"]
 
 
 class Engine(Protocol):
-    """Computes backbones and heads in its own way.
+    """Computes backbones, heads and pixels in its own way.
 
     What it returns may be called from one thread at a time.
 
@@ -48,7 +48,10 @@ class Engine(Protocol):
         """A head, ready to compute; it must not change after."""
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
-        """What makes pixels of the energies of N inputs of one size, (height, width), on a CPU."""
+        """What makes pixels of the energies of N inputs of one size, (height, width), on a CPU.
+
+        Pixels may be written over.
+        """
 
     def forget(self) -> bool:
         """Delete what is kept on disk, of whatever model; whether there is a disk in it at all.

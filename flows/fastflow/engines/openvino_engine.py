@@ -6,6 +6,7 @@ may get graphs of its own, with its weights in them: OpenVINO then need not lay 
 """
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -42,6 +43,8 @@ _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
 _OWN_PORTIONS: Final[tuple[int, ...]] = (8, 1)
 # Weights in such graphs, of all heads together; the others go on sharing theirs.
 _OWN_BYTES: Final = 128 * 2**20
+# Pixels of pictures whose maps are made together, or their planes would take too much memory.
+_PORTION_PIXELS: Final = 2**19
 _HINTS: Final[dict[Precision, str]] = {"float32": "f32", "openvino-bfloat16": "bf16"}
 
 
@@ -72,12 +75,13 @@ class OpenVinoEngine:
         }
         if self._cache is not None:
             self._settings["CACHE_DIR"] = str(self._cache)
+        self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
         self._compiling = threading.Lock()
         # One graph, or two of which the second goes on where the first ends.
         self._backbones: WeakKeyDictionary[FeatureExtractor, dict[tuple[int, int], list[Any]]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
-        self._pixels: dict[object, _PixelsRequest] = {}
+        self._pixels: dict[tuple[Sizes, tuple[int, int]], _PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(
@@ -99,7 +103,7 @@ class OpenVinoEngine:
             found = []
             for request in requests:
                 request.set_input_tensor(outputs.pop())
-                request.infer()
+                _infer(request)
                 found += outputs
                 outputs = list(request.output_tensors)
             # Copied: the next batch overwrites them.
@@ -113,13 +117,20 @@ class OpenVinoEngine:
 
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
         """See `Engine`."""
+        largest = max(1, _PORTION_PIXELS // math.prod(size))
+        share, floor = (np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor))
+        # Not asked of the engine for every batch: it may be compiling something else.
+        known: dict[Sizes, _PixelsRequest] = {}
 
         def run(energies: Energies) -> Iterator[Pixels]:
             inputs = [np.ascontiguousarray(x.numpy()) for x in (*energies.flow, *energies.gaussian)]
-            for start, end in _portions(len(inputs[0])):
+            for start, end in _portions(len(inputs[0]), largest):
                 portion = [x[start:end] for x in inputs]
-                request = self._pixels_request(tuple(x.shape for x in portion), rule, size)
-                yield from request(portion)
+                sizes = tuple(x.shape for x in portion[: len(energies.flow)])
+                if sizes not in known:
+                    known[sizes] = self._pixels_request(sizes, size)
+                for product, score_map in zip(*known[sizes]([*portion, share, floor]), strict=True):
+                    yield Pixels(product, score_map, len(sizes))
 
         return run
 
@@ -159,14 +170,12 @@ class OpenVinoEngine:
             self._owners.add(head)
             return True
 
-    def _pixels_request(self, sizes: Sizes, rule: ScoreRule, size: tuple[int, int]) -> "_PixelsRequest":
-        key = (sizes, rule.gaussian, rule.energy_floor, size)
+    def _pixels_request(self, sizes: Sizes, size: tuple[int, int]) -> "_PixelsRequest":
         with self._compiling:
-            if key not in self._pixels:
-                model = openvino_pixels.build(sizes[: len(sizes) // 2], rule, size)
-                exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
-                self._pixels[key] = _PixelsRequest(self._core.compile_model(model, "CPU", exact))
-            return self._pixels[key]
+            if (sizes, size) not in self._pixels:
+                graph = self._core.compile_model(openvino_pixels.build(sizes, size), "CPU", self._exact)
+                self._pixels[sizes, size] = _PixelsRequest(graph)
+            return self._pixels[sizes, size]
 
     def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
@@ -177,10 +186,9 @@ class OpenVinoEngine:
         parts = split(model, size) if self.precision != "float32" else None
         if parts is None:
             return [self._core.compile_model(model, "CPU", self._settings)]
-        exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
         return [
             self._core.compile_model(part, "CPU", settings)
-            for part, settings in zip(parts, (exact, self._settings), strict=True)
+            for part, settings in zip(parts, (self._exact, self._settings), strict=True)
         ]
 
 
@@ -197,22 +205,22 @@ def _writable(folder: Path | None) -> Path | None:
 
 
 class _PixelsRequest:
-    """Energies to pixels, for one size of batch; of all models, for its planes take megabytes."""
+    """Energies to pixels, for one size of batch; shared by all models, because its planes take megabytes."""
 
     def __init__(self, graph: Any) -> None:
         self._request = graph.create_infer_request()
         self._shapes = [tuple(output.shape) for output in graph.outputs]
         self._lock = threading.Lock()
 
-    def __call__(self, energies: Sequence[NDArray[np.float32]]) -> list[Pixels]:
+    def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         found = [np.empty(shape, np.float32) for shape in self._shapes]
         with self._lock:
-            for i, x in enumerate(energies):
+            for i, x in enumerate(inputs):
                 self._request.set_input_tensor(i, _shared(x))
             for i, x in enumerate(found):
                 self._request.set_output_tensor(i, _shared(x))
-            self._request.infer()
-        return [Pixels(*planes) for planes in zip(*found, strict=True)]
+            _infer(self._request)
+        return found
 
 
 class _OpenVinoHead:
@@ -239,7 +247,7 @@ class _OpenVinoHead:
             request = self._request(tuple(m.shape for m in portion))
             for i, m in enumerate(portion):
                 request.set_input_tensor(i, _shared(m))
-            request.infer()
+            _infer(request)
             found.append([output.data.copy() for output in request.output_tensors])
         outputs = [torch.from_numpy(np.concatenate(column)) for column in zip(*found, strict=True)]
         scales = len(maps)
@@ -277,14 +285,18 @@ def _shape(fused: FusedHead) -> tuple[object, ...]:
     return (*settings, tuple((name, tuple(w.shape)) for name, w in weights_of(fused).items()))
 
 
-def _portions(n: int) -> list[tuple[int, int]]:
-    """n as portions that there are graphs of: (start, end) of each."""
+def _portions(n: int, largest: int = _PORTIONS[0]) -> list[tuple[int, int]]:
+    """n as portions that there are graphs of, up to the largest: (start, end) of each."""
     found, start = [], 0
-    for size in _PORTIONS:
+    for size in (size for size in _PORTIONS if size <= largest):
         while n - start >= size:
             found.append((start, start + size))
             start += size
     return found
+
+
+def _infer(request: Any) -> None:
+    request.infer(share_outputs=True)  # or it would copy them, for nobody
 
 
 def _shared(array: NDArray[Any]) -> Any:

@@ -12,6 +12,7 @@ import openvino as ov
 import openvino.opset13 as op
 from torch import Tensor, nn
 
+from flows.fastflow.engines.openvino_parts import constant, numbered
 from flows.fastflow.fused import FusedHead, Step, Steps, Turns
 
 
@@ -43,13 +44,7 @@ def build(head: FusedHead, *, own: bool = False) -> ov.Model:
         _beside([_mean(x, (1, 2, 3)) for x in seen]),
         _beside([_mean(op.multiply(x, x), (1, 2, 3)) for x in seen]),
     ]
-    model = ov.Model(results, [*maps, *graph.inputs], "head")
-    # Else numbered through the life of a process, and then no two starts would find what one has compiled.
-    for i, node in enumerate(model.get_ordered_ops()):
-        node.set_friendly_name(f"{i}")
-    for i, x in enumerate(maps):
-        x.set_friendly_name(f"maps_{i}")
-    return model
+    return numbered(ov.Model(results, [*maps, *graph.inputs], "head"))
 
 
 class _Graph:
@@ -67,13 +62,13 @@ class _Graph:
             side, pad = normaliser.pooling, normaliser.pooling // 2
             x = op.avg_pool(x, [1, 1], [pad, pad], [pad, pad], [side, side], True)
         if normaliser.mode == "layer":
-            return op.mvn(x, _constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
+            return op.mvn(x, constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
         mean, std = self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
         return op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
 
     def flow(self, name: str, flow: nn.Module, x: Any) -> Any:
         if isinstance(flow, Turns):
-            axis = _constant(1, np.int64)
+            axis = constant(1, np.int64)
             halves = [op.gather(x, self._weight(f"{name}.{half}"), axis) for half in ("first", "second")]
             for i, step in enumerate(cast(Sequence[Step], flow.steps)):
                 seen, changed = i % 2, 1 - i % 2
@@ -81,22 +76,20 @@ class _Graph:
             halves[seen] = self._pass_by(f"{name}.steps.{i}", halves[seen])
             return _energy(halves, flow.channels)
         steps = cast(Steps, flow)
-        orders = op.split(self._weight(f"{name}.orders"), _constant(0, np.int64), len(steps.steps))
+        orders = op.split(self._weight(f"{name}.orders"), constant(0, np.int64), len(steps.steps))
         for i, step in enumerate(cast(Sequence[Step], steps.steps)):
             seen, changed = _split(x, (steps.split, steps.channels - steps.split))
             y = self._step(f"{name}.steps.{i}", step, seen, changed)
             x = op.concat([self._pass_by(f"{name}.steps.{i}", seen), y], 1)
-            x = op.gather(x, op.squeeze(orders.output(i), _constant([0], np.int64)), _constant(1, np.int64))
+            x = op.gather(x, op.squeeze(orders.output(i), constant([0], np.int64)), constant(1, np.int64))
         return _energy([x], steps.channels)
 
     def gaussian(self, i: int, x: Any) -> Any:
         whitening = self._weight(f"gaussian.whitening_{i}")
         offset = op.matmul(self._weight(f"gaussian.mean_{i}"), whitening, False, False)
-        kernel = op.unsqueeze(
-            op.transpose(whitening, _constant([1, 0], np.int64)), _constant([2, 3], np.int64)
-        )
+        kernel = op.unsqueeze(op.transpose(whitening, constant([1, 0], np.int64)), constant([2, 3], np.int64))
         z = op.subtract(_convolve(x, kernel), _per_channel(offset))
-        return op.multiply(_mean(op.multiply(z, z), (1,)), _constant(0.5))
+        return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
     def picture(self, features: Sequence[Any]) -> Any:
         gaussian, energies = self._head.picture, []
@@ -106,7 +99,7 @@ class _Graph:
             look = op.concat([mean, op.sqrt(variance)], 1)
             centred = op.subtract(look, self._weight(f"picture.mean_{i}"))
             z = op.matmul(centred, self._weight(f"picture.whitening_{i}"), False, False)
-            energies.append(op.multiply(_mean(op.multiply(z, z), (1,)), _constant(0.5)))
+            energies.append(op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5)))
         return _beside(energies)
 
     def _step(self, name: str, step: Step, seen: Any, x: Any) -> Any:
@@ -118,7 +111,7 @@ class _Graph:
             spread = _convolve_each(hidden, get("middle_weight"))
             hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
-        log_scale = op.add(op.multiply(op.tanh(a), _constant(step.bound)), get("log_gain"))
+        log_scale = op.add(op.multiply(op.tanh(a), constant(step.bound)), get("log_gain"))
         if step.has_before:
             x = op.add(x, get("before"))
         return op.add(op.multiply(x, op.exp(log_scale)), shift)
@@ -156,34 +149,30 @@ def _convolve(x: Any, weight: Any) -> Any:
 def _convolve_each(x: Any, weight: Any) -> Any:
     """Each channel with a kernel of its own, (C, 1, k, k)."""
     padding = [weight.shape[2] // 2] * 2
-    kernels = op.unsqueeze(weight, _constant([2], np.int64))
+    kernels = op.unsqueeze(weight, constant([2], np.int64))
     return op.group_convolution(x, kernels, [1, 1], padding, padding, [1, 1])
 
 
 def _split(x: Any, sizes: Sequence[int], axis: int = 1) -> list[Any]:
-    return list(op.variadic_split(x, _constant(axis, np.int64), _constant(list(sizes), np.int64)).outputs())
+    return list(op.variadic_split(x, constant(axis, np.int64), constant(list(sizes), np.int64)).outputs())
 
 
 def _energy(parts: Sequence[Any], channels: int) -> Any:
-    axis = _constant([1], np.int64)
+    axis = constant([1], np.int64)
     sums = [op.reduce_sum(op.multiply(z, z), axis, False) for z in parts]
     total = sums[0] if len(sums) == 1 else op.add(*sums)
-    return op.multiply(total, _constant(0.5 / channels))
+    return op.multiply(total, constant(0.5 / channels))
 
 
 def _mean(x: Any, axes: Sequence[int]) -> Any:
-    return op.reduce_mean(x, _constant(list(axes), np.int64), False)
+    return op.reduce_mean(x, constant(list(axes), np.int64), False)
 
 
 def _beside(columns: Sequence[Any]) -> Any:
     """Columns (N,) as (N, columns)."""
-    return op.concat([op.unsqueeze(column, _constant([1], np.int64)) for column in columns], 1)
+    return op.concat([op.unsqueeze(column, constant([1], np.int64)) for column in columns], 1)
 
 
 def _per_channel(vector: Any) -> Any:
     """(C,) to what is broadcast over (N, C, H, W)."""
-    return op.unsqueeze(vector, _constant([0, 2, 3], np.int64))
-
-
-def _constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
-    return op.constant(np.asarray(value, kind))
+    return op.unsqueeze(vector, constant([0, 2, 3], np.int64))

@@ -15,35 +15,29 @@ import openvino as ov
 import openvino.opset13 as op
 from numpy.typing import NDArray
 
+from flows.fastflow.engines.openvino_parts import constant, numbered
 from flows.fastflow.finish import root
-from flows.fastflow.score import SHARPNESS, ScoreRule
+from flows.fastflow.score import SHARPNESS
 
 
-def build(sizes: Sequence[tuple[int, ...]], rule: ScoreRule, size: tuple[int, int]) -> ov.Model:
-    """The graph for inputs of one size.
+def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int]) -> ov.Model:
+    """The graph for inputs of one size, whatever the rule.
 
-    Inputs are `Energies.flow` and then `Energies.gaussian`; outputs are the fields of `finish.Pixels`, each
-    (N, height, width).
+    Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share and the floor, see
+    `ScoreRule`, each (1,); outputs are the product and the map of `finish.Pixels`, each (N, height, width).
 
     Args:
         sizes: of the energies at each scale, (N, H_i, W_i), finest first.
-        rule: how scores and maps are taken.
         size: (height, width) of the pictures.
     """
-    inputs = [op.parameter(list(shape), np.float32) for _ in range(2) for shape in sizes]
-    flow, gaussian = inputs[: len(sizes)], inputs[len(sizes) :]
-    both: list[Any] = flow
-    if rule.gaussian:
-        shares = _constant(1 - rule.gaussian), _constant(rule.gaussian)
-        pairs = zip(flow, gaussian, strict=True)
-        both = [op.multiply(op.power(q, shares[0]), op.power(e, shares[1])) for q, e in pairs]
-    product = _product([_enlarged(x, size) for x in flow], rule.energy_floor)
+    flow, gaussian = ([op.parameter(list(shape), np.float32) for shape in sizes] for _ in range(2))
+    share, floor = (op.parameter([1], np.float32) for _ in range(2))
+    rest = op.subtract(constant(1), share)
+    pairs = zip(flow, gaussian, strict=True)
+    both = [op.multiply(op.power(q, rest), op.power(e, share)) for q, e in pairs]
+    product = _product([_enlarged(x, size) for x in flow], floor)
     score_map = _map([_enlarged(x, size) for x in both])
-    model = ov.Model([product, score_map], inputs, "pixels")
-    # Else numbered through the life of a process, and then no two starts would find what one has compiled.
-    for i, node in enumerate(model.get_ordered_ops()):
-        node.set_friendly_name(f"{i}")
-    return model
+    return numbered(ov.Model([product, score_map], [*flow, *gaussian, share, floor], "pixels"))
 
 
 def _enlarged(x: Any, size: tuple[int, int]) -> Any:
@@ -58,10 +52,10 @@ def _weights(n: int, m: int) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(np.eye(n, dtype=np.float32), (n, m), interpolation=cv2.INTER_LINEAR))
 
 
-def _product(planes: Sequence[Any], floor: float) -> Any:
-    total = None
+def _product(planes: Sequence[Any], floor: Any) -> Any:
+    total, scale = None, op.divide(constant(1), floor)
     for plane in planes:
-        x = op.add(op.multiply(plane, _constant(1 / floor)), _constant(1))
+        x = op.add(op.multiply(plane, scale), constant(1))
         for _ in range(root(len(planes)).bit_length() - 1):
             x = op.sqrt(x)
         total = x if total is None else op.multiply(total, x)
@@ -74,23 +68,23 @@ def _map(planes: Sequence[Any]) -> Any:
     A soft minimum over n scales is least - log(total / n) / 2, total the sum of exp(2 (least - x)). A scale
     more changes least, and total by a factor and a term, of which one is 1.
     """
-    least, total = planes[0], _constant(1)
+    least, total = planes[0], constant(1)
     shorter = least, total
     for x in planes[1:]:
         shorter = least, total
         least = op.minimum(least, x)
         factor, term = (
-            op.exp(op.multiply(op.subtract(least, y), _constant(SHARPNESS))) for y in (shorter[0], x)
+            op.exp(op.multiply(op.subtract(least, y), constant(SHARPNESS))) for y in (shorter[0], x)
         )
         total = op.add(op.multiply(total, factor), term)
     n = len(planes)
     if n == 1:
-        return op.maximum(least, _constant(0))
+        return op.maximum(least, constant(0))
     # Of two logarithms that of the product, which is from 1 to n (n - 1).
     logarithm = _logarithm(op.multiply(total, shorter[1]), n * (n - 1))
-    logarithm = op.subtract(logarithm, _constant(math.log(n * (n - 1))))
-    mean = op.multiply(op.add(least, shorter[0]), _constant(0.5))
-    return op.maximum(op.subtract(mean, op.multiply(logarithm, _constant(0.5 / SHARPNESS))), _constant(0))
+    logarithm = op.subtract(logarithm, constant(math.log(n * (n - 1))))
+    mean = op.multiply(op.add(least, shorter[0]), constant(0.5))
+    return op.maximum(op.subtract(mean, op.multiply(logarithm, constant(0.5 / SHARPNESS))), constant(0))
 
 
 def _logarithm(x: Any, largest: float) -> Any:
@@ -101,13 +95,9 @@ def _logarithm(x: Any, largest: float) -> Any:
     """
     c = largest ** (1 / 8)
     y = op.sqrt(op.sqrt(x))
-    z = op.divide(op.subtract(y, _constant(c)), op.add(y, _constant(c)))
+    z = op.divide(op.subtract(y, constant(c)), op.add(y, constant(c)))
     square = op.multiply(z, z)
-    series = _constant(1 / 9)
+    series = constant(1 / 9)
     for coefficient in (1 / 7, 1 / 5, 1 / 3, 1):
-        series = op.add(op.multiply(series, square), _constant(coefficient))
-    return op.add(op.multiply(op.multiply(z, series), _constant(8)), _constant(4 * math.log(c)))
-
-
-def _constant(value: float) -> Any:
-    return op.constant(np.float32(value))
+        series = op.add(op.multiply(series, square), constant(coefficient))
+    return op.add(op.multiply(op.multiply(z, series), constant(8)), constant(4 * math.log(c)))

@@ -19,6 +19,7 @@ from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation, Precision
 from flows.fastflow.model import FlowConfig, Kernels
+from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 from tests.app.full_disk import files_of_at_most
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
@@ -287,6 +288,23 @@ class TestCache:
         for size in ((64, 64), (64, 96), (64, 64)):
             engine.backbone(tiny_extractor, size)
         assert len(list(tmp_path.glob("*.xml"))) == 2
+
+    @pytest.mark.parametrize("what", ["head", "pixels"])
+    def test_what_was_compiled_is_found_again(self, tmp_path: Path, what: str) -> None:
+        """Whatever OpenVINO has numbered in between."""
+        head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+        for i in range(3):
+            engine = openvino(tmp_path)
+            energies = FusedHead(head)(maps())
+            if what == "head":
+                energies = engine.head(head)(maps())
+            else:
+                list(engine.pixels(ScoreRule(), (32, 32))(energies))
+            blobs = set(tmp_path.glob("*.blob"))
+            if i == 0:
+                first = blobs
+        assert first
+        assert blobs == first
 
     def test_a_folder_that_cannot_be_written_to_costs_time_alone(
         self, tmp_path: Path, tiny_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture

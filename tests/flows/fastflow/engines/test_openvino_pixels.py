@@ -1,5 +1,9 @@
 """Pixels by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +14,8 @@ from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule
 
 pytest.importorskip("openvino")
+
+from flows.fastflow.engines import openvino_engine, openvino_pixels
 
 SIZE = (64, 48)
 
@@ -58,12 +64,12 @@ def test_any_number_of_pictures_each_by_itself(pictures: int) -> None:
     expect_as_numpy(some_energies(pictures=pictures), ScoreRule(energy_floor=0.1))
 
 
-@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30])
+@pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30, 1e34])
 def test_however_small_or_large(factor: float) -> None:
     expect_as_numpy(some_energies(factor=factor), ScoreRule())
 
 
-def test_rules_and_sizes_do_not_share_a_graph() -> None:
+def test_rules_and_sizes_are_told_apart() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     energies = some_energies()
     for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
@@ -72,6 +78,52 @@ def test_rules_and_sizes_do_not_share_a_graph() -> None:
             [expected] = pixels_of(energies, rule, size)
             np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
             np.testing.assert_allclose(found.product, expected.product, rtol=1e-5)
+
+
+def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 2 * SIZE[0] * SIZE[1])
+    expect_as_numpy(some_energies(pictures=7), ScoreRule())
+    monkeypatch.setattr(openvino_engine, "_PORTION_PIXELS", 1)
+    expect_as_numpy(some_energies(pictures=3), ScoreRule())
+
+
+def test_rules_share_a_graph_and_sizes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[tuple[int, int]] = []
+    build = openvino_pixels.build
+
+    def counted(sizes: Sequence[tuple[int, ...]], size: tuple[int, int]) -> Any:
+        built.append(size)
+        return build(sizes, size)
+
+    monkeypatch.setattr(openvino_pixels, "build", counted)
+    engine = pick_engine("float32", torch.device("cpu"), "openvino")
+    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
+        for size in (SIZE, (32, 32)):
+            list(engine.pixels(rule, size)(some_energies()))
+    assert built == [SIZE, (32, 32)]
+
+
+def test_what_is_ready_does_not_wait_for_what_is_compiled() -> None:
+    engine = openvino_engine.OpenVinoEngine("float32")
+    run = engine.pixels(ScoreRule(), SIZE)
+    list(run(some_energies()))
+    with engine._compiling, ThreadPoolExecutor(1) as other:
+        assert len(other.submit(lambda: list(run(some_energies()))).result(timeout=60)) == 1
+
+
+def test_models_that_share_a_graph_may_compute_at_once() -> None:
+    engine = pick_engine("float32", torch.device("cpu"), "openvino")
+    size = (256, 256)
+    of_each = [some_energies(factor=factor) for factor in (0.1, 1.0, 10.0, 100.0)]
+    runs = [engine.pixels(ScoreRule(), size) for _ in of_each]
+    expected = [next(iter(run(energies))) for run, energies in zip(runs, of_each, strict=True)]
+
+    def often(i: int) -> bool:
+        found = [next(iter(runs[i](of_each[i]))) for _ in range(50)]
+        return all(np.array_equal(one.score_map, expected[i].score_map) for one in found)
+
+    with ThreadPoolExecutor(len(of_each)) as threads:
+        assert all(threads.map(often, range(len(of_each))))
 
 
 def test_what_was_found_is_not_overwritten_by_the_next() -> None:
