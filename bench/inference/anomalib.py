@@ -42,8 +42,8 @@ _PAIRS = (
     ("openvino-int8", "openvino-bfloat16", None),
     ("openvino-float32", "torch-float32", Aim(3.5, at_most=False)),
     ("openvino-bfloat16", "torch-float32", Aim(6.0, at_most=False)),
-    ("torch-float32", "torch-float32", None),
-    ("torch-bfloat16", "torch-float32", None),
+    ("torch-float32", "torch-float32", Aim(3.5, at_most=False)),
+    ("torch-bfloat16", "torch-float32", Aim(6.0, at_most=False)),
 )
 _ONE_FILE = Aim(2.0, at_most=False)
 _AIMED = "FastFlow"
