@@ -23,8 +23,8 @@ class Pixels(NamedTuple):
     """What a picture's pixels say, whatever the region of interest.
 
     Attributes:
-        product: (height, width), over the scales of (1 + q / floor)^(1 / r), r from `root`: where it is
-            largest, so is the mean of their logarithms, and few of these need to be taken.
+        product: (height, width), over the scales of 1 + q / floor, of each as many `square_roots`:
+            where it is largest, so is the mean of their logarithms, and few of these need to be taken.
         score_map: (height, width), the anomaly map.
         scales: how many there are.
     """
@@ -34,18 +34,35 @@ class Pixels(NamedTuple):
     scales: int
 
 
-def root(scales: int) -> int:
-    """A power of 2, so that the product over scales is finite wherever q / floor is up to 1e38."""
-    return 1 << (scales - 1).bit_length()
+def square_roots(scales: int) -> int:
+    """How many are taken, so that the product over scales is finite wherever q / floor is up to 1e38."""
+    return (scales - 1).bit_length()
+
+
+def enlarge(
+    flow: Sequence[Plane], gaussian: Sequence[Plane], rule: ScoreRule, size: tuple[int, int]
+) -> list[Plane]:
+    """Energies of every pixel of an input, see `score.pixel_energies`.
+
+    Args:
+        flow: per scale (H_i, W_i), energies of the flow, finest first.
+        gaussian: likewise, of the Gaussian.
+        rule: the share of each.
+        size: (height, width) of the result.
+
+    Returns:
+        2 S planes (height, width): S scales of the flow, then S scales of the product.
+    """
+    w = np.float32(rule.gaussian)
+    both = flow if w == 0 else [q ** (1 - w) * e**w for q, e in zip(flow, gaussian, strict=True)]
+    return [_enlarged(x, size) for x in (*flow, *both)]
 
 
 def pixels_of(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Iterator[Pixels]:
     """Pixels of N pictures that are an input of a size (height, width) each, one after the other."""
     flow, gaussian = ([x.numpy() for x in scales] for scales in (energies.flow, energies.gaussian))
-    w = np.float32(rule.gaussian)
     for i in range(len(flow[0])):
-        both = [q[i] if w == 0 else q[i] ** (1 - w) * e[i] ** w for q, e in zip(flow, gaussian, strict=True)]
-        yield combine([_enlarged(x, size) for x in (*(q[i] for q in flow), *both)], rule)
+        yield combine(enlarge([q[i] for q in flow], [e[i] for e in gaussian], rule, size), rule)
 
 
 def combine(planes: Sequence[Plane], rule: ScoreRule) -> Pixels:
@@ -79,7 +96,7 @@ def finish(
         if not region.all():
             whole = 0.0
     k = max(1, round(rule.top_fraction * product.size))
-    logarithms = np.log(_largest(product.reshape(-1), k)) * np.float32(root(scales) / scales)
+    logarithms = np.log(_largest(product.reshape(-1), k)) * np.float32(2 ** square_roots(scales) / scales)
     # Of single precision, like what it is the mean of: with fewer digits, fewer differences between batches
     # show.
     return float(np.float32(logarithms.mean(dtype=np.float64))) + whole, score_map
@@ -91,11 +108,10 @@ def _enlarged(x: Plane, size: tuple[int, int]) -> Plane:
 
 
 def _product(planes: Sequence[Plane], floor: float) -> Plane:
-    halvings = root(len(planes)).bit_length() - 1
     for x in planes:
         x *= np.float32(1 / floor)
         x += np.float32(1)
-        for _ in range(halvings):
+        for _ in range(square_roots(len(planes))):
             np.sqrt(x, out=x)
     total = planes[0]
     for x in planes[1:]:

@@ -1,7 +1,7 @@
 """The path from pictures to scores and maps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, TypeAlias
@@ -14,7 +14,7 @@ from torch import Tensor
 from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.features import FeatureExtractor, module_bytes
-from flows.fastflow.finish import combine, finish
+from flows.fastflow.finish import Pixels, combine, finish
 from flows.fastflow.fused import Energies
 from flows.fastflow.geometry import Geometry, Layout, Prepared
 from flows.fastflow.head import Head
@@ -137,9 +137,9 @@ class Scorer:
             several = [m.expand(n, *m.shape[1:]) for m in maps]
             if makes_pixels:
                 self.score_features(several)
-                continue
-            for head in self._running:
-                head(several)
+            else:
+                for head in self._running:
+                    head(several)
 
     def let_go(self) -> None:
         """Keep of the heads what computes, and not the form they were fitted in, half of their memory.
@@ -264,13 +264,8 @@ class Scorer:
         if energies.picture.device.type != "cpu":
             return self._finish(self._found(energies), size, masks)
         _expect_usable(masks, size)
-        statistics = _statistics(energies.mean, energies.square)
-        found = zip(self._pixels(energies), energies.picture.numpy(), masks, statistics, strict=True)
-        scored = []
-        for pixels, picture, mask, row in found:
-            score, score_map = finish(pixels, picture, self.rule, mask)
-            scored.append(Scored(score, (score,), score_map, row))
-        return scored
+        finished = _finished(self._pixels(energies), energies.picture, self.rule, masks)
+        return _scored(finished, _statistics(energies.mean, energies.square))
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
@@ -283,23 +278,15 @@ class Scorer:
         """Scores and maps by one head of N pictures with maps of one size, (height, width)."""
         _expect_usable(masks, size)
         rule = self.rule_for(size)
-        statistics = _statistics(*found.moments.unbind(2))
         if found.pixels.device.type == "cpu":
-            finished = [
-                finish(combine(list(planes), rule), picture, rule, mask)
-                for planes, picture, mask in zip(
-                    found.pixels.numpy(), found.picture.numpy(), masks, strict=True
-                )
-            ]
+            pixels = (combine(list(planes), rule) for planes in found.pixels.numpy())
+            finished = _finished(pixels, found.picture, rule, masks)
         else:
             inside = self._stack(masks, size)
             flow, both = found.pixels.chunk(2, 1)
             scores = image_score(flow, rule, found.picture, inside).tolist()
             finished = list(zip(scores, anomaly_map(both, inside).cpu().numpy(), strict=True))
-        return [
-            Scored(score, (score,), score_map, row)
-            for (score, score_map), row in zip(finished, statistics, strict=True)
-        ]
+        return _scored(finished, _statistics(*found.moments.unbind(2)))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """The rule for a picture with a map of a size (height, width).
@@ -331,6 +318,21 @@ def _expect_usable(regions: Regions, size: tuple[int, int]) -> None:
             )
         if not region.any():
             raise ValueError("a region without a pixel would pass every part")
+
+
+def _finished(
+    pixels: Iterable[Pixels], pictures: Tensor, rule: ScoreRule, masks: Regions
+) -> list[tuple[float, NDArray[np.float32]]]:
+    found = zip(pixels, pictures.numpy(), masks, strict=True)
+    return [finish(one, picture, rule, mask) for one, picture, mask in found]
+
+
+def _scored(
+    finished: Sequence[tuple[float, NDArray[np.float32]]], statistics: Sequence[tuple[float, ...]]
+) -> list[Scored]:
+    """By one head, of scores with their maps, and of statistics."""
+    both = zip(finished, statistics, strict=True)
+    return [Scored(score, (score,), score_map, row) for (score, score_map), row in both]
 
 
 def _statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:

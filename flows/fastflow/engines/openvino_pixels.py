@@ -16,7 +16,7 @@ import openvino.opset13 as op
 from numpy.typing import NDArray
 
 from flows.fastflow.engines.openvino_parts import constant, numbered
-from flows.fastflow.finish import root
+from flows.fastflow.finish import square_roots
 from flows.fastflow.score import SHARPNESS
 
 
@@ -56,7 +56,7 @@ def _product(planes: Sequence[Any], floor: Any) -> Any:
     total, scale = None, op.divide(constant(1), floor)
     for plane in planes:
         x = op.add(op.multiply(plane, scale), constant(1))
-        for _ in range(root(len(planes)).bit_length() - 1):
+        for _ in range(square_roots(len(planes))):
             x = op.sqrt(x)
         total = x if total is None else op.multiply(total, x)
     return total

@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.finish import combine, finish, pixels_of
+from flows.fastflow.finish import combine, enlarge, finish, pixels_of
 from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 
@@ -40,6 +40,9 @@ def both(
     picture = torch.tensor([[0.4, 3.0]])
     [pixels] = pixels_of(of_one(flow, gaussian, picture), rule, SIZE)
     reference = pixel_energies(flow, gaussian, rule, SIZE)
+    planes = enlarge([x[0].numpy() for x in flow], [x[0].numpy() for x in gaussian], rule, SIZE)
+    for plane, expected in zip(planes, reference[0].numpy(), strict=True):
+        np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6 * factor)
     mask = None if region is None else torch.from_numpy(region)[None]
     score = image_score(reference[:, :scales], rule, picture, mask).item()
     score_map = anomaly_map(reference[:, scales:], mask)[0].numpy()
