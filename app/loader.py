@@ -14,13 +14,13 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
 from flows.fastflow import bundle
-from flows.fastflow.backbones import WeightsError
-from flows.fastflow.detector import Detector, DeviceError, GoldenError, fits, pick_device
+from flows.fastflow.detector import Detector, DeviceError, GoldenError, pick_device
 from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import Precision
+from flows.fastflow.recorded_backbone import FrozenBackbone, fits
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.weights import WeightsError
 
 logger = logging.getLogger("flowgauge.loader")
 
@@ -77,11 +77,11 @@ class Loader:
         # One thread: two categories never build the same backbone twice.
         self._thread = ThreadPoolExecutor(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
-        self._extractors: WeakSet[FeatureExtractor] = WeakSet()
+        self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._forgotten = False
         # By backbone the shapes of models that the engine is ready for.
-        self._warm: WeakKeyDictionary[FeatureExtractor, set[tuple[object, ...]]] = WeakKeyDictionary()
+        self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     async def load(self, folder: Path) -> Resident:
         """Load a bundle, which may be complete but not in its place yet.

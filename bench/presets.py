@@ -23,12 +23,12 @@ import timm
 import torch
 
 from flowgauge import keep_freed_memory, spin_briefly
-from flows.fastflow.backbones import Weights
 from flows.fastflow.cost import Cost, cost
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.presets import PAPER, PRESETS, Preset
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.weights import Weights
 from training.config import RunConfig
 
 RESULTS = Path("bench-results/presets.json")

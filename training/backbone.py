@@ -4,8 +4,9 @@ from pathlib import Path
 
 import torch
 
-from flows.fastflow.backbones import Weights, find_weights
+from flows.fastflow.backbones import find_weights
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.weights import Weights
 from training.config import BackboneConfig
 
 

@@ -12,9 +12,10 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from flows.fastflow.features import FeatureExtractor, module_bytes
+from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.images import read
+from flows.fastflow.memory import module_bytes
 from flows.fastflow.scorer import Scorer
 from training.cache_folder import DiskSpaceError
 from training.config import RunConfig
@@ -95,7 +96,7 @@ def forecast(
     golden = 3 * max(path.stat().st_size for path in pictures.paths)
     kept = heads * (checkpoint + bundle) + golden
     _expect_room(cache, folder, kept + checkpoint + (0 if cache.there else features))
-    device = cache.extractor.offset.device
+    device = cache.extractor.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         timed = _time_flow(config, cache.extractor, first, pictures.held_out[0], len(rows[0].fit), folder)
     fitting = 0.0
@@ -184,7 +185,7 @@ def _time_flow(
             short,
             repeated,
             Split(np.arange(batch * _STEPS), np.arange(batch)),
-            device=extractor.offset.device,
+            device=extractor.device,
             folder=place,
             identity=_FOLDER,
             resume=False,

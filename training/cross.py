@@ -104,7 +104,7 @@ def fit_heads(
 
 def scorers(config: RunConfig, extractor: FeatureExtractor, heads: Sequence[Head]) -> dict[Precision, Scorer]:
     """The engines that the run asks for, each over all heads."""
-    engines = [pick_engine(precision, extractor.offset.device) for precision in config.calibration.engines]
+    engines = [pick_engine(precision, extractor.device) for precision in config.calibration.engines]
     return {
         engine.precision: Scorer(extractor, heads, config.input_size, config.score, config.geometry, engine)
         for engine in engines

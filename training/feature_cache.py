@@ -80,7 +80,7 @@ class FeatureCache:
         self.geometry = geometry
         self._tiles: tuple[View, Sequence[NDArray[np.uint8]]] | None = None
         # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
-        computing = [str(extractor.offset.device), torch.get_num_threads(), batch_size, library_versions()]
+        computing = [str(extractor.device), torch.get_num_threads(), batch_size, library_versions()]
         pictures = [[v.sha256, v.tile, asdict(v.variant) if v.variant else None] for v in views]
         key = [
             extractor.name,
@@ -109,7 +109,7 @@ class FeatureCache:
         """
         views = self.views[start : start + self.batch_size]
         images = np.stack([self._pixels(view) for view in views])
-        maps = self.extractor(torch.from_numpy(images).to(self.extractor.offset.device))
+        maps = self.extractor(torch.from_numpy(images).to(self.extractor.device))
         return [m.cpu().contiguous().numpy() for m in maps]
 
     def _pixels(self, view: View) -> NDArray[np.uint8]:

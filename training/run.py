@@ -10,7 +10,6 @@ from typing import Protocol
 
 import torch
 
-from flows.fastflow.backbones import Weights, save_weights
 from flows.fastflow.bundle import BACKBONES, activate, check_category
 from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.features import FeatureExtractor
@@ -18,6 +17,7 @@ from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.weights import Weights, save_weights
 from training.backbone import BackboneLoader
 from training.cache_folder import GIB, CacheFolder
 from training.calibrate import Calibrated

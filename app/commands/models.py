@@ -201,9 +201,9 @@ def _expect_good(models: Path, category: str, version: str, device: str) -> None
 
 def _fault(folder: Path, device: str) -> str | None:
     """Why a server would refuse a version, or None."""
-    from flows.fastflow.backbones import WeightsError
     from flows.fastflow.bundle import BundleError
     from flows.fastflow.detector import Detector
+    from flows.fastflow.weights import WeightsError
 
     try:
         Detector.load(folder, device=device)

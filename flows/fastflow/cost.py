@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from flows.fastflow.backbones import Weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.model import FastFlow, FlowConfig
+from flows.fastflow.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 from torch import Tensor
 
-from flows.fastflow.backbones import find_weights
 from flows.fastflow.bundle import (
     BACKBONES,
     FLOW,
@@ -28,11 +27,11 @@ from flows.fastflow.bundle import (
 )
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Layout, Prepared
 from flows.fastflow.head import Head
 from flows.fastflow.images import DEFAULT_LIMITS, ImageError, decode
 from flows.fastflow.manifest import Manifest, Precision
+from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
 from flows.fastflow.scorer import Regions, Scored, Scorer
 
 Decision = Literal["PASS", "REJECT"]
@@ -125,7 +124,7 @@ class Detector:
         self.manifest = manifest
         self.sha256 = sha256
         self.scorer = scorer
-        self.device = scorer.extractor.offset.device
+        self.device = scorer.extractor.device
         self.engine = scorer.engine.name
         in_force = own_calibrator(manifest, sha256, precision) or calibrator
         if in_force is None:
@@ -142,7 +141,7 @@ class Detector:
         bundle: Path,
         *,
         device: str = "auto",
-        backbone: FeatureExtractor | None = None,
+        backbone: FrozenBackbone | None = None,
         backbones: Path | None = None,
         replayed: Collection[str] = (),
         precision: Precision = "float32",
@@ -172,19 +171,16 @@ class Detector:
         manifest = verify(bundle)
         target = pick_device(device)
         if backbone is None or not fits(backbone, manifest):
-            weights = find_weights(
-                manifest.backbone.name,
-                folder=backbones or bundle.parent.parent / BACKBONES,
-                sha256=manifest.backbone.weights_sha256,
-                hub=False,
-            )
-            extractor = FeatureExtractor(weights, manifest.backbone.out_indices, manifest.input_size)
-            backbone = extractor.to(target)
-        _check_backbone(backbone, manifest, bundle)
+            folder = backbones or bundle.parent.parent / BACKBONES
+            backbone = RecordedBackbone(manifest.backbone, folder, target)
+        if (other := difference(backbone, manifest.backbone)) is not None:
+            raise BundleError(f"{bundle}: {other}; is this another version of timm?")
+        engine = engine or pick_engine(precision, target)
+        # First, since it finds out whether the record is true: heads are made as large as it says.
+        engine.backbone(backbone, manifest.input_size)
         heads = [head.to(target) for head in _load_heads(bundle, manifest)]
         sha256 = manifest_sha256(bundle, manifest)
         rule, geometry = manifest.score, manifest.geometry
-        engine = engine or pick_engine(precision, target)
         scorer = Scorer(backbone, heads, manifest.input_size, rule, geometry, engine)
         detector = cls(manifest, sha256, scorer, calibrator)
         if sha256 not in replayed:
@@ -260,31 +256,6 @@ class Detector:
                     f"{bundle}: golden picture {golden.file} scores {score:.6g} here, "
                     f"{expected:.6g} when the model was made; it will not be served"
                 )
-
-
-def fits(extractor: FeatureExtractor, manifest: Manifest) -> bool:
-    """Whether an extractor is the one that a bundle was trained on."""
-    return (
-        extractor.name == manifest.backbone.name
-        and extractor.weights_sha256 == manifest.backbone.weights_sha256
-        and list(extractor.out_indices) == manifest.backbone.out_indices
-        and extractor.takes(manifest.input_size)
-    )
-
-
-def _check_backbone(extractor: FeatureExtractor, manifest: Manifest, bundle: Path) -> None:
-    recorded = manifest.backbone
-    for what, here, there in (
-        ("channels", extractor.channels, recorded.channels),
-        ("strides", extractor.strides, recorded.strides),
-        ("mean", extractor.mean, recorded.mean),
-        ("std", extractor.std, recorded.std),
-    ):
-        if list(here) != list(there):
-            raise BundleError(
-                f"{bundle}: {what} of {recorded.name} were {there} in training and are {list(here)} here; "
-                "is this another version of timm?"
-            )
 
 
 def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:

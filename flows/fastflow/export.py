@@ -48,7 +48,8 @@ class WholeModel(nn.Module):
                 f"{detector.manifest.category} has geometry.margin: {scorer.geometry.margin}, pixels "
                 "around a picture that do not count, of which a graph knows nothing; train it without"
             )
-        self.extractor, self.rule, self.input_size = scorer.extractor, scorer.rule, scorer.input_size
+        self.rule, self.input_size = scorer.rule, scorer.input_size
+        self.extractor = scorer.extractor.layers(self.input_size)
         self.head = FusedHead(scorer.head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,13 +11,8 @@ from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models import FeatureInfo
 from torch import Tensor, nn
 
-from flows.fastflow.backbones import Weights, WeightsError
-
-
-def module_bytes(module: nn.Module) -> int:
-    """Memory of a module's parameters and buffers, in bytes."""
-    return sum(t.nbytes for t in (*module.parameters(), *module.buffers()))
-
+from flows.fastflow.memory import module_bytes
+from flows.fastflow.weights import Weights, WeightsError
 
 # Attention takes the square of their number in time, and where heads are mixed (CaiT) in memory too.
 MAX_PATCHES = 4096
@@ -131,6 +126,16 @@ class FeatureExtractor(nn.Module):
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether it can be given pictures of a size, (height, width)."""
         return self.input_size is None or self.input_size == tuple(size)
+
+    def layers(self, size: tuple[int, int]) -> "FeatureExtractor":
+        """Itself, see `recorded_backbone.FrozenBackbone`."""
+        del size
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.offset.device
 
     @property
     def nbytes(self) -> int:

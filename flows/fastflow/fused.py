@@ -5,7 +5,7 @@ which is folded into the coupling's last convolution, or into the next step. Wha
 on tensors, which engines may compute as they are or put into a graph of their own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -233,8 +233,3 @@ def _energy(parts: Sequence[Tensor]) -> Tensor:
     channels = sum(z.shape[1] for z in parts)
     total = sum(z.float().square().sum(1) for z in parts)
     return cast(Tensor, total) * (0.5 / channels)
-
-
-def memory_of(weights: Iterable[Tensor]) -> int:
-    """Memory of tensors, in bytes, each counted once however often it is among them."""
-    return sum({t.untyped_storage().data_ptr(): t.nbytes for t in weights}.values())

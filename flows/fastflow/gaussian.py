@@ -32,7 +32,7 @@ class PositionGaussian(nn.Module):
         self.channels = tuple(channels)
         for i, c in enumerate(self.channels):
             self.register_buffer(f"mean_{i}", torch.zeros(c))
-            self.register_buffer(f"whitening_{i}", torch.eye(c))
+            self.register_buffer(f"whitening_{i}", _identity(c))
 
     def fit(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Set mean and covariance from batches of normalised feature maps of the training set.
@@ -92,7 +92,7 @@ class PictureGaussian(nn.Module):
         self.channels = tuple(channels[self.first :])
         for i, c in enumerate(self.channels):
             self.register_buffer(f"mean_{i}", torch.zeros(2 * c))
-            self.register_buffer(f"whitening_{i}", torch.eye(2 * c))
+            self.register_buffer(f"whitening_{i}", _identity(2 * c))
 
     def fit(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Set mean and covariance from batches of normalised feature maps of the training set.
@@ -160,3 +160,8 @@ def _whitening(covariance: Tensor, shrinkage: float) -> Tensor:
     values, vectors = torch.linalg.eigh(correlation)
     whitening: Tensor = vectors * values.clamp_min(_VARIANCE_FLOOR).rsqrt() / std[:, None]
     return whitening
+
+
+def _identity(n: int) -> Tensor:
+    # On the meta device, where bundles' shapes are learned, torch.eye imports all of torch's compiler.
+    return torch.zeros(n, n).fill_diagonal_(1)

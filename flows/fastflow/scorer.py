@@ -13,12 +13,13 @@ from torch import Tensor
 
 from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.features import FeatureExtractor, module_bytes
 from flows.fastflow.finish import Pixels, combine, finish
 from flows.fastflow.fused import Energies
 from flows.fastflow.geometry import Geometry, Layout, Prepared
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
+from flows.fastflow.memory import module_bytes
+from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 
 # Per picture its region of interest, (height, width) bool at the size of its map, or None for everything.
@@ -81,7 +82,7 @@ class Scorer:
 
     def __init__(
         self,
-        extractor: FeatureExtractor,
+        extractor: FrozenBackbone,
         head: Head | Sequence[Head],
         input_size: tuple[int, int],
         rule: ScoreRule,
@@ -95,7 +96,7 @@ class Scorer:
         self.input_size = input_size
         self.rule = rule
         self.geometry = geometry
-        self.engine = engine or pick_engine("float32", extractor.offset.device)
+        self.engine = engine or pick_engine("float32", extractor.device)
         self._backbone = self.engine.backbone(extractor, input_size)
         self._running = [self.engine.head(one) for one in self.heads]
         self._pixels = self.engine.pixels(rule, input_size)
@@ -244,7 +245,7 @@ class Scorer:
     def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
         layout, tiles = picture.layout, picture.tiles()
         energies = 2 * len(self.extractor.channels)
-        blends = [Blend(layout, energies, self.extractor.offset.device) for _ in self._running]
+        blends = [Blend(layout, energies, self.extractor.device) for _ in self._running]
         seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._running]
         for start in range(0, len(tiles), self.chunk):
             maps = self.features(tiles[start : start + self.chunk])
@@ -304,7 +305,7 @@ class Scorer:
             return None
         everything = np.ones(size, np.bool_)
         masks = np.stack([everything if region is None else region for region in regions])
-        return torch.from_numpy(masks).to(self.extractor.offset.device)
+        return torch.from_numpy(masks).to(self.extractor.device)
 
 
 def _expect_usable(regions: Regions, size: tuple[int, int]) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flows.fastflow.backbones import WeightsNotFoundError
+from flows.fastflow.weights import WeightsNotFoundError
 from tests.flows.fastflow import untrained
 from training.backbone import BackboneLoader
 from training.config import BackboneConfig

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.backbones import Weights, digest, find_weights
+from flows.fastflow.backbones import find_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import ImageError, read, resize
+from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
 from training.augment import AugmentError, Variant
 from training.cache_folder import GIB, CacheFolder

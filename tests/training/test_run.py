@@ -19,7 +19,6 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
 from flows.fastflow.bundle import (
     FLOW,
     BundleError,
@@ -34,6 +33,7 @@ from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, DeviceError
 from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Manifest
+from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from training.config import RunConfig, load_config
 from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError

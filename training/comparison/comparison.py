@@ -158,7 +158,8 @@ def _write_pictures(
 
 def _write_job(folder: Path, detector: Detector, bundle: Path, peers: Peers) -> None:
     backbone = detector.manifest.backbone
-    state = detector.scorer.extractor.backbone.state_dict()
+    layers = detector.scorer.extractor.layers(detector.manifest.input_size)
+    state = layers.backbone.state_dict()
     save_file(
         {key: value.cpu().contiguous() for key, value in state.items()}, folder / "backbone.safetensors"
     )

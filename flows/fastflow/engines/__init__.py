@@ -14,11 +14,11 @@ from torch import Tensor
 
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.torch_engine import TorchEngine
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
+from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
 
 Kind: TypeAlias = Literal["auto", "torch", "openvino"]
@@ -40,7 +40,7 @@ class Engine(Protocol):
     batches: tuple[int, ...]
 
     def backbone(
-        self, extractor: FeatureExtractor, input_size: tuple[int, int]
+        self, extractor: FrozenBackbone, input_size: tuple[int, int]
     ) -> Callable[[Tensor], list[Tensor]]:
         """What computes the maps of `extractor`, of images (N, H, W, 3) uint8 of one size, (H, W)."""
 

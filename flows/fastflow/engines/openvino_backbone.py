@@ -1,26 +1,29 @@
 """A backbone as a graph of OpenVINO: converted once, and kept on disk for the next start."""
 
 import hashlib
+import importlib.metadata
 import logging
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openvino as ov
-import timm
 import torch
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.plain_files import temporary_directory
+from flows.fastflow.recorded_backbone import FrozenBackbone
+
+if TYPE_CHECKING:
+    from flows.fastflow.features import FeatureExtractor
 
 logger = logging.getLogger("flowgauge.openvino")
 
 
-def converted(core: Any, cache: Path | None, extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
     """What `convert` gives, from a folder where it was kept if it is there, and kept for the next time.
 
     Args:
@@ -48,7 +51,7 @@ def converted(core: Any, cache: Path | None, extractor: FeatureExtractor, size: 
         return model
 
 
-def convert(extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
+def convert(extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
     """A graph of a backbone with its preprocessing, for any number of pictures of one size.
 
     The size is fixed: padding that depends on it (TensorFlow's "same") is computed while converting. By the
@@ -62,12 +65,13 @@ def convert(extractor: FeatureExtractor, size: tuple[int, int]) -> Any:
         EngineError: OpenVINO cannot convert it.
     """
     images = torch.zeros((2, *size, 3), dtype=torch.uint8)
+    layers = extractor.layers(size)
     frontend = FrontEndManager().load_by_framework("pytorch")
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # OpenVINO traces by torch.jit, of which torch warns, as of every constant it meets.
             warnings.simplefilter("ignore")
-            decoder = TorchScriptPythonDecoder(_Traceable(extractor), example_input=(images,))
+            decoder = TorchScriptPythonDecoder(_Traceable(layers), example_input=(images,))
             model = frontend.convert(frontend.load(decoder))
         model.reshape([-1, *size, 3])
     except Exception as error:  # of many kinds, by what it meets
@@ -86,16 +90,21 @@ def _keep(model: Any, path: Path) -> None:
 class _Traceable(nn.Module):
     """A backbone whose maps come as a tuple, and without a context of inference."""
 
-    def __init__(self, extractor: FeatureExtractor) -> None:
+    def __init__(self, layers: "FeatureExtractor") -> None:
         super().__init__()
-        self.extractor = extractor
+        self.layers = layers
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.extractor.compute(images))
+        return tuple(self.layers.compute(images))
 
 
-def _identity(extractor: FeatureExtractor, size: tuple[int, int]) -> str:
-    """A name for a converted backbone: of its weights, its stages, and all that had a part in converting."""
-    parts = (extractor.weights_sha256, extractor.out_indices, size, ov.__version__, timm.__version__)
-    digest = hashlib.sha256(repr((*parts, torch.__version__)).encode()).hexdigest()
+def _identity(extractor: FrozenBackbone, size: tuple[int, int]) -> str:
+    """A name for a converted backbone: of its weights, its stages, and all that had a part in converting.
+
+    What is recorded of it, too: a graph under this name was made of layers that had it all.
+    """
+    record = (extractor.out_indices, extractor.channels, extractor.strides, extractor.mean, extractor.std)
+    versions = (ov.__version__, importlib.metadata.version("timm"), torch.__version__)
+    parts = (extractor.weights_sha256, *record, size, *versions)
+    digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return f"{extractor.name}-{digest[:24]}"

@@ -24,12 +24,13 @@ from flows.fastflow.engines import openvino_pixels
 from flows.fastflow.engines.openvino_backbone import converted
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_split import split
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.finish import Pixels
-from flows.fastflow.fused import Energies, FusedHead, memory_of
+from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
+from flows.fastflow.memory import memory_of
 from flows.fastflow.plain_files import temporary_directory
+from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
 
 logger = logging.getLogger("flowgauge.openvino")
@@ -78,14 +79,14 @@ class OpenVinoEngine:
         self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
         self._compiling = threading.Lock()
         # One graph, or two of which the second goes on where the first ends.
-        self._backbones: WeakKeyDictionary[FeatureExtractor, dict[tuple[int, int], list[Any]]]
+        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], list[Any]]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
         self._pixels: dict[tuple[Sizes, tuple[int, int]], _PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(
-        self, extractor: FeatureExtractor, input_size: tuple[int, int]
+        self, extractor: FrozenBackbone, input_size: tuple[int, int]
     ) -> Callable[[Tensor], list[Tensor]]:
         """See `Engine`.
 
@@ -181,7 +182,7 @@ class OpenVinoEngine:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile_backbone(self, extractor: FeatureExtractor, size: tuple[int, int]) -> list[Any]:
+    def _compile_backbone(self, extractor: FrozenBackbone, size: tuple[int, int]) -> list[Any]:
         model = converted(self._core, self._cache, extractor, size)
         parts = split(model, size) if self.precision != "float32" else None
         if parts is None:

@@ -7,11 +7,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.finish import Pixels, pixels_of
-from flows.fastflow.fused import Energies, FusedHead, memory_of
+from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import EXACT_STRIDE, Head, computing
 from flows.fastflow.manifest import Precision
+from flows.fastflow.memory import memory_of
+from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
 
 
@@ -32,15 +33,16 @@ class TorchEngine:
         self.name = f"torch-{device.type}-{precision}"
 
     def backbone(
-        self, extractor: FeatureExtractor, input_size: tuple[int, int]
+        self, extractor: FrozenBackbone, input_size: tuple[int, int]
     ) -> Callable[[Tensor], list[Tensor]]:
         """See `Engine`."""
         rounded = self.precision != "float32"
-        convolutions = [m for m in extractor.modules() if rounded and isinstance(m, nn.Conv2d)]
+        layers = extractor.layers(input_size)
+        convolutions = [m for m in layers.modules() if rounded and isinstance(m, nn.Conv2d)]
 
         def run(images: Tensor) -> list[Tensor]:
             with computing(self.precision, self.device), _first_exact(convolutions, input_size):
-                return list(extractor(images.to(self.device)))
+                return list(layers(images.to(self.device)))
 
         return run
 

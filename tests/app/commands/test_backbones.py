@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 import flowgauge
 from flows.fastflow import backbones, bundle, presets
 from flows.fastflow.presets import PAPER, PRESETS
+from flows.fastflow.weights import save_weights
 
 
 def test_list_tells_of_each_preset_where_its_weights_are_or_how_to_get_them(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ def test_list_counts_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_list_finds_what_lies_in_the_models_folder(tmp_path: Path) -> None:
     weights = backbones.find_weights("tf_efficientnet_lite0")
-    backbones.save_weights(weights, tmp_path / bundle.BACKBONES)
+    save_weights(weights, tmp_path / bundle.BACKBONES)
     result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--models", str(tmp_path)])
     assert str(tmp_path / bundle.BACKBONES) in result.stdout.splitlines()[0]
 
@@ -46,7 +47,7 @@ def test_pull_writes_into_the_models_folder_and_prints_where(
     """The hub is out of a test's reach: a pull of the same tensors from the package stands in."""
 
     def pull(name: str, folder: Path) -> Path:
-        return backbones.save_weights(backbones.find_weights(name), folder)
+        return save_weights(backbones.find_weights(name), folder)
 
     monkeypatch.setattr(backbones, "pull", pull)
     arguments = ["backbones", "pull", "tf_efficientnet_lite0", "--models", str(tmp_path)]

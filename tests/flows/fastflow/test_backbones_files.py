@@ -11,43 +11,8 @@ from safetensors.torch import save_file
 from timm.models.vision_transformer import VisionTransformer, checkpoint_filter_fn
 
 from flows.fastflow import backbones
-from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
+from flows.fastflow.weights import WeightsError, WeightsNotFoundError, digest, save_weights
 from tests.flows.fastflow.untrained import NAME, state, weights
-
-
-class TestDigest:
-    def test_it_is_the_same_in_every_container(self, tmp_path: Path) -> None:
-        tensors = state()
-        save_file(tensors, tmp_path / "a.safetensors")
-        torch.save(tensors, tmp_path / "b.pth")
-        torch.save({"state_dict": tensors}, tmp_path / "c.pt")
-        torch.save({"model": tensors}, tmp_path / "e.pth")
-        torch.save(dict(sorted(tensors.items(), reverse=True)), tmp_path / "d.pth")
-        digests = {backbones.find_weights(NAME, file=file).sha256 for file in tmp_path.iterdir()}
-        assert digests == {backbones.digest(tensors)}
-
-    def test_it_is_the_same_however_tensors_lie_in_memory(self) -> None:
-        tensors = state()
-        strided = {
-            key: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
-            for key, value in tensors.items()
-        }
-        assert backbones.digest(strided) == backbones.digest(tensors)
-
-    def test_whatever_changes_changes_it(self) -> None:
-        tensors = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.int64)}
-        changed = [
-            tensors | {"a": torch.zeros(3, 2)},
-            tensors | {"a": torch.zeros(2, 3, dtype=torch.float64)},
-            tensors | {"a": torch.eye(2, 3) * 1e-30},
-            tensors | {"b": torch.ones((), dtype=torch.int64)},
-            {"a": tensors["a"], "c": tensors["b"]},
-            {"a": tensors["a"]},
-        ]
-        digests = [backbones.digest(t) for t in [tensors, *changed]]
-        assert len(set(digests)) == len(digests)
-        assert backbones.digest(dict(reversed(tensors.items()))) == digests[0]
-
 
 Damage = Callable[[Path], object]
 
@@ -111,13 +76,13 @@ class TestDamage:
             backbones.find_weights(NAME, file=file)
 
     def test_a_damaged_file_in_the_folder_is_named_and_not_passed_over(self, tmp_path: Path) -> None:
-        kept = backbones.save_weights(weights(), tmp_path)
+        kept = save_weights(weights(), tmp_path)
         kept.write_bytes(kept.read_bytes()[:1000])
         with pytest.raises(WeightsError, match=kept.name):
             backbones.find_weights(NAME, folder=tmp_path)
 
     def test_weights_in_a_file_that_is_named_after_others_are_refused(self, tmp_path: Path) -> None:
-        kept = backbones.save_weights(weights(1), tmp_path)
+        kept = save_weights(weights(1), tmp_path)
         kept.rename(tmp_path / kept.name.replace(weights(1).sha256[:12], weights(2).sha256[:12]))
         with pytest.raises(WeightsNotFoundError, match="the model was trained on"):
             backbones.find_weights(NAME, folder=tmp_path, sha256=weights(2).sha256)
@@ -142,7 +107,7 @@ class TestConversion:
         state = dict(timm.create_model("test_vit", pretrained=False).state_dict())
         torch.save(state | {"mask_token": torch.zeros(1, 64)}, tmp_path / "original.pth")
         found = backbones.find_weights("test_vit", file=tmp_path / "original.pth")
-        assert found.sha256 == backbones.digest(state)
+        assert found.sha256 == digest(state)
 
     def test_another_patch_is_another_model(self, tmp_path: Path) -> None:
         """timm would resample the first convolution in silence."""

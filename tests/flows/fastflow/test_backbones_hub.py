@@ -17,6 +17,7 @@ import timm
 import torch
 
 from flows.fastflow import backbones, hub
+from flows.fastflow.weights import State, digest
 from tests import stand_in_hub
 from tests.stand_in_hub import Hub, path_of
 
@@ -25,14 +26,14 @@ PATH = path_of(MODEL)
 
 
 @pytest.fixture(scope="module")
-def state() -> backbones.State:
+def state() -> State:
     """Weights that only the stand-in has."""
     torch.manual_seed(1)
     return dict(timm.create_model(MODEL, pretrained=False).state_dict())
 
 
 @pytest.fixture(scope="module")
-def server(state: backbones.State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
+def server(state: State, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
     """A hub with the weights of resnet18, under another name weights that do not fit, and closed doors."""
     with stand_in_hub.serve(tmp_path_factory.mktemp("hub")) as server:
         server.put(MODEL, state)
@@ -110,16 +111,16 @@ def online(server: Hub, tmp_path_factory: pytest.TempPathFactory) -> Online:
     return Online(results, folder, home)
 
 
-def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: backbones.State) -> None:
+def test_pull_fetches_the_weights_once(online: Online, server: Hub, state: State) -> None:
     first, second, *_ = online.results
-    path = online.folder / f"{MODEL}-{backbones.digest(state)[:12]}.safetensors"
+    path = online.folder / f"{MODEL}-{digest(state)[:12]}.safetensors"
     assert first["ok"] == second["ok"] == str(path)
     assert server.requests.count(f"GET {PATH}") == 1
     assert list(online.folder.iterdir()) == [path]
 
 
-def test_what_was_pulled_is_found_where_there_is_no_hub(online: Online, state: backbones.State) -> None:
-    found = backbones.find_weights(MODEL, folder=online.folder, sha256=backbones.digest(state))
+def test_what_was_pulled_is_found_where_there_is_no_hub(online: Online, state: State) -> None:
+    found = backbones.find_weights(MODEL, folder=online.folder, sha256=digest(state))
     assert found.source == str(online.folder / f"{MODEL}-{found.sha256[:12]}.safetensors")
     assert all(torch.equal(found.state[key], state[key]) for key in state)
     assert [s.found for s in backbones.weight_sources(MODEL, online.folder)] == [True]

@@ -11,13 +11,14 @@ from sklearn.metrics import roc_auc_score
 
 from flows.fastflow import conformal
 from flows.fastflow.bundle import resolve
-from flows.fastflow.detector import Detector, DeviceError, fits, pick_device
+from flows.fastflow.detector import Detector, DeviceError, pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.recorded_backbone import fits
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 from tests.flows.fastflow.manifests import edit, see_by

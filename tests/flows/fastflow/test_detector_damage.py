@@ -12,10 +12,11 @@ import torch
 from safetensors.torch import load, save_file
 
 from flows.fastflow import backbones
-from flows.fastflow.backbones import WeightsError, WeightsNotFoundError
 from flows.fastflow.bundle import FLOW, MANIFEST, BundleError
 from flows.fastflow.detector import Detector
+from flows.fastflow.engines import Kind, pick_engine
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from tests.flows.fastflow.manifests import edit, rehash
 
 State = dict[str, torch.Tensor]
@@ -217,6 +218,32 @@ class TestBackbone:
         edit(tiny, change)
         with pytest.raises(WeightsError, match=reason):
             Detector.load(tiny, device="cpu")
+
+    @pytest.mark.parametrize("kind", ["torch", "openvino"])
+    @pytest.mark.parametrize(
+        "values",
+        [
+            {"channels": [1, 1]},
+            {"channels": [-1, 40]},
+            {"channels": [10**12, 10**12]},
+            {"channels": [10**19, 10**19]},
+            {"channels": [24]},
+            {"strides": [0, 8]},
+            {"mean": []},
+            {"std": [0, 0, 0]},
+        ],
+        ids=str,
+    )
+    def test_a_record_that_is_false_makes_nothing_large(
+        self, tiny: Path, tmp_path: Path, kind: Kind, values: dict[str, object]
+    ) -> None:
+        if kind == "openvino":
+            pytest.importorskip("openvino")
+        engine = pick_engine("float32", torch.device("cpu"), kind, tmp_path / "engines")
+        Detector.load(tiny, device="cpu", engine=engine)  # keeps what it compiled
+        edit(tiny, set_backbone(**values))
+        with pytest.raises(BundleError, match="here; is this another version of timm"):
+            Detector.load(tiny, device="cpu", engine=engine)
 
 
 def test_a_refused_bundle_is_left_as_it_is(tiny: Path, tiny_extractor: FeatureExtractor) -> None:

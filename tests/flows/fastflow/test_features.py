@@ -8,8 +8,8 @@ import timm
 import torch
 
 from flows.fastflow import backbones
-from flows.fastflow.backbones import Weights, WeightsError
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.weights import Weights, WeightsError
 from tests.flows.fastflow.untrained import state, weights
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -7,10 +7,9 @@ import timm
 import torch
 from torch import Tensor
 
-from flows.fastflow import backbones
-from flows.fastflow.backbones import Weights, WeightsError
 from flows.fastflow.cost import on_meta
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.weights import Weights, WeightsError, digest
 
 # timm's name, tokens that belong to no patch, side of a patch: a class token; that and a distillation token;
 # class attention, so none among the patches; a class token and four registers; those and rotary positions.
@@ -149,6 +148,6 @@ def test_networks_that_timm_takes_apart_get_their_weights(name: str, size: tuple
     maps = extractor(pictures(1, *size))
     for found, channels, stride in zip(maps, extractor.channels, extractor.strides, strict=True):
         assert found.shape == (1, channels, size[0] // stride, size[1] // stride)
-    known = {backbones.digest({"": value}) for value in weights.state.values()}
-    kept = {backbones.digest({"": value}) for value in extractor.backbone.state_dict().values()}
+    known = {digest({"": value}) for value in weights.state.values()}
+    kept = {digest({"": value}) for value in extractor.backbone.state_dict().values()}
     assert kept <= known

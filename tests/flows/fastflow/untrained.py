@@ -3,13 +3,12 @@
 import timm
 import torch
 
-from flows.fastflow import backbones
-from flows.fastflow.backbones import Weights
+from flows.fastflow.weights import State, Weights, digest
 
 NAME = "test_resnet"
 
 
-def state(seed: int = 0) -> backbones.State:
+def state(seed: int = 0) -> State:
     """The tensors."""
     torch.manual_seed(seed)
     return dict(timm.create_model(NAME, pretrained=False).state_dict())
@@ -18,4 +17,4 @@ def state(seed: int = 0) -> backbones.State:
 def weights(seed: int = 0) -> Weights:
     """The same as `find_weights` would give them."""
     tensors = state(seed)
-    return Weights(NAME, "a test", backbones.digest(tensors), tensors)
+    return Weights(NAME, "a test", digest(tensors), tensors)

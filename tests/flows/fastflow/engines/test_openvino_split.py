@@ -8,9 +8,9 @@ import timm
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.backbones import Weights, digest
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.weights import Weights, digest
 
 pytest.importorskip("openvino")
 

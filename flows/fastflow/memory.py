@@ -1,0 +1,15 @@
+"""The memory that tensors take."""
+
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+
+
+def module_bytes(module: nn.Module) -> int:
+    """Memory of a module's parameters and buffers, in bytes."""
+    return memory_of((*module.parameters(), *module.buffers()))
+
+
+def memory_of(tensors: Iterable[Tensor]) -> int:
+    """Memory of tensors, in bytes, each counted once however often it is among them."""
+    return sum({t.untyped_storage().data_ptr(): t.nbytes for t in tensors}.values())

@@ -1,0 +1,134 @@
+"""The backbone that a bundle was trained on, known by its record until its layers are needed."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+
+from flows.fastflow import manifest
+from flows.fastflow.bundle import BundleError
+from flows.fastflow.weights import Weights, kept_weights
+
+if TYPE_CHECKING:
+    from flows.fastflow.features import FeatureExtractor
+
+
+class FrozenBackbone(Protocol):
+    """A frozen backbone, as engines and scorers know it.
+
+    Attributes:
+        name: timm's.
+        weights_sha256: `weights.digest` of its weights.
+        out_indices: of the stages or blocks whose maps it gives, see `features.FeatureExtractor`.
+        channels: of each map.
+        strides: of each map, in pixels.
+        mean: of the pixels that it was trained with, of 1.
+        std: their standard deviation.
+        device: where its maps are computed.
+        nbytes: memory of its weights.
+    """
+
+    name: str
+    weights_sha256: str
+    out_indices: tuple[int, ...]
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether it can be given pictures of a size, (height, width)."""
+
+    def layers(self, size: tuple[int, int]) -> "FeatureExtractor":
+        """What computes the maps of pictures of a size, (height, width)."""
+
+
+class RecordedBackbone:
+    """A backbone that is built by timm when something asks for its layers.
+
+    timm takes two seconds to import. An engine that has kept the backbone compiled never asks. Use from one
+    thread at a time.
+
+    Args:
+        record: of a bundle's manifest.
+        folder: the models folder's `backbones/`.
+        device: where its maps are computed.
+
+    Raises:
+        WeightsError: the weights are missing or others.
+    """
+
+    def __init__(self, record: manifest.Backbone, folder: Path, device: torch.device) -> None:
+        self.name = record.name
+        self.weights_sha256 = record.weights_sha256
+        self.out_indices = tuple(record.out_indices)
+        self.channels = tuple(record.channels)
+        self.strides = tuple(record.strides)
+        self.mean = tuple(record.mean)
+        self.std = tuple(record.std)
+        self.device = device
+        self._record = record
+        self._folder = folder
+        self._built: list[FeatureExtractor] = []
+        # Not held: they are read again if something is to be built of them.
+        weights = kept_weights(self.name, folder, self.weights_sha256) or self._find()
+        self.nbytes = sum(tensor.nbytes for tensor in weights.state.values())
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Of any size: `layers` builds what is of one size for each of them."""
+        del size
+        return True
+
+    def layers(self, size: tuple[int, int]) -> "FeatureExtractor":
+        """See `FrozenBackbone`.
+
+        Raises:
+            WeightsError: the weights have gone, or fit no model of timm's for that size.
+            BundleError: timm builds something else than was recorded.
+        """
+        from flows.fastflow.features import FeatureExtractor
+
+        for built in self._built:
+            if built.takes(size):
+                return built
+        built = FeatureExtractor(self._find(), self.out_indices, size).to(self.device)
+        if (other := difference(built, self._record)) is not None:
+            raise BundleError(f"{other}; is this another version of timm?")
+        self._built.append(built)
+        return built
+
+    def _find(self) -> Weights:
+        from flows.fastflow.backbones import find_weights
+
+        return find_weights(self.name, folder=self._folder, sha256=self.weights_sha256, hub=False)
+
+
+def difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | None:
+    """What a backbone has otherwise than was recorded of one with the same weights and stages, in words."""
+    pairs: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (
+        ("channels", backbone.channels, record.channels),
+        ("strides", backbone.strides, record.strides),
+        ("mean", backbone.mean, record.mean),
+        ("std", backbone.std, record.std),
+    )
+    for what, here, there in pairs:
+        if list(here) != list(there):
+            return f"{what} of {record.name} were {there} in training and are {list(here)} here"
+    return None
+
+
+def fits(backbone: FrozenBackbone, bundle: manifest.Manifest) -> bool:
+    """Whether a backbone is the one that a bundle was trained on."""
+    return (
+        backbone.name == bundle.backbone.name
+        and backbone.weights_sha256 == bundle.backbone.weights_sha256
+        and list(backbone.out_indices) == bundle.backbone.out_indices
+        and backbone.takes(bundle.input_size)
+    )

@@ -1,0 +1,94 @@
+"""A backbone's weights, the folder they are kept in, and how two machines know they hold the same.
+
+Nothing here needs timm, which takes seconds to import.
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+State = dict[str, Tensor]
+
+
+class WeightsError(ValueError):
+    """Weights that are missing, damaged, or not those of the backbone asked for."""
+
+
+class WeightsNotFoundError(WeightsError):
+    """No source has the weights; the message names every way to get them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The tensors of a timm model under timm's names.
+
+    Attributes:
+        name: timm's name of the model.
+        source: where they were found, for people.
+        sha256: `digest` of the tensors: the same for the same weights, whatever file they lie in.
+        state: the tensors.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    state: State
+
+
+def digest(state: State) -> str:
+    """sha256 over names, dtypes, shapes and bytes of the tensors, sorted by name."""
+    sha = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().cpu().contiguous()
+        sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
+
+
+def save_weights(weights: Weights, folder: Path) -> Path:
+    """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic."""
+    path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
+        os.close(handle)
+        try:
+            save_file({k: v.contiguous() for k, v in weights.state.items()}, temporary)
+            Path(temporary).chmod(0o644)
+            Path(temporary).replace(path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+    return path
+
+
+def kept_weights(name: str, folder: Path | None, sha256: str) -> Weights | None:
+    """What `save_weights` kept, if it is there to the last bit; None otherwise, whatever is wrong with it.
+
+    The digest covers timm's names and the shapes, so whether they are that model's need not be asked of timm.
+    """
+    for path in kept_files(name, folder, sha256):
+        try:
+            state = dict(load_file(path))
+        except (OSError, SafetensorError):  # `find_weights` says what is wrong with it
+            continue
+        if digest(state) == sha256:
+            return Weights(name, str(path), sha256, state)
+    return None
+
+
+def kept_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
+    """Where `save_weights` kept a backbone's weights; of any digest where None is given."""
+    if folder is None:
+        return []
+    # Compared and not put into the pattern: a manifest may claim any name, such as "../x" or "*".
+    begin = f"{name}-{(sha256 or '')[:12]}"
+    files = [file for file in folder.glob("*.safetensors") if file.name.startswith(begin)]
+    # Nor is it another model whose name merely begins so.
+    return sorted(file for file in files if len(file.stem) == len(name) + 13)

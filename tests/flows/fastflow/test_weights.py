@@ -1,0 +1,126 @@
+"""Weights: how two machines know they hold the same, and the folder they are kept in."""
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from flows.fastflow import backbones
+from flows.fastflow.weights import (
+    State,
+    Weights,
+    WeightsNotFoundError,
+    digest,
+    kept_weights,
+    save_weights,
+)
+from tests.flows.fastflow.untrained import NAME, state, weights
+
+
+class TestDigest:
+    def test_it_is_the_same_in_every_container(self, tmp_path: Path) -> None:
+        tensors = state()
+        save_file(tensors, tmp_path / "a.safetensors")
+        torch.save(tensors, tmp_path / "b.pth")
+        torch.save({"state_dict": tensors}, tmp_path / "c.pt")
+        torch.save({"model": tensors}, tmp_path / "e.pth")
+        torch.save(dict(sorted(tensors.items(), reverse=True)), tmp_path / "d.pth")
+        digests = {backbones.find_weights(NAME, file=file).sha256 for file in tmp_path.iterdir()}
+        assert digests == {digest(tensors)}
+
+    def test_it_is_the_same_however_tensors_lie_in_memory(self) -> None:
+        tensors = state()
+        strided = {
+            key: value.to(memory_format=torch.channels_last) if value.ndim == 4 else value
+            for key, value in tensors.items()
+        }
+        assert digest(strided) == digest(tensors)
+
+    def test_whatever_changes_changes_it(self) -> None:
+        tensors = {"a": torch.zeros(2, 3), "b": torch.zeros((), dtype=torch.int64)}
+        changed = [
+            tensors | {"a": torch.zeros(3, 2)},
+            tensors | {"a": torch.zeros(2, 3, dtype=torch.float64)},
+            tensors | {"a": torch.eye(2, 3) * 1e-30},
+            tensors | {"b": torch.ones((), dtype=torch.int64)},
+            {"a": tensors["a"], "c": tensors["b"]},
+            {"a": tensors["a"]},
+        ]
+        digests = [digest(t) for t in [tensors, *changed]]
+        assert len(set(digests)) == len(digests)
+        assert digest(dict(reversed(tensors.items()))) == digests[0]
+
+
+class TestSave:
+    def test_it_can_be_found_again(self, tmp_path: Path) -> None:
+        one = weights()
+        path = save_weights(one, tmp_path / "new" / "folder")
+        assert path.name == f"{NAME}-{one.sha256[:12]}.safetensors"
+        found = backbones.find_weights(NAME, folder=path.parent, sha256=one.sha256)
+        assert found.sha256 == one.sha256
+        assert all(torch.equal(found.state[key], one.state[key]) for key in one.state)
+
+    def test_it_is_idempotent_and_readable_for_all(self, tmp_path: Path) -> None:
+        path = save_weights(weights(), tmp_path)
+        before = path.stat()
+        assert save_weights(weights(), tmp_path) == path
+        assert path.stat().st_mtime_ns == before.st_mtime_ns
+        assert stat.S_IMODE(before.st_mode) == 0o644
+        assert list(tmp_path.iterdir()) == [path]
+
+    def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(tensors: State, path: str) -> None:
+            Path(path).write_bytes(b"half of it")
+            raise OSError("no space left on device")
+
+        monkeypatch.setattr("flows.fastflow.weights.save_file", full)
+        with pytest.raises(OSError, match="no space left"):
+            save_weights(weights(), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_what_a_kill_leaves_half_written_is_not_found(self, tmp_path: Path) -> None:
+        (tmp_path / f".{NAME}-0123456789ab.safetensors.part").write_bytes(b"half")
+        (tmp_path / ".x.part").write_bytes(b"half")
+        with pytest.raises(WeightsNotFoundError):
+            backbones.find_weights(NAME, folder=tmp_path)
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def _others(path: Path) -> None:
+    save_file(state(1), path)
+
+
+def _a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+class TestKept:
+    def test_what_was_saved_is_found(self, tmp_path: Path) -> None:
+        one = weights()
+        path = save_weights(one, tmp_path)
+        found = kept_weights(NAME, tmp_path, one.sha256)
+        assert found == Weights(NAME, str(path), one.sha256, found.state if found else {})
+        assert digest(found.state) == one.sha256
+
+    @pytest.mark.parametrize("damage", [Path.unlink, _cut, _others, _a_folder])
+    def test_nothing_else_is(self, damage: Callable[[Path], object], tmp_path: Path) -> None:
+        one = weights()
+        damage(save_weights(one, tmp_path))
+        assert kept_weights(NAME, tmp_path, one.sha256) is None
+
+    def test_without_a_folder_there_is_nothing(self) -> None:
+        assert kept_weights(NAME, None, weights().sha256) is None
+
+    @pytest.mark.parametrize("name", ["*", "?" * len(NAME), f"../kept/{NAME}", f"/{NAME}", ""])
+    def test_a_name_is_no_pattern_and_no_path(self, name: str, tmp_path: Path) -> None:
+        one = weights()
+        folder = tmp_path / "kept"
+        save_weights(one, folder)
+        assert kept_weights(name, folder, one.sha256) is None
