@@ -36,13 +36,13 @@ def build(head: FusedHead, *, own: bool = False) -> ov.Model:
     features = [graph.normalise(i, x) for i, x in enumerate(maps)]
     flow = [graph.flow(f"scales.{i}", head.scales[i], x) for i, x in enumerate(features)]
     gaussian = [graph.gaussian(i, x) for i, x in enumerate(features)]
-    seen = maps if head.normaliser.mode == "layer" else features
+    moments = [_moments(x) for x in features]
+    seen = [_moments(x) for x in maps] if head.normaliser.mode == "layer" else moments
     results = [
         *flow,
         *gaussian,
-        graph.picture(features),
-        _beside([_mean(x, (1, 2, 3)) for x in seen]),
-        _beside([_mean(op.multiply(x, x), (1, 2, 3)) for x in seen]),
+        graph.picture(moments),
+        *(_beside([_mean(x, (1,)) for x in of_one]) for of_one in zip(*seen, strict=True)),
     ]
     return numbered(ov.Model(results, [*maps, *graph.inputs], "head"))
 
@@ -91,10 +91,9 @@ class _Graph:
         z = op.subtract(_convolve(x, kernel), _per_channel(offset))
         return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
-    def picture(self, features: Sequence[Any]) -> Any:
+    def picture(self, moments: Sequence[tuple[Any, Any]]) -> Any:
         gaussian, energies = self._head.picture, []
-        for i, x in enumerate(features[gaussian.first :]):
-            mean, square = _mean(x, (2, 3)), _mean(op.multiply(x, x), (2, 3))
+        for i, (mean, square) in enumerate(moments[gaussian.first :]):
             variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
             look = op.concat([mean, op.sqrt(variance)], 1)
             centred = op.subtract(look, self._weight(f"picture.mean_{i}"))
@@ -162,6 +161,11 @@ def _energy(parts: Sequence[Any], channels: int) -> Any:
     sums = [op.reduce_sum(op.multiply(z, z), axis, False) for z in parts]
     total = sums[0] if len(sums) == 1 else op.add(*sums)
     return op.multiply(total, constant(0.5 / channels))
+
+
+def _moments(x: Any) -> tuple[Any, Any]:
+    """Mean and mean square of each channel, (N, C)."""
+    return _mean(x, (2, 3)), _mean(op.multiply(x, x), (2, 3))
 
 
 def _mean(x: Any, axes: Sequence[int]) -> Any:
