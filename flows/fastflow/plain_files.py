@@ -56,8 +56,12 @@ def read_file(path: Path, max_bytes: int) -> bytes:
     """
     with open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
-        data = file.read(max_bytes + 1) if size <= max_bytes else b""
-    if max(size, len(data)) > max_bytes:
+        # Not as much as is allowed at once: room is made for all that is asked for.
+        data = file.read(size) if size <= max_bytes else b""
+        while size <= max_bytes and (more := file.read(_CHUNK)):  # it grows meanwhile
+            data += more
+            size = len(data)
+    if size > max_bytes:
         raise FileError(f"{path} is larger than {max_bytes:,} bytes")
     return data
 

@@ -16,6 +16,10 @@ class TestRead:
         assert read_file(tmp_path / "f", 10) == b"x" * size
         assert sha256_of(tmp_path / "f", 10) == hashlib.sha256(b"x" * size).hexdigest()
 
+    def test_a_limit_takes_no_memory(self, tmp_path: Path) -> None:
+        (tmp_path / "f").write_bytes(b"x")
+        assert read_file(tmp_path / "f", 2**60) == b"x"
+
     def test_not_beyond(self, tmp_path: Path) -> None:
         (tmp_path / "f").write_bytes(b"x" * 11)
         for read in (read_file, sha256_of):
