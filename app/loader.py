@@ -47,7 +47,7 @@ class Refused(Exception):  # noqa: N818
 
 
 class Loader:
-    """Loads bundles. Those with the same backbone weights and stages get one feature extractor.
+    """Loads bundles. Those with the same backbone weights, stages and input size share a backbone.
 
     Every load verifies all hashes. Golden pictures are replayed once for each manifest: what has its sha256
     is the same model to the last bit, and has reproduced its scores on this very device.

@@ -107,8 +107,9 @@ class Memory:
     def nbytes(self) -> int:
         """Bytes of heads, and of the backbones that they share."""
         residents = self._residents().values()
-        backbones = {resident.detector.scorer.extractor for resident in residents}
-        return sum(r.nbytes for r in residents) + sum(backbone.nbytes for backbone in backbones)
+        scorers = (resident.detector.scorer for resident in residents)
+        backbones = {scorer.extractor: scorer.backbone_nbytes for scorer in scorers}
+        return sum(r.nbytes for r in residents) + sum(backbones.values())
 
     def _residents(self) -> dict[Key, Resident]:
         """In the order in which their loads began."""

@@ -47,7 +47,7 @@ def serve(folder: Path, work: Path) -> Start:
     Raises:
         ServerError: it did not get ready.
     """
-    with Server(folder, work) as server:
+    with Server(folder, work, engine_cache=str(work / "engines")) as server:
         ready = server.seconds_to_ready
         return ready, server.cpu_seconds(), server.resident_bytes()
 

@@ -94,8 +94,9 @@ def _of_chance(folder: Path, backbone: str) -> dict[str, object]:
 def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
     """The backbone of a bundle, and the (height, width) of its input."""
     manifest = read_manifest(folder)
-    recorded = RecordedBackbone(manifest.backbone, folder.parent.parent / BACKBONES, torch.device("cpu"))
-    return recorded.layers(manifest.input_size), manifest.input_size
+    weights, cpu = folder.parent.parent / BACKBONES, torch.device("cpu")
+    recorded = RecordedBackbone(manifest.backbone, manifest.input_size, weights, cpu)
+    return recorded.layers(), manifest.input_size
 
 
 def photographs(folder: Path, side: int = PHOTOGRAPH) -> list[Path]:

@@ -153,7 +153,7 @@ class Detector:
         Args:
             bundle: models/<category>/<version>.
             device: see `pick_device`.
-            backbone: an extractor to share, on that device; taken if it is the one that the bundle needs.
+            backbone: one to share, on that device; taken if it is the one that the bundle needs.
             backbones: folder of the backbones' weights; by default that of the bundle's models folder.
             replayed: manifests' sha256 whose golden pictures this process has replayed on that device; since
                 they cover every file, one of these is the same model and need not replay them again.
@@ -172,16 +172,16 @@ class Detector:
         target = pick_device(device)
         if backbone is None or not fits(backbone, manifest):
             folder = backbones or bundle.parent.parent / BACKBONES
-            backbone = RecordedBackbone(manifest.backbone, folder, target)
+            backbone = RecordedBackbone(manifest.backbone, manifest.input_size, folder, target)
         if (other := difference(backbone, manifest.backbone)) is not None:
-            raise BundleError(f"{bundle}: {other}; is this another version of timm?")
-        engine = engine or pick_engine(precision, target)
-        # First, since it finds out whether the record is true: heads are made as large as it says.
-        engine.backbone(backbone, manifest.input_size)
+            raise BundleError(f"{bundle}: {other}")
         heads = [head.to(target) for head in _load_heads(bundle, manifest)]
         sha256 = manifest_sha256(bundle, manifest)
         rule, geometry = manifest.score, manifest.geometry
+        engine = engine or pick_engine(precision, target)
         scorer = Scorer(backbone, heads, manifest.input_size, rule, geometry, engine)
+        if isinstance(backbone, RecordedBackbone):
+            backbone.let_go()
         detector = cls(manifest, sha256, scorer, calibrator)
         if sha256 not in replayed:
             detector._replay_golden(bundle)

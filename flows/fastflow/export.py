@@ -49,7 +49,7 @@ class WholeModel(nn.Module):
                 "around a picture that do not count, of which a graph knows nothing; train it without"
             )
         self.rule, self.input_size = scorer.rule, scorer.input_size
-        self.extractor = scorer.extractor.layers(self.input_size)
+        self.extractor = scorer.extractor.layers()
         self.head = FusedHead(scorer.head)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -127,9 +127,8 @@ class FeatureExtractor(nn.Module):
         """Whether it can be given pictures of a size, (height, width)."""
         return self.input_size is None or self.input_size == tuple(size)
 
-    def layers(self, size: tuple[int, int]) -> "FeatureExtractor":
+    def layers(self) -> "FeatureExtractor":
         """Itself, see `recorded_backbone.FrozenBackbone`."""
-        del size
         return self
 
     @property

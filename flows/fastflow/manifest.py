@@ -18,6 +18,8 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _Side = Annotated[int, Field(ge=32, le=4096)]
 _Rate = Annotated[float, Field(gt=0, lt=1)]
+# Halves take two; and what is built by an untrue number must be small enough to be compared with the file.
+_Channels = Annotated[int, Field(ge=2, le=2**14)]
 
 # What engines compute in and, where they round in other places, which one: what is reduced has scores of its
 # own, and a calibration. In float32 all engines agree.
@@ -37,10 +39,16 @@ class Backbone(_Record):
     name: _Name
     weights_sha256: Sha256
     out_indices: list[Annotated[int, Field(ge=0, le=1000)]] = Field(min_length=1, max_length=8)
-    channels: list[int] = Field(min_length=1, max_length=8)
-    strides: list[int] = Field(min_length=1, max_length=8)
+    channels: list[_Channels] = Field(min_length=1, max_length=8)
+    strides: list[Annotated[int, Field(ge=1, le=1024)]] = Field(min_length=1, max_length=8)
     mean: list[float] = Field(max_length=16)
     std: list[float] = Field(max_length=16)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if not len(self.out_indices) == len(self.channels) == len(self.strides):
+            raise ValueError("out_indices, channels and strides must have one entry for each map")
+        return self
 
 
 class Normalisation(_Record):

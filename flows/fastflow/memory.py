@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 def module_bytes(module: nn.Module) -> int:
     """Memory of a module's parameters and buffers, in bytes."""
-    return memory_of((*module.parameters(), *module.buffers()))
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
 
 
 def memory_of(tensors: Iterable[Tensor]) -> int:

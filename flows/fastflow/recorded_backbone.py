@@ -1,8 +1,9 @@
 """The backbone that a bundle was trained on, known by its record until its layers are needed."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from weakref import ref
 
 import torch
 
@@ -26,7 +27,6 @@ class FrozenBackbone(Protocol):
         mean: of the pixels that it was trained with, of 1.
         std: their standard deviation.
         device: where its maps are computed.
-        nbytes: memory of its weights.
     """
 
     name: str
@@ -40,24 +40,22 @@ class FrozenBackbone(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    @property
-    def nbytes(self) -> int: ...
-
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether it can be given pictures of a size, (height, width)."""
 
-    def layers(self, size: tuple[int, int]) -> "FeatureExtractor":
-        """What computes the maps of pictures of a size, (height, width)."""
+    def layers(self) -> "FeatureExtractor":
+        """What computes the maps."""
 
 
 class RecordedBackbone:
-    """A backbone that is built by timm when something asks for its layers.
+    """A backbone for pictures of one size, built by timm when something asks for its layers.
 
     timm takes two seconds to import. An engine that has kept the backbone compiled never asks. Use from one
     thread at a time.
 
     Args:
         record: of a bundle's manifest.
+        input_size: (height, width) of the pictures.
         folder: the models folder's `backbones/`.
         device: where its maps are computed.
 
@@ -65,7 +63,9 @@ class RecordedBackbone:
         WeightsError: the weights are missing or others.
     """
 
-    def __init__(self, record: manifest.Backbone, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self, record: manifest.Backbone, input_size: tuple[int, int], folder: Path, device: torch.device
+    ) -> None:
         self.name = record.name
         self.weights_sha256 = record.weights_sha256
         self.out_indices = tuple(record.out_indices)
@@ -75,34 +75,39 @@ class RecordedBackbone:
         self.std = tuple(record.std)
         self.device = device
         self._record = record
+        self._input_size = input_size
         self._folder = folder
-        self._built: list[FeatureExtractor] = []
-        # Not held: they are read again if something is to be built of them.
-        weights = kept_weights(self.name, folder, self.weights_sha256) or self._find()
-        self.nbytes = sum(tensor.nbytes for tensor in weights.state.values())
+        # Who computes with the layers keeps them; who compiled them can do without.
+        self._layers: Callable[[], FeatureExtractor | None] = lambda: None
+        self._weights: Weights | None
+        self._weights = kept_weights(self.name, folder, self.weights_sha256) or self._find()
 
     def takes(self, size: tuple[int, int]) -> bool:
-        """Of any size: `layers` builds what is of one size for each of them."""
-        del size
-        return True
+        """See `FrozenBackbone`."""
+        return size == self._input_size
 
-    def layers(self, size: tuple[int, int]) -> "FeatureExtractor":
+    def layers(self) -> "FeatureExtractor":
         """See `FrozenBackbone`.
 
         Raises:
-            WeightsError: the weights have gone, or fit no model of timm's for that size.
+            WeightsError: the weights have gone, or fit no model of timm's.
             BundleError: timm builds something else than was recorded.
         """
         from flows.fastflow.features import FeatureExtractor
 
-        for built in self._built:
-            if built.takes(size):
-                return built
-        built = FeatureExtractor(self._find(), self.out_indices, size).to(self.device)
-        if (other := difference(built, self._record)) is not None:
-            raise BundleError(f"{other}; is this another version of timm?")
-        self._built.append(built)
-        return built
+        if (layers := self._layers()) is not None:
+            return layers
+        weights = self._weights or self._find()
+        self.let_go()
+        layers = FeatureExtractor(weights, self.out_indices, self._input_size).to(self.device)
+        if (other := difference(layers, self._record)) is not None:
+            raise BundleError(other)
+        self._layers = ref(layers)
+        return layers
+
+    def let_go(self) -> None:
+        """Keep no weights in memory for layers that nobody has asked for; they are read again if need be."""
+        self._weights = None
 
     def _find(self) -> Weights:
         from flows.fastflow.backbones import find_weights
@@ -120,7 +125,10 @@ def difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | Non
     )
     for what, here, there in pairs:
         if list(here) != list(there):
-            return f"{what} of {record.name} were {there} in training and are {list(here)} here"
+            return (
+                f"{what} of {record.name} were {there} in training and are {list(here)} here; "
+                "is this another version of timm?"
+            )
     return None
 
 

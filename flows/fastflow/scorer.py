@@ -125,6 +125,11 @@ class Scorer:
         return sum(map(module_bytes, self.heads)) + sum(head.nbytes for head in self._running)
 
     @property
+    def backbone_nbytes(self) -> int:
+        """Memory of the backbone's weights, in bytes; all scorers with the same extractor share them."""
+        return self._backbone.nbytes
+
+    @property
     def chunk(self) -> int:
         """Tiles of a picture that are computed together, at most."""
         return max(1, _CHUNK_PIXELS // math.prod(self.input_size))

@@ -51,7 +51,7 @@ def names(memory: Memory) -> set[str]:
 
 
 def room_for(heads: int, detector: Detector) -> int:
-    return detector.scorer.extractor.nbytes + heads * HEAD
+    return detector.scorer.backbone_nbytes + heads * HEAD
 
 
 class TestBytes:

@@ -158,8 +158,7 @@ def _write_pictures(
 
 def _write_job(folder: Path, detector: Detector, bundle: Path, peers: Peers) -> None:
     backbone = detector.manifest.backbone
-    layers = detector.scorer.extractor.layers(detector.manifest.input_size)
-    state = layers.backbone.state_dict()
+    state = detector.scorer.extractor.layers().backbone.state_dict()
     save_file(
         {key: value.cpu().contiguous() for key, value in state.items()}, folder / "backbone.safetensors"
     )

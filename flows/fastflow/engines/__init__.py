@@ -39,10 +39,13 @@ class Engine(Protocol):
     precision: Precision
     batches: tuple[int, ...]
 
-    def backbone(
-        self, extractor: FrozenBackbone, input_size: tuple[int, int]
-    ) -> Callable[[Tensor], list[Tensor]]:
-        """What computes the maps of `extractor`, of images (N, H, W, 3) uint8 of one size, (H, W)."""
+    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "RunningBackbone":
+        """What computes the maps of `extractor`, of images of one size, (H, W).
+
+        Raises:
+            EngineError: the engine cannot compute this backbone.
+            WeightsError, BundleError: as `RecordedBackbone.layers`.
+        """
 
     def head(self, head: Head) -> "RunningHead":
         """A head, ready to compute; it must not change after."""
@@ -58,6 +61,19 @@ class Engine(Protocol):
 
         What runs goes on.
         """
+
+
+class RunningBackbone(Protocol):
+    """Computes a backbone's maps.
+
+    Attributes:
+        nbytes: memory of the weights that it holds, which it may share with others of the same backbone.
+    """
+
+    nbytes: int
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        """Per scale (N, C_i, H_i, W_i) float32, of images (N, H, W, 3) uint8 RGB."""
 
 
 class RunningHead(Protocol):

@@ -1,9 +1,10 @@
 """A backbone as a graph of OpenVINO: converted once, and kept on disk for the next start."""
 
 import hashlib
-import importlib.metadata
 import logging
+import sys
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,15 @@ def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tu
 
     Raises:
         EngineError: OpenVINO cannot convert it.
+        WeightsError, BundleError: as `RecordedBackbone.layers`.
     """
     if cache is None:
         return convert(extractor, size)
-    path = cache / f"{_identity(extractor, size)}.xml"
     try:
-        return core.read_model(path)
+        return core.read_model(cache / f"{_identity(extractor, size)}.xml")
     except RuntimeError:  # it is not there, or damaged
         model = convert(extractor, size)
+    path = cache / f"{_identity(extractor, size)}.xml"
     try:
         _keep(model, path)
         # As the next start will have it, or what is compiled now would be compiled again then.
@@ -63,9 +65,10 @@ def convert(extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
 
     Raises:
         EngineError: OpenVINO cannot convert it.
+        WeightsError, BundleError: as `RecordedBackbone.layers`.
     """
     images = torch.zeros((2, *size, 3), dtype=torch.uint8)
-    layers = extractor.layers(size)
+    layers = extractor.layers()
     frontend = FrontEndManager().load_by_framework("pytorch")
     try:
         with warnings.catch_warnings(), torch.no_grad():
@@ -104,7 +107,9 @@ def _identity(extractor: FrozenBackbone, size: tuple[int, int]) -> str:
     What is recorded of it, too: a graph under this name was made of layers that had it all.
     """
     record = (extractor.out_indices, extractor.channels, extractor.strides, extractor.mean, extractor.std)
-    versions = (ov.__version__, importlib.metadata.version("timm"), torch.__version__)
+    # What is imported may be older than what is installed by now.
+    timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
+    versions = (ov.__version__, timm, torch.__version__)
     parts = (extractor.weights_sha256, *record, size, *versions)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return f"{extractor.name}-{digest[:24]}"

@@ -10,6 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet
@@ -78,39 +79,23 @@ class OpenVinoEngine:
             self._settings["CACHE_DIR"] = str(self._cache)
         self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
         self._compiling = threading.Lock()
-        # One graph, or two of which the second goes on where the first ends.
-        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], list[Any]]]
+        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], _BackboneGraphs]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
         self._pixels: dict[tuple[Sizes, tuple[int, int]], _PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
-    def backbone(
-        self, extractor: FrozenBackbone, input_size: tuple[int, int]
-    ) -> Callable[[Tensor], list[Tensor]]:
-        """See `Engine`.
-
-        Raises:
-            EngineError: OpenVINO cannot compute this backbone.
-        """
+    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "_OpenVinoBackbone":
+        """See `Engine`."""
         with self._compiling:
-            compiled = self._backbones.setdefault(extractor, {})
-            if input_size not in compiled:
-                compiled[input_size] = self._compile_backbone(extractor, input_size)
-            requests = [graph.create_infer_request() for graph in compiled[input_size]]
-
-        def run(images: Tensor) -> list[Tensor]:
-            outputs = [_shared(images.numpy())]
-            found = []
-            for request in requests:
-                request.set_input_tensor(outputs.pop())
-                _infer(request)
-                found += outputs
-                outputs = list(request.output_tensors)
-            # Copied: the next batch overwrites them.
-            return [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
-
-        return run
+            known = self._backbones.get(extractor, {}).get(input_size)
+        if known is None:
+            # Not under the lock, for which batches wait: it may have to import timm.
+            model = converted(self._core, self._cache, extractor, input_size)
+            with self._compiling:
+                known = self._compile_backbone(model, input_size)
+                self._backbones.setdefault(extractor, {})[input_size] = known
+        return _OpenVinoBackbone(known)
 
     def head(self, head: Head) -> "_OpenVinoHead":
         """See `Engine`."""
@@ -182,15 +167,15 @@ class OpenVinoEngine:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile_backbone(self, extractor: FrozenBackbone, size: tuple[int, int]) -> list[Any]:
-        model = converted(self._core, self._cache, extractor, size)
+    def _compile_backbone(self, model: Any, size: tuple[int, int]) -> "_BackboneGraphs":
+        constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
+        nbytes = sum(op.get_byte_size() for op in constants)
         parts = split(model, size) if self.precision != "float32" else None
         if parts is None:
-            return [self._core.compile_model(model, "CPU", self._settings)]
-        return [
-            self._core.compile_model(part, "CPU", settings)
-            for part, settings in zip(parts, (self._exact, self._settings), strict=True)
-        ]
+            return _BackboneGraphs([self._core.compile_model(model, "CPU", self._settings)], nbytes)
+        settings = (self._exact, self._settings)
+        compiled = [self._core.compile_model(p, "CPU", s) for p, s in zip(parts, settings, strict=True)]
+        return _BackboneGraphs(compiled, nbytes)
 
 
 def _writable(folder: Path | None) -> Path | None:
@@ -203,6 +188,38 @@ def _writable(folder: Path | None) -> Path | None:
     except OSError as error:
         logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
         return None
+
+
+@dataclass(frozen=True)
+class _BackboneGraphs:
+    """A backbone, compiled.
+
+    Attributes:
+        compiled: one graph, or two of which the second goes on where the first ends.
+        nbytes: of their weights.
+    """
+
+    compiled: list[Any]
+    nbytes: int
+
+
+class _OpenVinoBackbone:
+    """See `engines.RunningBackbone`."""
+
+    def __init__(self, graphs: _BackboneGraphs) -> None:
+        self._requests = [graph.create_infer_request() for graph in graphs.compiled]
+        self.nbytes = graphs.nbytes
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        outputs = [_shared(images.numpy())]
+        found = []
+        for request in self._requests:
+            request.set_input_tensor(outputs.pop())
+            _infer(request)
+            found += outputs
+            outputs = list(request.output_tensors)
+        # Copied: the next batch overwrites them.
+        return [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
 
 
 class _PixelsRequest:

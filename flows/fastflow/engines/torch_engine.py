@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,9 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
+
+if TYPE_CHECKING:
+    from flows.fastflow.features import FeatureExtractor
 
 
 class TorchEngine:
@@ -32,19 +36,9 @@ class TorchEngine:
         self.device = device
         self.name = f"torch-{device.type}-{precision}"
 
-    def backbone(
-        self, extractor: FrozenBackbone, input_size: tuple[int, int]
-    ) -> Callable[[Tensor], list[Tensor]]:
+    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "_TorchBackbone":
         """See `Engine`."""
-        rounded = self.precision != "float32"
-        layers = extractor.layers(input_size)
-        convolutions = [m for m in layers.modules() if rounded and isinstance(m, nn.Conv2d)]
-
-        def run(images: Tensor) -> list[Tensor]:
-            with computing(self.precision, self.device), _first_exact(convolutions, input_size):
-                return list(layers(images.to(self.device)))
-
-        return run
+        return _TorchBackbone(extractor.layers(), input_size, self.precision)
 
     def head(self, head: Head) -> "_TorchHead":
         """See `Engine`."""
@@ -57,6 +51,23 @@ class TorchEngine:
     def forget(self) -> bool:
         """See `Engine`."""
         return False
+
+
+class _TorchBackbone:
+    """See `engines.RunningBackbone`."""
+
+    def __init__(self, layers: "FeatureExtractor", input_size: tuple[int, int], precision: Precision) -> None:
+        self._layers = layers
+        self._input_size = input_size
+        self._precision = precision
+        rounded = precision != "float32"
+        self._convolutions = [m for m in layers.modules() if rounded and isinstance(m, nn.Conv2d)]
+        self.nbytes = layers.nbytes
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        device = self._layers.device
+        with computing(self._precision, device), _first_exact(self._convolutions, self._input_size):
+            return list(self._layers(images.to(device)))
 
 
 class _TorchHead:

@@ -1,18 +1,21 @@
 """A backbone that is known by its record, and built when its layers are asked for."""
 
+import gc
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 
 from flows.fastflow.bundle import BACKBONES, BundleError, read_manifest, resolve
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import Backbone
 from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits
-from flows.fastflow.weights import WeightsError, save_weights
+from flows.fastflow.weights import Weights, WeightsError, digest, save_weights
 from tests.flows.fastflow.untrained import NAME, weights
 
 CPU = torch.device("cpu")
@@ -42,21 +45,53 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def recorded(extractor: FeatureExtractor, folder: Path) -> RecordedBackbone:
+    return RecordedBackbone(record_of(extractor), SIZE, folder, CPU)
+
+
 class TestLayers:
-    def test_they_are_those_of_its_weights(self, extractor: FeatureExtractor, folder: Path) -> None:
-        recorded = RecordedBackbone(record_of(extractor), folder, CPU)
+    def test_they_are_those_of_its_weights(
+        self, extractor: FeatureExtractor, recorded: RecordedBackbone
+    ) -> None:
         images = torch.randint(0, 256, (2, *SIZE, 3), dtype=torch.uint8)
-        for found, expected in zip(recorded.layers(SIZE)(images), extractor(images), strict=True):
+        for found, expected in zip(recorded.layers()(images), extractor(images), strict=True):
             assert torch.equal(found, expected)
 
-    def test_they_are_built_once_for_all_sizes_that_they_take(
-        self, extractor: FeatureExtractor, folder: Path
+    def test_they_are_the_same_as_long_as_somebody_has_them(self, recorded: RecordedBackbone) -> None:
+        layers = recorded.layers()
+        assert recorded.layers() is layers
+        gone = weakref.ref(layers)
+        del layers
+        gc.collect()
+        assert gone() is None
+        assert recorded.layers().channels == recorded.channels
+
+    def test_they_are_for_its_size(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        tensors = dict(timm.create_model("test_vit", pretrained=False).state_dict())
+        of_vit = Weights("test_vit", "a test", digest(tensors), tensors)
+        save_weights(of_vit, tmp_path)
+        record = record_of(FeatureExtractor(of_vit, (1,), (64, 96)))
+        recorded = RecordedBackbone(record, (64, 96), tmp_path, CPU)
+        assert recorded.layers().input_size == (64, 96)
+        assert [recorded.takes(size) for size in ((64, 96), (96, 64))] == [True, False]
+
+    def test_weights_are_read_once_if_they_are_asked_for_at_once(
+        self, recorded: RecordedBackbone, folder: Path
     ) -> None:
-        recorded = RecordedBackbone(record_of(extractor), folder, CPU)
-        assert recorded.layers(SIZE) is recorded.layers((96, 64))
+        shutil.rmtree(folder)
+        assert recorded.layers().name == NAME
+
+    def test_and_again_if_that_comes_later(self, recorded: RecordedBackbone, folder: Path) -> None:
+        recorded.let_go()
+        assert recorded.layers().name == NAME
+        shutil.rmtree(folder)
+        with pytest.raises(WeightsError, match="no weights with digest"):
+            recorded.layers()
 
     def test_an_extractor_is_its_own(self, extractor: FeatureExtractor) -> None:
-        assert extractor.layers(SIZE) is extractor
+        assert extractor.layers() is extractor
         assert extractor.device == CPU
 
     @pytest.mark.parametrize(
@@ -68,67 +103,63 @@ class TestLayers:
         self, extractor: FeatureExtractor, folder: Path, values: dict[str, list[float]]
     ) -> None:
         record = record_of(extractor).model_copy(update=values)
-        recorded = RecordedBackbone(record, folder, CPU)
+        recorded = RecordedBackbone(record, SIZE, folder, CPU)
         [what] = values
-        with pytest.raises(BundleError, match=f"{what} of {NAME} were .* another version of timm"):
-            recorded.layers(SIZE)
+        for _ in range(2):
+            with pytest.raises(BundleError, match=f"{what} of {NAME} were .* another version of timm"):
+                recorded.layers()
         assert difference(recorded, record) is None
         assert str(difference(extractor, record)).startswith(what)
 
-    def test_weights_that_went_are_missed(self, extractor: FeatureExtractor, folder: Path) -> None:
-        recorded = RecordedBackbone(record_of(extractor), folder, CPU)
-        shutil.rmtree(folder)
-        with pytest.raises(WeightsError, match="no weights with digest"):
-            recorded.layers(SIZE)
 
-
-def test_it_is_what_was_recorded(extractor: FeatureExtractor, folder: Path) -> None:
-    record = record_of(extractor)
-    recorded = RecordedBackbone(record, folder, CPU)
-    assert difference(recorded, record) is None
-    for name in ("name", "weights_sha256", "out_indices", "channels", "strides", "mean", "std"):
+def test_it_is_what_was_recorded(extractor: FeatureExtractor, recorded: RecordedBackbone) -> None:
+    assert difference(recorded, record_of(extractor)) is None
+    for name in ("name", "weights_sha256", "out_indices", "channels", "strides", "mean", "std", "device"):
         assert getattr(recorded, name) == getattr(extractor, name)
-    assert recorded.nbytes == sum(tensor.nbytes for tensor in weights().state.values())
 
 
-def test_it_fits_bundles_with_its_weights_and_stages(tiny_bundle_store: Path) -> None:
+def test_it_fits_bundles_with_its_weights_stages_and_size(tiny_bundle_store: Path) -> None:
     manifest = read_manifest(resolve(tiny_bundle_store, "tiny"))
-    recorded = RecordedBackbone(manifest.backbone, tiny_bundle_store / BACKBONES, CPU)
+    weights = tiny_bundle_store / BACKBONES
+    recorded = RecordedBackbone(manifest.backbone, manifest.input_size, weights, CPU)
     assert fits(recorded, manifest)
     other = manifest.backbone.model_copy(update={"out_indices": [0, 1]})
     assert not fits(recorded, manifest.model_copy(update={"backbone": other}))
+    assert not fits(recorded, manifest.model_copy(update={"input_size": (96, 96)}))
 
 
 def test_weights_that_are_nowhere_are_missed_at_once(extractor: FeatureExtractor, tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no weights with digest"):
-        RecordedBackbone(record_of(extractor), tmp_path, CPU)
+        RecordedBackbone(record_of(extractor), SIZE, tmp_path, CPU)
 
 
-_LOAD = """
-import sys
+_SERVE = """
+import asyncio, sys
 from pathlib import Path
-import torch
+from app.loader import Loader
 import app.main
-from flows.fastflow.detector import Detector
-from flows.fastflow.engines import pick_engine
 from flows.fastflow.images import read
 
-bundle, cache, picture = map(Path, sys.argv[1:])
-engine = pick_engine("float32", torch.device("cpu"), "openvino", cache)
-detector = Detector.load(bundle, device="cpu", engine=engine)
-score = detector.predict([read(picture)])[0].score
-print(score, *(name for name in ("timm", "torch._dynamo") if name in sys.modules))
+folder, cache, picture = map(Path, sys.argv[1:])
+loader = Loader(folder.parents[1], "cpu", "float32", "openvino", cache)
+detector = asyncio.run(loader.load(folder)).detector
+loader.close()
+print("timm" in sys.modules, "torch._dynamo" in sys.modules, detector.predict([read(picture)])[0].score)
 """
 
 
-def test_a_server_that_kept_it_compiled_does_without_timm(tiny: Path, tmp_path: Path) -> None:
-    """Nor does it import torch's compiler: each takes a second and more, of every start."""
+def test_a_server_that_kept_it_compiled_imports_neither_timm_nor_torchs_compiler(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Each takes a second and more, of every start."""
+    pytest.importorskip("openvino")
 
     def start() -> list[str]:
         paths = map(str, (tiny, tmp_path / "cache", tiny / "golden/0.png"))
-        command = [sys.executable, "-c", _LOAD, *paths]
+        command = [sys.executable, "-c", _SERVE, *paths]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
     first, second = start(), start()
-    assert first[1:] == ["timm", "torch._dynamo"]
-    assert second == first[:1]
+    assert first[0] == "True"
+    assert second[:2] == ["False", "False"]
+    assert float(second[2]) == pytest.approx(float(first[2]), rel=1e-3)
