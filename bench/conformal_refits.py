@@ -43,7 +43,8 @@ from flows.fastflow.detector import pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import computing
 from flows.fastflow.manifest import Precision
-from flows.fastflow.scorer import Scored, Scorer
+from flows.fastflow.scored import Scored
+from flows.fastflow.scorer import Scorer
 from training.cache_folder import GIB, CacheFolder
 from training.config import RunConfig
 from training.cross import fit_heads, folds_of, parts_of, scorers

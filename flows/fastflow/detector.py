@@ -32,7 +32,9 @@ from flows.fastflow.head import Head
 from flows.fastflow.images import DEFAULT_LIMITS, ImageError, decode
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
-from flows.fastflow.scorer import Regions, Scored, Scorer
+from flows.fastflow.regions import Regions
+from flows.fastflow.scored import Scored
+from flows.fastflow.scorer import Scorer
 
 Decision = Literal["PASS", "REJECT"]
 
@@ -59,8 +61,8 @@ class Prediction:
         by_head: the scores that it is made of, which another calibration may be asked about.
         p_value: share of good parts that score at least this high, from the calibration images.
         decision: REJECT if the score is above the threshold.
-        score_map: (height, width) float32 anomaly map of the whole picture, see `scorer.Scored`.
-        statistics: per scale the mean and the standard deviation of its features, see `scorer.Scored`.
+        score_map: (height, width) float32 anomaly map of the whole picture, see `scored.Scored`.
+        statistics: per scale the mean and the standard deviation of its features, see `scored.Scored`.
     """
 
     score: float

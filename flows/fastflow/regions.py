@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Polygons: TypeAlias = Sequence[Sequence[tuple[float, float]]]
+# Per picture its region of interest, (height, width) bool at the size of its map, or None for everything.
+Regions: TypeAlias = Sequence[NDArray[np.bool_] | None]
 
 # Far beyond any picture, and near enough that no product of two coordinates loses a pixel.
 _FARTHEST = 1e6
@@ -205,3 +207,34 @@ def _contour(
     if len(distinct) < 3:  # the picture is smaller than the map
         return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     return distinct
+
+
+def one_each(regions: Regions | None, n: int) -> Regions:
+    """The regions of n pictures; None of each where there are none at all.
+
+    Raises:
+        ValueError: there are not n.
+    """
+    if regions is None:
+        return [None] * n
+    if len(regions) != n:
+        raise ValueError(f"expected a region or None for each of {n} pictures; got {len(regions)}")
+    return regions
+
+
+def expect_usable(regions: Regions, size: tuple[int, int]) -> None:
+    """Check regions of maps of a size, (height, width).
+
+    Raises:
+        ValueError: one has another shape or type, or no pixel.
+    """
+    for region in regions:
+        if region is None:
+            continue
+        if region.shape != size or region.dtype != np.bool_:
+            raise ValueError(
+                f"a region must be bool of the size of the map, {size}; "
+                f"got {region.dtype} of shape {region.shape}"
+            )
+        if not region.any():
+            raise ValueError("a region without a pixel would pass every part")

@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,33 +19,12 @@ from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.recorded_backbone import FrozenBackbone
+from flows.fastflow.regions import Regions, expect_usable, one_each
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
-
-# Per picture its region of interest, (height, width) bool at the size of its map, or None for everything.
-Regions: TypeAlias = Sequence[NDArray[np.bool_] | None]
+from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What a model finds in one picture.
-
-    Attributes:
-        score: image score, higher is more anomalous; of several heads the mean of theirs.
-        by_head: the score by each head.
-        score_map: (height, width) float32 anomaly map, likewise; of the layout's size: that of the model's
-            input, or in the picture's aspect ratio where the geometry keeps it.
-        statistics: per scale the mean and the standard deviation of the features over channels and positions,
-            2 S numbers: a picture's brightness and contrast as the model sees them, to tell drift by. Of the
-            normalised features; of the backbone's where layer norm would make every picture's the same.
-    """
-
-    score: float
-    by_head: tuple[float, ...]
-    score_map: NDArray[np.float32]
-    statistics: tuple[float, ...]
 
 
 class _Found(NamedTuple):
@@ -191,7 +169,7 @@ class Scorer:
         Raises:
             ValueError: as `score_features`.
         """
-        masks = _one_each(regions, len(prepared))
+        masks = one_each(regions, len(prepared))
         found: dict[int, Scored] = {}
         together = []
         for i, (picture, mask) in enumerate(zip(prepared, masks, strict=True)):
@@ -229,7 +207,7 @@ class Scorer:
         ends = np.cumsum([0, *map(len, layouts)]).tolist()
         if ends[-1] != n:
             raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
-        masks = _one_each(regions, len(layouts))
+        masks = one_each(regions, len(layouts))
         by_head = []
         for head in self._running:
             energies = head(maps)
@@ -244,7 +222,7 @@ class Scorer:
                 tiles = (found.picture[start:end], found.moments[start:end])
                 finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
             by_head.append(finished)
-        return [_together(of_one) for of_one in zip(*by_head, strict=True)]
+        return [by_all_heads(of_one) for of_one in zip(*by_head, strict=True)]
 
     @torch.inference_mode()
     def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
@@ -262,16 +240,16 @@ class Scorer:
         for blend, rows in zip(blends, seen, strict=True):
             whole, moments = (torch.cat(column) for column in zip(*rows, strict=True))
             by_head += self._finish(_of_tiles(blend, whole, moments), layout.size, [mask])
-        return _together(by_head)
+        return by_all_heads(by_head)
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures that are an input each."""
         size = self.input_size
         if energies.picture.device.type != "cpu":
             return self._finish(self._found(energies), size, masks)
-        _expect_usable(masks, size)
+        expect_usable(masks, size)
         finished = _finished(self._pixels(energies), energies.picture, self.rule, masks)
-        return _scored(finished, _statistics(energies.mean, energies.square))
+        return by_one_head(finished, statistics_of(energies.mean, energies.square))
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
@@ -282,7 +260,7 @@ class Scorer:
 
     def _finish(self, found: _Found, size: tuple[int, int], masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures with maps of one size, (height, width)."""
-        _expect_usable(masks, size)
+        expect_usable(masks, size)
         rule = self.rule_for(size)
         if found.pixels.device.type == "cpu":
             pixels = (combine(list(planes), rule) for planes in found.pixels.numpy())
@@ -292,7 +270,7 @@ class Scorer:
             flow, both = found.pixels.chunk(2, 1)
             scores = image_score(flow, rule, found.picture, inside).tolist()
             finished = list(zip(scores, anomaly_map(both, inside).cpu().numpy(), strict=True))
-        return _scored(finished, _statistics(*found.moments.unbind(2)))
+        return by_one_head(finished, statistics_of(*found.moments.unbind(2)))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """The rule for a picture with a map of a size (height, width).
@@ -313,19 +291,6 @@ class Scorer:
         return torch.from_numpy(masks).to(self.extractor.device)
 
 
-def _expect_usable(regions: Regions, size: tuple[int, int]) -> None:
-    for region in regions:
-        if region is None:
-            continue
-        if region.shape != size or region.dtype != np.bool_:
-            raise ValueError(
-                f"a region must be bool of the size of the map, {size}; "
-                f"got {region.dtype} of shape {region.shape}"
-            )
-        if not region.any():
-            raise ValueError("a region without a pixel would pass every part")
-
-
 def _finished(
     pixels: Iterable[Pixels], pictures: Tensor, rule: ScoreRule, masks: Regions
 ) -> list[tuple[float, NDArray[np.float32]]]:
@@ -333,38 +298,6 @@ def _finished(
     return [finish(one, picture, rule, mask) for one, picture, mask in found]
 
 
-def _scored(
-    finished: Sequence[tuple[float, NDArray[np.float32]]], statistics: Sequence[tuple[float, ...]]
-) -> list[Scored]:
-    """By one head, of scores with their maps, and of statistics."""
-    both = zip(finished, statistics, strict=True)
-    return [Scored(score, (score,), score_map, row) for (score, score_map), row in both]
-
-
-def _statistics(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:
-    """Of means and mean squares, (N, S), for each picture mean and deviation of each scale."""
-    deviation = (square - mean.square()).clamp_min(0).sqrt()
-    return [tuple(row) for row in torch.stack((mean, deviation), 2).flatten(1).tolist()]
-
-
 def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:
     """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
     return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))
-
-
-def _together(of_heads: Sequence[Scored]) -> Scored:
-    """What several heads find in one picture: their means."""
-    if len(of_heads) == 1:
-        return of_heads[0]
-    by_head = tuple(one.score for one in of_heads)
-    score_map: NDArray[np.float32] = np.mean([one.score_map for one in of_heads], axis=0, dtype=np.float32)
-    statistics = np.mean([one.statistics for one in of_heads], axis=0).tolist()
-    return Scored(sum(by_head) / len(by_head), by_head, score_map, tuple(statistics))
-
-
-def _one_each(regions: Regions | None, n: int) -> Regions:
-    if regions is None:
-        return [None] * n
-    if len(regions) != n:
-        raise ValueError(f"Scorer expected a region or None for each of {n} pictures; got {len(regions)}")
-    return regions

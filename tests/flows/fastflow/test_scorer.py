@@ -20,8 +20,9 @@ from flows.fastflow.head import Head, channels_last
 from flows.fastflow.images import resize
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.regions import Regions
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import Regions, Scorer
+from flows.fastflow.scorer import Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 STRETCH = Geometry()
