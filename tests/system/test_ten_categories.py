@@ -52,7 +52,8 @@ def test_ten_categories_of_which_one_is_corrupt(
     assert [line for line in table[1:] if "failed: " in line] == [table[5]]
     summary = json.loads((flowgauge.cwd / "runs" / "summary.json").read_text())
     assert [row["status"] for row in summary] == ["failed" if i == 4 else "trained" for i in range(10)]
-    assert "part4/train/good/004.png" in summary[4]["reason"]
+    assert "training pictures of part4 cannot be decoded" in summary[4]["reason"]
+    assert "train/good/004.png" in summary[4]["reason"]
 
     # Mended, --resume learns the one that is missing and passes over the rest.
     shutil.copy(pictures[4], data / CORRUPT / "train" / "good")
