@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -23,7 +24,7 @@ from training.report import mistakes, write_report
 from training.summary import METRICS, summarise
 
 HOSTILE = '<script>alert("1")</script>&\''
-VOID = {"meta", "img", "br", "link", "input", "hr"}
+VOID = {"meta", "img", "br", "wbr", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
@@ -121,6 +122,11 @@ def test_names_are_text_wherever_they_come(html: str) -> None:
     text = Page(html).text
     assert HOSTILE in text  # in the table of defects
     assert "defect/<img src=x onerror=alert(0)>.png" in text
+
+
+def test_long_names_of_defects_break_at_their_underscores(write: Write, samples: list[Sample]) -> None:
+    named = [replace(sample, defect=sample.defect and "metal_<b>_flake") for sample in samples]
+    assert "<th>metal_<wbr>&lt;b&gt;_<wbr>flake</th>" in write(named)
 
 
 def test_every_chart_is_an_svg_with_labels_and_data(html: str) -> None:
