@@ -142,7 +142,11 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "giant steps": (lambda data: repacked(data, lambda d: d["flow"].update(steps=10**6)), "flow.steps"),
     "giant channels": (
         lambda data: repacked(data, lambda d: d["backbone"].update(channels=[10**9, 10**9])),
-        "channels of tf_efficientnet_lite0",
+        r"backbone\.channels",
+    ),
+    "large channels that it has not": (
+        lambda data: repacked(data, lambda d: d["backbone"].update(channels=[2**14, 2**14])),
+        r"channels of tf_efficientnet_lite0|flow\.safetensors does not fit its manifest",
     ),
     "giant hidden ratio": (
         lambda data: repacked(data, lambda d: d["flow"].update(hidden_ratio=1e6)),
