@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.flows.comparison import table
 from bench.inference import models
 from bench.service.server import Server
 from examples.children import FLOWGAUGE
@@ -45,24 +46,27 @@ def serve(folder: Path, work: Path) -> Start:
     """Start a server of a models folder, and stop it as soon as it is ready.
 
     Raises:
-        ServerError: it did not get ready.
+        ServerError: it did not get ready, or did not stop as it should.
     """
-    with Server(folder, work, engine_cache=str(work / "engines")) as server:
-        ready = server.seconds_to_ready
+    server = Server(folder, work, engine_cache=str(work / "engines"))
+    ready = server.start()
+    try:
         return ready, server.cpu_seconds(), server.resident_bytes()
+    finally:
+        server.stop()
 
 
-def table(found: Mapping[str, Sequence[Start]], floor: str) -> str:
+def report(found: Mapping[str, Sequence[Start]], floor: str) -> str:
     """The measured as Markdown; `floor` is the one that the others are set against, round by round."""
-    lines = ["| | seconds | CPU s | MiB | over the floor |", "|---|---|---|---|---|"]
+    rows = []
     for name, starts in found.items():
         over = [one[0] / least[0] for one, least in zip(starts, found[floor], strict=True)]
         seconds = statistics.median(one[0] for one in starts)
         cpu = statistics.median(one[1] for one in starts)
         held = [nbytes / 2**20 for *_, nbytes in starts if nbytes is not None]
         memory = f"{statistics.median(held):.0f}" if held else ""
-        lines.append(f"| {name} | {seconds:.2f} | {cpu:.2f} | {memory} | {_range(over)} |")
-    return "\n".join(lines)
+        rows.append([name, f"{seconds:.2f}", f"{cpu:.2f}", memory, _range(over)])
+    return table(["", "seconds", "CPU s", "MiB", "over the floor"], rows)
 
 
 def _range(values: Sequence[float]) -> str:
@@ -92,7 +96,7 @@ def main() -> None:
         for i in range(options.rounds):
             for name, turn in turns.items():
                 found[name].append(turn(i))
-    print(table(found, floor))
+    print(report(found, floor))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from safetensors.torch import save
 from flows.fastflow.bundle import head_prefixes, publish
 from flows.fastflow.fit_pictures import FIT_PICTURES, dump
 from flows.fastflow.images import read
-from flows.fastflow.manifest import Backbone, DataRecord, Golden, Manifest, Precision
+from flows.fastflow.manifest import DataRecord, Golden, Manifest, Precision
+from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig
@@ -52,7 +53,6 @@ def publish_model(
     """
     # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
     reference, found = engines["float32"], calibrated["float32"]
-    extractor = reference.extractor
     tensors = {
         f"{prefix}{key}": value.cpu().contiguous()
         for prefix, head in zip(head_prefixes(len(reference.heads)), reference.heads, strict=True)
@@ -68,15 +68,7 @@ def publish_model(
         category=category,
         version=f"{now:%Y%m%dT%H%M%S}-{weights_id}",
         created=now,
-        backbone=Backbone(
-            name=extractor.name,
-            weights_sha256=extractor.weights_sha256,
-            out_indices=list(extractor.out_indices),
-            channels=list(extractor.channels),
-            strides=list(extractor.strides),
-            mean=list(extractor.mean),
-            std=list(extractor.std),
-        ),
+        backbone=record_of(reference.extractor),
         input_size=config.input_size,
         geometry=config.geometry,
         normalisation=config.normalisation,

@@ -29,9 +29,6 @@ class Server:
         models: its models folder.
         work: a folder for its history and its log.
         settings: FLOWGAUGE_* variables, without the prefix and in lower case.
-
-    Attributes:
-        seconds_to_ready: of its last start.
     """
 
     def __init__(self, models: Path, work: Path, **settings: str | int) -> None:
@@ -49,7 +46,6 @@ class Server:
         self._environment = outside | {"FLOWGAUGE_HISTORY": str(self.history)} | given
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
-        self.seconds_to_ready = 0.0
         work.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -108,8 +104,7 @@ class Server:
                 self.kill()
                 raise ServerError(f"the server did not get ready; the end of its log:\n{self.log_end()}")
             time.sleep(0.02)
-        self.seconds_to_ready = time.monotonic() - begun
-        return self.seconds_to_ready
+        return time.monotonic() - begun
 
     def _is_ready(self) -> bool:
         try:

@@ -115,6 +115,19 @@ class RecordedBackbone:
         return find_weights(self.name, folder=self._folder, sha256=self.weights_sha256, hub=False)
 
 
+def record_of(backbone: FrozenBackbone) -> manifest.Backbone:
+    """What a bundle's manifest says of a backbone."""
+    return manifest.Backbone(
+        name=backbone.name,
+        weights_sha256=backbone.weights_sha256,
+        out_indices=list(backbone.out_indices),
+        channels=list(backbone.channels),
+        strides=list(backbone.strides),
+        mean=list(backbone.mean),
+        std=list(backbone.std),
+    )
+
+
 def difference(backbone: FrozenBackbone, record: manifest.Backbone) -> str | None:
     """What a backbone has otherwise than was recorded of one with the same weights and stages, in words."""
     pairs: tuple[tuple[str, Sequence[float], Sequence[float]], ...] = (

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bench.start import program, table
+from bench.start import program, report
 
 
 def test_a_program_is_measured_to_its_end() -> None:
@@ -24,6 +24,6 @@ def test_one_that_fails_is_no_start() -> None:
 def test_the_table_sets_each_round_against_its_floor() -> None:
     floor = [(1.0, 0.5, None), (2.0, 0.6, None), (1.0, 0.7, None)]
     server = [(3.0, 3.0, 2**20), (4.0, 4.0, 2**21), (5.0, 5.0, 2**22)]
-    *_, first, second = table({"floor": floor, "server": server}, "floor").splitlines()
+    *_, first, second = report({"floor": floor, "server": server}, "floor").splitlines()
     assert first == "| floor | 1.00 | 0.60 |  | 1.00 (1.00 to 1.00) |"
     assert second == "| server | 4.00 | 4.00 | 2 | 3.00 (2.00 to 5.00) |"

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.plain_files import temporary_directory
-from flows.fastflow.recorded_backbone import FrozenBackbone
+from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
 if TYPE_CHECKING:
     from flows.fastflow.features import FeatureExtractor
@@ -43,6 +43,7 @@ def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tu
         return core.read_model(cache / f"{_identity(extractor, size)}.xml")
     except RuntimeError:  # it is not there, or damaged
         model = convert(extractor, size)
+    # Named anew: timm is imported by now, and known by the version that converted.
     path = cache / f"{_identity(extractor, size)}.xml"
     try:
         _keep(model, path)
@@ -106,10 +107,8 @@ def _identity(extractor: FrozenBackbone, size: tuple[int, int]) -> str:
 
     What is recorded of it, too: a graph under this name was made of layers that had it all.
     """
-    record = (extractor.out_indices, extractor.channels, extractor.strides, extractor.mean, extractor.std)
     # What is imported may be older than what is installed by now.
     timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
-    versions = (ov.__version__, timm, torch.__version__)
-    parts = (extractor.weights_sha256, *record, size, *versions)
+    parts = (record_of(extractor), size, ov.__version__, timm, torch.__version__)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
     return f"{extractor.name}-{digest[:24]}"

@@ -13,25 +13,12 @@ import torch
 
 from flows.fastflow.bundle import BACKBONES, BundleError, read_manifest, resolve
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.manifest import Backbone
-from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits
+from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits, record_of
 from flows.fastflow.weights import Weights, WeightsError, digest, save_weights
 from tests.flows.fastflow.untrained import NAME, weights
 
 CPU = torch.device("cpu")
 SIZE = (64, 64)
-
-
-def record_of(extractor: FeatureExtractor) -> Backbone:
-    return Backbone(
-        name=extractor.name,
-        weights_sha256=extractor.weights_sha256,
-        out_indices=list(extractor.out_indices),
-        channels=list(extractor.channels),
-        strides=list(extractor.strides),
-        mean=list(extractor.mean),
-        std=list(extractor.std),
-    )
 
 
 @pytest.fixture
