@@ -5,6 +5,7 @@ anomalib itself is large, so that `stand_in.py` stands in for it; where it is in
 
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,31 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
         assert row["fit_seconds"] > 0
         assert row["milliseconds"] > 0
         assert set(METRICS) < set(row)
+
+
+@pytest.mark.parametrize(
+    ("malloc", "given"),
+    [
+        ("", {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "THP_MEM_ALLOC_ENABLE": "1"}),
+        ("default", {}),
+    ],
+)
+def test_the_others_keep_freed_memory_as_we_do(
+    detector: Detector,
+    bundle: Path,
+    tiny_data: Path,
+    samples: list[Sample],
+    python: Path,
+    silent: Silent,
+    monkeypatch: pytest.MonkeyPatch,
+    malloc: str,
+    given: dict[str, str],
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "THP_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("FLOWGAUGE_MALLOC", malloc)
+    compare(detector, bundle, tiny_data, "tiny", samples, Peers(python, 0.01, 1), silent)
+    assert json.loads((python.parent / "anomalib/settings.json").read_text()) == given
 
 
 def test_without_anomalib_it_says_how_to_get_it(
