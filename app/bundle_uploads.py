@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 from app.packing import Archive, ArchiveError
 from app.problems import Problem
 from app.residency import Residency
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.plain_files import sweep, temporary_directory
 
@@ -105,15 +105,15 @@ class BundleUploads:
                 "rejected-bundle",
                 f"The bundle is of category {manifest.category[:64]!r}, not {category[:64]!r}.",
             )
-        if not bundle.is_category(category) or not bundle.is_version(manifest.version):
+        if not models_folder.is_category(category) or not models_folder.is_version(manifest.version):
             raise Problem("rejected-bundle", "The category or the version has a name that none can have.")
         if (self._models / category / manifest.version).exists():
             raise _exists(manifest)
 
     def _move(self, folder: Path, manifest: Manifest) -> None:
         try:
-            bundle.move_into_place(folder, self._models, manifest)
-        except bundle.ConflictError as error:
+            models_folder.move_into_place(folder, self._models, manifest)
+        except models_folder.ConflictError as error:
             raise _exists(manifest) from error
 
     def _make_room(self, cleanup: ExitStack) -> Path:

@@ -19,7 +19,7 @@ from typing import Final
 
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot, parse, put_in_force
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.manifest import Precision
@@ -131,7 +131,7 @@ class CalibrationFiles:
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
-        with self._change, bundle.locked(self._models, category):
+        with self._change, models_folder.locked(self._models, category):
             after = edit(self.read(slot))
             if after is None:
                 path.unlink(missing_ok=True)
@@ -150,7 +150,7 @@ class CalibrationFiles:
 
     def _path(self, slot: Slot) -> Path:
         manifest = slot.manifest
-        return self._models / manifest.category / bundle.CALIBRATIONS / manifest.version / slot.file
+        return self._models / manifest.category / models_folder.CALIBRATIONS / manifest.version / slot.file
 
     def _complain(self, path: Path, stamp: tuple[int, ...], error: Exception) -> None:
         if self._broken.get(path) != stamp:

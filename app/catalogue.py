@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from app.problems import Problem
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 
 class Catalogue:
@@ -32,7 +32,7 @@ class Catalogue:
             Problem: unknown-model; model-loading, when the models folder cannot be read.
         """
         wanted = version or self._active_version(category)
-        if wanted is not None and bundle.is_category(category) and bundle.is_version(wanted):
+        if wanted is not None and models_folder.is_category(category) and models_folder.is_version(wanted):
             with suppress(OSError):
                 manifest = os.stat(f"{self._folder}/{category}/{wanted}/{bundle.MANIFEST}")  # noqa: PTH116
                 if stat.S_ISREG(manifest.st_mode):
@@ -46,25 +46,25 @@ class Catalogue:
             Problem: model-loading, when the models folder cannot be read.
         """
         expect_readable(self._models)
-        return set(bundle.categories(self._models))
+        return set(models_folder.categories(self._models))
 
     def _active_version(self, category: str) -> str | None:
         """What the category's file `active` says; read again only when it has changed."""
-        if not bundle.is_category(category):
+        if not models_folder.is_category(category):
             return None
         try:
-            status = os.stat(f"{self._folder}/{category}/{bundle.ACTIVE}")  # noqa: PTH116
+            status = os.stat(f"{self._folder}/{category}/{models_folder.ACTIVE}")  # noqa: PTH116
             mark = status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
             known = self._active.get(category)
             if known is None or known[0] != mark:
-                known = self._active[category] = mark, bundle.active_version(self._models, category)
+                known = self._active[category] = mark, models_folder.active_version(self._models, category)
         except OSError:
             return None
         return known[1]
 
     def _unknown(self, category: str, version: str | None) -> Problem:
         expect_readable(self._models)
-        versions = bundle.versions(self._models, category)
+        versions = models_folder.versions(self._models, category)
         if not versions:
             # Not their names: the key may be for others.
             detail = f"There is no model of category {category[:64]!r}; GET /v1/models lists them."

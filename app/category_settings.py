@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from app.problems import Problem
-from flows.fastflow import bundle, regions
+from flows.fastflow import models_folder, regions
 from flows.fastflow.plain_files import read_file, replace_file, stamp_of
 
 logger = logging.getLogger("flowgauge.settings")
@@ -161,7 +161,7 @@ class SettingsFiles:
                 and never could.
         """
         known = self._known.get(category)
-        if known is None and not bundle.is_category(category):
+        if known is None and not models_folder.is_category(category):
             raise _unknown(category)
         path = self._models / category / SETTINGS
         stamp: tuple[int, ...] = ()
@@ -195,9 +195,9 @@ class SettingsFiles:
             ConflictError: another process has been changing the category for long.
         """
         path = self._models / category / SETTINGS
-        if not bundle.is_category(category) or not path.parent.is_dir():
+        if not models_folder.is_category(category) or not path.parent.is_dir():
             raise _unknown(category)
-        with self._change, bundle.locked(self._models, category):
+        with self._change, models_folder.locked(self._models, category):
             # What `get` remembers may be older than the file: other threads look at it without the lock, and
             # two files written within a tick of the clock can have one stamp.
             try:

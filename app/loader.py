@@ -13,7 +13,7 @@ from typing import TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector, DeviceError, GoldenError, pick_device
 from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
@@ -155,7 +155,7 @@ class Loader:
             folder,
             device=self._device,
             backbone=next((e for e in self._extractors if fits(e, manifest)), None),
-            backbones=self._models / bundle.BACKBONES,
+            backbones=self._models / models_folder.BACKBONES,
             replayed=self._replayed,
             engine=self._engine,
             calibrator=self._calibrations.instead(folder, self._precision),

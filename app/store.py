@@ -15,7 +15,7 @@ from app.catalogue import expect_readable
 from app.category_settings import CategorySettings, SettingsFiles
 from app.problems import Problem
 from app.residency import Residency
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.plain_files import sweep
 
 # After a version was loaded and activated, requests get it at once, unless memory is so short that it was
@@ -77,8 +77,8 @@ class Store:
         """Remove what killed writers have left, a day after they were at it."""
         # A folder that cannot be read is no reason not to start; readiness tells it.
         with suppress(OSError):
-            categories = (self.models / category for category in bundle.categories(self.models))
-            for folder in (self.models, self.models / bundle.BACKBONES, *categories):
+            categories = (self.models / category for category in models_folder.categories(self.models))
+            for folder in (self.models, self.models / models_folder.BACKBONES, *categories):
                 sweep(folder)
 
     async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> Uploaded:
@@ -103,7 +103,7 @@ class Store:
         """
         await asyncio.to_thread(self._resolve, category, None)
         async with self._lock(category):
-            previous = await asyncio.to_thread(bundle.previous_version, self.models, category)
+            previous = await asyncio.to_thread(models_folder.previous_version, self.models, category)
             if previous is None:
                 raise Problem(
                     "conflict",
@@ -148,7 +148,7 @@ class Store:
             serving = await self._residency.get(category)
             if serving.manifest.version == version:
                 return Activated(version, serving.sha256, before)
-            if await asyncio.to_thread(bundle.active_version, self.models, category) != version:
+            if await asyncio.to_thread(models_folder.active_version, self.models, category) != version:
                 raise Problem(
                     "conflict", f"Another version of {category!r} was activated at the same time. Look again."
                 )
@@ -160,18 +160,18 @@ class Store:
 
     def _resolve(self, category: str, version: str | None) -> Path:
         try:
-            return bundle.resolve(self.models, category, version)
-        except bundle.UnknownModelError as error:
+            return models_folder.resolve(self.models, category, version)
+        except models_folder.UnknownModelError as error:
             expect_readable(self.models)
             raise unknown(category, version) from error
 
     def _point_to(self, category: str, version: str) -> str | None:
-        before = bundle.active_version(self.models, category)
+        before = models_folder.active_version(self.models, category)
         try:
-            bundle.activate(self.models, category, version)
-        except bundle.UnknownModelError as error:
+            models_folder.activate(self.models, category, version)
+        except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
-        except bundle.ConflictError as error:
+        except models_folder.ConflictError as error:
             raise Problem("conflict", str(error)) from error
         return before
 
@@ -181,10 +181,10 @@ class Store:
         with suppress(bundle.BundleError):
             sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
         try:
-            bundle.delete(self.models, category, version)
-        except bundle.UnknownModelError as error:
+            models_folder.delete(self.models, category, version)
+        except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
-        except bundle.ConflictError as error:
+        except models_folder.ConflictError as error:
             raise Problem("conflict", str(error)) from error
         return sha256
 

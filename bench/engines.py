@@ -20,10 +20,10 @@ from rich.console import Console
 from bench.flows.comparison import table
 from bench.inference import engines
 from bench.inference.report import where
-from flows.fastflow.bundle import resolve
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
+from flows.fastflow.models_folder import resolve
 from flows.fastflow.scorer import Scorer
 from training.calibrate import calibrate
 from training.config import load_config

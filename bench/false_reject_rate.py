@@ -17,8 +17,9 @@ import time
 from pathlib import Path
 
 from examples.children import run, serving_here
-from flows.fastflow.bundle import read_manifest, resolve
+from flows.fastflow.bundle import read_manifest
 from flows.fastflow.conformal import false_reject_band
+from flows.fastflow.models_folder import resolve
 from training.datasets.layout import test_samples
 
 ALPHAS = (0.01, 0.05, 0.10)

@@ -20,8 +20,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector
+from flows.fastflow.models_folder import resolve
 from training.datasets.layout import test_samples
 from training.measurement import read_truth
 from training.metrics import image_auroc, image_average_precision, image_f1_max, pixel_figures

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from examples.children import FLOWGAUGE, run, serving_here
-from flows.fastflow.bundle import resolve
+from flows.fastflow.models_folder import resolve
 
 ALLOWED = 1e-5
 

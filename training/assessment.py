@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flows.fastflow.bundle import active_version, is_category, resolve
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
+from flows.fastflow.models_folder import active_version, is_category, resolve
 from training.comparison.comparison import Peers, compare
 from training.datasets.layout import categories, test_samples
 from training.datasets.sample import DatasetError

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from flows.fastflow.bundle import BACKBONES, read_manifest
+from flows.fastflow.bundle import read_manifest
+from flows.fastflow.models_folder import BACKBONES
 from training.backbone import BackboneLoader
 from training.config import RunConfig
 from training.run import Outcome, Progress, train

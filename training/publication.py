@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
-from flows.fastflow.bundle import head_prefixes, publish
+from flows.fastflow.bundle import head_prefixes
 from flows.fastflow.fit_pictures import FIT_PICTURES, dump
 from flows.fastflow.images import read
 from flows.fastflow.manifest import DataRecord, Golden, Manifest, Precision
+from flows.fastflow.models_folder import publish
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated

@@ -10,11 +10,11 @@ from typing import Protocol
 
 import torch
 
-from flows.fastflow.bundle import BACKBONES, activate, check_category
 from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
+from flows.fastflow.models_folder import BACKBONES, activate, check_category
 from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
 from flows.fastflow.weights import Weights, save_weights

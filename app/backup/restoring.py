@@ -21,7 +21,7 @@ from app.history.history import folder_lock
 from app.history.identity import forget
 from app.history.pictures import Pictures, is_map_name, is_picture_name
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.plain_files import FileError, replace_file, sha256_of, temporary_directory
 
 _COLUMNS = inspections.columns
@@ -150,7 +150,7 @@ def _restore_models(
 ) -> tuple[int, list[str]]:
     restored, left_alone = 0, []
     for file in snapshot.backbones:
-        copy_file(folder.backbones / file, models / bundle.BACKBONES / file)
+        copy_file(folder.backbones / file, models / models_folder.BACKBONES / file)
     for category, copy in snapshot.models.items():
         (models / category).mkdir(parents=True, exist_ok=True)
         for version, sha256 in copy.versions.items():
@@ -160,10 +160,10 @@ def _restore_models(
                 continue
             with _as_models(folder, category, copy, version, models) as staged:
                 manifest = bundle.verify(staged / category / version)
-                bundle.move_into_place(staged / category / version, models, manifest)
+                models_folder.move_into_place(staged / category / version, models, manifest)
             restored += 1
         left_alone += _restore_calibrations(models, folder, name, category, copy)
-        for file, text in ((bundle.ACTIVE, copy.active), (SETTINGS, copy.settings)):
+        for file, text in ((models_folder.ACTIVE, copy.active), (SETTINGS, copy.settings)):
             path = models / category / file
             if text is not None and not path.exists():
                 replace_file(path, text.encode())
@@ -180,7 +180,7 @@ def _restore_calibrations(
     for version, files in copy.calibrations.items():
         for file, sha256 in files.items():
             source = _calibration(folder, name, category, version, file)
-            target = models / category / bundle.CALIBRATIONS / version / file
+            target = models / category / models_folder.CALIBRATIONS / version / file
             if target.exists():
                 if _sha256(target) != sha256:
                     left_alone.append(
@@ -196,7 +196,7 @@ def _restore_calibrations(
 
 
 def _calibration(folder: BackupFolder, name: str, category: str, version: str, file: str) -> Path:
-    return folder.snapshots / name / bundle.CALIBRATIONS / category / version / file
+    return folder.snapshots / name / models_folder.CALIBRATIONS / category / version / file
 
 
 @contextmanager

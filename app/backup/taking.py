@@ -26,7 +26,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.pictures import Pictures
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.plain_files import FileError, read_file, sha256_of, temporary_directory
 
 _COLUMNS = inspections.columns
@@ -158,12 +158,12 @@ class _Taking:
     def _models(self) -> tuple[dict[str, CategoryCopy], dict[str, str]]:
         models = self._settings.models.absolute()
         copies = {}
-        for category in bundle.categories(models):
+        for category in models_folder.categories(models):
             # Pointers before versions: the one that is active then is there.
-            active = _text(models / category / bundle.ACTIVE)
+            active = _text(models / category / models_folder.ACTIVE)
             settings = _text(models / category / SETTINGS)
             versions = {}
-            for name in bundle.versions(models, category):
+            for name in models_folder.versions(models, category):
                 if (sha256 := self._bundle(models / category / name)) is not None:
                     versions[name] = sha256
             calibrations = self._calibrations(models / category, versions)
@@ -171,7 +171,7 @@ class _Taking:
                 versions=versions, active=active, settings=settings, calibrations=calibrations
             )
         backbones = {}
-        for path in sorted((models / bundle.BACKBONES).glob("*.safetensors")):
+        for path in sorted((models / models_folder.BACKBONES).glob("*.safetensors")):
             self._copied += copy_file(path, self._folder.backbones / path.name)
             backbones[path.name] = sha256_of(path, _LARGEST)
         return copies, backbones
@@ -180,8 +180,8 @@ class _Taking:
         """Copy the calibrations that were made after versions; sha256 by version and name."""
         found: dict[str, dict[str, str]] = {}
         for name in versions:
-            for source in sorted((category / bundle.CALIBRATIONS / name).glob("*.json")):
-                target = self._staging / bundle.CALIBRATIONS / category.name / name / source.name
+            for source in sorted((category / models_folder.CALIBRATIONS / name).glob("*.json")):
+                target = self._staging / models_folder.CALIBRATIONS / category.name / name / source.name
                 try:
                     self._copied += copy_file(source, target)
                 except FileNotFoundError:  # removed meanwhile

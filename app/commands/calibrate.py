@@ -58,7 +58,7 @@ def calibrate(
     from app.problems import Problem
     from app.renewals import InForce, Renewal, Slot
     from app.renewing import UnfitPicturesError, renewal, say_unlike, unlike
-    from flows.fastflow import bundle, fit_pictures
+    from flows.fastflow import fit_pictures, models_folder
     from flows.fastflow.detector import Detector, own_calibrator
     from flows.fastflow.engines import pick_engine
     from flows.fastflow.manifest import PRECISIONS
@@ -70,7 +70,7 @@ def calibrate(
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
     files = _files(images)
     torch.set_num_threads(threads)
-    folder = bundle.resolve(models, category, version)
+    folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
     loaded = Detector.load(folder, device=device)
     scorer = loaded.scorer.with_engine(pick_engine(engine, loaded.device))

@@ -142,7 +142,7 @@ def _service(report: Report, models: Path) -> None:
 def _weights(report: Report, models: Path) -> None:
     from app.commands.backbones import SUGGESTED
     from flows.fastflow.backbones import weight_sources
-    from flows.fastflow.bundle import BACKBONES
+    from flows.fastflow.models_folder import BACKBONES
 
     for name in SUGGESTED:
         sources = weight_sources(name, models / BACKBONES)
@@ -157,20 +157,20 @@ def _weights(report: Report, models: Path) -> None:
 
 
 def _models(report: Report, models: Path) -> None:
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
     from flows.fastflow.detector import Detector
 
     shared = None
-    for category in bundle.categories(models):
-        active, fault = bundle.active_version(models, category), None
+    for category in models_folder.categories(models):
+        active, fault = models_folder.active_version(models, category), None
         try:
-            detector = Detector.load(bundle.resolve(models, category), backbone=shared)
+            detector = Detector.load(models_folder.resolve(models, category), backbone=shared)
             shared = detector.scorer.extractor
         # Whatever is wrong with one model, the report goes on with the next.
         except Exception as error:
             fault = str(error)
             report.problems.append(f"the model of {category} would not be served: {fault}")
-        count = len(bundle.versions(models, category))
+        count = len(models_folder.versions(models, category))
         report.models.append(Model(category, count, active, fault))
 
 

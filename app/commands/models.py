@@ -35,16 +35,16 @@ def list_models(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """List categories and versions; the active version and the one before it are marked."""
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
 
     rows = [
         {
             "category": category,
-            "active": bundle.active_version(models, category),
-            "previous": bundle.previous_version(models, category),
-            "versions": bundle.versions(models, category),
+            "active": models_folder.active_version(models, category),
+            "previous": models_folder.previous_version(models, category),
+            "versions": models_folder.versions(models, category),
         }
-        for category in bundle.categories(models)
+        for category in models_folder.categories(models)
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -68,15 +68,16 @@ def verify(
 
     Exit code 1: one of them would be refused.
     """
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
 
     if category is None:
-        folders = [models / c / v for c in bundle.categories(models) for v in bundle.versions(models, c)]
+        found = {c: models_folder.versions(models, c) for c in models_folder.categories(models)}
+        folders = [models / c / v for c, versions in found.items() for v in versions]
     elif version is None:
-        bundle.resolve(models, category, next(iter(bundle.versions(models, category)), None))
-        folders = [models / category / v for v in bundle.versions(models, category)]
+        models_folder.resolve(models, category, next(iter(models_folder.versions(models, category)), None))
+        folders = [models / category / v for v in models_folder.versions(models, category)]
     else:
-        folders = [bundle.resolve(models, category, version)]
+        folders = [models_folder.resolve(models, category, version)]
     refused = 0
     for folder in folders:
         fault = _fault(folder, device)
@@ -104,10 +105,10 @@ def pack(
     Weights of the backbone are not in it: a server has them, or `flowgauge backbones` gets them.
     """
     from app import packing
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
     from flows.fastflow.plain_files import temporary_directory
 
-    folder = bundle.resolve(models, category, version)
+    folder = models_folder.resolve(models, category, version)
     target = output or Path(f"{category}-{folder.name}.zip")
     with temporary_directory(target.absolute().parent) as temporary:
         whole = temporary / target.name
@@ -131,11 +132,11 @@ def export(
     It takes `images`, (N, H, W, 3) uint8 RGB of the model's input size, and gives `score` and `map`. The
     threshold is in the file's metadata.
     """
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.export import ExportError, export_onnx
 
-    folder = bundle.resolve(models, category, version)
+    folder = models_folder.resolve(models, category, version)
     target = (output or Path(f"{category}-{folder.name}.onnx")).absolute()
     try:
         export_onnx(Detector.load(folder, device="cpu"), target)
@@ -147,41 +148,41 @@ def export(
 @app.command("activate")
 def activate(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
     """Make a version the one that serves, if it passes `verify` and fits what is set for the category."""
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
 
     with audited("model.activate", f"{category}/{version}") as detail:
         _expect_good(models, category, version, device)
-        detail["previous"] = bundle.active_version(models, category)
-        bundle.activate(models, category, version)
+        detail["previous"] = models_folder.active_version(models, category)
+        models_folder.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
 
 
 @app.command("rollback")
 def roll_back(category: Category, models: Models = _FOLDER, device: Device = "auto") -> None:
     """Activate the version that served before the active one, as `activate` does."""
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
 
     with audited("model.rollback", category) as detail:
-        bundle.resolve(models, category)
-        version = bundle.previous_version(models, category)
+        models_folder.resolve(models, category)
+        version = models_folder.previous_version(models, category)
         if version is None:
-            raise bundle.ConflictError(
+            raise models_folder.ConflictError(
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
-                f"by its name: {', '.join(bundle.versions(models, category))}"
+                f"by its name: {', '.join(models_folder.versions(models, category))}"
             )
         _expect_good(models, category, version, device)
-        detail |= {"active": version, "previous": bundle.active_version(models, category)}
-        bundle.activate(models, category, version)
+        detail |= {"active": version, "previous": models_folder.active_version(models, category)}
+        models_folder.activate(models, category, version)
     typer.echo(f"{category}/{version} is active.")
 
 
 @app.command("delete")
 def delete(category: Category, version: Version, models: Models = _FOLDER) -> None:
     """Delete a version that does not serve."""
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
 
     with audited("model.delete", f"{category}/{version}"):
-        bundle.delete(models, category, version)
+        models_folder.delete(models, category, version)
     typer.echo(f"{category}/{version} is deleted.")
 
 
@@ -189,14 +190,14 @@ def _expect_good(models: Path, category: str, version: str, device: str) -> None
     from app import verdict
     from app.category_settings import SettingsFiles
     from app.problems import Problem
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
     from flows.fastflow.detector import Detector
 
-    detector = Detector.load(bundle.resolve(models, category, version), device=device)
+    detector = Detector.load(models_folder.resolve(models, category, version), device=device)
     try:
         verdict.expect_settings(detector, SettingsFiles(models).get(category))
     except Problem as problem:
-        raise bundle.ConflictError(problem.detail) from problem
+        raise models_folder.ConflictError(problem.detail) from problem
 
 
 def _fault(folder: Path, device: str) -> str | None:

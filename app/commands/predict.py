@@ -147,13 +147,13 @@ def _local(
     from app.calibrations import CalibrationFiles
     from app.category_settings import SettingsFiles
     from app.problems import Problem
-    from flows.fastflow import bundle, heatmap, images
+    from flows.fastflow import heatmap, images, models_folder
     from flows.fastflow.detector import Detector
     from flows.fastflow.manifest import PRECISIONS
 
     try:
-        folder = bundle.resolve(models, category, version)
-    except bundle.UnknownModelError as error:
+        folder = models_folder.resolve(models, category, version)
+    except models_folder.UnknownModelError as error:
         raise typer.BadParameter(str(error), param_hint=_asked_for(version)) from error
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:

@@ -65,7 +65,7 @@ def serve(
     from app.server import Server
     from app.sinks.errors import SinkError
     from app.sinks.sinks import describe
-    from flows.fastflow import bundle
+    from flows.fastflow import models_folder
     from flows.fastflow.detector import DeviceError, pick_device
     from flows.fastflow.engines import pick_engine
     from flows.fastflow.engines.errors import EngineError
@@ -85,7 +85,7 @@ def serve(
         torch_device = pick_device(settings.device)
         pick_engine(settings.precision, torch_device, settings.engine)
         next(settings.models.iterdir(), None)
-        categories = bundle.categories(settings.models)
+        categories = models_folder.categories(settings.models)
     except (SettingsError, SinkError, DeviceError, EngineError) as error:
         _stop(2, str(error))
     except OSError as error:

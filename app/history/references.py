@@ -16,7 +16,7 @@ from app.database.tables import inspections
 from app.history.drift import Reference, Row
 from app.problems import Problem
 from app.renewals import Slot
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
 
 logger = logging.getLogger("flowgauge.drift")
@@ -66,10 +66,10 @@ class References:
         Raises:
             OSError: the models folder cannot be read.
         """
-        return bundle.categories(self._models)
+        return models_folder.categories(self._models)
 
     def _read(self, category: str, station: str | None) -> Reference | None:
-        version = bundle.active_version(self._models, category)
+        version = models_folder.active_version(self._models, category)
         if version is None:
             return None
         settings = self._settings(category)
@@ -105,7 +105,7 @@ def _changed_ms(folder: Path, version: str) -> int:
     away; an editor may write into the settings in their place.
     """
     times = [0]
-    for path in (folder, folder / SETTINGS, folder / bundle.CALIBRATIONS / version):
+    for path in (folder, folder / SETTINGS, folder / models_folder.CALIBRATIONS / version):
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime_ns // 1_000_000)
     return max(times)

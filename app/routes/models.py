@@ -17,7 +17,7 @@ from app.routes import version_reports
 from app.schemas import models as schemas
 from app.schemas import predict as predict_schemas
 from app.store import unknown
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Manifest
 
 logger = logging.getLogger("flowgauge.models")
@@ -30,13 +30,13 @@ def list_models(settings: SettingsPart, caller: MaySeeModels) -> schemas.ModelLi
     """List the categories with their versions; of a key that is for some categories alone, those."""
     expect_readable(settings.models)
     allowed = caller.categories
-    names = [n for n in bundle.categories(settings.models) if allowed is None or n in allowed]
+    names = [n for n in models_folder.categories(settings.models) if allowed is None or n in allowed]
     return schemas.ModelList(
         models=[
             schemas.ModelSummary(
                 category=name,
-                active=bundle.active_version(settings.models, name),
-                versions=bundle.versions(settings.models, name),
+                active=models_folder.active_version(settings.models, name),
+                versions=models_folder.versions(settings.models, name),
             )
             for name in names
         ]
@@ -78,26 +78,28 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
         Problem: unknown-model; model-loading, if the models folder cannot be read.
     """
     expect_readable(models)
-    active = bundle.active_version(models, category)
+    active = models_folder.active_version(models, category)
     versions = [
         _version(models, category, version, version == active, loaded)
-        for version in bundle.versions(models, category)
+        for version in models_folder.versions(models, category)
     ]
     if not versions:
         there = "see /v1/models for those there are"
         raise Problem("unknown-model", f"There is no model of category {category[:64]!r}; {there}.")
-    previous = bundle.previous_version(models, category)
+    previous = models_folder.previous_version(models, category)
     return schemas.Model(category=category, active=active, previous=previous, versions=versions)
 
 
 def told_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
     """What is known of a version; arguments and problems as of `told`."""
     try:
-        bundle.resolve(models, category, version)
-    except bundle.UnknownModelError as error:
+        models_folder.resolve(models, category, version)
+    except models_folder.UnknownModelError as error:
         expect_readable(models)
         raise unknown(category, version) from error
-    return _version(models, category, version, version == bundle.active_version(models, category), loaded)
+    return _version(
+        models, category, version, version == models_folder.active_version(models, category), loaded
+    )
 
 
 def _version(

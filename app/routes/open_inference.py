@@ -29,7 +29,7 @@ from app.problems import Problem
 from app.schemas import open_inference as schemas
 from app.settings import Settings
 from app.store import unknown
-from flows.fastflow import bundle, heatmap
+from flows.fastflow import heatmap, models_folder
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])
 
@@ -147,11 +147,11 @@ async def _understand(predictor: Predictor, room: Reservation) -> Asked:
 
 def _metadata(settings: Settings, category: str, version: str | None) -> schemas.ModelMetadata:
     try:
-        bundle.resolve(settings.models, category, version)
-    except bundle.UnknownModelError as error:
+        models_folder.resolve(settings.models, category, version)
+    except models_folder.UnknownModelError as error:
         expect_readable(settings.models)
         raise unknown(category, version) from error
-    versions = bundle.versions(settings.models, category) if version is None else [version]
+    versions = models_folder.versions(settings.models, category) if version is None else [version]
     outputs = [
         schemas.TensorMetadata(name=name, datatype=output.datatype, shape=list(output.shape))
         for name, output in outgoing.OUTPUTS.items()

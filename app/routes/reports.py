@@ -19,7 +19,7 @@ from app.problems import Problem
 from app.routes.spans import From, OfStation, To, span
 from app.schemas import reports as schemas
 from app.schemas.predict import Decision
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 
 router = APIRouter(tags=["reports"])
 
@@ -63,7 +63,7 @@ def get_drift(
     Scores and features are compared. The window begins again when another version, region or calibration is
     set. A station with a calibration of its own is compared with that, apart from the others.
     """
-    state = drift.state(category, station) if bundle.is_category(category) else None
+    state = drift.state(category, station) if models_folder.is_category(category) else None
     if state is None:
         raise Problem("unknown-model", f"No version of {category[:64]!r} is active.")
     return schemas.DriftReport(
@@ -131,8 +131,8 @@ def get_training_set(
 
 def _expect_known(connection: Connection, settings: SettingsPart, category: str) -> None:
     """A category that was inspected once may be asked about, even if its models are gone."""
-    if bundle.is_category(category):
-        if bundle.versions(settings.models, category):
+    if models_folder.is_category(category):
+        if models_folder.versions(settings.models, category):
             return
         inspected = select(inspections.c.id).where(inspections.c.category == category).limit(1)
         if connection.scalar(inspected) is not None:

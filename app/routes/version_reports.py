@@ -15,7 +15,7 @@ from app.dependencies import Category, SettingsPart, Version
 from app.openapi import documented
 from app.problems import Problem
 from app.store import unknown
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Manifest
 
 router = APIRouter(prefix="/v1/models/{category}/versions/{version}/report", tags=["models"])
@@ -85,8 +85,8 @@ def files(manifest: Manifest) -> list[str]:
 def _read(models: Path, category: str, version: str, name: str) -> tuple[str, bytes]:
     """The sha256 and the bytes of a file of a report."""
     try:
-        folder = bundle.resolve(models, category, version)
-    except bundle.UnknownModelError as error:
+        folder = models_folder.resolve(models, category, version)
+    except models_folder.UnknownModelError as error:
         expect_readable(models)
         raise unknown(category, version) from error
     try:

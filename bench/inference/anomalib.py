@@ -28,7 +28,7 @@ from bench.inference.report import (
     ratio,
     turns_for_files,
 )
-from flows.fastflow.bundle import BACKBONES
+from flows.fastflow.models_folder import BACKBONES
 
 _BACKBONE = "resnet18"
 _DEFAULT, _SAME = "FlowGauge", "FlowGauge (same kernels)"

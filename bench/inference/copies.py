@@ -5,8 +5,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load
 
-from flows.fastflow import bundle
-from flows.fastflow.bundle import BACKBONES, FLOW, MANIFEST
+from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import FLOW, MANIFEST
+from flows.fastflow.models_folder import BACKBONES
 
 # Small enough that golden pictures score as before, to within what a bundle is allowed.
 _NOISE = 1e-6
@@ -30,7 +31,7 @@ def copies(original: Path, models: Path, count: int) -> list[str]:
     tensors = load((original / FLOW).read_bytes())
     files = {name: (original / name).read_bytes() for name in manifest.files if name not in (FLOW, MANIFEST)}
     for number, name in enumerate(names):
-        if bundle.active_version(models, name) == manifest.version:
+        if models_folder.active_version(models, name) == manifest.version:
             continue
         generator = torch.Generator().manual_seed(number)
         other = {
@@ -39,11 +40,11 @@ def copies(original: Path, models: Path, count: int) -> list[str]:
             else value
             for key, value in tensors.items()
         }
-        bundle.publish(models, manifest.model_copy(update={"category": name}), other, files)
-        bundle.activate(models, name, manifest.version)
+        models_folder.publish(models, manifest.model_copy(update={"category": name}), other, files)
+        models_folder.activate(models, name, manifest.version)
     return names
 
 
 def flow_bytes(models: Path, names: list[str]) -> int:
     """Of the flow files of the active versions of some categories."""
-    return sum((bundle.resolve(models, name) / FLOW).stat().st_size for name in names)
+    return sum((models_folder.resolve(models, name) / FLOW).stat().st_size for name in names)

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 
 from bench.service.fleet import Quiet, jpeg, part
-from flows.fastflow import bundle
-from flows.fastflow.bundle import BACKBONES, read_manifest
+from flows.fastflow import models_folder
+from flows.fastflow.bundle import read_manifest
 from flows.fastflow.engines import has_openvino
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import PRECISIONS, Precision
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import RecordedBackbone
 from training.config import RunConfig
 from training.run import train
@@ -63,7 +64,7 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
             resume=False,
             progress=Quiet(),
         )
-    return bundle.resolve(models, CATEGORY)
+    return models_folder.resolve(models, CATEGORY)
 
 
 def _precisions() -> list[Precision]:
@@ -73,9 +74,9 @@ def _precisions() -> list[Precision]:
 
 def _is_there(models: Path, flow: FlowConfig) -> bool:
     """Whether there is a model with that flow and today's geometry, calibrated for all engines."""
-    if bundle.active_version(models, CATEGORY) is None:
+    if models_folder.active_version(models, CATEGORY) is None:
         return False
-    found = read_manifest(bundle.resolve(models, CATEGORY))
+    found = read_manifest(models_folder.resolve(models, CATEGORY))
     as_today = (found.flow, found.geometry) == (flow, RunConfig().geometry)
     return as_today and set(_precisions()) <= found.thresholds.keys()
 

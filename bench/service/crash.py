@@ -21,7 +21,7 @@ from bench.service.client import Connection, DisconnectedError
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet, unique
 from bench.service.server import Server
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 _SHORTEST_SECONDS = 0.2
 _UPLOADED = "uploaded"  # the version that comes and goes while the server is killed
@@ -210,11 +210,11 @@ def _broken_models(fleet: Fleet) -> list[str]:
     faults = []
     for category in fleet.categories:
         try:
-            bundle.resolve(fleet.models, category)
-            for version in bundle.versions(fleet.models, category):
+            models_folder.resolve(fleet.models, category)
+            for version in models_folder.versions(fleet.models, category):
                 bundle.verify(fleet.models / category / version)
         except bundle.BundleError as error:
             faults.append(str(error))
-        if lost := set(fleet.versions[category]) - set(bundle.versions(fleet.models, category)):
+        if lost := set(fleet.versions[category]) - set(models_folder.versions(fleet.models, category)):
             faults.append(f"{category} has lost {', '.join(sorted(lost))}")
     return faults

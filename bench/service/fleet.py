@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode
 from flows.fastflow.recorded_backbone import FrozenBackbone
@@ -77,11 +77,11 @@ def make(folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versio
     names = [f"part{number}" for number in range(categories)]
     pictures = tuple(jpeg(part(1000 + i, size, defect=i % 4 == 3)) for i in range(PICTURES))
     for number, category in enumerate(names):
-        have = bundle.versions(models, category)
+        have = models_folder.versions(models, category)
         for version in range(len(have), versions):
             _train(folder, category, _config(size, seed=number * 100 + version))
-        bundle.activate(models, category, bundle.versions(models, category)[0])
-    found = {category: tuple(bundle.versions(models, category)) for category in names}
+        models_folder.activate(models, category, models_folder.versions(models, category)[0])
+    found = {category: tuple(models_folder.versions(models, category)) for category in names}
     return Fleet(models, found, pictures, size)
 
 

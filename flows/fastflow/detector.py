@@ -16,21 +16,14 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 from torch import Tensor
 
-from flows.fastflow.bundle import (
-    BACKBONES,
-    FLOW,
-    BundleError,
-    head_prefixes,
-    manifest_sha256,
-    read_verified,
-    verify,
-)
+from flows.fastflow.bundle import FLOW, BundleError, head_prefixes, manifest_sha256, read_verified, verify
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.geometry import Layout, Prepared
 from flows.fastflow.head import Head
 from flows.fastflow.images import DEFAULT_LIMITS, ImageError, decode
 from flows.fastflow.manifest import Manifest, Precision
+from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
 from flows.fastflow.regions import Regions
 from flows.fastflow.scored import Scored

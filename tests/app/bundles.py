@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from app import packing
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 
 def again(models: Path, version: str, category: str = "tiny") -> Path:
     """Publish the tiny model once more in its own folder, under another name."""
-    copy = shutil.copytree(bundle.resolve(models, "tiny"), models / category / version)
+    copy = shutil.copytree(models_folder.resolve(models, "tiny"), models / category / version)
     document = json.loads((copy / bundle.MANIFEST).read_text())
     document |= {"category": category, "version": version}
     (copy / bundle.MANIFEST).write_text(json.dumps(document))

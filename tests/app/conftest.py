@@ -24,7 +24,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
@@ -85,7 +85,7 @@ def add_version() -> Callable[[Path, str, str], Path]:
     """Publish the tiny model once more, as a version of a category."""
 
     def add(models: Path, category: str, version: str) -> Path:
-        original = bundle.resolve(models, "tiny")
+        original = models_folder.resolve(models, "tiny")
         copy = shutil.copytree(original, models / category / version)
         manifest = json.loads((copy / bundle.MANIFEST).read_text())
         manifest |= {"category": category, "version": version}

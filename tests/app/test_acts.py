@@ -17,7 +17,7 @@ from app.audit import Audit
 from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 AddVersion = Callable[[Path, str, str], Path]
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
@@ -64,7 +64,7 @@ def test_without_a_log_nothing_is_done(app: FastAPI, client: TestClient) -> None
     with database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE audit RENAME TO away")
     assert change(client) == 503
-    version = bundle.active_version(app.state.settings.models, "tiny")
+    version = models_folder.active_version(app.state.settings.models, "tiny")
     assert client.post(f"/v1/models/tiny/versions/{version}:unload").status_code == 503
     with database.write() as connection:
         connection.exec_driver_sql("ALTER TABLE away RENAME TO audit")
@@ -102,10 +102,10 @@ def test_what_serves_is_noted_whoever_has_activated_it(
         version: str = answer.json()["model"]["version"]
         return version
 
-    first = bundle.resolve(store, "tiny").name
+    first = models_folder.resolve(store, "tiny").name
     assert serving() == first
     second = add_version(store, "tiny", "zzz")
-    bundle.activate(store, "tiny", "zzz")  # as a training container does
+    models_folder.activate(store, "tiny", "zzz")  # as a training container does
     until = time.monotonic() + 60
     while serving() != "zzz":
         assert time.monotonic() < until
@@ -126,7 +126,7 @@ def test_acts_on_models_name_them_by_content(
 ) -> None:
     other = add_version(store, "tiny", "other")
     sha256 = bundle.manifest_sha256(other, bundle.read_manifest(other))
-    first = bundle.resolve(store, "tiny").name
+    first = models_folder.resolve(store, "tiny").name
     assert client.post("/v1/models/tiny/versions/other:activate").status_code == 200
     assert client.post("/v1/models/tiny:rollback").status_code == 200
     assert client.delete("/v1/models/tiny/versions/other").status_code == 204

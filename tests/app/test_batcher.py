@@ -18,7 +18,7 @@ from torch import Tensor
 from app.batch import Batched
 from app.batcher import Batcher, Observer
 from app.problems import Problem
-from flows.fastflow import bundle, images
+from flows.fastflow import images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.scorer import Scorer
@@ -32,7 +32,7 @@ Scenario = Callable[[Batcher], Coroutine[Any, Any, T]]
 
 @pytest.fixture(scope="module")
 def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 @pytest.fixture(scope="module")

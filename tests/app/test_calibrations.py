@@ -15,7 +15,7 @@ from app import calibrations, renewals
 from app.calibrations import CalibrationFiles
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import renewal
 from tests.flows.fastflow.manifests import made
 
@@ -45,7 +45,7 @@ def put(files: CalibrationFiles, slot: Slot, *scores: float) -> InForce:
 
 
 def folder_of(models: Path, slot: Slot) -> Path:
-    return models / "screw" / bundle.CALIBRATIONS / slot.manifest.version
+    return models / "screw" / models_folder.CALIBRATIONS / slot.manifest.version
 
 
 def in_force(files: CalibrationFiles, slot: Slot) -> list[float] | None:
@@ -237,7 +237,7 @@ class TestChange:
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
         put(files, slot, 1.0)
-        bundle.delete(models, "screw", slot.manifest.version)
+        models_folder.delete(models, "screw", slot.manifest.version)
         assert not folder_of(models, slot).exists()  # its calibrations went with it
         with pytest.raises(Problem) as caught:
             put(files, slot, 2.0)
@@ -261,7 +261,7 @@ def test_calibrations_are_no_version_and_no_version_may_be_called_so(
     models: Path, files: CalibrationFiles, slot: Slot
 ) -> None:
     put(files, slot, 1.0)
-    assert bundle.versions(models, "screw") == [slot.manifest.version]
-    assert not bundle.is_version(bundle.CALIBRATIONS)
+    assert models_folder.versions(models, "screw") == [slot.manifest.version]
+    assert not models_folder.is_version(models_folder.CALIBRATIONS)
     with pytest.raises(bundle.BundleError, match="cannot be a version"):
-        made(models, version=bundle.CALIBRATIONS)
+        made(models, version=models_folder.CALIBRATIONS)

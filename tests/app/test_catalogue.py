@@ -9,7 +9,7 @@ import pytest
 
 from app.catalogue import Catalogue, expect_readable
 from app.problems import Problem
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from tests.flows.fastflow.manifests import made
 
 
@@ -18,7 +18,7 @@ def models(tmp_path: Path) -> Path:
     """A models folder with versions a, active, and b of the category screw."""
     for version in ("a", "b"):
         made(tmp_path / "models", version=version)
-    bundle.activate(tmp_path / "models", "screw", "a")
+    models_folder.activate(tmp_path / "models", "screw", "a")
     return tmp_path / "models"
 
 
@@ -45,27 +45,27 @@ def test_the_active_one_by_default_and_any_by_its_name(catalogue: Catalogue) -> 
 
 def test_whatever_is_activated_counts_at_once(models: Path, catalogue: Catalogue) -> None:
     """Also where the file keeps its length and its time of change."""
-    stamp = (models / "screw" / bundle.ACTIVE).stat()
+    stamp = (models / "screw" / models_folder.ACTIVE).stat()
     for version in ("b", "a") * 5:
-        bundle.activate(models, "screw", version)
-        os.utime(models / "screw" / bundle.ACTIVE, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        models_folder.activate(models, "screw", version)
+        os.utime(models / "screw" / models_folder.ACTIVE, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
         assert find(catalogue) == version
 
 
 def test_the_file_is_read_only_when_it_has_changed(
     models: Path, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, times = bundle.active_version, list[str]()
+    read, times = models_folder.active_version, list[str]()
 
     def counted(folder: Path, category: str) -> str | None:
         times.append(category)
         return read(folder, category)
 
-    monkeypatch.setattr(bundle, "active_version", counted)
+    monkeypatch.setattr(models_folder, "active_version", counted)
     for _ in range(5):
         find(catalogue)
     assert len(times) == 1
-    bundle.activate(models, "screw", "b")
+    models_folder.activate(models, "screw", "b")
     times.clear()
     for _ in range(5):
         assert find(catalogue) == "b"
@@ -75,7 +75,7 @@ def test_the_file_is_read_only_when_it_has_changed(
 def test_what_is_published_or_deleted_counts_at_once(models: Path, catalogue: Catalogue) -> None:
     made(models, version="c")
     assert find(catalogue, version="c") == "c"
-    bundle.delete(models, "screw", "c")
+    models_folder.delete(models, "screw", "c")
     assert unknown(catalogue, version="c") == "Category 'screw' has no version 'c'; there are: a, b."
 
 
@@ -89,7 +89,7 @@ def test_an_active_version_whose_folder_is_gone(models: Path, catalogue: Catalog
 def test_a_file_active_that_is_none(models: Path, catalogue: Catalogue, kind: str) -> None:
     """A pipe is not waited for, a link is not followed, and what was read before is not kept."""
     assert find(catalogue) == "a"
-    active = models / "screw" / bundle.ACTIVE
+    active = models / "screw" / models_folder.ACTIVE
     active.rename(models / "elsewhere")
     match kind:
         case "folder":
@@ -125,7 +125,7 @@ class TestCategories:
         made(models, "nut", "v1")
         (models / "empty").mkdir()
         (models / "Not-One").mkdir()
-        (models / bundle.BACKBONES).mkdir()
+        (models / models_folder.BACKBONES).mkdir()
         assert catalogue.categories() == {"screw", "nut"}
 
     def test_of_an_empty_folder(self, tmp_path: Path) -> None:

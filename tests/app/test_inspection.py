@@ -13,14 +13,14 @@ from app.inference import Decoded, Timed
 from app.inspection import Drawing, Inspected
 from app.schemas.predict import SettingsUsed
 from app.verdict import thresholds
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 from tests.conftest import picture
 
 
 @pytest.fixture(scope="module")
 def inspected(tiny_bundle_store: Path) -> Inspected:
-    detector = Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+    detector = Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
     image = picture(1000)
     prepared = detector.prepare(image)
     (prediction,) = detector.predict_prepared([prepared])

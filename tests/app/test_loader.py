@@ -15,7 +15,7 @@ import timm
 import torch
 
 from app.loader import Loader, Refused
-from flows.fastflow import bundle, detector
+from flows.fastflow import bundle, detector, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 @pytest.fixture
 def folder(store: Path) -> Path:
-    return bundle.resolve(store, "tiny")
+    return models_folder.resolve(store, "tiny")
 
 
 @pytest.fixture
@@ -405,7 +405,7 @@ class TestReasons:
         assert ".part" not in found
 
     def test_a_backbone_that_is_damaged(self, store: Path, folder: Path) -> None:
-        [weights] = (store / bundle.BACKBONES).iterdir()
+        [weights] = (store / models_folder.BACKBONES).iterdir()
         weights.write_bytes(b"nonsense")
         found = reason(store, folder)
         assert weights.name in found

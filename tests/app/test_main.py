@@ -5,7 +5,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 
 def test_two_services_share_nothing(store: Path, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
 
 
 def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[str, list[bytes]]) -> None:
-    (bundle.resolve(store, "tiny") / bundle.MANIFEST).write_text("{}")
+    (models_folder.resolve(store, "tiny") / bundle.MANIFEST).write_text("{}")
     with TestClient(create_app(Settings(models=store))) as client:
         response = client.post(
             "/v1/models/tiny/predict",

@@ -9,7 +9,7 @@ import pytest
 
 from app.loader import Resident
 from app.memory import Key, Memory, Refusal
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 
 HEAD = 1000  # what a head is said to weigh
@@ -18,7 +18,7 @@ HEAD = 1000  # what a head is said to weigh
 @pytest.fixture(scope="module")
 def detectors(tiny_bundle_store: Path) -> tuple[Detector, Detector]:
     """Two models with one backbone."""
-    folder = bundle.resolve(tiny_bundle_store, "tiny")
+    folder = models_folder.resolve(tiny_bundle_store, "tiny")
     first = Detector.load(folder, device="cpu")
     return first, Detector.load(folder, device="cpu", backbone=first.scorer.extractor)
 
@@ -26,7 +26,7 @@ def detectors(tiny_bundle_store: Path) -> tuple[Detector, Detector]:
 @pytest.fixture(scope="module")
 def other(tiny_bundle_store: Path) -> Detector:
     """One with a backbone of its own."""
-    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:

@@ -16,7 +16,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 from tests.app.gate import Gate
 from tests.postgres import Postgres
@@ -72,7 +72,7 @@ def serve(
     """Start a service, all models loaded."""
     for category in ("big", "small"):
         add_version(store, category, "v1")
-        bundle.activate(store, category, "v1")
+        models_folder.activate(store, category, "v1")
 
     @contextmanager
     def begin(**settings: Any) -> Iterator[Service]:

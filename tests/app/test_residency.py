@@ -12,7 +12,7 @@ import pytest
 from app import residency as module
 from app.problems import Problem
 from app.residency import Residency
-from flows.fastflow import bundle, detector
+from flows.fastflow import bundle, detector, models_folder
 from flows.fastflow.detector import Detector
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def test_a_request_that_is_cancelled_does_not_cancel_the_load_of_others(
 
 def test_categories_share_one_extractor(store: Path, add_version: AddVersion) -> None:
     add_version(store, "other", "v1")
-    bundle.activate(store, "other", "v1")
+    models_folder.activate(store, "other", "v1")
 
     async def scenario(residency: Residency) -> None:
         tiny, other = await asyncio.gather(residency.get("tiny"), residency.get("other"))
@@ -126,7 +126,7 @@ def test_a_newly_active_version_is_served_and_the_old_one_dropped(
         old = weakref.ref(await residency.get("tiny"))
         add_version(store, "tiny", "zzz-new")
         assert await residency.get("tiny") is old()
-        bundle.activate(store, "tiny", "zzz-new")
+        models_folder.activate(store, "tiny", "zzz-new")
         await until_serves(residency, "zzz-new")
         gc.collect()
         assert old() is None
@@ -138,7 +138,7 @@ def test_a_request_keeps_the_version_it_has_been_given(store: Path, add_version:
     async def scenario(residency: Residency) -> None:
         old = await residency.get("tiny")
         add_version(store, "tiny", "zzz-new")
-        bundle.activate(store, "tiny", "zzz-new")
+        models_folder.activate(store, "tiny", "zzz-new")
         new = await until_serves(residency, "zzz-new")
         assert old.manifest.version != "zzz-new"
         assert old.calibrator.threshold == new.calibrator.threshold
@@ -164,7 +164,7 @@ class TestWhileAnotherBecomesActive:
 
         async def scenario(residency: Residency) -> None:
             old = await residency.get("tiny")
-            bundle.activate(store, "tiny", "zzz-new")
+            models_folder.activate(store, "tiny", "zzz-new")
             for _ in range(5):
                 assert await asyncio.wait_for(residency.get("tiny"), 5) is old
             go_on.set()
@@ -189,7 +189,7 @@ class TestWhileAnotherBecomesActive:
         async def scenario(residency: Residency) -> None:
             await residency.preload()
             old = await residency.get("tiny")
-            bundle.activate(store, "tiny", "bad")
+            models_folder.activate(store, "tiny", "bad")
             async with asyncio.timeout(30):
                 while len(loads) < 4:  # it is tried again and again
                     assert await residency.get("tiny") is old
@@ -210,10 +210,10 @@ class TestWhileAnotherBecomesActive:
 
         async def scenario(residency: Residency) -> None:
             old = await residency.get("tiny")
-            bundle.activate(store, "tiny", "bad")
+            models_folder.activate(store, "tiny", "bad")
             await residency.get("tiny")
             await problem(residency.get("tiny", "bad"))
-            bundle.activate(store, "tiny", old.manifest.version)
+            models_folder.activate(store, "tiny", old.manifest.version)
             assert await residency.get("tiny") is old
 
         run(store, scenario)
@@ -228,7 +228,7 @@ class TestWhileAnotherBecomesActive:
         async def scenario(residency: Residency) -> None:
             served = [(await residency.get("tiny")).manifest.version]
             for version in ("b", "c"):
-                bundle.activate(store, "tiny", version)
+                models_folder.activate(store, "tiny", version)
                 served.append((await residency.get("tiny")).manifest.version)
             assert len(set(served)) == 1
             async with asyncio.timeout(30):
@@ -247,7 +247,7 @@ def test_a_version_in_memory_that_becomes_active_is_not_loaded_again(
 
     async def scenario(residency: Residency) -> None:
         by_name = await residency.get("tiny", "next")
-        bundle.activate(store, "tiny", "next")
+        models_folder.activate(store, "tiny", "next")
         assert await residency.get("tiny") is by_name
 
     run(store, scenario)
@@ -284,7 +284,7 @@ def test_unknown_models(store: Path, category: str, version: str | None, detail:
 
 @pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"gone", b"../tiny", b"a\0b"])
 def test_an_active_file_that_names_no_version(store: Path, content: bytes | None) -> None:
-    active = store / "tiny" / bundle.ACTIVE
+    active = store / "tiny" / models_folder.ACTIVE
     active.unlink()
     if content is not None:
         active.write_bytes(content)
@@ -314,7 +314,7 @@ class TestDamaged:
     def test_is_refused_without_its_secrets_and_said_in_the_log(
         self, store: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        damage(bundle.resolve(store, "tiny"))
+        damage(models_folder.resolve(store, "tiny"))
 
         async def scenario(residency: Residency) -> Problem:
             return await problem(residency.get("tiny"))
@@ -326,7 +326,7 @@ class TestDamaged:
 
     @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff", b'{"category": "tiny"}'])
     def test_manifest(self, store: Path, content: bytes) -> None:
-        (bundle.resolve(store, "tiny") / bundle.MANIFEST).write_bytes(content)
+        (models_folder.resolve(store, "tiny") / bundle.MANIFEST).write_bytes(content)
 
         async def scenario(residency: Residency) -> Problem:
             return await problem(residency.get("tiny"))
@@ -343,7 +343,7 @@ class TestDamaged:
         run(store, scenario)
 
     def test_is_not_read_for_every_request(self, store: Path, loads: list[Path]) -> None:
-        damage(bundle.resolve(store, "tiny"))
+        damage(models_folder.resolve(store, "tiny"))
 
         async def scenario(residency: Residency) -> None:
             for _ in range(5):
@@ -354,7 +354,7 @@ class TestDamaged:
 
     def test_once_repaired_it_is_served(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
-        flow = bundle.resolve(store, "tiny") / bundle.FLOW
+        flow = models_folder.resolve(store, "tiny") / bundle.FLOW
         good = flow.read_bytes()
         damage(flow.parent)
 
@@ -382,8 +382,8 @@ class TestPreload:
     def test_loads_what_is_active(self, store: Path, add_version: AddVersion, loads: list[Path]) -> None:
         for category in ("other", "idle", "odd"):
             add_version(store, category, "v1")
-        bundle.activate(store, "other", "v1")
-        (store / "odd" / bundle.ACTIVE).write_bytes(b"\xff\xfe")
+        models_folder.activate(store, "other", "v1")
+        (store / "odd" / models_folder.ACTIVE).write_bytes(b"\xff\xfe")
 
         async def scenario(residency: Residency) -> None:
             await residency.preload()
@@ -407,7 +407,7 @@ class TestPreload:
     ) -> None:
         monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
         flow = add_version(store, "bad", "v1") / bundle.FLOW
-        bundle.activate(store, "bad", "v1")
+        models_folder.activate(store, "bad", "v1")
         good = flow.read_bytes()
         damage(flow.parent)
 
@@ -426,13 +426,13 @@ class TestPreload:
         self, store: Path, add_version: AddVersion
     ) -> None:
         add_version(store, "tiny", "good")
-        damage(bundle.resolve(store, "tiny"))
+        damage(models_folder.resolve(store, "tiny"))
 
         async def scenario(residency: Residency) -> None:
             preloading = asyncio.create_task(residency.preload())
             await problem(residency.get("tiny"))
             assert unready(residency)
-            bundle.activate(store, "tiny", "good")
+            models_folder.activate(store, "tiny", "good")
             await residency.get("tiny")
             residency.expect_ready()
             preloading.cancel()
@@ -443,7 +443,7 @@ class TestPreload:
         self, store: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
-        damage(bundle.resolve(store, "tiny"))
+        damage(models_folder.resolve(store, "tiny"))
 
         async def scenario(residency: Residency) -> None:
             preloading = asyncio.create_task(residency.preload())

@@ -12,7 +12,7 @@ import pytest
 from app.category_settings import SETTINGS
 from app.residency import Residency
 from app.store import Activated, Store
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again, left_in
 from tests.app.stores import damage, of_half_the_size, problem, run, serving
@@ -23,7 +23,7 @@ from tests.flows.fastflow.manifests import edit
 @pytest.fixture
 def first(store: Path) -> str:
     """The version that is active from the start."""
-    return bundle.resolve(store, "tiny").name
+    return models_folder.resolve(store, "tiny").name
 
 
 def steps(activated: Activated) -> tuple[str | None, str]:
@@ -42,7 +42,7 @@ class TestActivate:
             assert {model.version for model in residency.loaded()} == {"v2"}
 
         run(store, scenario)
-        assert bundle.active_version(store, "tiny") == "v2"
+        assert models_folder.active_version(store, "tiny") == "v2"
 
     def test_the_first_one_of_a_category(self, store: Path) -> None:
         again(store, "v1", "nut")
@@ -89,8 +89,8 @@ class TestActivate:
             assert await serving(residency) == first
 
         run(store, scenario)
-        assert bundle.active_version(store, "tiny") == first
-        assert bundle.previous_version(store, "tiny") is None
+        assert models_folder.active_version(store, "tiny") == first
+        assert models_folder.previous_version(store, "tiny") is None
 
     def test_one_that_was_damaged_since_it_was_loaded(self, store: Path, first: str) -> None:
         folder = again(store, "v2")
@@ -138,7 +138,7 @@ class TestActivate:
 
         async def load_and_delete(residency: Residency, category: str, version: str) -> Detector:
             detector = await load(residency, category, version)
-            bundle.delete(store, category, version)
+            models_folder.delete(store, category, version)
             return detector
 
         monkeypatch.setattr(Residency, "load", load_and_delete)
@@ -148,7 +148,7 @@ class TestActivate:
             assert await serving(residency) == first
 
         run(store, scenario)
-        assert bundle.active_version(store, "tiny") == first
+        assert models_folder.active_version(store, "tiny") == first
 
     def test_settings_that_cannot_be_read_refuse_every_version(self, store: Path, first: str) -> None:
         again(store, "v2")
@@ -158,7 +158,7 @@ class TestActivate:
             await problem(changes.activate("tiny", "v2"), "model-loading")
 
         run(store, scenario)
-        assert bundle.active_version(store, "tiny") == first
+        assert models_folder.active_version(store, "tiny") == first
 
     @pytest.mark.parametrize("station", [None, "line-3"])
     def test_one_whose_input_has_no_pixel_in_a_region_would_pass_every_part(
@@ -225,7 +225,7 @@ class TestRollback:
             assert await serving(residency) == "v2"
 
         run(store, scenario)
-        assert bundle.previous_version(store, "tiny") == first
+        assert models_folder.previous_version(store, "tiny") == first
 
 
 class TestUnload:
@@ -264,7 +264,7 @@ class TestDelete:
         before = left_in(store) - {"tiny/v2"}
         run(store, scenario)
         assert left_in(store) == before
-        assert bundle.versions(store, "tiny") == [first]
+        assert models_folder.versions(store, "tiny") == [first]
 
     def test_the_active_one_is_refused(self, store: Path, first: str) -> None:
         async def scenario(changes: Store, residency: Residency) -> None:

@@ -8,7 +8,7 @@ import pytest
 from app.problems import Problem
 from app.residency import Residency
 from app.store import Activated, Store
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from tests.app.bundles import again
 from tests.app.stores import problem, run, serving
@@ -17,7 +17,7 @@ from tests.app.stores import problem, run, serving
 @pytest.fixture
 def first(store: Path) -> str:
     """The version that is active from the start."""
-    return bundle.resolve(store, "tiny").name
+    return models_folder.resolve(store, "tiny").name
 
 
 def test_activations_of_a_category_come_one_after_the_other(store: Path, first: str) -> None:
@@ -35,7 +35,7 @@ def test_activations_of_a_category_come_one_after_the_other(store: Path, first: 
     for _ in versions:
         order.append(followed[order[-1]])
     assert set(order) == {first, *versions}
-    assert order[-1] == last == bundle.active_version(store, "tiny")
+    assert order[-1] == last == models_folder.active_version(store, "tiny")
 
 
 def test_one_category_does_not_wait_for_another(store: Path) -> None:
@@ -43,7 +43,7 @@ def test_one_category_does_not_wait_for_another(store: Path) -> None:
     again(store, "v1", "nut")
 
     async def scenario(changes: Store, _: Residency) -> None:
-        with bundle.locked(store, "tiny"):
+        with models_folder.locked(store, "tiny"):
             waiting = asyncio.create_task(changes.activate("tiny", "v2"))
             await changes.activate("nut", "v1")
             assert not waiting.done()
@@ -55,11 +55,11 @@ def test_one_category_does_not_wait_for_another(store: Path) -> None:
 def test_a_process_that_never_lets_go_of_the_category(
     store: Path, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle, "_LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
     again(store, "v2")
 
     async def scenario(changes: Store, residency: Residency) -> None:
-        with bundle.locked(store, "tiny"):
+        with models_folder.locked(store, "tiny"):
             for call in (changes.activate("tiny", "v2"), changes.delete("tiny", "v2")):
                 assert "another process" in await problem(call, "conflict")
         assert await serving(residency) == first
@@ -70,20 +70,20 @@ def test_a_process_that_never_lets_go_of_the_category(
 def test_another_server_activates_another_one(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     again(store, "v2")
     again(store, "v3")
-    activate = bundle.activate
+    activate = models_folder.activate
 
     def overtaken(models: Path, category: str, version: str) -> None:
         activate(models, category, version)
         activate(models, category, "v3")
 
-    monkeypatch.setattr(bundle, "activate", overtaken)
+    monkeypatch.setattr(models_folder, "activate", overtaken)
 
     async def scenario(changes: Store, residency: Residency) -> None:
         await residency.get("tiny")
         assert "at the same time" in await problem(changes.activate("tiny", "v2"), "conflict")
 
     run(store, scenario)
-    assert bundle.active_version(store, "tiny") == "v3"
+    assert models_folder.active_version(store, "tiny") == "v3"
 
 
 def test_memory_is_so_short_that_it_is_dropped_at_once(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,4 +119,4 @@ def test_activated_and_deleted(store: Path) -> None:
 
     [refused] = [each for each in run(store, scenario) if isinstance(each, Problem)]
     assert refused.name in ("conflict", "unknown-model")
-    bundle.verify(bundle.resolve(store, "tiny"))
+    bundle.verify(models_folder.resolve(store, "tiny"))

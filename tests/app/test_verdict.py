@@ -8,7 +8,7 @@ import pytest
 from app.category_settings import CategorySettings, Region
 from app.problems import Problem
 from app.verdict import expect_region, region_share
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.scorer import Scorer
@@ -16,7 +16,7 @@ from flows.fastflow.scorer import Scorer
 
 @pytest.fixture(scope="module")
 def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 def fitted(detector: Detector, geometry: Geometry) -> Detector:

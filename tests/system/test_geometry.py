@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from flows.fastflow.bundle import active_version, read_manifest, resolve
+from flows.fastflow.bundle import read_manifest
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode, read, resize
+from flows.fastflow.models_folder import active_version, resolve
 from tests.conftest import Silent, picture, png
 from tests.system.processes import FlowGauge
 from training.config import RunConfig

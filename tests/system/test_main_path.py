@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from flows.fastflow.bundle import active_version, versions
+from flows.fastflow.models_folder import active_version, versions
 from tests.conftest import Silent
 from tests.system.processes import FlowGauge, stop
 from training.config import load_config

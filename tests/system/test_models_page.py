@@ -13,7 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.conftest import picture, png
 from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, serving
 from tests.system.processes import FlowGauge
@@ -41,7 +41,7 @@ class Served:
 
 def add_version(models: Path, report: bytes) -> None:
     """The tiny model once more, as a later version whose report has a page."""
-    copy = shutil.copytree(bundle.resolve(models, "tiny"), models / "tiny" / LATER)
+    copy = shutil.copytree(models_folder.resolve(models, "tiny"), models / "tiny" / LATER)
     (copy / "report/report.html").write_bytes(report)
     manifest = json.loads((copy / bundle.MANIFEST).read_text())
     manifest["files"]["report/report.html"] = hashlib.sha256(report).hexdigest()

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import active_version, categories, verify
+from flows.fastflow.bundle import verify
+from flows.fastflow.models_folder import active_version, categories
 from tests.system.processes import FlowGauge
 
 CORRUPT = "part4"

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import ImageError, read
+from flows.fastflow.models_folder import resolve
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated, calibrate
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from flows.fastflow.bundle import BACKBONES
+from flows.fastflow.models_folder import BACKBONES
 from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from training.backbone import BackboneLoader

@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import load_file
 
 from flows.fastflow import conformal
-from flows.fastflow.bundle import BACKBONES, FLOW, BundleError, read_manifest, verify
+from flows.fastflow.bundle import FLOW, BundleError, read_manifest, verify
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import load
 from flows.fastflow.images import decode, read
+from flows.fastflow.models_folder import BACKBONES
 from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from training.config import ConfigError, RunConfig, load_config

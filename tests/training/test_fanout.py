@@ -11,7 +11,8 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
-from flows.fastflow.bundle import active_version, read_manifest
+from flows.fastflow.bundle import read_manifest
+from flows.fastflow.models_folder import active_version
 from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from training.config import RunConfig

@@ -19,20 +19,12 @@ import torch
 from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
-from flows.fastflow.bundle import (
-    FLOW,
-    BundleError,
-    activate,
-    active_version,
-    categories,
-    resolve,
-    verify,
-    versions,
-)
+from flows.fastflow.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, DeviceError
 from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Manifest
+from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from training.config import RunConfig, load_config
 from training.datasets.check import DataCheck

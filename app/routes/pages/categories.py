@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.access import Caller
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 
 
 def categories(models: Path, caller: Caller, *, active: bool = False) -> list[str]:
@@ -16,7 +16,7 @@ def categories(models: Path, caller: Caller, *, active: bool = False) -> list[st
     """
     return [
         name
-        for name in bundle.categories(models)
+        for name in models_folder.categories(models)
         if (caller.categories is None or name in caller.categories)
-        and (not active or bundle.active_version(models, name) is not None)
+        and (not active or models_folder.active_version(models, name) is not None)
     ]

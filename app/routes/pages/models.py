@@ -31,7 +31,7 @@ from app.schemas.models import Version as ShownVersion
 from app.store import Store
 from app.web.page import PagePart, PageRoute, data
 from app.web.training_report import training_report
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 
 router = APIRouter(route_class=PageRoute)
@@ -127,7 +127,7 @@ def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
     expect_readable(folder)
     rows = []
     for name in categories(folder, caller):
-        active = bundle.active_version(folder, name)
+        active = models_folder.active_version(folder, name)
         shown = None
         if active is not None:
             try:
@@ -135,7 +135,7 @@ def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
             except Problem:  # its directory is gone, and the file that names it is not
                 shown = None
         state = None if drift is None else drift.state(name)
-        rows.append(Row(name, len(bundle.versions(folder, name)), shown, state))
+        rows.append(Row(name, len(models_folder.versions(folder, name)), shown, state))
     return rows
 
 

@@ -34,7 +34,7 @@ from app.main import create_app
 from app.settings import Settings
 from app.sinks import positions
 from app.sinks.positions import Position
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.postgres import Postgres
@@ -329,7 +329,7 @@ class TestMissing:
         assert take(plant.settings, plant.folder).snapshot.problems == []
 
     def test_a_damaged_model_is_said_and_the_rest_is_copied(self, plant: Plant) -> None:
-        folder = bundle.resolve(plant.settings.models, "tiny")
+        folder = models_folder.resolve(plant.settings.models, "tiny")
         copy = shutil.copytree(folder, folder.parent / "other")
         manifest = json.loads((copy / bundle.MANIFEST).read_text()) | {"version": "other"}
         (copy / bundle.MANIFEST).write_text(json.dumps(manifest))
@@ -466,7 +466,7 @@ class TestRefusals:
         taken = take(plant.settings, plant.folder)
         shutil.copytree(plant.settings.models, plant.empty.models)
         (plant.empty.models / "tiny" / SETTINGS).write_text("{}")
-        [calibration] = (plant.empty.models / "tiny" / bundle.CALIBRATIONS).glob("*/*.json")
+        [calibration] = (plant.empty.models / "tiny" / models_folder.CALIBRATIONS).glob("*/*.json")
         calibration.write_text("{}")
         restored = restore(plant.empty, plant.folder, taken.name)
         assert restored.versions == 0

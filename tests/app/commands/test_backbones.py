@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 import flowgauge
-from flows.fastflow import backbones, bundle, presets
+from flows.fastflow import backbones, models_folder, presets
 from flows.fastflow.presets import PAPER, PRESETS
 from flows.fastflow.weights import save_weights
 
@@ -36,9 +36,9 @@ def test_list_counts_the_cost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_list_finds_what_lies_in_the_models_folder(tmp_path: Path) -> None:
     weights = backbones.find_weights("tf_efficientnet_lite0")
-    save_weights(weights, tmp_path / bundle.BACKBONES)
+    save_weights(weights, tmp_path / models_folder.BACKBONES)
     result = CliRunner().invoke(flowgauge.app, ["backbones", "list", "--models", str(tmp_path)])
-    assert str(tmp_path / bundle.BACKBONES) in result.stdout.splitlines()[0]
+    assert str(tmp_path / models_folder.BACKBONES) in result.stdout.splitlines()[0]
 
 
 def test_pull_writes_into_the_models_folder_and_prints_where(
@@ -56,7 +56,7 @@ def test_pull_writes_into_the_models_folder_and_prints_where(
     assert result.stderr == "weights of tf_efficientnet_lite0: licence apache-2.0\n"
     written = Path(result.stdout.strip())
     assert written.is_file()
-    assert written.parent == tmp_path / bundle.BACKBONES
+    assert written.parent == tmp_path / models_folder.BACKBONES
 
 
 def test_pull_of_a_model_that_timm_does_not_know_is_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from app.database.engine import Database
 from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
@@ -52,7 +52,7 @@ def failed(result: Result, code: int = 1) -> str:
 
 
 def nothing_was_made(store: Path) -> bool:
-    return not (store / "tiny" / bundle.CALIBRATIONS).exists()
+    return not (store / "tiny" / models_folder.CALIBRATIONS).exists()
 
 
 def test_a_server_decides_by_it_at_once(run: Run, store: Path) -> None:
@@ -93,7 +93,7 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
         assert (answer.status_code, answer.json()["type"]) == (422, "rejected-bundle")
     result = run("--precision", "bfloat16")
     assert result.exit_code == 0, result.output
-    folder = bundle.resolve(store, "tiny")
+    folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")
     made = CalibrationFiles(store).find(slot)
@@ -108,7 +108,7 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
 
 
 def test_pictures_are_seen_as_the_model_sees_them(run: Run, store: Path, pictures: Path) -> None:
-    folder = bundle.resolve(store, "tiny")
+    folder = models_folder.resolve(store, "tiny")
     see_by(folder, Geometry(margin=12))
     result = run()
     assert result.exit_code == 0, result.output

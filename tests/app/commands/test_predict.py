@@ -24,7 +24,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -171,7 +171,7 @@ def test_a_version_can_be_named(
     with serve_http(create_app(Settings(models=store, preload=False))) as url:
         options = ["--url", url] if remote else []
         assert versions("--version", "other", *options) == {"other"}
-        assert versions(*options) == {bundle.active_version(store, "tiny")}
+        assert versions(*options) == {models_folder.active_version(store, "tiny")}
         for version in ("v0", ".."):
             result = run(folder, "--version", version, *options, models=store)
             assert result.exit_code == 2
@@ -279,7 +279,7 @@ class TestUsage:
 
 
 def test_a_damaged_model(run: Run, folder: Path, store: Path) -> None:
-    (bundle.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
+    (models_folder.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     result = run(folder, models=store)
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
@@ -308,7 +308,7 @@ def test_a_server_of_another_kind(run: Run, folder: Path, serve_http: Serve) -> 
 
 
 def test_a_server_that_cannot_use_its_model(run: Run, folder: Path, store: Path, serve_http: Serve) -> None:
-    (bundle.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
+    (models_folder.resolve(store, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     with serve_http(create_app(Settings(models=store, preload=False))) as url:
         result = run(folder, "--url", url)
     assert result.exit_code == 1

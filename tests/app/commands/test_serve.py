@@ -22,7 +22,7 @@ from typer.testing import CliRunner, Result
 
 from app.commands.serve import serve
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
 from tests.postgres import Postgres
 
@@ -191,7 +191,7 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     add_version: Callable[[Path, str, str], Path],
 ) -> None:
     (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
-    bundle.activate(store, "bad", "v1")
+    models_folder.activate(store, "bad", "v1")
     with start() as (process, greeting):
         url = url_in(greeting)
         assert f"curl -F file=@part.png {url}/v1/models/bad/predict" in greeting

@@ -16,7 +16,7 @@ from app.history.references import References
 from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import renewal
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
@@ -32,12 +32,12 @@ def test_a_reference_is_of_the_active_version(
 ) -> None:
     reference = references("tiny")
     assert reference is not None
-    assert reference.version == bundle.active_version(store, "tiny")
+    assert reference.version == models_folder.active_version(store, "tiny")
     assert len(reference.samples) == 5
     assert references("tiny") is reference
     add_version(store, "tiny", "20990101T000000-abcdef")
     assert references("tiny") is reference
-    bundle.activate(store, "tiny", "20990101T000000-abcdef")
+    models_folder.activate(store, "tiny", "20990101T000000-abcdef")
     other = references("tiny")
     assert other is not None
     assert other.version == "20990101T000000-abcdef"
@@ -57,8 +57,8 @@ def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> 
     if changed == "settings":
         settings.unlink()
     elif changed == "pointer":
-        bundle.delete(
-            store, "tiny", shutil.copytree(bundle.resolve(store, "tiny"), store / "tiny" / "x").name
+        models_folder.delete(
+            store, "tiny", shutil.copytree(models_folder.resolve(store, "tiny"), store / "tiny" / "x").name
         )
     else:
         settings.write_text(json.dumps({"revision": 2, "rates_revision": 1}))
@@ -70,7 +70,7 @@ def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> 
 def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
     references: References, store: Path
 ) -> None:
-    folder = bundle.resolve(store, "tiny")
+    folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     line = Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
     third = replace(line, station="line-3")
@@ -111,7 +111,7 @@ def test_what_cannot_be_read_is_said_once(
     references: References, store: Path, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Metrics ask every few seconds."""
-    file = bundle.resolve(store, "tiny") / bundle.MANIFEST
+    file = models_folder.resolve(store, "tiny") / bundle.MANIFEST
     if broken == "settings":
         file = store / "tiny" / SETTINGS
         file.write_text("{}")

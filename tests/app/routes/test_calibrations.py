@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from app import calibration_pictures
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, conformal, images
+from flows.fastflow import conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FIT_PICTURES
 from tests.app.bundles import again
@@ -43,12 +43,12 @@ def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) ->
     models = shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")
     with service(models, max_bytes=50_000, max_pixels=10_000) as client:
         yield client
-        assert not (models / "tiny" / bundle.CALIBRATIONS).exists()
+        assert not (models / "tiny" / models_folder.CALIBRATIONS).exists()
 
 
 @pytest.fixture(scope="module")
 def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 def brighter(data: bytes) -> bytes:
@@ -117,7 +117,7 @@ class TestRenewal:
         assert (threshold["certified"], threshold["achievable_fpr"]) == (False, 0.25)
 
     def test_it_outlives_the_process_and_is_of_one_version(self, store: Path, tiny_images: Images) -> None:
-        first = bundle.resolve(store, "tiny").name
+        first = models_folder.resolve(store, "tiny").name
         again(store, "v2")
         with service(store) as client:
             own = send(client, good(9)).json()["threshold"]
@@ -132,7 +132,7 @@ class TestRenewal:
             answer = client.post(version, content=tiny_images["good"][0]).json()
             assert answer["threshold"] == second != own
             assert client.delete("/v1/models/tiny/versions/v2").status_code == 204
-        calibrations = store / "tiny" / bundle.CALIBRATIONS
+        calibrations = store / "tiny" / models_folder.CALIBRATIONS
         assert [path.name for path in calibrations.iterdir()] == [first]
 
     def test_what_is_unlike_is_said_and_done_all_the_same(self, client: TestClient) -> None:
@@ -287,7 +287,7 @@ class TestRefused:
     def test_damage_decides_nothing_and_says_what_to_do(self, store: Path, tiny_images: Images) -> None:
         with service(store) as client:
             send(client, good(2))
-        [file] = (store / "tiny" / bundle.CALIBRATIONS).glob("*/*.json")
+        [file] = (store / "tiny" / models_folder.CALIBRATIONS).glob("*/*.json")
         file.write_text("{")
         with service(store) as client:
             assert file.name in refused(client.get(URL), 503, "model-loading")
@@ -298,7 +298,7 @@ class TestRefused:
             assert send(client, good(2)).status_code == 201
 
     def test_a_version_that_does_not_know_its_fit_says_so(self, store: Path) -> None:
-        folder = bundle.resolve(store, "tiny")
+        folder = models_folder.resolve(store, "tiny")
         (folder / FIT_PICTURES).unlink()
         edit(folder, lambda document: document["files"].pop(FIT_PICTURES))
         with service(store) as client:
@@ -333,5 +333,5 @@ class TestAccess:
         assert detail["fingerprint"] == body["origin"]["pictures"]
         assert (failed["outcome"], failed["detail"]["problem"]) == ("refused", "unsupported-media-type")
         assert removed["detail"]["removed"] == detail["calibration"]
-        file = store / "tiny" / bundle.CALIBRATIONS / detail["version"]
+        file = store / "tiny" / models_folder.CALIBRATIONS / detail["version"]
         assert json.dumps([path.name for path in file.iterdir()]) == "[]"

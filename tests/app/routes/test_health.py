@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
 
 
@@ -85,7 +85,7 @@ def test_a_damaged_model_keeps_it_from_ready_but_not_the_others_from_serving(
     store: Path, tiny_images: dict[str, list[bytes]], add_version: Callable[[Path, str, str], Path]
 ) -> None:
     (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
-    bundle.activate(store, "bad", "v1")
+    models_folder.activate(store, "bad", "v1")
     png = {"Content-Type": "image/png"}
     with TestClient(create_app(Settings(models=store))) as client:
         good = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=png)

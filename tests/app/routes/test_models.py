@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.schemas.models import Model, ModelList
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 AddVersion = Callable[[Path, str, str], Path]
 
@@ -19,7 +19,7 @@ def client_of(store: Path) -> TestClient:
 
 
 def test_lists_categories_and_versions(store: Path, add_version: AddVersion) -> None:
-    active = bundle.active_version(store, "tiny")
+    active = models_folder.active_version(store, "tiny")
     assert active is not None
     add_version(store, "tiny", "a-later-one")
     add_version(store, "idle", "v1")
@@ -38,7 +38,7 @@ def test_an_empty_folder_has_no_models(tmp_path: Path) -> None:
 
 
 def test_tells_what_is_known_of_a_category(store: Path) -> None:
-    folder = bundle.resolve(store, "tiny")
+    folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     with client_of(store) as client:
         response = client.get("/v1/models/tiny")
@@ -67,7 +67,7 @@ def test_tells_what_is_known_of_a_category(store: Path) -> None:
 def test_says_which_version_is_active(store: Path, add_version: AddVersion) -> None:
     add_version(store, "tiny", "zzz")
     with client_of(store) as client:
-        bundle.activate(store, "tiny", "zzz")
+        models_folder.activate(store, "tiny", "zzz")
         versions = Model.model_validate(client.get("/v1/models/tiny").json()).versions
     assert [v.active for v in versions] == [False, True]
 
@@ -83,7 +83,7 @@ def test_a_damaged_version_is_listed_without_details(store: Path, add_version: A
 
 
 def test_an_active_file_that_is_no_text(store: Path) -> None:
-    (store / "tiny" / bundle.ACTIVE).write_bytes(b"\xff\xfe")
+    (store / "tiny" / models_folder.ACTIVE).write_bytes(b"\xff\xfe")
     with client_of(store) as client:
         assert client.get("/v1/models").json()["models"][0]["active"] is None
         assert client.get("/v1/models/tiny").json()["active"] is None

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.open_inference.outgoing import LENGTH
 from app.settings import Settings
-from flows.fastflow import bundle, images
+from flows.fastflow import images, models_folder
 from tests.app.conftest import Keyed
 
 Images = dict[str, list[bytes]]
@@ -68,7 +68,7 @@ def expected(service: TestClient, data: bytes) -> dict[str, Any]:
 def test_health_and_metadata(service: TestClient, tiny_bundle_store: Path) -> None:
     assert service.get("/v2/health/live").json() == {"live": True}
     assert service.get("/v2").json()["extensions"] == ["binary_tensor_data"]
-    version = bundle.active_version(tiny_bundle_store, "tiny")
+    version = models_folder.active_version(tiny_bundle_store, "tiny")
     for path in ("/v2/models/tiny", f"/v2/models/tiny/versions/{version}"):
         assert service.get(f"{path}/ready").json() == {"name": "tiny", "ready": True}
         metadata = service.get(path).json()

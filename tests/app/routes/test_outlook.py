@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.routes.outlook import MOST_RATES, RATES
 from app.settings import Settings
-from flows.fastflow import bundle, conformal
+from flows.fastflow import bundle, conformal, models_folder
 from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
@@ -27,7 +27,7 @@ def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
 
 @pytest.fixture
 def version(store: Path) -> str:
-    return bundle.resolve(store, "tiny").name
+    return models_folder.resolve(store, "tiny").name
 
 
 def kept(client: TestClient, *rows: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def get(client: TestClient, **query: Any) -> dict[str, Any]:
 
 
 def test_positions_follow_from_the_calibration_in_force(client: TestClient, store: Path) -> None:
-    scores = bundle.read_manifest(bundle.resolve(store, "tiny")).calibration.scores
+    scores = bundle.read_manifest(models_folder.resolve(store, "tiny")).calibration.scores
     answer = get(client)
     assert [one["target_fpr"] for one in answer["positions"]] == sorted({0.1, *RATES})
     assert answer["target_fpr"] == 0.1

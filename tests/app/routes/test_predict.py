@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.schemas.predict import Inspection
 from app.settings import Settings
-from flows.fastflow import bundle, heatmap, images
+from flows.fastflow import heatmap, images, models_folder
 from flows.fastflow.detector import Detector
 
 Images = dict[str, list[bytes]]
@@ -29,7 +29,7 @@ RAW = {"Content-Type": "image/png"}
 
 @pytest.fixture(scope="module")
 def detector(tiny_bundle_store: Path) -> Detector:
-    return Detector.load(bundle.resolve(tiny_bundle_store, "tiny"), device="cpu")
+    return Detector.load(models_folder.resolve(tiny_bundle_store, "tiny"), device="cpu")
 
 
 def encode(image: NDArray[np.uint8], kind: str, **options: Any) -> bytes:
@@ -112,7 +112,7 @@ def test_good_parts_pass_and_defects_are_rejected(service: TestClient, tiny_imag
 def test_a_version_can_be_named(
     store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
 ) -> None:
-    active = bundle.active_version(store, "tiny")
+    active = models_folder.active_version(store, "tiny")
     add_version(store, "tiny", "other")
     with TestClient(create_app(Settings(models=store, preload=False))) as client:
 
@@ -126,7 +126,7 @@ def test_a_version_can_be_named(
         assert version("") == active
         assert version("/versions/other") == "other"
         assert version(f"/versions/{active}") == active
-        bundle.activate(store, "tiny", "other")
+        models_folder.activate(store, "tiny", "other")
         assert version("") == "other"
 
 

@@ -16,7 +16,7 @@ from app.database.tables import retention
 from app.history import reviews
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, images
+from flows.fastflow import images, models_folder
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 from tests.conftest import picture, png
@@ -212,7 +212,7 @@ def test_drift_begins_again_with_another_version(
     settle(client, predict(client, tiny_images["good"][0]))
     assert client.get("/v1/models/tiny/drift").json()["inspections"] == 1
     add_version(store, "tiny", "20990101T000000-abcdef")
-    bundle.activate(store, "tiny", "20990101T000000-abcdef")
+    models_folder.activate(store, "tiny", "20990101T000000-abcdef")
     answer = client.get("/v1/models/tiny/drift").json()
     assert (answer["version"], answer["inspections"]) == ("20990101T000000-abcdef", 0)
 

@@ -12,7 +12,7 @@ from app.audit import Audit
 from app.database import clock
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 
@@ -89,7 +89,7 @@ def test_drift_is_told_where_a_version_is_active(client: TestClient) -> None:
 def test_what_was_changed_meanwhile(
     client: TestClient, store: Path, add_version: Callable[[Path, str, str], Path]
 ) -> None:
-    before = bundle.active_version(store, "tiny")
+    before = models_folder.active_version(store, "tiny")
     add_version(store, "tiny", "20990101T000000-abcdef")
     change = {"target_fpr": 0.2, "reason": "fewer false rejects"}
     url = "/v1/models/tiny/thresholds"

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from app.category_settings import SETTINGS
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle, conformal
+from flows.fastflow import bundle, conformal, models_folder
 from tests.app.bundles import again
 from tests.app.tuned import acts, keyed_service, predicted, refused
 from tests.flows.fastflow.manifests import edit
@@ -54,7 +54,7 @@ def passed(client: TestClient, images: Images) -> tuple[bytes, float]:
 
 
 def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path) -> None:
-    folder = bundle.resolve(store, "tiny")
+    folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     response = client.get(URL)
     assert response.headers["ETag"] == '"0"'
@@ -67,7 +67,7 @@ def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path
 
 
 def test_rates_give_thresholds_by_the_versions_own_calibration(client: TestClient, store: Path) -> None:
-    scores = bundle.read_manifest(bundle.resolve(store, "tiny")).calibration.scores
+    scores = bundle.read_manifest(models_folder.resolve(store, "tiny")).calibration.scores
     response = change(client, '"0"', target_fpr=0.2, review_fpr=0.4)
     assert response.status_code == 200, response.text
     assert response.headers["ETag"] == '"1"'
@@ -112,7 +112,7 @@ def test_the_decision_changes_and_the_score_does_not(client: TestClient, tiny_im
 
 
 def test_a_review_band_of_the_version_can_be_changed_and_switched_off(store: Path) -> None:
-    edit(bundle.resolve(store, "tiny"), lambda document: document.update(review_fpr=0.4))
+    edit(models_folder.resolve(store, "tiny"), lambda document: document.update(review_fpr=0.4))
     with service(store) as client:
         read = client.get(URL).json()
         assert (read["review_fpr"], read["threshold"]["review"] < read["threshold"]["reject"]) == (None, True)
@@ -141,7 +141,7 @@ def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tin
 
 def test_of_another_category_they_say_nothing(store: Path, tiny_images: Images) -> None:
     again(store, "v1", "nut")
-    bundle.activate(store, "nut", "v1")
+    models_folder.activate(store, "nut", "v1")
     with service(store) as client:
         image, rate = passed(client, tiny_images)
         change(client, target_fpr=rate)

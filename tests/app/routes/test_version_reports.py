@@ -12,13 +12,13 @@ from starlette.testclient import TestClient
 from app.main import create_app
 from app.routes.version_reports import MOST_BYTES
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.conftest import Keyed
 
 
 @pytest.fixture
 def folder(store: Path) -> Path:
-    return bundle.resolve(store, "tiny")
+    return models_folder.resolve(store, "tiny")
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient
 from app import bundle_uploads, packing
 from app.main import create_app
 from app.settings import Settings
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.conftest import Serve
 from tests.conftest import picture, png
@@ -70,14 +70,14 @@ def acts(client: TestClient) -> list[tuple[str, str, str]]:
 
 class TestUpload:
     def test_a_version_comes_in_and_does_not_serve(self, client: TestClient, store: Path) -> None:
-        before = bundle.active_version(store, "tiny")
+        before = models_folder.active_version(store, "tiny")
         response = upload(client, archive(store, "v2"))
         assert response.status_code == 201, response.text
         assert response.json() == {"category": "tiny", "version": "v2"}
         assert response.headers["Location"] == "/v1/models/tiny/versions/v2"
         found = client.get(response.headers["Location"]).json()
         assert (found["version"], found["active"], found["loaded"]) == ("v2", False, False)
-        assert bundle.active_version(store, "tiny") == before == serving(client)
+        assert models_folder.active_version(store, "tiny") == before == serving(client)
         bundle.verify(store / "tiny" / "v2")
         assert acts(client) == [("model.upload", "tiny", "begun"), ("model.upload", "tiny", "done")]
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from app.web.training_report import TrainingReport, training_report
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 
 
 @pytest.fixture
 def folder(store: Path) -> Path:
-    return bundle.resolve(store, "tiny")
+    return models_folder.resolve(store, "tiny")
 
 
 def write(folder: Path, name: str, text: str) -> TrainingReport:

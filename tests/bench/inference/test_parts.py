@@ -23,7 +23,7 @@ from bench.inference.http import ratios as ratios_of_http
 from bench.inference.options import Options
 from bench.service.client import Answer
 from bench.service.load import Shot
-from flows.fastflow import bundle
+from flows.fastflow import models_folder
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode
@@ -32,14 +32,14 @@ from flows.fastflow.images import decode
 def test_copies_are_served_as_categories_of_their_own(
     tiny_bundle_store: Path, tiny_images: dict[str, list[bytes]], tmp_path: Path
 ) -> None:
-    original = bundle.resolve(tiny_bundle_store, "tiny")
+    original = models_folder.resolve(tiny_bundle_store, "tiny")
     names = copies(original, tmp_path / "models", 3)
-    assert names == bundle.categories(tmp_path / "models") == ["line-000", "line-001", "line-002"]
+    assert names == models_folder.categories(tmp_path / "models") == ["line-000", "line-001", "line-002"]
     image = decode(tiny_images["good"][0])
     [expected] = Detector.load(original, device="cpu").predict([image])
     digests = set()
     for name in names:
-        folder = bundle.resolve(tmp_path / "models", name)
+        folder = models_folder.resolve(tmp_path / "models", name)
         detector = Detector.load(folder, device="cpu")
         assert detector.predict([image])[0].score == pytest.approx(expected.score, rel=1e-3)
         digests.add(detector.manifest.files["flow.safetensors"])
@@ -48,7 +48,7 @@ def test_copies_are_served_as_categories_of_their_own(
 
 
 def test_copies_that_are_there_are_taken(tiny_bundle_store: Path, tmp_path: Path) -> None:
-    original = bundle.resolve(tiny_bundle_store, "tiny")
+    original = models_folder.resolve(tiny_bundle_store, "tiny")
     copies(original, tmp_path / "models", 1)
     written = (tmp_path / "models" / "line-000" / original.name / "manifest.json").stat().st_mtime_ns
     assert copies(original, tmp_path / "models", 2) == ["line-000", "line-001"]
@@ -56,20 +56,20 @@ def test_copies_that_are_there_are_taken(tiny_bundle_store: Path, tmp_path: Path
 
 
 def test_copies_of_an_earlier_model_are_not_taken(tiny_bundle_store: Path, tmp_path: Path) -> None:
-    original = bundle.resolve(tiny_bundle_store, "tiny")
+    original = models_folder.resolve(tiny_bundle_store, "tiny")
     copies(original, tmp_path / "models", 1)
     store = shutil.copytree(tiny_bundle_store, tmp_path / "store")
-    later = bundle.resolve(store, "tiny")
+    later = models_folder.resolve(store, "tiny")
     version = f"29991231T235959-{later.name.rpartition('-')[2]}"
     manifest = later / "manifest.json"
     manifest.write_text(manifest.read_text().replace(later.name, version))
     copies(later.rename(later.parent / version), tmp_path / "models", 1)
-    assert bundle.active_version(tmp_path / "models", "line-000") == version
+    assert models_folder.active_version(tmp_path / "models", "line-000") == version
 
 
 def test_a_damaged_bundle_is_not_copied(tiny_bundle_store: Path, tmp_path: Path) -> None:
     store = shutil.copytree(tiny_bundle_store, tmp_path / "store")
-    original = bundle.resolve(store, "tiny")
+    original = models_folder.resolve(store, "tiny")
     (original / "flow.safetensors").write_bytes(b"")
     with pytest.raises(BundleError, match="was changed"):
         copies(original, tmp_path / "models", 1)
@@ -219,7 +219,7 @@ def test_engines_have_the_precision_whose_calibration_counts() -> None:
 
 
 def test_an_engine_computes_by_its_name(tiny_bundle_store: Path, tiny_images: dict[str, list[bytes]]) -> None:
-    detector = engines.load(bundle.resolve(tiny_bundle_store, "tiny"), "torch-float32")
+    detector = engines.load(models_folder.resolve(tiny_bundle_store, "tiny"), "torch-float32")
     images = [decode(data) for data in tiny_images["good"]]
     expected = [one.score for one in detector.scorer.score(images)]
     for name in engines.OURS:

@@ -8,9 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow import backbones, hub
-from flows.fastflow.bundle import BACKBONES, read_manifest, resolve
+from flows.fastflow.bundle import read_manifest
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.images import decode
+from flows.fastflow.models_folder import BACKBONES, resolve
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from flows.fastflow.bundle import MANIFEST, publish, read_manifest
+from flows.fastflow.bundle import MANIFEST, read_manifest
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
@@ -23,6 +23,7 @@ from flows.fastflow.manifest import (
     ThresholdRecord,
 )
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.models_folder import publish
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from flows.fastflow import conformal
-from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector, DeviceError, pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
@@ -18,6 +17,7 @@ from flows.fastflow.head import Head
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.models_folder import resolve
 from flows.fastflow.recorded_backbone import fits
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.bundle import BundleError, publish, read_manifest
+from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.fit_pictures import FIT_PICTURES, dump, load
+from flows.fastflow.models_folder import publish
 from tests.flows.fastflow.manifests import FILES, TENSORS, manifest, rehash
 
 SEEN = [hashlib.sha256(bytes([i])).hexdigest() for i in range(20)]

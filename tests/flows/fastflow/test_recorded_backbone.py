@@ -11,8 +11,9 @@ import pytest
 import timm
 import torch
 
-from flows.fastflow.bundle import BACKBONES, BundleError, read_manifest, resolve
+from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.models_folder import BACKBONES, resolve
 from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits, record_of
 from flows.fastflow.weights import Weights, WeightsError, digest, save_weights
 from tests.flows.fastflow.untrained import NAME, weights

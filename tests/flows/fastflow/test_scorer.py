@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 
-from flows.fastflow.bundle import FLOW, read_manifest, resolve
+from flows.fastflow.bundle import FLOW, read_manifest
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
@@ -20,6 +20,7 @@ from flows.fastflow.head import Head, channels_last
 from flows.fastflow.images import resize
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.models_folder import resolve
 from flows.fastflow.regions import Regions
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer

@@ -13,9 +13,9 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
+from flows.fastflow.models_folder import resolve
 from tests.training.comparison.stand_in import interpreter
 from training.metrics import image_f1_max
 

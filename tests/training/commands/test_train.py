@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
-from flows.fastflow.bundle import categories, read_manifest, resolve, verify, versions
+from flows.fastflow.bundle import read_manifest, verify
+from flows.fastflow.models_folder import categories, resolve, versions
 from training.config import RunConfig, dump_config, load_config
 
 

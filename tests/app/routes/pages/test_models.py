@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from flows.fastflow import bundle
+from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
 from tests.app.tuned import keyed_service
@@ -33,7 +33,7 @@ def text(keyed: Keyed, path: str, role: str = "admin", **headers: str) -> str:
 
 
 def test_the_list_shows_every_category(served: Keyed, store: Path) -> None:
-    active = bundle.active_version(store, "tiny")
+    active = models_folder.active_version(store, "tiny")
     shown = text(served, "/models", "viewer")
     assert '<a href="/models/tiny">tiny</a>' in shown
     assert str(active) in shown
@@ -85,7 +85,7 @@ def test_hostile_reasons_are_text(served: Keyed) -> None:
 
 
 def test_a_version_shows_its_training(served: Keyed, store: Path) -> None:
-    version = bundle.active_version(store, "tiny")
+    version = models_folder.active_version(store, "tiny")
     shown = text(served, f"/models/tiny/versions/{version}", "line")
     assert '<polyline class="fitted"' in shown
     assert f"/v1/models/tiny/versions/{version}/report/config.yaml" in shown
@@ -93,7 +93,7 @@ def test_a_version_shows_its_training(served: Keyed, store: Path) -> None:
 
 
 def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None:
-    folder = bundle.resolve(store, "tiny")
+    folder = models_folder.resolve(store, "tiny")
     (folder / bundle.MANIFEST).write_text("{}")
     assert "cannot be read" in text(served, "/models")
     assert "cannot be read" in text(served, "/models/tiny")
@@ -101,7 +101,7 @@ def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None
 
 
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
-    (store / "tiny" / bundle.ACTIVE).unlink()
+    (store / "tiny" / models_folder.ACTIVE).unlink()
     assert "No version serves" in text(served, "/models")
     shown = text(served, "/models/tiny")
     assert "has no active version" in shown

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow.bundle import resolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.engines.errors import EngineError
@@ -19,6 +18,7 @@ from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation, Precision
 from flows.fastflow.model import FlowConfig, Kernels
+from flows.fastflow.models_folder import resolve
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 from tests.app.full_disk import files_of_at_most

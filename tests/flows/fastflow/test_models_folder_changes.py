@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow import bundle
-from flows.fastflow.bundle import BundleError, ConflictError, UnknownModelError
+from flows.fastflow import bundle, models_folder
+from flows.fastflow.bundle import BundleError
+from flows.fastflow.models_folder import ConflictError, UnknownModelError
 from tests.flows.fastflow.manifests import made, manifest
 
 DAY = 24 * 3600
@@ -25,54 +26,51 @@ def models(tmp_path: Path) -> Path:
 
 class TestPrevious:
     def test_is_the_one_active_before(self, models: Path) -> None:
-        assert bundle.previous_version(models, "screw") is None
-        bundle.activate(models, "screw", "1")
-        assert bundle.previous_version(models, "screw") is None
-        bundle.activate(models, "screw", "2")
-        assert bundle.previous_version(models, "screw") == "1"
-        bundle.activate(models, "screw", "3")
-        assert bundle.previous_version(models, "screw") == "2"
-        assert bundle.active_version(models, "screw") == "3"
+        assert models_folder.previous_version(models, "screw") is None
+        models_folder.activate(models, "screw", "1")
+        assert models_folder.previous_version(models, "screw") is None
+        models_folder.activate(models, "screw", "2")
+        assert models_folder.previous_version(models, "screw") == "1"
+        models_folder.activate(models, "screw", "3")
+        assert models_folder.previous_version(models, "screw") == "2"
+        assert models_folder.active_version(models, "screw") == "3"
 
     def test_stays_when_the_active_one_is_activated_again(self, models: Path) -> None:
         for version in "122":
-            bundle.activate(models, "screw", version)
-        assert (bundle.active_version(models, "screw"), bundle.previous_version(models, "screw")) == (
-            "2",
-            "1",
-        )
+            models_folder.activate(models, "screw", version)
+        assert _serving(models) == ("2", "1")
 
     def test_rolling_back_twice_changes_nothing(self, models: Path) -> None:
         for version in "12":
-            bundle.activate(models, "screw", version)
+            models_folder.activate(models, "screw", version)
         for active in "1212":
-            previous = bundle.previous_version(models, "screw")
+            previous = models_folder.previous_version(models, "screw")
             assert previous is not None
-            bundle.activate(models, "screw", previous)
-            assert bundle.active_version(models, "screw") == active
+            models_folder.activate(models, "screw", previous)
+            assert models_folder.active_version(models, "screw") == active
 
     def test_one_that_was_deleted_is_none(self, models: Path) -> None:
         for version in "12":
-            bundle.activate(models, "screw", version)
-        bundle.delete(models, "screw", "1")
-        assert bundle.previous_version(models, "screw") is None
-        assert bundle.active_version(models, "screw") == "2"
+            models_folder.activate(models, "screw", version)
+        models_folder.delete(models, "screw", "1")
+        assert models_folder.previous_version(models, "screw") is None
+        assert models_folder.active_version(models, "screw") == "2"
 
     def test_both_are_written_in_one_step(self, models: Path) -> None:
         """A reader that looks all the time never finds the one without the other."""
         for version in "12":
-            bundle.activate(models, "screw", version)
+            models_folder.activate(models, "screw", version)
         seen, stop = set(), threading.Event()
 
         def look() -> None:
             while not stop.is_set():
-                seen.add((models / "screw" / bundle.ACTIVE).read_text())
+                seen.add((models / "screw" / models_folder.ACTIVE).read_text())
 
         reader = threading.Thread(target=look)
         reader.start()
         for _ in range(200):
             for version in "12":
-                bundle.activate(models, "screw", version)
+                models_folder.activate(models, "screw", version)
         stop.set()
         reader.join()
         assert seen <= {"1\n2", "2\n1"}
@@ -81,7 +79,7 @@ class TestPrevious:
     @pytest.mark.parametrize("kind", ["pipe", "folder", "link", "giant"])
     def test_a_file_active_that_is_no_such_file(self, models: Path, kind: str) -> None:
         """Above all it is not waited for: every request looks at it."""
-        active = models / "screw" / bundle.ACTIVE
+        active = models / "screw" / models_folder.ACTIVE
         match kind:
             case "pipe":
                 os.mkfifo(active)
@@ -93,18 +91,18 @@ class TestPrevious:
             case "giant":
                 active.write_text("1")
                 os.truncate(active, 2**40)
-        assert bundle.active_version(models, "screw") is None
+        assert models_folder.active_version(models, "screw") is None
         with pytest.raises(UnknownModelError, match="has no active version"):
-            bundle.resolve(models, "screw")
+            models_folder.resolve(models, "screw")
 
     def test_activations_at_once_lose_no_step(self, models: Path) -> None:
         """Whatever the order was: what was active before the last one is what can be rolled back to."""
-        bundle.activate(models, "screw", "1")
+        models_folder.activate(models, "screw", "1")
         barrier = threading.Barrier(2)
 
         def activate(version: str) -> None:
             barrier.wait()
-            bundle.activate(models, "screw", version)
+            models_folder.activate(models, "screw", version)
 
         for _ in range(20):
             threads = [threading.Thread(target=activate, args=version) for version in "23"]
@@ -112,33 +110,32 @@ class TestPrevious:
                 thread.start()
             for thread in threads:
                 thread.join()
-            pair = bundle.active_version(models, "screw"), bundle.previous_version(models, "screw")
-            assert pair in (("2", "3"), ("3", "2"))
+            assert _serving(models) in (("2", "3"), ("3", "2"))
 
 
 class TestDelete:
     def test_takes_all_of_it_away(self, models: Path) -> None:
-        bundle.delete(models, "screw", "2")
-        assert bundle.versions(models, "screw") == ["1", "3"]
+        models_folder.delete(models, "screw", "2")
+        assert models_folder.versions(models, "screw") == ["1", "3"]
         assert sorted(p.name for p in (models / "screw").iterdir()) == [".lock", "1", "3"]
 
     def test_never_the_active_one(self, models: Path) -> None:
-        bundle.activate(models, "screw", "2")
+        models_folder.activate(models, "screw", "2")
         with pytest.raises(ConflictError, match="screw/2 is active; activate another version first"):
-            bundle.delete(models, "screw", "2")
+            models_folder.delete(models, "screw", "2")
         bundle.verify(models / "screw" / "2")
 
     @pytest.mark.parametrize("version", ["4", "..", "../nut/1", "active", ".lock"])
     def test_what_is_not_there(self, models: Path, version: str) -> None:
         made(models, "nut", "1")
         with pytest.raises(UnknownModelError):
-            bundle.delete(models, "screw", version)
-        assert bundle.categories(models) == ["nut", "screw"]
+            models_folder.delete(models, "screw", version)
+        assert models_folder.categories(models) == ["nut", "screw"]
 
     def test_a_link_goes_and_not_what_it_leads_to(self, models: Path) -> None:
         (models / "screw" / "4").symlink_to(models / "screw" / "1")
-        bundle.delete(models, "screw", "4")
-        assert bundle.versions(models, "screw") == ["1", "2", "3"]
+        models_folder.delete(models, "screw", "4")
+        assert models_folder.versions(models, "screw") == ["1", "2", "3"]
         bundle.verify(models / "screw" / "1")
 
     def test_one_that_cannot_be_removed_is_gone_from_the_list(
@@ -151,8 +148,8 @@ class TestDelete:
 
         monkeypatch.setattr(shutil, "rmtree", killed)
         with pytest.raises(KeyboardInterrupt):
-            bundle.delete(models, "screw", "2")
-        assert bundle.versions(models, "screw") == ["1", "3"]
+            models_folder.delete(models, "screw", "2")
+        assert models_folder.versions(models, "screw") == ["1", "3"]
         monkeypatch.undo()
         made(models, version="2")
 
@@ -160,24 +157,24 @@ class TestDelete:
         done = threading.Event()
 
         def delete() -> None:
-            bundle.delete(models, "screw", "1")
+            models_folder.delete(models, "screw", "1")
             done.set()
 
-        with bundle.locked(models, "screw"):
+        with models_folder.locked(models, "screw"):
             thread = threading.Thread(target=delete)
             thread.start()
             assert not done.wait(0.3)
             bundle.verify(models / "screw" / "1")
         thread.join()
-        assert bundle.versions(models, "screw") == ["2", "3"]
+        assert models_folder.versions(models, "screw") == ["2", "3"]
 
     def test_a_lock_that_is_never_given_back(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(bundle, "_LOCK_SECONDS", 0.1)
+        monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.1)
         with (
-            bundle.locked(models, "screw"),
+            models_folder.locked(models, "screw"),
             pytest.raises(ConflictError, match="another process has been changing 'screw'"),
         ):
-            bundle.delete(models, "screw", "1")
+            models_folder.delete(models, "screw", "1")
 
 
 class TestMoveIntoPlace:
@@ -185,7 +182,7 @@ class TestMoveIntoPlace:
         staged = models / ".upload" / "screw" / "1"
         shutil.copytree(models / "screw" / "1", staged)
         with pytest.raises(ConflictError, match="versions are never overwritten"):
-            bundle.move_into_place(staged, models, manifest(version="1"))
+            models_folder.move_into_place(staged, models, manifest(version="1"))
 
     def test_somebody_else_is_faster(self, models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         staged = models / ".upload" / "screw" / "4"
@@ -199,14 +196,14 @@ class TestMoveIntoPlace:
 
         monkeypatch.setattr(Path, "rename", late)
         with pytest.raises(ConflictError, match="versions are never overwritten"):
-            bundle.move_into_place(staged, models, manifest(version="4"))
+            models_folder.move_into_place(staged, models, manifest(version="4"))
         bundle.verify(models / "screw" / "4")
 
     @pytest.mark.parametrize("names", [("..", "1"), ("screw", ".."), ("screw", "a/b"), ("backbones", "1")])
     def test_never_elsewhere(self, models: Path, names: tuple[str, str]) -> None:
         with pytest.raises(BundleError, match="cannot be a"):
-            bundle.move_into_place(models / "screw" / "1", models, manifest(*names))
-        assert bundle.versions(models, "screw") == ["1", "2", "3"]
+            models_folder.move_into_place(models / "screw" / "1", models, manifest(*names))
+        assert models_folder.versions(models, "screw") == ["1", "2", "3"]
 
 
 class TestLeftovers:
@@ -225,3 +222,8 @@ class TestLeftovers:
         made(models, version="4")
         assert sorted(p.name for p in folder.iterdir()) == [".c3d4.part", ".keep", "1", "2", "3", "4"]
         bundle.verify(folder / "1")
+
+
+def _serving(models: Path) -> tuple[str | None, str | None]:
+    """The active version and the one before it."""
+    return models_folder.active_version(models, "screw"), models_folder.previous_version(models, "screw")
