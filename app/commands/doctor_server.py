@@ -16,6 +16,7 @@ from urllib.parse import quote
 import httpx
 from PIL import Image
 
+from app.client.connection import AddressError, connection
 from app.settings import is_loopback
 
 _CONNECT_SECONDS: Final = 5
@@ -50,28 +51,15 @@ def examine_server(url: str, key: str | None, ca: Path | None) -> Iterator[Check
         ca: PEM file of the authority that signed its certificate; None for those the system trusts.
     """
     try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        yield Check("address", "problem", f"{url!r} is no URL: {error}")
+        way = connection(url, key, ca, _ANSWER_SECONDS)
+    except AddressError as error:
+        yield Check({"url": "address", "ca": "tls"}.get(error.what, error.what), "problem", str(error))
         return
-    if address.scheme not in ("http", "https") or not address.host:
-        yield Check("address", "problem", f"{url!r} must look like https://HOST:PORT")
-        return
-    try:
-        context = ssl.create_default_context(cafile=ca)
-    except OSError as error:
-        yield Check("tls", "problem", f"{ca} is no readable PEM file of an authority: {error}")
-        return
-    key = key.strip() if key else None
-    if key and not (key.isascii() and key.isprintable()):
-        yield Check("key", "problem", "that is no key: keys begin with fg_ and have no spaces in them")
-        return
-    headers = {"X-API-Key": key} if key else {}
     # No proxy of the environment: what is looked at is the way to the server itself.
-    with httpx.Client(
-        base_url=address, headers=headers, verify=context, timeout=_ANSWER_SECONDS, trust_env=False
-    ) as client:
-        server = _Server(address, context, client, has_key=key is not None, has_ca=ca is not None)
+    with httpx.Client(**way.arguments | {"trust_env": False}) as client:
+        server = _Server(
+            httpx.URL(way.url), way.arguments["verify"], client, bool(key and key.strip()), ca is not None
+        )
         needed = (server.network, server.tls, server.service)
         for step in (*needed, server.clock, server.readiness, server.who, server.models):
             failed = False
