@@ -4,8 +4,6 @@ Nothing here needs timm, which takes seconds to import.
 """
 
 import hashlib
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from flows.fastflow.plain_files import sweep, temporary_directory
 
 State = dict[str, Tensor]
 
@@ -56,15 +56,12 @@ def save_weights(weights: Weights, folder: Path) -> Path:
     """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic."""
     path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
-        os.close(handle)
-        try:
-            save_file({k: v.contiguous() for k, v in weights.state.items()}, temporary)
-            Path(temporary).chmod(0o644)
-            Path(temporary).replace(path)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
+        sweep(folder)
+        with temporary_directory(folder) as temporary:
+            file = temporary / path.name
+            save_file({k: v.contiguous() for k, v in weights.state.items()}, file)
+            file.chmod(0o644)
+            file.replace(path)
     return path
 
 

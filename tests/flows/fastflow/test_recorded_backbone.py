@@ -8,14 +8,13 @@ import weakref
 from pathlib import Path
 
 import pytest
-import timm
 import torch
 
 from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.models_folder import BACKBONES, resolve
 from flows.fastflow.recorded_backbone import RecordedBackbone, difference, fits, record_of
-from flows.fastflow.weights import Weights, WeightsError, digest, save_weights
+from flows.fastflow.weights import WeightsError, save_weights
 from tests.flows.fastflow.untrained import NAME, weights
 
 CPU = torch.device("cpu")
@@ -56,9 +55,7 @@ class TestLayers:
         assert recorded.layers().channels == recorded.channels
 
     def test_they_are_for_its_size(self, tmp_path: Path) -> None:
-        torch.manual_seed(0)
-        tensors = dict(timm.create_model("test_vit", pretrained=False).state_dict())
-        of_vit = Weights("test_vit", "a test", digest(tensors), tensors)
+        of_vit = weights(name="test_vit")
         save_weights(of_vit, tmp_path)
         record = record_of(FeatureExtractor(of_vit, (1,), (64, 96)))
         recorded = RecordedBackbone(record, (64, 96), tmp_path, CPU)

@@ -1,6 +1,8 @@
 """Weights: how two machines know they hold the same, and the folder they are kept in."""
 
+import os
 import stat
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,8 +73,8 @@ class TestSave:
         assert list(tmp_path.iterdir()) == [path]
 
     def test_a_write_that_fails_leaves_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(tensors: State, path: str) -> None:
-            Path(path).write_bytes(b"half of it")
+        def full(tensors: State, path: Path) -> None:
+            path.write_bytes(b"half of it")
             raise OSError("no space left on device")
 
         monkeypatch.setattr("flows.fastflow.weights.save_file", full)
@@ -80,9 +82,20 @@ class TestSave:
             save_weights(weights(), tmp_path)
         assert list(tmp_path.iterdir()) == []
 
+    def test_what_a_kill_left_is_swept_by_the_next_who_saves_after_a_day(self, tmp_path: Path) -> None:
+        old, young = tmp_path / ".a1b2.part", tmp_path / ".c3d4.part"
+        for left in (old, young):
+            left.mkdir()
+            (left / "x.safetensors").write_bytes(b"half")
+        yesterday = time.time() - 25 * 3600
+        os.utime(old, (yesterday, yesterday))
+        path = save_weights(weights(), tmp_path)
+        assert sorted(tmp_path.iterdir()) == [young, path]
+
     def test_what_a_kill_leaves_half_written_is_not_found(self, tmp_path: Path) -> None:
         (tmp_path / f".{NAME}-0123456789ab.safetensors.part").write_bytes(b"half")
-        (tmp_path / ".x.part").write_bytes(b"half")
+        (tmp_path / ".x.part").mkdir()
+        (tmp_path / f".x.part/{NAME}-0123456789ab.safetensors").write_bytes(b"half")
         with pytest.raises(WeightsNotFoundError):
             backbones.find_weights(NAME, folder=tmp_path)
 

@@ -8,13 +8,13 @@ from flows.fastflow.weights import State, Weights, digest
 NAME = "test_resnet"
 
 
-def state(seed: int = 0) -> State:
-    """The tensors."""
+def state(seed: int = 0, name: str = NAME) -> State:
+    """The tensors, also of another architecture."""
     torch.manual_seed(seed)
-    return dict(timm.create_model(NAME, pretrained=False).state_dict())
+    return dict(timm.create_model(name, pretrained=False).state_dict())
 
 
-def weights(seed: int = 0) -> Weights:
+def weights(seed: int = 0, name: str = NAME) -> Weights:
     """The same as `find_weights` would give them."""
-    tensors = state(seed)
-    return Weights(NAME, "a test", digest(tensors), tensors)
+    tensors = state(seed, name)
+    return Weights(name, "a test", digest(tensors), tensors)

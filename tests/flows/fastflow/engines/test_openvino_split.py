@@ -4,13 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import timm
 import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.weights import Weights, digest
+from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
@@ -25,9 +24,7 @@ CPU = torch.device("cpu")
 
 def extractor(name: str, out_indices: tuple[int, ...], size: tuple[int, int] = SIZE) -> FeatureExtractor:
     """A backbone with weights of chance."""
-    torch.manual_seed(0)
-    state = timm.create_model(name, pretrained=False).state_dict()
-    return FeatureExtractor(Weights(name, "a test", digest(state), state), out_indices, size)
+    return FeatureExtractor(weights(name=name), out_indices, size)
 
 
 def compute(model: Any, given: Any) -> list[NDArray[np.float32]]:
