@@ -1,0 +1,78 @@
+"""Masks at the size of a map: no defect vanishes, falls apart or spreads."""
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from training.measurement import reduced
+
+
+def _empty(*size: int) -> NDArray[np.bool_]:
+    return np.zeros(size, dtype=np.bool_)
+
+
+def _regions(mask: NDArray[np.bool_]) -> int:
+    return cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[0] - 1
+
+
+@pytest.mark.parametrize("size", [(256, 256), (450, 450), (900, 900), (1200, 1000)])
+def test_a_defect_of_many_pixels_is_as_others_reduce_it(size: tuple[int, int]) -> None:
+    mask = cv2.circle(np.zeros((900, 900), np.uint8), (400, 500), 200, 1, -1)
+    nearest = cv2.resize(mask, size[::-1], interpolation=cv2.INTER_NEAREST)
+    assert np.array_equal(reduced(mask.astype(np.bool_), size), nearest.astype(np.bool_))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_spot_smaller_than_a_pixel_of_the_map_does_not_vanish(seed: int) -> None:
+    y, x = np.random.default_rng(seed).integers(0, 897, 2)
+    mask = _empty(900, 900)
+    mask[y : y + 3, x : x + 3] = True
+    small = reduced(mask, (256, 256))
+    assert _regions(small) == 1
+    assert 1 <= small.sum() <= 4
+    assert small[y * 256 // 900 : (y + 2) * 256 // 900 + 1, x * 256 // 900 : (x + 2) * 256 // 900 + 1].any()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3])
+def test_a_scratch_does_not_fall_apart(width: int) -> None:
+    drawn = cv2.line(np.zeros((1024, 800), np.uint8), (50, 30), (700, 980), 1, width)
+    small = reduced(drawn.astype(np.bool_), (256, 200))
+    assert _regions(small) == 1
+    assert small.mean() < 0.02
+
+
+def test_what_stays_whole_beside_one_that_would_not_is_left_as_it_is() -> None:
+    mask = _empty(900, 900)
+    mask[100:400, 200:500] = True
+    whole = reduced(mask, (256, 256))
+    mask[700, 700:703] = True
+    both = reduced(mask, (256, 256))
+    assert np.array_equal(both[:150], whole[:150])
+    assert _regions(both) == 2
+
+
+@pytest.mark.parametrize("size", [(40, 30), (40, 90), (123, 30), (300, 200)])
+@pytest.mark.parametrize("seed", range(5))
+def test_each_defect_is_there_whatever_the_sizes(size: tuple[int, int], seed: int) -> None:
+    """Random specks: each touches a pixel that is defective, and a pixel without any is good."""
+    mask = np.random.default_rng(seed).random((120, 80)) < 0.003
+    small = reduced(mask, size)
+    labels = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8)[1]
+    y, x = np.mgrid[: size[0], : size[1]]
+    # What each pixel of the map covers of the mask, its border included.
+    covered = np.zeros(size, dtype=np.bool_)
+    hit = set()
+    for v, u in zip(y.ravel(), x.ravel(), strict=True):
+        rows = slice(v * 120 // size[0], max(-(-(v + 1) * 120 // size[0]), v * 120 // size[0] + 1))
+        columns = slice(u * 80 // size[1], max(-(-(u + 1) * 80 // size[1]), u * 80 // size[1] + 1))
+        covered[v, u] = mask[rows, columns].any()
+        if small[v, u]:
+            hit |= set(labels[rows, columns].ravel().tolist())
+    assert hit - {0} == set(range(1, labels.max() + 1))
+    assert not (small & ~covered).any()
+
+
+def test_nothing_stays_nothing() -> None:
+    assert not reduced(_empty(120, 80), (30, 30)).any()
+    assert reduced(~_empty(120, 80), (30, 30)).all()
