@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flows.fastflow import fit_pictures
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
+from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
+from flows.fastflow.manifest import Manifest
 from flows.fastflow.models_folder import active_version, is_category, resolve
-from training.comparison.comparison import Peers, compare
+from training.comparison.comparison import Peers, compare, plan
 from training.datasets.layout import categories, test_samples
-from training.datasets.sample import DatasetError
+from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate
+from training.feature_cache import file_hashes
 from training.loop import read_metrics
 from training.report import write_report
 from training.run import Progress
@@ -86,12 +90,19 @@ def assess(
         BundleError, WeightsError, DatasetError, ImageError, ComparisonError: with the reason.
     """
     bundle = resolve(models, category, version)
-    samples = test_samples(data, category)
+    found = test_samples(data, category)
     detector = Detector.load(bundle, device=device)
+    samples = unseen(found, bundle, detector.manifest)
+    comparison = None if peers is None else plan(detector, bundle, data, category, peers)
+    folder = out / category / bundle.name
+    folder.mkdir(parents=True, exist_ok=True)
     with progress.stage("evaluate", len(samples)) as advance:
         evaluation = evaluate(detector, samples, advance)
-    summary = summarise(category, bundle.name, detector.engine, detector.calibrator.threshold, evaluation)
-    if peers is not None:
+    threshold, seen = detector.calibrator.threshold, len(found) - len(samples)
+    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, seen)
+    _write_scores(folder / SCORES, evaluation.rows)
+    report = _write_figures(folder, bundle, detector, evaluation, summary)
+    if comparison is not None:  # what was measured is kept, whatever becomes of it
         ours = {
             "model": "FlowGauge",
             **metrics(evaluation.figures),
@@ -100,14 +111,38 @@ def assess(
             "fit_seconds": _fit_seconds(bundle),
             "milliseconds": evaluation.milliseconds,
         }
-        others = compare(detector, bundle, data, category, samples, peers, progress)
-        summary["comparison"] = [ours, *others]
-    folder = out / category / bundle.name
-    folder.mkdir(parents=True, exist_ok=True)
-    _write_scores(folder / SCORES, evaluation.rows)
+        summary["comparison"] = [ours, *compare(comparison, detector, samples, progress)]
+        report = _write_figures(folder, bundle, detector, evaluation, summary)
+    return Assessed(bundle, folder, evaluation, threshold, summary, report)
+
+
+def unseen(samples: Sequence[Sample], bundle: Path, manifest: Manifest) -> list[Sample]:
+    """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
+
+    In a plain folder all good pictures are there to train with, until some are set aside.
+
+    Raises:
+        DatasetError: none is left.
+        BundleError: a list of the bundle was changed.
+    """
+    lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
+    known = [pictures for pictures in lists if pictures is not None]
+    hashes = file_hashes([sample.path for sample in samples])
+    left = [s for s, sha256 in zip(samples, hashes, strict=True) if not any(sha256 in k for k in known)]
+    if not left:
+        raise DatasetError(
+            f"{bundle.parent.name}/{bundle.name} was fitted to or calibrated with every one of the "
+            f"{len(samples)} test pictures, so they can tell nothing; set others aside and train without them"
+        )
+    return left
+
+
+def _write_figures(
+    folder: Path, bundle: Path, detector: Detector, evaluation: Evaluation, summary: dict[str, Any]
+) -> Path:
+    """The summary and the report, whose path is returned."""
     (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    report = write_report(folder, bundle, detector, evaluation, summary)
-    return Assessed(bundle, folder, evaluation, detector.calibrator.threshold, summary, report)
+    return write_report(folder, bundle, detector, evaluation, summary)
 
 
 def _write_scores(path: Path, rows: Sequence[Row]) -> None:

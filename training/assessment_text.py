@@ -14,6 +14,10 @@ def report_lines(found: Assessed) -> list[str]:
     lines = [
         f"{found.bundle}: {summary['good']} good and {summary['defective']} defective test pictures",
     ]
+    if summary["seen"]:
+        lines.append(
+            f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
+        )
     if summary["image_auroc"] is None:
         lines.append("image AUROC not measured: it needs good and defective test pictures")
     else:

@@ -39,11 +39,14 @@ class Pictures:
     licence: str | None
 
     @property
+    def calibrating(self) -> NDArray[np.int64]:
+        """The pictures to calibrate with, as `held_out` has them."""
+        return self.parts[0].calibration if self.folds is None else np.arange(len(self.paths))
+
+    @property
     def held_out(self) -> list[Path]:
         """The pictures to calibrate with: those that no fit sees, or all where each is held out of one."""
-        if self.folds is not None:
-            return list(self.paths)
-        return [self.paths[i] for i in self.parts[0].calibration]
+        return [self.paths[i] for i in self.calibrating]
 
     @property
     def seen(self) -> NDArray[np.int64]:

@@ -9,7 +9,7 @@ import numpy as np
 from safetensors.torch import save
 
 from flows.fastflow.bundle import head_prefixes
-from flows.fastflow.fit_pictures import FIT_PICTURES, dump
+from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.images import read
 from flows.fastflow.manifest import DataRecord, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish
@@ -34,6 +34,7 @@ def publish_model(
     held_out: Sequence[Path],
     record: DataRecord,
     fitted: Sequence[str],
+    calibrating: Sequence[str],
     folder: Path,
 ) -> Path:
     """Write the bundle of a run.
@@ -47,6 +48,7 @@ def publish_model(
         held_out: the pictures it was found on, in the order of its scores.
         record: what is recorded of the data.
         fitted: sha256 of the files of the pictures that a head was fitted to.
+        calibrating: and of those held out.
         folder: the run's folder, with its settings, metrics and data check.
 
     Returns:
@@ -88,7 +90,7 @@ def publish_model(
     )
     files = {file: held_out[k].read_bytes() for file, k in golden.items()}
     files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
-    files[FIT_PICTURES] = dump(fitted)
+    files[FIT_PICTURES], files[CALIBRATION_PICTURES] = dump(fitted), dump(calibrating)
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
     return publish(models, manifest, tensors, files)

@@ -42,9 +42,9 @@ def metrics(figures: Figures) -> dict[str, float | None]:
 
 
 def summarise(
-    category: str, version: str, engine: str, threshold: Threshold, evaluation: Evaluation
+    category: str, version: str, engine: str, threshold: Threshold, evaluation: Evaluation, seen: int = 0
 ) -> dict[str, Any]:
-    """What summary.json says of one category."""
+    """What summary.json says of one category; `seen` test pictures were left out, as training had them."""
     good = sum(row.defect is None for row in evaluation.rows)
     pixels = evaluation.figures.pixels
     return {
@@ -52,6 +52,7 @@ def summarise(
         "version": version,
         "good": good,
         "defective": len(evaluation.rows) - good,
+        "seen": seen,
         "with_mask": evaluation.figures.masked,
         "regions": pixels.regions if pixels else 0,
         **metrics(evaluation.figures),

@@ -1,8 +1,8 @@
-"""Which pictures a bundle's flows were fitted to, and what tells sets of pictures apart.
+"""Which pictures a bundle's flows were fitted to and calibrated with, and what tells sets of pictures apart.
 
-A calibration by pictures of the fit would promise too much. A bundle keeps the first 16 digits of the sha256
-of each file, sorted, a line each: of a million other pictures the chance that one is taken for one of a
-thousand of these is 5 in 10^11.
+A calibration by pictures of the fit would promise too much, and a test on either flatters. A bundle keeps the
+first 16 digits of the sha256 of each file, sorted, a line each: of a million other pictures the chance that
+one is taken for one of a thousand of these is 5 in 10^11.
 """
 
 import hashlib
@@ -13,22 +13,29 @@ from flows.fastflow.bundle import BundleError, read_verified
 from flows.fastflow.manifest import Manifest
 
 FIT_PICTURES = "report/fit_pictures.txt"
+CALIBRATION_PICTURES = "report/calibration_pictures.txt"
 _DIGITS = 16
 _MAX_BYTES = 4 * 2**20
 
 
 class FitPictures:
-    """The pictures that flows were fitted to.
+    """The pictures that flows were fitted to, or calibrated with.
 
     Args:
-        digests: the first digits of their sha256.
+        digests: their sha256, or the first digits of it.
     """
 
     def __init__(self, digests: Iterable[str]) -> None:
-        self._digests = frozenset(digests)
+        self._digests = frozenset(digest[:_DIGITS] for digest in digests)
 
     def __contains__(self, sha256: str) -> bool:
         return sha256[:_DIGITS] in self._digests
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FitPictures) and self._digests == other._digests
+
+    def __hash__(self) -> int:
+        return hash(self._digests)
 
     def __len__(self) -> int:
         return len(self._digests)
@@ -44,15 +51,15 @@ def dump(hashes: Iterable[str]) -> bytes:
     return "".join(f"{sha256[:_DIGITS]}\n" for sha256 in sorted(hashes)).encode()
 
 
-def load(bundle: Path, manifest: Manifest) -> FitPictures | None:
-    """Read the file of a bundle; None where it has none, as those made before there was one.
+def load(bundle: Path, manifest: Manifest, name: str = FIT_PICTURES) -> FitPictures | None:
+    """Read a file of a bundle; None where it has none, as those made before there was one.
 
     Raises:
         BundleError: the file was changed.
     """
-    if FIT_PICTURES not in manifest.files:
+    if name not in manifest.files:
         return None
-    lines = read_verified(bundle, manifest, FIT_PICTURES, _MAX_BYTES).decode("ascii", "replace").split()
+    lines = read_verified(bundle, manifest, name, _MAX_BYTES).decode("ascii", "replace").split()
     if any(len(line) != _DIGITS for line in lines):
-        raise BundleError(f"{bundle / FIT_PICTURES} is no list of digests")
+        raise BundleError(f"{bundle / name} is no list of digests")
     return FitPictures(lines)

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from flows.fastflow import fit_pictures
 from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
+from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.images import read, resize
 from training.config import load_config
 from training.datasets.sample import Sample
@@ -55,24 +57,54 @@ class Peers:
     threads: int
 
 
-def compare(
-    detector: Detector,
-    bundle: Path,
-    data: Path,
-    category: str,
-    samples: Sequence[Sample],
-    peers: Peers,
-    progress: Progress,
-) -> list[dict[str, Any]]:
-    """Fit and measure the other models.
+@dataclass(frozen=True)
+class Plan:
+    """A comparison that can be made.
+
+    Attributes:
+        peers: how the other models are run.
+        anomalib: its version.
+        seed: of the version's run.
+        fitted, held_out: the pictures that the version was fitted on, and those that calibrated it.
+    """
+
+    peers: Peers
+    anomalib: str
+    seed: int
+    fitted: Sequence[Path]
+    held_out: Sequence[Path]
+
+
+def plan(detector: Detector, bundle: Path, data: Path, category: str, peers: Peers) -> Plan:
+    """Find out, before anything that takes long, whether the other models can be fitted to the same pictures.
 
     Args:
         detector: the version, loaded.
         bundle: its directory.
         data: the data folder it was trained on.
         category: its category.
-        samples: the test pictures.
         peers: how to run the others.
+
+    Raises:
+        ComparisonError: anomalib is not installed, or the training pictures are others.
+        DatasetError: the data folder has no such category.
+    """
+    if not 0 < peers.coreset <= 1:
+        raise ComparisonError(f"a coreset is a share of the patches in (0, 1]; got {peers.coreset:g}")
+    version = _anomalib_version(_python(peers))
+    fitted, held_out = _split(detector, bundle, data, category)
+    return Plan(peers, version, load_config(bundle / "report" / "config.yaml").seed, fitted, held_out)
+
+
+def compare(
+    plan: Plan, detector: Detector, samples: Sequence[Sample], progress: Progress
+) -> list[dict[str, Any]]:
+    """Fit and measure the other models.
+
+    Args:
+        plan: what `plan` found.
+        detector: the version, loaded.
+        samples: the test pictures.
         progress: where to tell about it.
 
     Returns:
@@ -80,31 +112,30 @@ def compare(
         threshold, and its times.
 
     Raises:
-        ComparisonError: anomalib is not installed or fails, or the training pictures are others.
+        ComparisonError: anomalib fails.
         DatasetError, ImageError: pictures cannot be read; they are named.
     """
-    if not 0 < peers.coreset <= 1:
-        raise ComparisonError(f"a coreset is a share of the patches in (0, 1]; got {peers.coreset:g}")
-    python = peers.python or Path(sys.executable)
-    version = _anomalib_version(python)
-    fitted, held_out = _split(detector, bundle, data, category)
     with tempfile.TemporaryDirectory(prefix="flowgauge-compare-") as name:
         folder = Path(name)
-        with progress.stage("pictures", len(fitted) + len(held_out) + len(samples)) as advance:
+        with progress.stage("pictures", len(plan.fitted) + len(plan.held_out) + len(samples)) as advance:
             sizes = []
             for part, paths in (
-                ("fit", fitted),
-                ("calibration", held_out),
+                ("fit", plan.fitted),
+                ("calibration", plan.held_out),
                 ("test", [sample.path for sample in samples]),
             ):
                 sizes = _write_pictures(folder / f"{part}.npy", detector, paths, advance)
-        _write_job(folder, detector, bundle, peers)
-        progress.say(f"anomalib {version}: {' and '.join(MODELS)} on {len(fitted)} pictures")
-        _run(python, folder, progress)
+        _write_job(folder, detector, plan)
+        progress.say(f"anomalib {plan.anomalib}: {' and '.join(MODELS)} on {len(plan.fitted)} pictures")
+        _run(_python(plan.peers), folder, progress)
         return [
             _measured(folder, model, samples, sizes, detector.calibrator.threshold.target_fpr)
             for model in MODELS
         ]
+
+
+def _python(peers: Peers) -> Path:
+    return peers.python or Path(sys.executable)
 
 
 def _anomalib_version(python: Path) -> str:
@@ -134,10 +165,14 @@ def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple
         )
     pictures = gather(config, data, category)
     recorded = detector.manifest.data
-    if pictures.record.model_copy(update={"licence": recorded.licence}) != recorded:
+    # The same pictures under other names would be divided in another way.
+    known = fit_pictures.load(bundle, detector.manifest)
+    others = known is not None and known != FitPictures(pictures.hashes[i] for i in pictures.seen)
+    if others or pictures.record.model_copy(update={"licence": recorded.licence}) != recorded:
         raise ComparisonError(
-            f"the good pictures of {category} in {data} are not those that {bundle.name} was trained on, so "
-            "the others cannot be fitted on the same ones; train a new version, or give the data of that time"
+            f"the good pictures of {category} in {data} are not those that {bundle.name} was trained on, or "
+            "have other names, so the others cannot be fitted on the same ones; train a new version, or give "
+            "the data of that time"
         )
     return [pictures.paths[i] for i in pictures.seen], pictures.held_out
 
@@ -160,7 +195,7 @@ def _write_pictures(
     return sizes
 
 
-def _write_job(folder: Path, detector: Detector, bundle: Path, peers: Peers) -> None:
+def _write_job(folder: Path, detector: Detector, plan: Plan) -> None:
     backbone = detector.manifest.backbone
     state = detector.scorer.extractor.layers().backbone.state_dict()
     save_file(
@@ -172,9 +207,9 @@ def _write_job(folder: Path, detector: Detector, bundle: Path, peers: Peers) -> 
         "channels": backbone.channels,
         "mean": backbone.mean,
         "std": backbone.std,
-        "coreset": peers.coreset,
-        "threads": peers.threads,
-        "seed": load_config(bundle / "report" / "config.yaml").seed,
+        "coreset": plan.peers.coreset,
+        "threads": plan.peers.threads,
+        "seed": plan.seed,
         "models": MODELS,
     }
     (folder / "job.json").write_text(json.dumps(job))

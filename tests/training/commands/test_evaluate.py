@@ -41,6 +41,11 @@ def folder(evaluated: Result, tiny_bundle_store: Path, out: Path) -> Path:
     return out / "tiny" / resolve(tiny_bundle_store, "tiny").name
 
 
+def _folder(data: Path, models: Path, out: Path) -> Path:
+    assert run(data, models, out).exit_code == 0
+    return out / "tiny" / resolve(models, "tiny").name
+
+
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "scores.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -106,6 +111,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
         "version": resolve(tiny_bundle_store, "tiny").name,
         "good": 8,
         "defective": 8,
+        "seen": 0,
         "with_mask": 0,
         "regions": 0,
         "image_auroc": auroc,
@@ -281,6 +287,35 @@ def test_good_pictures_alone_give_the_false_rejects(
     assert "of defective parts passed" not in result.stdout
 
 
+def test_pictures_that_the_model_had_are_left_out(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """Whether they fitted the flows or calibrated the threshold, and under whatever name they come."""
+    usual = rows(_folder(tiny_data, tiny_bundle_store, tmp_path / "usual"))
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    good = sorted((data / "tiny/train/good").iterdir())
+    for path in good:
+        shutil.copy(path, data / "tiny/test/good" / f"again-{path.name}")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert f"left out: {len(good)} test pictures that the model was fitted to" in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    assert json.loads((folder / "summary.json").read_text())["seen"] == len(good)
+    assert f"{len(good)} more, to which it was fitted" in (folder / "report.html").read_text()
+    assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
+
+
+def test_a_test_set_that_the_model_had_is_no_test_set(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    shutil.rmtree(data / "tiny/test")
+    shutil.copytree(data / "tiny/train", data / "tiny/test")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "was fitted to or calibrated with every one of the" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_picture_that_cannot_be_read_is_named(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
@@ -336,3 +371,17 @@ def test_a_comparison_that_cannot_be_made_leaves_nothing(
     assert result.exit_code == 1
     assert result.stderr.startswith("error: nowhere/python cannot be run: No such file")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_was_measured_is_kept_if_the_comparison_fails(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    python = interpreter(tmp_path / "stand-in")
+    compare = ("--compare", "--compare-python", str(python), "--compare-coreset", "0.5")
+    result = run(tiny_data, tiny_bundle_store, tmp_path / "out", *compare)
+    assert result.exit_code == 1
+    assert "half a coreset is too much" in result.stderr
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    assert len(rows(folder)) == 16
+    assert "comparison" not in json.loads((folder / "summary.json").read_text())
+    assert (folder / "report.html").exists()
