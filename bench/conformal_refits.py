@@ -40,6 +40,7 @@ from flows.fastflow.backbones import find_weights
 from flows.fastflow.calibration import Calibrator, Measurement, calibrate, measure
 from flows.fastflow.conformal import false_reject_band
 from flows.fastflow.detector import pick_device
+from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import computing
 from flows.fastflow.manifest import Precision
@@ -50,7 +51,7 @@ from training.config import RunConfig
 from training.cross import fit_heads, folds_of, parts_of, scorers
 from training.datasets.layout import test_samples, train_images
 from training.feature_cache import FeatureCache, Features, View, file_hashes
-from training.split import Split, split, without_copies
+from training.split import Split, without_copies
 
 ALPHAS = (0.01, 0.05, 0.10)
 ENGINES: tuple[Precision, ...] = ("float32", "bfloat16")
@@ -138,10 +139,11 @@ class Refits:
         )
         chosen = np.random.default_rng(seed).permutation(self.n_train)[: condition.pictures]
         folds = folds_of(len(chosen), config)
-        within = parts_of(split(len(chosen), config.calibration.fraction, seed), folds)
+        within = parts_of(len(chosen), folds, config.calibration.fraction, seed)
         parts = [Split(fit=chosen[part.fit], calibration=chosen[part.calibration]) for part in within]
         folder = self.folder / "refit"
         folder.mkdir(parents=True, exist_ok=True)
+        asked = [pick_engine(name, self.device) for name in config.calibration.engines]
         heads = fit_heads(
             config,
             self.features["float32"],
@@ -151,9 +153,9 @@ class Refits:
             identity="a refit is never continued",
             resume=False,
             on_batch=lambda _: None,
-            on_epoch=lambda _: None,
+            on_epoch=lambda *_: None,
         )
-        engines = scorers(config, self.extractor, heads)
+        engines = scorers(config, self.extractor, heads, asked)
         calibrators = {name: self._calibrator(name, engine, parts) for name, engine in engines.items()}
         results = []
         test = np.arange(self.n_train, self.n_train + self.n_test)

@@ -9,13 +9,19 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 Image = NDArray[np.uint8]
+_NOT_SQUARE = (
+    "augment.right_angles needs square pictures; this one is {width}x{height}. A turn by 180 degrees is "
+    "augment.hflip and augment.vflip together"
+)
 
 
 class AugmentError(ValueError):
@@ -72,10 +78,7 @@ class Variant:
         """
         height, width = image.shape[:2]
         if self.quarter_turns % 2 and height != width:
-            raise AugmentError(
-                f"augment.right_angles needs square pictures; this one is {width}x{height}. A turn by 180 "
-                "degrees is augment.hflip and augment.vflip together"
-            )
+            raise AugmentError(_NOT_SQUARE.format(width=width, height=height))
         changed = np.rot90(image[:, ::-1] if self.mirrored else image, self.quarter_turns)
         changed = np.ascontiguousarray(changed)
         if self.degrees:
@@ -92,6 +95,22 @@ class Variant:
             levels = (np.arange(256) - mean) * self.contrast + mean + 255 * self.brightness
             changed = levels.round().clip(0, 255).astype(np.uint8)[changed]
         return changed
+
+
+def expect_square(paths: Sequence[Path]) -> None:
+    """Find pictures that cannot be turned by a right angle, before anything is computed of others.
+
+    Args:
+        paths: files that can be decoded; their headers alone are read.
+
+    Raises:
+        AugmentError: one is not square; it is named.
+    """
+    for path in paths:
+        with PIL.Image.open(path) as header:
+            width, height = header.size
+        if height != width:
+            raise AugmentError(f"{path}: {_NOT_SQUARE.format(width=width, height=height)}")
 
 
 def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:

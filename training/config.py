@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.manifest import MAX_HEADS, Normalisation, Precision
+from flows.fastflow.manifest import MAX_HEADS, MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import PresetError
 from flows.fastflow.score import ScoreRule
@@ -31,6 +31,7 @@ class BackboneConfig(_Section):
     out_indices: tuple[Annotated[int, Field(ge=0)], ...] = Field(
         default=(2, 3, 4),
         min_length=1,
+        max_length=MAX_MAPS,
         description="timm's indices of the stages, or of a transformer's blocks, in rising order",
     )
     weights: Path | None = Field(
@@ -168,6 +169,11 @@ class RunConfig(_Section):
             raise ValueError(f"backbone.out_indices must rise; got {indices}")
         if any(not 32 <= side <= 4096 for side in self.input_size):
             raise ValueError(f"input_size must lie between 32 and 4096; got {self.input_size}")
+        if math.prod(self.input_size) > MAX_INPUT_PIXELS:
+            raise ValueError(
+                f"input_size may have at most {MAX_INPUT_PIXELS:,} pixels; got {self.input_size}. Larger "
+                "pictures are for geometry.fit tile"
+            )
         self.geometry.expect_room(self.input_size)
         return self
 

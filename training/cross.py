@@ -8,6 +8,7 @@ picked from them, would have no p-value of this kind.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.engines import Engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
@@ -25,7 +26,7 @@ from training.config import RunConfig
 from training.datasets.sample import DatasetError
 from training.feature_cache import Features
 from training.loop import METRICS, EpochMetrics, fit, of_final_weights, read_metrics
-from training.split import Split
+from training.split import Split, split
 
 Folds = NDArray[np.int64]
 
@@ -49,10 +50,19 @@ def folds_of(count: int, config: RunConfig) -> Folds | None:
     return folds
 
 
-def parts_of(parts: Split, folds: Folds | None) -> list[Split]:
-    """Which pictures each head is fitted to, and which it has not seen."""
+def parts_of(count: int, folds: Folds | None, fraction: float, seed: int) -> list[Split]:
+    """Which of `count` pictures each head is fitted to, and which it has not seen.
+
+    Args:
+        count: of the pictures.
+        folds: of each picture, see `folds_of`; None to hold out a share.
+        fraction, seed: of the share, see `training.split.split`; not used with folds.
+
+    Raises:
+        DatasetError: there are too few to hold out a share.
+    """
     if folds is None:
-        return [parts]
+        return [split(count, fraction, seed)]
     return [
         Split(fit=np.flatnonzero(folds != k), calibration=np.flatnonzero(folds == k))
         for k in range(int(folds.max()) + 1)
@@ -69,9 +79,9 @@ def fit_heads(
     identity: str,
     resume: bool,
     on_batch: Callable[[int], None],
-    on_epoch: Callable[[EpochMetrics], None],
+    on_epoch: Callable[[int, EpochMetrics], None],
 ) -> list[Head]:
-    """Fit a head to each part; the arguments are those of `training.loop.fit`.
+    """Fit a head to each part; arguments as of `training.loop.fit`, but `on_epoch` is told the head's number.
 
     Of several, each has a checkpoint of its own, `fold-0/`, `fold-1/`, ..., and the run's metrics are their
     means.
@@ -91,7 +101,7 @@ def fit_heads(
                 identity=f"{identity}/{k}" if several else identity,
                 resume=resume,
                 on_batch=on_batch,
-                on_epoch=on_epoch,
+                on_epoch=partial(on_epoch, k),
             )
         )
     if several:
@@ -102,9 +112,10 @@ def fit_heads(
     return heads
 
 
-def scorers(config: RunConfig, extractor: FeatureExtractor, heads: Sequence[Head]) -> dict[Precision, Scorer]:
+def scorers(
+    config: RunConfig, extractor: FeatureExtractor, heads: Sequence[Head], engines: Sequence[Engine]
+) -> dict[Precision, Scorer]:
     """The engines that the run asks for, each over all heads."""
-    engines = [pick_engine(precision, extractor.device) for precision in config.calibration.engines]
     return {
         engine.precision: Scorer(extractor, heads, config.input_size, config.score, config.geometry, engine)
         for engine in engines

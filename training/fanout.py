@@ -10,6 +10,7 @@ from typing import Literal
 
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.models_folder import BACKBONES
+from flows.fastflow.plain_files import replace_file
 from training.backbone import BackboneLoader
 from training.config import RunConfig
 from training.run import Outcome, Progress, train
@@ -121,11 +122,14 @@ def table(results: Sequence[Result]) -> list[str]:
 
 def _result(category: str, outcome: Outcome, seconds: float) -> Result:
     manifest = read_manifest(outcome.bundle)
-    threshold = manifest.thresholds["float32"]
+    threshold, found = manifest.thresholds["float32"], manifest.data
     return Result(
         category,
         "reused" if outcome.reused else "trained",
-        pictures=manifest.data.n_fit + manifest.data.n_calibration,
+        # Of folds every picture fits some heads and is held out of one.
+        pictures=max(found.n_fit, found.n_calibration)
+        if manifest.heads > 1
+        else found.n_fit + found.n_calibration,
         seconds=seconds,
         held_out_nll=manifest.metrics["held_out_nll"],
         threshold=threshold.reject,
@@ -150,6 +154,5 @@ def _failure(category: str, error: Exception, seconds: float) -> Result:
 
 def _write(runs: Path, results: Sequence[Result]) -> None:
     runs.mkdir(parents=True, exist_ok=True)
-    temporary = runs / f"{SUMMARY}.part"
-    temporary.write_text(json.dumps([asdict(result) for result in results], indent=1) + "\n")
-    temporary.replace(runs / SUMMARY)
+    text = json.dumps([asdict(result) for result in results], indent=1) + "\n"
+    replace_file(runs / SUMMARY, text.encode())

@@ -14,7 +14,7 @@ from training.config import RunConfig
 from training.cross import Folds, folds_of, parts_of
 from training.datasets.layout import licence, train_images
 from training.feature_cache import View, file_hashes
-from training.split import Split, split, without_copies
+from training.split import Split, without_copies
 from training.tiles import Tile
 
 
@@ -117,7 +117,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     found = train_images(data, category)
     paths, hashes = without_copies(found, file_hashes(found))
     folds = folds_of(len(paths), config)
-    parts = parts_of(split(len(paths), config.calibration.fraction, config.seed), folds)
+    parts = parts_of(len(paths), folds, config.calibration.fraction, config.seed)
     stopping = config.fit.stopping
     if stopping is not None:
         parts = [part.with_validation(stopping.fraction, config.seed) for part in parts]

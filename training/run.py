@@ -9,27 +9,41 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from pydantic import ValidationError
 
+from flows.fastflow.bundle import BundleError
 from flows.fastflow.detector import Detector, pick_device
+from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.models_folder import BACKBONES, activate, check_category
-from flows.fastflow.plain_files import sweep
+from flows.fastflow.plain_files import sweep, temporary_directory
+from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
 from flows.fastflow.weights import Weights, save_weights
+from training.augment import expect_square
 from training.backbone import BackboneLoader
 from training.cache_folder import GIB, CacheFolder
 from training.calibrate import Calibrated
 from training.config import RunConfig
 from training.cost import Cost, disk_used, forecast, peak_memory
-from training.cross import calibrate_engines, fit_heads, scorers
+from training.cross import calibrate_engines, final_metrics, fit_heads, scorers
 from training.datasets.check import check
 from training.feature_cache import FeatureCache, Features
 from training.loop import EpochMetrics
 from training.pictures import Pictures, gather
 from training.publication import DATA_CHECK, publish_model
-from training.run_folder import Identity, alone_in, begin, epochs_done, finish, identify, reusable
+from training.run_folder import (
+    Identity,
+    alone_in,
+    begin,
+    epochs_done,
+    finish,
+    identify,
+    reusable,
+    start_over,
+)
 from training.tensorboard_log import TensorBoardLog
 from training.tiles import choose
 
@@ -119,12 +133,14 @@ def train(
         backbones: what runs in turn share, so that the backbone is loaded once.
 
     Raises:
-        DatasetError, ImageError, AugmentError, WeightsError, CacheError, FitError, TensorBoardError,
-            BundleError: with the reason.
+        DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
+            TensorBoardError, BundleError: with the reason.
+        OSError: a folder cannot be written to.
     """
     check_category(category)
     torch.set_num_threads(config.fit.threads)
     device = pick_device(config.device)
+    engines = [pick_engine(precision, device) for precision in config.calibration.engines]
     pictures = gather(config, data, category)
     if pictures.copies:
         progress.say(f"{pictures.copies} pictures are copies of others, byte for byte: left out")
@@ -138,13 +154,17 @@ def train(
             activate(models, category, bundle.name)
             progress.say(f"{category} was trained before with these settings and pictures")
             return Outcome(bundle, reused=True)
-        begin(folder, config, resume=resume)
+        begin(folder, config)
+        with temporary_directory(models / category):
+            pass  # a model that could not be published is not fitted
         # What is found in a test set is for `flowgauge data check`.
         checked = check(data, category, test=False, threads=config.fit.threads, stage=progress.stage)
         (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1))
         checked.raise_for_errors()
         for line in checked.lines():
             progress.say(line)
+        if config.augment.right_angles:
+            expect_square(pictures.paths)
         progress.say(
             f"{len(pictures.paths)} good pictures of {category}: {len(pictures.seen)} to fit, "
             f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
@@ -161,28 +181,50 @@ def train(
             identity=identity,
             device=device,
             weights=weights,
-            extractor=backbones.extractor(config.backbone, config.input_size, device),
+            extractor=_describable(backbones.extractor(config.backbone, config.input_size, device)),
             epochs_done=epochs_done(folder) if resume else 0,
             resume=resume,
             progress=progress,
         )
         cache = _cache(run)
+        if not resume and (lost := epochs_done(folder)):
+            progress.say(
+                f"an earlier run with these settings and pictures came to {lost} epochs; --resume would "
+                "continue it, this one begins anew"
+            )
         expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
         progress.say(f"forecast: {expected}")
+        if not resume:
+            start_over(folder)
         with _log(run) as log:
             clock = [time.monotonic()]
             with _features(run, cache, first) as features:
                 clock.append(time.monotonic())
                 heads = _fit(run, cache, features, log)
             clock.append(time.monotonic())
-            engines = scorers(config, run.extractor, heads)
-            calibrated = _calibrate(run, engines, log)
+            fitted = scorers(config, run.extractor, heads, engines)
+            calibrated = _calibrate(run, fitted, log)
             clock.append(time.monotonic())
-        bundle = _publish(run, engines, calibrated)
+        bundle = _publish(run, fitted, calibrated)
         first_stage, second, third = (later - earlier for earlier, later in pairwise(clock))
         taken = Cost(first_stage, second, third, disk_used(cache, folder, bundle), peak_memory())
         progress.say(f"it took:  {taken}")
         return Outcome(bundle, reused=False)
+
+
+def _describable(extractor: FeatureExtractor) -> FeatureExtractor:
+    """The backbone, which a bundle's manifest must be able to describe.
+
+    Raises:
+        BundleError: it cannot, for instance for too many channels.
+    """
+    try:
+        record_of(extractor)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(f"no model can have this backbone: {where}: {first['msg']}") from error
+    return extractor
 
 
 def _cache(run: Run) -> FeatureCache:
@@ -222,10 +264,10 @@ def _fit(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog 
     epochs = settings.epochs_for(len(rows[0].fit))
     batches = sum(settings.batches_of(len(r.fit)) * settings.epochs_for(len(r.fit)) for r in rows)
 
-    def tell(row: EpochMetrics) -> None:
+    def tell(head: int, row: EpochMetrics) -> None:
         run.progress.say(_line(row, epochs))
         if log is not None:
-            log.epoch(row)
+            log.epoch(row, fold=head if len(rows) > 1 else None)
 
     with run.progress.stage("fit", batches) as advance:
         return fit_heads(
@@ -250,7 +292,8 @@ def _calibrate(
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
         calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance)
     if log is not None:
-        log.end(calibrated["float32"], engines["float32"], held_out)
+        reached = final_metrics(run.folder, len(run.pictures.parts))
+        log.end(calibrated["float32"], engines["float32"], held_out, reached)
     return calibrated
 
 

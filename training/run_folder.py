@@ -79,18 +79,18 @@ def alone_in(folder: Path) -> AbstractContextManager[object]:
         raise FitError(f"another process is at work on this very run, in {folder}") from error
 
 
-def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
-    """Forget that the run ended before, and without `resume` how far it had come; write its settings.
-
-    What a killed process left half written is removed.
-    """
+def begin(folder: Path, config: RunConfig) -> None:
+    """Forget that the run ended before and what a killed process left half written; write the settings."""
     for left in (*folder.glob("*.part"), *folder.glob("fold-*/*.part")):
         left.unlink()
-    if not resume:
-        for checkpoint in _checkpoints(folder):
-            checkpoint.unlink()
     (folder / FINISHED).unlink(missing_ok=True)
     (folder / CONFIG).write_text(dump_config(config))
+
+
+def start_over(folder: Path) -> None:
+    """Forget how far the run had come."""
+    for checkpoint in _checkpoints(folder):
+        checkpoint.unlink()
 
 
 def epochs_done(folder: Path) -> int:

@@ -65,6 +65,5 @@ def without_copies(paths: Sequence[Path], hashes: Sequence[str]) -> tuple[list[P
     A copy on the other side of the split would be a calibration picture that the fit has seen: its score
     would be too low, and the threshold a promise that does not hold.
     """
-    first = {sha256: path for path, sha256 in reversed(list(zip(paths, hashes, strict=True)))}
-    kept = [(p, h) for p, h in zip(paths, hashes, strict=True) if first[h] == p]
-    return [p for p, _ in kept], [h for _, h in kept]
+    first = dict(reversed([(sha256, path) for path, sha256 in zip(paths, hashes, strict=True)]))
+    return list(dict.fromkeys(first[sha256] for sha256 in hashes)), list(dict.fromkeys(hashes))

@@ -52,7 +52,7 @@ class TensorBoardLog:
         # A resumed run tells of all its epochs again.
         self._writer: SummaryWriter = SummaryWriter(str(folder), purge_step=0)
         self._writer.add_text("config", f"```yaml\n{dump_config(config)}```", 0)
-        self._last: EpochMetrics | None = None
+        self._last = 0
 
     def __enter__(self) -> TensorBoardLog:
         return self
@@ -62,28 +62,36 @@ class TensorBoardLog:
     ) -> None:
         self._writer.close()
 
-    def epoch(self, row: EpochMetrics) -> None:
-        """Log one epoch; to be called as the loop's `on_epoch`."""
+    def epoch(self, row: EpochMetrics, fold: int | None = None) -> None:
+        """Log one epoch, of the head without a fold where there are several."""
+        head = "" if fold is None else f"fold_{fold}/"
         parts = {"fit": row.fit_nll, "held_out": row.held_out_nll, "validation": row.validation_nll or []}
         for part, losses in parts.items():
             if not losses:
                 continue
-            self._writer.add_scalar(f"nll/{part}", float(np.mean(losses)), row.epoch)
+            self._writer.add_scalar(f"{head}nll/{part}", float(np.mean(losses)), row.epoch)
             for scale, loss in enumerate(losses):
-                self._writer.add_scalar(f"nll_scale_{scale}/{part}", loss, row.epoch)
-        self._writer.add_scalar("learning_rate", row.learning_rate, row.epoch)
-        self._writer.add_scalar("seconds", row.seconds, row.epoch)
-        self._last = row
+                self._writer.add_scalar(f"{head}nll_scale_{scale}/{part}", loss, row.epoch)
+        self._writer.add_scalar(f"{head}learning_rate", row.learning_rate, row.epoch)
+        self._writer.add_scalar(f"{head}seconds", row.seconds, row.epoch)
+        self._last = row.epoch
 
-    def end(self, calibrated: Calibrated, scorer: Scorer, held_out: Sequence[Path]) -> None:
+    def end(
+        self,
+        calibrated: Calibrated,
+        scorer: Scorer,
+        held_out: Sequence[Path],
+        reached: Mapping[str, float],
+    ) -> None:
         """Log what calibration found, with heatmaps of good pictures from the lowest score to the highest.
 
         Args:
             calibrated: what it found.
             scorer: the fitted model.
             held_out: the good pictures it was found on, in the order of its scores.
+            reached: what the fit ended with, see `training.cross.final_metrics`.
         """
-        step = self._last.epoch if self._last else 0
+        step = self._last
         self._writer.add_histogram("held_out/score", np.asarray(calibrated.scores), step)
         self._writer.add_scalar("held_out/threshold", calibrated.threshold.reject, step)
         low, middle = calibrated.calibration.map_typical, calibrated.calibration.map_threshold
@@ -94,8 +102,8 @@ class TensorBoardLog:
                 [scored] = scorer.score([image])
                 pair = np.hstack([image, overlay(image, scored.score_map, ColourScale(low, middle))])
                 self._writer.add_image(f"held_out/good_{i:04}", pair, step, dataformats="HWC")
-        if self._last:
-            found = {"metrics/held_out_nll": float(np.mean(self._last.held_out_nll))}
+        if step:
+            found = {f"metrics/{name}": value for name, value in reached.items()}
             settings = _flat(self.config.model_dump(mode="json"))
             # In the run's own folder, not in one beside it.
             self._writer.add_hparams(settings, found, run_name=".", global_step=step)

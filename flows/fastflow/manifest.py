@@ -12,7 +12,7 @@ from flows.fastflow.score import ScoreRule
 
 MAX_FILES = 256
 _MAX_IMAGES = 200_000  # of calibration
-_MAX_INPUT_PIXELS = 2048 * 2048
+MAX_INPUT_PIXELS = 2048 * 2048
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
@@ -26,6 +26,7 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 MAX_HEADS = 20
+MAX_MAPS = 8
 
 
 class _Record(BaseModel):
@@ -38,9 +39,9 @@ class Backbone(_Record):
 
     name: _Name
     weights_sha256: Sha256
-    out_indices: list[Annotated[int, Field(ge=0, le=1000)]] = Field(min_length=1, max_length=8)
-    channels: list[_Channels] = Field(min_length=1, max_length=8)
-    strides: list[Annotated[int, Field(ge=1, le=1024)]] = Field(min_length=1, max_length=8)
+    out_indices: list[Annotated[int, Field(ge=0, le=1000)]] = Field(min_length=1, max_length=MAX_MAPS)
+    channels: list[_Channels] = Field(min_length=1, max_length=MAX_MAPS)
+    strides: list[Annotated[int, Field(ge=1, le=1024)]] = Field(min_length=1, max_length=MAX_MAPS)
     mean: list[float] = Field(max_length=16)
     std: list[float] = Field(max_length=16)
 
@@ -188,8 +189,8 @@ class Manifest(_Record):
     @field_validator("input_size")
     @classmethod
     def _payable(cls, size: tuple[int, int]) -> tuple[int, int]:
-        if size[0] * size[1] > _MAX_INPUT_PIXELS:
-            raise ValueError(f"has more than {_MAX_INPUT_PIXELS:,} pixels; got {size}")
+        if size[0] * size[1] > MAX_INPUT_PIXELS:
+            raise ValueError(f"has more than {MAX_INPUT_PIXELS:,} pixels; got {size}")
         return size
 
     @model_validator(mode="after")

@@ -194,6 +194,8 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("input_size: [256]", "input_size.1: Field required"),
         ("input_size: 256", "input_size: Input should be a valid tuple"),
         ("input_size: [16, 256]", "input_size must lie between 32 and 4096; got (16, 256)"),
+        ("input_size: [3000, 2000]", "input_size may have at most 4,194,304 pixels; got (3000, 2000)"),
+        ("backbone: {out_indices: [0, 1, 2, 3, 4, 5, 6, 7, 8]}", "backbone.out_indices: "),
         ("backbone: {out_indices: []}", "backbone.out_indices: "),
         ("backbone: {out_indices: [4, 2]}", "backbone.out_indices must rise; got (4, 2)"),
         ("backbone: {out_indices: [2, 2]}", "backbone.out_indices must rise; got (2, 2)"),

@@ -23,7 +23,6 @@ from training.datasets.sample import DatasetError
 from training.feature_cache import file_hashes
 from training.loop import METRICS, read_metrics
 from training.run import train
-from training.split import split
 
 Images = dict[str, list[bytes]]
 
@@ -82,16 +81,21 @@ class TestFolds:
     def test_each_head_is_fitted_to_all_but_its_own(self, tiny_config: RunConfig) -> None:
         folds = folds_of(10, with_calibration(tiny_config, method="cross", folds=3))
         assert folds is not None
-        parts = parts_of(split(10, 0.2, 0), folds)
+        parts = parts_of(10, folds, 0.2, 0)
         assert len(parts) == 3
         for k, part in enumerate(parts):
             assert set(part.calibration) == set(np.flatnonzero(folds == k))
             assert sorted([*part.fit, *part.calibration]) == list(range(10))
 
     def test_of_split_there_are_none(self, tiny_config: RunConfig) -> None:
-        parts = split(10, 0.2, 0)
         assert folds_of(10, tiny_config) is None
-        assert parts_of(parts, None) == [parts]
+        [part] = parts_of(10, None, 0.2, 0)
+        assert (len(part.fit), len(part.calibration)) == (8, 2)
+
+    def test_of_folds_no_share_is_held_out(self, tiny_config: RunConfig) -> None:
+        """Ten pictures would be too few to hold out nine tenths."""
+        folds = folds_of(10, with_calibration(tiny_config, method="cross", folds=5))
+        assert len(parts_of(10, folds, 0.9, 0)) == 5
 
     @pytest.mark.parametrize(("count", "folds"), [(4, 5), (2, 2), (1, 2)])
     def test_too_few_pictures(self, tiny_config: RunConfig, count: int, folds: int) -> None:
@@ -274,7 +278,7 @@ class TestMetrics:
         config = with_calibration(tiny_config, method="cross", folds=3)
         config = RunConfig.model_validate({**config.model_dump(), "fit": fit})
         folds = folds_of(24, config)
-        parts = [part.with_validation(0.2, 0) for part in parts_of(split(24, 0.2, 0), folds)]
+        parts = [part.with_validation(0.2, 0) for part in parts_of(24, folds, 0.2, 0)]
         features = [np.random.default_rng(0).normal(size=(24, 6, 4, 4)).astype(np.float32)]
         fit_heads(
             config,
@@ -285,7 +289,7 @@ class TestMetrics:
             identity="folds",
             resume=False,
             on_batch=lambda _: None,
-            on_epoch=lambda _: None,
+            on_epoch=lambda *_: None,
         )
         each = [read_metrics(tmp_path / f"fold-{k}") for k in range(3)]
         shortest = min(map(len, each))

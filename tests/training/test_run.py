@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from filelock import FileLock
@@ -21,11 +22,16 @@ from safetensors.torch import load_file, save_file
 
 from flows.fastflow.bundle import FLOW, BundleError, verify
 from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, DeviceError
+from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
-from flows.fastflow.manifest import Manifest
+from flows.fastflow.manifest import Backbone, Manifest
 from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
+from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
+from training.augment import AugmentError
+from training.cache_folder import DiskSpaceError
 from training.config import RunConfig, load_config
 from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
@@ -96,6 +102,10 @@ def changed(config: RunConfig, **changes: Any) -> RunConfig:
     for name, value in changes.items():
         data[name] = {**data[name], **value} if isinstance(value, dict) else value
     return RunConfig.model_validate(data)
+
+
+def _full_disk(*_: object, **__: object) -> None:
+    raise DiskSpaceError("full")
 
 
 def sha256(bundle: Path) -> str:
@@ -440,6 +450,25 @@ class TestAgain:
         # Meanwhile the model of before serves on.
         assert active_version(place.models, "tiny") == finished[1].bundle.name
 
+    def test_what_was_done_is_given_up_only_when_the_fit_begins(
+        self, fresh: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(Killed):
+            fresh.train(progress=Recorder(kill_in="fit", kill_at=7), fit={"epochs": 2})
+        [checkpoint] = fresh.runs.glob(f"tiny/*/{CHECKPOINT}")
+        recorder = Recorder()
+        with monkeypatch.context() as full:
+            full.setattr("training.run.forecast", _full_disk)
+            with pytest.raises(DiskSpaceError):
+                fresh.train(progress=recorder, fit={"epochs": 2})
+        assert checkpoint.exists()
+        said = "an earlier run with these settings and pictures came to 1 epochs; --resume would continue it"
+        assert [line for line in recorder.lines if line.startswith(said)]
+        recorder = Recorder()
+        fresh.train(resume=True, progress=recorder, fit={"epochs": 2})
+        assert recorder.stages["fit"] == (12, 12)
+        assert not [line for line in recorder.lines if "--resume" in line]
+
     def test_a_deleted_bundle_is_made_again(
         self, finished: tuple[Place, Outcome, Recorder], place: Place
     ) -> None:
@@ -587,6 +616,44 @@ class TestErrors:
     def test_a_device_that_is_not_there_is_told(self, fresh: Place) -> None:
         with pytest.raises(DeviceError, match="cuda:99"):
             fresh.train(device="cuda:99")
+
+    def test_an_engine_that_is_not_there_is_told_before_anything_is_done(
+        self, fresh: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("flows.fastflow.engines.find_spec", lambda _: None)
+        recorder = Recorder()
+        with pytest.raises(EngineError, match="openvino"):
+            fresh.train(calibration={"engines": ("float32", "openvino-bfloat16")}, progress=recorder)
+        assert not recorder.lines
+        assert not recorder.stages
+
+    def test_a_models_folder_that_cannot_be_written_to_is_told_before_the_fit(self, fresh: Place) -> None:
+        fresh.models.mkdir(exist_ok=True)
+        (fresh.models / "tiny").touch()  # in place of the folder; permissions do not stop root
+        recorder = Recorder()
+        with pytest.raises(FileExistsError):
+            fresh.train(progress=recorder)
+        assert "features" not in recorder.stages
+
+    def test_pictures_that_cannot_be_turned_are_told_before_features_are_computed(self, fresh: Place) -> None:
+        path = max((fresh.folder / "train/good").iterdir())
+        PIL.Image.open(path).resize((64, 48)).save(path)
+        recorder = Recorder()
+        with pytest.raises(AugmentError, match=rf"{path.name}: .*needs square pictures; this one is 64x48"):
+            fresh.train(augment={"copies": 1, "right_angles": True}, progress=recorder)
+        assert "features" not in recorder.stages
+
+    def test_a_backbone_that_no_manifest_can_describe_is_told_before_the_fit(
+        self, fresh: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def giant(extractor: FeatureExtractor) -> Backbone:
+            return Backbone.model_validate({**record_of(extractor).model_dump(), "channels": [2**15, 2**15]})
+
+        monkeypatch.setattr("training.run.record_of", giant)
+        recorder = Recorder()
+        with pytest.raises(BundleError, match="no model can have this backbone: channels"):
+            fresh.train(progress=recorder)
+        assert "features" not in recorder.stages
 
     def test_missing_weights_are_told(self, fresh: Place) -> None:
         with pytest.raises(WeightsNotFoundError, match=r"no weights file .*nothing\.pth"):

@@ -10,7 +10,7 @@ from filelock import FileLock
 from training.config import RunConfig, load_config
 from training.loop import CHECKPOINT, METRICS, FitError
 from training.publication import CONFIG
-from training.run_folder import FINISHED, alone_in, begin, epochs_done, finish, identify, reusable
+from training.run_folder import FINISHED, alone_in, begin, epochs_done, finish, identify, reusable, start_over
 
 CPU = torch.device("cpu")
 
@@ -78,20 +78,21 @@ def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings:
     assert identity(**settings).bundle != identity().bundle
 
 
-def test_a_run_begins_from_nothing_or_from_its_checkpoint(tmp_path: Path) -> None:
-    for resume in (True, False):
-        (tmp_path / CHECKPOINT).touch()
-        finish(tmp_path, identity(), "v")
-        begin(tmp_path, RunConfig(seed=3), resume=resume)
-        assert (tmp_path / CHECKPOINT).exists() is resume
-        assert not (tmp_path / FINISHED).exists()
-        assert load_config(tmp_path / CONFIG).seed == 3
+def test_a_run_begins_with_its_checkpoint_until_it_starts_over(tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).touch()
+    finish(tmp_path, identity(), "v")
+    begin(tmp_path, RunConfig(seed=3))
+    assert (tmp_path / CHECKPOINT).exists()
+    assert not (tmp_path / FINISHED).exists()
+    assert load_config(tmp_path / CONFIG).seed == 3
+    start_over(tmp_path)
+    assert not (tmp_path / CHECKPOINT).exists()
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     for name in ("checkpoint.part", "metrics.part"):
         (tmp_path / name).write_bytes(b"half")
-    begin(tmp_path, RunConfig(), resume=True)
+    begin(tmp_path, RunConfig())
     assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
 
 
@@ -114,9 +115,9 @@ def test_epochs_done_are_those_of_all_folds(tmp_path: Path) -> None:
             (fold / CHECKPOINT).touch()
     (tmp_path / METRICS).write_text("{}\n{}\n")  # their means, which spare nothing
     assert epochs_done(tmp_path) == 5
-    begin(tmp_path, RunConfig(), resume=True)
+    begin(tmp_path, RunConfig())
     assert epochs_done(tmp_path) == 5
-    begin(tmp_path, RunConfig(), resume=False)
+    start_over(tmp_path)
     assert epochs_done(tmp_path) == 0
 
 

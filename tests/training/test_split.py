@@ -83,6 +83,11 @@ def test_of_copies_the_first_is_kept_and_the_order_too() -> None:
     assert hashes == ["1", "2", "3"]
 
 
+def test_the_same_file_twice_is_once() -> None:
+    paths = [Path(name) for name in "abab"]
+    assert without_copies(paths, ["1", "2", "1", "2"]) == ([Path("a"), Path("b")], ["1", "2"])
+
+
 def test_where_there_are_no_copies_nothing_is_left_out() -> None:
     paths = [Path(name) for name in "abc"]
     assert without_copies(paths, ["3", "1", "2"]) == (paths, ["3", "1", "2"])

@@ -118,7 +118,13 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle import read_manifest
 
     threshold = read_manifest(outcome.bundle).thresholds["float32"]
-    if threshold.certified:
+    if threshold.guarantee == "cross":
+        progress.say(
+            f"threshold {threshold.reject:.4f}: cross-calibrated to reject {threshold.target_fpr:.2%} of "
+            f"good parts; promised on average: at most {threshold.achievable_fpr:.2%}, from "
+            f"{threshold.n_calibration} pictures, each scored by the head that has not seen it"
+        )
+    elif threshold.certified:
         progress.say(
             f"threshold {threshold.reject:.4f}: certified to reject on average at most "
             f"{threshold.target_fpr:.2%} of good parts (here {threshold.achievable_fpr:.2%}), from "

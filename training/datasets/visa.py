@@ -92,6 +92,7 @@ def _rows(root: Path, category: str) -> Iterator[_Row]:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{file} is not a text in UTF-8: is it damaged?") from error
     reader = csv.reader(text.splitlines())
+    lines: dict[str, int] = {}
     header = next(reader, [])
     if header != _HEADER:
         raise DatasetError(f"{file} must begin with {','.join(_HEADER)}; it begins with {','.join(header)!r}")
@@ -117,6 +118,10 @@ def _rows(root: Path, category: str) -> Iterator[_Row]:
                 raise DatasetError(f"{file} line {reader.line_num}: {path!r} leads out of the data folder")
         if not image:
             raise DatasetError(f"{file} line {reader.line_num}: no picture is named")
+        if (before := lines.setdefault(image, reader.line_num)) != reader.line_num:
+            raise DatasetError(
+                f"{file} line {reader.line_num}: {image!r} is there twice, first in line {before}"
+            )
         yield _Row(reader.line_num, split, label, image, mask)
 
 

@@ -125,6 +125,16 @@ def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made
     assert len(versions(root / "models", "tiny")) == 2
 
 
+def test_a_promise_of_folds_is_said_as_what_it_is(tiny_data: Path, yaml_file: Path, root: Path) -> None:
+    crossed = root / "cross.yaml"
+    crossed.write_text(yaml_file.read_text() + "\ncalibration: {method: cross, folds: 2}\n")
+    result = run(tiny_data, root, "--config", str(crossed), "--epochs", "1")
+    assert result.exit_code == 0, result.output
+    said = result.stdout.splitlines()[-3]
+    assert "cross-calibrated to reject 1.00% of good parts; promised on average: at most" in said
+    assert "each scored by the head that has not seen it" in said
+
+
 def test_the_folders_may_be_set_by_the_environment(
     trained: Result,
     tiny_data: Path,

@@ -106,6 +106,14 @@ def test_a_damaged_row_is_told_by_its_line(tmp_path: Path, row: str, message: st
         visa.train_images(tmp_path, "candle")
 
 
+@pytest.mark.parametrize("second", ["train,normal", "test,normal"])
+def test_a_picture_that_is_there_twice_is_told(tmp_path: Path, second: str) -> None:
+    """It would be on both sides of a split, or learned from and tested on."""
+    lay_out(tmp_path, f"candle,train,normal,{NORMAL}/0001.JPG,", f"candle,{second},{NORMAL}/0001.JPG,")
+    with pytest.raises(DatasetError, match=r"line 3: '.*/0001\.JPG' is there twice, first in line 2"):
+        visa.train_images(tmp_path, "candle")
+
+
 @pytest.mark.parametrize("header", ["", "image,label", f"x{HEADER}"])
 def test_another_table_is_not_read_as_a_split(tmp_path: Path, header: str) -> None:
     lay_out(tmp_path, *ROWS, header=header)

@@ -1,8 +1,6 @@
 """What a data check found: read by people as lines, and by the report as JSON."""
 
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -143,13 +141,3 @@ class DataCheck(_Record):
                 f"{len(self.errors)} training pictures of {self.category} cannot be decoded; repair or "
                 f"remove them:\n{listed}"
             )
-
-    def without_undecodable(self, paths: Sequence[Path], folder: Path) -> list[Path]:
-        """Those of `paths` that can be decoded, for a run that is to go on without the others.
-
-        Args:
-            paths: pictures of this check.
-            folder: the category's folder.
-        """
-        bad = {name for f in self.findings if f.kind == "undecodable" for name in f.files}
-        return [path for path in paths if path.relative_to(folder).as_posix() not in bad]

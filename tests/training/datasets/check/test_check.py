@@ -68,8 +68,6 @@ def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc:
     ) as told:
         checked.raise_for_errors()
     assert "test/good" not in str(told.value)
-    kept = checked.without_undecodable(sorted(good.iterdir()), disc)
-    assert [p.name for p in kept] == [f"{i:03}.png" for i in range(30) if i not in (3, 7)]
 
 
 def test_a_file_that_cannot_be_opened_is_named_with_the_reason(disc: Path) -> None:
