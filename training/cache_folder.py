@@ -5,6 +5,7 @@ CacheError
 """
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 GIB = 2**30
+_PART = re.compile(r"\..+-(?P<nbytes>\d+)-[^-]+\.part")  # a cache that is being made, and what it will take
 
 
 class CacheError(ValueError):
@@ -78,7 +80,9 @@ class CacheFolder:
                 self._sweep()
                 self._make_room(nbytes)
                 # Under a temporary name until complete, so that a killed run leaves no half cache behind.
-                temporary = Path(tempfile.mkdtemp(dir=self.folder, prefix=f".{name}-", suffix=".part"))
+                temporary = Path(
+                    tempfile.mkdtemp(dir=self.folder, prefix=f".{name}-{nbytes}-", suffix=".part")
+                )
                 making = _hold(temporary)
         if hold is None:
             try:
@@ -143,12 +147,26 @@ class CacheFolder:
                 f"{self.max_bytes / GIB:.2f}: raise it in the run's YAML, or take a smaller input_size, "
                 "fewer stages or fewer augment.copies"
             )
-        self._shrink(lambda total: total + nbytes <= self.max_bytes and self._free() >= nbytes)
-        if (free := self._free()) < nbytes:
+        others, waiting = self._being_made()
+        self._shrink(
+            lambda total: total + others + nbytes <= self.max_bytes and self._free() - waiting >= nbytes
+        )
+        if (free := self._free() - waiting) < nbytes:
             raise DiskSpaceError(
                 f"the features take {nbytes / GIB:.2f} GiB, and {self.folder} has {free / GIB:.2f} GiB "
                 "left: free some, or let --runs name a folder on a larger disk"
             )
+
+    def _being_made(self) -> tuple[int, int]:
+        """Bytes of the caches that others make just now, and how many of them are yet to be written."""
+        others = waiting = 0
+        for part in self.folder.iterdir():
+            if name := _PART.fullmatch(part.name):
+                reserved = int(name["nbytes"])
+                others += reserved
+                with suppress(OSError):  # done or given up meanwhile
+                    waiting += max(0, reserved - _size(part))
+        return others, waiting
 
     def _free(self) -> int:
         return shutil.disk_usage(self.folder).free

@@ -133,6 +133,38 @@ def test_a_full_disk_is_told_after_room_was_made(
     assert names(caches) == []
 
 
+def test_what_others_make_just_now_counts(caches: CacheFolder) -> None:
+    """Otherwise two runs at once would each find the room that is there once."""
+    fill(caches, old=30, new=30)
+
+    def meanwhile(folder: Path) -> None:
+        (folder / "values").write_bytes(b"x" * 10)
+        with caches.use("b", 50, of(50)):
+            pass
+        (folder / "values").write_bytes(b"x" * 40)
+
+    with caches.use("a", 40, meanwhile):
+        pass
+    assert names(caches) == ["b", "a"]
+
+
+def test_the_disk_that_others_will_fill_is_not_free(
+    caches: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CacheFolder, "_free", lambda _: 60)
+
+    def meanwhile(folder: Path) -> None:
+        (folder / "values").write_bytes(b"x" * 10)
+        with pytest.raises(DiskSpaceError), caches.use("b", 40, never):
+            pass
+        (folder / "values").write_bytes(b"x" * 40)
+        with caches.use("b", 40, of(40)):
+            pass
+
+    with caches.use("a", 40, meanwhile):
+        pass
+
+
 def test_what_fails_or_is_interrupted_leaves_nothing(caches: CacheFolder) -> None:
     def fail(folder: Path) -> None:
         (folder / "values").write_bytes(b"half")
