@@ -164,7 +164,8 @@ class Loader:
     def _warm_up(self, detector: Detector) -> None:
         """Compile, or lay out, what first batches would wait for; once for all models of a shape."""
         manifest, scorer = detector.manifest, detector.scorer
-        shape = (manifest.input_size, manifest.normalisation, manifest.flow)
+        whole = scorer.layout(manifest.input_size).is_whole
+        shape = (manifest.input_size, manifest.normalisation, manifest.flow, whole)
         warm = self._warm.setdefault(scorer.extractor, set())
         if shape not in warm:
             scorer.warm_up()

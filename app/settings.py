@@ -81,13 +81,19 @@ class Settings(BaseSettings):
         description="Bytes of inspections that may wait to be filed; beyond, none is accepted.",
     )
     retention_pass_days: float | None = Field(
-        None, gt=0, description="Days after which passed inspections are deleted; unset keeps them."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Days after which passed inspections are deleted; unset keeps them.",
     )
     retention_review_days: float | None = Field(
-        None, gt=0, description="Days after which inspections in the review band are deleted."
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Days after which inspections in the review band are deleted.",
     )
     retention_reject_days: float | None = Field(
-        None, gt=0, description="Days after which rejected inspections are deleted."
+        None, gt=0, allow_inf_nan=False, description="Days after which rejected inspections are deleted."
     )
     retention_bytes: int | None = Field(
         None,

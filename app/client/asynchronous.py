@@ -147,23 +147,27 @@ class AsyncClient:
             FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
         """
         stream = Stream(wanted)
-        attempts = Attempts(self._patience, repeatable=True)
+        attempts: Attempts | None = None  # since the server was last there, however long it had been
         while True:
             try:
                 async for event in self._listen(stream):
-                    attempts = Attempts(self._patience, repeatable=True)
-                    yield event
+                    attempts = None
+                    if event is not None:
+                        yield event
                 pause = stream.pause
             except FlowGaugeError as error:
+                attempts = attempts or Attempts(self._patience, repeatable=True)
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
 
-    async def _listen(self, stream: Stream) -> AsyncIterator[Event]:
+    async def _listen(self, stream: Stream) -> AsyncIterator[Event | None]:
+        """Events as they come; first None, when the server lets us listen."""
         try:
             async with self._http.stream("GET", PATH, **stream.request()) as response:
                 if not response.is_success:
                     await response.aread()
                     raise of_response(response)
+                yield None
                 async for chunk in response.aiter_bytes():
                     for event in stream.feed(chunk):
                         yield event

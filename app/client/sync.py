@@ -155,23 +155,27 @@ class Client:
             FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
         """
         stream = Stream(wanted)
-        attempts = Attempts(self._patience, repeatable=True)
+        attempts: Attempts | None = None  # since the server was last there, however long it had been
         while True:
             try:
                 for event in self._listen(stream):
-                    attempts = Attempts(self._patience, repeatable=True)
-                    yield event
+                    attempts = None
+                    if event is not None:
+                        yield event
                 pause = stream.pause
             except FlowGaugeError as error:
+                attempts = attempts or Attempts(self._patience, repeatable=True)
                 pause = attempts.pause(error)
             time.sleep(pause)
 
-    def _listen(self, stream: Stream) -> Iterator[Event]:
+    def _listen(self, stream: Stream) -> Iterator[Event | None]:
+        """Events as they come; first None, when the server lets us listen."""
         try:
             with self._http.stream("GET", PATH, **stream.request()) as response:
                 if not response.is_success:
                     response.read()
                     raise of_response(response)
+                yield None
                 for chunk in response.iter_bytes():
                     yield from stream.feed(chunk)
         except httpx.TransportError as error:

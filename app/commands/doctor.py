@@ -157,15 +157,16 @@ def _weights(report: Report, models: Path) -> None:
 
 
 def _models(report: Report, models: Path) -> None:
+    from app.served import AsServed
     from flows.fastflow import models_folder
-    from flows.fastflow.detector import Detector
 
-    shared = None
+    if not report.engine:
+        return  # said already
+    served = AsServed(models)
     for category in models_folder.categories(models):
         active, fault = models_folder.active_version(models, category), None
         try:
-            detector = Detector.load(models_folder.resolve(models, category), backbone=shared)
-            shared = detector.scorer.extractor
+            served.load(models_folder.resolve(models, category))
         # Whatever is wrong with one model, the report goes on with the next.
         except Exception as error:
             fault = str(error)

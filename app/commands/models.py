@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from app.commands.auditing import audited
+
+if TYPE_CHECKING:
+    from app.served import AsServed
 
 Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
 Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
@@ -68,6 +71,7 @@ def verify(
 
     Exit code 1: one of them would be refused.
     """
+    from app.served import AsServed
     from flows.fastflow import models_folder
 
     if category is None:
@@ -78,9 +82,10 @@ def verify(
         folders = [models / category / v for v in models_folder.versions(models, category)]
     else:
         folders = [models_folder.resolve(models, category, version)]
+    served = AsServed(models, device)
     refused = 0
     for folder in folders:
-        fault = _fault(folder, device)
+        fault = _fault(served, folder)
         refused += fault is not None
         typer.echo(f"{folder.parent.name}/{folder.name}  {fault or 'good'}")
     if not folders:
@@ -190,24 +195,27 @@ def _expect_good(models: Path, category: str, version: str, device: str) -> None
     from app import verdict
     from app.category_settings import SettingsFiles
     from app.problems import Problem
+    from app.served import AsServed
     from flows.fastflow import models_folder
-    from flows.fastflow.detector import Detector
 
-    detector = Detector.load(models_folder.resolve(models, category, version), device=device)
     try:
+        detector = AsServed(models, device).load(models_folder.resolve(models, category, version))
         verdict.expect_settings(detector, SettingsFiles(models).get(category))
     except Problem as problem:
         raise models_folder.ConflictError(problem.detail) from problem
 
 
-def _fault(folder: Path, device: str) -> str | None:
+def _fault(served: "AsServed", folder: Path) -> str | None:
     """Why a server would refuse a version, or None."""
+    from app.problems import Problem
     from flows.fastflow.bundle import BundleError
-    from flows.fastflow.detector import Detector
+    from flows.fastflow.engines.errors import EngineError
     from flows.fastflow.weights import WeightsError
 
     try:
-        Detector.load(folder, device=device)
-    except (BundleError, WeightsError) as error:
+        served.load(folder)
+    except (BundleError, WeightsError, EngineError) as error:
         return str(error)
+    except Problem as problem:
+        return problem.detail
     return None

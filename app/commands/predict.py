@@ -166,7 +166,6 @@ def _local(
         )
         settings = SettingsFiles(models).get(category)
         thresholds = verdict.thresholds(calibrations.get(detector, station), settings)
-        region = settings.region_mask(station, detector.manifest.input_size)
     except Problem as problem:
         raise NotInspectedError(problem.detail) from problem
     calibrator = thresholds.calibrator
@@ -176,7 +175,12 @@ def _local(
             image = images.decode(data)
         except images.ImageError as error:
             raise NotInspectedError(str(error)) from error
-        [prediction] = detector.predict([image], [region])
+        prepared = detector.prepare(image)
+        try:
+            region = settings.region_mask(station, prepared.layout.size)
+        except Problem as problem:
+            raise NotInspectedError(problem.detail) from problem
+        [prediction] = detector.predict_prepared([prepared], [region])
         overlay = None
         if drawn:
             picture = heatmap.overlay(image, prediction.score_map, calibrator.colour_scale)

@@ -50,9 +50,13 @@ def damage(folder: Path) -> None:
 
 
 def of_half_the_size(models: Path, version: str) -> None:
-    """Publish the tiny model with an input of 32 x 32, and golden pictures that score as they do there."""
-    folder = again(models, version)
-    edit(folder, lambda d: d.update(input_size=[32, 32]))
+    """Publish the tiny model with an input of 32 x 32."""
+    change(again(models, version), input_size=[32, 32])
+
+
+def change(folder: Path, **fields: object) -> None:
+    """Change fields of a bundle's manifest; its golden pictures have the scores that they get then."""
+    edit(folder, lambda d: d.update(fields))
     sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
     detector = Detector.load(folder, device="cpu", replayed={sha256})
     pictures = [decode((folder / golden.file).read_bytes()) for golden in detector.manifest.golden]

@@ -19,7 +19,7 @@ from flows.fastflow import bundle, detector, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
-from tests.app.stores import damage
+from tests.app.stores import change, damage
 from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from training.config import BackboneConfig, RunConfig
@@ -105,6 +105,21 @@ class TestExtractors:
         async def scenario(loader: Loader) -> None:
             residents = [await loader.load(one) for one in (folder, *others)]
             assert warmed == [residents[0].detector.scorer]
+
+        run(store, scenario)
+
+    def test_pictures_that_fill_the_input_need_more_than_those_with_a_margin(
+        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Their maps are made by the engine, whose graphs for that the first of them must not wait for."""
+        warmed: list[Scorer] = []
+        monkeypatch.setattr(Scorer, "warm_up", lambda scorer: warmed.append(scorer))
+        other = again(store, "v1", "nut")
+        change(other, geometry={"shrink": "area", "margin": 8})
+
+        async def scenario(loader: Loader) -> None:
+            residents = [await loader.load(one) for one in (other, folder)]
+            assert warmed == [resident.detector.scorer for resident in residents]
 
         run(store, scenario)
 

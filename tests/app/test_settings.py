@@ -119,6 +119,12 @@ def test_any_retention_limits_the_history(what: str) -> None:
     assert Settings.model_validate({f"retention_{what}": 1}).limits_history
 
 
+@pytest.mark.parametrize("what", ["pass", "review", "reject"])
+def test_for_ever_is_said_by_leaving_it_out(what: str) -> None:
+    with pytest.raises(ValidationError, match="finite number"):
+        Settings.model_validate({f"retention_{what}_days": "inf"})
+
+
 @pytest.mark.parametrize("name", ["tls_key", "tls_certificate"])
 def test_tls_needs_both_files(name: str) -> None:
     with pytest.raises(ValidationError, match="TLS needs both"):

@@ -22,7 +22,10 @@ from ..errors import (
     FlowGaugeError,
     IdempotencyKeyReusedError,
     InternalError,
+    MethodNotAllowedError,
+    NotAcceptableError,
     RefusedError,
+    RejectedBundleError,
     UndecodableImageError,
     UnknownError,
     UnsupportedMediaTypeError,
@@ -223,6 +226,8 @@ class Watcher:
             if found.quiet < _UNDECODED_TIMES * self._job.settle:
                 return None
             return Outcome(found, sha256, None, error.details)
+        except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:
+            raise _Wait(str(error)) from error  # the model's fault, or a server's of another version
         except (RefusedError, IdempotencyKeyReusedError) as error:
             return Outcome(found, sha256, None, error.details)
         except InternalError as error:

@@ -10,7 +10,6 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet
@@ -79,7 +78,7 @@ class OpenVinoEngine:
             self._settings["CACHE_DIR"] = str(self._cache)
         self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
         self._compiling = threading.Lock()
-        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], _BackboneGraphs]]
+        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], _OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
         self._pixels: dict[tuple[Sizes, tuple[int, int]], _PixelsRequest] = {}
@@ -95,7 +94,7 @@ class OpenVinoEngine:
             with self._compiling:
                 known = self._compile_backbone(model, input_size)
                 self._backbones.setdefault(extractor, {})[input_size] = known
-        return _OpenVinoBackbone(known)
+        return known
 
     def head(self, head: Head) -> "_OpenVinoHead":
         """See `Engine`."""
@@ -167,15 +166,15 @@ class OpenVinoEngine:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile_backbone(self, model: Any, size: tuple[int, int]) -> "_BackboneGraphs":
+    def _compile_backbone(self, model: Any, size: tuple[int, int]) -> "_OpenVinoBackbone":
         constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
         nbytes = sum(op.get_byte_size() for op in constants)
         parts = split(model, size) if self.precision != "float32" else None
         if parts is None:
-            return _BackboneGraphs([self._core.compile_model(model, "CPU", self._settings)], nbytes)
+            return _OpenVinoBackbone([self._core.compile_model(model, "CPU", self._settings)], nbytes)
         settings = (self._exact, self._settings)
         compiled = [self._core.compile_model(p, "CPU", s) for p, s in zip(parts, settings, strict=True)]
-        return _BackboneGraphs(compiled, nbytes)
+        return _OpenVinoBackbone(compiled, nbytes)
 
 
 def _writable(folder: Path | None) -> Path | None:
@@ -190,36 +189,38 @@ def _writable(folder: Path | None) -> Path | None:
         return None
 
 
-@dataclass(frozen=True)
-class _BackboneGraphs:
-    """A backbone, compiled.
+class _OpenVinoBackbone:
+    """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
 
-    Attributes:
+    A request keeps buffers for the largest batch that it computed, megabytes: there are as many as threads
+    that computed at once, not one for each model.
+
+    Args:
         compiled: one graph, or two of which the second goes on where the first ends.
         nbytes: of their weights.
     """
 
-    compiled: list[Any]
-    nbytes: int
-
-
-class _OpenVinoBackbone:
-    """See `engines.RunningBackbone`."""
-
-    def __init__(self, graphs: _BackboneGraphs) -> None:
-        self._requests = [graph.create_infer_request() for graph in graphs.compiled]
-        self.nbytes = graphs.nbytes
+    def __init__(self, compiled: Sequence[Any], nbytes: int) -> None:
+        self._compiled = compiled
+        self._idle: list[list[Any]] = []
+        self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
+        try:
+            requests = self._idle.pop()  # a list's own operations are atomic
+        except IndexError:
+            requests = [graph.create_infer_request() for graph in self._compiled]
         outputs = [_shared(images.numpy())]
         found = []
-        for request in self._requests:
+        for request in requests:
             request.set_input_tensor(outputs.pop())
             _infer(request)
             found += outputs
             outputs = list(request.output_tensors)
         # Copied: the next batch overwrites them.
-        return [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
+        maps = [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
+        self._idle.append(requests)
+        return maps
 
 
 class _PixelsRequest:

@@ -139,6 +139,44 @@ def test_a_server_that_is_restarted_loses_no_event(
     assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == made
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_patience_begins_when_the_server_goes_and_not_with_the_last_event(
+    tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images, asynchronous: bool
+) -> None:
+    """After a quiet weekend a restart is a restart, not the end."""
+    patience = 1.5
+    settings = Settings(models=tiny_bundle_store, history=tmp_path / "quiet")
+    heard: list[Event] = []
+
+    def listen(url: str) -> None:
+        with Client(url, patience=patience) as client:
+            heard.append(next(client.events(station="late")))
+
+    async def listen_too(url: str) -> None:
+        async with AsyncClient(url, patience=patience) as client:
+            async for event in client.events(station="late"):
+                heard.append(event)
+                return
+
+    with serving(settings, 0) as port:
+        url = f"http://127.0.0.1:{port}"
+        listener = threading.Thread(
+            target=lambda: asyncio.run(listen_too(url)) if asynchronous else listen(url)
+        )
+        listener.start()
+        time.sleep(patience + 0.5)  # nothing happens, for longer than the patience
+    with serving(settings, port), Client(url) as client:
+        time.sleep(0.5)
+        for _ in range(100):
+            client.inspect("tiny", tiny_images["good"][0], station="late")
+            listener.join(0.3)
+            if not listener.is_alive():
+                break
+    listener.join(0)
+    assert not listener.is_alive()
+    assert heard
+
+
 def test_without_the_permission_nothing_is_heard(tmp_path: Path) -> None:
     (tmp_path / "models").mkdir()
     settings = Settings(models=tmp_path / "models", history=tmp_path / "history")

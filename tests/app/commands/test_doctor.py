@@ -93,6 +93,17 @@ def test_a_damaged_model_is_a_problem_and_the_others_are_still_looked_at(store: 
     assert said["problems"][0].startswith("the model of a_damaged_one would not be served: ")
 
 
+def test_a_model_is_looked_at_by_the_engine_that_would_serve_it(
+    tiny_bundle_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Good in float32, it would be refused in a precision that it was not calibrated for."""
+    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
+    said = report(tiny_bundle_store, 1)
+    assert said["engine"].endswith("bfloat16")
+    [problem] = said["problems"]
+    assert "was not calibrated for bfloat16 engines" in problem
+
+
 def test_a_category_without_an_active_version_is_a_problem(store: Path) -> None:
     [category] = models_folder.categories(store)
     (store / category / models_folder.ACTIVE).unlink()

@@ -140,6 +140,17 @@ class TestVerify:
     def test_what_is_not_there(self, run: Run, arguments: list[str], reason: str) -> None:
         assert reason in failed(run("verify", *arguments))
 
+    def test_it_is_checked_by_the_engine_that_would_serve_it(
+        self, run: Run, first: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
+        result = run("verify")
+        assert result.exit_code == 1
+        assert "was not calibrated for bfloat16 engines" in result.stdout
+        result = run("activate", "tiny", first)
+        assert result.exit_code == 1
+        assert "was not calibrated for bfloat16 engines" in result.stderr
+
     def test_a_device_that_is_not_there_is_not_the_bundles_fault(self, run: Run) -> None:
         assert "'cuda:99' was asked for" in failed(run("verify", "--device", "cuda:99"))
 

@@ -26,6 +26,8 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good
+from tests.app.stores import change
+from tests.conftest import png
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Run = Callable[..., Result]
@@ -138,6 +140,26 @@ def test_what_is_set_decides_here_as_on_a_server(
             seen.append([(line["score"], line["p_value"]) for line in here])
             assert len({line["decision"] for line in here}) > 1
     assert seen[0] != seen[1]
+
+
+@pytest.mark.parametrize("geometry", [{"fit": "pad"}, {"fit": "stretch", "margin": 8}, {"fit": "tile"}])
+def test_a_region_lies_where_the_server_has_it_whatever_the_shape_of_a_picture(
+    run: Run, tmp_path: Path, store: Path, serve_http: Serve, geometry: dict[str, Any]
+) -> None:
+    change(models_folder.resolve(store, "tiny"), geometry={"shrink": "area", **geometry})
+    (tmp_path / "parts").mkdir()
+    for i, size in enumerate([(64, 64), (96, 64), (70, 130)]):
+        pixels = np.random.default_rng(i).integers(0, 255, (*size, 3), dtype=np.uint8)
+        (tmp_path / "parts" / f"{i}.png").write_bytes(png(pixels))
+    app = create_app(Settings(models=store, history=tmp_path / "regions"))
+    with serve_http(app) as url, httpx.Client(base_url=f"{url}/v1/models/tiny", trust_env=False) as client:
+        area = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 40], [0, 40]]]}
+        assert client.put("/region", json=area).status_code == 200
+        here = run(tmp_path / "parts", "--json", models=store)
+        assert here.exit_code == 0, here.output
+        there = run(tmp_path / "parts", "--json", "--url", url)
+        for ours, theirs in zip(lines(here), lines(there), strict=True):
+            assert theirs["score"] == pytest.approx(ours["score"], rel=1e-4)
 
 
 def test_settings_that_are_damaged_decide_nothing(run: Run, folder: Path, store: Path) -> None:

@@ -18,6 +18,8 @@ from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Job, Watcher
 from app.main import create_app
 from app.settings import Settings
+from flows.fastflow.bundle import FLOW
+from flows.fastflow.models_folder import resolve
 from tests.app.client.conftest import Network
 
 Images = dict[str, list[bytes]]
@@ -196,6 +198,29 @@ def test_an_unknown_category_is_no_pictures_fault(client: Client, folder: Path, 
     heard, complete = once(client, Job(folder, "bottel", settle=0.05))
     assert (complete, heard.outcomes) == (False, [])
     assert "bottel" in heard.reasons[0]
+
+
+def test_a_model_that_is_refused_is_no_pictures_fault(
+    tiny_bundle_store: Path, folder: Path, tmp_path: Path, tiny_images: Images, serve_http: Serve
+) -> None:
+    store = shutil.copytree(tiny_bundle_store, tmp_path / "models")
+    weights = resolve(store, "tiny") / FLOW
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + b"\x01")
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    app = create_app(Settings(models=store, history=tmp_path / "refused"))
+    with serve_http(app) as url, Client(url, patience=0) as client:
+        heard, complete = once(client, job(folder, "refused", move_to=tmp_path / "out"))
+        assert (complete, heard.outcomes) == (False, [])
+        assert "its bundle is damaged" in heard.reasons[0]
+    # Repaired, and the server started again: it waits there still.
+    weights.write_bytes(whole)
+    app = create_app(Settings(models=store, history=tmp_path / "refused"))
+    with serve_http(app) as url, Client(url, patience=5) as client:
+        heard, complete = once(client, job(folder, "refused", move_to=tmp_path / "out"))
+    assert complete
+    [outcome] = heard.outcomes
+    assert outcome.inspection is not None
 
 
 def test_a_picture_on_which_the_server_fails_is_set_aside_and_holds_up_no_other(

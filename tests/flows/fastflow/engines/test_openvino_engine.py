@@ -3,6 +3,7 @@
 import gc
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,6 +175,22 @@ class TestSpecialise:
     def test_nothing_of_it_is_kept_on_disk(self, tmp_path: Path) -> None:
         openvino(tmp_path).head(made(FlowConfig(steps=2), NORMALISATIONS[0])).specialise(sizes())
         assert list(tmp_path.iterdir()) == []
+
+
+def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor) -> None:
+    """A request has room for the largest batch it saw: one for each category would be gigabytes."""
+    engine = openvino()
+    first, second = (engine.backbone(tiny_extractor, (64, 64)) for _ in range(2))
+    assert first is second
+    pictures = [torch.full((n, 64, 64, 3), 9 * n, dtype=torch.uint8) for n in (1, 16, 2)]
+    alone = [first(p) for p in pictures]
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(10):
+            at_once = list(pool.map(second, pictures))
+            for found, expected in zip(at_once, alone, strict=True):
+                assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    assert isinstance(first, openvino_engine._OpenVinoBackbone)
+    assert 1 <= len(first._idle) <= 3
 
 
 def test_what_was_returned_is_not_overwritten_by_the_next_batch() -> None:
