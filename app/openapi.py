@@ -1,13 +1,19 @@
 """What FastAPI cannot read off the routes: the upload's two forms, pictures as answers, the request id."""
 
+import hashlib
+import json
+from functools import cached_property
 from typing import Any, Final
 
 from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import Response
 
 from app import credentials, dialects, forms, guard, problems, request_context, sessions
 from app.dialects import Dialect
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
+from app.sending import InPieces
 
 _TEXTS: Final = {
     "part_id": "P-000123",
@@ -253,7 +259,26 @@ def _details(name: problems.ProblemName) -> ProblemDetails:
 
 
 class Service(FastAPI):
-    """FastAPI, whose OpenAPI document also holds what every operation has in common."""
+    """FastAPI, whose OpenAPI document also holds what every operation has in common, and is written once."""
+
+    def setup(self) -> None:
+        """Add the routes of the documentation."""
+        super().setup()
+        # FastAPI's own would write half a megabyte of JSON for each request, of whoever comes.
+        self.router.routes = [r for r in self.router.routes if getattr(r, "path", "") != self.openapi_url]
+        self.add_route(str(self.openapi_url), self._send_document, include_in_schema=False)
+
+    async def _send_document(self, request: Request) -> Response:
+        body, tag = self._written
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return InPieces(body, media_type="application/json", headers=headers)
+
+    @cached_property
+    def _written(self) -> tuple[bytes, str]:
+        body = json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+        return body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
 
     def openapi(self) -> dict[str, Any]:
         """Build the document once."""

@@ -189,6 +189,8 @@ class _Predictor:
                 answer = await self._inspect(order, file, room)
                 draw = partial(answer.with_pictures, self.wishes.inline)
                 inspection = await self.inspector.off_loop(draw)
+                # Until the last of them is done, and it is counted as a part of the answer.
+                room.hold(sum(map(len, (inspection.inline or {}).values())))
         # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
         except Exception as error:
             found = problems.of(error)

@@ -16,19 +16,8 @@ PIECE_BYTES = 64 * 1024
 STALLED_SECONDS = 30.0
 
 
-class Accounted(Response):
-    """A response that gives its reservation back when it is sent, or cannot be.
-
-    Args:
-        response: the answer; its body is counted from here on.
-        room: what was reserved for the request. Closed by sending, so it must be open until then.
-    """
-
-    def __init__(self, response: Response, room: Reservation) -> None:
-        super().__init__(response.body, response.status_code)
-        self.raw_headers = response.raw_headers
-        self._room = room
-        room.turn_into(len(response.body))
+class InPieces(Response):
+    """A response of which the server buffers a piece or two, not all of it."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
@@ -45,8 +34,27 @@ class Accounted(Response):
                 sent += PIECE_BYTES
             await _send({**message, "body": body[sent:]} if sent else message, send)
 
+        await super().__call__(scope, receive, send_in_pieces)
+
+
+class Accounted(InPieces):
+    """A response that gives its reservation back when it is sent, or cannot be.
+
+    Args:
+        response: the answer; its body is counted from here on.
+        room: what was reserved for the request. Closed by sending, so it must be open until then.
+    """
+
+    def __init__(self, response: Response, room: Reservation) -> None:
+        super().__init__(response.body, response.status_code)
+        self.raw_headers = response.raw_headers
+        self._room = room
+        room.turn_into(len(response.body))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it; as of `InPieces`."""
         with self._room:
-            await super().__call__(scope, receive, send_in_pieces)
+            await super().__call__(scope, receive, send)
 
 
 async def _send(message: Message, send: Send) -> None:

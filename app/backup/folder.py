@@ -14,7 +14,7 @@ A snapshot is written under another name and renamed: it is there whole, or not 
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -217,12 +217,16 @@ class BackupFolder:
         names = self.names()
         gone, kept = names[:-keep], names[-keep:]
         snapshots = [self.snapshot(name) for name in kept]
-        with ExitStack() as stack:
-            databases = [stack.enter_context(self.opened(name)) for name in kept]
-            for name in gone:
-                remove_directory(self.snapshots / name)
-            for number in range(256):
-                orphans.sweep(databases, self.pictures, f"{number:02x}")
+        left: list[orphans.Files] = []
+        # One at a time: each is opened in a copy. The newest first, which needs most of the files.
+        for name in reversed(kept):
+            with self.opened(name) as database:
+                there = left or (orphans.Files.of(self.pictures, f"{number:02x}") for number in range(256))
+                left = [files.not_of(database) for files in there]
+        for name in gone:
+            remove_directory(self.snapshots / name)
+        for files in left:
+            files.remove()
         bundles = {sha for s in snapshots for c in s.models.values() for sha in c.versions.values()}
         backbones = {file for s in snapshots for file in s.backbones}
         for folder, needed in ((self.bundles, bundles), (self.backbones, backbones)):

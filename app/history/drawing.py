@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from app.admission import Admission
 from app.history.pictures import Pictures
 from app.problems import Problem
 from flows.fastflow import heatmap, images
@@ -22,6 +23,7 @@ View = Literal["picture", "overlay", "heatmap"]
 
 # Whoever looks at the history waits, rather than take memory and time from the line.
 _MOST_WAITING: Final = 16
+_MOST_BYTES: Final = 128 * 2**20  # drawn and not yet taken; beyond, nothing more is begun
 # What is kept was accepted once, whatever the limits are by now.
 _NO_LIMITS: Final = images.Limits(sys.maxsize, sys.maxsize, sys.maxsize)
 _JPEG_QUALITY: Final = 88
@@ -32,9 +34,13 @@ class Drawer:
 
     Args:
         pictures: the files to draw from.
+
+    Attributes:
+        unsent: the account of what was drawn and is yet to be sent; apart from the line's own.
     """
 
     def __init__(self, pictures: Pictures) -> None:
+        self.unsent = Admission(sys.maxsize, _MOST_BYTES)
         self._pictures = pictures
         self._thread = ThreadPoolExecutor(1, "history-drawing")
         self._waiting = 0

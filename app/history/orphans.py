@@ -1,9 +1,10 @@
 """Files of the history that no inspection needs."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import Column, Connection, select
 
@@ -16,31 +17,57 @@ logger = logging.getLogger("flowgauge.retention")
 _COLUMNS = inspections.columns
 
 
-def sweep(databases: Sequence[Database], pictures: Pictures, folder: str) -> bool:
-    """Remove files that no inspection of any database needs.
+@dataclass(frozen=True)
+class Files:
+    """Pictures and maps of one folder each, of 256.
 
-    In a history they are left by a process that was killed between a deletion's two steps; there, this is to
-    be called in the writer. Looks into two folders, of 256 each, at a time.
+    Attributes:
+        uploads: by sha256.
+        maps: by the inspection's id.
+    """
+
+    uploads: Mapping[str, Path]
+    maps: Mapping[str, Path]
+
+    @classmethod
+    def of(cls, pictures: Pictures, folder: str) -> Self:
+        """Those that there are in the folders of a name, 00 to ff."""
+        uploads, maps = pictures.picture_path(folder).parent, pictures.map_path(folder).parent
+        return cls(
+            {path.name: path for path in _files(uploads) if is_picture_name(path.name)},
+            {path.stem: path for path in _files(maps) if is_map_name(path.stem)},
+        )
+
+    def not_of(self, database: Database) -> Self:
+        """Those that no inspection of a database has."""
+        with database.read() as connection:
+            return type(self)(
+                {sha256: self.uploads[sha256] for sha256 in unused(connection, self.uploads.keys())},
+                {name: self.maps[name] for name in _without(connection, _COLUMNS.id, self.maps.keys())},
+            )
+
+    def remove(self) -> None:
+        """Delete them."""
+        for path in (*self.uploads.values(), *self.maps.values()):
+            logger.info("%s belongs to no inspection: removed", path)
+            remove(path)
+
+
+def sweep(database: Database, pictures: Pictures, folder: str) -> bool:
+    """Remove files that no inspection of a history needs; to be called in its writer.
+
+    They are left by a process that was killed between a deletion's two steps. Looks into two folders, of 256
+    each, at a time.
 
     Args:
-        databases: whose inspections have these files.
+        database: whose inspections have these files.
         pictures: the files.
         folder: the name of the folders, 00 to ff.
 
     Returns:
         False: there is nothing more to do in these folders.
     """
-    uploads = {
-        path.name: path for path in _files(pictures.picture_path(folder).parent) if is_picture_name(path.name)
-    }
-    maps = {path.stem: path for path in _files(pictures.map_path(folder).parent) if is_map_name(path.stem)}
-    for database in databases:
-        with database.read() as connection:
-            uploads = {sha256: uploads[sha256] for sha256 in unused(connection, uploads.keys())}
-            maps = {name: maps[name] for name in _without(connection, _COLUMNS.id, maps.keys())}
-    for path in (*uploads.values(), *maps.values()):
-        logger.info("%s belongs to no inspection: removed", path)
-        remove(path)
+    Files.of(pictures, folder).not_of(database).remove()
     return False
 
 

@@ -109,7 +109,7 @@ class Retention:
             await self._free(self._most_bytes)
         await self._repeat(self._trim_events)
         folder, self._folder = f"{self._folder:02x}", (self._folder + 1) % 256
-        await self._repeat(partial(sweep, [self._database], self._pictures, folder))
+        await self._repeat(partial(sweep, self._database, self._pictures, folder))
 
     def _trim_events(self) -> bool:
         """Delete the oldest events, a few at a time; whether there are more."""

@@ -22,6 +22,7 @@ from app.inference import while_connected
 from app.openapi import documented
 from app.problems import Problem, ProblemName
 from app.routes.known_inspection import KnownInspection
+from app.sending import Accounted
 from flows.fastflow.heatmap import ColourScale
 
 logger = logging.getLogger("flowgauge.history")
@@ -83,11 +84,15 @@ async def _drawn(
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
     scale = ColourScale(row.map_low, row.map_middle)
-    drawing = history.drawer.draw(kind, row.id, row.image_sha256, scale)
-    png = await while_connected(request, drawing)  # whoever leaves makes room for the others
-    if png is None:
-        raise await run_in_threadpool(lost, row, history)
-    return Response(png, headers=immutable.headers(tag), media_type="image/png")
+    with ExitStack() as stack:
+        room = stack.enter_context(history.drawer.unsent.reserve(kind))
+        drawing = history.drawer.draw(kind, row.id, row.image_sha256, scale)
+        png = await while_connected(request, drawing)  # whoever leaves makes room for the others
+        if png is None:
+            raise await run_in_threadpool(lost, row, history)
+        response = Response(png, headers=immutable.headers(tag), media_type="image/png")
+        stack.pop_all()  # sending it gives the room back
+    return Accounted(response, room)
 
 
 def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256: str | None) -> Response:

@@ -22,6 +22,16 @@ def document(service: TestClient) -> Document:
     return document
 
 
+def test_it_is_written_once_and_sent_to_whoever_has_it_not(service: TestClient) -> None:
+    first = service.get("/openapi.json")
+    assert first.headers["content-type"] == "application/json"
+    tag = first.headers["etag"]
+    again = service.get("/openapi.json", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+    other = service.get("/openapi.json", headers={"If-None-Match": '"another"'})
+    assert (other.status_code, other.content) == (200, first.content)
+
+
 def operations(document: Document) -> list[tuple[str, dict[str, Any]]]:
     return [(path, op) for path, ops in document["paths"].items() for op in ops.values()]
 

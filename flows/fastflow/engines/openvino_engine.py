@@ -29,7 +29,7 @@ from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
-from flows.fastflow.plain_files import temporary_directory
+from flows.fastflow.plain_files import sweep, temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
 
@@ -183,6 +183,7 @@ def _writable(folder: Path | None) -> Path | None:
         return None
     try:
         with temporary_directory(folder):
+            sweep(folder)  # what killed conversions left
             return folder
     except OSError as error:
         logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)

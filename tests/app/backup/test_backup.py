@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -198,6 +199,29 @@ def test_pruning_keeps_what_the_rest_needs(plant: Plant, tiny_images: dict[str, 
     sha256 = hashlib.sha256(plant.pictures[1]).hexdigest()
     assert not plant.folder.pictures.picture_path(sha256).exists()
     assert verify(plant.folder, second.name) == []
+
+
+def test_pruning_opens_one_copy_at_a_time(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With fourteen nights kept, the disk need not hold fourteen more databases."""
+    for _ in range(3):
+        take(plant.settings, plant.folder)
+    opened, open_now, most = BackupFolder.opened, [0], [0]
+
+    @contextmanager
+    def counting(folder: BackupFolder, name: str) -> Iterator[Database]:
+        open_now[0] += 1
+        most[0] = max(most[0], open_now[0])
+        try:
+            with opened(folder, name) as database:
+                yield database
+        finally:
+            open_now[0] -= 1
+
+    monkeypatch.setattr(BackupFolder, "opened", counting)
+    with plant.folder.locked():
+        assert len(plant.folder.prune(2)) == 1
+    assert (open_now, most) == ([0], [1])
+    assert [verify(plant.folder, name) for name in plant.folder.names()] == [[], []]
 
 
 def test_pruning_forgets_models_that_no_snapshot_has(plant: Plant) -> None:

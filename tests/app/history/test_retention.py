@@ -304,7 +304,7 @@ def test_files_without_an_inspection_are_swept_up(kept: Kept) -> None:
     stranger.write_text("not ours")
     assert kept.files() == (3, 2)
     for folder in range(256):
-        sweep([kept.database], kept.pictures, f"{folder:02x}")
+        sweep(kept.database, kept.pictures, f"{folder:02x}")
     assert kept.files() == (2, 1)
     assert stranger.is_file()
     assert kept.rows() == {identifier: True}
@@ -319,7 +319,7 @@ def test_a_process_killed_before_the_files_went_leaves_what_the_sweep_finds(
         kept.apply(retention_pass_days=1)
     assert kept.files() == (1, 1)
     for folder in range(256):
-        sweep([kept.database], kept.pictures, f"{folder:02x}")
+        sweep(kept.database, kept.pictures, f"{folder:02x}")
     kept.whole()
 
 

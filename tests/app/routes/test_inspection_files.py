@@ -172,6 +172,19 @@ class TestCaching:
 
 
 class TestGone:
+    def test_drawn_files_are_counted_until_they_are_sent(self, own: TestClient, tiny_images: Images) -> None:
+        """Or many slow clients would each keep one in memory; the line's own room is not touched."""
+        path, account = inspected(own, tiny_images["good"][0]), history_of(own).drawer.unsent
+        for name in ("overlay.png", "heatmap.png"):
+            assert own.get(f"{path}/{name}").status_code == 200
+            assert account.bytes == 0
+        account.count("overlay", 0, account.max_bytes)
+        expect_problem(own.get(f"{path}/overlay.png"), 503, "queue-full")
+        assert own.get(f"{path}/source").status_code == 200
+        predict(own, tiny_images["good"][1])
+        account.count("overlay", 0, -account.max_bytes)
+        assert own.get(f"{path}/overlay.png").status_code == 200
+
     def test_what_retention_has_removed(self, own: TestClient, tiny_images: Images) -> None:
         path = inspected(own, tiny_images["good"][0])
         tags = [own.get(f"{path}/{name}").headers["etag"] for name in NAMES]

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
+from app.admission import Reservation
 from app.inference import Inference
 from app.main import create_app
 from app.schemas.predict import BatchAnswer
@@ -101,6 +102,23 @@ class TestItems:
             assert set(item.inspection.inline or ()) == {"heatmap"}
             path = f"/v1/inspections/{item.inspection.inspection_id}"
             expect_problem(client.get(path), 404, "unknown-inspection")
+
+    def test_pictures_wait_for_the_last_one_on_the_account(
+        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        held: list[int] = []
+        hold = Reservation.hold
+
+        def holding(room: Reservation, size: int) -> None:
+            held.append(size)
+            hold(room, size)
+
+        monkeypatch.setattr(Reservation, "hold", holding)
+        items = answer(post(client, *tiny_images["good"][:2], query="?inline=heatmap")).items
+        for item in items:
+            assert item.inspection is not None
+            assert item.inspection.inline is not None
+            assert len(item.inspection.inline["heatmap"]) in held
 
     def test_an_idempotency_key_is_of_each_with_its_place(
         self, client: TestClient, tiny_images: Images
