@@ -26,6 +26,8 @@ COUNT = 200
 STEPS = (1, 10, 50, 100, 200)
 _AT_MOST_TWICE = Aim(2.0, at_most=True)
 _CLIENTS = 4
+_CROWD = 16
+_ROUNDS_OF_ALL = 5
 _WARM_UP_SECONDS = 3.0
 
 
@@ -83,15 +85,19 @@ def fleet_of(options: Options, count: int) -> tuple[Fleet, list[str]]:
 def grow(line: Line, steps: Sequence[int], engine: str) -> dict[int, int]:
     """Ask one category after the other for the first time; the resident set after so many, in bytes.
 
+    Each time after a crowd that asks for all of them, so that batches are full and each category leads some:
+    what computes may keep room for the largest batch.
+
     Raises:
         AnswerError: a request was refused or failed, or another engine answers.
     """
-    expect_engine(line.send(line.names[:1], 1, _WARM_UP_SECONDS), engine)
+    expect_engine(line.send(line.names[:1], _CROWD, _WARM_UP_SECONDS), engine)
     resident = {}
     done = 0
     for step in steps:
         fresh = line.names[done:step]
         line.send(fresh, 1, 0, least=len(fresh))
+        line.send(line.names[:step], _CROWD, 0, least=_ROUNDS_OF_ALL * step)
         resident[step] = line.server.resident_bytes()
         done = step
     return resident

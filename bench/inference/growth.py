@@ -3,9 +3,10 @@
 import math
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from bench.inference import engines
 from bench.inference.categories import COUNT, STEPS, Line, fleet_of, grow
@@ -14,7 +15,10 @@ from bench.inference.models import DEFAULT
 from bench.inference.options import Options
 from bench.inference.report import Part, Table, quantiles
 from bench.service.fleet import jpeg, part
+from bench.service.load import Shot
 from bench.service.server import Server
+
+K = TypeVar("K")
 
 CLIENTS = (1, 2, 4, 8, 16, 32, 64)
 MEGAPIXELS = (0.25, 1, 4, 12, 20)
@@ -46,6 +50,19 @@ class Turns:
         return [f"{statistics.median(self.rates):.1f}", quantiles(self.answers), f"{spent:.2f}"]
 
 
+@dataclass(frozen=True)
+class Load:
+    """What is sent at a time: by so many clients, to these categories in turn."""
+
+    line: Line
+    names: Sequence[str]
+    clients: int
+
+    def send(self, seconds: float) -> list[Shot]:
+        """Send it for some seconds."""
+        return self.line.send(self.names, self.clients, seconds)
+
+
 def run(options: Options) -> Part:
     """Measure all three on one server.
 
@@ -59,12 +76,13 @@ def run(options: Options) -> Part:
         with Server(fleet.models, Path(work), preload=0, **settings) as server:
             line = Line(server, fleet, names)
             resident = grow(line, STEPS, options.engine)
-            categories = {n: _turns(options, line, names[:n], _CLIENTS) for n in STEPS}
-            clients = {n: _turns(options, line, names[: min(n, _SPREAD)], n) for n in CLIENTS}
-            sizes = {
-                size: _turns(options, replace(line, fleet=replace(fleet, pictures=(picture,))), names[:1], 1)
+            categories = _in_turns(options, {n: Load(line, names[:n], _CLIENTS) for n in STEPS})
+            clients = _in_turns(options, {n: Load(line, names[: min(n, _SPREAD)], n) for n in CLIENTS})
+            of_sizes = {
+                size: Load(replace(line, fleet=replace(fleet, pictures=(picture,))), names[:1], 1)
                 for size, picture in pictures.items()
             }
+            sizes = _in_turns(options, of_sizes)
             peak = server.peak_bytes()
     found = Part("growth", {"backbone": DEFAULT, "engine": options.engine, **options.figures()})
     header = ["images a second", "p50 / p95 / p99 ms", "CPU ms an image"]
@@ -95,14 +113,18 @@ def run(options: Options) -> Part:
     return found
 
 
-def _turns(options: Options, line: Line, names: Sequence[str], clients: int) -> Turns:
-    """Send in turns, of which a first one warms up."""
-    line.send(names, clients, options.seconds)
-    found = Turns()
-    for _ in range(options.rounds):
-        before = line.server.cpu_seconds()
-        shots = line.send(names, clients, options.seconds)
-        found.cpu.append(line.server.cpu_seconds() - before)
-        found.rates.append(rate_of(shots))
-        found.answers.append([shot.seconds for shot in shots])
+def _in_turns(options: Options, loads: Mapping[K, Load]) -> dict[K, Turns]:
+    """Measure each once a round, another one first each time; before that each warms up."""
+    for load in loads.values():
+        load.send(options.seconds)
+    found: dict[K, Turns] = {key: Turns() for key in loads}
+    keys = list(loads)
+    for number in range(options.rounds):
+        first = number % len(keys)
+        for key in keys[first:] + keys[:first]:
+            before = loads[key].line.server.cpu_seconds()
+            shots = loads[key].send(options.seconds)
+            found[key].cpu.append(loads[key].line.server.cpu_seconds() - before)
+            found[key].rates.append(rate_of(shots))
+            found[key].answers.append([shot.seconds for shot in shots])
     return found

@@ -179,7 +179,8 @@ class TestGone:
             assert own.get(f"{path}/{name}").status_code == 200
             assert account.bytes == 0
         account.count("overlay", 0, account.max_bytes)
-        expect_problem(own.get(f"{path}/overlay.png"), 503, "queue-full")
+        refused = own.get(f"{path}/overlay.png")
+        assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
         assert own.get(f"{path}/source").status_code == 200
         predict(own, tiny_images["good"][1])
         account.count("overlay", 0, -account.max_bytes)
