@@ -96,6 +96,10 @@ class Reservation:
         self.expect_room(images=1, size=0)
         self._count(1, 0)
 
+    def add_answer(self, size: int) -> None:
+        """Count a part of the answer, which is there already: it is not refused; who comes later may be."""
+        self._count(0, size)
+
     def turn_into(self, answer_bytes: int) -> None:
         """Count from here on the answer alone; the image it was made of is gone.
 

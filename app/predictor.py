@@ -190,7 +190,7 @@ class _Predictor:
                 draw = partial(answer.with_pictures, self.wishes.inline)
                 inspection = await self.inspector.off_loop(draw)
                 # Until the last of them is done, and it is counted as a part of the answer.
-                room.hold(sum(map(len, (inspection.inline or {}).values())))
+                room.add_answer(sum(map(len, (inspection.inline or {}).values())))
         # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
         except Exception as error:
             found = problems.of(error)

@@ -53,6 +53,11 @@ class Pictures:
         """The pictures that have a part in any head's weights."""
         return np.unique(np.concatenate([part.seen for part in self.parts]))
 
+    @property
+    def fitted(self) -> NDArray[np.int64]:
+        """The pictures that any head is fitted to; of these, changed copies may be made."""
+        return np.unique(np.concatenate([part.fit for part in self.parts]))
+
     def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[View]:
         """What features are computed of: every picture as it is, then changed copies of those to fit.
 
@@ -70,7 +75,7 @@ class Pictures:
         ]
         return as_they_are + [
             View(self.paths[i], self.hashes[i], i, variant, number)
-            for i in np.unique(np.concatenate([part.fit for part in self.parts])).tolist()
+            for i in self.fitted.tolist()
             for variant in variants(augment, self.hashes[i], seed)
             for number in by_picture[i]
         ]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -155,8 +155,7 @@ def train(
             progress.say(f"{category} was trained before with these settings and pictures")
             return Outcome(bundle, reused=True)
         begin(folder, config)
-        with temporary_directory(models / category):
-            pass  # a model that could not be published is not fitted
+        _expect_writable(models / category)
         # What is found in a test set is for `flowgauge data check`.
         checked = check(data, category, test=False, threads=config.fit.threads, stage=progress.stage)
         (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1))
@@ -164,7 +163,7 @@ def train(
         for line in checked.lines():
             progress.say(line)
         if config.augment.right_angles:
-            expect_square(pictures.paths)
+            expect_square([pictures.paths[i] for i in pictures.fitted])
         progress.say(
             f"{len(pictures.paths)} good pictures of {category}: {len(pictures.seen)} to fit, "
             f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
@@ -194,12 +193,12 @@ def train(
             )
         expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
         progress.say(f"forecast: {expected}")
-        if not resume:
-            start_over(folder)
         with _log(run) as log:
             clock = [time.monotonic()]
             with _features(run, cache, first) as features:
                 clock.append(time.monotonic())
+                if not resume:
+                    start_over(folder)
                 heads = _fit(run, cache, features, log)
             clock.append(time.monotonic())
             fitted = scorers(config, run.extractor, heads, engines)
@@ -210,6 +209,20 @@ def train(
         taken = Cost(first_stage, second, third, disk_used(cache, folder, bundle), peak_memory())
         progress.say(f"it took:  {taken}")
         return Outcome(bundle, reused=False)
+
+
+def _expect_writable(folder: Path) -> None:
+    """Find out whether a model can be published, and leave no trace: a category without a version is none.
+
+    Raises:
+        OSError: the folder cannot be made or written to.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    with temporary_directory(folder):
+        pass
+    with suppress(OSError):  # somebody else uses it by now
+        for path in missing:
+            path.rmdir()
 
 
 def _describable(extractor: FeatureExtractor) -> FeatureExtractor:

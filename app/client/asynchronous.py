@@ -1,7 +1,9 @@
 """The same client for asyncio: see app/client/sync.py for what each call does."""
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -17,7 +19,7 @@ from .calls import Call, Image, Search, Wishes
 from .connection import connection
 from .errors import FlowGaugeError, no_answer, of_response
 from .events import PATH, Event, Listening, Stream
-from .retries import Attempts
+from .retries import LASTING_SECONDS, Attempts
 
 T = TypeVar("T")
 
@@ -149,14 +151,19 @@ class AsyncClient:
         stream = Stream(wanted)
         attempts: Attempts | None = None  # since the server was last there, however long it had been
         while True:
+            since = math.inf  # when the server let us listen
             try:
                 async for event in self._listen(stream):
+                    if event is None:
+                        since = time.monotonic()
+                        continue
                     attempts = None
-                    if event is not None:
-                        yield event
-                pause = stream.pause
+                    yield event
+                attempts, pause = None, stream.pause
             except FlowGaugeError as error:
-                attempts = attempts or Attempts(self._patience, repeatable=True)
+                # One that lets us in and breaks at once is as good as away.
+                if attempts is None or time.monotonic() - since > LASTING_SECONDS:
+                    attempts = Attempts(self._patience, repeatable=True)
                 pause = attempts.pause(error)
             await asyncio.sleep(pause)
 

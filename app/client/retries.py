@@ -9,6 +9,8 @@ from .errors import BusyError, FlowGaugeError, UnexpectedAnswerError, Unreachabl
 
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
+# A connection that stood for so long was one: when it is lost, patience begins anew.
+LASTING_SECONDS: Final = 5.0
 # What proxies say while the server behind them restarts or hangs (RFC 9110, sections 15.6.3 to 15.6.5).
 _FROM_PROXIES: Final = (502, 503, 504)
 

@@ -1,5 +1,6 @@
 """A client that waits for its answers."""
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from .calls import Call, Image, Search, Wishes
 from .connection import connection
 from .errors import FlowGaugeError, no_answer, of_response
 from .events import PATH, Event, Listening, Stream
-from .retries import Attempts
+from .retries import LASTING_SECONDS, Attempts
 
 T = TypeVar("T")
 
@@ -157,14 +158,19 @@ class Client:
         stream = Stream(wanted)
         attempts: Attempts | None = None  # since the server was last there, however long it had been
         while True:
+            since = math.inf  # when the server let us listen
             try:
                 for event in self._listen(stream):
+                    if event is None:
+                        since = time.monotonic()
+                        continue
                     attempts = None
-                    if event is not None:
-                        yield event
-                pause = stream.pause
+                    yield event
+                attempts, pause = None, stream.pause
             except FlowGaugeError as error:
-                attempts = attempts or Attempts(self._patience, repeatable=True)
+                # One that lets us in and breaks at once is as good as away.
+                if attempts is None or time.monotonic() - since > LASTING_SECONDS:
+                    attempts = Attempts(self._patience, repeatable=True)
                 pause = attempts.pause(error)
             time.sleep(pause)
 

@@ -107,13 +107,13 @@ class TestItems:
         self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         held: list[int] = []
-        hold = Reservation.hold
+        add_answer = Reservation.add_answer
 
-        def holding(room: Reservation, size: int) -> None:
+        def adding(room: Reservation, size: int) -> None:
             held.append(size)
-            hold(room, size)
+            add_answer(room, size)
 
-        monkeypatch.setattr(Reservation, "hold", holding)
+        monkeypatch.setattr(Reservation, "add_answer", adding)
         items = answer(post(client, *tiny_images["good"][:2], query="?inline=heatmap")).items
         for item in items:
             assert item.inspection is not None

@@ -42,7 +42,13 @@ def get(client: TestClient, folder: Path, name: str, **headers: str) -> httpx2.R
 
 def test_what_the_trainer_leaves_is_listed_and_given(client: TestClient, folder: Path) -> None:
     details = client.get(f"/v1/models/tiny/versions/{folder.name}").json()["details"]
-    assert details["report"] == ["config.yaml", "data_check.json", "fit_pictures.txt", "metrics.jsonl"]
+    assert details["report"] == [
+        "calibration_pictures.txt",
+        "config.yaml",
+        "data_check.json",
+        "fit_pictures.txt",
+        "metrics.jsonl",
+    ]
     for name in details["report"]:
         response = get(client, folder, name)
         assert (response.status_code, response.content) == (200, (folder / "report" / name).read_bytes())
