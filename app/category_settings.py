@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError,
 
 from app.problems import Problem
 from flows.fastflow import models_folder, regions
+from flows.fastflow.bundle import first_fault
 from flows.fastflow.plain_files import read_file, replace_file, stamp_of
 
 logger = logging.getLogger("flowgauge.settings")
@@ -241,9 +242,7 @@ def _read(path: Path) -> CategorySettings:
     try:
         return CategorySettings.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise ValueError(f"{path} is not valid: {where}: {first['msg']}") from error
+        raise ValueError(f"{path} is not valid: {first_fault(error)}") from error
 
 
 def _area(polygon: list[Point]) -> float:

@@ -27,9 +27,14 @@ def headers(tag: str) -> dict[str, str]:
     return {"ETag": f'"{tag}"', "Cache-Control": _CACHE_CONTROL}
 
 
-def not_modified(request: Request, tag: str) -> Response | None:
-    """The answer to a client that has the content already (RFC 9110, section 13.1.2); None to another one."""
+def is_known(request: Request, tag: str) -> bool:
+    """Whether the client has the content already that a tag names (RFC 9110, section 13.1.2)."""
     known = request.headers.get("if-none-match", "")
-    if known.strip() == "*" or f'"{tag}"' in _TAG.findall(known):
+    return known.strip() == "*" or f'"{tag}"' in _TAG.findall(known)
+
+
+def not_modified(request: Request, tag: str) -> Response | None:
+    """The answer to a client that has the content already; None to another one."""
+    if is_known(request, tag):
         return Response(status_code=304, headers=headers(tag))
     return None

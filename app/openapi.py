@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app import credentials, dialects, forms, guard, problems, request_context, sessions
+from app import credentials, dialects, forms, guard, immutable, problems, request_context, sessions
 from app.dialects import Dialect
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
@@ -270,15 +270,15 @@ class Service(FastAPI):
 
     async def _send_document(self, request: Request) -> Response:
         body, tag = self._written
-        headers = {"ETag": tag, "Cache-Control": "no-cache"}
-        if request.headers.get("if-none-match") == tag:
+        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+        if immutable.is_known(request, tag):
             return Response(status_code=304, headers=headers)
         return InPieces(body, media_type="application/json", headers=headers)
 
     @cached_property
     def _written(self) -> tuple[bytes, str]:
         body = json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
-        return body, f'"{hashlib.sha256(body).hexdigest()[:16]}"'
+        return body, hashlib.sha256(body).hexdigest()[:16]
 
     def openapi(self) -> dict[str, Any]:
         """Build the document once."""

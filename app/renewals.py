@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flows.fastflow.bundle import first_fault
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.manifest import Calibration, Manifest, Precision, Sha256
@@ -102,9 +103,7 @@ def parse(path: Path) -> Renewal:
     try:
         return Renewal.model_validate_json(read_file(path, MAX_BYTES))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise ValueError(f"{path} is not valid: {where}: {first['msg']}") from error
+        raise ValueError(f"{path} is not valid: {first_fault(error)}") from error
 
 
 def put_in_force(renewal: Renewal, slot: Slot) -> InForce:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.calibrations import CalibrationFiles
-from app.settings import settings_from
+from app.settings import Settings
 from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.recorded_backbone import FrozenBackbone
@@ -15,20 +15,22 @@ class AsServed:
     FLOWGAUGE_PRECISION, FLOWGAUGE_ENGINE and FLOWGAUGE_DEVICE say which, as they do to the server. A version
     that does well in float32 may be refused in another precision.
 
+    Attributes:
+        device: where they compute.
+        engine: what computes.
+
     Args:
-        models: the models folder.
-        device: in place of FLOWGAUGE_DEVICE, where it is given.
+        settings: of the server.
 
     Raises:
-        SettingsError, DeviceError, EngineError: a server would not start.
+        DeviceError, EngineError: a server would not start.
     """
 
-    def __init__(self, models: Path, device: str | None = None) -> None:
-        settings = settings_from(models=models, **({} if device is None else {"device": device}))
-        self._device = settings.device
-        self._calibrations = CalibrationFiles(models)
+    def __init__(self, settings: Settings) -> None:
+        self.device = pick_device(settings.device)
+        self.engine = pick_engine(settings.precision, self.device, settings.engine)
+        self._calibrations = CalibrationFiles(settings.models)
         self._backbone: FrozenBackbone | None = None
-        self.engine = pick_engine(settings.precision, pick_device(settings.device), settings.engine)
 
     def load(self, folder: Path) -> Detector:
         """Load a version; those in turn share a backbone.
@@ -39,7 +41,7 @@ class AsServed:
         """
         detector = Detector.load(
             folder,
-            device=self._device,
+            device=str(self.device),
             backbone=self._backbone,
             engine=self.engine,
             calibrator=self._calibrations.instead(folder, self.engine.precision),

@@ -13,7 +13,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.models_folder import active_version, is_category, resolve
-from training.comparison.comparison import Peers, compare, plan
+from training.comparison.comparison import Peers, compare, planned
 from training.datasets.layout import categories, test_samples
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate
@@ -93,7 +93,7 @@ def assess(
     found = test_samples(data, category)
     detector = Detector.load(bundle, device=device)
     samples = unseen(found, bundle, detector.manifest)
-    comparison = None if peers is None else plan(detector, bundle, data, category, peers)
+    comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
     with progress.stage("evaluate", len(samples)) as advance:

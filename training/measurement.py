@@ -116,12 +116,12 @@ def reduced(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]
     height, width = size
     pixels = mask.astype(np.uint8)
     truth = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
-    parts = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)[1]
+    count, parts = cv2.connectedComponents(truth.astype(np.uint8), connectivity=8)
     defects, labels = cv2.connectedComponents(pixels, connectivity=8)
     y, x = np.nonzero(mask)
     label, y, x = labels[y, x], y * height // mask.shape[0], x * width // mask.shape[1]
     # Each defect with each connected part of the truth that it has something in.
-    pairs = np.unique(np.stack([label, parts[y, x]])[:, truth[y, x]], axis=1)
-    lost = np.bincount(pairs[0], minlength=defects) != 1
+    pairs = np.unique((label.astype(np.int64) * count + parts[y, x])[truth[y, x]])
+    lost = np.bincount(pairs // count, minlength=defects) != 1
     truth[y[lost[label]], x[lost[label]]] = True
     return truth

@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 from pydantic import ValidationError
 
-from flows.fastflow.bundle import BundleError
+from flows.fastflow.bundle import BundleError, first_fault
 from flows.fastflow.detector import Detector, pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
@@ -234,9 +234,7 @@ def _describable(extractor: FeatureExtractor) -> FeatureExtractor:
     try:
         record_of(extractor)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(f"no model can have this backbone: {where}: {first['msg']}") from error
+        raise BundleError(f"no model can have this backbone: {first_fault(error)}") from error
     return extractor
 
 

@@ -1,9 +1,7 @@
 """The same client for asyncio: see app/client/sync.py for what each call does."""
 
 import asyncio
-import math
 import os
-import time
 from collections.abc import AsyncIterator, Mapping
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
@@ -19,7 +17,7 @@ from .calls import Call, Image, Search, Wishes
 from .connection import connection
 from .errors import FlowGaugeError, no_answer, of_response
 from .events import PATH, Event, Listening, Stream
-from .retries import LASTING_SECONDS, Attempts
+from .retries import Attempts, Reconnecting
 
 T = TypeVar("T")
 
@@ -149,22 +147,19 @@ class AsyncClient:
             FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
         """
         stream = Stream(wanted)
-        attempts: Attempts | None = None  # since the server was last there, however long it had been
+        reconnecting = Reconnecting(self._patience)
         while True:
-            since = math.inf  # when the server let us listen
             try:
                 async for event in self._listen(stream):
                     if event is None:
-                        since = time.monotonic()
-                        continue
-                    attempts = None
-                    yield event
-                attempts, pause = None, stream.pause
+                        reconnecting.let_in()
+                    else:
+                        reconnecting.served()
+                        yield event
+                reconnecting.served()
+                pause = stream.pause
             except FlowGaugeError as error:
-                # One that lets us in and breaks at once is as good as away.
-                if attempts is None or time.monotonic() - since > LASTING_SECONDS:
-                    attempts = Attempts(self._patience, repeatable=True)
-                pause = attempts.pause(error)
+                pause = reconnecting.pause(error)
             await asyncio.sleep(pause)
 
     async def _listen(self, stream: Stream) -> AsyncIterator[Event | None]:

@@ -1,5 +1,6 @@
 """When a request that failed is sent again, and after how long."""
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from .errors import BusyError, FlowGaugeError, UnexpectedAnswerError, Unreachabl
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
 # A connection that stood for so long was one: when it is lost, patience begins anew.
-LASTING_SECONDS: Final = 5.0
+_LASTING_SECONDS: Final = 5.0
 # What proxies say while the server behind them restarts or hangs (RFC 9110, sections 15.6.3 to 15.6.5).
 _FROM_PROXIES: Final = (502, 503, 504)
 
@@ -62,3 +63,34 @@ class Attempts:
         if isinstance(error, UnreachableError):
             return self._repeatable or not error.sent
         return isinstance(error, UnexpectedAnswerError) and self._repeatable and error.status in _FROM_PROXIES
+
+
+class Reconnecting:
+    """The attempts at a connection that is to stand for ever: patience counts from when it was lost.
+
+    Args:
+        seconds: for all attempts until the server is there again.
+        clock: seconds from any beginning.
+    """
+
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._since = math.inf  # when the server let us in
+        self._attempts: Attempts | None = None
+
+    def let_in(self) -> None:
+        """The server took the connection."""
+        self._since = self._clock()
+
+    def served(self) -> None:
+        """It gave something, or ended the connection in order."""
+        self._attempts = None
+
+    def pause(self, error: FlowGaugeError) -> float:
+        """Seconds to wait before the next attempt; arguments and errors as of `Attempts.pause`."""
+        # One that lets us in and breaks at once is as good as away.
+        if self._attempts is None or self._clock() - self._since > _LASTING_SECONDS:
+            self._attempts = Attempts(self._seconds, repeatable=True, clock=self._clock)
+        self._since = math.inf
+        return self._attempts.pause(error)

@@ -1,6 +1,5 @@
 """A client that waits for its answers."""
 
-import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,7 @@ from .calls import Call, Image, Search, Wishes
 from .connection import connection
 from .errors import FlowGaugeError, no_answer, of_response
 from .events import PATH, Event, Listening, Stream
-from .retries import LASTING_SECONDS, Attempts
+from .retries import Attempts, Reconnecting
 
 T = TypeVar("T")
 
@@ -156,22 +155,19 @@ class Client:
             FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.
         """
         stream = Stream(wanted)
-        attempts: Attempts | None = None  # since the server was last there, however long it had been
+        reconnecting = Reconnecting(self._patience)
         while True:
-            since = math.inf  # when the server let us listen
             try:
                 for event in self._listen(stream):
                     if event is None:
-                        since = time.monotonic()
-                        continue
-                    attempts = None
-                    yield event
-                attempts, pause = None, stream.pause
+                        reconnecting.let_in()
+                    else:
+                        reconnecting.served()
+                        yield event
+                reconnecting.served()
+                pause = stream.pause
             except FlowGaugeError as error:
-                # One that lets us in and breaks at once is as good as away.
-                if attempts is None or time.monotonic() - since > LASTING_SECONDS:
-                    attempts = Attempts(self._patience, repeatable=True)
-                pause = attempts.pause(error)
+                pause = reconnecting.pause(error)
             time.sleep(pause)
 
     def _listen(self, stream: Stream) -> Iterator[Event | None]:

@@ -6,13 +6,16 @@ import shutil
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
 from app.commands import doctor_report, remote
 from app.commands.doctor_report import Model, Report, Weights
+
+if TYPE_CHECKING:
+    from app.served import AsServed
 
 # Distribution and module of what nothing works without.
 LIBRARIES = {
@@ -91,9 +94,10 @@ def examine(models: Path, runs: Path) -> Report:
     report = Report(models_folder=str(models.resolve()), elpv=_version("elpv-dataset"))
     _libraries(report)
     if not report.problems:
-        _service(report, models)
+        served = _service(report, models)
         _weights(report, models)
-        _models(report, models)
+        if served is not None:
+            _models(report, models, served)
     _disk(report, models, "models are published there")
     _disk(report, runs, "training keeps features there")
     return report
@@ -115,28 +119,30 @@ def _libraries(report: Report) -> None:
 # What needs those libraries is imported only when they are known to be there.
 
 
-def _service(report: Report, models: Path) -> None:
+def _service(report: Report, models: Path) -> "AsServed | None":
+    """What a server would compute with; None where it would not start, as the report then says."""
     import torch
 
+    from app.served import AsServed
     from app.settings import SettingsError, settings_from
     from app.sinks.errors import SinkError
     from app.sinks.sinks import describe
-    from flows.fastflow.detector import DeviceError, pick_device
-    from flows.fastflow.engines import pick_engine
+    from flows.fastflow.detector import DeviceError
     from flows.fastflow.engines.errors import EngineError
 
     try:
         settings = settings_from(models=models)
         report.sinks = describe(settings)
-        device = pick_device(settings.device)
-        engine = pick_engine(settings.precision, device, settings.engine).name
+        served = AsServed(settings)
     except (SettingsError, SinkError, DeviceError, EngineError) as error:
         report.problems += [f"flowgauge serve would not start: {line}" for line in str(error).splitlines()]
-        return
+        return None
+    device = served.device
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     report.device = f"{device.type}{name}"
-    report.engine = engine
+    report.engine = served.engine.name
     report.threads = settings.threads or torch.get_num_threads()
+    return served
 
 
 def _weights(report: Report, models: Path) -> None:
@@ -156,13 +162,9 @@ def _weights(report: Report, models: Path) -> None:
             )
 
 
-def _models(report: Report, models: Path) -> None:
-    from app.served import AsServed
+def _models(report: Report, models: Path, served: "AsServed") -> None:
     from flows.fastflow import models_folder
 
-    if not report.engine:
-        return  # said already
-    served = AsServed(models)
     for category in models_folder.categories(models):
         active, fault = models_folder.active_version(models, category), None
         try:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from app.commands.auditing import audited
+from app.settings import settings_from
 
 if TYPE_CHECKING:
     from app.served import AsServed
@@ -82,7 +83,7 @@ def verify(
         folders = [models / category / v for v in models_folder.versions(models, category)]
     else:
         folders = [models_folder.resolve(models, category, version)]
-    served = AsServed(models, device)
+    served = AsServed(settings_from(models=models, device=device))
     refused = 0
     for folder in folders:
         fault = _fault(served, folder)
@@ -199,7 +200,8 @@ def _expect_good(models: Path, category: str, version: str, device: str) -> None
     from flows.fastflow import models_folder
 
     try:
-        detector = AsServed(models, device).load(models_folder.resolve(models, category, version))
+        served = AsServed(settings_from(models=models, device=device))
+        detector = served.load(models_folder.resolve(models, category, version))
         verdict.expect_settings(detector, SettingsFiles(models).get(category))
     except Problem as problem:
         raise models_folder.ConflictError(problem.detail) from problem

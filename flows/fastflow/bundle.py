@@ -52,9 +52,14 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     try:
         return Manifest.model_validate_json(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "the document"
-        raise BundleError(f"{origin} is not valid: {where}: {first['msg']}") from error
+        raise BundleError(f"{origin} is not valid: {first_fault(error)}") from error
+
+
+def first_fault(error: ValidationError) -> str:
+    """Where in a document the first fault lies, and what it is."""
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"])) or "the document"
+    return f"{where}: {first['msg']}"
 
 
 def read_manifest(bundle: Path) -> Manifest:

@@ -75,7 +75,7 @@ class Plan:
     held_out: Sequence[Path]
 
 
-def plan(detector: Detector, bundle: Path, data: Path, category: str, peers: Peers) -> Plan:
+def planned(detector: Detector, bundle: Path, data: Path, category: str, peers: Peers) -> Plan:
     """Find out, before anything that takes long, whether the other models can be fitted to the same pictures.
 
     Args:
@@ -102,7 +102,7 @@ def compare(
     """Fit and measure the other models.
 
     Args:
-        plan: what `plan` found.
+        plan: what `planned` found.
         detector: the version, loaded.
         samples: the test pictures.
         progress: where to tell about it.

@@ -1,7 +1,7 @@
 import pytest
 
 from app.client import errors
-from app.client.retries import Attempts
+from app.client.retries import Attempts, Reconnecting
 from app.schemas.problem import ProblemDetails
 
 
@@ -71,3 +71,40 @@ def test_what_is_sent_again(error: errors.FlowGaugeError, repeatable: bool, agai
 def test_no_patience_is_one_attempt() -> None:
     with pytest.raises(errors.UnreachableError):
         Attempts(0, repeatable=True, clock=Clock()).pause(errors.UnreachableError("", sent=False))
+
+
+def test_patience_counts_from_when_a_connection_is_lost_that_stood() -> None:
+    clock = Clock()
+    lost = errors.UnreachableError("", sent=True)
+    reconnecting = Reconnecting(10, clock=clock)
+    reconnecting.let_in()
+    clock.now += 1000  # quiet, and well
+    reconnecting.pause(lost)
+    clock.now += 9
+    reconnecting.let_in()
+    reconnecting.served()
+    clock.now += 9
+    reconnecting.pause(lost)
+    clock.now += 11
+    with pytest.raises(errors.UnreachableError):
+        reconnecting.pause(lost)
+
+
+def test_a_server_that_lets_in_and_breaks_at_once_is_as_good_as_away() -> None:
+    clock = Clock()
+    reconnecting = Reconnecting(10, clock=clock)
+    pauses: list[float] = []
+
+    def again() -> None:
+        reconnecting.let_in()
+        pauses.append(reconnecting.pause(errors.UnreachableError("", sent=True)))
+        clock.now += pauses[-1]
+
+    def for_long() -> None:
+        for _ in range(1000):
+            again()
+
+    with pytest.raises(errors.UnreachableError):
+        for_long()
+    assert 2 < sum(pauses) <= 10
+    assert pauses[-1] > 10 * pauses[0]

@@ -21,7 +21,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import read, resize
 from tests.conftest import Silent
 from tests.training.comparison.stand_in import interpreter
-from training.comparison.comparison import ComparisonError, Peers, compare, plan
+from training.comparison.comparison import ComparisonError, Peers, compare, planned
 from training.config import RunConfig
 from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
@@ -70,7 +70,7 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
 ) -> None:
     progress = Lines()
     rows = compare(
-        plan(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1)), detector, samples, progress
+        planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1)), detector, samples, progress
     )
     assert [row["model"] for row in rows] == ["PaDiM", "PatchCore"]
     assert progress.lines == [
@@ -129,7 +129,7 @@ def test_the_others_keep_freed_memory_as_we_do(
     for name in [name for name in os.environ if name.startswith(("MALLOC_", "THP_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FLOWGAUGE_MALLOC", malloc)
-    compare(plan(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1)), detector, samples, silent)
+    compare(planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1)), detector, samples, silent)
     assert json.loads((python.parent / "anomalib/settings.json").read_text()) == given
 
 
@@ -140,14 +140,14 @@ def test_without_anomalib_it_says_how_to_get_it(
         pytest.skip("anomalib is installed here")
     for python in (None, interpreter(tmp_path, package=False)):
         with pytest.raises(ComparisonError, match=r"anomalib is not installed for .*(?s:.*)--compare-python"):
-            plan(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
+            planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
 
 
 def test_an_interpreter_that_is_not_there_is_named(
     detector: Detector, bundle: Path, tiny_data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(ComparisonError, match="nowhere/python cannot be run: No such file"):
-        plan(detector, bundle, tiny_data, "tiny", Peers(tmp_path / "nowhere/python", 0.01, 1))
+        planned(detector, bundle, tiny_data, "tiny", Peers(tmp_path / "nowhere/python", 0.01, 1))
 
 
 def test_other_training_pictures_are_refused(
@@ -156,7 +156,7 @@ def test_other_training_pictures_are_refused(
     data = shutil.copytree(tiny_data, tmp_path / "data")
     next((data / "tiny/train/good").iterdir()).unlink()
     with pytest.raises(ComparisonError, match=r"are not those that .* was trained on"):
-        plan(detector, bundle, data, "tiny", Peers(python, 0.01, 1))
+        planned(detector, bundle, data, "tiny", Peers(python, 0.01, 1))
 
 
 def test_the_same_pictures_under_other_names_are_refused(
@@ -168,7 +168,7 @@ def test_the_same_pictures_under_other_names_are_refused(
     for i, path in enumerate(good):
         path.rename(path.with_name(f"{len(good) - i:03}-renamed{path.suffix}"))
     with pytest.raises(ComparisonError, match="or have other names"):
-        plan(detector, bundle, data, "tiny", Peers(python, 0.01, 1))
+        planned(detector, bundle, data, "tiny", Peers(python, 0.01, 1))
 
 
 @pytest.mark.parametrize("coreset", [0.0, -1.0, 1.5])
@@ -176,14 +176,15 @@ def test_a_coreset_is_a_share(
     detector: Detector, bundle: Path, tiny_data: Path, python: Path, coreset: float
 ) -> None:
     with pytest.raises(ComparisonError, match=r"a share of the patches in \(0, 1\]"):
-        plan(detector, bundle, tiny_data, "tiny", Peers(python, coreset, 1))
+        planned(detector, bundle, tiny_data, "tiny", Peers(python, coreset, 1))
 
 
 def test_what_fails_over_there_is_said_here(
     detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], python: Path, silent: Silent
 ) -> None:
+    ready = planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.5, 1))
     with pytest.raises(ComparisonError, match="ended with 1: RuntimeError: half a coreset is too much"):
-        compare(plan(detector, bundle, tiny_data, "tiny", Peers(python, 0.5, 1)), detector, samples, silent)
+        compare(ready, detector, samples, silent)
 
 
 @pytest.mark.slow
@@ -191,6 +192,7 @@ def test_with_the_real_anomalib(
     detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], silent: Silent
 ) -> None:
     pytest.importorskip("anomalib")
-    rows = compare(plan(detector, bundle, tiny_data, "tiny", Peers(None, 0.1, 2)), detector, samples, silent)
+    ready = planned(detector, bundle, tiny_data, "tiny", Peers(None, 0.1, 2))
+    rows = compare(ready, detector, samples, silent)
     assert json.dumps(rows)
     assert all(row["image_auroc"] > 0.9 for row in rows)
