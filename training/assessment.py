@@ -19,8 +19,8 @@ from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate
 from training.feature_cache import file_hashes
 from training.loop import read_metrics
+from training.progress import Progress
 from training.report import write_report
-from training.run import Progress
 from training.summary import metrics, summarise
 
 SUMMARY, SCORES = "summary.json", "scores.csv"

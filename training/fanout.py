@@ -13,7 +13,8 @@ from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.plain_files import replace_file
 from training.backbone import BackboneLoader
 from training.config import RunConfig
-from training.run import Outcome, Progress, train
+from training.progress import Progress
+from training.run import Outcome, train
 
 SUMMARY = "summary.json"
 

@@ -1,17 +1,28 @@
 """How a run tells a person what it is doing."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
-    Progress,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.progress import Progress as Bars
+
+
+class Progress(Protocol):
+    """How a run tells what it is doing."""
+
+    def say(self, line: str) -> None:
+        """Print a line."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show a bar of `total` steps; what is yielded is called with the steps done since."""
 
 
 class ConsoleProgress:
@@ -36,7 +47,7 @@ class ConsoleProgress:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(
+        with Bars(
             *columns, console=self.console, transient=True, disable=not self.console.is_terminal
         ) as bar:
             task = bar.add_task(title, total=total)

@@ -1,61 +1,40 @@
 """One training run from pictures to a published model, stage by stage."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from pydantic import ValidationError
 
 from flows.fastflow.bundle import BundleError, first_fault
-from flows.fastflow.detector import Detector, pick_device
+from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.head import Head
-from flows.fastflow.manifest import Precision
 from flows.fastflow.models_folder import BACKBONES, activate, check_category
-from flows.fastflow.plain_files import sweep, temporary_directory
+from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import record_of
-from flows.fastflow.scorer import Scorer
-from flows.fastflow.weights import Weights, save_weights
+from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
-from training.cache_folder import GIB, CacheFolder
-from training.calibrate import Calibrated
 from training.config import RunConfig
 from training.cost import Cost, disk_used, forecast, peak_memory
-from training.cross import calibrate_engines, final_metrics, fit_heads, scorers
+from training.cross import scorers
 from training.datasets.check import check
-from training.feature_cache import FeatureCache, Features
-from training.loop import EpochMetrics
-from training.pictures import Pictures, gather
-from training.publication import DATA_CHECK, publish_model
+from training.pictures import gather
+from training.progress import Progress
+from training.publication import DATA_CHECK
 from training.run_folder import (
-    Identity,
     alone_in,
     begin,
     epochs_done,
-    finish,
     identify,
     reusable,
     start_over,
 )
-from training.tensorboard_log import TensorBoardLog
-from training.tiles import choose
-
-
-class Progress(Protocol):
-    """How a run tells what it is doing."""
-
-    def say(self, line: str) -> None:
-        """Print a line."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show a bar of `total` steps; what is yielded is called with the steps done since."""
+from training.stages import Run
 
 
 @dataclass(frozen=True)
@@ -69,41 +48,6 @@ class Outcome:
 
     bundle: Path
     reused: bool
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the stages of a run share.
-
-    Attributes:
-        config: the run's settings.
-        category: what is learned.
-        pictures: to learn it from.
-        models: the models folder.
-        runs: folder of runs and cached features.
-        folder: of this run, within `runs`.
-        identity: what this run is told from others by.
-        device: that computes.
-        weights: of the backbone.
-        extractor: the backbone.
-        epochs_done: that a checkpoint spares.
-        resume: whether a checkpoint is continued.
-        progress: where to tell about it.
-    """
-
-    config: RunConfig
-    category: str
-    pictures: Pictures
-    models: Path
-    runs: Path
-    folder: Path
-    identity: Identity
-    device: torch.device
-    weights: Weights
-    extractor: FeatureExtractor
-    epochs_done: int
-    resume: bool
-    progress: Progress
 
 
 def train(
@@ -185,26 +129,27 @@ def train(
             resume=resume,
             progress=progress,
         )
-        cache = _cache(run)
+        cache = stages.feature_cache(run)
         if not resume and (lost := epochs_done(folder)):
+            summed = " in all folds together" if pictures.folds is not None else ""
             progress.say(
-                f"an earlier run with these settings and pictures came to {lost} epochs; --resume would "
-                "continue it, this one begins anew"
+                f"an earlier run with these settings and pictures came to {lost} epochs{summed}; --resume "
+                "would continue it, this one begins anew"
             )
         expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
         progress.say(f"forecast: {expected}")
-        with _log(run) as log:
+        with stages.opened_log(run) as log:
             clock = [time.monotonic()]
-            with _features(run, cache, first) as features:
+            with stages.features(run, cache, first) as features:
                 clock.append(time.monotonic())
                 if not resume:
                     start_over(folder)
-                heads = _fit(run, cache, features, log)
+                heads = stages.fit(run, cache, features, log)
             clock.append(time.monotonic())
             fitted = scorers(config, run.extractor, heads, engines)
-            calibrated = _calibrate(run, fitted, log)
+            calibrated = stages.calibrate(run, fitted, log)
             clock.append(time.monotonic())
-        bundle = _publish(run, fitted, calibrated)
+        bundle = stages.publish(run, fitted, calibrated)
         first_stage, second, third = (later - earlier for earlier, later in pairwise(clock))
         taken = Cost(first_stage, second, third, disk_used(cache, folder, bundle), peak_memory())
         progress.say(f"it took:  {taken}")
@@ -236,106 +181,3 @@ def _describable(extractor: FeatureExtractor) -> FeatureExtractor:
     except ValidationError as error:
         raise BundleError(f"no model can have this backbone: {first_fault(error)}") from error
     return extractor
-
-
-def _cache(run: Run) -> FeatureCache:
-    """The features of all pictures and of their copies, which may be there already."""
-    config, strides = run.config, run.extractor.strides
-    tiles = choose(run.pictures.paths, config.geometry, config.input_size, strides, config.fit.tiles)
-    return FeatureCache(
-        CacheFolder(run.runs / "features", round(config.feature_cache.max_gib * GIB)),
-        run.extractor,
-        run.pictures.views(config.augment, config.seed, tiles),
-        input_size=config.input_size,
-        batch_size=config.backbone.batch_size,
-        geometry=config.geometry,
-    )
-
-
-def _log(run: Run) -> AbstractContextManager[TensorBoardLog | None]:
-    """What TensorBoard shows, where that was asked for."""
-    if run.config.tensorboard is None:
-        return nullcontext()
-    return TensorBoardLog(run.config.tensorboard / run.category / run.folder.name, run.config)
-
-
-@contextmanager
-def _features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Features]:
-    """The features themselves, held while they are used."""
-    with ExitStack() as stack:
-        with run.progress.stage("features", len(cache.views)) as advance:
-            features = stack.enter_context(cache.features(advance, first))
-        yield features
-
-
-def _fit(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> list[Head]:
-    """The flows, fitted to the feature maps of the pictures that are not held out."""
-    settings = run.config.fit
-    rows = run.pictures.rows(cache.views)
-    epochs = settings.epochs_for(len(rows[0].fit))
-    batches = sum(settings.batches_of(len(r.fit)) * settings.epochs_for(len(r.fit)) for r in rows)
-
-    def tell(head: int, row: EpochMetrics) -> None:
-        run.progress.say(_line(row, epochs))
-        if log is not None:
-            log.epoch(row, fold=head if len(rows) > 1 else None)
-
-    with run.progress.stage("fit", batches) as advance:
-        return fit_heads(
-            run.config,
-            features,
-            rows,
-            device=run.device,
-            folder=run.folder,
-            identity=run.identity.fit,
-            resume=run.resume,
-            on_batch=advance,
-            on_epoch=tell,
-        )
-
-
-def _calibrate(
-    run: Run, engines: Mapping[Precision, Scorer], log: TensorBoardLog | None
-) -> dict[Precision, Calibrated]:
-    """Thresholds from the held-out pictures, for every engine."""
-    held_out, folds = run.pictures.held_out, run.pictures.folds
-    target_fpr = run.config.calibration.target_fpr
-    with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
-        calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance)
-    if log is not None:
-        reached = final_metrics(run.folder, len(run.pictures.parts))
-        log.end(calibrated["float32"], engines["float32"], held_out, reached)
-    return calibrated
-
-
-def _publish(
-    run: Run, engines: Mapping[Precision, Scorer], calibrated: Mapping[Precision, Calibrated]
-) -> Path:
-    """The bundle, written, loaded once as a server will, and made the active one."""
-    sweep(run.models / BACKBONES)
-    save_weights(run.weights, run.models / BACKBONES)
-    bundle = publish_model(
-        run.config,
-        run.category,
-        run.models,
-        engines,
-        calibrated,
-        run.pictures.held_out,
-        run.pictures.record,
-        [run.pictures.hashes[i] for i in run.pictures.seen],
-        [run.pictures.hashes[i] for i in run.pictures.calibrating],
-        run.folder,
-    )
-    # As a server will load it: a bundle that would be refused there must not become the active one.
-    Detector.load(bundle, device=str(run.device), backbone=run.extractor)
-    activate(run.models, run.category, bundle.name)
-    finish(run.folder, run.identity, bundle.name)
-    return bundle
-
-
-def _line(row: EpochMetrics, epochs: int) -> str:
-    fitted = " ".join(f"{v:.3f}" for v in row.fit_nll)
-    held_out = " ".join(f"{v:.3f}" for v in row.held_out_nll)
-    return (
-        f"epoch {row.epoch:>3}/{epochs}  nats/dim: fit {fitted}, held out {held_out}  ({row.seconds:.1f} s)"
-    )

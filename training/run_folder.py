@@ -80,15 +80,15 @@ def alone_in(folder: Path) -> AbstractContextManager[object]:
 
 
 def begin(folder: Path, config: RunConfig) -> None:
-    """Forget that the run ended before and what a killed process left half written; write the settings."""
+    """Forget what a killed process left half written; write the settings."""
     for left in (*folder.glob("*.part"), *folder.glob("fold-*/*.part")):
         left.unlink()
-    (folder / FINISHED).unlink(missing_ok=True)
     (folder / CONFIG).write_text(dump_config(config))
 
 
 def start_over(folder: Path) -> None:
-    """Forget how far the run had come."""
+    """Forget how far the run had come, and that it ended before."""
+    (folder / FINISHED).unlink(missing_ok=True)
     for checkpoint in _checkpoints(folder):
         checkpoint.unlink()
 

@@ -22,7 +22,8 @@ from app.dependencies import (
     StorePart,
 )
 from app.inference import while_connected
-from app.openapi import CALIBRATION_EXTRA, documented
+from app.openapi import documented
+from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot

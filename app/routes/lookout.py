@@ -13,7 +13,8 @@ from app.admission import Reservation
 from app.dependencies import Category, Version
 from app.dialects import LOOKOUT
 from app.inspection import Answer, Drawing
-from app.openapi import RAW_EXTRA, documented
+from app.openapi import documented
+from app.openapi_bodies import RAW_EXTRA
 from app.predictor import PROBLEMS, Asked, Predictor
 
 router = APIRouter(prefix="/2020-11-20", tags=["migration"])

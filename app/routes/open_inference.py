@@ -23,7 +23,8 @@ from app.forms import File, Upload
 from app.inspection import Answer
 from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
-from app.openapi import INFER_EXTRA, documented
+from app.openapi import documented
+from app.openapi_bodies import INFER_EXTRA
 from app.predictor import PROBLEMS, Asked, Predictor
 from app.problems import Problem
 from app.schemas import open_inference as schemas

@@ -4,7 +4,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from app.dependencies import Category, Version
-from app.openapi import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA, documented
+from app.openapi import documented
+from app.openapi_bodies import BATCH_EXTRA, PREDICT_ANSWER, PREDICT_EXTRA
 from app.predictor import PROBLEMS, Predictor
 from app.schemas import predict as schemas
 

@@ -150,7 +150,7 @@ def test_a_failure_that_nobody_expected_stays_with_its_category_too(
             raise ZeroDivisionError("a defect of ours")
         return publish(config, category, *rest)
 
-    monkeypatch.setattr("training.run.publish_model", broken)
+    monkeypatch.setattr("training.stages.publish_model", broken)
     results = run(data, dict.fromkeys("ac", config))
     assert [r.status for r in results] == ["failed", "trained"]
     assert results[0].reason == "ZeroDivisionError: a defect of ours"

@@ -31,7 +31,8 @@ def test_a_spot_smaller_than_a_pixel_of_the_map_does_not_vanish(seed: int) -> No
     small = reduced(mask, (256, 256))
     assert _regions(small) == 1
     assert 1 <= small.sum() <= 4
-    assert small[y * 256 // 900 : (y + 2) * 256 // 900 + 1, x * 256 // 900 : (x + 2) * 256 // 900 + 1].any()
+    touched = (slice(v * 256 // 900, -(-(v + 3) * 256 // 900)) for v in (y, x))
+    assert small[tuple(touched)].any()
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
@@ -40,6 +41,17 @@ def test_a_scratch_does_not_fall_apart(width: int) -> None:
     small = reduced(drawn.astype(np.bool_), (256, 200))
     assert _regions(small) == 1
     assert small.mean() < 0.02
+
+
+@pytest.mark.parametrize("tilt", [2, 3, 6])
+def test_of_a_scratch_stays_more_than_a_dot(tilt: int) -> None:
+    """Nearly upright, it lies on a column that is sampled for a part of its length only."""
+    drawn = cv2.line(np.zeros((1024, 1024), np.uint8), (404 - tilt, 100), (404, 800), 1, 1)
+    nearest = cv2.resize(drawn, (256, 256), interpolation=cv2.INTER_NEAREST)
+    assert 1 <= nearest.sum() < 88
+    small = reduced(drawn.astype(np.bool_), (256, 256))
+    assert _regions(small) == 1
+    assert np.flatnonzero(small.any(axis=1)).tolist() == list(range(25, 201))
 
 
 def test_what_stays_whole_beside_one_that_would_not_is_left_as_it_is() -> None:

@@ -469,6 +469,15 @@ class TestAgain:
         assert recorder.stages["fit"] == (12, 12)
         assert not [line for line in recorder.lines if "--resume" in line]
 
+    def test_a_finished_run_is_reused_though_one_anew_did_not_come_to_its_fit(
+        self, place: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as full:
+            full.setattr("training.run.forecast", _full_disk)
+            with pytest.raises(DiskSpaceError):
+                place.train()
+        assert place.train(resume=True).reused
+
     def test_a_deleted_bundle_is_made_again(
         self, finished: tuple[Place, Outcome, Recorder], place: Place
     ) -> None:

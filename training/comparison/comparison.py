@@ -27,7 +27,7 @@ from training.config import load_config
 from training.datasets.sample import Sample
 from training.measurement import Measurement
 from training.pictures import gather
-from training.run import Progress
+from training.progress import Progress
 from training.summary import metrics
 
 MODELS = ("PaDiM", "PatchCore")

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
+from flows.fastflow.engines.openvino_parts import infer, shared
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
@@ -89,6 +91,40 @@ def _keep(model: Any, path: Path) -> None:
         # The weights first: who finds the graph must find them.
         for suffix in (".bin", ".xml"):
             (temporary / path.name).with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+class OpenVinoBackbone:
+    """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
+
+    A request keeps buffers for the largest batch that it computed, megabytes: there are as many as threads
+    that computed at once, not one for each model.
+
+    Args:
+        compiled: one graph, or two of which the second goes on where the first ends.
+        nbytes: of their weights.
+    """
+
+    def __init__(self, compiled: Sequence[Any], nbytes: int) -> None:
+        self._compiled = compiled
+        self._idle: list[list[Any]] = []
+        self.nbytes = nbytes
+
+    def __call__(self, images: Tensor) -> list[Tensor]:
+        try:
+            requests = self._idle.pop()  # a list's own operations are atomic
+        except IndexError:
+            requests = [graph.create_infer_request() for graph in self._compiled]
+        outputs = [shared(images.numpy())]
+        found = []
+        for request in requests:
+            request.set_input_tensor(outputs.pop())
+            infer(request)
+            found += outputs
+            outputs = list(request.output_tensors)
+        # Copied: the next batch overwrites them.
+        maps = [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
+        self._idle.append(requests)
+        return maps
 
 
 class _Traceable(nn.Module):

@@ -5,35 +5,31 @@ The backbone is converted once and its graph kept on disk. Heads of one shape sh
 may get graphs of its own, with its weights in them: OpenVINO then need not lay them out anew for every batch.
 """
 
-import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
 import openvino as ov
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from flows.fastflow.engines import openvino_pixels
-from flows.fastflow.engines.openvino_backbone import converted
+from flows.fastflow.engines import openvino_cache, openvino_pixels
+from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted
 from flows.fastflow.engines.openvino_head import build, weights_of
+from flows.fastflow.engines.openvino_parts import infer, shared
+from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
-from flows.fastflow.plain_files import sweep, temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
-
-logger = logging.getLogger("flowgauge.openvino")
 
 # Of each map that a head takes, (N, C, H, W).
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -64,7 +60,7 @@ class OpenVinoEngine:
     def __init__(self, precision: Precision, cache: Path | None = None) -> None:
         self.precision = precision
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
-        self._cache = _writable(cache)
+        self._cache = openvino_cache.opened(cache)
         self._core = ov.Core()
         # Left to itself it rounds to bfloat16 wherever the processor can.
         self._settings: dict[str, Any] = {
@@ -78,13 +74,13 @@ class OpenVinoEngine:
             self._settings["CACHE_DIR"] = str(self._cache)
         self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
         self._compiling = threading.Lock()
-        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], _OpenVinoBackbone]]
+        self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
-        self._pixels: dict[tuple[Sizes, tuple[int, int]], _PixelsRequest] = {}
+        self._pixels: dict[tuple[Sizes, tuple[int, int]], PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
-    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> "_OpenVinoBackbone":
+    def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
         """See `Engine`."""
         with self._compiling:
             known = self._backbones.get(extractor, {}).get(input_size)
@@ -105,7 +101,7 @@ class OpenVinoEngine:
         largest = max(1, _PORTION_PIXELS // math.prod(size))
         share, floor = (np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor))
         # Not asked of the engine for every batch: it may be compiling something else.
-        known: dict[Sizes, _PixelsRequest] = {}
+        known: dict[Sizes, PixelsRequest] = {}
 
         def run(energies: Energies) -> Iterator[Pixels]:
             inputs = [np.ascontiguousarray(x.numpy()) for x in (*energies.flow, *energies.gaussian)]
@@ -124,10 +120,7 @@ class OpenVinoEngine:
         if self._cache is None:
             return False
         with self._compiling:
-            for suffix in ("xml", "bin", "blob"):
-                for path in self._cache.glob(f"*.{suffix}"):
-                    with suppress(OSError):  # another server's, or already gone
-                        path.unlink()
+            openvino_cache.clear(self._cache)
             self._backbones.clear()
             self._heads.clear()
             self._pixels.clear()
@@ -155,92 +148,26 @@ class OpenVinoEngine:
             self._owners.add(head)
             return True
 
-    def _pixels_request(self, sizes: Sizes, size: tuple[int, int]) -> "_PixelsRequest":
+    def _pixels_request(self, sizes: Sizes, size: tuple[int, int]) -> PixelsRequest:
         with self._compiling:
             if (sizes, size) not in self._pixels:
                 graph = self._core.compile_model(openvino_pixels.build(sizes, size), "CPU", self._exact)
-                self._pixels[sizes, size] = _PixelsRequest(graph)
+                self._pixels[sizes, size] = PixelsRequest(graph)
             return self._pixels[sizes, size]
 
     def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile_backbone(self, model: Any, size: tuple[int, int]) -> "_OpenVinoBackbone":
+    def _compile_backbone(self, model: Any, size: tuple[int, int]) -> OpenVinoBackbone:
         constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
         nbytes = sum(op.get_byte_size() for op in constants)
         parts = split(model, size) if self.precision != "float32" else None
         if parts is None:
-            return _OpenVinoBackbone([self._core.compile_model(model, "CPU", self._settings)], nbytes)
+            return OpenVinoBackbone([self._core.compile_model(model, "CPU", self._settings)], nbytes)
         settings = (self._exact, self._settings)
         compiled = [self._core.compile_model(p, "CPU", s) for p, s in zip(parts, settings, strict=True)]
-        return _OpenVinoBackbone(compiled, nbytes)
-
-
-def _writable(folder: Path | None) -> Path | None:
-    """The folder, made if need be; None, and a word in the log, where nothing can be kept in it."""
-    if folder is None:
-        return None
-    try:
-        with temporary_directory(folder):
-            sweep(folder)  # what killed conversions left
-            return folder
-    except OSError as error:
-        logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
-        return None
-
-
-class _OpenVinoBackbone:
-    """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
-
-    A request keeps buffers for the largest batch that it computed, megabytes: there are as many as threads
-    that computed at once, not one for each model.
-
-    Args:
-        compiled: one graph, or two of which the second goes on where the first ends.
-        nbytes: of their weights.
-    """
-
-    def __init__(self, compiled: Sequence[Any], nbytes: int) -> None:
-        self._compiled = compiled
-        self._idle: list[list[Any]] = []
-        self.nbytes = nbytes
-
-    def __call__(self, images: Tensor) -> list[Tensor]:
-        try:
-            requests = self._idle.pop()  # a list's own operations are atomic
-        except IndexError:
-            requests = [graph.create_infer_request() for graph in self._compiled]
-        outputs = [_shared(images.numpy())]
-        found = []
-        for request in requests:
-            request.set_input_tensor(outputs.pop())
-            _infer(request)
-            found += outputs
-            outputs = list(request.output_tensors)
-        # Copied: the next batch overwrites them.
-        maps = [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
-        self._idle.append(requests)
-        return maps
-
-
-class _PixelsRequest:
-    """Energies to pixels, for one size of batch; shared by all models, because its planes take megabytes."""
-
-    def __init__(self, graph: Any) -> None:
-        self._request = graph.create_infer_request()
-        self._shapes = [tuple(output.shape) for output in graph.outputs]
-        self._lock = threading.Lock()
-
-    def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        found = [np.empty(shape, np.float32) for shape in self._shapes]
-        with self._lock:
-            for i, x in enumerate(inputs):
-                self._request.set_input_tensor(i, _shared(x))
-            for i, x in enumerate(found):
-                self._request.set_output_tensor(i, _shared(x))
-            _infer(self._request)
-        return found
+        return OpenVinoBackbone(compiled, nbytes)
 
 
 class _OpenVinoHead:
@@ -266,8 +193,8 @@ class _OpenVinoHead:
             portion = [m[start:end] for m in whole]
             request = self._request(tuple(m.shape for m in portion))
             for i, m in enumerate(portion):
-                request.set_input_tensor(i, _shared(m))
-            _infer(request)
+                request.set_input_tensor(i, shared(m))
+            infer(request)
             found.append([output.data.copy() for output in request.output_tensors])
         outputs = [torch.from_numpy(np.concatenate(column)) for column in zip(*found, strict=True)]
         scales = len(maps)
@@ -294,7 +221,7 @@ class _OpenVinoHead:
         if request is None:
             request = self._engine.shared_graph(self._fused, sizes).create_infer_request()
             for i, weight in enumerate(self._weights, start=len(sizes)):
-                request.set_input_tensor(i, _shared(weight.numpy()))
+                request.set_input_tensor(i, shared(weight.numpy()))
             self._shared[sizes] = request
         return request
 
@@ -313,12 +240,3 @@ def _portions(n: int, largest: int = _PORTIONS[0]) -> list[tuple[int, int]]:
             found.append((start, start + size))
             start += size
     return found
-
-
-def _infer(request: Any) -> None:
-    request.infer(share_outputs=True)  # or it would copy them, for nobody
-
-
-def _shared(array: NDArray[Any]) -> Any:
-    """A tensor over the array's own memory."""
-    return ov.Tensor(cast(Any, array), shared_memory=True)

@@ -1,10 +1,11 @@
-"""What graphs for OpenVINO are made of here: constants, and names that do not change from start to start."""
+"""What graphs for OpenVINO are made of here, and how they are asked without copies."""
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openvino as ov
 import openvino.opset13 as op
+from numpy.typing import NDArray
 
 
 def constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
@@ -23,3 +24,13 @@ def numbered(model: ov.Model) -> ov.Model:
     for i, port in enumerate((*model.inputs, *model.outputs)):
         port.get_tensor().set_names({f"{i}"})
     return model
+
+
+def infer(request: Any) -> None:
+    """Compute; what comes out is in `request.output_tensors`."""
+    request.infer(share_outputs=True)  # or it would copy them, for nobody
+
+
+def shared(array: NDArray[Any]) -> Any:
+    """A tensor over the array's own memory."""
+    return ov.Tensor(cast(Any, array), shared_memory=True)

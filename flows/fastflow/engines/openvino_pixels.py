@@ -6,6 +6,7 @@ here, and no logarithm is taken.
 """
 
 import math
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ import openvino as ov
 import openvino.opset13 as op
 from numpy.typing import NDArray
 
-from flows.fastflow.engines.openvino_parts import constant, numbered
+from flows.fastflow.engines.openvino_parts import constant, infer, numbered, shared
 from flows.fastflow.finish import square_roots
 from flows.fastflow.score import SHARPNESS
 
@@ -101,3 +102,22 @@ def _logarithm(x: Any, largest: float) -> Any:
     for coefficient in (1 / 7, 1 / 5, 1 / 3, 1):
         series = op.add(op.multiply(series, square), constant(coefficient))
     return op.add(op.multiply(op.multiply(z, series), constant(8)), constant(4 * math.log(c)))
+
+
+class PixelsRequest:
+    """Energies to pixels, for one size of batch; shared by all models, because its planes take megabytes."""
+
+    def __init__(self, graph: Any) -> None:
+        self._request = graph.create_infer_request()
+        self._shapes = [tuple(output.shape) for output in graph.outputs]
+        self._lock = threading.Lock()
+
+    def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        found = [np.empty(shape, np.float32) for shape in self._shapes]
+        with self._lock:
+            for i, x in enumerate(inputs):
+                self._request.set_input_tensor(i, shared(x))
+            for i, x in enumerate(found):
+                self._request.set_output_tensor(i, shared(x))
+            infer(self._request)
+        return found

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import delete
 from starlette.testclient import TestClient
+from starlette.types import Message, Send
 
+from app import sending
 from app.database import clock
 from app.database.tables import inspections
 from app.history import queries
@@ -172,12 +174,26 @@ class TestCaching:
 
 
 class TestGone:
-    def test_drawn_files_are_counted_until_they_are_sent(self, own: TestClient, tiny_images: Images) -> None:
+    def test_drawn_files_are_counted_until_they_are_sent(
+        self, own: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Or many slow clients would each keep one in memory; the line's own room is not touched."""
         path, account = inspected(own, tiny_images["good"][0]), history_of(own).drawer.unsent
-        for name in ("overlay.png", "heatmap.png"):
-            assert own.get(f"{path}/{name}").status_code == 200
-            assert account.bytes == 0
+        counted: list[int] = []
+        send_message = sending._send
+
+        async def watched(message: Message, send: Send) -> None:
+            counted.append(account.bytes)
+            await send_message(message, send)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sending, "_send", watched)
+            for name in ("overlay.png", "heatmap.png"):
+                counted.clear()
+                response = own.get(f"{path}/{name}")
+                assert response.status_code == 200
+                assert set(counted) == {len(response.content)}
+                assert account.bytes == 0
         account.count("overlay", 0, account.max_bytes)
         refused = own.get(f"{path}/overlay.png")
         assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")

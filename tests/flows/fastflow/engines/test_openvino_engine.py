@@ -189,7 +189,7 @@ def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor
             at_once = list(pool.map(second, pictures))
             for found, expected in zip(at_once, alone, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
-    assert isinstance(first, openvino_engine._OpenVinoBackbone)
+    assert isinstance(first, openvino_backbone.OpenVinoBackbone)
     assert 1 <= len(first._idle) <= 3
 
 
