@@ -33,7 +33,9 @@ class Head(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.normaliser = FeatureNormaliser(channels, normalisation.mode, normalisation.pooling)
+        self.normaliser = FeatureNormaliser(
+            channels, normalisation.mode, normalisation.pooling, normalisation.pooled
+        )
         self.flow = FastFlow(channels, flow, seed=seed)
         self.gaussian = PositionGaussian(channels)
         self.picture = PictureGaussian(channels)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_vali
 from flows.fastflow.conformal import Guarantee
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.normaliser import Pooled
 from flows.fastflow.score import ScoreRule
 
 MAX_FILES = 256
@@ -53,10 +54,11 @@ class Backbone(_Record):
 
 
 class Normalisation(_Record):
-    """How feature maps are normalised before the flows."""
+    """How feature maps are normalised before the flows, see `normaliser.FeatureNormaliser`."""
 
     mode: Literal["channel", "layer"]
     pooling: int = Field(ge=1, le=15)
+    pooled: Pooled = "all"
 
     @field_validator("pooling")
     @classmethod

@@ -1,11 +1,13 @@
 """Feature maps brought to a common scale by statistics of the training set, or of each picture."""
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+Pooled: TypeAlias = Literal["all", "coarsest"]
 
 
 class FeatureNormaliser(nn.Module):
@@ -20,15 +22,26 @@ class FeatureNormaliser(nn.Module):
         mode: "channel" or "layer".
         pooling: side of an average-pooling window applied first (1 = none); gives each position its
             neighbourhood, as PatchCore does (Roth et al. 2022, arXiv 2106.08265, section 3.1).
+        pooled: which scales are pooled: all, or the coarsest alone, which draws small defects sharper.
+
+    Attributes:
+        windows: side of each scale's window.
     """
 
-    def __init__(self, channels: Sequence[int], mode: Literal["channel", "layer"], pooling: int) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int],
+        mode: Literal["channel", "layer"],
+        pooling: int,
+        pooled: Pooled = "all",
+    ) -> None:
         super().__init__()
         if pooling % 2 == 0:
             raise ValueError(f"FeatureNormaliser expected an odd pooling window; got {pooling}")
         self.mode = mode
-        self.pooling = pooling
         self.channels = tuple(channels)
+        finer = 1 if pooled == "coarsest" else pooling
+        self.windows = (*[finer] * (len(self.channels) - 1), pooling)
         for i, c in enumerate(self.channels):
             self.register_buffer(f"mean_{i}", torch.zeros(c))
             self.register_buffer(f"std_{i}", torch.ones(c))
@@ -45,8 +58,8 @@ class FeatureNormaliser(nn.Module):
         # In double precision: a sum over a million positions loses the small deviations in single.
         moments = [torch.zeros(3, c, dtype=torch.float64) for c in self.channels]
         for maps in batches:
-            for total, raw in zip(moments, maps, strict=True):
-                x = self._pool(raw).double()
+            for total, raw, window in zip(moments, maps, self.windows, strict=True):
+                x = _pool(raw, window).double()
                 total[0] += x.numel() // x.shape[1]
                 total[1] += x.sum((0, 2, 3)).cpu()
                 total[2] += x.square().sum((0, 2, 3)).cpu()
@@ -64,13 +77,7 @@ class FeatureNormaliser(nn.Module):
         found = tuple(x.shape[1] for x in maps)
         if found != self.channels:
             raise ValueError(f"expected feature maps of {self.channels} channels; got {found}")
-        return [self._normalise(i, self._pool(x)) for i, x in enumerate(maps)]
-
-    def _pool(self, x: Tensor) -> Tensor:
-        if self.pooling == 1:
-            return x
-        # Padding is left out of the average, or the border of every good part would look odd.
-        return F.avg_pool2d(x, self.pooling, stride=1, padding=self.pooling // 2, count_include_pad=False)
+        return [self._normalise(i, _pool(x, self.windows[i])) for i, x in enumerate(maps)]
 
     def _normalise(self, i: int, x: Tensor) -> Tensor:
         if self.mode == "layer":
@@ -78,3 +85,10 @@ class FeatureNormaliser(nn.Module):
         mean = self.get_buffer(f"mean_{i}").view(1, -1, 1, 1)
         std = self.get_buffer(f"std_{i}").view(1, -1, 1, 1)
         return (x - mean).div_(std)
+
+
+def _pool(x: Tensor, window: int) -> Tensor:
+    if window == 1:
+        return x
+    # Padding is left out of the average, or the border of every good part would look odd.
+    return F.avg_pool2d(x, window, stride=1, padding=window // 2, count_include_pad=False)

@@ -23,7 +23,7 @@ class ScoreRule(BaseModel):
         default=0.01, gt=0, description="energy below which scales are no longer told apart"
     )
     gaussian: float = Field(
-        default=0.35,
+        default=0.25,
         ge=0,
         le=1,
         description="share of the position's Gaussian in the map, the flow has the rest",

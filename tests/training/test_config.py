@@ -24,7 +24,7 @@ OTHER: dict[str, Any] = {
         "max_pixels": 65_536,
     },
     "backbone": {"name": "resnet18", "out_indices": [1, 2, 3], "weights": "w/r18.pth", "batch_size": 3},
-    "normalisation": {"mode": "layer", "pooling": 5},
+    "normalisation": {"mode": "layer", "pooling": 5, "pooled": "all"},
     "flow": {
         "steps": 20,
         "kernels": "3",

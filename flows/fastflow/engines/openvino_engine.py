@@ -228,7 +228,7 @@ class _OpenVinoHead:
 
 def _shape(fused: FusedHead) -> tuple[object, ...]:
     """What heads have in common that share graphs."""
-    settings = (fused.normaliser.mode, fused.normaliser.pooling, fused.bound)
+    settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound)
     return (*settings, tuple((name, tuple(w.shape)) for name, w in weights_of(fused).items()))
 
 

@@ -58,8 +58,9 @@ class _Graph:
 
     def normalise(self, i: int, x: Any) -> Any:
         normaliser = self._head.normaliser
-        if normaliser.pooling > 1:
-            side, pad = normaliser.pooling, normaliser.pooling // 2
+        side = normaliser.windows[i]
+        if side > 1:
+            pad = side // 2
             x = op.avg_pool(x, [1, 1], [pad, pad], [pad, pad], [side, side], True)
         if normaliser.mode == "layer":
             return op.mvn(x, constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")

@@ -38,10 +38,14 @@ def made(
     return head.requires_grad_(False)
 
 
-NORMALISATIONS = (Normalisation(mode="channel", pooling=3), Normalisation(mode="layer", pooling=1))
+NORMALISATIONS = (
+    Normalisation(mode="channel", pooling=3, pooled="coarsest"),
+    Normalisation(mode="channel", pooling=3),
+    Normalisation(mode="layer", pooling=1),
+)
 
 
-@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: n.mode)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: f"{n.mode}-{n.pooled}")
 @pytest.mark.parametrize("permutation", ["halves", "index"])
 @pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 @pytest.mark.parametrize("steps", [1, 2, 5])

@@ -88,6 +88,22 @@ def test_the_border_averages_only_what_is_there(pooling: int, size: tuple[int, i
             torch.testing.assert_close(found[:, :, row, column], expected)
 
 
+def test_the_coarsest_scale_alone_can_be_pooled() -> None:
+    """It is another head than one that pools all, in what it gives and in its statistics."""
+    whole = maps()
+    coarsest = FeatureNormaliser((5, 3), "channel", 3, "coarsest")
+    every, none = (FeatureNormaliser((5, 3), "channel", window) for window in (3, 1))
+    assert [n.windows for n in (coarsest, every, none)] == [(1, 3), (3, 3), (1, 1)]
+    for normaliser in (coarsest, every, none):
+        normaliser.fit(batches(whole, 4))
+    found = coarsest(whole)
+    assert torch.equal(found[0], none(whole)[0])
+    assert torch.equal(found[1], every(whole)[1])
+    assert not torch.equal(found[0], every(whole)[0])
+    # Of one scale alone, it is the coarsest.
+    assert FeatureNormaliser((5,), "channel", 3, "coarsest").windows == (3,)
+
+
 def test_layer_mode_normalises_each_picture_by_itself() -> None:
     whole = maps()
     normaliser = FeatureNormaliser((5, 3), "layer", 1)

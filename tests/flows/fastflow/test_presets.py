@@ -71,7 +71,8 @@ def test_every_preset_builds_and_trains_a_step_on_the_meta_device(name: str) -> 
     assert [shape[1] for shape in shapes] == list(extractor.channels)
     for shape, stride in zip(shapes, extractor.strides, strict=True):
         assert shape[2:] == tuple(-(-side // stride) for side in found.input_size)
-    normalisation = {"mode": "channel", "pooling": 3, **found.sections.get("normalisation", {})}
+    ours = {"mode": "channel", "pooling": 3, "pooled": "coarsest"}
+    normalisation = {**ours, **found.sections.get("normalisation", {})}
     with torch.device("meta"):
         head = Head(extractor.channels, Normalisation.model_validate(normalisation), flow(found))
         losses = head.flow.nll(head.normaliser([torch.empty(shape) for shape in shapes]))

@@ -81,7 +81,7 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     top = (up(flow) / 0.01).log1p().mean(1).flatten(1).sort(1, descending=True).values[:, :41].mean(1)
     found = scorer.score(pictures)
     assert [s.score for s in found] == pytest.approx((top + 0.1 * whole).tolist(), rel=1e-4)
-    fine, coarse = up([q**0.65 * e**0.35 for q, e in zip(flow, positions, strict=True)]).unbind(1)
+    fine, coarse = up([q**0.75 * e**0.25 for q, e in zip(flow, positions, strict=True)]).unbind(1)
     both = -(((-2 * fine).exp() + (-2 * coarse).exp()) / 2).log() / 2
     np.testing.assert_allclose(
         [s.score_map for s in found], ((fine + both) / 2).numpy(), rtol=1e-3, atol=1e-3

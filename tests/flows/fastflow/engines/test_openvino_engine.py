@@ -45,7 +45,7 @@ def expect_equal(found: Energies, expected: Energies) -> None:
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: n.mode)
+@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: f"{n.mode}-{n.pooled}")
 @pytest.mark.parametrize("permutation", ["halves", "index"])
 @pytest.mark.parametrize("kernels", ["3-1", "3", "depthwise-5"])
 def test_energies_are_those_of_the_inference_form(
