@@ -152,7 +152,7 @@ class RunConfig(_Section):
     input_size: tuple[int, int] = Field(default=(256, 256), description="(height, width)")
     geometry: Geometry = Geometry()
     backbone: BackboneConfig = BackboneConfig()
-    normalisation: Normalisation = Normalisation(mode="channel", pooling=3, pooled="coarsest")
+    normalisation: Normalisation = Normalisation(mode="channel", pooling=3)
     flow: FlowConfig = FlowConfig()
     score: ScoreRule = ScoreRule()
     fit: FitConfig = FitConfig()

@@ -106,9 +106,9 @@ def read_truth(sample: Sample, image_size: tuple[int, int], size: tuple[int, int
 def reduced(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask at a map's size, by nearest neighbour as others do it; but no defect vanishes or falls apart.
 
-    A defect, 8-connected, that would do so, or of which less would be left than half its length, takes every
-    pixel it touches instead. Otherwise a scratch narrower than a pixel were no defect, or a dot somewhere on
-    it, or many small ones, each of which counts in AUPRO.
+    A defect, 8-connected, that would do so, or of which less would be left than half its extent, the longer
+    side of its box, takes every pixel it lies on instead. Otherwise a scratch narrower than a pixel were no
+    defect, or a dot somewhere on it, or many small ones, each of which counts in AUPRO.
 
     Args:
         mask: (H, W) bool.
@@ -123,9 +123,17 @@ def reduced(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]
     pairs = np.unique(small[truth].astype(np.int64) * count + parts[truth])
     in_one_part = np.bincount(pairs // count, minlength=defects) == 1
     scale = np.array([width, height]) / mask.shape[::-1]
-    length = (boxes[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] * scale).max(axis=1)
-    lost = ~in_one_part | (2 * np.bincount(small.ravel(), minlength=defects) < length)
+    extent = (boxes[:, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]] * scale).max(axis=1)
+    lost = ~in_one_part | (2 * np.bincount(small.ravel(), minlength=defects) < extent)
     lost[0] = False  # What is not defective.
     y, x = np.nonzero(lost[labels])
-    truth[y * height // mask.shape[0], x * width // mask.shape[1]] = True
+    for rows in _covered(y, mask.shape[0], height):
+        for columns in _covered(x, mask.shape[1], width):
+            truth[rows, columns] = True
     return truth
+
+
+def _covered(i: NDArray[np.intp], old: int, new: int) -> list[NDArray[np.intp]]:
+    """Of `new` pixels those in which pixels i of `old` ones begin; where they are smaller, those after it."""
+    last = -(-(i + 1) * new // old) - 1
+    return [np.minimum(i * new // old + k, last) for k in range(-(-new // old))]

@@ -131,23 +131,23 @@ def train(
         )
         cache = stages.feature_cache(run)
         if not resume and (lost := epochs_done(folder)):
-            summed = " in all folds together" if pictures.folds is not None else ""
+            summed = " of all folds together" if pictures.folds is not None else ""
             progress.say(
-                f"an earlier run with these settings and pictures came to {lost} epochs{summed}; --resume "
-                "would continue it, this one begins anew"
+                f"an earlier run with these settings and pictures came to epoch {lost}{summed}; --resume "
+                "would go on from there, this one begins anew"
             )
         expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
         progress.say(f"forecast: {expected}")
         with stages.opened_log(run) as log:
             clock = [time.monotonic()]
-            with stages.features(run, cache, first) as features:
+            with stages.opened_features(run, cache, first) as features:
                 clock.append(time.monotonic())
                 if not resume:
                     start_over(folder)
-                heads = stages.fit(run, cache, features, log)
+                heads = stages.fit_flows(run, cache, features, log)
             clock.append(time.monotonic())
             fitted = scorers(config, run.extractor, heads, engines)
-            calibrated = stages.calibrate(run, fitted, log)
+            calibrated = stages.calibrate_by_engine(run, fitted, log)
             clock.append(time.monotonic())
         bundle = stages.publish(run, fitted, calibrated)
         first_stage, second, third = (later - earlier for earlier, later in pairwise(clock))

@@ -86,7 +86,7 @@ def opened_log(run: Run) -> AbstractContextManager[TensorBoardLog | None]:
 
 
 @contextmanager
-def features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Features]:
+def opened_features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Features]:
     """The features themselves, held while they are used."""
     with ExitStack() as stack:
         with run.progress.stage("features", len(cache.views)) as advance:
@@ -94,7 +94,7 @@ def features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Feature
         yield features
 
 
-def fit(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> list[Head]:
+def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> list[Head]:
     """The flows, fitted to the feature maps of the pictures that are not held out."""
     settings = run.config.fit
     rows = run.pictures.rows(cache.views)
@@ -120,7 +120,7 @@ def fit(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog |
         )
 
 
-def calibrate(
+def calibrate_by_engine(
     run: Run, engines: Mapping[Precision, Scorer], log: TensorBoardLog | None
 ) -> dict[Precision, Calibrated]:
     """Thresholds from the held-out pictures, for every engine."""

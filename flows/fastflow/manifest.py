@@ -58,7 +58,7 @@ class Normalisation(_Record):
 
     mode: Literal["channel", "layer"]
     pooling: int = Field(ge=1, le=15)
-    pooled: Pooled = "all"
+    pooled: Pooled = "coarsest"
 
     @field_validator("pooling")
     @classmethod
@@ -184,9 +184,15 @@ class Manifest(_Record):
 
     @field_validator("geometry", mode="before")
     @classmethod
-    def _as_it_was(cls, geometry: object) -> object:
+    def _shrink_as_it_was(cls, geometry: object) -> object:
         """Where nothing is said, the model was made before there was a choice."""
         return {"shrink": "area", **geometry} if isinstance(geometry, dict) else geometry
+
+    @field_validator("normalisation", mode="before")
+    @classmethod
+    def _pooled_as_it_was(cls, normalisation: object) -> object:
+        """Likewise."""
+        return {"pooled": "all", **normalisation} if isinstance(normalisation, dict) else normalisation
 
     @field_validator("input_size")
     @classmethod

@@ -22,7 +22,8 @@ class FeatureNormaliser(nn.Module):
         mode: "channel" or "layer".
         pooling: side of an average-pooling window applied first (1 = none); gives each position its
             neighbourhood, as PatchCore does (Roth et al. 2022, arXiv 2106.08265, section 3.1).
-        pooled: which scales are pooled: all, or the coarsest alone, which draws small defects sharper.
+        pooled: which scales are pooled: all, or the coarsest alone, the last one (of a transformer's, which
+            are of one size, the deepest); small defects are drawn sharper then (docs/experiments.md, 10).
 
     Attributes:
         windows: side of each scale's window.
@@ -33,7 +34,7 @@ class FeatureNormaliser(nn.Module):
         channels: Sequence[int],
         mode: Literal["channel", "layer"],
         pooling: int,
-        pooled: Pooled = "all",
+        pooled: Pooled = "coarsest",
     ) -> None:
         super().__init__()
         if pooling % 2 == 0:

@@ -54,6 +54,14 @@ def test_of_a_scratch_stays_more_than_a_dot(tilt: int) -> None:
     assert np.flatnonzero(small.any(axis=1)).tolist() == list(range(25, 201))
 
 
+@pytest.mark.parametrize("size", [(1000, 150), (400, 150), (150, 1000), (150, 110)])
+def test_a_scratch_does_not_fall_apart_where_a_side_grows(size: tuple[int, int]) -> None:
+    drawn = cv2.line(np.zeros(size, np.uint8), (5, 5), (size[1] - 6, size[0] - 6), 1, 1)
+    small = reduced(drawn.astype(np.bool_), (256, 256))
+    assert _regions(small) == 1
+    assert small.mean() < 0.06
+
+
 def test_what_stays_whole_beside_one_that_would_not_is_left_as_it_is() -> None:
     mask = _empty(900, 900)
     mask[100:400, 200:500] = True

@@ -462,7 +462,7 @@ class TestAgain:
             with pytest.raises(DiskSpaceError):
                 fresh.train(progress=recorder, fit={"epochs": 2})
         assert checkpoint.exists()
-        said = "an earlier run with these settings and pictures came to 1 epochs; --resume would continue it"
+        said = "an earlier run with these settings and pictures came to epoch 1; --resume would go on"
         assert [line for line in recorder.lines if line.startswith(said)]
         recorder = Recorder()
         fresh.train(resume=True, progress=recorder, fit={"epochs": 2})

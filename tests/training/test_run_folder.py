@@ -42,6 +42,7 @@ def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> 
         {"fit": {"epochs": 3}},
         {"fit": {"stopping": {"patience": 3}}},
         {"flow": {"hidden_limit": None}},
+        {"normalisation": {"mode": "channel", "pooling": 3, "pooled": "all"}},
         {"augment": {"hflip": True}},
         {"calibration": {"fraction": 0.5}},
         {"hashes": ("a",)},
@@ -78,15 +79,16 @@ def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings:
     assert identity(**settings).bundle != identity().bundle
 
 
-def test_a_run_begins_with_its_checkpoint_until_it_starts_over(tmp_path: Path) -> None:
+def test_what_a_run_did_before_is_known_until_it_starts_over(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).touch()
     finish(tmp_path, identity(), "v")
     begin(tmp_path, RunConfig(seed=3))
     assert (tmp_path / CHECKPOINT).exists()
-    assert not (tmp_path / FINISHED).exists()
+    assert (tmp_path / FINISHED).exists()
     assert load_config(tmp_path / CONFIG).seed == 3
     start_over(tmp_path)
     assert not (tmp_path / CHECKPOINT).exists()
+    assert not (tmp_path / FINISHED).exists()
 
 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:

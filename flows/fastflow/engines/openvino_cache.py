@@ -1,55 +1,69 @@
-"""The folder in which converted backbones and compiled graphs are kept from start to start."""
+"""The folder in which converted backbones and compiled graphs are kept from start to start.
+
+Another version of OpenVINO finds nothing of what this one kept, so each has a folder of its own within it.
+"""
 
 import logging
+import os
+import re
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from flows.fastflow.plain_files import sweep, temporary_directory
+import openvino as ov
+
+from flows.fastflow.plain_files import remove_directory, sweep, temporary_directory
 
 logger = logging.getLogger("flowgauge.openvino")
 
+_PREFIX: Final = "openvino-"
 _SUFFIXES: Final = ("xml", "bin", "blob")
-# Neither written nor read for so long: of other weights, another version or another processor. What is
-# deleted too early is made anew.
 _UNUSED_SECONDS: Final = 90 * 24 * 3600
 
 
 def opened(folder: Path | None) -> Path | None:
-    """The folder, made if need be, and rid of what nobody uses any more.
+    """Where to keep what this version compiles, made if need be.
 
-    None, and a word in the log, where nothing can be kept in it.
+    What versions kept that no start has used for 90 days is deleted.
+
+    Args:
+        folder: of all versions; nothing else in it is touched.
+
+    Returns:
+        A folder in it. None, and a word in the log, where nothing can be kept there.
     """
     if folder is None:
         return None
+    place = of_this_version(folder)
     try:
-        with temporary_directory(folder):
-            sweep(folder)  # what killed conversions left
-            _discard_unused(folder)
-            return folder
+        with temporary_directory(place):
+            sweep(place)  # what killed conversions left
+        os.utime(place)
     except OSError as error:
         logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
         return None
+    _discard_unused(folder)
+    return place
 
 
-def clear(folder: Path) -> None:
-    """Delete all that is kept."""
-    for path in _kept(folder):
-        with suppress(OSError):  # another server's, or already gone
-            path.unlink()
+def of_this_version(folder: Path) -> Path:
+    """Where `opened` keeps things."""
+    return folder / f"{_PREFIX}{re.sub(r'[^0-9A-Za-z.]+', '-', ov.__version__)}"
+
+
+def clear(place: Path) -> None:
+    """Delete all that was kept in what `opened` gave."""
+    for suffix in _SUFFIXES:
+        for path in place.glob(f"*.{suffix}"):
+            with suppress(OSError):  # another server's, or already gone
+                path.unlink()
 
 
 def _discard_unused(folder: Path) -> None:
     oldest = time.time() - _UNUSED_SECONDS
-    for path in _kept(folder):
-        with suppress(OSError):
-            status = path.stat()
-            if max(status.st_atime, status.st_mtime) < oldest:
-                path.unlink()
-
-
-def _kept(folder: Path) -> Iterator[Path]:
-    for suffix in _SUFFIXES:
-        yield from folder.glob(f"*.{suffix}")
+    for path in folder.glob(f"{_PREFIX}*"):
+        with suppress(OSError):  # somebody else's, or gone meanwhile: in nobody's way
+            if path.is_dir() and not path.is_symlink() and path.stat().st_mtime < oldest:
+                remove_directory(path)
+                logger.info("deleted %s: no start has used it for 90 days", path)

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.geometry import Geometry
+from flows.fastflow.head import Head
+from flows.fastflow.model import FlowConfig
 from tests.flows.fastflow.manifests import FILES, TENSORS, made, manifest
 
 NO_FILES = ["", ".", ".hidden", "golden/.x", "a//b", "a/", "a\\b", "a b", "a\n", "manifest.json"]
@@ -49,6 +51,16 @@ def test_a_model_of_before_there_was_a_choice_reduces_as_it_did(
         del document["geometry"]
     (path / "manifest.json").write_text(json.dumps(document))
     assert read_manifest(path).geometry == Geometry(shrink="area", **(said or {}))
+
+
+def test_a_model_of_before_there_was_a_choice_pools_as_it_did(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    document = json.loads((path / "manifest.json").read_text())
+    assert document["normalisation"].pop("pooled") == "coarsest"
+    (path / "manifest.json").write_text(json.dumps(document))
+    normalisation = read_manifest(path).normalisation
+    assert (normalisation.pooling, normalisation.pooled) == (3, "all")
+    assert Head((4, 6, 8), normalisation, FlowConfig(steps=1)).normaliser.windows == (3, 3, 3)
 
 
 @pytest.mark.parametrize("name", NO_FILES)

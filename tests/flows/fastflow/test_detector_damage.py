@@ -119,6 +119,7 @@ class TestManifest:
             (set_flow(permutation="index"), "does not fit its manifest"),
             (set_flow(clamp=0.01), "it will not be served"),
             (lambda d: d["normalisation"].update(pooling=5), "it will not be served"),
+            (lambda d: d["normalisation"].update(pooled="all"), "it will not be served"),
             (lambda d: d["normalisation"].update(mode="layer"), "it will not be served"),
             (lambda d: d["score"].update(top_fraction=0.5), "it will not be served"),
             (lambda d: d.update(input_size=[96, 64]), "it will not be served"),

@@ -39,8 +39,8 @@ def made(
 
 
 NORMALISATIONS = (
-    Normalisation(mode="channel", pooling=3, pooled="coarsest"),
     Normalisation(mode="channel", pooling=3),
+    Normalisation(mode="channel", pooling=3, pooled="all"),
     Normalisation(mode="layer", pooling=1),
 )
 

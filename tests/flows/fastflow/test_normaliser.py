@@ -68,7 +68,7 @@ def test_a_dead_channel_becomes_zero_and_not_nan() -> None:
 def test_statistics_are_of_what_is_normalised(pooling: int) -> None:
     """Pooling comes first, or pooled features would have deviations below 1."""
     whole = maps()
-    normaliser = FeatureNormaliser((5, 3), "channel", pooling)
+    normaliser = FeatureNormaliser((5, 3), "channel", pooling, "all")
     normaliser.fit(batches(whole, 4))
     for x in normaliser(whole):
         torch.testing.assert_close(x.var((0, 2, 3), correction=0), torch.ones(x.shape[1]), rtol=1e-4, atol=0)
@@ -91,8 +91,8 @@ def test_the_border_averages_only_what_is_there(pooling: int, size: tuple[int, i
 def test_the_coarsest_scale_alone_can_be_pooled() -> None:
     """It is another head than one that pools all, in what it gives and in its statistics."""
     whole = maps()
-    coarsest = FeatureNormaliser((5, 3), "channel", 3, "coarsest")
-    every, none = (FeatureNormaliser((5, 3), "channel", window) for window in (3, 1))
+    coarsest = FeatureNormaliser((5, 3), "channel", 3)
+    every, none = (FeatureNormaliser((5, 3), "channel", window, "all") for window in (3, 1))
     assert [n.windows for n in (coarsest, every, none)] == [(1, 3), (3, 3), (1, 1)]
     for normaliser in (coarsest, every, none):
         normaliser.fit(batches(whole, 4))
@@ -101,7 +101,7 @@ def test_the_coarsest_scale_alone_can_be_pooled() -> None:
     assert torch.equal(found[1], every(whole)[1])
     assert not torch.equal(found[0], every(whole)[0])
     # Of one scale alone, it is the coarsest.
-    assert FeatureNormaliser((5,), "channel", 3, "coarsest").windows == (3,)
+    assert FeatureNormaliser((5,), "channel", 3).windows == (3,)
 
 
 def test_layer_mode_normalises_each_picture_by_itself() -> None:

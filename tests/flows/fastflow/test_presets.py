@@ -9,9 +9,9 @@ from flows.fastflow.cost import cost, on_meta
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.hub import licence
-from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import PAPER, PRESETS, Preset, PresetError, preset
+from training.config import load_config
 
 # Of arXiv 2111.07677: side of the input, stages or blocks, steps, kernels, hidden ratio.
 PUBLISHED = {
@@ -71,10 +71,8 @@ def test_every_preset_builds_and_trains_a_step_on_the_meta_device(name: str) -> 
     assert [shape[1] for shape in shapes] == list(extractor.channels)
     for shape, stride in zip(shapes, extractor.strides, strict=True):
         assert shape[2:] == tuple(-(-side // stride) for side in found.input_size)
-    ours = {"mode": "channel", "pooling": 3, "pooled": "coarsest"}
-    normalisation = {**ours, **found.sections.get("normalisation", {})}
     with torch.device("meta"):
-        head = Head(extractor.channels, Normalisation.model_validate(normalisation), flow(found))
+        head = Head(extractor.channels, load_config(None, preset=name).normalisation, flow(found))
         losses = head.flow.nll(head.normaliser([torch.empty(shape) for shape in shapes]))
     torch.autograd.backward(torch.stack(losses).sum())
     assert all(p.grad is not None and p.grad.shape == p.shape for p in head.flow.parameters())

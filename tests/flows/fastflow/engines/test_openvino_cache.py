@@ -1,4 +1,4 @@
-"""The folder of compiled graphs: what nobody uses any more goes, whatever else lies there stays."""
+"""The folder of compiled graphs: what no version uses any more goes, whatever else lies there stays."""
 
 import logging
 import os
@@ -7,71 +7,70 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.features import FeatureExtractor
-
 pytest.importorskip("openvino")
 
 from flows.fastflow.engines import openvino_cache
-from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.engines.openvino_cache import of_this_version
 
 DAY = 24 * 3600
 
 
-def file(path: Path, read_days_ago: float, written_days_ago: float) -> Path:
-    """A file as old as asked for."""
-    path.write_bytes(b"x")
-    now = time.time()
-    os.utime(path, (now - read_days_ago * DAY, now - written_days_ago * DAY))
+def age(path: Path, days: float) -> Path:
+    """Let a path have changed so long ago."""
+    os.utime(path, 2 * (time.time() - days * DAY,))
     return path
 
 
-def test_what_was_neither_read_nor_written_for_long_goes(tmp_path: Path) -> None:
-    unused = [file(tmp_path / f"old.{suffix}", 91, 200) for suffix in ("xml", "bin", "blob")]
-    kept = [
-        file(tmp_path / "read.blob", 89, 400),
-        file(tmp_path / "written.bin", 400, 89),
-        file(tmp_path / "notes.txt", 400, 400),
-    ]
-    (tmp_path / "folder.xml").mkdir()
-    os.utime(tmp_path / "folder.xml", (0, 0))
-    assert openvino_cache.opened(tmp_path) == tmp_path
-    assert not any(path.exists() for path in unused)
-    assert all(path.exists() for path in kept)
-    assert (tmp_path / "folder.xml").is_dir()
+def kept_by(folder: Path, name: str, days: float) -> Path:
+    """What a version kept, and was last started so long ago."""
+    place = folder / name
+    place.mkdir()
+    for file in ("net-0123.xml", "net-0123.bin", "456.blob"):
+        (place / file).write_bytes(b"x")
+    return age(place, days)
 
 
-def test_reading_keeps_what_is_used(tiny_extractor: FeatureExtractor, tmp_path: Path) -> None:
-    """A start reads the graph that it needs; by that the next one knows that it is used."""
-    OpenVinoEngine("float32", tmp_path).backbone(tiny_extractor, (64, 64))
-    made = sorted(path for path in tmp_path.iterdir() if path.suffix in (".xml", ".bin", ".blob"))
-    assert made
-    for path in made:
-        # Older than a day and than its last change: then reading counts, on volumes that count it once a day.
-        os.utime(path, (time.time() - 89 * DAY, time.time() - 88 * DAY))
-    before = time.time() - DAY
-    OpenVinoEngine("float32", tmp_path).backbone(tiny_extractor, (64, 64))
-    assert sorted(path for path in tmp_path.iterdir() if path in made) == made
-    if _counts_reading(tmp_path):
-        assert all(path.stat().st_atime > before for path in made)
+def test_what_no_start_has_used_for_long_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    unused, recent = kept_by(tmp_path, "openvino-2024.1", 91), kept_by(tmp_path, "openvino-2025.1", 89)
+    others = [kept_by(tmp_path, "models", 400)]
+    for name in ("model.xml", "model.bin", "1234.blob", "openvino-notes.txt"):
+        (tmp_path / name).write_bytes(b"x")
+        others.append(age(tmp_path / name, 400))
+    elsewhere = kept_by(tmp_path.parent, f"{tmp_path.name}-elsewhere", 400)
+    (tmp_path / "openvino-link").symlink_to(elsewhere)
+    with caplog.at_level(logging.INFO, "flowgauge.openvino"):
+        place = openvino_cache.opened(tmp_path)
+    assert place == of_this_version(tmp_path)
+    assert not unused.exists()
+    assert [str(unused) in line for line in caplog.messages] == [True]
+    assert all(path.exists() for path in (recent, *others, elsewhere / "456.blob"))
+    assert len(list(recent.iterdir())) == 3
 
 
-def _counts_reading(folder: Path) -> bool:
-    probe = file(folder / "probe", 3, 2)
-    probe.read_bytes()
-    return probe.stat().st_atime > time.time() - DAY
+def test_what_this_start_uses_stays_however_long_ago_the_last_was(tmp_path: Path) -> None:
+    place = kept_by(tmp_path, of_this_version(tmp_path).name, 400)
+    for path in place.iterdir():
+        age(path, 400)
+    assert openvino_cache.opened(tmp_path) == place
+    assert len(list(place.iterdir())) == 3
+    # Nor does another version delete it, which starts right after.
+    assert place.stat().st_mtime > time.time() - DAY
 
 
-def test_all_goes_when_asked(tmp_path: Path) -> None:
-    file(tmp_path / "new.blob", 0, 0)
-    other = file(tmp_path / "notes.txt", 0, 0)
-    openvino_cache.clear(tmp_path)
-    assert list(tmp_path.iterdir()) == [other]
+def test_all_of_this_version_goes_when_asked(tmp_path: Path) -> None:
+    place = kept_by(tmp_path, of_this_version(tmp_path).name, 0)
+    (place / "notes.txt").touch()
+    other = kept_by(tmp_path, "openvino-2025.1", 0)
+    openvino_cache.clear(place)
+    assert list(place.iterdir()) == [place / "notes.txt"]
+    assert len(list(other.iterdir())) == 3
 
 
 def test_a_folder_that_cannot_be_made_is_none_and_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    blocked = file(tmp_path / "file", 0, 0) / "folder"
+    (tmp_path / "file").touch()
+    blocked = tmp_path / "file" / "folder"
     with caplog.at_level(logging.WARNING):
         assert openvino_cache.opened(blocked) is None
     assert str(blocked) in caplog.text

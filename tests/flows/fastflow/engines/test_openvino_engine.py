@@ -228,7 +228,7 @@ def test_on_a_full_disk_a_backbone_is_computed_and_not_kept(
     for a, b in zip(found, tiny_extractor(images), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert "cannot be kept" in caplog.text
-    assert not [path for path in tmp_path.iterdir() if path.suffix in (".xml", ".bin", ".part")]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".xml", ".bin", ".part")]
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 64), (72, 100)])
@@ -292,7 +292,7 @@ class TestCache:
     ) -> None:
         images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
         expected = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
-        for path in [*tmp_path.glob(f"*{suffix}"), *tmp_path.glob("*.blob")]:
+        for path in [*tmp_path.rglob(f"*{suffix}"), *tmp_path.rglob("*.blob")]:
             path.chmod(0o600)
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
         found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
@@ -304,7 +304,7 @@ class TestCache:
         engine = openvino(tmp_path)
         for size in ((64, 64), (64, 96), (64, 64)):
             engine.backbone(tiny_extractor, size)
-        assert len(list(tmp_path.glob("*.xml"))) == 2
+        assert len(list(tmp_path.rglob("*.xml"))) == 2
 
     @pytest.mark.parametrize("what", ["head", "pixels"])
     def test_what_was_compiled_is_found_again(self, tmp_path: Path, what: str) -> None:
@@ -318,7 +318,7 @@ class TestCache:
                 engine.head(head)(maps())
             else:
                 list(engine.pixels(ScoreRule(), (32, 32))(energies))
-            kept.append(set(tmp_path.glob("*.blob")))
+            kept.append(set(tmp_path.rglob("*.blob")))
         assert kept[0]
         assert kept == 3 * [kept[0]]
 
