@@ -24,6 +24,8 @@ LEFT: dict[str, Any] = {
     "image": {"width": 64, "height": 64},
     "polygons": [[[0, 0], [8, 0], [8, 64], [0, 64]]],
 }
+# Of the defective pictures one that is rejected by its middle alone, without the whole picture's part.
+STRONG = 4
 MIDDLE: dict[str, Any] = {
     "image": {"width": 640, "height": 640},
     "polygons": [[[160, 160], [560, 160], [560, 560], [160, 560]]],
@@ -83,7 +85,7 @@ def test_it_is_told_as_it_was_set(client: TestClient) -> None:
 
 
 def test_what_lies_outside_never_counts(client: TestClient, tiny_images: Images) -> None:
-    defect = tiny_images["defect"][0]
+    defect = tiny_images["defect"][STRONG]
     whole = predicted(client, defect)
     assert whole["decision"] == "REJECT"
     put(client, LEFT)
@@ -100,7 +102,7 @@ def test_what_lies_outside_never_counts(client: TestClient, tiny_images: Images)
 
 
 def test_a_stations_own_comes_first_and_deleted_falls_back(client: TestClient, tiny_images: Images) -> None:
-    defect = tiny_images["defect"][0]
+    defect = tiny_images["defect"][STRONG]
     put(client, LEFT)
     put(client, MIDDLE, "Linie 3 ä")
     assert get(client, "Linie 3 ä").json()["station"] == "Linie 3 ä"
@@ -129,8 +131,8 @@ def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tin
         assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
         after = get(client, "3")
         assert (after.json(), after.headers["ETag"]) == (before.json(), before.headers["ETag"])
-        assert decision(client, tiny_images["defect"][0], station="3") == "PASS"
-        assert decision(client, tiny_images["defect"][0], station="4") == "REJECT"
+        assert decision(client, tiny_images["defect"][STRONG], station="3") == "PASS"
+        assert decision(client, tiny_images["defect"][STRONG], station="4") == "REJECT"
 
 
 class TestIfMatch:
@@ -217,9 +219,9 @@ class TestRefused:
         self, client: TestClient, tiny_images: Images, station: str | None, name: str
     ) -> None:
         put(client, MIDDLE, station)
-        assert decision(client, tiny_images["defect"][0], **of(station)) == "REJECT"
+        assert decision(client, tiny_images["defect"][STRONG], **of(station)) == "REJECT"
         refused(put(client, WRONG[name][0], station, "*"), 400, "invalid-request")
-        assert decision(client, tiny_images["defect"][0], **of(station)) == "REJECT"
+        assert decision(client, tiny_images["defect"][STRONG], **of(station)) == "REJECT"
 
     @pytest.mark.parametrize("station", [None, "3"])
     def test_one_that_is_refused_is_never_used(
@@ -230,9 +232,9 @@ class TestRefused:
             put(client, MIDDLE, station)
         with service(store) as client:
             refused(put(client, WRONG["too small"][0], station, "*"), 400, "invalid-request")
-            assert decision(client, tiny_images["defect"][0], **of(station)) == "REJECT"
+            assert decision(client, tiny_images["defect"][STRONG], **of(station)) == "REJECT"
             assert put(client, LEFT, station, "*").json()["share"] == 1 / 8
-            assert decision(client, tiny_images["defect"][0], **of(station)) == "PASS"
+            assert decision(client, tiny_images["defect"][STRONG], **of(station)) == "PASS"
 
     @pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999"])
     def test_numbers_that_are_none(self, steady: TestClient, number: str) -> None:
@@ -273,7 +275,7 @@ class TestRefused:
         with service(store) as client:
             for response in (get(client), put(client, LEFT), delete(client)):
                 refused(response, 503, "model-loading")
-            response = client.post("/v1/models/tiny/predict", content=tiny_images["defect"][0])
+            response = client.post("/v1/models/tiny/predict", content=tiny_images["defect"][STRONG])
             refused(response, 503, "model-loading")
 
 

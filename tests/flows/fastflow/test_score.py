@@ -108,7 +108,7 @@ class TestPixelEnergies:
         good, seen, shrunk = (
             torch.full((1, 1, 1), 0.5),
             torch.full((1, 1, 1), 500.0),
-            torch.full((1, 1, 1), 0.05),
+            torch.full((1, 1, 1), 0.1),
         )
         for flow, gaussian in ((shrunk, seen), (seen, shrunk)):
             [_, both] = pixel_energies([flow], [gaussian], RULE, (1, 1)).flatten().tolist()
