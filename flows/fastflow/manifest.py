@@ -3,7 +3,15 @@
 from datetime import datetime
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from flows.fastflow.conformal import Guarantee
 from flows.fastflow.geometry import Geometry
@@ -26,6 +34,8 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 # own, and a calibration. In float32 all engines agree.
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# By section of a manifest, what was so before it could be chosen.
+_AS_IT_WAS = {"geometry": {"shrink": "area"}, "normalisation": {"pooled": "all"}}
 MAX_HEADS = 20
 MAX_MAPS = 8
 
@@ -182,17 +192,11 @@ class Manifest(_Record):
             )
         return version
 
-    @field_validator("geometry", mode="before")
+    @field_validator(*_AS_IT_WAS, mode="before")
     @classmethod
-    def _shrink_as_it_was(cls, geometry: object) -> object:
+    def _as_it_was(cls, section: object, info: ValidationInfo) -> object:
         """Where nothing is said, the model was made before there was a choice."""
-        return {"shrink": "area", **geometry} if isinstance(geometry, dict) else geometry
-
-    @field_validator("normalisation", mode="before")
-    @classmethod
-    def _pooled_as_it_was(cls, normalisation: object) -> object:
-        """Likewise."""
-        return {"pooled": "all", **normalisation} if isinstance(normalisation, dict) else normalisation
+        return {**_AS_IT_WAS[str(info.field_name)], **section} if isinstance(section, dict) else section
 
     @field_validator("input_size")
     @classmethod
