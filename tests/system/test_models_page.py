@@ -74,6 +74,14 @@ def ready(page: Page) -> Locator:
     return slider
 
 
+def drawable(page: Page, station: str) -> Locator:
+    """Choose whose region is drawn; gives the stage, once it shows the picture and what is set there."""
+    page.get_by_label("Holds for").select_option(station)
+    stage = page.get_by_role("application", name="Picture to draw the region on")
+    expect(stage).not_to_have_attribute("aria-busy", "true")
+    return stage
+
+
 def test_a_threshold_is_moved_with_a_reason(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         slider = ready(page)
@@ -152,8 +160,7 @@ def test_a_region_is_drawn_by_mouse_and_by_key_and_removed(browser: Browser, ser
     region = f"{HOME}/region?station=line-1"
     with opened(browser, served.url) as page:
         ready(page)
-        page.get_by_label("Holds for").select_option("line-1")
-        stage = page.get_by_role("application", name="Picture to draw the region on")
+        stage = drawable(page, "line-1")
         expect(page.locator("#region-status")).to_have_text("No region is set here.")
         click(stage, (0.1, 0.1), (0.5, 0.1), (0.5, 0.9), (0.1, 0.9), (0.1, 0.1))
         expect(page.locator("#region-list li")).to_have_count(1)
@@ -177,7 +184,7 @@ def test_a_region_is_drawn_by_mouse_and_by_key_and_removed(browser: Browser, ser
 
         # It is shown again, a corner can be dragged, and it can be taken away.
         ready(page)
-        page.get_by_label("Holds for").select_option("line-1")
+        stage = drawable(page, "line-1")
         expect(page.locator("#region-list li")).to_have_count(2)
         stage.scroll_into_view_if_needed()
         box = stage.bounding_box()
@@ -220,11 +227,11 @@ def test_a_region_is_drawn_on_a_picture_of_ones_own(browser: Browser, served: Se
 def test_somebody_else_has_drawn_meanwhile(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         ready(page)
-        page.get_by_label("Holds for").select_option("line-0")
+        stage = drawable(page, "line-0")
         expect(page.locator("#region-status")).to_have_text("No region is set here.")
         square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
         assert served.client.put(f"{HOME}/region?station=line-0", json=square).is_success
-        click(page.locator("#region-stage"), (0.1, 0.1), (0.9, 0.1), (0.9, 0.9))
+        click(stage, (0.1, 0.1), (0.9, 0.1), (0.9, 0.9))
         page.locator("#region-reason").fill("Mine")
         page.get_by_role("button", name="Save region").click()
         expect(page.locator("#region-error")).to_contain_text("somebody else has changed this region")

@@ -84,6 +84,7 @@ async function load({ keep = false } = {}) {
   const mine = (turn += 1);
   const before = strokes;
   wrong.hidden = true;
+  byId("stage").setAttribute("aria-busy", "true");
   let found = null;
   try {
     if (station.value !== "*" || whose()) found = await api(`${home}/region?${query()}`, { etag: true });
@@ -98,6 +99,7 @@ async function load({ keep = false } = {}) {
   const drawn = strokes !== before || (keep && !stage.polygons.empty);
   if (drawn) refresh();
   else show();
+  byId("stage").removeAttribute("aria-busy");
 }
 
 function tellShare(region) {
