@@ -19,6 +19,8 @@ import torch
 from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 
+from flows.fastflow.engines import computes_bfloat16
+
 BACKBONE = "tf_efficientnet_lite0"
 STAGES = (2, 3, 4)
 
@@ -55,12 +57,13 @@ class Floor:
         steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         steps.input().model().set_layout(ov.Layout("NCHW"))
         steps.input().preprocess().convert_element_type(ov.Type.f32).mean(127.5).scale(127.5)
+        bfloat16 = computes_bfloat16(torch.device("cpu"))
         compiled = ov.Core().compile_model(
             steps.build(),
             "CPU",
             {
                 # Not left to OpenVINO, which would choose by the processor without a word.
-                hint.inference_precision: ov.Type.bf16,
+                hint.inference_precision: ov.Type.bf16 if bfloat16 else ov.Type.f32,
                 hint.performance_mode: hint.PerformanceMode.LATENCY,
                 "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             },

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flows.fastflow.engines import computes_bfloat16
 from flows.fastflow.head import Head, channels_last, computing
 from flows.fastflow.manifest import Precision
 from training.config import RunConfig, StoppingConfig
@@ -212,14 +213,7 @@ def precision_on(precision: Literal["auto", Precision], device: torch.device) ->
     """What `fit.precision` comes to on a device."""
     if precision != "auto":
         return precision
-    return "bfloat16" if _computes_bfloat16(device) else "float32"
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    """Whether a device has instructions for bfloat16; without them it would be slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return "bfloat16" if computes_bfloat16(device) else "float32"
 
 
 def _batches(

@@ -128,6 +128,7 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     from app.sinks.errors import SinkError
     from app.sinks.sinks import describe
     from flows.fastflow.detector import DeviceError
+    from flows.fastflow.engines import slower_here
     from flows.fastflow.engines.errors import EngineError
 
     try:
@@ -142,6 +143,8 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     report.device = f"{device.type}{name}"
     report.engine = served.engine.name
     report.threads = settings.threads or torch.get_num_threads()
+    if slower := slower_here(settings.precision, device):
+        report.warnings.append(slower)
     return served
 
 

@@ -57,6 +57,7 @@ class Report:
     models: list[Model] = field(default_factory=list)
     elpv: str | None = None
     free_bytes: dict[str, int] = field(default_factory=dict)  # by folder
+    warnings: list[str] = field(default_factory=list)  # it works, but not as it might
     problems: list[str] = field(default_factory=list)
 
 
@@ -80,6 +81,8 @@ def show(report: Report) -> None:
         table.add_row("free disk", f"{free / 2**30:.1f} GiB for {folder}")
     console = Console(highlight=False)
     console.print(table)
+    for warning in report.warnings:
+        console.print(f"warning: {warning}", style="yellow", markup=False)
     for problem in report.problems:
         console.print(f"problem: {problem}", style="red", markup=False)
     if not report.problems:

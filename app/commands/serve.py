@@ -67,7 +67,7 @@ def serve(
     from app.sinks.sinks import describe
     from flows.fastflow import models_folder
     from flows.fastflow.detector import DeviceError, pick_device
-    from flows.fastflow.engines import pick_engine
+    from flows.fastflow.engines import pick_engine, slower_here
     from flows.fastflow.engines.errors import EngineError
 
     given: dict[str, Any] = {
@@ -105,6 +105,8 @@ def serve(
         torch.set_num_threads(settings.threads)
     _greet(listener, settings, categories, torch_device, sinks)
     _log(settings)
+    if slower := slower_here(settings.precision, torch_device):
+        logger.warning("%s", slower)
     guarded = Listener(listener, allow_connections(settings.max_connections))
     app = create_app(settings)
     config = uvicorn.Config(

@@ -1,9 +1,9 @@
 """What the service adds: latency of a picture and CPU time at saturation, over bare decoding and backbone.
 
 The server and two floors are processes of their own that take turns. Pictures are sent with store=false. One
-floor is `bench.floor`, in bfloat16 on OpenVINO, whatever the server computes in; the other one runs the
-backbone on the server's own engine. Both decode and resize by OpenCV and do nothing else: one file after the
-other for latency, eight files to a pass of the backbone for CPU time.
+floor is `bench.floor`, on OpenVINO in bfloat16 if the processor has it, whatever the server computes in; the
+other one runs the backbone on the server's own engine. Both decode and resize by OpenCV and do nothing else:
+one file after the other for latency, eight files to a pass of the backbone for CPU time.
 """
 
 import asyncio

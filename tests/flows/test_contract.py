@@ -12,9 +12,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 SETTINGS = {
     "vectors": Setting((2,)),
-    "vectors, odd": Setting((5,), seed=1),
+    "vectors, odd": Setting((5,), rows=2, seed=1),
     "vectors, one": Setting((1,), rows=1),
-    "images, odd channels": Setting((3, 2, 4), seed=2),
+    "images, odd channels": Setting((3, 2, 4), rows=2, seed=2),
     "images, tall, one": Setting((4, 3, 1), rows=1, seed=3),
     "images, one channel": Setting((1, 2, 3), rows=2),
     "images, two scales": Setting((1, 4, 4), rows=2, seed=6),

@@ -1,20 +1,29 @@
 """What the tests of the whole system share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from bench.service import fleet
 from tests.system.processes import ENGINE_CACHE, FlowGauge
 from training.config import RunConfig, dump_config
 
 
+@pytest.fixture(scope="session")
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of tests, the same one for every process that takes part in it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _engines(of_all_workers: Path) -> Iterator[None]:
     """The servers that tests start one after the other find what the first of them has compiled."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ENGINE_CACHE, str(tmp_path_factory.mktemp("engines")))
+        patch.setenv(ENGINE_CACHE, str(of_all_workers / "engines"))
         yield
 
 
@@ -34,6 +43,7 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
 
 
 @pytest.fixture(scope="session")
-def small_fleet(tmp_path_factory: pytest.TempPathFactory) -> fleet.Fleet:
+def small_fleet(of_all_workers: Path) -> fleet.Fleet:
     """Three categories in two versions, each really trained. Not to be changed: copy it."""
-    return fleet.make(tmp_path_factory.mktemp("fleet"), size=64, categories=3, versions=2)
+    with FileLock(of_all_workers / "fleet.lock"):  # who comes second takes what the first has made
+        return fleet.make(of_all_workers / "fleet", size=64, categories=3, versions=2)

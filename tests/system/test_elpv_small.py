@@ -26,6 +26,7 @@ def cells(tmp_path: Path) -> Path:
     return category.parent
 
 
+@pytest.mark.slow
 def test_a_few_solar_cells_are_enough_to_tell_defective_ones(flowgauge: FlowGauge, cells: Path) -> None:
     """Measured: image AUROC .886."""
     (flowgauge.cwd / "run.yaml").write_text(

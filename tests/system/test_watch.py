@@ -143,7 +143,7 @@ def expect_once(server: Server, folder: Path, moved: Path, pictures: list[bytes]
 
 
 def test_killed_at_any_moment_every_picture_is_inspected_once(small_fleet: Fleet, tmp_path: Path) -> None:
-    scenario(small_fleet, tmp_path, files=60, kills=5, server_kills=1, seed=1)
+    scenario(small_fleet, tmp_path, files=40, kills=3, server_kills=1, seed=1)
 
 
 @pytest.mark.slow

@@ -131,6 +131,23 @@ def pick_engine(
     return OpenVinoEngine(precision, cache)
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether a device has instructions for bfloat16; without them it would be slower than float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def slower_here(precision: Precision, device: torch.device) -> str | None:
+    """Why a precision that is there for speed has none on this device; None where it is as it should be."""
+    if precision == "float32" or computes_bfloat16(device):
+        return None
+    return (
+        f"the precision {precision} is slower than float32 here, about three times as slow on a processor: "
+        f"this {device.type} has no instructions for bfloat16; set FLOWGAUGE_PRECISION=float32"
+    )
+
+
 def has_openvino() -> bool:
     """Whether OpenVINO is installed."""
     return find_spec("openvino") is not None

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import flowgauge
@@ -102,6 +103,21 @@ def test_a_model_is_looked_at_by_the_engine_that_would_serve_it(
     assert said["engine"].endswith("bfloat16")
     [problem] = said["problems"]
     assert "was not calibrated for bfloat16 engines" in problem
+
+
+def test_a_precision_that_is_slow_here_is_a_warning_and_no_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
+    monkeypatch.setenv("FLOWGAUGE_DEVICE", "cpu")
+    [warning] = report(tmp_path, 0)["warnings"]
+    assert "slower than float32" in warning
+    result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
+    assert "warning: the precision bfloat16" in result.stdout
+    monkeypatch.delenv("FLOWGAUGE_PRECISION")
+    assert report(tmp_path, 0)["warnings"] == []
 
 
 def test_a_category_without_an_active_version_is_a_problem(store: Path) -> None:

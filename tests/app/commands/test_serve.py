@@ -17,12 +17,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
 from app.commands.serve import serve
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.engines import slower_here
 from tests.certificates import make_certificate
 from tests.postgres import Postgres
 
@@ -144,11 +146,16 @@ def _logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture
-def start(store: Path, tmp_path: Path) -> Start:
-    """Start the server on a free port; gives the process and its greeting."""
+def start(tmp_path: Path) -> Start:
+    """Start the server on a free port; gives the process and its greeting.
+
+    Without models unless some are given: it starts in half the time.
+    """
+    empty = tmp_path / "empty"
+    empty.mkdir()
 
     @contextmanager
-    def begin(models: Path = store, **settings: str) -> Iterator[tuple[Process, str]]:
+    def begin(models: Path = empty, **settings: str) -> Iterator[tuple[Process, str]]:
         env = {name: value for name, value in os.environ.items() if not name.startswith("FLOWGAUGE_")}
         env |= {"PYTHONUNBUFFERED": "1", "FLOWGAUGE_THREADS": "1", "FLOWGAUGE_ENGINE": "torch"}
         env |= {f"FLOWGAUGE_{name}": value for name, value in settings.items()}
@@ -192,7 +199,7 @@ def test_serves_says_where_to_go_and_stops_cleanly(
 ) -> None:
     (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
     models_folder.activate(store, "bad", "v1")
-    with start() as (process, greeting):
+    with start(store) as (process, greeting):
         url = url_in(greeting)
         assert f"curl -F file=@part.png {url}/v1/models/bad/predict" in greeting
         response = httpx.post(
@@ -212,9 +219,11 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     assert "sha256" in log
 
 
-def test_finishes_accepted_work_after_sigterm(start: Start, tiny_images: dict[str, list[bytes]]) -> None:
+def test_finishes_accepted_work_after_sigterm(
+    start: Start, store: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
     data = tiny_images["good"][0]
-    with start() as (process, greeting):
+    with start(store) as (process, greeting):
         url = url_in(greeting)
 
         def slowly() -> Iterator[bytes]:
@@ -309,9 +318,8 @@ def test_warns_where_keys_can_be_read_on_the_way(start: Start, tmp_path: Path) -
         assert log.count("can be read on the way") == times, log
 
 
-def test_begins_without_models_and_says_how_to_get_one(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with start(models=tmp_path / "empty") as (_, greeting):
+def test_begins_without_models_and_says_how_to_get_one(start: Start) -> None:
+    with start() as (_, greeting):
         assert "no model yet" in greeting
         assert "flowgauge train" in greeting
         url = url_in(greeting)
@@ -319,8 +327,8 @@ def test_begins_without_models_and_says_how_to_get_one(start: Start, tmp_path: P
         assert httpx.get(f"{url}/v1/models", timeout=120, trust_env=False).json() == {"models": []}
 
 
-def test_logs_for_programs_are_json_to_the_last_line(start: Start) -> None:
-    with start(LOG_FORMAT="json") as (process, greeting):
+def test_logs_for_programs_are_json_to_the_last_line(start: Start, store: Path) -> None:
+    with start(store, LOG_FORMAT="json") as (process, greeting):
         url = re.search(r"http://\S+", json.loads(greeting)["message"])
         assert url is not None
         assert httpx.get(f"{url[0]}/health/live", timeout=120, trust_env=False).status_code == 200
@@ -342,11 +350,14 @@ def logged(start: Start, **settings: str) -> str:
         return process.communicate(timeout=60)[1]
 
 
-def test_logs_what_is_set(start: Start) -> None:
-    [line] = [x for x in logged(start, MAX_BATCH="5").splitlines() if "serve: settings: " in x]
+def test_logs_what_is_set_and_where_that_is_slow(start: Start) -> None:
+    log = logged(start, MAX_BATCH="5", PRECISION="bfloat16")
+    [line] = [x for x in log.splitlines() if "serve: settings: " in x]
     said = json.loads(line.partition("settings: ")[2])
     assert set(said) == set(Settings.model_fields)
     assert (said["max_batch"], said["retention_bytes"], said["threads"]) == (5, None, 1)
+    why = slower_here("bfloat16", torch.device("cpu"))  # whether it is, the processor decides
+    assert log.count("slower than float32") == (why is not None)
 
 
 def test_logs_no_password(start: Start, postgres: Postgres) -> None:

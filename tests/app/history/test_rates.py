@@ -105,7 +105,10 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize("line", LINES)
+@pytest.mark.parametrize(
+    "line",
+    [line if line in ("usual", "few") else pytest.param(line, marks=pytest.mark.slow) for line in LINES],
+)
 def test_intervals_cover_the_truth_as_often_as_they_say(line: str) -> None:
     good_share, given_good, given_defect, parts, reviewed = LINES[line]
     rng = np.random.default_rng(11)

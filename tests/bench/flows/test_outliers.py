@@ -37,6 +37,7 @@ def test_the_table_has_a_row_for_all_that_is_strange() -> None:
     assert lines[2] == "| blank | 0.250 | 1.000 |"
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.flows.outliers", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -25,6 +25,7 @@ def detector(tiny_bundle_store: Path) -> Detector:
 @pytest.fixture(scope="module")
 def exported(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("exported") / "tiny.onnx"
+    path.write_bytes(b"old")
     export_onnx(detector, path)
     return path
 
@@ -83,11 +84,6 @@ def test_what_no_single_graph_can_hold_is_refused(detector: Detector, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(
-    detector: Detector, tmp_path: Path
-) -> None:
-    path = tmp_path / "tiny.onnx"
-    path.write_bytes(b"old")
-    export_onnx(detector, path)
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.stat().st_size > 1000
+def test_a_file_that_is_there_is_replaced_and_nothing_is_left_beside_it(exported: Path) -> None:
+    assert list(exported.parent.iterdir()) == [exported]
+    assert exported.stat().st_size > 1000

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from flows.fastflow import engines
-from flows.fastflow.engines import Kind, pick_engine
+from flows.fastflow.engines import Kind, pick_engine, slower_here
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import PRECISIONS, Precision
 
@@ -62,3 +62,24 @@ def test_bfloat16_of_torch_is_not_that_of_openvino() -> None:
 def test_every_precision_has_an_engine() -> None:
     pytest.importorskip("openvino")
     assert {pick_engine(precision, CPU).precision for precision in PRECISIONS} == set(PRECISIONS)
+
+
+@pytest.mark.parametrize(("has", "slower"), [(False, True), (True, False)])
+def test_a_precision_that_the_processor_has_not_is_slower(
+    monkeypatch: pytest.MonkeyPatch, has: bool, slower: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert slower_here("float32", CPU) is None
+    for precision in set(PRECISIONS) - {"float32"}:
+        why = slower_here(precision, CPU)
+        assert (why is not None) == slower
+        assert why is None or precision in why
+
+
+def test_on_a_gpu_it_is_the_gpu_that_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
+    why = slower_here("bfloat16", CUDA)
+    assert why is not None
+    assert "this cuda has no instructions" in why
