@@ -20,6 +20,7 @@ from bench.inference.gpu import GpuError, gpu_for
 from bench.inference.growth import Turns
 from bench.inference.http import AnswerError, Served, expect_engine, inspected, rate_of
 from bench.inference.http import ratios as ratios_of_http
+from bench.inference.model import ratios as ratios_of_model
 from bench.inference.options import Options
 from bench.service.client import Answer
 from bench.service.load import Shot
@@ -263,3 +264,18 @@ def test_the_server_is_held_to_the_least_floor() -> None:
     found = ratios_of_http(served, bare, {"least": "the least floor", "backbone": "its backbone"})
     assert [one.median for one in found] == pytest.approx([2.75, 2.75, 1.6, 1.375, 1.375, 0.8])
     assert [one.row[-1] for one in found] == ["no", "no", "yes", "", "", ""]
+
+
+def test_a_model_is_set_against_the_backbone_on_the_same_engine() -> None:
+    def pair(name: str, model: list[float], backbone: list[float]) -> Results:
+        works = {f"FlowGauge {name}": model, f"backbone {name}": backbone}
+        turns = {(one, "batch"): [Turn([t], 2 * t, 8) for t in times] for one, times in works.items()}
+        return Results(turns, {}, {})
+
+    pairs = {
+        "openvino-float32": pair("openvino-float32", [0.026, 0.04, 0.03], [0.02, 0.02, 0.024]),
+        "torch-float32": pair("torch-float32", [0.08], [0.04]),
+    }
+    found = ratios_of_model(pairs)
+    assert [one.median for one in found] == pytest.approx([1.3, 1.3, 2, 2])
+    assert [one.row[-1] for one in found] == ["yes", "", "", ""]
