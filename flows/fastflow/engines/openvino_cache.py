@@ -4,7 +4,6 @@ Another version of OpenVINO finds nothing of what this one kept, so each has a f
 """
 
 import logging
-import os
 import re
 import time
 from contextlib import suppress
@@ -18,6 +17,7 @@ from flows.fastflow.plain_files import remove_directory, sweep, temporary_direct
 logger = logging.getLogger("flowgauge.openvino")
 
 _PREFIX: Final = "openvino-"
+_OF_A_VERSION: Final = re.compile(rf"{_PREFIX}\d{{4}}\.\d.*")
 _SUFFIXES: Final = ("xml", "bin", "blob")
 _UNUSED_SECONDS: Final = 90 * 24 * 3600
 
@@ -25,7 +25,7 @@ _UNUSED_SECONDS: Final = 90 * 24 * 3600
 def opened(folder: Path | None) -> Path | None:
     """Where to keep what this version compiles, made if need be.
 
-    What versions kept that no start has used for 90 days is deleted.
+    What other versions kept, and no start has used for 90 days, is deleted.
 
     Args:
         folder: of all versions; nothing else in it is touched.
@@ -37,9 +37,9 @@ def opened(folder: Path | None) -> Path | None:
         return None
     place = of_this_version(folder)
     try:
-        with temporary_directory(place):
+        with temporary_directory(place):  # which tells by the folder's time that it is in use
             sweep(place)  # what killed conversions left
-        os.utime(place)
+        sweep(folder)  # and what a killed deletion did
     except OSError as error:
         logger.warning("compiled models cannot be kept in %s (%s): each start compiles them", folder, error)
         return None
@@ -64,6 +64,14 @@ def _discard_unused(folder: Path) -> None:
     oldest = time.time() - _UNUSED_SECONDS
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # somebody else's, or gone meanwhile: in nobody's way
-            if path.is_dir() and not path.is_symlink() and path.stat().st_mtime < oldest:
+            if _is_ours(path) and path.stat().st_mtime < oldest:
                 remove_directory(path)
                 logger.info("deleted %s: no start has used it for 90 days", path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it can only be what a version kept: the folder may have been somebody's before."""
+    if not _OF_A_VERSION.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
+        return False
+    known = {f".{suffix}" for suffix in (*_SUFFIXES, "part")}
+    return all(one.suffix in known and not one.is_symlink() for one in path.iterdir())

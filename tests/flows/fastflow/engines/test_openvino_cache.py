@@ -32,7 +32,10 @@ def kept_by(folder: Path, name: str, days: float) -> Path:
 
 def test_what_no_start_has_used_for_long_goes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     unused, recent = kept_by(tmp_path, "openvino-2024.1", 91), kept_by(tmp_path, "openvino-2025.1", 89)
-    others = [kept_by(tmp_path, "models", 400)]
+    others = [kept_by(tmp_path, name, 400) for name in ("models", "openvino-notebooks")]
+    others.append(kept_by(tmp_path, "openvino-2023.1-mine", 400))
+    (others[-1] / "work").mkdir()
+    age(others[-1], 400)
     for name in ("model.xml", "model.bin", "1234.blob", "openvino-notes.txt"):
         (tmp_path / name).write_bytes(b"x")
         others.append(age(tmp_path / name, 400))
