@@ -19,6 +19,8 @@ from typing import Any
 import yaml
 
 from examples.children import run
+from flows.fastflow import models_folder
+from training.assessment import SUMMARY
 
 FIGURES = {"image_auroc": "image AUROC", "pixel_auroc": "pixel AUROC", "aupro_0.3": "AUPRO"}
 
@@ -54,28 +56,32 @@ def main() -> None:
 def _one(
     options: argparse.Namespace, preset: str, folder: Path, data: Path, category: str, seed: int
 ) -> dict[str, Any]:
-    """Train and evaluate, unless that was done before."""
+    """Train and evaluate, unless a run with these settings, and with today's defaults, was before."""
     place = folder / category / str(seed)
-    done = sorted((place / category).glob("*/summary.json"))
-    if not done:
-        place.mkdir(parents=True, exist_ok=True)
-        settings = yaml.safe_load(options.config.read_text()) if options.config else {}
-        if options.size is not None:
-            settings["input_size"] = [options.size, options.size]
-        (place / "run.yaml").write_text(yaml.safe_dump(settings))
-        which = ("--data", str(data), "--category", category, "--models", str(place / "models"))
-        run(
-            "train", *which, "--runs", str(options.out / "runs"), "--resume", "--preset", preset,
-            "--config", str(place / "run.yaml"), "--seed", str(seed), "--threads", str(options.threads),
-        )  # fmt: skip
-        others: list[str] = []
-        if options.compare and seed == options.seeds[0]:
-            others = ["--compare", "--compare-coreset", str(options.compare_coreset)]
-            if options.compare_python:
-                others += ["--compare-python", str(options.compare_python)]
+    place.mkdir(parents=True, exist_ok=True)
+    settings = yaml.safe_load(options.config.read_text()) if options.config else {}
+    if options.size is not None:
+        settings["input_size"] = [options.size, options.size]
+    (place / "run.yaml").write_text(yaml.safe_dump(settings))
+    models = place / "models"
+    which = ("--data", str(data), "--category", category, "--models", str(models))
+    run(
+        "train", *which, "--runs", str(options.out / "runs"), "--resume", "--preset", preset,
+        "--config", str(place / "run.yaml"), "--seed", str(seed), "--threads", str(options.threads),
+    )  # fmt: skip
+    others: list[str] = []
+    if options.compare and seed == options.seeds[0]:
+        others = ["--compare", "--compare-coreset", str(options.compare_coreset)]
+        if options.compare_python:
+            others += ["--compare-python", str(options.compare_python)]
+    summary = place / category / models_folder.resolve(models, category).name / SUMMARY
+    if not summary.exists() or (others and "comparison" not in _read(summary)):
         run("evaluate", *which, "--threads", str(options.threads), "--out", str(place), *others)
-        done = sorted((place / category).glob("*/summary.json"))
-    found: dict[str, Any] = json.loads(done[-1].read_text())
+    return _read(summary)
+
+
+def _read(summary: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(summary.read_text())
     return found
 
 

@@ -23,6 +23,7 @@ from flows.fastflow.engines import computes_bfloat16
 
 BACKBONE = "tf_efficientnet_lite0"
 STAGES = (2, 3, 4)
+_TYPES = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Cost:
 
 class Floor:
     """A loop of decoding and the backbone.
+
+    Attributes:
+        precision: that the backbone is computed in, bfloat16 where the processor has it.
 
     Args:
         side: of the square input.
@@ -57,13 +61,13 @@ class Floor:
         steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
         steps.input().model().set_layout(ov.Layout("NCHW"))
         steps.input().preprocess().convert_element_type(ov.Type.f32).mean(127.5).scale(127.5)
-        bfloat16 = computes_bfloat16(torch.device("cpu"))
+        self.precision = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
         compiled = ov.Core().compile_model(
             steps.build(),
             "CPU",
             {
                 # Not left to OpenVINO, which would choose by the processor without a word.
-                hint.inference_precision: ov.Type.bf16 if bfloat16 else ov.Type.f32,
+                hint.inference_precision: _TYPES[self.precision],
                 hint.performance_mode: hint.PerformanceMode.LATENCY,
                 "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             },

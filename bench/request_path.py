@@ -84,7 +84,13 @@ def main() -> None:
                 rows[f"{side} {name}"] = measured.figures()
                 print(f"{side} {name}: {json.dumps(rows[f'{side} {name}'])}", flush=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    result = {"category": category, "clients": options.clients, "pictures": rows, "machine": machine()}
+    result = {
+        "category": category,
+        "clients": options.clients,
+        "floor": floor.precision,
+        "pictures": rows,
+        "machine": machine(),
+    }
     options.out.write_text(json.dumps(result, indent=2) + "\n")
 
 

@@ -37,7 +37,7 @@ def _load(options: argparse.Namespace) -> Loaded:
         data, name = file.read_bytes(), file.suffix[1:]
         works[name] = (partial(floor.run, [data]), 1)
         works[f"{name} by {BATCH}"] = (partial(floor.run, [data] * BATCH), BATCH)
-    return Loaded(works)
+    return Loaded(works, {"precision": floor.precision})
 
 
 if __name__ == "__main__":

@@ -88,7 +88,8 @@ def run(options: Options) -> Part:
         served.peak = server.peak_bytes()
     part = Part("http", {"backbone": DEFAULT, "engine": options.engine, **options.figures()})
     part.tables = _tables(served, bare, same)
-    called = {"least": "the least floor", same: f"the backbone on {options.engine}"}
+    least = next(one.about["precision"] for one in contestants if one.name == "least")
+    called = {"least": f"the least floor in {least}", same: f"the backbone on {options.engine}"}
     part.ratios = ratios(served, bare, called)
     part.figures = _for_files(served, bare)
     return part

@@ -13,7 +13,6 @@ from flows.fastflow.bundle import read_manifest
 from flows.fastflow.engines import has_openvino
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.manifest import PRECISIONS, Precision
-from flows.fastflow.model import FlowConfig
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import RecordedBackbone
 from training.config import RunConfig
@@ -39,15 +38,14 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
     # Its pictures' size is in the name: to a model of other ones all of a part is strange.
     place = folder / f"{backbone}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
     models = place / "models"
-    flow = _AS_ANOMALIB if as_anomalib else {}
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
         "device": "cpu",
-        "flow": flow,
+        "flow": _AS_ANOMALIB if as_anomalib else {},
         "fit": {"epochs": 1, "batch_size": 4},
         "calibration": {"fraction": 0.4, "target_fpr": 0.1, "engines": _precisions()},
     }
-    if not _is_there(models, FlowConfig.model_validate(flow)):
+    if not _is_there(models, RunConfig.model_validate(settings)):
         print(f"training a model on {backbone}", file=sys.stderr, flush=True)
         good = place / "data" / CATEGORY / "train" / "good"
         good.mkdir(parents=True, exist_ok=True)
@@ -72,12 +70,13 @@ def _precisions() -> list[Precision]:
     return [name for name in PRECISIONS if has_openvino() or not name.startswith("openvino")]
 
 
-def _is_there(models: Path, flow: FlowConfig) -> bool:
-    """Whether there is a model with that flow and today's geometry, calibrated for all engines."""
+def _is_there(models: Path, config: RunConfig) -> bool:
+    """Whether there is a model that computes as one of these settings would, calibrated for all engines."""
     if models_folder.active_version(models, CATEGORY) is None:
         return False
     found = read_manifest(models_folder.resolve(models, CATEGORY))
-    as_today = (found.flow, found.geometry) == (flow, RunConfig().geometry)
+    parts = ("flow", "geometry", "normalisation", "score")
+    as_today = all(getattr(found, name) == getattr(config, name) for name in parts)
     return as_today and set(_precisions()) <= found.thresholds.keys()
 
 
