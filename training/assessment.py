@@ -111,7 +111,7 @@ def assess(
             "fit_seconds": _fit_seconds(bundle),
             "milliseconds": evaluation.milliseconds,
         }
-        progress.say(f"without the comparison: {report}")
+        progress.say(f"its own figures are in {report}; now the others are fitted")
         summary["comparison"] = [ours, *compare(comparison, detector, samples, progress)]
         report = _write_figures(folder, bundle, detector, evaluation, summary)
     return Assessed(bundle, folder, evaluation, threshold, summary, report)

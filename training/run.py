@@ -131,10 +131,14 @@ def train(
         )
         cache = stages.feature_cache(run)
         if not resume and (lost := epochs_done(folder)):
-            summed = " of all folds together" if pictures.folds is not None else ""
+            made = "1 epoch" if lost == 1 else f"{lost} epochs"
+            done = f"has made {made}" + (" of all folds" if pictures.folds is not None else "")
+            instead = "go on from there"
+            if reusable(folder, identity, models, category) is not None:
+                done, instead = "is finished", "take its model"
             progress.say(
-                f"an earlier run with these settings and pictures came to epoch {lost}{summed}; --resume "
-                "would go on from there, this one begins anew"
+                f"an earlier run with these settings and pictures {done}; --resume would {instead}, this one "
+                "begins anew"
             )
         expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
         progress.say(f"forecast: {expected}")

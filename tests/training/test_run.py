@@ -462,7 +462,7 @@ class TestAgain:
             with pytest.raises(DiskSpaceError):
                 fresh.train(progress=recorder, fit={"epochs": 2})
         assert checkpoint.exists()
-        said = "an earlier run with these settings and pictures came to epoch 1; --resume would go on"
+        said = "an earlier run with these settings and pictures has made 1 epoch; --resume would go on from"
         assert [line for line in recorder.lines if line.startswith(said)]
         recorder = Recorder()
         fresh.train(resume=True, progress=recorder, fit={"epochs": 2})
@@ -474,8 +474,11 @@ class TestAgain:
     ) -> None:
         with monkeypatch.context() as full:
             full.setattr("training.run.forecast", _full_disk)
+            recorder = Recorder()
             with pytest.raises(DiskSpaceError):
-                place.train()
+                place.train(progress=recorder)
+        said = "an earlier run with these settings and pictures is finished; --resume would take its model"
+        assert [line for line in recorder.lines if line.startswith(said)]
         assert place.train(resume=True).reused
 
     def test_a_deleted_bundle_is_made_again(

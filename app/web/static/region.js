@@ -96,10 +96,10 @@ async function load({ keep = false } = {}) {
   if (mine !== turn) return;
   saved = found;
   if (!picture?.uploaded && last) picture = last;
+  byId("stage").removeAttribute("aria-busy");
   const drawn = strokes !== before || (keep && !stage.polygons.empty);
   if (drawn) refresh();
   else show();
-  byId("stage").removeAttribute("aria-busy");
 }
 
 function tellShare(region) {

@@ -385,4 +385,4 @@ def test_what_was_measured_is_kept_if_the_comparison_fails(
     assert len(rows(folder)) == 16
     assert "comparison" not in json.loads((folder / "summary.json").read_text())
     assert (folder / "report.html").exists()
-    assert f"without the comparison: {folder / 'report.html'}" in result.stdout
+    assert f"its own figures are in {folder / 'report.html'}; now" in result.stdout
