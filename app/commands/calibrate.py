@@ -60,7 +60,7 @@ def calibrate(
     from app.renewing import UnfitPicturesError, renewal, say_unlike, unlike
     from flows.fastflow import fit_pictures, models_folder
     from flows.fastflow.detector import Detector, own_calibrator
-    from flows.fastflow.engines import pick_engine
+    from flows.fastflow.engines import pick_engine, slower_here
     from flows.fastflow.manifest import PRECISIONS
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -98,6 +98,8 @@ def calibrate(
             warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
         if fitted is None:
             warnings.append("the version does not say which pictures it was fitted to; use none of those")
+        if slower := slower_here(engine, loaded.device):
+            warnings.append(slower)
         told = {
             "category": category,
             "calibration": after.calibrator.identifier,

@@ -106,7 +106,7 @@ def serve(
     _greet(listener, settings, categories, torch_device, sinks)
     _log(settings)
     if slower := slower_here(settings.precision, torch_device):
-        logger.warning("%s", slower)
+        logger.warning("FLOWGAUGE_PRECISION: %s", slower)
     guarded = Listener(listener, allow_connections(settings.max_connections))
     app = create_app(settings)
     config = uvicorn.Config(

@@ -161,7 +161,7 @@ class Manifest(_Record):
     input_size: tuple[_Side, _Side] = Field(description="(height, width)")
     decode: Literal["rgb8"] = "rgb8"
     resize: Literal["area-or-linear"] = "area-or-linear"
-    geometry: Geometry = Geometry(shrink="area")
+    geometry: Geometry = Geometry.model_validate(_AS_IT_WAS["geometry"])
     normalisation: Normalisation
     flow: FlowConfig
     score: ScoreRule

@@ -4,6 +4,7 @@ An engine changes how fast a score comes, never what it means: engines of the pr
 which golden pictures check, and those that round are calibrated by themselves.
 """
 
+import platform
 from collections.abc import Callable, Iterable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -139,13 +140,15 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def slower_here(precision: Precision, device: torch.device) -> str | None:
-    """Why a precision that is there for speed has none on this device; None where it is as it should be."""
-    if precision == "float32" or computes_bfloat16(device):
+    """Why a precision that is there for speed has none on this device; None where it may have some."""
+    # Of other processors than these we do not know.
+    known = device.type == "cuda" or platform.machine().lower() in ("x86_64", "amd64")
+    if precision == "float32" or not known or computes_bfloat16(device):
         return None
-    return (
-        f"the precision {precision} is slower than float32 here, about three times as slow on a processor: "
-        f"this {device.type} has no instructions for bfloat16; set FLOWGAUGE_PRECISION=float32"
-    )
+    slower, here = "takes two to three times as long as", "processor"
+    if device.type == "cuda":
+        slower, here = "is slower than", "GPU"
+    return f"{precision} {slower} float32 on this {here}, which has no instructions for bfloat16; use float32"
 
 
 def has_openvino() -> bool:

@@ -84,7 +84,7 @@ def test_too_few_are_said_to_promise_less(run: Run, tmp_path: Path) -> None:
 
 
 def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
-    run: Run, store: Path, tiny_images: dict[str, list[bytes]]
+    run: Run, store: Path, tiny_images: dict[str, list[bytes]], without_bfloat16: None
 ) -> None:
     settings = Settings(models=store, precision="bfloat16")
     predict = "/v1/models/tiny/predict?store=false"
@@ -93,6 +93,7 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
         assert (answer.status_code, answer.json()["type"]) == (422, "rejected-bundle")
     result = run("--precision", "bfloat16")
     assert result.exit_code == 0, result.output
+    assert "look: bfloat16 takes two to three times as long as float32" in result.stderr
     folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")

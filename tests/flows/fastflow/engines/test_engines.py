@@ -70,6 +70,7 @@ def test_a_precision_that_the_processor_has_not_is_slower(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert slower_here("float32", CPU) is None
     for precision in set(PRECISIONS) - {"float32"}:
         why = slower_here(precision, CPU)
@@ -82,4 +83,11 @@ def test_on_a_gpu_it_is_the_gpu_that_counts(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     why = slower_here("bfloat16", CUDA)
     assert why is not None
-    assert "this cuda has no instructions" in why
+    assert "on this GPU" in why
+
+
+def test_of_an_unknown_processor_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr("platform.machine", lambda: "aarch64")
+    assert slower_here("bfloat16", CPU) is None
