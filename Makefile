@@ -1,4 +1,4 @@
-# `make demo` shows FlowGauge at work, `make test` checks all of it, `make help` lists the rest.
+# `make demo` shows FlowGauge at work, `make test` checks it, `make help` lists the rest.
 
 PORT ?= 8000
 SERVE ?= 1

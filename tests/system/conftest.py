@@ -12,18 +12,11 @@ from tests.system.processes import ENGINE_CACHE, FlowGauge
 from training.config import RunConfig, dump_config
 
 
-@pytest.fixture(scope="session")
-def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run of tests, the same one for every process that takes part in it."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
 @pytest.fixture(scope="session", autouse=True)
-def _engines(of_all_workers: Path) -> Iterator[None]:
+def _engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The servers that tests start one after the other find what the first of them has compiled."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(ENGINE_CACHE, str(of_all_workers / "engines"))
+        patch.setenv(ENGINE_CACHE, str(tmp_path_factory.mktemp("engines")))
         yield
 
 
@@ -40,6 +33,13 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))
     return path
+
+
+@pytest.fixture(scope="session")
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of tests, the same one for every process that takes part in it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
