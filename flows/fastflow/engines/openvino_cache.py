@@ -64,7 +64,7 @@ def _discard_unused(folder: Path) -> None:
     oldest = time.time() - _UNUSED_SECONDS
     for path in folder.glob(f"{_PREFIX}*"):
         with suppress(OSError):  # somebody else's, or gone meanwhile: in nobody's way
-            if _is_ours(path) and path.stat().st_mtime < oldest:
+            if path.stat().st_mtime < oldest and _is_ours(path):
                 remove_directory(path)
                 logger.info("deleted %s: no start has used it for 90 days", path)
 

@@ -66,11 +66,9 @@ def test_every_precision_has_an_engine() -> None:
 
 @pytest.mark.parametrize(("has", "slower"), [(False, True), (True, False)])
 def test_a_precision_that_the_processor_has_not_is_slower(
-    monkeypatch: pytest.MonkeyPatch, has: bool, slower: bool
+    monkeypatch: pytest.MonkeyPatch, without_bfloat16: None, has: bool, slower: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
     assert slower_here("float32", CPU) is None
     for precision in set(PRECISIONS) - {"float32"}:
         why = slower_here(precision, CPU)
@@ -86,8 +84,8 @@ def test_on_a_gpu_it_is_the_gpu_that_counts(monkeypatch: pytest.MonkeyPatch) -> 
     assert "on this GPU" in why
 
 
-def test_of_an_unknown_processor_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+def test_of_an_unknown_processor_nothing_is_said(
+    monkeypatch: pytest.MonkeyPatch, without_bfloat16: None
+) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     assert slower_here("bfloat16", CPU) is None
