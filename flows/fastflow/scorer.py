@@ -115,7 +115,9 @@ class Scorer:
     @torch.inference_mode()
     def warm_up(self) -> None:
         """Let the engine prepare for every size of batch; it takes long for the first model of its shape."""
-        maps = self.features([np.zeros((*self.input_size, 3), np.uint8)])
+        maps: list[Tensor] = []
+        for n in self._backbone.batches:
+            maps = self.features([np.zeros((*self.input_size, 3), np.uint8)] * n)
         makes_pixels = self.layout(self.input_size).is_whole
         for n in self.engine.batches:
             several = [m.expand(n, *m.shape[1:]) for m in maps]

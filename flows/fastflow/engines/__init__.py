@@ -33,7 +33,7 @@ class Engine(Protocol):
     Attributes:
         name: as answers name it, such as "openvino-cpu-float32".
         precision: whose calibration counts for its scores.
-        batches: sizes of batches that it prepares for, the first time that each is met.
+        batches: sizes of batches that it prepares heads for, the first time that each is met.
     """
 
     name: str
@@ -68,9 +68,11 @@ class RunningBackbone(Protocol):
     """Computes a backbone's maps.
 
     Attributes:
+        batches: sizes of batches that it prepares for, the first time that each is met; falling to 1.
         nbytes: memory of the weights that it holds, which it may share with others of the same backbone.
     """
 
+    batches: tuple[int, ...]
     nbytes: int
 
     def __call__(self, images: Tensor) -> list[Tensor]:

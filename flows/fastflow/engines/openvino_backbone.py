@@ -4,19 +4,22 @@ import hashlib
 import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_parts import infer, shared
+from flows.fastflow.engines.openvino_parts import infer, portions, shared
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
@@ -96,35 +99,52 @@ def _keep(model: Any, path: Path) -> None:
 class OpenVinoBackbone:
     """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
 
-    A request keeps buffers for the largest batch that it computed, megabytes: there are as many as threads
-    that computed at once, not one for each model.
+    A request keeps buffers, megabytes: of each size of batch there are as many as threads that computed at
+    once, not one for each model.
 
     Args:
-        compiled: one graph, or two of which the second goes on where the first ends.
+        graphs: by size of batch, falling to 1, the compiled graph, or two of which the second goes on where
+            the first ends.
         nbytes: of their weights.
     """
 
-    def __init__(self, compiled: Sequence[Any], nbytes: int) -> None:
-        self._compiled = compiled
-        self._idle: list[list[Any]] = []
+    def __init__(self, graphs: Mapping[int, Sequence[Any]], nbytes: int) -> None:
+        self._graphs = graphs
+        self._idle: dict[int, list[list[Any]]] = {size: [] for size in graphs}
+        self.batches = tuple(graphs)
         self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
+        pictures = images.numpy()
+        maps: list[NDArray[np.float32]] = []
+        for start, end in portions(len(pictures), self.batches):
+            with self._requests(end - start) as requests:
+                found = _computed(requests, pictures[start:end])
+                maps = maps or [np.empty((len(pictures), *m.shape[1:]), m.dtype) for m in found]
+                # Copied: the next batch overwrites them.
+                for whole, part in zip(maps, found, strict=True):
+                    whole[start:end] = part
+        return [torch.from_numpy(whole) for whole in maps]
+
+    @contextmanager
+    def _requests(self, size: int) -> Iterator[list[Any]]:
         try:
-            requests = self._idle.pop()  # a list's own operations are atomic
+            requests = self._idle[size].pop()  # a list's own operations are atomic
         except IndexError:
-            requests = [graph.create_infer_request() for graph in self._compiled]
-        outputs = [shared(images.numpy())]
-        found = []
-        for request in requests:
-            request.set_input_tensor(outputs.pop())
-            infer(request)
-            found += outputs
-            outputs = list(request.output_tensors)
-        # Copied: the next batch overwrites them.
-        maps = [torch.from_numpy(output.data.copy()) for output in (*found, *outputs)]
-        self._idle.append(requests)
-        return maps
+            requests = [graph.create_infer_request() for graph in self._graphs[size]]
+        yield requests
+        self._idle[size].append(requests)
+
+
+def _computed(requests: Sequence[Any], pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """The maps of a portion, in the requests' own memory."""
+    outputs, found = [shared(pictures)], []
+    for request in requests:
+        request.set_input_tensor(outputs.pop())
+        infer(request)
+        found += outputs
+        outputs = list(request.output_tensors)
+    return [output.data for output in (*found, *outputs)]
 
 
 class _Traceable(nn.Module):

@@ -62,6 +62,7 @@ class _TorchBackbone:
         self._precision = precision
         rounded = precision != "float32"
         self._convolutions = [m for m in layers.modules() if rounded and isinstance(m, nn.Conv2d)]
+        self.batches: tuple[int, ...] = (1,)
         self.nbytes = layers.nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:

@@ -191,7 +191,40 @@ def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor
             for found, expected in zip(at_once, alone, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert isinstance(first, openvino_backbone.OpenVinoBackbone)
-    assert 1 <= len(first._idle) <= 3
+    assert {1} <= {len(requests) for requests in first._idle.values()} <= {1, 2, 3}
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7, 9])
+def test_backbones_take_batches_of_any_size(tiny_extractor: FeatureExtractor, n: int) -> None:
+    """Each picture's maps are to the last bit those that it has alone, whatever portion it falls in."""
+    images = torch.randint(0, 256, (n, 64, 64, 3), dtype=torch.uint8)
+    backbone = openvino().backbone(tiny_extractor, (64, 64))
+    assert backbone.batches[-1] == 1 < backbone.batches[0]
+    found = backbone(images)
+    alone = [backbone(image[None]) for image in images]
+    for i, (whole, expected) in enumerate(zip(found, tiny_extractor(images), strict=True)):
+        torch.testing.assert_close(whole, expected, rtol=1e-3, atol=1e-4)
+        assert torch.equal(whole, torch.cat([maps[i] for maps in alone]))
+
+
+def test_a_large_backbone_is_laid_out_once(
+    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = openvino().backbone(tiny_extractor, (64, 64))
+    monkeypatch.setattr(openvino_engine, "_BACKBONE_BYTES", small.nbytes // len(small.batches) - 1)
+    large = openvino().backbone(tiny_extractor, (64, 64))
+    assert large.batches == (1,)
+    assert large.nbytes == small.nbytes // len(small.batches)
+    images = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
+    assert all(torch.equal(a, b) for a, b in zip(large(images), small(images), strict=True))
+
+
+def test_after_warming_up_there_is_a_request_for_every_size(tiny_bundle_store: Path) -> None:
+    scorer = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", engine=openvino()).scorer
+    scorer.warm_up()
+    backbone = scorer._backbone
+    assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
+    assert {n: len(requests) for n, requests in backbone._idle.items()} == dict.fromkeys(backbone.batches, 1)
 
 
 def test_what_was_returned_is_not_overwritten_by_the_next_batch() -> None:
@@ -307,18 +340,25 @@ class TestCache:
             engine.backbone(tiny_extractor, size)
         assert len(list(tmp_path.rglob("*.xml"))) == 2
 
-    @pytest.mark.parametrize("what", ["head", "pixels"])
-    def test_what_was_compiled_is_found_again(self, tmp_path: Path, what: str) -> None:
+    @pytest.mark.parametrize("what", ["head", "pixels", "backbone", "backbone in two parts"])
+    def test_what_was_compiled_is_found_again(
+        self, tmp_path: Path, what: str, tiny_extractor: FeatureExtractor
+    ) -> None:
         """Whatever OpenVINO has numbered in between."""
         head = made(FlowConfig(steps=2), NORMALISATIONS[0])
         energies = FusedHead(head)(maps())
+        precision: Precision = "openvino-bfloat16" if "parts" in what else "float32"
         kept = []
         for _ in range(3):
-            engine = openvino(tmp_path)
+            engine = pick_engine(precision, CPU, "openvino", tmp_path)
             if what == "head":
                 engine.head(head)(maps())
-            else:
+            elif what == "pixels":
                 list(engine.pixels(ScoreRule(), (32, 32))(energies))
+            else:
+                backbone = engine.backbone(tiny_extractor, (64, 64))
+                assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
+                assert {len(parts) for parts in backbone._graphs.values()} == {2 if "parts" in what else 1}
             kept.append(set(tmp_path.rglob("*.blob")))
         assert kept[0]
         assert kept == 3 * [kept[0]]
