@@ -26,14 +26,7 @@ from training.datasets.check import check
 from training.pictures import gather
 from training.progress import Progress
 from training.publication import DATA_CHECK
-from training.run_folder import (
-    alone_in,
-    begin,
-    epochs_done,
-    identify,
-    reusable,
-    start_over,
-)
+from training.run_folder import alone_in, begin, epochs_done, given_up, identify, reusable
 from training.stages import Run
 
 
@@ -94,11 +87,11 @@ def train(
     folder = runs / category / identity.fit[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
-        if resume and (bundle := reusable(folder, identity, models, category)) is not None:
-            activate(models, category, bundle.name)
+        earlier = reusable(folder, identity, models, category)
+        if resume and earlier is not None:
+            activate(models, category, earlier.name)
             progress.say(f"{category} was trained before with these settings and pictures")
-            return Outcome(bundle, reused=True)
-        begin(folder, config)
+            return Outcome(earlier, reused=True)
         _expect_writable(models / category)
         # What is found in a test set is for `flowgauge data check`.
         checked = check(data, category, test=False, threads=config.fit.threads, stage=progress.stage)
@@ -130,24 +123,15 @@ def train(
             progress=progress,
         )
         cache = stages.feature_cache(run)
-        if not resume and (lost := epochs_done(folder)):
-            made = "1 epoch" if lost == 1 else f"{lost} epochs"
-            done = f"has made {made}" + (" of all folds" if pictures.folds is not None else "")
-            instead = "go on from there"
-            if reusable(folder, identity, models, category) is not None:
-                done, instead = "is finished", "take its model"
-            progress.say(
-                f"an earlier run with these settings and pictures {done}; --resume would {instead}, this one "
-                "begins anew"
-            )
+        if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
+            progress.say(lost)
         expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
         progress.say(f"forecast: {expected}")
         with stages.opened_log(run) as log:
             clock = [time.monotonic()]
             with stages.opened_features(run, cache, first) as features:
                 clock.append(time.monotonic())
-                if not resume:
-                    start_over(folder)
+                begin(folder, config, resume=resume)
                 heads = stages.fit_flows(run, cache, features, log)
             clock.append(time.monotonic())
             fitted = scorers(config, run.extractor, heads, engines)

@@ -79,18 +79,39 @@ def alone_in(folder: Path) -> AbstractContextManager[object]:
         raise FitError(f"another process is at work on this very run, in {folder}") from error
 
 
-def begin(folder: Path, config: RunConfig) -> None:
-    """Forget what a killed process left half written; write the settings."""
+def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
+    """Make ready for a fit: write the settings, and forget what a killed process left half written.
+
+    Unless the run is resumed, forget too how far it had come, and that it ended before.
+    """
     for left in (*folder.glob("*.part"), *folder.glob("fold-*/*.part")):
         left.unlink()
+    if not resume:
+        (folder / FINISHED).unlink(missing_ok=True)
+        for checkpoint in _checkpoints(folder):
+            checkpoint.unlink()
     (folder / CONFIG).write_text(dump_config(config))
 
 
-def start_over(folder: Path) -> None:
-    """Forget how far the run had come, and that it ended before."""
-    (folder / FINISHED).unlink(missing_ok=True)
-    for checkpoint in _checkpoints(folder):
-        checkpoint.unlink()
+def given_up(folder: Path, *, finished: bool) -> str | None:
+    """What a run that does not resume gives up, in words; None where there is nothing.
+
+    Args:
+        folder: of the run.
+        finished: whether an earlier one has published its model.
+    """
+    if finished:
+        done, instead = "is finished", "take its model"
+    elif epochs := epochs_done(folder):
+        made = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        folds = " of all folds" if any(folder.glob(f"fold-*/{CHECKPOINT}")) else ""
+        done, instead = f"has made {made}{folds}", "go on from there"
+    else:
+        return None
+    return (
+        f"an earlier run with these settings and pictures {done}; --resume would {instead}, "
+        "this one begins anew"
+    )
 
 
 def epochs_done(folder: Path) -> int:

@@ -10,7 +10,16 @@ from filelock import FileLock
 from training.config import RunConfig, load_config
 from training.loop import CHECKPOINT, METRICS, FitError
 from training.publication import CONFIG
-from training.run_folder import FINISHED, alone_in, begin, epochs_done, finish, identify, reusable, start_over
+from training.run_folder import (
+    FINISHED,
+    alone_in,
+    begin,
+    epochs_done,
+    finish,
+    given_up,
+    identify,
+    reusable,
+)
 
 CPU = torch.device("cpu")
 
@@ -82,11 +91,11 @@ def test_what_comes_after_the_fit_makes_another_bundle_of_the_same_fit(settings:
 def test_what_a_run_did_before_is_known_until_it_starts_over(tmp_path: Path) -> None:
     (tmp_path / CHECKPOINT).touch()
     finish(tmp_path, identity(), "v")
-    begin(tmp_path, RunConfig(seed=3))
+    begin(tmp_path, RunConfig(seed=3), resume=True)
     assert (tmp_path / CHECKPOINT).exists()
     assert (tmp_path / FINISHED).exists()
     assert load_config(tmp_path / CONFIG).seed == 3
-    start_over(tmp_path)
+    begin(tmp_path, RunConfig(seed=3), resume=False)
     assert not (tmp_path / CHECKPOINT).exists()
     assert not (tmp_path / FINISHED).exists()
 
@@ -94,7 +103,7 @@ def test_what_a_run_did_before_is_known_until_it_starts_over(tmp_path: Path) -> 
 def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
     for name in ("checkpoint.part", "metrics.part"):
         (tmp_path / name).write_bytes(b"half")
-    begin(tmp_path, RunConfig())
+    begin(tmp_path, RunConfig(), resume=True)
     assert [path.name for path in tmp_path.iterdir()] == [CONFIG]
 
 
@@ -117,10 +126,31 @@ def test_epochs_done_are_those_of_all_folds(tmp_path: Path) -> None:
             (fold / CHECKPOINT).touch()
     (tmp_path / METRICS).write_text("{}\n{}\n")  # their means, which spare nothing
     assert epochs_done(tmp_path) == 5
-    begin(tmp_path, RunConfig())
+    begin(tmp_path, RunConfig(), resume=True)
     assert epochs_done(tmp_path) == 5
-    start_over(tmp_path)
+    begin(tmp_path, RunConfig(), resume=False)
     assert epochs_done(tmp_path) == 0
+
+
+def test_what_is_given_up_is_said(tmp_path: Path) -> None:
+    assert given_up(tmp_path, finished=False) is None
+    (tmp_path / METRICS).write_text("{}\n")
+    (tmp_path / CHECKPOINT).touch()
+    said = "an earlier run with these settings and pictures {}; --resume would {}, this one begins anew"
+    assert given_up(tmp_path, finished=False) == said.format("has made 1 epoch", "go on from there")
+    (tmp_path / CHECKPOINT).unlink()
+    assert given_up(tmp_path, finished=True) == said.format("is finished", "take its model")
+
+
+def test_of_folds_the_epochs_of_all_are_given_up(tmp_path: Path) -> None:
+    for number in range(2):
+        fold = tmp_path / f"fold-{number}"
+        fold.mkdir()
+        (fold / METRICS).write_text("{}\n{}\n")
+        (fold / CHECKPOINT).touch()
+    said = given_up(tmp_path, finished=False)
+    assert said is not None
+    assert " has made 4 epochs of all folds; " in said
 
 
 def test_one_process_works_in_a_folder(tmp_path: Path) -> None:
