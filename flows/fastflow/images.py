@@ -33,6 +33,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from . import containers
+from .area import average
 
 Pixel = TypeVar("Pixel", np.uint8, np.float32)
 Shrink = Literal["area", "halves-area", "halves"]
@@ -159,8 +160,9 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
     if (times := _HALVED_FROM.get(shrink)) is not None:
         image = _halved(image, (times * height, times * width))
     grows = height > image.shape[0] or width > image.shape[1]
-    how = cv2.INTER_LINEAR if grows or shrink == "halves" else cv2.INTER_AREA
-    return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=image.dtype)
+    if grows or shrink == "halves":
+        return np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
+    return average(image, size)
 
 
 def _halved(image: NDArray[Pixel], least: tuple[int, int]) -> NDArray[Pixel]:
