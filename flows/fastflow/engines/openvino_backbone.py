@@ -4,11 +4,11 @@ import hashlib
 import logging
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import openvino as ov
@@ -19,7 +19,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_parts import infer, portions, shared
+from flows.fastflow.engines.openvino_parts import infer, shared
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from flows.fastflow.features import FeatureExtractor
 
 logger = logging.getLogger("flowgauge.openvino")
+
+# Pictures that are computed at once, at most, or buffers for what they give would grow without bound.
+_AT_ONCE: Final = 16
 
 
 def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
@@ -99,52 +102,100 @@ def _keep(model: Any, path: Path) -> None:
 class OpenVinoBackbone:
     """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
 
-    A request keeps buffers, megabytes: of each size of batch there are as many as threads that computed at
-    once, not one for each model.
+    Pictures of a batch are computed beside each other, each by few threads, which then need not wait for each
+    other after every layer; what is left over, and a single picture, by all threads.
 
     Args:
-        graphs: by size of batch, falling to 1, the compiled graph, or two of which the second goes on where
-            the first ends.
-        nbytes: of their weights.
+        alone: the graph for one picture by all threads, or two of which the second goes on where the first
+            ends.
+        together: the same for one picture by a share of the threads; none where all are computed alone.
+        streams: how many of `together` run at once.
+        nbytes: of all weights.
     """
 
-    def __init__(self, graphs: Mapping[int, Sequence[Any]], nbytes: int) -> None:
-        self._graphs = graphs
-        self._idle: dict[int, list[list[Any]]] = {size: [] for size in graphs}
-        self.batches = tuple(graphs)
+    def __init__(self, alone: Sequence[Any], together: Sequence[Any], streams: int, nbytes: int) -> None:
+        self._alone = _Requests(alone)
+        self._together = _Requests(together)
+        self._streams = streams if together else 1
+        self.batches: tuple[int, ...] = (streams, 1) if self._streams > 1 else (1,)
         self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         pictures = images.numpy()
         maps: list[NDArray[np.float32]] = []
-        for start, end in portions(len(pictures), self.batches):
-            with self._requests(end - start) as requests:
-                found = _computed(requests, pictures[start:end])
-                maps = maps or [np.empty((len(pictures), *m.shape[1:]), m.dtype) for m in found]
-                # Copied: the next batch overwrites them.
-                for whole, part in zip(maps, found, strict=True):
-                    whole[start:end] = part
+        for start, end in self._rounds(len(pictures)):
+            requests = self._alone if end - start == 1 else self._together
+            with requests.of(end - start) as taken:
+                for i, found in enumerate(_computed(taken, pictures[start:end]), start):
+                    maps = maps or [np.empty((len(pictures), *m.shape[1:]), m.dtype) for m in found]
+                    # Copied: the next batch overwrites them.
+                    for whole, [one] in zip(maps, found, strict=True):
+                        whole[i] = one
         return [torch.from_numpy(whole) for whole in maps]
 
+    def _rounds(self, n: int) -> Iterator[tuple[int, int]]:
+        """Which of n pictures are computed at once: (start, end) of each round."""
+        together = n - n % self._streams if self._streams > 1 else 0
+        for start in range(0, together, _AT_ONCE):
+            yield start, min(start + _AT_ONCE, together)
+        for i in range(together, n):
+            yield i, i + 1
+
+
+class _Requests:
+    """Requests of a picture each, for a graph or for two that follow each other.
+
+    A request keeps buffers for what it gives: there are as many as pictures that were computed at once, not
+    some for each model.
+
+    Attributes:
+        idle: those that nobody has taken.
+    """
+
+    def __init__(self, graphs: Sequence[Any]) -> None:
+        self._graphs = graphs
+        self.idle: list[list[Any]] = []
+
     @contextmanager
-    def _requests(self, size: int) -> Iterator[list[Any]]:
+    def of(self, n: int) -> Iterator[list[list[Any]]]:
+        """Take what n pictures need; not given back if anything fails."""
+        taken = [self._one() for _ in range(n)]
+        yield taken
+        self.idle += taken
+
+    def _one(self) -> list[Any]:
         try:
-            requests = self._idle[size].pop()  # a list's own operations are atomic
+            return self.idle.pop()  # a list's own operations are atomic
         except IndexError:
-            requests = [graph.create_infer_request() for graph in self._graphs[size]]
-        yield requests
-        self._idle[size].append(requests)
+            return [graph.create_infer_request() for graph in self._graphs]
 
 
-def _computed(requests: Sequence[Any], pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """The maps of a portion, in the requests' own memory."""
-    outputs, found = [shared(pictures)], []
-    for request in requests:
+def _computed(taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]) -> Iterator[list[Any]]:
+    """Of each picture its maps, (1, C_i, H_i, W_i), in the requests' own memory."""
+    given = [[shared(picture[None])] for picture in pictures]
+    found: list[list[Any]] = [[] for _ in given]
+    *first, last = zip(*taken, strict=True)
+    for requests in first:
+        _start(requests, given)
+        for i, request in enumerate(requests):
+            request.wait()
+            found[i] += given[i]
+            given[i] = list(request.output_tensors)
+    _start(last, given)
+    for i, request in enumerate(last):
+        request.wait()
+        yield [output.data for output in (*found[i], *given[i], *request.output_tensors)]
+
+
+def _start(requests: Sequence[Any], given: Sequence[list[Any]]) -> None:
+    """Begin each with the last of what it is given, which is taken from there."""
+    for request, outputs in zip(requests, given, strict=True):
         request.set_input_tensor(outputs.pop())
-        infer(request)
-        found += outputs
-        outputs = list(request.output_tensors)
-    return [output.data for output in (*found, *outputs)]
+    if len(requests) == 1:
+        infer(requests[0])  # by this thread
+        return
+    for request in requests:
+        request.start_async()
 
 
 class _Traceable(nn.Module):

@@ -36,11 +36,10 @@ Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
-# The same of backbones. Beside a graph of any size they are a tenth faster, and a third faster where sizes
-# alternate; four pictures are faster than eight, because more of their maps stay in the processor's cache.
-_BACKBONE_PORTIONS: Final[tuple[int, ...]] = (4, 1)
-# Weights of a backbone that is laid out for more than one size of batch, at most.
-_BACKBONE_BYTES: Final = 64 * 2**20
+# Pictures of a batch whose maps are computed beside each other, each by its share of the threads.
+_STREAMS: Final = 4
+# Weights of a backbone that is laid out for that too, at most.
+_STREAMED_BYTES: Final = 64 * 2**20
 # Sizes that a head has graphs of its own for: of a full batch, and of one for who waits.
 _OWN_PORTIONS: Final[tuple[int, ...]] = (8, 1)
 # Weights in such graphs, of all heads together; the others go on sharing theirs.
@@ -167,19 +166,23 @@ class OpenVinoEngine:
     def _compile_backbone(self, model: Any, size: tuple[int, int]) -> OpenVinoBackbone:
         constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
         nbytes = sum(op.get_byte_size() for op in constants)
+        streams = min(torch.get_num_threads(), _STREAMS) if nbytes <= _STREAMED_BYTES else 1
+        alone = self._compiled_backbone(model, size, 1)
+        if streams == 1:
+            return OpenVinoBackbone(alone, (), 1, nbytes)
+        together = self._compiled_backbone(model, size, streams)
         # Each graph lays out the weights for itself.
-        several = _BACKBONE_PORTIONS if nbytes <= _BACKBONE_BYTES else _BACKBONE_PORTIONS[-1:]
-        graphs = {n: self._compiled_backbone(model.clone(), n, size) for n in several}
-        return OpenVinoBackbone(graphs, len(graphs) * nbytes)
+        return OpenVinoBackbone(alone, together, streams, 2 * nbytes)
 
-    def _compiled_backbone(self, model: Any, n: int, size: tuple[int, int]) -> list[Any]:
-        model.reshape([n, *size, 3])
-        parts = split(model, size) if self.precision != "float32" else None
-        if parts is None:
-            return [self._core.compile_model(model, "CPU", self._settings)]
-        settings = (self._exact, self._settings)
-        pairs = zip(parts, settings, strict=True)
-        return [self._core.compile_model(numbered(part), "CPU", s) for part, s in pairs]
+    def _compiled_backbone(self, model: Any, size: tuple[int, int], streams: int) -> list[Any]:
+        """The backbone for a single picture, in a graph or in two."""
+        how = {"NUM_STREAMS": streams}
+        model = model.clone()
+        model.reshape([1, *size, 3])
+        if self.precision == "float32" or (parts := split(model, size)) is None:
+            return [self._core.compile_model(model, "CPU", self._settings | how)]
+        pairs = zip(parts, (self._exact, self._settings), strict=True)
+        return [self._core.compile_model(numbered(part), "CPU", hints | how) for part, hints in pairs]
 
 
 class _OpenVinoHead:

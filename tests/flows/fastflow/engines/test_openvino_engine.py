@@ -2,7 +2,7 @@
 
 import gc
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,14 @@ CPU = torch.device("cpu")
 def openvino(cache: Path | None = None) -> Engine:
     """The engine under test."""
     return pick_engine("float32", CPU, "openvino", cache)
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets the number of threads that engines begin with."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
 
 
 def expect_equal(found: Energies, expected: Energies) -> None:
@@ -178,8 +186,11 @@ class TestSpecialise:
         assert list(place.iterdir()) == []
 
 
-def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor) -> None:
+def test_models_of_a_backbone_share_its_buffers(
+    tiny_extractor: FeatureExtractor, threads: Callable[[int], None]
+) -> None:
     """A request has room for the largest batch it saw: one for each category would be gigabytes."""
+    threads(2)
     engine = openvino()
     first, second = (engine.backbone(tiny_extractor, (64, 64)) for _ in range(2))
     assert first is second
@@ -191,40 +202,63 @@ def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor
             for found, expected in zip(at_once, alone, strict=True):
                 assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
     assert isinstance(first, openvino_backbone.OpenVinoBackbone)
-    assert {1} <= {len(requests) for requests in first._idle.values()} <= {1, 2, 3}
+    assert 1 <= len(first._alone.idle) <= 3
+    assert 16 <= len(first._together.idle) <= 16 + 2
 
 
-@pytest.mark.parametrize("n", [1, 3, 4, 7, 9])
-def test_backbones_take_batches_of_any_size(tiny_extractor: FeatureExtractor, n: int) -> None:
-    """Each picture's maps are to the last bit those that it has alone, whatever portion it falls in."""
-    images = torch.randint(0, 256, (n, 64, 64, 3), dtype=torch.uint8)
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 8, 21])
+@pytest.mark.parametrize(("given", "batches"), [(1, (1,)), (2, (2, 1)), (3, (3, 1)), (9, (4, 1))])
+def test_backbones_take_batches_of_any_size(
+    tiny_extractor: FeatureExtractor,
+    threads: Callable[[int], None],
+    n: int,
+    given: int,
+    batches: tuple[int, ...],
+) -> None:
+    """Each picture's maps are to the last bit those that it has alone, by how many threads ever."""
+    threads(given)
     backbone = openvino().backbone(tiny_extractor, (64, 64))
-    assert backbone.batches[-1] == 1 < backbone.batches[0]
+    assert backbone.batches == batches
+    images = torch.randint(0, 256, (n, 64, 64, 3), dtype=torch.uint8)
     found = backbone(images)
     alone = [backbone(image[None]) for image in images]
-    for i, (whole, expected) in enumerate(zip(found, tiny_extractor(images), strict=True)):
-        torch.testing.assert_close(whole, expected, rtol=1e-3, atol=1e-4)
+    assert len(found) == (len(tiny_extractor.channels) if n else 0)
+    for i, whole in enumerate(found):
+        torch.testing.assert_close(whole, tiny_extractor(images)[i], rtol=1e-3, atol=1e-4)
         assert torch.equal(whole, torch.cat([maps[i] for maps in alone]))
 
 
 def test_a_large_backbone_is_laid_out_once(
-    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    tiny_extractor: FeatureExtractor, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    threads(2)
     small = openvino().backbone(tiny_extractor, (64, 64))
-    monkeypatch.setattr(openvino_engine, "_BACKBONE_BYTES", small.nbytes // len(small.batches) - 1)
+    monkeypatch.setattr(openvino_engine, "_STREAMED_BYTES", small.nbytes // 2 - 1)
     large = openvino().backbone(tiny_extractor, (64, 64))
-    assert large.batches == (1,)
-    assert large.nbytes == small.nbytes // len(small.batches)
+    assert (small.batches, large.batches) == ((2, 1), (1,))
+    assert large.nbytes == small.nbytes // 2
     images = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
     assert all(torch.equal(a, b) for a, b in zip(large(images), small(images), strict=True))
 
 
-def test_after_warming_up_there_is_a_request_for_every_size(tiny_bundle_store: Path) -> None:
+def test_what_fails_takes_no_request_back(tiny_extractor: FeatureExtractor) -> None:
+    backbone = openvino().backbone(tiny_extractor, (64, 64))
+    assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
+    with pytest.raises(RuntimeError):
+        backbone(torch.zeros((4, 32, 64, 3), dtype=torch.uint8))
+    assert not backbone._alone.idle
+    assert not backbone._together.idle
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    torch.testing.assert_close(backbone(images)[0], tiny_extractor(images)[0], rtol=1e-3, atol=1e-4)
+
+
+def test_after_warming_up_there_are_requests(tiny_bundle_store: Path, threads: Callable[[int], None]) -> None:
+    threads(2)
     scorer = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", engine=openvino()).scorer
     scorer.warm_up()
     backbone = scorer._backbone
     assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
-    assert {n: len(requests) for n, requests in backbone._idle.items()} == dict.fromkeys(backbone.batches, 1)
+    assert (len(backbone._alone.idle), len(backbone._together.idle)) == (1, 2)
 
 
 def test_what_was_returned_is_not_overwritten_by_the_next_batch() -> None:
@@ -358,7 +392,7 @@ class TestCache:
             else:
                 backbone = engine.backbone(tiny_extractor, (64, 64))
                 assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
-                assert {len(parts) for parts in backbone._graphs.values()} == {2 if "parts" in what else 1}
+                assert len(backbone._alone._graphs) == (2 if "parts" in what else 1)
             kept.append(set(tmp_path.rglob("*.blob")))
         assert kept[0]
         assert kept == 3 * [kept[0]]
