@@ -9,6 +9,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,8 +23,6 @@ from openvino.preprocess import PrePostProcessor
 from flows.fastflow.engines import computes_bfloat16
 
 BACKBONE = "tf_efficientnet_lite0"
-# Pictures computed together, at most: more are slower, as more of their maps fall out of the caches.
-PORTION = 4
 STAGES = (2, 3, 4)
 _TYPES = {"bfloat16": ov.Type.bf16, "float32": ov.Type.f32}
 
@@ -64,19 +63,24 @@ class Floor:
         steps.input().model().set_layout(ov.Layout("NCHW"))
         steps.input().preprocess().convert_element_type(ov.Type.f32).mean(127.5).scale(127.5)
         self.precision = "bfloat16" if computes_bfloat16(torch.device("cpu")) else "float32"
-        self._model = steps.build()
-        self._settings = {
+        model = steps.build()
+        model.reshape([1, side, side, 3])
+        threads = threads or os.cpu_count() or 1
+        settings = {
             # Not left to OpenVINO, which would choose by the processor without a word.
             hint.inference_precision: _TYPES[self.precision],
             hint.performance_mode: hint.PerformanceMode.LATENCY,
-            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+            "INFERENCE_NUM_THREADS": threads,
         }
-        self._requests: dict[int, ov.InferRequest] = {}
+        core = ov.Core()
+        # A picture by all threads; and several beside each other, each by one, which takes less.
+        self._alone = core.compile_model(model, "CPU", settings).create_infer_request()
+        together = core.compile_model(model, "CPU", settings | {"NUM_STREAMS": threads})
+        self._together = ov.AsyncInferQueue(together, 2 * threads)
+        self._together.set_callback(_keep)
 
     def run(self, files: Sequence[bytes]) -> list[NDArray[np.float32]]:
         """Feature maps, one per stage, of a batch of pictures in their files' bytes.
-
-        A graph is compiled for each number of pictures, the first time that it is met.
 
         Raises:
             ValueError: a file is no picture.
@@ -88,21 +92,16 @@ class Floor:
             if pixels is None:
                 raise ValueError(f"a file of {len(file)} bytes is no picture that cv2 reads")
             cv2.resize(pixels, size, dst=row, interpolation=cv2.INTER_AREA)
-        if len(batch) <= PORTION:
-            return self._maps(batch)
-        parts = np.split(batch, range(PORTION, len(batch), PORTION))
-        portions = [[*map(np.copy, self._maps(part))] for part in parts]
-        return [np.concatenate(stage) for stage in zip(*portions, strict=True)]
-
-    def _maps(self, pictures: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """Of a portion, in memory that the next one of its size writes over."""
-        n = len(pictures)
-        if n not in self._requests:
-            model = self._model.clone()
-            model.reshape([n, self.side, self.side, 3])
-            self._requests[n] = ov.Core().compile_model(model, "CPU", self._settings).create_infer_request()
-        found = self._requests[n].infer([pictures], share_outputs=True)
-        return [found[i] for i in range(len(STAGES))]
+        if len(batch) == 1:
+            found = self._alone.infer([batch], share_outputs=True)
+            return [found[i] for i in range(len(STAGES))]
+        maps = [
+            np.empty((len(batch), *tensor.shape[1:]), np.float32) for tensor in self._alone.output_tensors
+        ]
+        for i in range(len(batch)):
+            self._together.start_async([batch[i : i + 1]], (maps, i))
+        self._together.wait_all()
+        return maps
 
     def cost(self, files: Sequence[bytes], batch: int, seconds: float) -> Cost:
         """What a picture costs, in batches of so many, measured for so long.
@@ -119,3 +118,10 @@ class Floor:
             self.run(picked)
             pictures += batch
         return Cost((time.process_time() - cpu) / pictures, (time.perf_counter() - begun) / pictures)
+
+
+def _keep(request: Any, place: tuple[Sequence[NDArray[np.float32]], int]) -> None:
+    """Copy what a request found to where its picture belongs."""
+    maps, i = place
+    for whole, tensor in zip(maps, request.output_tensors, strict=True):
+        whole[i] = tensor.data[0]

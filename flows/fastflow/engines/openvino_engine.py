@@ -1,7 +1,7 @@
 """OpenVINO as an engine: several times faster than eager torch on a CPU.
 
-The backbone is converted once and its graph kept on disk. It is compiled for few sizes of batch, and a batch
-computed in such portions; so are heads. Heads of one shape share their graphs, see `openvino_head`. A head
+The backbone is converted once and its graph kept on disk. Heads of one shape share their graphs, see
+`openvino_head`: one for each size of batch, up to the largest; a batch is computed in such portions. A head
 may get graphs of its own, with its weights in them: OpenVINO then need not lay them out anew for every batch.
 """
 
