@@ -1,7 +1,7 @@
 """Area averages by two threads, where OpenCV takes one.
 
-OpenCV divides the work by the pixels of the result, and gives one of 256 x 256 to a single thread, however
-large the picture was: of 900 x 900 pixels that is a fifth of what inspecting a single picture takes.
+OpenCV divides the work by the pixels of the result, and gives one of up to 313 x 313 to a single thread,
+however large the picture was: 900 x 900 to 256 x 256 pixels are a fifth of what inspecting one picture takes.
 """
 
 import math
@@ -13,12 +13,27 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-# Pixels of a result that OpenCV gives to one thread.
-_OF_ONE_THREAD: Final = 2**16
+# Pixels of a result from which on OpenCV takes a second thread: it divides by 2**16 and rounds.
+_DIVIDED: Final = 1.5 * 2**16
 # Pixels of a picture from which on it pays.
 _LARGE: Final = 2**17
 
-_helpers: Final = ThreadPoolExecutor(max(1, (os.cpu_count() or 1) - 1), "area")
+
+def _made() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, cv2.getNumThreads() - 1), "area")
+
+
+_helpers = _made()
+
+
+def _made_anew() -> None:
+    """In the child of a fork, which threads do not survive: what they are given there would pile up."""
+    global _helpers
+    _helpers = _made()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_made_anew)
 
 
 def average(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
@@ -31,16 +46,19 @@ def average(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     # Between bands no pixel is shared.
     bands = math.gcd(image.shape[0], height)
     slow = image.shape[0] % height or image.shape[1] % width
-    large = image.shape[0] * image.shape[1] >= _LARGE
-    if bands < 2 or not slow or not large or height * width > _OF_ONE_THREAD:
+    large = image.shape[0] * image.shape[1] >= _LARGE and height * width < _DIVIDED
+    if bands < 2 or not slow or not large or cv2.getNumThreads() < 2:
         _resize(image, found)
         return found
     middle = bands // 2
     here, there = middle * (image.shape[0] // bands), middle * (height // bands)
-    second = _helpers.submit(_resize, image[here:], found[there:])
+    try:
+        second = _helpers.submit(_resize, image[here:], found[there:])
+    except RuntimeError:  # Python ends, or may start no more threads
+        second = None
     _resize(image[:here], found[:there])
     # Where all helpers are busy, as those of many pictures at once are, nobody waits for them.
-    if second.cancel():
+    if second is None or second.cancel():
         _resize(image[here:], found[there:])
     else:
         second.result()

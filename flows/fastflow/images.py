@@ -161,7 +161,8 @@ def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area"
         image = _halved(image, (times * height, times * width))
     grows = height > image.shape[0] or width > image.shape[1]
     if grows or shrink == "halves":
-        return np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
+        resized = np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
+        return resized.reshape(height, width, *image.shape[2:])  # OpenCV drops an axis of one channel
     return average(image, size)
 
 

@@ -37,6 +37,7 @@ from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
 from training.feature_cache import file_hashes
 from training.loop import CHECKPOINT, FitError
+from training.publication import CONFIG
 from training.run import Outcome, train
 from training.run_folder import FINISHED
 from training.split import split
@@ -472,13 +473,18 @@ class TestAgain:
     def test_a_finished_run_is_reused_though_one_anew_did_not_come_to_its_fit(
         self, place: Place, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        [settings] = place.runs.glob(f"tiny/*/{CONFIG}")
+        before = settings.read_text()
         with monkeypatch.context() as full:
             full.setattr("training.run.forecast", _full_disk)
             recorder = Recorder()
             with pytest.raises(DiskSpaceError):
                 place.train(progress=recorder)
+            with pytest.raises(DiskSpaceError):
+                place.train(calibration={"target_fpr": 0.4})  # another bundle of the same fit
         said = "an earlier run with these settings and pictures is finished; --resume would take its model"
         assert [line for line in recorder.lines if line.startswith(said)]
+        assert settings.read_text() == before
         assert place.train(resume=True).reused
 
     def test_a_deleted_bundle_is_made_again(

@@ -68,7 +68,7 @@ class RunningBackbone(Protocol):
     """Computes a backbone's maps.
 
     Attributes:
-        batches: sizes of batches that it prepares for, the first time that each is met; falling to 1.
+        batches: sizes of batches after which it is ready for all; the last is 1.
         nbytes: memory of the weights that it holds, which it may share with others of the same backbone.
     """
 

@@ -5,8 +5,9 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_parts import infer, shared
+from flows.fastflow.engines.openvino_parts import shared
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flowgauge.openvino")
 
-# Pictures that are computed at once, at most, or buffers for what they give would grow without bound.
-_AT_ONCE: Final = 16
+# Pictures that are begun at once, at most, or buffers for what they give would grow without bound. It is
+# whole rounds of 2, 3 or 4 streams.
+_AT_ONCE: Final = 24
 
 
 def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tuple[int, int]) -> Any:
@@ -102,22 +104,21 @@ def _keep(model: Any, path: Path) -> None:
 class OpenVinoBackbone:
     """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
 
-    Pictures of a batch are computed beside each other, each by few threads, which then need not wait for each
-    other after every layer; what is left over, and a single picture, by all threads.
+    Pictures of a batch are computed beside each other, each by a share of the threads, which then need not
+    wait for each other after every layer; what is left over, and a single picture, by all threads.
 
     Args:
         alone: the graph for one picture by all threads, or two of which the second goes on where the first
             ends.
-        together: the same for one picture by a share of the threads; none where all are computed alone.
-        streams: how many of `together` run at once.
+        together: the same for one picture by a share of the threads.
+        streams: how many of `together` run at once; with 1 it is not needed.
         nbytes: of all weights.
     """
 
     def __init__(self, alone: Sequence[Any], together: Sequence[Any], streams: int, nbytes: int) -> None:
-        self._alone = _Requests(alone)
-        self._together = _Requests(together)
-        self._streams = streams if together else 1
-        self.batches: tuple[int, ...] = (streams, 1) if self._streams > 1 else (1,)
+        self._alone, self._together = _Requests(alone), _Requests(together)
+        self._streams = streams
+        self.batches: tuple[int, ...] = (1,) if streams == 1 else (streams, 1)
         self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -160,8 +161,15 @@ class _Requests:
     def of(self, n: int) -> Iterator[list[list[Any]]]:
         """Take what n pictures need; not given back if anything fails."""
         taken = [self._one() for _ in range(n)]
-        yield taken
-        self.idle += taken
+        try:
+            yield taken
+        except BaseException:
+            # Others may be at work still, on memory that goes with the batch.
+            for request in chain(*taken):
+                with suppress(Exception):  # the one that failed says so again
+                    request.wait()
+            raise
+        self.idle.extend(taken)
 
     def _one(self) -> list[Any]:
         try:
@@ -172,30 +180,21 @@ class _Requests:
 
 def _computed(taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]) -> Iterator[list[Any]]:
     """Of each picture its maps, (1, C_i, H_i, W_i), in the requests' own memory."""
-    given = [[shared(picture[None])] for picture in pictures]
-    found: list[list[Any]] = [[] for _ in given]
-    *first, last = zip(*taken, strict=True)
-    for requests in first:
-        _start(requests, given)
-        for i, request in enumerate(requests):
-            request.wait()
-            found[i] += given[i]
-            given[i] = list(request.output_tensors)
-    _start(last, given)
-    for i, request in enumerate(last):
-        request.wait()
-        yield [output.data for output in (*found[i], *given[i], *request.output_tensors)]
-
-
-def _start(requests: Sequence[Any], given: Sequence[list[Any]]) -> None:
-    """Begin each with the last of what it is given, which is taken from there."""
-    for request, outputs in zip(requests, given, strict=True):
-        request.set_input_tensor(outputs.pop())
-    if len(requests) == 1:
-        infer(requests[0])  # by this thread
-        return
-    for request in requests:
+    found: list[list[Any]] = [[] for _ in taken]
+    parts = list(zip(*taken, strict=True))
+    for request, picture in zip(parts[0], pictures, strict=True):
+        request.set_input_tensor(shared(picture[None]))
         request.start_async()
+    for first, second in pairwise(parts):
+        for before, after, early in zip(first, second, found, strict=True):
+            before.wait()
+            *maps, joint = before.output_tensors
+            early += maps
+            after.set_input_tensor(joint)
+            after.start_async()
+    for request, early in zip(parts[-1], found, strict=True):
+        request.wait()
+        yield [output.data for output in (*early, *request.output_tensors)]
 
 
 class _Traceable(nn.Module):

@@ -20,7 +20,7 @@ from torch import Tensor
 from flows.fastflow.engines import openvino_cache, openvino_pixels
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted
 from flows.fastflow.engines.openvino_head import build, weights_of
-from flows.fastflow.engines.openvino_parts import infer, numbered, portions, shared
+from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.finish import Pixels
@@ -36,7 +36,7 @@ Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
-# Pictures of a batch whose maps are computed beside each other, each by its share of the threads.
+# Pictures of a batch whose maps are computed beside each other, at most, each by its share of the threads.
 _STREAMS: Final = 4
 # Weights of a backbone that is laid out for that too, at most.
 _STREAMED_BYTES: Final = 64 * 2**20
@@ -109,7 +109,7 @@ class OpenVinoEngine:
 
         def run(energies: Energies) -> Iterator[Pixels]:
             inputs = [np.ascontiguousarray(x.numpy()) for x in (*energies.flow, *energies.gaussian)]
-            for start, end in portions(len(inputs[0]), [size for size in _PORTIONS if size <= largest]):
+            for start, end in _portions(len(inputs[0]), largest):
                 portion = [x[start:end] for x in inputs]
                 sizes = tuple(x.shape for x in portion[: len(energies.flow)])
                 if sizes not in known:
@@ -166,13 +166,15 @@ class OpenVinoEngine:
     def _compile_backbone(self, model: Any, size: tuple[int, int]) -> OpenVinoBackbone:
         constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
         nbytes = sum(op.get_byte_size() for op in constants)
-        streams = min(torch.get_num_threads(), _STREAMS) if nbytes <= _STREAMED_BYTES else 1
         alone = self._compiled_backbone(model, size, 1)
-        if streams == 1:
-            return OpenVinoBackbone(alone, (), 1, nbytes)
-        together = self._compiled_backbone(model, size, streams)
+        together: list[Any] = []
+        streams = _streams(self._settings["INFERENCE_NUM_THREADS"]) if nbytes <= _STREAMED_BYTES else 1
+        if streams > 1:
+            together = self._compiled_backbone(model, size, streams)
+            # No more than the machine has cores.
+            streams = int(together[0].get_property("NUM_STREAMS"))
         # Each graph lays out the weights for itself.
-        return OpenVinoBackbone(alone, together, streams, 2 * nbytes)
+        return OpenVinoBackbone(alone, together, streams, (1 if streams == 1 else 2) * nbytes)
 
     def _compiled_backbone(self, model: Any, size: tuple[int, int], streams: int) -> list[Any]:
         """The backbone for a single picture, in a graph or in two."""
@@ -204,7 +206,7 @@ class _OpenVinoHead:
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
         whole = [np.ascontiguousarray(m.numpy()) for m in maps]
         found = []
-        for start, end in portions(len(whole[0]), _PORTIONS):
+        for start, end in _portions(len(whole[0])):
             portion = [m[start:end] for m in whole]
             request = self._request(tuple(m.shape for m in portion))
             for i, m in enumerate(portion):
@@ -245,3 +247,18 @@ def _shape(fused: FusedHead) -> tuple[object, ...]:
     """What heads have in common that share graphs."""
     settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound)
     return (*settings, tuple((name, tuple(w.shape)) for name, w in weights_of(fused).items()))
+
+
+def _streams(threads: int) -> int:
+    """How many pictures are computed beside each other; threads that cannot be shared out would be idle."""
+    return max(n for n in range(1, _STREAMS + 1) if threads % n == 0)
+
+
+def _portions(n: int, largest: int = _PORTIONS[0]) -> list[tuple[int, int]]:
+    """n as portions that there are graphs of, up to the largest: (start, end) of each."""
+    found, start = [], 0
+    for size in (size for size in _PORTIONS if size <= largest):
+        while n - start >= size:
+            found.append((start, start + size))
+            start += size
+    return found

@@ -1,6 +1,5 @@
 """What graphs for OpenVINO are made of here, and how they are asked without copies."""
 
-from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -35,18 +34,3 @@ def infer(request: Any) -> None:
 def shared(array: NDArray[Any]) -> Any:
     """A tensor over the array's own memory."""
     return ov.Tensor(cast(Any, array), shared_memory=True)
-
-
-def portions(n: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """n as portions that there are graphs of, the largest first: (start, end) of each.
-
-    Args:
-        n: how many.
-        sizes: of portions, falling to 1.
-    """
-    found, start = [], 0
-    for size in sizes:
-        while n - start >= size:
-            found.append((start, start + size))
-            start += size
-    return found

@@ -1,5 +1,8 @@
 """Area averages by two threads are those of OpenCV by one."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Any
@@ -11,18 +14,44 @@ from numpy.typing import NDArray
 
 from flows.fastflow import area
 
-SIZES = [
+DIVIDED = [
     ((900, 900), (256, 256)),
     ((1080, 1920), (256, 256)),
     ((700, 701), (256, 255)),
+    ((900, 900), (312, 312)),
     # Three bands: of which one thread takes one.
     ((768, 900), (249, 200)),
-    # No bands, a whole ratio, a small picture, a large result.
+]
+# No bands, a whole ratio, a small picture, a large result.
+WHOLE = [
     ((901, 900), (256, 256)),
     ((1024, 512), (256, 256)),
     ((300, 300), (256, 256)),
     ((900, 900), (384, 384)),
 ]
+
+
+@pytest.fixture(autouse=True)
+def two_threads() -> Iterator[None]:
+    """As on a machine with two cores."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.fixture
+def parts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The heights of what is computed by itself."""
+    heights: list[int] = []
+    resize = area._resize
+
+    def recording(image: NDArray[Any], found: NDArray[Any]) -> None:
+        heights.append(len(found))
+        resize(image, found)
+
+    monkeypatch.setattr(area, "_resize", recording)
+    return heights
 
 
 def noise(size: tuple[int, ...], kind: type[np.generic] = np.uint8) -> NDArray[Any]:
@@ -33,7 +62,7 @@ def expected(image: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     return np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=cv2.INTER_AREA))
 
 
-@pytest.mark.parametrize(("before", "after"), SIZES)
+@pytest.mark.parametrize(("before", "after"), DIVIDED + WHOLE)
 @pytest.mark.parametrize("channels", [(), (3,)])
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 def test_is_what_opencv_gives(
@@ -43,16 +72,26 @@ def test_is_what_opencv_gives(
     np.testing.assert_array_equal(area.average(image, after), expected(image, after))
 
 
-def test_is_what_opencv_gives_at_many_sizes() -> None:
-    random, divided = np.random.default_rng(1), 0
-    for _ in range(60):
+@pytest.mark.parametrize(("before", "after"), DIVIDED + WHOLE)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_threads_share_it_where_it_pays(
+    before: tuple[int, int], after: tuple[int, int], threads: int, parts: list[int]
+) -> None:
+    cv2.setNumThreads(threads)
+    area.average(noise((*before, 3)), after)
+    assert sum(parts) == after[0]
+    assert len(parts) == (2 if threads == 2 and (before, after) in DIVIDED else 1)
+
+
+def test_is_what_opencv_gives_at_many_sizes(parts: list[int]) -> None:
+    random, pictures = np.random.default_rng(1), 60
+    for _ in range(pictures):
         bands, (a, b, c, d) = int(random.integers(2, 16)), random.integers(2, 17, 4).tolist()
         after = bands * a, 8 * b
         before = after[0] + bands * 3 * c, after[1] + 40 * d
         image = noise((*before, 3))
         np.testing.assert_array_equal(area.average(image, after), expected(image, after))
-        divided += before[0] * before[1] >= 2**17
-    assert divided > 10
+    assert len(parts) > pictures + 10
 
 
 def test_a_view_of_a_larger_picture_is_taken() -> None:
@@ -64,11 +103,38 @@ def test_nobody_waits_for_helpers_that_are_busy(monkeypatch: pytest.MonkeyPatch)
     image = noise((900, 900, 3))
     go_on = Event()
     with ThreadPoolExecutor(1) as helpers:
-        helpers.submit(go_on.wait)
+        busy = helpers.submit(go_on.wait, 60)
         monkeypatch.setattr(area, "_helpers", helpers)
         found = area.average(image, (256, 256))
+        assert not busy.done()
         go_on.set()
     np.testing.assert_array_equal(found, expected(image, (256, 256)))
+
+
+def test_where_no_thread_can_be_started_one_computes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    helpers = ThreadPoolExecutor(1)
+    helpers.shutdown()
+    monkeypatch.setattr(area, "_helpers", helpers)
+    image = noise((900, 900, 3))
+    np.testing.assert_array_equal(area.average(image, (256, 256)), expected(image, (256, 256)))
+
+
+def test_a_forked_child_has_helpers_of_its_own() -> None:
+    """Of those of its parent there are no threads, and nothing that they are given would ever be let go."""
+    script = (
+        "import os, numpy as np, cv2\n"
+        "from flows.fastflow import area\n"
+        "cv2.setNumThreads(2)\n"
+        "image = np.zeros((900, 900, 3), np.uint8)\n"
+        "area.average(image, (256, 256))\n"
+        "if os.fork() == 0:\n"
+        "    cv2.setNumThreads(2)\n"
+        "    for _ in range(5): area.average(image, (256, 256))\n"
+        "    area._helpers.submit(int).result(60)\n"
+        "    os._exit(area._helpers._work_queue.qsize())\n"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
 
 
 def test_a_kind_that_opencv_does_not_reduce_is_refused() -> None:

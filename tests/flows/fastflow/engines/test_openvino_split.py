@@ -82,6 +82,7 @@ def test_only_what_comes_after_is_rounded(monkeypatch: pytest.MonkeyPatch) -> No
         return compile_model(core, model, device, settings)
 
     monkeypatch.setattr(ov.Core, "compile_model", watched)
+    # Once, for a picture by all threads.
     monkeypatch.setattr(openvino_engine, "_STREAMS", 1)
     backbone = extractor("tf_efficientnet_lite0", (2, 3, 4))
     images = torch.randint(0, 256, (3, *SIZE, 3), dtype=torch.uint8)
