@@ -110,15 +110,16 @@ class OpenVinoBackbone:
     Args:
         alone: the graph for one picture by all threads, or two of which the second goes on where the first
             ends.
-        together: the same for one picture by a share of the threads.
-        streams: how many of `together` run at once; with 1 it is not needed.
+        together: the same for one picture by a share of the threads, in several streams; none where each
+            picture is computed alone.
         nbytes: of all weights.
     """
 
-    def __init__(self, alone: Sequence[Any], together: Sequence[Any], streams: int, nbytes: int) -> None:
+    def __init__(self, alone: Sequence[Any], together: Sequence[Any], nbytes: int) -> None:
         self._alone, self._together = _Requests(alone), _Requests(together)
-        self._streams = streams
-        self.batches: tuple[int, ...] = (1,) if streams == 1 else (streams, 1)
+        # As OpenVINO has them: not more than the machine has cores.
+        self._streams = int(together[0].get_property("NUM_STREAMS")) if together else 1
+        self.batches: tuple[int, ...] = (1,) if self._streams == 1 else (self._streams, 1)
         self.nbytes = nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:

@@ -166,25 +166,20 @@ class OpenVinoEngine:
     def _compile_backbone(self, model: Any, size: tuple[int, int]) -> OpenVinoBackbone:
         constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
         nbytes = sum(op.get_byte_size() for op in constants)
-        alone = self._compiled_backbone(model, size, 1)
-        together: list[Any] = []
-        streams = _streams(self._settings["INFERENCE_NUM_THREADS"]) if nbytes <= _STREAMED_BYTES else 1
-        if streams > 1:
-            together = self._compiled_backbone(model, size, streams)
-            # No more than the machine has cores.
-            streams = int(together[0].get_property("NUM_STREAMS"))
-        # Each graph lays out the weights for itself.
-        return OpenVinoBackbone(alone, together, streams, (1 if streams == 1 else 2) * nbytes)
-
-    def _compiled_backbone(self, model: Any, size: tuple[int, int], streams: int) -> list[Any]:
-        """The backbone for a single picture, in a graph or in two."""
-        how = {"NUM_STREAMS": streams}
-        model = model.clone()
         model.reshape([1, *size, 3])
-        if self.precision == "float32" or (parts := split(model, size)) is None:
-            return [self._core.compile_model(model, "CPU", self._settings | how)]
-        pairs = zip(parts, (self._exact, self._settings), strict=True)
-        return [self._core.compile_model(numbered(part), "CPU", hints | how) for part, hints in pairs]
+        parts = split(model, size) if self.precision != "float32" else None
+        graphs = [(model, self._settings)]
+        if parts is not None:
+            graphs = list(zip(map(numbered, parts), (self._exact, self._settings), strict=True))
+
+        def compiled(streams: int) -> list[Any]:
+            how = {"NUM_STREAMS": streams}
+            return [self._core.compile_model(graph, "CPU", hints | how) for graph, hints in graphs]
+
+        streams = _streams(self._settings["INFERENCE_NUM_THREADS"]) if nbytes <= _STREAMED_BYTES else 1
+        together = compiled(streams) if streams > 1 else []
+        # Each lays out the weights for itself.
+        return OpenVinoBackbone(compiled(1), together, (2 if together else 1) * nbytes)
 
 
 class _OpenVinoHead:

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.engines import Engine, RunningBackbone, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import Energies, FusedHead
@@ -45,6 +45,11 @@ def threads() -> Iterator[Callable[[int], None]]:
     before = torch.get_num_threads()
     yield torch.set_num_threads
     torch.set_num_threads(before)
+
+
+def one_by_one(backbone: RunningBackbone, images: torch.Tensor) -> list[torch.Tensor]:
+    """The maps of pictures that are computed one after the other."""
+    return [torch.cat(maps) for maps in zip(*(backbone(image[None]) for image in images), strict=True)]
 
 
 def expect_equal(found: Energies, expected: Energies) -> None:
@@ -188,11 +193,8 @@ class TestSpecialise:
         assert list(place.iterdir()) == []
 
 
-def test_models_of_a_backbone_share_its_buffers(
-    tiny_extractor: FeatureExtractor, threads: Callable[[int], None]
-) -> None:
+def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor) -> None:
     """A request has room for what a picture gives: some for each category would be gigabytes."""
-    threads(2)
     engine = openvino()
     first, second = (engine.backbone(tiny_extractor, (64, 64)) for _ in range(2))
     assert first is second
@@ -218,7 +220,7 @@ def test_backbones_take_batches_of_any_size(
     backbone = openvino().backbone(tiny_extractor, (64, 64))
     assert backbone.batches[-1] == 1 <= backbone.batches[0] <= given
     images = torch.randint(0, 256, (n, 64, 64, 3), dtype=torch.uint8)
-    alone = [torch.cat(maps) for maps in zip(*(backbone(image[None]) for image in images), strict=True)]
+    alone = one_by_one(backbone, images)
     for found, expected, by_torch in zip(backbone(images), alone, tiny_extractor(images), strict=True):
         torch.testing.assert_close(found, by_torch, rtol=1e-3, atol=1e-4)
         torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
@@ -232,16 +234,15 @@ def test_threads_are_shared_out_without_rest(given: int, streams: int) -> None:
     assert openvino_engine._streams(given) == streams
 
 
-def test_a_second_part_goes_on_with_what_the_first_one_gave(threads: Callable[[int], None]) -> None:
+def test_a_second_part_goes_on_with_what_the_first_one_gave() -> None:
     """Beside each other as alone, with a map of the first part among the results."""
-    threads(2)
     extractor = FeatureExtractor(weights(name="tf_efficientnet_lite0"), (0, 3), (64, 96))
     backbone = pick_engine("openvino-bfloat16", CPU).backbone(extractor, (64, 96))
     assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
     assert len(backbone._together._graphs) == 2
     images = torch.randint(0, 256, (5, 64, 96, 3), dtype=torch.uint8)
     found = backbone(images)
-    alone = [torch.cat(maps) for maps in zip(*(backbone(image[None]) for image in images), strict=True)]
+    alone = one_by_one(backbone, images)
     for whole, expected, exact in zip(found, alone, extractor(images), strict=True):
         assert whole.shape == exact.shape
         torch.testing.assert_close(whole, expected, rtol=1e-2, atol=1e-2)
@@ -249,9 +250,8 @@ def test_a_second_part_goes_on_with_what_the_first_one_gave(threads: Callable[[i
 
 
 def test_a_large_backbone_is_laid_out_once(
-    tiny_extractor: FeatureExtractor, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    threads(2)
     small = openvino().backbone(tiny_extractor, (64, 64))
     monkeypatch.setattr(openvino_engine, "_STREAMED_BYTES", small.nbytes // 2 - 1)
     large = openvino().backbone(tiny_extractor, (64, 64))
@@ -272,10 +272,7 @@ def test_requests_that_failed_are_not_taken_again(tiny_extractor: FeatureExtract
     torch.testing.assert_close(backbone(images)[0], tiny_extractor(images)[0], rtol=1e-3, atol=1e-4)
 
 
-def test_a_batch_that_fails_ends_when_nothing_of_it_runs(
-    tiny_extractor: FeatureExtractor, threads: Callable[[int], None]
-) -> None:
-    threads(2)
+def test_a_batch_that_fails_ends_when_nothing_of_it_runs(tiny_extractor: FeatureExtractor) -> None:
     backbone = openvino().backbone(tiny_extractor, (512, 512))
     assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
     images = np.zeros((4, 1, 512, 512, 3), np.uint8)
@@ -295,8 +292,7 @@ def test_a_batch_that_fails_ends_when_nothing_of_it_runs(
     assert not backbone._together.idle
 
 
-def test_after_warming_up_there_are_requests(tiny_bundle_store: Path, threads: Callable[[int], None]) -> None:
-    threads(2)
+def test_after_warming_up_there_are_requests(tiny_bundle_store: Path) -> None:
     scorer = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", engine=openvino()).scorer
     scorer.warm_up()
     backbone = scorer._backbone
