@@ -21,7 +21,7 @@ from flows.fastflow.calibration import Calibrator
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.geometry import Layout, Prepared
 from flows.fastflow.head import Head
-from flows.fastflow.images import DEFAULT_LIMITS, ImageError, decode
+from flows.fastflow.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
@@ -240,7 +240,8 @@ class Detector:
             scorer = scorer.with_engine(pick_engine(precision, self.device))
         for golden in self.manifest.golden:
             try:
-                image = decode(read_verified(bundle, self.manifest, golden.file, DEFAULT_LIMITS.max_bytes))
+                data = read_verified(bundle, self.manifest, golden.file, FILE_LIMITS.max_bytes)
+                image = decode(data, FILE_LIMITS)
             except ImageError as error:
                 raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
             score = scorer.score([image])[0].score

@@ -86,6 +86,16 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+# Of files of one's own, which nobody sends: as many pixels of three times 16 bits, uncompressed.
+FILE_LIMITS = Limits(max_bytes=6 * Limits.max_pixels + 2**20)
+
+
+def is_picture(file: Path) -> bool:
+    """Whether a file of a folder is one of its pictures, by its name.
+
+    Names that begin with a dot are an operating system's notes ("._000.png"), not pictures.
+    """
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
 
 
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -102,7 +112,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
-    reader = next((reader for signature, reader in _READERS if signature.match(data)), None)
+    reader = _reader_of(data)
     if reader is None:
         came = f"its content begins with {data[:12]!r}" if data else "it is empty"
         raise UnsupportedFormat(f"The file is not a PNG, JPEG, BMP, TIFF or WEBP picture: {came}.")
@@ -127,19 +137,48 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         ) from error
 
 
-def read(path: Path, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+def read(path: Path, limits: Limits = FILE_LIMITS) -> NDArray[np.uint8]:
     """:func:`decode` of a file.
 
     Raises:
         ImageError: of the same kinds, naming the path.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
-        data = file.read(limits.max_bytes + 1)  # one more than allowed shows that it is too large
     try:
-        return decode(data, limits)
+        return decode(read_bytes(path, limits), limits)
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def read_bytes(path: Path, limits: Limits = FILE_LIMITS) -> bytes:
+    """A file's bytes, of one that is too large no more than shows :func:`decode` that it is.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        return file.read(limits.max_bytes + 1)
+
+
+def bits_used(data: bytes) -> int | None:
+    """How many bits the brightest sample of a grey picture of 16 bits takes, 0 to 16; None of any other.
+
+    Cameras of 10 or 12 bits are often saved so that no sample is above 4095: :func:`decode`, which keeps the
+    high byte, then leaves 4 or 16 grey levels.
+
+    Args:
+        data: of a file that :func:`decode` takes.
+    """
+    reader = _reader_of(data)
+    if reader is None or reader not in (PngImageFile, TiffImageFile):
+        return None
+    image = reader(io.BytesIO(containers.strip(reader.format, data).data))
+    return int(np.asarray(image).max()).bit_length() if image.mode.startswith("I;16") else None
+
+
+def _reader_of(data: bytes) -> type[ImageFile] | None:
+    """What reads the header, by how the file begins; None of what is no picture."""
+    return next((reader for signature, reader in _READERS if signature.match(data)), None)
 
 
 def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area") -> NDArray[Pixel]:

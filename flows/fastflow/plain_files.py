@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -82,6 +82,19 @@ def sha256_of(path: Path, max_bytes: int) -> str:
     return sha256.hexdigest()
 
 
+def file_hashes(paths: Sequence[Path]) -> list[str]:
+    """sha256 of the bytes of each file, however large, or of what a link leads to.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    found = []
+    for path in paths:
+        with path.open("rb") as file:
+            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
+
+
 def sizes(folder: Path, max_files: int) -> dict[str, int]:
     """Sizes of all files below a folder, by relative name with forward slashes.
 
@@ -136,6 +149,11 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def printable(name: Path | str) -> str:
+    """A file's name as text for people and reports: bytes of it that are no UTF-8 are written as \\xNN."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def remove_directory(path: Path) -> None:

@@ -32,12 +32,14 @@ def check_pictures(
     """Look for files that are corrupt, copied, of another size, or unlike the other good ones.
 
     Reads the test pictures and masks, too, and changes nothing. `flowgauge train` makes the same check of the
-    training pictures by itself. Ends with 1 where a training picture cannot be decoded.
+    training pictures by itself. Ends with 1 where a training picture cannot be decoded, or where no model can
+    have the category's name.
 
     Example: flowgauge data check --data datasets/elpv --category solar_cell
     """
     from rich.console import Console
 
+    from flows.fastflow.models_folder import check_category
     from training.datasets.check import check
     from training.progress import ConsoleProgress
 
@@ -50,6 +52,7 @@ def check_pictures(
         progress.say(line)
     if json is not None:
         json.write_text(found.model_dump_json(indent=1))
+    check_category(category)  # or training would refuse it, with a whole set at the end of a night
     if found.errors:
         raise typer.Exit(1)
 

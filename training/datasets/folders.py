@@ -3,10 +3,12 @@
 Order is by name, so that the same folder always gives the same list.
 """
 
+import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from flows.fastflow.images import IMAGE_SUFFIXES
+from flows.fastflow.images import is_picture
+from flows.fastflow.plain_files import printable
 from training.datasets.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")
@@ -15,7 +17,11 @@ MASKS = ("ground_truth", "masks", "mask")
 
 
 def images(folder: Path) -> list[Path]:
-    """The pictures directly in a folder, sorted; none where there is no such folder."""
+    """The pictures directly in a folder, sorted; none where there is no such folder.
+
+    Raises:
+        DatasetError: a name is no UTF-8, such as one of an old share, and no report could hold it.
+    """
     return sorted(_pictures(folder))
 
 
@@ -29,6 +35,11 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
+
+
+def composed(name: str) -> str:
+    """A name with accents as Linux and Windows write them: copied by a Mac, it may have them apart."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_good(folder: Path) -> bool:
@@ -60,11 +71,11 @@ def mask_files(mask_folder: Path) -> list[Path]:
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
-    if folder.is_dir():
-        for file in folder.iterdir():
-            # Names that begin with a dot are an operating system's notes ("._000.png"), not pictures.
-            if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file():
-                yield file
+    for file in folder.iterdir() if folder.is_dir() else ():
+        if is_picture(file):
+            if printable(file.name) != file.name:
+                raise DatasetError(f"the name of {printable(file)} is not in UTF-8: give it another one")
+            yield file
 
 
 def _mask_entries(folder: Path) -> list[Path]:
@@ -75,10 +86,11 @@ def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
     """Match the masks of one kind of defect to its pictures by name, with or without `_mask`."""
     entries = _mask_entries(folder)
     # A folder's name has no suffix to take off: 1.5 is not 1.
-    by_stem = {entry.name if entry.is_dir() else entry.stem: entry for entry in entries}
+    by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
     masks = {}
     for picture in pictures:
-        mask = by_stem.get(f"{picture.stem}_mask") or by_stem.get(picture.stem)
+        stem = composed(picture.stem)
+        mask = by_stem.get(f"{stem}_mask") or by_stem.get(stem)
         if mask is not None:
             masks[picture] = mask
     if entries and pictures and not masks:

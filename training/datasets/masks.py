@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,6 +12,7 @@ from training.datasets.sample import DatasetError
 
 # Below this a mask's brightest value is the number of a kind of defect, not a shade (VisA has ten at most).
 _NUMBERS = 64
+_FEW = 16  # shades, black among them
 
 
 def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -39,6 +41,29 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
                 f"the mask {file} has size {values.shape[1]}x{values.shape[0]}, its picture "
                 f"{image_size[1]}x{image_size[0]}"
             )
-        highest = int(values.max())
-        union |= values > (0 if highest < _NUMBERS else highest / 2)
+        union |= values > _level(int(values.max()))
     return union
+
+
+def uncounted(path: Path) -> float:
+    """Of what is drawn in a mask of few shades, the share of flat areas too dark for `read_mask`, 0 to 1.
+
+    These may be kinds of defects. Edges are grey too, but hardly a pixel wide of one shade.
+
+    Args:
+        path: as of `read_mask`, which can read it.
+    """
+    drawn = left = 0
+    for file in images(path) if path.is_dir() else [path]:
+        values = read(file).max(2)
+        shades = np.unique(values)
+        if len(shades) <= _FEW:
+            drawn += int(np.count_nonzero(values))
+            for shade in shades[(shades > 0) & (shades <= _level(int(shades[-1])))]:
+                left += int(cv2.erode((values == shade).astype(np.uint8), np.ones((3, 3), np.uint8)).sum())
+    return left / drawn if drawn else 0.0
+
+
+def _level(highest: int) -> float:
+    """What a defective pixel is above, in a mask of that brightest value."""
+    return 0 if highest < _NUMBERS else highest / 2

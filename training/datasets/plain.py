@@ -19,6 +19,7 @@ from training.datasets.folders import (
     DEFECTIVE,
     GOOD,
     MASKS,
+    composed,
     defective_samples,
     holds_images,
     images,
@@ -99,7 +100,7 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
     if len(good) < 2:
         raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")
     count = max(1, round(TEST_SHARE * len(good)))
-    by_chance = sorted(good, key=lambda path: hashlib.sha256(path.name.encode()).digest())
+    by_chance = sorted(good, key=lambda path: hashlib.sha256(composed(path.name).encode()).digest())
     return good, sorted(by_chance[:count])
 
 

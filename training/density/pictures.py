@@ -138,11 +138,7 @@ def files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise PicturesError(f"there is no folder of pictures {path}")
-    found = sorted(
-        file
-        for file in path.iterdir()
-        if file.suffix.lower() in images.IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
+    found = sorted(filter(images.is_picture, path.iterdir()))
     if not found:
         suffixes = ", ".join(sorted(images.IMAGE_SUFFIXES))
         raise PicturesError(

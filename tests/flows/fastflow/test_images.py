@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from flows.fastflow.images import (
+    DEFAULT_LIMITS,
+    FILE_LIMITS,
     IMAGE_SUFFIXES,
     ImageError,
     Limits,
@@ -29,8 +31,11 @@ from flows.fastflow.images import (
     TooLarge,
     Undecodable,
     UnsupportedFormat,
+    bits_used,
     decode,
+    is_picture,
     read,
+    read_bytes,
     resize,
 )
 
@@ -720,3 +725,49 @@ def test_the_same_size_is_the_same_image() -> None:
 def test_an_empty_size_is_refused(size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match=r"size must be \(height, width\)"):
         resize(RGB, size)
+
+
+@pytest.mark.parametrize("kind", ["png", "tif"])
+@pytest.mark.parametrize("bits", [1, 10, 12, 16])
+def test_how_many_bits_a_deep_grey_picture_uses(kind: str, bits: int) -> None:
+    samples = np.zeros((HEIGHT, WIDTH), np.uint16)
+    samples[3, 5] = 2**bits - 1
+    encoded = cv2.imencode(f".{kind}", samples)[1].tobytes()
+    assert bits_used(encoded) == bits
+    assert int(decode(encoded).max()) == (2**bits - 1) >> 8
+
+
+def test_other_pictures_have_no_bits_to_count() -> None:
+    for data in (save(PHOTO, "PNG"), save(PHOTO, "TIFF"), save(PHOTO, "JPEG"), save(PALETTE, "PNG"), b"BM"):
+        assert bits_used(data) is None
+    assert bits_used(cv2.imencode(".png", DEEP)[1].tobytes()) is None
+
+
+def test_a_file_of_ones_own_may_be_larger_than_an_upload(tmp_path: Path) -> None:
+    """12 megapixels in colour, uncompressed, as a camera writes them."""
+    pixels = np.zeros((3000, 4096, 3), np.uint8)
+    pixels[0, 0] = 9
+    path = tmp_path / "large.bmp"
+    assert cv2.imwrite(str(path), pixels)
+    assert path.stat().st_size > DEFAULT_LIMITS.max_bytes
+    assert read(path)[0, 0].tolist() == [9, 9, 9]
+    with pytest.raises(TooLarge, match=r"large\.bmp: The file is larger than the 33,554,432 bytes"):
+        read(path, DEFAULT_LIMITS)
+
+
+def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "endless.png"
+    with path.open("wb") as file:
+        file.truncate(2**40)
+    limits = Limits(max_bytes=1000)
+    assert len(read_bytes(path, limits)) == 1001
+    with pytest.raises(TooLarge):
+        read(path, limits)
+    assert FILE_LIMITS.max_pixels == DEFAULT_LIMITS.max_pixels
+
+
+def test_which_files_of_a_folder_are_pictures(tmp_path: Path) -> None:
+    for name in ("a.PNG", "b.jpeg", "._a.png", "notes.txt", "png"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert sorted(f.name for f in tmp_path.iterdir() if is_picture(f)) == ["a.PNG", "b.jpeg"]

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from flows.fastflow.plain_files import FileError, read_file, remove_directory, replace_file, sha256_of, sizes
+from flows.fastflow.plain_files import (
+    FileError,
+    file_hashes,
+    printable,
+    read_file,
+    remove_directory,
+    replace_file,
+    sha256_of,
+    sizes,
+)
 
 
 class TestRead:
@@ -86,3 +95,22 @@ class TestReplace:
         with pytest.raises(FileNotFoundError):
             remove_directory(tmp_path / "d")
         assert list(tmp_path.iterdir()) == []
+
+
+def test_hashes_are_sha256_of_the_files(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_hashes([tmp_path / "abc", tmp_path / "empty"]) == [
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+    ]
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        file_hashes([tmp_path / "nothing"])
+
+
+def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
+    assert printable(Path("müll/prüf.png")) == "müll/prüf.png"
+    assert printable(os.fsdecode(b"pr\xfcf.png")) == r"pr\xfcf.png"

@@ -87,3 +87,12 @@ def test_a_check_of_what_is_not_there_is_an_error(tmp_path: Path) -> None:
     result = check(tmp_path, "--json", str(tmp_path / "nowhere/found.json"))
     assert result.exit_code == 1
     assert "No such file or directory" in result.stderr
+
+
+def test_a_name_that_no_model_can_have_is_an_error(tmp_path: Path) -> None:
+    category(tmp_path, train=3).rename(tmp_path / "Deckel links")
+    arguments = ["data", "check", "--data", str(tmp_path), "--category", "Deckel links"]
+    result = CliRunner().invoke(flowgauge.app, arguments)
+    assert result.exit_code == 1
+    assert "3 training pictures" in result.stdout
+    assert "error: 'Deckel links' cannot be a category: up to 64 of a-z" in result.stderr

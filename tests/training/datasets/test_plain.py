@@ -1,5 +1,7 @@
 """Plain folders: which pictures are good, which are kept for the test, and what is not clear."""
 
+import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -84,4 +86,23 @@ def test_defects_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
     with pytest.raises(
         DatasetError, match=r"no good parts in .*expected pictures in a folder good, ok or normal"
     ):
+        plain.train_images(tmp_path, "cap")
+
+
+def test_the_split_is_the_same_for_names_that_a_mac_has_copied(tmp_path: Path) -> None:
+    """It takes accents off their letters; a mask may have been drawn on one, its picture not."""
+    split = {}
+    for form in ("NFC", "NFD"):
+        cap = tmp_path / form / "cap"
+        named = [unicodedata.normalize(form, f"good/prüf{i}.png") for i in range(20)]
+        touch(cap, *named, unicodedata.normalize(form, "ng/kratzér.png"), "masks/ng/kratzér_mask.png")
+        kept = plain.test_samples(cap.parent, "cap")
+        split[form] = [unicodedata.normalize("NFC", sample.path.name) for sample in kept]
+        assert kept[-1].mask is not None
+    assert split["NFC"] == split["NFD"]
+
+
+def test_a_name_that_is_no_utf_8_is_refused_by_name(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", os.fsdecode(b"pr\xfcf.png"))
+    with pytest.raises(DatasetError, match=r"the name of .*/cap/pr\\xfcf\.png is not in UTF-8"):
         plain.train_images(tmp_path, "cap")

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.datasets import layout
-from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes
+from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes, unused_bits
 from training.datasets.check.copies import copies
 from training.datasets.check.findings import TITLES, DataCheck, Finding
 from training.datasets.check.mask_files import check_masks
 from training.datasets.check.near_duplicates import Neighbours, neighbours
 from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
+from training.datasets.check.passed_over import passed_over
 from training.datasets.check.survey import Picture, Undecodable, survey
 from training.datasets.sample import DatasetError, Sample
 
@@ -76,6 +77,7 @@ def check(
         everything = named([*train, *tested])
         # A defective part may well be dark.
         good = {s.path for s in samples if s.defect is None}
+        findings += unused_bits(everything)
         findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
         findings += odd_sizes(train, everything) + odd_colours(train, everything)
     if len(train) > 1:
@@ -84,6 +86,8 @@ def check(
         findings += _outliers(named(train), near, kept)
         findings += copies(named(train), named(tested), near)
     masks = layout.masks(data, category) if test else []
+    used = [*paths, *(s.path for s in samples), *masks]
+    findings += passed_over(folder, {folder} if test else {path.parent for path in paths}, used)
     sizes_by_path = {p.path: p.size for p in tested}
     findings += check_masks(samples, masks, sizes_by_path, folder, threads=threads)
     order = list(TITLES)

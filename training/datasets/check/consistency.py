@@ -13,6 +13,7 @@ _MAJORITY = 0.8  # share of pictures that makes a size or a kind of colour the r
 _SIZE_DEVIATIONS, _LEAST_SPREAD = 5.0, 0.05  # robust ones, of logarithms
 _GREY = 1.0  # colourfulness below it: what JPEG makes of grey
 _BLANK = 2.0  # grey levels of spread: noise alone
+_FEW_BITS = 14  # of 16: what cameras have whose samples are not shifted up
 _DARK, _BRIGHT = 10, 245  # lightness of nearly all pixels
 _DEVIATIONS, _LEVELS = 6.0, 25.0  # both must be exceeded by an odd brightness
 
@@ -57,6 +58,29 @@ def odd_sizes(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -
 def _shape(picture: Picture) -> NDArray[np.float64]:
     height, width = picture.size
     return np.array([np.log(height * width) / 2, np.log(width / height)])
+
+
+def unused_bits(pictures: Sequence[tuple[str, Picture]]) -> list[Finding]:
+    """One finding for all pictures of 16 bits if none uses the upper ones, as of a camera of 10 or 12.
+
+    Of a single one that says nothing: the part may be dark.
+    """
+    deep = [(name, p.bits) for name, p in pictures if p.bits is not None]
+    most = max((bits for _, bits in deep), default=16)
+    if most > _FEW_BITS:
+        return []
+    levels = 2 ** max(most - 8, 0)
+    return [
+        Finding(
+            kind="depth",
+            severity="warning",
+            files=[name for name, _ in deep],
+            message=f"{len(deep)} pictures of 16 bits use {most} of them at most. Of each sample the upper 8 "
+            f"bits are taken, which leaves {levels} shades of grey: let the camera write 8 bits, or shift "
+            "its samples up",
+            measure=float(most),
+        )
+    ]
 
 
 def odd_colours(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:

@@ -10,6 +10,8 @@ from training.datasets.sample import DatasetError
 Severity = Literal["error", "warning"]
 Kind = Literal[
     "undecodable",
+    "passed_over",
+    "depth",
     "blank",
     "exposure",
     "size",
@@ -20,6 +22,8 @@ Kind = Literal[
     "near_duplicate",
     "mask_unusable",
     "mask_empty",
+    "mask_full",
+    "mask_shades",
     "mask_without_picture",
     "defect_without_mask",
 ]
@@ -27,6 +31,8 @@ Kind = Literal[
 # In the order in which they are told: what stops a run first.
 TITLES: dict[Kind, str] = {
     "undecodable": "cannot be decoded",
+    "passed_over": "pictures that have no part in anything",
+    "depth": "16 bits of which the upper ones are not used",
     "blank": "nothing to be seen",
     "exposure": "much darker or brighter than the rest",
     "size": "of another size than the rest",
@@ -37,6 +43,8 @@ TITLES: dict[Kind, str] = {
     "near_duplicate": "almost the same picture more than once",
     "mask_unusable": "masks that cannot be used",
     "mask_empty": "masks that mark nothing",
+    "mask_full": "masks that mark nearly all of the picture",
+    "mask_shades": "masks of several shades, of which the darker do not count",
     "mask_without_picture": "masks without a picture",
     "defect_without_mask": "defective parts without a mask, where others have one",
 }

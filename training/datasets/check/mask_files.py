@@ -1,12 +1,15 @@
-"""Masks that cannot be used: without a picture, of another size, damaged, or empty."""
+"""Masks that cannot be used, without a picture, of another size, damaged, or that mark odd things."""
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from training.datasets.check.findings import Finding, Kind
-from training.datasets.masks import read_mask
+from training.datasets.masks import read_mask, uncounted
 from training.datasets.sample import Sample
+
+_NEARLY_ALL = 0.95  # of a picture's pixels
+_MUCH = 0.05  # of what is drawn in a mask
 
 
 def check_masks(
@@ -35,12 +38,28 @@ def check_masks(
             return None
         files = [named(sample.mask), named(sample.path)]
         try:
-            empty = not read_mask(sample.mask, sizes[sample.path]).any()
+            marked = float(read_mask(sample.mask, sizes[sample.path]).mean())
+            dark = uncounted(sample.mask)
         except (ValueError, OSError) as error:
             # The names in the text are those of this machine; what is recorded travels.
             said = str(error).replace(f"{folder}/", "")
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
-        return _warning("mask_empty", files, f"{files[0]} marks no pixel of {files[1]}") if empty else None
+        if not marked:
+            return _warning("mask_empty", files, f"{files[0]} marks no pixel of {files[1]}")
+        if marked > _NEARLY_ALL:
+            return _warning(
+                "mask_full",
+                files,
+                f"{files[0]} marks {marked:.0%} of {files[1]}: an alpha channel does not count, white does",
+            )
+        if dark > _MUCH:
+            return _warning(
+                "mask_shades",
+                files,
+                f"{dark:.0%} of what is drawn in {files[0]} is darker than half of the brightest, in areas: "
+                "that does not count as defective",
+            )
+        return None
 
     with ThreadPoolExecutor(threads) as pool:
         found = [finding for finding in pool.map(look, samples) if finding is not None]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.images import ImageError, decode, resize
+from flows.fastflow.images import FILE_LIMITS, ImageError, bits_used, decode, read_bytes, resize
 
 THUMBNAIL = 64  # px
 _SIDE = 256  # px; statistics are taken at this size, so that pictures of other sizes can be compared
@@ -26,6 +26,7 @@ class Picture:
         path: its file.
         sha256: of the file's bytes.
         size: (height, width) in pixels.
+        bits: that the brightest sample takes, see `images.bits_used`; None but of grey pictures of 16 bits.
         brightness: mean lightness, 0 to 255.
         darkest, brightest: lightness that 5 % of the pixels are below, and above.
         spread: standard deviation of the lightness; 0 where all pixels are the same.
@@ -39,6 +40,7 @@ class Picture:
     path: Path
     sha256: str
     size: tuple[int, int]
+    bits: int | None
     brightness: float
     darkest: float
     brightest: float
@@ -79,8 +81,8 @@ def survey(
 
 def _look(path: Path) -> Picture | Undecodable:
     try:
-        data = path.read_bytes()
-        image = decode(data)
+        data = read_bytes(path)
+        image = decode(data, FILE_LIMITS)
     except ImageError as error:
         return Undecodable(path, str(error))
     except OSError as error:
@@ -95,6 +97,7 @@ def _look(path: Path) -> Picture | Undecodable:
         path=path,
         sha256=hashlib.sha256(data).hexdigest(),
         size=(image.shape[0], image.shape[1]),
+        bits=bits_used(data),
         brightness=float(mean[0]),
         darkest=percentiles[0],
         brightest=percentiles[-1],

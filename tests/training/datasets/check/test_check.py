@@ -153,7 +153,9 @@ def test_odd_ones_are_told_by_what_is_odd(disc: Path) -> None:
     write(good / "905.png", part(905)[..., 1].copy())
     write(disc / "test/good/906.png", np.asarray(part(906) // 3, dtype=np.uint8))
     write(disc / "test/scratch/907.png", np.asarray(part(907) // 3, dtype=np.uint8))
-    write(disc / "ground_truth/scratch/907_mask.png", np.full((SIZE, SIZE), 255, np.uint8))
+    mask = np.zeros((SIZE, SIZE), np.uint8)
+    mask[: SIZE // 2] = 255
+    write(disc / "ground_truth/scratch/907_mask.png", mask)
     kinds = found(disc)
     assert kinds["blank"] == [["train/good/901.png"]]
     # A defective part may be dark: that is no fault of the data.
@@ -283,3 +285,26 @@ def test_real_copies_are_found_among_parts_that_look_alike(shared_data: Path, tm
 def test_every_kind_has_its_words() -> None:
     kinds = DataCheck.model_json_schema()["$defs"]["Finding"]["properties"]["kind"]["enum"]
     assert kinds == list(TITLES)
+
+
+def deep(path: Path, seed: int, bits: int) -> None:
+    """A grey part of 16 bits whose samples take so many."""
+    grey = part(seed).mean(2) / 256 * 2**bits
+    assert cv2.imwrite(str(path), grey.astype(np.uint16))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize(("bits", "shades"), [(10, 4), (12, 16)])
+def test_a_camera_that_leaves_the_upper_bits_is_told_once(
+    tmp_path: Path, bits: int, shades: int, suffix: str
+) -> None:
+    good = tmp_path / "cap/good"
+    good.mkdir(parents=True)
+    for i in range(6):
+        deep(good / f"{i}{suffix}", i, bits)
+    [finding] = [f for f in check(tmp_path, "cap").findings if f.kind == "depth"]
+    assert (finding.measure, len(finding.files)) == (bits, 6)
+    assert f"6 pictures of 16 bits use {bits} of them at most" in finding.message
+    assert f"which leaves {shades} shades of grey" in finding.message
+    deep(good / f"6{suffix}", 6, 16)  # so the others are dark, and not of fewer bits
+    assert "depth" not in found(tmp_path / "cap")

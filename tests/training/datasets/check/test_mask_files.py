@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -83,3 +84,38 @@ def test_the_masks_of_a_folder_are_one(disc: Path) -> None:
 def test_a_mask_of_a_corrupt_picture_is_not_blamed(disc: Path) -> None:
     (disc / "test/scratch/001.png").write_bytes(b"")
     assert [f.kind for f in findings(disc)] == ["undecodable"]
+
+
+def test_a_mask_that_marks_all_is_told(disc: Path) -> None:
+    """As of one that is white all over and drawn in its alpha channel."""
+    alpha = np.full((SIZE, SIZE, 4), 255, np.uint8)
+    alpha[..., 3] = 0
+    alpha[40:50, 20:70, 3] = 255
+    assert cv2.imwrite(str(mask(disc, 1)), alpha)
+    [found] = findings(disc)
+    assert (found.kind, found.severity) == ("mask_full", "warning")
+    assert "ground_truth/scratch/001_mask.png marks 100% of test/scratch/001.png" in found.message
+
+
+def test_a_mask_whose_darker_shades_do_not_count_is_told(disc: Path) -> None:
+    shades = np.zeros((SIZE, SIZE), np.uint8)
+    shades[40:50, 20:45], shades[40:50, 45:70] = 60, 240
+    write(mask(disc, 1), shades)
+    [found] = findings(disc)
+    assert found.kind == "mask_shades"
+    assert "37% of what is drawn in ground_truth/scratch/001_mask.png" in found.message
+
+
+@pytest.mark.parametrize("how", ["numbers", "smooth", "lossy"])
+def test_a_mask_that_counts_as_it_was_drawn_raises_no_alarm(disc: Path, how: str) -> None:
+    drawn = np.zeros((SIZE, SIZE), np.uint8)
+    drawn[40:50, 20:70] = 255
+    if how == "numbers":
+        drawn[40:50, 20:45], drawn[40:50, 45:70] = 1, 9
+        write(mask(disc, 1), drawn)
+    elif how == "smooth":
+        write(mask(disc, 1), np.asarray(cv2.GaussianBlur(drawn, (5, 5), 2), dtype=np.uint8))
+    else:
+        mask(disc, 1).unlink()
+        write(mask(disc, 1).with_suffix(".jpg"), drawn, cv2.IMWRITE_JPEG_QUALITY, 60)
+    assert findings(disc) == []

@@ -1,0 +1,64 @@
+"""Pictures that nobody looks at are told, and nothing else is."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training.datasets.check.parts import SIZE, category, part, write
+from training.datasets.check import check
+
+
+def messages(folder: Path, *, test: bool = True) -> list[str]:
+    found = check(folder.parent, folder.name, test=test).findings
+    assert {(f.kind, f.severity) for f in found} <= {("passed_over", "warning")}
+    return [f.message for f in found]
+
+
+@pytest.fixture
+def disc(tmp_path: Path) -> Path:
+    return category(tmp_path, train=4, good=2, defective=2)
+
+
+def test_folders_in_a_folder_of_good_parts(disc: Path) -> None:
+    write(disc / "train/good/cam2/0.png", part(50))
+    write(disc / "train/good/cam2/1.png", part(51))
+    write(disc / "test/scratch/cam2/0.png", part(52))
+    assert messages(disc) == [
+        "test/scratch/cam2: 1 where none are looked for",
+        "train/good/cam2: 2 where none are looked for",
+    ]
+    # A training run does not so much as list the test pictures.
+    assert messages(disc, test=False) == ["train/good/cam2: 2 where none are looked for"]
+
+
+def test_kinds_that_are_not_read_and_links_to_nothing(disc: Path) -> None:
+    (disc / "train/good/9.GIF").write_bytes(b"GIF89a")
+    (disc / "train/good/10.png").symlink_to(disc / "gone.png")
+    assert messages(disc) == [
+        "train/good: 1 that are links to nothing",
+        "train/good: 1 with the suffix .gif, which is not read",
+    ]
+
+
+def test_what_an_operating_system_leaves_is_no_picture(disc: Path) -> None:
+    write(disc / "train/good/.thumbnails/0.png", part(50))
+    (disc / "train/good/._000.png").write_bytes(b"notes")
+    (disc / "readme.txt").write_text("from the line")
+    (disc / "licence.txt").write_text("none")
+    assert messages(disc) == []
+
+
+def test_masks_are_looked_at_whether_files_or_folders(disc: Path) -> None:
+    parts = disc / "ground_truth/scratch/001"
+    parts.mkdir()
+    (disc / "ground_truth/scratch/001_mask.png").rename(parts / "000.png")
+    write(parts / "001.png", np.zeros((SIZE, SIZE), np.uint8))
+    assert messages(disc) == []
+
+
+def test_plain_folders(tmp_path: Path) -> None:
+    for i in range(4):
+        write(tmp_path / f"cap/{i}.png", part(i))
+    write(tmp_path / "cap/bad/cam1/0.png", part(9))
+    assert messages(tmp_path / "cap") == ["bad/cam1: 1 where none are looked for"]
