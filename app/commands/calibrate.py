@@ -1,6 +1,5 @@
 """`flowgauge calibrate`: new thresholds for a model from good pictures of the line, without training."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,8 +19,9 @@ def calibrate(
     category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
     images: Annotated[
         Path,
-        typer.Option(help="Folder of pictures of good parts, as they come, none of them trained on."),
+        typer.Option(help="Folder with pictures of good parts, as they come, none of them trained on."),
     ],
+    recursive: Annotated[bool, typer.Option("--recursive", help="Take those in its folders, too.")] = False,
     station: Annotated[
         str | None, typer.Option(help="Only for this station, as it comes with pictures to the server.")
     ] = None,
@@ -68,7 +68,7 @@ def calibrate(
         raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
     if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
-    files = _files(images)
+    files = _files(images, recursive=recursive)
     torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
@@ -116,15 +116,29 @@ def calibrate(
         _print({**known, **told})
 
 
-def _files(folder: Path) -> list[Path]:
-    from flows.fastflow.images import IMAGE_SUFFIXES
+def _files(folder: Path, *, recursive: bool) -> list[Path]:
+    """The pictures of the folder. Below it there may be defective parts and masks, as in training."""
+    from flows.fastflow.images import IMAGE_SUFFIXES, is_picture
+    from flows.fastflow.plain_files import printable
+
+    def wrong(said: str) -> typer.BadParameter:
+        return typer.BadParameter(said, param_hint="--images")
 
     if not folder.is_dir():
-        raise typer.BadParameter(f"there is no folder {folder}", param_hint="--images")
-    files = [f for f in sorted(folder.rglob("*")) if f.suffix.lower() in IMAGE_SUFFIXES and f.is_file()]
+        raise wrong(f"there is no folder {folder}")
+    found = sorted(filter(is_picture, folder.rglob("*")))
+    files = [f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
     if not files:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise typer.BadParameter(f"{folder} holds no pictures ({kinds})", param_hint="--images")
+        raise wrong(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
+    names = [file.relative_to(folder) for file in files]
+    below = [name for name in names if len(name.parts) > 1]
+    if below and not recursive:
+        raise wrong(
+            f"{folder} has folders with pictures in it, such as {printable(below[0])}: name the one with the "
+            "good parts, or add --recursive if all of them are good"
+        )
+    if odd := [name for name in names if printable(name) != str(name)]:
+        raise wrong(f"the name of {printable(odd[0])} is not in UTF-8: give it another one")
     return files
 
 
@@ -144,8 +158,9 @@ def _measured(
     from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
     from flows.fastflow.calibration import measure
     from flows.fastflow.images import ImageError, read
+    from flows.fastflow.plain_files import file_hashes
 
-    hashes = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    hashes = file_hashes(files)
     names = [file.relative_to(folder).as_posix() for file in files]
     expect_fit_to_calibrate(list(zip(names, hashes, strict=True)), fitted)
     measured, unreadable = [], []

@@ -75,9 +75,9 @@ def predict(
     (the others are inspected all the same), or the model or the server could not be used; 2 when what was
     asked for is wrong.
     """
-    from flows.fastflow.images import IMAGE_SUFFIXES
+    from flows.fastflow.images import read_bytes
 
-    files = _files(path, out, IMAGE_SUFFIXES)
+    files = _files(path, out)
     errors = Console(stderr=True)
     findings: dict[str, Finding] = {}
     failures: dict[str, str] = {}
@@ -90,7 +90,7 @@ def predict(
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
             try:
-                finding = findings[name] = inspect(file.read_bytes())
+                finding = findings[name] = inspect(read_bytes(file))
                 if out is not None and finding.overlay is not None:
                     overlay = out / f"{name}.overlay.png"
                     overlay.parent.mkdir(parents=True, exist_ok=True)
@@ -110,21 +110,22 @@ def predict(
         raise typer.Exit(1)
 
 
-def _files(path: Path, out: Path | None, suffixes: frozenset[str]) -> dict[str, Path]:
+def _files(path: Path, out: Path | None) -> dict[str, Path]:
     """The images by the name they are reported under; overlays of an earlier run are not images."""
+    from flows.fastflow.images import IMAGE_SUFFIXES, is_picture
+    from flows.fastflow.plain_files import printable
+
     if path.is_file():
-        return {path.name: path}
+        return {printable(path.name): path}
     if not path.is_dir():
         raise typer.BadParameter(f"there is no file or folder {path}", param_hint="PATH")
     files = {
-        file.relative_to(path).as_posix(): file
+        printable(file.relative_to(path)): file
         for file in sorted(path.rglob("*"))
-        if file.suffix.lower() in suffixes
-        and file.is_file()
-        and (out is None or not file.resolve().is_relative_to(out.resolve()))
+        if is_picture(file) and (out is None or not file.resolve().is_relative_to(out.resolve()))
     }
     if not files:
-        kinds = " ".join(sorted(suffixes))
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise typer.BadParameter(f"{path} holds no images ({kinds})", param_hint="PATH")
     return files
 
@@ -172,7 +173,7 @@ def _local(
 
     def inspect(data: bytes) -> Finding:
         try:
-            image = images.decode(data)
+            image = images.decode(data, images.FILE_LIMITS)
         except images.ImageError as error:
             raise NotInspectedError(str(error)) from error
         prepared = detector.prepare(image)

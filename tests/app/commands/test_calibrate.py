@@ -1,6 +1,7 @@
 """`flowgauge calibrate`, through the front door."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -28,12 +29,14 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with 19 pictures of good parts, at two depths."""
+    """A folder with 19 pictures of good parts, and what an operating system leaves beside them."""
     folder = tmp_path / "good"
-    (folder / "more").mkdir(parents=True)
+    (folder / ".Trash").mkdir(parents=True)
     for i, data in enumerate(good(19)):
-        (folder / ("more" if i % 2 else "") / f"{i:02}.png").write_bytes(data)
+        (folder / f"{i:02}.png").write_bytes(data)
     (folder / "notes.txt").write_text("no picture")
+    (folder / "._00.png").write_bytes(b"a Mac's notes")
+    (folder / ".Trash/old.png").write_bytes(b"no picture")
     return folder
 
 
@@ -116,7 +119,7 @@ def test_pictures_are_seen_as_the_model_sees_them(run: Run, store: Path, picture
     manifest = bundle.read_manifest(folder)
     made = CalibrationFiles(store).find(Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32"))
     assert made is not None
-    served = Detector.load(folder, device="cpu").predict([read(path) for path in pictures.rglob("*.png")])
+    served = Detector.load(folder, device="cpu").predict([read(path) for path in pictures.glob("[0-9]*.png")])
     assert sorted(made.renewal.calibration.scores) == pytest.approx(sorted(p.score for p in served), rel=1e-5)
 
 
@@ -139,7 +142,7 @@ def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
 
 class TestRefused:
     def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
-        said = failed(run(images=tiny_data / "tiny" / "train"))
+        said = failed(run(images=tiny_data / "tiny/train/good"))
         assert "The model was fitted to" in said
         assert nothing_was_made(store)
 
@@ -166,3 +169,21 @@ class TestRefused:
     def test_options_that_cannot_be(self, run: Run, store: Path, arguments: tuple[str, str]) -> None:
         failed(run(*arguments), 2)
         assert nothing_was_made(store)
+
+
+def test_folders_below_are_taken_only_where_that_is_asked_for(run: Run, store: Path, pictures: Path) -> None:
+    """There defective parts may lie, and masks."""
+    (pictures / "ng").mkdir()
+    (pictures / "18.png").rename(pictures / "ng/18.png")
+    told = failed(run(), 2)
+    assert "has folders with pictures in it, such as ng/18.png" in told
+    assert nothing_was_made(store)
+    result = run("--json", "--recursive")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["pictures"] == 19
+
+
+def test_a_name_that_no_report_can_hold_is_refused(run: Run, store: Path, pictures: Path) -> None:
+    (pictures / "00.png").rename(pictures / os.fsdecode(b"pr\xfcf.png"))
+    assert r"the name of pr\xfcf.png is not in UTF-8" in failed(run(), 2)
+    assert nothing_was_made(store)

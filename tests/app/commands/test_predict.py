@@ -1,4 +1,5 @@
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -380,3 +381,16 @@ class TestKeys:
         result = run(folder, "--url", "https://127.0.0.1:1", "--ca", tmp_path / "none.pem")
         assert result.exit_code == 2
         assert "none.pem" in result.stderr
+
+
+def test_what_an_operating_system_leaves_is_no_image_and_odd_names_can_be_printed(
+    run: Run, folder: Path
+) -> None:
+    (folder / "good/._0.png").write_bytes(b"a Mac's notes")
+    (folder / "good/0.png").rename(folder / "good" / os.fsdecode(b"pr\xfcf.png"))
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+    assert r"good/pr\xfcf.png" in result.stdout
+    assert "6 inspected" in result.stdout
+    lines = [json.loads(line) for line in run(folder, "--json").stdout.splitlines()]
+    assert r"good/pr\xfcf.png" in [line["file"] for line in lines]
