@@ -44,13 +44,14 @@ from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import computing
 from flows.fastflow.manifest import Precision
+from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import Scorer
 from training.cache_folder import GIB, CacheFolder
 from training.config import RunConfig
 from training.cross import fit_heads, folds_of, parts_of, scorers
 from training.datasets.layout import test_samples, train_images
-from training.feature_cache import FeatureCache, Features, View, file_hashes
+from training.feature_cache import FeatureCache, Features, View
 from training.split import Split, without_copies
 
 ALPHAS = (0.01, 0.05, 0.10)

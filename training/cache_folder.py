@@ -105,6 +105,13 @@ class CacheFolder:
         """Whether there is such a cache."""
         return (self.folder / name).is_dir()
 
+    def discard(self, name: str) -> None:
+        """Remove a cache, if there is one; who reads it goes on."""
+        if self.has(name):
+            with self._alone():
+                if self.has(name):
+                    _remove(self.folder / name)
+
     def entries(self) -> list[Entry]:
         """All caches, the least recently used first."""
         if not self.folder.is_dir():

@@ -165,10 +165,12 @@ def final_metrics(folder: Path, heads: int) -> dict[str, float]:
 
 
 def _mean(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The mean of each figure of an epoch over folds; None for what no fold has."""
-    return {
-        name: value
-        if name == "epoch" or value is None
-        else np.mean([row[name] for row in rows], axis=0).tolist()
-        for name, value in rows[0].items()
-    }
+    """The mean of each figure of an epoch over folds, and all their seconds; None for what no fold has."""
+
+    def of_all(name: str, value: Any) -> Any:
+        if name == "epoch" or value is None:
+            return value
+        together = np.sum if name == "seconds" else np.mean
+        return together([row[name] for row in rows], axis=0).tolist()
+
+    return {name: of_all(name, value) for name, value in rows[0].items()}

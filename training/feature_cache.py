@@ -6,6 +6,7 @@ another seed or other flow settings starts at once.
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -43,11 +44,6 @@ class View:
     picture: int
     variant: Variant | None = None
     tile: int = 0
-
-
-def file_hashes(paths: Sequence[Path]) -> list[str]:
-    """sha256 of each file's bytes."""
-    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
 class FeatureCache:
@@ -95,8 +91,8 @@ class FeatureCache:
 
     @property
     def there(self) -> bool:
-        """Whether they have been computed."""
-        return self.folder.has(self.name)
+        """Whether they have been computed, and are whole: a failing disk may have taken some of a file."""
+        return self.folder.has(self.name) and self._is_whole(self.folder.folder / self.name)
 
     def compute(self, start: int) -> Features:
         """The features of one batch of views, the first of which is number `start`.
@@ -143,6 +139,7 @@ class FeatureCache:
         computed = False
         needed = 0
         if not self.there:
+            self.folder.discard(self.name)  # what is left of a damaged one
             first = first or self.compute(0)
             needed = self.nbytes(first)
 
@@ -154,8 +151,17 @@ class FeatureCache:
         with self.folder.use(self.name, needed, make) as path:
             if not computed:
                 advance(len(self.views))
-            scales = range(len(self.extractor.channels))
-            yield [np.load(path / f"scale_{i}.npy", mmap_mode="r") for i in scales]
+            yield self._mapped(path)
+
+    def _mapped(self, path: Path) -> Features:
+        return [np.load(path / f"scale_{i}.npy", mmap_mode="r") for i in range(len(self.extractor.channels))]
+
+    def _is_whole(self, path: Path) -> bool:
+        try:
+            shapes = [array.shape[:2] for array in self._mapped(path)]
+        except (OSError, ValueError, EOFError):  # gone, or shorter than it says of itself
+            return False
+        return shapes == [(len(self.views), channels) for channels in self.extractor.channels]
 
     def _write(self, folder: Path, first: Features, advance: Callable[[int], None]) -> None:
         # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
@@ -168,6 +174,10 @@ class FeatureCache:
                 for file, array in zip(files, batch, strict=True):
                     file.write(np.ascontiguousarray(array, np.float32).data)
                 advance(len(batch[0]))
+            for file in files:
+                # Before the folder gets its name: a power cut must not leave a whole cache of zeros.
+                file.flush()
+                os.fsync(file.fileno())
 
 
 def _read(view: View) -> NDArray[np.uint8]:

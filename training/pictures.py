@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.manifest import DataRecord
+from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
 from training.cross import Folds, folds_of, parts_of
 from training.datasets.layout import licence, train_images
-from training.feature_cache import View, file_hashes
+from training.feature_cache import View
 from training.split import Split, without_copies
 from training.tiles import Tile
 

@@ -98,11 +98,12 @@ def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoar
     """The flows, fitted to the feature maps of the pictures that are not held out."""
     settings = run.config.fit
     rows = run.pictures.rows(cache.views)
-    epochs = settings.epochs_for(len(rows[0].fit))
-    batches = sum(settings.batches_of(len(r.fit)) * settings.epochs_for(len(r.fit)) for r in rows)
+    epochs = [settings.epochs_for(len(r.fit)) for r in rows]
+    batches = sum(settings.batches_of(len(r.fit)) * n for r, n in zip(rows, epochs, strict=True))
 
     def tell(head: int, row: EpochMetrics) -> None:
-        run.progress.say(_line(row, epochs))
+        which = f"head {head + 1}/{len(rows)}, " if len(rows) > 1 else ""
+        run.progress.say(f"{which}{_line(row, epochs[head])}")
         if log is not None:
             log.epoch(row, fold=head if len(rows) > 1 else None)
 

@@ -15,12 +15,12 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import load
 from flows.fastflow.images import decode, read
 from flows.fastflow.models_folder import BACKBONES
+from flows.fastflow.plain_files import file_hashes
 from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from training.config import ConfigError, RunConfig, load_config
 from training.cross import final_metrics, fit_heads, folds_of, parts_of
 from training.datasets.sample import DatasetError
-from training.feature_cache import file_hashes
 from training.loop import METRICS, read_metrics
 from training.run import train
 
@@ -165,6 +165,14 @@ class TestBundle:
         assert read_manifest(bundle).metrics["held_out_nll"] == pytest.approx(
             np.mean(rows[-1]["held_out_nll"])
         )
+
+    def test_an_epoch_took_what_it_took_all_heads(self, bundle: Path) -> None:
+        runs = bundle.parents[2] / "runs" / "tiny"
+        heads = [read_metrics(folder) for folder in sorted(runs.glob("*/fold-*"))]
+        rows = [json.loads(line) for line in (bundle / "report/metrics.jsonl").read_text().splitlines()]
+        assert len(heads) == 3
+        for row, of_heads in zip(rows, zip(*heads, strict=True), strict=True):
+            assert row["seconds"] == pytest.approx(sum(head["seconds"] for head in of_heads))
 
     def test_a_killed_run_goes_on_to_the_same_bits(self, run: Callable[[bool], Path], bundle: Path) -> None:
         runs = bundle.parents[2] / "runs" / "tiny"

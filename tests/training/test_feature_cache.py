@@ -16,11 +16,12 @@ from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import ImageError, read, resize
+from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
 from training.augment import AugmentError, Variant
 from training.cache_folder import GIB, CacheFolder
-from training.feature_cache import FeatureCache, Features, View, file_hashes
+from training.feature_cache import FeatureCache, Features, View
 from training.tiles import Tile, choose
 
 SIZE = (64, 48)
@@ -279,18 +280,30 @@ def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(
         cached(tmp_path / "cache", extractor, paths)
 
 
-def test_hashes_are_sha256_of_the_files(tmp_path: Path) -> None:
-    (tmp_path / "empty").touch()
-    (tmp_path / "abc").write_bytes(b"abc")
-    assert file_hashes([tmp_path / "abc", tmp_path / "empty"]) == [
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-        "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
-    ]
+@pytest.mark.parametrize("left", [0, 40, 200], ids=["nothing", "half a header", "too little"])
+def test_what_a_failing_disk_has_taken_is_computed_again(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path], left: int
+) -> None:
+    folder = tmp_path / "cache"
+    before = [array.copy() for array in cached(folder, extractor, paths)]
+    [name] = visible(folder)
+    os.truncate(folder / name / "scale_1.npy", left)
+    after = cached(folder, extractor, paths)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+    assert extractor.pictures == 2 * len(paths)
+    assert visible(folder) == [name]
+    assert hidden(folder) == []
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing"):
-        file_hashes([tmp_path / "nothing"])
+def test_a_file_of_another_shape_is_no_cache(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    folder = tmp_path / "cache"
+    before = [array.copy() for array in cached(folder, extractor, paths)]
+    [name] = visible(folder)
+    np.save(folder / name / "scale_0.npy", before[0][:3])
+    after = cached(folder, extractor, paths)
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_the_fingerprint_depends_on_the_set_of_files_alone() -> None:
