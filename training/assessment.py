@@ -1,23 +1,26 @@
 """From a published version and test pictures to the files of an evaluation."""
 
 import csv
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from flows.fastflow import fit_pictures
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
-from flows.fastflow.manifest import Manifest
+from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import active_version, is_category, resolve
+from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.layout import categories, test_samples
 from training.datasets.sample import DatasetError, Sample
-from training.evaluation import Evaluation, Row, evaluate
-from training.feature_cache import file_hashes
+from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
 from training.progress import Progress
 from training.report import write_report
@@ -71,6 +74,7 @@ def assess(
     models: Path,
     out: Path,
     device: str,
+    precision: Precision,
     peers: Peers | None,
     progress: Progress,
 ) -> Assessed:
@@ -83,6 +87,7 @@ def assess(
         models: the models folder.
         out: where evaluations go.
         device: see `flows.fastflow.detector.pick_device`.
+        precision: of the engine, whose own calibration in the bundle decides.
         peers: other models to fit and measure beside it, or None.
         progress: where to tell about it.
 
@@ -91,11 +96,13 @@ def assess(
     """
     bundle = resolve(models, category, version)
     found = test_samples(data, category)
-    detector = Detector.load(bundle, device=device)
+    detector = Detector.load(bundle, device=device, precision=precision)
     samples = unseen(found, bundle, detector.manifest)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
+    with progress.stage("look", len(samples)) as advance:
+        expect_usable(samples, torch.get_num_threads(), advance)
     with progress.stage("evaluate", len(samples)) as advance:
         evaluation = evaluate(detector, samples, advance)
     threshold, seen = detector.calibrator.threshold, len(found) - len(samples)
@@ -142,16 +149,17 @@ def _write_figures(
     folder: Path, bundle: Path, detector: Detector, evaluation: Evaluation, summary: dict[str, Any]
 ) -> Path:
     """The summary and the report, whose path is returned."""
-    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    replace_file(folder / SUMMARY, (json.dumps(summary, indent=1) + "\n").encode())
     return write_report(folder, bundle, detector, evaluation, summary)
 
 
 def _write_scores(path: Path, rows: Sequence[Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["path", "defect", "score", "p_value", "decision"])
-        for row in rows:
-            writer.writerow([row.path, row.defect or "", repr(row.score), repr(row.p_value), row.decision])
+    file = io.StringIO(newline="")
+    writer = csv.writer(file)
+    writer.writerow(["path", "defect", "score", "p_value", "decision"])
+    for row in rows:
+        writer.writerow([row.path, row.defect or "", repr(row.score), repr(row.p_value), row.decision])
+    replace_file(path, file.getvalue().encode())
 
 
 def _fit_seconds(bundle: Path) -> float:

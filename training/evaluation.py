@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from flows.fastflow.detector import Decision, Detector
-from flows.fastflow.images import read
-from training.datasets.sample import Sample
+from flows.fastflow.images import ImageError, read
+from training.datasets.masks import read_mask
+from training.datasets.sample import DatasetError, Sample
 from training.measurement import Figures, Measurement
 from training.metrics import image_auroc
+
+_SHOWN = 20  # of what is wrong
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,42 @@ class Evaluation:
         return None if self.escapes is None else 1 - self.escapes
 
 
+def expect_usable(samples: Sequence[Sample], threads: int, advance: Callable[[int], None]) -> None:
+    """Read every test picture and mask once: what is wrong is told before hours are spent on the others.
+
+    Args:
+        samples: the test set.
+        threads: pictures read at a time.
+        advance: called with 1 after every picture.
+
+    Raises:
+        DatasetError: with every picture and mask that cannot be read or does not fit.
+    """
+
+    def look(sample: Sample) -> str | None:
+        try:
+            height, width, _ = read(sample.path).shape
+            if sample.mask is not None:
+                read_mask(sample.mask, (height, width))
+        except (ImageError, DatasetError, OSError) as error:
+            return str(error)
+        return None
+
+    wrong = []
+    with ThreadPoolExecutor(threads) as pool:
+        for said in pool.map(look, samples):
+            wrong += [] if said is None else [said]
+            advance(1)
+    if wrong:
+        more = [f"  and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
+        listed = "\n".join([*(f"  {said}" for said in wrong[:_SHOWN]), *more])
+        raise DatasetError(
+            f"{len(wrong)} test pictures or masks cannot be used; repair them or take them away:\n{listed}"
+        )
+
+
 def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[int], None]) -> Evaluation:
-    """Score every test picture as the server would and compare with the truth.
+    """Score every test picture, by the bundle's own calibration, and compare with the truth.
 
     Args:
         detector: the model.

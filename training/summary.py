@@ -1,6 +1,7 @@
 """An evaluation as plain numbers: what summary.json holds, and what the reports show."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
@@ -68,6 +69,7 @@ def summarise(
         },
         "milliseconds": evaluation.milliseconds,
         "engine": engine,
+        "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
 

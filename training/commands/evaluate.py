@@ -28,6 +28,12 @@ def evaluate(
     ] = Path("evaluations"),
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(
+            envvar="FLOWGAUGE_PRECISION", help="Of the engine: float32, bfloat16 or openvino-bfloat16."
+        ),
+    ] = "float32",
     compare: Annotated[
         bool,
         typer.Option(
@@ -49,17 +55,23 @@ def evaluate(
     scores.csv, the figures to summary.json, and all of it to report.html, which needs no other file.
     OUT/index.html lists every category that was evaluated there.
 
+    Decisions are those of the version's own calibration: what was set or renewed since has no part in them.
+
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """
     import torch
     from rich.console import Console
 
+    from flows.fastflow.manifest import PRECISIONS
     from training.assessment import assess, with_models
     from training.assessment_text import overview, report_lines
     from training.comparison.comparison import Peers
     from training.progress import ConsoleProgress
     from training.report import write_index
 
+    engine = next((known for known in PRECISIONS if known == precision), None)
+    if engine is None:
+        raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
     names = list(dict.fromkeys(category)) if category else with_models(data, models)
     if version is not None and len(names) > 1:
         raise typer.BadParameter("a version belongs to one category; name it with --category")
@@ -77,6 +89,7 @@ def evaluate(
                 models=models,
                 out=out,
                 device=device,
+                precision=engine,
                 peers=peers,
                 progress=progress,
             )

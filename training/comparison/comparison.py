@@ -163,6 +163,11 @@ def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple
             f"{config.geometry.fit}; the others know held-out pictures and the input's size alone. Compare a "
             "version with calibration.method: split and geometry.fit: stretch"
         )
+    if config.geometry.margin or config.augment.active:
+        raise ComparisonError(
+            f"{bundle.name} was fitted to changed copies of its pictures or has margins; the others have "
+            "neither. Compare a version without augment and with geometry.margin: 0"
+        )
     pictures = gather(config, data, category)
     recorded = detector.manifest.data
     # The same pictures under other names would be divided in another way.

@@ -1,10 +1,12 @@
 """The page over categories: one line for each, the means, and links to the reports."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from flows.fastflow.plain_files import replace_file
 from training.report.pages import render
 from training.report.run_report import REPORT
 from training.summary import AVERAGED, METRICS, means
@@ -22,18 +24,25 @@ def write_index(out: Path) -> Path:
         The file.
     """
     latest: dict[str, dict[str, Any]] = {}
-    # Versions are times, so that they sort by age.
-    for file in sorted(out.glob("*/*/summary.json"), key=lambda f: f.parent.name):
-        try:
-            # Older evaluations measured less.
-            summary = dict.fromkeys(AVERAGED) | json.loads(file.read_text(encoding="utf-8"))
-        except ValueError:
-            continue  # of an evaluation that was killed while it wrote
-        report = file.with_name(REPORT)
-        link = "/".join(quote(part) for part in report.relative_to(out).parts) if report.is_file() else None
-        latest[summary["category"]] = {**summary, "link": link}
+    for summary in sorted(_summaries(out), key=lambda s: (s["evaluated"], s["version"])):
+        latest[summary["category"]] = summary
     rows = [latest[category] for category in sorted(latest)]
     page = render("index.html.j2", rows=rows, means=means(rows), metrics=METRICS)
     path = out / INDEX
-    path.write_text(page, encoding="utf-8")
+    replace_file(path, page.encode())
     return path
+
+
+def _summaries(out: Path) -> Iterator[dict[str, Any]]:
+    """What each evaluation says of itself, with a link to its report; other files are passed over."""
+    for file in out.glob("*/*/summary.json"):
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            continue
+        if not isinstance(found, dict) or not {"category", "version"} <= found.keys():
+            continue
+        report = file.with_name(REPORT)
+        link = "/".join(quote(part) for part in report.relative_to(out).parts) if report.is_file() else None
+        # Older evaluations measured less, and did not say when.
+        yield {**dict.fromkeys(AVERAGED), "evaluated": "", **found, "link": link}

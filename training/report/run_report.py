@@ -9,6 +9,7 @@ from flows.fastflow.bundle import read_verified
 from flows.fastflow.conformal import Threshold, false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.manifest import Manifest
+from flows.fastflow.plain_files import replace_file
 from training.evaluation import Evaluation
 from training.report import charts
 from training.report.mistakes import worst
@@ -71,7 +72,7 @@ def write_report(
         best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
     )
     path = folder / REPORT
-    path.write_text(page, encoding="utf-8")
+    replace_file(path, page.encode())
     return path
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import cv2
@@ -56,6 +57,7 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
     bundle = resolve(tiny_bundle_store, "tiny")
     summary = json.loads((folder / "summary.json").read_text())
     lines = evaluated.stdout.splitlines()
+    assert lines.pop(0) == "look ..."
     assert lines[:2] == ["evaluate ...", f"{bundle}: 8 good and 8 defective test pictures"]
     assert lines[2] == f"image AUROC {summary['image_auroc']:.3f}"
     assert lines[3] == (
@@ -106,6 +108,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
     scores = [float(row["score"]) for row in found]
     auroc = roc_auc_score(defective, scores)
     assert summary.pop("milliseconds") > 0
+    assert abs(datetime.now(UTC) - datetime.fromisoformat(summary.pop("evaluated"))) < timedelta(hours=1)
     assert summary == {
         "category": "tiny",
         "version": resolve(tiny_bundle_store, "tiny").name,
@@ -316,14 +319,32 @@ def test_a_test_set_that_the_model_had_is_no_test_set(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_picture_that_cannot_be_read_is_named(
+def test_all_that_cannot_be_used_is_named_before_anything_is_scored(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data")
     (data / "tiny/test/scratch/003.png").write_text("no picture")
+    good = max((data / "tiny/test/good").iterdir())
+    good.write_bytes(good.read_bytes()[:-100])
+    masks = data / "tiny/ground_truth/scratch"
+    masks.mkdir(parents=True)
+    cv2.imwrite(str(masks / "000_mask.png"), np.full((5, 7), 255, np.uint8))
     result = run(data, tiny_bundle_store, tmp_path / "out")
     assert result.exit_code == 1
-    assert "test/scratch/003.png" in result.stderr
+    assert "error: 3 test pictures or masks cannot be used" in result.stderr
+    for said in ("test/scratch/003.png", f"test/good/{good.name}", "000_mask.png has size 7x5"):
+        assert said in result.stderr
+    assert "evaluate ..." not in result.stdout
+
+
+def test_another_engine_is_measured_by_its_own_calibration(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """It has none here, and none is made up."""
+    result = run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "bfloat16")
+    assert result.exit_code == 1
+    assert "was not calibrated for bfloat16 engines" in result.stderr
+    assert run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "half").exit_code == 2
 
 
 def test_a_damaged_model_is_refused(tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:

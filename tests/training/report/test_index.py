@@ -89,3 +89,21 @@ def test_names_are_text(tmp_path: Path, name: str) -> None:
     page = Page(html)
     assert name in page.text
     assert all(not set(source) & set('<>"#?') for source in page.sources)
+
+
+def test_the_latest_is_by_when_it_was_evaluated_not_by_the_name_of_the_version(tmp_path: Path) -> None:
+    evaluated(tmp_path, "bolt", "zline", 0.111, evaluated="2026-11-26T10:00:00+00:00")
+    evaluated(tmp_path, "bolt", "20260101T000000-aaaaaa", 0.9, evaluated="2026-11-26T11:00:00+00:00")
+    evaluated(tmp_path, "bolt", "zzz-of-an-older-program", 0.222)
+    html = write_index(tmp_path).read_text()
+    assert Page(html).sources == ["bolt/20260101T000000-aaaaaa/report.html"]
+    assert "0.900" in html
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"category": "bolt"}', "{"])
+def test_a_summary_of_something_else_is_passed_over(tmp_path: Path, text: str) -> None:
+    evaluated(tmp_path, "bolt", "v1", 0.9)
+    other = tmp_path / "notes/old/summary.json"
+    other.parent.mkdir(parents=True)
+    other.write_text(text)
+    assert Page(write_index(tmp_path).read_text()).sources == ["bolt/v1/report.html"]
