@@ -263,6 +263,8 @@ def _special(data: dict[str, object], path: Path | None) -> dict[str, dict[str, 
     special = data.get("categories") or {}
     if not isinstance(special, dict) or not all(isinstance(v, dict | None) for v in special.values()):
         raise ConfigError(f"{path}: categories must map each name to a mapping of settings")
+    if others := [name for name in special if not isinstance(name, str)]:
+        raise ConfigError(f"{path}: to YAML the category {others[0]} is no text; write it in quotes")
     return special
 
 

@@ -25,19 +25,20 @@ class Result:
 
     Attributes:
         category: its name.
-        status: "trained", "reused" (an earlier run had made it), "failed", or "not begun".
+        status: "trained", "reused" (an earlier run had made it), "failed", "begun" (it is at work, or was
+            killed), or "not begun".
         pictures: good pictures it was learned from, those held out included.
         seconds: wall time.
         held_out_nll: of the held-out pictures, in nats per dimension.
         threshold: above which image score a part is rejected.
         certified: whether the threshold certifies the rate asked for.
-        version: that was published and is active.
+        version: that was published; it is active, unless another one was made so after an earlier run.
         reason: why it failed.
         traceback: of a failure that is nobody's mistake but ours.
     """
 
     category: str
-    status: Literal["trained", "reused", "failed", "not begun"]
+    status: Literal["trained", "reused", "failed", "begun", "not begun"]
     pictures: int | None = None
     seconds: float | None = None
     held_out_nll: float | None = None
@@ -59,8 +60,8 @@ def train_each(
 ) -> list[Result]:
     """Train the categories one after the other, with the backbone loaded once.
 
-    What became of them is written to `runs`/summary.json after each, so that it is true of a run that was
-    killed, too.
+    What became of them is written to `runs`/summary.json before and after each, so that it is true of a run
+    that was killed, too.
 
     Args:
         configs: per category its run, in the order in which they are trained.
@@ -75,6 +76,8 @@ def train_each(
     _write(runs, results)
     for i, (category, config) in enumerate(configs.items()):
         progress.say(f"[{i + 1}/{len(configs)}] {category}")
+        results[i] = Result(category, "begun")
+        _write(runs, results)
         start = time.monotonic()
         try:
             outcome = train(

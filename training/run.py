@@ -13,7 +13,7 @@ from flows.fastflow.bundle import BundleError, first_fault
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.models_folder import BACKBONES, activate, check_category
+from flows.fastflow.models_folder import BACKBONES, activate, active_version, check_category
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import record_of
 from training import stages
@@ -23,6 +23,7 @@ from training.config import RunConfig
 from training.cost import Cost, disk_used, forecast, peak_memory
 from training.cross import scorers
 from training.datasets.check import check
+from training.loop import precision_on
 from training.pictures import gather
 from training.progress import Progress
 from training.publication import DATA_CHECK
@@ -55,6 +56,8 @@ def train(
     backbones: BackboneLoader | None = None,
 ) -> Outcome:
     """Train, calibrate and publish a model of one category, and make it the active one.
+
+    A finished run that is reused stays behind a version that was made active after it.
 
     Training pictures alone are read. Pictures for calibration are held out of the fit. A run lies in a folder
     named after all that decides its weights, so that runs with other settings never meet.
@@ -89,8 +92,8 @@ def train(
     with alone_in(folder):
         earlier = reusable(folder, identity, models, category)
         if resume and earlier is not None:
-            activate(models, category, earlier.name)
-            progress.say(f"{category} was trained before with these settings and pictures")
+            progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
+            _activate_if_none_is(models, category, earlier.name, progress)
             return Outcome(earlier, reused=True)
         _expect_writable(models / category)
         # What is found in a test set is for `flowgauge data check`.
@@ -131,7 +134,7 @@ def train(
             clock = [time.monotonic()]
             with stages.opened_features(run, cache, first) as features:
                 clock.append(time.monotonic())
-                begin(folder, config, resume=resume)
+                begin(folder, _as_fitted(config, device), resume=resume)
                 heads = stages.fit_flows(run, cache, features, log)
             clock.append(time.monotonic())
             fitted = scorers(config, run.extractor, heads, engines)
@@ -142,6 +145,24 @@ def train(
         taken = Cost(first_stage, second, third, disk_used(cache, folder, bundle), peak_memory())
         progress.say(f"it took:  {taken}")
         return Outcome(bundle, reused=False)
+
+
+def _as_fitted(config: RunConfig, device: torch.device) -> RunConfig:
+    """The run with the precision that it turned out to have, by which it can be made again elsewhere."""
+    found = precision_on(config.fit.precision, device)
+    return config.model_copy(update={"fit": config.fit.model_copy(update={"precision": found})})
+
+
+def _activate_if_none_is(models: Path, category: str, version: str, progress: Progress) -> None:
+    """Make a version of before the active one, unless another one was put in its place since."""
+    active = active_version(models, category)
+    if active is None:
+        activate(models, category, version)
+    elif active != version:
+        progress.say(
+            f"{active} stays the active version; to put {version} in its place: flowgauge models activate "
+            f"{category} {version}"
+        )
 
 
 def _expect_writable(folder: Path) -> None:

@@ -21,13 +21,14 @@ from filelock import FileLock
 from safetensors.torch import load_file, save_file
 
 from flows.fastflow.bundle import FLOW, BundleError, verify
-from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, DeviceError
+from flows.fastflow.detector import GOLDEN_TOLERANCE, Detector, DeviceError, pick_device
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Backbone, Manifest
-from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
+from flows.fastflow.models_folder import ACTIVE, activate, active_version, categories, resolve, versions
+from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from training.augment import AugmentError
@@ -35,8 +36,7 @@ from training.cache_folder import DiskSpaceError
 from training.config import RunConfig, load_config
 from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
-from training.feature_cache import file_hashes
-from training.loop import CHECKPOINT, FitError
+from training.loop import CHECKPOINT, FitError, precision_on
 from training.publication import CONFIG
 from training.run import Outcome, train
 from training.run_folder import FINISHED
@@ -179,7 +179,11 @@ class TestPublished:
         assert manifest.flow == place.config.flow
         assert manifest.normalisation == place.config.normalisation
         assert manifest.score == place.config.score
-        assert load_config(outcome.bundle / "report/config.yaml") == place.config
+        device = pick_device(place.config.device)
+        precision = precision_on(place.config.fit.precision, device)
+        recorded = load_config(outcome.bundle / "report/config.yaml")
+        assert place.config.fit.precision == "auto"
+        assert recorded == changed(place.config, fit={"precision": precision})
 
     def test_the_backbone_is_recorded_and_kept(
         self, finished: tuple[Place, Outcome, Recorder], manifest: Manifest
@@ -425,13 +429,25 @@ class TestAgain:
         outcome = place.train(resume=True, progress=recorder)
         assert outcome == Outcome(place.models / "tiny" / finished[1].bundle.name, reused=True)
         assert recorder.stages == {}
-        assert recorder.lines == ["tiny was trained before with these settings and pictures"]
+        version = finished[1].bundle.name
+        assert recorder.lines == [f"tiny was trained before with these settings and pictures: {version}"]
 
-    def test_a_reused_model_is_active_again(self, place: Place) -> None:
+    def test_what_was_made_active_since_stays_so(self, place: Place) -> None:
+        """By another run, or by an operator who rolled back."""
         first = active_version(place.models, "tiny")
         shutil.copytree(place.models / "tiny" / str(first), place.models / "tiny" / "other")
         activate(place.models, "tiny", "other")
-        assert place.train(resume=True).bundle == resolve(place.models, "tiny")
+        recorder = Recorder()
+        assert place.train(resume=True, progress=recorder).bundle.name == first
+        assert active_version(place.models, "tiny") == "other"
+        [told] = recorder.lines[1:]
+        assert told.startswith("other stays the active version")
+        assert told.endswith(f": flowgauge models activate tiny {first}")
+
+    def test_where_none_is_active_a_reused_model_is(self, place: Place) -> None:
+        first = active_version(place.models, "tiny")
+        (place.models / "tiny" / ACTIVE).unlink()
+        assert place.train(resume=True).reused
         assert active_version(place.models, "tiny") == first
 
     def test_moved_pictures_are_the_same_pictures(self, place: Place, tmp_path: Path) -> None:

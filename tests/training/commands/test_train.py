@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from flows.fastflow.bundle import read_manifest, verify
-from flows.fastflow.models_folder import categories, resolve, versions
+from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
 from training.config import RunConfig, dump_config, load_config
 
 
@@ -68,10 +69,26 @@ def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file
     before = versions(root / "models", "tiny")
     again = run(tiny_data, root, "--config", str(yaml_file), "--resume")
     assert again.exit_code == 0
-    assert again.stdout.startswith("tiny was trained before with these settings and pictures\n")
+    [version] = before
+    assert again.stdout.startswith(f"tiny was trained before with these settings and pictures: {version}\n")
+    assert f"published and active: {root / 'models/tiny' / version}\n" in again.stdout
     assert "it took" not in again.stdout
     assert again.stdout.splitlines()[-3:] == trained.stdout.splitlines()[-3:]
     assert versions(root / "models", "tiny") == before
+
+
+def test_a_version_that_was_put_in_its_place_stays_there(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(root, tmp_path / "copy")
+    [version] = versions(place / "models", "tiny")
+    shutil.copytree(place / "models/tiny" / version, place / "models/tiny/other")
+    activate(place / "models", "tiny", "other")
+    again = run(tiny_data, place, "--config", str(yaml_file), "--resume")
+    assert again.exit_code == 0
+    assert "other stays the active version" in again.stdout
+    assert f"published before: {place / 'models/tiny' / version}\n" in again.stdout
+    assert active_version(place / "models", "tiny") == "other"
 
 
 def test_several_end_in_a_table_and_one_that_failed_in_exit_1(
