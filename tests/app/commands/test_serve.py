@@ -311,6 +311,8 @@ def test_only_proxies_that_are_named_say_where_requests_come_from(
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert f"refused a request from {believed}:" in log
+    assert re.search(rf"GET /v1/session 401 [0-9.]+ ms unauthenticated client={believed} id=", log)
+    assert re.search(rf"GET /v1/session 403 [0-9.]+ ms forbidden client={believed} id=", log)
 
 
 def test_an_address_may_hold_half_of_the_connections(start: Start) -> None:
