@@ -110,7 +110,8 @@ async def serve(client: AsyncClient, broker: str, port: int, line: Line) -> None
                 await mqtt.publish(f"{line.name}/gateway", "online", qos=1, retain=True)
                 print(f"waiting for {line.name}/trigger", flush=True)
                 while True:
-                    trigger = trigger or await anext(mqtt.messages)
+                    if trigger is None:
+                        trigger = await anext(mqtt.messages)
                     payload = trigger.payload if isinstance(trigger.payload, bytes) else b""
                     answer = await decide(client, line, payload)
                     await mqtt.publish(f"{line.name}/decision", json.dumps(answer), qos=1)
