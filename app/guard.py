@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import credentials, problems, small_bodies
 from app.access import ANONYMOUS, Caller
+from app.client_address import client_address
 from app.keyring import Keyring
 from app.keys import Key
 from app.limits import TokenBuckets
@@ -198,11 +199,11 @@ def _expect_token(wait: float, limit: str) -> None:
 
 def _address(scope: Scope) -> str:
     """Whom to count a request for: an IPv4 address, or the 64 bits of IPv6 that one household has."""
-    host: str = scope["client"][0] if scope.get("client") else "unknown"
+    host = client_address(scope)
     try:
         address = ipaddress.ip_address(host)
     except ValueError:
         return host
     if isinstance(address, ipaddress.IPv4Address):
         return host
-    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+    return str(ipaddress.ip_network((address, 64), strict=False))

@@ -143,8 +143,9 @@ def create_app(settings: Settings) -> FastAPI:
         description="Errors are RFC 9457 problem details: branch on `type`. Every answer has X-Request-ID.",
         version=version,
         lifespan=lifespan,
+        # Ours, without scripts of others: `Service` adds it.
+        docs_url=None,
         redoc_url=None,
-        swagger_ui_oauth2_redirect_url=None,
         # A redirect would answer what is nothing but an unknown path.
         redirect_slashes=False,
     )

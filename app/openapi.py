@@ -14,6 +14,9 @@ from app.dialects import Dialect
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
 from app.sending import InPieces
+from app.web.reference import POLICY, reference
+
+REFERENCE: Final = "/docs"
 
 
 def documented(
@@ -90,18 +93,23 @@ class Service(FastAPI):
         # FastAPI's own would write half a megabyte of JSON for each request, of whoever comes.
         self.router.routes = [r for r in self.router.routes if getattr(r, "path", "") != self.openapi_url]
         self.add_route(str(self.openapi_url), self._send_document, include_in_schema=False)
+        self.add_route(REFERENCE, self._send_reference, include_in_schema=False)
 
     async def _send_document(self, request: Request) -> Response:
-        body, tag = self._written
-        headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
-        if immutable.is_known(request, tag):
-            return Response(status_code=304, headers=headers)
-        return InPieces(body, media_type="application/json", headers=headers)
+        return _send(request, self._written, "application/json")
+
+    async def _send_reference(self, request: Request) -> Response:
+        answer = _send(request, self._rendered, "text/html")
+        answer.headers["Content-Security-Policy"] = POLICY
+        return answer
 
     @cached_property
     def _written(self) -> tuple[bytes, str]:
-        body = json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
-        return body, hashlib.sha256(body).hexdigest()[:16]
+        return _tagged(json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":")))
+
+    @cached_property
+    def _rendered(self) -> tuple[bytes, str]:
+        return _tagged(reference(self.openapi()))
 
     def openapi(self) -> dict[str, Any]:
         """Build the document once."""
@@ -126,6 +134,20 @@ class Service(FastAPI):
                         }
         assert self.openapi_schema is not None  # noqa: S101  (super has kept what it returned)
         return self.openapi_schema
+
+
+def _tagged(text: str) -> tuple[bytes, str]:
+    body = text.encode()
+    return body, hashlib.sha256(body).hexdigest()[:16]
+
+
+def _send(request: Request, written: tuple[bytes, str], media_type: str) -> Response:
+    """Send what is the same for everybody; a browser asks each time whether it has it already."""
+    body, tag = written
+    headers = {"ETag": f'"{tag}"', "Cache-Control": "no-cache"}
+    if immutable.is_known(request, tag):
+        return Response(status_code=304, headers=headers)
+    return InPieces(body, media_type=media_type, headers=headers)
 
 
 def _document_access(operation: dict[str, Any], path: str, method: str) -> None:

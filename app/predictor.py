@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
 from app import accept, forms, problems, uploads
@@ -83,6 +83,7 @@ class _Predictor:
     inspector: Inspector
     history: History
     wishes: Wishes
+    inline: frozenset[schemas.Picture]
 
     async def one(self, category: str, version: str | None) -> Response:
         """Inspect the request's image.
@@ -92,7 +93,7 @@ class _Predictor:
             ClientDisconnect: nobody waits for an answer any more.
         """
         media_type = self._negotiate(MEDIA_TYPES)
-        wanted = _DRAWINGS.get(media_type, self.wishes.inline)
+        wanted = _DRAWINGS.get(media_type, self.inline)
 
         async def work(room: Reservation) -> Response:
             detector = await self.residency.get(category, version)
@@ -102,10 +103,10 @@ class _Predictor:
             room.wait_in_line()
             order = self.wishes.order(detector, upload.texts, wanted)
             answer = await while_connected(self.request, self._inspect(order, upload.files[0], room))
-            if self.wishes.inline:  # megabytes of base64 are no work for the event loop
-                respond = partial(answer.respond, media_type, self.wishes.inline)
+            if self.inline:  # megabytes of base64 are no work for the event loop
+                respond = partial(answer.respond, media_type, self.inline)
                 return await self.inspector.off_loop(respond)
-            return answer.respond(media_type, self.wishes.inline)
+            return answer.respond(media_type, self.inline)
 
         return await self._in_time(category, work)
 
@@ -167,7 +168,7 @@ class _Predictor:
                 room.wait_in_line()
             items = []
             for index, file in enumerate(upload.files):
-                order = self.wishes.order(detector, upload.texts, self.wishes.inline, index)
+                order = self.wishes.order(detector, upload.texts, self.inline, index)
                 items.append(self._item(index, file, order, room, until))
             done = await while_connected(self.request, _gather(items))
             if all(item.problem is not None and item.problem.type == "deadline-exceeded" for item in done):
@@ -187,7 +188,7 @@ class _Predictor:
         try:
             async with self._until(until):
                 answer = await self._inspect(order, file, room)
-                draw = partial(answer.with_pictures, self.wishes.inline)
+                draw = partial(answer.with_pictures, self.inline)
                 inspection = await self.inspector.off_loop(draw)
                 # Until the last of them is done, and it is counted as a part of the answer.
                 room.add_answer(sum(map(len, (inspection.inline or {}).values())))
@@ -264,7 +265,7 @@ class _Predictor:
             self.history.expect_room(size)
 
 
-async def _predictor(request: Request, wishes: Wishes) -> _Predictor:
+def _put_together(request: Request, wishes: Wishes, inline: frozenset[schemas.Picture]) -> _Predictor:
     # Taken by hand: as seven dependencies they would be a tenth of the event loop's work on a request.
     parts = request.app.state
     return _Predictor(
@@ -276,10 +277,28 @@ async def _predictor(request: Request, wishes: Wishes) -> _Predictor:
         inspector=parts.inspector,
         history=parts.history,
         wishes=wishes,
+        inline=inline,
     )
 
 
+async def _predictor(
+    request: Request,
+    wishes: Wishes,
+    inline: Annotated[
+        list[schemas.Picture] | None,
+        Query(description="Pictures to put into the JSON, as base64 of a PNG. May be repeated."),
+    ] = None,
+) -> _Predictor:
+    return _put_together(request, wishes, frozenset(inline or ()))
+
+
+async def _translator(request: Request, wishes: Wishes) -> _Predictor:
+    return _put_together(request, wishes, frozenset())
+
+
 Predictor = Annotated[_Predictor, Depends(_predictor)]
+# For other protocols: their answers have no place for pictures that were not asked for in their own way.
+Translator = Annotated[_Predictor, Depends(_translator)]
 
 
 async def _gather(items: list[Coroutine[Any, Any, schemas.BatchItem]]) -> list[schemas.BatchItem]:

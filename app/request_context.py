@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import logs, problems
+from app.client_address import client_address
 from app.draining import Draining
 from app.telemetry import Telemetry
 
@@ -82,14 +83,16 @@ class RequestContext:
         key_id: str | None = None if caller is None else caller.key_id
         # The raw path is ASCII without control characters: no line of the log can be forged with it.
         path = scope["raw_path"].decode("latin-1")
+        client = client_address(scope)
         self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
         logger.info(
-            "%s %s %s %.1f ms%s%s",
+            "%s %s %s %.1f ms%s client=%s%s",
             scope["method"],
             path,
             status or "client left",
             1000 * seconds,
             f" {problem}" if problem else "",
+            client,
             f" key={key_id}" if key_id else "",
             extra={
                 "fields": {
@@ -99,6 +102,7 @@ class RequestContext:
                     "status": status or None,
                     "ms": round(1000 * seconds, 1),
                     "problem": problem,
+                    "client": client,
                     "key_id": key_id,
                 }
             },

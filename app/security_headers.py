@@ -4,14 +4,6 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_NOTHING: Final = b"default-src 'none'; frame-ancestors 'none'"
-# What FastAPI's page for Swagger UI loads, and no more.
-_DOCS: Final = (
-    b"default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; connect-src 'self'; "
-    b"script-src https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/ 'unsafe-inline'; "
-    b"style-src https://cdn.jsdelivr.net/npm/swagger-ui-dist@5/ 'unsafe-inline'; "
-    b"img-src https://fastapi.tiangolo.com data:"
-)
 _DEFAULTS: Final = (
     (b"x-content-type-options", b"nosniff"),
     # Not no-referrer: with it a browser says "Origin: null" even to the page's own host.
@@ -19,6 +11,7 @@ _DEFAULTS: Final = (
     # Without keys, no other site may show pictures of this one.
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
 _YEAR: Final = 365 * 24 * 60 * 60
 
@@ -38,8 +31,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 own = {name for name, _ in headers}  # ASGI has names in lower case
-                policy = _DOCS if scope["path"] == "/docs" else _NOTHING
-                defaults = [*_DEFAULTS, (b"content-security-policy", policy)]
+                defaults = list(_DEFAULTS)
                 if scope["scheme"] == "https":
                     defaults.append((b"strict-transport-security", b"max-age=%d" % _YEAR))
                 headers += [header for header in defaults if header[0] not in own]

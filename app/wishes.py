@@ -12,7 +12,6 @@ from app.access import MayPredict
 from app.inspection import Drawing
 from app.inspector import Order
 from app.problems import Problem
-from app.schemas.predict import Picture
 from flows.fastflow.detector import Detector
 
 _Text = Query(
@@ -31,7 +30,6 @@ class _Wishes:
     milliseconds: int
     regions: bool
     store: bool
-    inline: frozenset[Picture]
     texts: Mapping[str, str]
     key_id: str | None
     request_id: str
@@ -76,10 +74,6 @@ async def _wishes(
         bool, Query(description="Whether the answer has the regions above the pixel threshold.")
     ] = True,
     store: Annotated[bool, Query(description="Whether the history keeps the inspection.")] = True,
-    inline: Annotated[
-        list[Picture] | None,
-        Query(description="Pictures to put into the JSON, as base64 of a PNG. May be repeated."),
-    ] = None,
     timeout_ms: Annotated[
         int | None,
         Query(
@@ -117,7 +111,6 @@ async def _wishes(
         milliseconds=milliseconds,
         regions=regions,
         store=store,
-        inline=frozenset(inline or ()),
         texts={name: text for name, text in given.items() if text},
         key_id=caller.key_id,
         request_id=request.state.request_id,

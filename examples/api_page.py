@@ -13,7 +13,7 @@ PAGE: Final = Path(__file__).parents[1] / "docs" / "api.md"
 _HEAD: Final = """# The REST API
 
 Made of the service's OpenAPI document by `python -m examples.api_page`; a running service has the document
-itself at `/openapi.json` and as pages at `/docs`, with every field and an example of every answer.
+itself at `/openapi.json` and as a page at `/docs`, with every field; neither needs the internet.
 [clients.md](clients.md) tells how to ask without writing HTTP.
 
 Errors are RFC 9457 problem details: branch on `type`. Under `/2020-11-20` they are Lookout's and under `/v2`

@@ -11,8 +11,10 @@ category=$2
 url=${FLOWGAUGE_URL:-http://127.0.0.1:8000}
 # What curl sends again, because an answer was lost, is not inspected twice; the same picture tomorrow is.
 once=$(date +%s%N)-$$
-answer=$(curl --silent --show-error --fail-with-body --max-time 30 --retry 3 --retry-connrefused \
-  --header "X-API-Key: ${FLOWGAUGE_KEY:-}" \
+# The key goes in by standard input: everybody on the machine can read a command line.
+answer=$(printf 'X-API-Key: %s\n' "${FLOWGAUGE_KEY:-}" |
+  curl --silent --show-error --fail-with-body --max-time 30 --retry 3 --retry-connrefused \
+  --header @- \
   --header "Idempotency-Key: $once" \
   --header 'Accept: application/json' \
   --form "file=@$picture" \

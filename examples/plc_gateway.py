@@ -1,6 +1,6 @@
 """A gateway between a PLC that speaks MQTT and FlowGauge.
 
-    pip install 'flowgauge[mqtt]'
+    pip install '.[mqtt]'          # in a checkout of FlowGauge, as the next line
     python -m examples.plc_gateway --category bottle --pictures /camera --line line-3
 
 The camera writes a picture; the PLC publishes to `line-3/trigger`
@@ -11,9 +11,13 @@ and reads from `line-3/decision`
 
     {"part_id": "P-000123", "decision": "REJECT", "score": 4.21, "inspection_id": "..."}
 
-Every trigger gets a decision: where there is none, because a file is missing or the server does not answer
-in time, it is UNKNOWN with the reason, and the PLC does with the part what is safe. `line-3/gateway` tells
-whether the gateway is there, for the broker knows when it is not.
+Where there is none, because a file is missing or the server does not answer in time, it is UNKNOWN with the
+reason, and the PLC does with the part what is safe. What was asked stays with the gateway until its decision
+is with the broker, over lost connections too; then one may come twice. If the gateway itself ends, that
+is lost: the PLC must wait for a limited time alone, and then do what is safe too.
+`line-3/gateway` tells whether the gateway is there, for the broker knows when it is not.
+
+FLOWGAUGE_URL and FLOWGAUGE_KEY say where the server is and who asks.
 """
 
 import argparse
@@ -96,18 +100,22 @@ def find(pictures: Path, name: str) -> Path:
 async def serve(client: AsyncClient, broker: str, port: int, line: Line) -> None:
     """Answer triggers until cancelled; a broker that goes away is waited for."""
     gone = aiomqtt.Will(f"{line.name}/gateway", "offline", qos=1, retain=True)
+    # One for all connections: what has come waits in it, for the broker, which gave it away, has it no more.
+    mqtt = aiomqtt.Client(broker, port, identifier=f"flowgauge-{line.name}", clean_session=False, will=gone)
+    trigger: aiomqtt.Message | None = None  # until the broker has its decision
     while True:
         try:
-            async with aiomqtt.Client(
-                broker, port, identifier=f"flowgauge-{line.name}", clean_session=False, will=gone
-            ) as mqtt:
+            async with mqtt:
                 await mqtt.subscribe(f"{line.name}/trigger", qos=1)
                 await mqtt.publish(f"{line.name}/gateway", "online", qos=1, retain=True)
                 print(f"waiting for {line.name}/trigger", flush=True)
-                async for message in mqtt.messages:
-                    payload = message.payload if isinstance(message.payload, bytes) else b""
+                while True:
+                    if trigger is None:
+                        trigger = await anext(mqtt.messages)
+                    payload = trigger.payload if isinstance(trigger.payload, bytes) else b""
                     answer = await decide(client, line, payload)
                     await mqtt.publish(f"{line.name}/decision", json.dumps(answer), qos=1)
+                    trigger = None
                     print(answer, flush=True)
         except aiomqtt.MqttError as error:
             print(f"the broker: {error}; again in {RECONNECT_SECONDS:g} s", flush=True)

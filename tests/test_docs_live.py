@@ -11,6 +11,7 @@ import pytest
 from app.settings import Settings
 from app.sinks.signing import read_secret, sign
 from app.sinks.webhook_file import read_webhooks
+from tests.certificates import make_certificate
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "live.md"
@@ -48,6 +49,7 @@ def test_the_receiver_takes_what_is_ours_and_nothing_else(
 
 def test_the_file_of_webhooks_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "mes.secret").write_text(SECRET)
+    make_certificate(tmp_path, "DNS:mes.plant.example").certificate.rename(tmp_path / "plant.pem")
     text = block("yaml").replace("/etc/flowgauge", str(tmp_path))
     (tmp_path / "webhooks.yaml").write_text(text)
     (webhook,) = read_webhooks(tmp_path / "webhooks.yaml").webhooks

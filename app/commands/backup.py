@@ -1,6 +1,7 @@
 """`flowgauge backup`: copies of what a service has kept and what it serves."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,6 +118,12 @@ def restore(folder: Folder, name: Name = None, history: History = None, models: 
     )
     for line in restored.left_alone:
         typer.echo(f"left as it was: {line}", err=True)
+    if valid := _valid_keys(settings):
+        where = f"--history {shlex.quote(str(settings.history))}"
+        typer.echo(
+            f"valid keys: {valid}, as in the snapshot; one that was revoked after it is valid again. List "
+            f"them with `flowgauge keys list {where}`, revoke with `flowgauge keys revoke ID {where}`"
+        )
 
 
 @app.command("prune")
@@ -125,6 +132,18 @@ def prune(folder: Folder, keep: Annotated[int, typer.Option(min=1, help="So many
     from app.backup.folder import BackupFolder
 
     _say_gone(BackupFolder(folder), keep)
+
+
+def _valid_keys(settings: Settings) -> int:
+    from app.database import clock
+    from app.database.engine import Database
+    from app.keys import Keys
+
+    database = Database(settings.database_url)
+    try:
+        return sum(key.fault(clock.now_ms()) is None for key in Keys(database).list())
+    finally:
+        database.close()
 
 
 def _say_gone(folder: "BackupFolder", keep: int) -> None:

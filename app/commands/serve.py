@@ -49,7 +49,8 @@ def serve(
     """Serve the published models over HTTP until Ctrl-C or SIGTERM; a second one ends it at once.
 
     Exit codes: 0 after a clean stop; 1 when the address cannot be listened on, or the history cannot be
-    used; 2 when what was asked for is wrong: an option, a device, a folder, a certificate.
+    used; 2 when what was asked for is wrong: an option, a device, a folder, a certificate, a sink, the
+    database's URL.
 
     Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """
@@ -59,6 +60,7 @@ def serve(
 
     from app import logs
     from app.connections import Connection, Listener, allow_connections
+    from app.database.engine import DatabaseError, read_url
     from app.exposure import ExposureError, expect_keys_on_network
     from app.history.history import HistoryError
     from app.main import create_app
@@ -82,11 +84,12 @@ def serve(
     try:
         settings = settings_from(**given)
         sinks = describe(settings)
+        read_url(settings.database_url)
         torch_device = pick_device(settings.device)
         pick_engine(settings.precision, torch_device, settings.engine)
         next(settings.models.iterdir(), None)
         categories = models_folder.categories(settings.models)
-    except (SettingsError, SinkError, DeviceError, EngineError) as error:
+    except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
         _stop(2, str(error))
     except OSError as error:
         _stop(
@@ -220,17 +223,13 @@ def _greet(
 
 def _log(settings: Settings) -> None:
     """Log what is in force, so that one knows in a year what was set and what was the default then."""
-    from sqlalchemy.engine import make_url
-    from sqlalchemy.exc import ArgumentError
+    from app.database.engine import read_url
 
     shown = settings.model_dump(mode="json")
     if settings.database is not None:
-        try:
-            url = make_url(settings.database)
-            secret = [name for name in url.query if "password" in name]
-            shown["database"] = url.difference_update_query(secret).render_as_string(hide_password=True)
-        except ArgumentError:
-            shown["database"] = "not a URL"
+        url = read_url(settings.database)
+        secret = [name for name in url.query if "password" in name]
+        shown["database"] = url.difference_update_query(secret).render_as_string(hide_password=True)
     logger.info("settings: %s", json.dumps(shown))
     if not settings.limits_history:
         logger.warning(

@@ -1,5 +1,6 @@
 """The connection to the database: SQLite in WAL mode, or PostgreSQL, by URL."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ _CONNECTIONS = 48
 # For a server that is gone without a word: its clients would wait for a quarter of an hour.
 _NETWORK = {"connect_timeout": "5", "tcp_user_timeout": "20000"}
 
+_UNREADABLE = (
+    "the database URL (FLOWGAUGE_DATABASE) cannot be read; it looks like sqlite:////DIR/history.sqlite or "
+    "postgresql://USER:PASSWORD@HOST:5432/NAME, where @ : / ? and % of a user or a password must be "
+    "percent-encoded: %40 %3A %2F %3F %25"
+)
+
 
 class DatabaseError(ValueError):
     """The database cannot be used as it was asked for."""
@@ -34,6 +41,26 @@ class DatabaseUnavailable(DatabaseError):  # noqa: N818  (a state, which may pas
     """The database does not answer, is full, or was locked for too long; trying again later can help."""
 
 
+def read_url(url: str) -> URL:
+    """Read a database's URL.
+
+    Raises:
+        DatabaseError: it is none, or of another kind of database; no part of a password is shown.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number, and is quoted
+        raise DatabaseError(_UNREADABLE) from None
+    if parsed.drivername == "postgresql":
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
+        raise DatabaseError(f"the database must be SQLite or PostgreSQL; got {parsed.drivername!r}")
+    # What follows an @ of the password was taken for the host or the name, which are shown.
+    if parsed.drivername != "sqlite" and "@" in re.sub(r"^[^:]*://([^:/]*(:[^@]*)?@)?", "", url):
+        raise DatabaseError(_UNREADABLE)
+    return parsed
+
+
 class Database:
     """A database of the service. May be used from several threads at once.
 
@@ -41,20 +68,11 @@ class Database:
         url: `sqlite:///PATH`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME` (plain `postgresql://` too).
 
     Raises:
-        DatabaseError: another kind of database.
+        DatabaseError: as `read_url`.
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            parsed = make_url(url)
-        except ArgumentError as error:
-            raise DatabaseError(
-                "the database URL cannot be read; it looks like sqlite:///history.db"
-            ) from error
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
-            raise DatabaseError(f"the database must be SQLite or PostgreSQL; got {parsed.drivername!r}")
+        parsed = read_url(url)
         self.is_sqlite = parsed.drivername == "sqlite"
         if self.is_sqlite and parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)

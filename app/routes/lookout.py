@@ -15,7 +15,7 @@ from app.dialects import LOOKOUT
 from app.inspection import Answer, Drawing
 from app.openapi import documented
 from app.openapi_bodies import RAW_EXTRA
-from app.predictor import PROBLEMS, Asked, Predictor
+from app.predictor import PROBLEMS, Asked, Translator
 
 router = APIRouter(prefix="/2020-11-20", tags=["migration"])
 
@@ -34,7 +34,7 @@ _DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = documented(*PROBLEMS, dial
     responses=_DOCUMENTED,
     openapi_extra=RAW_EXTRA,
 )
-async def detect(category: Category, version: Version, predictor: Predictor) -> Response:
+async def detect(category: Category, version: Version, predictor: Translator) -> Response:
     """Inspect an image as Lookout's DetectAnomalies did.
 
     The project is the category. `latest`, `active` and any number, by which Lookout named its models, mean

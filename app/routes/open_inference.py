@@ -25,7 +25,7 @@ from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
 from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA
-from app.predictor import PROBLEMS, Asked, Predictor
+from app.predictor import PROBLEMS, Asked, Translator
 from app.problems import Problem
 from app.schemas import open_inference as schemas
 from app.settings import Settings
@@ -93,7 +93,7 @@ async def version_ready(
     openapi_extra=INFER_EXTRA,
     dependencies=[Depends(expect_not_draining)],
 )
-async def infer(category: Category, predictor: Predictor) -> Response:
+async def infer(category: Category, predictor: Translator) -> Response:
     """Inspect pictures with the active version.
 
     The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
@@ -109,12 +109,12 @@ async def infer(category: Category, predictor: Predictor) -> Response:
     openapi_extra=INFER_EXTRA,
     dependencies=[Depends(expect_not_draining)],
 )
-async def infer_with_version(category: Category, version: Version, predictor: Predictor) -> Response:
+async def infer_with_version(category: Category, version: Version, predictor: Translator) -> Response:
     """Inspect pictures with a version named here, whichever is active; else as without one."""
     return await predictor.translated(category, version, partial(_understand, predictor))
 
 
-async def _understand(predictor: Predictor, room: Reservation) -> Asked:
+async def _understand(predictor: Translator, room: Reservation) -> Asked:
     request, settings = predictor.request, predictor.settings
     if "content-encoding" in request.headers:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")

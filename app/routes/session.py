@@ -5,6 +5,7 @@ import logging
 from fastapi import APIRouter, Request, Response
 
 from app.access import PERMISSIONS, AnyCaller, Caller
+from app.client_address import client_address
 from app.dependencies import KeyringPart, SessionsPart, SettingsPart
 from app.guard import LOGIN
 from app.openapi import documented
@@ -36,11 +37,11 @@ def login(
     try:
         key = keyring.expect_key(login.key)
     except Problem as problem:
-        logger.warning("refused a login: %s", problem.detail)
+        logger.warning("refused a login from %s: %s", client_address(request.scope), problem.detail)
         raise
     secret = sessions.open(key.id, settings.session_hours)
     keyring.reload()
-    logger.info("%r logged in", key.caller.actor)
+    logger.info("%r logged in from %s", key.caller.actor, client_address(request.scope))
     response.set_cookie(
         COOKIE,
         secret,

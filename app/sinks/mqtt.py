@@ -12,7 +12,7 @@ import aiomqtt
 from app.feed.log import Event, Wanted
 from app.sinks.broker import read_url, topic_of
 from app.sinks.delivery import FIRST_DELAY, LONGEST_DELAY, Undelivered
-from app.sinks.errors import SinkError
+from app.sinks.tls import trusting
 
 logger = logging.getLogger("flowgauge.sinks")
 
@@ -58,10 +58,7 @@ class MqttSink:
         self._password = password
         self._tls: ssl.SSLContext | None = None
         if self._broker.tls:
-            try:
-                self._tls = ssl.create_default_context(cafile=ca)
-            except OSError as error:
-                raise SinkError(f"FLOWGAUGE_MQTT_CA cannot be read as a PEM file: {error}") from error
+            self._tls = trusting(ca, "FLOWGAUGE_MQTT_CA")
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -11,7 +11,8 @@ from app.settings import Settings, is_loopback
 from app.sinks.broker import expect_template, expect_topic, read_url
 from app.sinks.dead_letters import DeadLetters
 from app.sinks.delivery import Delivery, Sink
-from app.sinks.errors import SinkError
+from app.sinks.errors import SinkError, Wrong
+from app.sinks.tls import trusting
 from app.sinks.webhook import WebhookSink
 from app.sinks.webhook_file import WebhookFile, read_webhooks
 
@@ -52,18 +53,23 @@ def describe(settings: Settings) -> list[str]:
     """The sinks in words, checked: nothing is connected to.
 
     Raises:
-        SinkError: a setting is wrong.
+        SinkError: a line for everything that is wrong.
     """
     lines = []
+    wrong = Wrong()
     if settings.mqtt_url is not None:
-        _check_mqtt(settings)
-        broker = read_url(settings.mqtt_url)
-        tls = "with TLS" if broker.tls else "without TLS"
-        lines.append(f"MQTT to {broker.host} port {broker.port} {tls}, topic {settings.mqtt_topic}")
+        with wrong.collected():
+            _check_mqtt(settings)
+            broker = read_url(settings.mqtt_url)
+            tls = "with TLS" if broker.tls else "without TLS"
+            lines.append(f"MQTT to {broker.host} port {broker.port} {tls}, topic {settings.mqtt_topic}")
     elif settings.mqtt_user is not None or settings.mqtt_password is not None or settings.mqtt_ca is not None:
-        raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
-    webhooks = _webhooks(settings).webhooks
-    return lines + [f"webhook {webhook.name} to {webhook.host}" for webhook in webhooks]
+        with wrong.collected():
+            raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
+    with wrong.collected():
+        lines += [f"webhook {one.name} to {one.host}" for one in _webhooks(settings).webhooks]
+    wrong.tell()
+    return lines
 
 
 def _make(settings: Settings) -> list[Sink]:
@@ -93,14 +99,22 @@ def _make(settings: Settings) -> list[Sink]:
 
 def _check_mqtt(settings: Settings) -> None:
     if importlib.util.find_spec("aiomqtt") is None:
-        raise SinkError("FLOWGAUGE_MQTT_URL needs the extra mqtt: pip install 'flowgauge[mqtt]'")
-    broker = read_url(settings.mqtt_url or "")
-    expect_template(settings.mqtt_topic)
-    expect_topic("FLOWGAUGE_MQTT_STATUS_TOPIC", settings.mqtt_status_topic)
-    if settings.mqtt_password is not None and settings.mqtt_user is None:
-        raise SinkError("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
-    if settings.mqtt_ca is not None and not broker.tls:
-        raise SinkError("FLOWGAUGE_MQTT_CA is for TLS: FLOWGAUGE_MQTT_URL must begin with mqtts://")
+        # By the library's name: FlowGauge's own is on no package index, and could be anybody's there.
+        raise SinkError("FLOWGAUGE_MQTT_URL needs what the extra mqtt brings: pip install 'aiomqtt>=2.4'")
+    wrong = Wrong()
+    with wrong.collected():
+        broker = read_url(settings.mqtt_url or "")
+        if settings.mqtt_ca is not None and not broker.tls:
+            raise SinkError("FLOWGAUGE_MQTT_CA is for TLS: FLOWGAUGE_MQTT_URL must begin with mqtts://")
+        trusting(settings.mqtt_ca, "FLOWGAUGE_MQTT_CA")
+    with wrong.collected():
+        expect_template(settings.mqtt_topic)
+    with wrong.collected():
+        expect_topic("FLOWGAUGE_MQTT_STATUS_TOPIC", settings.mqtt_status_topic)
+    with wrong.collected():
+        if settings.mqtt_password is not None and settings.mqtt_user is None:
+            raise SinkError("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
+    wrong.tell()
 
 
 def _webhooks(settings: Settings) -> WebhookFile:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import math
-import ssl
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -16,7 +15,6 @@ import httpcore
 from app.feed.log import Event, Wanted
 from app.sinks.addresses import Addresses, Network
 from app.sinks.delivery import Undelivered
-from app.sinks.errors import SinkError
 from app.sinks.signing import sign
 from app.sinks.webhook_file import Webhook
 
@@ -46,12 +44,8 @@ class WebhookSink:
         self._url = webhook.url
         self._key = webhook.key()
         self._seconds = webhook.timeout_seconds
-        try:
-            tls = ssl.create_default_context(cafile=webhook.ca)
-        except OSError as error:
-            raise SinkError(f"the `ca` of webhook {webhook.name} is no readable PEM file: {error}") from error
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=tls,
+            ssl_context=webhook.tls(),
             max_connections=_CONNECTIONS,
             keepalive_expiry=30,
             network_backend=Addresses(networks),

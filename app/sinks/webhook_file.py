@@ -11,6 +11,7 @@ webhooks:
 """
 
 import ipaddress
+import ssl
 from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
@@ -27,8 +28,9 @@ from pydantic import (
 )
 
 from app.schemas.predict import Decision
-from app.sinks.errors import SinkError
+from app.sinks.errors import SinkError, Wrong
 from app.sinks.signing import read_secret
+from app.sinks.tls import trusting
 from flows.fastflow.plain_files import FileError, read_file
 
 _MAX_BYTES: Final = 1024 * 1024
@@ -102,6 +104,14 @@ class Webhook(_Part):
         except SinkError as error:
             raise SinkError(f"the secret of webhook {self.name}: {error}") from error
 
+    def tls(self) -> ssl.SSLContext:
+        """What connects.
+
+        Raises:
+            SinkError: `ca` cannot be read.
+        """
+        return trusting(self.ca, f"the `ca` of webhook {self.name}")
+
 
 class WebhookFile(_Part):
     """All webhooks.
@@ -129,7 +139,7 @@ class WebhookFile(_Part):
 
 
 def read_webhooks(path: Path) -> WebhookFile:
-    """Read the file, and make sure that every secret can be read.
+    """Read the file, and make sure that every secret and every authority can be read.
 
     Raises:
         SinkError: a line for everything that is wrong.
@@ -146,8 +156,13 @@ def read_webhooks(path: Path) -> WebhookFile:
             for item in error.errors()
         ]
         raise SinkError("\n".join(f"FLOWGAUGE_WEBHOOKS: {path}: {line}" for line in lines)) from error
+    wrong = Wrong()
     for webhook in file.webhooks:
-        webhook.key()
+        with wrong.collected():
+            webhook.key()
+        with wrong.collected():
+            webhook.tls()
+    wrong.tell()
     return file
 
 

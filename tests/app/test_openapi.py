@@ -181,3 +181,6 @@ def test_the_page_for_people_is_there(service: TestClient) -> None:
     response = service.get("/docs")
     assert response.status_code == 200
     assert "openapi.json" in response.text
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    known = service.get("/docs", headers={"If-None-Match": response.headers["ETag"]})
+    assert (known.status_code, known.content) == (304, b"")

@@ -146,7 +146,7 @@ def test_logs_one_line_per_request(client: TestClient, formatted: list[str]) -> 
     client.get("/fine?key=secret", headers={"X-Request-ID": "abc"})
     [line] = formatted
     assert " flowgauge.requests: GET /fine 200 " in line
-    assert line.endswith(" ms id=abc")
+    assert line.endswith(" ms client=testclient id=abc")
     assert "secret" not in line
 
 
@@ -154,8 +154,8 @@ def test_logs_one_line_per_request(client: TestClient, formatted: list[str]) -> 
 def test_the_line_names_the_key_and_the_problem(client: TestClient, formatted: list[str]) -> None:
     client.get("/parts/4711", headers={"X-Request-ID": "abc"})
     client.get("/full", headers={"X-Request-ID": "abc"})
-    assert formatted[0].endswith(" ms key=0123456789abcdef id=abc")
-    assert formatted[1].endswith(" ms queue-full id=abc")
+    assert formatted[0].endswith(" ms client=testclient key=0123456789abcdef id=abc")
+    assert formatted[1].endswith(" ms queue-full client=testclient id=abc")
 
 
 @as_json
@@ -165,6 +165,7 @@ def test_the_line_for_programs_has_it_field_by_field(client: TestClient, formatt
     client.get("/no/such/path")
     entries: list[dict[str, Any]] = [json.loads(line) for line in formatted]
     assert entries[0]["ms"] >= 0
+    assert entries[0]["client"] == "testclient"
     assert {name: entries[0][name] for name in ("request_id", "key_id", "method", "route", "status")} == {
         "request_id": "abc",
         "key_id": "0123456789abcdef",

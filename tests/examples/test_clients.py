@@ -17,7 +17,10 @@ import aiomqtt
 import pytest
 from fastapi import FastAPI
 
+from app.access import COMMAND_LINE, Role
 from app.client import Client
+from app.database.engine import Database
+from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import serve_http as serve_http
@@ -79,9 +82,38 @@ class TestCurl:
             assert (code, out) == (22, "")
             assert said in error
 
+    def test_the_key_stands_in_no_command_line(
+        self,
+        camera: Path,
+        tiny_bundle_store: Path,
+        serve_http: Callable[[FastAPI], AbstractContextManager[str]],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        settings = Settings(models=tiny_bundle_store, history=tmp_path / "history")
+        database = Database(settings.database_url)
+        database.upgrade()
+        _, key = Keys(database).create(COMMAND_LINE, Role.LINE, "line 3")
+        database.close()
+        between = tmp_path / "bin" / "curl"
+        between.parent.mkdir()
+        between.write_text(
+            f'#!/bin/sh\necho "$@" >>"{tmp_path}/called"\nexec "{shutil.which("curl")}" "$@"\n'
+        )
+        between.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{between.parent}:{os.environ['PATH']}")
+        with serve_http(create_app(settings)) as url:
+            assert "unauthenticated" in self.ask(camera / "defect.png", url)[2]
+            monkeypatch.setenv("FLOWGAUGE_KEY", key)
+            assert self.ask(camera / "defect.png", url)[:2] == (20, "REJECT\n")
+        called = (tmp_path / "called").read_text()
+        assert called.count("/v1/models/tiny/predict") == 2
+        assert key not in called
+
 
 def test_the_python_client(camera: Path, url: str) -> None:
-    program = (sys.executable, "-m", "examples.inspect", "tiny")
+    """As a script: its folder comes first among those that it imports from."""
+    program = (sys.executable, "examples/inspect_part.py", "tiny")
     done = run(*program, "P-7", camera / "good.png", camera / "defect.png", url=url)
     assert done.returncode == 1, done.stderr
     assert "defect.png: REJECT, score " in done.stdout
@@ -89,7 +121,7 @@ def test_the_python_client(camera: Path, url: str) -> None:
     assert (camera / "defect.overlay.png").read_bytes().startswith(b"\x89PNG")
     bad = run(*program, "P-8", camera / "bad.png", url=url)
     assert (bad.returncode, bad.stderr.startswith("unsupported-media-type: ")) == (2, True)
-    away = run(sys.executable, "-m", "examples.inspect", "bottel", "P", camera / "good.png", url=url)
+    away = run(*program[:2], "bottel", "P", camera / "good.png", url=url)
     assert (away.returncode, "bottel" in away.stderr) == (2, True)
 
 

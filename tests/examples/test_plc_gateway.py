@@ -1,12 +1,17 @@
-"""What a gateway makes of triggers that name no picture; with a broker and a server: test_clients.py."""
+"""What a gateway makes of strange triggers and of lost connections; with a server too: test_clients.py."""
 
 import asyncio
+import json
 from pathlib import Path
+from typing import Any
 
+import aiomqtt
 import pytest
 
 from app.client import AsyncClient
+from examples import plc_gateway
 from examples.plc_gateway import Line, decide
+from tests import mosquitto
 
 
 @pytest.mark.parametrize(
@@ -18,3 +23,56 @@ def test_a_trigger_that_names_no_picture_is_unknown_and_not_the_end(tmp_path: Pa
             return await decide(client, Line("line-3", "tiny", tmp_path), payload)
 
     assert asyncio.run(ask())["decision"] == "UNKNOWN"
+
+
+def test_what_was_asked_is_answered_though_the_broker_goes_away_meanwhile(
+    broker: mosquitto.Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[aiomqtt.Client] = []
+    gate = asyncio.Event()
+
+    class Gateway(aiomqtt.Client):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            super().__init__(*given, **named)
+            made.append(self)
+
+    async def slowly(client: AsyncClient, line: Line, payload: bytes) -> dict[str, Any]:
+        await gate.wait()
+        return {"part_id": json.loads(payload)["part_id"], "decision": "PASS"}
+
+    async def until(condition: Any) -> None:
+        async with asyncio.timeout(60):
+            while not condition():
+                await asyncio.sleep(0.02)
+
+    parts = {f"P-{number}" for number in range(4)}
+
+    async def play(plc: mosquitto.Subscriber) -> None:
+        def told(topic: str) -> list[bytes]:
+            return [payload for name, payload, _ in plc.messages if name == f"line-3/{topic}"]
+
+        async with AsyncClient("http://127.0.0.1:9") as client:
+            line = Line("line-3", "tiny", tmp_path)
+            serving = asyncio.create_task(plc_gateway.serve(client, "127.0.0.1", broker.port, line))
+            await until(lambda: told("gateway"))
+            gateway = made[0]
+            async with aiomqtt.Client("127.0.0.1", broker.port) as sender:
+                for part in sorted(parts):
+                    trigger = json.dumps({"part_id": part, "file": "x.png"})
+                    await sender.publish("line-3/trigger", trigger, qos=1)
+                # The first is being decided on; the broker has given the others away too.
+                await until(lambda: len(gateway.messages) == len(parts) - 1)
+            await asyncio.to_thread(broker.stop)
+            gate.set()
+            await asyncio.sleep(0.5)
+            assert told("decision") == []
+            await asyncio.to_thread(broker.start)
+            await until(lambda: {json.loads(one)["part_id"] for one in told("decision")} == parts)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    monkeypatch.setattr(aiomqtt, "Client", Gateway)
+    monkeypatch.setattr(plc_gateway, "decide", slowly)
+    monkeypatch.setattr(plc_gateway, "RECONNECT_SECONDS", 0.1)
+    with mosquitto.subscribed(broker, "line-3/#") as plc:
+        asyncio.run(play(plc))

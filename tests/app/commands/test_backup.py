@@ -10,6 +10,9 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 
@@ -62,10 +65,31 @@ def test_create_list_verify_restore(run: Run, tmp_path: Path) -> None:
     assert (row["name"], row["rows"]["inspections"], row["problems"]) == (name, 1, [])
     assert said(run("verify")) == f"{name}: good\n"
     new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
-    assert said(run("restore", name, *new)).startswith(f"{name} is back: 1 inspections, 0 reviews, 0 keys")
+    told = said(run("restore", name, *new))
+    assert told.startswith(f"{name} is back: 1 inspections, 0 reviews, 0 keys")
+    assert "valid" not in told
     restored = Settings(history=tmp_path / "new" / "history", models=tmp_path / "new" / "models")
     with TestClient(create_app(restored)) as client:
         assert len(client.get("/v1/inspections").json()["inspections"]) == 1
+
+
+def test_keys_that_are_valid_again_are_told(run: Run, settings: Settings, tmp_path: Path) -> None:
+    database = Database(settings.database_url)
+    keys = Keys(database)
+    made = [keys.create(COMMAND_LINE, Role.LINE, f"line {number}")[0] for number in range(3)]
+    keys.revoke(COMMAND_LINE, made[0].id)
+    said(run("create"))
+    keys.revoke(COMMAND_LINE, made[1].id)
+    database.close()
+    new = tmp_path / "new" / "history"
+    told = said(run("restore", "--history", new, "--models", tmp_path / "new" / "models"))
+    assert "valid keys: 2, as in the snapshot; one that was revoked after it is valid again" in told
+    command = f"keys revoke ID --history {new}"
+    assert command in told
+    arguments = command.replace("ID", made[1].id).split()
+    assert CliRunner().invoke(flowgauge.app, arguments).exit_code == 0
+    listed = CliRunner().invoke(flowgauge.app, ["keys", "list", "--history", str(new)]).stdout
+    assert [line.split()[0] for line in listed.splitlines() if "  valid " in line] == [made[2].id]
 
 
 @pytest.mark.usefixtures("settings")

@@ -135,6 +135,29 @@ class TestRefusals:
         assert complaint.count("FLOWGAUGE_WEBHOOKS") == 2  # no hosts, no url
         assert "hunter2" not in complaint
 
+    def test_authorities_of_sinks_that_cannot_be_read_are_all_said(self, store: Path, tmp_path: Path) -> None:
+        (tmp_path / "plant.pem").write_text("no certificate")
+        secret = f"secret: whsec_{'c2VjcmV0' * 6}"
+        (tmp_path / "webhooks.yaml").write_text(
+            "hosts: [mes.example]\n"
+            "webhooks:\n"
+            f"- {{name: one, url: 'https://mes.example/1', {secret}, ca: {tmp_path}/plant.pem}}\n"
+            f"- {{name: other, url: 'https://mes.example/2', {secret}, ca: {tmp_path}/none.pem}}\n"
+        )
+        files = {"MQTT_CA": str(tmp_path / "plant.pem"), "WEBHOOKS": str(tmp_path / "webhooks.yaml")}
+        complaint = self.refused(2, MODELS=str(store), MQTT_URL="mqtts://broker", MQTT_TOPIC="#", **files)
+        for said in ("FLOWGAUGE_MQTT_CA", "FLOWGAUGE_MQTT_TOPIC", "webhook one", "webhook other"):
+            assert len([line for line in complaint.splitlines() if said in line]) == 1
+
+    def test_a_database_of_another_kind(self, store: Path) -> None:
+        assert "got 'mysql'" in self.refused(2, MODELS=str(store), DATABASE="mysql://host/name")
+
+    @pytest.mark.parametrize("url", ["postgresql://me:hun@ter:2@host/db", "postgresql://me:hun@ter2@host/db"])
+    def test_a_password_of_the_database_that_is_not_encoded(self, store: Path, url: str) -> None:
+        complaint = self.refused(2, MODELS=str(store), DATABASE=url)
+        assert "percent-encoded" in complaint
+        assert not [part for part in ("hun", "ter2", "2@", "ter:") if part in complaint]
+
 
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
@@ -288,6 +311,8 @@ def test_only_proxies_that_are_named_say_where_requests_come_from(
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert f"refused a request from {believed}:" in log
+    assert re.search(rf"GET /v1/session 401 [0-9.]+ ms unauthenticated client={believed} id=", log)
+    assert re.search(rf"GET /v1/session 403 [0-9.]+ ms forbidden client={believed} id=", log)
 
 
 def test_an_address_may_hold_half_of_the_connections(start: Start) -> None:

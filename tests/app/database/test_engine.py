@@ -1,5 +1,6 @@
 import sqlite3
 import threading
+import traceback
 from contextlib import closing
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import delete, func, insert, inspect, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.database.engine import Database, DatabaseError, DatabaseUnavailable
+from app.database.engine import Database, DatabaseError, DatabaseUnavailable, read_url
 from app.database.tables import audit, metadata
 from tests.postgres import Postgres
 
@@ -173,6 +174,48 @@ def test_foreign_keys_hold(database: Database) -> None:
 def test_other_databases_are_refused(url: str, reason: str) -> None:
     with pytest.raises(DatabaseError, match=reason):
         Database(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:hun@ter2@host/name",  # the host would be ter2@host
+        "postgresql://me:hun@ter:2@host/name",  # the port would be 2@host
+        "postgresql://me:hun@ter/2@host/name",  # the name would be 2@host/name
+        "postgresql://me:hun@ter?2@host/name",
+        "postgresql+psycopg://me:hun@ter2@host/name",
+        "postgres//me:hunter2@host/name",
+    ],
+)
+def test_of_a_password_that_is_not_encoded_no_part_is_shown(url: str) -> None:
+    with pytest.raises(DatabaseError, match="percent-encoded") as caught:
+        Database(url)
+    told = "".join(traceback.format_exception(caught.value))
+    assert not [
+        part for part in ("hun", "ter", "2@", "hunter2") if part in told.partition("DatabaseError")[2]
+    ]
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("postgresql://me:hun%40ter%3A%2F%3F%25@host:5433/name", "hun@ter:/?%"),
+        ("postgresql://m@e:hun:ter/2@host/name?user=a", "hun:ter/2"),
+    ],
+)
+def test_a_password_may_have_any_character(url: str, password: str) -> None:
+    read = read_url(url)
+    assert (read.password, read.host, read.database) == (password, "host", "name")
+
+
+def test_the_path_of_a_file_may_have_an_at(tmp_path: Path) -> None:
+    path = tmp_path / "a@b:c" / "history.sqlite"
+    database = Database(f"sqlite:///{path}")
+    database.upgrade()
+    database.close()
+    assert path.is_file()
 
 
 def test_the_password_is_in_no_error() -> None:

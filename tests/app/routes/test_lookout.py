@@ -156,6 +156,7 @@ def test_a_version_of_ours(
         (DETECT, b"\x89PNG\r\n\x1a\n" + 50 * b"\0", PNG, 400, "ValidationException"),
         (DETECT, b"x", {"Content-Type": "text/plain"}, 400, "ValidationException"),
         (f"{DETECT}?timeout_ms=soon", b"x", PNG, 400, "ValidationException"),
+        (f"{DETECT}?inline=overlay", b"x", PNG, 400, "ValidationException"),
         (DETECT.replace("tiny", "bottel"), b"x", PNG, 404, "ResourceNotFoundException"),
         (DETECT.replace("/1/", "/v0/"), b"x", PNG, 404, "ResourceNotFoundException"),
         ("/2020-11-20/projects", b"x", PNG, 404, "ResourceNotFoundException"),
@@ -168,6 +169,7 @@ def test_errors_are_lookouts(
     assert (response.status_code, response.headers["x-amzn-ErrorType"]) == (status, name)
     assert response.headers["content-type"] == "application/json"
     assert response.json()["Message"]
+    assert ("inline" in path) == ("'inline': there is none of this name" in response.json()["Message"])
     assert ("ResourceId" in response.json()) == (status == 404)
 
 

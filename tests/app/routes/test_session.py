@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import httpx
@@ -91,6 +92,18 @@ def test_a_wrong_key_does_not_log_in(keyed: Keyed, key: str) -> None:
     response = keyed.client.post("/login", json={"key": key})
     expect_problem(response, 401, "unauthenticated")
     assert "set-cookie" not in response.headers
+
+
+def test_logins_are_logged_with_the_address_that_they_came_from(
+    keyed: Keyed, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "flowgauge.guard")
+    client = TestClient(keyed.app, client=("192.0.2.7", 1))
+    client.post("/login", json={"key": f"fg_{'0' * 16}_{'x' * 43}"})
+    client.post("/login", json={"key": keyed.keys["admin"]})
+    refused, entered = [record.getMessage() for record in caplog.records]
+    assert refused.startswith("refused a login from 192.0.2.7: ")
+    assert entered.endswith("the admin' logged in from 192.0.2.7")
 
 
 def test_neither_its_hash_nor_a_session_is_a_key(keyed: Keyed) -> None:

@@ -46,6 +46,7 @@ def test_all_of_them_in_words(webhooks: Path) -> None:
         ({"mqtt_user": "u"}, "FLOWGAUGE_MQTT_URL is not set"),
         ({"mqtt_url": "mqtt://broker", "mqtt_password": "hunter2"}, "needs FLOWGAUGE_MQTT_USER"),
         ({"mqtt_url": "mqtt://broker", "mqtt_ca": "ca.pem"}, "mqtts://"),
+        ({"mqtt_url": "mqtts://broker", "mqtt_ca": "/nonexistent/ca.pem"}, "FLOWGAUGE_MQTT_CA"),
         ({"mqtt_url": "mqtt://broker", "mqtt_topic": "a/#"}, "FLOWGAUGE_MQTT_TOPIC"),
         ({"mqtt_url": "mqtt://broker", "mqtt_status_topic": "+"}, "FLOWGAUGE_MQTT_STATUS_TOPIC"),
         ({"webhooks": "/nonexistent/webhooks.yaml"}, "cannot be read"),
@@ -59,7 +60,7 @@ def test_what_is_wrong_is_said(given: dict[str, object], said: str) -> None:
 
 def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(SinkError, match=r"flowgauge\[mqtt\]"):
+    with pytest.raises(SinkError, match="pip install 'aiomqtt"):
         describe(settings(mqtt_url="mqtt://broker"))
 
 

@@ -1,8 +1,9 @@
 """Inspect the views of a part with the Python client, and see where it differs.
 
-    python -m examples.inspect bottle P-000123 top.png side.png
+    python examples/inspect_part.py bottle P-000123 top.png side.png
 
-On a line PC with the package flowgauge-client, flowgauge_client takes the place of app.client.
+FLOWGAUGE_URL and FLOWGAUGE_KEY say where the server is and who asks. On a line PC with the package
+flowgauge-client, flowgauge_client takes the place of app.client.
 """
 
 import os
