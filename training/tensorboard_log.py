@@ -42,8 +42,8 @@ class TensorBoardLog:
     def __init__(self, folder: Path, config: RunConfig) -> None:
         if importlib.util.find_spec("tensorboard") is None:
             raise TensorBoardError(
-                "tensorboard logging needs a package that is not installed: pip install "
-                "'flowgauge[tensorboard]', or train without it"
+                "tensorboard logging needs a package that is not installed: pip install tensorboard, or "
+                "train without it"
             )
         # Imported here: it takes a second, and most runs have no use for it.
         from torch.utils.tensorboard import SummaryWriter

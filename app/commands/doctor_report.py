@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-# What more there may be: what it is for, and the extra that brings it.
+# What more there may be: what it is for, and the packages that bring it.
 OPTIONAL = {
     "openvino": ("several times the speed on a CPU", "openvino"),
-    "onnx": ("flowgauge models export", "onnx"),
-    "aiomqtt": ("inspections to MQTT", "mqtt"),
+    "onnx": ("flowgauge models export", "onnx onnxscript"),
+    "aiomqtt": ("inspections to MQTT", "aiomqtt"),
     "tensorboard": ("logs of training", "tensorboard"),
-    "matplotlib": ("flowgauge flows gallery", "plots"),
+    "matplotlib": ("flowgauge flows gallery", "matplotlib"),
 }
 
 
@@ -92,8 +92,8 @@ def show(report: Report) -> None:
 def _optional(name: str, found: str | None) -> str:
     if found is not None:
         return f"{name} {found}"
-    purpose, extra = OPTIONAL[name]
-    return f"{name} is not installed; for {purpose}: pip install 'flowgauge[{extra}]'"
+    purpose, packages = OPTIONAL[name]
+    return f"{name} is not installed; for {purpose}: pip install {packages}"
 
 
 def _add_models(table: Table, report: Report) -> None:

@@ -38,7 +38,7 @@ def train(
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.")] = None,
     tensorboard: Annotated[
-        Path | None, typer.Option(help="Log for TensorBoard into this folder; needs flowgauge[tensorboard].")
+        Path | None, typer.Option(help="Log for TensorBoard into this folder; needs the package tensorboard.")
     ] = None,
 ) -> None:
     """Learn a category from pictures of good parts, calibrate it and publish it.

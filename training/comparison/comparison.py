@@ -147,7 +147,7 @@ def _anomalib_version(python: Path) -> str:
     if answer.returncode:
         raise ComparisonError(
             f"anomalib is not installed for {python}, and a comparison needs it. Ways to get it:\n"
-            "  - pip install 'flowgauge[compare]'\n"
+            "  - pip install anomalib\n"
             "  - apart from FlowGauge: python3 -m venv DIR, DIR/bin/pip install anomalib, and then\n"
             "    --compare-python DIR/bin/python"
         )

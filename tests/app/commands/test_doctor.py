@@ -158,7 +158,7 @@ def test_what_is_not_installed_and_need_not_be_says_what_for_and_how(
     result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
     said = " ".join(result.stdout.split())
     assert result.exit_code == 0
-    assert "for pictures of cats: pip install 'flowgauge[cats]'" in said
+    assert "for pictures of cats: pip install cats" in said
     assert "no MQTT broker and no webhook" in said
 
 

@@ -32,7 +32,7 @@ def gallery(
     from importlib.util import find_spec
 
     if find_spec("matplotlib") is None:
-        typer.echo("error: drawing needs matplotlib: pip install 'flowgauge[plots]'", err=True)
+        typer.echo("error: drawing needs matplotlib: pip install matplotlib", err=True)
         raise typer.Exit(1)
 
     import torch

@@ -82,7 +82,7 @@ def test_without_matplotlib_it_says_what_to_install(tmp_path: Path, monkeypatch:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = run(tmp_path / "out")
     assert result.exit_code == 1
-    assert result.stderr == "error: drawing needs matplotlib: pip install 'flowgauge[plots]'\n"
+    assert result.stderr == "error: drawing needs matplotlib: pip install matplotlib\n"
     assert not (tmp_path / "out").exists()
 
 
