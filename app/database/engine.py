@@ -58,7 +58,18 @@ def read_url(url: str) -> URL:
     # What follows an @ of the password was taken for the host or the name, which are shown.
     if parsed.drivername != "sqlite" and "@" in re.sub(r"^[^:]*://([^:/]*(:[^@]*)?@)?", "", url):
         raise DatabaseError(_UNREADABLE)
+    if parsed.drivername != "sqlite":
+        _expect_known_options(parsed)
     return parsed
+
+
+def _expect_known_options(url: URL) -> None:
+    import psycopg  # here and not above: SQLite does without
+
+    try:
+        psycopg.conninfo.make_conninfo(**dict.fromkeys(url.query, ""))
+    except psycopg.ProgrammingError as error:
+        raise DatabaseError(f"the database URL (FLOWGAUGE_DATABASE): {error}") from None
 
 
 class Database:

@@ -169,6 +169,7 @@ def test_foreign_keys_hold(database: Database) -> None:
         ("mysql://host/name", "got 'mysql'"),
         ("nonsense", "cannot be read"),
         ("postgresql+asyncpg://host/name", "got 'postgresql.asyncpg'"),
+        ("postgresql://host/name?sslmod=require", 'invalid connection option "sslmod"'),
     ],
 )
 def test_other_databases_are_refused(url: str, reason: str) -> None:
