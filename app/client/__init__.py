@@ -46,6 +46,7 @@ from .errors import (
     UnknownModelError,
     UnreachableError,
     UnsupportedMediaTypeError,
+    UploadStalledError,
 )
 from .events import Event, Gap, Listening
 from .sync import Client
@@ -107,6 +108,7 @@ __all__ = [
     "UnknownModelError",
     "UnreachableError",
     "UnsupportedMediaTypeError",
+    "UploadStalledError",
     "Verdict",
     "Wishes",
 ]

@@ -14,7 +14,8 @@ FlowGaugeError
         StateError              somebody was faster, or it does not fit
             ConflictError, IdempotencyKeyReusedError, PreconditionFailedError, PreconditionRequiredError
         BusyError               not now; the same may work later, after `retry_after` seconds
-            RateLimitedError, QueueFullError, ModelLoadingError, HistoryUnavailableError, DrainingError
+            UploadStalledError, RateLimitedError, QueueFullError, ModelLoadingError, HistoryUnavailableError,
+            DrainingError
         DeadlineExceededError   not done in the time that there was
         InternalError           a defect of the server
 """
@@ -169,6 +170,10 @@ class BusyError(ProblemError):
     """Not now; nothing was done, and the same request may be answered later."""
 
 
+class UploadStalledError(BusyError):
+    """The body did not reach the server in time."""
+
+
 class RateLimitedError(BusyError):
     """Too many requests with this key, or from this address."""
 
@@ -214,6 +219,7 @@ BY_TYPE: Final[Mapping[str, type[ProblemError]]] = {
     "unsupported-media-type": UnsupportedMediaTypeError,
     "undecodable-image": UndecodableImageError,
     "rejected-bundle": RejectedBundleError,
+    "upload-stalled": UploadStalledError,
     "rate-limited": RateLimitedError,
     "internal": InternalError,
     "queue-full": QueueFullError,

@@ -29,6 +29,7 @@ from ..errors import (
     UndecodableImageError,
     UnknownError,
     UnsupportedMediaTypeError,
+    UploadStalledError,
 )
 from ..sync import Client
 from .claims import Claims, identity
@@ -235,7 +236,7 @@ class Watcher:
                 return Outcome(found, sha256, None, error.details)
             self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
             return None
-        except DeadlineExceededError as error:
+        except (DeadlineExceededError, UploadStalledError) as error:
             self._later(trouble, f"{found.name}: {error}")
             return None
         except FlowGaugeError as error:  # no picture's fault

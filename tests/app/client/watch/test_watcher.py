@@ -165,6 +165,30 @@ def test_a_lost_answer_is_asked_for_again(
     expect_kept(client, "lost", ids(heard))
 
 
+def test_an_upload_that_stalls_is_no_pictures_fault(
+    tiny_bundle_store: Path,
+    folder: Path,
+    tmp_path: Path,
+    tiny_images: Images,
+    serve_http: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    (folder / "b.png").write_bytes(tiny_images["good"][1])
+    app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "stalls", upload_idle_seconds=0.2))
+    with (
+        serve_http(app) as url,
+        Network(url, stalled=7) as network,  # of one picture more often than a failure may be its fault
+        Client(network.url, patience=0) as client,
+    ):
+        heard, complete = once(client, job(folder, "stalls", move_to=tmp_path / "out"))
+    assert complete
+    assert sorted(one.file.name for one in heard.outcomes if one.inspection is not None) == ["a.png", "b.png"]
+    assert not (tmp_path / "out" / "failed").exists()
+    assert any("stalled" in reason for reason in heard.reasons)
+
+
 def test_while_the_server_is_away_pictures_wait(folder: Path, tmp_path: Path, tiny_images: Images) -> None:
     (folder / "a.png").write_bytes(tiny_images["good"][0])
     with Client("http://127.0.0.1:1", patience=0) as nobody:
