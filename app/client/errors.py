@@ -10,7 +10,7 @@ FlowGaugeError
         AccessError             with the key
             UnauthenticatedError, ForbiddenError
         UnknownError            it is not there
-            NotFoundError, UnknownModelError, UnknownInspectionError
+            NotFoundError, UnknownModelError, UnknownInspectionError, FilesLostError
         StateError              somebody was faster, or it does not fit
             ConflictError, IdempotencyKeyReusedError, PreconditionFailedError, PreconditionRequiredError
         BusyError               not now; the same may work later, after `retry_after` seconds
@@ -146,6 +146,10 @@ class UnknownInspectionError(UnknownError):
     """There is no such inspection, or its files are kept no longer."""
 
 
+class FilesLostError(UnknownError):
+    """The server's disk has lost an inspection's picture or map; asking again does not help."""
+
+
 class StateError(ProblemError):
     """It does not fit what is there by now."""
 
@@ -209,6 +213,7 @@ BY_TYPE: Final[Mapping[str, type[ProblemError]]] = {
     "not-found": NotFoundError,
     "unknown-model": UnknownModelError,
     "unknown-inspection": UnknownInspectionError,
+    "files-lost": FilesLostError,
     "method-not-allowed": MethodNotAllowedError,
     "not-acceptable": NotAcceptableError,
     "conflict": ConflictError,
