@@ -120,11 +120,23 @@ class CategorySettings(_Record):
         whose, region = self.region_of(station)
         if region is None:
             return None
-        known = self._masks.get((whose, size))
-        if known is None or known[0] is not region:
-            known = self._masks[whose, size] = region, _mask(region, size)
+        known = self._known_mask(whose, region, size)
+        if known is None:
+            known = _mask(region, size)
+            self._masks[whose, size] = region, known
             self._forget_masks()
-        return known[1]
+        return known
+
+    def known_region_mask(self, station: str | None, size: tuple[int, int]) -> NDArray[np.bool_] | None:
+        """The same at once, where it was made before; None where it was not, or where all pixels count."""
+        whose, region = self.region_of(station)
+        return None if region is None else self._known_mask(whose, region, size)
+
+    def _known_mask(
+        self, whose: str | None, region: Region, size: tuple[int, int]
+    ) -> NDArray[np.bool_] | None:
+        known = self._masks.get((whose, size))
+        return None if known is None or known[0] is not region else known[1]
 
     def _forget_masks(self) -> None:
         """Keep the latest masks alone, where pictures of many sizes make many."""

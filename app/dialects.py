@@ -56,6 +56,7 @@ _LOOKOUT_NAMES: Final = {
     "rate-limited": ("ThrottlingException", 429),
     "queue-full": ("ThrottlingException", 429),
     # Its clients try these again by themselves.
+    "upload-stalled": ("InternalServerException", 503),
     "internal": ("InternalServerException", 500),
     "model-loading": ("InternalServerException", 503),
     "history-unavailable": ("InternalServerException", 503),

@@ -10,16 +10,18 @@ class ExposureError(ValueError):
 
 
 def expect_keys_on_network(settings: Settings) -> None:
-    """Refuse to listen beyond this machine where no request would need a key.
+    """Refuse to be reachable from beyond this machine where no request would need a key.
 
     Args:
         settings: of the service that is to start.
 
     Raises:
-        ExposureError: the host is not loopback, there are no keys, and nobody has allowed that.
+        ExposureError: the host is not loopback or there are proxies, there are no keys, and nobody has
+            allowed that.
         DatabaseError: the database cannot be used.
     """
-    if is_loopback(settings.host) or settings.allow_unauthenticated_network:
+    way = _way_in(settings)
+    if way is None or settings.allow_unauthenticated_network:
         return
     database = Database(settings.database_url)
     try:
@@ -28,9 +30,23 @@ def expect_keys_on_network(settings: Settings) -> None:
             return
     finally:
         database.close()
+    reached, instead = way
     raise ExposureError(
-        f"host {settings.host!r} is beyond this machine and there are no keys, so everybody on the network "
-        "could use the service. Make a key first:\n"
+        f"{reached} and there are no keys, so everybody on the network could use the service. Make a key "
+        "first:\n"
         "  flowgauge keys create --role admin --name NAME\n"
-        "or listen on 127.0.0.1, or allow it with FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true."
+        f"or {instead}, or allow it with FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true."
     )
+
+
+def _way_in(settings: Settings) -> tuple[str, str] | None:
+    """How the service is reached from beyond this machine, and what would prevent that; None if it is not."""
+    if not is_loopback(settings.host):
+        return f"host {settings.host!r} is beyond this machine", "listen on 127.0.0.1"
+    # Who comes through a proxy on this machine looks like this machine, unless the proxy says more.
+    if settings.trusted_proxies.strip(" ,"):
+        return (
+            f"FLOWGAUGE_TRUSTED_PROXIES names {settings.trusted_proxies}, which pass on what others ask",
+            "unset it",
+        )
+    return None

@@ -45,7 +45,7 @@ _MOST_KEYS: Final = 100_000
 
 
 class Guard:
-    """ASGI middleware: says who a request comes from, or answers 401, 403, 413 or 429 itself.
+    """ASGI middleware: says who a request comes from, or answers 401, 403, 408, 413 or 429 itself.
 
     What it lets through has `request.state.caller`, and `request.state.session`, the secret of the session
     that it came with or None. Routes say which permission they need (app/access.py).

@@ -8,6 +8,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.admission import Reservation
 from app.batcher import Batcher
 from app.category_settings import CategorySettings
@@ -127,10 +130,7 @@ class Inspector:
         settings = self._store.settings(detector.manifest.category)
         station = order.texts.get("station")
         calibrator = self._store.calibrations.get(detector, station)
-        region = None
-        if settings.region_of(station)[1] is not None:  # the first time, drawing it takes a while
-            size = decoded.value.prepared.layout.size
-            region = await asyncio.to_thread(settings.region_mask, station, size)
+        region = await self._region(settings, station, decoded.value.prepared.layout.size)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
         inspected = Inspected(
             detector,
@@ -152,6 +152,16 @@ class Inspector:
             await self._history.record(inspected.entry(inspection, data, sender))
         self._telemetry.decided(inspection)
         return Answer(inspection, explained.value.files)
+
+    async def _region(
+        self, settings: CategorySettings, station: str | None, size: tuple[int, int]
+    ) -> NDArray[np.bool_] | None:
+        """The mask of the region of interest; the first time, drawing it takes a while."""
+        region = settings.known_region_mask(station, size)
+        if region is None and settings.region_of(station)[1] is not None:
+            # Not in asyncio's own threads: while a database hangs, all of them may wait for it.
+            region = (await self._inference.draw(settings.region_mask, station, size)).value
+        return region
 
     async def _explain(self, inspected: Inspected, order: Order) -> Timed[Explained]:
         begun = time.perf_counter()

@@ -159,7 +159,7 @@ def _document_access(operation: dict[str, Any], path: str, method: str) -> None:
         if method.upper() not in guard.SAFE_METHODS:
             operation.setdefault("parameters", []).append({"$ref": "#/components/parameters/CsrfToken"})
     if "requestBody" in operation:
-        names += ["invalid-request", "too-large"]
+        names += ["invalid-request", "upload-stalled", "too-large"]
     for name in names:
         _add(name, operation["responses"], dialects.of(path))
 

@@ -32,6 +32,7 @@ PROBLEMS: Final[tuple[ProblemName, ...]] = (
     "invalid-request",
     "unknown-model",
     "unknown-inspection",
+    "upload-stalled",
     "idempotency-key-reused",
     "too-large",
     "unsupported-media-type",

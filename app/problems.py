@@ -36,6 +36,8 @@ ProblemName = Literal[
     "unknown-inspection",
     "method-not-allowed",
     "not-acceptable",
+    "upload-stalled",
+    "files-lost",
     "conflict",
     "idempotency-key-reused",
     "precondition-failed",
@@ -97,6 +99,17 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         406,
         "None of the accepted media types can be given",
         "Accept was 'text/csv'; given are application/json, image/png, application/x-npy.",
+    ),
+    "upload-stalled": ProblemType(
+        408,
+        "The body did not arrive in time",
+        "The upload stalled: nothing came for 30 s, the limit. Send it again.",
+        retry_after=1,
+    ),
+    "files-lost": ProblemType(
+        410,
+        "The server's disk has lost it",
+        "The picture or the map of this inspection is missing or damaged; a backup can bring it back.",
     ),
     "conflict": ProblemType(
         409, "This does not fit the present state", "The inspection is at revision 2; the review expected 1."

@@ -22,7 +22,7 @@ async def read_ahead(receive: Receive, headers: Iterable[tuple[bytes, bytes]], s
         seconds: how long the body may take altogether.
 
     Raises:
-        Problem: too-large, whatever Content-Length says; invalid-request where it takes too long.
+        Problem: too-large, whatever Content-Length says; upload-stalled where it takes too long.
         ClientDisconnect: the client has left before the end.
     """
     declared = dict(headers).get(b"content-length", b"").decode("latin-1")
@@ -42,7 +42,7 @@ async def read_ahead(receive: Receive, headers: Iterable[tuple[bytes, bytes]], s
                     raise _too_large()
     except TimeoutError:
         raise Problem(
-            "invalid-request", f"The body did not arrive within {seconds:g} s, the limit. Send it again."
+            "upload-stalled", f"The body did not arrive within {seconds:g} s, the limit. Send it again."
         ) from None
     first: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
 

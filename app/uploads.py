@@ -33,7 +33,7 @@ async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds
         idle_seconds: the longest that a client may send nothing.
 
     Raises:
-        Problem: unsupported-media-type, invalid-request, too-large or queue-full.
+        Problem: unsupported-media-type, invalid-request, upload-stalled, too-large or queue-full.
         ClientDisconnect: the client left before the end of the body.
     """
     header = request.headers.get("content-type", "application/octet-stream")
@@ -66,7 +66,7 @@ async def read_many(
         idle_seconds: the longest that a client may send nothing.
 
     Raises:
-        Problem: unsupported-media-type, invalid-request, too-large or queue-full.
+        Problem: unsupported-media-type, invalid-request, upload-stalled, too-large or queue-full.
         ClientDisconnect: the client left before the end of the body.
     """
     header = request.headers.get("content-type", "")
@@ -106,7 +106,7 @@ async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Prob
     """The body's chunks while they come and their sum is within the limit, whatever Content-Length says.
 
     Raises:
-        Problem: `beyond`, if the body has more than `limit` bytes; invalid-request, if it stalls, or falls
+        Problem: `beyond`, if the body has more than `limit` bytes; upload-stalled, if it stalls, or falls
             `idle_seconds` behind LEAST_RATE.
         ClientDisconnect: the client left before the end of the body.
     """
@@ -137,7 +137,7 @@ async def _next(stream: AsyncIterator[bytes], patience: float, idle_seconds: flo
             return await anext(stream, None)
     except TimeoutError:
         raise Problem(
-            "invalid-request",
+            "upload-stalled",
             f"The upload stalled: nothing came for {idle_seconds:g} s, the limit, or for longer less than "
             f"{LEAST_RATE // 1024} KiB a second. Send it again.",
         ) from None

@@ -8,10 +8,11 @@ from sqlalchemy import Connection, delete, func, insert, select, text
 
 from app.database.engine import Database
 from app.database.tables import deliveries, identity, metadata, sessions
-from flows.fastflow.plain_files import open_plain
+from flows.fastflow.plain_files import FileError, open_plain, sha256_of
 
 _ROWS: Final = 1000
 _CHUNK: Final = 1024 * 1024
+LARGEST: Final = 2**40  # of a file; there only is no limit
 
 # In an order in which no row refers to one that comes later. Sessions stay behind: people log in again. The
 # identity does too: what is restored is another history, maybe beside the first, and gets one at its start.
@@ -79,6 +80,14 @@ def copy_file(source: Path, target: Path) -> int:
             part.unlink(missing_ok=True)
             raise
     return size
+
+
+def sha256_or_none(path: Path) -> str | None:
+    """The sha256 of a file; None where there is no regular file that can be read."""
+    try:
+        return sha256_of(path, LARGEST)
+    except (OSError, FileError):
+        return None
 
 
 def _count_on(connection: Connection) -> None:

@@ -9,6 +9,10 @@
 
 Pictures, maps, versions and weights never change, so a snapshot copies those that no earlier one has copied.
 A snapshot is written under another name and renamed: it is there whole, or not at all.
+
+Its name is the time when it was begun, by a clock that may be wrong: a dead battery puts it into the year
+2000, and a name of the year 2100 would be the newest for good. So snapshots are numbered, and the numbers
+order them. Those of versions that did not number come first, by their names.
 """
 
 import re
@@ -85,6 +89,9 @@ class Snapshot(_Record):
         models: the categories.
         backbones: sha256 of each file of weights, by its name.
         problems: what could not be copied, for people.
+        number: counts the snapshots of the folder, from 1; 0 in those of versions that did not count.
+        journal: sha256 of each file of the journal, by its name; None in those of versions that recorded
+            none, and no sha256 of maps either (app/backup/map_sums.py).
     """
 
     format: int
@@ -96,6 +103,8 @@ class Snapshot(_Record):
     models: dict[FileName, CategoryCopy]
     backbones: dict[FileName, Sha256]
     problems: list[str]
+    number: int = Field(0, ge=0)
+    journal: dict[FileName, Sha256] | None = None
 
 
 class BackupFolder:
@@ -145,14 +154,21 @@ class BackupFolder:
             raise BackupError(f"another backup is under way in {self.path}") from error
 
     def names(self) -> list[str]:
-        """The snapshots, oldest first.
+        """The snapshots, oldest first, whatever their names say; one that cannot be read has no number.
 
         Raises:
             BackupError: this is no backup.
         """
         self._expect_format()
         found = (path.parent.name for path in self.snapshots.glob(f"*/{SNAPSHOT}"))
-        return sorted(name for name in found if _NAME.fullmatch(name))
+        return sorted(filter(_NAME.fullmatch, found), key=lambda name: (self.number(name), name))
+
+    def number(self, name: str) -> int:
+        """A snapshot's number; 0 where it has none."""
+        try:
+            return self.snapshot(name).number
+        except BackupError:
+            return 0
 
     def find(self, name: str | None) -> str:
         """A snapshot's name, by default that of the newest.
@@ -212,11 +228,11 @@ class BackupFolder:
             The names of those that are gone.
 
         Raises:
-            BackupError: a snapshot that stays cannot be read; nothing was deleted.
+            BackupError: a snapshot cannot be read, so that nobody knows its place; nothing was deleted.
         """
         names = self.names()
+        snapshots = [self.snapshot(name) for name in names][-keep:]
         gone, kept = names[:-keep], names[-keep:]
-        snapshots = [self.snapshot(name) for name in kept]
         left: list[orphans.Files] = []
         # One at a time: each is opened in a copy. The newest first, which needs most of the files.
         for name in reversed(kept):

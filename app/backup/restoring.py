@@ -1,32 +1,23 @@
-"""Bringing a snapshot back into an empty place, and checking that it could be."""
+"""Bringing a snapshot back into an empty place."""
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from filelock import Timeout
-from sqlalchemy import select
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
-from app.backup.copying import copy_file, copy_rows, is_empty
+from app.backup.contents import as_models, calibration, kept_files
+from app.backup.copying import copy_file, copy_rows, is_empty, sha256_or_none
 from app.backup.folder import JOURNAL, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
 from app.database.engine import Database
-from app.database.tables import inspections
 from app.history.history import folder_lock
 from app.history.identity import forget
-from app.history.pictures import Pictures, is_map_name, is_picture_name
+from app.history.pictures import Pictures
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.plain_files import FileError, replace_file, sha256_of, temporary_directory
-
-_COLUMNS = inspections.columns
-_ROWS: Final = 1000
-_LARGEST: Final = 2**40
+from flows.fastflow.plain_files import FileError, replace_file
 
 
 @dataclass(frozen=True)
@@ -44,44 +35,6 @@ class Restored:
     rows: dict[str, int]
     versions: int
     left_alone: list[str]
-
-
-def verify(folder: BackupFolder, name: str) -> list[str]:
-    """What is wrong with a snapshot; nothing, if it can be brought back whole.
-
-    Reads every file that it needs. Models are verified as the service would, but not run.
-
-    Raises:
-        BackupError: it cannot be read at all.
-    """
-    snapshot = folder.snapshot(name)
-    if _sha256(folder.database_path(name)) != snapshot.database_sha256:
-        return ["its database is not as it was written"]
-    faults = []
-    known: dict[str, bool] = {}
-    for identifier, sha256, map_bytes in _files(folder, name):
-        if sha256 not in known:
-            known[sha256] = _sha256(folder.pictures.picture_path(sha256)) == sha256
-            if not known[sha256]:
-                faults.append(f"the picture {sha256} is missing or damaged")
-        path = folder.pictures.map_path(identifier)
-        if not path.is_file() or path.stat().st_size != map_bytes:
-            faults.append(f"the map of inspection {identifier} is missing or damaged")
-    for file, sha256 in snapshot.backbones.items():
-        if _sha256(folder.backbones / file) != sha256:
-            faults.append(f"the weights {file} are missing or damaged")
-    for category, copy in snapshot.models.items():
-        for version, files in copy.calibrations.items():
-            for file, sha256 in files.items():
-                if _sha256(_calibration(folder, name, category, version, file)) != sha256:
-                    faults.append(f"the calibration {file} of {category}/{version} is missing or damaged")
-        for version in copy.versions:
-            try:
-                with _as_models(folder, category, copy, version) as models:
-                    bundle.verify(models / category / version)
-            except (bundle.BundleError, FileError, OSError) as error:
-                faults.append(f"model {category}/{version} is missing or damaged: {error}")
-    return faults
 
 
 def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
@@ -109,7 +62,7 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
 
 
 def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snapshot) -> Restored:
-    if _sha256(folder.database_path(name)) != snapshot.database_sha256:
+    if sha256_or_none(folder.database_path(name)) != snapshot.database_sha256:
         raise BackupError(f"the database of snapshot {name} is damaged; `flowgauge backup verify` tells more")
     target = Database(settings.database_url)
     try:
@@ -125,16 +78,17 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
         pictures = Pictures(settings.history.absolute())
         pictures.open()
         try:
-            for identifier, sha256, _ in _files(folder, name):
+            for kept in kept_files(folder, name):
+                sha256 = kept.picture_sha256
                 copy_file(folder.pictures.picture_path(sha256), pictures.picture_path(sha256))
-                copy_file(folder.pictures.map_path(identifier), pictures.map_path(identifier))
+                copy_file(folder.pictures.map_path(kept.id), pictures.map_path(kept.id))
+            for path in _journal(folder, name, snapshot):
+                copy_file(path, settings.history.absolute() / JOURNAL / path.name)
         except (FileNotFoundError, FileError) as error:
             raise BackupError(
-                f"a picture or a map of snapshot {name} is missing; `flowgauge backup verify` tells which"
+                f"a picture, a map or a part of the journal of snapshot {name} is missing; "
+                "`flowgauge backup verify` tells which"
             ) from error
-        journal = settings.history.absolute() / JOURNAL
-        for path in (folder.snapshots / name / JOURNAL).glob("*.journal"):
-            copy_file(path, journal / path.name)
         versions, left_alone = _restore_models(settings.models.absolute(), folder, snapshot, name)
         # The rows last, in one transaction: until then it can all be done again.
         with folder.opened(name) as source:
@@ -143,6 +97,14 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
     finally:
         target.close()
     return Restored(name, rows, versions, left_alone)
+
+
+def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:
+    """The files of the journal that must be there; of a snapshot that does not say, those that are."""
+    place = folder.snapshots / name / JOURNAL
+    if snapshot.journal is None:
+        return list(place.glob("*.journal"))
+    return [place / file for file in snapshot.journal]
 
 
 def _restore_models(
@@ -155,10 +117,10 @@ def _restore_models(
         (models / category).mkdir(parents=True, exist_ok=True)
         for version, sha256 in copy.versions.items():
             if (models / category / version).exists():
-                if _sha256(models / category / version / bundle.MANIFEST) != sha256:
+                if sha256_or_none(models / category / version / bundle.MANIFEST) != sha256:
                     left_alone.append(f"version {category}/{version} is another one than the snapshot's")
                 continue
-            with _as_models(folder, category, copy, version, models) as staged:
+            with as_models(folder, category, copy, version, models) as staged:
                 manifest = bundle.verify(staged / category / version)
                 models_folder.move_into_place(staged / category / version, models, manifest)
             restored += 1
@@ -179,54 +141,17 @@ def _restore_calibrations(
     left_alone = []
     for version, files in copy.calibrations.items():
         for file, sha256 in files.items():
-            source = _calibration(folder, name, category, version, file)
+            source = calibration(folder, name, category, version, file)
             target = models / category / models_folder.CALIBRATIONS / version / file
             if target.exists():
-                if _sha256(target) != sha256:
+                if sha256_or_none(target) != sha256:
                     left_alone.append(
                         f"calibration {file} of {category}/{version} is another one than the snapshot's"
                     )
-            elif _sha256(source) == sha256:
+            elif sha256_or_none(source) == sha256:
                 copy_file(source, target)
             else:
                 left_alone.append(
                     f"the calibration {file} of {category}/{version} is damaged in the snapshot"
                 )
     return left_alone
-
-
-def _calibration(folder: BackupFolder, name: str, category: str, version: str, file: str) -> Path:
-    return folder.snapshots / name / models_folder.CALIBRATIONS / category / version / file
-
-
-@contextmanager
-def _as_models(
-    folder: BackupFolder, category: str, copy: CategoryCopy, version: str, beside: Path | None = None
-) -> Iterator[Path]:
-    """A version as it lies in a models folder, copied to a temporary one."""
-    with temporary_directory(beside or folder.bundles) as temporary:
-        target = temporary / category / version
-        target.parent.mkdir()
-        shutil.copytree(folder.bundles / copy.versions[version], target, symlinks=True)
-        if _sha256(target / bundle.MANIFEST) != copy.versions[version]:
-            raise bundle.BundleError("its manifest is not as it was written")
-        yield temporary
-
-
-def _files(folder: BackupFolder, name: str) -> Iterator[tuple[str, str, int]]:
-    """Id, picture's sha256 and map's bytes of every inspection of a snapshot that has its files."""
-    with folder.opened(name) as database, database.read() as connection:
-        query = select(_COLUMNS.id, _COLUMNS.image_sha256, _COLUMNS.map_bytes)
-        streaming = connection.execution_options(yield_per=_ROWS)
-        for row in streaming.execute(query.where(_COLUMNS.has_pictures)):
-            # They become parts of paths.
-            if not (is_map_name(row.id) and is_picture_name(row.image_sha256)):
-                raise BackupError(f"snapshot {name} has an inspection that none can have: {row.id[:64]!r}")
-            yield row.id, row.image_sha256, row.map_bytes
-
-
-def _sha256(path: Path) -> str | None:
-    try:
-        return sha256_of(path, _LARGEST)
-    except (OSError, FileError):
-        return None

@@ -6,7 +6,7 @@ Files that retention removes in between are missed, and the snapshot's database 
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,8 @@ from sqlalchemy import select, update
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
-from app.backup.copying import copy_file, copy_rows
+from app.backup import map_sums
+from app.backup.copying import LARGEST, copy_file, copy_rows
 from app.backup.folder import DATABASE, JOURNAL, SNAPSHOT, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
 from app.database import clock
@@ -31,7 +32,6 @@ from flows.fastflow.plain_files import FileError, read_file, sha256_of, temporar
 
 _COLUMNS = inspections.columns
 _ROWS: Final = 1000
-_LARGEST: Final = 2**40  # of a file; there only is no limit
 _MAX_TEXT: Final = 16 * 2**20
 
 
@@ -43,11 +43,13 @@ class Taken:
         name: its name.
         snapshot: what it says.
         copied: bytes that no earlier snapshot had.
+        behind: the snapshot before it, if by the clock that one is later: one of the times is wrong.
     """
 
     name: str
     snapshot: Snapshot
     copied: int
+    behind: str | None
 
 
 def take(settings: Settings, folder: BackupFolder) -> Taken:
@@ -86,11 +88,12 @@ class _Taking:
         self._folder = folder
         self._staging = staging
         self._database = database
+        self._newest = next(reversed(folder.names()), None)
         self._copied = 0
         self._problems: list[str] = []
 
     def take(self, at_ms: int) -> Taken:
-        self._journal()
+        journal = self._journal()
         revision, rows = self._rows()
         models, backbones = self._models()
         snapshot = Snapshot(
@@ -98,62 +101,104 @@ class _Taking:
             created=clock.iso(at_ms),
             flowgauge=version("flowgauge"),
             revision=revision,
-            database_sha256=sha256_of(self._staging / DATABASE, _LARGEST),
+            database_sha256=sha256_of(self._staging / DATABASE, LARGEST),
             rows=rows,
             models=models,
             backbones=backbones,
             problems=self._problems,
+            number=1 + (0 if self._newest is None else self._folder.number(self._newest)),
+            journal=journal,
         )
         (self._staging / SNAPSHOT).write_text(snapshot.model_dump_json(indent=1))
         # Losing power must not leave a snapshot that names files which never reached the disk.
         os.sync()
-        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
-        name = f"{moment:%Y%m%dT%H%M%S}{at_ms % 1000:03}Z"
-        self._staging.rename(self._folder.snapshots / name)
-        return Taken(name, snapshot, self._copied)
+        while (place := self._folder.snapshots / _name(at_ms)).exists():  # the clock was here before
+            at_ms += 1
+        self._staging.rename(place)
+        behind = self._newest if self._newest is not None and place.name < self._newest else None
+        return Taken(place.name, snapshot, self._copied, behind)
 
-    def _journal(self) -> None:
+    def _journal(self) -> dict[str, str]:
+        """Copy the journal; sha256 of each file as it was copied."""
         source = self._settings.history.absolute() / JOURNAL
         target = self._staging / JOURNAL
         target.mkdir()
+        sums = {}
         for path in sorted(source.glob("*.journal")):
             with suppress(FileNotFoundError):  # filed meanwhile
                 self._copied += copy_file(path, target / path.name)
+                sums[path.name] = sha256_of(target / path.name, LARGEST)
+        return sums
 
     def _rows(self) -> tuple[str, dict[str, int]]:
         """Copy the database, and then the files that its inspections need."""
         target = Database(f"sqlite:///{self._staging / DATABASE}")
         try:
             target.upgrade()
+            map_sums.make(target)
             rows = copy_rows(self._database, target)
-            self._files(target)
+            with map_sums.known_to(self._folder, self._newest) as known:
+                self._files(target, known)
             _fold(target)
         finally:
             target.close()
         self._copied += (self._staging / DATABASE).stat().st_size
         return str(self._database.revision), rows
 
-    def _files(self, target: Database) -> None:
-        source = Pictures(self._settings.history.absolute())
-        missing: list[str] = []
+    def _files(self, target: Database, known: map_sums.Known) -> None:
         wanted = select(_COLUMNS.id, _COLUMNS.image_sha256).where(_COLUMNS.has_pictures)
-        with target.read() as connection:
-            for row in connection.execution_options(yield_per=_ROWS).execute(wanted):
+        after = ""
+        while True:
+            with target.read() as connection:
+                page = wanted.where(_COLUMNS.id > after).order_by(_COLUMNS.id).limit(_ROWS)
+                rows = connection.execute(page).all()
+            if not rows:
+                return
+            missing: list[str] = []
+            sums: dict[str, str] = {}
+            for row in rows:
                 try:
-                    for place in (_picture(row.image_sha256), _map(row.id)):
-                        self._copied += copy_file(place(source), place(self._folder.pictures))
+                    sha256 = self._files_of(row.id, row.image_sha256, known)
                 except (FileNotFoundError, FileError):
                     missing.append(row.id)
-        for i in range(0, len(missing), _ROWS):
-            ids = missing[i : i + _ROWS]
-            with target.write() as connection:
-                connection.execute(update(inspections).where(_COLUMNS.id.in_(ids)).values(has_pictures=False))
-            with self._database.read() as connection:
-                there = select(_COLUMNS.id).where(_COLUMNS.id.in_(ids), _COLUMNS.has_pictures)
-                self._problems += [
-                    f"the picture or the map of inspection {identifier} is missing in the history"
-                    for identifier in connection.scalars(there)
-                ]
+                    continue
+                if sha256 is not None:
+                    sums[row.id] = sha256
+            map_sums.add(target, sums)
+            self._tell_missing(target, missing)
+            after = rows[-1].id
+
+    def _files_of(self, identifier: str, image_sha256: str, known: map_sums.Known) -> str | None:
+        """Copy an inspection's files; the map's sha256.
+
+        Raises:
+            FileNotFoundError, FileError: one of them is missing.
+        """
+        source, target = Pictures(self._settings.history.absolute()), self._folder.pictures
+        self._copied += copy_file(source.picture_path(image_sha256), target.picture_path(image_sha256))
+        copied = copy_file(source.map_path(identifier), target.map_path(identifier))
+        self._copied += copied
+        if not copied:
+            if (sha256 := known(identifier)) is not None:
+                return sha256
+            # Copied by an earlier version, or for a snapshot that came to nothing. What is no map by now gets
+            # no sha256, so that it is found.
+            if target.score_map(identifier) is None:
+                return None
+        return sha256_of(target.map_path(identifier), LARGEST)
+
+    def _tell_missing(self, target: Database, missing: list[str]) -> None:
+        """Tell the snapshot's database what is missing, and people, where it was not retention."""
+        if not missing:
+            return
+        with target.write() as connection:
+            connection.execute(update(inspections).where(_COLUMNS.id.in_(missing)).values(has_pictures=False))
+        with self._database.read() as connection:
+            there = select(_COLUMNS.id).where(_COLUMNS.id.in_(missing), _COLUMNS.has_pictures)
+            self._problems += [
+                f"the picture or the map of inspection {identifier} is missing in the history"
+                for identifier in connection.scalars(there)
+            ]
 
     def _models(self) -> tuple[dict[str, CategoryCopy], dict[str, str]]:
         models = self._settings.models.absolute()
@@ -173,7 +218,7 @@ class _Taking:
         backbones = {}
         for path in sorted((models / models_folder.BACKBONES).glob("*.safetensors")):
             self._copied += copy_file(path, self._folder.backbones / path.name)
-            backbones[path.name] = sha256_of(path, _LARGEST)
+            backbones[path.name] = sha256_of(path, LARGEST)
         return copies, backbones
 
     def _calibrations(self, category: Path, versions: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -189,7 +234,7 @@ class _Taking:
                 except FileError as error:
                     self._problems.append(f"calibration {source.name} of {category.name}/{name}: {error}")
                     continue
-                found.setdefault(name, {})[source.name] = sha256_of(target, _LARGEST)
+                found.setdefault(name, {})[source.name] = sha256_of(target, LARGEST)
         return found
 
     def _bundle(self, source: Path) -> str | None:
@@ -210,12 +255,9 @@ class _Taking:
         return sha256
 
 
-def _picture(sha256: str) -> Callable[[Pictures], Path]:
-    return lambda pictures: pictures.picture_path(sha256)
-
-
-def _map(identifier: str) -> Callable[[Pictures], Path]:
-    return lambda pictures: pictures.map_path(identifier)
+def _name(at_ms: int) -> str:
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return f"{moment:%Y%m%dT%H%M%S}{at_ms % 1000:03}Z"
 
 
 def _fold(database: Database) -> None:

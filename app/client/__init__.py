@@ -19,6 +19,7 @@ from .errors import (
     ConflictError,
     DeadlineExceededError,
     DrainingError,
+    FilesLostError,
     FlowGaugeError,
     ForbiddenError,
     HistoryUnavailableError,
@@ -46,6 +47,7 @@ from .errors import (
     UnknownModelError,
     UnreachableError,
     UnsupportedMediaTypeError,
+    UploadStalledError,
 )
 from .events import Event, Gap, Listening
 from .sync import Client
@@ -63,6 +65,7 @@ __all__ = [
     "Decision",
     "DrainingError",
     "Event",
+    "FilesLostError",
     "FlowGaugeError",
     "ForbiddenError",
     "Gap",
@@ -107,6 +110,7 @@ __all__ = [
     "UnknownModelError",
     "UnreachableError",
     "UnsupportedMediaTypeError",
+    "UploadStalledError",
     "Verdict",
     "Wishes",
 ]

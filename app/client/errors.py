@@ -10,11 +10,12 @@ FlowGaugeError
         AccessError             with the key
             UnauthenticatedError, ForbiddenError
         UnknownError            it is not there
-            NotFoundError, UnknownModelError, UnknownInspectionError
+            NotFoundError, UnknownModelError, UnknownInspectionError, FilesLostError
         StateError              somebody was faster, or it does not fit
             ConflictError, IdempotencyKeyReusedError, PreconditionFailedError, PreconditionRequiredError
         BusyError               not now; the same may work later, after `retry_after` seconds
-            RateLimitedError, QueueFullError, ModelLoadingError, HistoryUnavailableError, DrainingError
+            UploadStalledError, RateLimitedError, QueueFullError, ModelLoadingError, HistoryUnavailableError,
+            DrainingError
         DeadlineExceededError   not done in the time that there was
         InternalError           a defect of the server
 """
@@ -145,6 +146,10 @@ class UnknownInspectionError(UnknownError):
     """There is no such inspection, or its files are kept no longer."""
 
 
+class FilesLostError(UnknownError):
+    """The server's disk has lost an inspection's picture or map; asking again does not help."""
+
+
 class StateError(ProblemError):
     """It does not fit what is there by now."""
 
@@ -167,6 +172,10 @@ class PreconditionRequiredError(StateError):
 
 class BusyError(ProblemError):
     """Not now; nothing was done, and the same request may be answered later."""
+
+
+class UploadStalledError(BusyError):
+    """The body did not reach the server in time."""
 
 
 class RateLimitedError(BusyError):
@@ -204,6 +213,7 @@ BY_TYPE: Final[Mapping[str, type[ProblemError]]] = {
     "not-found": NotFoundError,
     "unknown-model": UnknownModelError,
     "unknown-inspection": UnknownInspectionError,
+    "files-lost": FilesLostError,
     "method-not-allowed": MethodNotAllowedError,
     "not-acceptable": NotAcceptableError,
     "conflict": ConflictError,
@@ -214,6 +224,7 @@ BY_TYPE: Final[Mapping[str, type[ProblemError]]] = {
     "unsupported-media-type": UnsupportedMediaTypeError,
     "undecodable-image": UndecodableImageError,
     "rejected-bundle": RejectedBundleError,
+    "upload-stalled": UploadStalledError,
     "rate-limited": RateLimitedError,
     "internal": InternalError,
     "queue-full": QueueFullError,

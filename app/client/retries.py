@@ -12,8 +12,9 @@ _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
 # A connection that stood for so long was one: when it is lost, patience begins anew.
 _LASTING_SECONDS: Final = 5.0
-# What proxies say while the server behind them restarts or hangs (RFC 9110, sections 15.6.3 to 15.6.5).
-_FROM_PROXIES: Final = (502, 503, 504)
+# What proxies say while the server behind them restarts or hangs (RFC 9110, sections 15.6.3 to 15.6.5), and
+# of a request that stalled on its way to them (section 15.5.9).
+_FROM_PROXIES: Final = (502, 503, 504, 408)
 
 
 class Attempts:

@@ -53,6 +53,12 @@ def create(
         f"{taken.name}: {taken.snapshot.rows['inspections']} inspections, {versions} versions of models; "
         f"{taken.copied:,} bytes copied"
     )
+    if taken.behind is not None:
+        typer.echo(
+            f"the clock is wrong, or was: {taken.behind} was taken before this one. Snapshots keep the order "
+            "in which they were taken; set the clock",
+            err=True,
+        )
     if keep is not None:
         _say_gone(there, keep)
     for problem in taken.snapshot.problems:
@@ -65,7 +71,7 @@ def create(
 def list_snapshots(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
 ) -> None:
-    """List the snapshots, oldest first."""
+    """List the snapshots, oldest first, whatever the clock said that names them."""
     from app.backup.folder import BackupFolder
 
     there = BackupFolder(folder)
@@ -84,13 +90,19 @@ def list_snapshots(
 
 @app.command("verify")
 def verify(folder: Folder, name: Name = None) -> None:
-    """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is."""
+    """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is.
+
+    A snapshot of an earlier version has no record of what its maps and its journal should be: that is said.
+    """
     from app.backup.folder import BackupFolder
-    from app.backup.restoring import verify as find_faults
+    from app.backup.verifying import unchecked
+    from app.backup.verifying import verify as find_faults
 
     there = BackupFolder(folder)
     chosen = there.find(name)
     faults = find_faults(there, chosen)
+    for line in unchecked(there.snapshot(chosen)):
+        typer.echo(f"not checked: {line}", err=True)
     for fault in faults:
         typer.echo(fault)
     typer.echo(f"{chosen}: {f'{len(faults)} faults' if faults else 'good'}")

@@ -34,7 +34,7 @@ _PIECE_BYTES: Final = 64 * 1024
 
 def _documented(*media_types: str, drawn: bool = False) -> dict[int | str, dict[str, Any]]:
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
-    names: list[ProblemName] = ["unknown-inspection", "internal", "history-unavailable"]
+    names: list[ProblemName] = ["unknown-inspection", "files-lost", "internal", "history-unavailable"]
     problems = documented(*names, "queue-full") if drawn else documented(*names)
     return {
         200: {"description": "It never changes.", "content": content, "headers": dict(immutable.HEADERS)},
@@ -146,8 +146,9 @@ def lost(row: Row[Any], history: History) -> Problem:
     if now is None or not now.has_pictures:
         return gone()
     logger.error("the picture or the map of inspection %s is missing or damaged on the disk", row.id)
+    # No 503: clients would ask again and again.
     return Problem(
-        "history-unavailable",
+        "files-lost",
         "The picture or the map of this inspection is missing or damaged on the server's disk, so it is not "
         "shown. Asking again does not help: a backup can bring it back.",
     )

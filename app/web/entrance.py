@@ -32,7 +32,10 @@ def local(address: str | None) -> str:
     """An address where somebody is to be led after logging in, if it is one of our pages; else the first."""
     if not address or not address.isascii() or not address.isprintable() or "\\" in address:
         return "/"
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # of brackets, which only addresses of machines have there
+        return "/"
     # "//host/" is another machine's.
     if parts.scheme or parts.netloc or address.startswith("//") or not _PAGES.fullmatch(parts.path):
         return "/"

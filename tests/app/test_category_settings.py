@@ -334,7 +334,9 @@ class TestRegion:
 
     def test_a_change_makes_it_anew(self, models: Path, files: SettingsFiles) -> None:
         write(models, revision=1, region={"revision": 1, **UPPER_HALF})
+        assert files.get("screw").known_region_mask(None, (8, 8)) is None
         before = files.get("screw").region_mask(None, (8, 8))
+        assert files.get("screw").known_region_mask("line-3", (8, 8)) is before
         left = Area.model_validate({**UPPER_HALF, "polygons": [[[0, 0], [50, 0], [50, 100], [0, 100]]]})
 
         def edit(settings: CategorySettings) -> CategorySettings:
@@ -342,7 +344,9 @@ class TestRegion:
             region = settings.region.model_copy(update={"polygons": left.polygons})
             return settings.model_copy(update={"region": region})
 
-        after = files.change("screw", edit).region_mask(None, (8, 8))
+        changed = files.change("screw", edit)
+        assert changed.known_region_mask(None, (8, 8)) is None
+        after = changed.region_mask(None, (8, 8))
         assert before is not None
         assert after is not None
         np.testing.assert_array_equal(after, before.T)

@@ -34,8 +34,30 @@ def test_the_network_needs_a_key(host: str) -> None:
     database.close()
 
 
+@pytest.mark.parametrize("proxies", ["127.0.0.1", "::1, 10.0.0.0/8"])
+def test_a_proxy_on_this_machine_needs_a_key(proxies: str) -> None:
+    """Or everybody whom it lets through would be an administrator."""
+    settings = Settings(host="127.0.0.1", trusted_proxies=proxies)
+    with pytest.raises(ExposureError) as caught:
+        expect_keys_on_network(settings)
+    message = str(caught.value)
+    assert f"FLOWGAUGE_TRUSTED_PROXIES names {proxies}" in message
+    assert "flowgauge keys create --role admin" in message
+    database = Database(settings.database_url)
+    database.prepare()
+    Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+    database.close()
+    expect_keys_on_network(settings)
+
+
+@pytest.mark.parametrize("proxies", ["", " ", ",", " , "])
+def test_naming_no_proxy_is_none(proxies: str) -> None:
+    expect_keys_on_network(Settings(trusted_proxies=proxies))
+
+
 def test_or_to_be_allowed(tmp_path: Path) -> None:
     expect_keys_on_network(Settings(host="0.0.0.0", allow_unauthenticated_network=True))  # noqa: S104
+    expect_keys_on_network(Settings(trusted_proxies="127.0.0.1", allow_unauthenticated_network=True))
     assert not (tmp_path / "history").exists()
 
 

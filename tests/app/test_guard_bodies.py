@@ -130,5 +130,5 @@ def test_a_slow_body_is_given_up_and_holds_nobody_up(tmp_path: Path, serve_http:
         assert select.select(sockets, [], [], 0)[0] == []  # none of them has been given up yet
         for connection in sockets:
             answer = listen(connection)
-            assert answer.startswith(b"HTTP/1.1 400 ")
+            assert answer.startswith(b"HTTP/1.1 408 ")
             assert b"did not arrive within 3 s" in answer

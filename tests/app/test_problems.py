@@ -20,7 +20,7 @@ def test_rows_are_whole(name: ProblemName) -> None:
     assert http.HTTPStatus(row.status)
     assert row.title
     assert row.example
-    assert (row.retry_after is not None) == (row.status in (429, 503))
+    assert (row.retry_after is not None) == (row.status in (408, 429, 503))
 
 
 def test_a_problem_reads_as_its_detail() -> None:

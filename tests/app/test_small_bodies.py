@@ -67,7 +67,7 @@ def test_one_that_trickles_in_is_given_up() -> None:
 
     with pytest.raises(Problem, match="did not arrive within 0") as caught:
         asyncio.run(read_ahead(trickle, [], 0.1))
-    assert caught.value.name == "invalid-request"
+    assert caught.value.name == "upload-stalled"
 
 
 def test_one_that_stops_is_given_up() -> None:

@@ -212,7 +212,7 @@ def test_a_stalled_upload_is_given_up(headers: dict[str, str]) -> None:
         pytest.raises(Problem, match=r"nothing came for 0\.05 s") as caught,
     ):
         asyncio.run(read(stalled, room, LIMIT, 0.05))
-    assert caught.value.name == "invalid-request"
+    assert caught.value.name == "upload-stalled"
     assert admission.bytes == 0
 
 
@@ -241,7 +241,7 @@ def test_a_trickle_is_given_up() -> None:
     admission = Admission(1, 10**6)
     with admission.reserve("tiny") as room, pytest.raises(Problem, match="less than 256 KiB a sec") as caught:
         asyncio.run(read(slow([b"x"] * LIMIT), room, LIMIT, 0.3))
-    assert caught.value.name == "invalid-request"
+    assert caught.value.name == "upload-stalled"
     assert admission.bytes == 0
 
 

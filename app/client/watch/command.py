@@ -17,8 +17,9 @@ from ..connection import AddressError
 from ..errors import AccessError, FlowGaugeError, UnknownModelError
 from ..sync import Client
 from .folder import PATTERNS
+from .job import Job
 from .outcome import Outcome
-from .watcher import Job, Watcher
+from .watcher import Watcher
 
 # Of the client; what takes longer, the watcher tries again by itself, and can be told to stop meanwhile.
 _PATIENCE_SECONDS = 3.0

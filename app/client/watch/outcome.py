@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
+from ..errors import UnexpectedAnswerError
 from .folder import OVERLAY, Found, Stamp
 
 FAILED: Final = "failed"
@@ -81,6 +82,18 @@ class Outcome:
         if self.overlay is not None:
             replace(picture.with_name(picture.name + OVERLAY), self.overlay)
         replace(picture.with_name(picture.name + SIDECAR), self.sidecar())
+
+
+def foreign(error: UnexpectedAnswerError) -> ProblemDetails:
+    """The problem of a picture that something before the server has refused, in its own words none."""
+    return ProblemDetails(
+        type="about:blank",  # RFC 9457, section 4.2.1: no more than the status says
+        title=f"Status {error.status}, from something between here and the server",
+        status=error.status,
+        detail=str(error),
+        instance="",
+        request_id="",
+    )
 
 
 def is_dealt_with(picture: Path, stamp: Stamp) -> bool:

@@ -8,14 +8,14 @@ anywhere: what it asks again is not inspected again.
 
 import hashlib
 import json
-import re
+import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
+from ...schemas.predict import Inspection
 from ..calls import Wishes
 from ..errors import (
     DeadlineExceededError,
@@ -27,63 +27,24 @@ from ..errors import (
     RefusedError,
     RejectedBundleError,
     UndecodableImageError,
+    UnexpectedAnswerError,
     UnknownError,
     UnsupportedMediaTypeError,
+    UploadStalledError,
 )
 from ..sync import Client
 from .claims import Claims, identity
-from .folder import PATTERNS, Folder, Found, Stamp
-from .outcome import Outcome, is_dealt_with
+from .folder import Folder, Found, Stamp
+from .job import Job, Listener
+from .outcome import Outcome, foreign, is_dealt_with
+from .trouble import Trouble
 
 # What cannot be decoded may be half of what the camera is writing: it gets so many times the usual time.
 _UNDECODED_TIMES: Final = 10
-# Attempts at a picture on which the server fails, before it is set aside.
-_INTERNAL_ATTEMPTS: Final = 5
 _LONGEST_SECONDS: Final = 30.0
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be done with the pictures of a folder.
-
-    Attributes:
-        root: the folder.
-        category: which model.
-        station: where they come from.
-        part: its first group, found in a picture's name, is the part's id.
-        move_to: the folder for pictures that are dealt with; None leaves them.
-        patterns: of names.
-        settle: seconds for which a file must not change before it counts as whole.
-        overlay: whether to keep the picture with its heatmap over it too.
-    """
-
-    root: Path
-    category: str
-    station: str | None = None
-    part: re.Pattern[str] | None = None
-    move_to: Path | None = None
-    patterns: tuple[str, ...] = PATTERNS
-    settle: float = 0.5
-    overlay: bool = False
-
-
-class Listener(Protocol):
-    """Whom the watcher tells what goes on."""
-
-    def dealt_with(self, outcome: Outcome) -> None:
-        """A picture was inspected or set aside."""
-
-    def waits(self, reason: str) -> None:
-        """Nothing goes on, or not with a picture; it is tried again."""
-
-
-@dataclass
-class _Trouble:
-    """What stood in the way of a picture."""
-
-    stamp: Stamp
-    attempts: int = 0
-    again: float = 0.0  # by the clock
+# What a proxy says of a request that did not come in time, and of too many; neither is a picture's fault.
+_STALLED: Final = 408
+_TOO_OFTEN: Final = 429
 
 
 @dataclass
@@ -124,7 +85,7 @@ class Watcher:
         self._folder = Folder(job.root, job.patterns, job.settle, clock)
         self._claims = None if job.move_to is None else Claims(job.root, job.patterns, job.settle)
         self._done: dict[str, Stamp] = {}
-        self._troubles: dict[str, _Trouble] = {}
+        self._troubles: dict[str, Trouble] = {}
         self._said: str | None = None
         self.tally = Tally()
 
@@ -149,8 +110,8 @@ class Watcher:
                 # Longer and longer, but a camera's pictures should not wait much longer than the server.
                 pause = min(_LONGEST_SECONDS, max(1.0, 2 * pause))
                 continue
-            if once and not left:
-                return True
+            if once and left == self._stuck():
+                return not left
             pause = min(1.0, max(0.02, self._job.settle / 4))
         return False
 
@@ -165,7 +126,12 @@ class Watcher:
             raise _Wait(f"{error.filename}: {error.strerror}") from error
         present = {str(one.path) for one in found}
         self._done = {path: stamp for path, stamp in self._done.items() if path in present}
-        self._troubles = {path: trouble for path, trouble in self._troubles.items() if path in present}
+        # One that was just taken to be moved is not whole again yet, and still the same.
+        self._troubles = {
+            path: trouble
+            for path, trouble in self._troubles.items()
+            if path in present or os.path.lexists(path)
+        }
         for one in found:
             if stop.is_set():
                 return left + 1
@@ -179,7 +145,7 @@ class Watcher:
             return True
         trouble = self._troubles.get(path)
         if trouble is None or trouble.stamp != found.stamp:
-            trouble = self._troubles[path] = _Trouble(found.stamp)
+            trouble = self._troubles[path] = Trouble(found.stamp)
         if self._clock() < trouble.again:
             return False
         try:
@@ -214,7 +180,7 @@ class Watcher:
             self._done[path] = found.stamp  # before this process began
         return self._done.get(path) == found.stamp
 
-    def _outcome(self, found: Found, trouble: _Trouble) -> Outcome | None:
+    def _outcome(self, found: Found, trouble: Trouble) -> Outcome | None:
         """Have a picture inspected; None where it is to be tried later."""
         data = _read(found)
         if data is None:
@@ -231,26 +197,58 @@ class Watcher:
         except (RefusedError, IdempotencyKeyReusedError) as error:
             return Outcome(found, sha256, None, error.details)
         except InternalError as error:
-            if trouble.attempts + 1 >= _INTERNAL_ATTEMPTS:
+            if trouble.fail():
                 return Outcome(found, sha256, None, error.details)
             self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
             return None
-        except DeadlineExceededError as error:
+        except UnexpectedAnswerError as error:
+            return self._refused_on_the_way(found, trouble, sha256, error)
+        except (DeadlineExceededError, UploadStalledError) as error:
             self._later(trouble, f"{found.name}: {error}")
             return None
         except FlowGaugeError as error:  # no picture's fault
             raise _Wait(str(error)) from error
-        return Outcome(found, sha256, inspection, None, self._overlay(inspection.inspection_id))
+        return self._with_overlay(found, trouble, sha256, inspection)
 
-    def _overlay(self, inspection_id: str) -> bytes | None:
-        if not self._job.overlay:
+    def _with_overlay(
+        self, found: Found, trouble: Trouble, sha256: str, inspection: Inspection
+    ) -> Outcome | None:
+        """What was said of a picture; None where its overlay is to be asked for later."""
+        overlay = None
+        if self._job.overlay:
+            try:
+                overlay = self._client.overlay(inspection.inspection_id)
+            except UnknownError:  # retention was faster, or the server's disk has lost what it is drawn from
+                pass
+            except InternalError as error:
+                if not trouble.fail():  # else it goes on without
+                    self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
+                    return None
+            except FlowGaugeError as error:
+                raise _Wait(str(error)) from error
+        return Outcome(found, sha256, inspection, None, overlay)
+
+    def _refused_on_the_way(
+        self, found: Found, trouble: Trouble, sha256: str, error: UnexpectedAnswerError
+    ) -> Outcome | None:
+        """Deal with a picture for which something before the server has answered, as that it is too large."""
+        if error.status == _STALLED:
+            self._later(trouble, f"{found.name}: {error}")
             return None
-        try:
-            return self._client.overlay(inspection_id)
-        except UnknownError:  # retention was faster
-            return None
-        except FlowGaugeError as error:
+        if error.status == _TOO_OFTEN or not 400 <= error.status < 500:
             raise _Wait(str(error)) from error
+        try:
+            self._client.model(self._job.category)
+        except FlowGaugeError:  # it is away, and something answers in its place
+            raise _Wait(str(error)) from error
+        if trouble.refuse(self.tally.inspected):
+            return Outcome(found, sha256, None, foreign(error))
+        self._later(trouble, f"{found.name}: {error}")
+        return None
+
+    def _stuck(self) -> int:
+        """How many pictures are tried in vain, and would be for as long as no other comes."""
+        return sum(trouble.is_stuck(self.tally.inspected) for trouble in self._troubles.values())
 
     def _wishes(self, name: str, sha256: str) -> Wishes:
         job = self._job
@@ -261,7 +259,7 @@ class Watcher:
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
         return {"station": job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
 
-    def _later(self, trouble: _Trouble, reason: str) -> None:
+    def _later(self, trouble: Trouble, reason: str) -> None:
         trouble.attempts += 1
         trouble.again = self._clock() + min(_LONGEST_SECONDS, 2.0**trouble.attempts / 2)
         self._say(reason)

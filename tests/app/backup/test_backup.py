@@ -20,8 +20,9 @@ from starlette.testclient import TestClient
 from app.access import COMMAND_LINE, Role
 from app.audit import Audit
 from app.backup.folder import MARK, SNAPSHOT, BackupError, BackupFolder
-from app.backup.restoring import restore, verify
+from app.backup.restoring import restore
 from app.backup.taking import take
+from app.backup.verifying import verify
 from app.category_settings import SETTINGS
 from app.database.engine import Database, DatabaseError
 from app.database.tables import identity, inspections

@@ -89,6 +89,43 @@ def test_several_images(ask: Ask, url: str, tiny_images: Images, tmp_path: Path)
         ask(url, "inspect_all", "tiny", images, version="v")
 
 
+@pytest.fixture(scope="module")
+def impatient(
+    tiny_bundle_store: Path, serve_http: Serve, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A service that gives uploads up soon."""
+    history = tmp_path_factory.mktemp("impatient") / "history"
+    app = create_app(Settings(models=tiny_bundle_store, history=history, upload_idle_seconds=0.3))
+    with serve_http(app) as url:
+        yield url
+
+
+def test_an_upload_that_stalled_is_sent_again(ask: Ask, impatient: str, tiny_images: Images) -> None:
+    station = f"stalled-{ask.__name__}"
+    with Network(impatient, stalled=1) as network:
+        answer = ask(network.url, "inspect", "tiny", tiny_images["good"][0], station=station)
+        assert network.passed == 2
+    ask(impatient, "inspection", answer.inspection_id)  # filed
+    assert [one.inspection_id for one in ask(impatient, "inspections", station=station)] == [
+        answer.inspection_id
+    ]
+
+
+def test_without_patience_it_is_said(ask: Ask, impatient: str, tiny_images: Images) -> None:
+    for call in (("inspect", "tiny", tiny_images["good"][0]), ("inspect_all", "tiny", {"a": b"x" * 9})):
+        with Network(impatient, stalled=1) as network, pytest.raises(package.UploadStalledError) as caught:
+            ask(network.url, *call, patience=0)
+        assert (caught.value.type, caught.value.status) == ("upload-stalled", 408)
+        assert caught.value.retry_after == 1
+
+
+def test_so_is_a_review_that_stalled(ask: Ask, impatient: str, tiny_images: Images) -> None:
+    """Nothing was done, so it is sent again although its answer must not be lost."""
+    identifier = ask(impatient, "inspect", "tiny", tiny_images["good"][0]).inspection_id
+    with Network(impatient, stalled=1) as network:
+        assert ask(network.url, "review", identifier, "good", expected_revision=0).revision == 1
+
+
 def test_files_of_an_inspection(ask: Ask, url: str, tiny_images: Images) -> None:
     data = tiny_images["defect"][2]
     identifier = ask(url, "inspect", "tiny", data).inspection_id

@@ -100,6 +100,32 @@ def test_old_snapshots_go(run: Run) -> None:
     assert len(said(run("list")).splitlines()) == 2
 
 
+@pytest.mark.usefixtures("settings")
+def test_a_clock_that_has_gone_back_is_told_and_takes_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [said(run("create")).partition(":")[0] for _ in range(2)]
+    monkeypatch.setattr("app.backup.taking.clock.now_ms", lambda: 946_684_800_000)
+    result = run("create", "--keep", "2")
+    assert f"{names[0]} is deleted\n" in said(result)
+    assert f"{names[1]} was taken before this one" in result.stderr
+    assert "set the clock" in result.stderr
+    assert said(run("verify")) == "20000101T000000000Z: good\n"
+    assert [line[:19] for line in said(run("list")).splitlines()] == [names[1], "20000101T000000000Z"]
+
+
+@pytest.mark.usefixtures("settings")
+def test_what_cannot_be_checked_is_told(run: Run, tmp_path: Path) -> None:
+    name = said(run("create")).partition(":")[0]
+    path = tmp_path / "backup" / "snapshots" / name / "snapshot.json"
+    told = json.loads(path.read_text())
+    del told["number"], told["journal"]
+    path.write_text(json.dumps(told))
+    result = run("verify")
+    assert said(result) == f"{name}: good\n"
+    assert re.fullmatch(r"not checked: .*maps.*\nnot checked: .*journal.*\n", result.stderr)
+
+
 def test_what_is_missing_is_told(run: Run, settings: Settings) -> None:
     [score_map] = (settings.history / "maps").rglob("*.npy")
     score_map.unlink()

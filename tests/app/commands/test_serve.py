@@ -20,7 +20,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from app.access import COMMAND_LINE, Role
 from app.commands.serve import serve
+from app.database.engine import Database
+from app.keys import Keys
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
@@ -69,6 +72,12 @@ class TestRefusals:
         assert "there are no keys" in complaint
         assert "flowgauge keys create --role admin" in complaint
         assert "FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true" in complaint
+
+    def test_a_proxy_without_keys(self, store: Path, tmp_path: Path) -> None:
+        history = str(tmp_path / "history")
+        complaint = self.refused(2, MODELS=str(store), HISTORY=history, TRUSTED_PROXIES="127.0.0.1")
+        assert "FLOWGAUGE_TRUSTED_PROXIES names 127.0.0.1" in complaint
+        assert "flowgauge keys create --role admin" in complaint
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         complaint = self.refused(2, "--models", str(tmp_path / "absent"))
@@ -299,15 +308,21 @@ def test_speaks_tls(start: Start, tmp_path: Path) -> None:
     [("", "127.0.0.1"), ("10.0.0.5", "127.0.0.1"), ("10.0.0.5, 127.0.0.0/8", "192.0.2.7")],
 )
 def test_only_proxies_that_are_named_say_where_requests_come_from(
-    start: Start, proxies: str, believed: str
+    start: Start, tmp_path: Path, proxies: str, believed: str
 ) -> None:
+    if proxies:  # which it takes with a key alone
+        database = Database(Settings(history=tmp_path / "history").database_url)
+        database.prepare()
+        Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
+        database.close()
     with start(TRUSTED_PROXIES=proxies) as (process, greeting):
         headers = {"X-API-Key": f"fg_{'0' * 16}_{'x' * 43}", "X-Forwarded-For": "192.0.2.7"}
         url = f"{url_in(greeting)}/v1/session"
         assert httpx.get(url, headers=headers, timeout=120, trust_env=False).status_code == 401
         # Without keys nobody but this machine may come in, whoever is believed.
         del headers["X-API-Key"]
-        assert httpx.get(url, headers=headers, timeout=120, trust_env=False).status_code == 403
+        refused = httpx.get(url, headers=headers, timeout=120, trust_env=False)
+        assert refused.status_code == (401 if proxies else 403)
         process.send_signal(signal.SIGTERM)
         _, log = process.communicate(timeout=60)
     assert f"refused a request from {believed}:" in log

@@ -240,7 +240,8 @@ class TestGone:
         file.unlink() if left is None else file.write_bytes(left)
         for name in ("overlay.png", "heatmap.png", lost):
             response = own.get(f"{path}/{name}")
-            assert (response.status_code, response.json()["type"]) == (503, "history-unavailable")
+            assert (response.status_code, response.json()["type"]) == (410, "files-lost")
+            assert "Retry-After" not in response.headers
             assert file.name not in response.json()["detail"]
         assert own.get(f"{path}/{whole}").status_code == 200
 
@@ -257,7 +258,7 @@ class TestGone:
         for name in ("source", "overlay.png", "heatmap.png"):
             caplog.clear()
             response = own.get(f"{path}/{name}")
-            assert (response.status_code, response.json()["type"]) == (503, "history-unavailable")
+            assert (response.status_code, response.json()["type"]) == (410, "files-lost")
             assert "damaged" in response.json()["detail"]
             [line] = [line for line in caplog.records if line.name == "flowgauge.history"]
             assert line.levelno == logging.ERROR

@@ -280,7 +280,7 @@ def test_a_stalled_upload_is_given_up_and_what_it_held_is_free(blocked: Block, t
     head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: image/png\nContent-Length: {len(data)}\n"
     with blocked(upload_idle_seconds=0.2) as service:
         answer = raw_exchange(service.url, head, data[:-1], close=False)
-        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.startswith(b"HTTP/1.1 408 ")
         service.wait_for(lambda: service.held == (0, 0))
 
 

@@ -265,7 +265,7 @@ class TestInterrupted:
                 head = f"POST /v1/models/tiny/versions HTTP/1.1\r\nHost: {host}:{port}\r\n"
                 head += "Content-Type: application/zip\r\nContent-Length: 1000\r\n\r\nPK"
                 connection.sendall(head.encode())
-                assert connection.recv(100).startswith(b"HTTP/1.1 400")
+                assert connection.recv(100).startswith(b"HTTP/1.1 408")
         assert left_in(store) == before
 
     def test_a_disk_that_is_full(

@@ -29,6 +29,13 @@ def test_our_pages_are_led_to(address: str) -> None:
         "/inspect\r\nX: y",
         "/ä",
         "http:/inspect",
+        "//[",
+        "//]/",
+        "//[::1",
+        "//[x]/models",
+        "//[v1.]/",
+        "http://[",
+        "https://[::1]x/",
     ],
 )
 def test_nothing_else_is(address: str | None) -> None:

@@ -5,7 +5,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -14,59 +14,18 @@ from fastapi import FastAPI
 
 from app.client import Client
 from app.client.watch import watcher as module
-from app.client.watch.outcome import Outcome
-from app.client.watch.watcher import Job, Watcher
+from app.client.watch.job import Job
+from app.client.watch.watcher import Watcher
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.bundle import FLOW
 from flows.fastflow.models_folder import resolve
 from tests.app.client.conftest import Network
+from tests.app.client.watch.conftest import Heard, ids, job, once
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Losing = Callable[[str, int], AbstractContextManager[Network]]
-
-
-class Heard:
-    """What a watcher told."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-        self.reasons: list[str] = []
-
-    def dealt_with(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-
-    def waits(self, reason: str) -> None:
-        self.reasons.append(reason)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    (tmp_path / "camera").mkdir()
-    return tmp_path / "camera"
-
-
-@pytest.fixture
-def client(url: str) -> Iterator[Client]:
-    with Client(url, patience=5) as client:
-        yield client
-
-
-def once(client: Client, job: Job) -> tuple[Heard, bool]:
-    heard = Heard()
-    watcher = Watcher(client, job, heard)
-    complete = watcher.run(threading.Event(), once=True)
-    assert watcher.tally.inspected + watcher.tally.set_aside == len(heard.outcomes)
-    return heard, complete
-
-
-def ids(heard: Heard) -> list[str]:
-    return [one.inspection.inspection_id for one in heard.outcomes if one.inspection is not None]
-
-
-def job(folder: Path, station: str, **options: object) -> Job:
-    return Job(folder, "tiny", station, settle=0.05, **options)  # type: ignore[arg-type]
 
 
 def kept(client: Client, station: str) -> list[str]:

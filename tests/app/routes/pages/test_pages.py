@@ -98,6 +98,12 @@ class TestLoggingIn:
         assert shown is not None
         assert shown[1].replace("&amp;", "&") == path
 
+    @pytest.mark.parametrize("wanted", ["//[", "http://[", "//[x]/models", "%2F%2F%5B"])
+    def test_what_is_no_address_leads_to_the_first_page(self, keyed: Keyed, wanted: str) -> None:
+        login = keyed.client.get(f"/login?next={wanted}", headers=HTML)
+        assert login.status_code == 200
+        assert 'data-next="/"' in login.text
+
     @pytest.mark.parametrize(
         ("method", "path", "accept"),
         [

@@ -67,7 +67,7 @@ def test_what_is_not_there_is_told(keyed: Keyed, columns: dict[str, Any]) -> Non
     if columns:
         assert "Retention" in expect_problem(response, 404, "unknown-inspection")
     else:
-        assert response.status_code == 503  # the row says that it is kept, and the disk has not got it
+        assert response.status_code == 410  # the row says that it is kept, and the disk has not got it
 
 
 @pytest.mark.parametrize("name", ["other", "thumbnail.png", "..%2Fsource"])

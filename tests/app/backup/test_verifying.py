@@ -1,0 +1,168 @@
+"""What verify finds, and what it cannot tell of snapshots that earlier versions took."""
+
+import hashlib
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.backup import taking
+from app.backup.folder import JOURNAL, SNAPSHOT, BackupError, BackupFolder
+from app.backup.restoring import restore
+from app.backup.taking import take
+from app.backup.verifying import unchecked, verify
+from app.database.engine import Database
+from app.history.pictures import Pictures
+from flows.fastflow import plain_files
+from tests.app.backup.conftest import Plant
+
+
+def rot(path: Path) -> None:
+    """Turn a byte of a file that says nothing of its form."""
+    data = bytearray(path.read_bytes())
+    data[-2] ^= 1
+    path.write_bytes(data)
+
+
+def map_of(plant: Plant, number: int) -> Path:
+    return plant.folder.pictures.map_path(plant.answers[number]["inspection_id"])
+
+
+def make_old(folder: BackupFolder, name: str) -> None:
+    """As a version took it that recorded no sums."""
+    with closing(sqlite3.connect(folder.database_path(name))) as connection:
+        connection.execute("DROP TABLE map_sums")
+    path = folder.snapshots / name / SNAPSHOT
+    told = json.loads(path.read_text())
+    del told["number"], told["journal"]
+    told["database_sha256"] = hashlib.sha256(folder.database_path(name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(told))
+
+
+@pytest.fixture
+def waiting(plant: Plant) -> Plant:
+    """A plant whose journal has something that is not filed."""
+    for number in (7, 8):
+        path = plant.settings.history / JOURNAL / f"{number:012}.journal"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"records of segment %d" % number)
+    return plant
+
+
+def test_a_map_that_has_rotted_is_found(plant: Plant) -> None:
+    taken = take(plant.settings, plant.folder)
+    assert (verify(plant.folder, taken.name), unchecked(taken.snapshot)) == ([], [])
+    rot(map_of(plant, 0))
+    assert plant.folder.pictures.score_map(plant.answers[0]["inspection_id"]) is not None  # a map still
+    map_of(plant, 1).unlink()
+    assert sorted(verify(plant.folder, taken.name)) == sorted(
+        f"the map of inspection {plant.answers[number]['inspection_id']} is missing or damaged"
+        for number in (0, 1)
+    )
+
+
+def test_later_snapshots_know_what_a_map_was(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And read none of those again."""
+    first = take(plant.settings, plant.folder)
+    rot(map_of(plant, 0))
+    hashed: list[Path] = []
+
+    def counting(path: Path, max_bytes: int) -> str:
+        hashed.append(path)
+        return plain_files.sha256_of(path, max_bytes)
+
+    monkeypatch.setattr(taking, "sha256_of", counting)
+    second = take(plant.settings, plant.folder)
+    assert not [path for path in hashed if path.suffix == ".npy"]
+    for taken in (first, second):
+        assert len(verify(plant.folder, taken.name)) == 1
+    # It is mended as the manual says.
+    map_of(plant, 0).unlink()
+    third = take(plant.settings, plant.folder)
+    assert [verify(plant.folder, taken.name) for taken in (first, second, third)] == [[], [], []]
+
+
+@pytest.mark.parametrize("damage", ["missing", "rotten", "cut off"])
+def test_a_file_of_the_journal_that_is_not_as_it_was_is_found(waiting: Plant, damage: str) -> None:
+    taken = take(waiting.settings, waiting.folder)
+    assert verify(waiting.folder, taken.name) == []
+    path = waiting.folder.snapshots / taken.name / JOURNAL / "000000000008.journal"
+    if damage == "missing":
+        path.unlink()
+    elif damage == "rotten":
+        rot(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-3])
+    assert verify(waiting.folder, taken.name) == [
+        "the file 000000000008.journal of its journal is missing or damaged"
+    ]
+
+
+def test_without_a_file_of_the_journal_it_is_not_restored_in_part(waiting: Plant) -> None:
+    """What was answered and not filed yet would be missing, and nobody would know."""
+    taken = take(waiting.settings, waiting.folder)
+    (waiting.folder.snapshots / taken.name / JOURNAL / "000000000007.journal").unlink()
+    with pytest.raises(BackupError, match="part of the journal"):
+        restore(waiting.empty, waiting.folder, taken.name)
+
+
+class TestOfAnEarlierVersion:
+    def test_it_is_checked_as_far_as_that_goes_and_that_is_said(self, waiting: Plant) -> None:
+        taken = take(waiting.settings, waiting.folder)
+        make_old(waiting.folder, taken.name)
+        assert verify(waiting.folder, taken.name) == []
+        maps, journal = unchecked(waiting.folder.snapshot(taken.name))
+        assert "maps" in maps
+        assert "journal" in journal
+        size = map_of(waiting, 0).stat().st_size
+        map_of(waiting, 0).write_bytes(b"\xff" * size)
+        map_of(waiting, 1).write_bytes(map_of(waiting, 1).read_bytes()[:-2] + b"\x00\x7c")  # infinite
+        assert len(verify(waiting.folder, taken.name)) == 2
+
+    def test_it_is_restored_with_its_journal(self, waiting: Plant) -> None:
+        taken = take(waiting.settings, waiting.folder)
+        make_old(waiting.folder, taken.name)
+        restore(waiting.empty, waiting.folder, taken.name)
+        assert len(list((waiting.empty.history / JOURNAL).glob("*.journal"))) == 2
+
+    def test_the_next_snapshot_records_what_it_copied(self, plant: Plant) -> None:
+        old = take(plant.settings, plant.folder)
+        make_old(plant.folder, old.name)
+        new = take(plant.settings, plant.folder)
+        assert (verify(plant.folder, new.name), unchecked(new.snapshot)) == ([], [])
+        rot(map_of(plant, 0))
+        assert verify(plant.folder, old.name) == []
+        assert len(verify(plant.folder, new.name)) == 1
+
+    def test_what_had_rotted_before_is_not_sworn_to(self, plant: Plant) -> None:
+        old = take(plant.settings, plant.folder)
+        make_old(plant.folder, old.name)
+        size = map_of(plant, 0).stat().st_size
+        map_of(plant, 0).write_bytes(b"\xff" * size)
+        new = take(plant.settings, plant.folder)
+        assert len(verify(plant.folder, new.name)) == 1
+
+
+def test_a_damaged_snapshot_before_it_is_not_believed(plant: Plant) -> None:
+    first = take(plant.settings, plant.folder)
+    rot(plant.folder.database_path(first.name))
+    second = take(plant.settings, plant.folder)
+    assert verify(plant.folder, first.name) == ["its database is not as it was written"]
+    assert verify(plant.folder, second.name) == []
+
+
+def test_sums_are_not_brought_back(plant: Plant) -> None:
+    """They are of the backup; a history has no such table."""
+    restore(plant.empty, plant.folder, take(plant.settings, plant.folder).name)
+    database = Database(plant.empty.database_url)
+    with database.read() as connection:
+        tables = connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars().all()
+    database.close()
+    assert "inspections" in tables
+    assert "map_sums" not in tables
+    scores = Pictures(plant.empty.history).score_map(plant.answers[0]["inspection_id"])
+    assert scores is not None
+    assert np.isfinite(scores).all()

@@ -1,0 +1,234 @@
+"""What stands in the way of pictures: whose fault it is, and that one holds up no other."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from app.client import Client, InternalError, ProblemDetails
+from app.client.watch import watcher as module
+from app.client.watch.watcher import Watcher
+from app.main import create_app
+from app.settings import Settings
+from tests.app.client.conftest import Network
+from tests.app.client.watch.conftest import Heard, ids, job, once
+
+Images = dict[str, list[bytes]]
+Serve = Callable[[FastAPI], AbstractContextManager[str]]
+Refuses = Callable[[httpx.Request], bool]
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it try again at once."""
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
+
+
+class Proxy(httpx.BaseTransport):
+    """Answers some requests itself, as proxies do: with a page of its own."""
+
+    def __init__(self, status: int, refuses: Refuses) -> None:
+        self._through = httpx.HTTPTransport()
+        self._status = status
+        self._refuses = refuses
+        self.refused = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._refuses(request):
+            self.refused += 1
+            return httpx.Response(self._status, text="<html>nginx</html>")
+        return self._through.handle_request(request)
+
+    def close(self) -> None:
+        self._through.close()
+
+
+@contextmanager
+def behind(url: str, status: int, refuses: Refuses) -> Iterator[tuple[Client, Proxy]]:
+    """A client that comes to a server through a proxy."""
+    proxy = Proxy(status, refuses)
+    with Client(url, patience=0) as client:
+        client._http.close()
+        client._http = httpx.Client(base_url=url, transport=proxy, timeout=60)
+        yield client, proxy
+
+
+@pytest.fixture
+def pictures(folder: Path, tiny_images: Images) -> list[bytes]:
+    """Two pictures in the folder: a.png, and b.png after it."""
+    for name, data in zip(("a.png", "b.png"), tiny_images["good"], strict=False):
+        (folder / name).write_bytes(data)
+        time.sleep(0.01)
+    return tiny_images["good"][:2]
+
+
+def predicts(request: httpx.Request) -> bool:
+    return request.method == "POST"
+
+
+class TestRefusedOnTheWay:
+    @pytest.mark.parametrize("status", [413, 400, 403])
+    def test_one_alone_is_set_aside_and_others_go_on(
+        self, url: str, folder: Path, tmp_path: Path, pictures: list[bytes], status: int
+    ) -> None:
+        out = tmp_path / "out"
+        with behind(url, status, lambda request: request.content == pictures[0]) as (client, proxy):
+            heard, complete = once(client, job(folder, "alone", move_to=out))
+        assert complete, heard.reasons
+        assert proxy.refused == 5
+        assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
+        assert (out / "failed" / "a.png").read_bytes() == pictures[0]
+        told = json.loads((out / "failed" / "a.png.json").read_bytes())["problem"]
+        assert (told["type"], told["status"]) == ("about:blank", status)
+        assert f"status {status}, and no answer of FlowGauge" in told["detail"]
+        assert heard.reasons
+        assert all("a.png" in reason for reason in heard.reasons)
+
+    @pytest.mark.parametrize("status", [413, 403])
+    def test_where_no_picture_comes_through_none_is_to_blame(
+        self, url: str, folder: Path, tmp_path: Path, pictures: list[bytes], status: int
+    ) -> None:
+        with behind(url, status, predicts) as (client, proxy):
+            heard, complete = once(client, job(folder, "none", move_to=tmp_path / "out"))
+            assert (complete, heard.outcomes) == (False, [])
+            assert proxy.refused == 2 * 5
+        assert sorted(path.read_bytes() for path in folder.rglob("*.png")) == sorted(pictures)
+        with Client(url) as client:  # mended
+            heard, complete = once(client, job(folder, "none", move_to=tmp_path / "out"))
+        assert (complete, len(ids(heard))) == (True, 2)
+
+    def test_one_that_waits_is_set_aside_when_another_comes_through(
+        self, url: str, folder: Path, pictures: list[bytes]
+    ) -> None:
+        (folder / "b.png").unlink()
+        heard, stop = Heard(), threading.Event()
+        with behind(url, 413, lambda request: request.content == pictures[0]) as (client, proxy):
+            watcher = Watcher(client, job(folder, "later"), heard)
+            running = threading.Thread(target=watcher.run, args=(stop,))
+            running.start()
+            while proxy.refused < 7:
+                time.sleep(0.01)
+            assert heard.outcomes == []
+            (folder / "b.png").write_bytes(pictures[1])
+            while len(heard.outcomes) < 2:
+                time.sleep(0.01)
+            stop.set()
+            running.join()
+        assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
+        assert heard.outcomes[1].problem is not None
+
+    @pytest.mark.parametrize("status", [404, 403, 429, 502, 503, 200, 302])
+    def test_something_in_the_place_of_the_server_is_no_pictures_fault(
+        self, url: str, folder: Path, pictures: list[bytes], status: int
+    ) -> None:
+        """A router says 404 while there is nothing behind it."""
+        away = threading.Event()
+        away.set()
+        heard, stop = Heard(), threading.Event()
+        with behind(url, status, lambda _: away.is_set()) as (client, proxy):
+            watcher = Watcher(client, job(folder, f"away-{status}"), heard)
+            running = threading.Thread(target=watcher.run, args=(stop,))
+            running.start()
+            while proxy.refused < 25:
+                time.sleep(0.01)
+            assert heard.outcomes == []
+            away.clear()
+            while len(heard.outcomes) < 2:
+                time.sleep(0.01)
+            stop.set()
+            running.join()
+        assert len(ids(heard)) == 2
+        assert len(pictures) == 2
+
+    @pytest.mark.parametrize("status", [408, 429])
+    def test_nor_is_what_came_too_late_or_too_often(
+        self, url: str, folder: Path, pictures: list[bytes], status: int
+    ) -> None:
+        heard, stop = Heard(), threading.Event()
+
+        def refuses(request: httpx.Request) -> bool:
+            return request.content == pictures[0] and proxy.refused < 8
+
+        with behind(url, status, refuses) as (client, proxy):
+            watcher = Watcher(client, job(folder, f"late-{status}"), heard)
+            running = threading.Thread(target=watcher.run, args=(stop,))
+            running.start()
+            while len(heard.outcomes) < 2:
+                time.sleep(0.01)
+            stop.set()
+            running.join()
+        assert len(ids(heard)) == 2
+        assert proxy.refused == 8
+
+
+def test_an_upload_that_stalls_is_no_pictures_fault(
+    tiny_bundle_store: Path,
+    folder: Path,
+    tmp_path: Path,
+    tiny_images: Images,
+    serve_http: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    (folder / "b.png").write_bytes(tiny_images["good"][1])
+    app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "stalls", upload_idle_seconds=0.2))
+    with (
+        serve_http(app) as url,
+        Network(url, stalled=7) as network,  # of one picture more often than a failure may be its fault
+        Client(network.url, patience=0) as client,
+    ):
+        heard, complete = once(client, job(folder, "stalls", move_to=tmp_path / "out"))
+    assert complete
+    assert sorted(one.file.name for one in heard.outcomes if one.inspection is not None) == ["a.png", "b.png"]
+    assert not (tmp_path / "out" / "failed").exists()
+    assert any("stalled" in reason for reason in heard.reasons)
+
+
+class TestOverlays:
+    def test_one_that_the_servers_disk_has_lost_is_gone_on_without(
+        self, tiny_bundle_store: Path, folder: Path, tmp_path: Path, serve_http: Serve, pictures: list[bytes]
+    ) -> None:
+        settings = Settings(models=tiny_bundle_store, history=tmp_path / "history")
+        (folder / "b.png").unlink()
+        with serve_http(create_app(settings)) as url, Client(url, patience=0) as client:
+            [identifier] = ids(once(client, job(folder, "lost"))[0])
+            client.inspection(identifier)  # filed
+            (folder / "a.png.json").unlink()
+            [score_map] = (settings.history / "maps").rglob("*.npy")
+            score_map.unlink()
+            (folder / "b.png").write_bytes(pictures[1])
+            heard, complete = once(client, job(folder, "lost", overlay=True))
+        assert complete
+        assert [one.file.name for one in heard.outcomes] == ["a.png", "b.png"]
+        assert ids(heard)[0] == identifier
+        assert heard.outcomes[0].overlay is None
+        assert (folder / "b.png.overlay.png").read_bytes().startswith(b"\x89PNG")
+        assert not (folder / "a.png.overlay.png").exists()
+
+    def test_one_on_which_the_server_fails_is_gone_on_without(
+        self, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[bytes]
+    ) -> None:
+        asked = []
+
+        def fails(client: Client, identifier: str) -> bytes:
+            asked.append(identifier)
+            details = ProblemDetails(
+                type="internal", title="t", status=500, detail="d", instance="/", request_id="r"
+            )
+            raise InternalError(details)
+
+        monkeypatch.setattr(Client, "overlay", fails)
+        with Client(url, patience=0) as client:
+            heard, complete = once(client, job(folder, "failing", overlay=True))
+        assert complete
+        assert len(ids(heard)) == 2
+        assert [one.overlay for one in heard.outcomes] == [None, None]
+        assert sorted(map(asked.count, set(asked))) == [5, 5]
+        assert len(pictures) == 2
