@@ -180,6 +180,14 @@ class IdentityHalfCounted(Coupling):
         return x, log_det - self.partition.split(z)[0].flatten(1).sum(1) * 0.01
 
 
+class ParametersShared(Coupling):
+    """The conditioner gives one parameter for all positions, which broadcasts and is counted once."""
+
+    def _law_parameters(self, x_a: Tensor, context: Tensor | None) -> Tensor:
+        parameters = super()._law_parameters(x_a, context)
+        return parameters.mean((3, 4), keepdim=True)
+
+
 class WholeBoardCounted(Checkerboard):
     """The log-derivatives of the colour that passes are counted too."""
 
@@ -585,6 +593,7 @@ WRONG: dict[str, tuple[Case, set[str]]] = {
     "log_det before the clamp": (half(Coupling, UnclampedLogDet), {"log_det"}),
     "log_det of the shift": (half(Coupling, ShiftInLogDet), {"log_det"}),
     "identity half in the log_det": (half(IdentityHalfCounted), {"log_det"}),
+    "one parameter for all positions": (half(ParametersShared), {"log_det"}),
     "composition undone in the same order": (chain(SameOrderBackwards), {"round_trip"}),
     "log_det of the last step only": (chain(LastLogDetOnly), {"log_det", "round_trip"}),
     "buffer not saved": (sized(FlagNotSaved), {"reload"}),
