@@ -471,6 +471,14 @@ class OnePassTooFew(MaskedAutoregressive):
         return x, log_derivatives.sum(1)
 
 
+class RoundedByAutocast(MaskedAutoregressive):
+    """Autocast rounds the parameters, and the law with them."""
+
+    def _law_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
+        parameters: Tensor = self.network(x)
+        return parameters.reshape(len(x), self.law.per_element, self.features)
+
+
 class PaperLogit(Logit):
     """The log_det of the paper's a + (1 - a) x for the map of its code, in both directions."""
 
@@ -622,6 +630,10 @@ WRONG: dict[str, tuple[Case, set[str]]] = {
     "spline's inverse with the other sign": (spline(SplineNotInverted), {"log_det", "round_trip"}),
     "mask lets a dimension see itself": (vector(SeesItself), {"round_trip", "log_det"}),
     "autoregressive inverse, a pass too few": (MADE, {"round_trip"}),
+    "autoregressive network rounded by autocast": (
+        Case("rounded", lambda event: RoundedByAutocast(event[0], (6,)), vectors),
+        {"autocast"},
+    ),
     "logit with the paper's factor": (LOGIT, {"log_det"}),
     "turned round without the log_dets": (
         Case("turned", lambda event: InverseSameLogDet(ChannelAffine(event[0]))),
