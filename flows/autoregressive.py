@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from flows.conditioners import start_near_zero
 from flows.laws import Affine, Law
-from flows.transform import Transform, expect_some, expect_vectors
+from flows.transform import Transform, expect_some, expect_vectors, without_autocast
 
 
 class MaskedAutoregressive(Transform):
@@ -85,7 +85,10 @@ class MaskedAutoregressive(Transform):
                 got = "none" if context is None else str(tuple(context.shape))
                 raise ValueError(f"expected a context of shape ({x.shape[0]}, {self.context}); got {got}")
             x = torch.cat([x, context], 1)
-        parameters: Tensor = self.network(x)
+        # Not by autocast: the inverse finds its x one by one, near those of the way forth and not at them,
+        # and rounding may part the two.
+        with without_autocast(x.device.type):
+            parameters: Tensor = self.network(x)
         return parameters.reshape(len(x), self.law.per_element, self.features)
 
 

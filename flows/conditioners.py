@@ -187,7 +187,9 @@ def _beside(x: Tensor, context: Tensor | None, features: int) -> Tensor:
     if context is None or tuple(context.shape) not in (row, (*row, *x.shape[2:])):
         got = "none" if context is None else str(tuple(context.shape))
         maps = f", or maps of the input's size, {(*row, *x.shape[2:])}" if x.ndim > 2 else ""
-        raise ValueError(f"expected a context of shape {row}{maps}; got {got}")
+        # The size is that of this network's input, which the caller of a flow that squeezes never sees.
+        squeezed = f"; recipes that squeeze images take {row} alone" if maps and "," in got else ""
+        raise ValueError(f"expected a context of shape {row}{maps}; got {got}{squeezed}")
     if context.ndim < x.ndim:
         context = context[:, :, None, None].expand(-1, -1, *x.shape[2:])
     return torch.cat([x, context], 1)

@@ -1,11 +1,9 @@
 """Invertible 1x1 convolution: a learned mixing of the channels."""
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, expect_channels, expect_some
+from flows.transform import Transform, expect_channels, expect_some, without_autocast
 
 
 class InvertibleConv1x1(Transform):
@@ -57,7 +55,7 @@ class InvertibleConv1x1(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(x, len(self.sign), "InvertibleConv1x1")
         # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.
-        with _without_autocast(x.device.type):
+        with without_autocast(x.device.type):
             lower, upper = self._factors()
             # L U, whose L has ones on its diagonal; in few operations, which cost more than the product.
             weight = torch.addmm(upper, lower, upper).index_select(0, self.order).to(x.dtype)  # (C, C)
@@ -83,7 +81,3 @@ class InvertibleConv1x1(Transform):
 
     def _log_det(self, x: Tensor) -> Tensor:
         return (x.shape[2:].numel() * self.log_diagonal.sum()).expand(x.shape[0])
-
-
-def _without_autocast(device: str) -> AbstractContextManager[object]:
-    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()

@@ -29,8 +29,9 @@ class Coupling(Transform):
     Args:
         partition: divides the input into x_a and x_b.
         conditioner: maps x_a with `partition.conditioning` channels to `law.per_element *
-            partition.transformed` channels: the first parameter of every transformed channel, then the second
-            of each, and so on. Called with x_a, and with the context where there is one.
+            partition.transformed` channels at every position: the first parameter of every transformed
+            channel, then the second of each, and so on. Called with x_a, and with the context where there
+            is one.
         law: additive, affine, or a spline.
     """
 
@@ -54,11 +55,17 @@ class Coupling(Transform):
         """(N, per_element, transformed, ...)."""
         parameters: Tensor = self.conditioner(x_a) if context is None else self.conditioner(x_a, context)
         per_element, transformed = self.law.per_element, self.partition.transformed
-        # Fewer channels would broadcast, and the log-determinant would count them once.
+        # Fewer channels or positions would broadcast, and the log-determinant would count them once.
         if parameters.shape[1] != per_element * transformed:
             raise ValueError(
                 f"Coupling expected {per_element * transformed} channels of its conditioner, {per_element} "
                 f"for each it transforms; got {parameters.shape[1]}"
+            )
+        if parameters.shape[2:] != x_a.shape[2:]:
+            positions = (f", {size}" for size in x_a.shape[2:])
+            raise ValueError(
+                f"Coupling expected shape (N, {parameters.shape[1]}{''.join(positions)}) of its conditioner, "
+                f"whose numbers are of one position each; got {tuple(parameters.shape)}"
             )
         # Of fewer bits under autocast, which concerns the conditioner: the law and its derivative are exact.
         parameters = parameters.to(x_a.dtype)

@@ -175,5 +175,7 @@ class ConditionalDiagonalNormal(Distribution):
                 f"ConditionalDiagonalNormal expected shape ({rows}, {2 * dimensions}) of its network; "
                 f"got {tuple(parameters.shape)}"
             )
+        # Of fewer bits under autocast, which concerns the network: the density is exact.
+        parameters = parameters.to(self.origin.dtype)
         mean, log_deviation = parameters.reshape(rows, 2, *self.event_shape).unbind(1)
         return mean, log_deviation

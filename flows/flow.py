@@ -76,7 +76,8 @@ class Flow(nn.Module):
         """Draw n samples and give their log-densities, (n,), in one pass.
 
         The inverse's log-determinant is that of dx/dz, so it is subtracted. The densities are the flow's,
-        whatever the temperature the samples were drawn at.
+        whatever the temperature the samples were drawn at. A flow that begins with `UniformDequantization`
+        gives integers, and with each the density of the real number that it was rounded down from.
         """
         z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
         x, log_det = self.transform.inverse(z, context)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_some, expect_vectors
+from flows.transform import Transform, expect_some, expect_vectors, without_autocast
 
 # softplus(x + log(e - 1)) is 1 at x = 0.
 _UNIT = math.log(math.e - 1)
@@ -52,18 +52,24 @@ class Planar(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, len(self.w), "Planar")
         push, _, margin = self._push()
-        a = x @ self.w + self.b
+        a = self._along(x)
         return x + push * torch.tanh(a)[:, None], _log_slope(a, margin)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, len(self.w), "Planar")
         push, c, margin = self._push()
-        a = _solve(z @ self.w + self.b, c, margin)
+        a = _solve(self._along(z), c, margin)
         return z - push * torch.tanh(a)[:, None], -_log_slope(a, margin)
+
+    def _along(self, x: Tensor) -> Tensor:
+        """w.x + b, (N,). Not by autocast, as `_push`: the inverse solves for what was computed."""
+        with without_autocast(x.device.type):
+            return x @ self.w + self.b
 
     def _push(self) -> tuple[Tensor, Tensor, Tensor]:
         """u' with shape (D,), c = w.u' and the margin 1 + c > 0, both ()."""
-        along = self.w @ self.u
+        with without_autocast(self.w.device.type):
+            along = self.w @ self.u
         margin = softplus(along + _UNIT).clamp_min(torch.finfo(along.dtype).tiny)
         # margin - 1 without its cancellation: softplus(x + log(e - 1)) = 1 + log1p((1 - 1/e) (exp(x) - 1)).
         small = torch.log1p((1 - 1 / math.e) * torch.expm1(along.clamp_max(1)))

@@ -1,7 +1,9 @@
 """The one interface of the library: an invertible map that knows its log-determinants."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from torch import Tensor, nn
 
 
@@ -13,6 +15,9 @@ class Transform(nn.Module, ABC):
 
         forward:  z = f(x),      log |det df/dx|
         inverse:  x = f^-1(z),   log |det df^-1/dz|  =  -log |det df/dx|  at that x
+
+    Input and parameters have one dtype. Under autocast both results keep it, and the directions stay each
+    other's inverse: what is rounded are conditioners, which both directions compute alike.
 
     A transform may depend on a context, one row for each row of the input: (N, K), or maps (N, K, H, W).
     The transform of each row is invertible whatever its context is; those that have no use for one pass it
@@ -26,6 +31,11 @@ class Transform(nn.Module, ABC):
     @abstractmethod
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Map latents to data. Returns (x, log_det of the inverse), the latter of shape (N,)."""
+
+
+def without_autocast(device: str) -> AbstractContextManager[object]:
+    """Full precision within it, for what the inverse would not undo if it were rounded."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def expect_some(channels: int, owner: str) -> None:

@@ -139,8 +139,9 @@ def fit(
             torch.nn.utils.clip_grad_norm_(head.flow.parameters(), settings.gradient_clip)
             optimiser.step()
             schedule.step()
-            total += losses.detach().double().cpu() * len(maps[0])
-            _expect_finite(losses.tolist(), epoch)
+            found = losses.detach().double().cpu()  # once: to fetch them is to wait for the GPU
+            _expect_finite(found.tolist(), epoch)
+            total += found * len(maps[0])
             on_batch(1)
         held_out = _held_out(head, features, rows.calibration, settings.batch_size, device)
         _expect_finite(held_out, epoch)

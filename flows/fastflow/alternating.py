@@ -68,7 +68,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
     layers = cast(Sequence[nn.Module], flow.transforms)[1:]
     # Of each half the log-scale and the shift that are still to be applied to it.
     pending: list[tuple[Tensor, Tensor] | None] = [None, None]
-    steps: list[_Step] = []
+    steps: list[Folded] = []
     for i, (coupling, affine) in enumerate(zip(layers[::2], layers[1::2], strict=True)):
         affine = cast(ChannelAffine, affine)
         own = [
@@ -76,7 +76,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
             (affine.log_scale[first:], affine.shift[first:]),
         ]
         seen, changed = i % 2, 1 - i % 2
-        steps.append(_fold(cast(Coupling, coupling), own[changed], pending[changed], precision))
+        steps.append(fold(cast(Coupling, coupling), own[changed], pending[changed], precision, logistic=True))
         pending[changed], pending[seen] = None, own[seen]
     bounds = tuple(step.bound for step in steps)
     folded = [tensor for step in steps for tensor in step[1:]]
@@ -103,10 +103,10 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
     )
 
 
-class _Step(NamedTuple):
+class Folded(NamedTuple):
     """A coupling and the affines before and after it, folded: z = (x + before) exp(s) + t.
 
-    s = 2 c sigmoid(a) + level, and a and t are what the convolutions give.
+    s = 2 c sigmoid(a) + level, or c tanh(a) + level, and a and t are what the convolutions give.
     """
 
     bound: float
@@ -120,30 +120,40 @@ class _Step(NamedTuple):
     middle_bias: Tensor | None
 
 
-def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[_Step]:
+def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[Folded]:
     """Steps from their tensors, one after the other."""
-    width = len(_Step._fields) - 1
-    return [_Step(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
+    width = len(Folded._fields) - 1
+    return [Folded(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
 
 
-def _fold(
+def fold(
     coupling: Coupling,
     after: tuple[Tensor, Tensor],
     before: tuple[Tensor, Tensor] | None,
     precision: torch.dtype,
-) -> _Step:
-    """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'."""
+    *,
+    logistic: bool,
+) -> Folded:
+    """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'.
+
+    Args:
+        coupling: of channel halves, affine with a `SoftClamp`, its conditioner a `ConvNet` or `DepthwiseNet`.
+        after: log g and h, of the affine that follows, at the channels that are transformed; each (C',).
+        before: log g' and h', of one that was still to be applied to them, or None.
+        precision: what the convolutions' weights become.
+        logistic: the scale is to be taken from the logistic function; otherwise from tanh.
+    """
     net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
     bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
     log_gain, shift = after
     nothing = torch.zeros_like(shift)
-    scale = torch.cat([torch.full_like(shift, 2 / bound), log_gain.exp()])
+    scale = torch.cat([torch.full_like(shift, (2 if logistic else 1) / bound), log_gain.exp()])
     bias = torch.addcmul(torch.cat([nothing, shift]), cast(Tensor, net.last.bias), scale)
-    level, earlier = log_gain - bound, nothing
+    level, earlier = log_gain - bound if logistic else log_gain, nothing
     if before is not None:
         level = level + before[0]
         earlier = before[1] * (-before[0]).exp()
-    return _Step(
+    return Folded(
         bound,
         net.first.weight.to(precision),
         cast(Tensor, net.first.bias).to(precision),

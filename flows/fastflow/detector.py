@@ -87,8 +87,10 @@ def pick_device(name: str = "auto") -> torch.device:
             "use --device auto or cpu"
         )
     if device.type == "cuda":
-        # By default convolutions there round to 10 bits (TF32), and may differ from run to run.
+        # By default convolutions there round to 10 bits (TF32), and may differ from run to run; products of
+        # matrices round where somebody has asked for it.
         torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.deterministic = True
     return device
 

@@ -12,17 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from flows import (
-    Affine,
-    ChannelAffine,
-    Compose,
-    ConvNet,
-    Coupling,
-    DepthwiseNet,
-    Halves,
-    Permutation,
-    SoftClamp,
-)
+from flows import ChannelAffine, Compose, Coupling, Halves, Permutation
 from flows.fastflow import alternating
 from flows.fastflow.head import Head
 
@@ -156,21 +146,19 @@ class Steps(nn.Module):
 
 
 class Step(nn.Module):
-    """y = x exp(c tanh a' + log g) + t', a coupling with the channel affine that follows it.
-
-    Of the conditioner's last convolution, the half that gives the log-scale is divided by c, and the half
-    that gives the shift has the gain g and the affine's own shift in it.
+    """y = (x + b) exp(c tanh a + s) + t, a coupling with its channel affines, see `alternating.fold`.
 
     Args:
         coupling: of channel halves, affine.
         affine: what follows it.
         changed: the channels of the affine that the coupling transforms.
         passed: the others.
-        before: the step that passed x by and left its affine, g' x + h', to this one, which then is of
-            (x + h' / g') with log g + log g' in place of log g.
+        before: the step that passed x by and left its affine to this one.
 
     Attributes:
-        has_before: whether there is one.
+        bound: c, of the log-scales.
+        changed: how many channels are transformed.
+        has_before: whether there is a step before.
         has_middle: whether the conditioner has a depthwise convolution between its others.
     """
 
@@ -184,32 +172,28 @@ class Step(nn.Module):
     ) -> None:
         super().__init__()
         self.has_before = before is not None
-        net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
-        self.has_middle = isinstance(net, DepthwiseNet)
-        self.bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
-        self.changed = cast(Halves, coupling.partition).transformed
-        log_gain = affine.log_scale[changed]
-        of_scale, of_shift = net.last.weight.chunk(2)
-        scale_bias, shift_bias = cast(Tensor, net.last.bias).chunk(2)
-        gain = log_gain.exp()
-        self.passed_log_gain = affine.log_scale[passed].detach().view(1, -1, 1, 1)
-        folded = {
-            "hidden_weight": net.first.weight,
-            "hidden_bias": cast(Tensor, net.first.bias),
-            "weight": torch.cat([of_scale / self.bound, of_shift * gain.view(-1, 1, 1, 1)]),
-            "bias": torch.cat([scale_bias / self.bound, shift_bias * gain + affine.shift[changed]]),
-            "log_gain": log_gain.view(1, -1, 1, 1),
-            "passed_gain": self.passed_log_gain.exp(),
-            "passed_shift": affine.shift[passed].view(1, -1, 1, 1),
+        self.passed = affine.log_scale[passed].detach(), affine.shift[passed].detach()
+        after = affine.log_scale[changed], affine.shift[changed]
+        left = None if before is None else before.passed
+        folded = alternating.fold(coupling, after, left, affine.shift.dtype, logistic=False)
+        self.has_middle = folded.middle_weight is not None
+        self.bound = folded.bound
+        self.changed = len(folded.level)
+        buffers = {
+            "hidden_weight": folded.first_weight,
+            "hidden_bias": folded.first_bias,
+            "weight": folded.last_weight,
+            "bias": folded.last_bias,
+            "level": folded.level.view(1, -1, 1, 1),
+            "before": folded.before.view(1, -1, 1, 1) if self.has_before else None,
+            "middle_weight": folded.middle_weight,
+            "middle_bias": folded.middle_bias,
+            "passed_gain": self.passed[0].exp().view(1, -1, 1, 1),
+            "passed_shift": self.passed[1].view(1, -1, 1, 1),
         }
-        if isinstance(net, DepthwiseNet):
-            folded["middle_weight"] = net.middle.weight
-            folded["middle_bias"] = cast(Tensor, net.middle.bias)
-        if before is not None:
-            folded["log_gain"] = folded["log_gain"] + before.passed_log_gain
-            folded["before"] = before.get_buffer("passed_shift") * torch.exp(-before.passed_log_gain)
-        for name, value in folded.items():
-            self.register_buffer(name, value.detach(), persistent=False)
+        for name, value in buffers.items():
+            if value is not None:
+                self.register_buffer(name, value.detach(), persistent=False)
 
     def forward(self, seen: Tensor, x: Tensor) -> Tensor:
         """Transform x, (N, C', H, W), conditioned on (N, C'', H, W)."""
@@ -221,7 +205,9 @@ class Step(nn.Module):
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
-        return x * torch.exp(self.bound * torch.tanh(a) + get("log_gain")) + shift
+        # Copied first: tanh is slow on rows with gaps between them.
+        log_scale = torch.tanh(a.contiguous(memory_format=torch.channels_last))
+        return torch.addcmul(shift, x, torch.add(get("level"), log_scale, alpha=self.bound).exp())
 
     def pass_by(self, seen: Tensor) -> Tensor:
         """What the affine makes of the other half."""

@@ -49,20 +49,23 @@ class PositionGaussian(nn.Module):
         firsts = [torch.zeros(c, dtype=torch.float64) for c in self.channels]
         seconds = [torch.zeros(c, c, dtype=torch.float64) for c in self.channels]
         counts = [0] * len(self.channels)
+        centres: list[Tensor] = []
         for maps in batches:
-            for i, x in enumerate(maps):
-                rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+            # About where the mean is: a product of what lies far from 0 has no digits left for deviations.
+            centres = centres or [x.mean((0, 2, 3)) for x in maps]
+            for i, (x, centre) in enumerate(zip(maps, centres, strict=True)):
+                rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) - centre
                 counts[i] += len(rows)
                 firsts[i] += rows.sum(0, dtype=torch.float64).cpu()
                 # Products in double are several times slower, and a batch's in single are exact enough.
                 seconds[i] += (rows.T @ rows).double().cpu()
         for i, (n, first, second) in enumerate(zip(counts, firsts, seconds, strict=True)):
-            mean = first / n
-            covariance = second / n - mean.outer(mean)
+            offset = first / n
+            covariance = second / n - offset.outer(offset)
             if n == 0 or not covariance.isfinite().all():
                 raise ValueError(f"scale {i}: no covariance of {n} positions, or not a finite one")
-            self.get_buffer(f"mean_{i}").copy_(mean)
-            self.get_buffer(f"whitening_{i}").copy_(_whitening(covariance, min(1.0, len(mean) / n)))
+            self.get_buffer(f"mean_{i}").copy_(centres[i].cpu() + offset)
+            self.get_buffer(f"whitening_{i}").copy_(_whitening(covariance, min(1.0, len(offset) / n)))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Energy of every position: per scale (N, C_i, H_i, W_i) to (N, H_i, W_i)."""
@@ -143,8 +146,10 @@ class PictureGaussian(nn.Module):
         """What a picture looks like: of all scales (N, C_i, H_i, W_i), to (N, 2 C_i) of each one used."""
         described = []
         for x in maps[self.first :]:
-            mean, square = x.mean((2, 3)), x.square().mean((2, 3))
-            described.append(torch.cat([mean, (square - mean.square()).clamp_min(0).sqrt()], 1))
+            mean = x.mean((2, 3), keepdim=True)
+            # Not the mean square less the mean's: of what lies far from 0 the difference has no digits left.
+            variance = (x - mean).square().mean((2, 3))
+            described.append(torch.cat([mean.flatten(1), variance.sqrt()], 1))
         return described
 
 

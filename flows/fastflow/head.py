@@ -79,7 +79,13 @@ def channels_last(head: Head) -> Head:
 
 # In bfloat16, what comes before a map's sides are a picture's divided by this stays in float32: low contrast
 # is what rounding takes, and most of it from the first layers (docs/experiments.md, 8).
-EXACT_STRIDE: Final = 4
+_EXACT_STRIDE: Final = 4
+
+
+def stays_exact(sides: Sequence[int], size: tuple[int, int]) -> bool:
+    """Whether a map of these sides, of a picture (height, width), is too large to be computed in bfloat16."""
+    # Strides round up: a quarter of 30 is 8.
+    return any(side > -(-whole // _EXACT_STRIDE) for side, whole in zip(sides, size, strict=True))
 
 
 def computing(precision: Precision, device: torch.device) -> AbstractContextManager[object]:

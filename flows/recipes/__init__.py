@@ -1,9 +1,9 @@
 """The published flows, built from the parts of `flows`.
 
-`nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W), and a context;
-`planar` and `radial` take vectors alone. With `levels`, the former are flows over integers 0 ... levels - 1:
-their first layers bring those to real numbers, their densities are a lower bound of the integers'
-log-probability, and their samples are integers.
+`nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W), and a context
+(N, K); `planar` and `radial` take vectors alone. With `levels`, the former are flows over integers 0 ...
+levels - 1: their first layers bring those to real numbers, their densities are a lower bound of the
+integers' log-probability, and their samples are integers.
 """
 
 from flows.recipes.glow import glow

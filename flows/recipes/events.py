@@ -17,6 +17,19 @@ def expect_event(event_shape: Sequence[int], recipe: str) -> tuple[int, ...]:
     return shape
 
 
+def expect_counts(recipe: str, **counts: int) -> None:
+    """ValueError unless there is one of each at least."""
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{recipe} expected {name} of at least 1; got {count}")
+
+
+def expect_halves(channels: int, recipe: str) -> None:
+    """ValueError unless there are two channels or elements at least, which couplings divide."""
+    if channels < 2:
+        raise ValueError(f"{recipe} expected at least 2 channels to divide; got {channels}")
+
+
 def flow_of(
     steps: Sequence[Transform],
     event_shape: tuple[int, ...],

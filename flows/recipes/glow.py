@@ -11,7 +11,7 @@ from flows.distributions import DiagonalNormal
 from flows.flow import Flow
 from flows.laws import Affine, Law
 from flows.partition import Halves
-from flows.recipes.events import expect_event, flow_of
+from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
 from flows.recipes.levels import expect_scales, squeezed_levels
 from flows.transform import Transform
 
@@ -46,12 +46,13 @@ def glow(
         hidden: channels, or features, of the conditioners' two hidden layers.
         levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
         alpha: of that logit; see `Logit`.
-        context: K of a context, or 0.
+        context: K of a context (N, K), or 0; maps (N, K, H, W) would not fit what is squeezed.
         recompute: see `Compose`.
         law: of the couplings, which share it, so one without parameters of its own; the affine one with
             Glow's sigmoid scale unless given.
     """
     shape = expect_event(event_shape, "glow")
+    expect_counts("glow", steps=steps)
     law = Affine(SigmoidScale()) if law is None else law
 
     def step(channels: int) -> list[Transform]:
@@ -71,6 +72,7 @@ def glow(
 
     base = DiagonalNormal(shape)
     if len(shape) == 1:
+        expect_halves(shape[0], "glow")
         made = [layer for _ in range(steps) for layer in step(shape[0])]
         return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=base)
     expect_scales(shape, scales, scales, "glow")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from flows.compose import Compose, Inverse
 from flows.multiscale import FactorOut
+from flows.recipes.events import expect_counts
 from flows.reshape import Squeeze
 from flows.transform import Transform
 
@@ -41,8 +42,9 @@ def squeezed_levels(
 
 def expect_scales(shape: tuple[int, ...], scales: int, squeezes: int, recipe: str) -> None:
     """ValueError unless there is a scale, and height and width can be halved as often as is squeezed."""
-    if scales < 1 or any(size % 2**squeezes for size in shape[1:]):
+    expect_counts(recipe, scales=scales)
+    if any(size % 2**squeezes for size in shape[1:]):
         raise ValueError(
-            f"{recipe} of {scales} scales expected a height and width that can be halved "
-            f"{max(squeezes, 0)} times, and 1 scale at least; got {shape}"
+            f"{recipe} of {scales} scales expected a height and width that can be halved {squeezes} times; "
+            f"got {shape}"
         )

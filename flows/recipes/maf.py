@@ -8,7 +8,7 @@ from flows.clamp import SoftplusScale
 from flows.flow import Flow
 from flows.laws import Affine, Law
 from flows.permutation import Permutation
-from flows.recipes.events import expect_event, flow_of
+from flows.recipes.events import expect_counts, expect_event, flow_of
 from flows.reshape import Flatten
 from flows.transform import Transform
 
@@ -46,6 +46,7 @@ def maf(
         context: K of a context (N, K), or 0.
     """
     shape = expect_event(event_shape, "maf")
+    expect_counts("maf", layers=layers)
     flat = Flatten(shape)
     law = Affine(SoftplusScale()) if law is None else law
     steps: list[Transform] = [flat]

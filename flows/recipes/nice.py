@@ -13,7 +13,7 @@ from flows.flow import Flow
 from flows.laws import Additive
 from flows.partition import Halves
 from flows.permutation import Permutation
-from flows.recipes.events import expect_event, flow_of
+from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
 from flows.reshape import Flatten
 from flows.scaling import Scaling
 from flows.transform import Transform
@@ -52,6 +52,8 @@ def nice(
     shape = expect_event(event_shape, "nice")
     flat = Flatten(shape)
     features = flat.features
+    expect_counts("nice", couplings=couplings)
+    expect_halves(features, "nice")
     even_first = [*range(0, features, 2), *range(1, features, 2)]
     steps: list[Transform] = [flat, ActNorm(features), Permutation(even_first)]
     for i in range(couplings):

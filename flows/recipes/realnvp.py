@@ -12,7 +12,7 @@ from flows.flow import Flow
 from flows.laws import Affine
 from flows.multiscale import FactorOut
 from flows.partition import Checkerboard, Halves
-from flows.recipes.events import expect_event, flow_of
+from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
 from flows.recipes.levels import expect_scales
 from flows.reshape import Squeeze
 from flows.transform import Transform
@@ -53,11 +53,13 @@ def real_nvp(
         blocks: residual blocks of the conditioners of images; hidden layers of those of vectors.
         levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
         alpha: of that logit; see `Logit`.
-        context: K of a context, or 0.
+        context: K of a context (N, K), or 0; maps (N, K, H, W) would not fit what is squeezed.
         recompute: see `Compose`.
     """
     shape = expect_event(event_shape, "real_nvp")
     if len(shape) == 1:
+        expect_counts("real_nvp", couplings=couplings)
+        expect_halves(shape[0], "real_nvp")
         steps = _vector_steps(shape[0], couplings, (hidden,) * blocks, context)
         return flow_of(steps, shape, levels, alpha=alpha, recompute=recompute)
     expect_scales(shape, scales, scales - 1, "real_nvp")

@@ -13,8 +13,9 @@ from flows.distributions import DiagonalNormal
 from flows.flow import Flow
 from flows.laws import Law, RationalQuadraticSpline
 from flows.partition import Halves
-from flows.recipes.events import expect_event, flow_of
+from flows.recipes.events import expect_counts, expect_event, expect_halves, flow_of
 from flows.recipes.glow import glow
+from flows.recipes.levels import expect_scales
 from flows.transform import Transform, expect_vectors
 
 
@@ -31,7 +32,10 @@ def neural_spline(
     context: int = 0,
     recompute: bool = False,
 ) -> Flow:
-    """RQ-NSF (C) (Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 3).
+    """RQ-NSF (C) (Durkan et al. 2019, Neural Spline Flows, arXiv 1906.04032, section 3), but its networks.
+
+    Those are residual networks in the paper; here they are an `MLP` of two hidden layers, and `GlowNet` for
+    images.
 
     Vectors: steps of `ActNorm`, a linear layer (LU) that starts as the reversal of the dimensions, and a
     coupling with rational-quadratic splines, whose identity half goes through splines too that depend on
@@ -50,14 +54,17 @@ def neural_spline(
         bound: B of the splines, the identity beyond [-B, B].
         levels: L of integer data 0 ... L - 1, dequantised and brought to the real line by a logit.
         alpha: of that logit; see `Logit`.
-        context: K of a context, or 0.
+        context: K of a context (N, K), or 0; maps (N, K, H, W) would not fit what is squeezed.
         recompute: see `Compose`.
     """
     law = RationalQuadraticSpline(bins, bound)
     shape = expect_event(event_shape, "neural_spline")
+    expect_counts("neural_spline", steps=steps)
     if len(shape) == 1:
+        expect_halves(shape[0], "neural_spline")
         made = [layer for _ in range(steps) for layer in _vector_step(shape[0], hidden, law, context)]
         return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=DiagonalNormal(shape))
+    expect_scales(shape, scales, scales, "neural_spline")
     return glow(
         event_shape,
         scales=scales,

@@ -125,6 +125,26 @@ def check_device(case: Case, setting: Setting) -> None:
         assert (y.shape, log_det.shape) == ((len(x), *shape), (len(x),)), f"{way.name}: shapes differ there"
 
 
+def check_autocast(case: Case, setting: Setting) -> None:
+    """Under autocast both results keep the input's dtype, and forth and back is as near as without."""
+    if setting.spread is not None:
+        setting = replace(setting, spread=min(setting.spread, 0.3))  # single precision has few digits
+    transform = setting.transform(case).float()
+    for way in ways(transform, case, setting):
+        x = way.at.float()
+        off = []
+        for enabled in (False, True):
+            with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+                y, log_det = way.apply(x)
+                back, undone = way.undo(y)
+            for result in (y, log_det, back, undone):
+                assert result.dtype == x.dtype, f"{way.name}: under autocast there is a {result.dtype}"
+            off.append([(back - x).norm().item(), (log_det + undone).norm().item()])
+        for plainly, rounded, size in zip(*off, (x.norm().item(), log_det.norm().item()), strict=True):
+            bound = 1e-4 * (1 + size) + 10 * plainly
+            assert rounded <= bound, f"{way.name} and back is off by {rounded:.3g}, more than {bound:.3g}"
+
+
 def condition(matrix: Tensor) -> tuple[float, float]:
     """The largest singular value over the smallest, and 1 over the smallest."""
     values = torch.linalg.svdvals(matrix.detach())
@@ -315,6 +335,7 @@ Check = Callable[[Case, Setting], None]
 CHECKS: dict[str, Check] = {
     "outputs": check_outputs,
     "device": check_device,
+    "autocast": check_autocast,
     "log_det": check_log_det,
     "rows": check_rows,
     "vmap": check_vmap,

@@ -46,6 +46,19 @@ def test_without_its_context_it_says_so() -> None:
             flow.forward(torch.zeros(1, 3, dtype=torch.float64), context)
 
 
+def test_autocast_leaves_the_inverse_that_of_what_was_computed() -> None:
+    flow = made(5).float()
+    x = torch.randn(50, 5)
+    exact, _ = flow.forward(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        z, log_det = flow.forward(x)
+        back, undone = flow.inverse(z)
+    assert torch.equal(z, exact)
+    assert log_det.dtype == undone.dtype == torch.float32
+    torch.testing.assert_close(back, x, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(undone, -log_det, rtol=1e-3, atol=1e-3)
+
+
 def test_what_is_not_known_yet_does_no_harm_backwards() -> None:
     """On the way the later dimensions pass through huge values, which must not reach the earlier ones."""
     flow = MaskedAutoregressive(6, (8,), Affine()).double()

@@ -5,7 +5,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from flows import Additive, Affine, Checkerboard, ConvNet, Coupling, Halves, SoftClamp
+from flows import (
+    Additive,
+    Affine,
+    Checkerboard,
+    ConvNet,
+    Coupling,
+    Halves,
+    Law,
+    RationalQuadraticSpline,
+    SoftClamp,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -60,6 +70,21 @@ def test_a_conditioner_of_another_width_is_refused(width: int) -> None:
     for apply in (coupling.forward, coupling.inverse):
         with pytest.raises(ValueError, match=rf"expected 6 channels of its conditioner.*got {width}"):
             apply(torch.zeros(1, 6, 2, 2))
+
+
+@pytest.mark.parametrize("law", [Additive(), Affine(), RationalQuadraticSpline(3, 2.0)])
+@pytest.mark.parametrize("partition", [Halves(4), Checkerboard(2)])
+def test_a_conditioner_of_another_height_and_width_is_refused(
+    law: Law, partition: Halves | Checkerboard
+) -> None:
+    """One parameter for all positions would broadcast, and the log_det would count it once."""
+    whole = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(2, 2 * law.per_element, 1))
+    row = nn.Sequential(nn.AdaptiveAvgPool2d((1, 3)), nn.Conv2d(2, 2 * law.per_element, 1))
+    for network, size in ((whole, "1, 1"), (row, "1, 3")):
+        coupling = Coupling(partition, network, law)
+        for apply in (coupling.forward, coupling.inverse):
+            with pytest.raises(ValueError, match=rf"expected shape \(N, \d+, 5, 3\).*got \(2, \d+, {size}\)"):
+                apply(torch.zeros(2, partition.channels, 5, 3))
 
 
 def test_an_additive_coupling_adds_and_keeps_volume() -> None:

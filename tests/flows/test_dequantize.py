@@ -69,6 +69,23 @@ def test_integers_become_numbers_of_the_flows_own_dtype() -> None:
         assert y.dtype == log_det.dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("levels", [3, 10, 100, 1000, 10_000, 65_535, 65_536, 1_000_003])
+@pytest.mark.parametrize("noise", [0.0, 2.0**-24, 0.5, 1 - 2.0**-24, None])
+def test_every_integer_comes_back_whatever_the_number_of_levels(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, levels: int, noise: float | None
+) -> None:
+    """A quotient by levels that are no power of 2 is rounded, and may fall into the next cell."""
+    if noise is not None:
+        monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, noise))
+    layer = UniformDequantization(levels)
+    x = torch.arange(levels, dtype=dtype)[None]
+    y, _ = layer.forward(x)
+    assert torch.equal(layer.inverse(y)[0], x)
+    assert y.min() >= 0
+    assert y.max() < 1
+
+
 def test_no_noise_is_rounded_up_to_the_next_integer(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 + the largest number below 1 is 201 in single precision."""
     monkeypatch.setattr(torch, "rand_like", lambda x: torch.full_like(x, 1 - 2.0**-24))

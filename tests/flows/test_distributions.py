@@ -123,6 +123,18 @@ def test_a_conditional_base_wants_a_row_for_each_event(context: torch.Tensor | N
         base.sample(2, context=context)
 
 
+def test_autocast_rounds_a_conditional_bases_network_and_not_its_density() -> None:
+    torch.manual_seed(0)
+    base = ConditionalDiagonalNormal((300,), torch.nn.Linear(3, 600))
+    z, context = torch.randn(4, 300), torch.randn(4, 3)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = base.log_prob(z, context)
+        mean, log_deviation = base.network(context).double().chunk(2, 1)
+    standardised = (z.double() - mean) * (-log_deviation).exp()
+    expected = standard_normal_log_prob(standardised) - log_deviation.sum(1)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=1e-4)
+
+
 def test_a_conditional_bases_network_of_another_width_is_refused() -> None:
     base = ConditionalDiagonalNormal((2,), nn.Linear(1, 3))
     with pytest.raises(ValueError, match=r"expected shape \(2, 4\) of its network; got \(2, 3\)"):

@@ -180,6 +180,14 @@ class IdentityHalfCounted(Coupling):
         return x, log_det - self.partition.split(z)[0].flatten(1).sum(1) * 0.01
 
 
+class ParametersShared(Coupling):
+    """The conditioner gives one parameter for all positions, which broadcasts and is counted once."""
+
+    def _law_parameters(self, x_a: Tensor, context: Tensor | None) -> Tensor:
+        parameters = super()._law_parameters(x_a, context)
+        return parameters.mean((3, 4), keepdim=True)
+
+
 class WholeBoardCounted(Checkerboard):
     """The log-derivatives of the colour that passes are counted too."""
 
@@ -463,6 +471,14 @@ class OnePassTooFew(MaskedAutoregressive):
         return x, log_derivatives.sum(1)
 
 
+class RoundedByAutocast(MaskedAutoregressive):
+    """Autocast rounds the parameters, and the law with them."""
+
+    def _law_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
+        parameters: Tensor = self.network(x)
+        return parameters.reshape(len(x), self.law.per_element, self.features)
+
+
 class PaperLogit(Logit):
     """The log_det of the paper's a + (1 - a) x for the map of its code, in both directions."""
 
@@ -585,6 +601,7 @@ WRONG: dict[str, tuple[Case, set[str]]] = {
     "log_det before the clamp": (half(Coupling, UnclampedLogDet), {"log_det"}),
     "log_det of the shift": (half(Coupling, ShiftInLogDet), {"log_det"}),
     "identity half in the log_det": (half(IdentityHalfCounted), {"log_det"}),
+    "one parameter for all positions": (half(ParametersShared), {"log_det"}),
     "composition undone in the same order": (chain(SameOrderBackwards), {"round_trip"}),
     "log_det of the last step only": (chain(LastLogDetOnly), {"log_det", "round_trip"}),
     "buffer not saved": (sized(FlagNotSaved), {"reload"}),
@@ -613,6 +630,10 @@ WRONG: dict[str, tuple[Case, set[str]]] = {
     "spline's inverse with the other sign": (spline(SplineNotInverted), {"log_det", "round_trip"}),
     "mask lets a dimension see itself": (vector(SeesItself), {"round_trip", "log_det"}),
     "autoregressive inverse, a pass too few": (MADE, {"round_trip"}),
+    "autoregressive network rounded by autocast": (
+        Case("rounded", lambda event: RoundedByAutocast(event[0], (6,)), vectors),
+        {"autocast"},
+    ),
     "logit with the paper's factor": (LOGIT, {"log_det"}),
     "turned round without the log_dets": (
         Case("turned", lambda event: InverseSameLogDet(ChannelAffine(event[0]))),

@@ -187,6 +187,21 @@ def test_the_same_run_twice_gives_the_same_bits(whole: tuple[Head, Path], tmp_pa
     assert lines(tmp_path) == lines(whole[1])
 
 
+def test_a_batchs_losses_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fetch waits for a GPU; those of losses that autograd still holds were the second."""
+    fetched = []
+    tolist = torch.Tensor.tolist
+
+    def watched(self: torch.Tensor) -> Any:
+        fetched.append(self.requires_grad)
+        return tolist(self)
+
+    monkeypatch.setattr(torch.Tensor, "tolist", watched)
+    run(tmp_path)
+    assert fetched
+    assert not any(fetched)
+
+
 def test_another_seed_gives_another_model(whole: tuple[Head, Path], tmp_path: Path) -> None:
     other = run(tmp_path, RunConfig.model_validate({**config().model_dump(), "seed": 1}))
     same = [

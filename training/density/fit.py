@@ -124,17 +124,19 @@ def _fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     points: list[FitPoint] = []
     best, best_weights = math.inf, copy.deepcopy(flow.state_dict())
-    order = torch.empty(0, dtype=torch.int64)
+    order = torch.empty(0, dtype=torch.int64, device=train.device)
     # Where there is memory for the gradients of a batch, there is for a look at one.
     rows_at_once = max(settings.batch_size, batch_rows(validation[0].numel()))
     total, count = 0.0, 0
     for step in range(1, settings.steps + 1):
         flow.train()
         if len(order) == 0:
-            order = torch.randperm(len(train))
-        rows, order = order[: settings.batch_size].to(train.device), order[settings.batch_size :]
+            # Drawn on the CPU, so that every device sees the same order; taken along once an epoch.
+            order = torch.randperm(len(train)).to(train.device)
+        rows, order = order[: settings.batch_size], order[settings.batch_size :]
         loss = -flow.log_prob(train[rows], None if context is None else context[rows]).mean()
-        if not loss.isfinite():
+        value = loss.item()  # the step's one wait for a GPU
+        if not math.isfinite(value):
             if best < math.inf:
                 break
             raise DensityFitError(
@@ -145,7 +147,7 @@ def _fit(
         clip_grad_norm_(flow.parameters(), settings.clip)
         optimiser.step()
         schedule.step()
-        total, count = total + loss.item(), count + 1
+        total, count = total + value, count + 1
         if step % settings.every == 0 or step == settings.steps:
             held_out = -mean_log_prob(flow, validation, validation_context, batch=rows_at_once)
             point = FitPoint(step, total / count, held_out)

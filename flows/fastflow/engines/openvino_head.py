@@ -41,7 +41,7 @@ def build(head: FusedHead, *, own: bool = False) -> ov.Model:
     results = [
         *flow,
         *gaussian,
-        graph.picture(moments),
+        graph.picture(features, moments),
         *(_beside([_mean(x, (1,)) for x in of_one]) for of_one in zip(*seen, strict=True)),
     ]
     return numbered(ov.Model(results, [*maps, *graph.inputs], "head"))
@@ -92,10 +92,15 @@ class _Graph:
         z = op.subtract(_convolve(x, kernel), _per_channel(offset))
         return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
-    def picture(self, moments: Sequence[tuple[Any, Any]]) -> Any:
-        gaussian, energies = self._head.picture, []
-        for i, (mean, square) in enumerate(moments[gaussian.first :]):
-            variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
+    def picture(self, features: Sequence[Any], moments: Sequence[tuple[Any, Any]]) -> Any:
+        first, energies = self._head.picture.first, []
+        for i, (x, (mean, square)) in enumerate(zip(features[first:], moments[first:], strict=True)):
+            if self._head.normaliser.mode == "layer":
+                offset = op.subtract(x, op.unsqueeze(mean, constant([2, 3], np.int64)))
+                variance = _mean(op.multiply(offset, offset), (2, 3))
+            else:
+                # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
+                variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
             look = op.concat([mean, op.sqrt(variance)], 1)
             centred = op.subtract(look, self._weight(f"picture.mean_{i}"))
             z = op.matmul(centred, self._weight(f"picture.whitening_{i}"), False, False)
@@ -111,7 +116,7 @@ class _Graph:
             spread = _convolve_each(hidden, get("middle_weight"))
             hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
-        log_scale = op.add(op.multiply(op.tanh(a), constant(step.bound)), get("log_gain"))
+        log_scale = op.add(op.multiply(op.tanh(a), constant(step.bound)), get("level"))
         if step.has_before:
             x = op.add(x, get("before"))
         return op.add(op.multiply(x, op.exp(log_scale)), shift)

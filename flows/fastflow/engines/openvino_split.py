@@ -11,11 +11,11 @@ from typing import Any
 import openvino as ov
 from openvino import opset13
 
-from flows.fastflow.head import EXACT_STRIDE
+from flows.fastflow.head import stays_exact
 
 
 def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
-    """Part a graph at the narrowest of the first maps that are a quarter of the picture's size.
+    """Part a graph at the narrowest of the first maps that are a quarter of the picture's size, rounded up.
 
     Args:
         model: a backbone with one input; used up, both parts are made of its nodes.
@@ -64,7 +64,7 @@ def _narrowest(order: list[Any], size: tuple[int, int]) -> int | None:
     best, least, sides = None, 0, None
     for i, op in enumerate(order):
         shape = _map_shape(op) if op.get_name() in needed and not _leads_out(op) else None
-        if shape is None or any(EXACT_STRIDE * a > b for a, b in zip(shape[1:], size, strict=True)):
+        if shape is None or stays_exact(shape[1:], size):
             continue
         if any(place[n] < i < until for n, until in needed.items()):
             continue

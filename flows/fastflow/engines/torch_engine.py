@@ -1,7 +1,7 @@
 """Torch as an engine: on every device, and what models are fitted and evaluated with."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies, FusedHead
-from flows.fastflow.head import EXACT_STRIDE, Head, computing
+from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
@@ -57,18 +57,17 @@ class _TorchBackbone:
     """See `engines.RunningBackbone`."""
 
     def __init__(self, layers: "FeatureExtractor", input_size: tuple[int, int], precision: Precision) -> None:
+        # Kept, though it may compute with others: `layers()` of a record gives who asks next the same again.
         self._layers = layers
-        self._input_size = input_size
+        self._computing = layers if precision == "float32" else _sparing_first(layers, input_size)
         self._precision = precision
-        rounded = precision != "float32"
-        self._convolutions = [m for m in layers.modules() if rounded and isinstance(m, nn.Conv2d)]
         self.batches: tuple[int, ...] = (1,)
         self.nbytes = layers.nbytes
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         device = self._layers.device
-        with computing(self._precision, device), _first_exact(self._convolutions, self._input_size):
-            return list(self._layers(images.to(device)))
+        with computing(self._precision, device):
+            return list(self._computing(images.to(device)))
 
 
 class _TorchHead:
@@ -92,13 +91,16 @@ class _TorchHead:
         return self._fused.conclude(maps, features, flow)
 
 
-@contextmanager
-def _first_exact(convolutions: Sequence[nn.Conv2d], size: tuple[int, int]) -> Iterator[None]:
-    """Under autocast: those of the convolutions whose input is still large are left out of it."""
+def _sparing_first(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtractor":
+    """The same layers, of the same weights, which leave convolutions of large maps out of autocast.
+
+    Modules of their own: those given are shared with engines that compute otherwise, in other threads. Theirs
+    is called under autocast alone, whose state is each thread's own.
+    """
 
     def before(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
         [x] = inputs
-        if EXACT_STRIDE * x.shape[2] <= size[0]:
+        if not stays_exact(x.shape[2:], size):
             return None
         torch.set_autocast_enabled(x.device.type, False)
         return (x.float(),)
@@ -107,12 +109,10 @@ def _first_exact(convolutions: Sequence[nn.Conv2d], size: tuple[int, int]) -> It
         del output
         torch.set_autocast_enabled(inputs[0].device.type, True)
 
-    handles = []
-    for module in convolutions:
-        handles.append(module.register_forward_pre_hook(before))
-        handles.append(module.register_forward_hook(after))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+    weights = (*layers.parameters(), *layers.buffers())
+    own = copy.deepcopy(layers, {id(weight): weight for weight in weights})
+    for module in own.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(before)
+            module.register_forward_hook(after)
+    return own

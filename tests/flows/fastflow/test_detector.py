@@ -286,6 +286,19 @@ class TestDevice:
         with pytest.raises(DeviceError, match=f"runs on cpu and cuda; got '{name}'"):
             pick_device(name)
 
+    def test_a_gpu_rounds_neither_convolutions_nor_products(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever was set before; a processor that stands for the GPU keeps the switches."""
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+        before = cudnn.allow_tf32, cudnn.deterministic, products.allow_tf32
+        cudnn.allow_tf32, cudnn.deterministic, products.allow_tf32 = True, False, True
+        try:
+            assert pick_device("auto").type == "cuda"
+            assert (cudnn.allow_tf32, cudnn.deterministic, products.allow_tf32) == (False, True, False)
+        finally:
+            cudnn.allow_tf32, cudnn.deterministic, products.allow_tf32 = before
+
     @pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:7"])
     @pytest.mark.skipif(torch.cuda.is_available(), reason="there is CUDA here")
     def test_cuda_that_is_absent_is_never_replaced_silently(

@@ -77,6 +77,19 @@ class TestPosition:
             assert found.shape == (3, *y.shape[2:])
             np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
 
+    @pytest.mark.parametrize("size", [3, 12])
+    def test_deviations_survive_a_mean_a_thousand_times_as_large(self, size: int) -> None:
+        """Layer norm leaves channels far from 0, whose products as they are lose what tells them apart."""
+        near = [x.double() for x in pyramid()]
+        far = [(x + 3000).float() for x in near]
+        model = PositionGaussian((6, 4, 5))
+        model.fit(batches(far, size))
+        for i, x in enumerate(far):
+            whitening = model.get_buffer(f"whitening_{i}").double().numpy()
+            np.testing.assert_allclose(model.get_buffer(f"mean_{i}").numpy(), rows(x).mean(0), rtol=1e-6)
+            of_white = whitening.T @ shrunk(rows(x)) @ whitening
+            np.testing.assert_allclose(of_white, np.eye(len(whitening)), atol=2e-3)
+
     def test_features_are_made_white(self) -> None:
         """Mean 0 and the identity as covariance, but for the little that is shrunk of many positions."""
         x = mixed(400, 8, (32, 32))
@@ -214,6 +227,11 @@ class TestPicture:
             changed = [x + 10 if i == j else x for j, x in enumerate(maps)]
             seen = [bool(s) for s in (model(changed) > before).all(0)]
             assert seen == [j == i for j in range(max(0, len(channels) - 2), len(channels))]
+
+    def test_deviations_survive_a_mean_a_thousand_times_as_large(self) -> None:
+        x = (mixed(5, 6, (8, 8)).double() + 3000).float()
+        [found] = PictureGaussian((6,)).describe([x])
+        np.testing.assert_allclose(found.numpy(), descriptions(x), rtol=1e-4)
 
     def test_it_sees_a_shade_and_a_texture_that_no_position_shows(self) -> None:
         """Every position is as likely as before, but all of them lean to the same side."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.gaussian import PictureGaussian, PositionGaussian
-from flows.fastflow.head import Head, channels_last
+from flows.fastflow.head import Head, channels_last, stays_exact
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.normaliser import FeatureNormaliser
@@ -122,3 +122,21 @@ def test_the_layout_of_weights_leaves_the_gaussians_alone() -> None:
     for a, b in zip((*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.picture, expected.picture, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("sides", "size", "exact"),
+    [
+        ((65, 64), (256, 256), True),
+        ((64, 65), (256, 256), True),
+        ((64, 64), (256, 256), False),
+        # Strides round up: of 30 x 61 the map at a quarter has 8 x 16 positions.
+        ((8, 16), (30, 61), False),
+        ((15, 31), (30, 61), True),
+        ((1, 1), (3, 2), False),
+    ],
+)
+def test_maps_of_a_quarter_of_the_picture_rounded_up_are_no_longer_exact(
+    sides: tuple[int, int], size: tuple[int, int], exact: bool
+) -> None:
+    assert stays_exact(sides, size) == exact

@@ -1,5 +1,6 @@
 """The recipes: the structure their papers give them, and what they refuse."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -95,6 +96,16 @@ def test_planar_and_radial_are_stacks() -> None:
     assert len(parts(planar(3, depth=7), Planar)) == len(parts(radial(3, depth=7), Radial)) == 7
 
 
+@pytest.mark.parametrize("recipe", [planar, radial])
+def test_stacks_find_data_that_lie_far_off(recipe: Recipe) -> None:
+    torch.manual_seed(0)
+    flow = recipe(2, depth=4)
+    far = 30 + torch.randn(500, 2) * torch.tensor([0.1, 5.0])
+    first = flow.train().log_prob(far).mean().item()
+    best = -math.log(0.1 * 5.0) - math.log(2 * math.pi) - 1  # minus the entropy of the data's own density
+    assert first > best - 1.5
+
+
 @pytest.mark.parametrize("recipe", IMAGES)
 def test_integers_in_and_integers_out(recipe: Recipe) -> None:
     torch.manual_seed(0)
@@ -126,6 +137,32 @@ def test_a_context_changes_the_density(recipe: Recipe) -> None:
     assert flow.sample(3, context=context).shape == (3, 1, 4, 4)
 
 
+@pytest.mark.parametrize("recipe", [real_nvp, glow, neural_spline])
+def test_a_context_of_maps_is_refused_in_the_callers_own_words(recipe: Recipe) -> None:
+    """Behind a squeeze a network's input is not of the size that the caller knows."""
+    flow = recipe((1, 8, 8), context=2)
+    with pytest.raises(
+        ValueError, match=r"got \(3, 2, 8, 8\); recipes that squeeze images take \(3, 2\) alone"
+    ):
+        flow.eval().log_prob(torch.zeros(3, 1, 8, 8), torch.zeros(3, 2, 8, 8))
+
+
+@pytest.mark.parametrize("recipe", IMAGES)
+@pytest.mark.parametrize("event", [(4,), (1, 4, 4)])
+def test_under_autocast_samples_come_with_the_density_that_they_have(
+    recipe: Recipe, event: tuple[int, ...]
+) -> None:
+    torch.manual_seed(0)
+    flow = recipe(event, hidden=(16,) if recipe in (nice, maf) else 16).eval()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        x, log_prob = flow.sample_and_log_prob(20)
+        again = flow.log_prob(x.reshape(20, *event))
+    assert x.dtype == log_prob.dtype == again.dtype == torch.float32
+    torch.testing.assert_close(again, log_prob, rtol=1e-4, atol=1e-3)
+
+
 @pytest.mark.parametrize("recipe", IMAGES)
 @pytest.mark.parametrize("event", [(), (2, 3), (1, 2, 3, 4), (0,)])
 def test_other_events_are_refused(recipe: Recipe, event: tuple[int, ...]) -> None:
@@ -144,8 +181,41 @@ def test_images_that_cannot_be_halved_are_refused(recipe: Recipe, size: tuple[in
 
 @pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline])
 def test_one_dimension_cannot_be_divided(recipe: Recipe) -> None:
-    with pytest.raises(ValueError, match="expected at least 2 channels to divide; got 1"):
+    with pytest.raises(ValueError, match="expected at least 2 channels to divide; got 1") as raised:
         recipe((1,))
+    assert str(raised.value).startswith(recipe.__name__)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "event", "argument"),
+    [
+        (nice, (4,), "couplings"),
+        (real_nvp, (4,), "couplings"),
+        (real_nvp, (1, 4, 4), "scales"),
+        (glow, (4,), "steps"),
+        (glow, (1, 4, 4), "steps"),
+        (glow, (1, 4, 4), "scales"),
+        (neural_spline, (4,), "steps"),
+        (neural_spline, (1, 4, 4), "steps"),
+        (neural_spline, (1, 4, 4), "scales"),
+        (maf, (4,), "layers"),
+        (planar, 4, "depth"),
+        (radial, 4, "depth"),
+    ],
+)
+@pytest.mark.parametrize("count", [0, -1])
+def test_a_flow_without_layers_is_refused(
+    recipe: Recipe, event: tuple[int, ...] | int, argument: str, count: int
+) -> None:
+    said = rf"^{recipe.__name__} expected {argument} of at least 1; got {count}$"
+    with pytest.raises(ValueError, match=said):
+        recipe(event, **{argument: count})
+
+
+@pytest.mark.parametrize("recipe", [real_nvp, glow, neural_spline])
+def test_what_cannot_be_halved_names_the_recipe(recipe: Recipe) -> None:
+    with pytest.raises(ValueError, match=rf"^{recipe.__name__} of 3 scales expected a height and width"):
+        recipe((1, 6, 6), scales=3)
 
 
 def test_squeezes_are_undone() -> None:

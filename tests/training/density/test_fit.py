@@ -64,6 +64,25 @@ def test_a_seed_gives_the_same_bits_and_leaves_the_generator() -> None:
     assert torch.equal(after, torch.rand(()))
 
 
+def test_a_step_waits_for_its_loss_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look at a number is to wait for the GPU that computes it; on a CPU the looks can be counted."""
+    looks = []
+    of_number, of_truth = torch.Tensor.item, torch.Tensor.__bool__
+
+    def number(self: Tensor) -> float:
+        looks.extend([1] if self.requires_grad else [])
+        return of_number(self)
+
+    def truth(self: Tensor) -> bool:
+        looks.append(1)
+        return of_truth(self)
+
+    monkeypatch.setattr(torch.Tensor, "item", number)
+    monkeypatch.setattr(torch.Tensor, "__bool__", truth)
+    fit(affine(), samples(50, 0), samples(50, 1), FitSettings(steps=9, batch_size=16))
+    assert len(looks) == 9
+
+
 def test_every_sample_is_seen_once_an_epoch() -> None:
     class Seen(StandardNormal):
         rows: list[float]

@@ -66,6 +66,15 @@ def test_both_parts_compute_what_the_whole_does(
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * np.abs(b).max())
 
 
+def test_sides_that_are_no_multiples_of_four_are_parted_where_others_are() -> None:
+    """Maps round up: a quarter of 61 is 16."""
+    size = (61, 94)
+    parts = split(convert(extractor("tf_efficientnet_lite0", (2, 3, 4), size), size), size)
+    assert parts is not None
+    [given] = parts[1].inputs
+    assert [given.get_partial_shape()[i].get_length() for i in (1, 2, 3)] == [24, 16, 24]
+
+
 def test_what_no_single_map_leads_to_stays_whole() -> None:
     # Branches of several sizes go on beside each other; and a transformer's tokens are no map.
     assert split(convert(extractor("hrnet_w18_small", (1, 2)), SIZE), SIZE) is None

@@ -1,6 +1,9 @@
 """Torch as an engine: flows in fewer bits where asked for, all else in float32."""
 
+import gc
+import threading
 from collections import defaultdict
+from weakref import ref
 
 import pytest
 import torch
@@ -11,6 +14,7 @@ from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.model import FlowConfig
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
+from tests.flows.fastflow.untrained import weights
 
 CPU = torch.device("cpu")
 
@@ -81,10 +85,64 @@ class TestFirstLayers:
 
         conv = next(m for m in tiny_extractor.modules() if isinstance(m, nn.Conv2d))
         images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
-        run = pick_engine("bfloat16", CPU).backbone(tiny_extractor, self.SIZE)
         with monkeypatch.context() as patch:
             patch.setattr(conv, "forward", fail)
+            run = pick_engine("bfloat16", CPU).backbone(tiny_extractor, self.SIZE)
             with pytest.raises(RuntimeError, match="no memory"):
                 run(images)
         assert not torch.is_autocast_enabled("cpu")
         assert not any(m._forward_hooks or m._forward_pre_hooks for m in tiny_extractor.modules())
+
+    def test_are_as_many_where_the_sides_are_no_multiples_of_four(
+        self, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Maps round up: a quarter of 61 is 16, and a map of 16 is no larger than that."""
+        monkeypatch.setattr(self, "SIZE", (61, 50))
+        _, given = self.seen(tiny_extractor)
+        assert {side for side, dtypes in given.items() if dtypes == {torch.float32}} == {61, 31}
+        assert given[16] == {torch.bfloat16}
+
+    def test_threads_that_compute_otherwise_are_left_alone(self, tiny_extractor: FeatureExtractor) -> None:
+        """A model that is loaded replays in float32 while another thread serves in bfloat16."""
+        images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
+        engine = pick_engine("float32", CPU)
+        expected = engine.backbone(tiny_extractor, self.SIZE)(images)
+        here = threading.current_thread()
+        inside, done = threading.Event(), threading.Event()
+
+        def pause(*_: object) -> None:
+            if threading.current_thread() is not here:
+                inside.set()
+                done.wait(60)
+
+        convolutions = [m for m in tiny_extractor.modules() if isinstance(m, nn.Conv2d)]
+        handle = convolutions[-1].register_forward_hook(pause)
+        rounding = pick_engine("bfloat16", CPU).backbone(tiny_extractor, self.SIZE)
+        rounded: list[list[Tensor]] = []
+        try:
+            other = threading.Thread(target=lambda: rounded.append(rounding(images)))
+            other.start()
+            assert inside.wait(60)
+            found = engine.backbone(tiny_extractor, self.SIZE)(images)
+            done.set()
+            other.join(60)
+        finally:
+            done.set()
+            handle.remove()
+        assert not torch.is_autocast_enabled("cpu")
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(rounded[0], rounding(images), strict=True))
+
+    def test_are_let_go_with_the_engine(self) -> None:
+        """Nothing of them waits for a collection of cycles, or models would leave memory late."""
+        extractor = FeatureExtractor(weights(), (1, 2))
+        running = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)
+        weight = ref(next(extractor.parameters()))
+        gc.disable()
+        try:
+            del extractor
+            assert weight() is not None
+            del running
+            assert weight() is None
+        finally:
+            gc.enable()
