@@ -26,7 +26,9 @@ def test_flowgauge_is_never_installed_by_its_name() -> None:
 
 def test_what_is_installed_from_the_checkout_are_extras_that_there_are() -> None:
     project = (ROOT / "pyproject.toml").read_text()
-    for extras in re.findall(r"'\.\[([a-z,]+)\]'", "\n".join(path.read_text() for path in PAGES)):
+    found = re.findall(r"'\.\[([a-z,]+)\]'", "\n".join(path.read_text() for path in PAGES))
+    assert found
+    for extras in found:
         for extra in extras.split(","):
             assert re.search(rf"^{extra} = \[", project, re.MULTILINE), extra
 

@@ -106,11 +106,10 @@ class CacheFolder:
         return (self.folder / name).is_dir()
 
     def discard(self, name: str) -> None:
-        """Remove a cache, if there is one; who reads it goes on."""
+        """Remove a cache, if there is one; on Windows not while somebody reads it."""
         if self.has(name):
-            with self._alone():
-                if self.has(name):
-                    _remove(self.folder / name)
+            with self._alone(), suppress(FileNotFoundError):  # somebody was faster
+                _remove(self.folder / name)
 
     def entries(self) -> list[Entry]:
         """All caches, the least recently used first."""

@@ -13,7 +13,7 @@ from flows.fastflow.bundle import BundleError, first_fault
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.models_folder import BACKBONES, activate, active_version, check_category
+from flows.fastflow.models_folder import BACKBONES, activate, active_version, check_category, versions
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import record_of
 from training import stages
@@ -156,7 +156,7 @@ def _as_fitted(config: RunConfig, device: torch.device) -> RunConfig:
 def _activate_if_none_is(models: Path, category: str, version: str, progress: Progress) -> None:
     """Make a version of before the active one, unless another one was put in its place since."""
     active = active_version(models, category)
-    if active is None:
+    if active is None or active not in versions(models, category):  # or it was deleted
         activate(models, category, version)
     elif active != version:
         progress.say(

@@ -118,28 +118,26 @@ def calibrate(
 
 def _files(folder: Path, *, recursive: bool) -> list[Path]:
     """The pictures of the folder. Below it there may be defective parts and masks, as in training."""
-    from flows.fastflow.images import IMAGE_SUFFIXES, is_picture
-    from flows.fastflow.plain_files import printable
+    from flows.fastflow.images import IMAGE_SUFFIXES, pictures_below
+    from flows.fastflow.plain_files import escaped
 
     def wrong(said: str) -> typer.BadParameter:
         return typer.BadParameter(said, param_hint="--images")
 
     if not folder.is_dir():
         raise wrong(f"there is no folder {folder}")
-    found = sorted(filter(is_picture, folder.rglob("*")))
-    files = [f for f in found if not any(part.startswith(".") for part in f.relative_to(folder).parts)]
+    files = pictures_below(folder)
     if not files:
         raise wrong(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
-    names = [file.relative_to(folder) for file in files]
-    below = [name for name in names if len(name.parts) > 1]
+    below = [name for name in files if "/" in name]
     if below and not recursive:
         raise wrong(
-            f"{folder} has folders with pictures in it, such as {printable(below[0])}: name the one with the "
+            f"{folder} has folders with pictures in it, such as {escaped(below[0])}: name the one with the "
             "good parts, or add --recursive if all of them are good"
         )
-    if odd := [name for name in names if printable(name) != str(name)]:
-        raise wrong(f"the name of {printable(odd[0])} is not in UTF-8: give it another one")
-    return files
+    if odd := [name for name in map(escaped, files) if name not in files]:
+        raise wrong(f"the name of {odd[0]} is not in UTF-8: give it another one")
+    return list(files.values())
 
 
 def _measured(

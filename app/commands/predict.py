@@ -112,17 +112,17 @@ def predict(
 
 def _files(path: Path, out: Path | None) -> dict[str, Path]:
     """The images by the name they are reported under; overlays of an earlier run are not images."""
-    from flows.fastflow.images import IMAGE_SUFFIXES, is_picture
-    from flows.fastflow.plain_files import printable
+    from flows.fastflow.images import IMAGE_SUFFIXES, pictures_below
+    from flows.fastflow.plain_files import escaped
 
     if path.is_file():
-        return {printable(path.name): path}
+        return {escaped(path.name): path}
     if not path.is_dir():
         raise typer.BadParameter(f"there is no file or folder {path}", param_hint="PATH")
     files = {
-        printable(file.relative_to(path)): file
-        for file in sorted(path.rglob("*"))
-        if is_picture(file) and (out is None or not file.resolve().is_relative_to(out.resolve()))
+        escaped(name): file
+        for name, file in pictures_below(path).items()
+        if out is None or not file.resolve().is_relative_to(out.resolve())
     }
     if not files:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))

@@ -151,7 +151,7 @@ def replace_file(path: Path, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def printable(name: Path | str) -> str:
+def escaped(name: str) -> str:
     """A file's name as text for people and reports: bytes of it that are no UTF-8 are written as \\xNN."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 

@@ -444,11 +444,17 @@ class TestAgain:
         assert told.startswith("other stays the active version")
         assert told.endswith(f": flowgauge models activate tiny {first}")
 
-    def test_where_none_is_active_a_reused_model_is(self, place: Place) -> None:
+    def test_where_none_serves_a_reused_model_does(self, place: Place) -> None:
         first = active_version(place.models, "tiny")
         (place.models / "tiny" / ACTIVE).unlink()
         assert place.train(resume=True).reused
         assert active_version(place.models, "tiny") == first
+        # Or its folder was deleted by hand.
+        shutil.copytree(place.models / "tiny" / str(first), place.models / "tiny" / "other")
+        activate(place.models, "tiny", "other")
+        shutil.rmtree(place.models / "tiny" / "other")
+        assert place.train(resume=True).reused
+        assert resolve(place.models, "tiny").name == first
 
     def test_moved_pictures_are_the_same_pictures(self, place: Place, tmp_path: Path) -> None:
         place.data = place.data.rename(tmp_path / "moved")

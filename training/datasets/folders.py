@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from flows.fastflow.images import is_picture
-from flows.fastflow.plain_files import printable
+from flows.fastflow.plain_files import escaped
 from training.datasets.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")
@@ -20,7 +20,7 @@ def images(folder: Path) -> list[Path]:
     """The pictures directly in a folder, sorted; none where there is no such folder.
 
     Raises:
-        DatasetError: a name is no UTF-8, such as one of an old share, and no report could hold it.
+        DatasetError: a name is not in UTF-8.
     """
     return sorted(_pictures(folder))
 
@@ -31,10 +31,27 @@ def holds_images(folder: Path) -> bool:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder but hidden ones, sorted; none where there is no such folder."""
+    """The folders in a folder but hidden ones, sorted; none where there is no such folder.
+
+    Raises:
+        DatasetError: as `images`.
+    """
     if not folder.is_dir():
         return []
-    return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
+    found = sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
+    for one in found:
+        expect_utf8(one)
+    return found
+
+
+def expect_utf8(path: Path) -> None:
+    """Refuse a path that no report could hold, such as one of an old share.
+
+    Raises:
+        DatasetError: it is not in UTF-8.
+    """
+    if escaped(str(path)) != str(path):
+        raise DatasetError(f"the name of {escaped(str(path))} is not in UTF-8: give it another one")
 
 
 def composed(name: str) -> str:
@@ -73,8 +90,7 @@ def mask_files(mask_folder: Path) -> list[Path]:
 def _pictures(folder: Path) -> Iterator[Path]:
     for file in folder.iterdir() if folder.is_dir() else ():
         if is_picture(file):
-            if printable(file.name) != file.name:
-                raise DatasetError(f"the name of {printable(file)} is not in UTF-8: give it another one")
+            expect_utf8(file)
             yield file
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from training.datasets import mvtec, plain, visa
-from training.datasets.folders import holds_images, images, is_good, subfolders
+from training.datasets.folders import expect_utf8, holds_images, images, is_good, subfolders
 from training.datasets.sample import DatasetError, Sample
 
 
@@ -51,9 +51,10 @@ def find(root: Path, category: str) -> Layout:
 
     Raises:
         DatasetError: there is no such folder, or it has none of the layouts; what was looked for and what
-            was found is named.
+            was found is named; or its name is not in UTF-8.
     """
     folder = root / category
+    expect_utf8(folder)
     if folder.is_dir():
         for layout in LAYOUTS:
             if layout.recognises(folder):

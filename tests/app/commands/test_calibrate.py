@@ -1,7 +1,6 @@
 """`flowgauge calibrate`, through the front door."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +22,7 @@ from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
 from tests.app.calibrating import URL, good
 from tests.flows.fastflow.manifests import see_by
+from tests.odd_names import ESCAPED, renamed
 
 Run = Callable[..., Result]
 
@@ -184,6 +184,6 @@ def test_folders_below_are_taken_only_where_that_is_asked_for(run: Run, store: P
 
 
 def test_a_name_that_no_report_can_hold_is_refused(run: Run, store: Path, pictures: Path) -> None:
-    (pictures / "00.png").rename(pictures / os.fsdecode(b"pr\xfcf.png"))
-    assert r"the name of pr\xfcf.png is not in UTF-8" in failed(run(), 2)
+    renamed(pictures / "00.png")
+    assert f"the name of {ESCAPED} is not in UTF-8" in failed(run(), 2)
     assert nothing_was_made(store)

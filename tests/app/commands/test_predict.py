@@ -1,5 +1,4 @@
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from flows.fastflow import bundle, models_folder
 from tests.app.calibrating import good
 from tests.app.stores import change
 from tests.conftest import png
+from tests.odd_names import ESCAPED, renamed
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Run = Callable[..., Result]
@@ -387,10 +387,12 @@ def test_what_an_operating_system_leaves_is_no_image_and_odd_names_can_be_printe
     run: Run, folder: Path
 ) -> None:
     (folder / "good/._0.png").write_bytes(b"a Mac's notes")
-    (folder / "good/0.png").rename(folder / "good" / os.fsdecode(b"pr\xfcf.png"))
+    (folder / ".Trash").mkdir()
+    (folder / ".Trash/old.png").write_bytes(b"no picture")
+    renamed(folder / "good/0.png")
     result = run(folder)
     assert result.exit_code == 0, result.output
-    assert r"good/pr\xfcf.png" in result.stdout
+    assert f"good/{ESCAPED}" in result.stdout
     assert "6 inspected" in result.stdout
     lines = [json.loads(line) for line in run(folder, "--json").stdout.splitlines()]
-    assert r"good/pr\xfcf.png" in [line["file"] for line in lines]
+    assert f"good/{ESCAPED}" in [line["file"] for line in lines]

@@ -8,8 +8,8 @@ import pytest
 
 from flows.fastflow.plain_files import (
     FileError,
+    escaped,
     file_hashes,
-    printable,
     read_file,
     remove_directory,
     replace_file,
@@ -112,5 +112,5 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_no_utf_8_can_be_printed() -> None:
-    assert printable(Path("müll/prüf.png")) == "müll/prüf.png"
-    assert printable(os.fsdecode(b"pr\xfcf.png")) == r"pr\xfcf.png"
+    assert escaped("müll/prüf.png") == "müll/prüf.png"
+    assert escaped(os.fsdecode(b"pr\xfcf.png")) == r"pr\xfcf.png"

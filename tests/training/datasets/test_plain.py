@@ -1,13 +1,13 @@
 """Plain folders: which pictures are good, which are kept for the test, and what is not clear."""
 
-import os
 import unicodedata
 from pathlib import Path
 
 import pytest
 
+from tests.odd_names import renamed
 from tests.training.datasets.trees import names, touch
-from training.datasets import plain
+from training.datasets import layout, plain
 from training.datasets.sample import DatasetError, Sample
 
 
@@ -102,7 +102,11 @@ def test_the_split_is_the_same_for_names_that_a_mac_has_copied(tmp_path: Path) -
     assert split["NFC"] == split["NFD"]
 
 
-def test_a_name_that_is_no_utf_8_is_refused_by_name(tmp_path: Path) -> None:
-    touch(tmp_path / "cap", os.fsdecode(b"pr\xfcf.png"))
-    with pytest.raises(DatasetError, match=r"the name of .*/cap/pr\\xfcf\.png is not in UTF-8"):
-        plain.train_images(tmp_path, "cap")
+@pytest.mark.parametrize("odd", ["cap/good/0.png", "cap/ng", "cap"])
+def test_a_name_that_is_not_in_utf_8_is_refused_by_name(tmp_path: Path, odd: str) -> None:
+    """Of a picture, of a kind of defect, of the category: no report could hold it."""
+    touch(tmp_path / "cap", *(f"good/{i}.png" for i in range(4)), "ng/1.png")
+    there = renamed(tmp_path / odd)
+    category = there.name if odd == "cap" else "cap"
+    with pytest.raises(DatasetError, match=r"the name of .*pr\\xfcf\.png is not in UTF-8"):
+        layout.test_samples(tmp_path, category)

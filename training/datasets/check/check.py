@@ -86,8 +86,8 @@ def check(
         findings += _outliers(named(train), near, kept)
         findings += copies(named(train), named(tested), near)
     masks = layout.masks(data, category) if test else []
-    used = [*paths, *(s.path for s in samples), *masks]
-    findings += passed_over(folder, {folder} if test else {path.parent for path in paths}, used)
+    others = [*(s.path for s in samples), *masks] if samples else None
+    findings += passed_over(folder, paths, others)
     sizes_by_path = {p.path: p.size for p in tested}
     findings += check_masks(samples, masks, sizes_by_path, folder, threads=threads)
     order = list(TITLES)

@@ -62,3 +62,30 @@ def test_plain_folders(tmp_path: Path) -> None:
         write(tmp_path / f"cap/{i}.png", part(i))
     write(tmp_path / "cap/bad/cam1/0.png", part(9))
     assert messages(tmp_path / "cap") == ["bad/cam1: 1 where none are looked for"]
+
+
+def test_what_lies_beside_the_training_pictures_may_be_for_the_test(tmp_path: Path) -> None:
+    """A fifth of the good ones of plain folders, and of VisA what its split says; training opens none."""
+    for i in range(10):
+        write(tmp_path / f"cap/good/{i}.png", part(i))
+    write(tmp_path / "cap/ng/0.png", part(50))
+    assert messages(tmp_path / "cap", test=False) == messages(tmp_path / "cap") == []
+    rows = ["object,split,label,image,mask"]
+    for i in range(10):
+        name = f"candle/Data/Images/Normal/{i}.JPG"
+        write(tmp_path / name, part(i))
+        rows.append(f"candle,{'test' if i < 2 else 'train'},normal,{name},")
+    write(tmp_path / "candle/Data/Images/Anomaly/0.JPG", part(60))
+    rows.append("candle,test,anomaly,candle/Data/Images/Anomaly/0.JPG,")
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("\n".join(rows))
+    assert messages(tmp_path / "candle", test=False) == messages(tmp_path / "candle") == []
+
+
+def test_without_a_readable_test_set_its_pictures_are_not_called_idle(disc: Path) -> None:
+    """Why there is none is told already."""
+    (disc / "ground_truth/scratch/000_mask.png").rename(disc / "ground_truth/scratch/other_mask.png")
+    (disc / "ground_truth/scratch/001_mask.png").unlink()
+    checked = check(disc.parent, disc.name)
+    assert checked.no_test is not None
+    assert "passed_over" not in checked.counts
