@@ -10,7 +10,7 @@ from app.backup.folder import SNAPSHOT, BackupError, BackupFolder
 from app.backup.restoring import restore
 from app.backup.taking import Taken, take
 from app.backup.verifying import verify
-from tests.app.backup.conftest import Plant
+from tests.app.backup.conftest import Plant, make_old
 
 YEARS = (2026, 2027, 2000, 2100, 2028)
 
@@ -39,14 +39,6 @@ def take_in(plant: Plant, clock: Clock, year: int) -> Taken:
 def prune(folder: BackupFolder, keep: int) -> list[str]:
     with folder.locked():
         return folder.prune(keep)
-
-
-def make_old(folder: BackupFolder, name: str) -> None:
-    """As a version took it that did not number snapshots."""
-    path = folder.snapshots / name / SNAPSHOT
-    told = json.loads(path.read_text())
-    del told["number"], told["journal"]
-    path.write_text(json.dumps(told))
 
 
 def test_they_stand_in_the_order_in_which_they_were_taken(plant: Plant, clock: Clock) -> None:
