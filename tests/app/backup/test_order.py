@@ -86,6 +86,16 @@ def test_those_without_a_number_come_first_by_their_names(plant: Plant, clock: C
     restore(plant.empty, plant.folder, max(old))
 
 
+@pytest.mark.parametrize("damage", ["rotten", "missing"])
+def test_where_one_cannot_be_read_none_is_the_newest(plant: Plant, clock: Clock, damage: str) -> None:
+    names = [take_in(plant, clock, year).name for year in (2026, 2027)]
+    path = plant.folder.snapshots / names[1] / SNAPSHOT
+    path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BackupError, match=f"{names[1]}.* cannot be read.* Name the snapshot"):
+        plant.folder.find(None)
+    assert plant.folder.find(names[0]) == names[0]
+
+
 def test_where_one_cannot_be_read_none_is_deleted(plant: Plant, clock: Clock) -> None:
     """It may be the newest, or of a later version."""
     names = [take_in(plant, clock, year).name for year in (2026, 2027, 2028)]

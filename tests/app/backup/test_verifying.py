@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.backup import taking
-from app.backup.folder import JOURNAL, BackupError
+from app.backup.folder import JOURNAL, SNAPSHOT, BackupError
 from app.backup.restoring import restore
 from app.backup.taking import take
 from app.backup.verifying import unchecked, verify
@@ -137,6 +137,16 @@ def test_a_damaged_snapshot_before_it_is_not_believed(plant: Plant) -> None:
     second = take(plant.settings, plant.folder)
     assert verify(plant.folder, first.name) == ["its database is not as it was written"]
     assert verify(plant.folder, second.name) == []
+
+
+def test_what_a_map_was_is_known_although_the_snapshot_before_is_damaged(plant: Plant) -> None:
+    first, second, third = (take(plant.settings, plant.folder) for _ in range(3))
+    rot(plant.folder.database_path(second.name))
+    (plant.folder.snapshots / third.name / SNAPSHOT).write_bytes(b"rotten")
+    rot(map_of(plant, 0))
+    last = take(plant.settings, plant.folder)
+    fault = f"the map of inspection {plant.answers[0]['inspection_id']} is missing or damaged"
+    assert [verify(plant.folder, taken.name) for taken in (first, last)] == [[fault], [fault]]
 
 
 def test_sums_are_not_brought_back(plant: Plant) -> None:

@@ -149,6 +149,16 @@ def test_damage_is_told(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("settings")
 class TestRefusals:
+    def test_the_newest_where_a_snapshot_cannot_be_read(self, run: Run, tmp_path: Path) -> None:
+        """It might be older than what is meant, and say that all is good."""
+        names = [said(run("create")).partition(":")[0] for _ in range(2)]
+        (tmp_path / "backup" / "snapshots" / names[1] / "snapshot.json").write_bytes(b"rotten")
+        new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
+        for result in (run("verify"), run("restore", *new)):
+            assert f"Name the snapshot that is meant, one of {names[1]}, {names[0]}" in failed(result)
+        assert not (tmp_path / "new").exists()
+        assert said(run("verify", names[0])) == f"{names[0]}: good\n"
+
     @pytest.mark.parametrize("command", ["list", "verify", "restore"])
     def test_a_folder_that_is_no_backup(self, run: Run, tmp_path: Path, command: str) -> None:
         (tmp_path / "other").mkdir()
