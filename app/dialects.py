@@ -51,6 +51,7 @@ _LOOKOUT_NAMES: Final = {
     "not-found": ("ResourceNotFoundException", 404),
     "unknown-model": ("ResourceNotFoundException", 404),
     "unknown-inspection": ("ResourceNotFoundException", 404),
+    "files-lost": ("ResourceNotFoundException", 404),
     "conflict": ("ConflictException", 409),
     "idempotency-key-reused": ("ConflictException", 409),
     "rate-limited": ("ThrottlingException", 429),

@@ -15,6 +15,7 @@ from app.admission import Reservation
 from app.batcher import Batcher
 from app.category_settings import CategorySettings
 from app.history.history import History
+from app.history.losses import lost
 from app.history.queries import Earlier
 from app.idempotency import Idempotency
 from app.inference import Decoded, Inference, Timed
@@ -95,7 +96,8 @@ class Inspector:
 
         Raises:
             Problem: too-large, unsupported-media-type, undecodable-image, deadline-exceeded, queue-full,
-                history-unavailable or idempotency-key-reused.
+                history-unavailable or idempotency-key-reused; unknown-inspection or files-lost where the map
+                of one that was inspected before is not there.
         """
         keep = "overlay" in order.wanted
         decoded = await self._inference.decode(data, order.detector.prepare, keep_pixels=keep)
@@ -177,9 +179,9 @@ class Inspector:
             return Answer(inspection, {}, replayed=True)
         score_map = await asyncio.to_thread(self._history.pictures.score_map, found.id)
         if score_map is None:
+            problem = await asyncio.to_thread(lost, self._history.database, found.id)
             raise Problem(
-                "unknown-inspection",
-                "This was inspected before, and retention has removed its map; accept application/json.",
+                problem.name, f"This was inspected before; accept application/json. {problem.detail}"
             )
         scale = ColourScale(found.map_low, found.map_middle)
         files = await self._inference.draw(draw, order.wanted, decoded.pixels, decoded.size, score_map, scale)

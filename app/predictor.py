@@ -33,6 +33,7 @@ PROBLEMS: Final[tuple[ProblemName, ...]] = (
     "unknown-model",
     "unknown-inspection",
     "upload-stalled",
+    "files-lost",
     "idempotency-key-reused",
     "too-large",
     "unsupported-media-type",

@@ -142,7 +142,8 @@ class Settings(BaseSettings):
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
     trusted_proxies: str = Field(
         "",
-        description="Addresses or networks of proxies, by commas: only their X-Forwarded-For is believed.",
+        description="Addresses or networks of proxies, by commas: only their X-Forwarded-For is believed. "
+        "With any, there must be a key, or the server does not start.",
     )
     max_connections: int = Field(
         2048,
@@ -160,7 +161,9 @@ class Settings(BaseSettings):
         "text", description="Lines of the log: for people or programs."
     )
     allow_unauthenticated_network: bool = Field(
-        False, description="Listen beyond this machine although there are no keys."
+        False,
+        description="Listen beyond this machine, or trust a proxy, although there are no keys: whoever comes "
+        "so may do everything.",
     )
 
     @field_validator("device")

@@ -160,7 +160,7 @@ class BackupFolder:
             BackupError: this is no backup.
         """
         self._expect_format()
-        found = (path.parent.name for path in self.snapshots.glob(f"*/{SNAPSHOT}"))
+        found = (path.name for path in self.snapshots.glob("*"))
         return sorted(filter(_NAME.fullmatch, found), key=lambda name: (self.number(name), name))
 
     def number(self, name: str) -> int:
@@ -174,14 +174,24 @@ class BackupFolder:
         """A snapshot's name, by default that of the newest.
 
         Raises:
-            BackupError: there is no such snapshot.
+            BackupError: there is no such snapshot; or none is named, and one cannot be read, so that nobody
+                knows which is the newest.
         """
         names = self.names()
         if not names:
             raise BackupError(f"{self.path} has no snapshot")
-        if name is not None and name not in names:
-            raise BackupError(f"{self.path} has no snapshot {name!r}; it has {', '.join(names)}")
-        return name or names[-1]
+        if name is not None:
+            if name not in names:
+                raise BackupError(f"{self.path} has no snapshot {name!r}; it has {', '.join(names)}")
+            return name
+        try:
+            for one in names:
+                self.snapshot(one)
+        except BackupError as error:
+            raise BackupError(
+                f"{error}, and may be the newest. Name the snapshot that is meant, one of {', '.join(names)}"
+            ) from error
+        return names[-1]
 
     def snapshot(self, name: str) -> Snapshot:
         """Read what a snapshot says of itself.

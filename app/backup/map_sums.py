@@ -2,7 +2,7 @@
 
 A picture is named by its sha256; of a map nothing else knows what it should be. They lie in a table of their
 own in the snapshot's database, which is checked as a whole, and are not brought back with it. A map is hashed
-when it is copied: later snapshots take over what the newest one before them says.
+when it is copied: later snapshots take over what the newest whole one before them says.
 """
 
 import sqlite3
@@ -40,24 +40,18 @@ def add(database: Database, sums: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def known_to(folder: BackupFolder, name: str | None) -> Iterator[Known]:
-    """What a snapshot has recorded of a map; nothing, where it has no record or is damaged."""
-    try:
-        whole = name is not None and (
-            sha256_or_none(folder.database_path(name)) == folder.snapshot(name).database_sha256
-        )
-    except BackupError:
-        whole = False
-    if name is None or not whole:
+def known_to(folder: BackupFolder) -> Iterator[Known]:
+    """What the newest snapshot that has a record, and is whole, says of a map; nothing, where none has.
+
+    A damaged one before this is no reason to forget what the maps were: a rotten one would be taken as it is.
+    """
+    name = next((name for name in reversed(folder.names()) if _has_sums(folder, name)), None)
+    if name is None:
         yield lambda _: None
         return
     # As it lies there: an ordinary connection would write beside it.
     uri = f"{folder.database_path(name).as_uri()}?mode=ro&immutable=1"
     with closing(sqlite3.connect(uri, uri=True)) as connection:
-        there = "SELECT 1 FROM sqlite_master WHERE name = ?"
-        if connection.execute(there, (SUMS.name,)).fetchone() is None:
-            yield lambda _: None
-            return
 
         def find(identifier: str) -> str | None:
             found = "SELECT sha256 FROM map_sums WHERE id = ?"
@@ -65,3 +59,14 @@ def known_to(folder: BackupFolder, name: str | None) -> Iterator[Known]:
             return None if row is None else str(row[0])
 
         yield find
+
+
+def _has_sums(folder: BackupFolder, name: str) -> bool:
+    try:
+        snapshot = folder.snapshot(name)
+    except BackupError:
+        return False
+    # The journal's are as old as those of the maps, and quickly seen: a database may be large.
+    return snapshot.journal is not None and (
+        sha256_or_none(folder.database_path(name)) == snapshot.database_sha256
+    )

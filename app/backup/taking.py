@@ -137,7 +137,7 @@ class _Taking:
             target.upgrade()
             map_sums.make(target)
             rows = copy_rows(self._database, target)
-            with map_sums.known_to(self._folder, self._newest) as known:
+            with map_sums.known_to(self._folder) as known:
                 self._files(target, known)
             _fold(target)
         finally:

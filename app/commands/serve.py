@@ -41,7 +41,7 @@ def serve(
         bool | None,
         typer.Option(
             "--allow-unauthenticated-network",
-            help="Listen beyond this machine although there are no keys.",
+            help="Listen beyond this machine, or trust a proxy, although there are no keys.",
             show_default="no",
         ),
     ] = None,

@@ -55,20 +55,26 @@ def read_url(url: str) -> URL:
         parsed = parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername not in ("sqlite", "postgresql+psycopg"):
         raise DatabaseError(f"the database must be SQLite or PostgreSQL; got {parsed.drivername!r}")
-    # What follows an @ of the password was taken for the host or the name, which are shown.
-    if parsed.drivername != "sqlite" and "@" in re.sub(r"^[^:]*://([^:/]*(:[^@]*)?@)?", "", url):
-        raise DatabaseError(_UNREADABLE)
     if parsed.drivername != "sqlite":
-        _expect_known_options(parsed)
+        # What follows an @ of the password was taken for the host or the name, which are shown.
+        address, _, query = re.sub(r"^[^:]*://([^:/]*(:[^@]*)?@)?", "", url).partition("?")
+        if "@" in address:
+            raise DatabaseError(_UNREADABLE)
+        _expect_known_options(parsed, query)
     return parsed
 
 
-def _expect_known_options(url: URL) -> None:
+def _expect_known_options(url: URL, query: str) -> None:
+    """An @ may stand in an option's value; elsewhere, the password had a question mark too."""
     import psycopg  # here and not above: SQLite does without
 
+    if any("@" in option and "=" not in option for option in query.split("&")):
+        raise DatabaseError(_UNREADABLE)
     try:
         psycopg.conninfo.make_conninfo(**dict.fromkeys(url.query, ""))
     except psycopg.ProgrammingError as error:
+        if "@" in query:
+            raise DatabaseError(_UNREADABLE) from None
         raise DatabaseError(f"the database URL (FLOWGAUGE_DATABASE): {error}") from None
 
 

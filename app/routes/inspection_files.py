@@ -1,7 +1,6 @@
 """What an inspection's decision can be seen by: the picture, the heatmap, the overlay, the map."""
 
 import hashlib
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -15,17 +14,15 @@ from starlette.responses import Response, StreamingResponse
 
 from app import immutable
 from app.dependencies import HistoryPart
-from app.history import queries
 from app.history.history import History
+from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of
 from app.inference import while_connected
 from app.openapi import documented
-from app.problems import Problem, ProblemName
+from app.problems import ProblemName
 from app.routes.known_inspection import KnownInspection
 from app.sending import Accounted
 from flows.fastflow.heatmap import ColourScale
-
-logger = logging.getLogger("flowgauge.history")
 
 router = APIRouter(prefix="/v1/inspections/{inspection_id}", tags=["history"])
 
@@ -89,7 +86,7 @@ async def _drawn(
         drawing = history.drawer.draw(kind, row.id, row.image_sha256, scale)
         png = await while_connected(request, drawing)  # whoever leaves makes room for the others
         if png is None:
-            raise await run_in_threadpool(lost, row, history)
+            raise await run_in_threadpool(lost, history.database, row.id)
         response = Response(png, headers=immutable.headers(tag), media_type="image/png")
         stack.pop_all()  # sending it gives the room back
     return Accounted(response, room)
@@ -105,7 +102,7 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
     size = row.map_bytes if sha256 is None else row.image_bytes
     file = _open(path, size, sha256)
     if file is None:
-        raise lost(row, history)
+        raise lost(history.database, row.id)
     kind = "application/x-npy" if sha256 is None else format_of(file.read(16)).media_type
     file.seek(0)
     headers = {**immutable.headers(tag), "Content-Length": str(size)}
@@ -132,23 +129,3 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
     with file:
         while piece := file.read(_PIECE_BYTES):
             yield piece
-
-
-def gone() -> Problem:
-    """What is answered where retention has removed an inspection's files."""
-    return Problem("unknown-inspection", "Retention has removed the picture and the map of this inspection.")
-
-
-def lost(row: Row[Any], history: History) -> Problem:
-    """Why a file cannot be given. Retention changes the row first, so the row says whether it was that."""
-    with history.database.read() as connection:
-        now = queries.find(connection, row.id)
-    if now is None or not now.has_pictures:
-        return gone()
-    logger.error("the picture or the map of inspection %s is missing or damaged on the disk", row.id)
-    # No 503: clients would ask again and again.
-    return Problem(
-        "files-lost",
-        "The picture or the map of this inspection is missing or damaged on the server's disk, so it is not "
-        "shown. Asking again does not help: a backup can bring it back.",
-    )

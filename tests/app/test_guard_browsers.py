@@ -3,6 +3,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.testclient import TestClient
 
 from app.guard import SAFE_METHODS
 from app.main import create_app
@@ -142,6 +143,16 @@ def test_nor_does_a_proxy_on_this_machine_open_it_to_others(
 ) -> None:
     response = keyless.get(WHO, headers={header: value})
     assert "nobody but this machine" in expect_problem(response, 403, "forbidden")
+
+
+def test_nor_does_one_that_is_believed(tmp_path: Path) -> None:
+    """Whoever comes through it has an address of elsewhere then, with or without the header that said so."""
+    (tmp_path / "models").mkdir()
+    app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
+    for host, status in (("192.0.2.7", 403), ("127.0.0.1", 200)):
+        with TestClient(app, base_url="http://127.0.0.1:8000", client=(host, 5000)) as client:
+            assert client.get(WHO).status_code == status
+            expect_problem(client.get(WHO, headers={"X-Forwarded-For": host}), 403, "forbidden")
 
 
 def test_even_without_keys_a_wrong_key_is_refused(keyless: httpx.Client) -> None:

@@ -157,7 +157,7 @@ def test_predict_documents_both_kinds_of_body(document: Document, path: str) -> 
 def test_predict_documents_its_answers_and_errors(document: Document, path: str) -> None:
     responses = document["paths"][path]["post"]["responses"]
     assert set(responses) == {
-        *("200", "400", "401", "403", "404", "406", "408", "409", "413", "415", "422", "429"),
+        *("200", "400", "401", "403", "404", "406", "408", "409", "410", "413", "415", "422", "429"),
         *("500", "503", "504", "default"),
     }
     answer = responses["200"]

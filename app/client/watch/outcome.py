@@ -85,7 +85,10 @@ class Outcome:
 
 
 def foreign(error: UnexpectedAnswerError) -> ProblemDetails:
-    """The problem of a picture that something before the server has refused, in its own words none."""
+    """The problem of a picture that something before the server has refused.
+
+    Its answer was no problem document of ours, so there are no more than the status and our own words.
+    """
     return ProblemDetails(
         type="about:blank",  # RFC 9457, section 4.2.1: no more than the status says
         title=f"Status {error.status}, from something between here and the server",

@@ -5,7 +5,8 @@ from typing import Final
 
 from .folder import Stamp
 
-# Attempts at a picture on which the server fails, or that is refused on the way, before it is set aside.
+# Attempts at a picture on which the server fails, or that is refused on the way, before it is set aside; and
+# that are not done in time, before it counts as stuck.
 MOST_FAULTS: Final = 5
 
 
@@ -19,6 +20,7 @@ class Trouble:
         again: when there is to be another, by the clock.
         faults: attempts that may have failed for the picture's sake.
         before: how many pictures had been inspected when it was first refused on the way to the server.
+        delays: attempts that were not done in time, which is no fault of the picture.
     """
 
     stamp: Stamp
@@ -26,6 +28,7 @@ class Trouble:
     again: float = 0.0
     faults: int = 0
     before: int | None = None
+    delays: int = 0
 
     def fail(self) -> bool:
         """Count an attempt that may have failed for the picture's sake; whether there were enough."""
@@ -42,8 +45,16 @@ class Trouble:
         """
         if self.before is None:
             self.before = inspected
-        return self.fail() and not self.is_stuck(inspected)
+        return self.fail() and not self._is_refused(inspected)
+
+    def delay(self) -> None:
+        """Count an attempt that was not done in time; for these it is never set aside."""
+        self.delays += 1
 
     def is_stuck(self, inspected: int) -> bool:
+        """Whether it was tried often enough in vain, for no fault of its own that anybody knows of."""
+        return self.delays >= MOST_FAULTS or self._is_refused(inspected)
+
+    def _is_refused(self, inspected: int) -> bool:
         """Whether it was refused often enough, and nothing else has come through that would tell why."""
         return self.faults >= MOST_FAULTS and self.before == inspected

@@ -204,6 +204,7 @@ class Watcher:
         except UnexpectedAnswerError as error:
             return self._refused_on_the_way(found, trouble, sha256, error)
         except (DeadlineExceededError, UploadStalledError) as error:
+            trouble.delay()
             self._later(trouble, f"{found.name}: {error}")
             return None
         except FlowGaugeError as error:  # no picture's fault
@@ -220,9 +221,16 @@ class Watcher:
                 overlay = self._client.overlay(inspection.inspection_id)
             except UnknownError:  # retention was faster, or the server's disk has lost what it is drawn from
                 pass
-            except InternalError as error:
+            except (InternalError, DeadlineExceededError) as error:
                 if not trouble.fail():  # else it goes on without
                     self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
+                    return None
+            except UnexpectedAnswerError as error:
+                # The inspection was answered just now, so the server is there.
+                if not _is_a_refusal(error):
+                    raise _Wait(str(error)) from error
+                if not trouble.fail():
+                    self._later(trouble, f"{found.name}: {error}")
                     return None
             except FlowGaugeError as error:
                 raise _Wait(str(error)) from error
@@ -233,9 +241,10 @@ class Watcher:
     ) -> Outcome | None:
         """Deal with a picture for which something before the server has answered, as that it is too large."""
         if error.status == _STALLED:
+            trouble.delay()
             self._later(trouble, f"{found.name}: {error}")
             return None
-        if error.status == _TOO_OFTEN or not 400 <= error.status < 500:
+        if not _is_a_refusal(error):
             raise _Wait(str(error)) from error
         try:
             self._client.model(self._job.category)
@@ -261,7 +270,7 @@ class Watcher:
 
     def _later(self, trouble: Trouble, reason: str) -> None:
         trouble.attempts += 1
-        trouble.again = self._clock() + min(_LONGEST_SECONDS, 2.0**trouble.attempts / 2)
+        trouble.again = self._clock() + min(_LONGEST_SECONDS, 2.0 ** min(trouble.attempts, 9) / 2)
         self._say(reason)
 
     def _say(self, reason: str) -> None:
@@ -275,6 +284,11 @@ class Watcher:
             self.tally.inspected += 1
         else:
             self.tally.set_aside += 1
+
+
+def _is_a_refusal(error: UnexpectedAnswerError) -> bool:
+    """Whether it may be for this request's own sake, and others come through."""
+    return 400 <= error.status < 500 and error.status != _TOO_OFTEN
 
 
 def _read(found: Found) -> bytes | None:

@@ -9,8 +9,8 @@ from starlette.responses import Response
 from app import immutable
 from app.dependencies import HistoryPart
 from app.history.drawing import View
+from app.history.losses import gone, lost
 from app.inference import while_connected
-from app.routes.inspection_files import gone, lost
 from app.routes.known_inspection import KnownInspection
 from flows.fastflow.heatmap import ColourScale
 
@@ -40,5 +40,5 @@ async def get_view(request: Request, name: Name, row: KnownInspection, history: 
     drawing = history.drawer.view(kind, row.id, row.image_sha256, scale, side)
     jpeg = await while_connected(request, drawing)
     if jpeg is None:
-        raise await run_in_threadpool(lost, row, history)
+        raise await run_in_threadpool(lost, history.database, row.id)
     return Response(jpeg, headers=immutable.headers(tag), media_type="image/jpeg")

@@ -1,6 +1,10 @@
 """A service that has kept something, to be backed up."""
 
+import hashlib
+import json
 import shutil
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +12,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from app.backup.folder import BackupFolder
+from app.backup.folder import SNAPSHOT, BackupFolder
 from app.main import create_app
 from app.settings import Settings
 from tests.app.calibrating import send
@@ -52,6 +56,17 @@ def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str
         assert changed.status_code == 200, changed.text
         assert send(client, images["good"], station="line-3").status_code == 201
     return pictures, answers
+
+
+def make_old(folder: BackupFolder, name: str) -> None:
+    """Make a snapshot what a version took that did not number them and recorded no sums."""
+    with closing(sqlite3.connect(folder.database_path(name))) as connection:
+        connection.execute("DROP TABLE map_sums")
+    path = folder.snapshots / name / SNAPSHOT
+    told = json.loads(path.read_text())
+    del told["number"], told["journal"]
+    told["database_sha256"] = hashlib.sha256(folder.database_path(name).read_bytes()).hexdigest()
+    path.write_text(json.dumps(told))
 
 
 def place(folder: Path) -> Settings:

@@ -10,7 +10,7 @@ from app.backup.folder import SNAPSHOT, BackupError, BackupFolder
 from app.backup.restoring import restore
 from app.backup.taking import Taken, take
 from app.backup.verifying import verify
-from tests.app.backup.conftest import Plant
+from tests.app.backup.conftest import Plant, make_old
 
 YEARS = (2026, 2027, 2000, 2100, 2028)
 
@@ -39,14 +39,6 @@ def take_in(plant: Plant, clock: Clock, year: int) -> Taken:
 def prune(folder: BackupFolder, keep: int) -> list[str]:
     with folder.locked():
         return folder.prune(keep)
-
-
-def make_old(folder: BackupFolder, name: str) -> None:
-    """As a version took it that did not number snapshots."""
-    path = folder.snapshots / name / SNAPSHOT
-    told = json.loads(path.read_text())
-    del told["number"], told["journal"]
-    path.write_text(json.dumps(told))
 
 
 def test_they_stand_in_the_order_in_which_they_were_taken(plant: Plant, clock: Clock) -> None:
@@ -92,6 +84,16 @@ def test_those_without_a_number_come_first_by_their_names(plant: Plant, clock: C
     assert prune(plant.folder, 2) == sorted(old)[:2]
     assert [verify(plant.folder, name) for name in plant.folder.names()] == [[], []]
     restore(plant.empty, plant.folder, max(old))
+
+
+@pytest.mark.parametrize("damage", ["rotten", "missing"])
+def test_where_one_cannot_be_read_none_is_the_newest(plant: Plant, clock: Clock, damage: str) -> None:
+    names = [take_in(plant, clock, year).name for year in (2026, 2027)]
+    path = plant.folder.snapshots / names[1] / SNAPSHOT
+    path.unlink() if damage == "missing" else path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(BackupError, match=f"{names[1]}.* cannot be read.* Name the snapshot"):
+        plant.folder.find(None)
+    assert plant.folder.find(names[0]) == names[0]
 
 
 def test_where_one_cannot_be_read_none_is_deleted(plant: Plant, clock: Clock) -> None:

@@ -1,23 +1,19 @@
 """What verify finds, and what it cannot tell of snapshots that earlier versions took."""
 
-import hashlib
-import json
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.backup import taking
-from app.backup.folder import JOURNAL, SNAPSHOT, BackupError, BackupFolder
+from app.backup.folder import JOURNAL, SNAPSHOT, BackupError
 from app.backup.restoring import restore
 from app.backup.taking import take
 from app.backup.verifying import unchecked, verify
 from app.database.engine import Database
 from app.history.pictures import Pictures
 from flows.fastflow import plain_files
-from tests.app.backup.conftest import Plant
+from tests.app.backup.conftest import Plant, make_old
 
 
 def rot(path: Path) -> None:
@@ -29,17 +25,6 @@ def rot(path: Path) -> None:
 
 def map_of(plant: Plant, number: int) -> Path:
     return plant.folder.pictures.map_path(plant.answers[number]["inspection_id"])
-
-
-def make_old(folder: BackupFolder, name: str) -> None:
-    """As a version took it that recorded no sums."""
-    with closing(sqlite3.connect(folder.database_path(name))) as connection:
-        connection.execute("DROP TABLE map_sums")
-    path = folder.snapshots / name / SNAPSHOT
-    told = json.loads(path.read_text())
-    del told["number"], told["journal"]
-    told["database_sha256"] = hashlib.sha256(folder.database_path(name).read_bytes()).hexdigest()
-    path.write_text(json.dumps(told))
 
 
 @pytest.fixture
@@ -152,6 +137,16 @@ def test_a_damaged_snapshot_before_it_is_not_believed(plant: Plant) -> None:
     second = take(plant.settings, plant.folder)
     assert verify(plant.folder, first.name) == ["its database is not as it was written"]
     assert verify(plant.folder, second.name) == []
+
+
+def test_what_a_map_was_is_known_although_the_snapshot_before_is_damaged(plant: Plant) -> None:
+    first, second, third = (take(plant.settings, plant.folder) for _ in range(3))
+    rot(plant.folder.database_path(second.name))
+    (plant.folder.snapshots / third.name / SNAPSHOT).write_bytes(b"rotten")
+    rot(map_of(plant, 0))
+    last = take(plant.settings, plant.folder)
+    fault = f"the map of inspection {plant.answers[0]['inspection_id']} is missing or damaged"
+    assert [verify(plant.folder, taken.name) for taken in (first, last)] == [[fault], [fault]]
 
 
 def test_sums_are_not_brought_back(plant: Plant) -> None:

@@ -104,7 +104,9 @@ def test_an_upload_that_stalled_is_sent_again(ask: Ask, impatient: str, tiny_ima
     station = f"stalled-{ask.__name__}"
     with Network(impatient, stalled=1) as network:
         answer = ask(network.url, "inspect", "tiny", tiny_images["good"][0], station=station)
-        assert network.passed == 2
+        # On a busy machine a whole one may take longer than the 0.3 s too, and is sent again as well.
+        # That there is one inspection is asked below.
+        assert network.passed >= 2
     ask(impatient, "inspection", answer.inspection_id)  # filed
     assert [one.inspection_id for one in ask(impatient, "inspections", station=station)] == [
         answer.inspection_id

@@ -11,10 +11,12 @@ from typer.testing import CliRunner, Result
 
 import flowgauge
 from app.access import COMMAND_LINE, Role
+from app.backup.folder import BackupFolder
 from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from tests.app.backup.conftest import make_old
 
 NAME = r"[0-9]{8}T[0-9]{9}Z"
 Run = Callable[..., Result]
@@ -117,10 +119,7 @@ def test_a_clock_that_has_gone_back_is_told_and_takes_nothing(
 @pytest.mark.usefixtures("settings")
 def test_what_cannot_be_checked_is_told(run: Run, tmp_path: Path) -> None:
     name = said(run("create")).partition(":")[0]
-    path = tmp_path / "backup" / "snapshots" / name / "snapshot.json"
-    told = json.loads(path.read_text())
-    del told["number"], told["journal"]
-    path.write_text(json.dumps(told))
+    make_old(BackupFolder(tmp_path / "backup"), name)
     result = run("verify")
     assert said(result) == f"{name}: good\n"
     assert re.fullmatch(r"not checked: .*maps.*\nnot checked: .*journal.*\n", result.stderr)
@@ -150,6 +149,16 @@ def test_damage_is_told(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("settings")
 class TestRefusals:
+    def test_the_newest_where_a_snapshot_cannot_be_read(self, run: Run, tmp_path: Path) -> None:
+        """It might be older than what is meant, and say that all is good."""
+        names = [said(run("create")).partition(":")[0] for _ in range(2)]
+        (tmp_path / "backup" / "snapshots" / names[1] / "snapshot.json").write_bytes(b"rotten")
+        new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
+        for result in (run("verify"), run("restore", *new)):
+            assert f"Name the snapshot that is meant, one of {names[1]}, {names[0]}" in failed(result)
+        assert not (tmp_path / "new").exists()
+        assert said(run("verify", names[0])) == f"{names[0]}: good\n"
+
     @pytest.mark.parametrize("command", ["list", "verify", "restore"])
     def test_a_folder_that_is_no_backup(self, run: Run, tmp_path: Path, command: str) -> None:
         (tmp_path / "other").mkdir()

@@ -184,6 +184,8 @@ def test_other_databases_are_refused(url: str, reason: str) -> None:
         "postgresql://me:hun@ter:2@host/name",  # the port would be 2@host
         "postgresql://me:hun@ter/2@host/name",  # the name would be 2@host/name
         "postgresql://me:hun@ter?2@host/name",
+        "postgresql://me:hun@ter?2=x@host/name",  # there would be an option 2
+        "postgresql://me:hun@ter?user=x&2@host/name",
         "postgresql+psycopg://me:hun@ter2@host/name",
         "postgres//me:hunter2@host/name",
     ],
@@ -209,6 +211,19 @@ def test_of_a_password_that_is_not_encoded_no_part_is_shown(url: str) -> None:
 def test_a_password_may_have_any_character(url: str, password: str) -> None:
     read = read_url(url)
     assert (read.password, read.host, read.database) == (password, "host", "name")
+
+
+@pytest.mark.parametrize(
+    ("url", "option", "value"),
+    [
+        ("postgresql://host/name?user=me&password=p@ss", "password", "p@ss"),
+        ("postgresql://host/name?application_name=a@b", "application_name", "a@b"),
+        ("postgresql://me:p%40ss@host/name?application_name=a@b", "application_name", "a@b"),
+    ],
+)
+def test_an_option_may_have_an_at(url: str, option: str, value: str) -> None:
+    read = read_url(url)
+    assert (read.host, read.database, read.query[option]) == ("host", "name", value)
 
 
 def test_the_path_of_a_file_may_have_an_at(tmp_path: Path) -> None:

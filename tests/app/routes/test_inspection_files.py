@@ -18,11 +18,10 @@ from starlette.types import Message, Send
 from app import sending
 from app.database import clock
 from app.database.tables import inspections
-from app.history import queries
+from app.history import losses
 from app.history.history import History
 from app.history.retention import Retention
 from app.main import create_app
-from app.routes import inspection_files
 from app.settings import Settings
 from flows.fastflow import images
 from tests.app.conftest import Keyed
@@ -276,15 +275,12 @@ class TestGone:
         answer = predict(own, tiny_images["good"][0]).json()
         history = history_of(own)
         assert own.get(answer["links"]["inspection"]).status_code == 200  # it is filed
-        with history.database.read() as connection:
-            before = queries.find(connection, answer["inspection_id"])
-        assert before is not None
         if by == "bytes":
             remove_pictures(own)
         else:
             with history.database.write() as connection:
                 connection.execute(delete(inspections))
-        problem = inspection_files.lost(before, history)
+        problem = losses.lost(history.database, answer["inspection_id"])
         assert problem.name == "unknown-inspection"
         assert "Retention" in problem.detail
         assert caplog.records == []

@@ -186,6 +186,22 @@ class TestIdempotency:
             assert "application/json" in detail
         assert post(client, data, "k").json() == first
 
+    @pytest.mark.parametrize("left", [None, b"rotten"])
+    def test_when_the_disk_has_lost_the_map(
+        self, client: TestClient, tiny_images: Images, left: bytes | None
+    ) -> None:
+        """Nobody has removed it, so it is no 404."""
+        data = tiny_images["good"][0]
+        first = post(client, data, "k").json()
+        kept(client)
+        path = history_of(client).pictures.map_path(first["inspection_id"])
+        path.unlink() if left is None else path.write_bytes(left)
+        for accept in ("image/png", "application/x-npy"):
+            detail = expect_problem(post(client, data, "k", Accept=accept), 410, "files-lost")
+            assert "application/json" in detail
+            assert "a backup" in detail
+        assert post(client, data, "k").json() == first
+
     def test_what_is_not_kept_cannot_be_answered_again(
         self, service: TestClient, tiny_images: Images
     ) -> None:

@@ -1,7 +1,9 @@
 """A camera's folder, a watcher of it, and what it tells."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,26 @@ def once(client: Client, job: Job) -> tuple[Heard, bool]:
     complete = watcher.run(threading.Event(), once=True)
     assert watcher.tally.inspected + watcher.tally.set_aside == len(heard.outcomes)
     return heard, complete
+
+
+@contextmanager
+def watching(client: Client, job: Job) -> Iterator[Heard]:
+    """A watcher that goes on in a thread of its own; it ends with this, whatever fails."""
+    heard, stop = Heard(), threading.Event()
+    running = threading.Thread(target=Watcher(client, job, heard).run, args=(stop,))
+    running.start()
+    try:
+        yield heard
+    finally:
+        stop.set()
+        running.join()
+
+
+def wait_until(comes: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not comes():
+        assert time.monotonic() < deadline, "it never comes"
+        time.sleep(0.01)
 
 
 def ids(heard: Heard) -> list[str]:

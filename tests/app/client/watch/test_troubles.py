@@ -1,23 +1,35 @@
 """What stands in the way of pictures: whose fault it is, and that one holds up no other."""
 
+import hashlib
 import json
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
-from app.client import Client, InternalError, ProblemDetails
+from app.client import (
+    Client,
+    DeadlineExceededError,
+    InternalError,
+    ProblemDetails,
+    ProblemError,
+    UploadStalledError,
+)
 from app.client.watch import watcher as module
+from app.client.watch.folder import Stamp
+from app.client.watch.job import Job
+from app.client.watch.trouble import Trouble
 from app.client.watch.watcher import Watcher
 from app.main import create_app
 from app.settings import Settings
 from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import Heard, ids, job, once
+from tests.app.client.watch.conftest import Heard, ids, job, once, wait_until, watching
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -68,6 +80,23 @@ def pictures(folder: Path, tiny_images: Images) -> list[bytes]:
     return tiny_images["good"][:2]
 
 
+def problem(name: str) -> ProblemDetails:
+    return ProblemDetails(type=name, title="t", status=500, detail="d", instance="/", request_id="r")
+
+
+def once_in_time(client: Client, job: Job) -> tuple[Heard, bool]:
+    """As `once`, of a watcher that may not end by itself."""
+    heard, stop = Heard(), threading.Event()
+    limit = threading.Timer(60, stop.set)
+    limit.start()
+    try:
+        complete = Watcher(client, job, heard).run(stop, once=True)
+    finally:
+        limit.cancel()
+    assert not stop.is_set(), "it never ends"
+    return heard, complete
+
+
 def predicts(request: httpx.Request) -> bool:
     return request.method == "POST"
 
@@ -107,19 +136,14 @@ class TestRefusedOnTheWay:
         self, url: str, folder: Path, pictures: list[bytes]
     ) -> None:
         (folder / "b.png").unlink()
-        heard, stop = Heard(), threading.Event()
-        with behind(url, 413, lambda request: request.content == pictures[0]) as (client, proxy):
-            watcher = Watcher(client, job(folder, "later"), heard)
-            running = threading.Thread(target=watcher.run, args=(stop,))
-            running.start()
-            while proxy.refused < 7:
-                time.sleep(0.01)
+        with (
+            behind(url, 413, lambda request: request.content == pictures[0]) as (client, proxy),
+            watching(client, job(folder, "later")) as heard,
+        ):
+            wait_until(lambda: proxy.refused >= 7)
             assert heard.outcomes == []
             (folder / "b.png").write_bytes(pictures[1])
-            while len(heard.outcomes) < 2:
-                time.sleep(0.01)
-            stop.set()
-            running.join()
+            wait_until(lambda: len(heard.outcomes) >= 2)
         assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
         assert heard.outcomes[1].problem is not None
 
@@ -130,19 +154,14 @@ class TestRefusedOnTheWay:
         """A router says 404 while there is nothing behind it."""
         away = threading.Event()
         away.set()
-        heard, stop = Heard(), threading.Event()
-        with behind(url, status, lambda _: away.is_set()) as (client, proxy):
-            watcher = Watcher(client, job(folder, f"away-{status}"), heard)
-            running = threading.Thread(target=watcher.run, args=(stop,))
-            running.start()
-            while proxy.refused < 25:
-                time.sleep(0.01)
+        with (
+            behind(url, status, lambda _: away.is_set()) as (client, proxy),
+            watching(client, job(folder, f"away-{status}")) as heard,
+        ):
+            wait_until(lambda: proxy.refused >= 25)
             assert heard.outcomes == []
             away.clear()
-            while len(heard.outcomes) < 2:
-                time.sleep(0.01)
-            stop.set()
-            running.join()
+            wait_until(lambda: len(heard.outcomes) >= 2)
         assert len(ids(heard)) == 2
         assert len(pictures) == 2
 
@@ -150,21 +169,52 @@ class TestRefusedOnTheWay:
     def test_nor_is_what_came_too_late_or_too_often(
         self, url: str, folder: Path, pictures: list[bytes], status: int
     ) -> None:
-        heard, stop = Heard(), threading.Event()
-
         def refuses(request: httpx.Request) -> bool:
             return request.content == pictures[0] and proxy.refused < 8
 
-        with behind(url, status, refuses) as (client, proxy):
-            watcher = Watcher(client, job(folder, f"late-{status}"), heard)
-            running = threading.Thread(target=watcher.run, args=(stop,))
-            running.start()
-            while len(heard.outcomes) < 2:
-                time.sleep(0.01)
-            stop.set()
-            running.join()
+        with (
+            behind(url, status, refuses) as (client, proxy),
+            watching(client, job(folder, f"late-{status}")) as heard,
+        ):
+            wait_until(lambda: len(heard.outcomes) >= 2)
         assert len(ids(heard)) == 2
         assert proxy.refused == 8
+
+    def test_once_ends_where_one_comes_too_late_again_and_again(
+        self, url: str, folder: Path, tmp_path: Path, pictures: list[bytes]
+    ) -> None:
+        """It stays where it was: the link may be better another time."""
+        out = tmp_path / "out"
+        with behind(url, 408, lambda request: request.content == pictures[0]) as (client, _):
+            heard, complete = once_in_time(client, job(folder, "too-late", move_to=out))
+        assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+        assert not (out / "failed").exists()
+        assert [path.read_bytes() for path in folder.rglob("*.png")] == [pictures[0]]
+
+
+@pytest.mark.parametrize(
+    ("name", "error"), [("upload-stalled", UploadStalledError), ("deadline-exceeded", DeadlineExceededError)]
+)
+def test_once_ends_where_the_server_has_too_little_time_again_and_again(
+    url: str,
+    folder: Path,
+    pictures: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: type[ProblemError],
+) -> None:
+    asked = []
+
+    def fails(*_: object, **__: object) -> NoReturn:
+        asked.append(name)
+        raise error(problem(name))
+
+    monkeypatch.setattr(Client, "inspect", fails)
+    with Client(url, patience=0) as client:
+        heard, complete = once_in_time(client, job(folder, name))
+    assert (complete, heard.outcomes) == (False, [])
+    assert len(asked) >= 5 * len(pictures)
+    assert not list(folder.rglob("*.json"))
 
 
 def test_an_upload_that_stalls_is_no_pictures_fault(
@@ -181,7 +231,7 @@ def test_an_upload_that_stalls_is_no_pictures_fault(
     app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "stalls", upload_idle_seconds=0.2))
     with (
         serve_http(app) as url,
-        Network(url, stalled=7) as network,  # of one picture more often than a failure may be its fault
+        Network(url, stalled=7) as network,  # both in turn, neither so often that it counts as stuck
         Client(network.url, patience=0) as client,
     ):
         heard, complete = once(client, job(folder, "stalls", move_to=tmp_path / "out"))
@@ -189,6 +239,28 @@ def test_an_upload_that_stalls_is_no_pictures_fault(
     assert sorted(one.file.name for one in heard.outcomes if one.inspection is not None) == ["a.png", "b.png"]
     assert not (tmp_path / "out" / "failed").exists()
     assert any("stalled" in reason for reason in heard.reasons)
+
+
+def test_one_that_is_tried_for_days_is_tried_again(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[bytes]
+) -> None:
+    """A pause that doubles every time has no number after a thousand times."""
+    (folder / "b.png").unlink()
+    heard = Heard()
+    watcher = Watcher(client, job(folder, "days"), heard)
+    trouble = Trouble(Stamp.of((folder / "a.png").stat()), attempts=5000)
+    watcher._troubles[str(folder / "a.png")] = trouble
+
+    inspect = Client.inspect
+
+    def stalls(*_: object, **__: object) -> NoReturn:
+        monkeypatch.setattr(Client, "inspect", inspect)  # the first one alone
+        raise UploadStalledError(problem("upload-stalled"))
+
+    monkeypatch.setattr(Client, "inspect", stalls)
+    assert watcher.run(threading.Event(), once=True)
+    assert trouble.attempts == 5001
+    assert [one.sha256 for one in heard.outcomes] == [hashlib.sha256(pictures[0]).hexdigest()]
 
 
 class TestOverlays:
@@ -212,23 +284,48 @@ class TestOverlays:
         assert (folder / "b.png.overlay.png").read_bytes().startswith(b"\x89PNG")
         assert not (folder / "a.png.overlay.png").exists()
 
+    @pytest.mark.parametrize(
+        ("name", "error"), [("internal", InternalError), ("deadline-exceeded", DeadlineExceededError)]
+    )
     def test_one_on_which_the_server_fails_is_gone_on_without(
-        self, url: str, folder: Path, monkeypatch: pytest.MonkeyPatch, pictures: list[bytes]
+        self,
+        url: str,
+        folder: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        pictures: list[bytes],
+        name: str,
+        error: type[ProblemError],
     ) -> None:
         asked = []
 
-        def fails(client: Client, identifier: str) -> bytes:
+        def fails(client: Client, identifier: str) -> NoReturn:
             asked.append(identifier)
-            details = ProblemDetails(
-                type="internal", title="t", status=500, detail="d", instance="/", request_id="r"
-            )
-            raise InternalError(details)
+            raise error(problem(name))
 
         monkeypatch.setattr(Client, "overlay", fails)
         with Client(url, patience=0) as client:
-            heard, complete = once(client, job(folder, "failing", overlay=True))
+            heard, complete = once(client, job(folder, f"failing-{name}", overlay=True))
         assert complete
         assert len(ids(heard)) == 2
         assert [one.overlay for one in heard.outcomes] == [None, None]
         assert sorted(map(asked.count, set(asked))) == [5, 5]
+        assert len(pictures) == 2
+
+    @pytest.mark.parametrize("status", [403, 404, 413])
+    def test_one_that_something_on_the_way_refuses_is_gone_on_without(
+        self, url: str, folder: Path, pictures: list[bytes], status: int
+    ) -> None:
+        with behind(url, status, lambda request: request.url.path.endswith(".png")) as (client, proxy):
+            heard, complete = once(client, job(folder, f"refused-{status}", overlay=True))
+        assert complete, heard.reasons
+        assert (len(ids(heard)), [one.overlay for one in heard.outcomes]) == (2, [None, None])
+        assert proxy.refused == 5 * len(pictures)
+
+    @pytest.mark.parametrize("status", [429, 502])
+    def test_one_for_which_the_way_is_too_busy_is_waited_for(
+        self, url: str, folder: Path, pictures: list[bytes], status: int
+    ) -> None:
+        with behind(url, status, lambda request: request.url.path.endswith(".png")) as (client, _):
+            heard, complete = once(client, job(folder, f"busy-{status}", overlay=True))
+        assert (complete, heard.outcomes) == (False, [])
         assert len(pictures) == 2
