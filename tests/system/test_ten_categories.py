@@ -93,4 +93,4 @@ def test_ctrl_c_begins_no_further_category(
     assert "--resume continues" in rest
     assert not (flowgauge.cwd / "models").exists()
     summary = json.loads((flowgauge.cwd / "runs" / "summary.json").read_text())
-    assert [row["status"] for row in summary] == ["not begun", "not begun"]
+    assert [row["status"] for row in summary] == ["begun", "not begun"]
