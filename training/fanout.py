@@ -66,7 +66,7 @@ def train_each(
     Args:
         configs: per category its run, in the order in which they are trained.
         data, models, runs, progress: as for `training.run.train`.
-        resume: pass over categories that are done, and continue the one that was stopped.
+        resume: pass over categories that are done, and continue the one that was stopped. What serves stays.
 
     Returns:
         One result per category, in order.
@@ -89,6 +89,7 @@ def train_each(
                 resume=resume,
                 progress=progress,
                 backbones=backbones,
+                displace=False,  # of many, nobody has asked for this one
             )
             results[i] = _result(category, outcome, time.monotonic() - start)
         # Whatever it is, the other categories are not to blame for it.

@@ -54,10 +54,9 @@ def train(
     resume: bool,
     progress: Progress,
     backbones: BackboneLoader | None = None,
+    displace: bool = True,
 ) -> Outcome:
     """Train, calibrate and publish a model of one category, and make it the active one.
-
-    A finished run that is reused stays behind a version that was made active after it.
 
     Training pictures alone are read. Pictures for calibration are held out of the fit. A run lies in a folder
     named after all that decides its weights, so that runs with other settings never meet.
@@ -71,6 +70,7 @@ def train(
         resume: continue a killed run, or reuse a finished one, where settings and pictures are the same.
         progress: where to tell about it.
         backbones: what runs in turn share, so that the backbone is loaded once.
+        displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
         DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
@@ -93,7 +93,7 @@ def train(
         earlier = reusable(folder, identity, models, category)
         if resume and earlier is not None:
             progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
-            _activate_if_none_is(models, category, earlier.name, progress)
+            _activate_again(models, category, earlier.name, progress, displace=displace)
             return Outcome(earlier, reused=True)
         _expect_writable(models / category)
         # What is found in a test set is for `flowgauge data check`.
@@ -153,16 +153,20 @@ def _as_fitted(config: RunConfig, device: torch.device) -> RunConfig:
     return config.model_copy(update={"fit": config.fit.model_copy(update={"precision": found})})
 
 
-def _activate_if_none_is(models: Path, category: str, version: str, progress: Progress) -> None:
-    """Make a version of before the active one, unless another one was put in its place since."""
+def _activate_again(models: Path, category: str, version: str, progress: Progress, *, displace: bool) -> None:
+    """Make a version of before the active one, and say so where another one was put in its place since."""
     active = active_version(models, category)
-    if active is None or active not in versions(models, category):  # or it was deleted
-        activate(models, category, version)
-    elif active != version:
-        progress.say(
-            f"{active} stays the active version; to put {version} in its place: flowgauge models activate "
-            f"{category} {version}"
-        )
+    if active == version:
+        return
+    if active is not None and active in versions(models, category):  # it may have been deleted
+        if not displace:
+            progress.say(
+                f"{active} stays the active version; to put {version} in its place: flowgauge models "
+                f"activate {category} {version}"
+            )
+            return
+        progress.say(f"{version} is active again, in the place of {active}")
+    activate(models, category, version)
 
 
 def _expect_writable(folder: Path) -> None:

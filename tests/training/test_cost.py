@@ -184,8 +184,16 @@ def test_the_disk_of_folds_and_of_the_best_weights_is_in_the_forecast(
     pictures = gather(config, tiny_data, "tiny")
     cache = cache_of(config, pictures, tmp_path)
     cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
-    places = {"models": tmp_path / "models", "runs": tmp_path}
-    outcome = train(config, tiny_data, "tiny", **places, resume=False, progress=Silent(), backbones=None)
+    outcome = train(
+        config,
+        tiny_data,
+        "tiny",
+        models=tmp_path / "models",
+        runs=tmp_path,
+        resume=False,
+        progress=Silent(),
+        backbones=None,
+    )
     [folder] = (tmp_path / "tiny").iterdir()
     features = sum(path.stat().st_size for path in (cache.folder.folder / cache.name).iterdir())
     taken = disk_used(cache, folder, outcome.bundle)

@@ -12,7 +12,7 @@ import timm
 from safetensors.torch import save_file
 
 from flows.fastflow.bundle import read_manifest
-from flows.fastflow.models_folder import active_version
+from flows.fastflow.models_folder import activate, active_version
 from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from training.config import RunConfig
@@ -115,6 +115,20 @@ def test_resume_passes_over_what_is_done_and_tries_the_rest(
     assert [r.status for r in results] == ["reused", "trained", "reused"]
     assert [results[i].version for i in (0, 2)] == [first[i].version for i in (0, 2)]
     assert said.lines.count("fit ...") == 1
+
+
+def test_resume_leaves_what_serves(data: Path, config: RunConfig) -> None:
+    """Another run made it since, or an operator rolled back."""
+    [first] = run(data, {"a": config})
+    models = data.parent / "models"
+    shutil.copytree(models / "a" / str(first.version), models / "a" / "other")
+    activate(models, "a", "other")
+    said = Said()
+    [again] = run(data, {"a": config}, resume=True, progress=said)
+    assert (again.status, again.version) == ("reused", first.version)
+    assert active_version(models, "a") == "other"
+    [told] = [line for line in said.lines if line.startswith("other stays the active version")]
+    assert told.endswith(f": flowgauge models activate a {first.version}")
 
 
 def test_the_backbone_is_built_once(data: Path, config: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -432,17 +432,14 @@ class TestAgain:
         version = finished[1].bundle.name
         assert recorder.lines == [f"tiny was trained before with these settings and pictures: {version}"]
 
-    def test_what_was_made_active_since_stays_so(self, place: Place) -> None:
-        """By another run, or by an operator who rolled back."""
+    def test_a_reused_model_is_active_again(self, place: Place) -> None:
         first = active_version(place.models, "tiny")
         shutil.copytree(place.models / "tiny" / str(first), place.models / "tiny" / "other")
         activate(place.models, "tiny", "other")
         recorder = Recorder()
-        assert place.train(resume=True, progress=recorder).bundle.name == first
-        assert active_version(place.models, "tiny") == "other"
-        [told] = recorder.lines[1:]
-        assert told.startswith("other stays the active version")
-        assert told.endswith(f": flowgauge models activate tiny {first}")
+        assert place.train(resume=True, progress=recorder).bundle == resolve(place.models, "tiny")
+        assert active_version(place.models, "tiny") == first
+        assert recorder.lines[1:] == [f"{first} is active again, in the place of other"]
 
     def test_where_none_serves_a_reused_model_does(self, place: Place) -> None:
         first = active_version(place.models, "tiny")

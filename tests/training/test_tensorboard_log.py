@@ -35,8 +35,16 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
 
 
 def run(config: RunConfig, data: Path, root: Path, *, resume: bool = False) -> Outcome:
-    places = {"models": root / "models", "runs": root / "runs"}
-    return train(config, data, "tiny", **places, resume=resume, progress=Silent(), backbones=None)
+    return train(
+        config,
+        data,
+        "tiny",
+        models=root / "models",
+        runs=root / "runs",
+        resume=resume,
+        progress=Silent(),
+        backbones=None,
+    )
 
 
 @pytest.fixture(scope="module")

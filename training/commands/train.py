@@ -57,7 +57,6 @@ def train(
     """
     from rich.console import Console
 
-    from flows.fastflow.models_folder import active_version
     from training.config import load_config, special_categories
     from training.datasets.layout import categories
     from training.fanout import SUMMARY, table, train_each
@@ -92,8 +91,7 @@ def train(
             configs[names[0]], data, names[0], models=models, runs=runs, resume=resume, progress=progress
         )
         _say_threshold(outcome, progress)
-        active = active_version(models, names[0]) == outcome.bundle.name
-        progress.say(f"{'published and active' if active else 'published before'}: {outcome.bundle}")
+        progress.say(f"published and active: {outcome.bundle}")
         _say_next(data, names[0], models, progress)
         return
     results = train_each(configs, data, models=models, runs=runs, resume=resume, progress=progress)
