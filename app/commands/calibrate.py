@@ -1,7 +1,7 @@
 """`flowgauge calibrate`: new thresholds for a model from good pictures of the line, without training."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,7 +79,7 @@ def calibrate(
     target_fpr = loaded.calibrator.target_fpr
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        measured = _measured(files, images, scorer, fitted, quiet=as_json)
+        measured = _measured(files, scorer, fitted, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
             return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
@@ -116,8 +116,8 @@ def calibrate(
         _print({**known, **told})
 
 
-def _files(folder: Path, *, recursive: bool) -> list[Path]:
-    """The pictures of the folder. Below it there may be defective parts and masks, as in training."""
+def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
+    """The pictures of the folder, by their names in it. Below it defective parts and masks may lie."""
     from flows.fastflow.images import IMAGE_SUFFIXES, pictures_below
     from flows.fastflow.plain_files import escaped
 
@@ -137,12 +137,11 @@ def _files(folder: Path, *, recursive: bool) -> list[Path]:
         )
     if odd := [name for name in map(escaped, files) if name not in files]:
         raise wrong(f"the name of {odd[0]} is not in UTF-8: give it another one")
-    return list(files.values())
+    return files
 
 
 def _measured(
-    files: Sequence[Path],
-    folder: Path,
+    files: Mapping[str, Path],
     scorer: "Scorer",
     fitted: "FitPictures | None",
     *,
@@ -158,13 +157,16 @@ def _measured(
     from flows.fastflow.images import ImageError, read
     from flows.fastflow.plain_files import file_hashes
 
-    hashes = file_hashes(files)
-    names = [file.relative_to(folder).as_posix() for file in files]
-    expect_fit_to_calibrate(list(zip(names, hashes, strict=True)), fitted)
+    hashes = file_hashes(list(files.values()))
+    expect_fit_to_calibrate(list(zip(files, hashes, strict=True)), fitted)
     measured, unreadable = [], []
     console = Console(stderr=True)
     steps = track(
-        list(zip(files, hashes, strict=True)), "Scoring", console=console, transient=True, disable=quiet
+        list(zip(files.values(), hashes, strict=True)),
+        "Scoring",
+        console=console,
+        transient=True,
+        disable=quiet,
     )
     for file, sha256 in steps:
         try:

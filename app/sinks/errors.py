@@ -14,13 +14,17 @@ class Wrong:
     def __init__(self) -> None:
         self._lines: list[str] = []
 
+    def add(self, line: str) -> None:
+        """Keep what is wrong, in words."""
+        self._lines.append(line)
+
     @contextmanager
     def collected(self) -> Iterator[None]:
         """Keep a SinkError for later."""
         try:
             yield
         except SinkError as error:
-            self._lines.append(str(error))
+            self.add(str(error))
 
     def tell(self) -> None:
         """Raise SinkError, a line for everything, if there was anything."""

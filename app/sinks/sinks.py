@@ -64,8 +64,7 @@ def describe(settings: Settings) -> list[str]:
             tls = "with TLS" if broker.tls else "without TLS"
             lines.append(f"MQTT to {broker.host} port {broker.port} {tls}, topic {settings.mqtt_topic}")
     elif settings.mqtt_user is not None or settings.mqtt_password is not None or settings.mqtt_ca is not None:
-        with wrong.collected():
-            raise SinkError("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
+        wrong.add("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
     with wrong.collected():
         lines += [f"webhook {one.name} to {one.host}" for one in _webhooks(settings).webhooks]
     wrong.tell()
@@ -111,9 +110,8 @@ def _check_mqtt(settings: Settings) -> None:
         expect_template(settings.mqtt_topic)
     with wrong.collected():
         expect_topic("FLOWGAUGE_MQTT_STATUS_TOPIC", settings.mqtt_status_topic)
-    with wrong.collected():
-        if settings.mqtt_password is not None and settings.mqtt_user is None:
-            raise SinkError("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
+    if settings.mqtt_password is not None and settings.mqtt_user is None:
+        wrong.add("FLOWGAUGE_MQTT_PASSWORD needs FLOWGAUGE_MQTT_USER")
     wrong.tell()
 
 

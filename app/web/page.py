@@ -3,13 +3,12 @@
 import json
 from collections.abc import Callable, Coroutine
 from functools import cache
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
@@ -20,6 +19,7 @@ from app.problems import Problem
 from app.sessions import csrf_token
 from app.web import messages
 from app.web.static_files import static_files
+from app.web.templating import environment
 
 THEME_COOKIE: Final = "flowgauge_theme"
 # All that a page loads is the service's own, and nothing is written into the page itself.
@@ -125,13 +125,7 @@ def _error_page(request: Request, problem: Problem) -> Response:
 
 @cache
 def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["iso"] = clock.iso
-    environment.filters["pairs"] = lambda values: [(value, value) for value in values]
-    return environment
+    made = environment()
+    made.filters["iso"] = clock.iso
+    made.filters["pairs"] = lambda values: [(value, value) for value in values]
+    return made

@@ -7,13 +7,12 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from app.web.static_files import static_files
+from app.web.templating import environment
 
 POLICY: Final = (
     "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -39,18 +38,12 @@ _Json = Mapping[str, Any]
 
 def reference(document: _Json) -> str:
     """The page of an OpenAPI document, in HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"kind": _kind, "limits": _limits, "paragraphs": _paragraphs, "json": _json}
+    templates = environment()
+    templates.filters |= {"kind": _kind, "limits": _limits, "paragraphs": _paragraphs, "json": _json}
     operations = list(_operations(document))
     tags = list(dict.fromkeys(one["tag"] for one in operations))
     operations.sort(key=lambda one: tags.index(one["tag"]))
-    return environment.get_template("reference.html").render(
+    return templates.get_template("reference.html").render(
         info=document["info"],
         groups=[(tag, list(some)) for tag, some in itertools.groupby(operations, key=lambda one: one["tag"])],
         schemas=dict(sorted(document["components"]["schemas"].items())),

@@ -54,6 +54,7 @@ _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", 
 # How many times as long as wanted a side must be to be halved first. To average twice with nearly the same
 # step blurs in a pattern, from which fine textures suffer: where area follows, the steps are far apart.
 _HALVED_FROM: dict[Shrink, int] = {"halves-area": 4, "halves": 2}
+_PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 _MAX_JPEG_SCANS = 100  # of the largest picture allowed, and more of smaller ones
 _PILLOW_MODULES = re.compile(r"PIL\.")
 
@@ -181,6 +182,8 @@ def bits_used(data: bytes) -> int | None:
     """
     reader = _reader_of(data)
     if reader is None or reader not in (PngImageFile, TiffImageFile):
+        return None
+    if reader is PngImageFile and data[_PNG_DEPTH] != 16:  # as nearly all, of which no more need be read
         return None
     image = reader(io.BytesIO(containers.strip(reader.format, data).data))
     return int(np.asarray(image).max()).bit_length() if image.mode.startswith("I;16") else None

@@ -151,21 +151,19 @@ def test_caches_that_nobody_uses_count_as_room(
     forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
 
 
+def trained(config: RunConfig, data: Path, root: Path) -> tuple[Path, Path]:
+    """The folder of a whole run, and its bundle."""
+    outcome = train(config, data, "tiny", models=root / "models", runs=root, resume=False, progress=Silent())
+    [folder] = (root / "tiny").iterdir()
+    return folder, outcome.bundle
+
+
 def test_the_disk_that_a_run_takes_is_the_forecast(
     config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path, tiny_data: Path
 ) -> None:
     cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
-    outcome = train(
-        config,
-        tiny_data,
-        "tiny",
-        models=tmp_path / "models",
-        runs=tmp_path,
-        resume=False,
-        progress=Silent(),
-    )
-    [folder] = (tmp_path / "tiny").iterdir()
-    assert disk_used(cache, folder, outcome.bundle) == pytest.approx(cost.disk, rel=0.15)
+    folder, bundle = trained(config, tiny_data, tmp_path)
+    assert disk_used(cache, folder, bundle) == pytest.approx(cost.disk, rel=0.15)
 
 
 @pytest.mark.parametrize(
@@ -184,19 +182,9 @@ def test_the_disk_of_folds_and_of_the_best_weights_is_in_the_forecast(
     pictures = gather(config, tiny_data, "tiny")
     cache = cache_of(config, pictures, tmp_path)
     cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
-    outcome = train(
-        config,
-        tiny_data,
-        "tiny",
-        models=tmp_path / "models",
-        runs=tmp_path,
-        resume=False,
-        progress=Silent(),
-        backbones=None,
-    )
-    [folder] = (tmp_path / "tiny").iterdir()
+    folder, bundle = trained(config, tiny_data, tmp_path)
     features = sum(path.stat().st_size for path in (cache.folder.folder / cache.name).iterdir())
-    taken = disk_used(cache, folder, outcome.bundle)
+    taken = disk_used(cache, folder, bundle)
     assert taken == pytest.approx(cost.disk, rel=0.15)
     # Features, the same in all runs, must not hide a checkpoint that was forgotten.
     assert taken - features == pytest.approx(cost.disk - features, rel=0.25)
