@@ -135,7 +135,7 @@ class Inspected:
             seconds: since the request came.
         """
         manifest, calibrator = self.detector.manifest, self.thresholds.calibrator
-        score = calibrator.score(self.batched.prediction.by_head)
+        score = calibrator.score(self.batched.prediction)
         height, width = self.decoded.value.size
         identifier = clock.new_id()
         return schemas.Inspection(

@@ -118,7 +118,7 @@ class Inspector:
         """
         decoded = await self._inference.decode(data, detector.prepare)
         prediction = (await self._batcher.predict(detector, decoded.value.prepared)).prediction
-        return measure(prediction.by_head, prediction.score_map, prediction.statistics)
+        return measure(prediction)
 
     async def off_loop(self, function: Callable[[], T]) -> T:
         """Call what takes longer than the event loop should, in the threads that draw."""

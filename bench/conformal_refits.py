@@ -161,9 +161,9 @@ class Refits:
         results = []
         test = np.arange(self.n_train, self.n_train + self.n_test)
         for name, engine in engines.items():
-            by_head = [one.by_head for one in self._scored(name, engine, test)]
-            for other, calibrator in calibrators.items():
-                scores = np.array([calibrator.score(one) for one in by_head])
+            found = self._scored(name, engine, test)
+            scored = np.array([[c.score(one) for c in calibrators.values()] for one in found])
+            for (other, calibrator), scores in zip(calibrators.items(), scored.T, strict=True):
                 for alpha in ALPHAS:
                     threshold = calibrator.at(alpha)
                     results.append(
@@ -188,7 +188,7 @@ class Refits:
         for k, (head, part) in enumerate(zip(engine.heads, parts, strict=True)):
             own = engine.with_heads(head)
             for scored in self._scored(name, own, part.calibration):
-                measured.append(measure(scored.by_head, scored.score_map, scored.statistics))
+                measured.append(measure(scored))
                 folds.append(k)
         target = self.config.calibration.target_fpr
         made = calibrate(measured, target, folds if len(parts) > 1 else None)

@@ -51,7 +51,7 @@ def measured(scorer: Scorer, path: Path, advance: Callable[[int], None]) -> Meas
     """Score a good picture alone, as a part on the line comes."""
     [scored] = scorer.score([read(path)])
     advance(1)
-    return calibration.measure(scored.by_head, scored.score_map, scored.statistics)
+    return calibration.measure(scored)
 
 
 def concluded(

@@ -174,7 +174,7 @@ def _measured(
         except ImageError as error:
             unreadable.append(str(error))
             continue
-        measurement = measure(scored.by_head, scored.score_map, scored.statistics)
+        measurement = measure(scored)
         measured.append(Measured(str(file), sha256, measurement))
     if unreadable:
         raise UnfitPicturesError(

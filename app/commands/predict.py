@@ -186,7 +186,7 @@ def _local(
         if drawn:
             picture = heatmap.overlay(image, prediction.score_map, calibrator.colour_scale)
             overlay = heatmap.encode_png(picture)
-        score = calibrator.score(prediction.by_head)
+        score = calibrator.score(prediction)
         used = detector.manifest.version
         return Finding(score, thresholds.decide(score), calibrator.p_value(score), used, overlay)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,32 +17,59 @@ from flows.fastflow.manifest import Calibration
 Source = Literal["bundle", "line", "station"]
 
 
+class Found(Protocol):
+    """What a model found in a picture, see `Scored`."""
+
+    @property
+    def by_head(self) -> tuple[float, ...]:
+        """The score by each head."""
+
+    @property
+    def score_map(self) -> NDArray[np.float32]:
+        """The map."""
+
+    @property
+    def picture(self) -> float | None:
+        """What the whole picture adds to the score; None where a region of interest leaves it out."""
+
+    @property
+    def statistics(self) -> tuple[float, ...]:
+        """Of the features."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """What a calibration takes from one good picture.
 
     Attributes:
         score: image score.
+        picture: what the whole picture added to it.
         peak: largest value of its map.
         median: median of its map.
         statistics: see `Scored`.
     """
 
     score: float
+    picture: float
     peak: float
     median: float
     statistics: tuple[float, ...]
 
 
-def measure(
-    by_head: Sequence[float], score_map: NDArray[np.float32], statistics: tuple[float, ...]
-) -> Measurement:
-    """Take from what a model found in a good picture, see `Scored`, what a calibration needs."""
+def measure(found: Found) -> Measurement:
+    """Take from what a model found in a good picture what a calibration needs.
+
+    Raises:
+        ValueError: only a region of the picture was scored.
+    """
+    if found.picture is None:
+        raise ValueError("a calibration is made of whole pictures; of this one a region was scored")
     return Measurement(
-        score=_mean(by_head),
-        peak=float(score_map.max()),
-        median=float(np.median(score_map)),
-        statistics=statistics,
+        score=_mean(found.by_head),
+        picture=found.picture,
+        peak=float(found.score_map.max()),
+        median=float(np.median(found.score_map)),
+        statistics=found.statistics,
     )
 
 
@@ -74,6 +101,7 @@ def calibrate(
         scores=[one.score for one in ordered],
         statistics=[list(one.statistics) for one in ordered],
         folds=None if folds is None else [folds[i] for i in order],
+        pictures=[one.picture for one in ordered],
         map_typical=float(np.median([one.median for one in measurements])),
         map_threshold=pixel,
     )
@@ -126,14 +154,22 @@ class Calibrator:
         """The threshold at a rate, and what it promises."""
         return conformal.threshold(self.scores, target_fpr, models=self.calibration.heads)
 
-    def score(self, by_head: Sequence[float]) -> float:
+    def score(self, found: Found) -> float:
         """The image score of a picture by the scores of a model's heads; `p_value` and `at` hold of it.
 
         The mean where the calibration is none of folds: as of pictures of the line, which no head has seen.
+
+        Where a region of interest leaves the whole picture out, or no such score would reach a threshold of
+        whole pictures, it becomes the score that is as rare: the calibration's pictures are ranked without
+        their whole-picture parts, too, and a rank means the same of both. Since a region cannot raise what is
+        ranked, thresholds promise the same of it. A calibration that has not recorded the parts leaves the
+        score as it is.
         """
-        if self._folds is None:
-            return _mean(by_head)
-        return conformal.cross_score(by_head, self._folds)
+        folds = self._folds
+        by_head = found.by_head if folds is not None else (_mean(found.by_head),)
+        if found.picture is None and self._ranks is not None:
+            by_head = tuple(ranks.score(x) for x, ranks in zip(by_head, self._ranks, strict=True))
+        return by_head[0] if folds is None else conformal.cross_score(by_head, folds)
 
     def p_value(self, score: float) -> float:
         """The share of good pictures that score at least so high, see `conformal.p_value`."""
@@ -147,6 +183,44 @@ class Calibrator:
         scores = np.asarray(self.calibration.scores, dtype=np.float64)
         return [np.sort(scores[folds == k]) for k in range(self.calibration.heads)]
 
+    @cached_property
+    def _ranks(self) -> list["_Ranks"] | None:
+        """Of each fold, or of all pictures."""
+        if self.calibration.pictures is None:
+            return None
+        scores = np.asarray(self.calibration.scores, dtype=np.float64)
+        pixels = scores - np.asarray(self.calibration.pictures, dtype=np.float64)
+        if self.calibration.folds is None:
+            return [_Ranks(pixels, scores)]
+        folds = np.asarray(self.calibration.folds)
+        return [_Ranks(pixels[folds == k], scores[folds == k]) for k in range(self.calibration.heads)]
+
 
 def _mean(by_head: Sequence[float]) -> float:
     return sum(by_head) / len(by_head)
+
+
+class _Ranks:
+    """Which score of whole pictures is as rare as one without the whole picture's part.
+
+    Args:
+        pixels: scores of the calibration's pictures without that part, in any order.
+        scores: with it, in any order.
+    """
+
+    def __init__(self, pixels: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+        self._pixels, self._scores = np.sort(pixels), np.sort(scores)
+
+    def score(self, pixels: float) -> float:
+        """As many of the scores are at least this as of those without the part are at least `pixels`.
+
+        Between two of them by interpolation, beyond all as far as it is beyond.
+        """
+        below = int(np.searchsorted(self._pixels, pixels))
+        if below == len(self._pixels):
+            return float(self._scores[-1] + (pixels - self._pixels[-1]))
+        high, its_score = self._pixels[below], self._scores[below]
+        if below == 0 or pixels == high:
+            return float(its_score + (pixels - high))
+        low, lower = self._pixels[below - 1], self._scores[below - 1]
+        return float(lower + (pixels - low) / (high - low) * (its_score - lower))

@@ -52,6 +52,7 @@ class Prediction:
     Attributes:
         score: image score, higher is more anomalous.
         by_head: the scores that it is made of, which another calibration may be asked about.
+        picture: what the whole picture added to them, see `scored.Scored`.
         p_value: share of good parts that score at least this high, from the calibration images.
         decision: REJECT if the score is above the threshold.
         score_map: (height, width) float32 anomaly map of the whole picture, see `scored.Scored`.
@@ -60,6 +61,7 @@ class Prediction:
 
     score: float
     by_head: tuple[float, ...]
+    picture: float | None
     p_value: float
     decision: Decision
     score_map: NDArray[np.float32]
@@ -219,10 +221,11 @@ class Detector:
         return [self._predict(scored) for scored in self.scorer.score_features(maps, regions, layouts)]
 
     def _predict(self, scored: Scored) -> Prediction:
-        score = self.calibrator.score(scored.by_head)
+        score = self.calibrator.score(scored)
         return Prediction(
             score=score,
             by_head=scored.by_head,
+            picture=scored.picture,
             p_value=self.calibrator.p_value(score),
             decision="REJECT" if score > self.calibrator.threshold.reject else "PASS",
             score_map=scored.score_map,

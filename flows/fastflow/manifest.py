@@ -100,6 +100,11 @@ class Calibration(_Record):
         max_length=_MAX_IMAGES,
         description="features' mean and deviation per scale, a row for each of `scores`; to tell drift by",
     )
+    pictures: list[float] | None = Field(
+        default=None,
+        max_length=_MAX_IMAGES,
+        description="what the whole picture added to each of `scores`; a region of interest leaves it out",
+    )
     folds: list[Annotated[int, Field(ge=0, lt=MAX_HEADS)]] | None = Field(
         default=None,
         max_length=_MAX_IMAGES,
@@ -107,6 +112,12 @@ class Calibration(_Record):
     )
     map_typical: float = Field(description="median map value of those images: the dark end")
     map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
+
+    @model_validator(mode="after")
+    def _a_picture_each(self) -> Self:
+        if self.pictures is not None and len(self.pictures) != len(self.scores):
+            raise ValueError(f"{len(self.scores)} scores need as many pictures; got {len(self.pictures)}")
+        return self
 
     @model_validator(mode="after")
     def _every_fold_filled(self) -> Self:

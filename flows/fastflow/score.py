@@ -98,6 +98,19 @@ def _soft_minimum(q: Tensor) -> Tensor:
     return (least[:, 0] - rest / SHARPNESS).clamp_min(0)
 
 
+def picture_part(picture: Tensor, rule: ScoreRule) -> Tensor:
+    """What whole pictures add to their scores: weight times the sum of log(1 + e / floor).
+
+    Args:
+        picture: (N, S'), energies from `PictureGaussian`.
+        rule: the weight and the floor.
+
+    Returns:
+        (N,).
+    """
+    return rule.picture * (picture / rule.energy_floor).log1p().sum(1)
+
+
 def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | None = None) -> Tensor:
     """One score per image: log(1 + q / floor), averaged over scales and the most anomalous pixels.
 
@@ -105,11 +118,11 @@ def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | No
     ranking where colours have long saturated. The logarithm keeps the coarsest scale, whose energies vary
     most, from drowning the others. Finite up to q = 1e36, and 0 only where every q is 0.
 
-    What the whole picture looks like adds its part, weight times the sum of log(1 + e / floor).
+    What the whole picture looks like adds its part, see `picture_part`.
 
     A region of interest sets the pixels outside it to 0 and still averages as many as without it, and leaves
-    the whole picture's part out, so that it can only lower the score: the false-reject rate calibrated on
-    whole pictures remains an upper bound.
+    the whole picture's part out, so that it can only lower the score. What that means is for a calibration to
+    say, see `Calibrator.score`.
 
     Args:
         q: (N, S, H, W), of the flow.
@@ -121,7 +134,7 @@ def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | No
         (N,), float64.
     """
     pixels = (q / rule.energy_floor).log1p().mean(1)
-    whole = rule.picture * (picture / rule.energy_floor).log1p().sum(1)
+    whole = picture_part(picture, rule)
     if region is not None:
         pixels = pixels.masked_fill(~region, 0)
         whole = whole.masked_fill(~region.flatten(1).all(1), 0)

@@ -20,7 +20,7 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.regions import Regions, expect_usable, one_each
-from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
+from flows.fastflow.score import ScoreRule, anomaly_map, image_score, picture_part, pixel_energies
 from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
@@ -251,7 +251,8 @@ class Scorer:
             return self._finish(self._found(energies), size, masks)
         expect_usable(masks, size)
         finished = _finished(self._pixels(energies), energies.picture, self.rule, masks)
-        return by_one_head(finished, statistics_of(energies.mean, energies.square))
+        wholes = _wholes(energies.picture, self.rule, masks)
+        return by_one_head(finished, wholes, statistics_of(energies.mean, energies.square))
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
@@ -272,7 +273,8 @@ class Scorer:
             flow, both = found.pixels.chunk(2, 1)
             scores = image_score(flow, rule, found.picture, inside).tolist()
             finished = list(zip(scores, anomaly_map(both, inside).cpu().numpy(), strict=True))
-        return by_one_head(finished, statistics_of(*found.moments.unbind(2)))
+        wholes = _wholes(found.picture, rule, masks)
+        return by_one_head(finished, wholes, statistics_of(*found.moments.unbind(2)))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """The rule for a picture with a map of a size (height, width).
@@ -298,6 +300,12 @@ def _finished(
 ) -> list[tuple[float, NDArray[np.float32]]]:
     found = zip(pixels, pictures.numpy(), masks, strict=True)
     return [finish(one, picture, rule, mask) for one, picture, mask in found]
+
+
+def _wholes(pictures: Tensor, rule: ScoreRule, masks: Regions) -> list[float | None]:
+    """What whole pictures add to their scores; None where a region leaves it out."""
+    wholes = picture_part(pictures, rule).tolist()
+    return [w if mask is None or mask.all() else None for w, mask in zip(wholes, masks, strict=True)]
 
 
 def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:

@@ -120,6 +120,18 @@ class TestPredict:
         assert {p.decision for p in whole} == {"PASS", "REJECT"}
         assert {p.decision for p in inside} == {"PASS"}
 
+    def test_a_region_of_nearly_everything_is_ranked_as_without_it(
+        self, detector: Detector, tiny_pictures: Pictures
+    ) -> None:
+        """Not as the most ordinary parts there are, for want of what whole pictures add."""
+        most = np.ones((64, 64), np.bool_)
+        most[0, 0] = False
+        good = tiny_pictures["good"]
+        whole, inside = detector.predict(good), detector.predict(good, [most] * len(good))
+        assert [p.picture for p in inside] == [None] * len(good)
+        before, after = (np.mean([p.p_value for p in found]) for found in (whole, inside))
+        assert after == pytest.approx(before, abs=0.15)
+
     def test_a_region_of_another_size_is_refused(self, detector: Detector, tiny_pictures: Pictures) -> None:
         with pytest.raises(ValueError, match="a region must be bool of the size of the map"):
             detector.predict(tiny_pictures["good"][:1], [np.ones((65, 64), np.bool_)])

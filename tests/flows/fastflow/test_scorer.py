@@ -230,10 +230,13 @@ def test_a_region_leaves_the_whole_picture_out_unless_it_is_everything(
         [s.score for s in model.score_features(features, regions)]
         for model, regions in ((scorer, None), (scorer, [everything()] * n), (pixels, None))
     )
-    most = [s.score for s in scorer.score_features(features, [but_a_corner] * n)]
+    most = scorer.score_features(features, [but_a_corner] * n)
     assert all_of_it == whole
-    assert most == pytest.approx(alone, rel=1e-3)
+    assert [s.score for s in most] == pytest.approx(alone, rel=1e-3)
+    assert [s.picture for s in most] == [None] * n
     assert all(one < other for one, other in zip(alone, whole, strict=True))
+    added = [s.picture for s in scorer.score_features(features, [everything()] * n)]
+    assert added == pytest.approx([one - other for one, other in zip(whole, alone, strict=True)], rel=1e-4)
 
 
 def test_regions_of_a_batch_are_those_of_their_pictures(scorer: Scorer, tiny_pictures: Pictures) -> None:
