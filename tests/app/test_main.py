@@ -1,6 +1,8 @@
+import logging
 import threading
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -30,6 +32,17 @@ def test_can_be_started_again(store: Path) -> None:
     for _ in range(2):
         with TestClient(app) as client:
             assert client.get("/health/ready").status_code == 200
+
+
+def test_a_misspelt_variable_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("FLOWGAUGE_RETENTION_PAS_DAYS", "30")
+    app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
+    with caplog.at_level(logging.WARNING), TestClient(app):
+        pass
+    assert "FLOWGAUGE_RETENTION_PAS_DAYS is no setting and changes nothing" in caplog.text
 
 
 def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
