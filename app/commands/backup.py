@@ -51,7 +51,7 @@ def create(
     taken = take(_settings(history, models), there)
     versions = sum(len(category.versions) for category in taken.snapshot.models.values())
     typer.echo(
-        f"{taken.name}: {taken.snapshot.rows['inspections']} inspections, {versions} versions of models; "
+        f"{taken.name}: inspections: {taken.snapshot.rows['inspections']}, versions of models: {versions}; "
         f"{taken.copied:,} bytes copied"
     )
     if taken.behind is not None:

@@ -54,6 +54,24 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     assert not {name for name in left if name.startswith(ours)}
 
 
+def test_a_category_is_retired_by_moving_its_folder_away(
+    store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    """As docs/operating.md says: the server runs on, and what was inspected stays."""
+    settings = Settings(models=store, history=tmp_path / "history")
+    with TestClient(create_app(settings)) as client:
+        answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+        inspection = answer.json()["links"]["inspection"]
+        assert client.get(inspection).status_code == 200
+        (store / "tiny").rename(tmp_path / "retired")
+        assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0]).status_code == 404
+        assert client.get("/v1/models").json()["models"] == []
+        assert client.get("/health/ready").status_code == 200
+        assert client.get(inspection).status_code == 200
+        (tmp_path / "retired").rename(store / "tiny")
+        assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0]).status_code == 200
+
+
 def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[str, list[bytes]]) -> None:
     (models_folder.resolve(store, "tiny") / bundle.MANIFEST).write_text("{}")
     with TestClient(create_app(Settings(models=store))) as client:

@@ -60,7 +60,7 @@ def failed(result: Result) -> str:
 @pytest.mark.usefixtures("settings")
 def test_create_list_verify_restore(run: Run, tmp_path: Path) -> None:
     line = said(run("create"))
-    assert re.fullmatch(rf"{NAME}: 1 inspections, 1 versions of models; [0-9,]+ bytes copied\n", line)
+    assert re.fullmatch(rf"{NAME}: inspections: 1, versions of models: 1; [0-9,]+ bytes copied\n", line)
     name = line.partition(":")[0]
     assert said(run("list")) == f"{name}  1 inspections, categories: tiny\n"
     [row] = json.loads(said(run("list", "--json")))
