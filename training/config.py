@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.manifest import MAX_HEADS, MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision
 from flows.fastflow.model import FlowConfig
-from flows.fastflow.presets import PresetError
+from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from flows.fastflow.score import ScoreRule
 from training.augment import AugmentConfig
-from training.presets import DEFAULT_BACKBONE, over_preset
+from training.presets import over_preset
 
 
 class ConfigError(ValueError):
