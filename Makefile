@@ -17,7 +17,7 @@ help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
 	@echo '               SERVE=0                       end by itself instead of serving until Ctrl-C'
 	@echo '               PORT=8001                     another port than 8000'
-	@echo '               DATA=/path CATEGORY=bottle    your own pictures, in the layout of MVTec AD'
+	@echo '               DATA=/path CATEGORY=bottle    your own pictures, laid out as in docs/data.md'
 	@echo 'make test    lint, types and the test suite'
 	@echo 'make test-all  the same with the tests that take minutes'
 	@echo 'make lint    ruff and mypy alone'

@@ -17,7 +17,7 @@ from app.history.entry import Entry
 from app.inference import Decoded, Timed
 from app.schemas import predict as schemas
 from app.verdict import Thresholds
-from flows.fastflow import heatmap, images, regions
+from flows.fastflow import heatmap, regions, resizing
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
 
@@ -75,7 +75,7 @@ def draw(
 
 def _mask(score_map: NDArray[np.float32], size: tuple[int, int], threshold: float) -> NDArray[np.uint8]:
     colours = np.full((*size, 3), 255, dtype=np.uint8)
-    colours[images.resize(score_map, size) > threshold] = list(bytes.fromhex(MASK_COLOUR[1:]))
+    colours[resizing.resize(score_map, size) > threshold] = list(bytes.fromhex(MASK_COLOUR[1:]))
     return colours
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import importlib.metadata
+import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -58,11 +60,13 @@ from app.routes import (
 from app.routes.pages import PAGES
 from app.security_headers import SecurityHeaders
 from app.sessions import Sessions
-from app.settings import Settings
+from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.store import Store
 from app.telemetry import Telemetry
 from flows.fastflow.images import Limits
+
+logger = logging.getLogger("flowgauge.start")
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -72,6 +76,8 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         state = app.state
         state.settings = settings
+        for line in unknown_variables(os.environ):
+            logger.warning(line)
         async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
             state.history = history = History(settings)
             references = References(settings.models, SettingsFiles(settings.models).get, settings.precision)

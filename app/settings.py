@@ -1,9 +1,11 @@
 """What can be set about the service; combinations that would be unsafe are refused at start."""
 
+import difflib
 import ipaddress
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -12,6 +14,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from app.loopback import is_loopback as is_loopback
 
 MIB = 1024 * 1024
+
+_PREFIX: Final = "FLOWGAUGE_"
+# Read elsewhere: by other commands, before Python's libraries are loaded, by docker-compose.yml.
+_OTHERS: Final = ("RUNS", "KEY", "URL", "DEBUG", "MALLOC", "BIND", "DATA")
 
 
 class Settings(BaseSettings):
@@ -22,7 +28,7 @@ class Settings(BaseSettings):
             what to do.
     """
 
-    model_config = SettingsConfigDict(env_prefix="FLOWGAUGE_", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
 
     models: Path = Field(Path("models"), description="Folder of the published models.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
@@ -137,7 +143,7 @@ class Settings(BaseSettings):
     )
     session_hours: float = Field(12, gt=0, le=24 * 31, description="Hours until a browser must log in again.")
     tls_certificate: Path | None = Field(
-        None, description="PEM file of the server's certificate; with tls_key."
+        None, description="PEM file of the server's certificate; with FLOWGAUGE_TLS_KEY."
     )
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
     trusted_proxies: str = Field(
@@ -252,8 +258,21 @@ def settings_from(**given: Any) -> Settings:
         raise SettingsError("\n".join(map(_explain, error.errors()))) from error
 
 
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """A line for every variable of ours that nothing reads: misspelt, or of another version."""
+    known = [name.upper() for name in (*Settings.model_fields, *_OTHERS)]
+    lines = []
+    for variable in environment:
+        name = variable.upper().removeprefix(_PREFIX)
+        if variable.upper().startswith(_PREFIX) and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            meant = f"; is {_PREFIX}{close[0]} meant?" if close else ""
+            lines.append(f"{variable} is no setting and changes nothing{meant}")
+    return lines
+
+
 def _explain(item: ErrorDetails) -> str:
     message = item["msg"].removeprefix("Value error, ")
     if not item["loc"]:
         return message
-    return f"FLOWGAUGE_{str(item['loc'][0]).upper()}: {message}; got {item['input']!r}"
+    return f"{_PREFIX}{str(item['loc'][0]).upper()}: {message}; got {item['input']!r}"

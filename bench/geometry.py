@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import read, resize
+from flows.fastflow.images import read
+from flows.fastflow.resizing import resize
 from training.config import RunConfig
 from training.datasets.layout import test_samples
 from training.datasets.sample import Sample

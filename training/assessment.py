@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from flows.fastflow import fit_pictures
+from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
@@ -96,6 +97,7 @@ def assess(
     """
     bundle = resolve(models, category, version)
     found = test_samples(data, category)
+    _expect_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
     samples = unseen(found, bundle, detector.manifest)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
@@ -122,6 +124,16 @@ def assess(
         summary["comparison"] = [ours, *compare(comparison, detector, samples, progress)]
         report = _write_figures(folder, bundle, detector, evaluation, summary)
     return Assessed(bundle, folder, evaluation, threshold, summary, report)
+
+
+def _expect_calibrated(bundle: Path, precision: Precision) -> None:
+    # What a server or `predict` would be told, to calibrate anew, helps nothing here.
+    if read_manifest(bundle).calibration_of(precision) is None:
+        raise BundleError(
+            f"{bundle.parent.name}/{bundle.name} was not calibrated for {precision} engines, and an "
+            f"evaluation takes no calibration that was made since; add {precision} to calibration.engines in "
+            "the run's YAML and run `flowgauge train --resume`, which fits nothing anew, or use float32"
+        )
 
 
 def unseen(samples: Sequence[Sample], bundle: Path, manifest: Manifest) -> list[Sample]:

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.manifest import MAX_HEADS, MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision
 from flows.fastflow.model import FlowConfig
-from flows.fastflow.presets import PresetError
+from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from flows.fastflow.score import ScoreRule
 from training.augment import AugmentConfig
-from training.presets import DEFAULT_BACKBONE, over_preset
+from training.presets import over_preset
 
 
 class ConfigError(ValueError):
@@ -142,6 +142,9 @@ class FeatureCacheConfig(_Section):
     )
 
 
+_NORMALISATION = Normalisation(mode="channel", pooling=3)
+
+
 class RunConfig(_Section):
     """A complete training run. Every field has a default that works for a first run."""
 
@@ -152,7 +155,7 @@ class RunConfig(_Section):
     input_size: tuple[int, int] = Field(default=(256, 256), description="(height, width)")
     geometry: Geometry = Geometry()
     backbone: BackboneConfig = BackboneConfig()
-    normalisation: Normalisation = Normalisation(mode="channel", pooling=3)
+    normalisation: Normalisation = _NORMALISATION
     flow: FlowConfig = FlowConfig()
     score: ScoreRule = ScoreRule()
     fit: FitConfig = FitConfig()
@@ -160,6 +163,12 @@ class RunConfig(_Section):
     augment: AugmentConfig = AugmentConfig()
     feature_cache: FeatureCacheConfig = FeatureCacheConfig()
     tensorboard: Path | None = Field(default=None, description="folder that TensorBoard reads; none, no logs")
+
+    @field_validator("normalisation", mode="before")
+    @classmethod
+    def _fill_in(cls, section: object) -> object:
+        """A bundle must say all of it, so its record has no defaults; a run need not."""
+        return {**_NORMALISATION.model_dump(), **section} if isinstance(section, dict) else section
 
     @model_validator(mode="after")
     def _check(self) -> "RunConfig":

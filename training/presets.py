@@ -3,10 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from flows.fastflow.presets import PresetError, preset
-
-# What a run learns with that names no preset and no backbone.
-DEFAULT_BACKBONE = "tf_efficientnet_lite0"
+from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError, preset
 
 
 def over_preset(data: Mapping[str, Any], name: str | None = None) -> dict[str, Any]:

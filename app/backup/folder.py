@@ -184,14 +184,28 @@ class BackupFolder:
             if name not in names:
                 raise BackupError(f"{self.path} has no snapshot {name!r}; it has {', '.join(names)}")
             return name
-        try:
-            for one in names:
-                self.snapshot(one)
-        except BackupError as error:
-            raise BackupError(
-                f"{error}, and may be the newest. Name the snapshot that is meant, one of {', '.join(names)}"
-            ) from error
+        good, damaged = self.read_all()
+        if damaged:
+            choice = (
+                f"Name the snapshot that is meant, one of {', '.join(good)}" if good else "There is no other"
+            )
+            raise BackupError(f"{'; '.join(damaged.values())}, and may be the newest. {choice}")
         return names[-1]
+
+    def read_all(self) -> tuple[dict[str, Snapshot], dict[str, str]]:
+        """The snapshots by name, oldest first, and why others cannot be read.
+
+        Raises:
+            BackupError: this is no backup.
+        """
+        good: dict[str, Snapshot] = {}
+        damaged: dict[str, str] = {}
+        for name in self.names():
+            try:
+                good[name] = self.snapshot(name)
+            except BackupError as error:
+                damaged[name] = str(error)
+        return good, damaged
 
     def snapshot(self, name: str) -> Snapshot:
         """Read what a snapshot says of itself.

@@ -17,7 +17,7 @@ def verify(folder: BackupFolder, name: str) -> list[str]:
     """
     snapshot = folder.snapshot(name)
     if sha256_or_none(folder.database_path(name)) != snapshot.database_sha256:
-        return ["its database is not as it was written"]
+        return [f"its database is not as it was written: {folder.database_path(name)}"]
     return [
         *_journal(folder, name, snapshot),
         *_pictures_and_maps(folder, name),
@@ -39,7 +39,7 @@ def unchecked(snapshot: Snapshot) -> list[str]:
 def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[str]:
     place = folder.snapshots / name / JOURNAL
     return [
-        f"the file {file} of its journal is missing or damaged"
+        f"the file {file} of its journal is missing or damaged: {place / file}"
         for file, sha256 in (snapshot.journal or {}).items()
         if sha256_or_none(place / file) != sha256
     ]
@@ -51,11 +51,13 @@ def _pictures_and_maps(folder: BackupFolder, name: str) -> list[str]:
     for kept in kept_files(folder, name):
         sha256 = kept.picture_sha256
         if sha256 not in known:
-            known[sha256] = sha256_or_none(folder.pictures.picture_path(sha256)) == sha256
+            path = folder.pictures.picture_path(sha256)
+            known[sha256] = sha256_or_none(path) == sha256
             if not known[sha256]:
-                faults.append(f"the picture {sha256} is missing or damaged")
+                faults.append(f"the picture {sha256} is missing or damaged: {path}")
         if not _has_its_map(folder, kept):
-            faults.append(f"the map of inspection {kept.id} is missing or damaged")
+            path = folder.pictures.map_path(kept.id)
+            faults.append(f"the map of inspection {kept.id} is missing or damaged: {path}")
     return faults
 
 
@@ -72,7 +74,7 @@ def _has_its_map(folder: BackupFolder, kept: Kept) -> bool:
 
 def _backbones(folder: BackupFolder, snapshot: Snapshot) -> list[str]:
     return [
-        f"the weights {file} are missing or damaged"
+        f"the weights {file} are missing or damaged: {folder.backbones / file}"
         for file, sha256 in snapshot.backbones.items()
         if sha256_or_none(folder.backbones / file) != sha256
     ]
@@ -83,12 +85,14 @@ def _models(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[str]:
     for category, copy in snapshot.models.items():
         for version, files in copy.calibrations.items():
             for file, sha256 in files.items():
-                if sha256_or_none(calibration(folder, name, category, version, file)) != sha256:
-                    faults.append(f"the calibration {file} of {category}/{version} is missing or damaged")
-        for version in copy.versions:
+                path = calibration(folder, name, category, version, file)
+                if sha256_or_none(path) != sha256:
+                    faults.append(f"the calibration of {category}/{version} is missing or damaged: {path}")
+        for version, sha256 in copy.versions.items():
             try:
                 with as_models(folder, category, copy, version) as models:
                     bundle.verify(models / category / version)
             except (bundle.BundleError, FileError, OSError) as error:
-                faults.append(f"model {category}/{version} is missing or damaged: {error}")
+                place = folder.bundles / sha256
+                faults.append(f"model {category}/{version} in {place} is missing or damaged: {error}")
     return faults

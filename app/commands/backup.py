@@ -41,7 +41,8 @@ def create(
 ) -> None:
     """Take a snapshot; all that was answered before is in it. The server may run.
 
-    Exit code 1: there is none, or something of it is missing, which is then said.
+    Exit code 1, with the reason: there is none; or there is, but something of it is missing, or an older one
+    cannot be read, so that --keep deletes nothing.
     """
     from app.backup.folder import BackupFolder
     from app.backup.taking import take
@@ -50,7 +51,7 @@ def create(
     taken = take(_settings(history, models), there)
     versions = sum(len(category.versions) for category in taken.snapshot.models.values())
     typer.echo(
-        f"{taken.name}: {taken.snapshot.rows['inspections']} inspections, {versions} versions of models; "
+        f"{taken.name}: inspections: {taken.snapshot.rows['inspections']}, versions of models: {versions}; "
         f"{taken.copied:,} bytes copied"
     )
     if taken.behind is not None:
@@ -59,10 +60,10 @@ def create(
             "in which they were taken; set the clock",
             err=True,
         )
-    if keep is not None:
-        _say_gone(there, keep)
     for problem in taken.snapshot.problems:
         typer.echo(f"missing: {problem}", err=True)
+    if keep is not None:
+        _say_gone(there, keep)
     if taken.snapshot.problems:
         raise typer.Exit(1)
 
@@ -71,21 +72,27 @@ def create(
 def list_snapshots(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
 ) -> None:
-    """List the snapshots, oldest first, whatever the clock said that names them."""
+    """List the snapshots, oldest first, whatever the clock said that names them.
+
+    Exit code 1: there is one that cannot be read, which is then said.
+    """
     from app.backup.folder import BackupFolder
 
-    there = BackupFolder(folder)
-    found = {name: there.snapshot(name) for name in there.names()}
+    found, damaged = BackupFolder(folder).read_all()
     if as_json:
         rows = [{"name": name, **snapshot.model_dump()} for name, snapshot in found.items()]
         typer.echo(json.dumps(rows, indent=1))
-        return
-    for name, snapshot in found.items():
-        missing = f", {len(snapshot.problems)} missing" if snapshot.problems else ""
-        typer.echo(
-            f"{name}  {snapshot.rows['inspections']} inspections, categories: "
-            f"{', '.join(snapshot.models) or 'none'}{missing}"
-        )
+    else:
+        for name, snapshot in found.items():
+            missing = f", {len(snapshot.problems)} missing" if snapshot.problems else ""
+            typer.echo(
+                f"{name}  {snapshot.rows['inspections']} inspections, categories: "
+                f"{', '.join(snapshot.models) or 'none'}{missing}"
+            )
+    for reason in damaged.values():
+        typer.echo(reason, err=True)
+    if damaged:
+        raise typer.Exit(1)
 
 
 @app.command("verify")

@@ -190,14 +190,16 @@ def _print(told: dict[str, Any]) -> None:
         f"pictures ({told['calibration']})"
     )
     after, before = told["threshold"], told["before"]
-    promise = "certified" if after["certified"] else f"not certified: {after['achievable_fpr']:.2%} can be"
+    promise = f"at most {after['target_fpr']:.2%} of good parts, certified"
+    if not after["certified"]:
+        promise = (
+            f"asked for at most {after['target_fpr']:.2%} of good parts; these {told['pictures']} pictures "
+            f"can promise only {after['achievable_fpr']:.2%}"
+        )
     moved = (
         "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
     )
-    typer.echo(
-        f"rejected above {after['reject']:.4g}{moved}: at most {after['target_fpr']:.2%} of good parts, "
-        f"{promise}"
-    )
+    typer.echo(f"rejected above {after['reject']:.4g}{moved}: {promise}")
     if after["review"] is not None:
         typer.echo(f"to a person above {after['review']:.4g}")
     for warning in told["warnings"]:

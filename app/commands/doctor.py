@@ -31,7 +31,6 @@ LIBRARIES = {
     "fastapi": "fastapi",
     "uvicorn": "uvicorn",
 }
-DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 LEAST_FREE_BYTES = 2**30
 
 
@@ -152,6 +151,7 @@ def _weights(report: Report, models: Path) -> None:
     from app.commands.backbones import SUGGESTED
     from flows.fastflow.backbones import weight_sources
     from flows.fastflow.models_folder import BACKBONES
+    from flows.fastflow.presets import DEFAULT_BACKBONE
 
     for name in SUGGESTED:
         sources = weight_sources(name, models / BACKBONES)

@@ -60,6 +60,9 @@ def predict(
         str | None,
         typer.Option(help="Ask the server there instead, e.g. http://127.0.0.1:8000."),
     ] = None,
+    no_store: Annotated[
+        bool, typer.Option("--no-store", help="With --url: the server keeps nothing in its history.")
+    ] = False,
     key: remote.Key = None,
     ca: remote.Authority = None,
     out: Annotated[
@@ -69,7 +72,8 @@ def predict(
 ) -> None:
     """Inspect images: score, decision and p-value of each, by what is set for the category.
 
-    A high score is an anomaly; the p-value is the share of good parts that score at least as high.
+    A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
+    the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
     Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be
     (the others are inspected all the same), or the model or the server could not be used; 2 when what was
@@ -77,6 +81,8 @@ def predict(
     """
     from flows.fastflow.images import read_bytes
 
+    if url is None and no_store:
+        raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
     files = _files(path, out)
     errors = Console(stderr=True)
     findings: dict[str, Finding] = {}
@@ -85,7 +91,7 @@ def predict(
     if url is None:
         connection = _local(models, category, version, station, threads, device, precision, drawn)
     else:
-        connection = _remote(url, key, ca, category, version, station, drawn)
+        connection = _remote(url, key, ca, category, version, station, drawn, not no_store)
     with connection as inspect:
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
@@ -202,6 +208,7 @@ def _remote(
     version: str | None,
     station: str | None,
     drawn: bool,
+    store: bool,
 ) -> Iterator[Inspect]:
     from app import client as clients
 
@@ -229,7 +236,9 @@ def _remote(
         def inspect(data: bytes) -> Finding:
             inline: list[clients.Picture] = ["overlay"] if drawn else []
             try:
-                found = client.inspect(category, data, version=version, station=station, inline=inline)
+                found = client.inspect(
+                    category, data, version=version, station=station, inline=inline, store=store
+                )
             except clients.FlowGaugeError as error:
                 raise NotInspectedError(str(error)) from error
             overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from app.admission import Admission
 from app.history.pictures import Pictures
 from app.problems import Problem
-from flows.fastflow import heatmap, images
+from flows.fastflow import heatmap, images, resizing
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -109,7 +109,7 @@ class Drawer:
             return None
         if (longer := max(image.shape[:2])) > side:
             height, width = (max(1, round(n * side / longer)) for n in image.shape[:2])
-            image = images.resize(image, (height, width), "halves-area")
+            image = resizing.resize(image, (height, width), "halves-area")
         if kind == "picture":
             return _jpeg(image)
         scores = self._pictures.score_map(identifier)

@@ -20,7 +20,7 @@ from bench.service.client import Connection
 from bench.service.fleet import Fleet, jpeg, part
 from bench.service.load import Shot, shoot
 from bench.service.server import Server
-from flows.fastflow.images import resize
+from flows.fastflow.resizing import resize
 
 COUNT = 200
 STEPS = (1, 10, 50, 100, 200)

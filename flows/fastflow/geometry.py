@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from flows.fastflow.images import Shrink, resize
+from flows.fastflow.resizing import Shrink, resize
 
 _LONGEST = 16_384  # side of a picture in pixels of the model
 
@@ -161,7 +161,7 @@ class Layout:
         tops: first rows of the tiles, rising from 0, in the picture with its reflection.
         lefts: first columns, likewise; there is a tile for each top and left, row by row.
         tile: (height, width) of a tile, the model's input size.
-        shrink: how a larger picture is reduced, see `images.resize`.
+        shrink: how a larger picture is reduced, see `resizing.resize`.
     """
 
     size: tuple[int, int]

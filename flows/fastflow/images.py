@@ -18,7 +18,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,10 +33,6 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from . import containers
-from .area import average
-
-Pixel = TypeVar("Pixel", np.uint8, np.float32)
-Shrink = Literal["area", "halves-area", "halves"]
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -51,9 +47,6 @@ _READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
 )
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
-# How many times as long as wanted a side must be to be halved first. To average twice with nearly the same
-# step blurs in a pattern, from which fine textures suffer: where area follows, the steps are far apart.
-_HALVED_FROM: dict[Shrink, int] = {"halves-area": 4, "halves": 2}
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 _MAX_JPEG_SCANS = 100  # of the largest picture allowed, and more of smaller ones
 _PILLOW_MODULES = re.compile(r"PIL\.")
@@ -192,46 +185,6 @@ def bits_used(data: bytes) -> int | None:
 def _reader_of(data: bytes) -> type[ImageFile] | None:
     """What reads the header, by how the file begins; None of what is no picture."""
     return next((reader for signature, reader in _READERS if signature.match(data)), None)
-
-
-def resize(image: NDArray[Pixel], size: tuple[int, int], shrink: Shrink = "area") -> NDArray[Pixel]:
-    """``image`` (H, W) or (H, W, C) at ``size`` = (height, width); the aspect ratio may change.
-
-    With ``area``, where no side grows, every pixel counts by what of it lies in the new one (area average);
-    else pixels are interpolated bilinearly. With ``halves-area`` a side is halved first as long as it is at
-    least four times as long as wanted: nearly the same, exactly so below that, and 2 to 7 times as fast
-    beyond. With ``halves`` a side is halved as long as it is at least twice as long as wanted, and what is
-    left is bilinear: less sharp or less smooth by the ratio, and up to 10 times as fast.
-
-    Raises:
-        ValueError: a side of ``size`` is less than a pixel.
-    """
-    height, width = size
-    if height < 1 or width < 1:
-        raise ValueError(f"size must be (height, width), each at least 1; got {size}")
-    if (times := _HALVED_FROM.get(shrink)) is not None:
-        image = _halved(image, (times * height, times * width))
-    grows = height > image.shape[0] or width > image.shape[1]
-    if grows or shrink == "halves":
-        resized = np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
-        return resized.reshape(height, width, *image.shape[2:])  # OpenCV drops an axis of one channel
-    return average(image, size)
-
-
-def _halved(image: NDArray[Pixel], least: tuple[int, int]) -> NDArray[Pixel]:
-    """``image`` with its sides halved as long as they are at least so long."""
-    while any(halves := [side >= n for side, n in zip(image.shape[:2], least, strict=True)]):
-        # Half-way between two pixels bilinear interpolation is their mean. In steps of a little more than two
-        # it would pass over every other pixel.
-        odd = [side % 2 if half else 0 for half, side in zip(halves, image.shape[:2], strict=True)]
-        if any(odd):
-            even = cv2.copyMakeBorder(image, 0, odd[0], 0, odd[1], cv2.BORDER_REPLICATE)
-            image = np.asarray(even, dtype=image.dtype)
-        height, width = (
-            side // 2 if half else side for half, side in zip(halves, image.shape[:2], strict=True)
-        )
-        image = np.asarray(cv2.resize(image, (width, height)), dtype=image.dtype)
-    return image
 
 
 def _ignore_pillow_warnings() -> None:

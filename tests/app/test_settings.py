@@ -1,9 +1,12 @@
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from app.settings import MIB, Settings, is_loopback
+from app.settings import MIB, Settings, is_loopback, unknown_variables
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_defaults_listen_on_this_machine_alone() -> None:
@@ -20,6 +23,22 @@ def test_the_environment_sets_and_arguments_win(monkeypatch: pytest.MonkeyPatch)
     settings = Settings(port=9001)
     assert settings.models == Path("/srv/models")
     assert settings.port == 9001
+
+
+def test_variables_that_nothing_reads_are_named() -> None:
+    known = dict.fromkeys(["FLOWGAUGE_PORT", "flowgauge_host", "FLOWGAUGE_RUNS", "FLOWGAUGE_DEBUG", "X"], "")
+    assert unknown_variables(known) == []
+    assert unknown_variables({**known, "FLOWGAUGE_MODLES": "m", "flowgauge_qqq": ""}) == [
+        "FLOWGAUGE_MODLES is no setting and changes nothing; is FLOWGAUGE_MODELS meant?",
+        "flowgauge_qqq is no setting and changes nothing",
+    ]
+
+
+@pytest.mark.parametrize("place", ["deploy/flowgauge.env", "docker-compose.yml", "Dockerfile"])
+def test_what_is_shipped_sets_nothing_unknown(place: str) -> None:
+    names = re.findall(r"FLOWGAUGE_[A-Z_]*[A-Z]", (ROOT / place).read_text())
+    assert names
+    assert unknown_variables(dict.fromkeys(names, "")) == []
 
 
 def test_refuses_a_queue_without_room_for_one_image() -> None:

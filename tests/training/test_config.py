@@ -126,6 +126,23 @@ def test_a_file_may_say_one_thing_and_leave_the_rest(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "expected"),
+    [
+        ("{pooled: all}", ("channel", 3, "all")),
+        ("{mode: layer}", ("layer", 3, "coarsest")),
+        ("{pooling: 5}", ("channel", 5, "coarsest")),
+        ("{}", ("channel", 3, "coarsest")),
+    ],
+)
+def test_a_part_of_the_normalisation_may_be_said(
+    tmp_path: Path, section: str, expected: tuple[str, int, str]
+) -> None:
+    """A bundle must say all of it; a run has defaults."""
+    found = load_config(write(tmp_path, f"normalisation: {section}")).normalisation
+    assert (found.mode, found.pooling, found.pooled) == expected
+
+
+@pytest.mark.parametrize(
     ("settings", "pictures", "epochs"),
     [
         ({"steps": 400, "batch_size": 8}, 209, 15),  # 27 batches: 14 epochs are 378 updates
@@ -204,7 +221,7 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
             "normalisation: {mode: batch, pooling: 3}",
             "normalisation.mode: Input should be 'channel' or 'layer'",
         ),
-        ("normalisation: {mode: layer}", "normalisation.pooling: Field required"),
+        ("normalisation: {mood: layer}", "normalisation.mood: Extra inputs are not permitted"),
         (
             "normalisation: {mode: layer, pooling: 4}",
             "normalisation.pooling: Value error, must be odd; got 4",

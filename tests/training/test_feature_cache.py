@@ -15,8 +15,9 @@ from flows.fastflow.backbones import find_weights
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import ImageError, read, resize
+from flows.fastflow.images import ImageError, read
 from flows.fastflow.plain_files import file_hashes
+from flows.fastflow.resizing import resize
 from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
 from training.augment import AugmentError, Variant

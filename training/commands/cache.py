@@ -34,6 +34,6 @@ def cache(
         busy = ", in use" if entry.in_use else ""
         typer.echo(f"{entry.nbytes / GIB:8.3f} GiB  {entry.path}  last used {used:%Y-%m-%d %H:%M}{busy}")
     total = sum(entry.nbytes for entry in entries)
-    typer.echo(f"{total / GIB:8.3f} GiB in {len(entries)} caches of {folder.folder}")
+    typer.echo(f"{total / GIB:8.3f} GiB in {folder.folder}, caches: {len(entries)}")
     if removed:
-        typer.echo(f"{sum(e.nbytes for e in removed) / GIB:8.3f} GiB in {len(removed)} caches removed")
+        typer.echo(f"{sum(e.nbytes for e in removed) / GIB:8.3f} GiB removed, caches: {len(removed)}")

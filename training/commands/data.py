@@ -32,8 +32,8 @@ def check_pictures(
     """Look for files that are corrupt, copied, of another size, or unlike the other good ones.
 
     Reads the test pictures and masks, too, and changes nothing. `flowgauge train` makes the same check of the
-    training pictures by itself. Ends with 1 where a training picture cannot be decoded, or where no model can
-    have the category's name.
+    training pictures by itself. The exit code is 1 if a training picture cannot be decoded, or if no model
+    can have the category's name.
 
     Example: flowgauge data check --data datasets/elpv --category solar_cell
     """

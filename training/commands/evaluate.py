@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    data: Annotated[Path, typer.Option(help="Folder that holds DIR/CATEGORY/test, as MVTec AD does.")],
+    data: Annotated[Path, typer.Option(help="Folder of the categories, laid out as in docs/data.md.")],
     category: Annotated[
         list[str] | None,
         typer.Option(
@@ -31,7 +31,7 @@ def evaluate(
     precision: Annotated[
         str,
         typer.Option(
-            envvar="FLOWGAUGE_PRECISION", help="Of the engine: float32, bfloat16 or openvino-bfloat16."
+            help="Of the engine: float32, bfloat16 or openvino-bfloat16, if the model was calibrated for it."
         ),
     ] = "float32",
     compare: Annotated[
@@ -55,7 +55,8 @@ def evaluate(
     scores.csv, the figures to summary.json, and all of it to report.html, which needs no other file.
     OUT/index.html lists every category that was evaluated there.
 
-    Decisions are those of the version's own calibration: what was set or renewed since has no part in them.
+    Decisions are those of the version's own calibration: what was set or renewed since has no part in them,
+    nor has FLOWGAUGE_PRECISION, which is the server's.
 
     Example: flowgauge evaluate --data datasets/elpv --category solar_cell
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    data: Annotated[Path, typer.Option(help="Folder that holds DIR/CATEGORY/train/good, as MVTec AD does.")],
+    data: Annotated[Path, typer.Option(help="Folder of the categories, laid out as in docs/data.md.")],
     category: Annotated[
         list[str] | None, typer.Option(help="A category: the name of its folder. May be given several times.")
     ] = None,
@@ -43,12 +43,12 @@ def train(
 ) -> None:
     """Learn a category from pictures of good parts, calibrate it and publish it.
 
-    Reads train/good alone; test pictures are for `flowgauge evaluate`. A share of the good pictures is held
-    out of the fit to set the threshold, so that the false-reject rate is a promise and not a hope. Options
-    given here win over the YAML.
+    Reads good training pictures alone; test pictures are for `flowgauge evaluate`. A share of the good
+    pictures is held out of the fit to set the threshold, so that the false-reject rate is a promise and not a
+    hope. Options given here win over the YAML.
 
     Several categories are trained in turn: one that fails does not stop the others, and a table at the end,
-    also in RUNS/summary.json, says what became of each. The exit code is then 1.
+    also in RUNS/summary.json, says what became of each. The exit code is 1 if any of them failed.
 
     Examples:
 

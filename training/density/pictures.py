@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-from flows.fastflow import images
+from flows.fastflow import images, resizing
 
 DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
 PICTURE_LEVELS = 256
@@ -156,7 +156,7 @@ def read(file: Path, size: int, channels: int) -> NDArray[np.uint8]:
     pixels = images.read(file)  # (H, W, 3)
     if channels == 1:
         pixels = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), dtype=np.uint8)[..., None]
-    resized = images.resize(pixels, (size, size)).reshape(size, size, channels)
+    resized = resizing.resize(pixels, (size, size)).reshape(size, size, channels)
     return np.ascontiguousarray(resized.transpose(2, 0, 1))
 
 

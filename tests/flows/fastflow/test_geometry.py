@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.geometry import Geometry, Layout
-from flows.fastflow.images import Shrink, resize
+from flows.fastflow.resizing import Shrink, resize
 
 STRIDES = (8, 16, 32)
 INPUT = (256, 256)

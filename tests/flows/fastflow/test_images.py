@@ -27,7 +27,6 @@ from flows.fastflow.images import (
     IMAGE_SUFFIXES,
     ImageError,
     Limits,
-    Shrink,
     TooLarge,
     Undecodable,
     UnsupportedFormat,
@@ -36,7 +35,6 @@ from flows.fastflow.images import (
     is_picture,
     read,
     read_bytes,
-    resize,
 )
 
 HEIGHT, WIDTH = 37, 53  # odd, unequal, no multiple of a JPEG block
@@ -603,128 +601,6 @@ def test_the_suffixes_are_those_of_the_formats() -> None:
     formats = {"PNG", "JPEG", "BMP", "TIFF", "WEBP"}
     known = Image.registered_extensions()
     assert {known[suffix] for suffix in IMAGE_SUFFIXES} == formats
-
-
-def test_shrinking_averages_the_area() -> None:
-    image = np.arange(4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
-    means = image.reshape(2, 2, 3, 2, 3).mean(axis=(1, 3))
-    np.testing.assert_allclose(resize(image, (2, 3)), means)
-    # A lone bright pixel still counts where bilinear interpolation would step over it.
-    dot = np.zeros((64, 64, 3), np.uint8)
-    dot[12, 12] = 255
-    assert resize(dot, (16, 16)).max() > 0
-
-
-@pytest.mark.parametrize("shrink", ["halves", "halves-area"])
-class TestHalves:
-    @pytest.mark.parametrize("size", [(64, 64), (64, 32), (32, 128), (256, 256)])
-    def test_where_sides_are_powers_of_two_of_what_is_wanted_they_average_the_area(
-        self, size: tuple[int, int], shrink: Shrink
-    ) -> None:
-        image = np.random.default_rng(0).random((256, 256, 3), np.float32)
-        (height, width), step = size, (256 // size[0], 256 // size[1])
-        means = image.reshape(height, step[0], width, step[1], 3).mean(axis=(1, 3))
-        np.testing.assert_allclose(resize(image, size, shrink), means, atol=1e-6)
-
-    def test_at_twice_the_size_both_ways_are_the_same_to_the_bit(self, shrink: Shrink) -> None:
-        image = np.random.default_rng(0).integers(0, 256, (512, 512, 3), np.uint8)
-        np.testing.assert_array_equal(resize(image, (256, 256), shrink), resize(image, (256, 256)))
-
-    @pytest.mark.parametrize("shape", [(900, 900), (901, 899), (700, 2000), (4000, 300), (511, 513)])
-    def test_elsewhere_they_nearly_do(self, shape: tuple[int, int], shrink: Shrink) -> None:
-        y, x = np.mgrid[: shape[0], : shape[1]] / min(shape)
-        smooth = np.stack((128 + 100 * np.sin(9 * y), 128 + 100 * np.cos(7 * x), 255 * y / y.max()), 2)
-        image = smooth.astype(np.uint8)
-        difference = resize(image, (256, 256), shrink).astype(int) - resize(image, (256, 256))
-        assert np.abs(difference).mean() < 0.5
-        assert np.abs(difference).max() <= 4
-
-    @pytest.mark.parametrize("size", [(13, 13), (16, 16), (30, 17), (33, 60)])
-    def test_no_pixel_is_stepped_over(self, size: tuple[int, int], shrink: Shrink) -> None:
-        for at in range(0, 64, 7):
-            dot = np.zeros((64, 64), np.float32)
-            dot[at, 63 - at] = 255
-            assert resize(dot, size, shrink).max() > 0
-
-    @pytest.mark.parametrize("size", [(1, 1), (HEIGHT, 10), (HEIGHT * 2, WIDTH // 4), (100, 200)])
-    def test_size_is_height_then_width(self, size: tuple[int, int], shrink: Shrink) -> None:
-        image = resize(RGB, size, shrink)
-        assert image.shape == (*size, 3)
-        assert image.dtype == np.uint8
-        assert image.flags.c_contiguous
-
-    def test_the_same_size_is_the_same_image(self, shrink: Shrink) -> None:
-        np.testing.assert_array_equal(resize(RGB, (HEIGHT, WIDTH), shrink), RGB)
-
-    def test_the_picture_that_came_is_left_alone(self, shrink: Shrink) -> None:
-        image = RGB.copy()
-        resize(image, (10, 10), shrink)
-        np.testing.assert_array_equal(image, RGB)
-
-    @pytest.mark.parametrize("side", [1025, 1027, 2047, 2050])
-    def test_nor_in_the_middle_of_odd_sides(self, side: int, shrink: Shrink) -> None:
-        """Halved in steps of a little more than two, every other pixel there would count for nothing."""
-        for at in range(side // 2 - 4, side // 2 + 4):
-            dot = np.zeros((side, side), np.float32)
-            dot[at, side - at] = 255
-            wanted = resize(dot, (256, 256), "area").sum()
-            assert resize(dot, (256, 256), shrink).sum() == pytest.approx(wanted, rel=0.5)
-
-
-@pytest.mark.parametrize("side", [1025, 2049, 2050, 4095])
-def test_by_area_odd_sides_are_as_smooth_in_the_middle_as_at_the_border(side: int) -> None:
-    """But for what area itself does, where a new pixel holds two and a bit: two, or one and two halves."""
-    noise = np.random.default_rng(0).random((side, side), np.float32)
-    reduced = resize(noise, (256, 256), "halves-area")
-    assert reduced[96:160, 96:160].std() == pytest.approx(reduced[:64, :64].std(), rel=0.25)
-
-
-@pytest.mark.parametrize(("side", "halved"), [(1024, 512), (1500, 750), (2049, 513), (4500, 563)])
-def test_by_area_what_is_at_least_four_times_as_long_is_halved_first(side: int, halved: int) -> None:
-    image = np.random.default_rng(0).random((side, 300), np.float32)
-    even = image
-    while len(even) > halved:
-        even = np.concatenate([even, even[-1:]]) if len(even) % 2 else even
-        even = ((even[::2] + even[1::2]) / 2).astype(np.float32)
-    assert len(even) == halved
-    np.testing.assert_allclose(
-        resize(image, (256, 256), "halves-area"), resize(even, (256, 256), "area"), atol=1e-6
-    )
-
-
-@pytest.mark.parametrize(("shape", "size"), [((900, 900), (256, 256)), ((700, 257), (176, 250))])
-def test_by_area_nothing_is_halved_that_is_less_than_four_times_as_long(
-    shape: tuple[int, int], size: tuple[int, int]
-) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    np.testing.assert_array_equal(resize(image, size, "halves-area"), resize(image, size, "area"))
-    assert (resize(image, size, "halves") != resize(image, size, "area")).any()
-
-
-def test_growing_interpolates() -> None:
-    image = np.array([[0, 100]], np.uint8)
-    np.testing.assert_array_equal(resize(image, (1, 4)), [[0, 25, 75, 100]])
-
-
-def test_growing_in_one_direction_interpolates() -> None:
-    assert resize(RGB, (HEIGHT * 2, WIDTH // 2)).shape == (HEIGHT * 2, WIDTH // 2, 3)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (HEIGHT, WIDTH), (HEIGHT, 10), (100, 200)])
-def test_size_is_height_then_width(size: tuple[int, int]) -> None:
-    image = resize(RGB, size)
-    assert image.shape == (*size, 3)
-    assert image.dtype == np.uint8
-
-
-def test_the_same_size_is_the_same_image() -> None:
-    np.testing.assert_array_equal(resize(RGB, (HEIGHT, WIDTH)), RGB)
-
-
-@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5)])
-def test_an_empty_size_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"size must be \(height, width\)"):
-        resize(RGB, size)
 
 
 @pytest.mark.parametrize("kind", ["png", "tif"])

@@ -17,11 +17,11 @@ from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head, channels_last
-from flows.fastflow.images import resize
 from flows.fastflow.manifest import Normalisation
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.regions import Regions
+from flows.fastflow.resizing import resize
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 

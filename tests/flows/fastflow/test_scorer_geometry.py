@@ -12,8 +12,8 @@ from flows.fastflow import scorer as module
 from flows.fastflow.detector import Detector
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import resize
 from flows.fastflow.models_folder import resolve
+from flows.fastflow.resizing import resize
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 from flows.fastflow.scorer import Scorer
 

@@ -35,15 +35,15 @@ def test_it_lists_the_least_recently_used_first(tmp_path: Path) -> None:
     assert lines[0].startswith(f"   0.250 GiB  {tmp_path}/features/old  last used 1970-01-1")
     assert lines[1].startswith(f"   0.250 GiB  {tmp_path}/features/new  last used ")
     assert [line.endswith(", in use") for line in lines] == [False, True, False]
-    assert lines[2] == f"   0.500 GiB in 2 caches of {tmp_path}/features"
+    assert lines[2] == f"   0.500 GiB in {tmp_path}/features, caches: 2"
 
 
 def test_it_removes_only_what_is_asked_for(tmp_path: Path) -> None:
     caches = filled(tmp_path)
-    assert run(tmp_path, "--keep", "0.5").stdout.splitlines()[-1].endswith(f"2 caches of {caches.folder}")
+    assert run(tmp_path, "--keep", "0.5").stdout.splitlines()[-1].endswith(f"in {caches.folder}, caches: 2")
     result = run(tmp_path, "--keep", "0.3")
     assert result.exit_code == 0
-    assert result.stdout.splitlines()[-1] == "   0.250 GiB in 1 caches removed"
+    assert result.stdout.splitlines()[-1] == "   0.250 GiB removed, caches: 1"
     assert [entry.path.name for entry in caches.entries()] == ["new"]
     assert run(tmp_path, "--keep", "0").exit_code == 0
     assert caches.entries() == []
@@ -53,7 +53,7 @@ def test_where_nothing_is_cached_it_says_so(tmp_path: Path) -> None:
     for options in ([], ["--keep", "1"]):
         result = run(tmp_path / "none", *options)
         assert result.exit_code == 0
-        assert result.stdout == f"   0.000 GiB in 0 caches of {tmp_path}/none/features\n"
+        assert result.stdout == f"   0.000 GiB in {tmp_path}/none/features, caches: 0\n"
     assert not (tmp_path / "none").exists()
 
 

@@ -344,7 +344,17 @@ def test_another_engine_is_measured_by_its_own_calibration(
     result = run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "bfloat16")
     assert result.exit_code == 1
     assert "was not calibrated for bfloat16 engines" in result.stderr
+    assert "add bfloat16 to calibration.engines" in result.stderr
+    assert "`flowgauge train --resume`" in result.stderr
+    assert "flowgauge calibrate" not in result.stderr  # an evaluation goes past renewed calibrations
     assert run(tiny_data, tiny_bundle_store, tmp_path / "out", "--precision", "half").exit_code == 2
+
+
+def test_the_precision_of_the_server_is_not_that_of_an_evaluation(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
+    assert run(tiny_data, tiny_bundle_store, tmp_path / "out").exit_code == 0
 
 
 def test_a_damaged_model_is_refused(tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
-from flows.fastflow.images import read, resize
+from flows.fastflow.images import read
 from flows.fastflow.plain_files import file_hashes
+from flows.fastflow.resizing import resize
 from tests.conftest import Silent
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, compare, planned
