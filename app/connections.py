@@ -16,7 +16,8 @@ from typing import Any, Final, Literal
 
 import httptools
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 logger = logging.getLogger("flowgauge.connections")
@@ -62,6 +63,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self._answered: RequestResponseCycle | None = None
         self._owed: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._part: Literal["nothing", "head", "body"] = "nothing"  # of the next request, so far
@@ -132,9 +134,17 @@ class Connection(HttpToolsProtocol):
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop waiting."""
+        """Stop waiting, and stop answering."""
         super().connection_lost(exc)
+        # uvicorn tells the latest request alone, which may not be the one that is being answered.
+        if self._answered is not None:
+            self._answered.disconnected = True
+            self._answered.message_event.set()
         self._await(None)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
 
     def _parse(self, data: bytes) -> None:
         """Parse what has come; a request to go on in another protocol is taken for an ordinary one.

@@ -1,6 +1,8 @@
 """Whether a service may be reached from beyond this machine."""
 
-from app.database.engine import Database
+from pathlib import Path
+
+from app.database.engine import Database, read_url
 from app.keys import Keys
 from app.settings import Settings, is_loopback
 
@@ -23,13 +25,8 @@ def expect_keys_on_network(settings: Settings) -> None:
     way = _way_in(settings)
     if way is None or settings.allow_unauthenticated_network:
         return
-    database = Database(settings.database_url)
-    try:
-        # Only read: whether this server may have the database is not known yet, so it is not changed.
-        if database.revision is not None and Keys(database).list():
-            return
-    finally:
-        database.close()
+    if has_keys(settings.database_url):
+        return
     reached, instead = way
     raise ExposureError(
         f"{reached} and there are no keys, so everybody on the network could use the service. Make a key "
@@ -37,6 +34,27 @@ def expect_keys_on_network(settings: Settings) -> None:
         "  flowgauge keys create --role admin --name NAME\n"
         f"or {instead}, or allow it with FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true."
     )
+
+
+def has_keys(url: str) -> bool:
+    """Whether there are keys, revoked ones too, so that every request needs one.
+
+    Only read: whether this server may have the database is not known yet, so it is not changed, nor made.
+
+    Args:
+        url: of the database.
+
+    Raises:
+        DatabaseError: the database cannot be used.
+    """
+    parsed = read_url(url)
+    if parsed.drivername == "sqlite" and not (parsed.database and Path(parsed.database).exists()):
+        return False
+    database = Database(url)
+    try:
+        return database.revision is not None and bool(Keys(database).list())
+    finally:
+        database.close()
 
 
 def _way_in(settings: Settings) -> tuple[str, str] | None:

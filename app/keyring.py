@@ -83,7 +83,7 @@ class Keyring:
         Raises:
             Problem: unauthenticated. That it was revoked or has expired learns only who has the secret.
         """
-        parts = re.fullmatch(r"fg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})", text, re.ASCII)
+        parts = re.fullmatch(keys.PATTERN, text)
         if parts is None:
             raise Problem("unauthenticated", "What came is no key: keys are fg_, 16 digits, _ and a secret.")
         key_id, secret = parts.groups()

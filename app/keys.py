@@ -20,7 +20,7 @@ from app.audit import Audit
 from app.database import clock, tables
 from app.database.engine import Database
 
-PATTERN: Final = r"^fg_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$"
+PATTERN: Final = r"fg_([0-9a-f]{16})_([A-Za-z0-9_-]{43})"  # id and secret
 ID_PATTERN: Final = r"^[0-9a-f]{16}$"
 # No control characters, nothing invisible, nothing that changes the direction of what follows it.
 NAME_PATTERN: Final = "^[^\x00-\x1f\x7f-\x9f\xad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]+$"

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -34,12 +33,10 @@ class Resident:
     Attributes:
         detector: the model.
         nbytes: of its head, in memory.
-        since: time.monotonic() when it was loaded.
     """
 
     detector: Detector
     nbytes: int
-    since: float
 
 
 class Refused(Exception):  # noqa: N818
@@ -147,7 +144,7 @@ class Loader:
         # It serves meanwhile.
         with suppress(RuntimeError):  # it closes
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
-        return Resident(detector, detector.nbytes, time.monotonic())
+        return Resident(detector, detector.nbytes)
 
     def _read(self, folder: Path) -> Detector:
         manifest = bundle.read_manifest(folder)

@@ -20,6 +20,7 @@ from app.dependencies import expect_not_draining
 from app.draining import Draining
 from app.feed.feed import Feed
 from app.guard import Guard
+from app.head_requests import HeadRequests
 from app.history.drift import Drift
 from app.history.history import History
 from app.history.references import References, latest
@@ -159,6 +160,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.draining = draining = Draining()
     # The last one added is the outermost.
     app.add_middleware(Guard, settings=settings)
+    app.add_middleware(HeadRequests)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(SecurityHeaders)
     problems.install(app)

@@ -27,13 +27,11 @@ class Loaded:
         category: its category.
         version: its name.
         nbytes: of its head; the backbone is shared, and not counted.
-        idle_seconds: since it was last asked for, or else loaded.
     """
 
     category: str
     version: str
     nbytes: int
-    idle_seconds: float
 
 
 Load = asyncio.Task[Resident | Refusal]
@@ -97,11 +95,7 @@ class Memory:
 
     def loaded(self) -> list[Loaded]:
         """What is in memory."""
-        now = time.monotonic()
-        return [
-            Loaded(*key, resident.nbytes, now - max(self._asked.get(key, 0.0), resident.since))
-            for key, resident in self._residents().items()
-        ]
+        return [Loaded(*key, resident.nbytes) for key, resident in self._residents().items()]
 
     @property
     def nbytes(self) -> int:

@@ -8,7 +8,7 @@ it.
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from app import dialects
 from app.database.engine import DatabaseUnavailable
@@ -259,10 +260,20 @@ def install(app: FastAPI) -> None:
         if error.status_code == 404:
             return answer(request, "not-found", "No route has this path; /docs lists them.")
         if error.status_code == 405:
-            allowed = (error.headers or {}).get("Allow", "")
+            allowed = ", ".join(_allowed(request))
             detail = f"{request.method} is not allowed here; allowed: {allowed}."
-            return answer(request, "method-not-allowed", detail, error.headers)
+            return answer(request, "method-not-allowed", detail, {"Allow": allowed})
         return answer(request, "invalid-request", "The request could not be read.")
+
+
+def _allowed(request: Request) -> Iterator[str]:
+    """The methods of all routes that have a path; the router names those of the first alone."""
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = {**request.scope, "method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            yield method
+            if method == "GET":
+                yield "HEAD"
 
 
 def _explain(error: Mapping[str, Any]) -> str:

@@ -1,18 +1,18 @@
 """Sending an answer: its bytes stay on the account until the client has taken them."""
 
-import asyncio
-
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from app.admission import Reservation
+from app.patience import Patience
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
 # in pieces, and no more than one or two of them are in a buffer that nobody counts.
 PIECE_BYTES = 64 * 1024
 
-# A client that takes no piece for so long is left: it would keep the room from the others.
+# A client that takes nothing for so long, or is so far behind the least rate, is left: it would keep the room
+# from the others.
 STALLED_SECONDS = 30.0
 
 
@@ -23,16 +23,17 @@ class InPieces(Response):
         """Send it.
 
         Raises:
-            ClientDisconnect: the client has stopped taking it.
+            ClientDisconnect: the client has stopped taking it, or takes it too slowly.
         """
+        patience = Patience(STALLED_SECONDS)
 
         async def send_in_pieces(message: Message) -> None:
             body, sent = message.get("body", b""), 0
             while len(body) - sent > PIECE_BYTES:
                 piece = body[sent : sent + PIECE_BYTES]
-                await _send({**message, "body": piece, "more_body": True}, send)
+                await _send({**message, "body": piece, "more_body": True}, send, patience)
                 sent += PIECE_BYTES
-            await _send({**message, "body": body[sent:]} if sent else message, send)
+            await _send({**message, "body": body[sent:]} if sent else message, send, patience)
 
         await super().__call__(scope, receive, send_in_pieces)
 
@@ -57,9 +58,9 @@ class Accounted(InPieces):
             await super().__call__(scope, receive, send)
 
 
-async def _send(message: Message, send: Send) -> None:
+async def _send(message: Message, send: Send, patience: Patience) -> None:
     try:
-        async with asyncio.timeout(STALLED_SECONDS):
-            await send(message)
+        await patience.wait(send(message))
     except TimeoutError:
         raise ClientDisconnect from None
+    patience.credit(len(message.get("body", b"")))

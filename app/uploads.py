@@ -1,6 +1,5 @@
 """Reading an upload, a raw body or multipart/form-data: counted as it streams in, never beyond the limit."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -9,15 +8,12 @@ from starlette.requests import Request
 
 from app.admission import Reservation
 from app.forms import FILE, File, Form, Upload, too_large
+from app.patience import LEAST_RATE, Patience
 from app.problems import Problem
 
 # What multipart/form-data may add to the file: boundaries, part headers, four texts of four-byte
 # characters.
 _FORM_OVERHEAD = 16 * 1024
-
-# Bytes a second of an upload, 2 Mbit/s: one that is slower has the idle limit of grace. Without it, a few
-# clients that send a byte now and then would keep the room of all others for as long as they like.
-LEAST_RATE = 256 * 1024
 
 
 async def read(request: Request, room: Reservation, max_bytes: int, idle_seconds: float) -> Upload:
@@ -114,30 +110,20 @@ async def chunks(request: Request, limit: int, idle_seconds: float, beyond: Prob
         raise beyond
     received = 0
     stream = request.stream()
-    clock = asyncio.get_running_loop().time
-    patience = idle_seconds
+    patience = Patience(idle_seconds)
     while True:
-        # Only waiting counts: the server's own slowness is not the client's. And what came fast is no credit
-        # beyond the grace: otherwise all but the last byte at once would buy minutes.
-        begun = clock()
-        chunk = await _next(stream, patience, idle_seconds)
+        try:
+            chunk = await patience.wait(anext(stream, None))
+        except TimeoutError:
+            raise Problem(
+                "upload-stalled",
+                f"The upload stalled: nothing came for {idle_seconds:g} s, the limit, or for longer less "
+                f"than {LEAST_RATE // 1024} KiB a second. Send it again.",
+            ) from None
         if chunk is None:
             return
-        patience = min(idle_seconds, patience - (clock() - begun) + len(chunk) / LEAST_RATE)
+        patience.credit(len(chunk))
         received += len(chunk)
         if received > limit:
             raise beyond
         yield chunk
-
-
-async def _next(stream: AsyncIterator[bytes], patience: float, idle_seconds: float) -> bytes | None:
-    """The next chunk, or None at the end. A stalled upload would keep what it holds from the others."""
-    try:
-        async with asyncio.timeout(patience):
-            return await anext(stream, None)
-    except TimeoutError:
-        raise Problem(
-            "upload-stalled",
-            f"The upload stalled: nothing came for {idle_seconds:g} s, the limit, or for longer less than "
-            f"{LEAST_RATE // 1024} KiB a second. Send it again.",
-        ) from None

@@ -19,7 +19,7 @@ itself at `/openapi.json` and as a page at `/docs`, with every field; neither ne
 Errors are RFC 9457 problem details: branch on `type`. Under `/2020-11-20` they are Lookout's and under `/v2`
 the Open Inference Protocol's. Every answer has `X-Request-ID`, which leads to the server's log. Every address
 but `/health/*`, `/v2/health/*`, `/docs`, `/openapi.json` and `/login` takes a key, as `X-API-Key` or as
-`Authorization: Bearer`.
+`Authorization: Bearer`. Where there is GET there is HEAD.
 """
 
 

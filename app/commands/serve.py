@@ -60,8 +60,8 @@ def serve(
 
     from app import logs
     from app.connections import Connection, Listener, allow_connections
-    from app.database.engine import DatabaseError, read_url
-    from app.exposure import ExposureError, expect_keys_on_network
+    from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
+    from app.exposure import ExposureError, expect_keys_on_network, has_keys
     from app.history.history import HistoryError
     from app.main import create_app
     from app.server import Server
@@ -100,13 +100,16 @@ def serve(
     _check_certificate(settings)
     try:
         expect_keys_on_network(settings)
+        keyed = has_keys(settings.database_url)
     except ExposureError as error:
         _stop(2, str(error))
+    except DatabaseUnavailable as error:
+        _stop(1, error.at_start)
     logs.configure(settings.log_format)
     listener = _listen(settings.host, settings.port)
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    _greet(listener, settings, categories, torch_device, sinks)
+    _greet(listener, settings, categories, torch_device, sinks, keyed=keyed)
     _log(settings)
     if slower := slower_here(settings.precision, torch_device):
         logger.warning("FLOWGAUGE_PRECISION: %s", slower)
@@ -195,6 +198,8 @@ def _greet(
     categories: list[str],
     device: "torch.device",
     sinks: list[str],
+    *,
+    keyed: bool,
 ) -> None:
     host, port = listener.getsockname()[:2]
     if listener.family == socket.AF_INET6:
@@ -212,8 +217,9 @@ def _greet(
     typer.echo(f"  documentation  {url}/docs")
     if categories:
         predict = f"{url}/v1/models/{categories[0]}/predict"
-        typer.echo(f"  decision       curl -F file=@part.png {predict}")
-        typer.echo(f"  overlay        curl -F file=@part.png -H 'Accept: image/png' {predict} -o part.png")
+        curl = 'curl -H "X-API-Key: $KEY"' if keyed else "curl"
+        typer.echo(f"  decision       {curl} -F file=@part.png {predict}")
+        typer.echo(f"  overlay        {curl} -F file=@part.png -H 'Accept: image/png' {predict} -o part.png")
     else:
         typer.echo(f"  a model        flowgauge train --data DIR --category NAME --models {settings.models}")
     for sink in sinks:

@@ -40,6 +40,14 @@ class DatabaseError(ValueError):
 class DatabaseUnavailable(DatabaseError):  # noqa: N818  (a state, which may pass)
     """The database does not answer, is full, or was locked for too long; trying again later can help."""
 
+    @property
+    def at_start(self) -> str:
+        """What to say to who starts a server."""
+        return (
+            "the database of the history does not answer; is it running, and FLOWGAUGE_DATABASE right? "
+            f"({self.__cause__})"
+        )
+
 
 def read_url(url: str) -> URL:
     """Read a database's URL.

@@ -7,8 +7,6 @@ import zlib
 from typing import Final
 
 _BYTES: Final = 16
-# Of base64url without padding.
-TEXT: Final = r"^[A-Za-z0-9_-]{22}$"
 
 
 class NotACursor(ValueError):  # noqa: N818  (what it is, not what failed)

@@ -23,7 +23,9 @@ View = Literal["picture", "overlay", "heatmap"]
 
 # Whoever looks at the history waits, rather than take memory and time from the line.
 _MOST_WAITING: Final = 16
-_MOST_BYTES: Final = 128 * 2**20  # drawn and not yet taken; beyond, nothing more is begun
+# Drawn and not yet taken; beyond, nothing more is begun. More than the largest drawing that is possible by
+# default has (50 megapixels of noise): one that is taken slowly must not shut all others out.
+_MOST_BYTES: Final = 256 * 2**20
 # What is kept was accepted once, whatever the limits are by now.
 _NO_LIMITS: Final = images.Limits(sys.maxsize, sys.maxsize, sys.maxsize)
 _JPEG_QUALITY: Final = 88

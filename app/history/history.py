@@ -176,10 +176,7 @@ class History:
             )
         except DatabaseUnavailable as error:
             self._let_go()
-            raise HistoryError(
-                f"the database of the history does not answer; is it running, and FLOWGAUGE_DATABASE right? "
-                f"({error.__cause__})"
-            ) from error
+            raise HistoryError(error.at_start) from error
         except IdentityError as error:
             self._let_go()
             raise HistoryError(str(error)) from error

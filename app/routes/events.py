@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Header, Query, Request
 from starlette.responses import Response
 
-from app import forms, guard
+from app import guard
 from app.access import MaySeeHistory
 from app.dependencies import FeedPart
 from app.feed.cursor import NotACursor
@@ -15,6 +15,7 @@ from app.feed.log import Wanted
 from app.feed.stream import MEDIA_TYPE, EventStream
 from app.openapi import documented
 from app.problems import Problem
+from app.routes.texts import text_query
 from app.schemas.predict import Decision
 
 router = APIRouter(prefix="/v1/events", tags=["history"])
@@ -36,12 +37,6 @@ _ANSWER: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _text(description: str, example: str) -> Any:
-    return Query(
-        description=description, max_length=forms.MAX_TEXT, pattern=forms.TEXT_PATTERN, examples=[example]
-    )
-
-
 @router.get(
     "",
     response_class=Response,
@@ -54,8 +49,8 @@ async def listen(
     request: Request,
     caller: MaySeeHistory,
     feed: FeedPart,
-    category: Annotated[str | None, _text("Of this category.", "bottle")] = None,
-    station: Annotated[str | None, _text("Of inspections at this station.", "line-3")] = None,
+    category: Annotated[str | None, text_query("Of this category.", "bottle")] = None,
+    station: Annotated[str | None, text_query("Of inspections at this station.", "line-3")] = None,
     decision: Annotated[
         list[Decision] | None, Query(description="Of inspections with this decision, or one of these.")
     ] = None,

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Row
 from starlette.responses import Response, StreamingResponse
 
-from app import forms
 from app.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryPart
@@ -18,27 +17,19 @@ from app.history import export, queries
 from app.history.history import History
 from app.openapi import documented
 from app.routes.known_inspection import KnownInspection
+from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
 
 router = APIRouter(prefix="/v1/inspections", tags=["history"])
 
 
-def _text(description: str, example: str) -> Any:
-    return Query(
-        description=description,
-        max_length=forms.MAX_TEXT,
-        pattern=forms.TEXT_PATTERN,
-        examples=[example],
-    )
-
-
 async def _filter(
     caller: MaySeeHistory,
-    category: Annotated[str | None, _text("Of this category.", "bottle")] = None,
+    category: Annotated[str | None, text_query("Of this category.", "bottle")] = None,
     decision: Annotated[Decision | None, Query(description="With this decision.")] = None,
-    part_id: Annotated[str | None, _text("Of this part.", "P-000123")] = None,
-    station: Annotated[str | None, _text("From this station.", "line-3")] = None,
+    part_id: Annotated[str | None, text_query("Of this part.", "P-000123")] = None,
+    station: Annotated[str | None, text_query("From this station.", "line-3")] = None,
     verdict: Annotated[
         schemas.Verdict | None, Query(description="Whose latest review has this verdict.")
     ] = None,

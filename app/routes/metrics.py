@@ -32,5 +32,8 @@ def metrics(request: Request, telemetry: TelemetryPart, caller: MaySeeHistory) -
     """Give all metrics, of every category; so a key that is for some categories alone may not see them."""
     if caller.categories is not None:
         raise Problem("forbidden", "Metrics are of all categories; the key is for some of them.")
-    encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    try:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+    except TypeError:  # of a version that is none
+        encode, media_type = choose_encoder("")
     return Response(encode(telemetry.registry), headers={"Content-Type": media_type})

@@ -5,10 +5,10 @@ from typing import Annotated, Final
 
 from fastapi import Query
 
-from app import forms
 from app.database import clock
 from app.history.reports import Span
 from app.problems import Problem
+from app.routes.texts import text_query
 
 # Ids begin with 1970, and ISO 8601 has no year 10000.
 _LAST_MS: Final = clock.from_datetime(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
@@ -27,15 +27,7 @@ To = Annotated[
         alias="to", description="Inspections made before; now by default.", examples=["2026-11-25T14:00:00Z"]
     ),
 ]
-OfStation = Annotated[
-    str | None,
-    Query(
-        description="Only inspections of this station.",
-        max_length=forms.MAX_TEXT,
-        pattern=forms.TEXT_PATTERN,
-        examples=["line-3"],
-    ),
-]
+OfStation = Annotated[str | None, text_query("Only inspections of this station.", "line-3")]
 
 
 def span(made_from: datetime | None, made_before: datetime | None, length_ms: int | None) -> Span:

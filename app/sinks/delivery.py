@@ -235,7 +235,7 @@ class Delivery:
             if self._stopping.is_set():
                 return False
             try:
-                await self.sink.deliver(event, again)
+                await self._attempt(event, again)
             except Undelivered as error:
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
@@ -257,6 +257,16 @@ class Delivery:
                     logger.info("%s: delivered again", self.sink.name)
                     self.failure = None
                 return True
+
+    async def _attempt(self, event: Event, again: bool) -> None:
+        try:
+            await self.sink.deliver(event, again)
+        except Undelivered:
+            raise
+        except Exception as error:  # whatever it was, the events of other stations go on
+            logger.exception("%s: an attempt has failed", self.sink.name)
+            said = f"an error that was not foreseen: {type(error).__name__}"
+            raise Undelivered(said, reached=True, counts=True) from error
 
     async def _keep(self) -> None:
         position = self._position

@@ -13,6 +13,7 @@ from starlette.requests import Request
 COOKIE: Final = "flowgauge_language"
 DEFAULT: Final = "en"
 _FOLDER: Final = Path(__file__).parent / "messages"
+_LONGEST_ITEM: Final = 64  # characters of one in Accept-Language: its expression takes quadratic time
 # Texts of these are for scripts.
 _FOR_SCRIPTS: Final = ("script.", "decision.", "verdict.", "problem.")
 
@@ -76,6 +77,8 @@ def _asked_for(header: str) -> list[str]:
     """Codes without their regions, the most wanted first."""
     asked = []
     for place, item in enumerate(header.split(",")[:20]):
+        if len(item) > _LONGEST_ITEM:
+            continue
         match = re.fullmatch(r"\s*([a-zA-Z]{2,8})(?:-[\w-]*)?\s*(?:;\s*q=([01](?:\.\d{0,3})?))?\s*", item)
         if match is not None and (quality := float(match[2] or 1)) > 0:
             asked.append((-quality, place, match[1].lower()))

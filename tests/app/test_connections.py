@@ -1,5 +1,6 @@
 """Limits on connections, over real ones: to a server of a few routes, or to one where files run out."""
 
+import asyncio
 import contextlib
 import http.client
 import logging
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
 
 from app.connections import Connection, Listener, holder_of
 from app.draining import Draining
@@ -63,6 +65,26 @@ def serve() -> Serve:
         @app.get("/large")
         async def large() -> Response:
             return Response(b"x" * 20_000_000)
+
+        listening = 0
+
+        @app.get("/stream")
+        async def stream() -> StreamingResponse:
+            async def pieces() -> AsyncIterator[bytes]:
+                nonlocal listening
+                listening += 1
+                try:
+                    while True:
+                        yield b"piece"
+                        await asyncio.sleep(0.02)
+                finally:
+                    listening -= 1
+
+            return StreamingResponse(pieces())
+
+        @app.get("/listening")
+        async def count() -> int:
+            return listening
 
         config = uvicorn.Config(
             app,
@@ -392,6 +414,29 @@ def test_who_does_not_take_the_answer_is_left(
         while not is_served(opened(port)):
             assert time.monotonic() < until, "it was waited for, for ever"
             time.sleep(0.2)
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 2])
+def test_who_leaves_is_answered_no_further_whatever_waits_behind(
+    serve: Serve, opened: Opened, waiting: int
+) -> None:
+    def listening() -> bytes:
+        with opened(port) as other:
+            other.sendall(b"GET /listening HTTP/1.1\r\nHost: x\r\n\r\n")
+            return answer(other)[1]
+
+    with serve() as port:
+        with opened(port) as connection:
+            connection.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            while b"piece" not in connection.recv(65536):
+                pass
+            assert listening() == b"1"
+            connection.sendall(waiting * ASK)
+            assert is_served(opened(port))  # by then the server has read what waits
+        until = time.monotonic() + FOR_EVER
+        while listening() != b"0":
+            assert time.monotonic() < until, "it is sent to for ever"
+            time.sleep(0.05)
 
 
 class TestRoom:

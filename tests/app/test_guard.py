@@ -1,3 +1,4 @@
+import asyncio
 import logging
 import statistics
 import threading
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import pytest
 from fastapi.dependencies.models import Dependant
+from starlette.requests import Request
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from app import dialects
 from app.access import COMMAND_LINE, Permission, Requires, Role
-from app.guard import LOGINS_PER_MINUTE, OPEN, REFUSALS_PER_MINUTE
+from app.guard import LOGINS_PER_MINUTE, OPEN, REFUSALS_PER_MINUTE, Guard
 from app.keyring import Keyring
 from app.keys import Keys
 from app.main import create_app
@@ -302,3 +305,20 @@ def test_many_threads_of_clients_are_told_apart(keyed: Keyed) -> None:
         thread.join()
     assert len(answers) == 30 * 8
     assert [pair for pair in answers if pair[0] != pair[1]] == []
+
+
+def test_no_cookie_has_anything_to_unescape(tmp_path: Path) -> None:
+    seen: list[dict[str, str]] = []
+
+    async def route(scope: Scope, _: Receive, __: Send) -> None:
+        seen.append(Request(scope).cookies)
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    scope = {"type": "http", "method": "GET", "path": "/docs", "headers": [(b"cookie", rb'a="\"\101"; b=c')]}
+    asyncio.run(Guard(route, Settings(models=tmp_path))(scope, receive, send))
+    assert seen == [{"a": '?"?101', "b": "c"}]

@@ -1,7 +1,6 @@
 """Which models go first when there are too many; real ones, which share a backbone or do not."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -40,7 +39,7 @@ async def put(memory: Memory, key: Key, detector: Detector) -> None:
     """Keep a model as if it had just been loaded."""
 
     async def load() -> Resident | Refusal:
-        return Resident(detector, HEAD, time.monotonic())
+        return Resident(detector, HEAD)
 
     memory.put(key, task := asyncio.create_task(load()))
     await task
@@ -200,20 +199,6 @@ class TestShrink:
         assert [r.getMessage() for r in caplog.records if r.name == "flowgauge.memory"] == [
             "unloaded a/1 to keep to FLOWGAUGE_MODEL_BYTES=1"
         ]
-
-
-def test_it_is_told_for_how_long_nobody_has_asked(detectors: tuple[Detector, Detector]) -> None:
-    async def scenario() -> None:
-        memory = Memory(0)
-        before = time.monotonic()
-        await put(memory, ("a", "1"), detectors[0])
-        await put(memory, ("b", "1"), detectors[1])
-        await asyncio.sleep(0.02)
-        memory.touch(("b", "1"))
-        asked, unasked = (model.idle_seconds for model in reversed(memory.loaded()))
-        assert 0 <= asked < unasked <= time.monotonic() - before
-
-    run(scenario)
 
 
 def test_what_is_not_there_can_be_dropped(detectors: tuple[Detector, Detector]) -> None:

@@ -64,6 +64,32 @@ def test_a_client_that_stops_taking_it_is_left(takes: int, monkeypatch: pytest.M
     assert client.admission.bytes == 0
 
 
+class Slow(Client):
+    """Takes a piece now and then."""
+
+    async def send(self, message: Message) -> None:
+        await asyncio.sleep(0.02)
+        await super().send(message)
+
+
+def test_a_client_that_takes_it_too_slowly_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.1)
+    monkeypatch.setattr("app.patience.LEAST_RATE", 10 * PIECE_BYTES / 0.02)
+    client = Slow(Admission(1, 10))
+    with pytest.raises(ClientDisconnect):
+        send(Response(bytes(50 * PIECE_BYTES)), client)
+    assert len(client.messages) < 20
+    assert client.admission.bytes == 0
+
+
+def test_one_that_goes_on_at_the_least_rate_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.5)
+    monkeypatch.setattr("app.patience.LEAST_RATE", 1)
+    client = Slow(Admission(1, 10))
+    send(Response(bytes(50 * PIECE_BYTES)), client)
+    assert len(client.messages) == 51
+
+
 def test_an_answer_that_cannot_be_sent_is_counted_no_more() -> None:
     class Broken(Client):
         async def send(self, message: Message) -> None:

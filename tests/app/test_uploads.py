@@ -227,7 +227,7 @@ def slow(pieces: Iterable[bytes]) -> Request:
 
 
 def test_a_slow_upload_that_goes_on_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.uploads.LEAST_RATE", 1)
+    monkeypatch.setattr("app.patience.LEAST_RATE", 1)
     with Admission(1, 10**6).reserve("tiny") as room:
         assert asyncio.run(read(slow([b"x"] * 20), room, LIMIT, 0.3)).files == [File(None, b"x" * 20)]
 
@@ -246,7 +246,7 @@ def test_a_trickle_is_given_up() -> None:
 
 
 def test_a_fast_beginning_buys_no_trickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.uploads.LEAST_RATE", 200)
+    monkeypatch.setattr("app.patience.LEAST_RATE", 200)
     pieces = [b"x" * 1000] + [b"x"] * 100  # five seconds' worth at once, and then too little for two
     with Admission(1, 10**6).reserve("tiny") as room, pytest.raises(Problem, match="stalled"):
         asyncio.run(read(slow(pieces), room, LIMIT, 0.3))

@@ -79,6 +79,14 @@ class TestRefusals:
         assert "FLOWGAUGE_TRUSTED_PROXIES names 127.0.0.1" in complaint
         assert "flowgauge keys create --role admin" in complaint
 
+    @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104
+    def test_a_database_that_is_away(self, store: Path, host: str) -> None:
+        away = "postgresql://me:hunter2@127.0.0.1:1/quality"
+        complaint = self.refused(1, "--host", host, MODELS=str(store), DATABASE=away)
+        assert "FLOWGAUGE_DATABASE" in complaint
+        assert "127.0.0.1" in complaint
+        assert "hunter2" not in complaint
+
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         complaint = self.refused(2, "--models", str(tmp_path / "absent"))
         assert str(tmp_path / "absent") in complaint
@@ -252,6 +260,15 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     assert "id=in-the-log" in log
     assert "bad/v1 was refused" in log
     assert "sha256" in log
+
+
+def test_where_there_are_keys_the_greeting_shows_one(start: Start, store: Path, tmp_path: Path) -> None:
+    database = Database(Settings(history=tmp_path / "history").database_url)
+    database.prepare()
+    Keys(database).create(COMMAND_LINE, Role.LINE, "first")
+    database.close()
+    with start(store) as (_, greeting):
+        assert f'curl -H "X-API-Key: $KEY" -F file=@part.png {url_in(greeting)}/v1/models/tiny' in greeting
 
 
 def test_finishes_accepted_work_after_sigterm(

@@ -22,6 +22,7 @@ from app.history import losses
 from app.history.history import History
 from app.history.retention import Retention
 from app.main import create_app
+from app.patience import Patience
 from app.settings import Settings
 from flows.fastflow import images
 from tests.app.conftest import Keyed
@@ -181,9 +182,9 @@ class TestGone:
         counted: list[int] = []
         send_message = sending._send
 
-        async def watched(message: Message, send: Send) -> None:
+        async def watched(message: Message, send: Send, patience: Patience) -> None:
             counted.append(account.bytes)
-            await send_message(message, send)
+            await send_message(message, send, patience)
 
         with monkeypatch.context() as patch:
             patch.setattr(sending, "_send", watched)
@@ -200,6 +201,15 @@ class TestGone:
         predict(own, tiny_images["good"][1])
         account.count("overlay", 0, -account.max_bytes)
         assert own.get(f"{path}/overlay.png").status_code == 200
+
+    @pytest.mark.parametrize("held", ["overlay", "heatmap"])
+    def test_the_largest_drawing_that_is_taken_slowly_leaves_room_for_others(
+        self, own: TestClient, tiny_images: Images, held: str
+    ) -> None:
+        path, account = inspected(own, tiny_images["good"][0]), history_of(own).drawer.unsent
+        account.count(held, 0, 3 * Settings().max_pixels)
+        for name in ("overlay.png", "heatmap.png"):
+            assert own.get(f"{path}/{name}").status_code == 200
 
     def test_what_retention_has_removed(self, own: TestClient, tiny_images: Images) -> None:
         path = inspected(own, tiny_images["good"][0])

@@ -122,3 +122,11 @@ def test_needs_a_key_that_may_see_the_history_of_every_category(tmp_path: Path) 
                 scrape(client, Authorization=f"Bearer {made[role]}")["flowgauge_info{'version': '0.1.0'}"]
                 == 1
             )
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
+@pytest.mark.parametrize("version", ["abc", "1.x", "", "."])
+def test_a_version_that_is_none_gets_the_plain_format(running: TestClient, kind: str, version: str) -> None:
+    response = running.get("/metrics", headers={"Accept": f"{kind};version={version}"})
+    assert response.status_code == 200
+    assert response.text.startswith("# HELP")

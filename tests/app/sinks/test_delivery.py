@@ -29,7 +29,7 @@ class Memory:
     name: str = "memory"
     wanted: Wanted = INSPECTIONS
     attempts: int = 3
-    fails: Callable[[str], Undelivered | None] = lambda _: None
+    fails: Callable[[str], Exception | None] = lambda _: None
     seconds: float = 0.0
     got: list[tuple[str, bool]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
@@ -246,6 +246,24 @@ def test_after_so_many_attempts_an_event_is_given_up_and_the_next_ones_go_on(
     (letter,) = (tmp_path / "memory.ndjson").read_text().splitlines()
     assert json.loads(letter)["data"] == "b"
     assert run.position().number == 3
+
+
+def test_an_error_that_nobody_foresaw_is_a_failed_attempt_of_its_event_alone(
+    database: Database, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    sink = Memory(fails=lambda name: OverflowError("too large") if name == "b" else None, seconds=0.001)
+
+    async def work(delivery: Delivery) -> None:
+        add(database, *"abc", station="s1")
+        add(database, *"def", station="s2")
+        await until(lambda: delivery.counts["sent"] == 5)
+
+    delivery = run(sink, work)
+    assert sorted(sink.names) == list("acdef")
+    assert sink.asked.count("b") == sink.attempts == 3
+    assert (delivery.counts["dead"], delivery.counts["retried"]) == (1, 2)
+    assert "OverflowError: too large" in caplog.text
+    assert run.position().number == 6
 
 
 def test_a_final_refusal_is_given_up_at_once(database: Database, run: Run) -> None:

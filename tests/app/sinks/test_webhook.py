@@ -146,6 +146,7 @@ def test_redirects_are_not_followed(status: int) -> None:
         ("nan", None),
         ("inf", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", None),
+        ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
 )
 def test_retry_after(text: str, seconds: float | None) -> None:

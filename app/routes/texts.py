@@ -1,0 +1,12 @@
+"""Query parameters that are texts of a client's own: a category, a part, a station."""
+
+from typing import Any
+
+from fastapi import Query
+
+from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
+
+
+def text_query(description: str, example: str) -> Any:
+    """A query parameter within the limits of texts."""
+    return Query(description=description, max_length=MAX_TEXT, pattern=TEXT_PATTERN, examples=[example])
