@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import verdict
 from app.access import MaySeeHistory
+from app.calibrations import or_own
 from app.category_settings import CategorySettings
 from app.database import clock
 from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
@@ -99,7 +100,7 @@ async def get_outlook(
     def look() -> schemas.Outlook:
         slot = Slot.of(detector, station)
         found = store.calibrations.find(slot)
-        calibrator = detector.calibrator if found is None else found.calibrator
+        calibrator = or_own(detector, found)
         own = store.calibrations.stations(slot)
         positions = _positions(calibrator, settings, rates)
         limits = [Limits(one.reject.reject, one.review) for one in positions]
