@@ -29,7 +29,7 @@ from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot
 from app.renewing import renewal, say_unlike, unlike
-from app.routes.regions import Station
+from app.routes.stations import StationOfCalibration
 from app.schemas import calibrations as schemas
 from app.store import Store
 from flows.fastflow import fit_pictures
@@ -80,7 +80,7 @@ async def get_calibration(
     residency: ResidencyPart,
     store: StorePart,
     _: MaySeeModels,
-    station: Station = None,
+    station: StationOfCalibration = None,
 ) -> schemas.CalibrationInForce:
     """Tell the calibration in force at a station, or at all that have none of their own.
 
@@ -124,7 +124,7 @@ async def renew_calibration(
     audit: AuditPart,
     caller: MayTune,
     reason: Reason,
-    station: Station = None,
+    station: StationOfCalibration = None,
     reviewed: Reviewed = False,
     since: Since = None,
     if_match: IfMatch = None,
@@ -208,7 +208,7 @@ async def delete_calibration(
     store: StorePart,
     audit: AuditPart,
     caller: MayTune,
-    station: Station = None,
+    station: StationOfCalibration = None,
     if_match: IfMatch = None,
 ) -> None:
     """Remove a calibration that was made after the version. The line's, or the version's, holds again."""

@@ -19,9 +19,9 @@ from app.openapi import documented
 from app.preconditions import READING_PROBLEMS
 from app.problems import Problem
 from app.renewals import Slot
-from app.routes.regions import Station
 from app.routes.reports import shown_counts, shown_rate
 from app.routes.spans import From, To, span
+from app.routes.stations import StationOfCalibration
 from app.schemas import outlook as schemas
 from app.verdict import Thresholds
 from flows.fastflow import conformal
@@ -79,7 +79,7 @@ async def get_outlook(
     history: HistoryPart,
     rates: Rates = None,
     review_fpr: Band = None,
-    station: Station = None,
+    station: StationOfCalibration = None,
     made_from: From = None,
     made_before: To = None,
     last: Last = 10_000,

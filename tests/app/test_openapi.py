@@ -101,6 +101,18 @@ def test_every_operation_says_what_it_does(document: Document) -> None:
             assert "$ref" in parameter or parameter["description"], path
 
 
+def test_a_station_left_out_is_said_to_mean_what_it_does(document: Document) -> None:
+    model = "/v1/models/{category}"
+    for path, what in (
+        ("region", "region"),
+        ("calibrations", "calibration"),
+        ("thresholds/outlook", "calibration"),
+    ):
+        for operation in document["paths"][f"{model}/{path}"].values():
+            [station] = [one for one in operation["parameters"] if one.get("name") == "station"]
+            assert station["description"].endswith(f"all stations that have no {what} of their own.")
+
+
 def test_every_error_is_a_problem_with_examples_from_the_table(document: Document) -> None:
     for path, operation in operations(document):
         for status, response in operation["responses"].items():
