@@ -1,6 +1,8 @@
 """Whether a service may be reached from beyond this machine."""
 
-from app.database.engine import Database
+from pathlib import Path
+
+from app.database.engine import Database, read_url
 from app.keys import Keys
 from app.settings import Settings, is_loopback
 
@@ -23,13 +25,8 @@ def expect_keys_on_network(settings: Settings) -> None:
     way = _way_in(settings)
     if way is None or settings.allow_unauthenticated_network:
         return
-    database = Database(settings.database_url)
-    try:
-        # Only read: whether this server may have the database is not known yet, so it is not changed.
-        if database.revision is not None and Keys(database).list():
-            return
-    finally:
-        database.close()
+    if _has_keys(settings):
+        return
     reached, instead = way
     raise ExposureError(
         f"{reached} and there are no keys, so everybody on the network could use the service. Make a key "
@@ -37,6 +34,18 @@ def expect_keys_on_network(settings: Settings) -> None:
         "  flowgauge keys create --role admin --name NAME\n"
         f"or {instead}, or allow it with FLOWGAUGE_ALLOW_UNAUTHENTICATED_NETWORK=true."
     )
+
+
+def _has_keys(settings: Settings) -> bool:
+    # Only read: whether this server may have the database is not known yet, so it is not changed, nor made.
+    url = read_url(settings.database_url)
+    if url.drivername == "sqlite" and url.database and not Path(url.database).exists():
+        return False
+    database = Database(settings.database_url)
+    try:
+        return database.revision is not None and bool(Keys(database).list())
+    finally:
+        database.close()
 
 
 def _way_in(settings: Settings) -> tuple[str, str] | None:
