@@ -93,8 +93,9 @@ def test_what_was_changed_meanwhile(
     add_version(store, "tiny", "20990101T000000-abcdef")
     change = {"target_fpr": 0.2, "reason": "fewer false rejects"}
     url = "/v1/models/tiny/thresholds"
-    assert client.patch(url, json=change, headers={"If-Match": '"0"'}).status_code == 200
-    assert client.patch(url, json=change, headers={"If-Match": '"0"'}).status_code == 412
+    headers = {"If-Match": client.get(url).headers["ETag"]}
+    assert client.patch(url, json=change, headers=headers).status_code == 200
+    assert client.patch(url, json=change, headers=headers).status_code == 412
     square = {
         "image": {"width": 64, "height": 64},
         "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]],
