@@ -39,6 +39,11 @@ PERMISSIONS = {
 }
 
 
+def roles(permission: Permission | None) -> list[Role]:
+    """The roles that have a permission; all of them where none is needed."""
+    return [role for role, has in PERMISSIONS.items() if permission is None or permission in has]
+
+
 @dataclass(frozen=True)
 class Caller:
     """Who a request comes from.
@@ -63,7 +68,7 @@ class Caller:
     def expect(self, permission: Permission) -> None:
         """Raise the problem forbidden unless the role has a permission."""
         if permission not in PERMISSIONS[self.role]:
-            wanted = ", ".join(role for role, has in PERMISSIONS.items() if permission in has)
+            wanted = ", ".join(roles(permission))
             raise Problem(
                 "forbidden", f"This needs one of the roles {wanted}; the key's role is {self.role}."
             )

@@ -44,10 +44,9 @@ class CalibrationFiles:
 
         Raises:
             Problem: model-loading, if a file is there that cannot be read and never could: nothing is decided
-                by other thresholds than those that were set.
+                by other thresholds than those that were set; or as `or_own`.
         """
-        found = self.find(Slot.of(detector, station))
-        return detector.calibrator if found is None else found.calibrator
+        return or_own(detector, self.find(Slot.of(detector, station)))
 
     def instead(self, folder: Path, precision: Precision) -> Calibrator | None:
         """The renewal for an engine that a bundle was not calibrated for; else, or without one, None.
@@ -126,14 +125,21 @@ class CalibrationFiles:
                 raise to refuse.
 
         Raises:
-            Problem: as `get`; conflict, if too many stations would have one, or it could decide nothing;
-                unknown-model, if the version was deleted meanwhile; or what `edit` raises.
+            Problem: as `get`; conflict, if too many stations would have one, it could decide nothing, or the
+                version could not serve without it; unknown-model, if the version was deleted meanwhile; or
+                what `edit` raises.
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
         with self._change, models_folder.locked(self._models, category):
             after = edit(self.read(slot))
             if after is None:
+                if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:
+                    raise Problem(
+                        "conflict",
+                        f"The version has no calibration of its own for {slot.precision}, so without this "
+                        "one it could not serve. Send pictures for another one instead.",
+                    )
                 path.unlink(missing_ok=True)
             else:
                 # Under the lock: what is deleted must not leave a calibration behind.
@@ -156,6 +162,24 @@ class CalibrationFiles:
         if self._broken.get(path) != stamp:
             self._broken[path] = stamp
             logger.error("the calibration %s cannot be read", path, exc_info=error)
+
+
+def or_own(detector: Detector, found: InForce | None) -> Calibrator:
+    """The calibration of a renewal that was found, else that of the model's bundle.
+
+    Raises:
+        Problem: model-loading, if the bundle has none for its engine: the renewal it was loaded with is gone.
+    """
+    if found is not None:
+        return found.calibrator
+    manifest, precision = detector.manifest, detector.scorer.precision
+    if manifest.calibration_of(precision) is None:
+        raise Problem(
+            "model-loading",
+            f"The calibration of {manifest.category!r} for {precision} is gone, and the version has none of "
+            "its own, so no decision can be taken. `flowgauge calibrate` makes one.",
+        )
+    return detector.calibrator
 
 
 def _expect_usable(renewal: Renewal, slot: Slot) -> None:

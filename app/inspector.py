@@ -24,7 +24,7 @@ from app.problems import Problem
 from app.schemas import predict as schemas
 from app.store import Store
 from app.telemetry import Telemetry
-from app.verdict import thresholds
+from app.verdict import expect_told, thresholds
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
@@ -96,8 +96,9 @@ class Inspector:
 
         Raises:
             Problem: too-large, unsupported-media-type, undecodable-image, deadline-exceeded, queue-full,
-                history-unavailable or idempotency-key-reused; unknown-inspection or files-lost where the map
-                of one that was inspected before is not there.
+                history-unavailable or idempotency-key-reused; model-loading where the model could tell no
+                defect in the station's region; unknown-inspection or files-lost where the map of one that was
+                inspected before is not there.
         """
         keep = "overlay" in order.wanted
         decoded = await self._inference.decode(data, order.detector.prepare, keep_pixels=keep)
@@ -133,6 +134,8 @@ class Inspector:
         station = order.texts.get("station")
         calibrator = self._store.calibrations.get(detector, station)
         region = await self._region(settings, station, decoded.value.prepared.layout.size)
+        if region is not None:
+            expect_told(detector, region)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
         inspected = Inspected(
             detector,

@@ -2,14 +2,19 @@
 
 import hashlib
 import json
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Final
 
 from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from app import credentials, dialects, guard, immutable, problems, request_context, sessions
+from app.access import Permission, Requires, roles
 from app.dialects import Dialect
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
@@ -122,6 +127,10 @@ class Service(FastAPI):
             components["parameters"] = {"RequestId": _REQUEST_ID, "CsrfToken": _CSRF_TOKEN}
             components["headers"] = {"RequestId": _REQUEST_ID_ANSWER}
             components["securitySchemes"] = _SECURITY_SCHEMES
+            for route in _api_routes(self.routes):
+                for operation in document["paths"].get(route.path_format, {}).values():
+                    if operation["operationId"] == route.unique_id:
+                        _document_roles(operation, route.dependant)
             for path, operations in document["paths"].items():
                 for method, operation in operations.items():
                     _document_access(operation, path, method)
@@ -148,6 +157,26 @@ def _send(request: Request, written: tuple[bytes, str], media_type: str) -> Resp
     if immutable.is_known(request, tag):
         return Response(status_code=304, headers=headers)
     return InPieces(body, media_type=media_type, headers=headers)
+
+
+def _api_routes(routes: Sequence[BaseRoute]) -> Iterator[APIRoute]:
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        # An included router, which FastAPI of late keeps whole.
+        yield from _api_routes(getattr(getattr(route, "original_router", None), "routes", ()))
+
+
+def _document_roles(operation: dict[str, Any], dependant: Dependant) -> None:
+    for permission in _permissions(dependant):
+        operation["description"] = f"{operation['description']}\n\nRoles: {', '.join(roles(permission))}."
+
+
+def _permissions(dependant: Dependant) -> Iterator[Permission | None]:
+    for one in dependant.dependencies:
+        if isinstance(one.call, Requires):
+            yield one.call.permission
+        yield from _permissions(one)
 
 
 def _document_access(operation: dict[str, Any], path: str, method: str) -> None:

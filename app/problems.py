@@ -82,7 +82,7 @@ TYPES: Final[Mapping[ProblemName, ProblemType]] = {
         401, "No valid key came with the request", "Send a key as X-API-Key; this one has been revoked."
     ),
     "forbidden": ProblemType(
-        403, "This is not allowed", "This needs the role admin; the key's role is viewer."
+        403, "This is not allowed", "This needs one of the roles operator, admin; the key's role is viewer."
     ),
     "not-found": ProblemType(404, "There is nothing at this address", "No route has this path."),
     "unknown-model": ProblemType(

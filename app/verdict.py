@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.category_settings import CategorySettings
 from app.problems import Problem
 from app.schemas.predict import CalibrationUsed, Decision
@@ -88,18 +91,27 @@ def region_share(detector: Detector, settings: CategorySettings, station: str | 
 
 
 def expect_region(detector: Detector, settings: CategorySettings, station: str | None) -> None:
-    """Raise the problem invalid-request where a region of interest hides even the worst defect.
-
-    A score averages a share of all pixels; a region smaller than that cannot reach a threshold.
-    """
+    """Raise the problem invalid-request where a region of interest hides even the worst defect."""
     try:
-        share = region_share(detector, settings, station)
-    except Problem as problem:  # no pixel at all
+        mask = settings.region_mask(station, _map_size(detector, settings, station))
+        if mask is not None:
+            expect_told(detector, mask)
+    except Problem as problem:
         raise Problem("invalid-request", problem.detail) from problem
-    least = detector.scorer.rule_for(_map_size(detector, settings, station)).top_fraction
+
+
+def expect_told(detector: Detector, mask: NDArray[np.bool_]) -> None:
+    """Raise the problem model-loading where a model could tell no defect in a region: every part would pass.
+
+    A score averages a share of all pixels; a region smaller than that cannot reach a threshold. Settings and
+    versions change apart from each other, so every decision looks at both.
+    """
+    height, width = mask.shape
+    share = np.count_nonzero(mask) / mask.size
+    least = detector.scorer.rule_for((height, width)).top_fraction
     if share < least:
         raise Problem(
-            "invalid-request",
+            "model-loading",
             f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
             "there could be told. Set a larger region.",
         )
@@ -118,12 +130,14 @@ def expect_settings(detector: Detector, settings: CategorySettings) -> None:
 
     A version with another rate or another input size than the one before can make it so.
     """
+    whose = ""
     try:
         expect_band(detector.calibrator, settings)
         for station in (None, *settings.stations):
+            whose = "" if station is None else f"Station {station[:64]!r}: "
             expect_region(detector, settings, station)
     except Problem as problem:
-        raise Problem("rejected-bundle", problem.detail) from problem
+        raise Problem("rejected-bundle", f"{whose}{problem.detail}") from problem
 
 
 def worst(decisions: list[Decision]) -> Decision:

@@ -32,6 +32,7 @@ LIBRARIES = {
     "uvicorn": "uvicorn",
 }
 LEAST_FREE_BYTES = 2**30
+_NOT_SERVED = "flowgauge serve would not start"
 
 
 def doctor(
@@ -56,7 +57,8 @@ def doctor(
     With --url it looks at a server instead, as a line PC sees it: network, TLS, versions, clocks, readiness,
     the key's role, and whether each active model answers. Nothing that is sent is kept there.
 
-    Exit code 0: ready to train and to serve, or the server can be used. 1: something essential is missing.
+    Exit code 0: ready to train, and to serve once there is a models folder; or the server can be used. 1:
+    something essential is missing; what is wrong for serving alone says so.
     """
     if url is not None:
         _look_at_server(url, key, ca, as_json)
@@ -122,6 +124,9 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     """What a server would compute with; None where it would not start, as the report then says."""
     import torch
 
+    from app.certificate import CertificateError, expect_certificate
+    from app.database.engine import DatabaseError, read_url
+    from app.exposure import ExposureError, expect_keys_on_network
     from app.served import AsServed
     from app.settings import SettingsError, settings_from
     from app.sinks.errors import SinkError
@@ -133,10 +138,23 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     try:
         settings = settings_from(models=models)
         report.sinks = describe(settings)
+        read_url(settings.database_url)
         served = AsServed(settings)
-    except (SettingsError, SinkError, DeviceError, EngineError) as error:
-        report.problems += [f"flowgauge serve would not start: {line}" for line in str(error).splitlines()]
+    except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
+        report.problems += [f"{_NOT_SERVED}: {line}" for line in str(error).splitlines()]
         return None
+    for expect in (expect_certificate, expect_keys_on_network):
+        try:
+            expect(settings)
+        except (CertificateError, ExposureError, DatabaseError) as error:
+            report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
+    try:
+        next(models.iterdir(), None)
+    except FileNotFoundError:  # as before the first training
+        report.serves = False
+        report.warnings.append(f"{_NOT_SERVED} yet: there is no folder {models}; flowgauge train makes it")
+    except OSError as error:
+        report.problems.append(f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}")
     device = served.device
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     report.device = f"{device.type}{name}"

@@ -57,6 +57,7 @@ class Report:
     models: list[Model] = field(default_factory=list)
     elpv: str | None = None
     free_bytes: dict[str, int] = field(default_factory=dict)  # by folder
+    serves: bool = True  # False before the first training, which makes the models folder
     warnings: list[str] = field(default_factory=list)  # it works, but not as it might
     problems: list[str] = field(default_factory=list)
 
@@ -86,7 +87,7 @@ def show(report: Report) -> None:
     for problem in report.problems:
         console.print(f"problem: {problem}", style="red", markup=False)
     if not report.problems:
-        console.print("ready to train and to serve", style="green")
+        console.print("ready to train and to serve" if report.serves else "ready to train", style="green")
 
 
 def _optional(name: str, found: str | None) -> str:

@@ -185,6 +185,8 @@ def _local(
         prepared = detector.prepare(image)
         try:
             region = settings.region_mask(station, prepared.layout.size)
+            if region is not None:
+                verdict.expect_told(detector, region)
         except Problem as problem:
             raise NotInspectedError(problem.detail) from problem
         [prediction] = detector.predict_prepared([prepared], [region])

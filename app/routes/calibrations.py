@@ -10,6 +10,7 @@ from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.calibration_pictures import MAX_PICTURES, Picture
+from app.calibrations import or_own
 from app.database import clock
 from app.dependencies import (
     AdmissionPart,
@@ -28,7 +29,7 @@ from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot
 from app.renewing import renewal, say_unlike, unlike
-from app.routes.regions import Station
+from app.routes.stations import StationOfCalibration
 from app.schemas import calibrations as schemas
 from app.store import Store
 from flows.fastflow import fit_pictures
@@ -79,7 +80,7 @@ async def get_calibration(
     residency: ResidencyPart,
     store: StorePart,
     _: MaySeeModels,
-    station: Station = None,
+    station: StationOfCalibration = None,
 ) -> schemas.CalibrationInForce:
     """Tell the calibration in force at a station, or at all that have none of their own.
 
@@ -123,7 +124,7 @@ async def renew_calibration(
     audit: AuditPart,
     caller: MayTune,
     reason: Reason,
-    station: Station = None,
+    station: StationOfCalibration = None,
     reviewed: Reviewed = False,
     since: Since = None,
     if_match: IfMatch = None,
@@ -163,6 +164,12 @@ async def renew_calibration(
             calibration_pictures.expect_fit(chosen, fitted)
             work = calibration_pictures.measure(chosen, detector, inspector, history)
             measured = await while_connected(request, work)
+        # All that may take minutes, and scores of a version that went say nothing of the one that serves.
+        if (await residency.get(category)).sha256 != detector.sha256:
+            raise Problem(
+                "conflict",
+                "Another version serves since the images were sent; nothing was changed. Send them again.",
+            )
         before = await asyncio.to_thread(store.calibrations.get, detector, station)
 
         def edit(there: InForce | None) -> Renewal:
@@ -201,7 +208,7 @@ async def delete_calibration(
     store: StorePart,
     audit: AuditPart,
     caller: MayTune,
-    station: Station = None,
+    station: StationOfCalibration = None,
     if_match: IfMatch = None,
 ) -> None:
     """Remove a calibration that was made after the version. The line's, or the version's, holds again."""
@@ -225,7 +232,7 @@ def told(store: Store, detector: Detector, station: str | None) -> schemas.Calib
     """The calibration in force at a station; None for all that have none of their own."""
     slot = Slot.of(detector, station)
     found = store.calibrations.find(slot)
-    calibrator = detector.calibrator if found is None else found.calibrator
+    calibrator = or_own(detector, found)
     settings = store.settings(detector.manifest.category)
     origin = None
     if found is not None:

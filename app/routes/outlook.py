@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app import verdict
 from app.access import MaySeeHistory
+from app.calibrations import or_own
 from app.category_settings import CategorySettings
 from app.database import clock
 from app.dependencies import Category, HistoryPart, ResidencyPart, StorePart
@@ -18,9 +19,9 @@ from app.openapi import documented
 from app.preconditions import READING_PROBLEMS
 from app.problems import Problem
 from app.renewals import Slot
-from app.routes.regions import Station
 from app.routes.reports import shown_counts, shown_rate
 from app.routes.spans import From, To, span
+from app.routes.stations import StationOfCalibration
 from app.schemas import outlook as schemas
 from app.verdict import Thresholds
 from flows.fastflow import conformal
@@ -78,7 +79,7 @@ async def get_outlook(
     history: HistoryPart,
     rates: Rates = None,
     review_fpr: Band = None,
-    station: Station = None,
+    station: StationOfCalibration = None,
     made_from: From = None,
     made_before: To = None,
     last: Last = 10_000,
@@ -99,7 +100,7 @@ async def get_outlook(
     def look() -> schemas.Outlook:
         slot = Slot.of(detector, station)
         found = store.calibrations.find(slot)
-        calibrator = detector.calibrator if found is None else found.calibrator
+        calibrator = or_own(detector, found)
         own = store.calibrations.stations(slot)
         positions = _positions(calibrator, settings, rates)
         limits = [Limits(one.reject.reject, one.review) for one in positions]

@@ -10,26 +10,14 @@ from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.category_settings import MAX_STATIONS, Area, CategorySettings, Region
 from app.dependencies import AuditPart, Category, ResidencyPart, StorePart
-from app.forms import MAX_TEXT, TEXT_PATTERN
 from app.openapi import documented
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
 from app.problems import Problem
+from app.routes.stations import StationOfRegion
 from app.schemas import tuning as schemas
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/region", tags=["models"])
-
-Station = Annotated[
-    str | None,
-    Query(
-        description="As it comes with pictures; left out: all stations that have no region of their own.",
-        min_length=1,
-        max_length=MAX_TEXT,
-        pattern=TEXT_PATTERN,
-        examples=["line-3"],
-    ),
-]
-
 
 Reason = Annotated[
     str | None,
@@ -49,7 +37,7 @@ async def get_region(
     residency: ResidencyPart,
     store: StorePart,
     _: MaySeeModels,
-    station: Station = None,
+    station: StationOfRegion = None,
 ) -> schemas.RegionOfInterest:
     """Tell the region of interest of a station, or that of all stations that have none of their own."""
     detector = await residency.get(category)
@@ -69,7 +57,7 @@ async def set_region(
     store: StorePart,
     audit: AuditPart,
     caller: MayTune,
-    station: Station = None,
+    station: StationOfRegion = None,
     reason: Reason = None,
     if_match: IfMatch = None,
 ) -> schemas.RegionOfInterest:
@@ -104,7 +92,7 @@ async def delete_region(
     residency: ResidencyPart,
     audit: AuditPart,
     caller: MayTune,
-    station: Station = None,
+    station: StationOfRegion = None,
     reason: Reason = None,
     if_match: IfMatch = None,
 ) -> None:

@@ -22,7 +22,7 @@ from app.schemas import reports as schemas
 router = APIRouter(tags=["reports"])
 
 SHIFT_MS: Final = 8 * 3_600_000
-LONGEST_MS: Final = 31 * 24 * 3_600_000
+LONGEST_MS: Final = (31 * 24 + 2) * 3_600_000  # a month in which summer time ends is longer than its days
 _MOST_CHANGES: Final = 100
 
 

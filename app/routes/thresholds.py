@@ -26,7 +26,7 @@ async def get_thresholds(
     detector = await residency.get(category)
     settings = await asyncio.to_thread(store.settings, category)
     calibrator = await asyncio.to_thread(store.calibrations.get, detector)
-    response.headers["ETag"] = etag(settings.rates_revision)
+    response.headers["ETag"] = etag(_tag(calibrator, settings))
     return _rates(detector, calibrator, settings)
 
 
@@ -55,7 +55,7 @@ async def change_thresholds(
         calibrator = await asyncio.to_thread(store.calibrations.get, detector)
 
         def edit(settings: CategorySettings) -> CategorySettings:
-            expect_match(if_match, settings.rates_revision)
+            expect_match(if_match, _tag(calibrator, settings))
             detail["from"] = settings.model_dump(include={"target_fpr", "review_fpr"})
             detail["revision"] = settings.revision
             after = settings.model_copy(update={**wanted, "rates_revision": settings.revision})
@@ -63,8 +63,13 @@ async def change_thresholds(
             return after
 
         settings = await store.change_settings(category, edit)
-    response.headers["ETag"] = etag(settings.rates_revision)
+    response.headers["ETag"] = etag(_tag(calibrator, settings))
     return _rates(detector, calibrator, settings)
+
+
+def _tag(calibrator: Calibrator, settings: CategorySettings) -> str:
+    """Of what a change is based on: the rates, and the calibration, which is of one version alone."""
+    return f"{settings.rates_revision}-{calibrator.identifier}"
 
 
 def _rates(detector: Detector, calibrator: Calibrator, settings: CategorySettings) -> schemas.Rates:

@@ -1,8 +1,8 @@
 """The bars of a shift: what was decided in each of its hours, or days where it is long."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from app.database import clock
@@ -52,20 +52,28 @@ class Bars:
     daily: bool
 
 
-def bars(hours: Sequence[HourCounts], span: Span) -> Bars:
-    """Put the hours of a category into bars; an hour without inspections within the time has an empty one."""
+def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
+    """Put the hours of a category into bars; an hour without inspections within the time has an empty one.
+
+    Days are those of a time zone, of 23 hours or 25 where its summer time begins or ends.
+    """
     first = span.from_ms // HOUR_MS
     last = max(first, (span.to_ms - 1) // HOUR_MS)
     daily = last - first >= _MOST_HOURS
-    step = 24 if daily else 1
-    counts: dict[int, dict[Decision, int]] = {n: {} for n in range(first, last + 1, step)}
-    for hour in hours:
-        moment = clock.from_datetime(datetime.fromisoformat(hour.from_)) // HOUR_MS
-        mine = counts[first + (moment - first) // step * step]
-        for decision, n in hour.decisions.items():
+
+    def step(hour: int) -> Hashable:
+        return datetime.fromtimestamp(hour * HOUR_MS // 1000, zone).date() if daily else hour
+
+    begins: dict[Hashable, int] = {}
+    for hour in range(first, last + 1):
+        begins.setdefault(step(hour), hour)
+    counts: dict[Hashable, dict[Decision, int]] = {one: {} for one in begins}
+    for one in hours:
+        mine = counts[step(clock.from_datetime(datetime.fromisoformat(one.from_)) // HOUR_MS)]
+        for decision, n in one.decisions.items():
             mine[decision] = mine.get(decision, 0) + n
-    busiest = max((sum(one.values()) for one in counts.values()), default=0)
-    return Bars([_bar(begin, one, busiest) for begin, one in counts.items()], daily)
+    busiest = max((sum(some.values()) for some in counts.values()), default=0)
+    return Bars([_bar(begins[one], some, busiest) for one, some in counts.items()], daily)
 
 
 def _bar(begin: int, counts: dict[Decision, int], busiest: int) -> Bar:

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -99,6 +100,30 @@ def test_every_operation_says_what_it_does(document: Document) -> None:
         assert operation["description"], path
         for parameter in operation["parameters"]:
             assert "$ref" in parameter or parameter["description"], path
+
+
+def test_every_operation_that_needs_a_key_says_of_which_roles(document: Document) -> None:
+    for path, operation in operations(document):
+        assert len(re.findall(r"\n\nRoles: .+\.$", operation["description"])) == ("security" in operation), (
+            path
+        )
+    model = document["paths"]["/v1/models/{category}/predict"]["post"]
+    assert model["description"].endswith("\n\nRoles: line, admin.")
+    assert document["paths"]["/v1/models/{category}/region"]["put"]["description"].endswith(
+        "\n\nRoles: operator, admin."
+    )
+
+
+def test_a_station_left_out_is_said_to_mean_what_it_does(document: Document) -> None:
+    model = "/v1/models/{category}"
+    for path, what in (
+        ("region", "region"),
+        ("calibrations", "calibration"),
+        ("thresholds/outlook", "calibration"),
+    ):
+        for operation in document["paths"][f"{model}/{path}"].values():
+            [station] = [one for one in operation["parameters"] if one.get("name") == "station"]
+            assert station["description"].endswith(f"all stations that have no {what} of their own.")
 
 
 def test_every_error_is_a_problem_with_examples_from_the_table(document: Document) -> None:

@@ -1,9 +1,10 @@
 """The report on a shift, made to be printed."""
 
 import re
-from typing import Final
+from typing import Annotated, Final
+from zoneinfo import ZoneInfo
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -11,6 +12,7 @@ from app.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import DriftPart, HistoryPart
 from app.history import browsing
+from app.problems import Problem
 from app.routes import shifts
 from app.routes.spans import From, OfStation, To, span
 from app.schemas.reports import ShiftReport
@@ -22,6 +24,8 @@ router = APIRouter(route_class=PageRoute)
 # The actor of the audit log is a key's id and its name; people know the name.
 _KEY_ID: Final = re.compile(r"[0-9a-f]{16} ")
 
+Zone = Annotated[str, Query(alias="tz", max_length=64, description="Whose days the bars are, by IANA.")]
+
 
 @router.get("/report", response_class=Response)
 async def show_report(
@@ -32,8 +36,10 @@ async def show_report(
     made_from: From = None,
     made_before: To = None,
     station: OfStation = None,
+    zone: Zone = "UTC",
 ) -> Response:
     """Show what was inspected in a shift, and what was changed."""
+    days_of = _zone(zone)
     asked = span(made_from, made_before, shifts.SHIFT_MS)
 
     def read() -> tuple[ShiftReport, list[str]]:
@@ -50,7 +56,16 @@ async def show_report(
         begin=clock.iso(asked.from_ms),
         end=clock.iso(asked.to_ms),
         cut=report.from_ != clock.iso(asked.from_ms),
-        charts={one.category: bars(one.hours, asked) for one in report.categories},
+        charts={one.category: bars(one.hours, asked, days_of) for one in report.categories},
         stations=stations,
         who=lambda actor: _KEY_ID.sub("", actor, count=1),
     )
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise Problem(
+            "invalid-request", f"query parameter tz: no time zone {name!r} is known here"
+        ) from error

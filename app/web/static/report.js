@@ -58,6 +58,7 @@ form.addEventListener("submit", (event) => {
   }
   const asked = new URLSearchParams({ from: new Date(from.value).toISOString(), to: new Date(to.value).toISOString() });
   if (form.elements.station.value) asked.set("station", form.elements.station.value);
+  asked.set("tz", Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC"); // whose days the bars are
   location.assign(`/report?${asked}`);
 });
 from.addEventListener("input", () => from.setCustomValidity(""));

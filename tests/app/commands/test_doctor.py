@@ -11,6 +11,7 @@ import flowgauge
 from app.commands import doctor, doctor_report
 from flows.fastflow import backbones, models_folder
 from flows.fastflow.presets import DEFAULT_BACKBONE
+from tests.certificates import make_certificate
 
 
 def report(models: Path, exit_code: int) -> dict[str, Any]:
@@ -26,8 +27,11 @@ def test_an_empty_machine_is_ready_and_told_how_to_begin(tmp_path: Path) -> None
     assert result.exit_code == 0
     assert "none yet in" in said
     assert "flowgauge train makes one" in said
-    assert "ready to train and to serve" in said
+    assert "flowgauge serve would not start yet: there is no folder" in said
+    assert said.endswith("ready to train")
     assert not (tmp_path / "none").exists()
+    there = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
+    assert "ready to train and to serve" in there.stdout
 
 
 def test_json_tells_libraries_device_weights_and_data(tmp_path: Path) -> None:
@@ -183,6 +187,8 @@ def test_it_names_who_is_told_and_the_engine_that_is_set(
         ("FLOWGAUGE_PORT", "70000", "FLOWGAUGE_PORT: "),
         ("FLOWGAUGE_MQTT_USER", "line", "FLOWGAUGE_MQTT_URL is not set"),
         ("FLOWGAUGE_DEVICE", "cuda:99", "cuda:99"),
+        ("FLOWGAUGE_HOST", "::", "there are no keys, so everybody on the network could use the service"),
+        ("FLOWGAUGE_DATABASE", "postgres//x", "FLOWGAUGE_DATABASE"),
     ],
 )
 def test_settings_with_which_the_server_would_not_start_are_a_problem(
@@ -194,6 +200,33 @@ def test_settings_with_which_the_server_would_not_start_are_a_problem(
     assert problem.startswith("flowgauge serve would not start: ")
     assert why in problem
     assert said["weights"]  # the rest is looked at all the same
+
+
+def test_a_models_folder_that_is_none_is_a_problem(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    [problem] = report(file, 1)["problems"]
+    assert problem == "flowgauge serve would not start: the models folder cannot be read: Not a directory"
+
+
+def test_to_look_for_keys_makes_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWGAUGE_HOST", "::")
+    report(tmp_path, 1)
+    assert not (tmp_path / "history").exists()
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_certificate_that_a_server_could_not_use_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    made = make_certificate(tmp_path, "DNS:localhost")
+    key = made.key if there else tmp_path / "no.key"
+    monkeypatch.setenv("FLOWGAUGE_TLS_CERTIFICATE", str(made.certificate))
+    monkeypatch.setenv("FLOWGAUGE_TLS_KEY", str(key))
+    said = report(tmp_path, 0 if there else 1)
+    if not there:
+        [problem] = said["problems"]
+        assert problem.startswith("flowgauge serve would not start: FLOWGAUGE_TLS_CERTIFICATE or ")
 
 
 def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,16 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from app import calibration_pictures
+from app import calibration_pictures, forms
+from app.calibrations import CalibrationFiles
 from app.main import create_app
+from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FIT_PICTURES
 from tests.app.bundles import again
-from tests.app.calibrating import URL, good, send
+from tests.app.calibrating import URL, good, renewal, send
 from tests.app.tuned import acts, keyed_service, predicted, refused
 from tests.flows.fastflow.manifests import edit
 
@@ -211,6 +214,35 @@ class TestReviewed:
         refused(send(client, [], reviewed="true"), 409, "conflict")
 
 
+class TestWhereTheVersionHasNone:
+    """In a precision that it was not calibrated for, it serves by a renewal alone."""
+
+    @pytest.fixture
+    def made(self, store: Path, detector: Detector) -> Path:
+        slot = replace(Slot.of(detector), precision="bfloat16")
+        CalibrationFiles(store).change(slot, lambda _: renewal(slot, [0.1 * i for i in range(19)]))
+        return store / "tiny" / models_folder.CALIBRATIONS / slot.manifest.version / slot.file
+
+    def test_the_lines_stays_and_a_stations_goes(self, store: Path, made: Path) -> None:
+        with service(store, precision="bfloat16") as client:
+            tag = client.get(URL).headers["ETag"]
+            detail = refused(client.delete(URL, headers={"If-Match": tag}), 409, "conflict")
+            assert "no calibration of its own for bfloat16" in detail
+            assert client.get(URL).headers["ETag"] == tag
+            assert send(client, good(9), station="s1").status_code == 201
+            assert client.delete(f"{URL}?station=s1", headers={"If-Match": "*"}).status_code == 204
+        assert made.exists()
+
+    def test_one_that_somebody_removed_decides_nothing_any_more(
+        self, store: Path, made: Path, tiny_images: Images
+    ) -> None:
+        with service(store, precision="bfloat16") as client:
+            predicted(client, tiny_images["good"][0])
+            made.unlink()
+            for response in (client.post(PREDICT, content=tiny_images["good"][0]), client.get(URL)):
+                assert "is gone" in refused(response, 503, "model-loading")
+
+
 class TestIfMatch:
     def test_is_needed_and_must_fit(self, client: TestClient) -> None:
         assert client.get(URL).headers["ETag"] == '"0"'
@@ -225,6 +257,24 @@ class TestIfMatch:
         refused(client.delete(URL, headers={"If-Match": first.headers["ETag"]}), 412, "precondition-failed")
         refused(client.delete(URL), 428, "precondition-required")
         refused(client.delete(f"{URL}?station=other", headers={"If-Match": "*"}), 404, "not-found")
+
+    def test_of_a_version_that_another_has_replaced_meanwhile(
+        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        again(store, "v2")
+        uploaded = calibration_pictures.uploaded
+
+        def late(upload: forms.Upload) -> list[calibration_pictures.Picture]:
+            assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
+            return uploaded(upload)
+
+        monkeypatch.setattr(calibration_pictures, "uploaded", late)
+        detail = refused(send(client, good(9)), 409, "conflict")
+        assert detail == (
+            "Another version serves since the images were sent; nothing was changed. Send them again."
+        )
+        assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
+        assert acts(client, "model.calibrate")[-1]["outcome"] == "refused"
 
     def test_of_two_at_once_one_holds_and_the_other_is_told(self, client: TestClient) -> None:
         with ThreadPoolExecutor(2) as pool:

@@ -14,6 +14,8 @@ from app.main import create_app
 from app.schemas.predict import Inspection
 from app.settings import Settings
 from flows.fastflow import images
+from tests.app.bundles import again
+from tests.app.stores import change
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -149,7 +151,7 @@ class TestReviewBand:
     def test_rates_that_cannot_be(self, client: TestClient, tiny_images: Images) -> None:
         for rates in ({"review_fpr": 0.05}, {"review_fpr": 0.1}, {"target_fpr": 0}, {"review_fpr": 1}):
             body = {**rates, "reason": "a test"}
-            response = client.patch(THRESHOLDS, json=body, headers={"If-Match": '"0"'})
+            response = client.patch(THRESHOLDS, json=body, headers={"If-Match": "*"})
             assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
         answer = predict(client, tiny_images["good"][0])
         assert (answer.threshold.target_fpr, answer.threshold.review) == (0.1, None)
@@ -170,6 +172,21 @@ class TestRegionOfInterest:
         assert after.threshold == before.threshold
         assert after.anomalous_area_fraction < before.anomalous_area_fraction
         assert all(region.bbox[0] >= 52 for region in after.regions or ())
+
+    def test_one_that_a_version_could_tell_nothing_in_decides_nothing(
+        self, store: Path, client: TestClient, tiny_images: Images
+    ) -> None:
+        """As where it was set while another version was being activated."""
+        data = tiny_images["defect"][0]
+        assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
+        change(again(store, "blind"), score={"top_fraction": 0.5})
+        by_name = "/v1/models/tiny/versions/blind/predict"
+        for _ in range(2):
+            response = client.post(by_name, content=data, params={"station": "line-3"})
+            assert (response.status_code, response.json()["type"]) == (503, "model-loading")
+            assert "no defect in there could be told. Set a larger region." in response.json()["detail"]
+        assert client.post(by_name, content=data).status_code == 200
+        assert predict(client, data, station="line-3").decision == "PASS"
 
     def test_holds_for_its_station_alone(self, client: TestClient, tiny_images: Images) -> None:
         data = tiny_images["defect"][0]

@@ -93,8 +93,9 @@ def test_what_was_changed_meanwhile(
     add_version(store, "tiny", "20990101T000000-abcdef")
     change = {"target_fpr": 0.2, "reason": "fewer false rejects"}
     url = "/v1/models/tiny/thresholds"
-    assert client.patch(url, json=change, headers={"If-Match": '"0"'}).status_code == 200
-    assert client.patch(url, json=change, headers={"If-Match": '"0"'}).status_code == 412
+    headers = {"If-Match": client.get(url).headers["ETag"]}
+    assert client.patch(url, json=change, headers=headers).status_code == 200
+    assert client.patch(url, json=change, headers=headers).status_code == 412
     square = {
         "image": {"width": 64, "height": 64},
         "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]],
@@ -145,3 +146,11 @@ def test_changes_of_other_categories_are_not_told(keyed: Keyed) -> None:
         answer = keyed.client.get(SHIFT, headers=keyed.show(role)).json()
         assert [one["target"] for one in answer["changes"]] == expected
     assert keyed.client.get(SHIFT, headers=keyed.show("line")).status_code == 403
+
+
+def test_a_month_in_which_summer_time_ends_is_one(client: TestClient) -> None:
+    report(client, **{"from": "2026-10-01T00:00:00+02:00", "to": "2026-11-01T00:00:00+01:00"})
+    longer = {"from": "2026-10-01T00:00:00Z", "to": "2026-11-01T03:00:00Z"}
+    response = client.get(SHIFT, params=longer)
+    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+    assert "31 days at most" in response.json()["detail"]

@@ -15,6 +15,7 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, conformal, models_folder
 from tests.app.bundles import again
+from tests.app.calibrating import good, send
 from tests.app.tuned import acts, keyed_service, predicted, refused
 from tests.flows.fastflow.manifests import edit
 
@@ -53,11 +54,15 @@ def passed(client: TestClient, images: Images) -> tuple[bytes, float]:
     raise AssertionError("every good part scores less than all those of calibration")
 
 
+def tag(revision: int, body: dict[str, Any]) -> str:
+    return f'"{revision}-{body["threshold"]["calibration"]["id"]}"'
+
+
 def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path) -> None:
     folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     response = client.get(URL)
-    assert response.headers["ETag"] == '"0"'
+    assert response.headers["ETag"] == f'"0-{bundle.manifest_sha256(folder, manifest)[:12]}"'
     body = response.json()
     threshold = body.pop("threshold")
     assert body == {"category": "tiny", "version": folder.name, "target_fpr": None, "review_fpr": None}
@@ -68,17 +73,17 @@ def test_never_set_they_are_those_of_the_version(client: TestClient, store: Path
 
 def test_rates_give_thresholds_by_the_versions_own_calibration(client: TestClient, store: Path) -> None:
     scores = bundle.read_manifest(models_folder.resolve(store, "tiny")).calibration.scores
-    response = change(client, '"0"', target_fpr=0.2, review_fpr=0.4)
+    response = change(client, client.get(URL).headers["ETag"], target_fpr=0.2, review_fpr=0.4)
     assert response.status_code == 200, response.text
-    assert response.headers["ETag"] == '"1"'
     body = response.json()
+    assert response.headers["ETag"] == tag(1, body)
     assert (body["target_fpr"], body["review_fpr"]) == (0.2, 0.4)
     assert body["threshold"]["reject"] == conformal.threshold(scores, 0.2).reject
     assert body["threshold"]["review"] == conformal.threshold(scores, 0.4).reject
     assert body["threshold"]["target_fpr"] == 0.2
     assert body["threshold"]["certified"] is True
     read = client.get(URL)
-    assert (read.json(), read.headers["ETag"]) == (body, '"1"')
+    assert (read.json(), read.headers["ETag"]) == (body, tag(1, body))
 
 
 def test_a_rate_that_calibration_cannot_promise_is_not_called_certified(client: TestClient) -> None:
@@ -131,7 +136,7 @@ def test_they_outlive_the_process_and_hold_for_the_next_version(store: Path, tin
         body = change(client, target_fpr=rate).json()
     with service(store) as client:
         response = client.get(URL)
-        assert (response.json(), response.headers["ETag"]) == (body, '"1"')
+        assert (response.json(), response.headers["ETag"]) == (body, tag(1, body))
         assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
         after = client.get(URL).json()
         assert after["threshold"].pop("calibration") != body["threshold"].pop("calibration")
@@ -145,7 +150,7 @@ def test_of_another_category_they_say_nothing(store: Path, tiny_images: Images) 
     with service(store) as client:
         image, rate = passed(client, tiny_images)
         change(client, target_fpr=rate)
-        assert client.get("/v1/models/nut/thresholds").headers["ETag"] == '"0"'
+        assert client.get("/v1/models/nut/thresholds").headers["ETag"].startswith('"0-')
         response = client.post("/v1/models/nut/predict?store=false", content=image)
         assert response.json()["decision"] == "PASS"
 
@@ -165,21 +170,33 @@ class TestIfMatch:
         self, steady: TestClient, if_match: str | None, status: int, name: str
     ) -> None:
         refused(change(steady, if_match, target_fpr=0.2), status, name)
-        assert steady.get(URL).headers["ETag"] == '"0"'
+        assert steady.get(URL).headers["ETag"].startswith('"0-')
         assert steady.get(URL).json()["target_fpr"] is None
 
     def test_one_that_somebody_else_was_faster_with(self, client: TestClient) -> None:
         read = client.get(URL).headers["ETag"]
         assert change(client, read, target_fpr=0.2).headers["ETag"] != read
-        assert '"1"' in refused(change(client, read, target_fpr=0.3), 412, "precondition-failed")
+        assert '"1-' in refused(change(client, read, target_fpr=0.3), 412, "precondition-failed")
         assert client.get(URL).json()["target_fpr"] == 0.2
 
     def test_of_two_at_once_one_comes_through(self, client: TestClient) -> None:
+        read = client.get(URL).headers["ETag"]
         with ThreadPoolExecutor(2) as pool:
-            done = list(pool.map(lambda rate: change(client, '"0"', target_fpr=rate), (0.2, 0.3)))
+            done = list(pool.map(lambda rate: change(client, read, target_fpr=rate), (0.2, 0.3)))
         assert sorted(response.status_code for response in done) == [200, 412]
         [kept] = [response.json() for response in done if response.status_code == 200]
         assert client.get(URL).json() == kept
+
+    def test_one_that_looked_at_thresholds_of_another_version_or_calibration(self, store: Path) -> None:
+        again(store, "v2")
+        with service(store) as client:
+            tags = [client.get(URL).headers["ETag"]]
+            assert send(client, good(9)).status_code == 201
+            tags.append(client.get(URL).headers["ETag"])
+            assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
+            for old in tags:
+                refused(change(client, old, target_fpr=0.2), 412, "precondition-failed")
+            assert change(client, client.get(URL).headers["ETag"], target_fpr=0.2).status_code == 200
 
     def test_a_region_that_is_set_meanwhile_is_no_change_of_rates(self, client: TestClient) -> None:
         read = client.get(URL).headers["ETag"]
@@ -217,7 +234,7 @@ class TestRefused:
     def test_bodies_that_are_none(self, steady: TestClient, content: bytes) -> None:
         headers = {"If-Match": "*", "Content-Type": "application/json"}
         refused(steady.patch(URL, content=content, headers=headers), 400, "invalid-request")
-        assert steady.get(URL).headers["ETag"] == '"0"'
+        assert steady.get(URL).headers["ETag"].startswith('"0-')
 
     def test_a_target_that_reaches_the_review_rate_that_is_set(self, client: TestClient) -> None:
         change(client, review_fpr=0.3)

@@ -1,6 +1,8 @@
 """The bars of a shift, by hand."""
 
+from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -33,9 +35,26 @@ def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
 
 
 def test_a_long_time_has_a_bar_a_day() -> None:
-    made = bars([hour(0, PASS=1), hour(23, PASS=1), hour(24, PASS=1)], Span(BEGIN, BEGIN + 72 * HOUR_MS))
+    day = BEGIN // (24 * HOUR_MS) * 24
+    first = day - BEGIN // HOUR_MS
+    hours = [hour(first + n, PASS=1) for n in (0, 23, 24)]
+    made = bars(hours, Span(day * HOUR_MS, (day + 72) * HOUR_MS))
     assert made.daily
     assert [one.total for one in made.bars] == [2, 1, 0]
+
+
+def test_days_are_those_of_the_place_also_when_summer_time_ends() -> None:
+    """On 25 October 2026 Berlin's clocks go back: 25 hours."""
+
+    def at(day: int, hours: int) -> int:
+        return clock.from_datetime(datetime(2026, 10, day, hours, tzinfo=UTC))
+
+    begin = at(23, 22)
+    hours = [hour((at(day, utc) - BEGIN) // HOUR_MS, PASS=day) for day, utc in ((24, 22), (25, 22), (26, 23))]
+    made = bars(hours, Span(begin, at(27, 23)), ZoneInfo("Europe/Berlin"))
+    begins = [at(23, 22), at(24, 22), at(25, 23), at(26, 23)]
+    assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
+    assert [one.total for one in made.bars] == [0, 24 + 25, 0, 26]
 
 
 def test_two_days_are_still_hours() -> None:

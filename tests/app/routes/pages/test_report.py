@@ -1,8 +1,10 @@
 """The report on a shift as a page."""
 
 import asyncio
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from html import unescape
 from typing import Any
 
@@ -104,12 +106,30 @@ def test_of_a_station(keyed: Keyed) -> None:
     assert "v1 (3)" in text(keyed, station="")
 
 
+def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
+    begin = clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))
+    kept(keyed, row(begin + 24 * 3_600_000), row(begin + 25 * 3_600_000))
+    asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z", "tz": "Europe/Berlin"}
+    shown = page(keyed, **asked).text
+    days = re.findall(r'class="day" datetime="([^"]*)"', shown)
+    assert [one[:13] for one in days] == [
+        "2026-10-23T22",
+        "2026-10-24T22",
+        "2026-10-25T23",
+        "2026-10-26T23",
+    ]
+
+
 @pytest.mark.parametrize(
     "query",
     [
         {"from": "2020-01-01T00:00:00Z"},
         {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
         {"from": "yesterday"},
+        {"tz": "Europe/Atlantis"},
+        {"tz": "../../etc/passwd"},
+        {"tz": "Europe"},
+        {"tz": ""},
     ],
 )
 def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
