@@ -20,7 +20,7 @@ from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
 from training.config import RunConfig
-from training.cost import Cost, disk_used, forecast, peak_memory
+from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
 from training.cross import scorers
 from training.datasets.check import check
 from training.loop import precision_on
@@ -128,8 +128,12 @@ def train(
         cache = stages.feature_cache(run)
         if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
             progress.say(lost)
-        expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
-        progress.say(f"forecast: {expected}")
+        first = None
+        try:
+            expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
+            progress.say(f"forecast: {expected}")
+        except ForecastError as error:
+            progress.say(f"forecast: none, for the cost could not be measured: {error}")
         with stages.opened_log(run) as log:
             clock = [time.monotonic()]
             with stages.opened_features(run, cache, first) as features:

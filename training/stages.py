@@ -86,7 +86,7 @@ def opened_log(run: Run) -> AbstractContextManager[TensorBoardLog | None]:
 
 
 @contextmanager
-def opened_features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Features]:
+def opened_features(run: Run, cache: FeatureCache, first: Features | None) -> Iterator[Features]:
     """The features themselves, held while they are used."""
     with ExitStack() as stack:
         with run.progress.stage("features", len(cache.views)) as advance:
