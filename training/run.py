@@ -19,7 +19,7 @@ from flows.fastflow.recorded_backbone import record_of
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
-from training.config import RunConfig
+from training.config import RunConfig, expect_whole_positions
 from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
 from training.cross import scorers
 from training.datasets.check import check
@@ -73,7 +73,7 @@ def train(
         displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
-        DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
+        ConfigError, DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
             TensorBoardError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
@@ -110,6 +110,8 @@ def train(
             f"calibrate; on {device}"
         )
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
+        extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
+        expect_whole_positions(config.input_size, extractor.strides, weights.name)
         run = Run(
             config=config,
             category=category,
@@ -120,7 +122,7 @@ def train(
             identity=identity,
             device=device,
             weights=weights,
-            extractor=_describable(backbones.extractor(config.backbone, config.input_size, device)),
+            extractor=extractor,
             epochs_done=epochs_done(folder) if resume else 0,
             resume=resume,
             progress=progress,

@@ -77,6 +77,11 @@ def calibrate(
     slot = Slot(loaded.manifest, loaded.sha256, engine, station)
     fitted = fit_pictures.load(folder, loaded.manifest)
     target_fpr = loaded.calibrator.target_fpr
+    if target_fpr > 0.5:  # as training refuses, see `training.config`
+        raise UnfitPicturesError(
+            f"{category}/{folder.name} was made to reject up to {target_fpr:.0%} of good parts. Above half "
+            "of them there is no pixel threshold to speak of: train it again with --target-fpr 0.5 or less"
+        )
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
         measured = _measured(files, scorer, fitted, quiet=as_json)

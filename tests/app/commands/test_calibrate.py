@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,12 @@ from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
 from tests.app.calibrating import URL, good
+from tests.app.stores import change
 from tests.flows.fastflow.manifests import see_by
 from tests.odd_names import ESCAPED, renamed
 
@@ -141,6 +144,13 @@ def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
 
 
 class TestRefused:
+    def test_a_version_that_may_reject_most_good_parts(self, run: Run, store: Path) -> None:
+        folder = models_folder.resolve(store, "tiny")
+        scores = bundle.read_manifest(folder).calibration.scores
+        change(folder, thresholds={"float32": asdict(threshold(scores, 0.6))})
+        assert "train it again with --target-fpr 0.5 or less" in failed(run())
+        assert nothing_was_made(store)
+
     def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
         said = failed(run(images=tiny_data / "tiny/train/good"))
         assert "The model was fitted to" in said
