@@ -37,7 +37,7 @@ from training.config import ConfigError, RunConfig, load_config
 from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
 from training.loop import CHECKPOINT, FitError, precision_on
-from training.publication import CONFIG
+from training.publication import CONFIG, HIGHEST
 from training.run import Outcome, train
 from training.run_folder import FINISHED
 from training.split import split
@@ -243,6 +243,18 @@ class TestPublished:
         assert [row["epoch"] for row in rows] == [1, 2]
         for name in ("fit_nll", "held_out_nll"):
             assert manifest.metrics[name] == pytest.approx(np.mean(rows[-1][name]))
+
+    def test_it_names_the_good_pictures_that_the_threshold_hangs_on(
+        self, finished: tuple[Place, Outcome, Recorder]
+    ) -> None:
+        place, outcome, recorder = finished
+        names = json.loads((outcome.bundle / HIGHEST).read_text())
+        detector = Detector.load(outcome.bundle, device="cpu")
+        found = [detector.predict([read(place.folder / "train/good" / name)])[0].score for name in names]
+        scores = detector.manifest.calibration.scores
+        assert found == pytest.approx(scores[:-6:-1], rel=1e-5)
+        [said] = [line for line in recorder.lines if line.startswith("highest of ")]
+        assert f": {names[0]} {scores[-1]:.4g}, {names[1]} {scores[-2]:.4g}, " in said
 
     def test_the_report_holds_the_check_of_the_training_pictures(
         self, finished: tuple[Place, Outcome, Recorder]

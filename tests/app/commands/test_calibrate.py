@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
@@ -24,6 +25,7 @@ from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
 from tests.app.calibrating import URL, good
 from tests.app.stores import change
+from tests.conftest import png
 from tests.flows.fastflow.manifests import see_by
 from tests.odd_names import ESCAPED, renamed
 
@@ -79,6 +81,25 @@ def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
     assert "station line-3: calibrated by 19 pictures" in result.stdout
     assert "at most 10.00% of good parts, certified" in result.stdout
     assert " from " in result.stdout
+
+
+def test_it_names_the_pictures_that_the_threshold_hangs_on(run: Run, store: Path, pictures: Path) -> None:
+    odd = pictures / "overexposed.png"
+    odd.write_bytes(good(20)[-1])
+    image = read(odd)
+    odd.write_bytes(png(np.clip(image.astype(np.int16) + 120, 0, 255).astype(np.uint8)))
+    result = run()
+    assert result.exit_code == 0, result.output
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("highest of 20 good pictures to calibrate: overexposed.png ")
+    assert last.endswith("Is overexposed.png really good?")
+    folder = models_folder.resolve(store, "tiny")
+    manifest = bundle.read_manifest(folder)
+    made = CalibrationFiles(store).find(Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32"))
+    assert made is not None
+    scores = made.renewal.calibration.scores
+    without, of_all = threshold(scores[:-1], 0.1).reject, threshold(scores, 0.1).reject
+    assert f"the threshold would be {without:.4g}, not {of_all:.4g}" in last
 
 
 def test_too_few_are_said_to_promise_less(run: Run, tmp_path: Path) -> None:
