@@ -1,6 +1,7 @@
 """What a training run is: one YAML file describes it completely."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -99,8 +100,9 @@ class CalibrationConfig(_Section):
     """The good pictures kept out of the fit, and the promise made with them."""
 
     fraction: float = Field(default=0.2, gt=0, lt=1, description="share of the good pictures")
+    # Above a half the pixel threshold, middle of the colours, may lie below what good parts typically show.
     target_fpr: float = Field(
-        default=0.01, gt=0, lt=1, description="share of good parts that may be rejected"
+        default=0.01, gt=0, le=0.5, description="share of good parts that may be rejected, at most half"
     )
     review_fpr: float | None = Field(
         default=None,
@@ -252,6 +254,33 @@ def special_categories(path: Path | None) -> list[str]:
         ConfigError: as `load_config`.
     """
     return list(_special(_read(path), path))
+
+
+def expect_whole_positions(input_size: tuple[int, int], strides: Sequence[int], backbone: str) -> None:
+    """Refuse a size that the backbone's strides do not divide: its last positions would lie beyond the edge.
+
+    Maps are interpolated as if positions covered the picture evenly, and would be shifted.
+
+    Args:
+        input_size: (height, width).
+        strides: of the backbone's feature maps.
+        backbone: its name.
+
+    Raises:
+        ConfigError: with the sizes nearest to it that fit.
+    """
+    step = math.lcm(*strides)
+    near = {
+        side: [n for n in (side // step * step, side // step * step + step) if 32 <= n <= 4096]
+        for side in input_size
+        if side % step
+    }
+    if near:
+        instead = "; ".join(f"instead of {side} use {' or '.join(map(str, n))}" for side, n in near.items())
+        raise ConfigError(
+            f"input_size {input_size[0]} x {input_size[1]}: sides must be multiples of {step}, the coarsest "
+            f"stride of {backbone}; {instead}"
+        )
 
 
 def _read(path: Path | None) -> dict[str, object]:

@@ -14,13 +14,13 @@ import torch
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
-from flows.fastflow.images import read
+from flows.fastflow.images import ImageError, read
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.scorer import Scorer
 from training.cache_folder import DiskSpaceError
 from training.config import RunConfig
 from training.feature_cache import FeatureCache, Features
-from training.loop import fit
+from training.loop import FitError, fit
 from training.pictures import Pictures
 from training.split import Split
 
@@ -32,6 +32,10 @@ T = TypeVar("T")
 _STEPS = 4  # of the flow that are timed; the first is slower and not counted
 _QUICK = 2.0  # seconds that a first pass may take to be worth a second, which is no longer warming up
 _FOLDER = "forecast"
+
+
+class ForecastError(RuntimeError):
+    """What a run takes could not be measured."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,9 @@ def forecast(
     Raises:
         DiskSpaceError: the disk is too full for it; nothing has been written.
         ImageError, AugmentError: a picture cannot be read or changed.
-        FitError: the features are of no use.
+        FitError: the features are of no use, or the fit diverges whatever its rate.
+        OSError: the folder cannot be written to.
+        ForecastError: anything else went wrong, of which nobody knows whether the run will suffer from it.
     """
     first, per_view = _time_backbone(cache)
     rows = pictures.rows(cache.views)
@@ -98,7 +104,12 @@ def forecast(
     _expect_room(cache, folder, kept + checkpoint + (0 if cache.there else features))
     device = cache.extractor.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        timed = _time_flow(config, cache.extractor, first, pictures.held_out[0], len(rows[0].fit), folder)
+        try:
+            timed = _time_flow(config, cache.extractor, first, pictures.held_out[0], len(rows[0].fit), folder)
+        except (FitError, ImageError, OSError):  # the run would end by them too, after hours
+            raise
+        except Exception as error:
+            raise ForecastError(f"{type(error).__name__}: {error}") from error
     fitting = 0.0
     for part in rows:
         watched = len(part.calibration) + len(part.validation)
@@ -174,7 +185,9 @@ def _time_flow(
     batch = min(config.fit.batch_size, rows)
     repeated = [np.resize(array, (batch * _STEPS, *array.shape[1:])) for array in first]
     # With a rate at which no setting diverges: what does will say so in the fit itself.
-    once = config.fit.model_copy(update={"epochs": 1, "learning_rate": 1e-6, "stopping": None})
+    once = config.fit.model_copy(
+        update={"epochs": 1, "batch_size": batch, "learning_rate": 1e-6, "stopping": None}
+    )
     short = config.model_copy(update={"fit": once})
     place = folder / _FOLDER
     shutil.rmtree(place, ignore_errors=True)  # of a killed run

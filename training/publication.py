@@ -1,6 +1,7 @@
 """From a fitted and calibrated head to a bundle in the models folder."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from safetensors.torch import save
 
 from flows.fastflow.bundle import head_prefixes
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
+from flows.fastflow.highest import highest
 from flows.fastflow.images import read
 from flows.fastflow.manifest import DataRecord, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish
@@ -23,6 +25,7 @@ from training.versions import library_versions
 
 CONFIG = "config.yaml"
 DATA_CHECK = "data_check.json"
+HIGHEST = "report/highest.json"  # names of the calibration pictures with the highest scores, in float32
 
 
 def publish_model(
@@ -93,6 +96,7 @@ def publish_model(
     files[FIT_PICTURES], files[CALIBRATION_PICTURES] = dump(fitted), dump(calibrating)
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
+    files[HIGHEST] = json.dumps(highest([path.name for path in held_out], found.scores)).encode()
     return publish(models, manifest, tensors, files)
 
 

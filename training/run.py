@@ -19,8 +19,8 @@ from flows.fastflow.recorded_backbone import record_of
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
-from training.config import RunConfig
-from training.cost import Cost, disk_used, forecast, peak_memory
+from training.config import RunConfig, expect_whole_positions
+from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
 from training.cross import scorers
 from training.datasets.check import check
 from training.loop import precision_on
@@ -73,7 +73,7 @@ def train(
         displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
-        DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
+        ConfigError, DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
             TensorBoardError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
@@ -110,6 +110,8 @@ def train(
             f"calibrate; on {device}"
         )
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
+        extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
+        expect_whole_positions(config.input_size, extractor.strides, weights.name)
         run = Run(
             config=config,
             category=category,
@@ -120,7 +122,7 @@ def train(
             identity=identity,
             device=device,
             weights=weights,
-            extractor=_describable(backbones.extractor(config.backbone, config.input_size, device)),
+            extractor=extractor,
             epochs_done=epochs_done(folder) if resume else 0,
             resume=resume,
             progress=progress,
@@ -128,8 +130,12 @@ def train(
         cache = stages.feature_cache(run)
         if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
             progress.say(lost)
-        expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
-        progress.say(f"forecast: {expected}")
+        first = None
+        try:
+            expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
+            progress.say(f"forecast: {expected}")
+        except ForecastError as error:
+            progress.say(f"forecast: none, for the cost could not be measured: {error}")
         with stages.opened_log(run) as log:
             clock = [time.monotonic()]
             with stages.opened_features(run, cache, first) as features:

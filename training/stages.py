@@ -10,6 +10,7 @@ import torch
 from flows.fastflow.detector import Detector
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
+from flows.fastflow.highest import highest, say_highest
 from flows.fastflow.manifest import Precision
 from flows.fastflow.models_folder import BACKBONES, activate
 from flows.fastflow.plain_files import sweep
@@ -86,7 +87,7 @@ def opened_log(run: Run) -> AbstractContextManager[TensorBoardLog | None]:
 
 
 @contextmanager
-def opened_features(run: Run, cache: FeatureCache, first: Features) -> Iterator[Features]:
+def opened_features(run: Run, cache: FeatureCache, first: Features | None) -> Iterator[Features]:
     """The features themselves, held while they are used."""
     with ExitStack() as stack:
         with run.progress.stage("features", len(cache.views)) as advance:
@@ -129,6 +130,9 @@ def calibrate_by_engine(
     target_fpr = run.config.calibration.target_fpr
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
         calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance)
+    scores = calibrated["float32"].scores
+    first = highest([path.name for path in held_out], scores)
+    run.progress.say(say_highest(first, scores, target_fpr, len(run.pictures.parts)))
     if log is not None:
         reached = final_metrics(run.folder, len(run.pictures.parts))
         log.end(calibrated["float32"], engines["float32"], held_out, reached)

@@ -61,6 +61,7 @@ def calibrate(
     from flows.fastflow import fit_pictures, models_folder
     from flows.fastflow.detector import Detector, own_calibrator
     from flows.fastflow.engines import pick_engine, slower_here
+    from flows.fastflow.highest import highest, say_highest
     from flows.fastflow.manifest import PRECISIONS
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -77,6 +78,11 @@ def calibrate(
     slot = Slot(loaded.manifest, loaded.sha256, engine, station)
     fitted = fit_pictures.load(folder, loaded.manifest)
     target_fpr = loaded.calibrator.target_fpr
+    if target_fpr > 0.5:  # as training refuses, see `training.config`
+        raise UnfitPicturesError(
+            f"{category}/{folder.name} was made to reject up to {target_fpr:.0%} of good parts. Above half "
+            "of them there is no pixel threshold to speak of: train it again with --target-fpr 0.5 or less"
+        )
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
         measured = _measured(files, scorer, fitted, quiet=as_json)
@@ -100,13 +106,14 @@ def calibrate(
             warnings.append("the version does not say which pictures it was fitted to; use none of those")
         if slower := slower_here(engine, loaded.device):
             warnings.append(slower)
+        shown = verdict.thresholds(after.calibrator, settings).shown()
         told = {
             "category": category,
             "calibration": after.calibrator.identifier,
             "pictures": len(measured),
             "fingerprint": after.renewal.pictures,
             "before": None if before is None else verdict.thresholds(before, settings).shown().model_dump(),
-            "threshold": verdict.thresholds(after.calibrator, settings).shown().model_dump(),
+            "threshold": shown.model_dump(),
             "warnings": warnings,
         }
         detail |= told
@@ -114,6 +121,8 @@ def calibrate(
         typer.echo(json.dumps({**known, **told}, indent=1))
     else:
         _print({**known, **told})
+        scores = [one.measurement.score for one in measured]
+        typer.echo(say_highest(highest(list(files), scores), scores, shown.target_fpr))
 
 
 def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import socket
-import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -59,6 +58,7 @@ def serve(
     import uvicorn
 
     from app import logs
+    from app.certificate import CertificateError, expect_certificate
     from app.connections import Connection, Listener, allow_connections
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
     from app.exposure import ExposureError, expect_keys_on_network, has_keys
@@ -97,11 +97,11 @@ def serve(
             f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name the one "
             "that you have with --models, or make an empty one for models that are uploaded.",
         )
-    _check_certificate(settings)
     try:
+        expect_certificate(settings)
         expect_keys_on_network(settings)
         keyed = has_keys(settings.database_url)
-    except ExposureError as error:
+    except (CertificateError, ExposureError) as error:
         _stop(2, str(error))
     except DatabaseUnavailable as error:
         _stop(1, error.at_start)
@@ -142,40 +142,13 @@ def _variables() -> str:
     lines = ["By variables alone:", ""]
     for name, field in Settings.model_fields.items():
         if name not in options:
-            default = "" if field.default is None else f" [default: {field.default}]"
+            default = "" if field.default in (None, "") else f" [default: {field.default}]"
             lines.append(f"- FLOWGAUGE_{name.upper()}: {field.description}{default}")
     lines.append('- FLOWGAUGE_MALLOC: "default" lets the C library give freed memory back: slower.')
     return "\n".join(lines)
 
 
 serve.__doc__ = f"{serve.__doc__}\n    " + _variables().replace("\n", "\n    ")
-
-
-def _check_certificate(settings: Settings) -> None:
-    """Load the certificate once before anything else: a server would say less, and later."""
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return
-
-    def no_passphrase() -> str:
-        _stop(
-            2, "FLOWGAUGE_TLS_KEY is protected by a passphrase: take it off, for nobody is there to type it"
-        )
-
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(settings.tls_certificate, settings.tls_key, no_passphrase)
-    except ssl.SSLError as error:
-        _stop(
-            2,
-            "FLOWGAUGE_TLS_CERTIFICATE and FLOWGAUGE_TLS_KEY must be PEM files of a certificate (with what "
-            f"lies between it and the authority, if anything) and its own private key: {error.reason}",
-        )
-    except OSError as error:
-        _stop(
-            2,
-            f"FLOWGAUGE_TLS_CERTIFICATE or FLOWGAUGE_TLS_KEY cannot be read: {error.strerror}; they are "
-            f"{settings.tls_certificate} and {settings.tls_key}",
-        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

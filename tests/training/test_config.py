@@ -8,7 +8,14 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from training.config import ConfigError, RunConfig, dump_config, load_config, special_categories
+from training.config import (
+    ConfigError,
+    RunConfig,
+    dump_config,
+    expect_whole_positions,
+    load_config,
+    special_categories,
+)
 
 # Another value than the default for every field there is.
 OTHER: dict[str, Any] = {
@@ -205,7 +212,11 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ("fit: 12", "fit: Input should be a valid dictionary"),
         ("fit:", "fit: Input should be a valid dictionary"),
         ("calibration: {fraction: 1}", "calibration.fraction: Input should be less than 1"),
-        ("calibration: {target_fpr: 1.5}", "calibration.target_fpr: Input should be less than 1"),
+        (
+            "calibration: {target_fpr: 1.5}",
+            "calibration.target_fpr: Input should be less than or equal to 0.5",
+        ),
+        ("calibration: {target_fpr: 0.51}", "target_fpr: Input should be less than or equal to 0.5"),
         ("calibration: {target_fpr: 0}", "calibration.target_fpr: Input should be greater than 0"),
         ("seed: -1", "seed: Input should be greater than or equal to 0"),
         ("input_size: [256]", "input_size.1: Field required"),
@@ -239,6 +250,27 @@ def test_a_wrong_setting_is_named(tmp_path: Path, text: str, said: str) -> None:
     first, second, *_ = str(caught.value).splitlines()
     assert first == f"{path} cannot be used:"
     assert said in second
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((300, 300), r"300 x 300: sides must be multiples of 32, .* of lite; instead of 300 use 288 or 320$"),
+        ((256, 225), r"256 x 225: .*; instead of 225 use 224 or 256$"),
+        ((45, 4090), r"instead of 45 use 32 or 64; instead of 4090 use 4064 or 4096$"),
+    ],
+)
+def test_a_size_that_strides_do_not_divide_is_refused_with_those_that_fit(
+    size: tuple[int, int], said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        expect_whole_positions(size, (8, 16, 32), "lite")
+    expect_whole_positions((288, 4096), (8, 16, 32), "lite")
+
+
+def test_no_smaller_size_is_named_than_a_run_may_have() -> None:
+    with pytest.raises(ConfigError, match=r"instead of 40 use 64$"):
+        expect_whole_positions((40, 64), (64,), "coarse")
 
 
 def test_all_wrong_settings_are_named_at_once(tmp_path: Path) -> None:

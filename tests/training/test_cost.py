@@ -13,10 +13,11 @@ from tests.flows.fastflow import untrained
 from training.backbone import BackboneLoader
 from training.cache_folder import GIB, CacheFolder, DiskSpaceError
 from training.config import RunConfig
-from training.cost import Cost, _Flow, disk_used, duration, forecast, peak_memory, size
+from training.cost import Cost, ForecastError, _Flow, disk_used, duration, forecast, peak_memory, size
 from training.feature_cache import FeatureCache
 from training.loop import FitError
 from training.pictures import Pictures, gather
+from training.progress import Progress
 from training.run import train
 from training.tiles import Tile
 
@@ -60,6 +61,17 @@ def cache_of(config: RunConfig, pictures: Pictures, folder: Path) -> FeatureCach
         batch_size=config.backbone.batch_size,
         geometry=config.geometry,
     )
+
+
+class Said(Silent):
+    """Keeps the lines."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        """Keep a line."""
+        self.lines.append(line)
 
 
 def changed(config: RunConfig, **sections: dict[str, object]) -> RunConfig:
@@ -120,6 +132,58 @@ def test_features_that_are_of_no_use_are_told_and_leave_no_trace(
     assert list((tmp_path / "run").iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("count", "sections"),
+    [
+        (3, {"fit": {"batch_size": 8}}),
+        (10, {"fit": {"batch_size": 32}}),
+        (3, {"calibration": {"method": "cross", "folds": 3}, "fit": {"batch_size": 8}}),
+    ],
+    ids=["3 pictures", "10 pictures in batches of 32", "3 pictures in 3 folds"],
+)
+def test_few_pictures_can_be_trained_with(
+    config: RunConfig, tmp_path: Path, tiny_data: Path, count: int, sections: dict[str, dict[str, object]]
+) -> None:
+    """They fill no batch, but the forecast needs several steps to time one."""
+    good = tmp_path / "data" / "tiny" / "train" / "good"
+    good.mkdir(parents=True)
+    for path in sorted((tiny_data / "tiny/train/good").iterdir())[:count]:
+        shutil.copy(path, good)
+    said = Said()
+    _, bundle = trained(changed(config, **sections), tmp_path / "data", tmp_path / "runs", said)
+    assert bundle.is_dir()
+    [line] = [line for line in said.lines if line.startswith("forecast: ")]
+    assert "features" in line
+
+
+def test_a_forecast_that_fails_ends_no_run(
+    config: RunConfig, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.cost.Scorer", out_of_memory)
+    said = Said()
+    _, bundle = trained(config, tiny_data, tmp_path, said)
+    assert bundle.is_dir()
+    assert "forecast: none, for the cost could not be measured: OutOfMemoryError: too large" in said.lines
+
+
+def test_a_forecast_that_fails_leaves_no_trace(
+    config: RunConfig,
+    pictures: Pictures,
+    cache: FeatureCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("training.cost.Scorer", out_of_memory)
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ForecastError, match="too large"):
+        forecast(config, pictures, cache, folder=tmp_path / "run", epochs_done=0)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def out_of_memory(*_: object) -> None:
+    raise torch.OutOfMemoryError("too large")
+
+
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     config: RunConfig,
     pictures: Pictures,
@@ -151,9 +215,10 @@ def test_caches_that_nobody_uses_count_as_room(
     forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
 
 
-def trained(config: RunConfig, data: Path, root: Path) -> tuple[Path, Path]:
+def trained(config: RunConfig, data: Path, root: Path, progress: Progress | None = None) -> tuple[Path, Path]:
     """The folder of a whole run, and its bundle."""
-    outcome = train(config, data, "tiny", models=root / "models", runs=root, resume=False, progress=Silent())
+    progress = progress or Silent()
+    outcome = train(config, data, "tiny", models=root / "models", runs=root, resume=False, progress=progress)
     [folder] = (root / "tiny").iterdir()
     return folder, outcome.bundle
 

@@ -33,11 +33,11 @@ from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from training.augment import AugmentError
 from training.cache_folder import DiskSpaceError
-from training.config import RunConfig, load_config
+from training.config import ConfigError, RunConfig, load_config
 from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
 from training.loop import CHECKPOINT, FitError, precision_on
-from training.publication import CONFIG
+from training.publication import CONFIG, HIGHEST
 from training.run import Outcome, train
 from training.run_folder import FINISHED
 from training.split import split
@@ -243,6 +243,18 @@ class TestPublished:
         assert [row["epoch"] for row in rows] == [1, 2]
         for name in ("fit_nll", "held_out_nll"):
             assert manifest.metrics[name] == pytest.approx(np.mean(rows[-1][name]))
+
+    def test_it_names_the_good_pictures_that_the_threshold_hangs_on(
+        self, finished: tuple[Place, Outcome, Recorder]
+    ) -> None:
+        place, outcome, recorder = finished
+        names = json.loads((outcome.bundle / HIGHEST).read_text())
+        detector = Detector.load(outcome.bundle, device="cpu")
+        found = [detector.predict([read(place.folder / "train/good" / name)])[0].score for name in names]
+        scores = detector.manifest.calibration.scores
+        assert found == pytest.approx(scores[:-6:-1], rel=1e-5)
+        [said] = [line for line in recorder.lines if line.startswith("highest of ")]
+        assert f": {names[0]} {scores[-1]:.4g}, {names[1]} {scores[-2]:.4g}, " in said
 
     def test_the_report_holds_the_check_of_the_training_pictures(
         self, finished: tuple[Place, Outcome, Recorder]
@@ -691,6 +703,25 @@ class TestErrors:
         with pytest.raises(BundleError, match="no model can have this backbone: channels"):
             fresh.train(progress=recorder)
         assert "features" not in recorder.stages
+
+    def test_a_size_that_strides_do_not_divide_is_told_before_the_features(self, fresh: Place) -> None:
+        recorder = Recorder()
+        with pytest.raises(ConfigError, match=r"64 x 60: .* multiples of 8.*; instead of 60 use 56 or 64"):
+            fresh.train(progress=recorder, input_size=(64, 60))
+        assert "features" not in recorder.stages
+        assert categories(fresh.models) == []
+
+    def test_a_model_of_before_at_such_a_size_is_still_used(
+        self, fresh: Place, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as before:
+            before.setattr("training.run.expect_whole_positions", lambda *_: None)
+            made = fresh.train(input_size=(64, 60))
+        again = fresh.train(resume=True, input_size=(64, 60))
+        assert (again.reused, again.bundle) == (True, made.bundle)
+        picture = read(next((fresh.folder / "test/good").iterdir()))
+        [found] = Detector.load(made.bundle, device="cpu").predict([picture])
+        assert found.score_map.shape == (64, 60)
 
     def test_missing_weights_are_told(self, fresh: Place) -> None:
         with pytest.raises(WeightsNotFoundError, match=r"no weights file .*nothing\.pth"):

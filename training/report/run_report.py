@@ -8,9 +8,11 @@ from typing import Any
 from flows.fastflow.bundle import read_verified
 from flows.fastflow.conformal import Threshold, false_reject_band
 from flows.fastflow.detector import Detector
+from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.plain_files import replace_file
 from training.evaluation import Evaluation
+from training.publication import HIGHEST
 from training.report import charts
 from training.report.mistakes import worst
 from training.report.pages import render
@@ -62,6 +64,7 @@ def write_report(
         metrics=METRICS,
         pixel_count=evaluation.figures.masked,
         band=_band(threshold, summary["good"]),
+        highest=_highest(bundle, manifest),
         charts={name: chart for name, chart in drawn.items() if chart is not None},
         false_rejects=false_rejects,
         escapes=escapes,
@@ -81,6 +84,15 @@ def _band(threshold: Threshold, good: int) -> tuple[int, int] | None:
     if not good or threshold.guarantee != "split":
         return None
     return false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95)
+
+
+def _highest(bundle: Path, manifest: Manifest) -> str | None:
+    """On which good pictures the threshold in float32 hangs; None of bundles that do not name them."""
+    text = _text(bundle, manifest, HIGHEST)
+    if not text:
+        return None
+    rate = manifest.thresholds["float32"].target_fpr
+    return say_highest(json.loads(text), manifest.calibration.scores, rate, manifest.heads)
 
 
 def _text(bundle: Path, manifest: Manifest, name: str) -> str:

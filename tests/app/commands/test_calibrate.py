@@ -3,8 +3,10 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
@@ -17,10 +19,13 @@ from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
 from tests.app.calibrating import URL, good
+from tests.app.stores import change
+from tests.conftest import png
 from tests.flows.fastflow.manifests import see_by
 from tests.odd_names import ESCAPED, renamed
 
@@ -76,6 +81,25 @@ def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
     assert "station line-3: calibrated by 19 pictures" in result.stdout
     assert "at most 10.00% of good parts, certified" in result.stdout
     assert " from " in result.stdout
+
+
+def test_it_names_the_pictures_that_the_threshold_hangs_on(run: Run, store: Path, pictures: Path) -> None:
+    odd = pictures / "overexposed.png"
+    odd.write_bytes(good(20)[-1])
+    image = read(odd)
+    odd.write_bytes(png(np.clip(image.astype(np.int16) + 120, 0, 255).astype(np.uint8)))
+    result = run()
+    assert result.exit_code == 0, result.output
+    last = result.stdout.splitlines()[-1]
+    assert last.startswith("highest of 20 good pictures to calibrate: overexposed.png ")
+    assert last.endswith("Is overexposed.png really good?")
+    folder = models_folder.resolve(store, "tiny")
+    manifest = bundle.read_manifest(folder)
+    made = CalibrationFiles(store).find(Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32"))
+    assert made is not None
+    scores = made.renewal.calibration.scores
+    without, of_all = threshold(scores[:-1], 0.1).reject, threshold(scores, 0.1).reject
+    assert f"the threshold would be {without:.4g}, not {of_all:.4g}" in last
 
 
 def test_too_few_are_said_to_promise_less(run: Run, tmp_path: Path) -> None:
@@ -142,6 +166,13 @@ def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
 
 
 class TestRefused:
+    def test_a_version_that_may_reject_most_good_parts(self, run: Run, store: Path) -> None:
+        folder = models_folder.resolve(store, "tiny")
+        scores = bundle.read_manifest(folder).calibration.scores
+        change(folder, thresholds={"float32": asdict(threshold(scores, 0.6))})
+        assert "train it again with --target-fpr 0.5 or less" in failed(run())
+        assert nothing_was_made(store)
+
     def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
         said = failed(run(images=tiny_data / "tiny/train/good"))
         assert "The model was fitted to" in said

@@ -1,5 +1,6 @@
 """The report: complete in itself, whatever names pictures have, and true to the evaluation."""
 
+import copy
 import dataclasses
 import hashlib
 import json
@@ -20,6 +21,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from training.datasets.sample import Sample
 from training.evaluation import evaluate
+from training.publication import HIGHEST
 from training.report import mistakes, write_report
 from training.summary import METRICS, summarise
 
@@ -122,6 +124,23 @@ def test_names_are_text_wherever_they_come(html: str) -> None:
     text = Page(html).text
     assert HOSTILE in text  # in the table of defects
     assert "defect/<img src=x onerror=alert(0)>.png" in text
+
+
+def test_good_pictures_that_the_threshold_hangs_on_are_named(html: str, bundle: Path) -> None:
+    names = json.loads((bundle / HIGHEST).read_text())
+    [said] = [text for text in Page(html).text if "good pictures to calibrate" in text]
+    assert said.startswith("In float32, highest of 10 good pictures to calibrate: ")
+    assert all(name in said for name in names)
+    assert said.endswith(f"Is {names[0]} really good?")
+
+
+def test_a_bundle_of_before_names_none(
+    write: Write, samples: list[Sample], bundle: Path, detector: Detector
+) -> None:
+    files = {name: file for name, file in detector.manifest.files.items() if name != HIGHEST}
+    older = copy.copy(detector)
+    older.manifest = detector.manifest.model_copy(update={"files": files})
+    assert "good pictures to calibrate:" not in write(samples, detector=older)
 
 
 def test_long_names_of_defects_break_at_their_underscores(write: Write, samples: list[Sample]) -> None:

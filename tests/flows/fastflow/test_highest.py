@@ -1,0 +1,49 @@
+"""The calibration pictures that a threshold hangs on."""
+
+import pytest
+
+from flows.fastflow.conformal import threshold
+from flows.fastflow.highest import highest, say_highest
+
+SCORES = [1.0, 9.0, 3.0, 2.0, 5.0, 4.0]
+NAMES = list("abcdef")
+
+
+def test_the_highest_come_first_and_five_of_them() -> None:
+    assert highest(NAMES, SCORES) == list("befcd")
+    assert highest(["a"], [1.0]) == ["a"]
+    assert highest(["a", "b"], [1.0, 1.0]) == ["a", "b"]
+
+
+def test_they_are_named_with_what_the_threshold_would_be_without_the_first() -> None:
+    assert say_highest(highest(NAMES, SCORES), SCORES, 0.01) == (
+        "highest of 6 good pictures to calibrate: b 9, e 5, f 4, c 3, d 2; without b the threshold would be "
+        "5, not 9. Is b really good?"
+    )
+
+
+def test_what_the_promise_needs_is_said() -> None:
+    scores = [float(i) for i in range(99)]
+    said = say_highest(highest([str(i) for i in range(99)], scores), scores, 0.01)
+    assert "without 98 the threshold would be 97, not 98, and no longer certified." in said
+    more = [*scores, 99.0]
+    said = say_highest(highest([str(i) for i in range(100)], more), more, 0.01)
+    assert "without 99 the threshold would be 98, not 99." in said
+
+
+def test_heads_are_counted_as_the_threshold_does() -> None:
+    scores = [float(i) for i in range(40)]
+    said = say_highest(highest([str(i) for i in range(40)], scores), scores, 0.1, models=5)
+    without, of_all = threshold(scores[:-1], 0.1, models=5).reject, threshold(scores, 0.1, models=5).reject
+    assert f"would be {without:g}, not {of_all:g}." in said
+
+
+def test_a_single_picture_has_no_threshold_without_it() -> None:
+    assert (
+        say_highest(["a"], [1.5], 0.01) == "highest of 1 good pictures to calibrate: a 1.5. Is a really good?"
+    )
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        say_highest(["a"], [1.0, float("nan")], 0.01)
