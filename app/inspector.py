@@ -24,7 +24,7 @@ from app.problems import Problem
 from app.schemas import predict as schemas
 from app.store import Store
 from app.telemetry import Telemetry
-from app.verdict import expect_told, thresholds
+from app.verdict import expect_detectable, thresholds
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
@@ -135,7 +135,7 @@ class Inspector:
         calibrator = self._store.calibrations.get(detector, station)
         region = await self._region(settings, station, decoded.value.prepared.layout.size)
         if region is not None:
-            expect_told(detector, region)
+            expect_detectable(detector, region)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
         inspected = Inspected(
             detector,

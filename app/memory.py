@@ -14,13 +14,9 @@ Key = tuple[str, str]  # category, version
 
 @dataclass(frozen=True)
 class Refusal:
-    """A version that could not be loaded, and why: a sentence for an administrator.
-
-    `unfit` where the bundle is good, and the category's settings are why.
-    """
+    """A version that could not be loaded, and why: a sentence for an administrator."""
 
     reason: str
-    unfit: bool = False
 
 
 @dataclass(frozen=True)

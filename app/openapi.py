@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from app import credentials, dialects, guard, immutable, problems, request_context, sessions
-from app.access import Permission, Requires, roles
+from app.access import Permission, Requires, Role, roles
 from app.dialects import Dialect
 from app.schemas.open_inference import InferenceRequest
 from app.schemas.problem import ProblemDetails
@@ -168,8 +168,10 @@ def _api_routes(routes: Sequence[BaseRoute]) -> Iterator[APIRoute]:
 
 
 def _document_roles(operation: dict[str, Any], dependant: Dependant) -> None:
-    for permission in _permissions(dependant):
-        operation["description"] = f"{operation['description']}\n\nRoles: {', '.join(roles(permission))}."
+    needed = list(_permissions(dependant))
+    if needed:
+        may = [role for role in Role if all(role in roles(permission) for permission in needed)]
+        operation["description"] = f"{operation['description']}\n\nRoles: {', '.join(may)}."
 
 
 def _permissions(dependant: Dependant) -> Iterator[Permission | None]:

@@ -25,7 +25,7 @@ ETAG: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "headers": {
             "ETag": {
-                "description": "The revision; send it as If-Match with a change.",
+                "description": "Names what was read; send it as If-Match with a change.",
                 "schema": {"type": "string"},
                 "example": '"3"',
             }

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app import verdict
 from app.catalogue import Catalogue, expect_readable
-from app.category_settings import SettingsFiles
 from app.loader import Loader, Refused, Resident
 from app.memory import Key, Load, Loaded, Memory, Refusal
 from app.problems import Problem
@@ -25,17 +23,12 @@ REFUSAL_SECONDS = 10.0
 _LONGEST_PAUSE = 300.0
 
 
-class _Unfit(Refused):
-    """A good bundle that would check nothing by what is set for its category."""
-
-
 class Residency:
     """The loaded models of a models folder. Used in the event loop, but for what says otherwise.
 
     Every request reads which version is active, so a newly published one is served without a
-    restart: until it is loaded, and if it is refused, the one before it goes on serving. Refused is also one
-    that would check nothing by the category's settings, whoever has made it active. Requests wait for a load
-    only where nothing good serves yet, and all for the same one.
+    restart: until it is loaded, and if it is refused, the one before it goes on serving. Requests wait for
+    a load only where nothing good serves yet, and all for the same one.
 
     Loaded are the active versions, those that serve in their place, and those asked for by name. Once they
     need more than the budget, the ones unused for longest go, whatever they are, and are loaded again when
@@ -70,7 +63,6 @@ class Residency:
         self._models = models
         self._serves = serves
         self._catalogue = Catalogue(models)
-        self._settings = SettingsFiles(models)
         self._loader = Loader(models, device, precision, engine, cache)
         self._memory = Memory(model_bytes)
         self._named: set[Key] = set()  # asked for by name, not because it is active
@@ -90,7 +82,7 @@ class Residency:
 
         Raises:
             Problem: unknown-model; rejected-bundle; model-loading, when the models folder cannot be
-                read, or the version would check nothing by the category's settings.
+                read.
         """
         return await self._obtain(category, version, asked=True)
 
@@ -196,9 +188,6 @@ class Residency:
             self._named.discard(key)
             if self._active.get(category) != key[1]:
                 self._active[category] = key[1]
-                known = self._memory.result(key)
-                if isinstance(known, Resident) and self._serving.get(category) != key[1]:
-                    self._begin(key, known)  # it was asked for by name, and may be unfit to serve
                 self._settle(category)
             load = self._start(key)
             result = await self._use((category, self._serving.get(category, key[1])), asked=asked)
@@ -206,9 +195,6 @@ class Residency:
                 result = await asyncio.shield(load)
             if isinstance(result, Resident) and self._missing:
                 self._missing.discard(category)
-        if isinstance(result, Refusal) and result.unfit:
-            detail = f"Version {key[1]!r} of {category!r} does not serve. {result.reason}"
-            raise Problem("model-loading", detail)
         if isinstance(result, Refusal):
             raise Problem(
                 "rejected-bundle",
@@ -245,41 +231,27 @@ class Residency:
         return await asyncio.shield(load)
 
     def _start(self, key: Key) -> Load:
-        return self._memory.get(key) or self._begin(key)
-
-    def _begin(self, key: Key, loaded: Resident | None = None) -> Load:
-        load = asyncio.create_task(self._load(key, loaded))
-        self._memory.put(key, load)
-        load.add_done_callback(lambda _: self._arrived(key))
+        load = self._memory.get(key)
+        if load is None:
+            load = asyncio.create_task(self._load(key))
+            self._memory.put(key, load)
+            load.add_done_callback(lambda _: self._arrived(key))
         return load
 
-    async def _load(self, key: Key, loaded: Resident | None) -> Resident | Refusal:
+    async def _load(self, key: Key) -> Resident | Refusal:
         start = time.perf_counter()
         try:
-            resident = loaded or await self._loader.load(self._folder(key))
-            if self._active.get(key[0]) == key[1]:
-                await self._expect_fit(resident.detector)
+            resident = await self._loader.load(self._folder(key))
         except Refused as error:
             self.refusals += 1
             self._complain(key, error)
             loop = asyncio.get_running_loop()
             loop.call_later(REFUSAL_SECONDS, self._forget, key, asyncio.current_task())
-            return Refusal(str(error), unfit=isinstance(error, _Unfit))
-        if loaded is not None:
-            return loaded
+            return Refusal(str(error))
         self.loads += 1
         self._complaints.pop(key, None)
         logger.info("loaded %s/%s in %.2f s", *key, time.perf_counter() - start)
         return resident
-
-    async def _expect_fit(self, detector: Detector) -> None:
-        category = detector.manifest.category
-        try:
-            await asyncio.to_thread(lambda: verdict.expect_settings(detector, self._settings.get(category)))
-        except Problem as problem:
-            # Settings that cannot be read stop decisions by themselves.
-            if problem.name == "rejected-bundle":
-                raise _Unfit(problem.detail) from problem
 
     async def _expect_unchanged(self, key: Key, detector: Detector) -> None:
         try:

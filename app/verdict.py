@@ -95,12 +95,12 @@ def expect_region(detector: Detector, settings: CategorySettings, station: str |
     try:
         mask = settings.region_mask(station, _map_size(detector, settings, station))
         if mask is not None:
-            expect_told(detector, mask)
+            expect_detectable(detector, mask)
     except Problem as problem:
         raise Problem("invalid-request", problem.detail) from problem
 
 
-def expect_told(detector: Detector, mask: NDArray[np.bool_]) -> None:
+def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
     """Raise the problem model-loading where a model could tell no defect in a region: every part would pass.
 
     A score averages a share of all pixels; a region smaller than that cannot reach a threshold. Settings and

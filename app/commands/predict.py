@@ -186,7 +186,7 @@ def _local(
         try:
             region = settings.region_mask(station, prepared.layout.size)
             if region is not None:
-                verdict.expect_told(detector, region)
+                verdict.expect_detectable(detector, region)
         except Problem as problem:
             raise NotInspectedError(problem.detail) from problem
         [prediction] = detector.predict_prepared([prepared], [region])

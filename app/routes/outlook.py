@@ -108,8 +108,9 @@ async def get_outlook(
             complete = reports.complete(connection, asked)
             regions = changes.regions_changed_ms(connection, category)
             begin = max(complete.from_ms, regions.pop(None, 0))
-            # The scores of several heads are put together otherwise once pictures of the line calibrate.
-            if found is not None and detector.manifest.heads > 1:
+            # Scores of several heads, and of regions, are made otherwise by another calibration.
+            scaled = detector.manifest.heads > 1 or settings.region or settings.stations
+            if found is not None and scaled:
                 begin = max(begin, clock.from_datetime(found.renewal.created))
             within = Span(min(begin, complete.to_ms), complete.to_ms)
             without = own if station is None else ()

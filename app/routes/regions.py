@@ -63,8 +63,8 @@ async def set_region(
 ) -> schemas.RegionOfInterest:
     """Set which part of the picture counts, for a station or for all that have none of their own.
 
-    Pixels outside never count, so a score can only fall and the false-reject rate stays below its bound.
-    If-Match is needed where there is a region already.
+    Pixels outside never count, and good parts are rejected no more often than the rate that is set. If-Match
+    is needed where there is a region already.
     """
     known = {"station": station, "reason": reason, "to": area.model_dump()}
     async with audited(request, audit, caller, "model.region", category, known) as detail:

@@ -71,6 +71,16 @@ def combine(planes: Sequence[Plane], rule: ScoreRule) -> Pixels:
     return Pixels(_product(planes[:scales], rule.energy_floor), _map(planes[scales:]), scales)
 
 
+def whole_part(picture: NDArray[np.float32], rule: ScoreRule) -> float:
+    """What a whole picture adds to its score, see `score.picture_part`.
+
+    Args:
+        picture: (S',), energies of the whole picture.
+        rule: the weight and the floor.
+    """
+    return float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
+
+
 def finish(
     pixels: Pixels,
     picture: NDArray[np.float32],
@@ -89,7 +99,7 @@ def finish(
         The image score, and the map, (height, width).
     """
     product, score_map, scales = pixels
-    whole = float(np.float32(rule.picture) * np.log1p(picture / np.float32(rule.energy_floor)).sum())
+    whole = whole_part(picture, rule)
     if region is not None:
         score_map[~region] = 0
         product[~region] = 1

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, pick_engine
-from flows.fastflow.finish import Pixels, combine, finish
+from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.fused import Energies
 from flows.fastflow.geometry import Geometry, Layout, Prepared
 from flows.fastflow.head import Head
@@ -304,7 +304,11 @@ def _finished(
 
 def _wholes(pictures: Tensor, rule: ScoreRule, masks: Regions) -> list[float | None]:
     """What whole pictures add to their scores; None where a region leaves it out."""
-    wholes = picture_part(pictures, rule).tolist()
+    # To the last bit as in the score, from which it is taken again.
+    if pictures.device.type == "cpu":
+        wholes = [whole_part(picture, rule) for picture in pictures.numpy()]
+    else:
+        wholes = picture_part(pictures, rule).tolist()
     return [w if mask is None or mask.all() else None for w, mask in zip(wholes, masks, strict=True)]
 
 

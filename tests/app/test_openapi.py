@@ -1,4 +1,3 @@
-import re
 from typing import Any
 
 import pytest
@@ -104,9 +103,7 @@ def test_every_operation_says_what_it_does(document: Document) -> None:
 
 def test_every_operation_that_needs_a_key_says_of_which_roles(document: Document) -> None:
     for path, operation in operations(document):
-        assert len(re.findall(r"\n\nRoles: .+\.$", operation["description"])) == ("security" in operation), (
-            path
-        )
+        assert operation["description"].count("\n\nRoles: ") == ("security" in operation), path
     model = document["paths"]["/v1/models/{category}/predict"]["post"]
     assert model["description"].endswith("\n\nRoles: line, admin.")
     assert document["paths"]["/v1/models/{category}/region"]["put"]["description"].endswith(

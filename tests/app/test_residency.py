@@ -1,6 +1,5 @@
 import asyncio
 import gc
-import json
 import shutil
 import threading
 import weakref
@@ -11,13 +10,10 @@ from typing import Any, TypeVar
 import pytest
 
 from app import residency as module
-from app.category_settings import SETTINGS
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, detector, models_folder
 from flows.fastflow.detector import Detector
-from tests.app.bundles import again
-from tests.app.stores import change
 
 T = TypeVar("T")
 AddVersion = Callable[[Path, str, str], Path]
@@ -240,61 +236,6 @@ class TestWhileAnotherBecomesActive:
                     await asyncio.sleep(0.01)
                     served.append((await residency.get("tiny")).manifest.version)
             assert "b" not in served
-
-        run(store, scenario)
-
-
-class TestThatWouldCheckNothing:
-    """By a region that is smaller than what its score averages; whoever has made it active."""
-
-    @pytest.fixture
-    def blind(self, store: Path) -> str:
-        """A version that could tell no defect at station s1, 4 % of whose pictures count."""
-        change(again(store, "blind"), score={"top_fraction": 0.1})
-        square = {"image": {"width": 10, "height": 10}, "polygons": [[[0, 0], [2, 0], [2, 2], [0, 2]]]}
-        settings = {"revision": 1, "stations": {"s1": {"revision": 1, **square}}}
-        (store / "tiny" / SETTINGS).write_text(json.dumps(settings))
-        return "blind"
-
-    @pytest.mark.parametrize("by_name", [False, True], ids=["not in memory", "in memory"])
-    def test_the_one_before_goes_on(
-        self,
-        store: Path,
-        blind: str,
-        by_name: bool,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
-
-        async def scenario(residency: Residency) -> None:
-            old = await residency.get("tiny")
-            if by_name:
-                await residency.get("tiny", blind)
-            models_folder.activate(store, "tiny", blind)
-            async with asyncio.timeout(30):
-                while residency.refusals < 2:
-                    assert await residency.get("tiny") is old
-                    await asyncio.sleep(0.01)
-            assert caplog.text.count("tiny/blind was refused") == 1
-            assert "Station 's1': The region is 4." in caplog.text
-            assert f"{old.manifest.version} goes on serving" in caplog.text
-            (store / "tiny" / SETTINGS).unlink()
-            await until_serves(residency, blind)
-
-        run(store, scenario)
-
-    def test_without_one_before_nothing_is_decided(self, store: Path, blind: str) -> None:
-        models_folder.activate(store, "tiny", blind)
-
-        async def scenario(residency: Residency) -> None:
-            preloading = asyncio.create_task(residency.preload())
-            refused = await problem(residency.get("tiny"))
-            assert refused.name == "model-loading"
-            assert refused.detail.startswith("Version 'blind' of 'tiny' does not serve. Station 's1': ")
-            assert "Set a larger region." in refused.detail
-            assert unready(residency) == "Active models that are not loaded: 1."
-            preloading.cancel()
 
         run(store, scenario)
 

@@ -44,6 +44,7 @@ class PixelFigures:
         f1_max: the largest F1, and its threshold.
         aupro: by limit of the false-positive rate, area under the per-region overlap curve up to it, over it.
         aupimo: mean over defective pictures; None where there are too few good pixels for it.
+        aupimo_per_picture: in the order of the defective pictures; None likewise.
         regions: connected regions of the masks.
         curves: to draw.
     """
@@ -53,6 +54,7 @@ class PixelFigures:
     f1_max: F1Max
     aupro: dict[float, float]
     aupimo: float | None
+    aupimo_per_picture: NDArray[np.float64] | None
     regions: int
     curves: PixelCurves
 
@@ -142,6 +144,7 @@ class PixelMetrics:
             f1_max=sweep.f1_max,
             aupro=dict(zip(AUPRO_LIMITS, sweep.pro_areas, strict=True)),
             aupimo=None if overlaps is None else float(overlaps.mean()),
+            aupimo_per_picture=overlaps,
             regions=self._regions,
             curves=PixelCurves(FPR_GRID.copy(), sweep.tpr_curve, sweep.pro_curve),
         )

@@ -189,6 +189,11 @@ def test_it_names_who_is_told_and_the_engine_that_is_set(
         ("FLOWGAUGE_DEVICE", "cuda:99", "cuda:99"),
         ("FLOWGAUGE_HOST", "::", "there are no keys, so everybody on the network could use the service"),
         ("FLOWGAUGE_DATABASE", "postgres//x", "FLOWGAUGE_DATABASE"),
+        (
+            "FLOWGAUGE_DATABASE",
+            "postgresql://127.0.0.1:1/quality",
+            "is it running, and FLOWGAUGE_DATABASE right?",
+        ),
     ],
 )
 def test_settings_with_which_the_server_would_not_start_are_a_problem(

@@ -136,6 +136,19 @@ def test_scores_from_before_a_region_was_set_do_not_compare(client: TestClient, 
     assert get(client)["window"]["inspections"] == 0
 
 
+def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
+    client: TestClient, version: str
+) -> None:
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
+    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
+    kept(client, row(version=version, station="s"))
+    assert get(client, station="s")["window"]["inspections"] == 1
+    assert send(client, good(12)).status_code == 201
+    assert get(client, station="s")["window"]["inspections"] == 0
+    kept(client, row(version=version, station="s"))
+    assert get(client, station="s")["window"]["inspections"] == 1
+
+
 @pytest.mark.parametrize(
     "query",
     [

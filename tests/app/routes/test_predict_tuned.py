@@ -173,6 +173,18 @@ class TestRegionOfInterest:
         assert after.anomalous_area_fraction < before.anomalous_area_fraction
         assert all(region.bbox[0] >= 52 for region in after.regions or ())
 
+    def test_a_defect_in_one_is_rejected_and_good_parts_are_ranked_as_without_it(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        but_a_corner = [[[20, 0], [640, 0], [640, 320], [0, 320], [0, 20]]]
+        before = [predict(client, data) for data in tiny_images["good"]]
+        assert client.put(REGION, json=RIGHT | {"polygons": but_a_corner}).status_code == 200
+        after = [predict(client, data) for data in tiny_images["good"]]
+        p_values = [np.mean([one.p_value for one in found]) for found in (before, after)]
+        assert p_values[1] == pytest.approx(p_values[0], abs=0.15)
+        decisions = [predict(client, data).decision for data in tiny_images["defect"]]
+        assert decisions.count("REJECT") > len(decisions) / 2
+
     def test_one_that_a_version_could_tell_nothing_in_decides_nothing(
         self, store: Path, client: TestClient, tiny_images: Images
     ) -> None:

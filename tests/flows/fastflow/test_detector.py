@@ -104,9 +104,7 @@ class TestPredict:
             assert np.isfinite(prediction.score)
             assert prediction.score_map.min() >= 0
 
-    def test_a_region_can_only_turn_a_reject_into_a_pass(
-        self, detector: Detector, tiny_pictures: Pictures
-    ) -> None:
+    def test_outside_a_region_no_defect_counts(self, detector: Detector, tiny_pictures: Pictures) -> None:
         pictures = tiny_pictures["good"] + tiny_pictures["defect"]
         corner = np.zeros((64, 64), np.bool_)
         corner[:12, :12] = True  # beside the part

@@ -15,15 +15,17 @@ from training.metrics.sorted_runs import SortedRuns
 @pytest.mark.parametrize("decimals", [None, 2])
 def test_it_is_its_definition(decimals: int | None) -> None:
     maps, masks = made_up(0, pictures=6, size=192, decimals=decimals, tail=1.0)
-    expected = np.mean(plain_aupimo(maps, masks, 1e-5, 1e-4))
-    assert pixel_figures(maps, masks).aupimo == pytest.approx(expected, abs=1e-9)
+    found = pixel_figures(maps, masks).aupimo_per_picture
+    assert found is not None
+    assert found == pytest.approx(plain_aupimo(maps, masks, 1e-5, 1e-4), abs=1e-9)
+    assert pixel_figures(maps, masks).aupimo == pytest.approx(found.mean())
 
 
 def test_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks = made_up(1, pictures=6, size=192)
-    whole = pixel_figures(maps, masks).aupimo
+    whole = pixel_figures(maps, masks).aupimo_per_picture
     monkeypatch.setattr("training.metrics.sorted_runs.CHUNK", 256)
-    parts = pixel_figures(maps, masks).aupimo
+    parts = pixel_figures(maps, masks).aupimo_per_picture
     assert whole is not None
     assert parts == pytest.approx(whole, abs=1e-12)
 

@@ -141,6 +141,7 @@ def test_figures_so_far_and_figures_in_the_end() -> None:
 def test_few_good_pixels_leave_only_aupimo_out() -> None:
     found = pixel_figures(*made_up(8, pictures=2, size=16))
     assert found.aupimo is None
+    assert found.aupimo_per_picture is None
     assert 0 < found.auroc < 1
 
 

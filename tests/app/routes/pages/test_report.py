@@ -126,16 +126,18 @@ def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
         {"from": "2020-01-01T00:00:00Z"},
         {"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"},
         {"from": "yesterday"},
-        {"tz": "Europe/Atlantis"},
-        {"tz": "../../etc/passwd"},
-        {"tz": "Europe"},
-        {"tz": ""},
     ],
 )
 def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
     response = page(keyed, **query)
     assert response.status_code == 400
     assert "This address is not valid" in response.text
+
+
+@pytest.mark.parametrize("zone", ["Europe/Atlantis", "Etc/Unknown", "../../etc/passwd", "Europe", ""])
+def test_days_of_a_zone_that_is_not_known_here_are_those_of_utc(keyed: Keyed, zone: str) -> None:
+    asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z"}
+    assert text(keyed, **asked, tz=zone) == text(keyed, **asked, tz="UTC")
 
 
 def test_only_the_keys_own_categories(keyed: Keyed) -> None:
