@@ -374,6 +374,13 @@ def test_the_number_of_threads_is_left_alone(tmp_path: Path) -> None:
     assert torch.get_num_threads() == before
 
 
+def test_gradients_are_clipped(tmp_path: Path) -> None:
+    """To a norm so far below what Adam adds to its divisor that no step moves a weight."""
+    run(tmp_path, config(gradient_clip=1e-15, weight_decay=0.0))
+    first, *_, last = [row["held_out_nll"] for row in lines(tmp_path)]
+    assert last == pytest.approx(first, rel=1e-6)
+
+
 def test_a_constant_schedule_leaves_the_learning_rate_alone(tmp_path: Path) -> None:
     watch = Watch()
     run(tmp_path, config(schedule="constant", learning_rate=1e-3), watch=watch)
@@ -421,6 +428,12 @@ class TestNoise:
                 return sum(value.item() for value in head.flow.nll(inputs))
 
         assert loss(noisy) < loss(plain)
+
+    def test_every_epoch_has_its_own(self, tmp_path: Path) -> None:
+        """Of one picture again and again, and weights that stand still, epochs differ in nothing else."""
+        alike = Split(np.full_like(FIT, FIT[0]), HELD_OUT)
+        run(tmp_path, config(schedule="constant", learning_rate=1e-30, noise=0.3), rows=alike)
+        assert len({tuple(row["fit_nll"]) for row in lines(tmp_path)}) == EPOCHS
 
     def test_none_is_none(self, whole: tuple[Head, Path], tmp_path: Path) -> None:
         silent = run(tmp_path, config(noise=0.0))
@@ -516,6 +529,12 @@ class TestStopping:
         assert len(judged) == best + 1 + PATIENCE
         for epoch in range(best):  # and no sooner
             assert min(judged[epoch + 1 : epoch + 1 + PATIENCE]) < min(judged[: epoch + 1])
+
+    def test_an_epoch_that_is_no_better_is_not_the_best(self, tmp_path: Path) -> None:
+        settings = until_it_stops().model_dump()
+        settings["fit"]["learning_rate"] = 1e-30  # no weight moves, so that all are alike
+        run(tmp_path, RunConfig.model_validate(settings), rows=WATCHED)
+        assert len(lines(tmp_path)) == 1 + PATIENCE
 
     def test_the_weights_are_those_of_the_best_epoch(
         self, stopped: tuple[Head, Path], tmp_path: Path

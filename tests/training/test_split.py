@@ -69,6 +69,13 @@ def test_they_are_drawn_by_seed_and_differ_from_seed_to_seed() -> None:
     assert tuple(parts.with_validation(0.2, 3).validation) in drawn
 
 
+def test_their_draw_is_not_that_of_the_calibration() -> None:
+    for seed in range(5):
+        parts = split(50, 0.2, seed)
+        again = parts.fit[split(len(parts.fit), 0.2, seed).calibration]
+        assert parts.with_validation(0.2, seed).validation.tolist() != again.tolist()
+
+
 @pytest.mark.parametrize(("count", "fraction", "back"), [(2, 0.1, 1), (3, 0.5, 2), (10, 0.9, 9)])
 def test_too_few_to_judge_are_told(count: int, fraction: float, back: int) -> None:
     message = f"{count} good pictures to fit are too few to hold {back} back for fit.stopping"

@@ -51,6 +51,8 @@ def test_where_tiles_differ_there_is_no_step() -> None:
     assert found.min() == 0
     assert found.max() == 1
     assert found.diff().abs().max() <= torch.pi / 2 / overlap * 1.01
+    window = (torch.pi / 2 * (torch.arange(overlap) + 0.5) / overlap).sin().square()
+    torch.testing.assert_close(found[where.lefts[1] - where.inside[1].start :][:overlap], window)
 
 
 def test_a_lone_tile_is_cropped_and_nothing_else() -> None:

@@ -55,6 +55,11 @@ class TestSplit:
         assert (made.guarantee, made.score(found([4.0]))) == ("split", 4.0)
         assert made.colour_scale.middle == made.calibration.map_threshold
 
+    def test_its_scores_cannot_be_written_to(self) -> None:
+        made = Calibrator(calibrate(measurements([1.0, 2.0]), 0.1), 0.1, identifier="x")
+        with pytest.raises(ValueError, match="read-only"):
+            made.scores[0] = 9.0
+
     def test_of_several_heads_takes_the_mean(self) -> None:
         made = Calibrator(calibrate(measurements([1.0, 2.0]), 0.1), 0.1, identifier="x")
         assert made.score(found([1.0, 2.0, 6.0])) == 3.0

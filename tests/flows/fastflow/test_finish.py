@@ -107,6 +107,16 @@ def test_pixels_that_are_all_equal() -> None:
     np.testing.assert_allclose(score_map, 0.5, rtol=1e-6)
 
 
+def test_a_pattern_that_repeats_itself() -> None:
+    """Every 61st pixel is far out, and these are the ones that the guess looks at."""
+    rule = ScoreRule(picture=0.0)
+    values = np.random.default_rng(0).uniform(0.1, 0.2, SIZE).astype(np.float32)
+    values.reshape(-1)[::61] += 5
+    planes = torch.from_numpy(np.stack([values, values]))[None]
+    score, _ = finish(combine([*values[None].repeat(4, 0)], rule), np.zeros(2, np.float32), rule)
+    assert score == pytest.approx(image_score(planes, rule, torch.zeros(1, 2)).item(), rel=1e-6)
+
+
 def test_blended_planes_as_those_of_an_input() -> None:
     rule, (flow, gaussian) = ScoreRule(), energies(3)
     [pixels] = pixels_of(of_one(flow, gaussian, torch.zeros(1, 2)), rule, SIZE)

@@ -262,6 +262,7 @@ class TestFind:
         [region] = find(score_map, 1.0, (400, 400))
         assert region.bbox == (0, 0, 400, 400)
         assert mask([region.contour], (400, 400), (40, 40)).diagonal().all()
+        assert all(0 <= c <= 400 for point in region.contour for c in point)
 
     @pytest.mark.parametrize("image", [(1, 1), (2, 3), (7, 64), (64, 7)])
     def test_a_picture_smaller_than_the_map_has_whole_pixels(self, image: tuple[int, int]) -> None:

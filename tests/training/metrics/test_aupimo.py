@@ -61,6 +61,15 @@ def test_good_pixels_are_needed_in_number() -> None:
             aupimo(good, np.array([1024]), defective)
 
 
+def test_a_lower_end_below_one_pixel_is_refused() -> None:
+    """100 good pixels have a rate of 0.01; the nearest to 0.001 is 0, which has no logarithm."""
+    with SortedRuns() as good, SortedRuns(weighted=True) as defective:
+        good.append(np.arange(100, dtype=np.float32))
+        defective.append(np.array([200, 3], dtype=np.float32), np.full(2, 0.5))
+        with pytest.raises(MetricError, match=r"100 pixels in 1 good pictures are too few"):
+            aupimo(good, np.array([100]), defective, (0.001, 0.1))
+
+
 def test_both_kinds_of_pictures_are_needed() -> None:
     with SortedRuns() as good, SortedRuns(weighted=True) as defective:
         with pytest.raises(MetricError, match="needs good pictures"):
