@@ -179,6 +179,8 @@ def test_a_forecast_counts_places() -> None:
     # One batch each for the large one before it and for itself; another group has as many.
     assert waiting.forecast(lane("a2"), {}, 4)["a"] >= 10
     assert waiting.forecast(lane("a1"), {lane("a1"): 1}, 4)["a"] == 28
+    # The large one ends the batch before it, and what did not fit there comes along in a third.
+    assert large("a3x1 a3x1 a2x2 a1x1").forecast(lane("a1"), {}, 2) == {"a": 5}
     assert large("b1x9 b1x9 b1x9").forecast(lane("a1"), {lane("a1"): 1}, 4) == {"a": 1, "b": 9}
     assert large("a1x9 " + "b1x1 " * 40).forecast(lane("a1"), {}, 4) == {"a": 9, "b": 4}
 

@@ -12,6 +12,72 @@ PREDICTS = (
     "/v1/models/{category}/predict:batch",
 )
 Document = dict[str, Any]
+# Every route that needs a key, by the roles whose keys it takes.
+ROLES = {
+    "line, viewer, operator, admin": """
+        POST /logout
+        GET /v1/session
+        GET /v1/models
+        GET /v1/models/{category}
+        GET /v1/models/{category}/versions/{version}
+        GET /v1/models/{category}/versions/{version}/report/{name}
+        GET /v1/models/{category}/thresholds
+        GET /v1/models/{category}/region
+        GET /v1/models/{category}/calibrations
+        GET /v1/inspections/{inspection_id}
+        GET /v1/inspections/{inspection_id}/overlay.png
+        GET /v1/inspections/{inspection_id}/heatmap.png
+        GET /v1/inspections/{inspection_id}/source
+        GET /v1/inspections/{inspection_id}/map.npy
+        GET /v1/parts/{part_id}
+        GET /v2
+        GET /v2/models/{category}
+        GET /v2/models/{category}/versions/{version}
+    """,
+    "line, admin": """
+        POST /v1/models/{category}/predict
+        POST /v1/models/{category}/versions/{version}/predict
+        POST /v1/models/{category}/predict:batch
+        POST /2020-11-20/projects/{category}/models/{version}/detect
+        GET /v2/models/{category}/ready
+        GET /v2/models/{category}/versions/{version}/ready
+        POST /v2/models/{category}/infer
+        POST /v2/models/{category}/versions/{version}/infer
+    """,
+    "viewer, operator, admin": """
+        GET /metrics
+        GET /v1/models/{category}/thresholds/outlook
+        GET /v1/models/{category}/rates
+        GET /v1/models/{category}/drift
+        GET /v1/inspections
+        GET /v1/inspections.ndjson
+        GET /v1/inspections.csv
+        GET /v1/inspections/{inspection_id}/reviews
+        GET /v1/reports/shift
+        GET /v1/events
+    """,
+    "operator, admin": """
+        PATCH /v1/models/{category}/thresholds
+        PUT /v1/models/{category}/region
+        DELETE /v1/models/{category}/region
+        POST /v1/models/{category}/calibrations
+        DELETE /v1/models/{category}/calibrations
+        POST /v1/inspections/{inspection_id}/reviews
+        GET /v1/models/{category}/training-set
+    """,
+    "admin": """
+        POST /v1/models/{category}/versions
+        DELETE /v1/models/{category}/versions/{version}
+        POST /v1/models/{category}/versions/{version}:activate
+        POST /v1/models/{category}/versions/{version}:unload
+        POST /v1/models/{category}:rollback
+        GET /v1/keys
+        POST /v1/keys
+        GET /v1/keys/{key_id}
+        DELETE /v1/keys/{key_id}
+        GET /v1/audit
+    """,
+}
 
 
 @pytest.fixture(scope="module")
@@ -104,11 +170,15 @@ def test_every_operation_says_what_it_does(document: Document) -> None:
 def test_every_operation_that_needs_a_key_says_of_which_roles(document: Document) -> None:
     for path, operation in operations(document):
         assert operation["description"].count("\n\nRoles: ") == ("security" in operation), path
-    model = document["paths"]["/v1/models/{category}/predict"]["post"]
-    assert model["description"].endswith("\n\nRoles: line, admin.")
-    assert document["paths"]["/v1/models/{category}/region"]["put"]["description"].endswith(
-        "\n\nRoles: operator, admin."
-    )
+    said = {
+        f"{method.upper()} {path}": operation["description"].partition("\n\nRoles: ")[2].removesuffix(".")
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if "security" in operation
+    }
+    assert said == {
+        line.strip(): roles for roles, lines in ROLES.items() for line in lines.strip().split("\n")
+    }
 
 
 def test_a_station_left_out_is_said_to_mean_what_it_does(document: Document) -> None:

@@ -219,6 +219,20 @@ class TestWhileAnotherBecomesActive:
         run(store, scenario)
         assert len(loads) == 2
 
+    def test_the_new_one_is_waited_for_where_the_old_one_cannot_be_loaded_again(
+        self, store: Path, add_version: AddVersion
+    ) -> None:
+        add_version(store, "tiny", "zzz-new")
+
+        async def scenario(residency: Residency) -> None:
+            old = (await residency.get("tiny")).manifest.version
+            residency.unload("tiny")
+            damage(store / "tiny" / old)
+            models_folder.activate(store, "tiny", "zzz-new")
+            assert (await residency.get("tiny")).manifest.version == "zzz-new"
+
+        run(store, scenario)
+
     def test_a_version_overtaken_while_it_loads_never_serves(
         self, store: Path, add_version: AddVersion
     ) -> None:
@@ -365,6 +379,25 @@ class TestDamaged:
             await residency.get("tiny")
 
         run(store, scenario)
+
+    def test_once_repaired_and_loaded_it_is_not_dropped_with_its_refusal(
+        self, store: Path, loads: list[Path]
+    ) -> None:
+        flow = models_folder.resolve(store, "tiny") / bundle.FLOW
+        good = flow.read_bytes()
+        damage(flow.parent)
+
+        async def scenario(residency: Residency) -> None:
+            key = "tiny", flow.parent.name
+            await problem(residency.get("tiny"))
+            refused = residency._memory.get(key)
+            flow.write_bytes(good)
+            await residency.load(*key)
+            residency._forget(key, refused)  # as ten seconds after the refusal
+            await residency.get("tiny")
+
+        run(store, scenario)
+        assert len(loads) == 2
 
     def test_a_failure_of_any_kind_is_a_refusal(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         def verify(path: Path) -> None:

@@ -48,6 +48,13 @@ def walked(keyed: Keyed, limit: int, role: str = "viewer", **query: Any) -> list
         kept(keyed, row(), row(category="other"))
 
 
+def add_key_for_two(keyed: Keyed) -> None:
+    """Add the key "two", a viewer's of two categories."""
+    body = {"role": "viewer", "name": "two", "categories": ["tiny", "other"]}
+    made = keyed.client.post("/v1/keys", json=body, headers=keyed.show("admin")).json()
+    keyed.keys["two"] = made["key"]
+
+
 class TestOne:
     def test_is_found_right_after_it_was_answered(
         self, service: TestClient, tiny_images: dict[str, list[bytes]]
@@ -187,9 +194,7 @@ class TestPaging:
         assert list(chain.from_iterable(walked(keyed, 3))) == ids
 
     def test_with_filters_over_several_categories(self, keyed: Keyed) -> None:
-        body = {"role": "viewer", "name": "two", "categories": ["tiny", "other"]}
-        made = keyed.client.post("/v1/keys", json=body, headers=keyed.show("admin")).json()
-        keyed.keys["two"] = made["key"]
+        add_key_for_two(keyed)
         names = ("tiny", "hidden", "other", "other", "tiny")
         rows = [
             row(THEN + i // 3, category=names[i % 5], decision=("PASS", "REJECT")[i % 2]) for i in range(30)
@@ -267,6 +272,14 @@ class TestExport:
         assert [json.loads(line)["inspection_id"] for line in lines] == ids
         table = csv.DictReader(io.StringIO(get(keyed, f"{LIST}.csv").text))
         assert [cells["inspection_id"] for cells in table] == ids
+
+    def test_many_pages_of_several_categories(self, keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The older rows of one category are not told before the newer ones of another."""
+        monkeypatch.setattr(queries, "_EXPORT_ROWS", 3)
+        add_key_for_two(keyed)
+        ids = kept(keyed, *(row(category=name) for name in ("other",) * 5 + ("tiny",) * 5))[::-1]
+        lines = get(keyed, f"{LIST}.ndjson", "two").text.splitlines()
+        assert [json.loads(line)["inspection_id"] for line in lines] == ids
 
     def test_of_nothing(self, keyed: Keyed) -> None:
         assert get(keyed, f"{LIST}.ndjson").content == b""

@@ -18,11 +18,13 @@ from app.history.history import History
 from app.history.retention import Retention
 from app.main import create_app
 from app.settings import Settings
+from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
+AddVersion = Callable[[Path, str, str], Path]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
 
 PREDICT = "/v1/models/tiny/predict"
@@ -134,6 +136,17 @@ class TestIdempotency:
         expect_problem(named, 409, "idempotency-key-reused")
         assert post(client, first, "k", "?part_id=P-1").json() == before
         assert kept(client) == [before["inspection_id"]]
+
+    def test_the_same_of_another_category_is_another_request(
+        self, store: Path, tmp_path: Path, add_version: AddVersion, tiny_images: Images
+    ) -> None:
+        add_version(store, "other", "v1")
+        models_folder.activate(store, "other", "v1")
+        with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
+            assert post(client, tiny_images["good"][0], "k").status_code == 200
+            content, headers = tiny_images["good"][0], {"Idempotency-Key": "k"}
+            response = client.post("/v1/models/other/predict", content=content, headers=headers)
+            expect_problem(response, 409, "idempotency-key-reused")
 
     def test_at_once_one_is_inspected(self, client: TestClient, tiny_images: Images) -> None:
         def send(number: int) -> httpx2.Response:
