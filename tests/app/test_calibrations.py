@@ -83,6 +83,13 @@ class TestFind:
         other = bundle.read_manifest(made(models, version="20270101T000000-abcdef"))
         assert files.find(replace(slot, manifest=other)) is None
 
+    def test_of_another_bundle_of_the_same_name_it_says_nothing(
+        self, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        put(files, slot, 1.0)
+        with pytest.raises(Problem, match="cannot be read"):
+            files.find(replace(slot, sha256="0" * 64))
+
     def test_what_was_replaced_is_read_again(self, models: Path, files: CalibrationFiles, slot: Slot) -> None:
         first = put(files, slot, 1.0)
         other = CalibrationFiles(models)  # another process

@@ -7,10 +7,12 @@ import pytest
 
 from app.category_settings import CategorySettings, Region
 from app.problems import Problem
-from app.verdict import expect_region, region_share
+from app.verdict import expect_region, region_share, thresholds
 from flows.fastflow import models_folder
+from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
+from flows.fastflow.manifest import Calibration
 from flows.fastflow.scorer import Scorer
 
 
@@ -57,3 +59,12 @@ def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) ->
         expect_region(tiled, square(6, 640, 640), None)
     assert caught.value.name == "invalid-request"
     assert "The region is 0.01% of the picture, and a score averages 0.01% of it" in caught.value.detail
+
+
+def test_a_review_band_that_a_calibrations_own_rate_has_overtaken_is_empty() -> None:
+    scores = [float(i) for i in range(99)]
+    renewed = Calibrator(
+        Calibration(scores=scores, map_typical=0.5, map_threshold=2.0), 0.2, identifier="0" * 12
+    )
+    taken = thresholds(renewed, CategorySettings(review_fpr=0.1))
+    assert taken.review == taken.reject.reject < renewed.at(0.1).reject

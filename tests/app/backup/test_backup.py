@@ -5,9 +5,10 @@ import hashlib
 import itertools
 import json
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -391,6 +392,21 @@ class TestDamage:
         with database.read() as connection:
             assert connection.scalars(select(inspections.c.id)).all() == []
         database.close()
+
+    def test_a_snapshot_whose_database_was_changed_is_not_restored(self, plant: Plant) -> None:
+        taken = take(plant.settings, plant.folder)
+        with closing(sqlite3.connect(plant.folder.database_path(taken.name))) as connection, connection:
+            connection.execute("UPDATE inspections SET decision = 'PASS'")
+        with pytest.raises(BackupError, match=r"database of snapshot .* is damaged"):
+            restore(plant.empty, plant.folder, taken.name)
+        assert not plant.empty.models.exists()
+
+    def test_what_was_cut_off_is_copied_again_by_the_next_snapshot(self, plant: Plant) -> None:
+        take(plant.settings, plant.folder)
+        cut = plant.folder.pictures.picture_path(plant.answers[0]["image"]["sha256"])
+        cut.write_bytes(cut.read_bytes()[:-1])
+        assert verify(plant.folder, take(plant.settings, plant.folder).name) == []
+        assert cut.read_bytes() == plant.pictures[0]
 
     def test_after_the_damage_is_mended_it_can_be_done_again(self, plant: Plant) -> None:
         taken = take(plant.settings, plant.folder)

@@ -75,3 +75,28 @@ def test_each_has_a_delivery_and_dead_letters_of_its_own(webhooks: Path, tmp_pat
 
     assert asyncio.run(do()) == ["mqtt", "webhook-mes"]
     database.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "password", "warned"),
+    [
+        ("mqtt://broker", "hunter2", True),
+        ("mqtt://broker", None, False),
+        ("mqtts://broker", "hunter2", False),
+        ("mqtt://127.0.0.1", "hunter2", False),
+        ("mqtt://localhost", "hunter2", False),
+    ],
+)
+def test_a_password_that_can_be_read_on_the_way_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, url: str, password: str | None, warned: bool
+) -> None:
+    given = settings(mqtt_url=url, mqtt_user="u", mqtt_password=password, history=tmp_path / "history")
+    database = Database(given.database_url)
+
+    async def do() -> None:
+        Sinks(given, database, Feed(database, 1))
+
+    asyncio.run(do())
+    database.close()
+    assert ("can be read on the way" in caplog.text) == warned
+    assert "hunter2" not in caplog.text

@@ -1,12 +1,13 @@
 import asyncio
 import base64
+import contextlib
 import hashlib
 import hmac
 import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import format_datetime
 
 import pytest
@@ -156,8 +157,9 @@ def test_retry_after(text: str, seconds: float | None) -> None:
     assert error.wait == seconds
 
 
-def test_retry_after_as_a_date() -> None:
-    later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=5))], ids=str)
+def test_retry_after_as_a_date(zone: timezone) -> None:
+    later = format_datetime(datetime.now(zone) + timedelta(seconds=100), usegmt=zone is UTC)
     with Receiver(lambda *_: (503, {"Retry-After": later})) as receiver:
         error = deliver(receiver)
     assert error is not None
@@ -184,6 +186,23 @@ def test_one_that_does_not_answer() -> None:
         error = deliver(receiver, timeout_seconds=0.2)
     assert error is not None
     assert (error.final, error.counts, error.reached) == (False, True, True)
+
+
+def test_one_that_answers_byte_by_byte() -> None:
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.closing(writer):
+            for byte in b"HTTP/1.1 204 No Content\r\n\r\n":
+                writer.write(bytes([byte]))
+                await asyncio.sleep(0.1)
+
+    async def work(sink: WebhookSink) -> None:
+        async with await asyncio.start_server(drip, "127.0.0.1", port):
+            with pytest.raises(Undelivered) as caught:
+                await sink.deliver(EVENT, redelivered=False)
+        assert (caught.value.final, caught.value.counts, caught.value.reached) == (False, True, True)
+
+    port = Receiver().port
+    use(WebhookSink(webhook(f"http://127.0.0.1:{port}/", timeout_seconds=0.4), HERE), work)
 
 
 def test_private_addresses_are_not_connected_to_unless_listed() -> None:

@@ -122,3 +122,12 @@ def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspec
     with pytest.raises(OSError, match="out"):
         made.move(tmp_path / "out")
     assert made.file.path.read_bytes() == b"one"
+
+
+def test_a_picture_is_not_moved_before_its_json_is_there(tmp_path: Path, inspection: Inspection) -> None:
+    (tmp_path / "out" / "a.png.json").mkdir(parents=True)
+    made = make(tmp_path / "in", "a.png", b"one", inspection)
+    with pytest.raises(OSError, match=r"a\.png\.json"):
+        made.move(tmp_path / "out")
+    assert made.file.path.read_bytes() == b"one"
+    assert not (tmp_path / "out" / "a.png").exists()

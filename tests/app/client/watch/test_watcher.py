@@ -1,6 +1,7 @@
 """The watcher against a real service, in one process; tests/system/test_watch.py kills it."""
 
 import json
+import os
 import re
 import shutil
 import threading
@@ -14,7 +15,9 @@ from fastapi import FastAPI
 
 from app.client import Client
 from app.client.watch import watcher as module
+from app.client.watch.folder import Stamp
 from app.client.watch.job import Job
+from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
 from app.main import create_app
 from app.settings import Settings
@@ -150,6 +153,29 @@ def test_what_is_half_written_is_waited_for(client: Client, folder: Path, tiny_i
     running.join()
     [outcome] = heard.outcomes
     assert outcome.inspection is not None
+
+
+def test_what_is_written_to_again_since_it_was_found_is_waited_for(
+    client: Client, folder: Path, tiny_images: Images
+) -> None:
+    first, second, third = tiny_images["good"][:3]
+
+    class Camera(Heard):
+        def dealt_with(self, outcome: Outcome) -> None:
+            super().dealt_with(outcome)
+            if outcome.file.name == "a.png":
+                (folder / "b.png").write_bytes(third)
+
+    (folder / "a.png").write_bytes(first)
+    (folder / "b.png").write_bytes(second)
+    for number, name in enumerate(("a.png", "b.png")):
+        os.utime(folder / name, ns=(number, number))
+    heard = Camera()
+    assert Watcher(client, job(folder, "again"), heard).run(threading.Event(), once=True)
+    assert [(one.file.name, one.file.stamp) for one in heard.outcomes] == [
+        (name, Stamp.of((folder / name).stat())) for name in ("a.png", "b.png")
+    ]
+    expect_kept(client, "again", ids(heard))
 
 
 def test_an_unknown_category_is_no_pictures_fault(client: Client, folder: Path, tiny_images: Images) -> None:
