@@ -295,6 +295,17 @@ def test_reviews_at_the_same_time_as_deletion(kept: Kept) -> None:
     kept.whole()
 
 
+def test_a_file_that_cannot_be_removed_keeps_no_other(kept: Kept, caplog: pytest.LogCaptureFixture) -> None:
+    stuck = kept.pictures.map_path(kept.add(6))
+    kept.add(5)
+    stuck.unlink()
+    stuck.mkdir()  # no file, so that it cannot be deleted as one
+    kept.apply(retention_pass_days=1)
+    assert kept.rows() == {}
+    assert kept.files() == (0, 0)
+    assert f"{stuck} could not be removed" in caplog.text
+
+
 def test_files_without_an_inspection_are_swept_up(kept: Kept) -> None:
     identifier = kept.add()
     orphan = row()
@@ -385,6 +396,18 @@ class TestWrongClock:
         kept.again(made)
         assert ids[0] in kept.rows()
         assert oldest not in kept.rows()
+
+    def test_inspections_made_before_the_first_look_do_not_vouch_for_it(self, kept: Kept) -> None:
+        """As after a start without its database: they have their time from the same clock."""
+        with kept.database.write() as connection:
+            connection.execute(delete(inspections))
+        ids = [kept.add(days) for days in (45, 20)]
+
+        def file() -> None:
+            kept.now += add(kept.database, row(category="now", has_pictures=False))
+
+        kept.apply(file, retention_pass_days=30)
+        assert sorted(kept.rows()) == sorted(ids)
 
     def test_a_note_from_the_future_is_corrected(self, kept: Kept) -> None:
         with kept.database.write() as connection:

@@ -280,16 +280,21 @@ def test_a_key_for_categories_hears_of_no_others(
             assert {heard.kind for heard in until} <= {"position", "comment"}
 
 
+@pytest.mark.parametrize("sent", ["key", "session"])
 def test_a_key_that_is_revoked_hears_no_more(
-    guarded: tuple[str, FastAPI], tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    guarded: tuple[str, FastAPI], tiny_images: Images, monkeypatch: pytest.MonkeyPatch, sent: str
 ) -> None:
     monkeypatch.setattr(stream, "_CHECK_SECONDS", 0.0)
     with keyed(guarded, Role.ADMIN) as admin, keyed(guarded, Role.VIEWER) as viewer:
+        key = viewer.headers["X-API-Key"]
+        if sent == "session":
+            del viewer.headers["X-API-Key"]
+            assert viewer.post("/login", json={"key": key}).status_code == 200
         with listening(viewer) as heard:
             next(heard)
-            key_id = viewer.headers["X-API-Key"].split("_")[1]
-            assert admin.delete(f"/v1/keys/{key_id}").status_code < 300
+            assert admin.delete(f"/v1/keys/{key.split('_')[1]}").status_code < 300
             guarded[1].state.keyring.reload()
             admin.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
-            assert [event.kind for event in heard] == ["comment"]
+            assert next(heard) == Heard("comment", "", "the key is no longer valid")
+            assert list(heard) == []
         assert viewer.get("/v1/events").status_code == 401
