@@ -72,7 +72,7 @@ def stations(connection: Connection, categories: Collection[str] | None) -> list
 
 
 def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
-    """How many inspections that a filter lets through got which decision; counted in indexes alone."""
+    """How many inspections a filter lets through by each decision, whichever it names; of indexes alone."""
     return {
         decision: sum(
             connection.scalar(
@@ -84,7 +84,6 @@ def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
             for one in _one_by_one(wanted)
         )
         for decision in DECISIONS
-        if wanted.decision in (None, decision)
     }
 
 

@@ -53,9 +53,9 @@ class Threshold:
 
     ``certified`` says whether the false-reject rate is at most ``target_fpr``, averaged over
     calibration sets. Of a split calibration it is not where n < 1 / target_fpr - 1: then ``reject`` is the
-    largest calibration score. Of a cross calibration it practically never is, as the threshold is set where
-    ``target_fpr`` is observed and half of it would have to be promised. What is promised in any case is the
-    rate ``achievable_fpr``; 1 promises nothing.
+    largest calibration score. Of a cross calibration it never is, as the threshold is set where ``target_fpr``
+    is observed, and promised is more than that. What is promised in any case is the rate ``achievable_fpr``; 1
+    promises nothing.
     """
 
     reject: float
@@ -101,7 +101,7 @@ def threshold(
     return Threshold(
         reject=float(np.sort(scores)[n - rank]),
         target_fpr=target_fpr,
-        certified=enough and (models == 1 or promised <= target_fpr),
+        certified=enough and models == 1,
         achievable_fpr=promised,
         n_calibration=n,
         guarantee="split" if models == 1 else "cross",
