@@ -53,9 +53,9 @@ class Threshold:
 
     ``certified`` says whether the false-reject rate is at most ``target_fpr``, averaged over
     calibration sets. Of a split calibration it is not where n < 1 / target_fpr - 1: then ``reject`` is the
-    largest calibration score. Of a cross calibration it never is, as the threshold is set where ``target_fpr``
-    is observed, and promised is more than that. What is promised in any case is the rate ``achievable_fpr``; 1
-    promises nothing.
+    largest calibration score. Of a cross calibration it never is, as the threshold is set where
+    ``target_fpr`` is observed, and promised is more than that. What is promised in any case is the rate
+    ``achievable_fpr``; 1 promises nothing.
     """
 
     reject: float
