@@ -47,6 +47,7 @@ def test_what_the_trainer_leaves_is_listed_and_given(client: TestClient, folder:
         "config.yaml",
         "data_check.json",
         "fit_pictures.txt",
+        "highest.json",
         "metrics.jsonl",
     ]
     for name in details["report"]:
