@@ -11,22 +11,24 @@ class ExposureError(ValueError):
     """The service would be open to everybody on the network."""
 
 
-def expect_keys_on_network(settings: Settings) -> None:
+def expect_keys_on_network(settings: Settings) -> bool:
     """Refuse to be reachable from beyond this machine where no request would need a key.
 
     Args:
         settings: of the service that is to start.
+
+    Returns:
+        Whether there are keys, revoked ones too, so that every request needs one.
 
     Raises:
         ExposureError: the host is not loopback or there are proxies, there are no keys, and nobody has
             allowed that.
         DatabaseError: the database cannot be used.
     """
+    keyed = _has_keys(settings.database_url)
     way = _way_in(settings)
-    if way is None or settings.allow_unauthenticated_network:
-        return
-    if has_keys(settings.database_url):
-        return
+    if keyed or way is None or settings.allow_unauthenticated_network:
+        return keyed
     reached, instead = way
     raise ExposureError(
         f"{reached} and there are no keys, so everybody on the network could use the service. Make a key "
@@ -36,17 +38,8 @@ def expect_keys_on_network(settings: Settings) -> None:
     )
 
 
-def has_keys(url: str) -> bool:
-    """Whether there are keys, revoked ones too, so that every request needs one.
-
-    Only read: whether this server may have the database is not known yet, so it is not changed, nor made.
-
-    Args:
-        url: of the database.
-
-    Raises:
-        DatabaseError: the database cannot be used.
-    """
+def _has_keys(url: str) -> bool:
+    # Only read: whether this server may have the database is not known yet, so it is not changed, nor made.
     parsed = read_url(url)
     if parsed.drivername == "sqlite" and not (parsed.database and Path(parsed.database).exists()):
         return False

@@ -126,7 +126,7 @@ def _service(report: Report, models: Path) -> "AsServed | None":
 
     from app.certificate import CertificateError, expect_certificate
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
-    from app.exposure import ExposureError, expect_keys_on_network, has_keys
+    from app.exposure import ExposureError, expect_keys_on_network
     from app.served import AsServed
     from app.settings import SettingsError, settings_from
     from app.sinks.errors import SinkError
@@ -143,17 +143,13 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
         report.problems += [f"{_NOT_SERVED}: {line}" for line in str(error).splitlines()]
         return None
-    try:
-        expect_certificate(settings)
-    except CertificateError as error:
-        report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
-    try:
-        expect_keys_on_network(settings)
-        has_keys(settings.database_url)  # as the server begins
-    except DatabaseUnavailable as error:
-        report.problems.append(f"{_NOT_SERVED}: {error.at_start}")
-    except (ExposureError, DatabaseError) as error:
-        report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
+    for expect in (expect_certificate, expect_keys_on_network):
+        try:
+            expect(settings)
+        except DatabaseUnavailable as error:
+            report.problems.append(f"{_NOT_SERVED}: {error.at_start}")
+        except (CertificateError, ExposureError, DatabaseError) as error:
+            report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
     try:
         next(models.iterdir(), None)
     except FileNotFoundError:  # as before the first training

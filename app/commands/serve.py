@@ -61,7 +61,7 @@ def serve(
     from app.certificate import CertificateError, expect_certificate
     from app.connections import Connection, Listener, allow_connections
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
-    from app.exposure import ExposureError, expect_keys_on_network, has_keys
+    from app.exposure import ExposureError, expect_keys_on_network
     from app.history.history import HistoryError
     from app.main import create_app
     from app.server import Server
@@ -99,8 +99,7 @@ def serve(
         )
     try:
         expect_certificate(settings)
-        expect_keys_on_network(settings)
-        keyed = has_keys(settings.database_url)
+        keyed = expect_keys_on_network(settings)
     except (CertificateError, ExposureError) as error:
         _stop(2, str(error))
     except DatabaseUnavailable as error:

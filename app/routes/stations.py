@@ -2,19 +2,12 @@
 
 from typing import Annotated, Any
 
-from fastapi import Query
-
-from app.forms import MAX_TEXT, TEXT_PATTERN
+from app.routes.texts import text_query
 
 
 def _of_those_without(what: str) -> Any:
-    return Query(
-        description=f"As it comes with pictures; left out: all stations that have no {what} of their own.",
-        min_length=1,
-        max_length=MAX_TEXT,
-        pattern=TEXT_PATTERN,
-        examples=["line-3"],
-    )
+    meant = f"As it comes with pictures; left out: all stations that have no {what} of their own."
+    return text_query(meant, "line-3", least=1)
 
 
 StationOfRegion = Annotated[str | None, _of_those_without("region")]

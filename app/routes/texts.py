@@ -7,6 +7,12 @@ from fastapi import Query
 from app.schemas.texts import MAX_TEXT, TEXT_PATTERN
 
 
-def text_query(description: str, example: str) -> Any:
-    """A query parameter within the limits of texts."""
-    return Query(description=description, max_length=MAX_TEXT, pattern=TEXT_PATTERN, examples=[example])
+def text_query(description: str, example: str, *, least: int | None = None) -> Any:
+    """A query parameter within the limits of texts, of so many characters at least."""
+    return Query(
+        description=description,
+        min_length=least,
+        max_length=MAX_TEXT,
+        pattern=TEXT_PATTERN,
+        examples=[example],
+    )

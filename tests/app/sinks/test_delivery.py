@@ -344,9 +344,9 @@ def test_what_is_under_way_at_the_end_is_finished_and_counted(database: Database
     assert first + rest.names == list(map(str, range(100)))
 
 
-def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
-    database: Database, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def leave_behind(database: Database, run: Run) -> None:
+    """Ten events after a sink's place, of which the log has the last two."""
+
     async def nothing(_: Delivery) -> None:
         pass
 
@@ -354,6 +354,12 @@ def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
     add(database, *map(str, range(10)))
     with database.write() as connection:
         log.trim(connection, keep=2, most=1000)
+
+
+def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
+    database: Database, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave_behind(database, run)
     sink = Memory()
 
     async def work(_: Delivery) -> None:
@@ -368,13 +374,7 @@ def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
 def test_what_is_lost_is_counted_once_even_where_nothing_can_be_delivered_yet(
     database: Database, run: Run
 ) -> None:
-    async def nothing(_: Delivery) -> None:
-        pass
-
-    run(Memory(), nothing)
-    add(database, *map(str, range(10)))
-    with database.write() as connection:
-        log.trim(connection, keep=2, most=1000)
+    leave_behind(database, run)
     away, back = Memory(fails=lambda _: Undelivered("cannot be reached")), Memory()
 
     async def in_vain(delivery: Delivery) -> None:
