@@ -23,7 +23,8 @@ from bench.service.fleet import Fleet, unique
 from bench.service.server import Server
 from flows.fastflow import bundle, models_folder
 
-_SHORTEST_SECONDS = 0.2
+_PATIENCE_SECONDS = 120.0  # without a single answer
+_LATER_SECONDS = 0.25  # at most, from the last answer to the kill: it shall hit every stage of the work
 _UPLOADED = "uploaded"  # the version that comes and goes while the server is killed
 # 404 and 409: what an upload or a deletion just before a kill has done is not known.
 _EXPECTED = (200, 201, 204, 404, 409)
@@ -39,7 +40,7 @@ class _Given:
 
 
 def run(
-    fleet: Fleet, work: Path, *, kills: int = 20, clients: int = 16, longest: float = 3, seed: int = 0
+    fleet: Fleet, work: Path, *, kills: int = 20, clients: int = 16, most: int = 100, seed: int = 0
 ) -> tuple[Figures, list[str]]:
     """Run the scenario. Pictures are sent all the time; versions are activated, uploaded and deleted beside.
 
@@ -48,8 +49,9 @@ def run(
         work: an empty folder.
         kills: how many.
         clients: that send pictures, each one after the other.
-        longest: seconds from a start to the next kill, at most; the moment is drawn by chance.
-        seed: of the moments.
+        most: pictures that are answered between a start and a kill, at most; the number is drawn by chance.
+            Numbers, not seconds: a slow machine works as much before it is killed as a fast one.
+        seed: of the numbers.
 
     Returns:
         The figures, and what was wrong.
@@ -64,9 +66,9 @@ def run(
     changes = 0
     try:
         for _ in range(kills):
-            moment = rng.uniform(_SHORTEST_SECONDS, longest)
             load = _Load(server, fleet, archive, numbers)
-            given = asyncio.run(load.until_killed(clients, moment))
+            answers, later = rng.randint(1, most), rng.uniform(0, _LATER_SECONDS)
+            given = asyncio.run(load.until_killed(clients, answers, later))
             failures += load.failures
             changes += load.changes
             starts.append(server.start())
@@ -100,17 +102,30 @@ class _Load:
         self._archive = archive
         self._numbers = numbers
         self._given: dict[str, _Given] = {}
+        self._answers = asyncio.Semaphore(0)
         self.failures: list[str] = []
         self.changes = 0
 
-    async def until_killed(self, clients: int, moment: float) -> dict[str, _Given]:
-        """Send pictures and change models until the server is killed; returns what it has answered."""
+    async def until_killed(self, clients: int, answers: int, later: float) -> dict[str, _Given]:
+        """Send pictures and change models until the server is killed; returns what it has answered.
+
+        Args:
+            clients: that send pictures.
+            answers: to pictures, that are waited for.
+            later: seconds from the last of them to the kill.
+        """
         async with asyncio.TaskGroup() as group:
             for number in range(clients):
                 group.create_task(self._send(number))
             group.create_task(self._change())
-            await asyncio.sleep(moment)
-            self._server.kill()
+            try:
+                for _ in range(answers):
+                    await asyncio.wait_for(self._answers.acquire(), _PATIENCE_SECONDS)
+                await asyncio.sleep(later)
+            except TimeoutError:
+                self.failures.append(f"no answer came in {_PATIENCE_SECONDS:g} s")
+            finally:
+                self._server.kill()  # which ends what goes on
         return self._given
 
     async def _send(self, client: int) -> None:
@@ -125,6 +140,7 @@ class _Load:
                     picture = unique(picture, number)
                 path = f"/v1/models/{category}/predict?part_id=P-{number}"
                 answer = await connection.request("POST", path, picture, {"Content-Type": "image/jpeg"})
+                self._answers.release()
                 if answer.status != 200:
                     self.failures.append(f"a picture: {answer.status} {answer.body[:300]!r}")
                     continue
