@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.manifest import DataRecord
+from flows.fastflow.parts import PARTS, numbered, one_of_each
 from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
 from training.cross import Folds, folds_of, parts_of
 from training.datasets.layout import licence, train_images
+from training.datasets.sample import DatasetError
 from training.feature_cache import View
 from training.split import Split, without_copies
 from training.tiles import Tile
@@ -26,14 +28,16 @@ class Pictures:
     Attributes:
         paths: the files.
         hashes: sha256 of each.
+        shown: the number of the part that each shows, see `flows.fastflow.parts`.
         parts: for each head which pictures it is fitted to, and which it has not seen.
-        folds: of each picture, of a cross calibration; otherwise None.
+        folds: of each picture to calibrate with, of a cross calibration; otherwise None.
         copies: files left out because they are equal to others byte for byte.
         licence: of the pictures, or None.
     """
 
     paths: Sequence[Path]
     hashes: Sequence[str]
+    shown: NDArray[np.int64]
     parts: Sequence[Split]
     folds: Folds | None
     copies: int
@@ -42,17 +46,23 @@ class Pictures:
     @property
     def calibrating(self) -> NDArray[np.int64]:
         """The pictures to calibrate with, as `held_out` has them."""
-        return self.parts[0].calibration if self.folds is None else np.arange(len(self.paths))
+        return np.sort(np.concatenate([part.calibration for part in self.parts]))
 
     @property
     def held_out(self) -> list[Path]:
-        """The pictures to calibrate with: those that no fit sees, or all where each is held out of one."""
+        """The pictures to calibrate with, one of a part: no fit sees them, or in folds one fit does not."""
         return [self.paths[i] for i in self.calibrating]
 
     @property
     def seen(self) -> NDArray[np.int64]:
         """The pictures that have a part in any head's weights."""
         return np.unique(np.concatenate([part.seen for part in self.parts]))
+
+    @property
+    def distinct(self) -> int | None:
+        """How many parts they show; None where each shows another."""
+        count = int(self.shown.max()) + 1
+        return None if count == len(self.paths) else count
 
     @property
     def fitted(self) -> NDArray[np.int64]:
@@ -119,12 +129,27 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
 
     Raises:
         DatasetError: there is no such category, or too few pictures.
+        PartsError: the category's parts.txt cannot be used.
     """
     found = train_images(data, category)
     paths, hashes = without_copies(found, file_hashes(found))
-    folds = folds_of(len(paths), config)
-    parts = parts_of(len(paths), folds, config.calibration.fraction, config.seed)
-    stopping = config.fit.stopping
-    if stopping is not None:
-        parts = [part.with_validation(stopping.fraction, config.seed) for part in parts]
-    return Pictures(paths, hashes, parts, folds, len(found) - len(paths), licence(data, category))
+    shown = numbered([path.name for path in paths], data / category)
+    drawn = one_of_each(shown, hashes)
+    try:
+        folds = folds_of(len(drawn), config)
+        parts = parts_of(len(drawn), folds, config.calibration.fraction, config.seed)
+        if (stopping := config.fit.stopping) is not None:
+            parts = [part.with_validation(stopping.fraction, config.seed) for part in parts]
+    except DatasetError as error:
+        if len(drawn) == len(paths):
+            raise
+        raise DatasetError(f"{error}. By {PARTS}, {len(paths)} pictures show {len(drawn)} parts") from error
+    return Pictures(
+        paths=paths,
+        hashes=hashes,
+        shown=shown,
+        parts=[part.of_pictures(shown, drawn) for part in parts],
+        folds=None if folds is None else folds[shown[drawn]],
+        copies=len(found) - len(paths),
+        licence=licence(data, category),
+    )

@@ -73,7 +73,7 @@ def train(
         displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
-        ConfigError, DatasetError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
+        ConfigError, DatasetError, PartsError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
             TensorBoardError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
@@ -86,7 +86,8 @@ def train(
         progress.say(f"{pictures.copies} pictures are copies of others, byte for byte: left out")
     backbones = backbones or BackboneLoader(models / BACKBONES)
     weights = backbones.weights(config.backbone)
-    identity = identify(config, pictures.hashes, weights.sha256, device)
+    parts = None if pictures.distinct is None else pictures.shown.tolist()
+    identity = identify(config, pictures.hashes, weights.sha256, device, parts)
     folder = runs / category / identity.fit[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
@@ -104,8 +105,9 @@ def train(
             progress.say(line)
         if config.augment.right_angles:
             expect_square([pictures.paths[i] for i in pictures.fitted])
+        of_parts = "" if pictures.distinct is None else f" of {pictures.distinct} parts"
         progress.say(
-            f"{len(pictures.paths)} good pictures of {category}: {len(pictures.seen)} to fit, "
+            f"{len(pictures.paths)} good pictures{of_parts} of {category}: {len(pictures.seen)} to fit, "
             f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
             f"calibrate; on {device}"
         )

@@ -42,7 +42,13 @@ class Identity:
     bundle: str
 
 
-def identify(config: RunConfig, hashes: Sequence[str], weights_sha256: str, device: torch.device) -> Identity:
+def identify(
+    config: RunConfig,
+    hashes: Sequence[str],
+    weights_sha256: str,
+    device: torch.device,
+    parts: Sequence[int] | None = None,
+) -> Identity:
     """The identity of a run.
 
     Args:
@@ -50,6 +56,7 @@ def identify(config: RunConfig, hashes: Sequence[str], weights_sha256: str, devi
         hashes: sha256 of each picture.
         weights_sha256: digest of the backbone's weights.
         device: that computes.
+        parts: the number of the part that each picture shows; None where each shows another.
     """
     # The backbone's weights count by what they hold, not by where they lie; the device by what it turned out
     # to be. The score and the asked rate come after the fit: another rate needs no other fit.
@@ -62,7 +69,8 @@ def identify(config: RunConfig, hashes: Sequence[str], weights_sha256: str, devi
     }
     settings = config.model_dump(mode="json", exclude=never | later)
     settings["fit"]["precision"] = precision_on(config.fit.precision, device)
-    fitted = _digest([settings, hashes, weights_sha256, str(device), library_versions()])
+    decides = [settings, hashes, weights_sha256, str(device), library_versions()]
+    fitted = _digest(decides if parts is None else [*decides, parts])
     return Identity(fitted, _digest([fitted, config.model_dump(mode="json", include=later)]))
 
 

@@ -1,4 +1,4 @@
-"""Which good pictures fit the flows, and which calibrate them."""
+"""Which good parts fit the flows, and which calibrate them: pictures, where each shows another part."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +42,20 @@ class Split:
             )
         shuffled = np.random.default_rng([seed, 1]).permutation(self.fit)
         return Split(np.sort(shuffled[count:]), self.calibration, np.sort(shuffled[:count]))
+
+    def of_pictures(self, parts: NDArray[np.int64], drawn: NDArray[np.int64]) -> "Split":
+        """The split of pictures that divides their parts as this one does.
+
+        Args:
+            parts: (N,) the row that each picture's part has in this split.
+            drawn: the one picture of each part that may calibrate, see `flows.fastflow.parts`; others of a
+                part that is held out are not used.
+        """
+        return Split(
+            fit=np.flatnonzero(np.isin(parts, self.fit)),
+            calibration=drawn[np.isin(parts[drawn], self.calibration)],
+            validation=np.flatnonzero(np.isin(parts, self.validation)),
+        )
 
 
 def split(count: int, fraction: float, seed: int) -> Split:

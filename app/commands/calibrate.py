@@ -70,6 +70,7 @@ def calibrate(
     if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
     files = _files(images, recursive=recursive)
+    chosen = _one_of_each_part(files, images)
     torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
@@ -85,7 +86,7 @@ def calibrate(
         )
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        measured = _measured(files, scorer, fitted, quiet=as_json)
+        measured = _measured(chosen, scorer, fitted, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
             return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
@@ -111,6 +112,7 @@ def calibrate(
             "category": category,
             "calibration": after.calibrator.identifier,
             "pictures": len(measured),
+            "of_parts": len(chosen) < len(files),
             "fingerprint": after.renewal.pictures,
             "before": None if before is None else verdict.thresholds(before, settings).shown().model_dump(),
             "threshold": shown.model_dump(),
@@ -122,7 +124,7 @@ def calibrate(
     else:
         _print({**known, **told})
         scores = [one.measurement.score for one in measured]
-        typer.echo(say_highest(highest(list(files), scores), scores, shown.target_fpr))
+        typer.echo(say_highest(highest(list(chosen), scores), scores, shown.target_fpr))
 
 
 def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
@@ -147,6 +149,23 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
     if odd := [name for name in map(escaped, files) if name not in files]:
         raise wrong(f"the name of {odd[0]} is not in UTF-8: give it another one")
     return files
+
+
+def _one_of_each_part(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
+    """Of pictures that show the same part, as the folder's parts.txt tells, one; all where there is none.
+
+    Raises:
+        PartsError: the file cannot be used.
+    """
+    from flows.fastflow.parts import numbered, one_of_each
+    from flows.fastflow.plain_files import file_hashes
+
+    names = list(files)
+    parts = numbered([files[name].name for name in names], folder)
+    if len(set(parts.tolist())) == len(names):
+        return dict(files)
+    drawn = one_of_each(parts, file_hashes([files[name] for name in names]))
+    return {names[i]: files[names[i]] for i in drawn.tolist()}
 
 
 def _measured(
@@ -194,9 +213,10 @@ def _measured(
 
 def _print(told: dict[str, Any]) -> None:
     whose = "all stations" if told["station"] is None else f"station {told['station']}"
+    each = ", one of each part" if told["of_parts"] else ""
     typer.echo(
         f"{told['category']}/{told['version']}, {told['engine']}, {whose}: calibrated by {told['pictures']} "
-        f"pictures ({told['calibration']})"
+        f"pictures{each} ({told['calibration']})"
     )
     after, before = told["threshold"], told["before"]
     promise = f"at most {after['target_fpr']:.2%} of good parts, certified"

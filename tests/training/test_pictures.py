@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.fastflow.parts import PARTS, PartsError
 from training.augment import AugmentConfig
 from training.config import RunConfig
 from training.datasets.sample import DatasetError
@@ -143,3 +144,59 @@ def test_too_few_pictures_are_told(tiny_data: Path, tmp_path: Path) -> None:
         shutil.copy(tiny_data / "tiny/train/good" / name, good)
     with pytest.raises(DatasetError, match="2 good pictures are too few"):
         gather(CONFIG, tmp_path, "tiny")
+
+
+class TestParts:
+    @pytest.fixture
+    def data(self, tiny_data: Path, tmp_path: Path) -> Path:
+        """The 32 good pictures as four of each of eight parts."""
+        good = tmp_path / "tiny/train/good"
+        good.mkdir(parents=True)
+        for i, path in enumerate(sorted((tiny_data / "tiny/train/good").iterdir())):
+            shutil.copy(path, good / f"part{i % 8}_{i // 8}.png")
+        (tmp_path / "tiny" / PARTS).write_text(r"^(.+)_\d")
+        return tmp_path
+
+    def test_no_part_is_on_both_sides(self, data: Path) -> None:
+        pictures = gather(STOPPING, data, "tiny")
+        [part] = pictures.parts
+        shown = {
+            name: {pictures.paths[i].name[:5] for i in getattr(part, name)}
+            for name in ("fit", "calibration", "validation")
+        }
+        assert [len(shown[name]) for name in ("fit", "calibration", "validation")] == [4, 2, 2]
+        assert set.union(*shown.values()) == {f"part{i}" for i in range(8)}
+        assert (len(part.fit), len(part.calibration), len(part.validation)) == (16, 2, 8)
+        assert pictures.distinct == 8
+        assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 2)
+        assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
+
+    def test_folds_are_of_parts(self, data: Path) -> None:
+        config = RunConfig.model_validate({"calibration": {"method": "cross", "folds": 4}})
+        pictures = gather(config, data, "tiny")
+        assert [len(part.fit) for part in pictures.parts] == [24] * 4
+        assert [len(part.calibration) for part in pictures.parts] == [2] * 4
+        assert len(pictures.held_out) == 8
+        assert len({path.name[:5] for path in pictures.held_out}) == 8
+        assert pictures.folds is not None
+        for path, fold in zip(pictures.held_out, pictures.folds.tolist(), strict=True):
+            fitted = {pictures.paths[i].name[:5] for i in pictures.parts[fold].fit}
+            assert path.name[:5] not in fitted
+            assert len(fitted) == 6
+        assert pictures.seen.tolist() == list(range(32))
+
+    def test_too_few_are_said_to_be_parts(self, data: Path) -> None:
+        (data / "tiny" / PARTS).write_text("^part")
+        with pytest.raises(DatasetError, match=r"1 good pictures are too few.*32 pictures show 1 parts"):
+            gather(CONFIG, data, "tiny")
+
+    def test_without_the_file_each_is_one(self, data: Path) -> None:
+        (data / "tiny" / PARTS).unlink()
+        pictures = gather(CONFIG, data, "tiny")
+        assert pictures.distinct is None
+        assert pictures.shown.tolist() == list(range(32))
+
+    def test_a_name_that_does_not_fit_is_refused(self, data: Path) -> None:
+        (data / "tiny/train/good/part0_0.png").rename(data / "tiny/train/good/odd.png")
+        with pytest.raises(PartsError, match=r"does not say which part odd\.png shows"):
+            gather(CONFIG, data, "tiny")

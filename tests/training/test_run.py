@@ -28,6 +28,7 @@ from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Backbone, Manifest
 from flows.fastflow.models_folder import ACTIVE, activate, active_version, categories, resolve, versions
+from flows.fastflow.parts import PARTS
 from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
@@ -385,6 +386,17 @@ def test_three_pictures_are_enough_for_a_model(fresh: Place) -> None:
     Detector.load(bundle, device="cpu")
 
 
+def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: Place) -> None:
+    recorder = Recorder()
+    (fresh.folder / PARTS).write_text(r"^\d\d")  # 000 to 031: four parts
+    manifest = verify(fresh.train(progress=recorder).bundle)
+    told = next(line for line in recorder.lines if "to fit" in line)
+    assert told.startswith("32 good pictures of 4 parts of tiny: ")
+    assert manifest.data.n_calibration == len(manifest.calibration.scores) == 1
+    assert manifest.data.n_fit in (22, 30)  # all but ten of a part, or the two of the last
+    assert manifest.thresholds["float32"].achievable_fpr == 0.5
+
+
 def test_changed_copies_are_fitted_and_the_pictures_held_out_stay_as_they_are(fresh: Place) -> None:
     recorder = Recorder()
     bundle = fresh.train(progress=recorder, augment={"hflip": True, "vflip": True, "copies": 2}).bundle
@@ -580,6 +592,12 @@ class TestAgain:
         [note] = place.runs.glob(f"tiny/*/{FINISHED}")
         with FileLock(note.parent / "lock"), pytest.raises(FitError, match="another process is at work"):
             place.train(resume=True)
+
+    def test_pictures_divided_by_parts_are_another_run(self, place: Place) -> None:
+        (place.folder / PARTS).write_text(r"^\d\d")
+        recorder = Recorder(kill_in="features")
+        with pytest.raises(Killed):
+            place.train(progress=recorder, resume=True)
 
     def test_copies_of_a_picture_are_left_out(self, fresh: Place) -> None:
         first = fresh.folder / "train/good/000.png"

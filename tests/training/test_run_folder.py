@@ -63,6 +63,11 @@ def test_what_decides_the_fit_makes_another_run(settings: dict[str, Any]) -> Non
     assert identity(**settings).fit != identity().fit
 
 
+def test_which_pictures_show_the_same_part_makes_another_run() -> None:
+    runs = [identify(RunConfig(), ("a", "b", "c"), "w", CPU, parts) for parts in (None, [0, 0, 1], [0, 1, 1])]
+    assert len({run.fit for run in runs}) == 3
+
+
 @pytest.mark.parametrize("has", [False, True])
 def test_the_precision_counts_by_what_it_comes_to(monkeypatch: pytest.MonkeyPatch, has: bool) -> None:
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: has)

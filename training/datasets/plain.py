@@ -8,13 +8,15 @@
 
 Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
 Which ones is decided by the sha256 of each file's name: the same everywhere, and when pictures are
-added nearly all of the others stay where they were.
+added nearly all of the others stay where they were. Where a parts.txt says which pictures show the same part
+(`flows.fastflow.parts`), a fifth of the parts is kept, with all their pictures.
 """
 
 import hashlib
 from pathlib import Path
 
 from flows.fastflow.images import IMAGE_SUFFIXES
+from flows.fastflow.parts import numbered, parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,
     GOOD,
@@ -97,11 +99,14 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
         )
     if not kinds:
         return good, []
-    if len(good) < 2:
+    names = [path.name for path in good]
+    shown, said = numbered(names, folder), parts_of_names(names, folder)
+    digests = [hashlib.sha256(one.encode()).digest() for one in said or map(composed, names)]
+    parts = list(dict.fromkeys(shown[sorted(range(len(good)), key=digests.__getitem__)].tolist()))
+    if len(parts) < 2:
         raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")
-    count = max(1, round(TEST_SHARE * len(good)))
-    by_chance = sorted(good, key=lambda path: hashlib.sha256(composed(path.name).encode()).digest())
-    return good, sorted(by_chance[:count])
+    kept = parts[: max(1, round(TEST_SHARE * len(parts)))]
+    return good, sorted(path for path, part in zip(good, shown, strict=True) if part in kept)
 
 
 def _kinds(folder: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from flows.fastflow.conformal import threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
+from flows.fastflow.parts import PARTS
 from tests.app.calibrating import URL, good
 from tests.app.stores import change
 from tests.conftest import png
@@ -100,6 +101,23 @@ def test_it_names_the_pictures_that_the_threshold_hangs_on(run: Run, store: Path
     scores = made.renewal.calibration.scores
     without, of_all = threshold(scores[:-1], 0.1).reject, threshold(scores, 0.1).reject
     assert f"the threshold would be {without:.4g}, not {of_all:.4g}" in last
+
+
+def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
+    for path in sorted(pictures.glob("[0-9]*.png")):
+        image = read(path)
+        (pictures / f"{path.stem}-again.png").write_bytes(png(np.asarray(image ^ 1, dtype=np.uint8)))
+    assert "calibrated by 38 pictures" in run().stdout
+    (pictures / PARTS).write_text(r"^\d\d")
+    result = run()
+    assert "calibrated by 19 pictures, one of each part" in result.stdout
+    assert "at most 10.00% of good parts, certified" in result.stdout
+
+
+def test_parts_that_cannot_be_told_change_nothing(run: Run, store: Path, pictures: Path) -> None:
+    (pictures / PARTS).write_text("^part")
+    assert "does not say which part 00.png shows" in failed(run())
+    assert nothing_was_made(store)
 
 
 def test_too_few_are_said_to_promise_less(run: Run, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.fastflow.parts import PARTS
 from tests.odd_names import renamed
 from tests.training.datasets.trees import names, touch
 from training.datasets import layout, plain
@@ -54,6 +55,24 @@ def test_two_good_parts_are_one_to_learn_from_and_one_to_test(tmp_path: Path) ->
     touch(tmp_path / "cap", "good/0.png", "good/1.png", "bad/2.png")
     assert len(plain.train_images(tmp_path, "cap")) == 1
     (tmp_path / "cap/good/1.png").unlink()
+    with pytest.raises(DatasetError, match="one good part, which cannot be both"):
+        plain.train_images(tmp_path, "cap")
+
+
+def test_all_pictures_of_a_part_are_learned_from_or_kept_for_the_test(tmp_path: Path) -> None:
+    cap = tmp_path / "cap"
+    touch(cap, *(f"good/{part}_{i}.png" for part in range(20) for i in range(3)), "bad/1.png")
+    (cap / PARTS).write_text("^(.+)_")
+    learned = {path.name.partition("_")[0] for path in plain.train_images(tmp_path, "cap")}
+    good = [sample.path for sample in plain.test_samples(tmp_path, "cap") if sample.defect is None]
+    kept = {path.name.partition("_")[0] for path in good}
+    assert (len(learned), len(kept), len(good)) == (16, 4, 12)
+    assert learned.isdisjoint(kept)
+
+
+def test_pictures_of_one_part_cannot_be_both(tmp_path: Path) -> None:
+    touch(tmp_path / "cap", "good/a_1.png", "good/a_2.png", "bad/1.png")
+    (tmp_path / "cap" / PARTS).write_text("^(.+)_")
     with pytest.raises(DatasetError, match="one good part, which cannot be both"):
         plain.train_images(tmp_path, "cap")
 

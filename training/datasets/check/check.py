@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.parts import parts_of_names
 from training.datasets import layout
 from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes, unused_bits
-from training.datasets.check.copies import copies
+from training.datasets.check.copies import copies, same_parts
 from training.datasets.check.findings import TITLES, DataCheck, Finding
 from training.datasets.check.mask_files import check_masks
 from training.datasets.check.near_duplicates import Neighbours, neighbours
@@ -55,10 +56,12 @@ def check(
     Raises:
         DatasetError: there are no training pictures, the layout is not known, or `features` has another
             number of rows.
+        PartsError: the category's parts.txt cannot be used.
     """
     begun = time.monotonic()
     folder = data / category
     paths = layout.train_images(data, category)
+    parts = parts_of_names([path.name for path in paths], folder)
     if features is not None and len(features) != len(paths):
         raise DatasetError(f"{len(paths)} training pictures, but features of {len(features)}")
     samples, no_test = _test_samples(data, category) if test else ([], None)
@@ -84,7 +87,9 @@ def check(
         near = neighbours(np.stack([p.thumbnail for p in train]))
         kept = None if features is None else features[rows]
         findings += _outliers(named(train), near, kept)
-        findings += copies(named(train), named(tested), near)
+        shown = None if parts is None else [parts[i] for i in rows]
+        findings += copies(named(train), named(tested), near, shown)
+    findings += same_parts(paths, [s.path for s in samples if s.defect is None], folder)
     masks = layout.masks(data, category) if test else []
     others = [*(s.path for s in samples), *masks] if samples else None
     findings += passed_over(folder, paths, others)
@@ -95,6 +100,7 @@ def check(
         category=category,
         layout=layout.find(data, category).NAME,
         train=len(paths),
+        parts=None if parts is None else len(set(parts)),
         test=len(samples) or None,
         no_test=no_test,
         masks=len(masks),

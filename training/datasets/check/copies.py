@@ -1,9 +1,11 @@
-"""Files and pictures that are there more than once, within the training set or in training and test."""
+"""Files, pictures and parts that are there more than once, in the training set or in training and test."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
+from flows.fastflow.parts import parts_of_names
 from training.datasets.check.findings import Finding
 from training.datasets.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
 from training.datasets.check.survey import Picture
@@ -11,22 +13,48 @@ from training.datasets.check.survey import Picture
 Named = tuple[str, Picture]
 
 
-def copies(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> list[Finding]:
+def copies(
+    train: Sequence[Named], test: Sequence[Named], near: Neighbours, parts: Sequence[str] | None
+) -> list[Finding]:
     """What is there more than once.
 
-    Files that are the same byte for byte are told once, as that, and not as near-duplicates too.
+    Files that are the same byte for byte are told once, as that, and not as near-duplicates too. Pictures of
+    one part, where names tell, are expected to be near.
 
     Args:
         train: the training pictures with their names.
         test: the test pictures with their names.
         near: the distances between the training pictures.
+        parts: which part each training picture shows, where names tell.
     """
+    apart = [(i, j, r) for i, j, r in near.pairs if parts is None or parts[i] != parts[j]]
     return [
         *_leaks(train, test, near),
         *_same_files(train),
         *_same_files(test),
-        *_within(train, near),
+        *_within(train, apart),
     ]
+
+
+def same_parts(train: Sequence[Path], test: Sequence[Path], folder: Path) -> list[Finding]:
+    """Test pictures of parts of which there are training pictures, as names tell: figures on them flatter.
+
+    Args:
+        train: the training pictures.
+        test: the good test pictures.
+        folder: the category's.
+
+    Raises:
+        PartsError: the folder's parts.txt cannot be used.
+    """
+    known = parts_of_names([path.name for path in train], folder)
+    asked = parts_of_names([path.name for path in test], folder)
+    if known is None or asked is None:
+        return []
+    first = dict(reversed([*zip(known, train, strict=True)]))
+    twins = [(path, first[part]) for path, part in zip(test, asked, strict=True) if part in first]
+    named = [(a.relative_to(folder).as_posix(), b.relative_to(folder).as_posix()) for a, b in twins]
+    return [_leak(a, b, f"{a} and {b} show the same part, as their names tell", 0.0) for a, b in named]
 
 
 def _same_files(pictures: Sequence[Named]) -> list[Finding]:
@@ -46,7 +74,7 @@ def _same_files(pictures: Sequence[Named]) -> list[Finding]:
     ]
 
 
-def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
+def _within(train: Sequence[Named], near: Sequence[tuple[int, int, float]]) -> list[Finding]:
     """Groups of training pictures that are linked by being near, each told once; the closest group first."""
     group = list(range(len(train)))
 
@@ -57,7 +85,7 @@ def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
         return i
 
     closest: dict[int, float] = {}
-    pairs = [(i, j, r) for i, j, r in near.pairs if train[i][1].sha256 != train[j][1].sha256]
+    pairs = [(i, j, r) for i, j, r in near if train[i][1].sha256 != train[j][1].sha256]
     for i, j, _ in pairs:
         group[head(j)] = head(i)
     for i, _, ratio in pairs:

@@ -89,6 +89,7 @@ class DataCheck(_Record):
         category: its name.
         layout: the layout in which it was found.
         train: number of training pictures.
+        parts: number of parts that they show, where a parts.txt tells; otherwise None.
         test: number of test pictures; None where they were not looked at, or there are none.
         no_test: why there are none, if they were looked for.
         masks: number of masks.
@@ -100,6 +101,7 @@ class DataCheck(_Record):
     category: str
     layout: str
     train: int
+    parts: int | None = None
     test: int | None
     no_test: str | None
     masks: int
@@ -120,10 +122,11 @@ class DataCheck(_Record):
 
     def lines(self, shown: int = 3) -> list[str]:
         """The check as text: a summary, then each kind with its first `shown` findings."""
+        parts = "" if self.parts is None else f" of {self.parts} parts"
         test = "" if self.test is None else f", {self.test} test pictures, {self.masks} masks"
         warnings = len(self.findings) - len(self.errors)
         lines = [
-            f"data check: {self.train} training pictures{test}; {len(self.errors)} errors, "
+            f"data check: {self.train} training pictures{parts}{test}; {len(self.errors)} errors, "
             f"{warnings} warnings ({self.seconds:.1f} s)"
         ]
         for kind, title in TITLES.items():

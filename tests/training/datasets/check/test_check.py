@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from flows.fastflow.images import read
+from flows.fastflow.parts import PARTS, PartsError
 from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import DataCheck, check
 from training.datasets.check.findings import TITLES
@@ -142,6 +143,37 @@ def test_several_photographs_of_one_part_are_told_as_one_group(disc: Path) -> No
             ["train/good/002.png", "train/good/900.jpg", "train/good/901.jpg", "train/good/902.jpg"]
         ]
     }
+
+
+def test_photographs_that_names_say_show_one_part_are_no_finding(disc: Path) -> None:
+    good = disc / "train/good"
+    for name, quality in (("002-b.jpg", 95), ("900.jpg", 94)):
+        write(good / name, noisy(read(good / "002.png")), cv2.IMWRITE_JPEG_QUALITY, quality)
+    (disc / PARTS).write_text(r"^\d+")
+    checked = check(disc.parent, "disc", test=False)
+    assert checked.counts == {"near_duplicate": 1}
+    assert checked.findings[0].files == ["train/good/002-b.jpg", "train/good/002.png", "train/good/900.jpg"]
+    assert checked.parts == 31
+    assert checked.lines()[0].startswith("data check: 32 training pictures of 31 parts; 0 errors, 1 warn")
+    (good / "900.jpg").unlink()
+    assert check(disc.parent, "disc", test=False).findings == []
+
+
+def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_pictures_differ(disc: Path) -> None:
+    (disc / "test/good/002.png").rename(disc / "test/good/017-b.png")
+    for i in (0, 1, 3):
+        (disc / f"test/good/{i:03}.png").rename(disc / f"test/good/9{i:02}.png")
+    (disc / "train/good/017.png").rename(disc / "train/good/017-c.png")
+    assert found(disc) == {}
+    (disc / PARTS).write_text(r"^\d+")
+    assert found(disc) == {"leak": [["test/good/017-b.png", "train/good/017-c.png"]]}
+    assert found(disc, test=False) == {}
+
+
+def test_parts_that_cannot_be_told_are_refused(disc: Path) -> None:
+    (disc / PARTS).write_text("^part")
+    with pytest.raises(PartsError, match=r"does not say which part 000\.png shows"):
+        check(disc.parent, "disc")
 
 
 def test_odd_ones_are_told_by_what_is_odd(disc: Path) -> None:

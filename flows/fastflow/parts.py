@@ -1,0 +1,92 @@
+"""Which pictures show the same part, as their names tell.
+
+Several photographs of one part are like each other more than like those of the next part. Where some of them
+fit a model and others calibrate it, calibration scores are lower than a new part's will be, and the threshold
+rejects far more good parts than it promises: what is exchangeable are parts. So parts are divided, not
+pictures, and each part calibrates by one picture, drawn by chance; thresholds then promise what they say of
+any picture of a new part ("subsampling once" of Dunn, Wasserman and Ramdas 2022, arXiv 1809.07441).
+
+How names tell is said by a file `parts.txt` beside the pictures: a regular expression.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PARTS = "parts.txt"
+
+
+class PartsError(ValueError):
+    """A parts.txt that cannot be used, or that does not fit a picture's name."""
+
+
+def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
+    """What tells each picture's part from others; None where the folder has no `parts.txt`.
+
+    The expression is searched for in the file's name. What its groups match tells parts apart, or all that it
+    matches where it has none.
+
+    Args:
+        names: of the pictures' files, without folders.
+        folder: that may hold a `parts.txt`, one line besides empty ones and comments (#).
+
+    Raises:
+        PartsError: the file cannot be read, holds no expression, or does not fit a name.
+    """
+    file = folder / PARTS
+    if not file.exists():
+        return None
+    expression = _read(file)
+    found = []
+    for name in names:
+        # A Mac writes accents apart; the same name must be the same part.
+        match = expression.search(unicodedata.normalize("NFC", name))
+        if match is None:
+            raise PartsError(f"{file}: {expression.pattern!r} does not say which part {name} shows")
+        found.append("\0".join(text or "" for text in match.groups()) if match.re.groups else match.group())
+    return found
+
+
+def numbered(names: Sequence[str], folder: Path) -> NDArray[np.int64]:
+    """The number of each picture's part, (N,), by first appearance; each its own without a `parts.txt`.
+
+    Raises:
+        PartsError: as `parts_of_names`.
+    """
+    parts = parts_of_names(names, folder)
+    if parts is None:
+        return np.arange(len(names), dtype=np.int64)
+    number = {part: i for i, part in enumerate(dict.fromkeys(parts))}
+    return np.array([number[part] for part in parts], dtype=np.int64)
+
+
+def one_of_each(parts: NDArray[np.int64], hashes: Sequence[str]) -> NDArray[np.int64]:
+    """Rows (P,), sorted, of one picture of each part: that of the least sha256, which nobody chooses.
+
+    Args:
+        parts: (N,) numbers of the pictures' parts.
+        hashes: sha256 of each picture.
+    """
+    order = sorted(range(len(hashes)), key=hashes.__getitem__)
+    _, first = np.unique(parts[order], return_index=True)
+    return np.sort(np.array(order, dtype=np.int64)[first])
+
+
+def _read(file: Path) -> re.Pattern[str]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")  # as editors of Windows write it
+    except OSError as error:
+        raise PartsError(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise PartsError(f"{file} is not in UTF-8") from error
+    lines = [line for line in map(str.strip, text.splitlines()) if line and not line.startswith("#")]
+    if len(lines) != 1:
+        raise PartsError(f"{file} must hold one regular expression; it has {len(lines)} lines")
+    try:
+        return re.compile(unicodedata.normalize("NFC", lines[0]))
+    except re.error as error:
+        raise PartsError(f"{file}: {lines[0]!r} is no regular expression: {error}") from error

@@ -1,0 +1,95 @@
+"""Names tell which pictures show the same part; of each part one calibrates."""
+
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows.fastflow.parts import PARTS, PartsError, numbered, one_of_each, parts_of_names
+
+
+def say(folder: Path, text: str | bytes) -> Path:
+    (folder / PARTS).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder
+
+
+def test_without_the_file_each_picture_shows_another_part(tmp_path: Path) -> None:
+    assert parts_of_names(["a_1.png", "a_2.png"], tmp_path) is None
+    assert numbered(["a_1.png", "a_2.png", "a_1.png"], tmp_path).tolist() == [0, 1, 2]
+
+
+def test_parts_are_numbered_as_they_first_appear(tmp_path: Path) -> None:
+    say(tmp_path, r"^(.+)_\d+\.")
+    names = ["p7_1.png", "p2_1.png", "p7_2.png", "p2_2.png", "p9_1.png", "p7_3.png"]
+    assert numbered(names, tmp_path).tolist() == [0, 1, 0, 1, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("expression", "parts"),
+    [
+        (r"^[a-z]+\d+", ["cap1", "cap2", "cap1"]),  # without groups all that it matches
+        (r"(\d+)_", ["1", "2", "1"]),
+        (r"^([a-z]+)(\d+)_", ["cap\x001", "cap\x002", "cap\x001"]),
+        (r"^(left)?cap(\d)", ["\x001", "\x002", "\x001"]),  # a group may match nothing
+    ],
+)
+def test_groups_tell_parts_apart(tmp_path: Path, expression: str, parts: list[str]) -> None:
+    say(tmp_path, expression)
+    assert parts_of_names(["cap1_a.png", "cap2_a.png", "cap1_b.png"], tmp_path) == parts
+
+
+def test_two_groups_are_not_one_text(tmp_path: Path) -> None:
+    """1 and 11 are another part than 11 and 1."""
+    say(tmp_path, r"^(\d+)-(\d+)")
+    assert numbered(["1-11.png", "11-1.png"], tmp_path).tolist() == [0, 1]
+
+
+def test_comments_empty_lines_and_what_windows_writes_before_them(tmp_path: Path) -> None:
+    say(tmp_path, "\ufeff# frames of a part\r\n\r\n  ^(.+)_ \r\n")
+    assert numbered(["a_1.png", "a_2.png"], tmp_path).tolist() == [0, 0]
+
+
+def test_accents_written_apart_are_the_same(tmp_path: Path) -> None:
+    say(tmp_path, unicodedata.normalize("NFD", "^(prüf.)_"))
+    names = [unicodedata.normalize(form, f"prüfé_{form}.png") for form in ("NFC", "NFD")]
+    assert numbered(names, tmp_path).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "must hold one regular expression; it has 0 lines"),
+        ("# nothing\n", "it has 0 lines"),
+        ("^a\n^b\n", "it has 2 lines"),
+        ("^(a", r"'\^\(a' is no regular expression: missing \)"),
+        (b"^pr\xfcf", "is not in UTF-8"),
+        ("^b", r"'\^b' does not say which part a_1.png shows"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, told: str) -> None:
+    say(tmp_path, text)
+    with pytest.raises(PartsError, match=told) as error:
+        numbered(["a_1.png"], tmp_path)
+    assert str(tmp_path / PARTS) in str(error.value)
+
+
+def test_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / PARTS).mkdir()
+    with pytest.raises(PartsError, match=r"cannot read .*parts\.txt: Is a directory"):
+        numbered(["a_1.png"], tmp_path)
+
+
+def test_of_each_part_the_least_hash_is_taken() -> None:
+    parts = np.array([0, 1, 0, 1, 2])
+    assert one_of_each(parts, ["b", "c", "a", "d", "e"]).tolist() == [1, 2, 4]
+    assert one_of_each(np.arange(4), ["d", "c", "b", "a"]).tolist() == [0, 1, 2, 3]
+
+
+def test_each_picture_of_a_part_is_as_likely_to_be_taken() -> None:
+    rng = np.random.default_rng(0)
+    parts = np.repeat(np.arange(2000), 4)
+    taken = one_of_each(parts, [rng.bytes(8).hex() for _ in parts])
+    counts = np.bincount(taken % 4)
+    assert counts.sum() == 2000
+    assert abs(counts - 500).max() < 80  # deviation 19
