@@ -73,8 +73,8 @@ def train(
         displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
-        ConfigError, DatasetError, PartsError, ImageError, AugmentError, WeightsError, EngineError, CacheError, FitError,
-            TensorBoardError, BundleError: with the reason.
+        ConfigError, DatasetError, PartsError, ImageError, AugmentError, WeightsError, EngineError,
+            CacheError, FitError, TensorBoardError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
     check_category(category)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import closed_loop
+from bench.service.load import closed_loop, per_second
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 3.0
@@ -46,7 +46,7 @@ def run(fleet: Fleet, work: Path, *, clients: int = 64, seconds: float = 30) -> 
         "categories": len(fleet.versions),
         "input_size": fleet.size,
         "images": len(shots),
-        "images_per_second": round(len(shots) / seconds, 1),
+        "images_per_second": round(per_second(shots), 1),
         "batches": int(batches),
         "backbone_passes": int(passes),
         "mean_batch": round(mean, 2),

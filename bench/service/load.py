@@ -42,6 +42,11 @@ class Shot:
         return self.answer.status if self.answer else 0
 
 
+def per_second(shots: Sequence[Shot]) -> float:
+    """Answers a second, from the first request to the last answer, when none is sent any more."""
+    return len(shots) / (max(shot.ended for shot in shots) - min(shot.begun for shot in shots))
+
+
 async def shoot(
     send: Callable[[str, str, bytes, dict[str, str]], Awaitable[Answer]],
     fleet: Fleet,

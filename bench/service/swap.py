@@ -13,7 +13,7 @@ import numpy as np
 from bench.service.client import Connection
 from bench.service.figures import Figures, milliseconds, slope_per_minute
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, closed_loop
+from bench.service.load import Shot, closed_loop, per_second
 from bench.service.server import Server
 
 _MIB = 2**20
@@ -105,7 +105,7 @@ def run(
         "input_size": fleet.size,
         "seconds": seconds,
         "answers": len(shots),
-        "answers_per_second": round(len(shots) / seconds, 1),
+        "answers_per_second": round(per_second(shots), 1),
         "wrong": len(failures),
         "latency_ms": milliseconds([shot.seconds for shot in shots]),
         "mean_batch": round(len(shots) / batches, 2),

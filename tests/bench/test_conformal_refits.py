@@ -54,12 +54,27 @@ def test_every_engine_is_judged_by_every_calibration(
     assert [one.rejected for one in again] == [one.rejected for one in results]
 
 
+def test_a_score_is_held_against_the_threshold_of_the_calibration(
+    refits: Refits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Features three times as large are strange to the flow: no score of one engine is like the other's."""
+    strange = [3 * maps for maps in refits.features["float32"]]
+    monkeypatch.setitem(refits.features, "bfloat16", strange)
+    results = refits.refit(Condition("split", None), 3)
+    rejected = {(one.engine, one.calibrated_by): one.rejected for one in results if one.alpha == 0.1}
+    assert rejected["bfloat16", "float32"] == 8
+    assert rejected["float32", "bfloat16"] == 0
+    assert rejected["float32", "float32"] < 8
+    assert rejected["bfloat16", "bfloat16"] < 8
+
+
 def test_the_table_says_what_was_kept() -> None:
     kept = [replace(SPLIT, seed=seed, rejected=rejected) for seed, rejected in enumerate((8, 10, 11))]
     [line] = [line for line in table(kept, 100, 3).splitlines() if line.startswith("| split")]
     assert "9.67% | 8.00% to 11.00% | 10.00% | yes; 3 of 3 in their 99 % bands" in line
     broken = [replace(SPLIT, seed=seed, rejected=rejected) for seed, rejected in enumerate((60, 61, 59))]
     assert "| NO; 0 of 3 in their 99 % bands |" in table(broken, 100, 3)
+    assert "| one seed does not tell; 0 of 1 in" in table(broken[:1], 100, 3)
     close = [replace(SPLIT, seed=seed, rejected=rejected) for seed, rejected in enumerate((2, 20, 9))]
     assert "| within 2 standard errors;" in table(close, 100, 3)
 

@@ -3,10 +3,13 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.engines import REFERENCE, Seen, agreement, look, report
+from flows.fastflow.models_folder import resolve
+from tests.flows.fastflow.manifests import edit
 
 _REFERENCE = Seen([1.0, 2.0, 4.0, 8.0], [False, False, True, True], 1.0, 0.9, True, 20)
 
@@ -61,6 +64,21 @@ def test_an_engine_is_calibrated_by_its_own_scores(tiny_bundle_store: Path, tiny
     assert other.scores != reference.scores
     found = agreement("tiny", "torch-bfloat16", other, reference)
     assert 0 < found.largest_difference < 0.1
+
+
+def test_the_thresholds_of_the_model_decide_nothing(
+    tiny_bundle_store: Path, tiny_data: Path, tmp_path: Path
+) -> None:
+    models = shutil.copytree(tiny_bundle_store, tmp_path / "models", symlinks=True)
+
+    def raised(document: dict[str, Any]) -> None:
+        document["calibration"]["scores"] = [1000 * s for s in document["calibration"]["scores"]]
+        document["thresholds"]["float32"]["reject"] *= 1000
+
+    edit(resolve(models, "tiny"), raised)
+    found = look(tiny_data, "tiny", models, REFERENCE)
+    assert any(found.rejected)
+    assert found == look(tiny_data, "tiny", tiny_bundle_store, REFERENCE)
 
 
 def test_other_training_pictures_are_refused(

@@ -3,7 +3,8 @@
 import argparse
 import asyncio
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,20 @@ class TestFloor:
         cost = floor.cost([png(picture(0))], batch=2, seconds=0.01)
         assert cost.cpu > 0
         assert cost.wall > 0
+
+    def test_costs_what_all_its_pictures_took(self, floor: Floor, monkeypatch: pytest.MonkeyPatch) -> None:
+        runs: list[int] = []
+        run = floor.run
+
+        def counted(files: Sequence[bytes]) -> object:
+            runs.append(len(files))
+            return run(files)
+
+        monkeypatch.setattr(floor, "run", counted)
+        begun = time.perf_counter()
+        cost = floor.cost([png(picture(0))], batch=8, seconds=0.01)
+        measured = sum(runs[1:])  # the first is to warm up
+        assert cost.wall * measured <= time.perf_counter() - begun
 
     def test_refuses_what_is_no_picture(self, floor: Floor) -> None:
         with pytest.raises(ValueError, match="no picture that cv2 reads"):

@@ -12,12 +12,15 @@ from pathlib import Path
 import cv2
 import pytest
 
-from bench.service import crash, fairness, overload, swap
+from app.served import AsServed
+from app.settings import Settings
+from bench.service import cpu, crash, fairness, overload, swap
 from bench.service.client import Answer, Connection, DisconnectedError, Pool
 from bench.service.figures import milliseconds, slope_per_minute
 from bench.service.fleet import unique
-from bench.service.load import Shot
+from bench.service.load import Shot, per_second
 from flows.fastflow.images import decode
+from flows.fastflow.models_folder import resolve
 from tests.conftest import picture
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -117,6 +120,17 @@ def test_quantiles_and_slopes() -> None:
     assert milliseconds([n / 1000 for n in range(101)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
     assert slope_per_minute([10, 20, 30], [1, 2, 3]) == pytest.approx(6)
     assert slope_per_minute([10], [1]) == 0
+
+
+def test_answers_a_second_count_until_the_last_answer() -> None:
+    shots = [Shot("cap", 0, begun, begun + 1.5, None) for begun in (10.0, 10.5, 11.0, 11.5)]
+    assert per_second(shots) == 4 / 3
+
+
+def test_what_the_server_is_measured_against_computes_on_its_engine(tiny_bundle_store: Path) -> None:
+    bare = cpu.as_served(resolve(tiny_bundle_store, "tiny"))
+    served = AsServed(Settings(models=tiny_bundle_store, engine="auto"))
+    assert bare.scorer.engine.name == served.engine.name
 
 
 def test_a_comment_makes_another_file_of_the_same_picture() -> None:

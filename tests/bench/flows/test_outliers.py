@@ -10,7 +10,7 @@ import torch
 
 from bench.flows.outliers import leave_out, simple_pictures, table
 from training.density.fit import FitSettings
-from training.density.pictures import Pictures, digits
+from training.density.pictures import Labels, Pictures, digits
 
 ROOT = Path(__file__).parents[3]
 
@@ -29,6 +29,15 @@ def test_classes_need_labels() -> None:
     bare = Pictures(data.train, data.validation, data.test, data.levels)
     with pytest.raises(ValueError, match="needs labels"):
         leave_out(bare, 0, FitSettings(steps=1))
+
+
+def test_what_is_strange_by_name_alone_is_not_found_strange() -> None:
+    data = digits()
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randint(4, (n,), generator=generator) for n in (160, 80, 160)]
+    some = Pictures(data.train[:160], data.validation[:80], data.test[:160], data.levels, Labels(*drawn))
+    found = leave_out(some, 0, FitSettings(steps=1, batch_size=32))
+    assert all(0.25 < value < 0.75 for value in found["class 0"].values())
 
 
 def test_the_table_has_a_row_for_all_that_is_strange() -> None:
