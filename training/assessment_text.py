@@ -5,6 +5,7 @@ from typing import Any
 
 from flows.fastflow.conformal import false_reject_band
 from training.assessment import Assessed
+from training.operating_points import OperatingPoint, Share
 from training.summary import METRICS, means
 
 
@@ -57,6 +58,8 @@ def report_lines(found: Assessed) -> list[str]:
             for name, kind in summary["defects"].items()
         ]
         lines += _aligned(table)
+    lines += ["thresholds of other rates, with 95 % intervals of what was seen:"]
+    lines += _aligned(_rates(found.evaluation.operating_points))
     if "comparison" in summary:
         rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms"]]
         rows += [
@@ -74,6 +77,20 @@ def report_lines(found: Assessed) -> list[str]:
     lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
     return lines
+
+
+def _rates(points: Sequence[OperatingPoint]) -> list[list[str]]:
+    rows = [["asked", "promised", "good rejected", "defective rejected"]]
+    rows += [
+        [
+            f"{point.target_fpr:.2%}",
+            f"{point.achievable_fpr:.2%}",
+            _interval(point.false_rejects),
+            _interval(point.recall),
+        ]
+        for point in points
+    ]
+    return rows
 
 
 def overview(summaries: Sequence[dict[str, Any]]) -> list[str]:
@@ -106,6 +123,10 @@ def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
 
 def _figure(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(share: Share | None) -> str:
+    return "-" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
 
 
 def _percent(value: float | None) -> str:

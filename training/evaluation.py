@@ -14,6 +14,7 @@ from training.datasets.masks import read_mask
 from training.datasets.sample import DatasetError, Sample
 from training.measurement import Figures, Measurement
 from training.metrics import image_auroc
+from training.operating_points import OperatingPoint, operating_points
 
 _SHOWN = 20  # of what is wrong
 
@@ -58,6 +59,7 @@ class Evaluation:
         false_rejects: share of good parts rejected; None without good parts.
         escapes: share of defective parts passed; None without defective parts.
         defects: by kind of defect, in the order in which they come.
+        operating_points: what thresholds of other rates would do, rates rising.
         milliseconds: of the model alone for a picture, the median, without reading and measuring.
     """
 
@@ -66,6 +68,7 @@ class Evaluation:
     false_rejects: float | None
     escapes: float | None
     defects: list[DefectFigures]
+    operating_points: list[OperatingPoint]
     milliseconds: float
 
     @property
@@ -138,6 +141,9 @@ def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[i
         false_rejects=_share([row for row in rows if row.defect is None], "REJECT"),
         escapes=_share([row for row in rows if row.defect is not None], "PASS"),
         defects=_by_defect(rows),
+        operating_points=operating_points(
+            detector.calibrator, [row.score for row in rows], [row.defect is not None for row in rows]
+        ),
         milliseconds=1000 * float(np.median(seconds)),
     )
 

@@ -1,6 +1,7 @@
 """An evaluation as plain numbers: what summary.json holds, and what the reports show."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
@@ -67,6 +68,7 @@ def summarise(
             d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}
             for d in evaluation.defects
         },
+        "operating_points": [asdict(point) for point in evaluation.operating_points],
         "milliseconds": evaluation.milliseconds,
         "engine": engine,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),

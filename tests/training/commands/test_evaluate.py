@@ -72,7 +72,16 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
     assert lines[6] == f"{summary['escapes']:.2%} of defective parts passed"
     assert lines[7].split() == ["defect", "pictures", "image", "AUROC", "recall"]
     assert lines[8].split() == ["scratch", "8", f"{summary['image_auroc']:.3f}", f"{summary['recall']:.1%}"]
-    assert lines[9:] == [
+    assert lines[9] == "thresholds of other rates, with 95 % intervals of what was seen:"
+    assert lines[10].split() == ["asked", "promised", "good", "rejected", "defective", "rejected"]
+    assert [line.split()[0] for line in lines[11:16]] == ["0.50%", "1.00%", "2.00%", "5.00%", "10.00%"]
+    of_10_percent = summary["operating_points"][-1]
+    shares = [of_10_percent["false_rejects"], of_10_percent["recall"]]
+    assert lines[15].split(maxsplit=1)[1].split() == [
+        "9.09%",
+        *" ".join(f"{s['value']:.1%} ({s['low']:.1%} to {s['high']:.1%})" for s in shares).split(),
+    ]
+    assert lines[16:] == [
         f"scores of every picture: {folder / 'scores.csv'}",
         f"report: {folder / 'report.html'}",
         f"all categories: {out / 'index.html'}",
@@ -108,6 +117,11 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
     scores = [float(row["score"]) for row in found]
     auroc = roc_auc_score(defective, scores)
     assert summary.pop("milliseconds") > 0
+    points = {point["target_fpr"]: point for point in summary.pop("operating_points")}
+    assert list(points) == [0.005, 0.01, 0.02, 0.05, 0.1]
+    assert points[0.1]["false_rejects"]["value"] == sum(rejected[:8]) / 8
+    assert points[0.1]["recall"]["value"] == sum(rejected[8:]) / 8
+    assert points[0.01]["threshold"] >= points[0.1]["threshold"]
     assert abs(datetime.now(UTC) - datetime.fromisoformat(summary.pop("evaluated"))) < timedelta(hours=1)
     assert summary == {
         "category": "tiny",

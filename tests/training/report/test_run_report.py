@@ -134,6 +134,14 @@ def test_good_pictures_that_the_threshold_hangs_on_are_named(html: str, bundle: 
     assert said.endswith(f"Is {names[0]} really good?")
 
 
+def test_other_rates_are_there_with_intervals(html: str, detector: Detector, samples: list[Sample]) -> None:
+    text = " ".join(Page(html).text)
+    point = evaluate(detector, samples, lambda _: None).operating_points[-1]
+    assert point.recall is not None
+    value, low, high = (f"{100 * x:.1f}%" for x in (point.recall.value, point.recall.low, point.recall.high))
+    assert f"{value}({low}to{high})" in text.replace("\xa0", " ").replace(" ", "")
+
+
 def test_a_bundle_of_before_names_none(
     write: Write, samples: list[Sample], bundle: Path, detector: Detector
 ) -> None:
