@@ -27,12 +27,14 @@ class Picture:
         sha256: of its bytes.
         data: of an upload, its bytes; None of one that the history has.
         rejected: of one that the history has, whether its part had been rejected.
+        part_id: of one that the history has, the part that it shows, where that was said.
     """
 
     name: str
     sha256: str
     data: bytes | None = None
     rejected: bool = False
+    part_id: str | None = None
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
@@ -58,16 +60,36 @@ def reviewed(history: History, category: str, station: str | None, since_ms: int
     """The latest pictures of the history that belong into a training set, each once."""
     found = training_set.good_pictures(history.database, category, station=station, since_ms=since_ms)
     pictures = [
-        Picture(f"inspection {one.inspection_id}", one.sha256, rejected=one.decision == "REJECT")
+        Picture(
+            f"inspection {one.inspection_id}",
+            one.sha256,
+            rejected=one.decision == "REJECT",
+            part_id=one.part_id,
+        )
         for one in found
     ]
     return pictures[-MAX_PICTURES:]
 
 
 def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
-    """Those of the history that may be taken beside the uploaded ones."""
-    known = {picture.sha256 for picture in beside}
-    return [one for one in found if one.sha256 not in known and (fitted is None or one.sha256 not in fitted)]
+    """Those of the history that may be taken beside the uploaded ones.
+
+    Of the pictures of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
+    chooses; and none where one of them is known already. Without a part_id each is of a part of its own.
+    """
+    uploaded = {picture.sha256 for picture in beside}
+    known = {one.sha256 for one in found if one.sha256 in uploaded or (fitted and one.sha256 in fitted)}
+    known_parts = {one.part_id for one in found if one.part_id is not None and one.sha256 in known}
+    least: dict[str, str] = {}
+    for one in found:
+        if one.part_id is not None:
+            least[one.part_id] = min(one.sha256, least.get(one.part_id, one.sha256))
+    return [
+        one
+        for one in found
+        if one.sha256 not in known
+        and (one.part_id is None or (one.part_id not in known_parts and one.sha256 == least[one.part_id]))
+    ]
 
 
 def expect_fit(pictures: Sequence[Picture], fitted: FitPictures | None) -> None:

@@ -44,6 +44,7 @@ from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import computing
 from flows.fastflow.manifest import Precision
+from flows.fastflow.parts import PARTS
 from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import Scorer
@@ -120,6 +121,8 @@ class Refits:
         self.extractor = FeatureExtractor(weights, config.backbone.out_indices, config.input_size).to(
             self.device
         )
+        if (data / category / PARTS).exists():
+            raise ValueError(f"{category} has a {PARTS}, and this benchmark divides pictures, not parts")
         found = train_images(data, category)
         train, hashes = without_copies(found, file_hashes(found))
         test = [sample.path for sample in test_samples(data, category) if sample.defect is None]

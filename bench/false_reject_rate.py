@@ -8,7 +8,7 @@ split conformal calibration stays in 99 % of cases. Prints the image AUROC and t
     python -m bench.false_reject_rate --data datasets/elpv --category solar_cell
 
 Stopped and started again it continues. Two cores need about five minutes a seed. It fails where more seeds
-have a rate outside its band than chance puts there once in a hundred times.
+have a rate outside its band than chance puts there about once in a hundred times.
 """
 
 import argparse
@@ -78,7 +78,9 @@ def main() -> int:
 
 
 def is_broken(astray: int, seeds: int) -> bool:
-    """Whether chance puts so many seeds outside a 99 % band less than once in a hundred times.
+    """Whether chance hardly puts so many seeds outside a 99 % band: once in a hundred times.
+
+    Of independent seeds; that all of them are tested on the same pictures makes it a little more often.
 
     Args:
         astray: seeds with at least one rate outside; of a correct calibration at most 1 % a rate.

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import active_version, is_category, resolve
+from flows.fastflow.parts import PartsError, parts_of_names
 from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.layout import categories, test_samples
@@ -106,7 +108,9 @@ def assess(
     with progress.stage("look", len(samples)) as advance:
         expect_usable(samples, torch.get_num_threads(), advance)
     with progress.stage("evaluate", len(samples)) as advance:
-        evaluation = evaluate(detector, samples, advance)
+        evaluation = evaluate(
+            detector, samples, advance, independent=_show_different_parts(samples, data / category)
+        )
     threshold, seen = detector.calibrator.threshold, len(found) - len(samples)
     summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, seen)
     _write_scores(folder / SCORES, evaluation.rows)
@@ -155,6 +159,17 @@ def unseen(samples: Sequence[Sample], bundle: Path, manifest: Manifest) -> list[
             f"{len(samples)} test pictures, so they can tell nothing; set others aside and train without them"
         )
     return left
+
+
+def _show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
+    """Whether no two good pictures, and no two defective ones, show the same part, as far as names tell."""
+    for defective in (False, True):
+        names = [sample.path.name for sample in samples if (sample.defect is not None) == defective]
+        with suppress(PartsError):  # names of defective parts need not tell
+            parts = parts_of_names(names, folder)
+            if parts is not None and len(set(parts)) < len(parts):
+                return False
+    return True
 
 
 def _write_figures(

@@ -43,7 +43,9 @@ def report_lines(found: Assessed) -> list[str]:
     if summary["false_rejects"] is not None:
         good, asked = summary["good"], threshold.target_fpr
         expected = f"; promised on average: at most {threshold.achievable_fpr:.2%}"
-        if threshold.guarantee == "split":
+        if not found.evaluation.independent:
+            expected += "; several test pictures show the same part, so how far chance goes is not known"
+        elif threshold.guarantee == "split":
             low, high = false_reject_band(threshold.n_calibration, good, asked, confidence=0.95)
             expected = f" on average: {low} to {high} of {good}, 95 %"
         lines.append(
@@ -58,7 +60,8 @@ def report_lines(found: Assessed) -> list[str]:
             for name, kind in summary["defects"].items()
         ]
         lines += _aligned(table)
-    lines += ["thresholds of other rates, with 95 % intervals of what was seen:"]
+    intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
+    lines.append(f"thresholds of other rates{intervals}:")
     lines += _aligned(_rates(found.evaluation.operating_points))
     if "comparison" in summary:
         rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms"]]
@@ -126,7 +129,10 @@ def _figure(value: float | None) -> str:
 
 
 def _interval(share: Share | None) -> str:
-    return "-" if share is None else f"{share.value:.1%} ({share.low:.1%} to {share.high:.1%})"
+    if share is None:
+        return "-"
+    between = "" if share.low is None else f" ({share.low:.1%} to {share.high:.1%})"
+    return f"{share.value:.1%}{between}"
 
 
 def _percent(value: float | None) -> str:

@@ -60,6 +60,7 @@ class Evaluation:
         escapes: share of defective parts passed; None without defective parts.
         defects: by kind of defect, in the order in which they come.
         operating_points: what thresholds of other rates would do, rates rising.
+        independent: whether each picture shows another part. Otherwise shares have no interval that is known.
         milliseconds: of the model alone for a picture, the median, without reading and measuring.
     """
 
@@ -69,6 +70,7 @@ class Evaluation:
     escapes: float | None
     defects: list[DefectFigures]
     operating_points: list[OperatingPoint]
+    independent: bool
     milliseconds: float
 
     @property
@@ -111,13 +113,20 @@ def expect_usable(samples: Sequence[Sample], threads: int, advance: Callable[[in
         )
 
 
-def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[int], None]) -> Evaluation:
+def evaluate(
+    detector: Detector,
+    samples: Sequence[Sample],
+    advance: Callable[[int], None],
+    *,
+    independent: bool = True,
+) -> Evaluation:
     """Score every test picture, by the bundle's own calibration, and compare with the truth.
 
     Args:
         detector: the model.
         samples: the test set.
         advance: called with 1 after every picture.
+        independent: whether each picture shows another part.
 
     Raises:
         ImageError, DatasetError: a picture or mask cannot be read or does not fit; it is named.
@@ -142,8 +151,12 @@ def evaluate(detector: Detector, samples: Sequence[Sample], advance: Callable[[i
         escapes=_share([row for row in rows if row.defect is not None], "PASS"),
         defects=_by_defect(rows),
         operating_points=operating_points(
-            detector.calibrator, [row.score for row in rows], [row.defect is not None for row in rows]
+            detector.calibrator,
+            [row.score for row in rows],
+            [row.defect is not None for row in rows],
+            independent=independent,
         ),
+        independent=independent,
         milliseconds=1000 * float(np.median(seconds)),
     )
 

@@ -20,12 +20,12 @@ class Share:
 
     Attributes:
         value: what was seen.
-        low, high: 95 % interval of Clopper and Pearson (1934), exact for independent pictures.
+        low, high: 95 % interval of Clopper and Pearson (1934), exact for independent pictures; else None.
     """
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class OperatingPoint:
 
 
 def operating_points(
-    calibrator: Calibrator, scores: Sequence[float], defective: Sequence[bool]
+    calibrator: Calibrator, scores: Sequence[float], defective: Sequence[bool], *, independent: bool
 ) -> list[OperatingPoint]:
     """What the thresholds of `RATES`, and of the calibration's own rate, do on a test set.
 
@@ -60,6 +60,7 @@ def operating_points(
         calibrator: gives the thresholds.
         scores: (N,) of the test pictures, by its rule.
         defective: (N,) the truth.
+        independent: whether each picture shows another part.
     """
     of, truth = np.asarray(scores), np.asarray(defective, dtype=np.bool_)
     found = []
@@ -72,16 +73,18 @@ def operating_points(
                 achievable_fpr=threshold.achievable_fpr,
                 certified=threshold.certified,
                 threshold=threshold.reject,
-                false_rejects=_share(rejected[~truth]),
-                recall=_share(rejected[truth]),
+                false_rejects=_share(rejected[~truth], independent),
+                recall=_share(rejected[truth], independent),
             )
         )
     return found
 
 
-def _share(rejected: NDArray[np.bool_]) -> Share | None:
+def _share(rejected: NDArray[np.bool_], independent: bool) -> Share | None:
     if not len(rejected):
         return None
+    if not independent:
+        return Share(float(rejected.mean()), None, None)
     test = binomtest(int(rejected.sum()), len(rejected))
     interval = test.proportion_ci(confidence_level=_CONFIDENCE, method="exact")
     return Share(float(rejected.mean()), float(interval.low), float(interval.high))

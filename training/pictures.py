@@ -65,12 +65,17 @@ class Pictures:
         return None if count == len(self.paths) else count
 
     @property
+    def known(self) -> NDArray[np.int64]:
+        """The pictures to calibrate with, and others of their parts: to the threshold they are not new."""
+        return np.union1d(self.calibrating, np.setdiff1d(np.arange(len(self.paths)), self.seen))
+
+    @property
     def fitted(self) -> NDArray[np.int64]:
         """The pictures that any head is fitted to; of these, changed copies may be made."""
         return np.unique(np.concatenate([part.fit for part in self.parts]))
 
     def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[View]:
-        """What features are computed of: every picture as it is, then changed copies of those to fit.
+        """What features are computed of: every picture in use as it is, then changed copies of those to fit.
 
         Args:
             augment: how they may be changed.
@@ -80,9 +85,11 @@ class Pictures:
         by_picture: dict[int, list[int]] = {}
         for tile in tiles:
             by_picture.setdefault(tile.picture, []).append(tile.number)
+        used = {*self.seen.tolist(), *self.calibrating.tolist()}
         as_they_are = [
             View(self.paths[tile.picture], self.hashes[tile.picture], tile.picture, None, tile.number)
             for tile in tiles
+            if tile.picture in used
         ]
         return as_they_are + [
             View(self.paths[i], self.hashes[i], i, variant, number)
@@ -128,12 +135,17 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         category: name of the category, and of its sub-folder.
 
     Raises:
-        DatasetError: there is no such category, or too few pictures.
+        DatasetError: there is no such category, too few pictures, or one picture of two parts.
         PartsError: the category's parts.txt cannot be used.
     """
     found = train_images(data, category)
-    paths, hashes = without_copies(found, file_hashes(found))
-    shown = numbered([path.name for path in paths], data / category)
+    of_all = file_hashes(found)
+    part_of = numbered([path.name for path in found], data / category)
+    _expect_one_part(found, of_all, part_of)
+    paths, hashes = without_copies(found, of_all)
+    number = dict(zip(found, part_of.tolist(), strict=True))
+    # Numbered anew: of a part nothing but copies may have been there.
+    _, shown = np.unique([number[path] for path in paths], return_inverse=True)
     drawn = one_of_each(shown, hashes)
     try:
         folds = folds_of(len(drawn), config)
@@ -143,7 +155,9 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     except DatasetError as error:
         if len(drawn) == len(paths):
             raise
-        raise DatasetError(f"{error}. By {PARTS}, {len(paths)} pictures show {len(drawn)} parts") from error
+        raise DatasetError(
+            f"{error}. Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}"
+        ) from error
     return Pictures(
         paths=paths,
         hashes=hashes,
@@ -153,3 +167,20 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         copies=len(found) - len(paths),
         licence=licence(data, category),
     )
+
+
+def _expect_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:
+    """Refuse copies that are said to show different parts: they would lie on both sides of a division.
+
+    Without a parts.txt copies are nothing but copies.
+    """
+    if len(np.unique(part_of)) == len(paths):
+        return
+    first: dict[str, int] = {}
+    for i, sha256 in enumerate(hashes):
+        k = first.setdefault(sha256, i)
+        if part_of[k] != part_of[i]:
+            raise DatasetError(
+                f"{paths[k].name} and {paths[i].name} are the same file, and by {PARTS} they show different "
+                "parts: correct a name, or take one away"
+            )

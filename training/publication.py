@@ -51,7 +51,7 @@ def publish_model(
         held_out: the pictures it was found on, in the order of its scores.
         record: what is recorded of the data.
         fitted: sha256 of the files of the pictures that a head was fitted to.
-        calibrating: and of those held out.
+        calibrating: and of those held out, with all others of their parts.
         folder: the run's folder, with its settings, metrics and data check.
 
     Returns:

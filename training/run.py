@@ -109,7 +109,7 @@ def train(
         progress.say(
             f"{len(pictures.paths)} good pictures{of_parts} of {category}: {len(pictures.seen)} to fit, "
             f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
-            f"calibrate; on {device}"
+            f"calibrate{'' if pictures.distinct is None else ', one of each part'}; on {device}"
         )
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
         extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))

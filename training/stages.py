@@ -154,7 +154,7 @@ def publish(
         run.pictures.held_out,
         run.pictures.record,
         [run.pictures.hashes[i] for i in run.pictures.seen],
-        [run.pictures.hashes[i] for i in run.pictures.calibrating],
+        [run.pictures.hashes[i] for i in run.pictures.known],
         run.folder,
     )
     # As a server will load it: a bundle that would be refused there must not become the active one.

@@ -1,6 +1,7 @@
 """`flowgauge calibrate`: new thresholds for a model from good pictures of the line, without training."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,7 +71,7 @@ def calibrate(
     if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
     files = _files(images, recursive=recursive)
-    chosen = _one_of_each_part(files, images)
+    chosen = _one_of_each_part(files, images)  # before anything that takes long
     torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
@@ -86,7 +87,8 @@ def calibrate(
         )
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        measured = _measured(chosen, scorer, fitted, quiet=as_json)
+        _expect_fit(files, fitted)
+        measured = _measured(chosen, scorer, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
             return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
@@ -152,41 +154,50 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
 
 
 def _one_of_each_part(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """Of pictures that show the same part, as the folder's parts.txt tells, one; all where there is none.
+    """Of pictures that show the same part, as a parts.txt tells, one; all where there is none.
+
+    The file is looked for in the folder and in the one above it, where it lies beside train and good.
 
     Raises:
         PartsError: the file cannot be used.
     """
-    from flows.fastflow.parts import numbered, one_of_each
+    from flows.fastflow.parts import PARTS, numbered, one_of_each
     from flows.fastflow.plain_files import file_hashes
 
     names = list(files)
-    parts = numbered([files[name].name for name in names], folder)
+    said = folder if os.path.lexists(folder / PARTS) else folder.resolve().parent
+    parts = numbered([files[name].name for name in names], said)
     if len(set(parts.tolist())) == len(names):
         return dict(files)
     drawn = one_of_each(parts, file_hashes([files[name] for name in names]))
     return {names[i]: files[names[i]] for i in drawn.tolist()}
 
 
-def _measured(
-    files: Mapping[str, Path],
-    scorer: "Scorer",
-    fitted: "FitPictures | None",
-    *,
-    quiet: bool,
-) -> list["Measured"]:
+def _expect_fit(files: Mapping[str, Path], fitted: "FitPictures | None") -> None:
+    """Refuse pictures to calibrate with, of a part also those that are not drawn: if one was fitted, all are.
+
+    Raises:
+        UnfitPicturesError: some must not be used; they are named.
+    """
+    from app.renewing import expect_fit_to_calibrate
+    from flows.fastflow.plain_files import file_hashes
+
+    hashes = file_hashes(list(files.values()))
+    expect_fit_to_calibrate(list(zip(files, hashes, strict=True)), fitted)
+
+
+def _measured(files: Mapping[str, Path], scorer: "Scorer", *, quiet: bool) -> list["Measured"]:
     """Score the pictures one by one, as parts on the line come.
 
     Raises:
-        UnfitPicturesError: some must not be used, or cannot be read; they are named.
+        UnfitPicturesError: some cannot be read; they are named.
     """
-    from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
+    from app.renewing import Measured, UnfitPicturesError
     from flows.fastflow.calibration import measure
     from flows.fastflow.images import ImageError, read
     from flows.fastflow.plain_files import file_hashes
 
     hashes = file_hashes(list(files.values()))
-    expect_fit_to_calibrate(list(zip(files, hashes, strict=True)), fitted)
     measured, unreadable = [], []
     console = Console(stderr=True)
     steps = track(

@@ -8,7 +8,7 @@ number (Bonferroni), with the exact law for the number of calibration images the
 inspected parts are exchangeable with the calibration images, the chance of an alarm within any one window is
 at most 1 %. A few calibration images need a greater distance, and where no distance would do the comparison
 says so. Parts that resemble the ones just before them, by batches of material, say, are not exchangeable and
-alarm more often.
+alarm more often, and so do several pictures of each part.
 
 A difference that is certain but small is no alarm: a distance below 0.1 means that at most one inspection in
 ten is not as it was. So a few defects in a hundred parts are no alarm, and a series of them is.

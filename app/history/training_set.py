@@ -35,6 +35,7 @@ class GoodPicture:
     created_ms: int
     sha256: str
     decision: str
+    part_id: str | None
 
 
 def good_pictures(
@@ -54,7 +55,9 @@ def good_pictures(
     after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
         good = (
-            select(_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.decision)
+            select(
+                _COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.decision, _COLUMNS.part_id
+            )
             .where(
                 _COLUMNS.category == category,
                 _COLUMNS.verdict == "good",

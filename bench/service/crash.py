@@ -49,8 +49,8 @@ def run(
         work: an empty folder.
         kills: how many.
         clients: that send pictures, each one after the other.
-        most: pictures that are answered between a start and a kill, at most; the number is drawn by chance.
-            Numbers, not seconds: a slow machine works as much before it is killed as a fast one.
+        most: pictures that are answered between a start and a kill, at most; the number is drawn by chance
+            and may be 0. Not of seconds: a slow machine works as much before it is killed as a fast one.
         seed: of the numbers.
 
     Returns:
@@ -67,7 +67,7 @@ def run(
     try:
         for _ in range(kills):
             load = _Load(server, fleet, archive, numbers)
-            answers, later = rng.randint(1, most), rng.uniform(0, _LATER_SECONDS)
+            answers, later = rng.randint(0, most), rng.uniform(0, _LATER_SECONDS)
             given = asyncio.run(load.until_killed(clients, answers, later))
             failures += load.failures
             changes += load.changes

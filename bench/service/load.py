@@ -44,6 +44,8 @@ class Shot:
 
 def per_second(shots: Sequence[Shot]) -> float:
     """Answers a second, from the first request to the last answer, when none is sent any more."""
+    if not shots:
+        return 0.0
     return len(shots) / (max(shot.ended for shot in shots) - min(shot.begun for shot in shots))
 
 

@@ -4,11 +4,13 @@ Several photographs of one part are like each other more than like those of the 
 fit a model and others calibrate it, calibration scores are lower than a new part's will be, and the threshold
 rejects far more good parts than it promises: what is exchangeable are parts. So parts are divided, not
 pictures, and each part calibrates by one picture, drawn by chance; thresholds then promise what they say of
-any picture of a new part ("subsampling once" of Dunn, Wasserman and Ramdas 2022, arXiv 1809.07441).
+one picture drawn by chance of a new part ("subsampling once" of Dunn, Wasserman and Ramdas 2022, arXiv
+1809.07441). Of one certain view, which may be harder than others, they promise nothing.
 
 How names tell is said by a file `parts.txt` beside the pictures: a regular expression.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -27,8 +29,8 @@ class PartsError(ValueError):
 def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
     """What tells each picture's part from others; None where the folder has no `parts.txt`.
 
-    The expression is searched for in the file's name. What its groups match tells parts apart, or all that it
-    matches where it has none.
+    The expression is searched for in the file's name. What its groups match, all of them, tells parts apart,
+    or all that it matches where it has none.
 
     Args:
         names: of the pictures' files, without folders.
@@ -38,16 +40,17 @@ def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
         PartsError: the file cannot be read, holds no expression, or does not fit a name.
     """
     file = folder / PARTS
-    if not file.exists():
+    if not os.path.lexists(file):  # a link to nothing is no leave to divide by pictures
         return None
     expression = _read(file)
     found = []
     for name in names:
         # A Mac writes accents apart; the same name must be the same part.
         match = expression.search(unicodedata.normalize("NFC", name))
-        if match is None:
+        part = None if match is None else "\0".join(text or "" for text in match.groups() or [match.group()])
+        if part is None or not part.strip("\0"):
             raise PartsError(f"{file}: {expression.pattern!r} does not say which part {name} shows")
-        found.append("\0".join(text or "" for text in match.groups()) if match.re.groups else match.group())
+        found.append(part)
     return found
 
 
@@ -58,8 +61,11 @@ def numbered(names: Sequence[str], folder: Path) -> NDArray[np.int64]:
         PartsError: as `parts_of_names`.
     """
     parts = parts_of_names(names, folder)
-    if parts is None:
-        return np.arange(len(names), dtype=np.int64)
+    return np.arange(len(names), dtype=np.int64) if parts is None else by_first_appearance(parts)
+
+
+def by_first_appearance(parts: Sequence[str]) -> NDArray[np.int64]:
+    """Numbers of parts, (N,), in the order in which they first appear."""
     number = {part: i for i, part in enumerate(dict.fromkeys(parts))}
     return np.array([number[part] for part in parts], dtype=np.int64)
 
@@ -88,5 +94,5 @@ def _read(file: Path) -> re.Pattern[str]:
         raise PartsError(f"{file} must hold one regular expression; it has {len(lines)} lines")
     try:
         return re.compile(unicodedata.normalize("NFC", lines[0]))
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise PartsError(f"{file}: {lines[0]!r} is no regular expression: {error}") from error

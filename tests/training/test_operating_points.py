@@ -6,7 +6,11 @@ from scipy.stats import beta
 
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.manifest import Calibration
-from training.operating_points import RATES, operating_points
+from training.operating_points import RATES, OperatingPoint, Share, operating_points
+
+
+def points_of(at: Calibrator, scores: list[float], defective: list[bool]) -> list[OperatingPoint]:
+    return operating_points(at, scores, defective, independent=True)
 
 
 def calibrator(target_fpr: float = 0.01, n: int = 99) -> Calibrator:
@@ -19,7 +23,7 @@ def calibrator(target_fpr: float = 0.01, n: int = 99) -> Calibrator:
 
 def test_each_rate_rejects_what_its_threshold_rejects() -> None:
     good, bad = [i / 100 for i in range(100)], [0.5, 0.9, 0.95, 1.0]
-    points = operating_points(calibrator(), [*good, *bad], [False] * 100 + [True] * 4)
+    points = points_of(calibrator(), [*good, *bad], [False] * 100 + [True] * 4)
     assert [point.target_fpr for point in points] == list(RATES)
     for point in points:
         assert point.threshold == calibrator().at(point.target_fpr).reject
@@ -33,23 +37,23 @@ def test_each_rate_rejects_what_its_threshold_rejects() -> None:
 
 
 def test_the_rate_of_the_calibration_is_among_them_once() -> None:
-    rates = [point.target_fpr for point in operating_points(calibrator(0.03), [0.5], [False])]
+    rates = [point.target_fpr for point in points_of(calibrator(0.03), [0.5], [False])]
     assert rates == [0.005, 0.01, 0.02, 0.03, 0.05, 0.1]
-    assert len(operating_points(calibrator(0.05), [0.5], [False])) == len(RATES)
+    assert len(points_of(calibrator(0.05), [0.5], [False])) == len(RATES)
 
 
 def test_what_is_not_there_has_no_share() -> None:
-    [first, *_] = operating_points(calibrator(), [0.5], [False])
+    [first, *_] = points_of(calibrator(), [0.5], [False])
     assert first.recall is None
     assert first.false_rejects is not None
-    [first, *_] = operating_points(calibrator(), [0.5], [True])
+    [first, *_] = points_of(calibrator(), [0.5], [True])
     assert first.false_rejects is None
 
 
 def test_intervals_are_those_of_clopper_and_pearson() -> None:
     rng = np.random.default_rng(0)
     scores = rng.uniform(0, 1.2, 60)
-    for point in operating_points(calibrator(), scores.tolist(), [True] * 60):
+    for point in points_of(calibrator(), scores.tolist(), [True] * 60):
         k = int((scores > point.threshold).sum())
         assert point.recall is not None
         assert point.recall.low == pytest.approx(beta.ppf(0.025, k, 61 - k))
@@ -57,7 +61,12 @@ def test_intervals_are_those_of_clopper_and_pearson() -> None:
 
 
 def test_nothing_seen_is_no_proof_of_nothing() -> None:
-    [first, *_] = operating_points(calibrator(), [0.0] * 20, [False] * 20)
+    [first, *_] = points_of(calibrator(), [0.0] * 20, [False] * 20)
     assert first.false_rejects is not None
     assert (first.false_rejects.value, first.false_rejects.low) == (0, 0)
     assert first.false_rejects.high == pytest.approx(1 - 0.025 ** (1 / 20))
+
+
+def test_of_pictures_of_the_same_parts_no_interval_is_known() -> None:
+    [first, *_] = operating_points(calibrator(), [0.0, 1.0], [True, True], independent=False)
+    assert first.recall == Share(0.5, None, None)

@@ -187,8 +187,41 @@ class TestParts:
 
     def test_too_few_are_said_to_be_parts(self, data: Path) -> None:
         (data / "tiny" / PARTS).write_text("^part")
-        with pytest.raises(DatasetError, match=r"1 good pictures are too few.*32 pictures show 1 parts"):
+        with pytest.raises(
+            DatasetError,
+            match=r"1 good pictures are too few.*Each part counts as one: by parts\.txt, 32 pictures show 1",
+        ):
             gather(CONFIG, data, "tiny")
+
+    def test_others_of_a_part_to_calibrate_are_known_and_have_no_use(self, data: Path) -> None:
+        pictures = gather(CONFIG, data, "tiny")
+        [part] = pictures.parts
+        apart = {pictures.paths[i].name[:5] for i in part.calibration}
+        assert {pictures.paths[i].name for i in pictures.known} == {
+            path.name for path in pictures.paths if path.name[:5] in apart
+        }
+        assert len(pictures.known) == 8
+        views = pictures.views(AugmentConfig(), 0, UNTILED)
+        assert {view.picture for view in views} == {*part.fit.tolist(), *part.calibration.tolist()}
+        [rows] = pictures.rows(views)
+        assert [views[row].picture for row in rows.calibration] == part.calibration.tolist()
+
+    def test_of_pictures_that_show_other_parts_those_held_out_are_known(self, tiny_data: Path) -> None:
+        pictures = gather(CONFIG, tiny_data, "tiny")
+        assert pictures.known.tolist() == pictures.calibrating.tolist()
+
+    def test_copies_that_are_said_to_show_other_parts_are_refused(self, data: Path) -> None:
+        good = data / "tiny/train/good"
+        shutil.copy(good / "part0_0.png", good / "part3_9.png")
+        told = r"part0_0\.png and part3_9\.png are the same file, .* different parts"
+        with pytest.raises(DatasetError, match=told):
+            gather(CONFIG, data, "tiny")
+
+    def test_copies_within_a_part_are_copies(self, data: Path) -> None:
+        good = data / "tiny/train/good"
+        shutil.copy(good / "part0_0.png", good / "part0_9.png")
+        pictures = gather(CONFIG, data, "tiny")
+        assert (len(pictures.paths), pictures.copies, pictures.distinct) == (32, 1, 8)
 
     def test_without_the_file_each_is_one(self, data: Path) -> None:
         (data / "tiny" / PARTS).unlink()

@@ -16,7 +16,7 @@ import hashlib
 from pathlib import Path
 
 from flows.fastflow.images import IMAGE_SUFFIXES
-from flows.fastflow.parts import numbered, parts_of_names
+from flows.fastflow.parts import by_first_appearance, parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,
     GOOD,
@@ -100,12 +100,13 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
     if not kinds:
         return good, []
     names = [path.name for path in good]
-    shown, said = numbered(names, folder), parts_of_names(names, folder)
+    said = parts_of_names(names, folder)
+    shown = list(range(len(good))) if said is None else by_first_appearance(said).tolist()
     digests = [hashlib.sha256(one.encode()).digest() for one in said or map(composed, names)]
-    parts = list(dict.fromkeys(shown[sorted(range(len(good)), key=digests.__getitem__)].tolist()))
+    parts = list(dict.fromkeys(shown[i] for i in sorted(range(len(good)), key=digests.__getitem__)))
     if len(parts) < 2:
         raise DatasetError(f"{folder} holds one good part, which cannot be both learned from and tested on")
-    kept = parts[: max(1, round(TEST_SHARE * len(parts)))]
+    kept = set(parts[: max(1, round(TEST_SHARE * len(parts)))])
     return good, sorted(path for path, part in zip(good, shown, strict=True) if part in kept)
 
 

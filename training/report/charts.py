@@ -128,13 +128,18 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
         (0.0, 1.0),
         (0.0, 1.0),
         percent="xy",
-        note=f"On {len(p_values)} good test pictures, calibrated on {n}. Where the line leaves the band "
+        note=f"On {len(p_values)} good test pictures, calibrated on {n}. Several of them show the same part: "
+        "how far chance takes the line from the diagonal is not known."
+        if split and not evaluation.independent
+        else f"On {len(p_values)} good test pictures, calibrated on {n}. Where the line leaves the band "
         "above the diagonal, test pictures are not like those the threshold was made from."
         if split
         else f"On {len(p_values)} good test pictures, cross-calibrated on {n}: promised is, on average, at "
         "most about twice the rate asked for, and no band about it.",
     )
-    if split:
+    if split and not evaluation.independent:
+        chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
+    elif split:
         bands = np.array([false_reject_band(n, len(p_values), float(a), 0.95) for a in asked])
         low, high = bands.T / len(p_values)
         chart.band("95 % of calibrations", asked, low, high, GOOD)

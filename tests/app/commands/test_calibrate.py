@@ -114,6 +114,12 @@ def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
     assert "at most 10.00% of good parts, certified" in result.stdout
 
 
+def test_parts_are_told_from_the_folder_above_too(run: Run, pictures: Path) -> None:
+    """Where they lie in a data folder: cap/parts.txt beside cap/good."""
+    (pictures.parent / PARTS).write_text(r"^\d")
+    assert "calibrated by 2 pictures, one of each part" in run().stdout
+
+
 def test_parts_that_cannot_be_told_change_nothing(run: Run, store: Path, pictures: Path) -> None:
     (pictures / PARTS).write_text("^part")
     assert "does not say which part 00.png shows" in failed(run())
@@ -194,6 +200,16 @@ class TestRefused:
     def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
         said = failed(run(images=tiny_data / "tiny/train/good"))
         assert "The model was fitted to" in said
+        assert nothing_was_made(store)
+
+    def test_a_part_of_which_one_picture_was_fitted(
+        self, run: Run, store: Path, pictures: Path, tiny_data: Path
+    ) -> None:
+        """Also where another of its pictures is drawn."""
+        for i, path in enumerate(sorted((tiny_data / "tiny/train/good").iterdir())[:19]):
+            shutil.copy(path, pictures / f"{i:02}-fitted.png")
+        (pictures / PARTS).write_text(r"^\d\d")
+        assert "The model was fitted to" in failed(run())
         assert nothing_was_made(store)
 
     def test_pictures_that_cannot_be_read_are_all_named(self, run: Run, store: Path, pictures: Path) -> None:

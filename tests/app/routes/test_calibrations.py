@@ -165,10 +165,11 @@ class TestRenewal:
 
 class TestReviewed:
     def inspect(
-        self, client: TestClient, data: bytes, verdict: str = "good", station: str = "line-3"
+        self, client: TestClient, data: bytes, verdict: str = "good", station: str = "line-3", part: str = ""
     ) -> None:
         files = {"file": ("a.png", data)}
-        answer = client.post(PREDICT, files=files, data={"station": station}).json()
+        said = {"station": station, **({"part_id": part} if part else {})}
+        answer = client.post(PREDICT, files=files, data=said).json()
         path = answer["links"]["inspection"]
         assert client.get(path).status_code == 200
         review = {"verdict": verdict, "expected_revision": 0}
@@ -197,6 +198,28 @@ class TestReviewed:
         body = send(client, good(1), reviewed="true").json()
         assert body["pictures"] + body["left_out"] == 7
         assert body["left_out"] >= 1  # of six, some were held out
+
+    def test_of_a_part_one_picture_is_taken(self, client: TestClient) -> None:
+        pictures = good(9)
+        for i, data in enumerate(pictures[:8]):
+            self.inspect(client, data, part=f"P-{i % 2}")
+        self.inspect(client, pictures[8])
+        body = send(client, [], reviewed="true").json()
+        assert (body["pictures"], body["left_out"]) == (3, 6)
+
+    def test_a_part_that_is_known_by_one_of_its_pictures_is_left_out(
+        self, client: TestClient, tiny_data: Path
+    ) -> None:
+        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
+        for path in fitted:
+            self.inspect(client, path.read_bytes(), part="P-1")
+        for data in good(3):
+            self.inspect(client, data, part="P-1")
+        uploaded, other = good(2, 9000)
+        self.inspect(client, uploaded, part="P-2")
+        self.inspect(client, other, part="P-2")
+        body = send(client, [uploaded], reviewed="true").json()
+        assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
     def test_a_biased_draw_is_said(self, client: TestClient, tiny_images: Images) -> None:
         for data in tiny_images["defect"][:3]:

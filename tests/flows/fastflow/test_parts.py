@@ -64,6 +64,8 @@ def test_accents_written_apart_are_the_same(tmp_path: Path) -> None:
         ("^a\n^b\n", "it has 2 lines"),
         ("^(a", r"'\^\(a' is no regular expression: missing \)"),
         (b"^pr\xfcf", "is not in UTF-8"),
+        ("b*", r"does not say which part a_1.png shows"),
+        ("a{99999999999999999999}", "is no regular expression: "),
         ("^b", r"'\^b' does not say which part a_1.png shows"),
     ],
 )
@@ -72,6 +74,12 @@ def test_what_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, told:
     with pytest.raises(PartsError, match=told) as error:
         numbered(["a_1.png"], tmp_path)
     assert str(tmp_path / PARTS) in str(error.value)
+
+
+def test_a_link_to_nothing_is_no_leave_to_divide_by_pictures(tmp_path: Path) -> None:
+    (tmp_path / PARTS).symlink_to(tmp_path / "elsewhere.txt")
+    with pytest.raises(PartsError, match=r"cannot read .*parts\.txt: No such file"):
+        numbered(["a_1.png"], tmp_path)
 
 
 def test_one_that_cannot_be_read_is_refused(tmp_path: Path) -> None:

@@ -17,12 +17,16 @@ import flowgauge
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
+from flows.fastflow.parts import PARTS
+from tests.conftest import Silent
 from tests.training.comparison.stand_in import interpreter
+from training.config import RunConfig
 from training.metrics import image_f1_max
+from training.run import train
 
 
-def run(data: Path, models: Path, out: Path, *options: str) -> Result:
-    arguments = ["evaluate", "--data", str(data), "--category", "tiny", "--models", str(models)]
+def run(data: Path, models: Path, out: Path, *options: str, category: str = "tiny") -> Result:
+    arguments = ["evaluate", "--data", str(data), "--category", category, "--models", str(models)]
     return CliRunner().invoke(flowgauge.app, [*arguments, "--out", str(out), *options])
 
 
@@ -319,6 +323,42 @@ def test_pictures_that_the_model_had_are_left_out(
     assert json.loads((folder / "summary.json").read_text())["seen"] == len(good)
     assert f"{len(good)} more, to which it was fitted" in (folder / "report.html").read_text()
     assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
+
+
+def test_of_pictures_of_the_same_parts_chance_is_not_known(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / "tiny" / PARTS).write_text(r"^\d\d")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert "several test pictures show the same part" in result.stdout
+    assert "95 %" not in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    points = json.loads((folder / "summary.json").read_text())["operating_points"]
+    assert all(point[share]["low"] is None for point in points for share in ("recall", "false_rejects"))
+    page = (folder / "report.html").read_text()
+    assert "so intervals are not known" in page
+    assert "Several of them show the same part" in page
+    assert "95 % of calibrations" not in page
+
+
+def test_others_of_a_part_that_calibrates_are_left_out(
+    tiny_data: Path, tiny_config: RunConfig, silent: Silent, tmp_path: Path
+) -> None:
+    """In a plain folder all good pictures are there to train with, until some are set aside."""
+    cap = tmp_path / "data/cap"
+    (cap / "good").mkdir(parents=True)
+    for i, path in enumerate(sorted((tiny_data / "tiny/train/good").iterdir())):
+        shutil.copy(path, cap / "good" / f"{i % 16}_{i // 16}.png")
+    (cap / PARTS).write_text("^(.+)_")
+    models = tmp_path / "models"
+    train(
+        tiny_config, cap.parent, "cap", models=models, runs=tmp_path / "runs", resume=False, progress=silent
+    )
+    shutil.copytree(tiny_data / "tiny/test/scratch", cap / "bad")
+    result = run(cap.parent, models, tmp_path / "out", category="cap")
+    assert result.exit_code == 0, result.output
+    assert "0 good and 8 defective test pictures" in result.stdout
 
 
 def test_a_test_set_that_the_model_had_is_no_test_set(

@@ -138,6 +138,8 @@ def test_other_rates_are_there_with_intervals(html: str, detector: Detector, sam
     text = " ".join(Page(html).text)
     point = evaluate(detector, samples, lambda _: None).operating_points[-1]
     assert point.recall is not None
+    assert point.recall.low is not None
+    assert point.recall.high is not None
     value, low, high = (f"{100 * x:.1f}%" for x in (point.recall.value, point.recall.low, point.recall.high))
     assert f"{value}({low}to{high})" in text.replace("\xa0", " ").replace(" ", "")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.parts import parts_of_names
+from flows.fastflow.parts import by_first_appearance, parts_of_names
 from training.datasets import layout
 from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes, unused_bits
 from training.datasets.check.copies import copies, same_parts
@@ -83,12 +83,12 @@ def check(
         findings += unused_bits(everything)
         findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
         findings += odd_sizes(train, everything) + odd_colours(train, everything)
-    if len(train) > 1:
-        near = neighbours(np.stack([p.thumbnail for p in train]))
+    shown = np.arange(len(train)) if parts is None else by_first_appearance([parts[i] for i in rows])
+    if len(np.unique(shown)) > 1:
+        near = neighbours(np.stack([p.thumbnail for p in train]), shown)
         kept = None if features is None else features[rows]
-        findings += _outliers(named(train), near, kept)
-        shown = None if parts is None else [parts[i] for i in rows]
-        findings += copies(named(train), named(tested), near, shown)
+        findings += _outliers(named(train), shown, near, kept)
+        findings += copies(named(train), named(tested), near)
     findings += same_parts(paths, [s.path for s in samples if s.defect is None], folder)
     masks = layout.masks(data, category) if test else []
     others = [*(s.path for s in samples), *masks] if samples else None
@@ -131,7 +131,10 @@ def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops
 
 
 def _outliers(
-    train: Sequence[tuple[str, Picture]], near: Neighbours, features: NDArray[np.float32] | None
+    train: Sequence[tuple[str, Picture]],
+    parts: NDArray[np.int64],
+    near: Neighbours,
+    features: NDArray[np.float32] | None,
 ) -> list[Finding]:
     """Good pictures unlike the others, the strangest first, by what tells them most apart."""
     if len(train) < FEWEST:
@@ -140,11 +143,13 @@ def _outliers(
     ways = {
         "what is where": deviations(near.fifth),
         # A grey level, or 5 % of an edge's strength.
-        "light, colour and sharpness": deviations(neighbour_distances(statistics, least=1.0)),
+        "light, colour and sharpness": deviations(neighbour_distances(statistics, least=1.0, parts=parts)),
     }
     if features is not None:
         least = float(np.median(1.4826 * np.median(np.abs(features - np.median(features, 0)), 0))) / 10
-        ways["the backbone's features"] = deviations(neighbour_distances(features, least=max(least, 1e-6)))
+        ways["the backbone's features"] = deviations(
+            neighbour_distances(features, least=max(least, 1e-6), parts=parts)
+        )
     findings = []
     for i, (name, _) in enumerate(train):
         way = max(ways, key=lambda w: ways[w][i])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.parts import parts_of_names
+from flows.fastflow.parts import PartsError, parts_of_names
 from training.datasets.check.findings import Finding
 from training.datasets.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
 from training.datasets.check.survey import Picture
@@ -13,26 +13,21 @@ from training.datasets.check.survey import Picture
 Named = tuple[str, Picture]
 
 
-def copies(
-    train: Sequence[Named], test: Sequence[Named], near: Neighbours, parts: Sequence[str] | None
-) -> list[Finding]:
+def copies(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> list[Finding]:
     """What is there more than once.
 
-    Files that are the same byte for byte are told once, as that, and not as near-duplicates too. Pictures of
-    one part, where names tell, are expected to be near.
+    Files that are the same byte for byte are told once, as that, and not as near-duplicates too.
 
     Args:
         train: the training pictures with their names.
         test: the test pictures with their names.
         near: the distances between the training pictures.
-        parts: which part each training picture shows, where names tell.
     """
-    apart = [(i, j, r) for i, j, r in near.pairs if parts is None or parts[i] != parts[j]]
     return [
         *_leaks(train, test, near),
         *_same_files(train),
         *_same_files(test),
-        *_within(train, apart),
+        *_within(train, near),
     ]
 
 
@@ -48,7 +43,10 @@ def same_parts(train: Sequence[Path], test: Sequence[Path], folder: Path) -> lis
         PartsError: the folder's parts.txt cannot be used.
     """
     known = parts_of_names([path.name for path in train], folder)
-    asked = parts_of_names([path.name for path in test], folder)
+    try:
+        asked = parts_of_names([path.name for path in test], folder)
+    except PartsError:  # names of test pictures need not tell
+        return []
     if known is None or asked is None:
         return []
     first = dict(reversed([*zip(known, train, strict=True)]))
@@ -74,7 +72,7 @@ def _same_files(pictures: Sequence[Named]) -> list[Finding]:
     ]
 
 
-def _within(train: Sequence[Named], near: Sequence[tuple[int, int, float]]) -> list[Finding]:
+def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
     """Groups of training pictures that are linked by being near, each told once; the closest group first."""
     group = list(range(len(train)))
 
@@ -85,7 +83,7 @@ def _within(train: Sequence[Named], near: Sequence[tuple[int, int, float]]) -> l
         return i
 
     closest: dict[int, float] = {}
-    pairs = [(i, j, r) for i, j, r in near if train[i][1].sha256 != train[j][1].sha256]
+    pairs = [(i, j, r) for i, j, r in near.pairs if train[i][1].sha256 != train[j][1].sha256]
     for i, j, _ in pairs:
         group[head(j)] = head(i)
     for i, _, ratio in pairs:

@@ -27,7 +27,7 @@ class Neighbours:
     """Distances between training pictures.
 
     Attributes:
-        fifth: (N,) distance to the fifth nearest other one, or the furthest where there are fewer.
+        fifth: (N,) distance to the fifth nearest one of another part, or the furthest where there are fewer.
         usual: (N,) distance to the k-th nearest, against which pairs are measured.
         pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both.
     """
@@ -37,20 +37,22 @@ class Neighbours:
     pairs: list[tuple[int, int, float]]
 
 
-def neighbours(thumbnails: NDArray[np.uint8]) -> Neighbours:
-    """Compare every training picture with every other.
+def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = None) -> Neighbours:
+    """Compare every training picture with every other that shows another part.
 
     Args:
         thumbnails: (N, H, W) lightness, N at least 2. Memory is that of 512 rows of distances.
+        parts: (N,) numbers of the parts that they show, at least 2; None where each shows another.
     """
-    count = len(thumbnails)
-    fifth, k = min(5, count - 1), min(max(_K_LEAST, math.ceil(_K_SHARE * count)), count - 1)
+    parts = np.arange(len(thumbnails)) if parts is None else parts
+    count, others = len(thumbnails), others_than(parts)
+    fifth, k = min(5, others), min(max(_K_LEAST, math.ceil(_K_SHARE * count)), others)
     ordered = np.empty((count, 2), dtype=np.float32)
     candidates: list[tuple[int, int, float]] = []
     for start in range(0, count, _ROWS):
         rows = _distances(thumbnails[start : start + _ROWS], thumbnails)
-        # A picture is no neighbour of itself.
-        rows[np.arange(len(rows)), start + np.arange(len(rows))] = np.inf
+        # A picture is no neighbour of itself, nor of others of its part.
+        rows[parts[start : start + len(rows), None] == parts] = np.inf
         part = np.partition(rows, (fifth - 1, k - 1), axis=1)
         ordered[start : start + len(rows)] = part[:, (fifth - 1, k - 1)]
         close = np.argwhere(rows <= LIMIT * ordered[start : start + len(rows), 1:])
@@ -62,6 +64,15 @@ def neighbours(thumbnails: NDArray[np.uint8]) -> Neighbours:
         if distance <= LIMIT * scale:
             pairs.append((i, j, distance / scale if scale else 0.0))
     return Neighbours(fifth=ordered[:, 0], usual=usual, pairs=pairs)
+
+
+def others_than(parts: NDArray[np.int64]) -> int:
+    """How many pictures show other parts than a picture does, for that which has the fewest.
+
+    Args:
+        parts: (N,) numbers of the pictures' parts.
+    """
+    return len(parts) - int(np.bincount(parts).max())
 
 
 def nearest_in_training(

@@ -11,6 +11,8 @@ overexposed tile; so are all of 240 pictures of another category that were put a
 import numpy as np
 from numpy.typing import NDArray
 
+from training.datasets.check.near_duplicates import others_than
+
 LIMIT = 5.0  # robust standard deviations
 FEWEST = 20  # pictures, below which nothing can be said
 _NEIGHBOUR = 5
@@ -30,26 +32,31 @@ def deviations(distances: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray((logs - middle) / spread, dtype=np.float32)
 
 
-def neighbour_distances(descriptors: NDArray[np.float32], least: float) -> NDArray[np.float32]:
+def neighbour_distances(
+    descriptors: NDArray[np.float32], *, least: float, parts: NDArray[np.int64] | None = None
+) -> NDArray[np.float32]:
     """Distance of each descriptor to the fifth nearest other one, each dimension in its robust deviation.
 
     Args:
-        descriptors: (N, D), N at least 2. Memory is that of 512 rows of distances.
+        descriptors: (N, D). Memory is that of 512 rows of distances.
         least: the smallest deviation that counts, so that a dimension that never changes says nothing by its
             last digit.
+        parts: (N,) numbers of the parts that they show, at least 2: others of its part are no neighbours of a
+            picture. None where each shows another.
 
     Returns:
         (N,) root mean squares over dimensions.
     """
+    parts = np.arange(len(descriptors)) if parts is None else parts
     middle = np.median(descriptors, 0)
     spread = 1.4826 * np.median(np.abs(descriptors - middle), 0)
     scaled = ((descriptors - middle) / np.maximum(spread, least)).astype(np.float32)
     squares = (scaled**2).sum(1)
     fifth = np.empty(len(scaled), dtype=np.float32)
-    k = min(_NEIGHBOUR, len(scaled) - 1)
+    k = min(_NEIGHBOUR, others_than(parts))
     for start in range(0, len(scaled), _ROWS):
         rows = scaled[start : start + _ROWS]
         block = squares[start : start + len(rows), None] + squares - 2 * (rows @ scaled.T)
-        block[np.arange(len(rows)), start + np.arange(len(rows))] = np.inf
+        block[parts[start : start + len(rows), None] == parts] = np.inf
         fifth[start : start + len(rows)] = np.partition(block, k - 1, axis=1)[:, k - 1]
     return np.asarray(np.sqrt(np.maximum(fifth, 0) / scaled.shape[1]), dtype=np.float32)

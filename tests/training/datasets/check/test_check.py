@@ -151,8 +151,9 @@ def test_photographs_that_names_say_show_one_part_are_no_finding(disc: Path) -> 
         write(good / name, noisy(read(good / "002.png")), cv2.IMWRITE_JPEG_QUALITY, quality)
     (disc / PARTS).write_text(r"^\d+")
     checked = check(disc.parent, "disc", test=False)
-    assert checked.counts == {"near_duplicate": 1}
-    assert checked.findings[0].files == ["train/good/002-b.jpg", "train/good/002.png", "train/good/900.jpg"]
+    [finding] = checked.findings
+    assert finding.kind == "near_duplicate"
+    assert {"train/good/900.jpg"} < set(finding.files)
     assert checked.parts == 31
     assert checked.lines()[0].startswith("data check: 32 training pictures of 31 parts; 0 errors, 1 warn")
     (good / "900.jpg").unlink()
@@ -168,6 +169,34 @@ def test_a_good_part_that_is_learned_from_and_tested_on_is_a_leak_though_picture
     (disc / PARTS).write_text(r"^\d+")
     assert found(disc) == {"leak": [["test/good/017-b.png", "train/good/017-c.png"]]}
     assert found(disc, test=False) == {}
+
+
+def test_several_pictures_of_each_part_hide_nothing(disc: Path) -> None:
+    """Neighbours are pictures of other parts, else each would be near its own."""
+    good = disc / "train/good"
+    for path in sorted(good.iterdir()):
+        for frame in range(6):
+            shown = np.random.default_rng(frame).normal(0, 3, (SIZE, SIZE, 3)) + read(path)
+            write(good / f"{path.stem}-{frame}.png", shown.clip(0, 255).astype(np.uint8))
+        path.unlink()
+    for frame in range(6):
+        odd = np.rot90(read(good / f"003-{frame}.png") // 3)
+        write(good / f"900-{frame}.png", np.ascontiguousarray(odd))
+    write(disc / "test/good/905.jpg", noisy(read(good / "005-0.png")), cv2.IMWRITE_JPEG_QUALITY, 80)
+    (disc / PARTS).write_text(r"^(\d+)-")
+    checked = check(disc.parent, "disc")
+    outliers = [f.files[0] for f in checked.findings if f.kind == "outlier"]
+    assert sorted(outliers) == [f"train/good/900-{frame}.png" for frame in range(6)]
+    [leak] = [f.files for f in checked.findings if f.kind == "leak"]
+    assert leak[0] == "test/good/905.jpg"
+    assert leak[1].startswith("train/good/005-")
+    assert checked.parts == 31
+
+
+def test_test_pictures_whose_names_do_not_tell_are_no_error(disc: Path) -> None:
+    (disc / "test/good/000.png").rename(disc / "test/good/odd.png")
+    (disc / PARTS).write_text(r"^\d+")
+    assert found(disc) == {}
 
 
 def test_parts_that_cannot_be_told_are_refused(disc: Path) -> None:
