@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from app.renewing import Measured
-    from flows.fastflow.fit_pictures import FitPictures
     from flows.fastflow.scorer import Scorer
 
 
@@ -58,12 +60,14 @@ def calibrate(
     from app.commands.auditing import audited
     from app.problems import Problem
     from app.renewals import InForce, Renewal, Slot
-    from app.renewing import UnfitPicturesError, renewal, say_unlike, unlike
+    from app.renewing import UnfitPicturesError, expect_fit_to_calibrate, renewal, say_unlike, unlike
     from flows.fastflow import fit_pictures, models_folder
     from flows.fastflow.detector import Detector, own_calibrator
     from flows.fastflow.engines import pick_engine, slower_here
     from flows.fastflow.highest import highest, say_highest
     from flows.fastflow.manifest import PRECISIONS
+    from flows.fastflow.parts import one_of_each
+    from flows.fastflow.plain_files import file_hashes
 
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
@@ -71,7 +75,7 @@ def calibrate(
     if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
     files = _files(images, recursive=recursive)
-    chosen = _one_of_each_part(files, images)  # before anything that takes long
+    parts = _parts(files, images)  # before anything that takes long
     torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
@@ -87,8 +91,13 @@ def calibrate(
         )
     known = {"station": station, "reason": reason, "version": folder.name, "engine": engine}
     with audited("model.calibrate", category, known) as detail:
-        _expect_fit(files, fitted)
-        measured = _measured(chosen, scorer, quiet=as_json)
+        hashes = file_hashes(list(files.values()))
+        # Of a part also those that are not drawn: if one was fitted, all are.
+        expect_fit_to_calibrate(list(zip(files, hashes, strict=True)), fitted)
+        names, rows = list(files), one_of_each(parts, hashes).tolist()
+        chosen = [names[i] for i in rows]
+        drawn = [(files[names[i]], hashes[i]) for i in rows]
+        measured = _measured(drawn, scorer, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
             return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
@@ -126,7 +135,7 @@ def calibrate(
     else:
         _print({**known, **told})
         scores = [one.measurement.score for one in measured]
-        typer.echo(say_highest(highest(list(chosen), scores), scores, shown.target_fpr))
+        typer.echo(say_highest(highest(chosen, scores), scores, shown.target_fpr))
 
 
 def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
@@ -153,41 +162,22 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
     return files
 
 
-def _one_of_each_part(files: Mapping[str, Path], folder: Path) -> dict[str, Path]:
-    """Of pictures that show the same part, as a parts.txt tells, one; all where there is none.
+def _parts(files: Mapping[str, Path], folder: Path) -> "NDArray[np.int64]":
+    """The number of the part that each picture shows, as a parts.txt tells; each its own without one.
 
     The file is looked for in the folder and in the one above it, where it lies beside train and good.
 
     Raises:
         PartsError: the file cannot be used.
     """
-    from flows.fastflow.parts import PARTS, numbered, one_of_each
-    from flows.fastflow.plain_files import file_hashes
+    from flows.fastflow.parts import PARTS, numbered
 
-    names = list(files)
     said = folder if os.path.lexists(folder / PARTS) else folder.resolve().parent
-    parts = numbered([files[name].name for name in names], said)
-    if len(set(parts.tolist())) == len(names):
-        return dict(files)
-    drawn = one_of_each(parts, file_hashes([files[name] for name in names]))
-    return {names[i]: files[names[i]] for i in drawn.tolist()}
+    return numbered([file.name for file in files.values()], said)
 
 
-def _expect_fit(files: Mapping[str, Path], fitted: "FitPictures | None") -> None:
-    """Refuse pictures to calibrate with, of a part also those that are not drawn: if one was fitted, all are.
-
-    Raises:
-        UnfitPicturesError: some must not be used; they are named.
-    """
-    from app.renewing import expect_fit_to_calibrate
-    from flows.fastflow.plain_files import file_hashes
-
-    hashes = file_hashes(list(files.values()))
-    expect_fit_to_calibrate(list(zip(files, hashes, strict=True)), fitted)
-
-
-def _measured(files: Mapping[str, Path], scorer: "Scorer", *, quiet: bool) -> list["Measured"]:
-    """Score the pictures one by one, as parts on the line come.
+def _measured(files: Sequence[tuple[Path, str]], scorer: "Scorer", *, quiet: bool) -> list["Measured"]:
+    """Score pictures, each with its sha256, one by one, as parts on the line come.
 
     Raises:
         UnfitPicturesError: some cannot be read; they are named.
@@ -195,18 +185,9 @@ def _measured(files: Mapping[str, Path], scorer: "Scorer", *, quiet: bool) -> li
     from app.renewing import Measured, UnfitPicturesError
     from flows.fastflow.calibration import measure
     from flows.fastflow.images import ImageError, read
-    from flows.fastflow.plain_files import file_hashes
 
-    hashes = file_hashes(list(files.values()))
     measured, unreadable = [], []
-    console = Console(stderr=True)
-    steps = track(
-        list(zip(files.values(), hashes, strict=True)),
-        "Scoring",
-        console=console,
-        transient=True,
-        disable=quiet,
-    )
+    steps = track(files, "Scoring", console=Console(stderr=True), transient=True, disable=quiet)
     for file, sha256 in steps:
         try:
             [scored] = scorer.score([read(file)])

@@ -13,10 +13,11 @@ added nearly all of the others stay where they were. Where a parts.txt says whic
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from flows.fastflow.images import IMAGE_SUFFIXES
-from flows.fastflow.parts import by_first_appearance, parts_of_names
+from flows.fastflow.parts import parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,
     GOOD,
@@ -101,7 +102,8 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
         return good, []
     names = [path.name for path in good]
     said = parts_of_names(names, folder)
-    shown = list(range(len(good))) if said is None else by_first_appearance(said).tolist()
+    # Without a parts.txt each picture is a part, whatever it is called.
+    shown: Sequence[str | int] = range(len(good)) if said is None else said
     digests = [hashlib.sha256(one.encode()).digest() for one in said or map(composed, names)]
     parts = list(dict.fromkeys(shown[i] for i in sorted(range(len(good)), key=digests.__getitem__)))
     if len(parts) < 2:

@@ -121,6 +121,19 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
     asked = np.unique(np.arange(1, n + 1) / (n + 1)) if n < 60 else np.linspace(1 / (n + 1), n / (n + 1), 60)
     split = threshold.guarantee == "split"
     seen = np.searchsorted(p_values, asked + 1e-12, side="right") / len(p_values)
+    on = f"On {len(p_values)} good test pictures, {'' if split else 'cross-'}calibrated on {n}"
+    if not split:
+        note = f"{on}: promised is, on average, at most about twice the rate asked for, and no band about it."
+    elif evaluation.independent:
+        note = (
+            f"{on}. Where the line leaves the band above the diagonal, test pictures are not like those the "
+            "threshold was made from."
+        )
+    else:
+        note = (
+            f"{on}. Several of them show the same part: how far chance takes the line from the diagonal is "
+            "not known."
+        )
     chart = Chart(
         "Calibration",
         "asked false-reject rate",
@@ -128,21 +141,13 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
         (0.0, 1.0),
         (0.0, 1.0),
         percent="xy",
-        note=f"On {len(p_values)} good test pictures, calibrated on {n}. Several of them show the same part: "
-        "how far chance takes the line from the diagonal is not known."
-        if split and not evaluation.independent
-        else f"On {len(p_values)} good test pictures, calibrated on {n}. Where the line leaves the band "
-        "above the diagonal, test pictures are not like those the threshold was made from."
-        if split
-        else f"On {len(p_values)} good test pictures, cross-calibrated on {n}: promised is, on average, at "
-        "most about twice the rate asked for, and no band about it.",
+        note=note,
     )
-    if split and not evaluation.independent:
-        chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
-    elif split:
+    if split and evaluation.independent:
         bands = np.array([false_reject_band(n, len(p_values), float(a), 0.95) for a in asked])
         low, high = bands.T / len(p_values)
         chart.band("95 % of calibrations", asked, low, high, GOOD)
+    if split:
         chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
     else:
         chart.line("as promised, about", [0, 0.5], [0, 1], 0, dashed=True)

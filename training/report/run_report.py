@@ -63,7 +63,7 @@ def write_report(
         threshold=threshold,
         metrics=METRICS,
         pixel_count=evaluation.figures.masked,
-        band=_band(threshold, summary["good"] if evaluation.independent else 0),
+        band=_band(threshold, summary["good"]) if evaluation.independent else None,
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),
         charts={name: chart for name, chart in drawn.items() if chart is not None},

@@ -89,7 +89,8 @@ def check(
         kept = None if features is None else features[rows]
         findings += _outliers(named(train), shown, near, kept)
         findings += copies(named(train), named(tested), near)
-    findings += same_parts(paths, [s.path for s in samples if s.defect is None], folder)
+    if parts is not None:
+        findings += same_parts(paths, parts, [s.path for s in samples if s.defect is None], folder)
     masks = layout.masks(data, category) if test else []
     others = [*(s.path for s in samples), *masks] if samples else None
     findings += passed_over(folder, paths, others)

@@ -31,25 +31,24 @@ def copies(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> l
     ]
 
 
-def same_parts(train: Sequence[Path], test: Sequence[Path], folder: Path) -> list[Finding]:
+def same_parts(
+    train: Sequence[Path], parts: Sequence[str], test: Sequence[Path], folder: Path
+) -> list[Finding]:
     """Test pictures of parts of which there are training pictures, as names tell: figures on them flatter.
 
     Args:
         train: the training pictures.
+        parts: which part each of them shows.
         test: the good test pictures.
-        folder: the category's.
-
-    Raises:
-        PartsError: the folder's parts.txt cannot be used.
+        folder: the category's, which has a parts.txt.
     """
-    known = parts_of_names([path.name for path in train], folder)
     try:
         asked = parts_of_names([path.name for path in test], folder)
     except PartsError:  # names of test pictures need not tell
         return []
-    if known is None or asked is None:
+    if asked is None:
         return []
-    first = dict(reversed([*zip(known, train, strict=True)]))
+    first = dict(reversed([*zip(parts, train, strict=True)]))
     twins = [(path, first[part]) for path, part in zip(test, asked, strict=True) if part in first]
     named = [(a.relative_to(folder).as_posix(), b.relative_to(folder).as_posix()) for a, b in twins]
     return [_leak(a, b, f"{a} and {b} show the same part, as their names tell", 0.0) for a, b in named]
