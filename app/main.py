@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from app import gauges, problems
 from app.acts import Observer
@@ -16,7 +16,6 @@ from app.admission import Admission
 from app.audit import Audit
 from app.batcher import Batcher
 from app.category_settings import SettingsFiles
-from app.dependencies import expect_not_draining
 from app.draining import Draining
 from app.feed.feed import Feed
 from app.guard import Guard
@@ -29,36 +28,10 @@ from app.inference import Inference
 from app.inspector import Inspector
 from app.keyring import Keyring
 from app.keys import Keys
-from app.known_query import expect_known_query
 from app.openapi import Service
 from app.request_context import RequestContext
 from app.residency import Residency
-from app.routes import (
-    audit,
-    calibrations,
-    events,
-    health,
-    inspection_files,
-    inspections,
-    keys,
-    lookout,
-    metrics,
-    models,
-    open_inference,
-    open_inference_health,
-    outlook,
-    parts,
-    predict,
-    regions,
-    reports,
-    reviews,
-    session,
-    shifts,
-    thresholds,
-    version_reports,
-    versions,
-)
-from app.routes.pages import PAGES
+from app.routing import ROUTES
 from app.security_headers import SecurityHeaders
 from app.sessions import Sessions
 from app.settings import Settings, unknown_variables
@@ -74,7 +47,7 @@ def create_app(settings: Settings) -> FastAPI:
     """Make the service. Two of them share nothing."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         state = app.state
         state.settings = settings
         for line in unknown_variables(os.environ):
@@ -139,6 +112,8 @@ def create_app(settings: Settings) -> FastAPI:
             state.inspector = Inspector(inference, batcher, store, history, telemetry)
             # In the background: the process answers /health/live and /docs while models load.
             preloading = asyncio.create_task(residency.preload()) if settings.preload else None
+            # Beside it, not in the first request. In a thread, so that the first model can begin to load.
+            await asyncio.to_thread(app.prepare)
             yield
             if preloading is not None:
                 preloading.cancel()
@@ -155,6 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         # A redirect would answer what is nothing but an unknown path.
         redirect_slashes=False,
+        routes=[*ROUTES],
     )
     app.state.telemetry = telemetry = Telemetry(version)
     app.state.draining = draining = Draining()
@@ -164,32 +140,4 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(SecurityHeaders)
     problems.install(app)
-    strict = [Depends(expect_known_query)]
-    # First, for routes are tried in their order: it is nearly all that is asked for.
-    for inspecting in (predict, lookout):
-        app.include_router(inspecting.router, dependencies=[*strict, Depends(expect_not_draining)])
-    for operation in (health, open_inference_health, session, metrics):
-        app.include_router(operation.router)
-    for resource in (
-        models,
-        versions,
-        version_reports,
-        thresholds,
-        outlook,
-        regions,
-        calibrations,
-        keys,
-        audit,
-        inspections,
-        inspection_files,
-        parts,
-        reviews,
-        reports,
-        shifts,
-        events,
-    ):
-        app.include_router(resource.router, dependencies=strict)
-    app.include_router(open_inference.router)
-    for page in PAGES:
-        app.include_router(page, include_in_schema=False)
     return app

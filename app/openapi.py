@@ -1,9 +1,10 @@
 """What FastAPI cannot read off the routes: problems, access, the request id. Of bodies: `openapi_bodies`."""
 
+import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -95,26 +96,46 @@ class Service(FastAPI):
     def setup(self) -> None:
         """Add the routes of the documentation."""
         super().setup()
+        # Written when first asked for, which takes a third of a second: in threads, so that others are
+        # answered meanwhile, one at a time.
+        self._writing = threading.Lock()
+        self._written: tuple[bytes, str] | None = None
+        self._rendered: tuple[bytes, str] | None = None
         # FastAPI's own would write half a megabyte of JSON for each request, of whoever comes.
         self.router.routes = [r for r in self.router.routes if getattr(r, "path", "") != self.openapi_url]
         self.add_route(str(self.openapi_url), self._send_document, include_in_schema=False)
         self.add_route(REFERENCE, self._send_reference, include_in_schema=False)
 
+    def prepare(self) -> None:
+        """Have made of every route what FastAPI otherwise makes when a request first comes to it.
+
+        With as many parameters as there are here that takes a tenth of a second, and nothing else is answered
+        meanwhile.
+        """
+        nowhere = {"type": "http", "method": "GET", "path": "", "root_path": "", "headers": []}
+        for route in self.routes:
+            route.matches(dict(nowhere))
+
     async def _send_document(self, request: Request) -> Response:
-        return _send(request, self._written, "application/json")
+        return _send(request, await asyncio.to_thread(self._write), "application/json")
 
     async def _send_reference(self, request: Request) -> Response:
-        answer = _send(request, self._rendered, "text/html")
+        answer = _send(request, await asyncio.to_thread(self._render), "text/html")
         answer.headers["Content-Security-Policy"] = POLICY
         return answer
 
-    @cached_property
-    def _written(self) -> tuple[bytes, str]:
-        return _tagged(json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":")))
+    def _write(self) -> tuple[bytes, str]:
+        with self._writing:
+            if self._written is None:
+                document = json.dumps(self.openapi(), ensure_ascii=False, separators=(",", ":"))
+                self._written = _tagged(document)
+            return self._written
 
-    @cached_property
-    def _rendered(self) -> tuple[bytes, str]:
-        return _tagged(reference(self.openapi()))
+    def _render(self) -> tuple[bytes, str]:
+        with self._writing:
+            if self._rendered is None:
+                self._rendered = _tagged(reference(self.openapi()))
+            return self._rendered
 
     def openapi(self) -> dict[str, Any]:
         """Build the document once."""

@@ -1,6 +1,11 @@
+from pathlib import Path
+
 import pytest
 from starlette.testclient import TestClient
 
+from app import guard
+from app.main import create_app
+from app.settings import Settings
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 
@@ -36,6 +41,32 @@ def test_a_misspelt_wish_is_not_taken_for_none(
     assert "there are: idempotency" not in response.json()["detail"]
     assert "store" in response.json()["detail"]
     assert service.get("/v1/inspections?limit=500").json()["inspections"] == before
+
+
+def test_those_that_are_documented_are_known_and_no_others(service: TestClient) -> None:
+    """Asked for what there is not, each operation tells what there is."""
+    answers = {}
+    for path, operations in service.get("/openapi.json").json()["paths"].items():
+        if path in guard.OPEN or path == "/metrics" or "get" not in operations:
+            continue
+        documented = {
+            one["name"] for one in operations["get"].get("parameters", ()) if one.get("in") == "query"
+        }
+        detail = service.get(f"{path}?strange=1").json().get("detail", "")
+        if "there is none of this name here" in detail:
+            known = detail.split("there are: ")[1]
+            answers[path] = set() if known == "none" else set(known.split(", "))
+            assert answers[path] == documented, path
+    assert len(answers) > 20
+    assert sum(map(len, answers.values())) > 40
+
+
+def test_to_know_them_needs_no_document(tmp_path: Path) -> None:
+    app = create_app(Settings(models=tmp_path, history=tmp_path / "history"))
+    with TestClient(app) as client:
+        assert client.get("/v1/models?x").status_code == 400
+        assert client.get("/v1/inspections?limit=1").status_code == 200
+    assert app.openapi_schema is None
 
 
 def test_those_that_exist_are_taken(service: TestClient) -> None:

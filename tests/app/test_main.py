@@ -6,6 +6,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
+from app.openapi import Service
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 
@@ -25,6 +26,15 @@ def test_making_a_service_starts_nothing(tmp_path: Path) -> None:
     before = threading.active_count()
     create_app(Settings(models=tmp_path / "absent"))
     assert threading.active_count() == before
+
+
+def test_routes_are_prepared_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepared: list[Service] = []
+    monkeypatch.setattr(Service, "prepare", lambda app: prepared.append(app))
+    app = create_app(Settings(models=tmp_path, history=tmp_path / "history"))
+    assert prepared == []
+    with TestClient(app):
+        assert prepared == [app]
 
 
 def test_can_be_started_again(store: Path) -> None:

@@ -1,10 +1,18 @@
-from typing import Any
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
 
 import pytest
+from fastapi import APIRouter, Depends
+from pydantic import TypeAdapter
 from starlette.testclient import TestClient
 
 from app import dialects
+from app.main import create_app
+from app.openapi import Service
 from app.problems import MEDIA_TYPE, TYPES, ProblemDetails
+from app.settings import Settings
 
 PREDICTS = (
     "/v1/models/{category}/predict",
@@ -98,6 +106,53 @@ def test_it_is_written_once_and_sent_to_whoever_has_it_not(service: TestClient) 
         assert service.get("/openapi.json", headers={"If-None-Match": others}).status_code == 304
     other = service.get("/openapi.json", headers={"If-None-Match": '"another"'})
     assert (other.status_code, other.content) == (200, first.content)
+
+
+def test_what_routes_need_is_made_before_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    make = TypeAdapter.__init__
+
+    def counted(self: TypeAdapter[Any], *args: Any, **keywords: Any) -> None:
+        made.append(self)
+        make(self, *args, **keywords)
+
+    router = APIRouter()
+
+    def doubled(number: int) -> int:
+        return 2 * number
+
+    @router.get("/{place}/more")
+    def more(place: int, number: Annotated[int, Depends(doubled)]) -> int:
+        return place + number
+
+    monkeypatch.setattr(TypeAdapter, "__init__", counted)
+    app = Service()
+    app.include_router(router)
+    app.prepare()
+    assert made
+    made.clear()
+    assert TestClient(app).get("/1/more?number=2").json() == 5
+    assert made == []
+
+
+def test_others_are_answered_while_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    write = Service.openapi
+
+    def slow(self: Service) -> dict[str, Any]:
+        begun.set()
+        assert go_on.wait(30)
+        return write(self)
+
+    monkeypatch.setattr(Service, "openapi", slow)
+    settings = Settings(models=tmp_path, history=tmp_path / "history")
+    with TestClient(create_app(settings)) as client, ThreadPoolExecutor() as pool:
+        both = [pool.submit(client.get, path) for path in ("/openapi.json", "/docs")]
+        assert begun.wait(30)
+        live = client.get("/health/live").status_code
+        go_on.set()
+        assert live == 200
+        assert [one.result().status_code for one in both] == [200, 200]
 
 
 def operations(document: Document) -> list[tuple[str, dict[str, Any]]]:

@@ -1,0 +1,75 @@
+"""All routes of the service, in the order in which they are tried.
+
+Put together once: what FastAPI makes of a route (a validator for each parameter of all that it depends on)
+then serves every app of a process.
+"""
+
+from typing import Final
+
+from fastapi import APIRouter, Depends
+from starlette.routing import BaseRoute
+
+from app.dependencies import expect_not_draining
+from app.known_query import expect_known_query
+from app.routes import (
+    audit,
+    calibrations,
+    events,
+    health,
+    inspection_files,
+    inspections,
+    keys,
+    lookout,
+    metrics,
+    models,
+    open_inference,
+    open_inference_health,
+    outlook,
+    parts,
+    predict,
+    regions,
+    reports,
+    reviews,
+    session,
+    shifts,
+    thresholds,
+    version_reports,
+    versions,
+)
+from app.routes.pages import PAGES
+
+
+def _put_together() -> tuple[BaseRoute, ...]:
+    every = APIRouter()
+    strict = [Depends(expect_known_query)]
+    # First, for it is nearly all that is asked for.
+    for inspecting in (predict, lookout):
+        every.include_router(inspecting.router, dependencies=[*strict, Depends(expect_not_draining)])
+    for operation in (health, open_inference_health, session, metrics):
+        every.include_router(operation.router)
+    for resource in (
+        models,
+        versions,
+        version_reports,
+        thresholds,
+        outlook,
+        regions,
+        calibrations,
+        keys,
+        audit,
+        inspections,
+        inspection_files,
+        parts,
+        reviews,
+        reports,
+        shifts,
+        events,
+    ):
+        every.include_router(resource.router, dependencies=strict)
+    every.include_router(open_inference.router)
+    for page in PAGES:
+        every.include_router(page, include_in_schema=False)
+    return tuple(every.routes)
+
+
+ROUTES: Final = _put_together()
