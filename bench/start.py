@@ -2,10 +2,10 @@
 
     python -m bench.start [--models DIR] [--rounds 5]
 
-Ready means that /health/ready says so: every model is loaded, verified, warm. The first start compiles for
-OpenVINO, where it is installed, into an empty folder; the next one finds that there. Without --models one is
-trained on made-up parts for a minute. In each round all take their turn; medians, with the smallest and the
-largest.
+Ready means that /health/ready says so: every model is loaded, verified, warm. A picture is then sent, and a
+few more: the first should take little longer than they. The first start compiles for OpenVINO, where it is
+installed, into an empty folder; the next one finds that there. Without --models one is trained on made-up
+parts for a minute. In each round all take their turn; medians, with the smallest and the largest.
 """
 
 import argparse
@@ -17,14 +17,37 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import httpx
+import numpy as np
 
 from bench.flows.comparison import table
 from bench.inference import models
 from bench.service.server import Server
 from examples.children import FLOWGAUGE
 
-# Of one start: seconds by the clock, seconds of CPU, and bytes held at its end, None of what has ended.
-Start = tuple[float, float, int | None]
+_SIDE = 256
+_LATER = 5
+
+
+class Start(NamedTuple):
+    """Of one start.
+
+    Attributes:
+        seconds: by the clock.
+        cpu: seconds of CPU.
+        held: bytes of memory at its end, None of what has ended.
+        first: seconds of the first picture, None where nothing inspects.
+        later: of those after it, in the middle.
+    """
+
+    seconds: float
+    cpu: float
+    held: int | None = None
+    first: float | None = None
+    later: float | None = None
 
 
 def program(*command: str) -> Start:
@@ -39,34 +62,59 @@ def program(*command: str) -> Start:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, command)
-    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, None
+    return Start(time.monotonic() - begun, usage.ru_utime + usage.ru_stime)
 
 
 def serve(folder: Path, work: Path) -> Start:
-    """Start a server of a models folder, and stop it as soon as it is ready.
+    """Start a server of a models folder, send it a few pictures once it is ready, and stop it.
 
     Raises:
         ServerError: it did not get ready, or did not stop as it should.
+        httpx.HTTPError: a picture was not inspected.
     """
     server = Server(folder, work, engine_cache=str(work / "engines"))
     ready = server.start()
     try:
-        return ready, server.cpu_seconds(), server.resident_bytes()
+        start = Start(ready, server.cpu_seconds(), server.resident_bytes())
+        with server.client() as client:
+            category = client.get("/v1/models").raise_for_status().json()["models"][0]["category"]
+            first, *rest = [_picture(client, category) for _ in range(1 + _LATER)]
+        return start._replace(first=first, later=statistics.median(rest))
     finally:
         server.stop()
+
+
+def _picture(client: httpx.Client, category: str) -> float:
+    """Seconds of one picture."""
+    noise = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)
+    body = cv2.imencode(".jpg", noise)[1].tobytes()
+    begun = time.monotonic()
+    client.post(
+        f"/v1/models/{category}/predict?store=false", content=body, headers={"Content-Type": "image/jpeg"}
+    ).raise_for_status()
+    return time.monotonic() - begun
 
 
 def report(found: Mapping[str, Sequence[Start]], floor: str) -> str:
     """The measured as Markdown; `floor` is the one that the others are set against, round by round."""
     rows = []
     for name, starts in found.items():
-        over = [one[0] / least[0] for one, least in zip(starts, found[floor], strict=True)]
-        seconds = statistics.median(one[0] for one in starts)
-        cpu = statistics.median(one[1] for one in starts)
-        held = [nbytes / 2**20 for *_, nbytes in starts if nbytes is not None]
-        memory = f"{statistics.median(held):.0f}" if held else ""
-        rows.append([name, f"{seconds:.2f}", f"{cpu:.2f}", memory, _range(over)])
-    return table(["", "seconds", "CPU s", "MiB", "over the floor"], rows)
+        over = [one.seconds / least.seconds for one, least in zip(starts, found[floor], strict=True)]
+        seconds = statistics.median(one.seconds for one in starts)
+        cpu = statistics.median(one.cpu for one in starts)
+        measured = (
+            _middle([one.held for one in starts], 2**-20),
+            _middle([one.first for one in starts], 1e3),
+            _middle([one.later for one in starts], 1e3),
+        )
+        rows.append([name, f"{seconds:.2f}", f"{cpu:.2f}", *measured, _range(over)])
+    return table(["", "seconds", "CPU s", "MiB", "first picture, ms", "then", "over the floor"], rows)
+
+
+def _middle(values: Sequence[float | None], unit: float) -> str:
+    """The median of what was measured, in a unit; nothing where nothing was."""
+    measured = [value * unit for value in values if value is not None]
+    return f"{statistics.median(measured):.0f}" if measured else ""
 
 
 def _range(values: Sequence[float]) -> str:
