@@ -35,12 +35,13 @@ demo: $(VENV)/.installed-demo
 	@exec $(BIN)/python -m examples.demo --port '$(PORT)' --serve '$(SERVE)' \
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
-# Two at a time, and the tests of a file in one process, which share what they trained.
+# Three at a time, for on two cores some always wait for a server or a clock, and the tests of a file in one
+# process, which share what they trained.
 test: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile
 
 test-all: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 2 --dist loadfile -m ''
+	$(BIN)/pytest -n 3 --dist loadfile -m ''
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
