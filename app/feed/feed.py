@@ -180,6 +180,8 @@ class Feed:
             if self.ended:
                 return
         yield after, []
+        now = asyncio.get_running_loop().time
+        due = now() + HEARTBEAT_SECONDS
         while not self.ended:
             if after < self._floor:
                 raise Overtaken
@@ -189,12 +191,15 @@ class Feed:
                 after = passed[-1].number
                 if events := [event for event in passed if wanted.admits(event)]:
                     yield after, events
+                    due = now() + HEARTBEAT_SECONDS
                 continue
             try:
-                async with asyncio.timeout(HEARTBEAT_SECONDS):
+                # Since something was last given, not since something happened, which may be unwanted.
+                async with asyncio.timeout_at(due):
                     await news.wait()
             except TimeoutError:
                 yield after, []
+                due = now() + HEARTBEAT_SECONDS
 
     def _replay(self, after: int, wanted: Wanted) -> tuple[int, list[Event]]:
         with self._database.read() as connection:

@@ -82,7 +82,7 @@ def parse(body: bytes, length: int, bounds: Bounds) -> Incoming:
     try:
         request = InferenceRequest.model_validate_json(body[:length])
     except ValidationError as error:
-        first = error.errors()[0]
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise _bad(f"The JSON is no inference request: {where[:100] or 'it'}: {first['type']}") from None
     if len(request.inputs) != 1:
@@ -100,11 +100,12 @@ def parse(body: bytes, length: int, bounds: Bounds) -> Incoming:
 
 
 def _files(tensor: InputTensor, binary: memoryview, bounds: Bounds) -> list[bytes]:
-    number = math.prod(tensor.shape)
-    if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or number < 1:
+    if len(tensor.shape) not in (1, 2) or tensor.shape[1:] not in ([], [1]) or tensor.shape[0] < 1:
         raise _bad(f"The shape of {IMAGE!r} is [N] or [N, 1]; it was {tensor.shape[:8]}.")
+    number = tensor.shape[0]
     _expect_items(number, bounds)
-    files = _lengths(binary, number) if tensor.data is None else _base64(tensor.data, number)
+    nested = len(tensor.shape) == 2
+    files = _lengths(binary, number) if tensor.data is None else _base64(tensor.data, number, nested=nested)
     if any(len(file) > bounds.max_bytes for file in files):
         raise Problem("too-large", f"An image has more than {bounds.max_bytes} bytes, the limit.")
     return files
@@ -127,10 +128,13 @@ def _lengths(binary: memoryview, number: int) -> list[bytes]:
     return files
 
 
-def _base64(data: object, number: int) -> list[bytes]:
-    elements = data if isinstance(data, list) else [data]
+def _base64(data: object, number: int, *, nested: bool) -> list[bytes]:
+    """Files in JSON; of a nested shape [N, 1] each may lie in a list of its own, as all may in one."""
+    elements: list[Any] = data if isinstance(data, list) else [data]
     if len(elements) == 1 and isinstance(elements[0], list):
         elements = elements[0]
+    elif nested and all(isinstance(element, list) and len(element) == 1 for element in elements):
+        elements = [element for [element] in elements]
     _expect_number(len(elements), number)
     try:
         return [base64.b64decode(_text(element), validate=True) for element in elements]

@@ -5,6 +5,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Datatype = Literal["BYTES", "UINT8", "FP32", "FP64"]
+# Lists are read no further than so far, whatever was sent: of what is wrong in them each element is an error.
+_FEW = 16
 
 
 class Live(BaseModel):
@@ -74,7 +76,7 @@ class InputTensor(BaseModel):
     """Pictures."""
 
     name: str = Field(examples=["image"])
-    shape: list[int] = Field(examples=[[1]])
+    shape: list[int] = Field(examples=[[1]], max_length=_FEW)
     datatype: str = Field(examples=["BYTES"])
     parameters: TensorParameters = TensorParameters()
     data: Any = Field(
@@ -101,9 +103,9 @@ class InferenceRequest(BaseModel):
 
     id: str | None = Field(None, description="Comes back with the answer.", max_length=256, examples=["42"])
     parameters: RequestParameters = RequestParameters()
-    inputs: list[InputTensor]
+    inputs: list[InputTensor] = Field(max_length=_FEW)
     outputs: list[RequestedOutput] | None = Field(
-        None, description="Without it: decision, score, p_value, inspection_id."
+        None, description="Without it: decision, score, p_value, inspection_id.", max_length=_FEW
     )
 
 

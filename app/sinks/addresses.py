@@ -8,6 +8,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpcore
@@ -29,6 +31,12 @@ class Addresses(httpcore.AsyncNetworkBackend):
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = tuple(networks)
         self._connect = httpcore.AnyIOBackend()
+        # Of its own: a lookup that hangs cannot be ended, and asyncio's threads serve inspections too.
+        self._lookups = ThreadPoolExecutor(1, "lookup")
+
+    def close(self) -> None:
+        """Look up no more names."""
+        self._lookups.shutdown(wait=False, cancel_futures=True)
 
     async def connect_tcp(
         self,
@@ -45,10 +53,15 @@ class Addresses(httpcore.AsyncNetworkBackend):
             ConnectError: none can be reached, or the name is not known.
             ConnectTimeout: that took too long.
         """
+        now = asyncio.get_running_loop().time
+        end = None if timeout is None else now() + timeout
         error: httpcore.NetworkError | httpcore.TimeoutException | None = None
-        for address in await self._resolve(host, port, timeout):
+        addresses = await self._resolve(host, port, timeout)
+        for left, address in zip(range(len(addresses), 0, -1), addresses, strict=True):
+            # All of them in the one time: a name of many addresses must not take longer to give up.
+            share = None if end is None else max(0.0, end - now()) / left
             try:
-                return await self._connect.connect_tcp(address, port, timeout, local_address, socket_options)
+                return await self._connect.connect_tcp(address, port, share, local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as failure:
                 error = failure
         raise error or httpcore.ConnectError(f"{host} has no address")
@@ -71,7 +84,8 @@ class Addresses(httpcore.AsyncNetworkBackend):
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
-                found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                lookup = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+                found = await loop.run_in_executor(self._lookups, lookup)
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(f"the name {host} is not resolved in time") from error
         except (OSError, UnicodeError) as error:  # a label that is empty or too long
@@ -94,9 +108,13 @@ def is_allowed(address: str, networks: Iterable[Network]) -> bool:
         return True
     # Of IPv6, addresses that carry an IPv4 address lead wherever a gateway thinks.
     carried = isinstance(parsed, ipaddress.IPv6Address) and (
-        parsed.sixtofour is not None or parsed.teredo is not None or parsed in _NAT64
+        parsed.is_site_local
+        or parsed.sixtofour is not None
+        or parsed.teredo is not None
+        or any(parsed in network for network in _CARRIERS)
     )
     return parsed.is_global and not parsed.is_multicast and not carried
 
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# Translated by RFC 6052, locally by RFC 8215, by RFC 2765; and compatible ones, RFC 4291, 2.5.5.1.
+_CARRIERS = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96", "::/96")))

@@ -44,11 +44,12 @@ class WebhookSink:
         self._url = webhook.url
         self._key = webhook.key()
         self._seconds = webhook.timeout_seconds
+        self._addresses = Addresses(networks)
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=webhook.tls(),
             max_connections=_CONNECTIONS,
             keepalive_expiry=30,
-            network_backend=Addresses(networks),
+            network_backend=self._addresses,
         )
 
     async def open(self) -> None:
@@ -57,6 +58,7 @@ class WebhookSink:
     async def close(self) -> None:
         """Close the connections."""
         await self._pool.aclose()
+        self._addresses.close()
 
     @property
     def is_ready(self) -> bool:

@@ -143,6 +143,30 @@ def test_when_nothing_happens_it_says_so(database: Database, monkeypatch: pytest
     use(database, work)
 
 
+def test_it_says_so_too_where_nothing_that_is_wanted_happens(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "HEARTBEAT_SECONDS", 1.0)
+
+    async def work(feed: Feed) -> None:
+        async def others() -> None:
+            while True:
+                add(database, "a")
+                feed.wake()
+                await asyncio.sleep(0.02)
+
+        busy = asyncio.create_task(others())
+        async with aclosing(feed.follow(feed.position, Wanted(category="grid"))) as follow:
+            assert await anext(follow) == (0, [])
+            number, events = await anext(follow)
+            assert number > 0
+            assert events == []
+            assert not busy.done()
+            busy.cancel()
+
+    use(database, work)
+
+
 def test_who_falls_behind_what_is_in_memory_is_sent_away_and_finds_it_all_again(database: Database) -> None:
     async def work(feed: Feed) -> None:
         async with aclosing(feed.follow(feed.position, ALL)) as follow:

@@ -42,6 +42,7 @@ def test_files_in_the_json() -> None:
     text = base64.b64encode(b"one").decode()
     assert request(image(1, data=[text])).images == [b"one"]
     assert request(image(2, 1, data=[[text, text]])).images == [b"one", b"one"]
+    assert request(image(2, 1, data=[[text], [text]])).images == [b"one", b"one"]
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 3, 3), (2, 3, 3)])
@@ -143,6 +144,28 @@ def test_what_is_no_request(body: bytes) -> None:
     with pytest.raises(Problem) as caught:
         parse(body, len(body), BOUNDS)
     assert caught.value.name == "invalid-request"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"inputs": [image(*[9] * 500_000)]},
+        {"inputs": [{}] * 500_000},
+        {"inputs": [image(1)], "outputs": [{}] * 500_000},
+        {"inputs": [{**image(), "shape": [""] * 500_000}]},
+    ],
+)
+def test_of_long_lists_little_is_read(body: dict[str, Any]) -> None:
+    """Half a million sides were multiplied, which took minutes in which nothing else ran."""
+    data = json.dumps(body).encode()
+    tracemalloc.start()
+    try:
+        with pytest.raises(Problem, match="no inference request"):
+            parse(data, len(data), BOUNDS)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 20 * len(data)  # what is reserved for it
 
 
 def test_bytes_that_nobody_announced_or_that_are_missing() -> None:

@@ -1,6 +1,7 @@
 import asyncio
 import ipaddress
 import socket
+import threading
 
 import httpcore
 import pytest
@@ -39,6 +40,10 @@ def test_public_and_listed_addresses_are_allowed(address: str) -> None:
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
         "2001:0:4136:e378:8000:63bf:80ff:fffe",
+        "64:ff9b:1::7f00:1",
+        "::ffff:0:127.0.0.1",
+        "::127.0.0.1",
+        "fec0::1",
     ],
 )
 def test_others_are_not(address: str) -> None:
@@ -48,8 +53,11 @@ def test_others_are_not(address: str) -> None:
 def connect(host: str, port: int, networks: tuple[str, ...] = ()) -> None:
     async def do() -> None:
         backend = Addresses([ipaddress.ip_network(network) for network in networks])
-        stream = await backend.connect_tcp(host, port, timeout=5)
-        await stream.aclose()
+        try:
+            stream = await backend.connect_tcp(host, port, timeout=5)
+            await stream.aclose()
+        finally:
+            backend.close()
 
     asyncio.run(do())
 
@@ -68,6 +76,24 @@ def test_a_listed_address_is_connected_to() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         connect("localhost", listener.getsockname()[1], ("127.0.0.0/8", "::1/128"))
         listener.accept()[0].close()
+
+
+def test_a_resolver_that_hangs_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(30))
+
+    async def do() -> None:
+        backend = Addresses([])
+        attempts = [backend.connect_tcp("mes.plant", 80, timeout=0.1) for _ in range(64)]
+        failures = await asyncio.gather(*attempts, return_exceptions=True)
+        assert {type(failure) for failure in failures} == {httpcore.ConnectTimeout}
+        async with asyncio.timeout(10):  # asyncio's own threads are free
+            await asyncio.to_thread(answered.is_set)
+        assert not answered.is_set()
+        answered.set()
+        backend.close()
+
+    asyncio.run(do())
 
 
 def test_names_and_ports_without_anybody_are_errors() -> None:

@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -172,6 +173,29 @@ def test_one_that_is_not_there() -> None:
     assert error is not None
     assert (error.final, error.counts, error.reached) == (False, False, False)
     assert "cannot be reached" in str(error)
+
+
+def test_one_of_many_addresses_that_drop_everything_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.ExitStack() as stack:
+        full = stack.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))  # noqa: S104
+        port = full.getsockname()[1]
+        for last in range(1, 6):
+            for _ in range(3):  # until nobody is let in any more
+                other = stack.enter_context(socket.socket())
+                other.setblocking(False)
+                other.connect_ex((f"127.0.0.{last}", port))
+        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in range(1, 6)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
+        failures: list[Undelivered] = []
+
+        async def work(sink: WebhookSink) -> None:
+            with pytest.raises(Undelivered) as caught:
+                await sink.deliver(EVENT, redelivered=False)
+            failures.append(caught.value)
+
+        use(WebhookSink(webhook(f"http://mes.plant:{port}/", timeout_seconds=0.5), HERE), work)
+    assert "cannot be reached" in str(failures[0])
+    assert (failures[0].final, failures[0].counts, failures[0].reached) == (False, False, False)
 
 
 def test_one_that_ends_the_connection() -> None:
