@@ -2,21 +2,19 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.progress import track
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from app.renewing import Measured
     from flows.fastflow.scorer import Scorer
 
+_LEVELS: Final = 4  # above the pictures' folder, in which a parts.txt is looked for
 
 def calibrate(
     category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
@@ -66,7 +64,7 @@ def calibrate(
     from flows.fastflow.engines import pick_engine, slower_here
     from flows.fastflow.highest import highest, say_highest
     from flows.fastflow.manifest import PRECISIONS
-    from flows.fastflow.parts import one_of_each
+    from flows.fastflow.parts import numbered, one_of_each
     from flows.fastflow.plain_files import file_hashes
 
     engine = next((known for known in PRECISIONS if known == precision), None)
@@ -75,7 +73,9 @@ def calibrate(
     if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
         raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
     files = _files(images, recursive=recursive)
-    parts = _parts(files, images)  # before anything that takes long
+    told_by = _parts_file(images)
+    # Before anything that takes long.
+    parts = numbered([file.name for file in files.values()], images if told_by is None else told_by.parent)
     torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
@@ -124,6 +124,7 @@ def calibrate(
             "calibration": after.calibrator.identifier,
             "pictures": len(measured),
             "of_parts": len(chosen) < len(files),
+            "parts_file": None if told_by is None else str(told_by),
             "fingerprint": after.renewal.pictures,
             "before": None if before is None else verdict.thresholds(before, settings).shown().model_dump(),
             "threshold": shown.model_dump(),
@@ -162,18 +163,15 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
     return files
 
 
-def _parts(files: Mapping[str, Path], folder: Path) -> "NDArray[np.int64]":
-    """The number of the part that each picture shows, as a parts.txt tells; each its own without one.
+def _parts_file(folder: Path) -> Path | None:
+    """The parts.txt that tells which pictures show the same part: the nearest, in the folder or above it.
 
-    The file is looked for in the folder and in the one above it, where it lies beside train and good.
-
-    Raises:
-        PartsError: the file cannot be used.
+    It lies in the category's folder: two levels above validation/good, three above Data/Images/Normal.
     """
-    from flows.fastflow.parts import PARTS, numbered
+    from flows.fastflow.parts import PARTS
 
-    said = folder if os.path.lexists(folder / PARTS) else folder.resolve().parent
-    return numbered([file.name for file in files.values()], said)
+    looked = [folder, *folder.resolve().parents[:_LEVELS]]
+    return next((one / PARTS for one in looked if os.path.lexists(one / PARTS)), None)
 
 
 def _measured(files: Sequence[tuple[Path, str]], scorer: "Scorer", *, quiet: bool) -> list["Measured"]:
@@ -210,6 +208,8 @@ def _print(told: dict[str, Any]) -> None:
         f"{told['category']}/{told['version']}, {told['engine']}, {whose}: calibrated by {told['pictures']} "
         f"pictures{each} ({told['calibration']})"
     )
+    if told["parts_file"] is not None:
+        typer.echo(f"which of them show the same part is told by {told['parts_file']}")
     after, before = told["threshold"], told["before"]
     promise = f"at most {after['target_fpr']:.2%} of good parts, certified"
     if not after["certified"]:

@@ -114,10 +114,29 @@ def test_of_pictures_of_one_part_one_counts(run: Run, pictures: Path) -> None:
     assert "at most 10.00% of good parts, certified" in result.stdout
 
 
-def test_parts_are_told_from_the_folder_above_too(run: Run, pictures: Path) -> None:
-    """Where they lie in a data folder: cap/parts.txt beside cap/good."""
-    (pictures.parent / PARTS).write_text(r"^\d")
-    assert "calibrated by 2 pictures, one of each part" in run().stdout
+@pytest.mark.parametrize("below", ["good", "validation/good", "Data/Images/Normal"])
+def test_parts_are_told_from_the_folder_of_the_category(
+    run: Run, pictures: Path, tmp_path: Path, below: str
+) -> None:
+    """Where they lie in a data folder: cap/parts.txt beside cap/good, above cap/validation/good."""
+    folder = tmp_path / "data/cap" / below
+    shutil.copytree(pictures, folder)
+    told_by = tmp_path / "data/cap" / PARTS
+    told_by.write_text(r"^\d")
+    result = run(images=folder)
+    assert "calibrated by 2 pictures, one of each part" in result.stdout
+    assert f"told by {told_by}" in result.stdout
+    assert json.loads(run("--json", images=folder).stdout)["parts_file"] == str(told_by)
+
+
+def test_the_nearest_parts_tell_and_none_from_far_above(run: Run, pictures: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "a/b/c/d/e"
+    shutil.copytree(pictures, folder)
+    (tmp_path / PARTS).write_text(r"^\d")
+    assert "calibrated by 19 pictures (" in run(images=folder).stdout
+    (tmp_path / "a/b/c" / PARTS).write_text(r"^\d")
+    (folder.parent / PARTS).write_text(r"^\d\d")
+    assert f"told by {folder.parent / PARTS}" in run(images=folder).stdout
 
 
 def test_parts_that_cannot_be_told_change_nothing(run: Run, store: Path, pictures: Path) -> None:
