@@ -4,7 +4,6 @@ import csv
 import io
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import active_version, is_category, resolve
-from flows.fastflow.parts import PartsError, parts_of_names
+from flows.fastflow.parts import parts_where_told
 from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.layout import categories, test_samples
@@ -95,22 +94,21 @@ def assess(
         progress: where to tell about it.
 
     Raises:
-        BundleError, WeightsError, DatasetError, ImageError, ComparisonError: with the reason.
+        BundleError, WeightsError, DatasetError, PartsError, ImageError, ComparisonError: with the reason.
     """
     bundle = resolve(models, category, version)
     found = test_samples(data, category)
     _expect_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
     samples = unseen(found, bundle, detector.manifest)
+    independent = _show_different_parts(samples, data / category)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
     with progress.stage("look", len(samples)) as advance:
         expect_usable(samples, torch.get_num_threads(), advance)
     with progress.stage("evaluate", len(samples)) as advance:
-        evaluation = evaluate(
-            detector, samples, advance, independent=_show_different_parts(samples, data / category)
-        )
+        evaluation = evaluate(detector, samples, advance, independent=independent)
     threshold, seen = detector.calibrator.threshold, len(found) - len(samples)
     summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, seen)
     _write_scores(folder / SCORES, evaluation.rows)
@@ -162,13 +160,16 @@ def unseen(samples: Sequence[Sample], bundle: Path, manifest: Manifest) -> list[
 
 
 def _show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
-    """Whether no two good pictures, and no two defective ones, show the same part, as far as names tell."""
+    """Whether no two good pictures, and no two defective ones, show the same part, as far as names tell.
+
+    Raises:
+        PartsError: there is a parts.txt that cannot be used.
+    """
     for defective in (False, True):
         names = [sample.path.name for sample in samples if (sample.defect is not None) == defective]
-        with suppress(PartsError):  # names of defective parts need not tell
-            parts = parts_of_names(names, folder)
-            if parts is not None and len(set(parts)) < len(parts):
-                return False
+        parts = parts_where_told(names, folder)
+        if parts is not None and len(set(parts)) < len(parts):
+            return False
     return True
 
 

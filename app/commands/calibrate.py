@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LEVELS: Final = 4  # above the pictures' folder, in which a parts.txt is looked for
 
+
 def calibrate(
     category: Annotated[str, typer.Option(help="Which model, e.g. bottle.")],
     images: Annotated[

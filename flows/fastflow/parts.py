@@ -39,19 +39,29 @@ def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
     Raises:
         PartsError: the file cannot be read, holds no expression, or does not fit a name.
     """
-    file = folder / PARTS
-    if not os.path.lexists(file):  # a link to nothing is no leave to divide by pictures
+    told = _told(names, folder)
+    if told is None:
         return None
-    expression = _read(file)
     found = []
-    for name in names:
-        # A Mac writes accents apart; the same name must be the same part.
-        match = expression.search(unicodedata.normalize("NFC", name))
-        part = None if match is None else "\0".join(text or "" for text in match.groups() or [match.group()])
-        if part is None or not part.strip("\0"):
-            raise PartsError(f"{file}: {expression.pattern!r} does not say which part {name} shows")
+    for name, part in zip(names, told, strict=True):
+        if part is None:
+            file = folder / PARTS
+            raise PartsError(f"{file}: {_read(file).pattern!r} does not say which part {name} shows")
         found.append(part)
     return found
+
+
+def parts_where_told(names: Sequence[str], folder: Path) -> list[str] | None:
+    """As `parts_of_names`, but a name that the expression does not fit has a part of its own.
+
+    Raises:
+        PartsError: the file cannot be read, or holds no expression.
+    """
+    told = _told(names, folder)
+    if told is None:
+        return None
+    # No part that is told has a slash, for no file's name has.
+    return [f"/{i}" if part is None else part for i, part in enumerate(told)]
 
 
 def numbered(names: Sequence[str], folder: Path) -> NDArray[np.int64]:
@@ -80,6 +90,21 @@ def one_of_each(parts: NDArray[np.int64], hashes: Sequence[str]) -> NDArray[np.i
     order = sorted(range(len(hashes)), key=hashes.__getitem__)
     _, first = np.unique(parts[order], return_index=True)
     return np.sort(np.array(order, dtype=np.int64)[first])
+
+
+def _told(names: Sequence[str], folder: Path) -> list[str | None] | None:
+    """The part that each name tells, None where it tells none; None for all without a `parts.txt`."""
+    file = folder / PARTS
+    if not os.path.lexists(file):  # a link to nothing is no leave to divide by pictures
+        return None
+    expression = _read(file)
+    found: list[str | None] = []
+    for name in names:
+        # A Mac writes accents apart; the same name must be the same part.
+        match = expression.search(unicodedata.normalize("NFC", name))
+        part = "" if match is None else "\0".join(text or "" for text in match.groups() or [match.group()])
+        found.append(part if part.strip("\0") else None)
+    return found
 
 
 def _read(file: Path) -> re.Pattern[str]:

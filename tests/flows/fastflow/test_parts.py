@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from flows.fastflow.parts import PARTS, PartsError, numbered, one_of_each, parts_of_names
+from flows.fastflow.parts import (
+    PARTS,
+    PartsError,
+    numbered,
+    one_of_each,
+    parts_of_names,
+    parts_where_told,
+)
 
 
 def say(folder: Path, text: str | bytes) -> Path:
@@ -37,6 +44,17 @@ def test_parts_are_numbered_as_they_first_appear(tmp_path: Path) -> None:
 def test_groups_tell_parts_apart(tmp_path: Path, expression: str, parts: list[str]) -> None:
     say(tmp_path, expression)
     assert parts_of_names(["cap1_a.png", "cap2_a.png", "cap1_b.png"], tmp_path) == parts
+
+
+def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_path: Path) -> None:
+    names = ["1_a.png", "odd.png", "1_b.png", "odd.png", "2_a.png"]
+    assert parts_where_told(names, tmp_path) is None
+    parts = parts_where_told(names, say(tmp_path, r"^(\d*)"))
+    assert parts is not None
+    assert (parts[0], parts[2], parts[4]) == ("1", "1", "2")
+    assert len(set(parts)) == 4
+    with pytest.raises(PartsError, match="is no regular expression"):
+        parts_where_told(names, say(tmp_path, "^(a"))
 
 
 def test_two_groups_are_not_one_text(tmp_path: Path) -> None:

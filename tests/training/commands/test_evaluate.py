@@ -330,6 +330,8 @@ def test_of_pictures_of_the_same_parts_chance_is_not_known(
 ) -> None:
     data = shutil.copytree(tiny_data, tmp_path / "data")
     (data / "tiny" / PARTS).write_text(r"^\d\d")
+    for kind in ("good", "scratch"):  # names of test pictures need not tell
+        (data / "tiny/test" / kind / "000.png").rename(data / "tiny/test" / kind / "odd.png")
     result = run(data, tiny_bundle_store, tmp_path / "out")
     assert "several test pictures show the same part" in result.stdout
     assert "95 %" not in result.stdout
@@ -340,6 +342,17 @@ def test_of_pictures_of_the_same_parts_chance_is_not_known(
     assert "so intervals are not known" in page
     assert "Several of them show the same part" in page
     assert "95 % of calibrations" not in page
+
+
+def test_parts_that_cannot_be_told_are_refused(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / "tiny" / PARTS).write_text("^(a")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert result.exit_code == 1
+    assert "is no regular expression" in result.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_others_of_a_part_that_calibrates_are_left_out(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.parts import PartsError, parts_of_names
+from flows.fastflow.parts import parts_where_told
 from training.datasets.check.findings import Finding
 from training.datasets.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
 from training.datasets.check.survey import Picture
@@ -42,10 +42,7 @@ def same_parts(
         test: the good test pictures.
         folder: the category's, which has a parts.txt.
     """
-    try:
-        asked = parts_of_names([path.name for path in test], folder)
-    except PartsError:  # names of test pictures need not tell
-        return []
+    asked = parts_where_told([path.name for path in test], folder)  # names of test pictures need not tell
     if asked is None:
         return []
     first = dict(reversed([*zip(parts, train, strict=True)]))

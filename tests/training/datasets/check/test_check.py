@@ -195,8 +195,12 @@ def test_several_pictures_of_each_part_hide_nothing(disc: Path) -> None:
 
 def test_test_pictures_whose_names_do_not_tell_are_no_error(disc: Path) -> None:
     (disc / "test/good/000.png").rename(disc / "test/good/odd.png")
+    (disc / "test/good/001.png").rename(disc / "test/good/017-b.png")
+    (disc / "train/good/017.png").rename(disc / "train/good/017-c.png")
+    for i in (2, 3):
+        (disc / f"test/good/{i:03}.png").rename(disc / f"test/good/9{i:02}.png")
     (disc / PARTS).write_text(r"^\d+")
-    assert found(disc) == {}
+    assert found(disc) == {"leak": [["test/good/017-b.png", "train/good/017-c.png"]]}
 
 
 def test_parts_that_cannot_be_told_are_refused(disc: Path) -> None:
