@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
 from training.progress import Progress
 from training.report import write_report
-from training.summary import metrics, summarise
+from training.summary import LeftOut, metrics, summarise
 
 SUMMARY, SCORES = "summary.json", "scores.csv"
 
@@ -100,7 +100,9 @@ def assess(
     found = test_samples(data, category)
     _expect_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
-    samples = unseen(found, bundle, detector.manifest)
+    hashes = dict(zip(found, file_hashes([sample.path for sample in found]), strict=True))
+    fresh = unseen(found, hashes, bundle, detector.manifest)
+    samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
@@ -109,8 +111,9 @@ def assess(
         expect_usable(samples, torch.get_num_threads(), advance)
     with progress.stage("evaluate", len(samples)) as advance:
         evaluation = evaluate(detector, samples, advance, independent=independent)
-    threshold, seen = detector.calibrator.threshold, len(found) - len(samples)
-    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, seen)
+    threshold = detector.calibrator.threshold
+    left_out = LeftOut(seen=len(found) - len(fresh), copies=len(fresh) - len(samples))
+    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, left_out)
     _write_scores(folder / SCORES, evaluation.rows)
     report = _write_figures(folder, bundle, detector, evaluation, summary)
     if comparison is not None:  # what was measured is kept, whatever becomes of it
@@ -138,10 +141,18 @@ def _expect_calibrated(bundle: Path, precision: Precision) -> None:
         )
 
 
-def unseen(samples: Sequence[Sample], bundle: Path, manifest: Manifest) -> list[Sample]:
+def unseen(
+    samples: Sequence[Sample], hashes: Mapping[Sample, str], bundle: Path, manifest: Manifest
+) -> list[Sample]:
     """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
 
     In a plain folder all good pictures are there to train with, until some are set aside.
+
+    Args:
+        samples: the test pictures.
+        hashes: the sha256 of each of them.
+        bundle: the version.
+        manifest: the bundle's.
 
     Raises:
         DatasetError: none is left.
@@ -149,14 +160,24 @@ def unseen(samples: Sequence[Sample], bundle: Path, manifest: Manifest) -> list[
     """
     lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
     known = [pictures for pictures in lists if pictures is not None]
-    hashes = file_hashes([sample.path for sample in samples])
-    left = [s for s, sha256 in zip(samples, hashes, strict=True) if not any(sha256 in k for k in known)]
+    left = [sample for sample in samples if not any(hashes[sample] in pictures for pictures in known)]
     if not left:
         raise DatasetError(
             f"{bundle.parent.name}/{bundle.name} was fitted to or calibrated with every one of the "
             f"{len(samples)} test pictures, so they can tell nothing; set others aside and train without them"
         )
     return left
+
+
+def each_once(samples: Sequence[Sample], hashes: Mapping[Sample, str]) -> list[Sample]:
+    """Leave out later copies, byte for byte, of good test pictures and of defective ones: one picture is one.
+
+    A good one that is the same as a defective one is kept, and so is the other: the data check names them.
+    """
+    first: dict[tuple[str, bool], Sample] = {}
+    for sample in samples:
+        first.setdefault((hashes[sample], sample.defect is not None), sample)
+    return list(first.values())
 
 
 def _show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:

@@ -19,6 +19,8 @@ def report_lines(found: Assessed) -> list[str]:
         lines.append(
             f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
         )
+    if summary["copies"]:
+        lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
     if summary["image_auroc"] is None:
         lines.append("image AUROC not measured: it needs good and defective test pictures")
     else:

@@ -1,7 +1,7 @@
 """An evaluation as plain numbers: what summary.json holds, and what the reports show."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
@@ -43,10 +43,28 @@ def metrics(figures: Figures) -> dict[str, float | None]:
     }
 
 
+@dataclass(frozen=True)
+class LeftOut:
+    """How many test pictures were left out.
+
+    Attributes:
+        seen: those that training had.
+        copies: later copies of others, byte for byte.
+    """
+
+    seen: int = 0
+    copies: int = 0
+
+
 def summarise(
-    category: str, version: str, engine: str, threshold: Threshold, evaluation: Evaluation, seen: int = 0
+    category: str,
+    version: str,
+    engine: str,
+    threshold: Threshold,
+    evaluation: Evaluation,
+    left_out: LeftOut = LeftOut(),
 ) -> dict[str, Any]:
-    """What summary.json says of one category; `seen` test pictures were left out, as training had them."""
+    """What summary.json says of one category."""
     good = sum(row.defect is None for row in evaluation.rows)
     pixels = evaluation.figures.pixels
     return {
@@ -54,7 +72,7 @@ def summarise(
         "version": version,
         "good": good,
         "defective": len(evaluation.rows) - good,
-        "seen": seen,
+        **asdict(left_out),
         "with_mask": evaluation.figures.masked,
         "regions": pixels.regions if pixels else 0,
         **metrics(evaluation.figures),

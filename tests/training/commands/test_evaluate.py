@@ -133,6 +133,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
         "good": 8,
         "defective": 8,
         "seen": 0,
+        "copies": 0,
         "with_mask": 0,
         "regions": 0,
         "image_auroc": auroc,
@@ -323,6 +324,36 @@ def test_pictures_that_the_model_had_are_left_out(
     assert json.loads((folder / "summary.json").read_text())["seen"] == len(good)
     assert f"{len(good)} more, to which it was fitted" in (folder / "report.html").read_text()
     assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
+
+
+def test_a_picture_that_is_there_twice_counts_once(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """Else its score would count twice in every share, and narrow the intervals."""
+    usual = rows(_folder(tiny_data, tiny_bundle_store, tmp_path / "usual"))
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    test = data / "tiny/test"
+    for kind in ("good", "scratch"):
+        for i in range(3):
+            shutil.copy(test / kind / "000.png", test / kind / f"again-{i}.png")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert "8 good and 8 defective test pictures" in result.stdout
+    assert "left out: 6 test pictures that are copies of others, byte for byte" in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["seen"], summary["copies"]) == (0, 6)
+    assert "6 copies of others, byte for byte, are left out" in (folder / "report.html").read_text()
+    assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
+
+
+def test_a_picture_that_is_good_and_defective_is_kept_as_both(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    shutil.copy(data / "tiny/test/good/000.png", data / "tiny/test/scratch/good.png")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert "8 good and 9 defective test pictures" in result.stdout
+    assert "left out" not in result.stdout
 
 
 def test_of_pictures_of_the_same_parts_chance_is_not_known(
