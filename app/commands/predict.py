@@ -4,7 +4,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -75,9 +75,9 @@ def predict(
     A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
     the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
-    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be
-    (the others are inspected all the same), or the model or the server could not be used; 2 when what was
-    asked for is wrong.
+    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or its
+    overlay could not be written (the others are inspected all the same), or the model or the server could
+    not be used; 2 when what was asked for is wrong.
     """
     from flows.fastflow.images import read_bytes
 
@@ -87,6 +87,7 @@ def predict(
     errors = Console(stderr=True)
     findings: dict[str, Finding] = {}
     failures: dict[str, str] = {}
+    unwritten: dict[str, str] = {}  # inspected, but without an overlay
     drawn = out is not None
     if url is None:
         connection = _local(models, category, version, station, threads, device, precision, drawn)
@@ -96,24 +97,39 @@ def predict(
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
             try:
-                finding = findings[name] = inspect(read_bytes(file))
-                if out is not None and finding.overlay is not None:
-                    overlay = out / f"{name}.overlay.png"
-                    overlay.parent.mkdir(parents=True, exist_ok=True)
-                    overlay.write_bytes(finding.overlay)
+                found = inspect(read_bytes(file))
             except OSError as error:
                 failures[name] = error.strerror or str(error)
             except NotInspectedError as error:
                 failures[name] = str(error)
+            else:
+                if out is not None and found.overlay is not None:
+                    failed = _write_overlay(out / f"{name}.overlay.png", found.overlay)
+                    unwritten |= {} if failed is None else {name: failed}
+                # Overlays of a large folder would fill the memory.
+                findings[name] = replace(found, overlay=None)
             if as_json:
-                typer.echo(_json_line(name, findings.get(name), failures.get(name)))
+                typer.echo(_json_line(name, findings.get(name), failures.get(name), unwritten.get(name)))
     if not as_json:
         Console().print(_table(findings))
-        for name, reason in failures.items():
+        for name, reason in (failures | unwritten).items():
             typer.secho(f"{name}: {reason}", fg="red", err=True)
     if failures:
         typer.secho(f"{len(failures)} of {len(files)} not inspected", fg="red", err=True)
+    if unwritten:
+        typer.secho(f"{len(unwritten)} of {len(files)} without their overlay", fg="red", err=True)
+    if failures or unwritten:
         raise typer.Exit(1)
+
+
+def _write_overlay(path: Path, overlay: bytes) -> str | None:
+    """Write an overlay; the answer is why it could not be, or None."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(overlay)
+    except OSError as error:
+        return f"the overlay could not be written: {error.strerror or error}"
+    return None
 
 
 def _files(path: Path, out: Path | None) -> dict[str, Path]:
@@ -253,7 +269,7 @@ def _asked_for(version: str | None) -> str:
     return "--category" if version is None else "--version"
 
 
-def _json_line(name: str, finding: Finding | None, failure: str | None) -> str:
+def _json_line(name: str, finding: Finding | None, failure: str | None, unwritten: str | None) -> str:
     if failure is not None or finding is None:
         return json.dumps({"file": name, "error": failure})
     return json.dumps(
@@ -263,6 +279,7 @@ def _json_line(name: str, finding: Finding | None, failure: str | None) -> str:
             "decision": finding.decision,
             "p_value": finding.p_value,
             "version": finding.version,
+            **({} if unwritten is None else {"overlay_error": unwritten}),
         }
     )
 

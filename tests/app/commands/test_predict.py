@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -275,14 +276,42 @@ def test_what_fails_is_listed_and_the_others_are_done(
     assert "2 of 8 not inspected" in result.stderr
 
 
-def test_an_overlay_that_cannot_be_written(run: Run, folder: Path, tmp_path: Path) -> None:
+def test_an_overlay_that_cannot_be_written_takes_no_decision_away(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
     (out / "good").write_text("a file where a folder should be")
     result = run(folder, "--out", out)
     assert result.exit_code == 1
-    assert "3 of 6 not inspected" in result.stderr
+    assert "6 inspected" in result.stdout
+    assert "good/0.png: the overlay could not be written: " in result.stderr
+    assert "3 of 6 without their overlay" in result.stderr
+    assert "not inspected" not in result.stderr
     assert len(list((out / "defect").iterdir())) == 3
+    told = {line.pop("file"): line for line in lines(run(folder, "--json", "--out", out))}
+    assert [name for name, line in told.items() if "overlay_error" in line] == [
+        f"good/{i}.png" for i in range(3)
+    ]
+    decided = {line.pop("file"): line for line in lines(run(folder, "--json"))}
+    assert all(told[name].items() >= line.items() for name, line in decided.items())
+
+
+def test_overlays_that_are_written_are_not_kept(run: Run, tmp_path: Path) -> None:
+    """A folder may hold more of them than the memory."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    peaks = []
+    for count in (3, 3, 15):  # the first for what is loaded once
+        parts = tmp_path / f"{len(peaks)}"
+        parts.mkdir()
+        for i in range(count):
+            (parts / f"{i}.png").write_bytes(png(noise))
+        tracemalloc.start()
+        assert run(parts, "--out", parts / "overlays").exit_code == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    overlay = min(path.stat().st_size for path in (parts / "overlays").iterdir())
+    assert peaks[2] - peaks[1] < 3 * overlay
 
 
 class TestUsage:
