@@ -84,7 +84,8 @@ def train(
         for name in names
     }
     progress = ConsoleProgress(Console())
-    for stranger in sorted(set(special_categories(config)) - set(categories(data)) - set(names)):
+    special = set(special_categories(config)) - set(names)
+    for stranger in sorted(special - set(categories(data)) if special else ()):
         progress.say(f"note: {config} has settings for {stranger!r}, which {data} does not hold")
     if len(names) == 1 and not every:
         outcome = run(

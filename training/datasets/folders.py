@@ -30,18 +30,28 @@ def holds_images(folder: Path) -> bool:
     return any(True for _ in _pictures(folder))
 
 
+def folders(folder: Path) -> list[Path]:
+    """The folders in a folder but hidden ones, sorted, whatever their names; none without such a folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
+
+
 def subfolders(folder: Path) -> list[Path]:
-    """The folders in a folder but hidden ones, sorted; none where there is no such folder.
+    """As `folders`, where each of them counts.
 
     Raises:
         DatasetError: as `images`.
     """
-    if not folder.is_dir():
-        return []
-    found = sorted(f for f in folder.iterdir() if not f.name.startswith(".") and f.is_dir())
+    found = folders(folder)
     for one in found:
         expect_utf8(one)
     return found
+
+
+def is_utf8(name: str) -> bool:
+    """Whether a name is in UTF-8, and can be in a report."""
+    return escaped(name) == name
 
 
 def expect_utf8(path: Path) -> None:
@@ -50,7 +60,7 @@ def expect_utf8(path: Path) -> None:
     Raises:
         DatasetError: it is not in UTF-8.
     """
-    if escaped(str(path)) != str(path):
+    if not is_utf8(str(path)):
         raise DatasetError(f"the name of {escaped(str(path))} is not in UTF-8: give it another one")
 
 

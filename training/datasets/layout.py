@@ -4,7 +4,15 @@ from pathlib import Path
 from typing import Protocol
 
 from training.datasets import mvtec, plain, visa
-from training.datasets.folders import expect_utf8, holds_images, images, is_good, subfolders
+from training.datasets.folders import (
+    expect_utf8,
+    folders,
+    holds_images,
+    images,
+    is_good,
+    is_utf8,
+    subfolders,
+)
 from training.datasets.sample import DatasetError, Sample
 
 
@@ -108,8 +116,12 @@ def masks(root: Path, category: str) -> list[Path]:
 
 
 def categories(root: Path) -> list[str]:
-    """Names of the folders of `root` that have one of the layouts, sorted."""
-    return [f.name for f in subfolders(root) if any(layout.recognises(f) for layout in LAYOUTS)]
+    """Names of the folders of `root` that have one of the layouts, sorted.
+
+    A folder whose name is not in UTF-8 is passed over, for nobody can ask for it. One that holds such names
+    is among them: who asks for it is told.
+    """
+    return [f.name for f in folders(root) if is_utf8(f.name) and _has_a_layout(f)]
 
 
 def licence(root: Path, category: str) -> str | None:
@@ -120,8 +132,15 @@ def licence(root: Path, category: str) -> str | None:
     return (lines[0].strip() or None) if lines else None
 
 
+def _has_a_layout(folder: Path) -> bool:
+    try:
+        return any(layout.recognises(folder) for layout in LAYOUTS)
+    except DatasetError:
+        return True
+
+
 def _holds_a_category_itself(root: Path) -> bool:
-    if mvtec.recognises(root) or visa.recognises(root) or any(is_good(f) for f in subfolders(root)):
+    if mvtec.recognises(root) or visa.recognises(root) or any(is_good(f) for f in folders(root)):
         return True
     # Pictures alone may as well be someone's notes beside the categories.
     return holds_images(root) and not categories(root)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from flows.fastflow.bundle import read_manifest, verify
 from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
+from tests.odd_names import renamed
 from training.config import RunConfig, dump_config, load_config
 
 
@@ -121,6 +122,18 @@ def test_all_is_every_category_of_the_folder(
     assert "[1/1] tiny" in result.stdout
     [row] = json.loads((root / "runs/summary.json").read_text())
     assert (row["category"], row["status"], row["pictures"]) == ("tiny", "reused", 32)
+
+
+def test_a_folder_of_an_old_share_beside_it_is_no_trouble(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    renamed(shutil.copytree(data / "tiny", data / "older"))
+    special = tmp_path / "special.yaml"
+    special.write_text(yaml_file.read_text() + "categories: {teeny: {seed: 2}}\n")
+    result = run(data, root, "--config", str(special), "--resume")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith(f"note: {special} has settings for 'teeny', which {data} does not hold")
 
 
 def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made(

@@ -1,9 +1,11 @@
 """Which layout a folder has, and what is said when it has none."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from tests.odd_names import ESCAPED, renamed
 from tests.training.datasets.trees import names, touch
 from training.datasets import layout
 from training.datasets.sample import DatasetError
@@ -83,6 +85,21 @@ def test_a_missing_category_is_told_with_those_there_are(tmp_path: Path) -> None
     for find in (layout.train_images, layout.test_samples):
         with pytest.raises(DatasetError, match=r"no category 'botle' in .*; found: bottle, tile$"):
             find(tmp_path, "botle")
+
+
+def test_what_an_old_share_has_beside_a_category_is_no_trouble_to_it(tmp_path: Path) -> None:
+    """Names that are not in UTF-8: of a folder that nobody asks for, and within another category."""
+    touch(tmp_path, "tile/train/good/1.png", "bottle/good/1.png", "bottle/old/1.png", "older/good/1.png")
+    renamed(tmp_path / "older")
+    odd = renamed(tmp_path / "bottle/old")
+    assert layout.categories(tmp_path) == ["bottle", "tile"]
+    assert names(tmp_path, layout.train_images(tmp_path, "tile")) == ["tile/train/good/1.png"]
+    with pytest.raises(DatasetError, match=r"no category 'botle' in .*; found: bottle, tile$"):
+        layout.find(tmp_path, "botle")
+    with pytest.raises(DatasetError, match=re.escape(f"{ESCAPED} is not in UTF-8")):
+        layout.find(tmp_path, "bottle")
+    with pytest.raises(DatasetError, match=re.escape(f"{ESCAPED} is not in UTF-8")):
+        layout.find(tmp_path, odd.name)
 
 
 def test_a_data_folder_without_any_category_is_told_the_layouts(tmp_path: Path) -> None:
