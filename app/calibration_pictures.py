@@ -57,9 +57,9 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
 
 
 def reviewed(history: History, category: str, station: str | None, since_ms: int) -> list[Picture]:
-    """The latest pictures of the history that belong into a training set, each once."""
+    """The pictures of the history that belong into a training set, each once, oldest first."""
     found = training_set.good_pictures(history.database, category, station=station, since_ms=since_ms)
-    pictures = [
+    return [
         Picture(
             f"inspection {one.inspection_id}",
             one.sha256,
@@ -68,11 +68,10 @@ def reviewed(history: History, category: str, station: str | None, since_ms: int
         )
         for one in found
     ]
-    return pictures[-MAX_PICTURES:]
 
 
 def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
-    """Those of the history that may be taken beside the uploaded ones.
+    """Those of the history that may be taken beside the uploaded ones: the latest that there is room for.
 
     Of the pictures of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
     chooses; and none where one of them is known already. Without a part_id each is of a part of its own.
@@ -84,12 +83,13 @@ def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictur
     for one in found:
         if one.part_id is not None:
             least[one.part_id] = min(one.sha256, least.get(one.part_id, one.sha256))
-    return [
+    fit = [
         one
         for one in found
         if one.sha256 not in known
         and (one.part_id is None or (one.part_id not in known_parts and one.sha256 == least[one.part_id]))
     ]
+    return fit[max(0, len(fit) + len(beside) - MAX_PICTURES) :]
 
 
 def expect_fit(pictures: Sequence[Picture], fitted: FitPictures | None) -> None:

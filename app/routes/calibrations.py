@@ -179,8 +179,8 @@ async def renew_calibration(
 
         after = await asyncio.to_thread(store.calibrations.change, slot, edit)
         in_force = await asyncio.to_thread(told, store, detector, station)
-        warnings = _warnings(before, after, chosen, fitted)
         was = verdict.thresholds(before, await asyncio.to_thread(store.settings, category)).shown()
+        warnings = _warnings(before, after, was.target_fpr, chosen, fitted)
         detail |= {
             "version": detector.manifest.version,
             "engine": detector.engine,
@@ -258,12 +258,17 @@ def _fitted(store: Store, detector: Detector) -> FitPictures | None:
 
 
 def _warnings(
-    before: Calibrator, after: InForce | None, pictures: list[Picture], fitted: FitPictures | None
+    before: Calibrator,
+    after: InForce | None,
+    rate: float,
+    pictures: list[Picture],
+    fitted: FitPictures | None,
 ) -> list[str]:
+    """What is to be said of a renewal; `rate` is the one at which good parts were rejected before it."""
     warnings = []
     if after is not None:
         warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
-        over_rejected = calibration_pictures.over_rejected(pictures, before.target_fpr)
+        over_rejected = calibration_pictures.over_rejected(pictures, rate)
         warnings += [over_rejected] if over_rejected else []
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")

@@ -37,7 +37,8 @@ class Renewed(CalibrationInForce):
     pictures: int = Field(description="Good images it was made of.", examples=[210])
     left_out: int = Field(
         description="Reviewed images of the history that were not taken: the model was fitted to them, they "
-        "are among the uploaded ones, another of the same part_id was taken, or they are gone.",
+        "are among the uploaded ones, another of the same part_id was taken, so many later ones were that "
+        "there was no room, or they are gone.",
         examples=[0],
     )
     warnings: list[str] = Field(

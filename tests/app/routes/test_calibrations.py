@@ -221,6 +221,36 @@ class TestReviewed:
         body = send(client, [uploaded], reviewed="true").json()
         assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
+    def test_no_more_are_taken_than_there_is_room_for_beside_uploaded_ones(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The latest; and of a part one is chosen before they are counted."""
+        monkeypatch.setattr(calibration_pictures, "MAX_PICTURES", 4)
+        pictures = good(3)
+        for data in pictures:
+            self.inspect(client, data)
+        for data in good(6, 7000):
+            self.inspect(client, data, part="P-1")
+        alone = send(client, [], reviewed="true").json()
+        assert (alone["pictures"], alone["left_out"]) == (4, 5)
+        beside = send(client, [pictures[2], *good(1, 8000)], reviewed="true")
+        assert beside.status_code == 201, beside.text
+        assert (beside.json()["pictures"], beside.json()["left_out"]) == (4, 7)
+        full = send(client, good(4, 9000), reviewed="true").json()
+        assert (full["pictures"], full["left_out"]) == (4, 9)
+        refused(send(client, good(5, 9000), reviewed="true"), 413, "too-large")
+
+    def test_a_draw_is_measured_by_the_rate_that_is_set(
+        self, client: TestClient, tiny_images: Images
+    ) -> None:
+        """Where half of the good parts may be rejected, half of them rejected is a fair draw."""
+        change = {"target_fpr": 0.5, "reason": "x"}
+        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
+        for data in [*tiny_images["defect"][:3], *good(1)]:
+            self.inspect(client, data)
+        body = send(client, [], reviewed="true").json()
+        assert not any("had been rejected" in warning for warning in body["warnings"])
+
     def test_a_biased_draw_is_said(self, client: TestClient, tiny_images: Images) -> None:
         for data in tiny_images["defect"][:3]:
             self.inspect(client, data)  # reviewed as good after they had been rejected
