@@ -10,11 +10,12 @@ from app.database.tables import audit
 from app.history.reports import Span
 
 REGION: Final = "model.region"
+CALIBRATION: Final = "model.calibrate"
 # What decides otherwise from then on.
 ACTIONS: Final = (
     "model.thresholds",
     REGION,
-    "model.calibrate",
+    CALIBRATION,
     "model.activate",
     "model.rollback",
 )
@@ -45,14 +46,15 @@ def changes(
     return [dict(row) for row in connection.execute(query).mappings()][::-1]
 
 
-def regions_changed_ms(connection: Connection, category: str) -> dict[str | None, int]:
-    """When regions of interest were last changed, by station; None: that of all without one of their own.
+def changed_ms(connection: Connection, category: str, action: str) -> dict[str | None, int]:
+    """When a category's regions of interest (`REGION`) or calibrations (`CALIBRATION`) were last changed.
 
-    In milliseconds since 1970, of the latest thousand changes.
+    By station; None: that of all without one of their own. In milliseconds since 1970, of the latest thousand
+    changes.
     """
     done = (
         select(audit.c.created_ms, audit.c.detail)
-        .where(audit.c.action == REGION, audit.c.target == category, audit.c.outcome == "done")
+        .where(audit.c.action == action, audit.c.target == category, audit.c.outcome == "done")
         .order_by(audit.c.number.desc())
         .limit(1000)
     )
@@ -75,7 +77,7 @@ def held(
     if action == "model.thresholds":
         before = known.get("from") or {}
         return dict(before), {**before, **(known.get("to") or {})}
-    if action == "model.calibrate" and "reject" in known:
+    if action == CALIBRATION and "reject" in known:
         return {"reject": known["reject"].get("from")}, {"reject": known["reject"].get("to")}
     if action in ("model.activate", "model.rollback"):
         active = known.get("active") or target.partition("/")[2]

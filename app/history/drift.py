@@ -181,7 +181,7 @@ class Drift:
         return None if reference is None else reference.station
 
     def _add(self, window: _Window, category: str, rows: Sequence[Row]) -> None:
-        every = max(1, self.window // LOOKS)
+        every = -(-self.window // LOOKS)  # rounded up: no more looks than the level is divided by
         for row in rows:
             if row["version"] != window.reference.version or row["id"] in window.ids:
                 continue

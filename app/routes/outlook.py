@@ -89,7 +89,8 @@ async def get_outlook(
     Also what they would have done: how many of the latest inspections would have been decided otherwise, and
     by their reviews, how many good parts would have been rejected and how many defective ones passed,
     weighted as /rates does. Only inspections count whose scores compare: by the version in force, since a
-    region of interest was last changed, of stations with the same calibration.
+    region of interest was last changed (and, with a region or folds, a calibration), of stations with the
+    same calibration.
     """
     asked = span(made_from, made_before, None)
     detector = await residency.get(category)
@@ -106,15 +107,21 @@ async def get_outlook(
         limits = [Limits(one.reject.reject, one.review) for one in positions]
         with history.database.read() as connection:
             complete = reports.complete(connection, asked)
-            regions = changes.regions_changed_ms(connection, category)
-            begin = max(complete.from_ms, regions.pop(None, 0))
-            # Scores of several heads, and of regions, are made otherwise by another calibration.
-            scaled = detector.manifest.heads > 1 or settings.region or settings.stations
-            if found is not None and scaled:
-                begin = max(begin, clock.from_datetime(found.renewal.created))
+            changed = changes.changed_ms(connection, category, changes.REGION)
+            begin = max(complete.from_ms, changed.pop(None, 0))
+            # Scores of several heads, and of regions, are made otherwise by another calibration, also by one
+            # that was removed since.
+            if detector.manifest.heads > 1 or settings.region or settings.stations:
+                calibrated = changes.changed_ms(connection, category, changes.CALIBRATION)
+                of_line = calibrated.pop(None, 0)
+                if found is None or found.renewal.station is None:
+                    begin = max(begin, of_line)
+                if found is not None:  # by a command, say, beside another audit log
+                    begin = max(begin, clock.from_datetime(found.renewal.created))
+                changed |= {name: max(ms, changed.get(name, 0)) for name, ms in calibrated.items()}
             within = Span(min(begin, complete.to_ms), complete.to_ms)
             without = own if station is None else ()
-            since_ms = {name: ms for name, ms in regions.items() if name is not None}
+            since_ms = {name: ms for name, ms in changed.items() if name is not None}
             kept = Kept(category, detector.manifest.version, within, last, station, without, since_ms)
             seen = outlook.look(connection, kept, limits)
         return _told(detector, calibrator, settings, positions, kept, seen, own)

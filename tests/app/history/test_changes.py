@@ -4,7 +4,7 @@ from app.access import ANONYMOUS
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import changes, regions_changed_ms
+from app.history.changes import CALIBRATION, REGION, changed_ms, changes
 from app.history.reports import Span
 
 EVER = Span(0, 2**45)
@@ -50,11 +50,12 @@ def test_the_last_change_of_a_region(database: Database) -> None:
     log.write(ANONYMOUS, "model.region", "bottle", "refused")
     log.write(ANONYMOUS, "model.thresholds", "bottle", "done")
     with database.read() as connection:
-        assert regions_changed_ms(connection, "bottle") == {}
+        assert changed_ms(connection, "bottle", REGION) == {}
     for station in (None, "a", "a"):
         log.write(ANONYMOUS, "model.region", "bottle", "done", {"station": station})
     with database.read() as connection:
-        found = regions_changed_ms(connection, "bottle")
+        found = changed_ms(connection, "bottle", REGION)
         assert set(found) == {None, "a"}
         assert before <= found[None] <= found["a"]
-        assert regions_changed_ms(connection, "grid") == {}
+        assert changed_ms(connection, "grid", REGION) == {}
+        assert changed_ms(connection, "bottle", CALIBRATION) == {}

@@ -82,6 +82,16 @@ def test_exchangeable_streams_alarm_no_more_often_than_promised(n_calibration: i
     assert alarms <= stats.binom.ppf(0.999, repetitions, FALSE_ALARMS)
 
 
+@pytest.mark.parametrize("window", [20, 30, 39, 41, 100, 199])
+def test_no_window_is_looked_at_more_often_than_it_is_corrected_for(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    looks = []
+    monkeypatch.setattr("app.history.drift._look", lambda *of: looks.append(of))
+    watch(reference(np.arange(40.0)), window).on_filed(list(rows(np.arange(10.0 * window))))
+    assert len(looks) <= 10 * LOOKS
+
+
 def test_without_the_correction_there_would_be_many_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: with every look held to 1 %, streams without drift alarm."""
     monkeypatch.setattr("app.history.comparison.FALSE_ALARMS", FALSE_ALARMS * LOOKS * 3)

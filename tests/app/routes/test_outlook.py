@@ -147,6 +147,25 @@ def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     assert get(client, station="s")["window"]["inspections"] == 0
     kept(client, row(version=version, station="s"))
     assert get(client, station="s")["window"]["inspections"] == 1
+    match = {"If-Match": "*"}
+    assert client.delete("/v1/models/tiny/calibrations", headers=match).status_code == 204
+    assert get(client, station="s")["window"]["inspections"] == 0  # they were made by the one that is gone
+
+
+def test_scores_of_a_region_by_a_stations_own_calibration_compare_with_it_alone(
+    client: TestClient, version: str
+) -> None:
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
+    assert client.put("/v1/models/tiny/region", json=square).status_code == 200
+    assert send(client, good(12), station="s").status_code == 201
+    kept(client, row(version=version, station="s"), row(version=version, station="t"))
+    assert send(client, good(12, 6000)).status_code == 201
+    assert get(client, station="s")["window"]["inspections"] == 1  # of its own nothing has changed
+    kept(client, row(version=version, station="t"))
+    own = "/v1/models/tiny/calibrations?station=s"
+    assert client.delete(own, headers={"If-Match": "*"}).status_code == 204
+    assert get(client, station="s")["window"]["inspections"] == 0
+    assert get(client)["window"]["inspections"] == 1
 
 
 @pytest.mark.parametrize(
