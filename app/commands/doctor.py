@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -156,7 +157,7 @@ def _service(report: Report, models: Path) -> "AsServed | None":
         report.serves = False
         report.warnings.append(f"{_NOT_SERVED} yet: there is no folder {models}; flowgauge train makes it")
     except OSError as error:
-        report.problems.append(f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}")
+        report.problems.append(_unreadable(error))
     device = served.device
     name = f" ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else ""
     report.device = f"{device.type}{name}"
@@ -167,6 +168,10 @@ def _service(report: Report, models: Path) -> "AsServed | None":
     return served
 
 
+def _unreadable(error: OSError) -> str:
+    return f"{_NOT_SERVED}: the models folder cannot be read: {error.strerror}"
+
+
 def _weights(report: Report, models: Path) -> None:
     from app.commands.backbones import SUGGESTED
     from flows.fastflow.backbones import weight_sources
@@ -174,7 +179,10 @@ def _weights(report: Report, models: Path) -> None:
     from flows.fastflow.presets import DEFAULT_BACKBONE
 
     for name in SUGGESTED:
-        sources = weight_sources(name, models / BACKBONES)
+        try:
+            sources = weight_sources(name, models / BACKBONES)
+        except OSError:  # as of a models folder that may not be read; packages may have them all the same
+            sources = weight_sources(name, None)
         found = [source.description for source in sources if source.found]
         ways = [source.how for source in reversed(sources)]
         report.weights.append(Weights(name, found, [] if found else ways))
@@ -188,15 +196,25 @@ def _weights(report: Report, models: Path) -> None:
 def _models(report: Report, models: Path, served: "AsServed") -> None:
     from flows.fastflow import models_folder
 
-    for category in models_folder.categories(models):
+    try:
+        there = {name: len(models_folder.versions(models, name)) for name in models_folder.categories(models)}
+    except OSError as error:  # of the folder itself that is said already
+        if (said := _unreadable(error)) not in report.problems:
+            report.problems.append(said)
+        return
+    for category, count in there.items():
         active, fault = models_folder.active_version(models, category), None
+        if active is None and not os.path.lexists(models / category / models_folder.ACTIVE):
+            # As after an upload: the others are served all the same.
+            report.warnings.append(f"no version of {category} is active: flowgauge models activate")
+            report.models.append(Model(category, count, None, None))
+            continue
         try:
             served.load(models_folder.resolve(models, category))
         # Whatever is wrong with one model, the report goes on with the next.
         except Exception as error:
             fault = str(error)
             report.problems.append(f"the model of {category} would not be served: {fault}")
-        count = len(models_folder.versions(models, category))
         report.models.append(Model(category, count, active, fault))
 
 

@@ -105,6 +105,9 @@ def _add_models(table: Table, report: Report) -> None:
     none = f"none yet in {report.models_folder}; flowgauge train makes one"
     table.add_row("models", report.models_folder if report.models else none)
     for model in report.models:
-        state = f"[red]{escape(model.fault)}[/]" if model.fault else "[green]verified[/]"
         what = f"{model.active or 'no active version'} of {model.versions}"
-        table.add_row(f"  {model.category}", f"{what}, {state}")
+        if model.fault:
+            what += f", [red]{escape(model.fault)}[/]"
+        elif model.active:
+            what += ", [green]verified[/]"
+        table.add_row(f"  {model.category}", what)

@@ -1,6 +1,8 @@
 """`flowgauge doctor`: says what is true of this machine, and fails when something essential is not."""
 
+import errno
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -122,14 +124,40 @@ def test_a_precision_that_is_slow_here_is_a_warning_and_no_problem(
     assert report(tmp_path, 0)["warnings"] == []
 
 
-def test_a_category_without_an_active_version_is_a_problem(store: Path) -> None:
+def test_a_category_that_was_uploaded_and_not_activated_is_a_warning(store: Path) -> None:
+    """As `doctor --url` says it; but a file that names no version is damaged."""
     [category] = models_folder.categories(store)
-    (store / category / models_folder.ACTIVE).unlink()
+    active = store / category / models_folder.ACTIVE
+    active.unlink()
     result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(store)])
     said = " ".join(result.stdout.split())
-    assert result.exit_code == 1
-    assert f"problem: the model of {category} would not be served" in said
-    assert "ready to train" not in said
+    assert result.exit_code == 0
+    assert f"{category} no active version of 1 " in said
+    assert f"warning: no version of {category} is active" in said
+    assert "verified" not in said
+    active.write_text("../elsewhere")
+    [problem] = report(store, 1)["problems"]
+    assert problem.startswith(f"the model of {category} would not be served: ")
+
+
+@pytest.mark.parametrize("below", ["", "tiny"])
+def test_a_models_folder_that_may_not_be_read_is_a_problem(
+    store: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    """Of the folder or of a category in it. Root, as whom tests may run, may read everything."""
+    iterdir = Path.iterdir
+
+    def refused(path: Path) -> Iterator[Path]:
+        if path == store / below:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return iterdir(path)
+
+    monkeypatch.setattr(Path, "iterdir", refused)
+    said = report(store, 1)
+    assert said["problems"] == [
+        "flowgauge serve would not start: the models folder cannot be read: Permission denied"
+    ]
+    assert said["free_bytes"]  # the rest is looked at all the same
 
 
 def test_a_library_that_cannot_be_imported_is_a_problem(
