@@ -29,7 +29,8 @@ def report_lines(found: Assessed) -> list[str]:
             f"image AP {summary['image_average_precision']:.3f}, F1-max {summary['image_f1_max']:.3f}"
         )
     if summary["pixel_auroc"] is None:
-        lines.append("pixel AUROC not measured: no defect has a mask")
+        why = "no pixel is good" if summary["with_mask"] else "no defect has a mask"
+        lines.append(f"pixel AUROC not measured: {why}")
     else:
         without = summary["defective"] - summary["with_mask"]
         left_out = f" ({without} defective pictures without a mask left out)" if without else ""

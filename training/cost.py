@@ -1,10 +1,12 @@
 """What a run will take of time, disk and memory, measured on a few pictures before it begins."""
 
+import os
 import shutil
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -138,9 +140,14 @@ def peak_memory() -> int:
 
 
 def disk_used(cache: FeatureCache, folder: Path, bundle: Path) -> int:
-    """Bytes of a run's features, of its folder and of its bundle."""
-    trees = [cache.folder.folder / cache.name, folder, bundle]
-    return sum(path.stat().st_size for tree in trees for path in tree.rglob("*") if path.is_file())
+    """Bytes of a run's features, of its folder and of its bundle; of what goes meanwhile, none."""
+    total = 0
+    for tree in (cache.folder.folder / cache.name, folder, bundle):
+        for parent, _, names in os.walk(tree):
+            for name in names:
+                with suppress(OSError):  # as features that another run makes room by
+                    total += Path(parent, name).stat().st_size
+    return total
 
 
 def duration(seconds: float) -> str:

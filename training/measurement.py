@@ -27,7 +27,7 @@ class Figures:
     Attributes:
         image_auroc, image_average_precision, image_f1_max: on raw scores; None where the pictures are all
             good or all defective.
-        pixels: on raw map values at the map's size; None where no defect has a mask.
+        pixels: on raw map values at the map's size; None where no defect has a mask, or no pixel is good.
         masked: defective pictures that have a mask; the pixels of the others are not counted.
     """
 
@@ -49,6 +49,7 @@ class Measurement:
         self._defective: list[bool] = []
         self._scores: list[float] = []
         self._masked = 0
+        self._good_pixels = False  # whether any was added
         self._pixels = PixelMetrics()
 
     def __enter__(self) -> Self:
@@ -72,6 +73,7 @@ class Measurement:
         mask = read_truth(sample, image_size, (score_map.shape[0], score_map.shape[1]))
         if sample.defect is None or mask.any():
             self._masked += bool(mask.any())
+            self._good_pixels |= not mask.all()
             self._pixels.update(score_map, mask)
 
     def figures(self) -> Figures:
@@ -82,7 +84,7 @@ class Measurement:
             image_auroc=image_auroc(truth, scores) if both else None,
             image_average_precision=image_average_precision(truth, scores) if both else None,
             image_f1_max=image_f1_max(truth, scores) if both else None,
-            pixels=self._pixels.compute() if self._masked else None,
+            pixels=self._pixels.compute() if self._masked and self._good_pixels else None,
             masked=self._masked,
         )
 

@@ -1,7 +1,9 @@
 """The forecast: it leaves no trace, and a disk that is too small is told before anything is done."""
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -253,6 +255,29 @@ def test_the_disk_of_folds_and_of_the_best_weights_is_in_the_forecast(
     assert taken == pytest.approx(cost.disk, rel=0.15)
     # Features, the same in all runs, must not hide a checkpoint that was forgotten.
     assert taken - features == pytest.approx(cost.disk - features, rel=0.25)
+
+
+@pytest.mark.parametrize("looks", [0, 1])
+def test_what_another_run_takes_away_meanwhile_is_no_failure(
+    cache: FeatureCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """Features, say, gone after so many looks at them: the run is published by then."""
+    folder, bundle, gone = tmp_path / "run", tmp_path / "bundle", tmp_path / "run/b/gone"
+    for path, count in ((folder / "a", 3), (gone, 5), (bundle / "c", 7)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(count))
+    assert disk_used(cache, folder, bundle) == 15
+    stat, looked = os.stat, []
+
+    def late(path: Any, **options: Any) -> os.stat_result:
+        if str(path) == str(gone):
+            if len(looked) == looks:
+                gone.unlink()
+            looked.append(path)
+        return stat(path, **options)
+
+    monkeypatch.setattr(os, "stat", late)
+    assert disk_used(cache, folder, bundle) == 10 + 5 * looks
 
 
 def test_the_time_is_that_of_every_head_and_engine(

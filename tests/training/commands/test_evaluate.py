@@ -182,6 +182,26 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
 
+def test_masks_that_mark_all_leave_no_figures_of_pixels_but_all_others(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """Without good pictures there is no good pixel to compare with."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    shutil.rmtree(data / "tiny/test/good")
+    masks = data / "tiny/ground_truth/scratch"
+    masks.mkdir(parents=True)
+    for path in (data / "tiny/test/scratch").iterdir():
+        cv2.imwrite(str(masks / f"{path.stem}_mask.png"), np.full((64, 64), 255, np.uint8))
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert "pixel AUROC not measured: no pixel is good" in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["pixel_auroc"], summary["aupimo"], summary["with_mask"]) == (None, None, 8)
+    assert summary["recall"] is not None
+    assert len(rows(folder)) == 8
+
+
 def test_a_version_can_be_named(tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
     version = resolve(tiny_bundle_store, "tiny").name
     assert run(tiny_data, tiny_bundle_store, tmp_path, "--version", version).exit_code == 0
