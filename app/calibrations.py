@@ -106,6 +106,21 @@ class CalibrationFiles:
         self._known[path] = stamp, in_force
         return in_force
 
+    def expect_served(self, slot: Slot) -> None:
+        """Refuse a station's own where its engine can serve the version by no calibration of the line.
+
+        Raises:
+            Problem: conflict; or as `get`.
+        """
+        if slot.station is None or slot.manifest.calibration_of(slot.precision) is not None:
+            return
+        if self.read(replace(slot, station=None)) is None:
+            raise Problem(
+                "conflict",
+                f"Neither the version nor the line has a calibration for {slot.precision}, without which it "
+                "serves no station. Make the line's first, without a station.",
+            )
+
     def stations(self, slot: Slot) -> list[str]:
         """The stations that have a renewal of their own for the slot's version and engine, sorted."""
         found = []
@@ -125,9 +140,9 @@ class CalibrationFiles:
                 raise to refuse.
 
         Raises:
-            Problem: as `get`; conflict, if too many stations would have one, it could decide nothing, or the
-                version could not serve without it; unknown-model, if the version was deleted meanwhile; or
-                what `edit` raises.
+            Problem: as `get`; conflict, if too many stations would have one, it could decide nothing, the
+                version could not serve without it, or not with it alone; unknown-model, if the version was
+                deleted meanwhile; or what `edit` raises.
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
@@ -150,6 +165,7 @@ class CalibrationFiles:
                 others = sum(1 for _ in path.parent.glob(f"{slot.precision}.*.json"))
                 if slot.station is not None and others >= MAX_STATIONS and not path.exists():
                     raise Problem("conflict", f"{MAX_STATIONS} stations have one of their own, the limit.")
+                self.expect_served(slot)
                 _expect_usable(after, slot)
                 replace_file(path, after.model_dump_json().encode())
         return self.read(slot)

@@ -83,6 +83,11 @@ def calibrate(
     loaded = Detector.load(folder, device=device)
     scorer = loaded.scorer.with_engine(pick_engine(engine, loaded.device))
     slot = Slot(loaded.manifest, loaded.sha256, engine, station)
+    calibrations = CalibrationFiles(models)
+    try:
+        calibrations.expect_served(slot)  # before anything is scored in vain
+    except Problem as problem:
+        raise UnfitPicturesError(problem.detail) from problem
     fitted = fit_pictures.load(folder, loaded.manifest)
     target_fpr = loaded.calibrator.target_fpr
     if target_fpr > 0.5:  # as training refuses, see `training.config`
@@ -105,7 +110,6 @@ def calibrate(
 
         try:
             settings = SettingsFiles(models).get(category)
-            calibrations = CalibrationFiles(models)
             found = calibrations.find(slot)
             after = calibrations.change(slot, edit)
         except Problem as problem:

@@ -251,6 +251,19 @@ class TestChange:
         assert caught.value.name == "unknown-model"
         assert not folder_of(models, slot).exists()
 
+    def test_of_a_station_alone_is_refused_where_nothing_else_serves(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        """A version is loaded by its own calibration or by the line's: nobody could use a station's."""
+        line = replace(slot, precision="bfloat16")
+        with pytest.raises(Problem, match="Make the line's first") as caught:
+            put(files, replace(line, station="line-3"), 1.0)
+        assert caught.value.name == "conflict"
+        assert files.stations(line) == []
+        put(files, line, 1.0)
+        put(files, replace(line, station="line-3"), 2.0)
+        assert files.stations(line) == ["line-3"]
+
     def test_stations_have_a_limit(
         self, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
     ) -> None:

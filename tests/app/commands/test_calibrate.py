@@ -216,6 +216,11 @@ class TestRefused:
         assert "train it again with --target-fpr 0.5 or less" in failed(run())
         assert nothing_was_made(store)
 
+    def test_a_station_alone_where_nothing_else_serves(self, run: Run, store: Path) -> None:
+        said = failed(run("--precision", "bfloat16", "--station", "line-3"))
+        assert "Neither the version nor the line has a calibration for bfloat16" in said
+        assert nothing_was_made(store)
+
     def test_pictures_of_the_fit(self, run: Run, store: Path, tiny_data: Path) -> None:
         said = failed(run(images=tiny_data / "tiny/train/good"))
         assert "The model was fitted to" in said
