@@ -267,7 +267,8 @@ def test_what_another_run_takes_away_meanwhile_is_no_failure(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(count))
     assert disk_used(cache, folder, bundle) == 15
-    stat, looked = os.stat, []
+    stat = os.stat
+    looked: list[Any] = []
 
     def late(path: Any, **options: Any) -> os.stat_result:
         if str(path) == str(gone):

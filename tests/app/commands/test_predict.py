@@ -300,7 +300,7 @@ def test_an_overlay_that_cannot_be_written_takes_no_decision_away(
 def test_overlays_that_are_written_are_not_kept(run: Run, tmp_path: Path) -> None:
     """A folder may hold more of them than the memory."""
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
-    peaks = []
+    peaks: list[int] = []
     for count in (3, 3, 15):  # the first for what is loaded once
         parts = tmp_path / f"{len(peaks)}"
         parts.mkdir()
