@@ -15,8 +15,8 @@ from ..schemas.review import Review
 from . import calls
 from .calls import Call, Image, Search, Wishes
 from .connection import connection
-from .errors import FlowGaugeError, no_answer, of_response
-from .events import PATH, Event, Listening, Stream
+from .errors import FlowGaugeError, expect, no_answer, of_response
+from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
 from .retries import Attempts, Reconnecting
 
 T = TypeVar("T")
@@ -164,16 +164,18 @@ class AsyncClient:
 
     async def _listen(self, stream: Stream) -> AsyncIterator[Event | None]:
         """Events as they come; first None, when the server lets us listen."""
+        timeout = self._connection.stream_timeout
         try:
-            async with self._http.stream("GET", PATH, **stream.request()) as response:
+            async with self._http.stream("GET", PATH, timeout=timeout, **stream.request()) as response:
                 if not response.is_success:
                     await response.aread()
                     raise of_response(response)
+                expect(response, MEDIA_TYPE)
                 yield None
                 async for chunk in response.aiter_bytes():
                     for event in stream.feed(chunk):
                         yield event
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise no_answer(self._connection.url, error) from error
 
     async def send(self, call: Call[T]) -> T:
@@ -193,7 +195,7 @@ class AsyncClient:
     async def _once(self, call: Call[T]) -> T:
         try:
             response = await self._http.request(call.method, call.path, **call.arguments())
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise no_answer(self._connection.url, error) from error
         return call.result(response)
 

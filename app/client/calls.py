@@ -17,7 +17,7 @@ from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
 from ..schemas.models import Model, ModelList
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
-from .errors import of_response, wrong_answer
+from .errors import expect, of_response, wrong_answer
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -199,7 +199,13 @@ def part(part_id: str) -> Call[Part]:
 
 def file(identifier: str, name: str) -> Call[bytes]:
     """A file of an inspection: overlay.png, heatmap.png, source or map.npy."""
-    return Call("GET", f"{_inspection(identifier)}/{name}", lambda response: response.content)
+    kind = "application/x-npy" if name == "map.npy" else "image/"
+
+    def read(response: httpx.Response) -> bytes:
+        expect(response, kind)
+        return response.content
+
+    return Call("GET", f"{_inspection(identifier)}/{name}", read)
 
 
 def reviews(identifier: str) -> Call[ReviewList]:

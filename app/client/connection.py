@@ -10,6 +10,8 @@ import httpx
 from ..loopback import is_loopback
 
 _CONNECT_SECONDS: Final = 5.0
+# A stream of events is silent between the server's heartbeats, one in 15 seconds.
+_LEAST_STREAM_SECONDS: Final = 30.0
 
 
 class AddressError(ValueError):
@@ -31,10 +33,12 @@ class Connection:
     Attributes:
         url: of the server, without a slash at its end.
         arguments: for httpx.Client and httpx.AsyncClient alike.
+        stream_timeout: for the stream of events, in the place of the one among the arguments.
     """
 
     url: str
     arguments: dict[str, Any]
+    stream_timeout: httpx.Timeout
 
 
 def connection(url: str, key: str | None, ca: str | PathLike[str] | None, timeout: float) -> Connection:
@@ -62,14 +66,16 @@ def connection(url: str, key: str | None, ca: str | PathLike[str] | None, timeou
         context = ssl.create_default_context(cafile=ca)
     except OSError as error:
         raise AddressError("ca", f"{ca} is no readable PEM file: {error}") from error
+    connect = min(timeout, _CONNECT_SECONDS)
     return Connection(
         url.rstrip("/"),
         {
             "base_url": url.rstrip("/"),
             "headers": {"X-API-Key": key} if key else {},
-            "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
+            "timeout": httpx.Timeout(timeout, connect=connect),
             "verify": context,
             # A proxy that the environment names for the world outside does not know this machine's addresses.
             "trust_env": not is_loopback(parsed.host),
         },
+        httpx.Timeout(timeout, connect=connect, read=max(timeout, _LEAST_STREAM_SECONDS)),
     )

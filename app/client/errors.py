@@ -1,7 +1,7 @@
 """What can go wrong when a server is asked.
 
 FlowGaugeError
-    UnreachableError            there was no answer
+    UnreachableError            there was no answer, or none that can be unpacked
     UnexpectedAnswerError       an answer, but none of FlowGauge
     ProblemError                FlowGauge said what is wrong: `type`, `detail`, `status`, `request_id`
         RefusedError            with what was sent: sent again, it would be refused again
@@ -34,7 +34,7 @@ class FlowGaugeError(ValueError):
 
 
 class UnreachableError(FlowGaugeError):
-    """There was no answer: no network, no server, none in time.
+    """There was no answer: no network, no server, none in time, or none whose bytes can be unpacked.
 
     Attributes:
         sent: whether the server may have got the request.
@@ -235,8 +235,8 @@ BY_TYPE: Final[Mapping[str, type[ProblemError]]] = {
 }
 
 
-def no_answer(url: str, error: httpx.TransportError) -> UnreachableError:
-    """The error for a request that got no answer."""
+def no_answer(url: str, error: httpx.RequestError) -> UnreachableError:
+    """The error for a request that got no answer, or one whose compressed body cannot be unpacked."""
     # Without a connection there is nobody who could have got it.
     unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     reason = str(error) or type(error).__name__
@@ -250,6 +250,20 @@ def wrong_answer(response: httpx.Response) -> UnexpectedAnswerError:
         f"{request.method} {request.url}: status {response.status_code}, and no answer of FlowGauge",
         response.status_code,
     )
+
+
+def expect(response: httpx.Response, kind: str) -> None:
+    """Check that a response with success has a body of the kind that was asked for.
+
+    Args:
+        response: its body need not have been read.
+        kind: how its media type begins.
+
+    Raises:
+        UnexpectedAnswerError: it has another, as the page of a proxy does.
+    """
+    if not response.headers.get("content-type", "").lower().startswith(kind):
+        raise wrong_answer(response)
 
 
 def of_response(response: httpx.Response) -> FlowGaugeError:

@@ -10,6 +10,9 @@ from ..schemas.events import InspectionEvent, ModelEvent, ReviewEvent, Threshold
 from ..schemas.predict import Decision
 
 PATH: Final = "/v1/events"
+MEDIA_TYPE: Final = "text/event-stream"
+# Between two connections, where the server asks for no more: it may end each at once.
+_LEAST_SECONDS: Final = 0.5
 
 
 class Gap(BaseModel):
@@ -77,13 +80,13 @@ class Stream:
 
     @property
     def pause(self) -> float:
-        """Seconds that the server asks to stay away before coming back."""
-        return self._retry_ms / 1000
+        """Seconds to stay away before coming back: what the server asks for, and a least time."""
+        return max(_LEAST_SECONDS, self._retry_ms / 1000)
 
     def request(self) -> dict[str, Any]:
         """What httpx makes the next connection's request of, beside method and URL."""
         self._buffer = b""  # half an event of the connection before
-        headers = {"Accept": "text/event-stream"}
+        headers = {"Accept": MEDIA_TYPE}
         if self._last is not None:
             headers["Last-Event-ID"] = self._last
         return {"params": self._wanted, "headers": headers}

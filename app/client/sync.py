@@ -15,8 +15,8 @@ from ..schemas.review import Review
 from . import calls
 from .calls import Call, Image, Search, Wishes
 from .connection import connection
-from .errors import FlowGaugeError, no_answer, of_response
-from .events import PATH, Event, Listening, Stream
+from .errors import FlowGaugeError, expect, no_answer, of_response
+from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
 from .retries import Attempts, Reconnecting
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Client:
         url: of the server.
         key: of the server, or None where it has none.
         ca: PEM file of the authority that signed the server's certificate; None for those of the system.
-        timeout: seconds that the network may be silent in an attempt.
+        timeout: seconds that the network may be silent in an attempt; for events 30 at least.
         patience: seconds in which a call that failed is sent again, where that can help; 0 for once.
 
     Raises:
@@ -172,15 +172,17 @@ class Client:
 
     def _listen(self, stream: Stream) -> Iterator[Event | None]:
         """Events as they come; first None, when the server lets us listen."""
+        timeout = self._connection.stream_timeout
         try:
-            with self._http.stream("GET", PATH, **stream.request()) as response:
+            with self._http.stream("GET", PATH, timeout=timeout, **stream.request()) as response:
                 if not response.is_success:
                     response.read()
                     raise of_response(response)
+                expect(response, MEDIA_TYPE)
                 yield None
                 for chunk in response.iter_bytes():
                     yield from stream.feed(chunk)
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise no_answer(self._connection.url, error) from error
 
     def send(self, call: Call[T]) -> T:
@@ -200,7 +202,7 @@ class Client:
     def _once(self, call: Call[T]) -> T:
         try:
             response = self._http.request(call.method, call.path, **call.arguments())
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise no_answer(self._connection.url, error) from error
         return call.result(response)
 

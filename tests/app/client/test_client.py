@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi import FastAPI
-from starlette.responses import PlainTextResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from app import client as package
 from app.access import COMMAND_LINE, Role
@@ -285,3 +285,32 @@ def test_an_answer_of_somebody_else(ask: Ask, serve_http: Serve) -> None:
             with pytest.raises(package.UnexpectedAnswerError, match="no answer of FlowGauge") as caught:
                 ask(url, *call)
         assert caught.value.status == 500
+
+
+def test_an_answer_that_cannot_be_unpacked(ask: Ask, serve_http: Serve) -> None:
+    """A proxy hands on the header of an answer of which it has lost the body."""
+    other = FastAPI(openapi_url=None)
+
+    @other.get("/{path:path}")
+    async def page(path: str) -> Response:
+        return Response(f"<html>{path}</html>", 502, {"Content-Encoding": "gzip"})
+
+    with serve_http(other) as url:
+        for call in ("models", "events"):
+            with pytest.raises(package.UnreachableError, match="no answer from") as caught:
+                ask(url, call, patience=0.2)
+            assert caught.value.sent
+
+
+def test_a_page_in_the_place_of_a_file_or_of_events(ask: Ask, serve_http: Serve) -> None:
+    other = FastAPI(openapi_url=None)
+
+    @other.get("/{path:path}")
+    async def page(path: str) -> Response:
+        return HTMLResponse(f"<html>{path}</html>")
+
+    with serve_http(other) as url:
+        for call in (*((name, "x") for name in ("overlay", "heatmap", "source", "score_map")), ("events",)):
+            with pytest.raises(package.UnexpectedAnswerError, match="no answer of FlowGauge") as caught:
+                ask(url, *call)
+            assert caught.value.status == 200

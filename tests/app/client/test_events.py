@@ -56,6 +56,36 @@ def test_what_is_no_event_is_passed_over() -> None:
     assert next(iter(stream.feed(_GAP))).id == "P2"
 
 
+def test_no_server_is_asked_again_at_once() -> None:
+    """One that ends every connection in order would otherwise be asked without a pause."""
+    stream = Stream({})
+    assert stream.pause == 0.5
+    list(stream.feed(b"retry: 0\n\n"))
+    assert stream.pause == 0.5
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_quiet_line_is_not_taken_for_a_lost_one(url: str, tiny_images: Images, asynchronous: bool) -> None:
+    station = f"short-{asynchronous}"
+    heard: list[Event] = []
+
+    def listen() -> None:
+        with Client(url, timeout=0.2, patience=0.5) as client:
+            heard.append(next(client.events(station=station)))
+
+    async def listen_too() -> None:
+        async with AsyncClient(url, timeout=0.2, patience=0.5) as client:
+            heard.append(await anext(client.events(station=station)))
+
+    listener = threading.Thread(target=lambda: asyncio.run(listen_too()) if asynchronous else listen())
+    listener.start()
+    time.sleep(2)  # quiet, for longer than timeout and patience
+    with Client(url) as client:
+        client.inspect("tiny", tiny_images["good"][0], station=station)
+    listener.join(60)
+    assert heard
+
+
 def test_what_happens_is_heard(url: str, tiny_images: Images) -> None:
     with Client(url) as client, Client(url) as other:
         events = client.events(station="heard", after="beginning")
