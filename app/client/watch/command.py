@@ -1,5 +1,6 @@
 """`flowgauge watch`: inspect what a camera writes into a folder."""
 
+import io
 import json
 import re
 import signal
@@ -16,7 +17,7 @@ import typer
 from ..connection import AddressError
 from ..errors import AccessError, FlowGaugeError, UnknownModelError
 from ..sync import Client
-from .folder import PATTERNS
+from .folder import PATTERNS, printable
 from .job import Job
 from .outcome import Outcome
 from .watcher import Watcher
@@ -70,6 +71,7 @@ def watch(
     not be; 2 when what was asked for is wrong.
     """
     job = _job(folder, category, station, part, move_to, pattern, settle, overlay)
+    printer = _Printer(as_json)
     stop = threading.Event()
     try:
         client = Client(url, key, ca=ca, patience=_PATIENCE_SECONDS)
@@ -85,8 +87,8 @@ def watch(
         except FlowGaugeError as error:
             if once:
                 raise
-            _Printer(as_json).waits(str(error))
-        watcher = Watcher(client, job, _Printer(as_json))
+            printer.waits(str(error))
+        watcher = Watcher(client, job, printer)
         complete = watcher.run(stop, once=once)
     if once and (not complete or watcher.tally.set_aside):
         raise typer.Exit(1)
@@ -137,9 +139,12 @@ class _Printer:
 
     def __init__(self, as_json: bool) -> None:
         self._as_json = as_json
+        # A file's name may have letters that the terminal's or a pipe's encoding does not.
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")
 
     def dealt_with(self, outcome: Outcome) -> None:
-        name, inspection, problem = outcome.file.name, outcome.inspection, outcome.problem
+        name, inspection, problem = printable(outcome.file.name), outcome.inspection, outcome.problem
         if self._as_json:
             told: dict[str, object] = {"file": name}
             if inspection is not None:

@@ -48,6 +48,11 @@ class Found:
     quiet: float
 
 
+def printable(text: str) -> str:
+    """A text whose names need not be UTF-8, as on Linux: bytes that are none are written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 class Folder:
     """Looks for pictures in a folder and those below it; names that begin with a dot are passed over.
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
 from ..errors import UnexpectedAnswerError
-from .folder import OVERLAY, Found, Stamp
+from .folder import OVERLAY, Found, Stamp, printable
 
 FAILED: Final = "failed"
 SIDECAR: Final = ".json"
@@ -37,7 +37,7 @@ class Outcome:
         """The JSON beside the picture."""
         told: dict[str, Any] = {
             "file": {
-                "name": self.file.name,
+                "name": printable(self.file.name),
                 "bytes": self.file.stamp.size,
                 "modified_ns": self.file.stamp.modified_ns,
                 "sha256": self.sha256,
@@ -94,6 +94,18 @@ def foreign(error: UnexpectedAnswerError) -> ProblemDetails:
         title=f"Status {error.status}, from something between here and the server",
         status=error.status,
         detail=str(error),
+        instance="",
+        request_id="",
+    )
+
+
+def unspeakable(part_id: str) -> ProblemDetails:
+    """The problem of a picture whose name has a part's id that is not UTF-8, as all ids are."""
+    return ProblemDetails(
+        type="about:blank",
+        title="The part's id is not UTF-8",
+        status=400,
+        detail=f"The part's id in the name is {printable(part_id)}, which is not UTF-8.",
         instance="",
         request_id="",
     )

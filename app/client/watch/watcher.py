@@ -34,9 +34,9 @@ from ..errors import (
 )
 from ..sync import Client
 from .claims import Claims, identity
-from .folder import Folder, Found, Stamp
+from .folder import Folder, Found, Stamp, printable
 from .job import Job, Listener
-from .outcome import Outcome, foreign, is_dealt_with
+from .outcome import Outcome, foreign, is_dealt_with, unspeakable
 from .trouble import Trouble
 
 # What cannot be decoded may be half of what the camera is writing: it gets so many times the usual time.
@@ -186,8 +186,12 @@ class Watcher:
         if data is None:
             return None
         sha256 = hashlib.sha256(data).hexdigest()
+        wishes = self._wishes(found.name, sha256)
+        part_id = wishes["part_id"] or ""
+        if part_id != printable(part_id):
+            return Outcome(found, sha256, None, unspeakable(part_id))
         try:
-            inspection = self._client.inspect(self._job.category, data, **self._wishes(found.name, sha256))
+            inspection = self._client.inspect(self._job.category, data, **wishes)
         except (UndecodableImageError, UnsupportedMediaTypeError) as error:
             if found.quiet < _UNDECODED_TIMES * self._job.settle:
                 return None
@@ -276,7 +280,7 @@ class Watcher:
     def _say(self, reason: str) -> None:
         """Say it, but not the same thing again and again."""
         if reason != self._said:
-            self._listener.waits(reason)
+            self._listener.waits(printable(reason))
         self._said = reason
 
     def _count(self, outcome: Outcome) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,13 @@ def folder(tmp_path: Path, tiny_images: Images) -> Path:
 
 @pytest.fixture
 def run(url: str) -> Run:
-    def invoke(*arguments: str | Path, url: str = url, category: str = "tiny") -> Result:
+    def invoke(
+        *arguments: str | Path, url: str = url, category: str = "tiny", charset: str = "utf-8"
+    ) -> Result:
         options = ["watch", "--category", category, "--url", url, "--settle", "0.05", *map(str, arguments)]
-        return CliRunner().invoke(flowgauge.app, options, env={"COLUMNS": "200", "NO_COLOR": "1"})
+        return CliRunner(charset=charset).invoke(
+            flowgauge.app, options, env={"COLUMNS": "200", "NO_COLOR": "1"}
+        )
 
     return invoke
 
@@ -52,6 +57,24 @@ def test_what_is_bad_is_told(run: Run, folder: Path, tmp_path: Path) -> None:
     (folder / "bad.png").write_bytes(b"no image either")
     [line] = lines(run(folder, "--once", "--move-to", tmp_path / "out", "--json"))
     assert (line["file"], "error" in line) == ("bad.png", True)
+
+
+@pytest.mark.parametrize(("charset", "said"), [("utf-8", "検査"), ("latin-1", r"\u691c\u67fb")])
+def test_names_that_cannot_be_printed(run: Run, folder: Path, charset: str, said: str) -> None:
+    picture = folder / "P-1_top.png"
+    picture.with_name("検査.png").write_bytes(picture.read_bytes())
+    picture.rename(picture.with_name(os.fsdecode(b"Pr\xfcfung_1.png")))
+    options = ("--once", "--station", charset)
+    result = run(folder, *options, charset=charset)
+    assert result.exit_code == 0, result.output
+    assert {line.partition(":")[0] for line in result.stdout.splitlines()} == {
+        *(f"{said}.png", r"Pr\udcfcfung_1.png")
+    }
+    for path in folder.glob("*.json"):
+        path.unlink()
+    assert {line["file"] for line in lines(run(folder, *options, "--json", charset=charset))} == {
+        *("検査.png", r"Pr\udcfcfung_1.png")
+    }
 
 
 def test_a_pattern(run: Run, folder: Path) -> None:

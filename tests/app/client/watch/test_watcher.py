@@ -272,3 +272,20 @@ def test_a_json_that_cannot_be_written_is_tried_again(
     stop.set()
     running.join()
     expect_kept(client, "no-json", ids(heard))
+
+
+def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, tiny_images: Images) -> None:
+    """As a camera's file server with Latin-1 writes it."""
+    for name in (b"P\xfc_1.png", b"P-2_\xfc.png", b"P-3_1.png"):
+        (folder / os.fsdecode(name)).write_bytes(tiny_images["good"][0])
+    out = tmp_path / "out"
+    part = re.compile("(P.*)_")
+    heard, complete = once(client, job(folder, "latin", move_to=out, part=part))
+    assert complete
+    parts = {None if one.inspection is None else one.inspection.part_id for one in heard.outcomes}
+    assert parts == {None, "P-2", "P-3"}
+    told = json.loads((out / "failed" / os.fsdecode(b"P\xfc_1.png.json")).read_bytes())
+    assert told["file"]["name"] == r"P\udcfc_1.png"
+    assert told["problem"]["detail"] == r"The part's id in the name is P\udcfc, which is not UTF-8."
+    heard, complete = once(client, job(folder, "latin"))
+    assert (heard.outcomes, complete) == ([], True)
