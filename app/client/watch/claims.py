@@ -43,7 +43,7 @@ class Claims:
         self._folder = root / OWN / "taken"
         self._folder.mkdir(parents=True, exist_ok=True)
         # A file that was open when it was taken may be written to still.
-        self._look = Folder(self._folder, patterns, settle).look
+        self._look = Folder(self._folder, patterns, settle, beside=False).look
 
     def take_all(self, found: Iterable[Found]) -> tuple[list[Found], int]:
         """Take pictures, and give them with those that were taken before.

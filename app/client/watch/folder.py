@@ -6,7 +6,7 @@ network share, the kernel tells nothing.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -14,7 +14,11 @@ from typing import Final
 
 PATTERNS: Final = ("*.png", "*.jpg", "*.jpeg", "*.bmp", "*.tif", "*.tiff", "*.webp")
 OWN: Final = ".flowgauge"  # what the watcher keeps in the folder
+SIDECAR: Final = ".json"
 OVERLAY: Final = ".overlay.png"
+# What is empty, or cannot be decoded, may be what the camera has only begun to write: it gets so many times
+# the usual time.
+UNDECODED_TIMES: Final = 10
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,16 @@ class Found:
     stamp: Stamp
     quiet: float
 
+    def read(self) -> bytes | None:
+        """Its bytes; None where it was written to meanwhile.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with self.path.open("rb") as file:
+            data = file.read()
+        return data if Stamp.of(self.path.stat()) == self.stamp and len(data) == self.stamp.size else None
+
 
 def printable(text: str) -> str:
     """A text whose names need not be UTF-8, as on Linux: bytes that are none are written out."""
@@ -59,8 +73,13 @@ class Folder:
     Args:
         root: the folder.
         patterns: of names, in any case.
-        settle: seconds for which a file must not change before it counts as whole; an empty one never does.
+        settle: seconds for which a file must not change before it counts as whole; of an empty one ten times
+            as many.
         clock: seconds from any beginning.
+        beside: whether outcomes are written beside the pictures; they are passed over then.
+
+    Attributes:
+        closed: of the last look, folders below the root that could not be read, and why.
     """
 
     def __init__(
@@ -69,51 +88,78 @@ class Folder:
         patterns: Sequence[str],
         settle: float,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        beside: bool = True,
     ) -> None:
         self._root = root
         self._patterns = [pattern.lower() for pattern in patterns]
         self._settle = settle
         self._clock = clock
+        self._beside = beside
+        self.closed: dict[str, str] = {}
         self._since: dict[str, tuple[Stamp, float]] = {}
 
     def look(self) -> tuple[list[Found], int]:
         """The whole pictures, the oldest first, and how many are not whole yet.
 
         Raises:
-            OSError: the folder cannot be read.
+            OSError: the folder cannot be read; those below it are passed over, see `closed`.
         """
         now = self._clock()
         before, self._since = self._since, {}
         found, unsettled = [], 0
-        for path, status in _files(self._root):
+        self.closed = {}
+        there = dict(files(self._root, self.closed))
+        for path, status in there.items():
             name = path.relative_to(self._root).as_posix()
-            if not self._wanted(path.name):
+            if not self._matches(path.name) or (self._beside and self._is_outcome(path, there)):
                 continue
             stamp = Stamp.of(status)
             seen, since = before.get(name, (stamp, now))
             since = since if seen == stamp else now
             self._since[name] = stamp, since
-            if stamp.size and now - since >= self._settle:
+            if now - since >= (self._settle if stamp.size else UNDECODED_TIMES * self._settle):
                 found.append(Found(name, path, stamp, now - since))
             else:
                 unsettled += 1
         found.sort(key=lambda one: (one.stamp.modified_ns, one.name))
         return found, unsettled
 
-    def _wanted(self, name: str) -> bool:
-        name = name.lower()
-        return not name.endswith(OVERLAY) and any(fnmatch(name, pattern) for pattern in self._patterns)
+    def _matches(self, name: str) -> bool:
+        return any(fnmatch(name.lower(), pattern) for pattern in self._patterns)
+
+    def _is_outcome(self, path: Path, there: Container[Path]) -> bool:
+        """Whether a file is one that we write beside a picture."""
+        if path.name.endswith(SIDECAR):
+            return True
+        if not path.name.endswith(OVERLAY):
+            return False
+        picture = path.with_name(path.name.removesuffix(OVERLAY))
+        # The picture may have been removed before its overlay; a camera's own overlays have no JSON of ours.
+        sidecar = picture.with_name(picture.name + SIDECAR)
+        return self._matches(picture.name) and (picture in there or sidecar in there)
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
+def files(folder: Path, closed: dict[str, str]) -> Iterator[tuple[Path, os.stat_result]]:
+    """The files of a folder and of those below it; names that begin with a dot are passed over.
+
+    Args:
+        folder: to look in.
+        closed: takes up the paths below it that cannot be read, and why. One such holds up no other.
+
+    Raises:
+        OSError: the folder itself cannot be read.
+    """
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
             try:
                 if entry.is_dir(follow_symlinks=False):
-                    yield from _files(Path(entry.path))
+                    yield from files(Path(entry.path), closed)
                 elif entry.is_file(follow_symlinks=False):
                     yield Path(entry.path), entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # gone since it was listed
                 continue
+            except (PermissionError, NotADirectoryError) as error:  # lost+found, say
+                closed[entry.path] = error.strerror or type(error).__name__

@@ -17,10 +17,9 @@ from typing import Any, Final
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
 from ..errors import UnexpectedAnswerError
-from .folder import OVERLAY, Found, Stamp, printable
+from .folder import OVERLAY, SIDECAR, Found, Stamp, printable
 
 FAILED: Final = "failed"
-SIDECAR: Final = ".json"
 
 
 @dataclass(frozen=True)

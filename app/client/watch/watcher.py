@@ -34,13 +34,11 @@ from ..errors import (
 )
 from ..sync import Client
 from .claims import Claims, identity
-from .folder import Folder, Found, Stamp, printable
+from .folder import UNDECODED_TIMES, Folder, Found, Stamp, printable
 from .job import Job, Listener
 from .outcome import Outcome, foreign, is_dealt_with, unspeakable
 from .trouble import Trouble
 
-# What cannot be decoded may be half of what the camera is writing: it gets so many times the usual time.
-_UNDECODED_TIMES: Final = 10
 _LONGEST_SECONDS: Final = 30.0
 # What a proxy says of a request that did not come in time, and of too many; neither is a picture's fault.
 _STALLED: Final = 408
@@ -82,10 +80,11 @@ class Watcher:
         self._listener = listener
         self._clock = clock
         self._identity = identity(job.root)
-        self._folder = Folder(job.root, job.patterns, job.settle, clock)
+        self._folder = Folder(job.root, job.patterns, job.settle, clock, beside=job.move_to is None)
         self._claims = None if job.move_to is None else Claims(job.root, job.patterns, job.settle)
         self._done: dict[str, Stamp] = {}
         self._troubles: dict[str, Trouble] = {}
+        self._closed: dict[str, str] = {}
         self._said: str | None = None
         self.tally = Tally()
 
@@ -124,6 +123,7 @@ class Watcher:
                 left += waiting
         except OSError as error:
             raise _Wait(f"{error.filename}: {error.strerror}") from error
+        self._say_closed(self._folder.closed)
         present = {str(one.path) for one in found}
         self._done = {path: stamp for path, stamp in self._done.items() if path in present}
         # One that was just taken to be moved is not whole again yet, and still the same.
@@ -182,7 +182,7 @@ class Watcher:
 
     def _outcome(self, found: Found, trouble: Trouble) -> Outcome | None:
         """Have a picture inspected; None where it is to be tried later."""
-        data = _read(found)
+        data = found.read()
         if data is None:
             return None
         sha256 = hashlib.sha256(data).hexdigest()
@@ -193,7 +193,7 @@ class Watcher:
         try:
             inspection = self._client.inspect(self._job.category, data, **wishes)
         except (UndecodableImageError, UnsupportedMediaTypeError) as error:
-            if found.quiet < _UNDECODED_TIMES * self._job.settle:
+            if found.quiet < UNDECODED_TIMES * self._job.settle:
                 return None
             return Outcome(found, sha256, None, error.details)
         except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:
@@ -283,6 +283,12 @@ class Watcher:
             self._listener.waits(printable(reason))
         self._said = reason
 
+    def _say_closed(self, closed: dict[str, str]) -> None:
+        """Say which folders are passed over as they cannot be read, each once."""
+        for path in sorted(closed.keys() - self._closed.keys()):
+            self._listener.waits(printable(f"{path}: {closed[path]}; what is in it is not inspected"))
+        self._closed = closed
+
     def _count(self, outcome: Outcome) -> None:
         if outcome.inspection is not None:
             self.tally.inspected += 1
@@ -293,10 +299,3 @@ class Watcher:
 def _is_a_refusal(error: UnexpectedAnswerError) -> bool:
     """Whether it may be for this request's own sake, and others come through."""
     return 400 <= error.status < 500 and error.status != _TOO_OFTEN
-
-
-def _read(found: Found) -> bytes | None:
-    """A picture's bytes; None where it was written to meanwhile."""
-    with found.path.open("rb") as file:
-        data = file.read()
-    return data if Stamp.of(found.path.stat()) == found.stamp and len(data) == found.stamp.size else None

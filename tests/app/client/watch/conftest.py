@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
-from app.client import Client
+from app.client import Client, ProblemDetails
+from app.client.watch import watcher as module
 from app.client.watch.job import Job
 from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
+
+Refuses = Callable[[httpx.Request], bool]
 
 
 class Heard:
@@ -74,3 +78,64 @@ def ids(heard: Heard) -> list[str]:
 
 def job(folder: Path, station: str, **options: object) -> Job:
     return Job(folder, "tiny", station, settle=0.05, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let it try again at once."""
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
+
+
+class Proxy(httpx.BaseTransport):
+    """Answers some requests itself, as proxies do: with a page of its own."""
+
+    def __init__(self, status: int, refuses: Refuses) -> None:
+        self._through = httpx.HTTPTransport()
+        self._status = status
+        self._refuses = refuses
+        self.refused = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if self._refuses(request):
+            self.refused += 1
+            return httpx.Response(self._status, text="<html>nginx</html>")
+        return self._through.handle_request(request)
+
+    def close(self) -> None:
+        self._through.close()
+
+
+@contextmanager
+def behind(url: str, status: int, refuses: Refuses) -> Iterator[tuple[Client, Proxy]]:
+    """A client that comes to a server through a proxy."""
+    proxy = Proxy(status, refuses)
+    with Client(url, patience=0) as client:
+        client._http.close()
+        client._http = httpx.Client(base_url=url, transport=proxy, timeout=60)
+        yield client, proxy
+
+
+@pytest.fixture
+def pictures(folder: Path, tiny_images: dict[str, list[bytes]]) -> list[bytes]:
+    """Two pictures in the folder: a.png, and b.png after it."""
+    for name, data in zip(("a.png", "b.png"), tiny_images["good"], strict=False):
+        (folder / name).write_bytes(data)
+        time.sleep(0.01)
+    return tiny_images["good"][:2]
+
+
+def problem(name: str) -> ProblemDetails:
+    return ProblemDetails(type=name, title="t", status=500, detail="d", instance="/", request_id="r")
+
+
+def once_in_time(client: Client, job: Job) -> tuple[Heard, bool]:
+    """As `once`, of a watcher that may not end by itself."""
+    heard, stop = Heard(), threading.Event()
+    limit = threading.Timer(60, stop.set)
+    limit.start()
+    try:
+        complete = Watcher(client, job, heard).run(stop, once=True)
+    finally:
+        limit.cancel()
+    assert not stop.is_set(), "it never ends"
+    return heard, complete

@@ -1,4 +1,6 @@
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -63,17 +65,19 @@ def test_what_changes_is_waited_for_again(tmp_path: Path, clock: Clock, change: 
     assert names(folder) == ["a.png"]
 
 
-def test_an_empty_file_is_never_whole(tmp_path: Path, clock: Clock) -> None:
+def test_an_empty_file_is_waited_for_ten_times_as_long(tmp_path: Path, clock: Clock) -> None:
     folder = Folder(tmp_path, PATTERNS, 1.0, clock)
     write(tmp_path / "a.png", b"")
     folder.look()
-    clock.now += 1000
+    clock.now += 9.9
     assert folder.look() == ([], 1)
+    clock.now += 0.1
+    assert names(folder) == ["a.png"]
 
 
 def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
     wanted = ["a.PNG", "b.Jpeg", "sub/deeper/c.tiff"]
-    others = ["a.png.json", "a.png.overlay.png", ".d.png", ".hidden/e.png", "notes.txt", "png"]
+    others = ["a.PNG.json", "a.PNG.overlay.png", ".d.png", ".hidden/e.png", "notes.txt", "png"]
     for name in (*wanted, *others):
         write(tmp_path / name, modified=10**18)
     (tmp_path / "folder.png").mkdir()
@@ -87,6 +91,56 @@ def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
     special.look()
     clock.now += 1
     assert names(special) == ["cam1_top.raw", "notes.txt"]
+
+
+def test_what_is_written_beside_pictures_is_none(tmp_path: Path, clock: Clock) -> None:
+    pictures = ["a.png", "cam.overlay.png", "left.png.overlay.png"]
+    # Of b.png, which was removed, the JSON is left.
+    outcomes = ["a.png.json", "a.png.overlay.png", "b.png.json", "b.png.overlay.png"]
+    for name in (*pictures, *outcomes):
+        write(tmp_path / name, modified=10**18)
+    for patterns in (PATTERNS, ["*"]):
+        folder = Folder(tmp_path, patterns, 1.0, clock)
+        folder.look()
+        clock.now += 1
+        assert names(folder) == pictures
+    # Where pictures are moved, nothing is written beside them.
+    folder = Folder(tmp_path, ["*"], 1.0, clock, beside=False)
+    folder.look()
+    clock.now += 1
+    assert names(folder) == sorted([*pictures, *outcomes])
+
+
+@contextmanager
+def without_roots_rights() -> Iterator[None]:
+    """Root may read everything."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_folder_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "lost+found/b.png", "z/c.png"):
+        write(tmp_path / name, modified=10**18)
+    tmp_path.chmod(0o755)
+    (tmp_path / "lost+found").chmod(0)
+    monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
+    folder = Folder(Path(), PATTERNS, 1.0, clock)
+    with without_roots_rights():
+        folder.look()
+        clock.now += 1
+        assert names(folder) == ["a.png", "z/c.png"]
+    assert folder.closed == {"./lost+found": "Permission denied"}
+    (tmp_path / "lost+found").chmod(0o755)
+    folder.look()
+    assert folder.closed == {}
 
 
 def test_the_oldest_come_first(tmp_path: Path, clock: Clock) -> None:

@@ -274,6 +274,17 @@ def test_a_json_that_cannot_be_written_is_tried_again(
     expect_kept(client, "no-json", ids(heard))
 
 
+def test_what_is_written_beside_pictures_is_not_inspected(
+    client: Client, folder: Path, tiny_images: Images
+) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    for _ in range(2):
+        once(client, job(folder, "everything", patterns=("*",), overlay=True))
+    assert {path.name for path in folder.iterdir()} == {
+        *(".flowgauge", "a.png", "a.png.json", "a.png.overlay.png")
+    }
+
+
 def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, tiny_images: Images) -> None:
     """As a camera's file server with Latin-1 writes it."""
     for name in (b"P\xfc_1.png", b"P-2_\xfc.png", b"P-3_1.png"):
