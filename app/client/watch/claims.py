@@ -6,13 +6,17 @@ from then on is another file.
 """
 
 import contextlib
+import os
 import uuid
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from . import outcome
-from .folder import OWN, Folder, Found, Stamp
+from .folder import OWN, Folder, Found, Stamp, files, printable
+
+_TAKEN: Final = "taken"
+_HELD_OPEN: Final = 32  # Windows' ERROR_SHARING_VIOLATION
 
 
 def identity(root: Path) -> str:
@@ -30,59 +34,86 @@ def identity(root: Path) -> str:
     return path.read_text().strip()
 
 
+def put_back(root: Path) -> None:
+    """Give a folder back what was taken from it to be moved, for a watcher that moves nothing.
+
+    Args:
+        root: the watched folder.
+
+    Raises:
+        FileExistsError: others have come under some of the names; all stay where they are.
+        OSError: the folder cannot be written to.
+    """
+    folder = root / OWN / _TAKEN
+    if not folder.is_dir():
+        return
+    there = [path for path, _ in files(folder, {})]
+    names = [path.relative_to(folder) for path in there]
+    blocked = [name.as_posix() for name in names if os.path.lexists(root / name)]
+    if blocked:
+        raise FileExistsError(
+            printable(f"{', '.join(blocked)}: taken to be moved before, and others have these names by now; ")
+            + "let a watcher with --move-to deal with them first"
+        )
+    for path, name in zip(there, names, strict=True):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(root / name)
+        _tidy(path, folder)
+
+
 class Claims:
     """The pictures that were taken and are not dealt with yet, which outlast the process.
 
     Args:
         root: the watched folder.
-        patterns: of names.
         settle: seconds for which a picture must not change.
+
+    Attributes:
+        folder: with those that were taken.
     """
 
-    def __init__(self, root: Path, patterns: tuple[str, ...], settle: float) -> None:
-        self._folder = root / OWN / "taken"
+    def __init__(self, root: Path, settle: float) -> None:
+        self._folder = root / OWN / _TAKEN
         self._folder.mkdir(parents=True, exist_ok=True)
-        # A file that was open when it was taken may be written to still.
-        self._look = Folder(self._folder, patterns, settle, beside=False).look
+        # A file that was open when it was taken may be written to still. All of them were wanted when they
+        # were taken, whatever names are looked for now.
+        self.folder = Folder(self._folder, ("*",), settle, beside=False)
 
-    def take_all(self, found: Iterable[Found]) -> tuple[list[Found], int]:
-        """Take pictures, and give them with those that were taken before.
+    def before(self, found: Found) -> Path | None:
+        """The picture of the same name that was taken before, for which this one must wait; None without."""
+        target = self._folder / found.name
+        return target if os.path.lexists(target) else None
+
+    def take(self, found: Found) -> Found | None:
+        """Take a picture; None where it is gone, or was written to in the last moment.
 
         Args:
-            found: in the watched folder.
-
-        Returns:
-            What is whole, and how many pictures are not, or must wait for one of the same name before them.
+            found: in the watched folder, and none of its name was taken before.
 
         Raises:
-            OSError: the folder cannot be read.
+            OSError: it cannot be taken.
         """
-        whole, waiting = self._look()
-        for one in found:
-            taken = self._take(one)
-            if taken is None:
-                waiting += 1
-            else:
-                whole.append(taken)
-        return whole, waiting
-
-    def _take(self, found: Found) -> Found | None:
-        """Take a picture; None where that must wait, or it was written to in the last moment."""
         target = self._folder / found.name
-        if target.exists():
-            return None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             found.path.rename(target)
             taken = replace(found, path=target)
             return taken if Stamp.of(target.stat()) == found.stamp else None
-        except OSError:  # gone, or held open by who writes it
+        except FileNotFoundError:
             return None
+        except PermissionError as error:
+            if getattr(error, "winerror", None) == _HELD_OPEN:  # by who writes it
+                return None
+            raise
 
     def tidy(self, found: Found) -> None:
         """Remove the folders that a picture was in, if nothing else is."""
-        for folder in found.path.parents:
-            if folder == self._folder:
-                return
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        _tidy(found.path, self._folder)
+
+
+def _tidy(gone: Path, root: Path) -> None:
+    for folder in gone.parents:
+        if folder == root:
+            return
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -1,13 +1,19 @@
 """What stands in the way of a picture, and whether that is its own fault."""
 
+import os
+from collections.abc import Container
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
-from .folder import Stamp
+from ..errors import UnexpectedAnswerError
+from .folder import Found, Stamp
 
 # Attempts at a picture on which the server fails, or that is refused on the way, before it is set aside; and
 # that are not done in time, before it counts as stuck.
 MOST_FAULTS: Final = 5
+# What a proxy says of too many requests, which is no picture's fault.
+_TOO_OFTEN: Final = 429
 
 
 @dataclass
@@ -58,3 +64,41 @@ class Trouble:
     def _is_refused(self, inspected: int) -> bool:
         """Whether it was refused often enough, and nothing else has come through that would tell why."""
         return self.faults >= MOST_FAULTS and self.before == inspected
+
+
+def is_a_refusal(error: UnexpectedAnswerError) -> bool:
+    """Whether an answer on the way may be for this request's own sake, and others come through."""
+    return 400 <= error.status < 500 and error.status != _TOO_OFTEN
+
+
+class Troubles:
+    """What stands in the way of pictures, each by where it lies."""
+
+    def __init__(self) -> None:
+        self._all: dict[str, Trouble] = {}
+        self._behind: dict[str, str] = {}
+
+    def of(self, found: Found) -> Trouble:
+        """What there was with this very state of a picture; else a new one."""
+        trouble = self._all.get(str(found.path))
+        if trouble is None or trouble.stamp != found.stamp:
+            trouble = self._all[str(found.path)] = Trouble(found.stamp)
+        return trouble
+
+    def over(self, found: Found) -> None:
+        """It is dealt with."""
+        self._all.pop(str(found.path), None)
+
+    def keep(self, present: Container[str]) -> None:
+        """Forget those of pictures that are gone."""
+        # One that was just taken to be moved is not whole again yet, and still the same.
+        self._all = {path: one for path, one in self._all.items() if path in present or os.path.lexists(path)}
+
+    def wait_behind(self, waiting: dict[Path, Path]) -> None:
+        """Say which pictures wait for which others, of the same name, before them."""
+        self._behind = {str(path): str(first) for path, first in waiting.items()}
+
+    def stuck(self, inspected: int) -> int:
+        """How many pictures are tried in vain, and would be for as long as no other comes."""
+        stuck = {path for path, one in self._all.items() if one.is_stuck(inspected)}
+        return len(stuck | {path for path, first in self._behind.items() if first in stuck})

@@ -8,7 +8,6 @@ anywhere: what it asks again is not inspected again.
 
 import hashlib
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -33,16 +32,15 @@ from ..errors import (
     UploadStalledError,
 )
 from ..sync import Client
-from .claims import Claims, identity
+from .claims import Claims, identity, put_back
 from .folder import UNDECODED_TIMES, Folder, Found, Stamp, printable
 from .job import Job, Listener
 from .outcome import Outcome, foreign, is_dealt_with, unspeakable
-from .trouble import Trouble
+from .trouble import Trouble, Troubles, is_a_refusal
 
 _LONGEST_SECONDS: Final = 30.0
-# What a proxy says of a request that did not come in time, and of too many; neither is a picture's fault.
+# What a proxy says of a request that did not come in time, which is no picture's fault.
 _STALLED: Final = 408
-_TOO_OFTEN: Final = 429
 
 
 @dataclass
@@ -69,7 +67,7 @@ class Watcher:
         clock: seconds from any beginning.
 
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: the folder cannot be written to, or pictures that were taken to be moved cannot go back.
     """
 
     def __init__(
@@ -81,9 +79,11 @@ class Watcher:
         self._clock = clock
         self._identity = identity(job.root)
         self._folder = Folder(job.root, job.patterns, job.settle, clock, beside=job.move_to is None)
-        self._claims = None if job.move_to is None else Claims(job.root, job.patterns, job.settle)
+        self._claims = None if job.move_to is None else Claims(job.root, job.settle)
+        if self._claims is None:
+            put_back(job.root)
         self._done: dict[str, Stamp] = {}
-        self._troubles: dict[str, Trouble] = {}
+        self._troubles = Troubles()
         self._closed: dict[str, str] = {}
         self._said: str | None = None
         self.tally = Tally()
@@ -109,7 +109,7 @@ class Watcher:
                 # Longer and longer, but a camera's pictures should not wait much longer than the server.
                 pause = min(_LONGEST_SECONDS, max(1.0, 2 * pause))
                 continue
-            if once and left == self._stuck():
+            if once and left == self._troubles.stuck(self.tally.inspected):
                 return not left
             pause = min(1.0, max(0.02, self._job.settle / 4))
         return False
@@ -118,34 +118,54 @@ class Watcher:
         """Look once, deal with what is whole; returns how many are left for later."""
         try:
             found, left = self._folder.look()
+            closed = self._folder.closed
             if self._claims is not None:
-                found, waiting = self._claims.take_all(found)
-                left += waiting
+                whole, waiting = self._claims.folder.look()
+                closed = closed | self._claims.folder.closed
+                taken = self._take_all(self._claims, found)
+                left += waiting + len(found) - len(taken)
+                found = whole + taken
         except OSError as error:
             raise _Wait(f"{error.filename}: {error.strerror}") from error
-        self._say_closed(self._folder.closed)
+        self._say_closed(closed)
         present = {str(one.path) for one in found}
         self._done = {path: stamp for path, stamp in self._done.items() if path in present}
-        # One that was just taken to be moved is not whole again yet, and still the same.
-        self._troubles = {
-            path: trouble
-            for path, trouble in self._troubles.items()
-            if path in present or os.path.lexists(path)
-        }
+        self._troubles.keep(present)
         for one in found:
             if stop.is_set():
                 return left + 1
             left += not self._deal_with(one)
         return left
 
+    def _take_all(self, claims: Claims, found: list[Found]) -> list[Found]:
+        """Take pictures to be moved; gives those that could be taken."""
+        whole = []
+        behind = {}
+        for one in found:
+            before = claims.before(one)
+            if before is not None:
+                behind[one.path] = before
+                continue
+            trouble = self._troubles.of(one)
+            if self._clock() < trouble.again:
+                continue
+            try:
+                taken = claims.take(one)
+            except OSError as error:  # its folder is another disk, or may not be written to
+                trouble.delay()
+                self._later(trouble, f"{one.name}: {error}")
+                continue
+            self._troubles.over(one)
+            if taken is not None:
+                whole.append(taken)
+        self._troubles.wait_behind(behind)
+        return whole
+
     def _deal_with(self, found: Found) -> bool:
         """Deal with a picture; returns whether it is dealt with."""
-        path = str(found.path)
         if self._is_done(found):
             return True
-        trouble = self._troubles.get(path)
-        if trouble is None or trouble.stamp != found.stamp:
-            trouble = self._troubles[path] = Trouble(found.stamp)
+        trouble = self._troubles.of(found)
         if self._clock() < trouble.again:
             return False
         try:
@@ -156,9 +176,10 @@ class Watcher:
         except OSError as error:
             # Gone: it was renamed or overwritten, or another watcher was faster.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
+                trouble.delay()
                 self._later(trouble, f"{found.name}: {error}")
             return False
-        del self._troubles[path]
+        self._troubles.over(found)
         self._said = None
         self._count(outcome)
         self._listener.dealt_with(outcome)
@@ -231,7 +252,7 @@ class Watcher:
                     return None
             except UnexpectedAnswerError as error:
                 # The inspection was answered just now, so the server is there.
-                if not _is_a_refusal(error):
+                if not is_a_refusal(error):
                     raise _Wait(str(error)) from error
                 if not trouble.fail():
                     self._later(trouble, f"{found.name}: {error}")
@@ -248,7 +269,7 @@ class Watcher:
             trouble.delay()
             self._later(trouble, f"{found.name}: {error}")
             return None
-        if not _is_a_refusal(error):
+        if not is_a_refusal(error):
             raise _Wait(str(error)) from error
         try:
             self._client.model(self._job.category)
@@ -258,10 +279,6 @@ class Watcher:
             return Outcome(found, sha256, None, foreign(error))
         self._later(trouble, f"{found.name}: {error}")
         return None
-
-    def _stuck(self) -> int:
-        """How many pictures are tried in vain, and would be for as long as no other comes."""
-        return sum(trouble.is_stuck(self.tally.inspected) for trouble in self._troubles.values())
 
     def _wishes(self, name: str, sha256: str) -> Wishes:
         job = self._job
@@ -294,8 +311,3 @@ class Watcher:
             self.tally.inspected += 1
         else:
             self.tally.set_aside += 1
-
-
-def _is_a_refusal(error: UnexpectedAnswerError) -> bool:
-    """Whether it may be for this request's own sake, and others come through."""
-    return 400 <= error.status < 500 and error.status != _TOO_OFTEN

@@ -1,7 +1,11 @@
+import errno
+import tempfile
 from pathlib import Path
 
-from app.client.watch.claims import Claims, identity
-from app.client.watch.folder import OWN, PATTERNS, Found, Stamp
+import pytest
+
+from app.client.watch.claims import Claims, identity, put_back
+from app.client.watch.folder import OWN, Found, Stamp
 
 
 def found(root: Path, name: str, content: bytes = b"x") -> Found:
@@ -21,43 +25,91 @@ def test_a_folder_keeps_what_tells_it_from_others(tmp_path: Path) -> None:
 
 
 def test_what_is_taken_is_out_of_the_cameras_reach(tmp_path: Path) -> None:
-    claims = Claims(tmp_path, PATTERNS, 0.01)
-    [taken], waiting = claims.take_all([found(tmp_path, "sub/a.png", b"one")])
-    assert (taken.name, waiting) == ("sub/a.png", 0)
+    taken = Claims(tmp_path, 0.01).take(found(tmp_path, "sub/a.png", b"one"))
+    assert taken is not None
+    assert taken.name == "sub/a.png"
     found(tmp_path, "sub/a.png", b"two")
     assert taken.path.read_bytes() == b"one"
     assert taken.path.is_relative_to(tmp_path / OWN)
 
 
 def test_a_name_that_is_taken_waits(tmp_path: Path) -> None:
-    claims = Claims(tmp_path, PATTERNS, 1000)
-    claims.take_all([found(tmp_path, "a.png", b"one")])
-    second = found(tmp_path, "a.png", b"two")
-    assert claims.take_all([second]) == ([], 2)  # the first has not settled, the second waits for it
-    assert second.path.read_bytes() == b"two"
+    claims = Claims(tmp_path, 1000)
+    first = found(tmp_path, "a.png", b"one")
+    assert claims.before(first) is None
+    taken = claims.take(first)
+    assert taken is not None
+    assert claims.before(found(tmp_path, "a.png", b"two")) == taken.path
+    assert claims.folder.look() == ([], 1)  # it has not settled
 
 
 def test_what_was_taken_outlasts_the_process(tmp_path: Path) -> None:
-    Claims(tmp_path, PATTERNS, 0.0).take_all([found(tmp_path, "a.png")])
-    [again], waiting = Claims(tmp_path, PATTERNS, 0.0).take_all([])
-    assert (again.name, waiting) == ("a.png", 0)
+    """Whatever names are looked for by then."""
+    for name in ("a.png", "b.raw", "c.json", "c.png.overlay.png", "c.png"):
+        Claims(tmp_path, 0.0).take(found(tmp_path, name))
+    again, waiting = Claims(tmp_path, 0.0).folder.look()
+    assert ({one.name for one in again}, waiting) == (
+        {"a.png", "b.raw", "c.json", "c.png.overlay.png", "c.png"},
+        0,
+    )
+
+
+def test_what_cannot_be_taken_is_said_and_stays(tmp_path: Path) -> None:
+    shm = Path("/dev/shm")  # noqa: S108
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    (tmp_path / OWN).mkdir()
+    with tempfile.TemporaryDirectory(dir=shm) as other:
+        (tmp_path / OWN / "taken").symlink_to(other)
+        one = found(tmp_path, "a.png", b"one")
+        with pytest.raises(OSError, match=r"a\.png") as caught:
+            Claims(tmp_path, 1.0).take(one)
+    assert caught.value.errno == errno.EXDEV
+    assert one.path.read_bytes() == b"one"
+
+
+def test_what_was_taken_goes_back(tmp_path: Path) -> None:
+    put_back(tmp_path)  # there was nothing ever
+    claims = Claims(tmp_path, 1.0)
+    for name in ("a.png", "day/b.png"):
+        claims.take(found(tmp_path, name, name.encode()))
+    (tmp_path / "day").rmdir()
+    put_back(tmp_path)
+    assert (tmp_path / "a.png").read_bytes() == b"a.png"
+    assert (tmp_path / "day" / "b.png").read_bytes() == b"day/b.png"
+    assert list((tmp_path / OWN / "taken").iterdir()) == []
+
+
+def test_nothing_goes_back_over_another(tmp_path: Path) -> None:
+    claims = Claims(tmp_path, 1.0)
+    for name in ("a.png", "b.png"):
+        claims.take(found(tmp_path, name, b"first"))
+    found(tmp_path, "b.png", b"second")
+    with pytest.raises(FileExistsError, match=r"^b\.png: taken") as caught:
+        put_back(tmp_path)
+    assert "--move-to" in str(caught.value)
+    assert (tmp_path / "b.png").read_bytes() == b"second"
+    assert not (tmp_path / "a.png").exists()
+    assert claims.folder.look() == ([], 2)
 
 
 def test_what_is_gone_or_written_to_is_not_given(tmp_path: Path) -> None:
-    claims = Claims(tmp_path, PATTERNS, 1000)
+    claims = Claims(tmp_path, 1000)
     gone, grown = found(tmp_path, "gone.png"), found(tmp_path, "grown.png")
     gone.path.unlink()
     with grown.path.open("ab") as file:
         file.write(b"more")
         file.flush()
-        assert claims.take_all([gone, grown]) == ([], 2)
+        assert claims.take(gone) is None
+        assert claims.take(grown) is None
         file.write(b"and more")  # to the file that was taken: it settles there
     assert (tmp_path / OWN / "taken" / "grown.png").read_bytes() == b"xmoreand more"
 
 
 def test_empty_folders_are_removed(tmp_path: Path) -> None:
-    claims = Claims(tmp_path, PATTERNS, 1.0)
-    whole, _ = claims.take_all([found(tmp_path, "day1/cam/a.png"), found(tmp_path, "day1/b.png")])
+    claims = Claims(tmp_path, 1.0)
+    taken = [claims.take(found(tmp_path, name)) for name in ("day1/cam/a.png", "day1/b.png")]
+    whole = [one for one in taken if one is not None]
     whole[0].path.unlink()
     claims.tidy(whole[0])
     assert not whole[0].path.parent.exists()

@@ -77,6 +77,15 @@ def test_names_that_cannot_be_printed(run: Run, folder: Path, charset: str, said
     }
 
 
+def test_what_was_taken_and_cannot_go_back(run: Run, folder: Path) -> None:
+    (folder / ".flowgauge" / "taken").mkdir(parents=True)
+    (folder / "P-1_top.png").rename(folder / ".flowgauge" / "taken" / "P-1_top.png")
+    (folder / "P-1_top.png").write_bytes(b"another")
+    result = run(folder, "--once")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: P-1_top.png: taken to be moved before")
+
+
 def test_a_pattern(run: Run, folder: Path) -> None:
     result = run(folder, "--once", "--json", "--pattern", "*_side.png")
     assert (result.exit_code, result.stdout) == (0, "")

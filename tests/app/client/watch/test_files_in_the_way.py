@@ -3,17 +3,34 @@
 import errno
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.client import Client
-from tests.app.client.watch.conftest import ids, job, once, once_in_time
+from app.client.watch.folder import OWN
+from tests.app.client.watch.conftest import behind, ids, job, once, once_in_time
 
 Images = dict[str, list[bytes]]
 
 pytestmark = pytest.mark.usefixtures("soon")
+
+
+def test_one_that_cannot_be_taken_is_said_and_holds_up_no_other(
+    client: Client, folder: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    for name in ("day/a.png", "b.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(tiny_images["good"][0])
+    (folder / OWN / "taken").mkdir(parents=True)
+    (folder / OWN / "taken" / "day").symlink_to("nowhere")  # so its folder cannot be made
+    heard, complete = once_in_time(client, job(folder, "untaken", move_to=tmp_path / "out"))
+    assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+    assert heard.reasons
+    assert all("day/a.png: " in reason for reason in heard.reasons)
+    assert (folder / "day" / "a.png").read_bytes() == tiny_images["good"][0]
 
 
 @pytest.mark.parametrize("moved", [False, True])
@@ -28,6 +45,43 @@ def test_a_file_that_stays_empty_is_set_aside(
     told = (folder if out is None else out / "failed") / "empty.png.json"
     assert json.loads(told.read_bytes())["problem"]["detail"]
     assert once_in_time(client, job(folder, f"empty-{moved}", move_to=out))[0].outcomes == []
+
+
+def test_once_ends_where_a_json_cannot_be_written(
+    client: Client, folder: Path, pictures: list[bytes]
+) -> None:
+    (folder / "a.png.json").mkdir()
+    heard, complete = once_in_time(client, job(folder, "unwritten"))
+    assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+    assert len(pictures) == 2
+
+
+def test_none_can_be_taken_from_another_disk(
+    client: Client, folder: Path, tmp_path: Path, pictures: list[bytes]
+) -> None:
+    shm = Path("/dev/shm")  # noqa: S108
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    (folder / OWN).mkdir()
+    with tempfile.TemporaryDirectory(dir=shm) as other:
+        (folder / OWN / "taken").symlink_to(other)
+        heard, complete = once_in_time(client, job(folder, "disk", move_to=tmp_path / "out"))
+    assert (complete, heard.outcomes) == (False, [])
+    assert {reason.partition(":")[0] for reason in heard.reasons} == {"a.png", "b.png"}
+    assert [(folder / name).read_bytes() for name in ("a.png", "b.png")] == pictures
+
+
+def test_what_waits_behind_one_that_is_tried_in_vain_is_stuck_too(
+    url: str, folder: Path, tmp_path: Path, pictures: list[bytes]
+) -> None:
+    (folder / "b.png").unlink()
+    settings = job(folder, "behind", move_to=tmp_path / "out")
+    with behind(url, 408, lambda request: request.content == pictures[0]) as (client, _):
+        assert not once_in_time(client, settings)[1]
+        (folder / "a.png").write_bytes(pictures[1])
+        heard, complete = once_in_time(client, settings)
+    assert (complete, heard.outcomes) == (False, [])
+    assert sorted(path.read_bytes() for path in folder.rglob("a.png")) == sorted(pictures)
 
 
 def test_a_folder_that_cannot_be_read_is_said_once_and_passed_over(

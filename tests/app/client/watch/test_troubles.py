@@ -20,8 +20,7 @@ from app.client import (
     UploadStalledError,
 )
 from app.client.watch import watcher as module
-from app.client.watch.folder import Stamp
-from app.client.watch.trouble import Trouble
+from app.client.watch.folder import Found, Stamp
 from app.client.watch.watcher import Watcher
 from app.main import create_app
 from app.settings import Settings
@@ -195,8 +194,9 @@ def test_one_that_is_tried_for_days_is_tried_again(
     (folder / "b.png").unlink()
     heard = Heard()
     watcher = Watcher(client, job(folder, "days"), heard)
-    trouble = Trouble(Stamp.of((folder / "a.png").stat()), attempts=5000)
-    watcher._troubles[str(folder / "a.png")] = trouble
+    path = folder / "a.png"
+    trouble = watcher._troubles.of(Found("a.png", path, Stamp.of(path.stat()), 1.0))
+    trouble.attempts = 5000
 
     inspect = Client.inspect
 

@@ -285,6 +285,23 @@ def test_what_is_written_beside_pictures_is_not_inspected(
     }
 
 
+@pytest.mark.parametrize("options", [{}, {"patterns": ("*.jpg",)}])
+def test_what_was_taken_before_is_dealt_with_whatever_is_asked_for_now(
+    client: Client, folder: Path, tmp_path: Path, tiny_images: Images, options: dict[str, object]
+) -> None:
+    station = f"taken-{len(options)}"
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    out = tmp_path / "out"
+    with Client("http://127.0.0.1:1", patience=0) as nobody:
+        once(nobody, job(folder, station, move_to=out))
+    assert not (folder / "a.png").exists()
+    if options:
+        options["move_to"] = out
+    heard, complete = once(client, job(folder, station, **options))
+    assert (complete, len(ids(heard))) == (True, 1)
+    assert ((out if options else folder) / "a.png").read_bytes() == tiny_images["good"][0]
+
+
 def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, tiny_images: Images) -> None:
     """As a camera's file server with Latin-1 writes it."""
     for name in (b"P\xfc_1.png", b"P-2_\xfc.png", b"P-3_1.png"):
