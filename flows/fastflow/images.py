@@ -205,6 +205,12 @@ def _check(header: ImageFile, file: containers.Stripped, limits: Limits) -> None
         # Decoded whole, however small the picture that is cut out of it.
         tile = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
         _check_size("A tile of the picture", *tile, limits)
+        # Once for each plane of samples in a sound file. Strips beyond the last row begin again at the top,
+        # and all may lie in the same bytes.
+        planes = max(1, header.tag_v2.get(Tag.SamplesPerPixel, 1))
+        covered = sum((right - left) * (lower - upper) for _, (left, upper, right, lower), *_ in header.tile)
+        if covered > planes * header.width * header.height:
+            raise Undecodable("The TIFF's strips or tiles cover the picture several times.")
     if file.is_animated or getattr(header, "is_animated", False):
         raise Undecodable("The file holds several frames or pages; send one picture a file.")
     if header.mode not in _MODES:

@@ -430,6 +430,14 @@ def costly_files() -> dict[str, bytes]:
     last_scan = progressive[progressive.rindex(b"\xff\xda") : -2]
     tags = {256: 64, 257: 64, 258: 8, 259: 1, 262: 1, 322: 60_000, 323: 60_000, 324: 8, 325: 9}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+    # Sixty thousand strips, each of half a picture's rows, all of them the same bytes.
+    side, many = 2048, 60_000
+    strip = bytes(side * side // 16)
+    places = 8 + len(strip)
+    sizes = places + 4 * many
+    strips = {256: side, 257: side, 258: 1, 259: 1, 262: 1, 273: places, 277: 1, 278: side // 2, 279: sizes}
+    counts = {273: many, 279: many}
+    fields = [struct.pack("<HHII", tag, 4, counts.get(tag, 1), value) for tag, value in strips.items()]
     return {
         "png": claiming("png", 60_000, 60_000),
         "png chunk": png(png_header(WIDTH, HEIGHT)) + b"\xff\xff\xff\x7fIDAT and so on",
@@ -438,6 +446,14 @@ def costly_files() -> dict[str, bytes]:
         "jpeg scans": progressive[:-2] + last_scan * 10_000 + b"\xff\xd9",
         "tiff": claiming("tiff RGB tiff_lzw", 60_000, 60_000),
         "tiff tile": b"II*\0\x08\0\0\0" + struct.pack("<H", len(tags)) + entries + bytes(4),
+        "tiff strips": b"II*\0"
+        + struct.pack("<I", sizes + 4 * many)
+        + strip
+        + struct.pack("<I", 8) * many
+        + struct.pack("<I", len(strip)) * many
+        + struct.pack("<H", len(fields))
+        + b"".join(fields)
+        + bytes(4),
         "webp": b"RIFF\x40\0\0\0WEBPVP8X\x0a\0\0\0\2\0\0\0" + b"\xff" * 6 + bytes(46),
     }
 
@@ -446,6 +462,8 @@ def test_what_a_header_hides_is_found() -> None:
     files = costly_files()
     with pytest.raises(TooLarge, match="A tile of the picture has 60000 x 60000 pixels"):
         decode(files["tiff tile"])
+    with pytest.raises(Undecodable, match="cover the picture several times"):
+        decode(files["tiff strips"])
     with pytest.raises(Undecodable, match=r"10,\d{3} scans, too many for its size"):
         decode(files["jpeg scans"])
 
