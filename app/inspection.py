@@ -105,8 +105,14 @@ class Inspected:
         return Explained({}, [] if with_regions else None, 0.0) if is_quiet else None
 
     def explain(self, wanted: Collection[Drawing], with_regions: bool) -> Explained:
-        """Draw, and find the regions: work for a thread."""
+        """Draw, and find the regions: work for a thread.
+
+        Raises:
+            ValueError: a value of the map is not finite.
+        """
         decoded, score_map = self.decoded.value, self.batched.prediction.score_map
+        if not np.isfinite(score_map).all():
+            raise ValueError("a score map must be finite")
         scale = self.thresholds.calibrator.colour_scale
         pixel = scale.middle
         found = None
@@ -133,6 +139,9 @@ class Inspected:
             explained: from `explain`.
             stored: whether the history will keep it.
             seconds: since the request came.
+
+        Raises:
+            ValueError: the score is not finite; NaN, above no threshold, would pass.
         """
         manifest, calibrator = self.detector.manifest, self.thresholds.calibrator
         score = calibrator.score(self.batched.prediction)

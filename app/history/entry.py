@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import re
 import uuid
 from collections.abc import Mapping
@@ -82,6 +83,8 @@ def _checked(column: Column[Any], value: Any) -> Any:
             raise ValueError(f"{column.name} must be text of {column.type.length} characters; got {value!r}")
         value.encode()  # lone surrogates
     elif isinstance(column.type, Float):
+        if not math.isfinite(value):  # SQLite keeps NaN as NULL
+            raise ValueError(f"{column.name} must be a finite number; got {value!r}")
         return float(value)
     elif isinstance(column.type, BigInteger) and not (isinstance(value, int) and -(2**63) <= value < 2**63):
         raise ValueError(f"{column.name} must be a 64-bit integer; got {value!r}")

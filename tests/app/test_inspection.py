@@ -1,5 +1,6 @@
 """A map without an anomaly is explained at once, and just as a thread would explain it."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from app.batch import Batched
 from app.category_settings import CategorySettings
 from app.inference import Decoded, Timed
-from app.inspection import Drawing, Inspected
+from app.inspection import Drawing, Explained, Inspected
 from app.schemas.predict import SettingsUsed
 from app.verdict import thresholds
 from flows.fastflow import models_folder
@@ -71,8 +72,18 @@ def test_a_map_that_is_not_finite_is_refused_all_the_same(inspected: Inspected, 
     score_map[-1, -1] = value
     broken = with_map(inspected, score_map)
     assert broken.explain_at_once((), True) is None
+    for with_regions in (True, False):
+        with pytest.raises(ValueError, match="must be finite"):
+            broken.explain((), with_regions)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_score_that_is_not_finite_gets_no_decision(inspected: Inspected, value: float) -> None:
+    """NaN is above no threshold, so it would pass."""
+    prediction = replace(inspected.batched.prediction, by_head=(value,))
+    broken = replace(inspected, batched=replace(inspected.batched, prediction=prediction))
     with pytest.raises(ValueError, match="must be finite"):
-        broken.explain((), True)
+        broken.inspection(Timed(Explained({}, [], 0.0), 0.0, 0.0), False, 0.1)
 
 
 @pytest.mark.parametrize("wanted", [["overlay"], ["heatmap"], ["map"]])

@@ -1,6 +1,7 @@
 import asyncio
 import gc
 import json
+import math
 import os
 import signal
 import subprocess
@@ -140,11 +141,19 @@ def test_closing_files_what_waits(
     assert files(history_settings) == expected_files(entries)
 
 
-@pytest.mark.parametrize("part_id", ["with a \0", "with a \ud800"])
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"part_id": "with a \0"},
+        {"part_id": "with a \ud800"},
+        {"score": math.nan},  # SQLite keeps it as NULL
+        {"p_value": math.inf},
+    ],
+)
 def test_one_that_is_no_entry_is_refused_alone(
-    history_settings: Settings, make_entry: MakeEntry, database_url: str, part_id: str
+    history_settings: Settings, make_entry: MakeEntry, database_url: str, columns: dict[str, Any]
 ) -> None:
-    good, bad = make_entry(), make_entry(part_id=part_id)
+    good, bad = make_entry(), make_entry(**columns)
 
     async def work(history: History) -> None:
         outcomes = await asyncio.gather(history.record(bad), history.record(good), return_exceptions=True)
