@@ -155,6 +155,19 @@ class Journal:
             self.dropped += size
         self._remove(segment)
 
+    def set_aside(self, record: Record) -> Path:
+        """Forget the first record that `read` has returned, for it can never be filed.
+
+        Returns:
+            The file that it is kept in, whole.
+        """
+        segment = self._segments[0]
+        with segment.path.open("rb") as file:
+            file.seek(segment.filed)
+            kept = _keep(segment, file.read(record.size))
+        self.drop([record])
+        return kept
+
     def close(self) -> None:
         """Close the file; what waits stays for the next start."""
         with self._writing:
@@ -185,13 +198,11 @@ class Journal:
                 len(rest),
             )
         else:
-            # As long as this is there, no other segment gets the number.
-            kept = segment.path.with_name(f"{segment.path.stem}-{segment.filed:012}.damaged")
             lost = rest[:following]
+            kept = _keep(segment, lost)
             logger.error(
                 "%d bytes of the journal are damaged and cannot be filed; kept as %s", len(lost), kept
             )
-            kept.write_bytes(lost)
         with self._lock:
             self.dropped += position - segment.filed
             segment.filed = position
@@ -218,6 +229,13 @@ class Journal:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+
+def _keep(segment: _Segment, data: bytes) -> Path:
+    """Keep what cannot be filed; as long as it is there, no other segment gets the number."""
+    kept = segment.path.with_name(f"{segment.path.stem}-{segment.filed:012}.damaged")
+    kept.write_bytes(data)
+    return kept
 
 
 def _write(file: int, data: bytes) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import insert, select
+from sqlalchemy.exc import DataError, IntegrityError
 
 from app.database.engine import Database
 from app.database.tables import inspections
@@ -31,12 +32,17 @@ _BATCH_RECORDS: Final = 256
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts
 
 
+class _Refused(Exception):  # noqa: N818
+    """The database does not take a row, and never will."""
+
+
 class Recorder:
     """Brings the journal's records into the database, and their files into their places.
 
     Files first, then the rows in one transaction, then the journal forgets them: killed anywhere, the next
     process does the rest, and an inspection is in the database with its files, once. A disk or a database
-    that fails is tried again, at longer and longer intervals; the journal keeps what waits.
+    that fails is tried again, at longer and longer intervals; the journal keeps what waits. A record that the
+    database refuses is set aside, so that it does not keep the others waiting.
     """
 
     def __init__(self, database: Database, pictures: Pictures, journal: Journal, settling: Settling) -> None:
@@ -119,7 +125,7 @@ class Recorder:
     def _file_batch(self) -> bool:
         """File the records that wait longest; False if none waits."""
         records = self._journal.read(_BATCH_BYTES, _BATCH_RECORDS)
-        filed = self._file(records) if records else []
+        filed = self._file_some(records) if records else []
         if self.failure is not None:
             logger.info("inspections are filed again")
             self.failure = None
@@ -128,8 +134,24 @@ class Recorder:
             self._tell(filed)
         return bool(records)
 
+    def _file_some(self, records: Sequence[Record]) -> list[dict[str, Any]]:
+        """File records: fewer of the first where one is refused, which is set aside when it is the first."""
+        while True:
+            try:
+                return self._file(records)
+            except _Refused as error:
+                if len(records) == 1:
+                    kept = self._journal.set_aside(records[0])
+                    logger.exception("the database refuses an inspection; kept as %s", kept, exc_info=error)
+                    return []
+                records = records[: len(records) // 2]
+
     def _file(self, records: Sequence[Record]) -> list[dict[str, Any]]:
-        """File records; the rows of those that were not filed before."""
+        """File records; the rows of those that were not filed before.
+
+        Raises:
+            _Refused: the database does not take one of them; none is filed.
+        """
         rows: list[dict[str, Any]] = [json.loads(record.row) for record in records]
         with self._database.read() as connection:
             ids = [row["id"] for row in rows]
@@ -142,7 +164,10 @@ class Recorder:
         filed = [row for row, _ in new]
         if filed:
             with self._database.write() as connection:
-                connection.execute(insert(inspections), filed)
+                try:
+                    connection.execute(insert(inspections), filed)
+                except (IntegrityError, DataError) as error:
+                    raise _Refused from error
                 append(connection, [inspected(row) for row in filed])
         self._journal.drop(records)
         return filed

@@ -542,6 +542,40 @@ def test_what_was_filed_before_a_crash_and_deleted_since_does_not_come_back(
     assert files(history_settings) == expected_files([other])
 
 
+@pytest.mark.parametrize("place", [0, 4, 8])
+def test_a_record_that_the_database_refuses_is_set_aside_alone(
+    history_settings: Settings,
+    make_entry: MakeEntry,
+    database_url: str,
+    place: int,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    entries = [make_entry() for _ in range(9)]
+    records = [entry.record() for entry in entries]
+    del entries[place]
+    row = json.dumps(json.loads(records[place].row) | {"request_id": None}).encode()
+    records[place] = records[place]._replace(row=row)
+    folder = history_settings.history / "journal"
+    folder.mkdir(parents=True)
+    mark = new_mark()
+    data = [record.encode(mark) for record in records]
+    (folder / "000000000001.journal").write_bytes(b"".join(data))
+
+    async def work(history: History) -> None:
+        later = make_entry()
+        entries.append(later)
+        await history.record(later)
+        await history.settled(later.row["id"])
+        assert (history.backlog, history.failure) == (0, None)
+
+    use(history_settings, work)
+    assert {row.id for row in rows(database_url)} == {entry.row["id"] for entry in entries}
+    [kept] = folder.iterdir()
+    assert kept.name == f"000000000001-{sum(map(len, data[:place])):012}.damaged"
+    assert kept.read_bytes() == data[place]
+    assert ["refuses an inspection" in line.message for line in caplog.records].count(True) == 1
+
+
 def test_after_a_restart_who_asks_waits_until_what_was_left_is_filed(
     history_settings: Settings, make_entry: MakeEntry
 ) -> None:
