@@ -32,7 +32,7 @@ class Settling:
             self._open[0] = left_over
         # The last number of each name, in the order of the numbers.
         self._pending: OrderedDict[Hashable, int] = OrderedDict()
-        self._waiting: list[tuple[int, Future[None]]] = []
+        self._waiting: dict[Future[None], int] = {}  # the number that each waits for
         self._lock = threading.Lock()
 
     def arrive(self, names: Iterable[Hashable]) -> int:
@@ -81,7 +81,7 @@ class Settling:
             if number < self._first():
                 return
             future: Future[None] = Future()
-            self._waiting.append((number, future))
+            self._waiting[future] = number
         try:
             async with asyncio.timeout(seconds):
                 await asyncio.wrap_future(future)
@@ -89,6 +89,9 @@ class Settling:
             raise Problem(
                 "history-unavailable", "The inspection is kept and not filed yet; ask again later."
             ) from error
+        finally:
+            with self._lock:
+                self._waiting.pop(future, None)
 
     def _first(self) -> int:
         """The number of what is on its way for longest; all before it has settled."""
@@ -104,9 +107,9 @@ class Settling:
         first = self._first()
         while self._pending and next(iter(self._pending.values())) < first:
             self._pending.popitem(last=False)
-        done = [future for number, future in self._waiting if number < first]
-        if done:
-            self._waiting = [waiting for waiting in self._waiting if waiting[0] >= first]
+        done = [future for future, number in self._waiting.items() if number < first]
+        for future in done:
+            del self._waiting[future]
         return done
 
 

@@ -126,7 +126,26 @@ def test_nothing_is_remembered_of_what_has_settled() -> None:
         with pytest.raises(Problem):
             await settling.wait("the same", 0)
         settling.reach(210)
-        assert (len(settling._open), len(settling._pending), settling._waiting) == (0, 0, [])
+        assert (len(settling._open), len(settling._pending), settling._waiting) == (0, 0, {})
+
+    run(work)
+
+
+def test_nothing_is_remembered_of_who_no_longer_waits() -> None:
+    """While the database is away for hours, clients ask again and again."""
+
+    async def work() -> None:
+        settling = Settling(0)
+        settling.arrive(["a"])
+        with pytest.raises(Problem):
+            await settling.wait("a", 0)
+        leaving = asyncio.create_task(settling.wait("a"))
+        await asyncio.sleep(0)
+        assert len(settling._waiting) == 1
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        assert not settling._waiting
 
     run(work)
 
