@@ -138,8 +138,16 @@ class _Predictor:
                 self.wishes.order(detector, asked.upload.texts, asked.wanted, None if len(files) == 1 else i)
                 for i in range(len(files))
             ]
-            jobs = [self._inspect(order, file, room) for order, file in zip(orders, files, strict=True)]
+
+            async def inspect(order: Order, file: forms.File) -> Answer:
+                answer = await self._inspect(order, file, room)
+                room.add_answer(sum(map(len, answer.files.values())))  # until the response is made of all
+                return answer
+
+            jobs = list(map(inspect, orders, files))
             answers = await while_connected(self.request, _gather_all(jobs))
+            # The response beside them; as JSON it may be a third more.
+            room.add_answer(sum(len(drawn) for answer in answers for drawn in answer.files.values()))
             return await self.inspector.off_loop(partial(asked.respond, answers))
 
         return await self._in_time(category, work)

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
+from app.admission import Reservation
 from app.main import create_app
 from app.open_inference.outgoing import LENGTH
 from app.settings import Settings
@@ -129,6 +130,25 @@ def test_maps_and_overlays_are_for_who_asks(
     flat = read(service.post(f"{INFER}?store=false", content=content, headers=headers))
     assert np.allclose(np.reshape(flat["map"], (64, 64)), found["map"][0], rtol=1e-5)
     assert base64.b64decode(flat["overlay"][0]) == found["overlay"][0]
+
+
+def test_what_is_drawn_waits_for_the_last_one_on_the_account(
+    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each when it is there, and all of them again while the response is made of them."""
+    held: list[int] = []
+    add_answer = Reservation.add_answer
+
+    def adding(room: Reservation, size: int) -> None:
+        held.append(size)
+        add_answer(room, size)
+
+    monkeypatch.setattr(Reservation, "add_answer", adding)
+    outputs = [{"name": "overlay", "parameters": {"binary_data": True}}]
+    content, headers = files(*tiny_images["defect"][:2], outputs=outputs)
+    found = read(service.post(f"{INFER}?store=false", content=content, headers=headers))
+    sizes = [len(png) for png in found["overlay"]]
+    assert sorted(held) == sorted([*sizes, sum(sizes)])
 
 
 def test_a_version_can_be_named(
