@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -28,6 +29,7 @@ T = TypeVar("T")
 
 # Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
+MAX_ARCHIVES: Final = 4  # that are sent at a time
 
 
 def folder_lock(folder: Path) -> FileLock:
@@ -59,6 +61,8 @@ class History:
         self.database = Database(settings.database_url)
         self.pictures = Pictures(self.folder)
         self.drawer = Drawer(self.pictures)
+        # Who sends an archive of pictures holds a place, and one of the pictures in memory.
+        self.archives = threading.BoundedSemaphore(MAX_ARCHIVES)
         self._journal_bytes = settings.journal_bytes
         self._lock = folder_lock(self.folder)
         self._callbacks: list[Callable[[Rows], None]] = []

@@ -20,6 +20,7 @@ from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
+from app.sending import PIECE_BYTES
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -90,7 +91,7 @@ def good_pictures(
 
 
 def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) -> Iterator[bytes]:
-    """Pack pictures into a ZIP archive, piece by piece; the largest piece is a picture.
+    """Pack pictures into a ZIP archive, piece by piece; one picture at a time is in memory.
 
     Args:
         chosen: which.
@@ -112,8 +113,9 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
             member = zipfile.ZipInfo(name, max(created.timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
             member.external_attr = 0o644 << 16
             file.writestr(member, data)
-            yield pieces.take()
-    yield pieces.take()
+            del data  # it is in the pieces, and they may be taken slowly
+            yield from pieces.take()
+    yield from pieces.take()
 
 
 class _Pieces(RawIOBase):
@@ -129,6 +131,8 @@ class _Pieces(RawIOBase):
         self._written.append(bytes(data))
         return len(data)
 
-    def take(self) -> bytes:
+    def take(self) -> Iterator[bytes]:
+        """What was written, in pieces as they may wait to be sent."""
         taken, self._written = b"".join(self._written), []
-        return taken
+        for begin in range(0, len(taken), PIECE_BYTES):
+            yield taken[begin : begin + PIECE_BYTES]

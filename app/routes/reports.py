@@ -1,12 +1,14 @@
 """How inspection fares: overkill and escape, drift, and the pictures to train the next version on."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
+from threading import BoundedSemaphore
 from typing import Any, Final
 
 from fastapi import APIRouter
 from sqlalchemy import Connection, select
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app import store
 from app.access import MayReview, MaySeeHistory
@@ -14,6 +16,7 @@ from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
 from app.history import rates, reports, training_set
+from app.history.history import MAX_ARCHIVES
 from app.openapi import documented
 from app.problems import Problem
 from app.routes.spans import From, OfStation, To, span
@@ -103,7 +106,7 @@ _ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
     response_class=Response,
     responses={
         **_ARCHIVE,
-        **documented("unknown-model", "conflict", "internal", "history-unavailable"),
+        **documented("unknown-model", "conflict", "internal", "history-unavailable", "queue-full"),
     },
 )
 def get_training_set(
@@ -119,7 +122,8 @@ def get_training_set(
     first = next(chosen, None)
     if first is None:
         raise Problem("conflict", f"No picture that is kept of {category!r} has been reviewed as good yet.")
-    return StreamingResponse(
+    return _Archive(
+        history.archives,
         training_set.archive(chain([first], chosen), history.pictures, category),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
@@ -127,6 +131,35 @@ def get_training_set(
         },
         media_type=_ZIP,
     )
+
+
+class _Archive(StreamingResponse):
+    """A response that holds one of a few places while it is sent.
+
+    Args:
+        places: as many as may be sent at a time.
+        content: as of `StreamingResponse`.
+        options: likewise.
+    """
+
+    def __init__(self, places: BoundedSemaphore, content: Iterator[bytes], **options: Any) -> None:
+        super().__init__(content, **options)
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it.
+
+        Raises:
+            Problem: queue-full; nothing was sent.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Problem(
+                "queue-full", f"{MAX_ARCHIVES} archives are being sent, the limit; try again later."
+            )
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.release()
 
 
 def _expect_known(connection: Connection, settings: SettingsPart, category: str) -> None:

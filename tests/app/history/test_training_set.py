@@ -10,6 +10,7 @@ from app.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
 from app.history.pictures import Pictures
+from app.sending import PIECE_BYTES
 from flows.fastflow import images
 from tests.app.history.rows import add, row
 from training.datasets import layout
@@ -68,6 +69,17 @@ def test_of_a_station_and_of_late(kept: Kept) -> None:
     assert found(station="line-5") == []
     assert len(found(since_ms=AT - 1)) == 3
     assert found(since_ms=AT + 60_000) == []
+
+
+def test_no_piece_is_larger_than_an_answer_may_wait_in(kept: Kept) -> None:
+    """However large the pictures are."""
+    picture = bytes(range(256)) * 1000
+    identifier = kept.add(picture, "good")
+    chosen = training_set.good_pictures(kept.database, "tiny")
+    pieces = list(training_set.archive(chosen, kept.pictures, "tiny"))
+    assert max(map(len, pieces)) <= PIECE_BYTES < len(picture)
+    with zipfile.ZipFile(io.BytesIO(b"".join(pieces))) as file:
+        assert file.read(f"tiny/train/good/{identifier}.tif") == picture
 
 
 def test_a_picture_that_came_twice_is_in_it_once(kept: Kept) -> None:

@@ -232,6 +232,22 @@ def test_the_training_set_of_real_inspections(client: TestClient, tiny_images: I
     assert images.decode(found[0]).shape == (64, 64, 3)
 
 
+def test_few_training_sets_are_sent_at_a_time(client: TestClient) -> None:
+    """Each holds a picture in memory, however slowly it is taken."""
+    [good] = kept(client, row(), verdict="good")
+    assert good
+    places = client.app.state.history.archives  # type: ignore[attr-defined]
+    taken = 0
+    while places.acquire(blocking=False):
+        taken += 1
+    response = client.get("/v1/models/tiny/training-set")
+    assert (response.status_code, response.json()["type"]) == (503, "queue-full")
+    for _ in range(taken):
+        places.release()
+    for _ in range(taken + 1):  # each gives its place back
+        assert client.get("/v1/models/tiny/training-set").status_code == 200
+
+
 def test_a_training_set_of_nothing_is_a_conflict(client: TestClient) -> None:
     kept(client, row(), verdict="defect")
     response = client.get("/v1/models/tiny/training-set")
