@@ -70,6 +70,17 @@ def reviewed(history: History, category: str, station: str | None, since_ms: int
     ]
 
 
+def choose(beside: Sequence[Picture], found: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
+    """The pictures that a calibration is made of: those uploaded, and of those of the history what is fresh.
+
+    Raises:
+        Problem: as `expect_fit`.
+    """
+    chosen = [*beside, *fresh(found, beside, fitted)]
+    expect_fit(chosen, fitted)
+    return chosen
+
+
 def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictures | None) -> list[Picture]:
     """Those of the history that may be taken beside the uploaded ones: the latest that there is room for.
 

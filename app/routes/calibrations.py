@@ -160,8 +160,8 @@ async def renew_calibration(
                 found = await asyncio.to_thread(
                     calibration_pictures.reviewed, history, category, station, since_ms
                 )
-            chosen = [*pictures, *calibration_pictures.fresh(found, pictures, fitted)]
-            calibration_pictures.expect_fit(chosen, fitted)
+            # Of hundreds of thousands that were reviewed it takes long.
+            chosen = await asyncio.to_thread(calibration_pictures.choose, pictures, found, fitted)
             work = calibration_pictures.measure(chosen, detector, inspector, history)
             measured = await while_connected(request, work)
         # All that may take minutes, and scores of a version that went say nothing of the one that serves.

@@ -1,10 +1,12 @@
 """Renewing calibrations over REST: whose is in force, what is refused, and what the audit log says of it."""
 
+import asyncio
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +192,25 @@ class TestReviewed:
         later = {"reason": "x", "reviewed": "true", "from": "2100-01-01T00:00:00Z"}
         response = client.post(URL, params=later, headers={"If-Match": "*"})
         assert "none came" in refused(response, 400, "invalid-request")
+
+    def test_they_are_chosen_outside_of_the_event_loop(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of hundreds of thousands it takes long, and inspections would wait."""
+        self.inspect(client, good(1)[0])
+        called = []
+        fresh, expect_fit = calibration_pictures.fresh, calibration_pictures.expect_fit
+
+        def seen(function: Callable[..., Any], *given: Any) -> Any:
+            with pytest.raises(RuntimeError, match="no running event loop"):
+                asyncio.get_running_loop()
+            called.append(function)
+            return function(*given)
+
+        monkeypatch.setattr(calibration_pictures, "fresh", partial(seen, fresh))
+        monkeypatch.setattr(calibration_pictures, "expect_fit", partial(seen, expect_fit))
+        assert send(client, [], reviewed="true").json()["pictures"] == 1
+        assert called == [fresh, expect_fit]
 
     def test_those_of_the_fit_are_left_out(self, client: TestClient, tiny_data: Path) -> None:
         fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
