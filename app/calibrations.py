@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from app.category_settings import locked
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot, parse, put_in_force
 from flows.fastflow import bundle, models_folder
@@ -141,12 +142,13 @@ class CalibrationFiles:
 
         Raises:
             Problem: as `get`; conflict, if too many stations would have one, it could decide nothing, the
-                version could not serve without it, or not with it alone; unknown-model, if the version was
+                version could not serve without it, or not with it alone, or another process has been changing
+                the category for long; unknown-model, if the version was
                 deleted meanwhile; or what `edit` raises.
         """
         path = self._path(slot)
         category, version = slot.manifest.category, slot.manifest.version
-        with self._change, models_folder.locked(self._models, category):
+        with self._change, locked(self._models, category):
             after = edit(self.read(slot))
             if after is None:
                 if slot.station is None and slot.manifest.calibration_of(slot.precision) is None:

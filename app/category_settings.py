@@ -6,7 +6,8 @@ version of the category: rates, not scores, so that thresholds stay certified wh
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final, Self
 
@@ -204,13 +205,13 @@ class SettingsFiles:
             edit: gets the settings with the new revision already counted; may raise to refuse.
 
         Raises:
-            Problem: as `get`, or what `edit` raises.
-            ConflictError: another process has been changing the category for long.
+            Problem: as `get`; conflict, if another process has been changing the category for long; or what
+                `edit` raises.
         """
         path = self._models / category / SETTINGS
         if not models_folder.is_category(category) or not path.parent.is_dir():
             raise _unknown(category)
-        with self._change, models_folder.locked(self._models, category):
+        with self._change, locked(self._models, category):
             # What `get` remembers may be older than the file: other threads look at it without the lock, and
             # two files written within a tick of the clock can have one stamp.
             try:
@@ -235,6 +236,20 @@ class SettingsFiles:
         if self._broken.get(category) != stamp:
             self._broken[category] = stamp
             logger.error("the settings of %s cannot be read; those before stay", category, exc_info=error)
+
+
+@contextmanager
+def locked(models: Path, category: str) -> Iterator[None]:
+    """Hold a category against other processes that change it too.
+
+    Raises:
+        Problem: conflict, if another one has held it for long.
+    """
+    try:
+        with models_folder.locked(models, category):
+            yield
+    except models_folder.ConflictError as error:
+        raise Problem("conflict", str(error)) from error
 
 
 def _unknown(category: str) -> Problem:

@@ -196,6 +196,15 @@ class TestDamage:
 
 
 class TestChange:
+    def test_while_another_process_changes_the_category(
+        self, models: Path, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
+        with models_folder.locked(models, "screw"), pytest.raises(Problem, match="another process") as caught:
+            put(files, slot, 1.0)
+        assert caught.value.name == "conflict"
+        assert in_force(files, slot) is None
+
     def test_is_told_what_there_is_and_may_refuse(self, files: CalibrationFiles, slot: Slot) -> None:
         first = put(files, slot, 1.0)
 

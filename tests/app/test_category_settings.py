@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from app import category_settings
 from app.category_settings import SETTINGS, Area, CategorySettings, SettingsFiles
 from app.problems import Problem
+from flows.fastflow import models_folder
 from flows.fastflow.plain_files import stamp_of
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]
@@ -182,6 +183,15 @@ class TestDamaged:
 
 
 class TestChange:
+    def test_while_another_process_changes_the_category(
+        self, models: Path, files: SettingsFiles, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(models_folder, "_LOCK_SECONDS", 0.05)
+        with models_folder.locked(models, "screw"), pytest.raises(Problem, match="another process") as caught:
+            set_rate(files, 0.02)
+        assert caught.value.name == "conflict"
+        assert set_rate(files, 0.02).revision == 1
+
     def test_counts_and_is_written(self, models: Path, files: SettingsFiles) -> None:
         assert set_rate(files, 0.01).revision == 1
         after = set_rate(files, 0.02)
