@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from app.history.record import MARK_BYTES, NotARecord, Record, find_next, new_mark, read_record
+from app.history.record import MARK_BYTES, NotARecord, Record, find_mark, find_next, new_mark, read_record
 
 logger = logging.getLogger("flowgauge.history")
 
@@ -32,11 +32,15 @@ class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
 
 @dataclass
 class _Segment:
-    """A file of records: `size` bytes of whole ones, of which the first `filed` are in the database."""
+    """A file of records: `size` bytes of whole ones, of which the first `filed` are in the database.
+
+    `mark` is that of its records, empty until one is read.
+    """
 
     path: Path
     size: int
     filed: int = 0
+    mark: bytes = b""
 
 
 class Journal:
@@ -131,7 +135,7 @@ class Journal:
             records: list[Record] = []
             position = begin
             with segment.path.open("rb") as file:
-                mark = file.read(MARK_BYTES)
+                mark = segment.mark = segment.mark or file.read(MARK_BYTES)
                 file.seek(begin)
                 while position < end and position - begin < max_bytes and len(records) < max_records:
                     try:
@@ -139,7 +143,10 @@ class Journal:
                     except NotARecord as error:
                         if not records:
                             file.seek(begin)
-                            self._pass_over(segment, file.read(end - begin), mark, end, torn=error.torn)
+                            rest = file.read(end - begin)
+                            segment.mark = find_mark(rest, mark)
+                            if segment.mark == mark:  # else once more, by the right one
+                                self._pass_over(segment, rest, mark, end, torn=error.torn)
                         break
                     records.append(record)
                     position += record.size

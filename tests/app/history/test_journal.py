@@ -240,16 +240,51 @@ def test_damage_in_a_file_that_is_still_written_loses_nothing_that_is_appended_t
     journal.close()
 
 
-@pytest.mark.parametrize("position", [0, 3, MARK_BYTES - 1])
-def test_damage_of_the_mark_itself_gives_up_one_file(folder: Path, position: int) -> None:
+@pytest.mark.parametrize("position", [0, 3, 4, MARK_BYTES - 1])
+def test_damage_of_the_first_mark_loses_one_record(folder: Path, position: int) -> None:
+    """The file's beginning tells the mark of all; those that follow tell what it was."""
+    records = [record(n) for n in range(5)]
+    [path] = filled(folder, records)
+    data = damage(path, position)
+    damage(path, sum(each.size for each in records[:2]) + 50)
+    assert read_all(Journal(folder, MANY)) == [records[1], records[3], records[4]]
+    kept, _ = files(folder)
+    assert kept == f"{path.stem}-{0:012}.damaged"
+    assert (folder / kept).read_bytes() == data[: records[0].size]
+
+
+def test_damage_of_the_first_mark_in_a_file_that_is_still_written(folder: Path) -> None:
+    journal = Journal(folder, MANY)
+    first, second = record(1), record(2)
+    journal.append(first)
+    [path] = folder.iterdir()
+    with path.open("r+b") as file:
+        file.write(b"X")
+    assert journal.read(MANY, 1) == []
+    journal.append(second)
+    assert read_all(journal) == [second]
+    journal.close()
+
+
+def test_damage_of_more_of_the_first_mark_gives_up_one_file(folder: Path) -> None:
     """The records after it cannot be told from what somebody has put into a picture."""
     first, *_ = filled(folder, [record(n) for n in range(3)])
-    data = damage(first, position)
+    damage(first, 5)
+    data = damage(first, 9)
     other = record(7)
     filled(folder, [other])
     assert read_all(Journal(folder, MANY)) == [other]
     assert files(folder) == [f"{first.stem}-{0:012}.damaged"]
     assert (folder / files(folder)[0]).read_bytes() == data
+
+
+@pytest.mark.parametrize("position", [0, 7])
+def test_a_picture_that_looks_like_a_record_does_not_tell_the_mark(folder: Path, position: int) -> None:
+    forged = record(666).encode(new_mark())
+    following = record(2)
+    [path] = filled(folder, [Record(b"{}", forged + bytes(100), b""), following])
+    damage(path, position)
+    assert read_all(Journal(folder, MANY)) == [following]
 
 
 def test_a_file_of_zeros_is_damaged(folder: Path) -> None:
