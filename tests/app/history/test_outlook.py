@@ -153,6 +153,17 @@ def test_a_station_may_count_from_later_on(database: Database) -> None:
     assert sum(seen.positions[0].changes.values()) == 2 + 4 + 4
 
 
+def test_very_many_stations_may_have_been_changed(database: Database) -> None:
+    now = clock.now_ms()
+    add(database, *(row(now - 1000 * i, station=name) for i in range(4) for name in ("s1999", "b", None)))
+    since_ms = {f"s{i}": now - 1000 for i in range(2000)}
+    seen = look(database, Limits(0.0, None), since_ms=since_ms)
+    assert sum(seen.positions[0].changes.values()) == 2 + 4 + 4
+    before = {f"s{i}": now - 60_000 for i in range(100_000)}  # of these none matters
+    seen = look(database, Limits(0.0, None), span=Span(now - 60_000, now + 1), since_ms=before)
+    assert sum(seen.positions[0].changes.values()) == 12
+
+
 def test_the_plan_reads_no_more_than_the_latest(tmp_path: Path) -> None:
     """The rows come in the order of an index, so that the limit ends the reading; SQLite says so in words."""
     database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
