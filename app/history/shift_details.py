@@ -4,15 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
 from app.database.tables import inspections
 from app.history.queries import SUMMARY
-from app.history.rates import Decision
+from app.history.rates import DECISIONS, Decision
 from app.history.reports import Span
 
 HOUR_MS: Final = 3_600_000
 MOST_REJECTS: Final = 6  # that are shown of a category
+MOST_STATIONS: Final = 200  # likewise: whoever gives every part one of its own gets no million
 _COLUMNS: Final = inspections.columns
 
 Counts = Mapping[Decision, int]
@@ -23,12 +24,15 @@ class Details:
     """A category in a shift.
 
     Attributes:
-        stations: decisions by station, None for inspections without one; by name, None first.
+        stations: decisions by station, None for inspections without one; by name, None first. The 200 with
+            most inspections.
+        more_stations: whether there are others.
         hours: decisions by the hour's begin, in milliseconds since 1970, UTC; hours without any are left out.
         rejects: rows with the columns `SUMMARY` of rejected inspections, the least like good parts first.
     """
 
     stations: Mapping[str | None, Counts]
+    more_stations: bool
     hours: Mapping[int, Counts]
     rejects: Sequence[Any]
 
@@ -44,9 +48,11 @@ def details(connection: Connection, category: str, span: Span, station: str | No
     """
     wanted = span.conditions_for(category, station)
     by_station = (
-        select(_COLUMNS.station, _COLUMNS.decision, func.count())
+        select(_COLUMNS.station, *(func.sum(case((_COLUMNS.decision == d, 1), else_=0)) for d in DECISIONS))
         .where(*wanted)
-        .group_by(_COLUMNS.station, _COLUMNS.decision)
+        .group_by(_COLUMNS.station)
+        .order_by(func.count().desc(), _COLUMNS.station)
+        .limit(MOST_STATIONS + 1)
     )
     # Whole numbers: both databases divide them without a rest.
     hour = (_COLUMNS.created_ms // HOUR_MS).label("hour")
@@ -58,14 +64,17 @@ def details(connection: Connection, category: str, span: Span, station: str | No
         .order_by(_COLUMNS.p_value, _COLUMNS.score.desc(), _COLUMNS.id)
         .limit(MOST_REJECTS)
     )
-    stations: dict[str | None, dict[Decision, int]] = {}
-    for name, decision, n in connection.execute(by_station):
-        stations.setdefault(name, {})[decision] = n
+    found = connection.execute(by_station).all()
+    stations: dict[str | None, dict[Decision, int]] = {
+        name: {d: int(n) for d, n in zip(DECISIONS, counts, strict=True) if n}
+        for name, *counts in found[:MOST_STATIONS]
+    }
     hours: dict[int, dict[Decision, int]] = {}
     for number, decision, n in connection.execute(by_hour):
         hours.setdefault(number * HOUR_MS, {})[decision] = n
     return Details(
         {name: stations[name] for name in sorted(stations, key=lambda name: (name is not None, name or ""))},
+        len(found) > MOST_STATIONS,
         dict(sorted(hours.items())),
         connection.execute(worst).all(),
     )

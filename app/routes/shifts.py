@@ -78,6 +78,7 @@ def _category(shift: Shift, part: Details, drift: State | None) -> schemas.Shift
             schemas.StationCounts(station=name, decisions=dict(counts))
             for name, counts in part.stations.items()
         ],
+        more_stations=part.more_stations,
         hours=[
             schemas.HourCounts(from_=clock.iso(begin), decisions=dict(counts))
             for begin, counts in part.hours.items()

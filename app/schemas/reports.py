@@ -98,7 +98,8 @@ class ShiftCategory(_Rated):
     versions: dict[str, int] = Field(
         description="How many inspections each version answered.", examples=[{"20261125T011500-3f9a2c": 829}]
     )
-    stations: list[StationCounts]
+    stations: list[StationCounts] = Field(description="The 200 with most inspections, by name.")
+    more_stations: bool = Field(description="Whether there are others.", examples=[False])
     hours: list[HourCounts] = Field(description="Those of which something was inspected, the earliest first.")
     rejects: list[InspectionSummary] = Field(
         description="Of the rejected ones, those that are least like good parts; a few."

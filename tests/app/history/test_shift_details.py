@@ -7,13 +7,13 @@ from app.database import clock
 from app.database.engine import Database
 from app.history.queries import SUMMARY
 from app.history.reports import Span
-from app.history.shift_details import HOUR_MS, MOST_REJECTS, Details, details
+from app.history.shift_details import HOUR_MS, MOST_REJECTS, MOST_STATIONS, Details, details
 from tests.app.history.rows import add, row
 
 MIDNIGHT = clock.from_datetime(datetime(2026, 11, 25, tzinfo=UTC))
 BEGIN = MIDNIGHT + 6 * HOUR_MS
 SHIFT = Span(BEGIN, BEGIN + 8 * HOUR_MS)
-NOTHING = Details({}, {}, [])
+NOTHING = Details({}, False, {}, [])
 
 
 def look(database: Database, span: Span = SHIFT, station: str | None = None) -> Details:
@@ -51,6 +51,17 @@ def test_each_station_has_counts_of_the_decisions_that_it_had(database: Database
         "a": {"PASS": 1, "REJECT": 2},
         "b": {"PASS": 2},
     }
+
+
+def test_of_very_many_stations_those_with_most_inspections_are_shown(database: Database) -> None:
+    names = [f"s{i:03}" for i in range(MOST_STATIONS)]
+    add(database, *(row(BEGIN, station=name) for name in names), *(reject(station=n) for n in names[1:]))
+    found = look(database)
+    assert (list(found.stations), found.more_stations) == (names, False)
+    add(database, row(BEGIN), row(BEGIN), row(BEGIN))
+    found = look(database)
+    assert (list(found.stations), found.more_stations) == ([None, *names[1:]], True)
+    assert (found.stations[None], found.stations["s001"]) == ({"PASS": 3}, {"PASS": 1, "REJECT": 1})
 
 
 def test_hours_have_the_time_at_which_they_begin(database: Database) -> None:

@@ -42,6 +42,13 @@ def test_nothing_inspected(keyed: Keyed) -> None:
     assert "Nothing was changed" in shown
 
 
+def test_more_stations_than_are_shown(keyed: Keyed) -> None:
+    kept(keyed, *(row(station=f"s{i:03}") for i in range(200)))
+    assert "There are more stations" not in text(keyed)
+    kept(keyed, row(station="one more"))
+    assert "There are more stations" in text(keyed)
+
+
 def test_it_is_read_beside_the_threads_that_predictions_need(keyed: Keyed) -> None:
     """They are few, and some reports take seconds: where all of them are busy, a report is still made."""
     free = threading.Event()
