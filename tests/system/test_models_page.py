@@ -260,6 +260,22 @@ def test_a_version_is_activated_and_rolled_back(browser: Browser, served: Served
         assert served.client.get(HOME).json()["active"] == served.version
 
 
+def test_going_back_activates_what_was_asked_about(browser: Browser, served: Served) -> None:
+    """Also where somebody else has gone back first: the one before is then the version that was left."""
+    activate = f"{HOME}/versions/{LATER}:activate"
+    assert served.client.post(activate).is_success
+    with opened(browser, served.url) as page:
+        ready(page)
+        page.get_by_role("button", name="Back to the version before").click()
+        dialog = page.get_by_role("dialog")
+        expect(dialog).to_contain_text(served.version)
+        assert served.client.post(f"{HOME}:rollback").is_success
+        with page.expect_navigation():
+            dialog.get_by_role("button", name="Go back").click()
+        expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("serves")
+        assert served.client.get(HOME).json()["active"] == served.version
+
+
 def test_the_report_of_a_version_runs_no_script(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         page.goto(f"{PAGE}/versions/{LATER}")

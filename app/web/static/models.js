@@ -43,6 +43,7 @@ const back = document.getElementById("rollback");
 back?.addEventListener("click", async () => {
   const values = { version: back.dataset.version, category: passed.category };
   if (await confirmed(t("script.models.rollback"), t("script.models.activate.text", values), t("script.models.rollback.yes"))) {
-    await change(`${home}:rollback`, back);
+    // The version that the question named: a rollback would take whichever is the one before by now.
+    await change(`${home}/versions/${encodeURIComponent(back.dataset.version)}:activate`, back);
   }
 });
