@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 
 from app.sessions import COOKIE
 from tests.system.pages import PHONE, TIMEOUT_MS, drop, inspect, opened, serious, serving
@@ -104,6 +104,62 @@ def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Served, tiny
         assert served.client.get(f"/v1/inspections/{older}").json()["review"]["revision"] == 0
         page.evaluate("document.activeElement.blur()")
         page.keyboard.press("ArrowRight")
+        expect(page).to_have_url(re.compile(newer))
+
+
+def test_a_key_pressed_on_the_way_is_not_for_the_part_before(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
+    with opened(browser, served.url) as page:
+        page.goto(f"/inspections/{newer}")
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        held: list[Route] = []
+        page.route(f"**/inspections/{older}*", lambda route: held.append(route))
+        page.keyboard.press("ArrowLeft")
+        while not held:
+            page.wait_for_timeout(20)
+        page.keyboard.press("d")
+        page.wait_for_timeout(300)
+        held[0].continue_()
+        expect(page).to_have_url(re.compile(older))
+        assert served.client.get(f"/v1/inspections/{newer}").json()["review"]["revision"] == 0
+
+        # Back by the browser's own way: the page is whole again.
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        page.go_back()
+        expect(page).to_have_url(re.compile(newer))
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        page.keyboard.press("g")
+        expect(page.locator("#review-said")).to_have_text("Saved: Good.")
+
+
+def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
+    older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
+    with opened(browser, served.url) as page:
+        page.goto(f"/inspections/{older}")
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        held: list[Route] = []
+        page.route("**/reviews", lambda route: held.append(route))
+        page.keyboard.press("g")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_timeout(500)
+        expect(page).to_have_url(re.compile(older))
+        held[0].continue_()
+        expect(page).to_have_url(re.compile(newer))
+        said = served.client.get(f"/v1/inspections/{older}").json()
+        assert said["review"] == {"revision": 1, "verdict": "good"}
+
+        # One that is refused is read where it was given.
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        page.keyboard.press("g")
+        page.keyboard.press("ArrowLeft")
+        while len(held) < 2:
+            page.wait_for_timeout(20)
+        theirs = {"verdict": "defect", "expected_revision": 0}
+        assert served.client.post(f"/v1/inspections/{newer}/reviews", json=theirs).is_success
+        held[1].continue_()
+        expect(page.get_by_role("alert").filter(has_text="Somebody else")).to_be_visible()
         expect(page).to_have_url(re.compile(newer))
 
 

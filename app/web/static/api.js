@@ -16,7 +16,7 @@ function explain(status, problem) {
 }
 
 // Gives the decoded JSON of an answer, null where it has no body.
-export async function api(path, { method = "GET", headers = {}, body, signal, etag = false } = {}) {
+export async function api(path, { method = "GET", headers = {}, body, signal, etag = false, keepalive = false } = {}) {
   const token = document.querySelector('meta[name="csrf-token"]').content;
   const sent = { Accept: "application/json", ...headers };
   if (token && method !== "GET") sent["X-CSRF-Token"] = token;
@@ -26,7 +26,7 @@ export async function api(path, { method = "GET", headers = {}, body, signal, et
   }
   let response;
   try {
-    response = await fetch(path, { method, headers: sent, body, signal, credentials: "same-origin" });
+    response = await fetch(path, { method, headers: sent, body, signal, keepalive, credentials: "same-origin" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new ApiError(0, "offline", t("script.offline"));

@@ -52,6 +52,21 @@ const said = byId("review-said");
 const wrong = byId("review-error");
 let revision = Number(article.dataset.revision);
 let busy = false;
+let next = null; // the neighbour asked for while a review is on its way
+let leaving = false; // a neighbour is on its way: what is pressed now is meant for it, not for this part
+
+for (const link of document.querySelectorAll("#older, #newer")) {
+  link.addEventListener("click", (event) => {
+    leaving = !(event.ctrlKey || event.metaKey || event.shiftKey); // those open it elsewhere
+  });
+}
+addEventListener("pageshow", () => (leaving = false));
+
+// A review that fails must still be read here: the way on waits for it.
+function go(link) {
+  if (busy) next = link;
+  else link?.click();
+}
 
 function showVerdict(verdict) {
   for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
@@ -59,26 +74,29 @@ function showVerdict(verdict) {
 }
 
 async function review(verdict) {
-  if (busy || !buttons.length) return;
+  if (busy || leaving || !buttons.length) return;
   busy = true;
+  next = null;
   buttons.forEach((button) => (button.disabled = true));
   wrong.hidden = true;
   try {
     const body = { verdict, expected_revision: revision };
     if (byId("reviewer").value.trim()) body.reviewer = byId("reviewer").value.trim();
     if (byId("note").value.trim()) body.note = byId("note").value.trim();
-    const added = await api(`/v1/inspections/${id}/reviews`, { method: "POST", body });
+    const added = await api(`/v1/inspections/${id}/reviews`, { method: "POST", body, keepalive: true });
     revision = added.revision;
     showVerdict(verdict);
     said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
     byId("note").value = "";
     if (byId("rates")) showRates(byId("rates"), category);
   } catch (error) {
+    next = null;
     await explain(error);
   } finally {
     busy = false;
     buttons.forEach((button) => (button.disabled = false));
   }
+  go(next);
 }
 
 async function explain(error) {
@@ -114,8 +132,8 @@ let before = "50";
 const keys = {
   g: () => review("good"),
   d: () => review("defect"),
-  ArrowLeft: () => byId("older")?.click(),
-  ArrowRight: () => byId("newer")?.click(),
+  ArrowLeft: () => go(byId("older")),
+  ArrowRight: () => go(byId("newer")),
   h: () => {
     if (!heat) return;
     if (opacity.value !== "0") before = opacity.value;
