@@ -232,6 +232,52 @@ def test_what_cannot_be_inspected_is_told_and_the_rest_goes_on(
         expect(page.locator("#result")).to_contain_text("good parts in calibration")
 
 
+def test_a_file_that_waits_keeps_what_the_form_said(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/inspect")
+        held: list[Route] = []
+        page.route("**/predict", lambda route: route.continue_() if held else held.append(route))
+        page.get_by_label("Part").fill("waits-1")
+        page.get_by_label("Station").fill("waiting")
+        drop(page, "first.png", tiny_images["good"][0])
+        drop(page, "second.png", tiny_images["good"][1])
+        page.get_by_label("Part").fill("later")
+        page.get_by_label("Station").fill("elsewhere")
+        held[0].continue_()
+        expect(page.locator("#inspections .inspection")).to_have_count(1)
+        found = served.client.get("/v1/inspections", params={"station": "waiting"}).json()["inspections"]
+        assert [one["part_id"] for one in found] == ["waits-1", "waits-1"]
+
+
+def test_no_decision_stands_over_the_picture_before(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/inspect")
+        drop(page, "fine.png", tiny_images["good"][0])
+        picture = page.locator('#result [data-field="picture"]')
+        width = "image => image.naturalWidth"
+        expect(page.locator("#result")).to_contain_text("fine.png")
+        while not picture.evaluate(width):
+            page.wait_for_timeout(20)
+        held: list[Route] = []
+        page.route("**/overlay.jpg", lambda route: held.append(route))
+        drop(page, "scratched.png", tiny_images["defect"][3])
+        expect(page.locator("#result")).to_contain_text("Reject")
+        expect(page.locator("#result")).to_contain_text("scratched.png")
+        while not held:
+            page.wait_for_timeout(20)
+        assert picture.evaluate(width) == 0
+        held[0].abort()  # it is asked for again
+        while len(held) < 2:
+            page.wait_for_timeout(20)
+        held[1].continue_()
+        while not picture.evaluate(width):
+            page.wait_for_timeout(20)
+
+
 def test_the_wall_survives_a_restart_without_a_gap(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:

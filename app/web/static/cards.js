@@ -4,8 +4,8 @@ import { clock, number, t } from "./texts.js";
 export const SYMBOLS = { PASS: "✓", REVIEW: "?", REJECT: "✕" };
 const RETRIES = 6;
 
-// A thumbnail may not be drawn at once where many are asked for: asked again a little later, it will be.
-function retry(image, times = 0) {
+// A picture may not be drawn at once where many are asked for: asked again a little later, it will be.
+export function retry(image, times = 0) {
   const source = image.getAttribute("src");
   const again = () => {
     if (times >= RETRIES) return;

@@ -1,6 +1,6 @@
 // Inspecting by hand: what is dropped, chosen or photographed goes to the service, one after the other.
 import { api } from "./api.js";
-import { Cards, SYMBOLS, told } from "./cards.js";
+import { Cards, SYMBOLS, retry, told } from "./cards.js";
 import { number, t } from "./texts.js";
 
 const form = document.getElementById("inspect");
@@ -24,7 +24,7 @@ function words(p, n) {
   return t(`script.pvalue.${k === 0 ? "none" : 2 * k > n ? "usual" : "some"}`, { k, n });
 }
 
-function show(answer) {
+function show(answer, name) {
   if (last) {
     cards.add(told(last));
     document.getElementById("earlier-title").hidden = false;
@@ -42,24 +42,35 @@ function show(answer) {
   });
   field("words")[0].textContent = words(answer.p_value, answer.threshold.n_calibration);
   field("link").forEach((link) => (link.href = address));
-  field("picture")[0].src = `${address}/overlay.jpg`;
+  field("name")[0].textContent = name;
+  // A new element: the old one would go on showing the part before until this picture has come.
+  const before = field("picture")[0];
+  before.removeAttribute("src");
+  const picture = before.cloneNode();
+  picture.src = `${address}/overlay.jpg`;
+  retry(picture);
+  before.replaceWith(picture);
   result.hidden = false;
 }
 
-async function inspect(file) {
-  if (file.size > Number(form.dataset.maxBytes)) {
-    complain(file.name, t("script.inspect.too_large"));
-    return;
-  }
+// What the form says of a file when it is taken: by the time its turn comes, the form may be about the next part.
+function asked(file) {
   const body = new FormData();
   for (const name of ["part_id", "station"]) {
     const text = form.elements[name].value.trim();
     if (text) body.set(name, text);
   }
   body.set("file", file);
+  return { file, body, category: form.elements.category.value };
+}
+
+async function inspect({ file, body, category }) {
+  if (file.size > Number(form.dataset.maxBytes)) {
+    complain(file.name, t("script.inspect.too_large"));
+    return;
+  }
   try {
-    const category = encodeURIComponent(form.elements.category.value);
-    show(await api(`/v1/models/${category}/predict`, { method: "POST", body }));
+    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", body }), file.name);
   } catch (error) {
     complain(file.name, error.message);
   }
@@ -69,9 +80,9 @@ async function work() {
   if (working) return;
   working = true;
   while (queue.length) {
-    const file = queue.shift();
-    progress.textContent = t("script.inspect.working", { name: file.name, n: queue.length });
-    await inspect(file);
+    const one = queue.shift();
+    progress.textContent = t("script.inspect.working", { name: one.file.name, n: queue.length });
+    await inspect(one);
   }
   progress.textContent = "";
   working = false;
@@ -80,7 +91,7 @@ async function work() {
 function take(files) {
   if (!files.length) return;
   problems.textContent = "";
-  queue.push(...files);
+  queue.push(...files.map(asked));
   work();
 }
 
