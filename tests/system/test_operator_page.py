@@ -278,6 +278,21 @@ def test_no_decision_stands_over_the_picture_before(
             page.wait_for_timeout(20)
 
 
+def test_a_review_that_comes_while_the_wall_waits_is_shown_after(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    with opened(browser, served.url) as page:
+        live(page)
+        page.get_by_role("button", name="Pause").click()
+        later = inspect(served.client, tiny_images["good"][0])["inspection_id"]
+        expect(page.get_by_role("button", name="Go on (1 new)")).to_be_visible()
+        said = {"verdict": "defect", "expected_revision": 0}
+        assert served.client.post(f"/v1/inspections/{later}/reviews", json=said).is_success
+        page.wait_for_timeout(500)  # until it has come: nothing on the page tells
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator(f'[data-id="{later}"] [data-field="verdict"]')).to_have_text("Defect")
+
+
 def test_the_wall_survives_a_restart_without_a_gap(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:

@@ -44,7 +44,7 @@ async function catchUp() {
   const page = await api(`/v1/inspections${query({ category, station, decision, limit })}`);
   for (const one of page.inspections) {
     arrive(told(one));
-    cards.reviewed(one.inspection_id, one.review.verdict);
+    reviewed(one.inspection_id, one.review.verdict);
   }
   await count();
 }
@@ -58,6 +58,12 @@ function arrive(one) {
     drawing = true;
     setTimeout(show, 60); // what comes at once is shown at once
   }
+}
+
+// Also what is not shown yet: its card is made of what is known then.
+function reviewed(id, verdict) {
+  cards.reviewed(id, verdict);
+  for (const one of waiting) if (one.id === id) one.verdict = verdict;
 }
 
 function show() {
@@ -104,7 +110,7 @@ new Live(query({ category, station }), {
     arrive(one);
   },
   review(event) {
-    cards.reviewed(event.inspection_id, event.verdict);
+    reviewed(event.inspection_id, event.verdict);
   },
 });
 setInterval(() => document.hidden || count().catch(() => {}), COUNT_AGAIN_MS);
