@@ -44,8 +44,13 @@ class Messages:
         return f"{value:,.{digits}f}".translate(str.maketrans(",.", self.texts["number.marks"]))
 
     def percent(self, share: float) -> str:
-        """A share in percent, in two digits that count: 0.52 %, 2.3 %, 41 %."""
+        """A share in percent, in two digits that count: 0.52 %, 2.3 %, 41 %.
+
+        Where most is there, those of what is missing count, to hundredths: 99.5 %; only all of it is 100 %.
+        """
         value = float(f"{100 * share:.2g}")
+        if 0.5 < share < 1:
+            value = round(100 - max(float(f"{100 * (1 - share):.2g}"), 0.01), 2)
         digits = next(d for d in range(8) if d == 7 or round(value, d) == value)
         return self("number.percent", value=self.number(value, digits))
 

@@ -13,6 +13,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from app.web import messages
 from flows.fastflow import bundle, models_folder
 from tests.conftest import picture, png
 from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, serving
@@ -288,6 +289,21 @@ def test_the_report_of_a_version_runs_no_script(browser: Browser, served: Served
     expect(page).to_have_title("as made")
     assert page.evaluate("self.origin") == "null"
     context.close()
+
+
+def test_scripts_say_shares_as_the_server_does(browser: Browser, served: Served) -> None:
+    shares = [0, 0.0005, 0.0233, 0.414, 0.75, 0.9542, 0.995, 0.9999, 0.999999, 1]
+    with opened(browser, served.url) as page:
+        page.goto("/models")
+        said = page.evaluate(
+            """async (shares) => {
+              const one = document.querySelector("script[type=module]");
+              const { percent } = await import(new URL("texts.js", one.src));
+              return shares.map(percent);
+            }""",
+            shares,
+        )
+    assert said == [messages.languages()["en"].percent(share) for share in shares]
 
 
 def test_the_shift_report_is_printed(browser: Browser, served: Served) -> None:

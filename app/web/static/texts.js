@@ -14,8 +14,11 @@ export function number(value, digits) {
   return value.toLocaleString(language, { minimumFractionDigits: digits, maximumFractionDigits: digits });
 }
 
+// In two digits that count. Where most is there, those of what is missing count: only all of it is 100 %.
 export function percent(share) {
-  return share.toLocaleString(language, { style: "percent", maximumSignificantDigits: 2 });
+  if (share <= 0.5 || share >= 1) return share.toLocaleString(language, { style: "percent", maximumSignificantDigits: 2 });
+  const missing = Math.max(Number((1 - share).toPrecision(2)), 0.0001);
+  return (1 - missing).toLocaleString(language, { style: "percent", maximumFractionDigits: 2 });
 }
 
 export function clock(moment, full = false) {
