@@ -225,6 +225,29 @@ def test_a_region_is_drawn_on_a_picture_of_ones_own(browser: Browser, served: Se
         expect(page.locator("#region-error")).to_contain_text("text.png cannot be shown")
 
 
+def test_a_station_without_a_picture_is_not_shown_that_of_another(browser: Browser, served: Served) -> None:
+    region = f"{HOME}/region?station=line-7"
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
+    assert served.client.put(region, json=square).is_success
+    with opened(browser, served.url) as page:
+        ready(page)
+        stage = drawable(page, "line-1")
+        expect(page.locator("#region-status")).not_to_contain_text("no picture")
+        drawable(page, "line-7")
+        expect(page.locator("#region-status")).to_contain_text("There is no picture of this yet")
+        assert stage.locator("canvas").evaluate(
+            "canvas => canvas.getContext('2d').getImageData(0, 0, 64, 64).data.every((value) => value === 0)"
+        )
+        # What was drawn before the station's name was given stays, and it is said on what.
+        drawable(page, "*")
+        click(stage, (0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.1))
+        page.locator("#region-name").fill("line-8")
+        page.locator("#region-name").blur()
+        expect(page.locator("#region-status")).to_contain_text("still the one shown before")
+        expect(page.locator("#region-list li")).to_have_count(1)
+    assert served.client.delete(region, headers={"If-Match": "*"}).is_success
+
+
 def test_somebody_else_has_drawn_meanwhile(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         ready(page)

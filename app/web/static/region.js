@@ -95,11 +95,14 @@ async function load({ keep = false } = {}) {
   const last = picture?.uploaded ? null : await latest().catch(() => null);
   if (mine !== turn) return;
   saved = found;
-  if (!picture?.uploaded && last) picture = last;
   byId("stage").removeAttribute("aria-busy");
-  const drawn = strokes !== before || (keep && !stage.polygons.empty);
-  if (drawn) refresh();
-  else show();
+  const drawn = strokes !== before || (keep && stage.polygons?.empty === false);
+  if (!drawn) {
+    if (!picture?.uploaded) picture = last; // none: that of another station would not show what counts here
+    return show();
+  }
+  if (!picture.uploaded) byId("status").textContent += ` ${t("script.region.kept")}`;
+  return refresh();
 }
 
 function tellShare(region) {
