@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from app.web import messages
 from flows.fastflow import bundle, models_folder
@@ -147,6 +147,59 @@ def test_a_review_band_is_tried_before_it_is_set(browser: Browser, served: Serve
         page.get_by_role("button", name="Save", exact=True).click()
         expect(page.locator("#threshold-said")).to_contain_text("Saved")
         assert served.rates()["review_fpr"] == 0.3
+
+
+def as_made(served: Served) -> None:
+    """Take back what was set."""
+    made = {"target_fpr": None, "review_fpr": None, "reason": "as made"}
+    assert served.client.patch(f"{HOME}/thresholds", json=made, headers={"If-Match": "*"}).is_success
+
+
+def test_the_last_choice_counts_whichever_answer_comes_first(browser: Browser, served: Served) -> None:
+    as_made(served)
+    with opened(browser, served.url) as page:
+        ready(page)
+        held: list[Route] = []
+        page.route("**/outlook?review_fpr=0.3", lambda route: held.append(route))
+        band = page.get_by_label("Review band")
+        band.select_option("0.3")
+        while not held:
+            page.wait_for_timeout(20)
+        with page.expect_response("**/outlook?review_fpr=0.2"):
+            band.select_option("0.2")
+        answer = held[0].fetch().json()
+        for one in answer["positions"]:
+            one["changed"] = 999
+        held[0].fulfill(json=answer)
+        page.wait_for_timeout(500)
+        expect(page.locator('[data-figure="changed"]')).not_to_have_text(re.compile("999|…"))
+
+        # What cannot be had is not told by the figures of another choice.
+        page.route("**/outlook?review_fpr=0", lambda route: route.abort())
+        band.select_option("0")
+        expect(page.locator("#threshold-error")).to_be_visible()
+        expect(page.locator('[data-figure="changed"]')).to_have_text("")
+        expect(page.locator("#threshold-promise")).to_have_text("")
+        expect(page.locator("#threshold-slider")).to_be_disabled()
+        page.get_by_role("button", name="Back to what is set").click()
+        expect(page.locator("#threshold-rate")).to_have_text("10% (set)")
+        expect(page.locator("#threshold-error")).to_be_hidden()
+
+
+def test_a_change_that_came_before_another_band_was_tried_is_told(browser: Browser, served: Served) -> None:
+    as_made(served)
+    with opened(browser, served.url) as page:
+        ready(page)
+        theirs = {"target_fpr": 0.05, "reason": "Audit of the line"}
+        changed = served.client.patch(f"{HOME}/thresholds", json=theirs, headers={"If-Match": "*"})
+        assert changed.is_success
+        with page.expect_response("**/outlook?review_fpr=0.3"):
+            page.get_by_label("Review band").select_option("0.3")
+        page.locator("#threshold-reason").fill("Mine")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-error")).to_contain_text("from 10% to 5%")
+        assert served.rates()["review_fpr"] is None
+    as_made(served)
 
 
 def click(stage: Locator, *places: tuple[float, float]) -> None:

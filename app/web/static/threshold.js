@@ -11,8 +11,10 @@ const band = byId("band");
 const station = byId("station");
 const form = byId("form");
 const wrong = byId("error");
+let turn = 0;
 let outlook = null;
-let etag = null;
+let known = false; // whether what is set was fetched since it last had to be
+let etag = null; // of what is set as it was shown: a save on top of a colleague's change is then refused
 let set = null; // the rates as they are set: null for what the version was made with
 
 function chosen() {
@@ -75,19 +77,39 @@ function show() {
   }
 }
 
-async function load({ keep = null } = {}) {
+// What the figures were of is no longer chosen, and those of the choice could not be had.
+function blank() {
+  slider.disabled = true;
+  for (const one of byId("figures").querySelectorAll("[data-figure], [data-note]")) one.textContent = "";
+  for (const name of ["rate", "promise", "window"]) byId(name).textContent = "";
+  byId("chart").replaceChildren(byId("chart").querySelector("title"));
+  if (!form) return;
+  byId("save").disabled = true;
+  byId("reset").disabled = false; // asks again
+}
+
+// Of several at once the last one counts. With `anew` what is set is fetched again, and what others did is taken over.
+async function load({ keep = null, anew = true } = {}) {
+  const mine = (turn += 1);
   wrong.hidden = true;
+  if (anew) known = false;
   try {
     const query = new URLSearchParams();
-    const rates = await api(`${home}/thresholds`, { etag: true });
-    ({ etag, answer: set } = rates);
+    if (!known) {
+      const rates = await api(`${home}/thresholds`, { etag: true });
+      if (mine !== turn) return;
+      ({ etag, answer: set } = rates);
+      known = true;
+    }
     if (keep === null && ![...band.options].some((option) => option.value === bandAsSet())) {
       band.append(new Option(t("script.models.band", { rate: percent(set.review_fpr) }), bandAsSet()));
     }
     if (keep === null) band.value = bandAsSet();
     else if (changedBand() && band.value !== "null") query.set("review_fpr", band.value);
     if (station?.value) query.set("station", station.value);
-    outlook = await api(`${home}/thresholds/outlook?${query}`);
+    const found = await api(`${home}/thresholds/outlook?${query}`);
+    if (mine !== turn) return;
+    outlook = found;
     slider.max = outlook.positions.length - 1;
     const place = outlook.positions.findIndex((one) => (keep === null ? one.in_force : one.target_fpr === keep));
     slider.value = Math.max(place, 0);
@@ -99,6 +121,8 @@ async function load({ keep = null } = {}) {
       : t("script.models.window.none");
     show();
   } catch (error) {
+    if (mine !== turn) return;
+    blank();
     complain(wrong, error);
   }
 }
@@ -135,18 +159,18 @@ form?.addEventListener("submit", async (event) => {
     await api(`${home}/thresholds`, { method: "PATCH", headers: { "If-Match": etag }, body });
     byId("reason").value = "";
     await load();
-    byId("said").textContent = t("script.models.saved", { rate: percent(outlook.target_fpr) });
+    byId("said").textContent = t("script.models.saved", { rate: percent(one.target_fpr) });
     announce(byId("said").textContent);
   } catch (error) {
     if (error.status === 412) await conflict(one.target_fpr);
     else complain(wrong, error);
-    show();
+    if (!slider.disabled) show();
   }
 });
 
 byId("reset")?.addEventListener("click", () => load());
 addEventListener("resize", () => {
-  if (!outlook) return;
+  if (slider.disabled) return;
   drawOutlook(byId("chart"), outlook);
   show();
 });
@@ -154,6 +178,6 @@ slider.addEventListener("input", () => {
   byId("said").textContent = "";
   show();
 });
-band.addEventListener("change", () => load({ keep: chosen().target_fpr }));
-station?.addEventListener("change", () => load());
+band.addEventListener("change", () => load({ keep: outlook && chosen().target_fpr, anew: false }));
+station?.addEventListener("change", () => load({ anew: false }));
 load();
