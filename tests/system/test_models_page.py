@@ -202,6 +202,27 @@ def test_a_change_that_came_before_another_band_was_tried_is_told(browser: Brows
     as_made(served)
 
 
+def test_the_band_of_the_version_is_tried_as_what_it_is(browser: Browser, served: Served) -> None:
+    as_made(served)
+    band = {"review_fpr": 0.3, "reason": "A person looks at doubtful parts"}
+    assert served.client.patch(f"{HOME}/thresholds", json=band, headers={"If-Match": "*"}).is_success
+    with opened(browser, served.url) as page:
+        ready(page)
+        with page.expect_response("**/outlook?review_fpr=0"):  # it was made with none
+            page.get_by_label("Review band").select_option("null")
+        expect(page.locator("#threshold-save")).to_be_enabled()
+
+        # A version's own band yields to a wider rate; one that is set would be refused.
+        page.get_by_label("Review band").select_option("0.3")
+        page.locator('#threshold-band option[value="null"]').evaluate("one => (one.dataset.own = '0.05')")
+        with page.expect_response("**/outlook?review_fpr=0.05"):
+            page.get_by_label("Review band").select_option("null")
+        expect(page.locator("#threshold-rate")).to_have_text("10% (set)")
+        expect(page.locator("#threshold-save")).to_be_enabled()
+        expect(page.locator("#threshold-promise")).not_to_contain_text("must be wider")
+    as_made(served)
+
+
 def click(stage: Locator, *places: tuple[float, float]) -> None:
     """Click at shares of the stage's width and height."""
     box = stage.bounding_box()

@@ -29,6 +29,15 @@ function changedBand() {
   return band.value !== bandAsSet();
 }
 
+// As the version: its own band, which yields where the rate is wider.
+function bandToTry() {
+  return band.value === "null" ? band.selectedOptions[0].dataset.own : band.value;
+}
+
+function settable(one) {
+  return one.settable || band.value === "null";
+}
+
 // Rates are given with their interval: a value alone would be believed too much.
 function say(name, rate) {
   const value = document.querySelector(`[data-figure="${name}"]`);
@@ -53,7 +62,7 @@ function promise(one) {
   const parts = [t(threshold.certified ? "script.models.certified" : "script.models.uncertified", values)];
   if (one.expected) parts.push(t("script.models.expected", { low: percent(one.expected.low), high: percent(one.expected.high) }));
   parts.push(t("script.models.score", values));
-  if (!one.settable) parts.push(t("script.models.band_first"));
+  if (!settable(one)) parts.push(t("script.models.band_first"));
   return parts.join(" ");
 }
 
@@ -72,7 +81,7 @@ function show() {
   markPosition(byId("chart"), outlook, Number(slider.value));
   if (form) {
     const same = one.in_force && !changedBand();
-    byId("save").disabled = same || !one.settable;
+    byId("save").disabled = same || !settable(one);
     byId("reset").disabled = same;
   }
 }
@@ -105,7 +114,7 @@ async function load({ keep = null, anew = true } = {}) {
       band.append(new Option(t("script.models.band", { rate: percent(set.review_fpr) }), bandAsSet()));
     }
     if (keep === null) band.value = bandAsSet();
-    else if (changedBand() && band.value !== "null") query.set("review_fpr", band.value);
+    else if (changedBand()) query.set("review_fpr", bandToTry());
     if (station?.value) query.set("station", station.value);
     const found = await api(`${home}/thresholds/outlook?${query}`);
     if (mine !== turn) return;
