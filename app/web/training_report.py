@@ -17,8 +17,9 @@ _MOST_EPOCHS: Final = 2000
 _MOST_FINDINGS: Final = 100
 _MOST_SETTINGS: Final = 20_000  # characters that are shown
 
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Scales = Annotated[list[_Finite], Field(min_length=1, max_length=64)]
+# Far beyond any training, and their sums are still numbers.
+_Likelihood = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+_Scales = Annotated[list[_Likelihood], Field(min_length=1, max_length=64)]
 
 
 class Finding(BaseModel):
@@ -34,7 +35,7 @@ class _Check(BaseModel):
 
 
 class _Epoch(BaseModel):
-    epoch: int
+    epoch: int = Field(ge=0, le=10**9)
     fit_nll: _Scales
     held_out_nll: _Scales | None = None
 
@@ -108,7 +109,7 @@ def _loss(text: str | None) -> Loss | None:
     if min(numbers) == max(numbers):
         return None
     x = Axis(min(numbers), max(numbers), LEFT, WIDTH - RIGHT)
-    air = 0.06 * (max(values) - min(values)) or 0.01
+    air = 0.06 * (max(values) - min(values)) or 0.01 * max(1.0, abs(values[0]))
     y = Axis(min(values) - air, max(values) + air, HEIGHT - BOTTOM, TOP)
     return Loss(x, y, _line(x, y, numbers, fitted), _line(x, y, numbers, held_out), fitted[-1], held_out[-1])
 

@@ -49,15 +49,19 @@ def test_what_the_trainer_leaves(folder: Path) -> None:
         '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": 2, "fit_nll": [NaN]}',
         '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": 1, "fit_nll": [1.0]}',
         '{"epoch": 1, "fit_nll": 3}\n{"epoch": 2, "fit_nll": 3}',
+        '{"epoch": 1, "fit_nll": [1.7e308, 1.7e308]}\n{"epoch": 2, "fit_nll": [1.0]}',
+        '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": 1' + 400 * "0" + ', "fit_nll": [1.0]}',
+        '{"epoch": 1, "fit_nll": [1.0]}\n{"epoch": -1, "fit_nll": [1.0]}',
     ],
 )
 def test_a_record_of_epochs_that_cannot_be_drawn(folder: Path, text: str) -> None:
     assert write(folder, "metrics.jsonl", text).loss is None
 
 
-def test_a_loss_that_stays_the_same_is_drawn(folder: Path) -> None:
-    line = '{{"epoch": {}, "fit_nll": [1.0], "held_out_nll": null}}'
-    loss = write(folder, "metrics.jsonl", "\n".join(line.format(i) for i in (1, 2))).loss
+@pytest.mark.parametrize("value", ["1.0", "1e30", "-1e30"])
+def test_a_loss_that_stays_the_same_is_drawn(folder: Path, value: str) -> None:
+    line = '{{"epoch": {}, "fit_nll": [{}], "held_out_nll": null}}'
+    loss = write(folder, "metrics.jsonl", "\n".join(line.format(i, value) for i in (1, 2))).loss
     assert loss is not None
     assert (loss.held_out, loss.last_held_out) == ("", None)
 
