@@ -55,14 +55,19 @@ class Bars:
 def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
     """Put the hours of a category into bars; an hour without inspections within the time has an empty one.
 
-    Days are those of a time zone, of 23 hours or 25 where its summer time begins or ends.
+    Days are those of a time zone, of 23 hours or 25 where its summer time begins or ends. They are of whole
+    hours of UTC: one that midnight is within is of the day before, but the first is of the day that the time
+    begins on.
     """
     first = span.from_ms // HOUR_MS
     last = max(first, (span.to_ms - 1) // HOUR_MS)
     daily = last - first >= _MOST_HOURS
 
+    def begin_ms(hour: int) -> int:
+        return max(hour * HOUR_MS, span.from_ms) if daily else hour * HOUR_MS
+
     def step(hour: int) -> Hashable:
-        return datetime.fromtimestamp(hour * HOUR_MS // 1000, zone).date() if daily else hour
+        return datetime.fromtimestamp(begin_ms(hour) // 1000, zone).date() if daily else hour
 
     begins: dict[Hashable, int] = {}
     for hour in range(first, last + 1):
@@ -73,10 +78,10 @@ def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
         for decision, n in one.decisions.items():
             mine[decision] = mine.get(decision, 0) + n
     busiest = max((sum(some.values()) for some in counts.values()), default=0)
-    return Bars([_bar(begins[one], some, busiest) for one, some in counts.items()], daily)
+    return Bars([_bar(begin_ms(begins[one]), some, busiest) for one, some in counts.items()], daily)
 
 
-def _bar(begin: int, counts: dict[Decision, int], busiest: int) -> Bar:
+def _bar(begin_ms: int, counts: dict[Decision, int], busiest: int) -> Bar:
     total = sum(counts.values())
     parts, x = [], 0.0
     for decision in _ORDER:
@@ -85,4 +90,4 @@ def _bar(begin: int, counts: dict[Decision, int], busiest: int) -> Bar:
             parts.append(Part(decision, round(x, 1), width))
         x += width
     passed = counts.get("PASS", 0) / total if total else None
-    return Bar(clock.iso(begin * HOUR_MS), total, counts.get("REJECT", 0), passed, parts)
+    return Bar(clock.iso(begin_ms), total, counts.get("REJECT", 0), passed, parts)

@@ -57,6 +57,17 @@ def test_days_are_those_of_the_place_also_when_summer_time_ends() -> None:
     assert [one.total for one in made.bars] == [0, 24 + 25, 0, 26]
 
 
+def test_where_midnight_is_within_an_hour_of_utc_the_first_day_is_that_of_the_time() -> None:
+    """Kolkata is five and a half hours ahead: its days begin at 18:30 of UTC."""
+    begin = clock.from_datetime(datetime(2026, 10, 23, 18, 30, tzinfo=UTC))
+    first = begin // HOUR_MS - BEGIN // HOUR_MS
+    hours = [hour(first + n, PASS=1) for n in (0, 23, 24, 25, 72)]
+    made = bars(hours, Span(begin, begin + 72 * HOUR_MS), ZoneInfo("Asia/Kolkata"))
+    begins = [begin, *(begin + n * 24 * HOUR_MS + HOUR_MS // 2 for n in (1, 2))]
+    assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
+    assert [one.total for one in made.bars] == [3, 1, 1]
+
+
 def test_two_days_are_still_hours() -> None:
     assert len(bars([], Span(BEGIN, BEGIN + 48 * HOUR_MS)).bars) == 48
     assert bars([], Span(BEGIN, BEGIN + 48 * HOUR_MS + 1)).daily
