@@ -203,12 +203,15 @@ def _check(header: ImageFile, file: containers.Stripped, limits: Limits) -> None
     _check_size("The picture", header.width, header.height, limits)
     if isinstance(header, TiffImageFile):
         # Decoded whole, however small the picture that is cut out of it.
-        tile = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
-        _check_size("A tile of the picture", *tile, limits)
+        sides = header.tag_v2.get(Tag.TileWidth, 0), header.tag_v2.get(Tag.TileLength, 0)
+        _check_size("A tile of the picture", *sides, limits)
         # Once for each plane of samples in a sound file. Strips beyond the last row begin again at the top,
         # and all may lie in the same bytes.
         planes = max(1, header.tag_v2.get(Tag.SamplesPerPixel, 1))
-        covered = sum((right - left) * (lower - upper) for _, (left, upper, right, lower), *_ in header.tile)
+        covered = 0
+        for tile in header.tile:
+            left, upper, right, lower = tile.extents or (0, 0, 0, 0)
+            covered += (right - left) * (lower - upper)
         if covered > planes * header.width * header.height:
             raise Undecodable("The TIFF's strips or tiles cover the picture several times.")
     if file.is_animated or getattr(header, "is_animated", False):
