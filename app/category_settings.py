@@ -245,9 +245,19 @@ def locked(models: Path, category: str) -> Iterator[None]:
     Raises:
         Problem: conflict, if another one has held it for long.
     """
+    with telling_conflicts(), models_folder.locked(models, category):
+        yield
+
+
+@contextmanager
+def telling_conflicts() -> Iterator[None]:
+    """Tell a conflict over a category as the service tells it.
+
+    Raises:
+        Problem: conflict.
+    """
     try:
-        with models_folder.locked(models, category):
-            yield
+        yield
     except models_folder.ConflictError as error:
         raise Problem("conflict", str(error)) from error
 

@@ -141,13 +141,13 @@ class _Predictor:
 
             async def inspect(order: Order, file: forms.File) -> Answer:
                 answer = await self._inspect(order, file, room)
-                room.add_answer(sum(map(len, answer.files.values())))  # until the response is made of all
+                room.add_answer(_drawn_bytes(answer))  # until the response is made of all
                 return answer
 
             jobs = list(map(inspect, orders, files))
             answers = await while_connected(self.request, _gather_all(jobs))
             # The response beside them; as JSON it may be a third more.
-            room.add_answer(sum(len(drawn) for answer in answers for drawn in answer.files.values()))
+            room.add_answer(sum(map(_drawn_bytes, answers)))
             return await self.inspector.off_loop(partial(asked.respond, answers))
 
         return await self._in_time(category, work)
@@ -273,6 +273,10 @@ class _Predictor:
         if self.wishes.store and self.wishes.idempotency_key is None:
             size = min(uploads.declared_size(self.request), self.settings.max_bytes)
             self.history.expect_room(size)
+
+
+def _drawn_bytes(answer: Answer) -> int:
+    return sum(map(len, answer.files.values()))
 
 
 def _put_together(request: Request, wishes: Wishes, inline: frozenset[schemas.Picture]) -> _Predictor:

@@ -12,7 +12,7 @@ from app import verdict
 from app.bundle_uploads import BundleUploads, Uploaded
 from app.calibrations import CalibrationFiles
 from app.catalogue import expect_readable
-from app.category_settings import CategorySettings, SettingsFiles
+from app.category_settings import CategorySettings, SettingsFiles, telling_conflicts
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, models_folder
@@ -168,11 +168,10 @@ class Store:
     def _point_to(self, category: str, version: str) -> str | None:
         before = models_folder.active_version(self.models, category)
         try:
-            models_folder.activate(self.models, category, version)
+            with telling_conflicts():
+                models_folder.activate(self.models, category, version)
         except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
-        except models_folder.ConflictError as error:
-            raise Problem("conflict", str(error)) from error
         return before
 
     def _delete(self, category: str, version: str) -> str | None:
@@ -181,11 +180,10 @@ class Store:
         with suppress(bundle.BundleError):
             sha256 = bundle.manifest_sha256(folder, bundle.read_manifest(folder))
         try:
-            models_folder.delete(self.models, category, version)
+            with telling_conflicts():
+                models_folder.delete(self.models, category, version)
         except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
-        except models_folder.ConflictError as error:
-            raise Problem("conflict", str(error)) from error
         return sha256
 
     def _lock(self, category: str) -> asyncio.Lock:

@@ -20,6 +20,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from app.access import COMMAND_LINE, Role
+from app.admission import Reservation
 from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
@@ -72,6 +73,20 @@ def keyed(tmp_path: Path) -> Iterator[Keyed]:
     app = create_app(settings)
     with TestClient(app) as client:
         yield Keyed(client, app, {**keys, "limited": limited})
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of answers that the room for requests was told of, one after the other."""
+    sizes: list[int] = []
+    add_answer = Reservation.add_answer
+
+    def adding(room: Reservation, size: int) -> None:
+        sizes.append(size)
+        add_answer(room, size)
+
+    monkeypatch.setattr(Reservation, "add_answer", adding)
+    return sizes
 
 
 @pytest.fixture

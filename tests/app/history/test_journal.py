@@ -226,14 +226,17 @@ def test_several_damaged_records_are_each_kept_aside(folder: Path) -> None:
     assert journal.backlog == 0
 
 
-def test_damage_in_a_file_that_is_still_written_loses_nothing_that_is_appended_then(folder: Path) -> None:
+@pytest.mark.parametrize(("position", "written"), [(60, b"damage"), (0, b"X")])  # (0: of the first mark)
+def test_damage_in_a_file_that_is_still_written_loses_nothing_that_is_appended_then(
+    folder: Path, position: int, written: bytes
+) -> None:
     journal = Journal(folder, MANY)
     first, second = record(1), record(2)
     journal.append(first)
     [path] = folder.iterdir()
     with path.open("r+b") as file:
-        file.seek(60)
-        file.write(b"damage")
+        file.seek(position)
+        file.write(written)
     assert journal.read(MANY, 1) == []
     journal.append(second)
     assert read_all(journal) == [second]
@@ -251,19 +254,6 @@ def test_damage_of_the_first_mark_loses_one_record(folder: Path, position: int) 
     kept, _ = files(folder)
     assert kept == f"{path.stem}-{0:012}.damaged"
     assert (folder / kept).read_bytes() == data[: records[0].size]
-
-
-def test_damage_of_the_first_mark_in_a_file_that_is_still_written(folder: Path) -> None:
-    journal = Journal(folder, MANY)
-    first, second = record(1), record(2)
-    journal.append(first)
-    [path] = folder.iterdir()
-    with path.open("r+b") as file:
-        file.write(b"X")
-    assert journal.read(MANY, 1) == []
-    journal.append(second)
-    assert read_all(journal) == [second]
-    journal.close()
 
 
 def test_damage_of_more_of_the_first_mark_gives_up_one_file(folder: Path) -> None:

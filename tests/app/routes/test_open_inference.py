@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app.admission import Reservation
 from app.main import create_app
 from app.open_inference.outgoing import LENGTH
 from app.settings import Settings
@@ -133,17 +132,9 @@ def test_maps_and_overlays_are_for_who_asks(
 
 
 def test_what_is_drawn_waits_for_the_last_one_on_the_account(
-    service: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    service: TestClient, tiny_images: Images, held: list[int]
 ) -> None:
     """Each when it is there, and all of them again while the response is made of them."""
-    held: list[int] = []
-    add_answer = Reservation.add_answer
-
-    def adding(room: Reservation, size: int) -> None:
-        held.append(size)
-        add_answer(room, size)
-
-    monkeypatch.setattr(Reservation, "add_answer", adding)
     outputs = [{"name": "overlay", "parameters": {"binary_data": True}}]
     content, headers = files(*tiny_images["defect"][:2], outputs=outputs)
     found = read(service.post(f"{INFER}?store=false", content=content, headers=headers))

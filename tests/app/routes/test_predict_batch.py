@@ -8,7 +8,6 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.admission import Reservation
 from app.inference import Inference
 from app.main import create_app
 from app.schemas.predict import BatchAnswer
@@ -104,16 +103,8 @@ class TestItems:
             expect_problem(client.get(path), 404, "unknown-inspection")
 
     def test_pictures_wait_for_the_last_one_on_the_account(
-        self, client: TestClient, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+        self, client: TestClient, tiny_images: Images, held: list[int]
     ) -> None:
-        held: list[int] = []
-        add_answer = Reservation.add_answer
-
-        def adding(room: Reservation, size: int) -> None:
-            held.append(size)
-            add_answer(room, size)
-
-        monkeypatch.setattr(Reservation, "add_answer", adding)
         items = answer(post(client, *tiny_images["good"][:2], query="?inline=heatmap")).items
         for item in items:
             assert item.inspection is not None

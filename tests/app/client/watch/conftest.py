@@ -1,5 +1,6 @@
 """A camera's folder, a watcher of it, and what it tells."""
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -122,6 +123,16 @@ def pictures(folder: Path, tiny_images: dict[str, list[bytes]]) -> list[bytes]:
         (folder / name).write_bytes(data)
         time.sleep(0.01)
     return tiny_images["good"][:2]
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder that nothing of tmp_path can be renamed into."""
+    shm = Path("/dev/shm")  # noqa: S108
+    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no second file system at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=shm) as folder:
+        yield Path(folder)
 
 
 def problem(name: str) -> ProblemDetails:

@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -57,15 +56,11 @@ def test_once_ends_where_a_json_cannot_be_written(
 
 
 def test_none_can_be_taken_from_another_disk(
-    client: Client, folder: Path, tmp_path: Path, pictures: list[bytes]
+    client: Client, folder: Path, tmp_path: Path, pictures: list[bytes], other_disk: Path
 ) -> None:
-    shm = Path("/dev/shm")  # noqa: S108
-    if not shm.is_dir() or shm.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
     (folder / OWN).mkdir()
-    with tempfile.TemporaryDirectory(dir=shm) as other:
-        (folder / OWN / "taken").symlink_to(other)
-        heard, complete = once_in_time(client, job(folder, "disk", move_to=tmp_path / "out"))
+    (folder / OWN / "taken").symlink_to(other_disk)
+    heard, complete = once_in_time(client, job(folder, "disk", move_to=tmp_path / "out"))
     assert (complete, heard.outcomes) == (False, [])
     assert {reason.partition(":")[0] for reason in heard.reasons} == {"a.png", "b.png"}
     assert [(folder / name).read_bytes() for name in ("a.png", "b.png")] == pictures

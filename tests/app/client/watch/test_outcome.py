@@ -98,22 +98,14 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
     assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
 
 
-def test_to_another_disk(tmp_path: Path, inspection: Inspection) -> None:
-    other = Path("/dev/shm")  # noqa: S108
-    if not other.is_dir() or other.stat().st_dev == tmp_path.stat().st_dev:
-        pytest.skip("there is no second file system at /dev/shm")
-    out = other / f"flowgauge-{tmp_path.name}-{os.getpid()}"
-    try:
-        made = make(tmp_path, "a.png", b"one", inspection)
-        target = made.move(out)
-        assert target.read_bytes() == b"one"
-        assert target.stat().st_mtime_ns == made.file.stamp.modified_ns
-        assert not made.file.path.exists()
-        assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
-    finally:
-        for path in out.iterdir():
-            path.unlink()
-        out.rmdir()
+def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspection) -> None:
+    out = other_disk / "out"
+    made = make(tmp_path, "a.png", b"one", inspection)
+    target = made.move(out)
+    assert target.read_bytes() == b"one"
+    assert target.stat().st_mtime_ns == made.file.stamp.modified_ns
+    assert not made.file.path.exists()
+    assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
 
 
 def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
