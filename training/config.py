@@ -15,6 +15,7 @@ from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from flows.fastflow.score import ScoreRule
 from training.augment import AugmentConfig
 from training.presets import over_preset
+from training.run_yaml import RunLoader
 
 
 class ConfigError(ValueError):
@@ -219,7 +220,8 @@ def load_config(
         overrides: seed, device, tensorboard, epochs, threads, target_fpr; None leaves the file's value.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, or has a field that is unknown or out of range.
+        ConfigError: the file is missing, is not YAML, says a thing twice, or has a field that is unknown or
+            out of range.
     """
     data = _of_category(_read(path), category, path)
     try:
@@ -287,7 +289,7 @@ def _read(path: Path | None) -> dict[str, object]:
     if path is None:
         return {}
     try:
-        loaded = yaml.safe_load(path.read_text())
+        loaded = yaml.load(path.read_text(), RunLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"cannot read the run's file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import pytest
+
+from training.config import ConfigError, load_config
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "calibration: {target_fpr: 0.001}\nseed: 3\ncalibration: {review_fpr: 0.1}",
+            "'calibration' is there twice, first in line 1.*line 3",
+        ),
+        ("fit:\n  steps: 9\n  tiles: 2\n  steps: 8", "'steps' is there twice, first in line 2.*line 4"),
+        (
+            "categories:\n  grid: {seed: 1}\n  bottle: {seed: 2}\n  grid: {seed: 3}",
+            "'grid' is there twice, first in line 2.*line 4",
+        ),
+    ],
+)
+def test_what_is_said_twice_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    """The second would erase the first without a word."""
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        load_config(write(tmp_path, text), "grid")
+
+
+def test_a_merged_mapping_may_be_overridden(tmp_path: Path) -> None:
+    text = """
+fit: &base {steps: 9, tiles: 2}
+categories:
+  grid: {fit: {<<: *base, steps: 8}}
+"""
+    found = load_config(write(tmp_path, text), "grid").fit
+    assert (found.steps, found.tiles) == (8, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("seed: yes", "seed"),
+        ("fit: {epochs: on}", "fit.epochs"),
+        ("fit: {threads: true}", "fit.threads"),
+        ("fit: {learning_rate: true}", "fit.learning_rate"),
+        ("feature_cache: {max_gib: On}", "feature_cache.max_gib"),
+        ("input_size: [true, 256]", "input_size.0"),
+        ("geometry: {margin: yes}", "geometry.margin"),
+        ("fit: {steps: 0x10}", "fit.steps"),
+        ("fit: {steps: 1:30}", "fit.steps"),
+    ],
+)
+def test_what_is_no_number_is_none(tmp_path: Path, text: str, field: str) -> None:
+    with pytest.raises(ConfigError, match=f"{field}: Input should be a valid"):
+        load_config(write(tmp_path, text))
+
+
+def test_a_leading_zero_makes_no_octal_number(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, "seed: 010")).seed == 10
+
+
+@pytest.mark.parametrize(("word", "value"), [("true", True), ("yes", True), ("off", False), ("False", False)])
+def test_fields_that_are_true_or_false_take_their_words(tmp_path: Path, word: str, value: bool) -> None:
+    assert load_config(write(tmp_path, f"augment: {{hflip: {word}}}")).augment.hflip is value
+
+
+@pytest.mark.parametrize("name", ["yes", "no", "on", "010"])
+def test_a_category_is_called_as_it_is_written(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, f"categories: {{{name}: {{seed: 3}}, bottle: {{seed: 4}}}}")
+    assert load_config(path, name).seed == 3

@@ -1,0 +1,43 @@
+"""YAML as it is meant in a run's file: no word is silently a number, no setting silently lost."""
+
+import re
+
+import yaml
+
+_INT = "tag:yaml.org,2002:int"
+_MISREAD = {"tag:yaml.org,2002:bool", _INT}
+
+
+class RunLoader(yaml.SafeLoader):
+    """A SafeLoader that refuses a key given twice and leaves truth values to the fields.
+
+    YAML 1.1 reads `yes` and `on` as true, which a field of whole numbers takes for 1, `010` as 8 and `1:30`
+    as 90. Here they stay text: a field that is true or false takes `true` and `yes`, a number refuses them.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
+        first: [(tag, pattern) for tag, pattern in resolvers if tag not in _MISREAD]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: object) -> yaml.MappingNode:
+        """Compose a mapping.
+
+        Raises:
+            yaml.MarkedYAMLError: a key is there twice; YAML forbids it, PyYAML keeps the last.
+        """
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[arg-type]
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in lines:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value!r} is there twice, first in line {lines[key.value]}",
+                    problem_mark=key.start_mark,
+                )
+            lines[key.value] = key.start_mark.line + 1
+        return node
+
+
+RunLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
