@@ -146,7 +146,8 @@ def calibrate(
 
 def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
     """The pictures of the folder, by their names in it. Below it defective parts and masks may lie."""
-    from flows.fastflow.images import IMAGE_SUFFIXES, pictures_below
+    from flows.fastflow.images import IMAGE_SUFFIXES
+    from flows.fastflow.picture_files import pictures_below
     from flows.fastflow.plain_files import escaped
 
     def wrong(said: str) -> typer.BadParameter:
@@ -154,7 +155,10 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
 
     if not folder.is_dir():
         raise wrong(f"there is no folder {folder}")
-    files = pictures_below(folder)
+    closed: list[OSError] = []
+    files = pictures_below(folder, closed.append)
+    if closed and (recursive or not files):
+        raise closed[0]
     if not files:
         raise wrong(f"{folder} holds no pictures ({' '.join(sorted(IMAGE_SUFFIXES))})")
     below = [name for name in files if "/" in name]
@@ -175,7 +179,9 @@ def _parts_file(folder: Path) -> Path | None:
     """
     from flows.fastflow.parts import PARTS
 
-    looked = [folder, *folder.resolve().parents[:_LEVELS]]
+    # Of a link the folders that it lies in come first: they are the ones that were named.
+    named, real = Path(os.path.abspath(folder)), folder.resolve()  # noqa: PTH100  (keeps links)
+    looked = [folder, *named.parents[:_LEVELS], *real.parents[:_LEVELS]]
     return next((one / PARTS for one in looked if os.path.lexists(one / PARTS)), None)
 
 

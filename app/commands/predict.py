@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -75,18 +76,18 @@ def predict(
     A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
     the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
-    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or its
-    overlay could not be written (the others are inspected all the same), or the model or the server could
+    Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or a
+    folder could not be read, or an overlay could not be written (the others are inspected all the same), or the model or the server could
     not be used; 2 when what was asked for is wrong.
     """
     from flows.fastflow.images import read_bytes
 
     if url is None and no_store:
         raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
-    files = _files(path, out)
+    files, closed = _files(path, out)
     errors = Console(stderr=True)
     findings: dict[str, Finding] = {}
-    failures: dict[str, str] = {}
+    failures = dict(closed)
     unwritten: dict[str, str] = {}  # inspected, but without an overlay
     drawn = out is not None
     if url is None:
@@ -94,6 +95,9 @@ def predict(
     else:
         connection = _remote(url, key, ca, category, version, station, drawn, not no_store)
     with connection as inspect:
+        if as_json:
+            for name, reason in closed.items():
+                typer.echo(_json_line(name, None, reason, None))
         steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
         for name, file in steps:
             try:
@@ -115,7 +119,7 @@ def predict(
         for name, reason in (failures | unwritten).items():
             typer.secho(f"{name}: {reason}", fg="red", err=True)
     if failures:
-        typer.secho(f"{len(failures)} of {len(files)} not inspected", fg="red", err=True)
+        typer.secho(f"{len(failures)} of {len(files) + len(closed)} not inspected", fg="red", err=True)
     if unwritten:
         typer.secho(f"{len(unwritten)} of {len(files)} without their overlay", fg="red", err=True)
     if failures or unwritten:
@@ -132,24 +136,34 @@ def _write_overlay(path: Path, overlay: bytes) -> str | None:
     return None
 
 
-def _files(path: Path, out: Path | None) -> dict[str, Path]:
-    """The images by the name they are reported under; overlays of an earlier run are not images."""
-    from flows.fastflow.images import IMAGE_SUFFIXES, pictures_below
+def _files(path: Path, out: Path | None) -> tuple[dict[str, Path], dict[str, str]]:
+    """The images by the name they are reported under, and the folders that cannot be read, and why.
+
+    What lies in a folder of overlays within the images' own is an earlier run's, and no image.
+    """
+    from flows.fastflow.images import IMAGE_SUFFIXES
+    from flows.fastflow.picture_files import pictures_below
     from flows.fastflow.plain_files import escaped
 
     if path.is_file():
-        return {escaped(path.name): path}
+        return {escaped(path.name): path}, {}
     if not path.is_dir():
         raise typer.BadParameter(f"there is no file or folder {path}", param_hint="PATH")
-    files = {
-        escaped(name): file
-        for name, file in pictures_below(path).items()
-        if out is None or not file.resolve().is_relative_to(out.resolve())
-    }
-    if not files:
+    errors: list[OSError] = []
+    found = pictures_below(path, errors.append)
+    overlays = None if out is None else out.resolve()
+    if overlays is not None and path.resolve() in overlays.parents:
+        found = {name: file for name, file in found.items() if not file.resolve().is_relative_to(overlays)}
+    if not found and errors:
+        raise errors[0]
+    if not found:
         kinds = " ".join(sorted(IMAGE_SUFFIXES))
         raise typer.BadParameter(f"{path} holds no images ({kinds})", param_hint="PATH")
-    return files
+    closed = {
+        escaped(os.path.relpath(error.filename, path)): f"the folder cannot be read: {error.strerror}"
+        for error in errors
+    }
+    return {escaped(name): file for name, file in found.items()}, closed
 
 
 @contextmanager

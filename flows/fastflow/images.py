@@ -84,24 +84,6 @@ DEFAULT_LIMITS = Limits()
 FILE_LIMITS = Limits(max_bytes=6 * Limits.max_pixels + 2**20)
 
 
-def is_picture(file: Path) -> bool:
-    """Whether a file of a folder is one of its pictures, by its name.
-
-    Names that begin with a dot are an operating system's notes ("._000.png"), not pictures.
-    """
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
-
-
-def pictures_below(folder: Path) -> dict[str, Path]:
-    """The pictures in a folder at any depth, but in hidden folders, by their names relative to it, sorted."""
-    found = {file.relative_to(folder): file for file in filter(is_picture, sorted(folder.rglob("*")))}
-    return {
-        name.as_posix(): file
-        for name, file in found.items()
-        if not any(part.startswith(".") for part in name.parts)
-    }
-
-
 def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
     """The picture in ``data`` as uint8 RGB (H, W, 3), contiguous and writeable.
 

@@ -17,6 +17,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor
 
 from flows.fastflow import images, resizing
+from flows.fastflow.picture_files import is_picture
 
 DIGIT_LEVELS = 17  # scikit-learn's digits count the dots of a 4 x 4 square: 0 to 16
 PICTURE_LEVELS = 256
@@ -138,7 +139,7 @@ def files(path: Path) -> list[Path]:
     """
     if not path.is_dir():
         raise PicturesError(f"there is no folder of pictures {path}")
-    found = sorted(filter(images.is_picture, path.iterdir()))
+    found = sorted(filter(is_picture, path.iterdir()))
     if not found:
         suffixes = ", ".join(sorted(images.IMAGE_SUFFIXES))
         raise PicturesError(

@@ -29,6 +29,7 @@ from tests.app.stores import change
 from tests.conftest import png
 from tests.flows.fastflow.manifests import see_by
 from tests.odd_names import ESCAPED, renamed
+from tests.rights import without_roots_rights
 
 Run = Callable[..., Result]
 
@@ -127,6 +128,20 @@ def test_parts_are_told_from_the_folder_of_the_category(
     assert "calibrated by 2 pictures, one of each part" in result.stdout
     assert f"told by {told_by}" in result.stdout
     assert json.loads(run("--json", images=folder).stdout)["parts_file"] == str(told_by)
+
+
+def test_parts_are_told_from_the_folders_that_a_link_lies_in(
+    run: Run, pictures: Path, tmp_path: Path
+) -> None:
+    """The pictures themselves may be on another disk."""
+    folder = tmp_path / "data/cap/validation/good"
+    folder.parent.mkdir(parents=True)
+    (tmp_path / "disk").mkdir()
+    folder.symlink_to(shutil.move(pictures, tmp_path / "disk/good"))
+    (tmp_path / "disk" / PARTS).write_text(r"^\d\d")
+    assert f"told by {tmp_path / 'disk' / PARTS}" in run(images=folder).stdout
+    (tmp_path / "data/cap" / PARTS).write_text(r"^\d")
+    assert f"told by {tmp_path / 'data/cap' / PARTS}" in run(images=folder).stdout
 
 
 def test_the_nearest_parts_tell_and_none_from_far_above(run: Run, pictures: Path, tmp_path: Path) -> None:
@@ -271,6 +286,19 @@ def test_folders_below_are_taken_only_where_that_is_asked_for(run: Run, store: P
     result = run("--json", "--recursive")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["pictures"] == 19
+
+
+def test_a_folder_that_cannot_be_read_is_told(
+    run: Run, store: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (pictures / "locked").mkdir(mode=0)
+    pictures.parent.chmod(0o755)
+    monkeypatch.chdir(pictures.parent)  # what is above it may be root's alone
+    with without_roots_rights():
+        told = failed(run("--recursive", images=Path(pictures.name)))
+    assert told == "error: Permission denied: good/locked"
+    assert nothing_was_made(store)
+    assert run().exit_code == 0  # only the folder's own pictures are asked for
 
 
 def test_a_name_that_no_report_can_hold_is_refused(run: Run, store: Path, pictures: Path) -> None:

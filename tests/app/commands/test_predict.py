@@ -30,6 +30,7 @@ from tests.app.calibrating import good
 from tests.app.stores import change
 from tests.conftest import png
 from tests.odd_names import ESCAPED, renamed
+from tests.rights import without_roots_rights
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Run = Callable[..., Result]
@@ -254,6 +255,39 @@ def test_overlays_of_an_earlier_run_are_no_input(run: Run, folder: Path) -> None
     for _ in range(2):
         result = run(folder, "--json", "--out", folder / "overlays")
         assert len(lines(result)) == 6
+
+
+def test_overlays_may_lie_beside_the_images(run: Run, folder: Path) -> None:
+    for out in (folder, folder.parent):
+        for _ in range(2):
+            assert len(lines(run(folder, "--json", "--out", out))) == 6
+    assert len(lines(run(folder, "--json"))) == 6
+    assert len(lines(run(folder / "good", "--json", "--out", folder.parent / "overlays"))) == 3
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_folder_that_cannot_be_read_is_listed(
+    run: Run, folder: Path, tiny_bundle_store: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bundle_store, folder.parent / "models")
+    folder.parent.chmod(0o755)
+    monkeypatch.chdir(folder.parent)  # what is above it may be root's alone
+    options = [folder.name, *(["--json"] if as_json else [])]
+    assert run(*options, models=Path("models")).exit_code == 0
+    (folder / "good").chmod(0)
+    with without_roots_rights():
+        result = run(*options, models=Path("models"))
+        nothing = run(f"{folder.name}/good", models=Path("models"))
+    (folder / "good").chmod(0o755)
+    assert result.exit_code == 1
+    assert "1 of 4 not inspected" in result.stderr
+    if as_json:
+        assert lines(result)[0] == {"file": "good", "error": "the folder cannot be read: Permission denied"}
+        assert len(lines(result)) == 4
+    else:
+        assert "3 inspected" in result.stdout
+        assert "good: the folder cannot be read: Permission denied" in result.stderr
+    assert (nothing.exit_code, nothing.stderr) == (1, "error: Permission denied: parts/good\n")
 
 
 @pytest.mark.parametrize("remote", [False, True])

@@ -32,7 +32,6 @@ from flows.fastflow.images import (
     UnsupportedFormat,
     bits_used,
     decode,
-    is_picture,
     read,
     read_bytes,
 )
@@ -658,10 +657,3 @@ def test_no_more_is_read_of_a_file_than_shows_that_it_is_too_large(tmp_path: Pat
     with pytest.raises(TooLarge):
         read(path, limits)
     assert FILE_LIMITS.max_pixels == DEFAULT_LIMITS.max_pixels
-
-
-def test_which_files_of_a_folder_are_pictures(tmp_path: Path) -> None:
-    for name in ("a.PNG", "b.jpeg", "._a.png", "notes.txt", "png"):
-        (tmp_path / name).touch()
-    (tmp_path / "folder.png").mkdir()
-    assert sorted(f.name for f in tmp_path.iterdir() if is_picture(f)) == ["a.PNG", "b.jpeg"]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
-from flows.fastflow.images import is_picture
+from flows.fastflow.picture_files import is_picture
 from training.datasets.check.findings import Finding
 
 # Of pictures of kinds that are not read, or that go by another name.

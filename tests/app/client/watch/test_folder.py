@@ -1,11 +1,10 @@
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from app.client.watch.folder import PATTERNS, Folder
+from tests.rights import without_roots_rights
 
 
 class Clock:
@@ -109,19 +108,6 @@ def test_what_is_written_beside_pictures_is_none(tmp_path: Path, clock: Clock) -
     folder.look()
     clock.now += 1
     assert names(folder) == sorted([*pictures, *outcomes])
-
-
-@contextmanager
-def without_roots_rights() -> Iterator[None]:
-    """Root may read everything."""
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 def test_a_folder_that_cannot_be_read_holds_up_no_other(

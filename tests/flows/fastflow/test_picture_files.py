@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from flows.fastflow.picture_files import is_picture, pictures_below
+from tests.rights import without_roots_rights
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_which_files_of_a_folder_are_pictures(tmp_path: Path) -> None:
+    touch(tmp_path, "a.PNG", "b.jpeg", "._a.png", "notes.txt", "png")
+    (tmp_path / "folder.png").mkdir()
+    assert sorted(f.name for f in tmp_path.iterdir() if is_picture(f)) == ["a.PNG", "b.jpeg"]
+
+
+def test_flowgauges_own_overlays_are_no_pictures(tmp_path: Path) -> None:
+    """Unlike a camera's, they lie beside the picture, or, where that has gone, beside the answer on it."""
+    pictures = ["a.PNG", "cam.overlay.png", "e.png.overlay.png", "left.bmp", "left.overlay.png"]
+    touch(tmp_path, *pictures, "a.PNG.overlay.png", "c.tif.json", "c.tif.overlay.png", "cam.json")
+    assert sorted(f.name for f in tmp_path.iterdir() if is_picture(f)) == pictures
+
+
+def test_pictures_lie_at_any_depth_but_in_hidden_folders(tmp_path: Path) -> None:
+    touch(tmp_path, "b/z.png", "b.png", "a/c/x.png", "a/c/x.txt", ".Trash/old.png", "a/.x/y.png")
+    found = pictures_below(tmp_path)
+    assert list(found.items()) == [(name, tmp_path / name) for name in ("a/c/x.png", "b/z.png", "b.png")]
+
+
+def test_links_to_folders_are_followed_and_lead_in_no_circle(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/1.png", "in/b/2.png", "in/b/c/3.png")
+    (tmp_path / "in/linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "in/b/c/back").symlink_to(tmp_path / "in")
+    (tmp_path / "in/a").symlink_to(tmp_path / "in/b")
+    (tmp_path / "in/nowhere").symlink_to(tmp_path / "gone")
+    assert list(pictures_below(tmp_path / "in")) == ["b/2.png", "b/c/3.png", "linked/1.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch(tmp_path, "a/1.png", "locked/2.png")
+    (tmp_path / "locked").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
+    errors: list[OSError] = []
+    with without_roots_rights():
+        assert list(pictures_below(Path(), errors.append)) == ["a/1.png"]
+        with pytest.raises(PermissionError, match="locked"):
+            pictures_below(Path())
+    (tmp_path / "locked").chmod(0o755)
+    assert [Path(error.filename) for error in errors] == [Path("locked")]
