@@ -7,6 +7,7 @@ here, each as one line and an exit code: 0 done, 1 failed, 2 wrong usage, 130 in
 
 import ctypes
 import importlib
+import io
 import os
 import sys
 from importlib.metadata import version
@@ -215,8 +216,16 @@ def spin_briefly() -> None:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
+def write_any_name() -> None:
+    """Let any file's name be printed, also with letters that the terminal's or a pipe's encoding lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def main() -> None:
     """Entry point of the `flowgauge` command."""
+    write_any_name()
     keep_freed_memory()
     spin_briefly()
     app()

@@ -174,6 +174,19 @@ def test_ctrl_c_says_what_is_kept_and_exits_130(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_name_that_the_encoding_lacks_ends_nothing(tmp_path: Path) -> None:
+    (tmp_path / "named.py").write_text(
+        "def run():\n    print('Stra\\u00dfe \\udcff.png')\n", encoding="utf-8"
+    )
+    code = (
+        "import flowgauge\n"
+        "flowgauge.COMMANDS['train'] = flowgauge.Mount('named:run', 'line', 'kept')\n"
+        "flowgauge.main()"
+    )
+    done = python(code, "train", PYTHONIOENCODING="ascii", PYTHONPATH=str(tmp_path))
+    assert done.stdout == "Stra\\xdfe \\udcff.png\n", done.stderr
+
+
 def test_a_closed_pipe_is_no_error() -> None:
     command = f"{sys.executable} -m flowgauge --help | true"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)

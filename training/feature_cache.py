@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -168,7 +168,7 @@ class FeatureCache:
         with ExitStack() as stack:
             files = [stack.enter_context((folder / f"scale_{i}.npy").open("wb")) for i in range(len(first))]
             for file, array in zip(files, first, strict=True):
-                _write_header(file, (len(self.views), *array.shape[1:]))
+                write_header(file, array.dtype, (len(self.views), *array.shape[1:]))
             for start in range(0, len(self.views), self.batch_size):
                 batch = self.compute(start) if start else first
                 for file, array in zip(files, batch, strict=True):
@@ -190,9 +190,10 @@ def _read(view: View) -> NDArray[np.uint8]:
         raise AugmentError(f"{view.path}: {error}") from error
 
 
-def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
+def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+    """Begin a .npy file, whose values follow in C order."""
     header = {
-        "descr": np.lib.format.dtype_to_descr(np.dtype(np.float32)),
+        "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
         "shape": shape,
     }

@@ -77,8 +77,8 @@ def predict(
     the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
     Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or a
-    folder could not be read, or an overlay could not be written (the others are inspected all the same), or the model or the server could
-    not be used; 2 when what was asked for is wrong.
+    folder could not be read, or an overlay could not be written (the others are inspected all the same), or
+    the model or the server could not be used; 2 when what was asked for is wrong.
     """
     from flows.fastflow.images import read_bytes
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from flows.fastflow.plain_files import sweep, temporary_directory
@@ -53,13 +53,18 @@ def digest(state: State) -> str:
 
 
 def save_weights(weights: Weights, folder: Path) -> Path:
-    """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic."""
+    """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic.
+
+    Raises:
+        OSError: they cannot be written.
+    """
     path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
     if not path.exists():
         sweep(folder)
         with temporary_directory(folder) as temporary:
             file = temporary / path.name
-            save_file({k: v.contiguous() for k, v in weights.state.items()}, file)
+            # Not `save_file`: of a full disk it tells by a SafetensorError, not an OSError.
+            file.write_bytes(save({k: v.contiguous() for k, v in weights.state.items()}))
             file.chmod(0o644)
             file.replace(path)
     return path

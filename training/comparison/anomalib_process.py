@@ -41,15 +41,15 @@ def main(folder: Path) -> None:
         print(f"{name}: score", flush=True)
         calibration = [score for score, _, _ in _scored(model, job, parts["calibration"])]
         test = parts["test"]
-        maps = np.lib.format.open_memmap(
-            folder / f"{name}-maps.npy", mode="w+", dtype=np.float32, shape=test.shape[:3]
-        )
         scores, seconds = [], []
-        for i, (score, score_map, taken) in enumerate(_scored(model, job, test)):
-            maps[i] = score_map
-            scores.append(score)
-            seconds.append(taken)
-        maps.flush()
+        # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
+        with (folder / f"{name}-maps.npy").open("wb") as maps:
+            header = {"descr": "<f4", "fortran_order": False, "shape": test.shape[:3]}
+            np.lib.format.write_array_header_1_0(maps, header)
+            for score, score_map, taken in _scored(model, job, test):
+                maps.write(score_map.astype("<f4").tobytes())
+                scores.append(score)
+                seconds.append(taken)
         np.save(folder / f"{name}-calibration.npy", np.array(calibration, dtype=np.float64))
         np.save(folder / f"{name}-test.npy", np.array(scores, dtype=np.float64))
         times = {"fit_seconds": fit_seconds, "milliseconds": 1000 * float(np.median(seconds))}

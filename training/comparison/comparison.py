@@ -26,6 +26,7 @@ from flows.fastflow.images import read
 from flows.fastflow.resizing import resize
 from training.config import load_config
 from training.datasets.sample import Sample
+from training.feature_cache import write_header
 from training.measurement import Measurement
 from training.pictures import gather
 from training.progress import Progress
@@ -188,16 +189,15 @@ def _write_pictures(
 ) -> list[tuple[int, int]]:
     """Pictures at the model's input size, (N, H, W, 3) uint8; returns the (height, width) they came with."""
     height, width = detector.manifest.input_size
-    array = np.lib.format.open_memmap(
-        path, mode="w+", dtype=np.uint8, shape=(len(pictures), height, width, 3)
-    )
     sizes = []
-    for i, picture in enumerate(pictures):
-        image = read(picture)
-        array[i] = resize(image, (height, width), detector.scorer.geometry.shrink)
-        sizes.append((image.shape[0], image.shape[1]))
-        advance(1)
-    array.flush()
+    # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
+    with path.open("wb") as file:
+        write_header(file, np.dtype(np.uint8), (len(pictures), height, width, 3))
+        for picture in pictures:
+            image = read(picture)
+            file.write(resize(image, (height, width), detector.scorer.geometry.shrink).tobytes())
+            sizes.append((image.shape[0], image.shape[1]))
+            advance(1)
     return sizes
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from sklearn.model_selection import train_test_split
 
+from training.datasets.folders import images
 from training.datasets.sample import DatasetError
 
 CATEGORY = "solar_cell"
@@ -143,9 +144,9 @@ def _write(folder: Path, layout: Mapping[str, list[Path]]) -> None:
 def _check(folder: Path, layout: Mapping[str, list[Path]]) -> None:
     """Refuse a folder of that name with other pictures in it: figures made on it would mislead."""
     for name, files in layout.items():
-        present = {f.name for f in (folder / name).glob("*")}
+        present = {f.name for f in images(folder / name)}
         if present != {f.name for f in files}:
             raise DatasetError(
-                f"{folder / name} exists and holds {len(present)} files that are not the "
+                f"{folder / name} exists and holds {len(present)} pictures that are not the "
                 f"{len(files)} cells of the protocol: remove or rename {folder} and try again"
             )

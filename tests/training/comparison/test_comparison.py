@@ -7,6 +7,8 @@ import importlib.util
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -21,6 +23,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
+from tests.app.full_disk import files_of_at_most
 from tests.conftest import Silent
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, compare, planned
@@ -212,3 +215,28 @@ def test_what_the_others_do_not_know_is_refused(
     (other / "report/config.yaml").write_text(dump_config(RunConfig.model_validate(config)))
     with pytest.raises(ComparisonError, match="changed copies of its pictures or has margins"):
         planned(detector, other, tiny_data, "tiny", Peers(python, 0.01, 1))
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(
+    detector: Detector,
+    bundle: Path,
+    tiny_data: Path,
+    samples: list[Sample],
+    python: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A write fails; a mapped page would end the process by a signal."""
+    done: list[int] = []
+
+    class Steps(Silent):
+        @contextmanager
+        def _stage(self) -> Iterator[Callable[[int], None]]:
+            yield done.append
+
+    plan = planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with files_of_at_most(100_000), pytest.raises(OSError, match="File too large"):
+        compare(plan, detector, samples, Steps())
+    assert 0 < len(done) <= 1 + 100_000 // (64 * 64 * 3)
+    assert list(tmp_path.iterdir()) == []

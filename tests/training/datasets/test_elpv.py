@@ -76,8 +76,15 @@ def test_a_second_call_changes_nothing(laid_out: Path) -> None:
 def test_a_folder_with_other_pictures_is_refused(laid_out: Path, tmp_path: Path) -> None:
     shutil.copytree(laid_out, tmp_path / "solar_cell")
     next((tmp_path / "solar_cell" / "test" / "good").iterdir()).unlink()
-    with pytest.raises(DatasetError, match=r"test/good exists and holds 376 files"):
+    with pytest.raises(DatasetError, match=r"test/good exists and holds 376 pictures"):
         elpv.lay_out(tmp_path)
+
+
+def test_notes_of_an_operating_system_are_no_other_pictures(laid_out: Path, tmp_path: Path) -> None:
+    shutil.copytree(laid_out, tmp_path / "solar_cell")
+    for name in (".DS_Store", "Thumbs.db", "._cell0001.png"):
+        (tmp_path / "solar_cell" / "test" / "good" / name).touch()
+    assert elpv.lay_out(tmp_path) == tmp_path / "solar_cell"
 
 
 def test_an_interrupted_layout_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
