@@ -6,7 +6,7 @@ from typing import Any
 from flows.fastflow.conformal import false_reject_band
 from training.assessment import Assessed
 from training.operating_points import OperatingPoint, Share
-from training.summary import METRICS, means
+from training.summary import METRICS, means, percentage
 
 
 def report_lines(found: Assessed) -> list[str]:
@@ -52,14 +52,14 @@ def report_lines(found: Assessed) -> list[str]:
             low, high = false_reject_band(threshold.n_calibration, good, asked, confidence=0.95)
             expected = f" on average: {low} to {high} of {good}, 95 %"
         lines.append(
-            f"at threshold {threshold.reject:.4f}: {summary['false_rejects']:.2%} of good parts "
+            f"at threshold {threshold.reject:.4f}: {percentage(summary['false_rejects'], 2)}% of good parts "
             f"rejected (asked for at most {asked:.2%}{expected})"
         )
     if summary["escapes"] is not None:
-        lines.append(f"{summary['escapes']:.2%} of defective parts passed")
+        lines.append(f"{percentage(summary['escapes'], 2)}% of defective parts passed")
         table = [["defect", "pictures", "image AUROC", "recall"]]
         table += [
-            [name, str(kind["count"]), _figure(kind["image_auroc"]), f"{kind['recall']:.1%}"]
+            [name, str(kind["count"]), _figure(kind["image_auroc"]), _percent(kind["recall"])]
             for name, kind in summary["defects"].items()
         ]
         lines += _aligned(table)
@@ -134,9 +134,9 @@ def _figure(value: float | None) -> str:
 def _interval(share: Share | None) -> str:
     if share is None:
         return "-"
-    between = "" if share.low is None else f" ({share.low:.1%} to {share.high:.1%})"
-    return f"{share.value:.1%}{between}"
+    between = "" if share.low is None else f" ({_percent(share.low)} to {_percent(share.high)})"
+    return f"{_percent(share.value)}{between}"
 
 
 def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
+    return "-" if value is None else f"{percentage(value, 1)}%"

@@ -27,6 +27,15 @@ METRICS = {
 AVERAGED = (*METRICS, "recall", "false_rejects")
 
 
+def percentage(value: float, digits: int) -> str:
+    """A share in percent with so many digits after the point, or more where it would be rounded to 0 or 100.
+
+    One escape of a thousand defects is not none.
+    """
+    text = f"{100 * value:.{digits}f}"
+    return percentage(value, digits + 1) if 0 < value < 1 and float(text) in (0, 100) and digits < 9 else text
+
+
 def metrics(figures: Figures) -> dict[str, float | None]:
     """The figures of `METRICS`; None for what cannot be measured on these pictures."""
     pixels = figures.pixels
@@ -81,6 +90,7 @@ def summarise(
         "recall": evaluation.recall,
         "target_fpr": threshold.target_fpr,
         "certified": threshold.certified,
+        "guarantee": threshold.guarantee,
         "achievable_fpr": threshold.achievable_fpr,
         "defects": {
             d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}

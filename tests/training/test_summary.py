@@ -2,7 +2,7 @@
 
 import pytest
 
-from training.summary import METRICS, means
+from training.summary import METRICS, means, percentage
 
 
 def summary(**figures: float) -> dict[str, object]:
@@ -23,3 +23,19 @@ def test_a_zero_counts() -> None:
 
 def test_nothing_has_no_means() -> None:
     assert set(means([]).values()) == {None}
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [
+        (0.0, 1, "0.0"),
+        (1.0, 0, "100"),
+        (0.5, 1, "50.0"),
+        (714 / 715, 0, "99.9"),
+        (0.9996, 1, "99.96"),
+        (4e-4, 1, "0.04"),
+        (0.0025, 2, "0.25"),
+    ],
+)
+def test_only_all_is_a_hundred_percent_and_only_nothing_none(value: float, digits: int, text: str) -> None:
+    assert percentage(value, digits) == text

@@ -4,6 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from training.summary import percentage
+
 NOT_MEASURED = "\N{EN DASH}"
 
 
@@ -21,8 +23,11 @@ def render(template: str, **context: Any) -> str:
 
 
 def share(value: float | None, digits: int = 1) -> str:
-    """0.0123 as 1.2 % that no line tears apart; a dash for what was not measured."""
-    return NOT_MEASURED if value is None else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+    """0.0123 as 1.2 % that no line tears apart; a dash for what was not measured.
+
+    Only nothing is 0 %, and only all is 100 %: what would be rounded to them gets more digits.
+    """
+    return NOT_MEASURED if value is None else f"{percentage(value, digits)}\N{NO-BREAK SPACE}%"
 
 
 def figure(value: float | None, digits: int = 3) -> str:

@@ -343,9 +343,25 @@ def test_a_cross_calibrated_threshold_promises_twice_the_rate_and_has_no_band(
     assert "is cross-calibrated" in text
     assert f"promises at most {crossed.threshold.achievable_fpr:.2%}".replace("%", " %") in text
     assert "certified" not in text
+    assert "too few where a promise is grey" not in text
+    assert "promised is about twice the rate asked for" in text
+    assert '<td class="soft">' not in html
+    assert summary["guarantee"] == "cross"
     assert "were to be expected" not in text
     assert "95 % of calibrations" not in text
     assert "95 % of calibrations" in " ".join(Page(write(samples)).text)
+
+
+def test_a_single_escape_among_many_is_not_rounded_away(
+    bundle: Path, detector: Detector, samples: list[Sample], tmp_path: Path
+) -> None:
+    evaluation = evaluate(detector, samples, lambda _: None)
+    [kind] = evaluation.defects
+    found = replace(evaluation, defects=[replace(kind, count=715, recall=714 / 715)])
+    summary = summarise("tiny", bundle.name, detector.engine, detector.calibrator.threshold, found)
+    html = write_report(tmp_path, bundle, detector, found, summary).read_text()
+    assert "<td>715</td>" in html
+    assert "<td>99.9\xa0%</td>" in html
 
 
 def test_a_comparison_is_a_table_with_the_best_in_bold(write: Write, samples: list[Sample]) -> None:
