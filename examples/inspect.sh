@@ -11,13 +11,15 @@ category=$2
 url=${FLOWGAUGE_URL:-http://127.0.0.1:8000}
 # What curl sends again, because an answer was lost, is not inspected twice; the same picture tomorrow is.
 once=$(date +%s%N)-$$
+# Quoted, as curl takes a comma or semicolon in a name for the beginning of something else.
+quoted=$(printf '%s' "$picture" | sed 's/[\\"]/\\&/g')
 # The key goes in by standard input: everybody on the machine can read a command line.
 answer=$(printf 'X-API-Key: %s\n' "${FLOWGAUGE_KEY:-}" |
   curl --silent --show-error --fail-with-body --max-time 30 --retry 3 --retry-connrefused \
   --header @- \
   --header "Idempotency-Key: $once" \
   --header 'Accept: application/json' \
-  --form "file=@$picture" \
+  --form "file=@\"$quoted\"" \
   "$url/v1/models/$category/predict") || { code=$?; echo "$answer" >&2; exit "$code"; }
 decision=$(printf '%s' "$answer" | sed -n 's/.*"decision":"\([A-Z]*\)".*/\1/p')
 echo "$decision"

@@ -10,7 +10,15 @@ import os
 import sys
 from pathlib import Path
 
-from app.client import BusyError, Client, FlowGaugeError, RefusedError, UnreachableError
+from app.client import (
+    AddressError,
+    BusyError,
+    Client,
+    FlowGaugeError,
+    Inspection,
+    RefusedError,
+    UnreachableError,
+)
 
 
 def main(category: str, part_id: str, *views: str) -> int:
@@ -20,28 +28,39 @@ def main(category: str, part_id: str, *views: str) -> int:
         Exit code: 0 where every view passed, 1 where one did not, 2 where that is not known.
     """
     url = os.environ.get("FLOWGAUGE_URL", "http://127.0.0.1:8000")
-    with Client(url, os.environ.get("FLOWGAUGE_KEY"), patience=10) as client:
-        try:
+    try:
+        with Client(url, os.environ.get("FLOWGAUGE_KEY"), patience=10) as client:
             for view in views:
                 found = client.inspect(category, view, part_id=part_id)
                 print(f"{view}: {found.decision}, score {found.score:.3f}, p-value {found.p_value:.3f}")
                 if found.decision != "PASS":
-                    overlay = Path(view).with_suffix(".overlay.png")
-                    overlay.write_bytes(client.overlay(found.inspection_id))
-                    print(f"  {len(found.regions or [])} regions, see {overlay}")
+                    print(f"  {len(found.regions or [])} regions, {kept_overlay(client, found, view)}")
             part = client.part(part_id)
-        except RefusedError as error:  # this picture will never do
-            print(f"{error.type}: {error}", file=sys.stderr)
-            return 2
-        except (BusyError, UnreachableError) as error:  # later it may
-            print(f"try again: {error}", file=sys.stderr)
-            return 2
-        except FlowGaugeError as error:
-            print(error, file=sys.stderr)
-            return 2
+    except RefusedError as error:  # this picture will never do
+        print(f"{error.type}: {error}", file=sys.stderr)
+        return 2
+    except (BusyError, UnreachableError) as error:  # later it may
+        print(f"try again: {error}", file=sys.stderr)
+        return 2
+    except (FlowGaugeError, AddressError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
     print(f"{part_id}: {part.decision}")
     return 0 if part.decision == "PASS" else 1
 
 
+def kept_overlay(client: Client, found: Inspection, view: str) -> str:
+    """Keep the overlay beside the picture, and say where; without one the decision stands all the same."""
+    overlay = Path(f"{view}.overlay.png")
+    try:
+        overlay.write_bytes(client.overlay(found.inspection_id))
+    except (FlowGaugeError, OSError) as error:
+        return f"no overlay: {error}"
+    return f"see {overlay}"
+
+
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        print(__doc__, file=sys.stderr)
+        sys.exit(2)
     sys.exit(main(*sys.argv[1:]))

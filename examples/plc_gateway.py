@@ -35,6 +35,7 @@ from app.client import AsyncClient, FlowGaugeError
 
 RECONNECT_SECONDS = 2.0
 PATIENCE_SECONDS = 2.0
+_TRIGGER = 'a trigger is {"part_id": "...", "file": "..."}; the part may be a whole number'
 
 
 class TriggerError(ValueError):
@@ -80,9 +81,13 @@ def read_trigger(payload: bytes) -> tuple[str, str]:
     """
     try:
         told = json.loads(payload)
-        return str(told["part_id"]), str(told["file"])
+        part_id, file = told["part_id"], told["file"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise TriggerError('a trigger is {"part_id": "...", "file": "..."}') from error
+        raise TriggerError(_TRIGGER) from error
+    # In Python a truth value is a number.
+    if not isinstance(part_id, str | int) or isinstance(part_id, bool) or not isinstance(file, str):
+        raise TriggerError(_TRIGGER)
+    return str(part_id), file
 
 
 def find(pictures: Path, name: str) -> Path:

@@ -82,6 +82,11 @@ class TestCurl:
             assert (code, out) == (22, "")
             assert said in error
 
+    @pytest.mark.parametrize("name", ["a,b;type=x.png", 'say "x".png', "back\\slash.png"])
+    def test_any_name_is_a_picture(self, camera: Path, url: str, name: str) -> None:
+        picture = (camera / "defect.png").rename(camera / name)
+        assert self.ask(picture, url)[:2] == (20, "REJECT\n")
+
     def test_the_key_stands_in_no_command_line(
         self,
         camera: Path,
@@ -118,11 +123,24 @@ def test_the_python_client(camera: Path, url: str) -> None:
     assert done.returncode == 1, done.stderr
     assert "defect.png: REJECT, score " in done.stdout
     assert done.stdout.endswith("P-7: REJECT\n")
-    assert (camera / "defect.overlay.png").read_bytes().startswith(b"\x89PNG")
+    assert (camera / "defect.png.overlay.png").read_bytes().startswith(b"\x89PNG")
     bad = run(*program, "P-8", camera / "bad.png", url=url)
     assert (bad.returncode, bad.stderr.startswith("unsupported-media-type: ")) == (2, True)
     away = run(*program[:2], "bottel", "P", camera / "good.png", url=url)
     assert (away.returncode, "bottel" in away.stderr) == (2, True)
+    gone = run(*program, "P-9", camera / "gone.png", url=url)
+    assert (gone.returncode, "gone.png" in gone.stderr) == (2, True)
+    nowhere = run(*program, "P-9", camera / "good.png", url="127.0.0.1:8000")
+    assert (nowhere.returncode, "Traceback" in nowhere.stderr) == (2, False)
+    nothing = run(*program, url=url)
+    assert (nothing.returncode, "P-000123 top.png" in nothing.stderr) == (2, True)
+
+
+def test_the_python_client_needs_no_overlay_to_decide(camera: Path, url: str) -> None:
+    (camera / "defect.png.overlay.png").mkdir()
+    done = run(sys.executable, "examples/inspect_part.py", "tiny", "P-10", camera / "defect.png", url=url)
+    assert (done.returncode, "no overlay: " in done.stdout) == (1, True)
+    assert done.stdout.endswith("P-10: REJECT\n")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from app.client import AsyncClient
 from examples import plc_gateway
-from examples.plc_gateway import Line, decide
+from examples.plc_gateway import Line, TriggerError, decide, read_trigger
 from tests import mosquitto
 
 
@@ -23,6 +23,30 @@ def test_a_trigger_that_names_no_picture_is_unknown_and_not_the_end(tmp_path: Pa
             return await decide(client, Line("line-3", "tiny", tmp_path), payload)
 
     assert asyncio.run(ask())["decision"] == "UNKNOWN"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"part_id": None, "file": "a.png"},
+        {"part_id": True, "file": "a.png"},
+        {"part_id": ["P"], "file": "a.png"},
+        {"part_id": "P", "file": None},
+        {"part_id": "P", "file": {"name": "a.png"}},
+        {"part_id": "P", "file": 7},
+        "part_id, file",
+    ],
+)
+def test_a_trigger_names_a_part_and_a_file(told: object) -> None:
+    """Not the part None, of which there would be many."""
+    with pytest.raises(TriggerError, match="a trigger is"):
+        read_trigger(json.dumps(told).encode())
+
+
+@pytest.mark.parametrize("part_id", ["P-1", 4711])
+def test_a_part_may_have_a_number(part_id: str | int) -> None:
+    payload = json.dumps({"part_id": part_id, "file": "a.png"}).encode()
+    assert read_trigger(payload) == (str(part_id), "a.png")
 
 
 def test_what_was_asked_is_answered_though_the_broker_goes_away_meanwhile(
