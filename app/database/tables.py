@@ -75,11 +75,14 @@ inspections = Table(
     # The latest review: how many there are, and its verdict.
     Column("review_revision", Integer, nullable=False),
     Column("verdict", String(8)),  # good, defect
+    # Where the id does not tell the age: when retention saw the inspection first, in the time of `watch`, and
+    # 0 until then; null for all others. See app/history/ageless.py.
+    Column("seen_ms", BigInteger),
     # The columns after the id decide within the index whether a row is wanted at all.
     Index("ix_inspections_category", "category", "id", "decision", "verdict"),
     Index("ix_inspections_category_decision", "category", "decision", "id"),
     Index("ix_inspections_category_station", "category", "station", "id", "decision"),
-    Index("ix_inspections_decision", "decision", "id"),
+    Index("ix_inspections_decision", "decision", "id", "seen_ms"),
     Index("ix_inspections_station", "station", "id", "decision"),
     _index_where("ix_inspections_part_id", "part_id IS NOT NULL", "part_id", "id"),
     _index_where("ix_inspections_verdict", "verdict IS NOT NULL", "verdict", "id"),
@@ -93,8 +96,12 @@ inspections = Table(
         "ix_inspections_pictured",
         "decision",
         "id",
+        "seen_ms",
         sqlite_where=text("has_pictures = 1"),
         postgresql_where=text("has_pictures"),
+    ),
+    _index_where(
+        "ix_inspections_ageless", "seen_ms IS NOT NULL", "decision", "seen_ms", "id", "has_pictures"
     ),
 )
 
@@ -159,6 +166,9 @@ retention = Table(
     Column("decision", String(8), primary_key=True),
     Column("deleted_before_ms", BigInteger, nullable=False),
 )
+
+# One row, since there are inspections whose ids do not tell their age: how long a server has run with them.
+watch = Table("watch", metadata, Column("ran_ms", BigInteger, primary_key=True, autoincrement=False))
 
 # What happened, in the order in which it was committed: see app/feed/log.py. Complete in itself, so that it
 # can be told when retention has removed the inspection. The oldest are deleted, never the newest.

@@ -16,6 +16,7 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.feed.happenings import inspected
 from app.feed.log import append
+from app.history.ageless import mark
 from app.history.journal import Journal
 from app.history.pictures import Pictures
 from app.history.record import Record
@@ -164,6 +165,7 @@ class Recorder:
         filed = [row for row, _ in new]
         if filed:
             with self._database.write() as connection:
+                mark(connection, filed)
                 try:
                     connection.execute(insert(inspections), filed)
                 except (IntegrityError, DataError) as error:

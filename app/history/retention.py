@@ -11,16 +11,17 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 
 from app.database.clock import first_id, now_ms, time_of
 from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections, retention
 from app.feed import log
+from app.history.ageless import let_pass
 from app.history.orphans import remove, sweep, unused
 from app.history.pictures import Pictures
 from app.history.rates import DECISIONS, Decision
-from app.history.steady_clock import SteadyClock
+from app.history.steady_clock import SteadyClock, monotonic_ms
 from app.settings import Settings
 
 logger = logging.getLogger("flowgauge.retention")
@@ -76,6 +77,9 @@ class Retention:
         self._started_ms = now_ms()
         self._clock: SteadyClock | None = None
         self._now_ms = 0  # as of this round
+        # What time it is for inspections without an age, and when that was looked at; None before the first.
+        self._ran_ms = 0
+        self._looked_ms: int | None = None
         # The next folder to look through, from another one on after every start.
         self._folder = self._started_ms // 1000 % 256
 
@@ -101,10 +105,15 @@ class Retention:
             DatabaseUnavailable: the rest is for the next time.
             RuntimeError: the history is closed.
         """
+        await self._repeat(self._let_pass)
         if self._kept_ms:
             await self._repeat(self._tell_time)
             for decision, kept_ms in self._kept_ms.items():
-                await self._repeat(partial(self._delete_rows, decision, int(self._now_ms - kept_ms)))
+                before_ms = int(self._now_ms - kept_ms)
+                by_id = and_(_COLUMNS.seen_ms.is_(None), _COLUMNS.id < first_id(before_ms))
+                await self._repeat(partial(self._delete_rows, decision, by_id, before_ms))
+                ageless = _COLUMNS.seen_ms.between(1, int(self._ran_ms - kept_ms))
+                await self._repeat(partial(self._delete_rows, decision, ageless, before_ms))
         if self._most_bytes is not None:
             await self._free(self._most_bytes)
         await self._repeat(self._trim_events)
@@ -115,6 +124,14 @@ class Retention:
         """Delete the oldest events, a few at a time; whether there are more."""
         with self._database.write() as connection:
             return log.trim(connection, self._events_kept, _CHUNK_EVENTS) == _CHUNK_EVENTS
+
+    def _let_pass(self) -> bool:
+        """Let inspections without an age grow older by what has passed since the last round."""
+        looked, self._looked_ms = self._looked_ms, monotonic_ms()
+        passed = 0 if looked is None else self._looked_ms - looked
+        with self._database.write() as connection:
+            self._ran_ms = let_pass(connection, passed)
+        return False
 
     def _tell_time(self) -> bool:
         """Look at the clock; at first, at the newest inspection that an earlier process has made too."""
@@ -131,17 +148,12 @@ class Retention:
         while await asyncio.wrap_future(self._in_writer(step)):
             pass
 
-    def _delete_rows(self, decision: Decision, before_ms: int) -> bool:
-        """Delete the oldest inspections with a decision, with their files; whether there may be more."""
-        before = first_id(before_ms)
-        old = (
-            select(_COLUMNS.id)
-            .where(_COLUMNS.decision == decision, _COLUMNS.id < before, _COLUMNS.review_revision == 0)
-            .order_by(_COLUMNS.id)
-            .limit(_CHUNK)
-        )
+    def _delete_rows(self, decision: Decision, old: ColumnElement[bool], before_ms: int) -> bool:
+        """Delete old inspections with a decision, with their files; whether there may be more."""
+        wanted = _COLUMNS.decision == decision, old, _COLUMNS.review_revision == 0
+        query = select(_COLUMNS.id).where(*wanted).order_by(_COLUMNS.id).limit(_CHUNK)
         with self._database.write() as connection:
-            ids = connection.scalars(old).all()
+            ids = connection.scalars(query).all()
             if not ids:
                 return False
             gone = connection.execute(
@@ -210,13 +222,7 @@ class Retention:
         ids: list[str] = []
         left = self._to_free
         for decision in DECISIONS:
-            query = (
-                select(_COLUMNS.id, _COLUMNS.map_bytes + _COLUMNS.image_bytes)
-                .where(_COLUMNS.decision == decision, _COLUMNS.has_pictures, _COLUMNS.review_revision == 0)
-                .order_by(_COLUMNS.id)
-                .limit(_CHUNK - len(ids))
-            )
-            for identifier, size in connection.execute(query):
+            for identifier, size in self._by_age(connection, decision, _CHUNK - len(ids)):
                 if left <= 0:
                     return ids
                 ids.append(identifier)
@@ -224,6 +230,26 @@ class Retention:
             if len(ids) == _CHUNK:
                 return ids
         return ids
+
+    def _by_age(self, connection: Connection, decision: Decision, most: int) -> list[tuple[str, int]]:
+        """The oldest inspections with a decision that have files and no review; ids and bytes."""
+        query = (
+            select(_COLUMNS.id, _COLUMNS.map_bytes + _COLUMNS.image_bytes, _COLUMNS.seen_ms)
+            .where(_COLUMNS.decision == decision, _COLUMNS.has_pictures, _COLUMNS.review_revision == 0)
+            .limit(most)
+        )
+        by_id = connection.execute(query.where(_COLUMNS.seen_ms.is_(None)).order_by(_COLUMNS.id)).all()
+        ageless = connection.execute(
+            query.where(_COLUMNS.seen_ms > 0).order_by(_COLUMNS.seen_ms, _COLUMNS.id)
+        ).all()
+        if not ageless:
+            return [(identifier, size) for identifier, size, _ in by_id]
+        # As if the clock had been right: they were seen so long before the newest, or before now.
+        newest = time_of(connection.scalars(select(func.max(_COLUMNS.id))).one())
+        behind = max(newest, now_ms()) - self._ran_ms
+        merged = [(time_of(identifier), identifier, size) for identifier, size, _ in by_id]
+        merged += [(seen_ms + behind, identifier, size) for identifier, size, seen_ms in ageless]
+        return [(identifier, size) for _, identifier, size in sorted(merged)[:most]]
 
     def _remove_files(self, ids: Collection[str], pictures: Collection[str]) -> None:
         for identifier in ids:

@@ -11,6 +11,8 @@ Inspections made since the start confirm nothing, for the same clock has made th
 So a clock that is ahead, suddenly or from the start, deletes nothing for a day, in which the log says so.
 Nothing protects from a clock that stays ahead for longer, or over a restart, when the newest inspections are
 from that future; nor from one that is less than an hour ahead.
+
+What was inspected while the clock was behind has no age that a clock could tell: see app/history/ageless.py.
 """
 
 import logging
@@ -26,7 +28,8 @@ _TOLERATED_MS: Final = 3_600_000
 _BELIEVED_AFTER_MS: Final = 24 * 3_600_000
 
 
-def _monotonic_ms() -> int:
+def monotonic_ms() -> int:
+    """Milliseconds since any moment, which pass whatever the wall clock does."""
     return time.monotonic_ns() // 1_000_000
 
 
@@ -44,7 +47,7 @@ class SteadyClock:
         self,
         newest_ms: int | None,
         wall_ms: Callable[[], int] = now_ms,
-        monotonic_ms: Callable[[], int] = _monotonic_ms,
+        monotonic_ms: Callable[[], int] = monotonic_ms,
     ) -> None:
         self._wall_ms = wall_ms
         self._monotonic_ms = monotonic_ms

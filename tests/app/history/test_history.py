@@ -86,6 +86,7 @@ def test_an_inspection_is_kept_with_its_picture_and_map(
             "verdict": None,
             "idempotency_key": None,
             "request_sha256": None,
+            "seen_ms": None,
         }
         assert history.pictures.picture(row.image_sha256) == entry.picture
         score_map = history.pictures.score_map(row.id)

@@ -265,7 +265,7 @@ def test_a_review_that_comes_between_two_steps_keeps_the_inspection(kept: Kept) 
     steps = iter(range(10))
 
     def between() -> None:
-        if next(steps) == 2:  # the clock was looked at, and the first 200 are gone
+        if next(steps) == 3:  # the clocks were looked at, and the first 200 are gone
             with pytest.raises(Problem, match="retention"):
                 kept.review(ids[0])
             kept.review(ids[-1])

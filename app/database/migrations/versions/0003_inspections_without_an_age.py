@@ -1,0 +1,38 @@
+"""Which inspections' ids do not tell their age, and the time by which those grow older."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0003"
+down_revision: str | None = "0002"
+branch_labels: Sequence[str] | None = None
+depends_on: Sequence[str] | None = None
+
+_PICTURED = {"sqlite_where": sa.text("has_pictures = 1"), "postgresql_where": sa.text("has_pictures")}
+_AGELESS = dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text("seen_ms IS NOT NULL"))
+
+
+def upgrade() -> None:
+    op.add_column("inspections", sa.Column("seen_ms", sa.BigInteger(), nullable=True))
+    for name, where in (("decision", {}), ("pictured", _PICTURED)):
+        op.drop_index(f"ix_inspections_{name}", "inspections")
+        op.create_index(f"ix_inspections_{name}", "inspections", ["decision", "id", "seen_ms"], **where)
+    op.create_index(
+        "ix_inspections_ageless", "inspections", ["decision", "seen_ms", "id", "has_pictures"], **_AGELESS
+    )
+    op.create_table(
+        "watch",
+        sa.Column("ran_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.PrimaryKeyConstraint("ran_ms", name=op.f("pk_watch")),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("watch")
+    op.drop_index("ix_inspections_ageless", "inspections")
+    for name, where in (("decision", {}), ("pictured", _PICTURED)):
+        op.drop_index(f"ix_inspections_{name}", "inspections")
+        op.create_index(f"ix_inspections_{name}", "inspections", ["decision", "id"], **where)
+    op.drop_column("inspections", "seen_ms")
