@@ -142,16 +142,16 @@ class Feed:
             if not self._by_key[key_id]:
                 del self._by_key[key_id]
 
-    async def forgotten(self) -> int:
-        """Events up to this number are no longer kept.
+    async def kept(self) -> tuple[int, int]:
+        """After which number events are kept, and up to which.
 
         Raises:
             DatabaseUnavailable: the database does not answer.
         """
 
-        def look() -> int:
+        def look() -> tuple[int, int]:
             with self._database.read() as connection:
-                return log.forgotten(connection)
+                return log.forgotten(connection), log.newest(connection)
 
         return await asyncio.to_thread(look)
 

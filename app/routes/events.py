@@ -31,7 +31,7 @@ _ANSWER: Final[dict[int | str, dict[str, Any]]] = {
     200: {
         "description": "Events as they happen, until either side ends it. Of `inspection`, `review`, `model` "
         "and `thresholds`, docs/live.md shows the data; `position` has nothing but an `id` to go on from; "
-        "`gap` comes first, where events are missing that are no longer kept.",
+        "`gap` comes first, where events may be missing.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}, "example": _EXAMPLE}},
     }
 }
@@ -93,7 +93,7 @@ async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
     """After which number to begin, and why there is a gap before that, if there is one."""
     if not cursor:
         return feed.position, None
-    forgotten = await feed.forgotten()
+    forgotten, newest = await feed.kept()
     if cursor == BEGINNING:
         return forgotten, None
     try:
@@ -106,4 +106,6 @@ async def _begin(feed: Feed, cursor: str | None) -> tuple[int, str | None]:
         return feed.position, "The id is of another history, such as one before a backup was restored."
     if number < forgotten:
         return forgotten, "The events that followed are no longer kept; /v1/inspections has what there is."
+    if number > newest:  # numbers are given again after the loss of what had them
+        return feed.position, "The event is no longer there, as after a loss of power; others may be missing."
     return number, None

@@ -209,6 +209,24 @@ def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:
         assert inspections(heard, 1) == [last]
 
 
+def test_an_id_of_an_event_that_the_loss_of_power_took_has_a_gap(line: Line, tiny_images: Images) -> None:
+    """Its number is given again, to an event that the listener has not heard."""
+    with listening(line.client) as heard:
+        next(heard)
+        line.predict(tiny_images["good"][0])
+        (lost,) = inspections(heard, 1)
+    number = line.app.state.feed.cursors.read(lost.id)
+    ahead = line.app.state.feed.cursors.at(number + 3)
+    with listening(line.client, last=ahead) as heard:
+        gap = next(heard)
+        assert gap.kind == "gap"
+        assert "loss of power" in gap.data["detail"]
+        made = [line.predict(tiny_images["good"][0]) for _ in range(2)]
+        assert [event.data["inspection_id"] for event in inspections(heard, 2)] == [
+            answer["inspection_id"] for answer in made
+        ]
+
+
 def _keep(app: FastAPI, count: int) -> None:
     with app.state.database.write() as connection:
         log.trim(connection, count, 1000)
