@@ -1,6 +1,7 @@
 """Which inspections' ids do not tell their age, and the time by which those grow older."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,13 +11,17 @@ down_revision: str | None = "0002"
 branch_labels: Sequence[str] | None = None
 depends_on: Sequence[str] | None = None
 
-_PICTURED = {"sqlite_where": sa.text("has_pictures = 1"), "postgresql_where": sa.text("has_pictures")}
-_AGELESS = dict.fromkeys(("sqlite_where", "postgresql_where"), sa.text("seen_ms IS NOT NULL"))
+_PICTURED: dict[str, Any] = {
+    "sqlite_where": sa.text("has_pictures = 1"),
+    "postgresql_where": sa.text("has_pictures"),
+}
+_REBUILT: tuple[tuple[str, dict[str, Any]], ...] = (("decision", {}), ("pictured", _PICTURED))
+_AGELESS: dict[str, Any] = dict.fromkeys(_PICTURED, sa.text("seen_ms IS NOT NULL"))
 
 
 def upgrade() -> None:
     op.add_column("inspections", sa.Column("seen_ms", sa.BigInteger(), nullable=True))
-    for name, where in (("decision", {}), ("pictured", _PICTURED)):
+    for name, where in _REBUILT:
         op.drop_index(f"ix_inspections_{name}", "inspections")
         op.create_index(f"ix_inspections_{name}", "inspections", ["decision", "id", "seen_ms"], **where)
     op.create_index(
@@ -32,7 +37,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_table("watch")
     op.drop_index("ix_inspections_ageless", "inspections")
-    for name, where in (("decision", {}), ("pictured", _PICTURED)):
+    for name, where in _REBUILT:
         op.drop_index(f"ix_inspections_{name}", "inspections")
         op.create_index(f"ix_inspections_{name}", "inspections", ["decision", "id"], **where)
     op.drop_column("inspections", "seen_ms")
