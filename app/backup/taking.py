@@ -5,9 +5,10 @@ what is filed in between is then in the database; the database before the files,
 Files that retention removes in between are missed, and the snapshot's database is told so.
 """
 
+import errno
+import itertools
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -119,15 +120,23 @@ class _Taking:
         return Taken(place.name, snapshot, self._copied, behind)
 
     def _journal(self) -> dict[str, str]:
-        """Copy the journal; sha256 of each file as it was copied."""
+        """Copy the journal, with what could not be filed; sha256 of each file as it was copied."""
         source = self._settings.history.absolute() / JOURNAL
         target = self._staging / JOURNAL
         target.mkdir()
         sums = {}
-        for path in sorted(source.glob("*.journal")):
-            with suppress(FileNotFoundError):  # filed meanwhile
+        # The damaged ones last: what is set aside meanwhile is among them.
+        globs = (sorted(source.glob(pattern)) for pattern in ("*.journal", "*.damaged"))
+        for path in itertools.chain.from_iterable(globs):
+            try:
                 self._copied += copy_file(path, target / path.name)
                 sums[path.name] = sha256_of(target / path.name, LARGEST)
+            except FileNotFoundError:  # filed meanwhile
+                continue
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._problems.append(f"the file {path.name} of the journal cannot be read: {error}")
         return sums
 
     def _rows(self) -> tuple[str, dict[str, int]]:

@@ -4,12 +4,14 @@ A record is written before its inspection is answered, so a process that is kill
 are read again at the next start. They are written, not synced; loss of power is outside the promise.
 """
 
+import errno
 import logging
 import os
 import re
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +24,9 @@ _SEGMENT_NAME: Final = re.compile(r"[0-9]{12}\.journal")
 _NUMBER: Final = re.compile(r"([0-9]{12})(?:\.journal|-[0-9]{12}\.damaged)")
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
+# After so many attempts, which the recorder makes within a minute, a place on the disk is given up.
+_READ_ATTEMPTS: Final = 10
+_BLOCK: Final = 4096  # bytes that are lost together
 # Left free on the disk: filing takes room before it gives the segment's back, and the database grows too.
 _SPARE_BYTES: Final = 4 * SEGMENT_BYTES
 
@@ -34,13 +39,14 @@ class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
 class _Segment:
     """A file of records: `size` bytes of whole ones, of which the first `filed` are in the database.
 
-    `mark` is that of its records, empty until one is read.
+    `mark` is that of its records, empty until one is read; `failed` how often the disk could not read it.
     """
 
     path: Path
     size: int
     filed: int = 0
     mark: bytes = b""
+    failed: int = 0
 
 
 class Journal:
@@ -120,8 +126,25 @@ class Journal:
         """The records that wait longest: one at least, if any waits, and not many more bytes than wanted.
 
         A record that was not finished is passed over: it was never answered. One that was damaged on the disk
-        is an error in the log, and its bytes are kept in a file of their own.
+        is an error in the log, and its bytes are kept in a file of their own. So is one that the disk has not
+        read after several attempts.
+
+        Raises:
+            OSError: the disk does not read; another attempt can help.
         """
+        try:
+            return self._read(max_bytes, max_records)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            segment = self._segments[0]
+            segment.failed += 1
+            if segment.failed < _READ_ATTEMPTS:
+                raise
+            self._salvage(segment)
+            return self._read(max_bytes, max_records)
+
+    def _read(self, max_bytes: int, max_records: int) -> list[Record]:
         while True:
             with self._lock:
                 if not self._segments:
@@ -214,6 +237,29 @@ class Journal:
             self.dropped += position - segment.filed
             segment.filed = position
 
+    def _salvage(self, segment: _Segment) -> None:
+        """Put a file in the first segment's place that has zeros where the disk does not read; keep that one.
+
+        Raises:
+            OSError: nothing of it can be read, or nothing written.
+        """
+        with self._writing:
+            if self._segments[-1] is segment:  # what is appended goes on in another file
+                self._end()
+        data, lost = _readable(segment.path, segment.size)
+        if lost == segment.size > _BLOCK:  # the disk may come back
+            raise OSError(errno.EIO, "nothing of the file can be read", str(segment.path))
+        part = segment.path.with_suffix(".part")
+        part.write_bytes(data)
+        # No record begins at the end, so nothing else is ever kept under that name.
+        kept = segment.path.with_name(f"{segment.path.stem}-{segment.size:012}.damaged")
+        with suppress(FileExistsError):  # by a process that was killed here
+            kept.hardlink_to(segment.path)
+        part.replace(segment.path)
+        logger.error(
+            "%d bytes of the journal cannot be read from the disk; the file is kept as %s", lost, kept
+        )
+
     def _begin(self) -> int:
         path = self._folder / f"{self._next:012}.journal"
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
@@ -243,6 +289,25 @@ def _keep(segment: _Segment, data: bytes) -> Path:
     kept = segment.path.with_name(f"{segment.path.stem}-{segment.filed:012}.damaged")
     kept.write_bytes(data)
     return kept
+
+
+def _readable(path: Path, size: int) -> tuple[bytes, int]:
+    """The bytes of a file, with zeros where the disk does not read; and how many those are."""
+    data, lost = bytearray(), 0
+    with path.open("rb", buffering=0) as file:
+        while len(data) < size:
+            file.seek(len(data))
+            try:
+                block = file.read(min(_BLOCK, size - len(data)))
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                block = bytes(min(_BLOCK, size - len(data)))
+                lost += len(block)
+            if not block:
+                break
+            data += block
+    return bytes(data), lost
 
 
 def _write(file: int, data: bytes) -> None:

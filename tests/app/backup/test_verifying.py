@@ -1,6 +1,8 @@
 """What verify finds, and what it cannot tell of snapshots that earlier versions took."""
 
+import errno
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -93,6 +95,37 @@ def test_without_a_file_of_the_journal_it_is_not_restored_in_part(waiting: Plant
     (waiting.folder.snapshots / taken.name / JOURNAL / "000000000007.journal").unlink()
     with pytest.raises(BackupError, match="part of the journal"):
         restore(waiting.empty, waiting.folder, taken.name)
+
+
+def test_what_could_not_be_filed_is_kept_with_the_journal(waiting: Plant) -> None:
+    damaged = f"{6:012}-{0:012}.damaged"
+    (waiting.settings.history / JOURNAL / damaged).write_bytes(b"evidence")
+    taken = take(waiting.settings, waiting.folder)
+    assert taken.snapshot.problems == verify(waiting.folder, taken.name) == []
+    restore(waiting.empty, waiting.folder, taken.name)
+    assert (waiting.empty.history / JOURNAL / damaged).read_bytes() == b"evidence"
+
+
+def test_a_file_of_the_journal_that_the_disk_does_not_read_is_told(
+    waiting: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything else is in the snapshot."""
+
+    def copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
+        data = source.read()
+        target.write(data)
+        if data == b"records of segment 7":
+            raise OSError(errno.EIO, "Input/output error")
+        assert not source.read(size)
+
+    monkeypatch.setattr("app.backup.copying.shutil.copyfileobj", copy)
+    taken = take(waiting.settings, waiting.folder)
+    [problem] = taken.snapshot.problems
+    assert problem.startswith("the file 000000000007.journal of the journal cannot be read: ")
+    assert taken.snapshot.journal is not None
+    assert list(taken.snapshot.journal) == ["000000000008.journal"]
+    assert verify(waiting.folder, taken.name) == []
+    restore(waiting.empty, waiting.folder, taken.name)
 
 
 class TestOfAnEarlierVersion:

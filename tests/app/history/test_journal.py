@@ -1,8 +1,12 @@
+import errno
+import io
 import itertools
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -323,6 +327,102 @@ def test_a_picture_that_looks_like_a_record_is_never_read_as_one(
         os.truncate(path, end + kept_bytes)
         del records[2]
     assert read_all(Journal(folder, MANY)) == [records[0], *records[2:]]
+
+
+class Rotten(io.FileIO):
+    """A file of which a disk does not read some bytes."""
+
+    unreadable: range
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        self._expect(self.tell() - len(data), len(data))
+        return data
+
+    def readinto(self, buffer: Any, /) -> int:
+        count = super().readinto(buffer)
+        self._expect(self.tell() - count, count)
+        return count
+
+    def _expect(self, begin: int, count: int) -> None:
+        if begin < self.unreadable.stop and self.unreadable.start < begin + count:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+@pytest.fixture
+def rot(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, range], None]:
+    """Let the disk not read some bytes of a file, whatever it is called."""
+
+    def begin(path: Path, unreadable: range) -> None:
+        rotten, as_it_was = path.stat().st_ino, Path.open
+
+        def open_file(self: Path, mode: str = "r", buffering: int = -1) -> Any:
+            if not self.exists() or self.stat().st_ino != rotten:
+                return as_it_was(self, mode, buffering)
+            file = Rotten(self)
+            file.unreadable = unreadable
+            return file if buffering == 0 else io.BufferedReader(file)
+
+        monkeypatch.setattr(Path, "open", open_file)
+
+    return begin
+
+
+def read_on(journal: Journal) -> list[Record]:
+    """As the recorder does: again, where the disk fails."""
+    for _ in range(9):
+        with pytest.raises(OSError, match="Input/output"):
+            read_all(journal)
+    return read_all(journal)
+
+
+def test_a_place_that_the_disk_does_not_read_costs_the_record_there(
+    folder: Path, rot: Callable[[Path, range], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """What stands before it, behind it and in later files is read."""
+    records = [record(n, size=9000) for n in range(6)]
+    [path] = filled(folder, records)
+    later = record(7)
+    journal = Journal(folder, MANY)
+    journal.append(later)
+    rot(path, range(21_000, 21_001))  # within the third record, with its block
+    assert read_on(journal) == [*records[:2], *records[3:], later]
+    begin, end = sum(each.size for each in records[:2]), sum(each.size for each in records)
+    assert files(folder) == [f"{path.stem}-{begin:012}.damaged", f"{path.stem}-{end:012}.damaged"]
+    assert [(folder / name).stat().st_size for name in files(folder)] == [records[2].size, end]
+    assert "4096 bytes of the journal cannot be read" in caplog.text
+    assert journal.backlog == 0
+    journal.close()
+
+
+def test_a_place_in_the_file_that_is_still_written_loses_nothing_that_is_appended_then(
+    folder: Path, rot: Callable[[Path, range], None]
+) -> None:
+    journal = Journal(folder, MANY)
+    first, second = record(1, size=9000), record(2)
+    journal.append(first)
+    [path] = folder.iterdir()
+    rot(path, range(5000, 5001))
+    assert read_on(journal) == []
+    journal.append(second)
+    assert read_all(journal) == [second]
+    journal.close()
+
+
+def test_a_disk_that_reads_nothing_is_waited_for(
+    folder: Path, rot: Callable[[Path, range], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cable may be loose."""
+    records = [record(n, size=5000) for n in range(3)]
+    [path] = filled(folder, records)
+    journal = Journal(folder, MANY)
+    rot(path, range(MANY))
+    for _ in range(20):
+        with pytest.raises(OSError, match=r"Input/output|nothing of the file"):
+            journal.read(MANY, 1)
+    monkeypatch.undo()
+    assert read_all(journal) == records
+    assert files(folder) == []
 
 
 def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:
