@@ -218,10 +218,10 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def limits_history(self) -> bool:
-        """Whether anything makes the history let go of what is old."""
-        days = self.retention_pass_days, self.retention_review_days, self.retention_reject_days
-        return any(limit is not None for limit in (*days, self.retention_bytes))
+    def kept_for_ever(self) -> list[str]:
+        """The variables that would let inspections of a decision go by age and are not set."""
+        names = ("retention_pass_days", "retention_review_days", "retention_reject_days")
+        return [f"FLOWGAUGE_{name.upper()}" for name in names if getattr(self, name) is None]
 
     @property
     def compiled(self) -> Path:

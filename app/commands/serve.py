@@ -209,10 +209,16 @@ def _log(settings: Settings) -> None:
         secret = [name for name in url.query if "password" in name]
         shown["database"] = url.difference_update_query(secret).render_as_string(hide_password=True)
     logger.info("settings: %s", json.dumps(shown))
-    if not settings.limits_history:
+    if settings.kept_for_ever:
+        what, by = "the history", "FLOWGAUGE_RETENTION_BYTES, or "
+        if settings.retention_bytes is not None:
+            what, by = "the rows of the history, which stay when their pictures go", ""
         logger.warning(
-            "nothing limits the history: it grows until its disk is full, and then predictions are refused. "
-            "Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_PASS_DAYS and that of each decision."
+            "nothing limits %s, as inspections of some decision are kept for ever: the disk will be full, and "
+            "then predictions are refused. Set %s%s.",
+            what,
+            by,
+            ", ".join(settings.kept_for_ever),
         )
     if settings.tls_key is None and not is_loopback(settings.host):
         logger.warning(

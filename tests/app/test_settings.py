@@ -132,10 +132,13 @@ def test_refuses_requests_of_more_images_than_may_wait() -> None:
     assert Settings(queue_images=32).max_items == 32
 
 
-@pytest.mark.parametrize("what", ["pass_days", "review_days", "reject_days", "bytes"])
-def test_any_retention_limits_the_history(what: str) -> None:
-    assert not Settings().limits_history
-    assert Settings.model_validate({f"retention_{what}": 1}).limits_history
+def test_what_has_no_age_is_kept_for_ever() -> None:
+    names = [f"FLOWGAUGE_RETENTION_{decision}_DAYS" for decision in ("PASS", "REVIEW", "REJECT")]
+    assert Settings().kept_for_ever == Settings(retention_bytes=1).kept_for_ever == names
+    assert Settings(retention_review_days=1).kept_for_ever == [names[0], names[2]]
+    assert (
+        Settings(retention_pass_days=1, retention_review_days=1, retention_reject_days=1).kept_for_ever == []
+    )
 
 
 @pytest.mark.parametrize("what", ["pass", "review", "reject"])

@@ -431,7 +431,13 @@ def test_logs_no_password(start: Start, postgres: Postgres) -> None:
 
 def test_warns_of_a_history_that_nothing_limits(start: Start) -> None:
     assert logged(start).count("nothing limits the history") == 1
-    assert "nothing limits the history" not in logged(start, RETENTION_BYTES="1000000000")
+    some = {"RETENTION_PASS_DAYS": "30", "RETENTION_REVIEW_DAYS": "90"}
+    assert "Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_REJECT_DAYS." in logged(start, **some)
+    log = logged(start, RETENTION_BYTES="1000000000", **some)
+    assert "nothing limits the rows of the history" in log
+    assert "Set FLOWGAUGE_RETENTION_REJECT_DAYS." in log
+    every = {**some, "RETENTION_REJECT_DAYS": "3650"}
+    assert "nothing limits" not in logged(start, **every)
 
 
 def test_a_history_in_use_is_said_in_a_line(start: Start, tmp_path: Path, store: Path) -> None:
