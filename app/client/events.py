@@ -16,7 +16,7 @@ _LEAST_SECONDS: Final = 0.5
 
 
 class Gap(BaseModel):
-    """Events are missing here, as the server keeps them no longer.
+    """Events may be missing here, as the server keeps them no longer, or a loss of power took them.
 
     Attributes:
         detail: why.

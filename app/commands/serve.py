@@ -214,8 +214,8 @@ def _log(settings: Settings) -> None:
         if settings.retention_bytes is not None:
             what, by = "the rows of the history, which stay when their pictures go", ""
         logger.warning(
-            "nothing limits %s, as inspections of some decision are kept for ever: the disk will be full, and "
-            "then predictions are refused. Set %s%s.",
+            "nothing limits %s, as inspections of some decision are kept for ever: the disk will be full, "
+            "and then predictions are refused. Set %s%s.",
             what,
             by,
             ", ".join(settings.kept_for_ever),
