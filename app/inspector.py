@@ -180,6 +180,7 @@ class Inspector:
         inspection = schemas.Inspection.model_validate_json(found.answer)
         if not order.wanted:
             return Answer(inspection, {}, replayed=True)
+        await self._history.settled(found.id)  # before, its map is not in its place
         score_map = await asyncio.to_thread(self._history.pictures.score_map, found.id)
         if score_map is None:
             problem = await asyncio.to_thread(lost, self._history.database, found.id)

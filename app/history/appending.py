@@ -10,6 +10,7 @@ from typing import Any
 
 from app.history.entry import Entry
 from app.history.journal import Journal, JournalFull
+from app.history.recent_answers import RecentAnswers
 from app.history.settling import Settling
 from app.problems import Problem
 
@@ -22,12 +23,16 @@ class Appender:
     Args:
         journal: of the history.
         settling: is told of every entry before anybody can be answered, and when it is in the journal.
+        recent: remembers what was answered.
         wake: called when there is something to file.
     """
 
-    def __init__(self, journal: Journal, settling: Settling, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, journal: Journal, settling: Settling, recent: RecentAnswers, wake: Callable[[], None]
+    ) -> None:
         self._journal = journal
         self._settling = settling
+        self._recent = recent
         self._wake = wake
         self._thread = ThreadPoolExecutor(1, "journal")
         # What has not begun, by its number in `settling`.
@@ -77,6 +82,7 @@ class Appender:
             self._settling.forget(number)
             future.set_exception(error)
         else:
+            self._recent.add(entry.row)
             self._settling.appended(number, position)
             self._wake()
             future.set_result(None)

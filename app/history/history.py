@@ -18,6 +18,7 @@ from app.history.entry import Entry
 from app.history.identity import IdentityError, expect_together
 from app.history.journal import Journal, JournalFull
 from app.history.pictures import Pictures
+from app.history.recent_answers import RecentAnswers
 from app.history.recorder import Recorder, Rows
 from app.history.settling import Settling
 from app.problems import Problem
@@ -126,17 +127,30 @@ class History:
     async def find_idempotent(self, key_id: str | None, key: str) -> queries.Earlier | None:
         """The inspection that a key's idempotency key has led to, or None.
 
+        While the database is away, as far as it is remembered: a line rather has a picture inspected twice
+        than not at all.
+
         Raises:
             Problem: history-unavailable, if it may not be filed yet.
-            DatabaseUnavailable: the database does not answer.
         """
-        await self._settling.wait(("idempotency key", key_id, key))
+        if self._recorder.database_is_away:  # to ask it could take as long as a connection that is not made
+            return self._recent.find(key_id, key)
+        try:
+            await self._settling.wait(("idempotency key", key_id, key))
+        except Problem:
+            if (known := self._recent.find(key_id, key)) is not None or self._recorder.database_is_away:
+                return known
+            raise
 
         def find() -> queries.Earlier | None:
             with self.database.read() as connection:
                 return queries.find_idempotent(connection, key_id, key)
 
-        return await asyncio.to_thread(find)
+        try:
+            return await asyncio.to_thread(find)
+        except DatabaseUnavailable as error:
+            logger.warning("an idempotency key is looked up in memory alone: %s (%s)", error, error.__cause__)
+            return self._recent.find(key_id, key)
 
     def in_writer(self, task: Callable[[], T]) -> Future[T]:
         """Call a function in the thread that files, so that nothing is filed or deleted meanwhile.
@@ -195,7 +209,8 @@ class History:
         self._settling = Settling(self._journal.appended)
         self._recorder = Recorder(self.database, self.pictures, self._journal, self._settling)
         self._recorder.callbacks = self._callbacks
-        self._appender = Appender(self._journal, self._settling, self._recorder.wake)
+        self._recent = RecentAnswers()
+        self._appender = Appender(self._journal, self._settling, self._recent, self._recorder.wake)
         self._recorder.start()
 
     def _close(self) -> None:

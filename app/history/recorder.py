@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 from sqlalchemy import insert, select
 from sqlalchemy.exc import DataError, IntegrityError
 
-from app.database.engine import Database
+from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
 from app.feed.happenings import inspected
 from app.feed.log import append
@@ -53,6 +53,7 @@ class Recorder:
         self._settling = settling
         # Why nothing can be filed at present, for people; None while all is well.
         self.failure: str | None = None
+        self.database_is_away = False  # and that is why
         self.callbacks: list[Callable[[Rows], None]] = []
         self._tasks: deque[Callable[[], None]] = deque()
         self._awake = threading.Event()
@@ -115,6 +116,7 @@ class Recorder:
                 logger.exception(
                     "inspections cannot be filed, next attempt in %.1f s", delay, exc_info=not self.failure
                 )
+                self.database_is_away = isinstance(error, DatabaseUnavailable)
                 self.failure = f"{type(error).__name__}: {error}"
                 continue
             delay = 0.0
@@ -129,7 +131,7 @@ class Recorder:
         filed = self._file_some(records) if records else []
         if self.failure is not None:
             logger.info("inspections are filed again")
-            self.failure = None
+            self.failure, self.database_is_away = None, False
         self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
         if filed:
             self._tell(filed)

@@ -12,6 +12,7 @@ from app.idempotency import Idempotency
 from app.problems import Problem
 from app.settings import Settings
 from tests.app.history.conftest import MakeEntry, make_entry
+from tests.postgres import Postgres
 
 __all__ = ["make_entry"]
 
@@ -201,3 +202,66 @@ def test_a_request_that_the_disk_refuses_is_inspected_again(
         assert line.kept() == [second.row["id"]]
 
     use(settings, work)
+
+
+async def away(line: Line) -> None:
+    while not line.history._recorder.database_is_away:
+        await asyncio.sleep(0.001)
+
+
+def test_while_the_database_is_away_a_line_goes_on(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., Entry]
+) -> None:
+    before, during = keyed("before"), keyed("during")
+
+    async def work(line: Line) -> None:
+        await line.send(before)
+        await filed(line.history, before)
+        postgres.stop()
+        try:
+            # Unknown, at once by several: inspected, once. What was answered before is remembered.
+            answers = await asyncio.gather(line.send(during), *(line.send(keyed("during")) for _ in range(5)))
+            assert answers == [during.row["id"]] * 6
+            assert await line.send(keyed("before")) == before.row["id"]
+            await away(line)
+            assert await line.send(keyed("during")) == during.row["id"]
+            with pytest.raises(Problem) as refused:
+                await line.send(keyed("before"), "b" * 64)
+            assert refused.value.name == "idempotency-key-reused"
+            new = keyed("new")
+            assert await line.send(new) == new.row["id"]
+        finally:
+            postgres.start()
+        await filed(line.history, new)
+        assert await line.send(keyed("during")) == during.row["id"]
+        assert line.kept() == [one.row["id"] for one in (before, during, new)]
+
+    with postgres.database() as url:
+        use(Settings(history=tmp_path, database=url), work)
+
+
+def test_a_key_that_was_forgotten_while_the_database_is_away_is_filed_twice_and_leads_to_the_first(
+    postgres: Postgres, tmp_path: Path, keyed: Callable[..., Entry]
+) -> None:
+    first, second, other = keyed(), keyed(), keyed("other")
+
+    async def work(line: Line) -> None:
+        await line.send(first)
+        await filed(line.history, first)
+        line.history._recent._answers.clear()
+        postgres.stop()
+        try:
+            assert await line.send(second, "b" * 64) == second.row["id"]
+            await line.send(other)
+        finally:
+            postgres.start()
+        await filed(line.history, other)
+        assert line.kept() == [one.row["id"] for one in (first, second, other)]
+        assert not list(line.history.folder.glob("journal/*.damaged"))
+        assert await line.send(keyed()) == first.row["id"]
+        with pytest.raises(Problem) as refused:
+            await line.send(keyed(), "b" * 64)
+        assert refused.value.name == "idempotency-key-reused"
+
+    with postgres.database() as url:
+        use(Settings(history=tmp_path, database=url), work)
