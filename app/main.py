@@ -71,7 +71,7 @@ def create_app(settings: Settings) -> FastAPI:
             await feed.open()
             stack.push_async_callback(feed.close)
             draining.on_end(feed.end)
-            sinks = Sinks(settings, history.database, feed)
+            sinks = Sinks(settings, history.database, feed, history.identity)
             await sinks.open()
             stack.push_async_callback(sinks.close)
             deleting = asyncio.create_task(retention.run())

@@ -47,7 +47,8 @@ class History:
     """Inspections in a database, their pictures and maps in a folder, and a journal in front of both.
 
     `record` returns when the journal has an inspection; a thread files it a moment later. `database` is for
-    reading at any time; rows of inspections and files are deleted through `in_writer` alone.
+    reading at any time; rows of inspections and files are deleted through `in_writer` alone. `identity`, from
+    `open` on, is that of this history alone.
 
     Args:
         settings: history, database and journal_bytes matter.
@@ -186,7 +187,7 @@ class History:
             self.database.upgrade()
             self.pictures.open()
             self._journal = Journal(self.folder / "journal", self._journal_bytes)
-            expect_together(
+            self.identity = expect_together(
                 self.folder,
                 self.database,
                 has_files=self.pictures.has_files(),

@@ -22,7 +22,7 @@ class IdentityError(ValueError):
     """A folder and a database are not of one history; the message says what to do."""
 
 
-def expect_together(folder: Path, database: Database, *, has_files: bool, has_journal: bool) -> None:
+def expect_together(folder: Path, database: Database, *, has_files: bool, has_journal: bool) -> str:
     """Make sure that a folder and a database are one history; a new one gets its identity here.
 
     A database without an identity was never used by a server. It is a new history's, if the folder has
@@ -34,6 +34,9 @@ def expect_together(folder: Path, database: Database, *, has_files: bool, has_jo
         database: with all tables.
         has_files: whether there are pictures or maps in the folder.
         has_journal: whether inspections wait there to be filed.
+
+    Returns:
+        The identity.
 
     Raises:
         IdentityError: they do not belong together.
@@ -61,6 +64,7 @@ def expect_together(folder: Path, database: Database, *, has_files: bool, has_jo
             there = str(uuid.uuid4())
             connection.execute(insert(identity).values(id=there))
             replace_file(path, there.encode())
+    return there
 
 
 def forget(folder: Path, database: Database) -> None:

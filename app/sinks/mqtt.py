@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import ssl
+import uuid
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ class MqttSink:
         url: mqtt://HOST:PORT or mqtts://HOST:PORT.
         topic: with places for {station}, {category} and {decision}.
         status_topic: retained: online, and offline as the last will.
+        identity: of the history, a UUID. The client identifier is made of it, so that the broker ends the
+            connection before, which it may not have seen to be lost: its will would come after `online`.
         user: to log in with, or None.
         password: its password, or None.
         ca: PEM file of the authority that signed the broker's certificate; None for those the system trusts.
@@ -47,6 +50,7 @@ class MqttSink:
         url: str,
         topic: str,
         status_topic: str,
+        identity: str,
         user: str | None = None,
         password: str | None = None,
         ca: Path | None = None,
@@ -54,6 +58,8 @@ class MqttSink:
         self._broker = read_url(url)
         self._topic = topic
         self._status_topic = status_topic
+        # Every broker takes 23 letters and digits (MQTT 3.1.1, section 3.1.3.1).
+        self._client_id = f"flowgauge{uuid.UUID(identity).hex[:14]}"
         self._user = user
         self._password = password
         self._tls: ssl.SSLContext | None = None
@@ -133,6 +139,7 @@ class MqttSink:
         async with aiomqtt.Client(
             self._broker.host,
             self._broker.port,
+            identifier=self._client_id,
             username=self._user,
             password=self._password,
             will=will,

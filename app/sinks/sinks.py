@@ -26,17 +26,18 @@ class Sinks:
         settings: of the service.
         database: of the history.
         feed: says when there is something new.
+        identity: of the history.
 
     Raises:
         SinkError: a setting is wrong.
     """
 
-    def __init__(self, settings: Settings, database: Database, feed: Feed) -> None:
+    def __init__(self, settings: Settings, database: Database, feed: Feed, identity: str) -> None:
         self.deliveries: Sequence[Delivery] = [
             Delivery(
                 sink, database, feed, DeadLetters(settings.history / "sinks" / f"{sink.name}.dead.ndjson")
             )
-            for sink in _make(settings)
+            for sink in _make(settings, identity)
         ]
 
     async def open(self) -> None:
@@ -71,7 +72,7 @@ def describe(settings: Settings) -> list[str]:
     return lines
 
 
-def _make(settings: Settings) -> list[Sink]:
+def _make(settings: Settings, identity: str) -> list[Sink]:
     sinks: list[Sink] = []
     if settings.mqtt_url is not None:
         _check_mqtt(settings)
@@ -86,6 +87,7 @@ def _make(settings: Settings) -> list[Sink]:
                 settings.mqtt_url,
                 settings.mqtt_topic,
                 settings.mqtt_status_topic,
+                identity,
                 settings.mqtt_user,
                 None if password is None else password.get_secret_value(),
                 settings.mqtt_ca,

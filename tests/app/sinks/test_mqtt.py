@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import gc
 import json
 import logging
@@ -16,6 +17,7 @@ from tests.mosquitto import Mosquitto, Subscriber, subscribed
 
 TOPIC = "flowgauge/{station}/{category}/inspection"
 STATUS = "flowgauge/status"
+IDENTITY = "01a21baa-a872-7000-8895-50f2a9d91ee3"
 
 
 def event(number: int, station: str | None = "line-3") -> Event:
@@ -51,7 +53,7 @@ def states(subscriber: Subscriber) -> list[tuple[str, bool]]:
 
 
 def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None:
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS)
+    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
     with subscribed(broker) as subscriber:
 
         async def work(sink: MqttSink) -> None:
@@ -74,7 +76,7 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
     broker: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
     broker.kill()
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS)
+    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
 
     async def work(sink: MqttSink) -> None:
         with pytest.raises(Undelivered) as caught:
@@ -95,6 +97,84 @@ def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one
         use(sink, work)
 
 
+class Relay:
+    """Stands before the broker, and can lose its client without telling the broker."""
+
+    def __init__(self, broker: Mosquitto) -> None:
+        self._broker = broker
+        self._pumps: list[asyncio.Task[None]] = []
+        self._clients: list[asyncio.StreamWriter] = []
+        self._sides: list[asyncio.StreamWriter] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker_reader, broker_writer = await asyncio.open_connection("127.0.0.1", self._broker.port)
+        self._clients.append(writer)
+        self._sides.append(broker_writer)
+        self._pumps.append(asyncio.create_task(self._pump(reader, broker_writer)))
+        self._pumps.append(asyncio.create_task(self._pump(broker_reader, writer)))
+
+    async def broker_ends_the_first(self) -> None:
+        await asyncio.shield(self._pumps[1])
+
+    def lose_the_client(self) -> None:
+        self._clients[0].transport.abort()
+
+    async def close(self) -> None:
+        for writer in (*self._clients, *self._sides):
+            writer.transport.abort()
+        await asyncio.gather(*self._pumps)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(4096):
+                writer.write(data)
+
+
+def test_after_a_cut_that_the_broker_did_not_see_the_state_is_online(broker: Mosquitto) -> None:
+    with subscribed(broker) as subscriber:
+
+        async def do() -> None:
+            relay = Relay(broker)
+            server = await asyncio.start_server(relay.take, "127.0.0.1", 0)
+            port = server.sockets[0].getsockname()[1]
+            sink = MqttSink(f"mqtt://127.0.0.1:{port}", TOPIC, STATUS, IDENTITY)
+            await sink.open()
+            try:
+                async with asyncio.timeout(10):
+                    await sink.ready()
+                    relay.lose_the_client()
+                    await until(lambda: not sink.is_ready)
+                    await sink.ready()
+                    await relay.broker_ends_the_first()
+                    await sink.deliver(event(1), redelivered=False)
+                    await until(lambda: any(topic != STATUS for topic, _, _ in subscriber.messages))
+                assert states(subscriber)[-1] == ("online", False)
+            finally:
+                await sink.close()
+                server.close()
+                await relay.close()
+
+        asyncio.run(do())
+
+
+def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto) -> None:
+    url = f"mqtt://127.0.0.1:{broker.port}"
+    one = MqttSink(url, TOPIC, "one/status", IDENTITY)
+    other = MqttSink(url, TOPIC, "other/status", "7b1f8f60-3b0e-4d3c-9a55-2f4b9d6d1c11")
+
+    async def work(one: MqttSink) -> None:
+        await one.ready()
+        await other.open()
+        await other.ready()
+        for number, sink in enumerate((one, other, one)):
+            await sink.deliver(event(number), redelivered=False)
+        await other.close()
+
+    with subscribed(broker) as subscriber:
+        use(one, work)
+        asyncio.run(until(lambda: len(subscriber.messages) == 7))
+
+
 def test_a_failure_that_nobody_foresaw_is_told_and_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """Such as a host with an empty label, at which Python's own lookup fails with an error of Unicode."""
 
@@ -102,7 +182,7 @@ def test_a_failure_that_nobody_foresaw_is_told_and_is_not_the_end(caplog: pytest
         await until(lambda: "has failed" in caplog.text)
         assert not sink.is_ready
 
-    use(MqttSink("mqtt://broker..plant", TOPIC, STATUS), work)
+    use(MqttSink("mqtt://broker..plant", TOPIC, STATUS, IDENTITY), work)
 
 
 def test_a_user_and_a_password(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
@@ -115,13 +195,13 @@ def test_a_user_and_a_password(broker: Mosquitto, caplog: pytest.LogCaptureFixtu
         await sink.ready()
         await sink.deliver(event(1), redelivered=False)
 
-    use(MqttSink(url, TOPIC, STATUS, "flowgauge", "hunter2"), work)
+    use(MqttSink(url, TOPIC, STATUS, IDENTITY, "flowgauge", "hunter2"), work)
 
     async def refused(sink: MqttSink) -> None:
         await until(lambda: "connecting again" in caplog.text)
         assert not sink.is_ready
 
-    use(MqttSink(url, TOPIC, STATUS, "flowgauge", "hunter3"), refused)
+    use(MqttSink(url, TOPIC, STATUS, IDENTITY, "flowgauge", "hunter3"), refused)
     assert "hunter" not in caplog.text
 
 
@@ -138,16 +218,16 @@ def test_tls(broker: Mosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
         await sink.ready()
         await sink.deliver(event(1), redelivered=False)
 
-    use(MqttSink(url, TOPIC, STATUS, ca=certificate.certificate), work)
+    use(MqttSink(url, TOPIC, STATUS, IDENTITY, ca=certificate.certificate), work)
 
     async def refused(sink: MqttSink) -> None:
         await until(lambda: "connecting again" in caplog.text)
         assert not sink.is_ready
 
-    use(MqttSink(url, TOPIC, STATUS), refused)  # an authority that nobody knows
+    use(MqttSink(url, TOPIC, STATUS, IDENTITY), refused)  # an authority that nobody knows
     gc.collect()
     with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_CA"):
-        MqttSink(url, TOPIC, STATUS, ca=tmp_path / "none.pem")
+        MqttSink(url, TOPIC, STATUS, IDENTITY, ca=tmp_path / "none.pem")
     (tmp_path / "empty.pem").write_text("")
     with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_CA"):
-        MqttSink(url, TOPIC, STATUS, ca=tmp_path / "empty.pem")
+        MqttSink(url, TOPIC, STATUS, IDENTITY, ca=tmp_path / "empty.pem")

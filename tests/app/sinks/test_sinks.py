@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,7 @@ def test_each_has_a_delivery_and_dead_letters_of_its_own(webhooks: Path, tmp_pat
     database.upgrade()
 
     async def do() -> list[str]:
-        sinks = Sinks(given, database, Feed(database, 1))
+        sinks = Sinks(given, database, Feed(database, 1), str(uuid.uuid4()))
         return [delivery.sink.name for delivery in sinks.deliveries]
 
     assert asyncio.run(do()) == ["mqtt", "webhook-mes"]
@@ -94,7 +95,7 @@ def test_a_password_that_can_be_read_on_the_way_is_warned_of(
     database = Database(given.database_url)
 
     async def do() -> None:
-        Sinks(given, database, Feed(database, 1))
+        Sinks(given, database, Feed(database, 1), str(uuid.uuid4()))
 
     asyncio.run(do())
     database.close()
