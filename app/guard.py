@@ -67,6 +67,7 @@ class Guard:
         self._requests = TokenBuckets(_MOST_KEYS)
         self._logins = TokenBuckets(_MOST_ADDRESSES)
         self._refusals = TokenBuckets(_MOST_ADDRESSES)
+        self._unlogged = 0  # refusals since the last that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none; should there be, this is where they get in
@@ -131,8 +132,13 @@ class Guard:
     def _count_refusal(self, scope: Scope, problem: Problem) -> None:
         address = _address(scope)
         wait = self._refusals.take(address, REFUSALS_PER_MINUTE)
+        if wait > 0:
+            self._unlogged += 1
+            scope["state"]["unlogged"] = True
         _expect_token(wait, "The limit of requests without a valid key")
-        logger.warning("refused a request from %s: %s", address, problem.detail)
+        before = f"; {self._unlogged} beyond the limit were not logged before" if self._unlogged else ""
+        self._unlogged = 0
+        logger.warning("refused a request from %s: %s%s", address, problem.detail, before)
 
     def _expect_this_machine(self, scope: Scope, headers: Headers) -> None:
         """Without keys, a request to an address of this machine comes from it, and calls it by its name."""

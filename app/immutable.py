@@ -29,7 +29,7 @@ def headers(tag: str) -> dict[str, str]:
 
 def is_known(request: Request, tag: str) -> bool:
     """Whether the client has the content already that a tag names (RFC 9110, section 13.1.2)."""
-    known = request.headers.get("if-none-match", "")
+    known = ", ".join(request.headers.getlist("if-none-match"))  # of several lines one list (section 5.3)
     return known.strip() == "*" or f'"{tag}"' in _TAG.findall(known)
 
 

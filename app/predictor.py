@@ -216,12 +216,10 @@ class _Predictor:
         return await self.inspector.inspect(order, file.data, room)
 
     def _negotiate(self, offers: tuple[MediaType, ...]) -> MediaType:
-        header = self.request.headers.get("accept")
+        header = ", ".join(self.request.headers.getlist("accept"))
         media_type = accept.negotiate(header, offers)
         if media_type is None:
-            raise Problem(
-                "not-acceptable", f"Accept was {(header or '')[:200]!r}; given are {', '.join(offers)}."
-            )
+            raise Problem("not-acceptable", f"Accept was {header[:200]!r}; given are {', '.join(offers)}.")
         return media_type
 
     async def _in_time(self, category: str, work: Callable[[Reservation], Awaitable[Response]]) -> Response:

@@ -18,6 +18,7 @@ logger = logging.getLogger("flowgauge.requests")
 
 HEADER = "X-Request-ID"
 # What may go into a log line and back into a header without doubt.
+_LONGEST_PATH = 200  # in the log; a request line may have 64 KiB
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
 
 
@@ -79,12 +80,15 @@ class RequestContext:
         # Both are written into the scope further in, by the router and by whoever found the problem.
         route: str | None = getattr(scope.get("route"), "path_format", None)
         problem: problems.ProblemName | None = scope["state"].get("problem")
+        self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
         caller = scope["state"].get("caller")
         key_id: str | None = None if caller is None else caller.key_id
+        if scope["state"].get("unlogged"):  # the guard's, which says how many there were
+            return
         # The raw path is ASCII without control characters: no line of the log can be forged with it.
         path = scope["raw_path"].decode("latin-1")
+        path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         client = client_address(scope)
-        self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
         logger.info(
             "%s %s %s %.1f ms%s client=%s%s",
             scope["method"],

@@ -47,9 +47,9 @@ def serve(
 ) -> None:
     """Serve the published models over HTTP until Ctrl-C or SIGTERM; a second one ends it at once.
 
-    Exit codes: 0 after a clean stop; 1 when the address cannot be listened on, or the history cannot be
-    used; 2 when what was asked for is wrong: an option, a device, a folder, a certificate, a sink, the
-    database's URL.
+    Exit codes: 0 after a clean stop; 1 when something is not there that may come, so that another start
+    can help: the address, the history, the models folder, a CUDA device, a file of TLS; 2 when what was
+    asked for is wrong: an option, a certificate, a sink, the database's URL.
 
     Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """
@@ -58,7 +58,7 @@ def serve(
     import uvicorn
 
     from app import logs
-    from app.certificate import CertificateError, expect_certificate
+    from app.certificate import CertificateError, CertificateUnreadable, expect_certificate
     from app.connections import Connection, Listener, allow_connections
     from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
     from app.exposure import ExposureError, expect_keys_on_network
@@ -89,11 +89,13 @@ def serve(
         pick_engine(settings.precision, torch_device, settings.engine)
         next(settings.models.iterdir(), None)
         categories = models_folder.categories(settings.models)
-    except (SettingsError, SinkError, DatabaseError, DeviceError, EngineError) as error:
+    except DeviceError as error:  # a driver may come after this start
+        _stop(1, str(error))
+    except (SettingsError, SinkError, DatabaseError, EngineError) as error:
         _stop(2, str(error))
-    except OSError as error:
+    except OSError as error:  # a mount too
         _stop(
-            2,
+            1,
             f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name the one "
             "that you have with --models, or make an empty one for models that are uploaded.",
         )
@@ -101,7 +103,7 @@ def serve(
         expect_certificate(settings)
         keyed = expect_keys_on_network(settings)
     except (CertificateError, ExposureError) as error:
-        _stop(2, str(error))
+        _stop(1 if isinstance(error, CertificateUnreadable) else 2, str(error))
     except DatabaseUnavailable as error:
         _stop(1, error.at_start)
     logs.configure(settings.log_format)

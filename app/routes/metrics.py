@@ -33,7 +33,7 @@ def metrics(request: Request, telemetry: TelemetryPart, caller: MaySeeHistory) -
     if caller.categories is not None:
         raise Problem("forbidden", "Metrics are of all categories; the key is for some of them.")
     try:
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        encode, media_type = choose_encoder(", ".join(request.headers.getlist("accept")))
     except TypeError:  # of a version that is none
         encode, media_type = choose_encoder("")
     return Response(encode(telemetry.registry), headers={"Content-Type": media_type})

@@ -20,7 +20,7 @@ def to_login(scope: Scope, login: str) -> Response | None:
         login: the login page's path.
     """
     asks = scope["method"] == "GET" and _PAGES.fullmatch(scope["path"])
-    if not asks or "text/html" not in Headers(scope=scope).get("accept", ""):
+    if not asks or "text/html" not in ", ".join(Headers(scope=scope).getlist("accept")):
         return None
     wanted = scope["raw_path"].decode("latin-1")
     if scope["query_string"]:

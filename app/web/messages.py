@@ -72,7 +72,7 @@ def choose(request: Request) -> Messages:
     chosen = request.cookies.get(COOKIE)
     if chosen in there:
         return there[chosen]
-    for code in _asked_for(request.headers.get("accept-language", "")):
+    for code in _asked_for(", ".join(request.headers.getlist("accept-language"))):
         if code in there:
             return there[code]
     return there[DEFAULT]

@@ -234,6 +234,7 @@ def test_a_household_of_ipv6_is_one_address(keyed: Keyed) -> None:
 def test_a_flood_of_wrong_keys_is_counted_but_locks_nobody_out(
     keyed: Keyed, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     statuses = [
         keyed.client.get(WHO, headers={"X-API-Key": "wrong"}).status_code
         for _ in range(REFUSALS_PER_MINUTE + 5)
@@ -243,6 +244,9 @@ def test_a_flood_of_wrong_keys_is_counted_but_locks_nobody_out(
     assert keyed.client.get(WHO, headers=keyed.show("line")).status_code == 200
     refusals = [record for record in caplog.records if record.name == "flowgauge.guard"]
     assert len(refusals) == REFUSALS_PER_MINUTE
+    lines = [record.getMessage() for record in caplog.records if record.name == "flowgauge.requests"]
+    assert len(lines) == REFUSALS_PER_MINUTE + 1
+    assert not [line for line in lines if " 429 " in line]
 
 
 def test_the_hot_path_never_asks_the_database(keyed: Keyed) -> None:

@@ -226,3 +226,11 @@ def test_no_line_of_the_log_can_be_forged(client: TestClient, caplog: pytest.Log
     client.get("/x%0aGET%20/forged%20200")
     [line] = [r.getMessage() for r in caplog.records if r.name == "flowgauge.requests"]
     assert "\n" not in line
+
+
+@as_json
+def test_a_long_path_fills_no_log(client: TestClient, formatted: list[str]) -> None:
+    client.get("/" + "x" * 60_000)
+    [line] = formatted
+    assert len(line) < 1000
+    assert json.loads(line)["path"] == "/" + "x" * 199 + "..."

@@ -88,7 +88,7 @@ class TestRefusals:
         assert "hunter2" not in complaint
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
-        complaint = self.refused(2, "--models", str(tmp_path / "absent"))
+        complaint = self.refused(1, "--models", str(tmp_path / "absent"))
         assert str(tmp_path / "absent") in complaint
         assert "--models" in complaint
 
@@ -104,7 +104,7 @@ class TestRefusals:
         assert "99999" in complaint
 
     def test_a_device_that_is_not_there(self, store: Path) -> None:
-        assert "'cuda:99'" in self.refused(2, "--device", "cuda:99", MODELS=str(store))
+        assert "'cuda:99'" in self.refused(1, "--device", "cuda:99", MODELS=str(store))
 
     def test_an_engine_that_does_not_compute_so(self, store: Path) -> None:
         complaint = self.refused(2, MODELS=str(store), ENGINE="openvino", PRECISION="bfloat16")
@@ -116,7 +116,7 @@ class TestRefusals:
 
     def test_files_of_tls_that_are_not_there(self, store: Path, tmp_path: Path) -> None:
         files = {"TLS_CERTIFICATE": str(tmp_path / "no.pem"), "TLS_KEY": str(tmp_path / "no.key")}
-        complaint = self.refused(2, MODELS=str(store), **files)
+        complaint = self.refused(1, MODELS=str(store), **files)
         assert "cannot be read: No such file or directory" in complaint
         assert str(tmp_path / "no.pem") in complaint
 

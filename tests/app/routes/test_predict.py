@@ -146,6 +146,8 @@ class TestAccept:
         data = tiny_images["defect"][0]
         image = images.decode(data)
         [expected] = detector.predict([image])
+        lines = [*RAW.items(), ("Accept", "text/html"), ("Accept", "image/*")]
+        assert service.post(PREDICT, content=data, headers=lines).headers["content-type"] == "image/png"
         response = service.post(PREDICT, content=data, headers=RAW | {"Accept": "image/*"})
         assert response.headers["content-type"] == "image/png"
         drawn = heatmap.overlay(image, expected.score_map, detector.calibrator.colour_scale)
