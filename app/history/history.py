@@ -31,6 +31,7 @@ T = TypeVar("T")
 # Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
 MAX_ARCHIVES: Final = 4  # that are sent at a time
+MAX_DOWNLOADS: Final = 64  # pictures and maps likewise, an open file each
 
 
 def folder_lock(folder: Path) -> FileLock:
@@ -65,6 +66,7 @@ class History:
         self.drawer = Drawer(self.pictures)
         # Who sends an archive of pictures holds a place, and one of the pictures in memory.
         self.archives = threading.BoundedSemaphore(MAX_ARCHIVES)
+        self.downloads = threading.BoundedSemaphore(MAX_DOWNLOADS)
         self._journal_bytes = settings.journal_bytes
         self._lock = folder_lock(self.folder)
         self._callbacks: list[Callable[[Rows], None]] = []

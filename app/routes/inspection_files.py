@@ -1,38 +1,44 @@
 """What an inspection's decision can be seen by: the picture, the heatmap, the overlay, the map."""
 
+import errno
 import hashlib
+import logging
 import os
-from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any, BinaryIO, Final, Literal
 
 from fastapi import APIRouter, Request
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from app import immutable
 from app.dependencies import HistoryPart
-from app.history.history import History
+from app.history.history import MAX_DOWNLOADS, History
 from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of
 from app.inference import while_connected
 from app.openapi import documented
-from app.problems import ProblemName
+from app.problems import Problem, ProblemName
 from app.routes.known_inspection import KnownInspection
-from app.sending import Accounted
+from app.sending import Accounted, InPieces
 from flows.fastflow.heatmap import ColourScale
+
+logger = logging.getLogger("flowgauge.history")
 
 router = APIRouter(prefix="/v1/inspections/{inspection_id}", tags=["history"])
 
 _PIECE_BYTES: Final = 64 * 1024
 
 
-def _documented(*media_types: str, drawn: bool = False) -> dict[int | str, dict[str, Any]]:
+def _documented(*media_types: str) -> dict[int | str, dict[str, Any]]:
     content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
     names: list[ProblemName] = ["unknown-inspection", "files-lost", "internal", "history-unavailable"]
-    problems = documented(*names, "queue-full") if drawn else documented(*names)
+    problems = documented(*names, "queue-full")
     return {
         200: {"description": "It never changes.", "content": content, "headers": dict(immutable.HEADERS)},
         304: dict(immutable.NOT_MODIFIED),
@@ -40,7 +46,7 @@ def _documented(*media_types: str, drawn: bool = False) -> dict[int | str, dict[
     }
 
 
-_DRAWN: Final = _documented("image/png", drawn=True)
+_DRAWN: Final = _documented("image/png")
 
 
 @router.get("/overlay.png", response_class=Response, responses=_DRAWN)
@@ -106,11 +112,47 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
     kind = "application/x-npy" if sha256 is None else format_of(file.read(16)).media_type
     file.seek(0)
     headers = {**immutable.headers(tag), "Content-Length": str(size)}
-    return StreamingResponse(_pieces(file), headers=headers, media_type=kind)
+    return _Download(history.downloads, file, headers=headers, media_type=kind)
+
+
+class _Download(InPieces, StreamingResponse):
+    """A file that is sent as long as the client takes it, and holds one of the places for open files.
+
+    Args:
+        places: as many files as may be open at a time.
+        file: to send and close.
+        options: as of `StreamingResponse`.
+    """
+
+    def __init__(self, places: BoundedSemaphore, file: BinaryIO, **options: Any) -> None:
+        super().__init__(iter(partial(file.read, _PIECE_BYTES), b""), **options)
+        self._places = places
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it.
+
+        Raises:
+            Problem: queue-full; nothing was sent.
+            ClientDisconnect: as of `InPieces`.
+        """
+        with self._file:
+            if not self._places.acquire(blocking=False):
+                raise Problem(
+                    "queue-full", f"{MAX_DOWNLOADS} files are being sent, the limit; try again later."
+                )
+            try:
+                await super().__call__(scope, receive, send)
+            finally:
+                self._places.release()
 
 
 def _open(path: Path, size: int, sha256: str | None) -> BinaryIO | None:
-    """Open a file to read, which then stays, should retention remove it; None if it is not as it was kept."""
+    """Open a file to read, which then stays, should retention remove it; None if it is not as it was kept.
+
+    Raises:
+        Problem: history-unavailable, where the system has no files left.
+    """
     try:
         with ExitStack() as stack:
             file = stack.enter_context(path.open("rb"))
@@ -121,11 +163,10 @@ def _open(path: Path, size: int, sha256: str | None) -> BinaryIO | None:
             file.seek(0)
             stack.pop_all()
             return file
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            logger.warning("a file of the history cannot be opened: %s", error)
+            raise Problem(
+                "history-unavailable", "The server has too many files open; try again later."
+            ) from error
         return None
-
-
-def _pieces(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        while piece := file.read(_PIECE_BYTES):
-            yield piece

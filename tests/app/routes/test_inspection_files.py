@@ -2,8 +2,11 @@ import asyncio
 import base64
 import io
 import logging
+import resource
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from threading import BoundedSemaphore
 from typing import Any
 
 import httpx2
@@ -12,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import delete
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 from starlette.types import Message, Send
 
@@ -19,10 +23,12 @@ from app import sending
 from app.database import clock
 from app.database.tables import inspections
 from app.history import losses
-from app.history.history import History
+from app.history.history import MAX_DOWNLOADS, History
 from app.history.retention import Retention
 from app.main import create_app
 from app.patience import Patience
+from app.problems import Problem
+from app.routes import inspection_files
 from app.settings import Settings
 from flows.fastflow import images
 from tests.app.conftest import Keyed
@@ -171,6 +177,53 @@ class TestCaching:
     def test_problems_are_not_cached(self, service: TestClient) -> None:
         response = service.get(f"/v1/inspections/{clock.new_id()}/source", headers={"If-None-Match": "*"})
         expect_problem(response, 404, "unknown-inspection")
+
+
+class TestDownloads:
+    """Each holds an open file; who stalls must not use them up."""
+
+    @pytest.mark.parametrize("name", ["source", "map.npy"])
+    def test_beyond_the_limit_they_are_refused(self, own: TestClient, tiny_images: Images, name: str) -> None:
+        path, places = inspected(own, tiny_images["good"][0]), history_of(own).downloads
+        with ExitStack() as stack:
+            for _ in range(MAX_DOWNLOADS):
+                stack.enter_context(places)
+            refused = own.get(f"{path}/{name}")
+            assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
+        for _ in range(MAX_DOWNLOADS + 1):  # each gives its place back
+            assert own.get(f"{path}/{name}").status_code == 200
+
+    def test_a_client_that_stalls_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+        (tmp_path / "picture").write_bytes(bytes(1_000_000))
+        file, places = (tmp_path / "picture").open("rb"), BoundedSemaphore(1)
+        taken: list[Message] = []
+
+        async def send(message: Message) -> None:
+            if len(taken) == 3:
+                await asyncio.Event().wait()  # for ever
+            taken.append(message)
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        with pytest.raises(ClientDisconnect):
+            asyncio.run(inspection_files._Download(places, file)({"type": "http"}, receive, send))
+        assert file.closed
+        assert places.acquire(blocking=False)
+
+    def test_a_file_for_which_there_is_none_left_is_not_lost(self, tmp_path: Path) -> None:
+        (tmp_path / "map").write_bytes(b"map")
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+        try:
+            with pytest.raises(Problem) as refused:
+                inspection_files._open(tmp_path / "map", 3, None)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert refused.value.name == "history-unavailable"
+        assert inspection_files._open(tmp_path / "absent", 3, None) is None
 
 
 class TestGone:
