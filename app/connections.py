@@ -9,6 +9,7 @@ import resource
 import socket
 import struct
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -19,6 +20,9 @@ from uvicorn import Config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
+
+from app import problems
+from app.schemas.problem import ProblemDetails
 
 logger = logging.getLogger("flowgauge.connections")
 
@@ -81,14 +85,39 @@ class Connection(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
-            message = "Invalid HTTP request received."
-            self.logger.warning(message)
-            self.send_400_response(message)
+            self.send_400_response(
+                "This is no valid HTTP request. In an address, spaces and all that is not ASCII must be "
+                "percent-encoded."
+            )
         # One header, a chunk's extension or a trailer, which never end, are nothing that the parser tells of.
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
             self.logger.warning("a head, or what stands between two pieces of a body, is too large")
             self.transport.abort()
         self._watch()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer with a problem what cannot be given to the service, and close."""
+        request_id = uuid.uuid4().hex
+        logger.warning("no HTTP request came from %s id=%s", self.client and self.client[0], request_id)
+        told = ProblemDetails(
+            type="invalid-request",
+            title=problems.TYPES["invalid-request"].title,
+            status=400,
+            detail=msg,
+            instance="/",
+            request_id=request_id,
+        )
+        body = told.model_dump_json().encode()
+        headers = [
+            *self.server_state.default_headers,
+            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+            (b"connection", b"close"),
+        ]
+        lines = [b"HTTP/1.1 400 Bad Request", *(b"%s: %s" % header for header in headers), b"", body]
+        self.transport.write(b"\r\n".join(lines))
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """See a request begin."""

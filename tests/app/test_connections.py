@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import http.client
+import json
 import logging
 import socket
 import ssl
@@ -331,6 +332,23 @@ class TestHostileHeads:
             assert b" 200 " not in received
             assert b" 400 " in received
             assert is_served(opened(port))
+
+    def test_one_that_is_none_is_a_problem_that_the_log_knows(
+        self, serve: Serve, opened: Opened, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """As simple clients send it, letters beyond ASCII and all."""
+        with serve() as port:
+            connection = opened(port)
+            connection.sendall("GET /live?part_id=Teil\xe4 HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            head, _, body = rest(connection).partition(b"\r\n\r\n")
+        problem = json.loads(body)
+        assert (problem["type"], problem["status"]) == ("invalid-request", 400)
+        assert "percent-encoded" in problem["detail"]
+        assert b"content-type: application/problem+json" in head
+        assert f"x-request-id: {problem['request_id']}".encode() in head
+        [line] = [record.getMessage() for record in caplog.records if record.name == "flowgauge.connections"]
+        assert "127.0.0.1" in line
+        assert problem["request_id"] in line
 
     def test_a_trailer_is_no_header(self, serve: Serve, opened: Opened) -> None:
         with serve() as port:
