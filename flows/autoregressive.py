@@ -22,6 +22,9 @@ class MaskedAutoregressive(Transform):
     one pass; `inverse`, that of samples, takes D passes, one for each dimension. `Inverse` of this class is
     the inverse autoregressive flow (arXiv 1606.04934).
 
+    A hidden layer of fewer than D - 1 units cannot tell all dimensions apart. Its units are spread evenly,
+    from x_1 to x_(D-1), so that each of these reaches m_D, and an m_i misses only some x_j right before it.
+
     >>> _ = torch.manual_seed(0)
     >>> flow = MaskedAutoregressive(3, (16,))
     >>> x = torch.randn(2, 3)
@@ -54,7 +57,7 @@ class MaskedAutoregressive(Transform):
         # A unit of degree d sees x_1 ... x_d; with a context, units of degree 0 bring it to the first m.
         lowest = 0 if context else 1
         highest = max(features - 1, lowest)
-        degrees = [inputs, *(lowest + torch.arange(width) % (highest - lowest + 1) for width in hidden)]
+        degrees = [inputs, *(_degrees(lowest, highest, width) for width in hidden)]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(degrees):
             layers += [_MaskedLinear(after[:, None] >= before), nn.ReLU()]
@@ -90,6 +93,15 @@ class MaskedAutoregressive(Transform):
         with without_autocast(x.device.type):
             parameters: Tensor = self.network(x)
         return parameters.reshape(len(x), self.law.per_element, self.features)
+
+
+def _degrees(lowest: int, highest: int, width: int) -> Tensor:
+    """Degrees of the units of a hidden layer, (width,): each as often as any other, or evenly spread."""
+    span = highest - lowest + 1
+    if width >= span:
+        return lowest + torch.arange(width) % span
+    # Both ends, or the last dimensions would have no path to anything.
+    return lowest + torch.arange(width) * (span - 1) // max(1, width - 1)
 
 
 class _MaskedLinear(nn.Linear):

@@ -104,7 +104,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1] = 1
+    format: Literal[1, 2] = 2
     recipe: str
     arguments: dict[str, _Argument]
     event_shape: tuple[_Channels, _Side, _Side]
@@ -206,9 +206,10 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
 
     Raises:
         SavedFlowError: a file is missing, damaged or changed, the recipe is unknown, or the weights do not
-            fit it. The message names what.
+            fit it, or it is a masked flow of before whose masks were others. The message names what.
     """
     record = read_record(folder)
+    _expect_same_masks(folder, record)
     data = _read(folder / WEIGHTS, _MAX_WEIGHTS)
     if hashlib.sha256(data).hexdigest() != record.weights_sha256:
         raise SavedFlowError(f"{folder / WEIGHTS} is damaged: its sha256 is not the one in {RECIPE}")
@@ -310,6 +311,17 @@ def _read(path: Path, limit: int) -> bytes:
         ) from error
     except FileError as error:
         raise SavedFlowError(str(error)) from error
+
+
+def _expect_same_masks(folder: Path, record: Record) -> None:
+    # Masks are no part of the weights; in format 1 those of narrow layers left most dimensions out.
+    dimensions, hidden = math.prod(record.event_shape), record.arguments.get("hidden")
+    wide = isinstance(hidden, list) and all(width >= dimensions - 1 for width in hidden)
+    if record.format == 1 and record.recipe == "maf" and not wide:
+        raise SavedFlowError(
+            f"{folder} is of an earlier version, whose masks of hidden layers narrower than {dimensions - 1} "
+            f"units were others; fit it again with `flowgauge flows train maf`"
+        )
 
 
 def _expect_fit(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -21,9 +21,9 @@ SETTINGS = Fitted(steps=1, batch_size=1, learning_rate=0.1, seed=0, device="cpu"
 DATA = Data(source="digits", train=3, validation=2, test=1, fingerprint="0" * 64)
 
 
-def write(folder: Path, recipe: str, *, overwrite: bool = False) -> torch.nn.Module:
+def write(folder: Path, recipe: str, *, hidden: int = 8, overwrite: bool = False) -> torch.nn.Module:
     """Save a flow of random weights, none of them the fresh ones."""
-    chosen = arguments(recipe, hidden=8, depth=1)
+    chosen = arguments(recipe, hidden=hidden, depth=1)
     flow = build(recipe, (1, 8, 8), 17, chosen)
     with torch.no_grad():
         flow.train().log_prob(torch.randint(17, (32, 1, 8, 8)).float())  # sets the activation normalisation
@@ -116,7 +116,7 @@ def test_samples_come_in_batches_that_fit_their_size(original: Path, monkeypatch
     ("changes", "said"),
     [
         ({"recipe": "ffjord"}, "there is no recipe 'ffjord'; there are: nice, "),
-        ({"format": 2}, "is damaged: format: Input should be 1"),
+        ({"format": 3}, "is damaged: format: Input should be 1 or 2"),
         ({"levels": 1}, "is damaged: levels: "),
         ({"event_shape": [1, 8]}, "is damaged: event_shape"),
         ({"event_shape": [1, 2048, 8]}, "is damaged: event_shape"),
@@ -184,6 +184,22 @@ def test_weights_of_another_flow_are_refused(run: Path) -> None:
         with pytest.raises(SavedFlowError) as raised:
             saved.load(run)
         assert said in str(raised.value)
+
+
+def test_a_masked_flow_with_other_masks_is_refused_and_may_be_replaced(tmp_path: Path) -> None:
+    write(tmp_path / "run", "maf")
+    edit(tmp_path / "run", format=1)
+    with pytest.raises(SavedFlowError, match=r"narrower than 63 units were others; fit it again with"):
+        saved.load(tmp_path / "run")
+    write(tmp_path / "run", "maf", overwrite=True)
+    saved.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize(("recipe", "hidden"), [("glow", 8), ("maf", 63)])
+def test_other_flows_of_the_format_before_are_read(tmp_path: Path, recipe: str, hidden: int) -> None:
+    write(tmp_path / "run", recipe, hidden=hidden)
+    edit(tmp_path / "run", format=1)
+    saved.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "flow.safetensors"])
