@@ -1,7 +1,8 @@
 """Masked autoregressive transform: each dimension is transformed given those before it."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -68,20 +69,30 @@ class MaskedAutoregressive(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, self.features, "MaskedAutoregressive")
-        z, log_derivatives = self.law.forward(x, self._law_parameters(x, context))
+        z, log_derivatives = self.law.forward(x, self._law_parameters(self.network, x, context))
         return z, log_derivatives.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, self.features, "MaskedAutoregressive")
         known = torch.arange(self.features, device=z.device)
         x, log_derivatives = torch.zeros_like(z), torch.zeros_like(z)
+        # Masking takes as long as the products of a few rows, so it is done once and not in every pass.
+        layers = [layer.masked() if isinstance(layer, _MaskedLinear) else layer for layer in self.network]
+
+        def network(seen: Tensor) -> Tensor:
+            for layer in layers:
+                seen = layer(seen)
+            return seen
+
         for i in range(self.features):
-            found, log_derivatives = self.law.inverse(z, self._law_parameters(x, context))
+            found, log_derivatives = self.law.inverse(z, self._law_parameters(network, x, context))
             # What is not known yet may be anything, infinity too, which no mask makes 0 again.
             x = torch.where(known <= i, found, 0.0)
         return x, log_derivatives.sum(1)
 
-    def _law_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
+    def _law_parameters(
+        self, network: Callable[[Tensor], Tensor], x: Tensor, context: Tensor | None
+    ) -> Tensor:
         """(N, per_element, D)."""
         if self.context:
             if context is None or context.shape != (x.shape[0], self.context):
@@ -91,7 +102,7 @@ class MaskedAutoregressive(Transform):
         # Not by autocast: the inverse finds its x one by one, near those of the way forth and not at them,
         # and rounding may part the two.
         with without_autocast(x.device.type):
-            parameters: Tensor = self.network(x)
+            parameters = network(x)
         return parameters.reshape(len(x), self.law.per_element, self.features)
 
 
@@ -117,4 +128,9 @@ class _MaskedLinear(nn.Linear):
         self.mask: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        return nn.functional.linear(x, torch.where(self.mask, self.weight, 0.0), self.bias)
+        return self.masked()(x)
+
+    def masked(self) -> Callable[[Tensor], Tensor]:
+        """The layer as a function, with its weights masked already."""
+        weight = torch.where(self.mask, self.weight, 0.0)
+        return partial(nn.functional.linear, weight=weight, bias=self.bias)

@@ -87,6 +87,19 @@ def test_what_is_not_known_yet_does_no_harm_backwards() -> None:
     assert log_det.isfinite().all()
 
 
+def test_the_inverse_masks_each_weight_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow, where = made(7), torch.where
+    masked: list[torch.Tensor] = []
+
+    def counted(condition: torch.Tensor, x: torch.Tensor, other: float) -> torch.Tensor:
+        masked.extend(m for m in flow.buffers() if m is condition)
+        return where(condition, x, other)
+
+    monkeypatch.setattr(torch, "where", counted)
+    flow.inverse(torch.randn(2, 7, dtype=torch.float64))
+    assert len(masked) == 3
+
+
 def test_a_law_of_many_parameters_gets_its_own() -> None:
     flow = MaskedAutoregressive(3, (9,), RationalQuadraticSpline(4, 3.0)).double()
     for parameter in flow.parameters():

@@ -4,7 +4,7 @@ Errors like these have happened to libraries of normalizing flows.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
@@ -466,7 +466,7 @@ class OnePassTooFew(MaskedAutoregressive):
         known = torch.arange(self.features)
         x, log_derivatives = torch.zeros_like(z), torch.zeros_like(z)
         for i in range(self.features - 1):
-            found, log_derivatives = self.law.inverse(z, self._law_parameters(x, context))
+            found, log_derivatives = self.law.inverse(z, self._law_parameters(self.network, x, context))
             x = torch.where(known <= i, found, 0.0)
         return x, log_derivatives.sum(1)
 
@@ -474,8 +474,10 @@ class OnePassTooFew(MaskedAutoregressive):
 class RoundedByAutocast(MaskedAutoregressive):
     """Autocast rounds the parameters, and the law with them."""
 
-    def _law_parameters(self, x: Tensor, context: Tensor | None) -> Tensor:
-        parameters: Tensor = self.network(x)
+    def _law_parameters(
+        self, network: Callable[[Tensor], Tensor], x: Tensor, context: Tensor | None
+    ) -> Tensor:
+        parameters = network(x)
         return parameters.reshape(len(x), self.law.per_element, self.features)
 
 

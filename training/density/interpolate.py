@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from flows import DiagonalNormal, Flow
+from training.density.fit import batch_rows
 
 
 @torch.no_grad()
@@ -26,8 +27,11 @@ def interpolate(flow: Flow, start: Tensor, end: Tensor, points: int) -> Tensor:
         (N, points, ...): the first and the last of each row are the given ones, as the flow inverts them.
     """
     a, b = _standardised(flow, start), _standardised(flow, end)  # (N, D)
-    rows = [_unstandardised(flow, slerp(a, b, i / (points - 1)), start) for i in range(points)]
-    return torch.stack(rows, 1)
+    latents = torch.stack([slerp(a, b, i / (points - 1)) for i in range(points)], 1)  # (N, points, D)
+    # As many at a time as there is memory for: an inverse may take D passes, whatever the number of its rows.
+    batches = torch.split(latents.flatten(0, 1), batch_rows(a.shape[1]))
+    ways = torch.cat([_unstandardised(flow, batch) for batch in batches])
+    return ways.view(len(a), points, *ways.shape[1:])
 
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
@@ -53,8 +57,8 @@ def _standardised(flow: Flow, x: Tensor) -> Tensor:
     return z.flatten(1)
 
 
-def _unstandardised(flow: Flow, z: Tensor, like: Tensor) -> Tensor:
-    z = z.reshape(len(like), *flow.base.event_shape)
+def _unstandardised(flow: Flow, z: Tensor) -> Tensor:
+    z = z.reshape(len(z), *flow.base.event_shape)
     if isinstance(flow.base, DiagonalNormal):
         z = flow.base.mean + flow.base.log_deviation.exp() * z
     return flow.transform.inverse(z)[0]

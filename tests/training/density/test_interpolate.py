@@ -25,6 +25,24 @@ def test_the_ends_are_the_pictures(recipe: str) -> None:
     assert torch.equal(ways[:, -1], x[6:])
 
 
+def test_all_points_are_inverted_together_as_far_as_memory_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = build("maf", (1, 4, 4), 17, arguments("maf", hidden=8, depth=1)).eval()
+    x = torch.randint(17, (12, 1, 4, 4)).float()
+    sizes: list[int] = []
+    inverse = flow.transform.inverse
+
+    def counted(z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sizes.append(len(z))
+        return inverse(z)
+
+    monkeypatch.setattr(flow.transform, "inverse", counted)
+    interpolate(flow, x[:6], x[6:], 10)
+    assert sizes == [60]
+    monkeypatch.setattr("training.density.fit._ELEMENTS", 40 * 16)
+    interpolate(flow, x[:6], x[6:], 10)
+    assert sizes == [60, 40, 20]
+
+
 def test_the_way_stays_at_the_latents_distance() -> None:
     a, b = torch.randn(2, 50, 200, dtype=torch.float64)
     b = b * a.norm(dim=1, keepdim=True) / b.norm(dim=1, keepdim=True)
