@@ -52,7 +52,7 @@ COMMANDS = {
     "flows": Mount(
         "training.commands.flows:app",
         "Normalizing flows by themselves: draw, fit, sample and score densities.",
-        _NOTHING_LEFT,
+        "nothing half-written is left; what was said to be kept or drawn stays",
     ),
     "serve": Mount(
         "app.commands.serve:serve",

@@ -5,9 +5,12 @@ RUN/flow.safetensors     its weights
 RUN/metrics.jsonl        every look at the fit
 RUN/samples.png          samples, where they can be drawn
 RUN/interpolations.png   interpolations, where they can be drawn
+
+The two pictures may take long, and come when the rest is there: a run is whole without them.
 """
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -155,27 +158,46 @@ def check_target(folder: Path, *, overwrite: bool) -> None:
         )
 
 
+@dataclass
+class NewRun:
+    """A run that is being written.
+
+    Attributes:
+        filling: the folder to write it into.
+        folder: what that will be, and in the end is, named.
+    """
+
+    filling: Path
+    folder: Path
+
+
 @contextmanager
-def new_run(folder: Path, *, overwrite: bool) -> Iterator[Path]:
+def new_run(folder: Path, *, overwrite: bool) -> Iterator[NewRun]:
     """A folder to fill, which takes its name when all is done; if anything fails all is as it was.
 
+    Where the name is taken while it is filled, the run becomes `NAME-2`, or the next that is free.
+
     Raises:
-        SavedFlowError: the name is taken.
+        SavedFlowError: the name is taken from the beginning.
         OSError: nothing can be written there.
     """
     check_target(folder, overwrite=overwrite)
     with temporary_directory(folder.absolute().parent) as temporary:
-        whole, old = temporary / "new", temporary / "old"
-        whole.mkdir()
-        yield whole
-        check_target(folder, overwrite=overwrite)
+        run, old = NewRun(temporary / "new", folder), temporary / "old"
+        run.filling.mkdir()
+        yield run
         try:
-            if _is_there(folder):
-                folder.rename(old)
-            whole.rename(folder)
+            check_target(folder, overwrite=overwrite)
+        except SavedFlowError:
+            names = (folder.with_name(f"{folder.name}-{i}") for i in itertools.count(2))
+            run.folder = next(name for name in names if not _is_there(name))
+        try:
+            if _is_there(run.folder):
+                run.folder.rename(old)
+            run.filling.rename(run.folder)
         except BaseException:
-            if _is_there(old) and not _is_there(folder):
-                old.rename(folder)
+            if _is_there(old) and not _is_there(run.folder):
+                old.rename(run.folder)
             raise
 
 
@@ -183,7 +205,7 @@ def save(folder: Path, flow: Flow, record: Record) -> None:
     """Write the weights and the recipe of a flow into a folder that is being filled.
 
     Args:
-        folder: of `new_run`.
+        folder: to fill, of `new_run`.
         flow: as `record` builds it.
         record: the hash of the weights, the time and the versions are filled in.
     """

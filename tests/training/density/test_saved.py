@@ -39,7 +39,7 @@ def write(folder: Path, recipe: str, *, hidden: int = 8, overwrite: bool = False
         validation_bits_per_dim=2.5,
     )
     with saved.new_run(folder, overwrite=overwrite) as new:
-        saved.save(new, flow, record)
+        saved.save(new.filling, flow, record)
     return flow.eval()
 
 
@@ -223,10 +223,11 @@ def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
         saved.load(tmp_path / "nothing")
 
 
-def fill(folder: Path, meanwhile: Callable[[], None]) -> None:
+def fill(folder: Path, meanwhile: Callable[[], None]) -> Path:
     with saved.new_run(folder, overwrite=True) as new:
-        (new / "recipe.json").write_text("half")
+        (new.filling / "recipe.json").write_text("half")
         meanwhile()
+    return new.folder
 
 
 def test_what_fails_while_it_is_written_leaves_what_was_there(run: Path) -> None:
@@ -287,10 +288,12 @@ def test_a_link_is_replaced_and_not_what_it_leads_to(run: Path) -> None:
 
 
 def test_a_name_that_is_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    with pytest.raises(SavedFlowError, match="is there already"):
-        fill(tmp_path / "run", (tmp_path / "run").mkdir)
-    assert list((tmp_path / "run").iterdir()) == []
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    (tmp_path / "run-2").mkdir()
+    kept = fill(tmp_path / "run", (tmp_path / "run").mkdir)
+    assert kept == tmp_path / "run-3"
+    assert (kept / "recipe.json").read_text() == "half"
+    assert list((tmp_path / "run").iterdir()) == list((tmp_path / "run-2").iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-2", "run-3"]
 
 
 def test_the_fingerprint_is_of_the_pixels(original: Path) -> None:

@@ -55,8 +55,9 @@ def train(
     weights kept are those that did best on held-out pictures.
 
     The folder has flow.safetensors, recipe.json, metrics.jsonl, samples.png, and interpolations.png: the way
-    between held-out pictures through the latents. It appears when all of it is written. Where the likelihood
-    is no longer finite the fit ends early, with the best weights until then.
+    between held-out pictures through the latents. It appears when the fit is done, and the pictures, which
+    may take long, follow. Where its name is taken meanwhile it gets a number. Where the likelihood is no
+    longer finite the fit ends early, with the best weights until then.
 
     Example: flowgauge flows train glow --data digits
     """
@@ -69,6 +70,7 @@ def train(
     from rich.console import Console
 
     from flows.fastflow.detector import pick_device
+    from flows.fastflow.plain_files import replace_file
     from training.commands.flows.data import to_fit
     from training.density import named, saved
     from training.density.fit import FitPoint, FitSettings, fit
@@ -103,8 +105,8 @@ def train(
     per_bit = math.prod(pictures.shape) * math.log(2)
     start = time.monotonic()
     with (
-        saved.new_run(target, overwrite=overwrite) as folder,
-        (folder / saved.METRICS).open("w", buffering=1) as metrics,  # a line is there when it is written
+        saved.new_run(target, overwrite=overwrite) as run,
+        (run.filling / saved.METRICS).open("w", buffering=1) as metrics,  # a line is there when it is written
     ):
         with progress.stage("fit", steps) as advance:
             shown = 0
@@ -146,18 +148,34 @@ def train(
             ),
             validation_bits_per_dim=bits,
         )
-        saved.save(folder, flow, record)
-        sheets = {saved.SAMPLES: (torch.cat(list(saved.draw(flow, 64, seed=seed))), 8)}
+        saved.save(run.filling, flow, record)
+    progress.say(f"{bits:.3f} bits/dim of held-out pictures, after {seconds:.0f} s")
+    if run.folder != target:
+        progress.say(f"{target} was taken meanwhile; this run has another name")
+    progress.say(f"kept: {run.folder}")
+
+    def draw(name: str, drawn: torch.Tensor, columns: int) -> None:
+        try:
+            replace_file(run.folder / name, sheet(drawn, pictures.levels, columns=columns))
+        except SheetError as error:
+            progress.say(f"no {name}: {error}")
+
+    with progress.stage("pictures", 2) as advance:
+        draw(saved.SAMPLES, torch.cat(list(saved.draw(flow, 64, seed=seed))), 8)
+        advance(1)
         rows, along = min(8, len(parts[1]) // 2), 10
         if rows:
             ways = interpolate(flow, parts[1][:rows], parts[1][rows : 2 * rows], along)
-            sheets[saved.INTERPOLATIONS] = (ways.flatten(0, 1), along)
-        for name, (drawn, columns) in sheets.items():
-            try:
-                (folder / name).write_bytes(sheet(drawn, pictures.levels, columns=columns))
-            except SheetError as error:
-                progress.say(f"no {name}: {error}")
-    progress.say(f"{bits:.3f} bits/dim of held-out pictures, after {seconds:.0f} s")
-    progress.say(f"kept: {target}")
-    following = ["flowgauge", "flows", "sample", str(target), "--temperature", "0.7", "--out", "samples.png"]
+            draw(saved.INTERPOLATIONS, ways.flatten(0, 1), along)
+        advance(1)
+    following = [
+        "flowgauge",
+        "flows",
+        "sample",
+        str(run.folder),
+        "--temperature",
+        "0.7",
+        "--out",
+        "samples.png",
+    ]
     progress.say(f"next: {shlex.join(following)}")

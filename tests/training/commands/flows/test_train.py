@@ -49,9 +49,9 @@ def test_it_tells_the_bits_and_keeps_the_run(digits_fit: tuple[Result, Path]) ->
         for row in written
     ]
     record = saved.read_record(folder)
-    assert f"{record.validation_bits_per_dim:.3f} bits/dim of held-out pictures, after " in lines[-3]
+    assert f"{record.validation_bits_per_dim:.3f} bits/dim of held-out pictures, after " in lines[-4]
     assert record.validation_bits_per_dim < written[0]["bits_per_dim"]["validation"]
-    assert lines[-2] == f"kept: {folder}"
+    assert lines[-3:-1] == [f"kept: {folder}", "pictures ..."]
     assert lines[-1].startswith(f"next: flowgauge flows sample {folder} ")
 
 
@@ -195,6 +195,38 @@ def test_a_fit_whose_samples_cannot_be_drawn_is_kept(tmp_path: Path, monkeypatch
     assert saved.load(tmp_path / "run").flow.log_prob(digits().test[:3]).isfinite().all()
 
 
+def test_a_fit_interrupted_while_its_pictures_are_drawn_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.density.interpolate.interpolate", interrupted)
+    result = run(tmp_path / "run")
+    assert result.exit_code == 130
+    assert result.stdout.splitlines()[-2:] == [f"kept: {tmp_path}/run", "pictures ..."]
+    assert saved.load(tmp_path / "run").record.settings.steps == 4
+    assert not (tmp_path / "run/interpolations.png").exists()
+
+
+def test_a_fit_whose_name_is_taken_meanwhile_is_kept_under_another(
+    tmp_path: Path, digits_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def overtaken(*arguments: Any, **options: Any) -> list[FitPoint]:
+        shutil.copytree(digits_run, tmp_path / "run")
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr("training.density.fit.fit", overtaken)
+    result = run(tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert f"{tmp_path}/run was taken meanwhile; this run has another name\nkept: {tmp_path}/run-2" in (
+        result.stdout
+    )
+    assert saved.load(tmp_path / "run").record.settings.steps == 60
+    assert saved.load(tmp_path / "run-2").record.settings.steps == 4
+    assert (tmp_path / "run-2/samples.png").is_file()
+
+
 def test_a_fit_that_ends_early_keeps_its_best_and_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -296,5 +328,7 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
                 break
         _, said = child.communicate(timeout=120)
     assert child.returncode == 130
-    assert said.strip() == "interrupted: nothing half-written is left; run the command again"
+    assert (
+        said.strip() == "interrupted: nothing half-written is left; what was said to be kept or drawn stays"
+    )
     assert list(tmp_path.iterdir()) == []
