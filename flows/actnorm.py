@@ -1,11 +1,26 @@
 """Activation normalisation: an affine layer that its first batch sets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flows.scaling import ChannelAffine
+
+_initialises = ContextVar("initialises", default=True)
+
+
+@contextmanager
+def no_initialisation() -> Iterator[None]:
+    """Within it no `ActNorm` is set, in this thread: what is computed again must be what it was."""
+    before = _initialises.set(False)
+    try:
+        yield
+    finally:
+        _initialises.reset(before)
 
 
 class ActNorm(ChannelAffine):
@@ -39,7 +54,7 @@ class ActNorm(ChannelAffine):
         self.register_load_state_dict_post_hook(_read_flag)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        if self._pending and self.training and not bool(self.initialised):
+        if self._pending and self.training and _initialises.get() and not bool(self.initialised):
             self._initialise(x)
         return super().forward(x)
 

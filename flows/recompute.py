@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from flows.actnorm import no_initialisation
+
 Apply = Callable[[Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
@@ -69,6 +71,7 @@ class _Recompute(torch.autograd.Function):
         return x, total
 
     @staticmethod
+    @no_initialisation()  # the inverse leaves an `ActNorm` as it is, and what undoes it is a forward pass
     def backward(ctx: Any, grad: Tensor, grad_log_det: Tensor) -> tuple[Any, ...]:
         # Autograd computes with gradients here only where it is to differentiate what it computes.
         if torch.is_grad_enabled():
