@@ -33,12 +33,13 @@ class InvertibleConv1x1(Transform):
         # The signs make it uniform over all rotations and reflections (Mezzadri 2007, math-ph/0609050).
         q, r = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64, device="cpu"))
         p, lower, upper = torch.linalg.lu(q * r.diagonal().sign())
-        default = torch.get_default_dtype()
-        self.lower = nn.Parameter(lower.tril(-1).to(default))
-        self.upper = nn.Parameter(upper.triu(1).to(default))
-        self.log_diagonal = nn.Parameter(upper.diagonal().abs().log().to(default))
-        self.register_buffer("sign", upper.diagonal().sign().to(default))
-        self.register_buffer("order", p.argmax(1))
+        # Worked out on the CPU, in double precision, whatever the defaults are, and brought to them then.
+        device, dtype = torch.get_default_device(), torch.get_default_dtype()
+        self.lower = nn.Parameter(lower.tril(-1).to(device, dtype))
+        self.upper = nn.Parameter(upper.triu(1).to(device, dtype))
+        self.log_diagonal = nn.Parameter(upper.diagonal().abs().log().to(device, dtype))
+        self.register_buffer("sign", upper.diagonal().sign().to(device, dtype))
+        self.register_buffer("order", p.argmax(1).to(device))
         self.sign: Tensor
         self.order: Tensor
 

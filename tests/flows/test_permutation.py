@@ -55,7 +55,9 @@ def test_its_state_is_the_index_alone() -> None:
 def test_it_can_be_made_where_there_is_no_memory_for_weights() -> None:
     with torch.device("meta"):
         permutation = Permutation.random(4)
-    assert sorted(permutation.index.tolist()) == [0, 1, 2, 3]
+        assert permutation.forward(torch.empty(3, 4))[0].device.type == "meta"
+        with pytest.raises(ValueError, match="exactly once"):
+            Permutation([0, 2])
 
 
 def test_reversing_puts_the_last_first() -> None:

@@ -302,8 +302,8 @@ def _is_there(path: Path) -> bool:
 def _holding_at_most(limit: int) -> Iterator[None]:
     """Modules that are built meanwhile, in any thread, may hold so many bytes, or RecipeError is raised.
 
-    Some buffers (permutations, matrices of a few channels) take memory on the meta device too; and layers
-    without end would take all of the time.
+    Some values (permutations, matrices of a few channels) are worked out on the CPU for the meta device too;
+    and layers without end would take all of the time.
     """
     held = 0
 

@@ -45,6 +45,14 @@ def laws(flow: Flow) -> set[type]:
     return {type(c.law) for c in parts(flow, Coupling) if isinstance(c, Coupling)}
 
 
+@pytest.mark.parametrize("recipe", IMAGES)
+@pytest.mark.parametrize("event", [(6,), (1, 4, 4)])
+def test_all_of_a_flow_is_on_the_default_device(recipe: Recipe, event: tuple[int, ...]) -> None:
+    with torch.device("meta"):
+        flow = recipe(event, hidden=(8,) if recipe in (nice, maf) else 8, levels=17)
+    assert {t.device.type for t in (*flow.parameters(), *flow.buffers())} == {"meta"}
+
+
 def test_nice_is_additive_couplings_and_one_scaling() -> None:
     flow = nice((1, 4, 4), hidden=(8,))
     assert laws(flow) == {Additive}
