@@ -67,11 +67,13 @@ class Camera:
     def log_prob(self, noise: Tensor, clean: Tensor) -> Tensor:
         """Exact log-density of the noise y - x, in nats, (N,), in float64; both (N, ...).
 
-        A sum over the numbers of photons, of which those far beyond the expected one are left out (less than
-        1e-12 of the probability).
+        A sum over the numbers of photons. Those far beyond both the expected one and the observed one, over
+        all rows, are left out: less than 1e-12 of the density, so of the log-density. It takes memory for as
+        many numbers per pixel as photons make the brightest of all.
         """
         expected = (clean.double() / self.gain).clamp_min(0)[..., None]
-        highest = expected.max().item()
+        observed = (clean.double() + noise.double()) / self.gain
+        highest = max(expected.max().item(), observed.max().item())
         photons = torch.arange(
             int(highest + 10 * highest**0.5 + 30), dtype=torch.float64, device=clean.device
         )

@@ -52,6 +52,23 @@ def test_without_light_the_density_is_that_of_the_read_out() -> None:
     assert torch.allclose(found, expected.flatten(1).sum(1), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "values", [(0.9, 0.01), (0.9, 0.05), (0.3, 0.01), (0.5, 0.0), (-0.8, 0.9), (4.0, 1.0)]
+)
+def test_its_density_is_exact_far_from_what_is_expected(values: tuple[float, float]) -> None:
+    """Hot and dead pixels too, alone and beside a white one."""
+    value, brightness = values
+    photons = torch.arange(3000, dtype=torch.float64)
+    mean = torch.tensor(brightness, dtype=torch.float64) / CAMERA.gain
+    count = torch.special.xlogy(photons, mean) - mean - torch.lgamma(photons + 1)
+    read = normal(value + brightness - CAMERA.gain * photons, CAMERA.read_variance)
+    expected = torch.logsumexp(count + read, 0).item()
+    noise = torch.tensor([[value], [0.0]], dtype=torch.float64)
+    clean = torch.tensor([[brightness], [1.0]], dtype=torch.float64)
+    for found in (CAMERA.log_prob(noise[:1], clean[:1]), CAMERA.log_prob(noise, clean)):
+        assert found[0].item() == pytest.approx(expected, abs=1e-9)
+
+
 @pytest.mark.parametrize("values", [(0.0, 1e-4), (-1.0, 1e-4), (0.01, 0.0), (math.nan, 1e-4)])
 def test_a_camera_without_noise_is_refused(values: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match="above 0"):
