@@ -31,6 +31,10 @@ class ActNorm(ChannelAffine):
     they were set is part of the state_dict, so that a model that was loaded and trained on keeps what it has
     learned.
 
+    Processes that train one model together (DistributedDataParallel) would each set it by their own batch,
+    and average gradients of different models for good: give the model a first batch before it is wrapped,
+    which hands the first process's s and t to all.
+
     >>> layer = ActNorm(2).train()
     >>> z, _ = layer.forward(5 + 3 * torch.randn(1000, 2))
     >>> z.mean().abs().item() < 1e-5, bool(layer.initialised)
