@@ -30,6 +30,7 @@ from flows import (
     Permutation,
     SoftClamp,
 )
+from flows.transform import expect_images
 
 _BLOCK = 3
 
@@ -57,8 +58,12 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         The latents (N, C, H, W), and the log-determinants (N,).
+
+    Raises:
+        ValueError: x has another shape.
     """
     permutation = cast(Permutation, flow.transforms[0])
+    expect_images(x, len(permutation.index), "FastFlow")
     first = (len(permutation.index) + 1) // 2
     halves = [x[:, permutation.index[:first]], x[:, permutation.index[first:]]]
     precision = x.dtype

@@ -29,6 +29,17 @@ def count(channels: Sequence[int], settings: FlowConfig) -> int:
         return sum(p.numel() for p in FastFlow(channels, settings).parameters())
 
 
+@pytest.mark.parametrize("permutation", ["index", "halves"])
+@pytest.mark.parametrize("shape", [(1, 8, 4, 4), (1, 5, 4, 4), (1, 6, 4)])
+def test_maps_of_other_channels_are_refused_in_both_directions(
+    permutation: str, shape: tuple[int, ...]
+) -> None:
+    model = FastFlow((6,), config(steps=2, permutation=permutation))
+    for direction in (model.forward, model.inverse):
+        with pytest.raises(ValueError, match=r"expected shape \(N, \S+, H, W\)|expected .*\(N, 6"):
+            direction([torch.zeros(shape)])
+
+
 def randomised(channels: Sequence[int], settings: FlowConfig, seed: int = 0, spread: float = 0.2) -> FastFlow:
     """A model in double precision with random parameters."""
     torch.manual_seed(seed)
