@@ -245,8 +245,11 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
             # First without memory for the weights: what the recipe asks for must be what the file has.
             with torch.device("meta"), _holding_at_most(_BUFFERS * len(data) + _SMALL):
                 shapes = build(record.recipe, record.event_shape, record.levels, record.arguments)
-            _expect_fit(folder, shapes.state_dict(), tensors)
-            flow = build(record.recipe, record.event_shape, record.levels, record.arguments)
+            # Of the precision that the file has, whatever torch's default is.
+            doubles = {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}
+            precision = torch.float64 if doubles else torch.float32
+            _expect_fit(folder, shapes.to(precision).state_dict(), tensors)
+            flow = build(record.recipe, record.event_shape, record.levels, record.arguments).to(precision)
     except RecipeError as error:
         raise SavedFlowError(f"{folder / RECIPE}: {error}") from error
     flow.load_state_dict(tensors)

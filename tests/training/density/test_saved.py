@@ -1,6 +1,7 @@
 """A saved flow: bit for bit the same when read, and refused where anything of it is wrong."""
 
 import hashlib
+import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -87,6 +88,22 @@ def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: P
     assert values[0].isfinite().all()
     assert torch.equal(*values)
     assert torch.equal(drawn(flow, 3), drawn(loaded.flow, 3))  # type: ignore[arg-type]
+
+
+def test_a_flow_is_read_in_the_precision_it_has_whatever_the_default_is(tmp_path: Path) -> None:
+    written = {}
+    try:
+        for precision in (torch.float32, torch.float64):
+            torch.set_default_dtype(precision)
+            written[precision] = write(tmp_path / str(precision), "glow")
+        for default, of in itertools.product(written, written):
+            torch.set_default_dtype(default)
+            flow = saved.load(tmp_path / str(of)).flow
+            assert {t.dtype for t in flow.parameters()} == {of}
+            for name, value in written[of].state_dict().items():
+                assert torch.equal(flow.state_dict()[name], value)
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_many_samples_are_the_few_and_more(original: Path) -> None:
