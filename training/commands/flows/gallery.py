@@ -24,6 +24,7 @@ def gallery(
     planar_radial.png shows how planar and radial flows deform a normal and a uniform density, as Figure 1 of
     Rezende and Mohamed 2015 (arXiv 1505.05770). densities.png shows known densities beside what a flow made
     of 20,000 samples of each, with the KL divergence between the two. Files of these names are replaced.
+    A fit that fails is named, the others are drawn all the same, and the exit code is 1.
 
     Needs matplotlib: the extra `plots`.
 
@@ -40,6 +41,7 @@ def gallery(
 
     from flows.fastflow.plain_files import replace_file
     from training.density import gallery as drawings
+    from training.density.fit import DensityFitError
     from training.density.plane import TargetError, fit_target, plane_recipe, target_named
     from training.density.targets import TARGETS
     from training.progress import ConsoleProgress
@@ -59,9 +61,16 @@ def gallery(
         return
     results = []
     for target in chosen:
-        with progress.stage(target.name, steps) as advance:
-            results.append(fit_target(recipe, target, steps=steps, seed=seed, advance=advance))
-        progress.say(f"{target.name}: KL {results[-1].divergence:.3f} nats")
-    title = f"{recipe}: densities learned from samples, {steps} steps each"
-    replace_file(out / "densities.png", drawings.learned_densities(results, title))
-    progress.say(f"drawn: {out / 'densities.png'}")
+        try:
+            with progress.stage(target.name, steps) as advance:
+                results.append(fit_target(recipe, target, steps=steps, seed=seed, advance=advance))
+        except DensityFitError as error:
+            typer.echo(f"error: {target.name}: {error}", err=True)
+        else:
+            progress.say(f"{target.name}: KL {results[-1].divergence:.3f} nats")
+    if results:
+        title = f"{recipe}: densities learned from samples, {steps} steps each"
+        replace_file(out / "densities.png", drawings.learned_densities(results, title))
+        progress.say(f"drawn: {out / 'densities.png'}")
+    if len(results) < len(chosen):
+        raise typer.Exit(1)
