@@ -42,10 +42,15 @@ class UniformDequantization(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         dtype = x.dtype if x.is_floating_point() else self.origin.dtype
+        return self.with_noise(x, torch.rand_like(x.to(torch.promote_types(dtype, torch.float32))))
+
+    def with_noise(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """What `forward` returns of x with this u, of x's shape and in [0, 1)."""
+        dtype = x.dtype if x.is_floating_point() else self.origin.dtype
         wide = torch.promote_types(dtype, torch.float32)
         x = x.to(wide)
         # A sum that is rounded up to the next integer would be that integer.
-        y = torch.minimum(x + torch.rand_like(x), torch.nextafter(x + 1, x)) / self.levels
+        y = torch.minimum(x + noise.to(wide), torch.nextafter(x + 1, x)) / self.levels
         # And a quotient may be rounded over the edge of its cell, as 6 % of 10 000 levels are at noise 0.
         found = (y * self.levels).floor()
         y = torch.where(found == x, y, torch.nextafter(y, torch.where(found < x, 2.0, -1.0)))

@@ -10,11 +10,14 @@ Know?", arXiv 1810.09136). Every score here is high where a picture is strange:
     likelihood_ratio           -log p(x) + log p_background(x)
     complexity_ratio           -log2 p(x) - bits of the picture as a PNG
 
-All take integers 0 ... levels - 1 and flows over these, and average over draws of the dequantisation.
+All take integers 0 ... levels - 1 and flows over these, and average over draws of the dequantisation. Its
+noise is drawn by the seed and the picture, so that a score depends on no other picture beside it.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,7 +25,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from flows import Flow
+from flows import Compose, Flow, Transform, UniformDequantization
 from training.density.fit import batch_rows
 
 
@@ -34,8 +37,11 @@ def negative_log_likelihood(flow: Flow, x: Tensor, *, draws: int = 4, seed: int 
         x: (N, C, H, W), integers.
         draws: how many.
         seed: of the draws.
+
+    Raises:
+        ValueError: there is no draw, or the flow does not begin with `UniformDequantization`.
     """
-    return -_mean_over_draws(flow.log_prob, x, draws, seed)
+    return -_mean_over_draws(flow, lambda rest, y, log_det: rest.log_prob(y) + log_det, x, draws, seed)
 
 
 def latent_surprise(flow: Flow, x: Tensor, *, draws: int = 4, seed: int = 0) -> Tensor:
@@ -46,10 +52,10 @@ def latent_surprise(flow: Flow, x: Tensor, *, draws: int = 4, seed: int = 0) -> 
     centre, so this too is to be asked for its deviation from the training data's (`typicality`).
     """
 
-    def log_base(batch: Tensor) -> Tensor:
-        return flow.base.log_prob(flow.transform.forward(batch)[0])
+    def log_base(rest: Flow, y: Tensor, _: Tensor) -> Tensor:
+        return rest.base.log_prob(rest.transform.forward(y)[0])
 
-    return -_mean_over_draws(log_base, x, draws, seed)
+    return -_mean_over_draws(flow, log_base, x, draws, seed)
 
 
 def typicality(scores: Tensor, train_scores: Tensor) -> Tensor:
@@ -131,16 +137,32 @@ def auroc(ordinary: Tensor, strange: Tensor) -> float:
 
 
 @torch.no_grad()
-def _mean_over_draws(log_prob: Callable[[Tensor], Tensor], x: Tensor, draws: int, seed: int) -> Tensor:
+def _mean_over_draws(
+    flow: Flow, log_prob: Callable[[Flow, Tensor, Tensor], Tensor], x: Tensor, draws: int, seed: int
+) -> Tensor:
+    """Mean of what `log_prob` makes of the flow behind the dequantisation, what comes out of that, (N, ...),
+    and its log-determinant, (N,).
+    """
     if draws < 1:
         raise ValueError(f"expected at least 1 draw of the noise; got {draws}")
-    with torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        total = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        batches = torch.split(x, batch_rows(math.prod(x.shape[1:])))
+    steps = cast(list[Transform], [*flow.transform.transforms] if isinstance(flow.transform, Compose) else [])
+    if len(steps) < 2 or not isinstance(steps[0], UniformDequantization):
+        raise ValueError("expected a flow over integers, which begins with UniformDequantization")
+    rest = Flow(Compose(steps[1:]), flow.base)
+    found = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    rows = batch_rows(math.prod(x.shape[1:]))
+    for batch, total in zip(torch.split(x, rows), torch.split(found, rows), strict=True):
+        generators = [_generator(picture, seed) for picture in batch]
         for _ in range(draws):
-            total += torch.cat([log_prob(batch).double() for batch in batches])
-    return total / draws
+            noise = torch.stack([torch.rand(batch.shape[1:], generator=own) for own in generators])
+            total += log_prob(rest, *steps[0].with_noise(batch, noise.to(x.device))).double()
+    return found / draws
+
+
+def _generator(picture: Tensor, seed: int) -> torch.Generator:
+    """Of a picture's own noise: shared noise would make a mean over pictures several times as uncertain."""
+    sha256 = hashlib.sha256(f"{seed} ".encode() + picture.double().cpu().numpy().tobytes())
+    return torch.Generator().manual_seed(int.from_bytes(sha256.digest()[:8]))
 
 
 def _png_bits(picture: Tensor, levels: int) -> int:
