@@ -6,8 +6,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -160,12 +162,12 @@ def test_the_last_choice_counts_whichever_answer_comes_first(browser: Browser, s
     with opened(browser, served.url) as page:
         ready(page)
         held: list[Route] = []
-        page.route("**/outlook?review_fpr=0.3", lambda route: held.append(route))
+        page.route("**/outlook?review_fpr=0.3&*", lambda route: held.append(route))
         band = page.get_by_label("Review band")
         band.select_option("0.3")
         while not held:
             page.wait_for_timeout(20)
-        with page.expect_response("**/outlook?review_fpr=0.2"):
+        with page.expect_response("**/outlook?review_fpr=0.2&*"):
             band.select_option("0.2")
         answer = held[0].fetch().json()
         for one in answer["positions"]:
@@ -175,7 +177,7 @@ def test_the_last_choice_counts_whichever_answer_comes_first(browser: Browser, s
         expect(page.locator('[data-figure="changed"]')).not_to_have_text(re.compile("999|…"))
 
         # What cannot be had is not told by the figures of another choice.
-        page.route("**/outlook?review_fpr=0", lambda route: route.abort())
+        page.route("**/outlook?review_fpr=0&*", lambda route: route.abort())
         band.select_option("0")
         expect(page.locator("#threshold-error")).to_be_visible()
         expect(page.locator('[data-figure="changed"]')).to_have_text("")
@@ -193,7 +195,7 @@ def test_a_change_that_came_before_another_band_was_tried_is_told(browser: Brows
         theirs = {"target_fpr": 0.05, "reason": "Audit of the line"}
         changed = served.client.patch(f"{HOME}/thresholds", json=theirs, headers={"If-Match": "*"})
         assert changed.is_success
-        with page.expect_response("**/outlook?review_fpr=0.3"):
+        with page.expect_response("**/outlook?review_fpr=0.3&*"):
             page.get_by_label("Review band").select_option("0.3")
         page.locator("#threshold-reason").fill("Mine")
         page.get_by_role("button", name="Save", exact=True).click()
@@ -208,19 +210,70 @@ def test_the_band_of_the_version_is_tried_as_what_it_is(browser: Browser, served
     assert served.client.patch(f"{HOME}/thresholds", json=band, headers={"If-Match": "*"}).is_success
     with opened(browser, served.url) as page:
         ready(page)
-        with page.expect_response("**/outlook?review_fpr=0"):  # it was made with none
+        with page.expect_response("**/outlook?review_fpr=0&*"):  # it was made with none
             page.get_by_label("Review band").select_option("null")
         expect(page.locator("#threshold-save")).to_be_enabled()
 
         # A version's own band yields to a wider rate; one that is set would be refused.
         page.get_by_label("Review band").select_option("0.3")
         page.locator('#threshold-band option[value="null"]').evaluate("one => (one.dataset.own = '0.05')")
-        with page.expect_response("**/outlook?review_fpr=0.05"):
+        with page.expect_response("**/outlook?review_fpr=0.05&*"):
             page.get_by_label("Review band").select_option("null")
         expect(page.locator("#threshold-rate")).to_have_text("10% (set)")
         expect(page.locator("#threshold-save")).to_be_enabled()
         expect(page.locator("#threshold-promise")).not_to_contain_text("must be wider")
     as_made(served)
+
+
+def test_a_conflict_takes_over_what_was_not_touched_here(browser: Browser, served: Served) -> None:
+    def colleague(**rates: float | str | None) -> None:
+        changed = served.client.patch(f"{HOME}/thresholds", json=rates, headers={"If-Match": "*"})
+        assert changed.is_success, changed.text
+
+    def save(page: Page) -> None:
+        page.locator("#threshold-reason").fill("Mine")
+        page.get_by_role("button", name="Save", exact=True).click()
+
+    as_made(served)
+    colleague(target_fpr=0.042, reason="A rate between those of the slider")
+    with opened(browser, served.url) as page:
+        slider = ready(page)
+        rate, band, wrong = (page.locator(f"#threshold-{name}") for name in ("rate", "band", "error"))
+        expect(rate).to_have_text("4.2% (set)")
+        colleague(target_fpr=0.05, reason="Audit of the line")
+        with page.expect_response("**/outlook?review_fpr=0.3&*"):
+            band.select_option("0.3")
+        expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^4\.2%,"))
+        save(page)
+        expect(wrong).to_contain_text("the rate from 4.2% to 5%. You wanted the review band “up to 30%")
+        expect(wrong).to_contain_text("Audit of the line")
+        expect(rate).to_have_text("5% (set)")
+        expect(band).to_have_value("0.3")
+
+        slider = ready(page)
+        slider.focus()
+        page.keyboard.press("End")
+        colleague(review_fpr=0.3, reason="A person looks at doubtful parts")
+        save(page)
+        expect(wrong).to_contain_text(
+            "the review band from “as the version: none” to “up to 30% of good parts”"
+        )
+        expect(wrong).to_contain_text("You wanted 20%; look again")
+        expect(rate).to_have_text("20%")
+        expect(band).to_have_value("0.3")
+        save(page)
+        expect(page.locator("#threshold-said")).to_contain_text("20%")
+        assert [served.rates()[name] for name in ("target_fpr", "review_fpr")] == [0.2, 0.3]
+
+        as_made(served)
+        slider = ready(page)
+        slider.focus()
+        page.keyboard.press("End")
+        assert served.client.post(f"{HOME}/versions/{LATER}:activate").is_success
+        save(page)
+        expect(wrong).to_contain_text(f"changed the version, which is {LATER} now. You wanted 20%")
+        expect(wrong).not_to_contain_text("as made")
+    assert served.client.post(f"{HOME}:rollback").is_success
 
 
 def click(stage: Locator, *places: tuple[float, float]) -> None:
@@ -319,6 +372,27 @@ def test_a_station_without_a_picture_is_not_shown_that_of_another(browser: Brows
         page.locator("#region-name").blur()
         expect(page.locator("#region-status")).to_contain_text("still the one shown before")
         expect(page.locator("#region-list li")).to_have_count(1)
+    assert served.client.delete(region, headers={"If-Match": "*"}).is_success
+
+
+def test_a_drawing_is_kept_until_it_is_saved(browser: Browser, served: Served) -> None:
+    asks = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+    with opened(browser, served.url) as page:
+        ready(page)
+        stage = drawable(page, "line-1")
+        assert not page.evaluate(asks)
+        click(stage, (0.1, 0.1), (0.9, 0.1), (0.9, 0.9), (0.1, 0.1))
+        drawable(page, "line-0")
+        expect(page.locator("#region-status")).to_contain_text("Your drawing is kept")
+        expect(page.locator("#region-list li")).to_have_count(1)
+        assert page.evaluate(asks)
+        page.locator("#region-reason").fill("Mine")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("Saved.")
+        assert not page.evaluate(asks)
+        drawable(page, "line-1")
+        expect(page.locator("#region-list li")).to_have_count(0)
+    region = f"{HOME}/region?station=line-0"
     assert served.client.delete(region, headers={"If-Match": "*"}).is_success
 
 
@@ -434,6 +508,22 @@ def test_another_time_is_chosen(browser: Browser, served: Served) -> None:
         page.locator("#to").fill("2030-01-01T00:00")
         page.get_by_role("button", name="Show").click()
         assert page.locator("#from").evaluate("field => field.validationMessage") != ""
+        page.get_by_label("Shift").select_option("yesterday")
+        expect(page.locator("#from")).not_to_have_value("2030-01-02T00:00")
+        expect(page.get_by_text("Nothing was inspected in this time.")).to_be_visible()
+
+
+def test_the_hours_of_two_days_name_their_days(browser: Browser, served: Served) -> None:
+    now = datetime.now(UTC)
+    asked = {"from": (now - timedelta(hours=36)).isoformat(), "to": (now + timedelta(hours=1)).isoformat()}
+    with opened(browser, served.url, timezone_id="Europe/Berlin") as page:
+        page.goto(f"/report?{urlencode(asked)}")
+        expect(page.locator("time.hour").first).to_have_text(re.compile(r"^\w+ \d+, \d\d:00 [AP]M$"))
+        hours = page.locator("time.hour").all_inner_texts()
+    assert len(hours) > 36
+    days = [hour for hour in hours[1:] if "," in hour]
+    assert all(day.endswith("12:00 AM") for day in days)
+    assert len(days) == [hour.split(", ")[-1] for hour in hours[1:]].count("12:00 AM")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

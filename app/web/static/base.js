@@ -13,8 +13,21 @@ export function announce(text) {
   document.getElementById("announce").textContent = text;
 }
 
-export function showOffline(offline) {
-  document.getElementById("offline").hidden = !offline;
+const band = document.getElementById("offline");
+const away = band.textContent;
+
+export function showOffline(offline, text = away) {
+  band.textContent = text;
+  band.hidden = !offline;
+}
+
+// The browser asks whether to leave while there is something that would be lost.
+export function guardUnsaved(unsaved) {
+  addEventListener("beforeunload", (event) => {
+    if (!unsaved()) return;
+    event.preventDefault();
+    event.returnValue = ""; // what browsers before 2024 wait for
+  });
 }
 
 localTimes();
@@ -33,8 +46,12 @@ document.getElementById("theme").addEventListener("click", () => {
 });
 
 document.getElementById("leave")?.addEventListener("click", async () => {
-  await api("/logout", { method: "POST" });
-  location.assign("/login");
+  try {
+    await api("/logout", { method: "POST" });
+  } catch (error) {
+    if (error.status !== 401) return showOffline(true, error.message);
+  }
+  return location.assign("/login");
 });
 
 addEventListener("offline", () => showOffline(true));

@@ -1,6 +1,6 @@
 // A category's region of interest: which picture it is drawn on, whose it is, saving and removing it.
 import { api } from "./api.js";
-import { announce } from "./base.js";
+import { announce, guardUnsaved } from "./base.js";
 import { confirmed } from "./confirm.js";
 import { complain, home, passed } from "./models.js";
 import { Polygons } from "./polygons.js";
@@ -16,6 +16,7 @@ const stage = new Stage(byId("stage"), { changed: stroke, said, writable: form !
 let picture = null;
 let turn = 0;
 let strokes = 0;
+let settled = 0; // so many strokes were saved, or are no longer shown
 let saved = null; // the region in force, with its ETag; null where none is set
 
 function whose() {
@@ -79,10 +80,13 @@ async function latest() {
   return { bitmap, width: image.width, height: image.height };
 }
 
-// Of several at once the last one counts. What is drawn while it is under way, or is to be kept, stays.
-async function load({ keep = false } = {}) {
+function unsaved() {
+  return strokes !== settled && !stage.polygons.empty;
+}
+
+// Of several at once the last one counts. What is drawn and not saved stays, whatever is chosen meanwhile.
+async function load() {
   const mine = (turn += 1);
-  const before = strokes;
   wrong.hidden = true;
   byId("stage").setAttribute("aria-busy", "true");
   let found = null;
@@ -96,8 +100,7 @@ async function load({ keep = false } = {}) {
   if (mine !== turn) return;
   saved = found;
   byId("stage").removeAttribute("aria-busy");
-  const drawn = strokes !== before || (keep && stage.polygons?.empty === false);
-  if (!drawn) {
+  if (!unsaved()) {
     if (!picture?.uploaded) picture = last; // none: that of another station would not show what counts here
     return show();
   }
@@ -119,6 +122,7 @@ function show() {
   }
   const { bitmap, width, height } = picture;
   stage.held = stage.cursor = null;
+  settled = strokes;
   stage.show(bitmap, region ? Polygons.from(region, width, height) : new Polygons(width, height));
   tellShare(region);
   if (picture.blank) byId("status").textContent += ` ${t("script.region.no_picture")}`;
@@ -145,9 +149,11 @@ async function change(method, text) {
   wrong.hidden = true;
   const headers = saved ? { "If-Match": saved.etag } : {};
   const body = method === "PUT" ? stage.polygons.body() : undefined;
+  const sent = strokes;
   try {
     await api(`${home}/region?${query({ reason })}`, { method, headers, body });
     byId("reason").value = "";
+    settled = sent;
     picture = picture.blank ? null : picture;
     await load();
     byId("status").textContent = `${t(text)} ${byId("status").textContent}`;
@@ -185,5 +191,6 @@ station.addEventListener("change", () => {
   byId("other").hidden = station.value !== "*";
   load();
 });
-byId("name")?.addEventListener("change", () => load({ keep: true }));
+byId("name")?.addEventListener("change", load);
+guardUnsaved(unsaved);
 load();

@@ -31,9 +31,21 @@ const times = {
   "22-6": () => shift(22, 6),
 };
 
-for (const one of [from, to]) one.value = local(new Date(one.dataset.moment));
-for (const one of document.querySelectorAll("time.hour")) {
-  one.textContent = new Date(one.dateTime).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+// Also after the browser's Back, which may bring what was chosen last.
+addEventListener("pageshow", () => {
+  form.reset();
+  from.setCustomValidity("");
+  for (const one of [from, to]) one.value = local(new Date(one.dataset.moment));
+});
+// The day is named once: in the first row of a table, and where another one begins.
+for (const table of document.querySelectorAll(".hours")) {
+  let before = "";
+  for (const one of table.querySelectorAll("time.hour")) {
+    const moment = new Date(one.dateTime);
+    const named = moment.toDateString() === before ? {} : { day: "numeric", month: "short" };
+    one.textContent = moment.toLocaleString(language, { ...named, hour: "2-digit", minute: "2-digit" });
+    before = moment.toDateString();
+  }
 }
 for (const one of document.querySelectorAll("time.day")) {
   one.textContent = new Date(one.dateTime).toLocaleDateString(language, { day: "numeric", month: "short" });
@@ -45,6 +57,7 @@ for (const one of document.querySelectorAll(".span time")) {
 preset.addEventListener("change", () => {
   if (!times[preset.value]) return;
   [from.value, to.value] = times[preset.value]().map(local);
+  from.setCustomValidity("");
   form.requestSubmit();
 });
 for (const one of [from, to]) one.addEventListener("change", () => (preset.value = ""));

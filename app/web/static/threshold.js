@@ -29,6 +29,14 @@ function changedBand() {
   return band.value !== bandAsSet();
 }
 
+function rateAsSet(rates) {
+  return rates.target_fpr ?? rates.threshold.target_fpr;
+}
+
+function changedRate() {
+  return !chosen().in_force && chosen().target_fpr !== rateAsSet(set);
+}
+
 // As the version: its own band, which yields where the rate is wider.
 function bandToTry() {
   return band.value === "null" ? band.selectedOptions[0].dataset.own : band.value;
@@ -80,9 +88,8 @@ function show() {
   sayChanges(one);
   markPosition(byId("chart"), outlook, Number(slider.value));
   if (form) {
-    const same = one.in_force && !changedBand();
-    byId("save").disabled = same || !settable(one);
-    byId("reset").disabled = same;
+    byId("save").disabled = (!changedRate() && !changedBand()) || !settable(one);
+    byId("reset").disabled = one.in_force && !changedBand();
   }
 }
 
@@ -97,8 +104,9 @@ function blank() {
   byId("reset").disabled = false; // asks again
 }
 
-// Of several at once the last one counts. With `anew` what is set is fetched again, and what others did is taken over.
-async function load({ keep = null, anew = true } = {}) {
+// Of several at once the last one counts. With `anew` what is set is fetched again, and what others did is taken over:
+// but for the rate and the band that are to be kept.
+async function load({ rate = null, keepBand = false, anew = true } = {}) {
   const mine = (turn += 1);
   wrong.hidden = true;
   if (anew) known = false;
@@ -110,18 +118,19 @@ async function load({ keep = null, anew = true } = {}) {
       ({ etag, answer: set } = rates);
       known = true;
     }
-    if (keep === null && ![...band.options].some((option) => option.value === bandAsSet())) {
+    if (![...band.options].some((option) => option.value === bandAsSet())) {
       band.append(new Option(t("script.models.band", { rate: percent(set.review_fpr) }), bandAsSet()));
     }
-    if (keep === null) band.value = bandAsSet();
+    if (!keepBand) band.value = bandAsSet();
     else if (changedBand()) query.set("review_fpr", bandToTry());
     if (station?.value) query.set("station", station.value);
+    // It may have been there only because it was set.
+    if (rate !== null) for (const one of outlook.positions) query.append("target_fpr", one.target_fpr);
     const found = await api(`${home}/thresholds/outlook?${query}`);
     if (mine !== turn) return;
     outlook = found;
     slider.max = outlook.positions.length - 1;
-    const place = outlook.positions.findIndex((one) => (keep === null ? one.in_force : one.target_fpr === keep));
-    slider.value = Math.max(place, 0);
+    slider.value = outlook.positions.findIndex((one) => (rate === null ? one.in_force : one.target_fpr === rate));
     slider.disabled = false;
     drawOutlook(byId("chart"), outlook);
     const window_ = outlook.window;
@@ -140,26 +149,54 @@ function reviewed(seen) {
   return Object.values(seen.decisions).reduce((sum, one) => sum + one.reviewed_good + one.reviewed_defect, 0);
 }
 
-// What somebody else has set meanwhile, and why, from the report on the last hours.
-async function told() {
+// Who has changed it meanwhile, and why, from the report on the last hours.
+async function told(actions) {
   const report = await api("/v1/reports/shift").catch(() => null);
-  const last = report?.changes.filter((one) => one.action === "model.thresholds" && one.target === set.category).pop();
+  const last = report?.changes.filter((one) => actions.includes(one.action) && one.target.split("/")[0] === set.category).pop();
   return last ? t("script.models.conflict.by", { who: last.actor, why: last.reason || "–" }) : "";
 }
 
-async function conflict(wanted) {
+function bandText(value) {
+  return [...band.options].find((option) => option.value === String(value)).textContent;
+}
+
+// What the reader has not touched is taken over from who was faster: saving once more must not undo it.
+async function conflict() {
   const before = set;
-  await load({ keep: wanted });
-  const rate = (one) => percent(one.target_fpr ?? one.threshold.target_fpr);
-  const text = t("script.models.conflict", { before: rate(before), now: rate(set), mine: percent(wanted) });
-  complain(wrong, new Error(`${text} ${await told()}`));
+  const rate = changedRate() ? chosen().target_fpr : null;
+  const keepBand = changedBand();
+  const mine = [
+    ...(rate === null ? [] : [percent(rate)]),
+    ...(keepBand ? [t("script.models.conflict.mine", { band: bandText(band.value) })] : []),
+  ].join(", ");
+  await load({ rate, keepBand });
+  if (slider.disabled) return; // why, is said already
+  const moved = [];
+  const acts = [];
+  if (before.target_fpr !== set.target_fpr) {
+    moved.push(t("script.models.conflict.rate", { before: percent(rateAsSet(before)), now: percent(rateAsSet(set)) }));
+  }
+  if (before.review_fpr !== set.review_fpr) {
+    moved.push(t("script.models.conflict.band", { before: bandText(before.review_fpr), now: bandText(set.review_fpr) }));
+  }
+  if (moved.length) acts.push("model.thresholds");
+  if (before.version !== set.version) {
+    moved.push(t("script.models.conflict.version", { version: set.version }));
+    acts.push("model.activate", "model.rollback");
+  }
+  if (!moved.length) {
+    moved.push(t("script.models.conflict.calibration"));
+    acts.push("model.calibrate");
+  }
+  const text = t("script.models.conflict", { what: moved.join(", "), mine });
+  complain(wrong, new Error(`${text} ${await told(acts)}`));
 }
 
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const one = chosen();
   const body = { reason: byId("reason").value.trim() };
-  if (!one.in_force) body.target_fpr = one.target_fpr;
+  if (changedRate()) body.target_fpr = one.target_fpr;
   if (changedBand()) body.review_fpr = JSON.parse(band.value);
   if (!body.reason) return byId("reason").focus();
   wrong.hidden = true;
@@ -171,7 +208,7 @@ form?.addEventListener("submit", async (event) => {
     byId("said").textContent = t("script.models.saved", { rate: percent(one.target_fpr) });
     announce(byId("said").textContent);
   } catch (error) {
-    if (error.status === 412) await conflict(one.target_fpr);
+    if (error.status === 412) await conflict();
     else complain(wrong, error);
     if (!slider.disabled) show();
   }
@@ -187,6 +224,6 @@ slider.addEventListener("input", () => {
   byId("said").textContent = "";
   show();
 });
-band.addEventListener("change", () => load({ keep: outlook && chosen().target_fpr, anew: false }));
+band.addEventListener("change", () => load({ rate: outlook && chosen().target_fpr, keepBand: true, anew: false }));
 station?.addEventListener("change", () => load({ anew: false }));
 load();
