@@ -106,7 +106,6 @@ class EventStream(Response):
         yield f"retry: {RETRY_MS}\n\n".encode()
         if self._gap is not None:
             yield self._frame("gap", self._after, json.dumps({"detail": self._gap}))
-        told = -1
         try:
             async with aclosing(self._feed.follow(self._after, self._wanted)) as follow:
                 async for number, events in follow:
@@ -117,13 +116,8 @@ class EventStream(Response):
                         piece = events[begin : begin + _PIECE_EVENTS]
                         yield b"".join(map(self._encode, piece))
                         self._feed.sent += len(piece)
-                    if events:
-                        told = events[-1].number
-                    elif number != told:
+                    if not events:  # no comment: scripts in a browser must hear that this is alive
                         yield self._frame("position", number, "{}")
-                        told = number
-                    else:
-                        yield b": heartbeat\n\n"
         except Overtaken:
             self._feed.dropped["slow"] += 1
             yield b": too slow; connect again for what is missing\n\n"

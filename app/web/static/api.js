@@ -1,6 +1,10 @@
 // Requests to the service: writes carry the session's token, and an error is one that people can read.
 import { has, t } from "./texts.js";
 
+const csrf = document.querySelector('meta[name="csrf-token"]');
+const READ_MS = 30000;
+const WRITE_MS = 300000; // a version is loaded and checked before it serves
+
 export class ApiError extends Error {
   constructor(status, type, detail) {
     super(detail);
@@ -15,26 +19,47 @@ function explain(status, problem) {
   return has(title) ? `${t(title)}. ${problem.detail}` : t("script.failed", { status });
 }
 
-// Gives the decoded JSON of an answer, null where it has no body.
-export async function api(path, { method = "GET", headers = {}, body, signal, etag = false, keepalive = false } = {}) {
-  const token = document.querySelector('meta[name="csrf-token"]').content;
+async function send(path, { method = "GET", headers, body, keepalive } = {}) {
   const sent = { Accept: "application/json", ...headers };
-  if (token && method !== "GET") sent["X-CSRF-Token"] = token;
+  if (csrf.content && method !== "GET") sent["X-CSRF-Token"] = csrf.content;
   if (body !== undefined && !(body instanceof FormData) && !(body instanceof Blob)) {
     sent["Content-Type"] = "application/json";
     body = JSON.stringify(body);
   }
-  let response;
+  const signal = AbortSignal.timeout(method === "GET" ? READ_MS : WRITE_MS);
   try {
-    response = await fetch(path, { method, headers: sent, body, signal, keepalive, credentials: "same-origin" });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
+    const response = await fetch(path, { method, headers: sent, body, signal, keepalive, credentials: "same-origin" });
+    return [response, await response.text()];
+  } catch {
     throw new ApiError(0, "offline", t("script.offline"));
   }
-  if (response.status === 401 && location.pathname !== "/login") {
-    location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
+}
+
+// A login since the page was loaded has another token. Gives whether the page has it now; what the page shows is
+// another matter where it is another key.
+async function tookToken() {
+  const [response, text] = await send("/v1/session");
+  if (!response.ok) return false;
+  const session = JSON.parse(text);
+  if (!session.csrf_token || session.csrf_token === csrf.content) return false;
+  if (session.key_id !== csrf.dataset.key) {
+    location.reload();
+    return false;
   }
-  const text = await response.text();
+  csrf.content = session.csrf_token;
+  return true;
+}
+
+// Gives the decoded JSON of an answer, null where it has no body.
+export async function api(path, { etag = false, ...request } = {}) {
+  const writes = (request.method ?? "GET") !== "GET";
+  let [response, text] = await send(path, request);
+  if (response.status === 403 && writes && (await tookToken())) [response, text] = await send(path, request);
+  if (location.pathname !== "/login") {
+    // What was to be written is still on the page: it is not left.
+    if (writes) document.getElementById("expired").hidden = response.status !== 401;
+    else if (response.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
+  }
   let answer = null;
   try {
     answer = text ? JSON.parse(text) : null;

@@ -1,8 +1,9 @@
 // Lists of inspections: cards are cloned from the page's empty one, newest first, and never more than fit.
-import { clock, number, t } from "./texts.js";
+import { clock, localTimes, number, t } from "./texts.js";
 
 export const SYMBOLS = { PASS: "✓", REVIEW: "?", REJECT: "✕" };
 const RETRIES = 6;
+const LOOK_AT_DATE_MS = 60000;
 
 // A picture may not be drawn at once where many are asked for: asked again a little later, it will be.
 export function retry(image, times = 0) {
@@ -25,6 +26,15 @@ export class Cards {
     this.limit = Number(list.dataset.limit);
     this.template = document.getElementById("card");
     list.querySelectorAll("img").forEach((image) => retry(image));
+    this.date = new Date().toDateString();
+    setInterval(() => this.turnDay(), LOOK_AT_DATE_MS);
+  }
+
+  // The times of today are shown without their day, which they need from midnight on.
+  turnDay() {
+    const date = new Date().toDateString();
+    if (date !== this.date) localTimes(this.list);
+    this.date = date;
   }
 
   has(id) {

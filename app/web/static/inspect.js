@@ -1,5 +1,6 @@
 // Inspecting by hand: what is dropped, chosen or photographed goes to the service, one after the other.
 import { api } from "./api.js";
+import { guardUnsaved } from "./base.js";
 import { Cards, SYMBOLS, retry, told } from "./cards.js";
 import { number, t } from "./texts.js";
 
@@ -9,7 +10,7 @@ const progress = document.getElementById("progress");
 const problems = document.getElementById("problems");
 const result = document.getElementById("result");
 const cards = new Cards(document.getElementById("inspections"));
-let queue = [];
+const queue = []; // the first of them is under way
 let working = false;
 let last = null;
 
@@ -64,27 +65,31 @@ function asked(file) {
   return { file, body, category: form.elements.category.value };
 }
 
+// Gives whether it is done with: not where a login is needed first.
 async function inspect({ file, body, category }) {
   if (file.size > Number(form.dataset.maxBytes)) {
     complain(file.name, t("script.inspect.too_large"));
-    return;
+    return true;
   }
   try {
     show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", body }), file.name);
   } catch (error) {
+    if (error.status === 401) return false;
     complain(file.name, error.message);
   }
+  return true;
 }
 
 async function work() {
   if (working) return;
   working = true;
   while (queue.length) {
-    const one = queue.shift();
-    progress.textContent = t("script.inspect.working", { name: one.file.name, n: queue.length });
-    await inspect(one);
+    const [one] = queue;
+    progress.textContent = t("script.inspect.working", { name: one.file.name, n: queue.length - 1 });
+    if (!(await inspect(one))) break;
+    queue.shift();
   }
-  progress.textContent = "";
+  progress.textContent = queue.length ? t("script.inspect.waiting", { n: queue.length }) : "";
   working = false;
 }
 
@@ -96,6 +101,8 @@ function take(files) {
 }
 
 if (form) {
+  guardUnsaved(() => queue.length > 0);
+  addEventListener("focus", work); // back from the login, perhaps
   try {
     form.elements.station.value ||= localStorage.getItem("flowgauge.station") || "";
     form.elements.station.addEventListener("change", (event) => localStorage.setItem("flowgauge.station", event.target.value.trim()));

@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 
 const RETRY_MS = 3000;
+const SILENT_MS = 40000; // the server tells its position every 15 seconds: a connection that brings two of them not is dead
 
 export class Live {
   // handlers: open(), lost(), and one for each kind of event, by its name
@@ -17,6 +18,7 @@ export class Live {
   connect() {
     this.close();
     const source = (this.source = new EventSource(`/v1/events${this.query}`));
+    this.watch();
     source.addEventListener("open", () => this.handlers.open());
     source.addEventListener("error", () => {
       this.handlers.lost();
@@ -25,13 +27,26 @@ export class Live {
       this.timer = setTimeout(() => this.connect(), RETRY_MS);
       api("/v1/session").catch(() => {}); // where it is the session that has ended, this leads to the login
     });
-    for (const kind of ["inspection", "review"]) {
-      if (this.handlers[kind]) source.addEventListener(kind, (event) => this.handlers[kind](JSON.parse(event.data)));
+    for (const kind of ["position", "inspection", "review"]) {
+      source.addEventListener(kind, (event) => {
+        this.watch();
+        this.handlers[kind]?.(JSON.parse(event.data));
+      });
     }
+  }
+
+  // A server that stands still, or a cable that is pulled, ends no connection: nothing is all that is heard of it.
+  watch() {
+    clearTimeout(this.silence);
+    this.silence = setTimeout(() => {
+      this.handlers.lost();
+      this.connect();
+    }, SILENT_MS);
   }
 
   close() {
     clearTimeout(this.timer);
+    clearTimeout(this.silence);
     if (this.source) this.source.close();
     this.source = null;
   }

@@ -12,7 +12,8 @@ const cards = new Cards(list);
 const counts = document.getElementById("counts");
 const counted = new Set(); // since the counters were last fetched
 let paused = false;
-let waiting = []; // inspections that have come and are not shown yet
+const waiting = new Map(); // by id, the newest inspections that have come and are not shown yet
+const missed = new Set(); // ids of all of them
 let drawing = false;
 
 function query(values) {
@@ -49,10 +50,20 @@ async function catchUp() {
   await count();
 }
 
+// The newest first, as many as fit.
+function newest() {
+  return [...waiting.values()].sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, cards.limit);
+}
+
 function arrive(one) {
-  if (decision && one.decision !== decision) return;
-  waiting.push(one);
-  if (waiting.length > 4 * cards.limit) waiting = waiting.sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, cards.limit);
+  if ((decision && one.decision !== decision) || cards.has(one.id)) return;
+  waiting.set(one.id, one);
+  missed.add(one.id);
+  if (waiting.size > 4 * cards.limit) {
+    const kept = newest();
+    waiting.clear();
+    for (const other of kept) waiting.set(other.id, other);
+  }
   if (paused) showPaused();
   else if (!drawing) {
     drawing = true;
@@ -63,23 +74,22 @@ function arrive(one) {
 // Also what is not shown yet: its card is made of what is known then.
 function reviewed(id, verdict) {
   cards.reviewed(id, verdict);
-  for (const one of waiting) if (one.id === id) one.verdict = verdict;
+  if (waiting.has(id)) waiting.get(id).verdict = verdict;
 }
 
 function show() {
   drawing = false;
   if (paused) return;
-  const newest = waiting.sort((a, b) => (a.id < b.id ? 1 : -1)).slice(0, cards.limit);
-  waiting = [];
-  newest.reverse().forEach((one) => cards.add(one));
+  for (const one of newest().reverse()) cards.add(one);
+  waiting.clear();
+  missed.clear();
   if (list.children.length) document.getElementById("nothing").hidden = true;
 }
 
 const pause = document.getElementById("pause");
 
 function showPaused() {
-  const fresh = waiting.filter((one) => !cards.has(one.id)).length;
-  pause.textContent = paused ? t("script.live.resume", { n: fresh }) : t("script.live.pause");
+  pause.textContent = paused ? t("script.live.resume", { n: missed.size }) : t("script.live.pause");
 }
 
 pause.addEventListener("click", () => {

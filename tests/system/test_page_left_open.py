@@ -1,0 +1,147 @@
+"""A page that is left open: a server that stands still, midnight, and sessions that end meanwhile."""
+
+import re
+import signal
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, expect
+
+from tests.system.pages import TIMEOUT_MS, drop, inspect, opened, serving
+from tests.system.processes import FlowGauge
+
+expect.set_options(timeout=TIMEOUT_MS)
+Images = dict[str, list[bytes]]
+
+
+def test_a_wall_that_is_left_open(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    data = tiny_images["good"][0]
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (server, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        page.clock.install()
+        page.goto("/")
+        state = page.locator("#state")
+        expect(state).to_have_text("Live")
+
+        # Each thing that is heard tells that the server is there.
+        for count in (1, 2):
+            page.clock.fast_forward(30_000)
+            inspect(client, data)
+            page.clock.run_for(100)
+            expect(page.locator(".inspection")).to_have_count(count)
+        expect(state).to_have_text("Live")
+
+        # A server that stands still ends no connection, so nothing tells of it but silence.
+        server.send_signal(signal.SIGSTOP)
+        page.clock.fast_forward(41_000)
+        expect(state).to_have_text("Offline")
+        expect(page.locator("#offline")).to_be_visible()
+        server.send_signal(signal.SIGCONT)
+        expect(state).to_have_text("Live")
+        expect(page.locator("#offline")).to_be_hidden()
+
+        # What waits is counted once, also where it was asked for again, and all of it.
+        page.get_by_role("button", name="Pause").click()
+        for _ in range(98):
+            inspect(client, data)
+        expect(page.get_by_role("button", name="Go on (98 new)")).to_be_visible()
+        server.send_signal(signal.SIGSTOP)
+        page.clock.fast_forward(41_000)
+        expect(state).to_have_text("Offline")
+        server.send_signal(signal.SIGCONT)
+        with page.expect_response("**/wall/counts"):  # the list was asked for before
+            expect(state).to_have_text("Live")
+        inspect(client, data)
+        expect(page.get_by_role("button", name="Go on (99 new)")).to_be_visible()
+        page.get_by_role("button", name="Go on").click()
+
+        time = page.locator(".inspection time").first
+        expect(time).to_have_text(re.compile(r"^\d\d:\d\d:\d\d [AP]M$"))
+        page.clock.fast_forward("24:00:00")
+        expect(time).to_have_text(re.compile(r"^\w+ \d+, 20\d\d, "))
+
+
+def test_a_session_that_ends_costs_no_work(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    said = flowgauge.run("keys", "create", "--role", "admin", "--name", "the engineer")
+    found = re.search(r"fg_\w{16}_[\w-]{43}", said)
+    assert found is not None, said
+    key = found[0]
+
+    def enter(page: Page) -> None:
+        page.get_by_label("Your key").fill(key)
+        page.keyboard.press("Enter")
+        page.wait_for_url(lambda url: "/login" not in url)
+
+    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+        client.headers["X-API-Key"] = key
+        path = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
+        with opened(browser, str(client.base_url)) as page:
+            page.goto(path)
+            enter(page)
+            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+
+            # Another login, in another tab, has another token.
+            other = page.context.new_page()
+            other.context.clear_cookies()
+            other.goto("/login")
+            enter(other)
+            page.keyboard.press("g")
+            expect(page.locator("#review-said")).to_have_text("Saved: Good.")
+
+            # A write without a session leaves the page as it is, and goes through after the login.
+            page.context.clear_cookies()
+            page.locator("summary").click()
+            page.get_by_label("Note").fill("seen twice")
+            page.get_by_role("button", name="Defect").click()
+            link = page.get_by_role("link", name="Log in in another tab")
+            expect(link).to_be_visible()
+            expect(page.get_by_label("Note")).to_have_value("seen twice")
+            with page.expect_popup() as popup:
+                link.click()
+            enter(popup.value)
+            page.get_by_role("button", name="Defect").click()
+            expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
+            expect(link).to_be_hidden()
+            assert client.get(f"/v1{path}").json()["review"] == {"revision": 2, "verdict": "defect"}
+
+            # Pictures that wait are inspected after it.
+            page.goto("/inspect")
+            page.context.clear_cookies()
+            drop(page, "part.png", tiny_images["good"][1])
+            expect(page.locator("#progress")).to_contain_text("Waiting for the login: 1")
+            other.goto("/login")
+            enter(other)
+            page.evaluate("dispatchEvent(new Event('focus'))")
+            expect(page.locator("#result")).to_contain_text("part.png")
+            expect(page.locator("#problems")).to_be_empty()
+
+            page.context.set_offline(True)
+            page.evaluate("document.getElementById('offline').hidden = true")
+            page.get_by_role("button", name="Log out").click()
+            expect(page.locator("#offline")).to_have_text("No connection to the server.")
+
+
+def test_dark_pages_are_printed_in_light_colours(
+    browser: Browser, tiny_bundle_store: Path, flowgauge: FlowGauge
+) -> None:
+    soft = "() => getComputedStyle(document.querySelector('.count.PASS')).backgroundColor"
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
+        opened(browser, str(client.base_url), color_scheme="light") as page,
+    ):
+        page.goto("/")
+        light = page.evaluate(soft)
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate(soft) != light
+        page.emulate_media(media="print")
+        assert page.evaluate(soft) == light
+        assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+        page.emulate_media(media="screen", color_scheme="light")
+        page.get_by_role("button", name="Switch between light and dark").click()
+        page.emulate_media(media="print")
+        assert page.evaluate(soft) == light
