@@ -51,7 +51,9 @@ def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, ti
         drop(page, "scratched.png", tiny_images["defect"][3])
         expect(page.locator("#result")).to_contain_text("Reject")
         expect(page.locator("#result")).to_contain_text("good parts in calibration")
-        address = page.get_by_role("link", name="Look closer").get_attribute("href")
+        look = page.get_by_role("link", name="Look closer")
+        expect(look).to_have_attribute("target", "_blank")  # what is inspected by hand goes on
+        address = look.get_attribute("href")
         assert address is not None
 
         # It is on the wall, which nobody has touched.
@@ -74,9 +76,9 @@ def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, ti
         expect(heat).to_have_css("opacity", "0")
         wall.keyboard.press("End")
         expect(heat).to_have_css("opacity", "1")
-        wall.evaluate("document.activeElement.blur()")
 
-        # Nothing of the rejected was reviewed so far; one key, and the counts know.
+        # Nothing of the rejected was reviewed so far; one key, though the slider has the focus, and the
+        # counts know.
         wall.keyboard.press("d")
         expect(wall.locator("#review-said")).to_have_text("Saved: Defect.")
         expect(reviewed).not_to_have_text(before)
@@ -219,6 +221,10 @@ def test_the_wall_shows_what_was_chosen_and_waits_when_told_to(
         page.get_by_role("button", name="Go on").click()
         expect(page.locator(".inspection").first).to_have_attribute("data-id", later)
 
+        # After the browser's Back the choice is again that of the list.
+        page.go_back()
+        expect(page.get_by_label("Station")).to_have_value("")
+
 
 def test_what_cannot_be_inspected_is_told_and_the_rest_goes_on(
     browser: Browser, served: Served, tiny_images: Images
@@ -245,8 +251,12 @@ def test_a_file_that_waits_keeps_what_the_form_said(
         drop(page, "second.png", tiny_images["good"][1])
         page.get_by_label("Part").fill("later")
         page.get_by_label("Station").fill("elsewhere")
+        asks = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
+        assert page.evaluate(asks)
         held[0].continue_()
         expect(page.locator("#inspections .inspection")).to_have_count(1)
+        expect(page.locator("#progress")).to_be_empty()
+        assert not page.evaluate(asks)
         found = served.client.get("/v1/inspections", params={"station": "waiting"}).json()["inspections"]
         assert [one["part_id"] for one in found] == ["waits-1", "waits-1"]
 
@@ -358,6 +368,23 @@ def test_a_key_is_exchanged_and_writes_carry_the_token(
             live(page)
             flowgauge.run("keys", "revoke", operator.split("_")[1])
             expect(page).to_have_url(re.compile("/login"))
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_long_names_push_nothing_sideways(
+    browser: Browser, served: Served, tiny_images: Images, width: int
+) -> None:
+    long = "W" * 200
+    identifier = inspect(served.client, tiny_images["defect"][0], part_id=long, station=long)["inspection_id"]
+    said = {"verdict": "good", "expected_revision": 0, "reviewer": long}
+    assert served.client.post(f"/v1/inspections/{identifier}/reviews", json=said).is_success
+    inspection = f"/inspections/{identifier}"
+    with opened(browser, served.url, viewport={"width": width, "height": 740}) as page:
+        for path in ("/", inspection, "/inspect", "/scores", "/models/tiny", f"/report?station={long}"):
+            page.goto(path)
+            page.wait_for_load_state("load")
+            wide = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert wide <= 0, path
 
 
 @pytest.mark.parametrize(

@@ -143,9 +143,19 @@ const keys = {
   "?": () => help.showModal(),
 };
 
+// What a control that has the focus does by itself: a slider or a box that was clicked takes no other key.
+const own = {
+  range: ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End", "PageUp", "PageDown"],
+  checkbox: [" "],
+};
+
+function isTaken(event) {
+  const control = event.target.closest("input, textarea, select, dialog");
+  return help.open || (control !== null && (own[control.type]?.includes(event.key) ?? true));
+}
+
 document.addEventListener("keydown", (event) => {
-  const elsewhere = event.target.closest("input, textarea, select, dialog") || help.open;
-  if (elsewhere || event.ctrlKey || event.altKey || event.metaKey || event.repeat || !single.checked) return;
+  if (isTaken(event) || event.ctrlKey || event.altKey || event.metaKey || event.repeat || !single.checked) return;
   const act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (!act) return;
   event.preventDefault();

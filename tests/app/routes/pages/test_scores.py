@@ -55,3 +55,12 @@ def test_says_when_there_is_nothing(keyed: Keyed) -> None:
         text = scores(keyed, **query)
         assert "Nothing has been inspected yet" in text
         assert '<path class="point' not in text
+
+
+def test_the_table_says_how_many_it_has(keyed: Keyed) -> None:
+    add(keyed.app.state.history.database, *(answered() for _ in range(101)))
+    text = scores(keyed, category="tiny")
+    assert len(points(text)) == 101
+    assert text.count('<tr><td><a href="/inspections/') == 100
+    assert "the table below has the newest 100" in text
+    assert "<summary>The newest 100 as a table</summary>" in text
