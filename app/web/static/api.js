@@ -2,6 +2,7 @@
 import { has, t } from "./texts.js";
 
 const csrf = document.querySelector('meta[name="csrf-token"]');
+const keyId = document.querySelector('meta[name="key-id"]').content;
 const READ_MS = 30000;
 const WRITE_MS = 300000; // a version is loaded and checked before it serves
 
@@ -42,7 +43,7 @@ async function tookToken() {
   if (!response.ok) return false;
   const session = JSON.parse(text);
   if (!session.csrf_token || session.csrf_token === csrf.content) return false;
-  if (session.key_id !== csrf.dataset.key) {
+  if (session.key_id !== keyId) {
     location.reload();
     return false;
   }

@@ -42,8 +42,9 @@ for (const table of document.querySelectorAll(".hours")) {
   let before = "";
   for (const one of table.querySelectorAll("time.hour")) {
     const moment = new Date(one.dateTime);
-    const named = moment.toDateString() === before ? {} : { day: "numeric", month: "short" };
-    one.textContent = moment.toLocaleString(language, { ...named, hour: "2-digit", minute: "2-digit" });
+    const hour = moment.toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" });
+    const date = moment.toLocaleDateString(language, { day: "numeric", month: "short" });
+    one.textContent = moment.toDateString() === before ? hour : `${date}\n${hour}`;
     before = moment.toDateString();
   }
 }
