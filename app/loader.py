@@ -162,7 +162,7 @@ class Loader:
         """Compile, or lay out, what first batches would wait for; once for all models of a shape."""
         manifest, scorer = detector.manifest, detector.scorer
         whole = scorer.layout(manifest.input_size).is_whole
-        shape = (manifest.input_size, manifest.normalisation, manifest.flow, whole)
+        shape = (manifest.input_size, manifest.normalisation, manifest.gaussian, manifest.flow, whole)
         warm = self._warm.setdefault(scorer.extractor, set())
         if shape not in warm:
             scorer.warm_up()

@@ -71,7 +71,12 @@ def timings(preset: Preset, config: RunConfig, batches: list[int], watch: Stopwa
     del state, weights
     scorer = Scorer(
         extractor,
-        Head(extractor.channels, config.normalisation, config.flow),
+        Head(
+            extractor.channels,
+            config.normalisation,
+            config.flow,
+            config.gaussian.sizes(config.input_size, extractor.strides),
+        ),
         config.input_size,
         config.score,
         config.geometry,

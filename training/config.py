@@ -9,7 +9,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.manifest import MAX_HEADS, MAX_INPUT_PIXELS, MAX_MAPS, Normalisation, Precision
+from flows.fastflow.manifest import (
+    MAX_HEADS,
+    MAX_INPUT_PIXELS,
+    MAX_MAPS,
+    GaussianShape,
+    Normalisation,
+    Precision,
+)
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from flows.fastflow.score import ScoreRule
@@ -159,6 +166,7 @@ class RunConfig(_Section):
     geometry: Geometry = Geometry()
     backbone: BackboneConfig = BackboneConfig()
     normalisation: Normalisation = _NORMALISATION
+    gaussian: GaussianShape = GaussianShape()
     flow: FlowConfig = FlowConfig()
     score: ScoreRule = ScoreRule()
     fit: FitConfig = FitConfig()

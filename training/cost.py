@@ -232,8 +232,9 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
 
 def _head_bytes(config: RunConfig, extractor: FeatureExtractor) -> tuple[int, int]:
     """Bytes of a head's checkpoint and of the head in a bundle."""
+    sizes = config.gaussian.sizes(config.input_size, extractor.strides)
     with torch.random.fork_rng(devices=[]):
-        head = Head(extractor.channels, config.normalisation, config.flow, seed=config.seed)
+        head = Head(extractor.channels, config.normalisation, config.flow, sizes, seed=config.seed)
     # Adam keeps two moments of what is learned, `fit.stopping` the best epoch's weights.
     copies = 2 if config.fit.stopping is None else 3
     return module_bytes(head) + copies * module_bytes(head.flow), module_bytes(head)

@@ -83,7 +83,8 @@ def fit(
     """
     torch.manual_seed(config.seed)
     channels = [array.shape[1] for array in features]
-    head = Head(channels, config.normalisation, config.flow, seed=config.seed)
+    sizes = [array.shape[2:] for array in features] if config.gaussian.means == "position" else None
+    head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
     channels_last(head.to(device))
     settings = config.fit
     steps, epochs = settings.batches_of(len(rows.fit)), settings.epochs_for(len(rows.fit))

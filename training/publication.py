@@ -78,6 +78,7 @@ def publish_model(
         input_size=config.input_size,
         geometry=config.geometry,
         normalisation=config.normalisation,
+        gaussian=config.gaussian,
         flow=config.flow,
         score=config.score,
         heads=len(reference.heads),

@@ -262,8 +262,10 @@ class Detector:
 def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
     """Build the heads and fill them, comparing every shape before a tensor is allocated."""
 
+    sizes = manifest.gaussian.sizes(manifest.input_size, manifest.backbone.strides)
+
     def build() -> Head:
-        return Head(manifest.backbone.channels, manifest.normalisation, manifest.flow)
+        return Head(manifest.backbone.channels, manifest.normalisation, manifest.flow, sizes)
 
     with torch.device("meta"):
         shapes = {k: tuple(v.shape) for k, v in build().state_dict().items()}

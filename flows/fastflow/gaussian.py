@@ -20,25 +20,32 @@ class PositionGaussian(nn.Module):
     """A Gaussian with full covariance over the channels, the same at every position.
 
     Its energy is half the squared Mahalanobis distance per channel, so that good parts lie near 1/2 as the
-    flow's latents do. One Gaussian for all positions, unlike PaDiM's one for each (Defard et al. 2021, arXiv
-    2011.08785): parts need not lie in the same place.
+    flow's latents do. PaDiM has a mean and a covariance for each position (Defard et al. 2021, arXiv
+    2011.08785, section 3). Here positions may have a mean of their own, which one picture in a hundred moves
+    by little, but share the covariance of what is left: a matrix for each would take more pictures than
+    there are, and a hundred times the memory. Parts need not lie in the same place: where they do not,
+    positions' means are all alike.
 
     Args:
         channels: channels of each scale.
+        sizes: (H_i, W_i) of each scale, for a mean of each position; by default all positions have one.
     """
 
-    def __init__(self, channels: Sequence[int]) -> None:
+    def __init__(self, channels: Sequence[int], sizes: Sequence[tuple[int, int]] | None = None) -> None:
         super().__init__()
         self.channels = tuple(channels)
+        self.sizes = None if sizes is None else tuple(sizes)
         for i, c in enumerate(self.channels):
-            self.register_buffer(f"mean_{i}", torch.zeros(c))
+            size = () if self.sizes is None else self.sizes[i]
+            self.register_buffer(f"mean_{i}", torch.zeros(c, *size))
             self.register_buffer(f"whitening_{i}", _identity(c))
 
     def fit(self, batches: Iterable[Sequence[Tensor]]) -> None:
         """Set mean and covariance from batches of normalised feature maps of the training set.
 
-        The correlation is shrunk towards the identity by C / n, n positions: nothing where there are many,
-        and enough to stay invertible where there are fewer positions than channels.
+        The correlation is shrunk towards the identity by C / n, n positions (of all pictures but one where
+        each has a mean): nothing where there are many, and enough to stay invertible where there are fewer
+        positions than channels.
 
         Args:
             batches: per batch one (N, C_i, H_i, W_i) per scale; gone through once.
@@ -46,37 +53,64 @@ class PositionGaussian(nn.Module):
         Raises:
             ValueError: there are no batches, or a feature is not finite.
         """
-        firsts = [torch.zeros(c, dtype=torch.float64) for c in self.channels]
+        firsts = [torch.zeros_like(mean, dtype=torch.float64, device="cpu") for mean in self._means()]
         seconds = [torch.zeros(c, c, dtype=torch.float64) for c in self.channels]
-        counts = [0] * len(self.channels)
+        pictures, positions = 0, [0] * len(self.channels)
+        over = (0, 2, 3) if self.sizes is None else (0,)
         centres: list[Tensor] = []
         for maps in batches:
             # About where the mean is: a product of what lies far from 0 has no digits left for deviations.
-            centres = centres or [x.mean((0, 2, 3)) for x in maps]
+            centres = centres or [x.mean(over, keepdim=True) for x in maps]
+            pictures += len(maps[0])
             for i, (x, centre) in enumerate(zip(maps, centres, strict=True)):
-                rows = x.permute(0, 2, 3, 1).reshape(-1, x.shape[1]) - centre
-                counts[i] += len(rows)
-                firsts[i] += rows.sum(0, dtype=torch.float64).cpu()
+                offset = x - centre
+                rows = offset.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+                positions[i] += len(rows)
+                firsts[i] += offset.sum(over, dtype=torch.float64).cpu()
                 # Products in double are several times slower, and a batch's in single are exact enough.
                 seconds[i] += (rows.T @ rows).double().cpu()
-        for i, (n, first, second) in enumerate(zip(counts, firsts, seconds, strict=True)):
-            offset = first / n
-            covariance = second / n - offset.outer(offset)
+        for i, (n, first, second) in enumerate(zip(positions, firsts, seconds, strict=True)):
+            mean = self.get_buffer(f"mean_{i}")
+            means = n if self.sizes is None else pictures  # of as many rows each
+            average = first / means
+            spread = average.reshape(len(average), -1)
+            # A mean of each position takes one picture's worth of deviations away.
+            left = n if self.sizes is None else max(1, n - spread.shape[1])
+            covariance = (second - means * (spread @ spread.T)) / left
             if n == 0 or not covariance.isfinite().all():
                 raise ValueError(f"scale {i}: no covariance of {n} positions, or not a finite one")
-            self.get_buffer(f"mean_{i}").copy_(centres[i].cpu() + offset)
-            self.get_buffer(f"whitening_{i}").copy_(_whitening(covariance, min(1.0, len(offset) / n)))
+            mean.copy_(centres[i].cpu().view_as(mean) + average)
+            self.get_buffer(f"whitening_{i}").copy_(_whitening(covariance, min(1.0, len(covariance) / left)))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Energy of every position: per scale (N, C_i, H_i, W_i) to (N, H_i, W_i)."""
-        energies = []
-        for i, x in enumerate(maps):
-            whitening = self.get_buffer(f"whitening_{i}")
-            # (x - m) W in one convolution.
-            offset = self.get_buffer(f"mean_{i}") @ whitening
-            z = F.conv2d(x, whitening.T[:, :, None, None], -offset)
-            energies.append(0.5 * z.square().mean(1))
-        return energies
+        """Energy of every position: per scale (N, C_i, H_i, W_i) to (N, H_i, W_i).
+
+        Raises:
+            ValueError: maps are not of the sizes that positions have means for.
+        """
+        if self.sizes is not None and (found := tuple(tuple(x.shape[2:]) for x in maps)) != self.sizes:
+            raise ValueError(f"PositionGaussian expected maps of {self.sizes}; got {found}")
+        return [position_energy(x, *self.folded(i)) for i, x in enumerate(maps)]
+
+    def folded(self, i: int) -> tuple[Tensor, Tensor]:
+        """What `position_energy` takes for scale i."""
+        whitening, mean = self.get_buffer(f"whitening_{i}"), self.get_buffer(f"mean_{i}")
+        return whitening.T[:, :, None, None].contiguous(), torch.tensordot(whitening.T, mean, 1)
+
+    def _means(self) -> list[Tensor]:
+        return [self.get_buffer(f"mean_{i}") for i in range(len(self.channels))]
+
+
+def position_energy(x: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:
+    """1/2 mean_C ((x - m) W)^2 of every position, in one convolution: (N, C, H, W) to (N, H, W).
+
+    Args:
+        x: normalised features of a scale.
+        kernel: (C, C, 1, 1), W turned round.
+        offset: m W, (C,) or, of each position, (C, H, W).
+    """
+    z = F.conv2d(x, kernel, -offset) if offset.dim() == 1 else F.conv2d(x, kernel) - offset
+    return 0.5 * z.square().mean(1)
 
 
 class PictureGaussian(nn.Module):

@@ -21,6 +21,7 @@ class Head(nn.Module):
         channels: channels of each scale, finest first.
         normalisation: how feature maps are normalised.
         flow: shape of the flows.
+        sizes: (H_i, W_i) of each scale, if the Gaussian has a mean of each position, see `PositionGaussian`.
         seed: of the flows' permutations.
     """
 
@@ -29,6 +30,7 @@ class Head(nn.Module):
         channels: Sequence[int],
         normalisation: Normalisation,
         flow: FlowConfig,
+        sizes: Sequence[tuple[int, int]] | None = None,
         *,
         seed: int = 0,
     ) -> None:
@@ -37,7 +39,7 @@ class Head(nn.Module):
             channels, normalisation.mode, normalisation.pooling, normalisation.pooled
         )
         self.flow = FastFlow(channels, flow, seed=seed)
-        self.gaussian = PositionGaussian(channels)
+        self.gaussian = PositionGaussian(channels, sizes)
         self.picture = PictureGaussian(channels)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:

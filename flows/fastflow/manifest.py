@@ -1,5 +1,6 @@
 """What a bundle says of itself: everything about a model but its weights."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self, get_args
 
@@ -14,7 +15,7 @@ from pydantic import (
 )
 
 from flows.fastflow.conformal import Guarantee
-from flows.fastflow.geometry import Geometry
+from flows.fastflow.geometry import Geometry, map_sizes
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.normaliser import Pooled
 from flows.fastflow.score import ScoreRule
@@ -35,7 +36,11 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # By section of a manifest, what was so before it could be chosen.
-_AS_IT_WAS = {"geometry": {"shrink": "area"}, "normalisation": {"pooled": "all"}}
+_AS_IT_WAS = {
+    "geometry": {"shrink": "area"},
+    "normalisation": {"pooled": "all"},
+    "gaussian": {"means": "channel"},
+}
 MAX_HEADS = 20
 MAX_MAPS = 8
 
@@ -76,6 +81,20 @@ class Normalisation(_Record):
         if pooling % 2 == 0:
             raise ValueError(f"must be odd; got {pooling}")
         return pooling
+
+
+class GaussianShape(_Record):
+    """What the Gaussian beside the flows takes as typical, see `gaussian.PositionGaussian`."""
+
+    means: Literal["position", "channel"] = Field(
+        default="position",
+        description="each position's own, which sharpens maps where parts lie in the same place, or one for "
+        "all positions",
+    )
+
+    def sizes(self, input_size: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]] | None:
+        """(H_i, W_i) of the maps whose positions have means of their own; None where there is one for all."""
+        return map_sizes(input_size, strides) if self.means == "position" else None
 
 
 class ThresholdRecord(_Record):
@@ -174,6 +193,7 @@ class Manifest(_Record):
     resize: Literal["area-or-linear"] = "area-or-linear"
     geometry: Geometry = Geometry.model_validate(_AS_IT_WAS["geometry"])
     normalisation: Normalisation
+    gaussian: GaussianShape = GaussianShape.model_validate(_AS_IT_WAS["gaussian"])
     flow: FlowConfig
     score: ScoreRule
     heads: int = Field(default=1, ge=1, le=MAX_HEADS, description="fitted to other folds each")

@@ -14,7 +14,7 @@ from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.fused import Energies
-from flows.fastflow.geometry import Geometry, Layout, Prepared
+from flows.fastflow.geometry import Geometry, Layout, Prepared, map_sizes
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
@@ -136,8 +136,8 @@ class Scorer:
 
     def specialise(self) -> None:
         """Let the engine compile for this model alone, see `engines.RunningHead.specialise`."""
-        scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
-        sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
+        of_maps = map_sizes(self.input_size, self.extractor.strides)
+        sizes = [(c, *size) for c, size in zip(self.extractor.channels, of_maps, strict=True)]
         for head in self._running:
             head.specialise(sizes)
 

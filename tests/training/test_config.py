@@ -32,6 +32,7 @@ OTHER: dict[str, Any] = {
     },
     "backbone": {"name": "resnet18", "out_indices": [1, 2, 3], "weights": "w/r18.pth", "batch_size": 3},
     "normalisation": {"mode": "layer", "pooling": 5, "pooled": "all"},
+    "gaussian": {"means": "channel"},
     "flow": {
         "steps": 20,
         "kernels": "3",

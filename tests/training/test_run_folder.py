@@ -52,6 +52,7 @@ def test_what_decides_no_result_makes_no_other_run(settings: dict[str, Any]) -> 
         {"fit": {"stopping": {"patience": 3}}},
         {"flow": {"hidden_limit": None}},
         {"normalisation": {"mode": "channel", "pooling": 3, "pooled": "all"}},
+        {"gaussian": {"means": "channel"}},
         {"augment": {"hflip": True}},
         {"calibration": {"fraction": 0.5}},
         {"hashes": ("a",)},

@@ -86,10 +86,10 @@ class _Graph:
         return _energy([x], steps.channels)
 
     def gaussian(self, i: int, x: Any) -> Any:
-        whitening = self._weight(f"gaussian.whitening_{i}")
-        offset = op.matmul(self._weight(f"gaussian.mean_{i}"), whitening, False, False)
-        kernel = op.unsqueeze(op.transpose(whitening, constant([1, 0], np.int64)), constant([2, 3], np.int64))
-        z = op.subtract(_convolve(x, kernel), _per_channel(offset))
+        offset = self._weight(f"offset_{i}")
+        of_positions = len(offset.shape) == 3
+        wide = op.unsqueeze(offset, constant([0], np.int64)) if of_positions else _per_channel(offset)
+        z = op.subtract(_convolve(x, self._weight(f"kernel_{i}")), wide)
         return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
     def picture(self, features: Sequence[Any], moments: Sequence[tuple[Any, Any]]) -> Any:

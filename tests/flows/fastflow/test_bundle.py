@@ -63,6 +63,17 @@ def test_a_model_of_before_there_was_a_choice_pools_as_it_did(tmp_path: Path) ->
     assert Head((4, 6, 8), normalisation, FlowConfig(steps=1)).normaliser.windows == (3, 3, 3)
 
 
+def test_a_model_of_before_there_was_a_choice_has_one_mean_for_all_positions(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    document = json.loads((path / "manifest.json").read_text())
+    assert document.pop("gaussian") == {"means": "channel"}
+    (path / "manifest.json").write_text(json.dumps(document))
+    assert read_manifest(path).gaussian.sizes((64, 64), [4, 8]) is None
+    document["gaussian"] = {"means": "position"}
+    (path / "manifest.json").write_text(json.dumps(document))
+    assert read_manifest(path).gaussian.sizes((64, 60), [4, 8]) == [(16, 15), (8, 8)]
+
+
 @pytest.mark.parametrize("name", NO_FILES)
 def test_a_file_has_a_plain_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(BundleError, match="cannot be the name of a file in a bundle"):

@@ -101,6 +101,52 @@ class TestPosition:
         np.testing.assert_allclose(np.cov(((rows(x) - mean) @ whitening).T), np.eye(8), atol=5e-3)
         assert model([x])[0].mean().item() == pytest.approx(0.5, rel=1e-3)
 
+    @pytest.mark.parametrize("size", [1, 5, 12])
+    def test_positions_may_have_means_of_their_own_and_share_what_is_left(self, size: int) -> None:
+        fitted, others = pyramid(), pyramid(n=3, seed=50)
+        places = torch.randn(6, 8, 6, generator=torch.Generator().manual_seed(1))
+        fitted[0], others[0] = fitted[0] + 3 * places, others[0] + 3 * places
+        sizes = [(8, 6), (4, 3), (2, 2)]
+        model = PositionGaussian((6, 4, 5), sizes)
+        model.fit(batches(fitted, size))
+        for i, (x, y, found) in enumerate(zip(fitted, others, model(others), strict=True)):
+            mean = x.double().mean(0)
+            left, offset = rows(x - mean), rows(y - mean)
+            n = len(left) - mean[0].numel()
+            covariance = left.T @ left / n
+            share = min(1.0, len(covariance) / n)
+            covariance = (1 - share) * covariance + share * np.diag(np.diag(covariance))
+            expected = energy(offset, np.zeros(len(covariance)), covariance).reshape(found.shape)
+            torch.testing.assert_close(model.get_buffer(f"mean_{i}"), mean.float(), rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3)
+
+    def test_what_lies_in_the_wrong_place_is_seen_only_by_means_of_positions(self) -> None:
+        """Left and right look unlike in every good part; another has its left on both sides."""
+        generator = torch.Generator().manual_seed(0)
+        sides = torch.tensor([-5.0, 5.0]).repeat_interleave(4).expand(1, 3, 8, 8)
+        good = sides + 0.1 * torch.randn(40, 3, 8, 8, generator=generator)
+        wrong = good[:1].clone()
+        wrong[..., 4:] = wrong[..., :4]
+        for sizes, most, least in (([(8, 8)], 2, 100), (None, 2, 0)):
+            model = PositionGaussian((3,), sizes)
+            model.fit([[good]])
+            [seen] = model([wrong])
+            assert seen[..., :4].mean() < most
+            assert seen[..., 4:].mean() > least
+            assert sizes is not None or seen[..., 4:].mean() < most
+
+    def test_one_picture_has_means_and_leaves_nothing_to_measure_by(self) -> None:
+        x = mixed(1, 6, (4, 4))
+        model = PositionGaussian((6,), [(4, 4)])
+        model.fit([[x]])
+        assert model([x])[0].abs().max() == 0
+        torch.testing.assert_close(model([x + 2])[0], torch.full((1, 4, 4), 2.0))
+
+    def test_maps_of_other_sizes_than_there_are_means_for_are_refused(self) -> None:
+        model = PositionGaussian((6,), [(4, 4)])
+        with pytest.raises(ValueError, match=r"expected maps of \(\(4, 4\),\); got \(\(4, 5\),\)"):
+            model([torch.zeros(1, 6, 4, 5)])
+
     def test_the_map_of_a_standard_normal_is_near_a_half_everywhere_and_rises_with_the_square(self) -> None:
         x = torch.randn((200, 64, 8, 8), generator=torch.Generator().manual_seed(0))
         model = PositionGaussian((64,))

@@ -33,7 +33,8 @@ def head(store: Path) -> Head:
     """The trained head of the model "tiny"."""
     bundle = resolve(store, "tiny")
     manifest = read_manifest(bundle)
-    made = Head(manifest.backbone.channels, manifest.normalisation, manifest.flow)
+    sizes = manifest.gaussian.sizes(manifest.input_size, manifest.backbone.strides)
+    made = Head(manifest.backbone.channels, manifest.normalisation, manifest.flow, sizes)
     made.load_state_dict(load_file(bundle / FLOW))
     return made
 
@@ -49,7 +50,9 @@ def scores(scorer: Scorer, pictures: list[NDArray[np.uint8]]) -> list[float]:
 
 def gaussian_energies(x: torch.Tensor, state: dict[str, torch.Tensor], name: str, i: int) -> torch.Tensor:
     """Half the mean square of whitened rows (..., C)."""
-    return ((x - state[f"{name}.mean_{i}"]) @ state[f"{name}.whitening_{i}"]).square().mean(-1) / 2
+    mean = state[f"{name}.mean_{i}"]
+    offset = x - (mean if mean.dim() == 1 else mean.movedim(0, -1))  # of each position
+    return (offset @ state[f"{name}.whitening_{i}"]).square().mean(-1) / 2
 
 
 def test_it_computes_what_the_parts_compute_in_double_precision(

@@ -102,6 +102,20 @@ def test_batches_of_any_size(n: int) -> None:
     expect_equal(openvino().head(head)(maps(n=n)), FusedHead(head)(maps(n=n)))
 
 
+def test_means_of_positions_are_those_of_each_head() -> None:
+    of_maps = [(x.shape[2], x.shape[3]) for x in maps()]
+    engine, heads = (
+        openvino(),
+        [made(FlowConfig(steps=1), NORMALISATIONS[0], sizes=of_maps) for _ in range(2)],
+    )
+    heads[1].gaussian.get_buffer("mean_0").mul_(2)
+    running = [engine.head(head) for head in heads]
+    running[1].specialise(sizes())
+    for n in (1, 8):
+        for head, computed in zip(heads, running, strict=True):
+            expect_equal(computed(maps(n=n)), FusedHead(head)(maps(n=n)))
+
+
 def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
