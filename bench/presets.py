@@ -69,14 +69,11 @@ def timings(preset: Preset, config: RunConfig, batches: list[int], watch: Stopwa
     weights = Weights(preset.backbone, "chance", "0" * 64, state)
     extractor = FeatureExtractor(weights, preset.out_indices, preset.input_size)
     del state, weights
+    black = torch.zeros(1, *preset.input_size, 3, dtype=torch.uint8)
+    sizes = config.gaussian.sizes([x.numpy() for x in extractor(black)])
     scorer = Scorer(
         extractor,
-        Head(
-            extractor.channels,
-            config.normalisation,
-            config.flow,
-            config.gaussian.sizes(config.input_size, extractor.strides),
-        ),
+        Head(extractor.channels, config.normalisation, config.flow, sizes),
         config.input_size,
         config.score,
         config.geometry,

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.fastflow.geometry import Geometry
@@ -13,7 +15,6 @@ from flows.fastflow.manifest import (
     MAX_HEADS,
     MAX_INPUT_PIXELS,
     MAX_MAPS,
-    GaussianShape,
     Normalisation,
     Precision,
 )
@@ -47,6 +48,20 @@ class BackboneConfig(_Section):
         default=None, description="a .safetensors or .pth file; by default found as the docs say"
     )
     batch_size: int = Field(default=8, ge=1, description="pictures per pass of the backbone")
+
+
+class GaussianConfig(_Section):
+    """The Gaussian of positions beside the flows."""
+
+    means: Literal["position", "channel"] = Field(
+        default="position",
+        description="what is typical: each position's own mean, which sharpens maps where parts lie in the "
+        "same place, or one for all positions",
+    )
+
+    def sizes(self, maps: Sequence[NDArray[np.float32]]) -> list[tuple[int, int]] | None:
+        """(H_i, W_i) of feature maps (N, C_i, H_i, W_i), for `PositionGaussian`."""
+        return [(x.shape[2], x.shape[3]) for x in maps] if self.means == "position" else None
 
 
 class StoppingConfig(_Section):
@@ -166,7 +181,7 @@ class RunConfig(_Section):
     geometry: Geometry = Geometry()
     backbone: BackboneConfig = BackboneConfig()
     normalisation: Normalisation = _NORMALISATION
-    gaussian: GaussianShape = GaussianShape()
+    gaussian: GaussianConfig = GaussianConfig()
     flow: FlowConfig = FlowConfig()
     score: ScoreRule = ScoreRule()
     fit: FitConfig = FitConfig()

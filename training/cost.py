@@ -98,7 +98,7 @@ def forecast(
     first, per_view = _time_backbone(cache)
     rows = pictures.rows(cache.views)
     heads = len(rows)
-    checkpoint, bundle = _head_bytes(config, cache.extractor)
+    checkpoint, bundle = _head_bytes(config, first)
     features = cache.nbytes(first)
     # A checkpoint is written beside the one it replaces. The bundle also holds three pictures.
     golden = 3 * max(path.stat().st_size for path in pictures.paths)
@@ -230,11 +230,11 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
     return time.monotonic() - start, result
 
 
-def _head_bytes(config: RunConfig, extractor: FeatureExtractor) -> tuple[int, int]:
-    """Bytes of a head's checkpoint and of the head in a bundle."""
-    sizes = config.gaussian.sizes(config.input_size, extractor.strides)
+def _head_bytes(config: RunConfig, maps: Features) -> tuple[int, int]:
+    """Bytes of a head's checkpoint and of the head in a bundle, for maps of these sizes."""
+    channels, sizes = [x.shape[1] for x in maps], config.gaussian.sizes(maps)
     with torch.random.fork_rng(devices=[]):
-        head = Head(extractor.channels, config.normalisation, config.flow, sizes, seed=config.seed)
+        head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
     # Adam keeps two moments of what is learned, `fit.stopping` the best epoch's weights.
     copies = 2 if config.fit.stopping is None else 3
     return module_bytes(head) + copies * module_bytes(head.flow), module_bytes(head)

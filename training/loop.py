@@ -83,7 +83,7 @@ def fit(
     """
     torch.manual_seed(config.seed)
     channels = [array.shape[1] for array in features]
-    sizes = [array.shape[2:] for array in features] if config.gaussian.means == "position" else None
+    sizes = config.gaussian.sizes(features)
     head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
     channels_last(head.to(device))
     settings = config.fit

@@ -13,7 +13,7 @@ from flows.fastflow.bundle import head_prefixes
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.highest import highest
 from flows.fastflow.images import read
-from flows.fastflow.manifest import DataRecord, Golden, Manifest, Precision
+from flows.fastflow.manifest import DataRecord, Gaussian, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
@@ -78,7 +78,7 @@ def publish_model(
         input_size=config.input_size,
         geometry=config.geometry,
         normalisation=config.normalisation,
-        gaussian=config.gaussian,
+        gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
         flow=config.flow,
         score=config.score,
         heads=len(reference.heads),

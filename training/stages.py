@@ -21,7 +21,7 @@ from training.calibrate import Calibrated
 from training.config import RunConfig
 from training.cross import calibrate_engines, final_metrics, fit_heads
 from training.feature_cache import FeatureCache, Features
-from training.loop import EpochMetrics, FitError
+from training.loop import EpochMetrics
 from training.pictures import Pictures
 from training.progress import Progress
 from training.publication import publish_model
@@ -96,18 +96,8 @@ def opened_features(run: Run, cache: FeatureCache, first: Features | None) -> It
 
 
 def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> list[Head]:
-    """The flows, fitted to the feature maps of the pictures that are not held out.
-
-    Raises:
-        FitError: positions are to have means of their own, and there are not as many as strides tell; or see
-            `training.loop.fit`.
-    """
-    settings, sizes = run.config.fit, run.config.gaussian.sizes(run.config.input_size, run.extractor.strides)
-    if sizes is not None and [array.shape[2:] for array in features] != sizes:
-        raise FitError(
-            f"{run.weights.name} gives maps of {[array.shape[2:] for array in features]} where its strides "
-            f"tell {sizes}; set gaussian.means: channel"
-        )
+    """The flows, fitted to the feature maps of the pictures that are not held out."""
+    settings = run.config.fit
     rows = run.pictures.rows(cache.views)
     epochs = [settings.epochs_for(len(r.fit)) for r in rows]
     batches = sum(settings.batches_of(len(r.fit)) * n for r, n in zip(rows, epochs, strict=True))

@@ -77,6 +77,7 @@ def _is_there(models: Path, config: RunConfig) -> bool:
     found = read_manifest(models_folder.resolve(models, CATEGORY))
     parts = ("flow", "geometry", "normalisation", "score")
     as_today = all(getattr(found, name) == getattr(config, name) for name in parts)
+    as_today &= (found.gaussian.sizes is None) == (config.gaussian.means == "channel")
     return as_today and set(_precisions()) <= found.thresholds.keys()
 
 

@@ -20,12 +20,6 @@ from flows.fastflow.resizing import Shrink, resize
 _LONGEST = 16_384  # side of a picture in pixels of the model
 
 
-def map_sizes(input_size: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]]:
-    """(H_i, W_i) of the feature maps of an input (height, width), by their strides in pixels."""
-    height, width = input_size
-    return [(-(-height // stride), -(-width // stride)) for stride in strides]
-
-
 class Geometry(BaseModel):
     """How pictures are brought to the model's input size; recorded in the bundle.
 

@@ -1,6 +1,5 @@
 """What a bundle says of itself: everything about a model but its weights."""
 
-from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self, get_args
 
@@ -15,7 +14,7 @@ from pydantic import (
 )
 
 from flows.fastflow.conformal import Guarantee
-from flows.fastflow.geometry import Geometry, map_sizes
+from flows.fastflow.geometry import Geometry
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.normaliser import Pooled
 from flows.fastflow.score import ScoreRule
@@ -27,6 +26,7 @@ MAX_INPUT_PIXELS = 2048 * 2048
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _Side = Annotated[int, Field(ge=32, le=4096)]
+_MapSide = Annotated[int, Field(ge=1, le=4096)]
 _Rate = Annotated[float, Field(gt=0, lt=1)]
 # Halves take two; and what is built by an untrue number must be small enough to be compared with the file.
 _Channels = Annotated[int, Field(ge=2, le=2**14)]
@@ -36,11 +36,7 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # By section of a manifest, what was so before it could be chosen.
-_AS_IT_WAS = {
-    "geometry": {"shrink": "area"},
-    "normalisation": {"pooled": "all"},
-    "gaussian": {"means": "channel"},
-}
+_AS_IT_WAS = {"geometry": {"shrink": "area"}, "normalisation": {"pooled": "all"}}
 MAX_HEADS = 20
 MAX_MAPS = 8
 
@@ -83,18 +79,14 @@ class Normalisation(_Record):
         return pooling
 
 
-class GaussianShape(_Record):
-    """What the Gaussian beside the flows takes as typical, see `gaussian.PositionGaussian`."""
+class Gaussian(_Record):
+    """The Gaussian of positions beside the flows, see `gaussian.PositionGaussian`."""
 
-    means: Literal["position", "channel"] = Field(
-        default="position",
-        description="each position's own, which sharpens maps where parts lie in the same place, or one for "
-        "all positions",
+    sizes: tuple[tuple[_MapSide, _MapSide], ...] | None = Field(
+        default=None,
+        max_length=MAX_MAPS,
+        description="(height, width) of each scale, whose positions have own means; null for one mean",
     )
-
-    def sizes(self, input_size: tuple[int, int], strides: Sequence[int]) -> list[tuple[int, int]] | None:
-        """(H_i, W_i) of the maps whose positions have means of their own; None where there is one for all."""
-        return map_sizes(input_size, strides) if self.means == "position" else None
 
 
 class ThresholdRecord(_Record):
@@ -193,7 +185,7 @@ class Manifest(_Record):
     resize: Literal["area-or-linear"] = "area-or-linear"
     geometry: Geometry = Geometry.model_validate(_AS_IT_WAS["geometry"])
     normalisation: Normalisation
-    gaussian: GaussianShape = GaussianShape.model_validate(_AS_IT_WAS["gaussian"])
+    gaussian: Gaussian = Gaussian()
     flow: FlowConfig
     score: ScoreRule
     heads: int = Field(default=1, ge=1, le=MAX_HEADS, description="fitted to other folds each")
@@ -252,6 +244,17 @@ class Manifest(_Record):
                     f"calibration.statistics must be {len(calibration.scores)} rows of "
                     f"{2 * len(self.backbone.out_indices)} numbers"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_size_for_each_map(self) -> Self:
+        if self.gaussian.sizes is None:
+            return self
+        if len(self.gaussian.sizes) != len(self.backbone.channels):
+            raise ValueError(f"gaussian.sizes must be of {len(self.backbone.channels)} maps")
+        height, width = self.input_size
+        if any(h > height or w > width for h, w in self.gaussian.sizes):
+            raise ValueError(f"gaussian.sizes must lie within the input, {self.input_size}")
         return self
 
     @model_validator(mode="after")

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.blending import Blend
-from flows.fastflow.engines import Engine, pick_engine
+from flows.fastflow.engines import Engine, RunningHead, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.fused import Energies
-from flows.fastflow.geometry import Geometry, Layout, Prepared, map_sizes
+from flows.fastflow.geometry import Geometry, Layout, Prepared
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
@@ -76,6 +76,7 @@ class Scorer:
         self.geometry = geometry
         self.engine = engine or pick_engine("float32", extractor.device)
         self._backbone = self.engine.backbone(extractor, input_size)
+        self._sizes = self.heads[0].gaussian.sizes
         self._running = [self.engine.head(one) for one in self.heads]
         self._pixels = self.engine.pixels(rule, input_size)
 
@@ -136,8 +137,8 @@ class Scorer:
 
     def specialise(self) -> None:
         """Let the engine compile for this model alone, see `engines.RunningHead.specialise`."""
-        of_maps = map_sizes(self.input_size, self.extractor.strides)
-        sizes = [(c, *size) for c, size in zip(self.extractor.channels, of_maps, strict=True)]
+        scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
+        sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
         for head in self._running:
             head.specialise(sizes)
 
@@ -199,8 +200,8 @@ class Scorer:
             layouts: of the pictures; by default every tile is a whole picture.
 
         Raises:
-            ValueError: the layouts have not N tiles together, there are not as many regions as pictures, or
-                one has another shape or no pixel.
+            ValueError: maps are of other sizes than positions have means for, the layouts have not N tiles
+                together, there are not as many regions as pictures, or one has another shape or no pixel.
         """
         n = len(maps[0])
         if layouts is None:
@@ -212,7 +213,7 @@ class Scorer:
         masks = one_each(regions, len(layouts))
         by_head = []
         for head in self._running:
-            energies = head(maps)
+            energies = self._energies(head, maps)
             if all(layout.is_whole for layout in layouts):
                 by_head.append(self._score_whole(energies, masks))
                 continue
@@ -235,7 +236,7 @@ class Scorer:
         for start in range(0, len(tiles), self.chunk):
             maps = self.features(tiles[start : start + self.chunk])
             for head, blend, rows in zip(self._running, blends, seen, strict=True):
-                found = self._found(head(maps))
+                found = self._found(self._energies(head, maps))
                 blend.add(found.pixels)
                 rows.append((found.picture, found.moments))
         by_head = []
@@ -243,6 +244,13 @@ class Scorer:
             whole, moments = (torch.cat(column) for column in zip(*rows, strict=True))
             by_head += self._finish(_of_tiles(blend, whole, moments), layout.size, [mask])
         return by_all_heads(by_head)
+
+    def _energies(self, head: RunningHead, maps: Sequence[Tensor]) -> Energies:
+        found = [(m.shape[2], m.shape[3]) for m in maps]
+        # How many there must be, the normaliser says.
+        if self._sizes is not None and any(a != b for a, b in zip(found, self._sizes, strict=False)):
+            raise ValueError(f"positions have means in maps of {self._sizes}; the backbone gives {found}")
+        return head(maps)
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures that are an input each."""

@@ -33,8 +33,7 @@ def head(store: Path) -> Head:
     """The trained head of the model "tiny"."""
     bundle = resolve(store, "tiny")
     manifest = read_manifest(bundle)
-    sizes = manifest.gaussian.sizes(manifest.input_size, manifest.backbone.strides)
-    made = Head(manifest.backbone.channels, manifest.normalisation, manifest.flow, sizes)
+    made = Head(manifest.backbone.channels, manifest.normalisation, manifest.flow, manifest.gaussian.sizes)
     made.load_state_dict(load_file(bundle / FLOW))
     return made
 
