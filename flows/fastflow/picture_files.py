@@ -31,29 +31,36 @@ def _raise(error: OSError) -> None:
 def pictures_below(folder: Path, on_error: Callable[[OSError], object] = _raise) -> dict[str, Path]:
     """The pictures in a folder at any depth, but in hidden folders, by their names relative to it, sorted.
 
-    Links to folders are followed. A folder that is reached in several ways is looked into once.
+    Links to folders are followed. A folder that is reached in several ways is looked into once, and goes by
+    its own name where that lies in `folder`.
 
     Args:
         folder: to look in.
-        on_error: called for each folder that cannot be read, which the error's `filename` tells.
+        on_error: called for each folder that cannot be read, or that holds a link to where nothing may be
+            read; the error's `filename` tells the folder.
 
     Raises:
         OSError: a folder cannot be read, where `on_error` is not given.
     """
     found: dict[Path, Path] = {}
     seen: set[tuple[int, int]] = set()  # links may lead in a circle
-    for place, below, names in os.walk(folder, onerror=on_error, followlinks=True):
-        here = Path(place)
-        status = here.stat()
-        identity = status.st_dev, status.st_ino
-        if identity in seen:
+    tops = [folder]
+    for top in tops:  # links are added as they are met, and come after all real folders
+        for place, below, names in os.walk(top, onerror=on_error):
+            here = Path(place)
+            shown = sorted(name for name in below if not name.startswith("."))
             below.clear()
-            continue
-        seen.add(identity)
-        # Links last: what a link leads to beside it goes by its own name.
-        below[:] = sorted(
-            (name for name in below if not name.startswith(".")),
-            key=lambda name: ((here / name).is_symlink(), name),
-        )
-        found |= {file.relative_to(folder): file for file in map(here.joinpath, names) if is_picture(file)}
+            try:
+                # A Path would drop the dot, by which a folder that may be listed but not entered is told.
+                status = os.stat(f"{place}/.")  # noqa: PTH116
+                identity = status.st_dev, status.st_ino
+                if identity in seen:
+                    continue
+                seen.add(identity)
+                below += shown
+                tops += [here / name for name in shown if (here / name).is_symlink()]
+                found |= {f.relative_to(folder): f for f in map(here.joinpath, names) if is_picture(f)}
+            except OSError as error:
+                error.filename = place
+                on_error(error)
     return {name.as_posix(): found[name] for name in sorted(found)}

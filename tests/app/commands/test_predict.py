@@ -265,16 +265,16 @@ def test_overlays_may_lie_beside_the_images(run: Run, folder: Path) -> None:
     assert len(lines(run(folder / "good", "--json", "--out", folder.parent / "overlays"))) == 3
 
 
-@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize(("as_json", "mode"), [(False, 0), (True, 0o644)])
 def test_a_folder_that_cannot_be_read_is_listed(
-    run: Run, folder: Path, tiny_bundle_store: Path, as_json: bool, monkeypatch: pytest.MonkeyPatch
+    run: Run, folder: Path, tiny_bundle_store: Path, as_json: bool, mode: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_bundle_store, folder.parent / "models")
     folder.parent.chmod(0o755)
     monkeypatch.chdir(folder.parent)  # what is above it may be root's alone
     options = [folder.name, *(["--json"] if as_json else [])]
     assert run(*options, models=Path("models")).exit_code == 0
-    (folder / "good").chmod(0)
+    (folder / "good").chmod(mode)
     with without_roots_rights():
         result = run(*options, models=Path("models"))
         nothing = run(f"{folder.name}/good", models=Path("models"))

@@ -40,15 +40,42 @@ def test_links_to_folders_are_followed_and_lead_in_no_circle(tmp_path: Path) -> 
     assert list(pictures_below(tmp_path / "in")) == ["b/2.png", "b/c/3.png", "linked/1.png"]
 
 
-def test_a_folder_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    touch(tmp_path, "a/1.png", "locked/2.png")
-    (tmp_path / "locked").chmod(0)
+def test_what_a_link_leads_to_goes_by_its_own_name(tmp_path: Path) -> None:
+    """Also where the link lies deeper, in a folder that comes earlier."""
+    touch(tmp_path, "z/1.png", "z/y/2.png")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/link").symlink_to("../z")
+    (tmp_path / "a/other").symlink_to("../z/y")
+    assert list(pictures_below(tmp_path)) == ["z/1.png", "z/y/2.png"]
+
+
+@pytest.mark.parametrize("mode", [0, 0o644], ids=["closed", "listed but not entered"])
+def test_a_folder_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    touch(tmp_path, "a/1.png", "locked/2.png", "locked/in/3.png", "m/4.png")
+    (tmp_path / "locked").chmod(mode)
     tmp_path.chmod(0o755)
     monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
     errors: list[OSError] = []
     with without_roots_rights():
-        assert list(pictures_below(Path(), errors.append)) == ["a/1.png"]
+        assert list(pictures_below(Path(), errors.append)) == ["a/1.png", "m/4.png"]
         with pytest.raises(PermissionError, match="locked"):
             pictures_below(Path())
     (tmp_path / "locked").chmod(0o755)
     assert [Path(error.filename) for error in errors] == [Path("locked")]
+
+
+def test_a_folder_with_a_link_into_a_closed_one_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "in/a/b/1.png", "in/c.png", "closed/2.png")
+    (tmp_path / "in/a/2.png").symlink_to("../../closed/2.png")
+    (tmp_path / "closed").chmod(0)
+    tmp_path.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    errors: list[OSError] = []
+    with without_roots_rights():
+        assert list(pictures_below(Path("in"), errors.append)) == ["a/b/1.png", "c.png"]
+    (tmp_path / "closed").chmod(0o755)
+    assert [error.filename for error in errors] == ["in/a"]
