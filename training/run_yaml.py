@@ -5,14 +5,17 @@ import re
 import yaml
 
 _INT = "tag:yaml.org,2002:int"
-_MISREAD = {"tag:yaml.org,2002:bool", _INT}
+_FLOAT = "tag:yaml.org,2002:float"
+_MISREAD = {"tag:yaml.org,2002:bool", _INT, _FLOAT}
+_PATHS = {"tensorboard", "weights"}  # the settings for which any text would do
 
 
 class RunLoader(yaml.SafeLoader):
     """A SafeLoader that refuses a key given twice and leaves truth values to the fields.
 
-    YAML 1.1 reads `yes` and `on` as true, which a field of whole numbers takes for 1, `010` as 8 and `1:30`
-    as 90. Here they stay text: a field that is true or false takes `true` and `yes`, a number refuses them.
+    YAML 1.1 reads `yes` and `on` as true, which a field of whole numbers takes for 1, `010` as 8, `1:30`
+    as 90 and `1__0.5` as 10.5. Here they stay text: a field that is true or false takes `true` and `yes`, a
+    number refuses them. A file or folder called like a truth value is written in quotes.
     """
 
     yaml_implicit_resolvers = {  # noqa: RUF012  (as PyYAML has it)
@@ -24,11 +27,12 @@ class RunLoader(yaml.SafeLoader):
         """Compose a mapping.
 
         Raises:
-            yaml.MarkedYAMLError: a key is there twice; YAML forbids it, PyYAML keeps the last.
+            yaml.MarkedYAMLError: a key is there twice; YAML forbids it, PyYAML keeps the last. Or a truth
+                value stands where a file or folder is named.
         """
         node: yaml.MappingNode = super().compose_mapping_node(anchor)  # type: ignore[arg-type]
         lines: dict[str, int] = {}
-        for key, _ in node.value:
+        for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in lines:
@@ -37,7 +41,19 @@ class RunLoader(yaml.SafeLoader):
                     problem_mark=key.start_mark,
                 )
             lines[key.value] = key.start_mark.line + 1
+            plain = isinstance(value, yaml.ScalarNode) and value.style is None
+            if key.value in _PATHS and plain and value.value.lower() in self.bool_values:
+                raise yaml.MarkedYAMLError(
+                    problem=f"{key.value}: {value.value!r} is no file or folder; write null for none, "
+                    "or quotes around the name if it is one",
+                    problem_mark=value.start_mark,
+                )
         return node
 
 
-RunLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), list("-+0123456789"))
+RunLoader.add_implicit_resolver(_INT, re.compile(r"[-+]?(?:0|[1-9][0-9]*)$"), list("-+0123456789"))
+RunLoader.add_implicit_resolver(
+    _FLOAT,
+    re.compile(r"(?i:[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:e[-+]?[0-9]+)?|[-+]?\.inf|\.nan)$"),
+    list("-+.0123456789"),
+)

@@ -53,6 +53,10 @@ categories:
         ("geometry: {margin: yes}", "geometry.margin"),
         ("fit: {steps: 0x10}", "fit.steps"),
         ("fit: {steps: 1:30}", "fit.steps"),
+        ("fit: {steps: 1__0}", "fit.steps"),
+        ("fit: {gradient_clip: 1:30.5}", "fit.gradient_clip"),
+        ("fit: {gradient_clip: 1__0.5}", "fit.gradient_clip"),
+        ("fit: {gradient_clip: 1.5_}", "fit.gradient_clip"),
     ],
 )
 def test_what_is_no_number_is_none(tmp_path: Path, text: str, field: str) -> None:
@@ -62,6 +66,24 @@ def test_what_is_no_number_is_none(tmp_path: Path, text: str, field: str) -> Non
 
 def test_a_leading_zero_makes_no_octal_number(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, "seed: 010")).seed == 10
+
+
+def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
+    text = "fit: {steps: 1_000, learning_rate: 1e-3, weight_decay: 1.5e-5, gradient_clip: 1_0.5, noise: .5}"
+    fit = load_config(write(tmp_path, text)).fit
+    assert (fit.steps, fit.learning_rate, fit.weight_decay) == (1000, 1e-3, 1.5e-5)
+    assert (fit.gradient_clip, fit.noise) == (10.5, 0.5)
+
+
+@pytest.mark.parametrize("word", ["off", "no", "false", "Yes", "true"])
+@pytest.mark.parametrize("text", ["tensorboard: {}", "backbone:\n  weights: {}"])
+def test_a_truth_value_is_no_file_or_folder(tmp_path: Path, text: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=f"(?s)'{word}' is no file or folder.*null for none.*line"):
+        load_config(write(tmp_path, text.format(word)))
+
+
+def test_a_folder_in_quotes_may_be_called_like_a_truth_value(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, 'tensorboard: "off"')).tensorboard == Path("off")
 
 
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("yes", True), ("off", False), ("False", False)])
