@@ -130,7 +130,14 @@ class Retention:
         looked, self._looked_ms = self._looked_ms, monotonic_ms()
         passed = 0 if looked is None else self._looked_ms - looked
         with self._database.write() as connection:
-            self._ran_ms = let_pass(connection, passed)
+            ran_ms = let_pass(connection, passed)
+            if ran_ms and not self._ran_ms:
+                logger.warning(
+                    "%d inspections have ids that do not tell their age, made while the clock was behind or "
+                    "after others from the future: they are kept by how long the server runs",
+                    connection.scalar(select(func.count()).where(_COLUMNS.seen_ms.is_not(None))),
+                )
+            self._ran_ms = ran_ms
         return False
 
     def _tell_time(self) -> bool:

@@ -3,14 +3,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import alembic.command
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from app.database import clock
-from app.database.engine import Database
+from app.database.engine import Database, _migrations
 from app.database.tables import inspections, watch
 from app.history import retention as module
-from app.history.ageless import mark
+from app.history.ageless import EARLIEST_MS, mark
 from app.history.entry import Entry
 from app.history.history import History
 from app.history.retention import Retention
@@ -71,7 +72,7 @@ def test_what_is_made_while_the_clock_is_behind_is_marked_when_it_is_filed(
 
     asyncio.run(work())
     database = Database(history_settings.database_url)
-    assert seen(database) == [None, 0, 0, None, None, None]  # in the order of their ids
+    assert seen(database) == [0, 0, 0, None, None, None]  # in the order of their ids
     database.close()
 
 
@@ -87,6 +88,44 @@ def test_setting_a_wrong_clock_right_deletes_nothing_that_was_made_under_it(file
     filed.apply(retention_reject_days=3650)
     assert filed.rows() == ids
     filed.whole()
+
+
+def test_setting_the_clock_of_a_new_station_deletes_nothing_either(filed: Filed) -> None:
+    """There is no earlier inspection to tell that it was behind."""
+    with filed.database.write() as connection:
+        connection.execute(delete(inspections))
+    for at in (YEAR_2000, YEAR_2000 + HOUR, EARLIEST_MS - 1, EARLIEST_MS, clock.now_ms()):
+        filed.file(at, decision="REJECT")
+    assert seen(filed.database) == [0, 0, 0, None, None]
+    ids = filed.rows()
+    made = filed.apply(retention_reject_days=3650)
+    filed.run(made, DAY + HOUR)
+    assert filed.rows() == ids
+
+
+def test_what_was_made_in_2000_is_marked_when_the_tables_are_brought_up_to_date(
+    database: Database,
+) -> None:
+    ids = [row(at)["id"] for at in (YEAR_2000, EARLIEST_MS - 1, EARLIEST_MS)]
+    config = _migrations()
+    with database.write() as connection:
+        config.attributes["connection"] = connection
+        alembic.command.downgrade(config, "0002")
+        connection.execute(insert(inspections), [row(id=one) for one in ids])
+    database.upgrade()
+    assert seen(database) == [0, 0, None]
+
+
+def test_how_many_have_no_age_is_said_once(filed: Filed, caplog: pytest.LogCaptureFixture) -> None:
+    """One from the future makes every later one so."""
+    filed.file(clock.now_ms() + 3650 * DAY)
+    filed.file(clock.now_ms())
+    filed.file(clock.now_ms())
+    made = filed.apply()
+    filed.file(clock.now_ms())
+    filed.run(made, HOUR)
+    said = [line.getMessage() for line in caplog.records if "do not tell their age" in line.getMessage()]
+    assert [line.partition(" ")[0] for line in said] == ["2"]
 
 
 def test_it_goes_when_a_server_has_run_for_as_long_as_it_is_kept(filed: Filed) -> None:

@@ -16,11 +16,14 @@ _PICTURED: dict[str, Any] = {
     "postgresql_where": sa.text("has_pictures"),
 }
 _REBUILT: tuple[tuple[str, dict[str, Any]], ...] = (("decision", {}), ("pictured", _PICTURED))
+# The first id of 2026: earlier ones were made while a clock was behind, for there was no FlowGauge before.
+_FIRST = "019b76da-a800-0000-0000-000000000000"
 _AGELESS: dict[str, Any] = dict.fromkeys(_PICTURED, sa.text("seen_ms IS NOT NULL"))
 
 
 def upgrade() -> None:
     op.add_column("inspections", sa.Column("seen_ms", sa.BigInteger(), nullable=True))
+    op.execute(sa.text("UPDATE inspections SET seen_ms = 0 WHERE id < :first").bindparams(first=_FIRST))
     for name, where in _REBUILT:
         op.drop_index(f"ix_inspections_{name}", "inspections")
         op.create_index(f"ix_inspections_{name}", "inspections", ["decision", "id", "seen_ms"], **where)
