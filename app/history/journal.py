@@ -241,16 +241,18 @@ class Journal:
         """Put a file in the first segment's place that has zeros where the disk does not read; keep that one.
 
         Raises:
-            OSError: nothing of it can be read, or nothing written.
+            OSError: the disk reads nothing of any file, or takes nothing.
         """
         with self._writing:
             if self._segments[-1] is segment:  # what is appended goes on in another file
                 self._end()
         data, lost = _readable(segment.path, segment.size)
-        if lost == segment.size > _BLOCK:  # the disk may come back
-            raise OSError(errno.EIO, "nothing of the file can be read", str(segment.path))
         part = segment.path.with_suffix(".part")
-        part.write_bytes(data)
+        try:
+            _write_and_read(part, data)  # a disk that does not may come back
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
         # No record begins at the end, so nothing else is ever kept under that name.
         kept = segment.path.with_name(f"{segment.path.stem}-{segment.size:012}.damaged")
         with suppress(FileExistsError):  # by a process that was killed here
@@ -259,6 +261,10 @@ class Journal:
         logger.error(
             "%d bytes of the journal cannot be read from the disk; the file is kept as %s", lost, kept
         )
+        if lost == segment.size:
+            with self._lock:
+                self.dropped += segment.size - segment.filed
+                segment.filed = segment.size
 
     def _begin(self) -> int:
         path = self._folder / f"{self._next:012}.journal"
@@ -308,6 +314,22 @@ def _readable(path: Path, size: int) -> tuple[bytes, int]:
                 break
             data += block
     return bytes(data), lost
+
+
+def _write_and_read(path: Path, data: bytes) -> None:
+    """Write a file, and read its beginning from the disk, not from memory.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+        if hasattr(os, "posix_fadvise"):  # macOS has none
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with path.open("rb", buffering=0) as file:
+        file.read(_BLOCK)
 
 
 def _write(file: int, data: bytes) -> None:
