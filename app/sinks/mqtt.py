@@ -1,10 +1,10 @@
 """Inspections to an MQTT broker: QoS 1, topics by station and category, and a retained one of the state."""
 
 import asyncio
+import hashlib
 import json
 import logging
 import ssl
-import uuid
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +31,9 @@ class MqttSink:
         url: mqtt://HOST:PORT or mqtts://HOST:PORT.
         topic: with places for {station}, {category} and {decision}.
         status_topic: retained: online, and offline as the last will.
-        identity: of the history, a UUID. The client identifier is made of it, so that the broker ends the
-            connection before, which it may not have seen to be lost: its will would come after `online`.
+        identity: of the history. The client identifier is made of it and the status topic, so that the broker
+            ends the connection before, which it may not have seen to be lost: its will would come after
+            `online`. Servers made from one image have one identity, but need a status topic each.
         user: to log in with, or None.
         password: its password, or None.
         ca: PEM file of the authority that signed the broker's certificate; None for those the system trusts.
@@ -59,7 +60,8 @@ class MqttSink:
         self._topic = topic
         self._status_topic = status_topic
         # Every broker takes 23 letters and digits (MQTT 3.1.1, section 3.1.3.1).
-        self._client_id = f"flowgauge{uuid.UUID(identity).hex[:14]}"
+        digest = hashlib.sha256(f"{identity} {status_topic}".encode()).hexdigest()
+        self._client_id = f"flowgauge{digest[:14]}"
         self._user = user
         self._password = password
         self._tls: ssl.SSLContext | None = None

@@ -157,16 +157,19 @@ def test_after_a_cut_that_the_broker_did_not_see_the_state_is_online(broker: Mos
         asyncio.run(do())
 
 
-def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto) -> None:
+@pytest.mark.parametrize("identity", ["7b1f8f60-3b0e-4d3c-9a55-2f4b9d6d1c11", IDENTITY])
+def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto, identity: str) -> None:
+    """Also those made from one image, whose histories have one identity."""
     url = f"mqtt://127.0.0.1:{broker.port}"
     one = MqttSink(url, TOPIC, "one/status", IDENTITY)
-    other = MqttSink(url, TOPIC, "other/status", "7b1f8f60-3b0e-4d3c-9a55-2f4b9d6d1c11")
+    other = MqttSink(url, TOPIC, "other/status", identity)
 
     async def work(one: MqttSink) -> None:
         await one.ready()
         await other.open()
         await other.ready()
         for number, sink in enumerate((one, other, one)):
+            assert sink.is_ready
             await sink.deliver(event(number), redelivered=False)
         await other.close()
 
