@@ -18,11 +18,13 @@ class Patience:
     the grace: otherwise all but the last byte at once would buy minutes.
 
     Args:
-        grace: seconds that a client may be behind LEAST_RATE.
+        grace: seconds that a client may be behind the least rate.
+        least_rate: bytes a second; None for LEAST_RATE.
     """
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, least_rate: float | None = None) -> None:
         self._grace = grace
+        self._least_rate = LEAST_RATE if least_rate is None else least_rate
         self._left = grace
 
     async def wait(self, transfer: Awaitable[T]) -> T:
@@ -40,4 +42,4 @@ class Patience:
 
     def credit(self, size: int) -> None:
         """Count bytes that went."""
-        self._left = min(self._grace, self._left + size / LEAST_RATE)
+        self._left = min(self._grace, self._left + size / self._least_rate)

@@ -17,7 +17,13 @@ STALLED_SECONDS = 30.0
 
 
 class InPieces(Response):
-    """A response of which the server buffers a piece or two, not all of it."""
+    """A response of which the server buffers a piece or two, not all of it.
+
+    Attributes:
+        least_rate: bytes a second, as of `Patience`.
+    """
+
+    least_rate: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
@@ -25,7 +31,7 @@ class InPieces(Response):
         Raises:
             ClientDisconnect: the client has stopped taking it, or takes it too slowly.
         """
-        patience = Patience(STALLED_SECONDS)
+        patience = Patience(STALLED_SECONDS, self.least_rate)
 
         async def send_in_pieces(message: Message) -> None:
             body, sent = message.get("body", b""), 0

@@ -124,6 +124,9 @@ class _Download(InPieces, StreamingResponse):
         options: as of `StreamingResponse`.
     """
 
+    # It keeps nothing from others but a place and a small buffer: a large original may take its time.
+    least_rate = 8 * 1024
+
     def __init__(self, places: BoundedSemaphore, file: BinaryIO, **options: Any) -> None:
         super().__init__(iter(partial(file.read, _PIECE_BYTES), b""), **options)
         self._places = places
