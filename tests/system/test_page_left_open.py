@@ -13,6 +13,21 @@ expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
 
 
+def new_key(flowgauge: FlowGauge, name: str) -> str:
+    """A key that may do everything."""
+    said = flowgauge.run("keys", "create", "--role", "admin", "--name", name)
+    found = re.search(r"fg_\w{16}_[\w-]{43}", said)
+    assert found is not None, said
+    return found[0]
+
+
+def enter(page: Page, key: str) -> None:
+    """Log in on the page for it, and wait for the page that was wanted."""
+    page.get_by_label("Your key").fill(key)
+    page.keyboard.press("Enter")
+    page.wait_for_url(lambda url: "/login" not in url)
+
+
 def test_a_wall_that_is_left_open(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:
@@ -67,29 +82,20 @@ def test_a_wall_that_is_left_open(
 def test_a_session_that_ends_costs_no_work(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:
-    said = flowgauge.run("keys", "create", "--role", "admin", "--name", "the engineer")
-    found = re.search(r"fg_\w{16}_[\w-]{43}", said)
-    assert found is not None, said
-    key = found[0]
-
-    def enter(page: Page) -> None:
-        page.get_by_label("Your key").fill(key)
-        page.keyboard.press("Enter")
-        page.wait_for_url(lambda url: "/login" not in url)
-
+    key = new_key(flowgauge, "the engineer")
     with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
         client.headers["X-API-Key"] = key
         path = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
         with opened(browser, str(client.base_url)) as page:
             page.goto(path)
-            enter(page)
+            enter(page, key)
             expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
 
             # Another login, in another tab, has another token.
             other = page.context.new_page()
             other.context.clear_cookies()
             other.goto("/login")
-            enter(other)
+            enter(other, key)
             page.keyboard.press("g")
             expect(page.locator("#review-said")).to_have_text("Saved: Good.")
 
@@ -103,7 +109,7 @@ def test_a_session_that_ends_costs_no_work(
             expect(page.get_by_label("Note")).to_have_value("seen twice")
             with page.expect_popup() as popup:
                 link.click()
-            enter(popup.value)
+            enter(popup.value, key)
             page.get_by_role("button", name="Defect").click()
             expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
             expect(link).to_be_hidden()
@@ -115,7 +121,7 @@ def test_a_session_that_ends_costs_no_work(
             drop(page, "part.png", tiny_images["good"][1])
             expect(page.locator("#progress")).to_contain_text("Waiting for the login: 1")
             other.goto("/login")
-            enter(other)
+            enter(other, key)
             page.evaluate("dispatchEvent(new Event('focus'))")
             expect(page.locator("#result")).to_contain_text("part.png")
             expect(page.locator("#problems")).to_be_empty()
@@ -124,6 +130,54 @@ def test_a_session_that_ends_costs_no_work(
             page.evaluate("document.getElementById('offline').hidden = true")
             page.get_by_role("button", name="Log out").click()
             expect(page.locator("#offline")).to_have_text("No connection to the server.")
+
+
+def test_the_login_of_another_key_costs_no_work(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    mine, theirs = new_key(flowgauge, "the early shift"), new_key(flowgauge, "the late shift")
+    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+        client.headers["X-API-Key"] = mine
+        path = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
+        with opened(browser, str(client.base_url)) as page:
+            page.goto(path)
+            enter(page, mine)
+            page.locator("summary").click()
+            page.get_by_label("Note").fill("seen twice")
+            waiting = page.context.new_page()
+            waiting.goto("/inspect")
+            other = page.context.new_page()
+
+            def log_in(key: str) -> None:
+                page.context.clear_cookies()
+                other.goto("/login")
+                enter(other, key)
+
+            log_in(theirs)
+            page.get_by_role("button", name="Defect").click()
+            band = page.locator("#another-key")
+            expect(band).to_contain_text("logged in as another key")
+            expect(page.locator("#review-error")).to_have_text(band.inner_text())
+            expect(page.get_by_label("Note")).to_have_value("seen twice")
+            assert client.get(f"/v1{path}").json()["review"]["revision"] == 0
+            page.get_by_role("button", name="Log out").click()
+            expect(page.locator("#offline")).to_be_hidden()
+            for name in ("one.png", "two.png"):
+                drop(waiting, name, tiny_images["good"][1])
+            expect(waiting.locator("#progress")).to_contain_text("Waiting for the login: 2")
+            expect(waiting.locator("#another-key")).to_be_visible()
+            expect(waiting.locator("#problems")).to_be_empty()
+
+            # With the key of before all of it goes through.
+            log_in(mine)
+            page.get_by_role("button", name="Defect").click()
+            expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
+            expect(band).to_be_hidden()
+            waiting.evaluate("dispatchEvent(new Event('focus'))")
+            expect(waiting.locator("#result")).to_contain_text("two.png")
+            expect(waiting.locator("#problems")).to_be_empty()
+            keys = {one["key_id"] for one in client.get("/v1/inspections").json()["inspections"]}
+            assert len(keys) == 1
 
 
 def test_dark_pages_are_printed_in_light_colours(

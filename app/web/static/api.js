@@ -36,16 +36,21 @@ async function send(path, { method = "GET", headers, body, keepalive } = {}) {
   }
 }
 
-// A login since the page was loaded has another token. Gives whether the page has it now; what the page shows is
-// another matter where it is another key.
+// What was to be written is still on the page: it is not left, and a band says what to do.
+function showBand(name) {
+  for (const one of ["expired", "another-key"]) document.getElementById(one).hidden = one !== name;
+}
+
+// A login since the page was loaded has another token. Gives whether the page has it now: not where it is that of
+// another key, in whose name nothing is written that was entered before it came.
 async function tookToken() {
   const [response, text] = await send("/v1/session");
   if (!response.ok) return false;
   const session = JSON.parse(text);
   if (!session.csrf_token || session.csrf_token === csrf.content) return false;
   if (session.key_id !== keyId) {
-    location.reload();
-    return false;
+    showBand("another-key");
+    throw new ApiError(response.status, "another-key", document.getElementById("another-key").textContent);
   }
   csrf.content = session.csrf_token;
   return true;
@@ -57,8 +62,7 @@ export async function api(path, { etag = false, ...request } = {}) {
   let [response, text] = await send(path, request);
   if (response.status === 403 && writes && (await tookToken())) [response, text] = await send(path, request);
   if (location.pathname !== "/login") {
-    // What was to be written is still on the page: it is not left.
-    if (writes) document.getElementById("expired").hidden = response.status !== 401;
+    if (writes) showBand(response.status === 401 ? "expired" : null);
     else if (response.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
   }
   let answer = null;

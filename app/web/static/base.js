@@ -49,6 +49,7 @@ document.getElementById("leave")?.addEventListener("click", async () => {
   try {
     await api("/logout", { method: "POST" });
   } catch (error) {
+    if (error.type === "another-key") return; // which is said already
     if (error.status !== 401) return showOffline(true, error.message);
   }
   return location.assign("/login");

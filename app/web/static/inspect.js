@@ -65,7 +65,7 @@ function asked(file) {
   return { file, body, category: form.elements.category.value };
 }
 
-// Gives whether it is done with: not where a login is needed first.
+// Gives whether it is done with: not where a login is needed first, or another key has logged in.
 async function inspect({ file, body, category }) {
   if (file.size > Number(form.dataset.maxBytes)) {
     complain(file.name, t("script.inspect.too_large"));
@@ -74,7 +74,7 @@ async function inspect({ file, body, category }) {
   try {
     show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", body }), file.name);
   } catch (error) {
-    if (error.status === 401) return false;
+    if (error.status === 401 || error.type === "another-key") return false;
     complain(file.name, error.message);
   }
   return true;
