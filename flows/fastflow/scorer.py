@@ -246,10 +246,12 @@ class Scorer:
         return by_all_heads(by_head)
 
     def _energies(self, head: RunningHead, maps: Sequence[Tensor]) -> Energies:
-        found = [(m.shape[2], m.shape[3]) for m in maps]
+        found = tuple((m.shape[2], m.shape[3]) for m in maps)
         # How many there must be, the normaliser says.
         if self._sizes is not None and any(a != b for a, b in zip(found, self._sizes, strict=False)):
-            raise ValueError(f"positions have means in maps of {self._sizes}; the backbone gives {found}")
+            raise ValueError(
+                f"expected feature maps of {self._sizes}, whose positions have means; got {found}"
+            )
         return head(maps)
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:

@@ -124,7 +124,7 @@ class TestManifest:
             (lambda d: d["score"].update(top_fraction=0.5), "it will not be served"),
             (
                 lambda d: d.update(input_size=[96, 64]),
-                r"means in maps of \(\(16, 16\), \(8, 8\)\); .* \(\(24, 16\)",
+                r"maps of \(\(16, 16\), \(8, 8\)\), .*; got \(\(24, 16\)",
             ),
             (lambda d: d["gaussian"].update(sizes=None), "does not fit its manifest"),
             (lambda d: d["gaussian"].update(sizes=[[8, 16], [8, 8]]), "does not fit its manifest"),
