@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -30,6 +30,7 @@ T = TypeVar("T")
 
 # Seconds that closing takes at most to file what waits. The rest stays in the journal for the next start.
 _CLOSE_SECONDS: Final = 10.0
+_FINDERS: Final = 4  # idempotency keys that are looked up at a time
 MAX_ARCHIVES: Final = 4  # that are sent at a time
 MAX_DOWNLOADS: Final = 64  # pictures and maps likewise, an open file each
 
@@ -68,6 +69,8 @@ class History:
         self.archives = threading.BoundedSemaphore(MAX_ARCHIVES)
         self.downloads = threading.BoundedSemaphore(MAX_DOWNLOADS)
         self._journal_bytes = settings.journal_bytes
+        # Where the database is gone, each of these waits for a timeout; what else needs a thread must not.
+        self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")
         self._lock = folder_lock(self.folder)
         self._callbacks: list[Callable[[Rows], None]] = []
 
@@ -146,14 +149,17 @@ class History:
             raise
 
         def find() -> queries.Earlier | None:
-            with self.database.read() as connection:
-                return queries.find_idempotent(connection, key_id, key)
+            if self._recorder.database_is_away:  # found while this one waited for a thread
+                return self._recent.find(key_id, key)
+            try:
+                with self.database.read() as connection:
+                    return queries.find_idempotent(connection, key_id, key)
+            except DatabaseUnavailable as error:
+                self._recorder.database_is_away = True
+                logger.warning("idempotency keys are looked up in memory: %s (%s)", error, error.__cause__)
+                return self._recent.find(key_id, key)
 
-        try:
-            return await asyncio.to_thread(find)
-        except DatabaseUnavailable as error:
-            logger.warning("an idempotency key is looked up in memory alone: %s (%s)", error, error.__cause__)
-            return self._recent.find(key_id, key)
+        return await asyncio.get_running_loop().run_in_executor(self._finders, find)
 
     def in_writer(self, task: Callable[[], T]) -> Future[T]:
         """Call a function in the thread that files, so that nothing is filed or deleted meanwhile.
@@ -226,5 +232,6 @@ class History:
         self._let_go()
 
     def _let_go(self) -> None:
+        self._finders.shutdown(wait=False)
         self.database.close()
         self._lock.release()

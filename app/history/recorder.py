@@ -53,7 +53,8 @@ class Recorder:
         self._settling = settling
         # Why nothing can be filed at present, for people; None while all is well.
         self.failure: str | None = None
-        self.database_is_away = False  # and that is why
+        # Until something is filed; set here, or by whoever else finds that it does not answer.
+        self.database_is_away = False
         self.callbacks: list[Callable[[Rows], None]] = []
         self._tasks: deque[Callable[[], None]] = deque()
         self._awake = threading.Event()
@@ -132,6 +133,8 @@ class Recorder:
         if self.failure is not None:
             logger.info("inspections are filed again")
             self.failure, self.database_is_away = None, False
+        if records:
+            self.database_is_away = False
         self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
         if filed:
             self._tell(filed)

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ import pytest
 from sqlalchemy import Row, delete, func, insert, select, text
 
 from app.database import clock
-from app.database.engine import Database, DatabaseError
+from app.database.engine import Database, DatabaseError, DatabaseUnavailable
 from app.database.tables import inspections
 from app.history.entry import Entry
 from app.history.history import History, HistoryError
+from app.history.recent_answers import RecentAnswers
 from app.history.record import new_mark
 from app.problems import Problem
 from app.settings import Settings
@@ -331,6 +334,45 @@ def test_a_database_that_fails_while_filing_is_tried_again(
         use(settings, work)
         assert len(rows(url)) == 20
         assert files(settings) == expected_files(entries)
+
+
+def test_while_the_database_is_gone_keys_wait_for_one_timeout_and_nothing_else_waits(
+    history_settings: Settings, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each use of it would take half a minute. It is asked for again when something could be filed."""
+    asked: list[str] = []
+    timeout = threading.Event()
+
+    @contextmanager
+    def gone() -> Iterator[None]:
+        asked.append("")
+        timeout.wait()
+        raise DatabaseUnavailable("gone")
+        yield
+
+    async def work(history: History) -> None:
+        earlier = make_entry(idempotency_key="i", request_sha256="0" * 64)
+        with monkeypatch.context() as patch:
+            patch.setattr(history.database, "read", gone)
+            finding = [asyncio.create_task(history.find_idempotent(None, f"k{i}")) for i in range(50)]
+            while not asked:
+                await asyncio.sleep(0.01)
+            try:
+                assert await asyncio.wait_for(asyncio.to_thread(lambda: 7), 10) == 7
+            finally:
+                timeout.set()
+            assert await asyncio.gather(*finding) == [None] * 50
+            assert len(asked) <= 4
+            assert await history.find_idempotent(None, "k") is None
+            assert len(asked) <= 4
+        await history.record(earlier)
+        await history.settled(earlier.row["id"])
+        monkeypatch.setattr(history, "_recent", RecentAnswers())
+        found = await history.find_idempotent(None, "i")
+        assert found is not None
+        assert found.id == earlier.row["id"]
+
+    use(history_settings, work)
 
 
 def test_what_waits_for_the_database_waits_for_the_next_start_too(
