@@ -132,6 +132,23 @@ def test_a_session_that_ends_costs_no_work(
             expect(page.locator("#offline")).to_have_text("No connection to the server.")
 
 
+def test_an_answer_that_does_not_come_is_not_waited_for(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (server, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        page.clock.install()
+        page.goto("/inspect")
+        server.send_signal(signal.SIGSTOP)
+        drop(page, "part.png", tiny_images["good"][0])
+        page.clock.fast_forward(299_000)
+        expect(page.locator("#progress")).to_contain_text("part.png")
+        page.clock.fast_forward(2_000)
+        expect(page.locator("#problems")).to_have_text("part.png: No connection to the server.")
+
+
 def test_the_login_of_another_key_costs_no_work(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:

@@ -27,12 +27,15 @@ async function send(path, { method = "GET", headers, body, keepalive } = {}) {
     sent["Content-Type"] = "application/json";
     body = JSON.stringify(body);
   }
-  const signal = AbortSignal.timeout(method === "GET" ? READ_MS : WRITE_MS);
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), method === "GET" ? READ_MS : WRITE_MS);
   try {
-    const response = await fetch(path, { method, headers: sent, body, signal, keepalive, credentials: "same-origin" });
+    const response = await fetch(path, { method, headers: sent, body, signal: patience.signal, keepalive, credentials: "same-origin" });
     return [response, await response.text()];
   } catch {
     throw new ApiError(0, "offline", t("script.offline"));
+  } finally {
+    clearTimeout(timer);
   }
 }
 

@@ -59,12 +59,11 @@ preset.addEventListener("change", () => {
   if (!times[preset.value]) return;
   [from.value, to.value] = times[preset.value]().map(local);
   from.setCustomValidity("");
-  form.requestSubmit();
+  show();
 });
 for (const one of [from, to]) one.addEventListener("change", () => (preset.value = ""));
 
-form.addEventListener("submit", (event) => {
-  event.preventDefault();
+function show() {
   if (from.value >= to.value) {
     from.setCustomValidity(form.dataset.order);
     from.reportValidity();
@@ -74,6 +73,11 @@ form.addEventListener("submit", (event) => {
   if (form.elements.station.value) asked.set("station", form.elements.station.value);
   asked.set("tz", Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC"); // whose days the bars are
   location.assign(`/report?${asked}`);
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  show();
 });
 from.addEventListener("input", () => from.setCustomValidity(""));
 to.addEventListener("input", () => from.setCustomValidity(""));
