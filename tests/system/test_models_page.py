@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
@@ -394,6 +395,33 @@ def test_a_drawing_is_kept_until_it_is_saved(browser: Browser, served: Served) -
         expect(page.locator("#region-list li")).to_have_count(0)
     region = f"{HOME}/region?station=line-0"
     assert served.client.delete(region, headers={"If-Match": "*"}).is_success
+
+
+def test_a_drawing_stays_on_a_picture_of_ones_own(browser: Browser, served: Served) -> None:
+    """Stretched to its size, as the region in force would be; also what is not closed yet."""
+    with opened(browser, served.url) as page:
+        ready(page)
+        stage = drawable(page, "line-1")
+        click(stage, (0.25, 0.25), (0.75, 0.25), (0.75, 0.75), (0.25, 0.25))
+        click(stage, (0.1, 0.9), (0.5, 0.9))
+        large = png(np.zeros((128, 256, 3), np.uint8))
+        upload = {"name": "part.png", "mimeType": "image/png", "buffer": large}
+        page.locator("#region-file").set_input_files(upload)  # type: ignore[arg-type]
+        expect(stage.locator("svg")).to_have_attribute("viewBox", "0 0 256 128")
+        expect(page.locator("#region-list li")).to_have_count(1)
+        expect(stage.locator("circle")).to_have_count(5)
+        assert page.evaluate("() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))")
+        page.get_by_role("button", name="Undo corner").click()
+        page.get_by_role("button", name="Undo corner").click()
+        page.locator("#region-reason").fill("Mine")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("Saved.")
+        address = f"{HOME}/region?station=line-1"
+        kept = served.client.get(address).json()
+        assert kept["image"] == {"width": 256, "height": 128}
+        for corner, wanted in zip(kept["polygons"][0], [(64, 32), (192, 32), (192, 96)], strict=True):
+            assert corner == pytest.approx(wanted, abs=2)
+    assert served.client.delete(address, headers={"If-Match": "*"}).is_success
 
 
 def test_somebody_else_has_drawn_meanwhile(browser: Browser, served: Served) -> None:

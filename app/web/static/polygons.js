@@ -18,6 +18,13 @@ export class Polygons {
     return made;
   }
 
+  // The same on a picture of another size, with the one that is being drawn.
+  resized(width, height) {
+    const made = Polygons.from({ image: this, polygons: [...this.done, this.open] }, width, height);
+    made.open = made.done.pop();
+    return made;
+  }
+
   clamp(x, y) {
     const inside = (value, most) => Math.round(Math.min(Math.max(value, 0), most) * 10) / 10;
     return [inside(x, this.width), inside(y, this.height)];

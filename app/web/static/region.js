@@ -122,8 +122,12 @@ function show() {
   }
   const { bitmap, width, height } = picture;
   stage.held = stage.cursor = null;
-  settled = strokes;
-  stage.show(bitmap, region ? Polygons.from(region, width, height) : new Polygons(width, height));
+  if (unsaved()) {
+    stage.show(bitmap, stage.polygons.resized(width, height));
+  } else {
+    settled = strokes;
+    stage.show(bitmap, region ? Polygons.from(region, width, height) : new Polygons(width, height));
+  }
   tellShare(region);
   if (picture.blank) byId("status").textContent += ` ${t("script.region.no_picture")}`;
   byId("stage").classList.toggle("blank", Boolean(picture.blank));
