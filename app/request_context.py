@@ -17,8 +17,8 @@ from app.telemetry import Telemetry
 logger = logging.getLogger("flowgauge.requests")
 
 HEADER = "X-Request-ID"
-# What may go into a log line and back into a header without doubt.
 _LONGEST_PATH = 200  # in the log; a request line may have 64 KiB
+# What may go into a log line and back into a header without doubt.
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from safetensors.torch import load, save
 
 from app.problems import Problem
 from app.residency import Residency
@@ -14,7 +15,7 @@ from flows.fastflow import bundle
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode
 from tests.app.bundles import again
-from tests.flows.fastflow.manifests import edit
+from tests.flows.fastflow.manifests import edit, rehash
 
 T = TypeVar("T")
 Scenario = Callable[[Store, Residency], Coroutine[Any, Any, T]]
@@ -50,8 +51,13 @@ def damage(folder: Path) -> None:
 
 
 def of_half_the_size(models: Path, version: str) -> None:
-    """Publish the tiny model with an input of 32 x 32."""
-    change(again(models, version), input_size=[32, 32])
+    """Publish the tiny model with an input of 32 x 32, and the means of every other position."""
+    folder = again(models, version)
+    tensors = load((folder / bundle.FLOW).read_bytes())
+    means = {name: x[:, ::2, ::2].contiguous() for name, x in tensors.items() if "gaussian.mean" in name}
+    (folder / bundle.FLOW).write_bytes(save(tensors | means))
+    rehash(folder)
+    change(folder, input_size=[32, 32], gaussian={"sizes": [x.shape[1:] for x in means.values()]})
 
 
 def change(folder: Path, **fields: object) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import copy
 import gc
 import threading
 import time
@@ -20,6 +21,7 @@ from app.batcher import Batcher, Observer
 from app.problems import Problem
 from flows.fastflow import images, models_folder
 from flows.fastflow.detector import Detector
+from flows.fastflow.gaussian import PositionGaussian
 from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
@@ -66,7 +68,11 @@ def of_category(detector: Detector, category: str, size: tuple[int, int] | None 
     scorer = detector.scorer
     size = size or scorer.input_size
     manifest = detector.manifest.model_copy(update={"category": category, "input_size": size})
-    own = Scorer(scorer.extractor, scorer.head, size, scorer.rule, scorer.geometry)
+    head = scorer.head
+    if size != scorer.input_size:  # whose positions have no means of their own
+        head = copy.deepcopy(head)
+        head.gaussian = PositionGaussian(scorer.extractor.channels)
+    own = Scorer(scorer.extractor, head, size, scorer.rule, scorer.geometry)
     return Detector(manifest, detector.sha256, own)
 
 
