@@ -57,7 +57,9 @@ def of_half_the_size(models: Path, version: str) -> None:
     means = {name: x[:, ::2, ::2].contiguous() for name, x in tensors.items() if "gaussian.mean" in name}
     (folder / bundle.FLOW).write_bytes(save(tensors | means))
     rehash(folder)
-    change(folder, input_size=[32, 32], gaussian={"sizes": [x.shape[1:] for x in means.values()]})
+    # By name: safetensors gives tensors in an order of chance.
+    sizes = [means[name].shape[1:] for name in sorted(means)]
+    change(folder, input_size=[32, 32], gaussian={"sizes": sizes})
 
 
 def change(folder: Path, **fields: object) -> None:
