@@ -41,13 +41,11 @@ class UniformDequantization(Transform):
         self.origin: Tensor
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        dtype = x.dtype if x.is_floating_point() else self.origin.dtype
-        return self.with_noise(x, torch.rand_like(x.to(torch.promote_types(dtype, torch.float32))))
+        return self.with_noise(x, torch.rand_like(x.to(self._dtypes(x)[1])))
 
     def with_noise(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
         """What `forward` returns of x with this u, of x's shape and in [0, 1)."""
-        dtype = x.dtype if x.is_floating_point() else self.origin.dtype
-        wide = torch.promote_types(dtype, torch.float32)
+        dtype, wide = self._dtypes(x)
         x = x.to(wide)
         # A sum that is rounded up to the next integer would be that integer.
         y = torch.minimum(x + noise.to(wide), torch.nextafter(x + 1, x)) / self.levels
@@ -58,6 +56,11 @@ class UniformDequantization(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return (z * self.levels).floor().clamp(0, self.levels - 1), self._log_det(z, 1)
+
+    def _dtypes(self, x: Tensor) -> tuple[torch.dtype, torch.dtype]:
+        """What numbers come out in, and what is computed in, float32 at least."""
+        dtype = x.dtype if x.is_floating_point() else self.origin.dtype
+        return dtype, torch.promote_types(dtype, torch.float32)
 
     def _log_det(self, x: Tensor, sign: int) -> Tensor:
         return x.new_full((x.shape[0],), sign * x.shape[1:].numel() * math.log(self.levels))

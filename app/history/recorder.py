@@ -130,11 +130,11 @@ class Recorder:
         """File the records that wait longest; False if none waits."""
         records = self._journal.read(_BATCH_BYTES, _BATCH_RECORDS)
         filed = self._file_some(records) if records else []
+        if records or self.failure is not None:
+            self.database_is_away = False
         if self.failure is not None:
             logger.info("inspections are filed again")
-            self.failure, self.database_is_away = None, False
-        if records:
-            self.database_is_away = False
+            self.failure = None
         self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
         if filed:
             self._tell(filed)

@@ -53,7 +53,8 @@ class PositionGaussian(nn.Module):
         Raises:
             ValueError: there are no batches, or a feature is not finite.
         """
-        firsts = [torch.zeros_like(mean, dtype=torch.float64, device="cpu") for mean in self._means()]
+        means = [self.get_buffer(f"mean_{i}") for i in range(len(self.channels))]
+        firsts = [torch.zeros_like(mean, dtype=torch.float64, device="cpu") for mean in means]
         seconds = [torch.zeros(c, c, dtype=torch.float64) for c in self.channels]
         pictures, positions = 0, [0] * len(self.channels)
         over = (0, 2, 3) if self.sizes is None else (0,)
@@ -70,16 +71,15 @@ class PositionGaussian(nn.Module):
                 # Products in double are several times slower, and a batch's in single are exact enough.
                 seconds[i] += (rows.T @ rows).double().cpu()
         for i, (n, first, second) in enumerate(zip(positions, firsts, seconds, strict=True)):
-            mean = self.get_buffer(f"mean_{i}")
-            means = n if self.sizes is None else pictures  # of as many rows each
-            average = first / means
+            rows_each = n if self.sizes is None else pictures  # of a mean
+            average = first / rows_each
             spread = average.reshape(len(average), -1)
             # A mean of each position takes one picture's worth of deviations away.
             left = n if self.sizes is None else max(1, n - spread.shape[1])
-            covariance = (second - means * (spread @ spread.T)) / left
+            covariance = (second - rows_each * (spread @ spread.T)) / left
             if n == 0 or not covariance.isfinite().all():
                 raise ValueError(f"scale {i}: no covariance of {n} positions, or not a finite one")
-            mean.copy_(centres[i].cpu().view_as(mean) + average)
+            means[i].copy_(centres[i].cpu().view_as(means[i]) + average)
             self.get_buffer(f"whitening_{i}").copy_(_whitening(covariance, min(1.0, len(covariance) / left)))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -96,9 +96,6 @@ class PositionGaussian(nn.Module):
         """What `position_energy` takes for scale i."""
         whitening, mean = self.get_buffer(f"whitening_{i}"), self.get_buffer(f"mean_{i}")
         return whitening.T[:, :, None, None].contiguous(), torch.tensordot(whitening.T, mean, 1)
-
-    def _means(self) -> list[Tensor]:
-        return [self.get_buffer(f"mean_{i}") for i in range(len(self.channels))]
 
 
 def position_energy(x: Tensor, kernel: Tensor, offset: Tensor) -> Tensor:

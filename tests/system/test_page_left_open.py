@@ -28,6 +28,13 @@ def enter(page: Page, key: str) -> None:
     page.wait_for_url(lambda url: "/login" not in url)
 
 
+def log_in(other: Page, key: str) -> None:
+    """Log in anew in another tab of the same browser."""
+    other.context.clear_cookies()
+    other.goto("/login")
+    enter(other, key)
+
+
 def test_a_wall_that_is_left_open(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:
@@ -93,9 +100,7 @@ def test_a_session_that_ends_costs_no_work(
 
             # Another login, in another tab, has another token.
             other = page.context.new_page()
-            other.context.clear_cookies()
-            other.goto("/login")
-            enter(other, key)
+            log_in(other, key)
             page.keyboard.press("g")
             expect(page.locator("#review-said")).to_have_text("Saved: Good.")
 
@@ -120,8 +125,7 @@ def test_a_session_that_ends_costs_no_work(
             page.context.clear_cookies()
             drop(page, "part.png", tiny_images["good"][1])
             expect(page.locator("#progress")).to_contain_text("Waiting for the login: 1")
-            other.goto("/login")
-            enter(other, key)
+            log_in(other, key)
             page.evaluate("dispatchEvent(new Event('focus'))")
             expect(page.locator("#result")).to_contain_text("part.png")
             expect(page.locator("#problems")).to_be_empty()
@@ -164,13 +168,7 @@ def test_the_login_of_another_key_costs_no_work(
             waiting = page.context.new_page()
             waiting.goto("/inspect")
             other = page.context.new_page()
-
-            def log_in(key: str) -> None:
-                page.context.clear_cookies()
-                other.goto("/login")
-                enter(other, key)
-
-            log_in(theirs)
+            log_in(other, theirs)
             page.get_by_role("button", name="Defect").click()
             band = page.locator("#another-key")
             expect(band).to_contain_text("logged in as another key")
@@ -186,7 +184,7 @@ def test_the_login_of_another_key_costs_no_work(
             expect(waiting.locator("#problems")).to_be_empty()
 
             # With the key of before all of it goes through.
-            log_in(mine)
+            log_in(other, mine)
             page.get_by_role("button", name="Defect").click()
             expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
             expect(band).to_be_hidden()
