@@ -75,20 +75,26 @@ class Inference:
         self._pool = ThreadPoolExecutor(decode_threads, "decode")
 
     async def decode(
-        self, data: bytes, prepare: Callable[[Pixels], Prepared], *, keep_pixels: bool = False
+        self,
+        data: bytes,
+        prepare: Callable[[Pixels], Prepared],
+        sample_bits: int = images.MAX_SAMPLE_BITS,
+        *,
+        keep_pixels: bool = False,
     ) -> Timed[Decoded]:
         """Decode an upload and prepare it for a model.
 
         Args:
             data: the upload's bytes.
             prepare: brings the pixels to where the model takes them from, such as `Detector.prepare`.
+            sample_bits: that the model expects, see `images.decode`.
             keep_pixels: whether they are needed after that, for an overlay.
 
         Raises:
             Problem: too-large, unsupported-media-type or undecodable-image, in the decoder's words.
         """
         try:
-            return await _run(self._pool, _decode, data, self._limits, prepare, keep_pixels)
+            return await _run(self._pool, _decode, data, self._limits, sample_bits, prepare, keep_pixels)
         except images.ImageError as error:
             raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
 
@@ -102,9 +108,13 @@ class Inference:
 
 
 def _decode(
-    data: bytes, limits: images.Limits, prepare: Callable[[Pixels], Prepared], keep_pixels: bool
+    data: bytes,
+    limits: images.Limits,
+    sample_bits: int,
+    prepare: Callable[[Pixels], Prepared],
+    keep_pixels: bool,
 ) -> Decoded:
-    pixels = images.decode(data, limits)
+    pixels = images.decode(data, limits, sample_bits)
     height, width, _ = pixels.shape
     sha256 = hashlib.sha256(data).hexdigest()
     return Decoded((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)

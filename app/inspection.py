@@ -163,7 +163,12 @@ class Inspected:
             settings=self.settings,
             regions=explained.value.regions,
             anomalous_area_fraction=explained.value.area_fraction,
-            image=schemas.ImageInfo(width=width, height=height, sha256=self.decoded.value.sha256),
+            image=schemas.ImageInfo(
+                width=width,
+                height=height,
+                sha256=self.decoded.value.sha256,
+                sample_bits=manifest.sample_bits,
+            ),
             links=schemas.links_of(identifier) if stored else None,
             timing_ms=schemas.Timing(
                 decode=1000 * self.decoded.took,

@@ -101,7 +101,7 @@ class Inspector:
                 inspected before is not there.
         """
         keep = "overlay" in order.wanted
-        decoded = await self._inference.decode(data, order.detector.prepare, keep_pixels=keep)
+        decoded = await self._decode(order.detector, data, keep_pixels=keep)
         room.hold(decoded.value.nbytes)
         if order.idempotency_key is None:
             return await self._fresh(order, data, decoded, None)
@@ -117,9 +117,14 @@ class Inspector:
         Raises:
             Problem: as of its decoding; draining.
         """
-        decoded = await self._inference.decode(data, detector.prepare)
+        decoded = await self._decode(detector, data)
         prediction = (await self._batcher.predict(detector, decoded.value.prepared)).prediction
         return measure(prediction)
+
+    async def _decode(self, detector: Detector, data: bytes, *, keep_pixels: bool = False) -> Timed[Decoded]:
+        """Decode an upload as the detector's model was made to see it."""
+        bits = detector.manifest.sample_bits
+        return await self._inference.decode(data, detector.prepare, bits, keep_pixels=keep_pixels)
 
     async def off_loop(self, function: Callable[[], T]) -> T:
         """Call what takes longer than the event loop should, in the threads that draw."""

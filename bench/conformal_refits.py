@@ -218,6 +218,7 @@ class Refits:
             input_size=self.config.input_size,
             batch_size=self.config.backbone.batch_size,
             geometry=self.config.geometry,
+            sample_bits=self.config.sample_bits,
         )
         with computing(engine, self.device):
             return held.enter_context(cache.features(lambda _: None))

@@ -135,13 +135,13 @@ def look(data: Path, category: str, models: Path, engine: str, device: str = "cp
     console = Console(stderr=True)
     progress = ConsoleProgress(console)
     with progress.stage(f"{category}, {engine}: calibrate", len(pictures.held_out)) as advance:
-        calibrated = calibrate(scorer, pictures.held_out, asked, advance)
+        calibrated = calibrate(scorer, pictures.held_out, asked, advance, detector.manifest.sample_bits)
     limit = Calibrator(calibrated.calibration, asked, identifier=engine).threshold
     samples = test_samples(data, category)
     with progress.stage(f"{category}, {engine}: test", len(samples)) as advance, Measurement() as measured:
         scores = []
         for sample in samples:
-            scores.append(_add(measured, scorer, sample))
+            scores.append(_add(measured, scorer, sample, detector.manifest.sample_bits))
             advance(1)
         figures = measured.figures()
     return Seen(
@@ -154,8 +154,8 @@ def look(data: Path, category: str, models: Path, engine: str, device: str = "cp
     )
 
 
-def _add(measured: Measurement, scorer: Scorer, sample: Sample) -> float:
-    image = read(sample.path)
+def _add(measured: Measurement, scorer: Scorer, sample: Sample, sample_bits: int) -> float:
+    image = read(sample.path, sample_bits=sample_bits)
     [scored] = scorer.score([image])
     measured.add(sample, (image.shape[0], image.shape[1]), scored.score, scored.score_map)
     return scored.score

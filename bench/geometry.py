@@ -100,7 +100,7 @@ def measure(detector: Detector, samples: list[Sample]) -> Figures:
     scores, maps, masks, good = [], [], [], []
     seconds = 0.0
     for sample in samples:
-        image = read(sample.path)
+        image = read(sample.path, sample_bits=detector.manifest.sample_bits)
         begun = time.monotonic()
         [prediction] = detector.predict([image])
         seconds += time.monotonic() - begun

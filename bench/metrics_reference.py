@@ -91,7 +91,7 @@ def of_model(data: Path, category: str, models: Path, pictures: int) -> Scored:
     chosen = [known[i] for i in np.unique(np.linspace(0, len(known) - 1, pictures).astype(int))]
     maps, masks, scores = [], [], []
     for sample in chosen:
-        image = read(sample.path)
+        image = read(sample.path, sample_bits=detector.manifest.sample_bits)
         [prediction] = detector.predict([image])
         maps.append(prediction.score_map)
         masks.append(read_truth(sample, (image.shape[0], image.shape[1]), prediction.score_map.shape))

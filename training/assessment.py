@@ -108,7 +108,7 @@ def assess(
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
     with progress.stage("look", len(samples)) as advance:
-        expect_usable(samples, torch.get_num_threads(), advance)
+        expect_usable(samples, torch.get_num_threads(), advance, detector.manifest.sample_bits)
     with progress.stage("evaluate", len(samples)) as advance:
         evaluation = evaluate(detector, samples, advance, independent=independent)
     threshold = detector.calibrator.threshold

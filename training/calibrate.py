@@ -28,7 +28,11 @@ class Calibrated:
 
 
 def calibrate(
-    scorer: Scorer, paths: Sequence[Path], target_fpr: float, advance: Callable[[int], None]
+    scorer: Scorer,
+    paths: Sequence[Path],
+    target_fpr: float,
+    advance: Callable[[int], None],
+    sample_bits: int,
 ) -> Calibrated:
     """Score held-out good pictures and set the thresholds by split conformal prediction.
 
@@ -40,16 +44,17 @@ def calibrate(
         paths: good pictures that the fit never saw.
         target_fpr: share of good parts that may be rejected.
         advance: called with 1 after every picture.
+        sample_bits: of the pictures, see `images.decode`.
 
     Raises:
         ImageError: a picture cannot be read; it is named.
     """
-    return concluded([measured(scorer, path, advance) for path in paths], target_fpr)
+    return concluded([measured(scorer, path, advance, sample_bits) for path in paths], target_fpr)
 
 
-def measured(scorer: Scorer, path: Path, advance: Callable[[int], None]) -> Measurement:
+def measured(scorer: Scorer, path: Path, advance: Callable[[int], None], sample_bits: int) -> Measurement:
     """Score a good picture alone, as a part on the line comes."""
-    [scored] = scorer.score([read(path)])
+    [scored] = scorer.score([read(path, sample_bits=sample_bits)])
     advance(1)
     return calibration.measure(scored)
 

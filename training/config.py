@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import MAX_SAMPLE_BITS
 from flows.fastflow.manifest import (
     MAX_HEADS,
     MAX_INPUT_PIXELS,
     MAX_MAPS,
     Normalisation,
     Precision,
+    SampleBits,
 )
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
@@ -178,6 +180,11 @@ class RunConfig(_Section):
     )
     device: str = Field(default="auto", description="auto, cpu, cuda or cuda:N")
     input_size: tuple[int, int] = Field(default=(256, 256), description="(height, width)")
+    sample_bits: SampleBits = Field(
+        default=MAX_SAMPLE_BITS,
+        description="of pictures of 16 bits a sample, how many the camera fills, from the lowest: 12 where "
+        "none is above 4095; of others it changes nothing",
+    )
     geometry: Geometry = Geometry()
     backbone: BackboneConfig = BackboneConfig()
     normalisation: Normalisation = _NORMALISATION

@@ -219,8 +219,12 @@ def _time_flow(
     evaluation = step / 3
     save = max(0.0, marks[-1] - marks[-2] - evaluation)
     scorer = Scorer(extractor, head, config.input_size, config.score, config.geometry)
-    scorer.score([read(picture)])
-    score, _ = _timed(lambda: scorer.score([read(picture)]))
+
+    def score_it() -> None:
+        scorer.score([read(picture, sample_bits=config.sample_bits)])
+
+    score_it()
+    score, _ = _timed(score_it)
     return _Flow(step, evaluation / batch, save, score)
 
 

@@ -128,6 +128,7 @@ def calibrate_engines(
     folds: Folds | None,
     target_fpr: float,
     advance: Callable[[int], None],
+    sample_bits: int,
 ) -> dict[Precision, Calibrated]:
     """Calibrate every engine by the scores that it gives itself.
 
@@ -137,17 +138,23 @@ def calibrate_engines(
         folds: of each picture, see `folds_of`.
         target_fpr: share of good parts that may be rejected.
         advance: called with 1 after every picture of every engine.
+        sample_bits: of the pictures, see `images.decode`.
 
     Raises:
         ImageError: a picture cannot be read; it is named.
     """
     if folds is None:
-        return {name: calibrate(engine, paths, target_fpr, advance) for name, engine in engines.items()}
+        return {
+            name: calibrate(engine, paths, target_fpr, advance, sample_bits)
+            for name, engine in engines.items()
+        }
     found = {}
     for name, engine in engines.items():
         apart = [engine.with_heads(head) for head in engine.heads]
         seen_by = folds.tolist()
-        of_each = [measured(apart[k], path, advance) for k, path in zip(seen_by, paths, strict=True)]
+        of_each = [
+            measured(apart[k], path, advance, sample_bits) for k, path in zip(seen_by, paths, strict=True)
+        ]
         found[name] = concluded(of_each, target_fpr, seen_by)
     return found
 

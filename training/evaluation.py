@@ -79,13 +79,16 @@ class Evaluation:
         return None if self.escapes is None else 1 - self.escapes
 
 
-def expect_usable(samples: Sequence[Sample], threads: int, advance: Callable[[int], None]) -> None:
+def expect_usable(
+    samples: Sequence[Sample], threads: int, advance: Callable[[int], None], sample_bits: int
+) -> None:
     """Read every test picture and mask once: what is wrong is told before hours are spent on the others.
 
     Args:
         samples: the test set.
         threads: pictures read at a time.
         advance: called with 1 after every picture.
+        sample_bits: of the pictures, see `images.decode`.
 
     Raises:
         DatasetError: with every picture and mask that cannot be read or does not fit.
@@ -93,7 +96,7 @@ def expect_usable(samples: Sequence[Sample], threads: int, advance: Callable[[in
 
     def look(sample: Sample) -> str | None:
         try:
-            height, width, _ = read(sample.path).shape
+            height, width, _ = read(sample.path, sample_bits=sample_bits).shape
             if sample.mask is not None:
                 read_mask(sample.mask, (height, width))
         except (ImageError, DatasetError, OSError) as error:
@@ -135,7 +138,7 @@ def evaluate(
     seconds: list[float] = []
     with Measurement() as measurement:
         for sample in samples:
-            image = read(sample.path)
+            image = read(sample.path, sample_bits=detector.manifest.sample_bits)
             start = time.perf_counter()
             [prediction] = detector.predict([image])
             seconds.append(time.perf_counter() - start)

@@ -56,6 +56,7 @@ class FeatureCache:
         input_size: (height, width) of what the backbone takes.
         batch_size: tiles per pass of the backbone.
         geometry: how pictures are brought to the input size.
+        sample_bits: of the pictures, see `images.decode`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class FeatureCache:
         input_size: tuple[int, int],
         batch_size: int,
         geometry: Geometry,
+        sample_bits: int,
     ) -> None:
         self.folder = folder
         self.extractor = extractor
@@ -74,6 +76,7 @@ class FeatureCache:
         self.input_size = input_size
         self.batch_size = batch_size
         self.geometry = geometry
+        self.sample_bits = sample_bits
         self._tiles: tuple[View, Sequence[NDArray[np.uint8]]] | None = None
         # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
         computing = [str(extractor.device), torch.get_num_threads(), batch_size, library_versions()]
@@ -84,6 +87,7 @@ class FeatureCache:
             extractor.out_indices,
             input_size,
             geometry.model_dump(),
+            sample_bits,
             computing,
             pictures,
         ]
@@ -112,10 +116,19 @@ class FeatureCache:
         """A view (height, width, 3); a picture is read once for its tiles in a row."""
         whole = replace(view, tile=0)
         if self._tiles is None or self._tiles[0] != whole:
-            image = _read(view)
+            image = self._read(view)
             layout = self.geometry.layout(image.shape[:2], self.input_size, self.extractor.strides)
             self._tiles = whole, layout.prepare(image).tiles()
         return self._tiles[1][view.tile]
+
+    def _read(self, view: View) -> NDArray[np.uint8]:
+        image = read(view.path, sample_bits=self.sample_bits)
+        if view.variant is None:
+            return image
+        try:
+            return view.variant.apply(image)
+        except AugmentError as error:
+            raise AugmentError(f"{view.path}: {error}") from error
 
     def nbytes(self, some: Features) -> int:
         """What they all take on disk, by the features of some views."""
@@ -178,16 +191,6 @@ class FeatureCache:
                 # Before the folder gets its name: a power cut must not leave a whole cache of zeros.
                 file.flush()
                 os.fsync(file.fileno())
-
-
-def _read(view: View) -> NDArray[np.uint8]:
-    image = read(view.path)
-    if view.variant is None:
-        return image
-    try:
-        return view.variant.apply(image)
-    except AugmentError as error:
-        raise AugmentError(f"{view.path}: {error}") from error
 
 
 def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:

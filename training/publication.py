@@ -76,6 +76,7 @@ def publish_model(
         created=now,
         backbone=record_of(reference.extractor),
         input_size=config.input_size,
+        sample_bits=config.sample_bits,
         geometry=config.geometry,
         normalisation=config.normalisation,
         gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
@@ -89,7 +90,7 @@ def publish_model(
         metrics=final_metrics(folder, len(reference.heads)),
         data=record,
         libraries=library_versions(),
-        golden=[_golden(file, held_out[k], engines) for file, k in golden.items()],
+        golden=[_golden(file, held_out[k], engines, config.sample_bits) for file, k in golden.items()],
         files={},
     )
     files = {file: held_out[k].read_bytes() for file, k in golden.items()}
@@ -101,7 +102,7 @@ def publish_model(
     return publish(models, manifest, tensors, files)
 
 
-def _golden(file: str, picture: Path, engines: Mapping[Precision, Scorer]) -> Golden:
-    image = read(picture)
+def _golden(file: str, picture: Path, engines: Mapping[Precision, Scorer], sample_bits: int) -> Golden:
+    image = read(picture, sample_bits=sample_bits)
     scores = {name: engine.score([image])[0].score for name, engine in engines.items()}
     return Golden(file=file, score=scores.pop("float32"), reduced=scores)

@@ -98,7 +98,14 @@ def train(
             return Outcome(earlier, reused=True)
         _expect_writable(models / category)
         # What is found in a test set is for `flowgauge data check`.
-        checked = check(data, category, test=False, threads=config.fit.threads, stage=progress.stage)
+        checked = check(
+            data,
+            category,
+            test=False,
+            threads=config.fit.threads,
+            sample_bits=config.sample_bits,
+            stage=progress.stage,
+        )
         (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1))
         checked.raise_for_errors()
         for line in checked.lines():

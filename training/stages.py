@@ -68,7 +68,14 @@ class Run:
 def feature_cache(run: Run) -> FeatureCache:
     """The features of all pictures and of their copies, which may be there already."""
     config, strides = run.config, run.extractor.strides
-    tiles = choose(run.pictures.paths, config.geometry, config.input_size, strides, config.fit.tiles)
+    tiles = choose(
+        run.pictures.paths,
+        config.geometry,
+        config.input_size,
+        strides,
+        config.fit.tiles,
+        config.sample_bits,
+    )
     return FeatureCache(
         CacheFolder(run.runs / "features", round(config.feature_cache.max_gib * GIB)),
         run.extractor,
@@ -76,6 +83,7 @@ def feature_cache(run: Run) -> FeatureCache:
         input_size=config.input_size,
         batch_size=config.backbone.batch_size,
         geometry=config.geometry,
+        sample_bits=config.sample_bits,
     )
 
 
@@ -129,7 +137,7 @@ def calibrate_by_engine(
     held_out, folds = run.pictures.held_out, run.pictures.folds
     target_fpr = run.config.calibration.target_fpr
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
-        calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance)
+        calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance, run.config.sample_bits)
     scores = calibrated["float32"].scores
     first = highest([path.name for path in held_out], scores)
     run.progress.say(say_highest(first, scores, target_fpr, len(run.pictures.parts)))

@@ -98,7 +98,7 @@ class TensorBoardLog:
         if low < middle:
             ranked = np.argsort(calibrated.scores, kind="stable")
             for i in np.unique(np.linspace(0, len(ranked) - 1, _PICTURES).round().astype(int)):
-                image = read(held_out[ranked[i]])
+                image = read(held_out[ranked[i]], sample_bits=self.config.sample_bits)
                 [scored] = scorer.score([image])
                 pair = np.hstack([image, overlay(image, scored.score_map, ColourScale(low, middle))])
                 self._writer.add_image(f"held_out/good_{i:04}", pair, step, dataformats="HWC")

@@ -25,6 +25,7 @@ def choose(
     input_size: tuple[int, int],
     strides: Sequence[int],
     most: int,
+    sample_bits: int,
 ) -> list[Tile]:
     """The tiles to fit to, picture by picture; the only one of each, where pictures are not tiled.
 
@@ -37,6 +38,7 @@ def choose(
         input_size: (height, width) of a tile.
         strides: of the backbone's maps.
         most: tiles of a picture.
+        sample_bits: of the pictures, see `images.decode`.
 
     Raises:
         ImageError: a picture cannot be read; it is named.
@@ -45,7 +47,7 @@ def choose(
         return [Tile(picture, 0) for picture in range(len(paths))]
     chosen = []
     for picture, path in enumerate(paths):
-        n = len(geometry.layout(read(path).shape[:2], input_size, strides))
+        n = len(geometry.layout(read(path, sample_bits=sample_bits).shape[:2], input_size, strides))
         taken = min(n, most)
         first = picture * _GOLDEN % 1
         chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]

@@ -103,7 +103,7 @@ def calibrate(
         names, rows = list(files), one_of_each(parts, hashes).tolist()
         chosen = [names[i] for i in rows]
         drawn = [(files[names[i]], hashes[i]) for i in rows]
-        measured = _measured(drawn, scorer, quiet=as_json)
+        measured = _measured(drawn, scorer, loaded.manifest.sample_bits, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
             return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
@@ -185,7 +185,9 @@ def _parts_file(folder: Path) -> Path | None:
     return next((one / PARTS for one in looked if os.path.lexists(one / PARTS)), None)
 
 
-def _measured(files: Sequence[tuple[Path, str]], scorer: "Scorer", *, quiet: bool) -> list["Measured"]:
+def _measured(
+    files: Sequence[tuple[Path, str]], scorer: "Scorer", sample_bits: int, *, quiet: bool
+) -> list["Measured"]:
     """Score pictures, each with its sha256, one by one, as parts on the line come.
 
     Raises:
@@ -199,7 +201,7 @@ def _measured(files: Sequence[tuple[Path, str]], scorer: "Scorer", *, quiet: boo
     steps = track(files, "Scoring", console=Console(stderr=True), transient=True, disable=quiet)
     for file, sha256 in steps:
         try:
-            [scored] = scorer.score([read(file)])
+            [scored] = scorer.score([read(file, sample_bits=sample_bits)])
         except ImageError as error:
             unreadable.append(str(error))
             continue

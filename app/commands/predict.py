@@ -209,7 +209,7 @@ def _local(
 
     def inspect(data: bytes) -> Finding:
         try:
-            image = images.decode(data, images.FILE_LIMITS)
+            image = images.decode(data, images.FILE_LIMITS, detector.manifest.sample_bits)
         except images.ImageError as error:
             raise NotInspectedError(str(error)) from error
         prepared = detector.prepare(image)

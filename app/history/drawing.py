@@ -1,15 +1,17 @@
 """Overlays and heatmaps of inspections that were kept, drawn when somebody looks."""
 
 import asyncio
+import json
 import logging
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, Literal
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Row
 
 from app.admission import Admission
 from app.history.pictures import Pictures
@@ -31,6 +33,26 @@ _NO_LIMITS: Final = images.Limits(sys.maxsize, sys.maxsize, sys.maxsize)
 _JPEG_QUALITY: Final = 88
 
 
+class Source(NamedTuple):
+    """An inspection, by what it is drawn from.
+
+    Attributes:
+        identifier: of the inspection.
+        sha256: of the upload's bytes.
+        sample_bits: that the model expected in it, see `images.decode`.
+    """
+
+    identifier: str
+    sha256: str
+    sample_bits: int = images.MAX_SAMPLE_BITS
+
+    @classmethod
+    def of(cls, row: Row[Any]) -> Self:
+        """By a row of the table `inspections`."""
+        image = json.loads(row.answer).get("image", {})
+        return cls(row.id, row.image_sha256, image.get("sample_bits", images.MAX_SAMPLE_BITS))
+
+
 class Drawer:
     """Draws one picture at a time, in a thread of its own.
 
@@ -47,38 +69,32 @@ class Drawer:
         self._thread = ThreadPoolExecutor(1, "history-drawing")
         self._waiting = 0
 
-    async def draw(
-        self, kind: Drawing, identifier: str, sha256: str, scale: heatmap.ColourScale
-    ) -> bytes | None:
+    async def draw(self, kind: Drawing, source: Source, scale: heatmap.ColourScale) -> bytes | None:
         """Draw a PNG of the upload's size; None where what it is drawn from is missing or damaged.
 
         Args:
             kind: which picture.
-            identifier: of the inspection.
-            sha256: of the upload's bytes.
+            source: the inspection.
             scale: the heatmap's colours.
 
         Raises:
             Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._draw(kind, identifier, sha256, scale))
+        return await self._in_turn(lambda: self._draw(kind, source, scale))
 
-    async def view(
-        self, kind: View, identifier: str, sha256: str, scale: heatmap.ColourScale, side: int
-    ) -> bytes | None:
+    async def view(self, kind: View, source: Source, scale: heatmap.ColourScale, side: int) -> bytes | None:
         """Draw a JPEG for looking at, small enough for a list or a phone; None as for `draw`.
 
         Args:
             kind: which picture; "picture" is the upload itself, whatever format it came in.
-            identifier: of the inspection.
-            sha256: of the upload's bytes.
+            source: the inspection.
             scale: the heatmap's colours.
             side: pixels of its longer side at most; a smaller upload keeps its size.
 
         Raises:
             Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._view(kind, identifier, sha256, scale, side))
+        return await self._in_turn(lambda: self._view(kind, source, scale, side))
 
     def close(self) -> None:
         """Finish what is being drawn, and end the thread."""
@@ -95,18 +111,16 @@ class Drawer:
         finally:
             self._waiting -= 1
 
-    def _draw(self, kind: Drawing, identifier: str, sha256: str, scale: heatmap.ColourScale) -> bytes | None:
-        image, scores = self._decoded(identifier, sha256), self._pictures.score_map(identifier)
+    def _draw(self, kind: Drawing, source: Source, scale: heatmap.ColourScale) -> bytes | None:
+        image, scores = self._decoded(source), self._pictures.score_map(source.identifier)
         if image is None or scores is None:
             return None
         if kind == "overlay":
             return heatmap.encode_png(heatmap.overlay(image, scores, scale))
         return heatmap.encode_png(heatmap.colours(scores, scale, image.shape[:2]))
 
-    def _view(
-        self, kind: View, identifier: str, sha256: str, scale: heatmap.ColourScale, side: int
-    ) -> bytes | None:
-        image = self._decoded(identifier, sha256)
+    def _view(self, kind: View, source: Source, scale: heatmap.ColourScale, side: int) -> bytes | None:
+        image = self._decoded(source)
         if image is None:
             return None
         if (longer := max(image.shape[:2])) > side:
@@ -114,21 +128,21 @@ class Drawer:
             image = resizing.resize(image, (height, width), "halves-area")
         if kind == "picture":
             return _jpeg(image)
-        scores = self._pictures.score_map(identifier)
+        scores = self._pictures.score_map(source.identifier)
         if scores is None:
             return None
         if kind == "overlay":
             return _jpeg(heatmap.overlay(image, scores, scale))
         return _jpeg(heatmap.colours(scores, scale, image.shape[:2]))
 
-    def _decoded(self, identifier: str, sha256: str) -> NDArray[np.uint8] | None:
-        data = self._pictures.picture(sha256)
+    def _decoded(self, source: Source) -> NDArray[np.uint8] | None:
+        data = self._pictures.picture(source.sha256)
         if data is None:
             return None
         try:
-            return images.decode(data, _NO_LIMITS)
+            return images.decode(data, _NO_LIMITS, source.sample_bits)
         except images.ImageError:  # accepted once, by another version of the decoder
-            logger.exception("the picture of inspection %s cannot be drawn", identifier)
+            logger.exception("the picture of inspection %s cannot be drawn", source.identifier)
             return None
 
 

@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from app import immutable
 from app.dependencies import HistoryPart
+from app.history.drawing import Source
 from app.history.history import MAX_DOWNLOADS, History
 from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of
@@ -89,7 +90,7 @@ async def _drawn(
     scale = ColourScale(row.map_low, row.map_middle)
     with ExitStack() as stack:
         room = stack.enter_context(history.drawer.unsent.reserve(kind))
-        drawing = history.drawer.draw(kind, row.id, row.image_sha256, scale)
+        drawing = history.drawer.draw(kind, Source.of(row), scale)
         png = await while_connected(request, drawing)  # whoever leaves makes room for the others
         if png is None:
             raise await run_in_threadpool(lost, history.database, row.id)

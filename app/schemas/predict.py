@@ -114,6 +114,12 @@ class ImageInfo(BaseModel):
     width: int = Field(examples=[900])
     height: int = Field(examples=[900])
     sha256: Sha256
+    # With a default for answers that were given, and kept, before there was a choice.
+    sample_bits: int = Field(
+        default=16,
+        description="How many bits of a sample hold its value, as the model expects; of an image of 8 bits a "
+        "sample it says nothing.",
+    )
 
 
 class Timing(BaseModel):

@@ -246,7 +246,7 @@ class Detector:
         for golden in self.manifest.golden:
             try:
                 data = read_verified(bundle, self.manifest, golden.file, FILE_LIMITS.max_bytes)
-                image = decode(data, FILE_LIMITS)
+                image = decode(data, FILE_LIMITS, self.manifest.sample_bits)
             except ImageError as error:
                 raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
             try:

@@ -48,6 +48,7 @@ _READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
+MAX_SAMPLE_BITS = 16
 _MAX_JPEG_SCANS = 100  # of the largest picture allowed, and more of smaller ones
 _PILLOW_MODULES = re.compile(r"PIL\.")
 
@@ -84,14 +85,21 @@ DEFAULT_LIMITS = Limits()
 FILE_LIMITS = Limits(max_bytes=6 * Limits.max_pixels + 2**20)
 
 
-def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
+def decode(
+    data: bytes, limits: Limits = DEFAULT_LIMITS, sample_bits: int = MAX_SAMPLE_BITS
+) -> NDArray[np.uint8]:
     """The picture in ``data`` as uint8 RGB (H, W, 3), contiguous and writeable.
 
     EXIF orientation is applied, grey becomes three equal channels, alpha is dropped, palettes are
-    expanded, CMYK is converted without a colour profile, of 16 bits the high byte is kept. A
-    truncated file never comes out partly filled (a JPEG that someone cut and closed with an end
-    marker cannot be told from a whole one); bytes after the end of a picture are ignored. Several
-    threads may decode at once.
+    expanded, CMYK is converted without a colour profile. A truncated file never comes out partly
+    filled (a JPEG that someone cut and closed with an end marker cannot be told from a whole one);
+    bytes after the end of a picture are ignored. Several threads may decode at once.
+
+    Args:
+        data: of the file.
+        limits: on its size.
+        sample_bits: of samples of more than 8 bits, the lowest so many hold the value, 8 to 16: their
+            upper 8 are kept, and what is above them is white. A camera of 12 bits may fill 12 of 16.
 
     Raises:
         TooLarge, UnsupportedFormat, Undecodable: and nothing else, whatever the bytes are.
@@ -107,7 +115,10 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         file = containers.strip(reader.format, data)
         header = reader(io.BytesIO(file.data))
         _check(header, file, limits)
-        pixels = _by_opencv(header, file.data) if _opencv_is_right(header) else _by_pillow(header)
+        if _opencv_is_right(header):
+            pixels = _by_opencv(header, file.data, sample_bits)
+        else:
+            pixels = _by_pillow(header, sample_bits)
         return np.ascontiguousarray(_upright(pixels, file.orientation), dtype=np.uint8)
     except ImageError:
         raise
@@ -123,7 +134,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS) -> NDArray[np.uint8]:
         ) from error
 
 
-def read(path: Path, limits: Limits = FILE_LIMITS) -> NDArray[np.uint8]:
+def read(path: Path, limits: Limits = FILE_LIMITS, sample_bits: int = MAX_SAMPLE_BITS) -> NDArray[np.uint8]:
     """:func:`decode` of a file.
 
     Raises:
@@ -131,7 +142,7 @@ def read(path: Path, limits: Limits = FILE_LIMITS) -> NDArray[np.uint8]:
         OSError: the file cannot be read.
     """
     try:
-        return decode(read_bytes(path, limits), limits)
+        return decode(read_bytes(path, limits), limits, sample_bits)
     except ImageError as error:
         raise type(error)(f"{path}: {error}") from error
 
@@ -149,8 +160,8 @@ def read_bytes(path: Path, limits: Limits = FILE_LIMITS) -> bytes:
 def bits_used(data: bytes) -> int | None:
     """How many bits the brightest sample of a grey picture of 16 bits takes, 0 to 16; None of any other.
 
-    Cameras of 10 or 12 bits are often saved so that no sample is above 4095: :func:`decode`, which keeps the
-    high byte, then leaves 4 or 16 grey levels.
+    Cameras of 10 or 12 bits are often saved so that no sample is above 1023 or 4095: unless :func:`decode` is
+    told so, it then leaves 4 or 16 grey levels.
 
     Args:
         data: of a file that :func:`decode` takes.
@@ -232,16 +243,24 @@ def _opencv_is_right(header: ImageFile) -> bool:
     return header.format != "TIFF"
 
 
-def _by_opencv(header: ImageFile, data: bytes) -> NDArray[Any]:
+def _by_opencv(header: ImageFile, data: bytes, sample_bits: int) -> NDArray[Any]:
     # Orientation is ours, as OpenCV's formats and versions differ in whether they apply it.
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
+    if sample_bits < MAX_SAMPLE_BITS:
+        flags |= cv2.IMREAD_ANYDEPTH  # or OpenCV keeps the high byte, and takes half the memory
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None or pixels.shape != (header.height, header.width, 3):
         raise OSError("OpenCV refuses the file, or finds another size than its header says")
-    return pixels
+    return _upper_8(pixels, sample_bits) if pixels.dtype == np.uint16 else pixels
 
 
-def _by_pillow(header: ImageFile) -> NDArray[np.uint8]:
+def _upper_8(samples: NDArray[Any], bits: int) -> NDArray[np.uint8]:
+    """The upper 8 of so many bits; what does not fit into them is white."""
+    upper: NDArray[np.uint8] = np.minimum(samples >> (bits - 8), 255).astype(np.uint8)
+    return upper
+
+
+def _by_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
     """Pixels of TIFF and of the rarer BMP."""
     if not isinstance(header, TiffImageFile):
         return _rgb(header)
@@ -249,12 +268,17 @@ def _by_pillow(header: ImageFile) -> NDArray[np.uint8]:
     bits = max(tags.get(Tag.BitsPerSample, (1,)))
     if header.mode.startswith("I;16"):
         # Left to convert(), Pillow would clip at 255 instead of scaling.
-        samples = np.array(header).astype(np.uint16)
+        bits = min(bits, sample_bits)
+        grey = _upper_8(np.array(header).astype(np.uint16), bits)
         if tags.get(Tag.PhotometricInterpretation) == 0:
             # Zero is white. Of up to 8 bits Pillow turns it round by itself.
-            samples = (2**bits - 1) - samples
-        grey = (samples >> (bits - 8)).astype(np.uint8)
+            grey = 255 - grey
         return np.repeat(grey[..., None], 3, axis=2)
+    if bits > sample_bits:
+        raise Undecodable(  # of colours Pillow gives the high byte alone
+            f"A TIFF of several channels of {bits} bits, {sample_bits} of them used, is not read; send it "
+            "as PNG."
+        )
     if bits > 8 and tags.get(Tag.PlanarConfiguration) == 2 and tags.get(Tag.Compression, 1) == 1:
         raise Undecodable(  # Pillow 13 would return noise
             "16-bit TIFF with separate colour planes is only read compressed; send it interleaved."

@@ -15,6 +15,7 @@ from pydantic import (
 
 from flows.fastflow.conformal import Guarantee
 from flows.fastflow.geometry import Geometry
+from flows.fastflow.images import MAX_SAMPLE_BITS
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.normaliser import Pooled
 from flows.fastflow.score import ScoreRule
@@ -28,6 +29,7 @@ _Name = Annotated[str, StringConstraints(min_length=1, max_length=255)]
 _Side = Annotated[int, Field(ge=32, le=4096)]
 _MapSide = Annotated[int, Field(ge=1, le=4096)]
 _Rate = Annotated[float, Field(gt=0, lt=1)]
+SampleBits = Annotated[int, Field(ge=8, le=MAX_SAMPLE_BITS)]
 # Halves take two; and what is built by an untrue number must be small enough to be compared with the file.
 _Channels = Annotated[int, Field(ge=2, le=2**14)]
 
@@ -182,6 +184,9 @@ class Manifest(_Record):
     backbone: Backbone
     input_size: tuple[_Side, _Side] = Field(description="(height, width)")
     decode: Literal["rgb8"] = "rgb8"
+    sample_bits: SampleBits = Field(
+        default=MAX_SAMPLE_BITS, description="of samples of 16 bits, how many of the lowest hold the value"
+    )
     resize: Literal["area-or-linear"] = "area-or-linear"
     geometry: Geometry = Geometry.model_validate(_AS_IT_WAS["geometry"])
     normalisation: Normalisation

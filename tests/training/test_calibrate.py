@@ -32,7 +32,7 @@ def ignore(steps: int) -> None:
 
 @pytest.fixture(scope="module")
 def calibrated(scorer: Scorer, pictures: list[Path]) -> Calibrated:
-    return calibrate(scorer, pictures, 0.25, ignore)
+    return calibrate(scorer, pictures, 0.25, ignore, 16)
 
 
 def test_scores_are_those_of_serving_picture_by_picture(
@@ -74,7 +74,7 @@ def test_the_pixel_threshold_bounds_the_maps_peaks_the_same_way(
 def test_too_few_pictures_are_said_to_certify_nothing(
     scorer: Scorer, pictures: list[Path], calibrated: Calibrated
 ) -> None:
-    found = calibrate(scorer, pictures, 0.01, ignore)
+    found = calibrate(scorer, pictures, 0.01, ignore, 16)
     assert not found.threshold.certified
     assert found.threshold.reject == max(found.scores)
     assert found.threshold.achievable_fpr == 1 / 9
@@ -83,7 +83,7 @@ def test_too_few_pictures_are_said_to_certify_nothing(
 
 
 def test_one_picture_is_enough_for_a_threshold(scorer: Scorer, pictures: list[Path]) -> None:
-    found = calibrate(scorer, pictures[:1], 0.5, ignore)
+    found = calibrate(scorer, pictures[:1], 0.5, ignore, 16)
     assert found.threshold.certified
     assert found.threshold.reject == found.scores[0]
 
@@ -99,7 +99,7 @@ def test_defects_score_above_the_threshold(
 
 def test_every_picture_is_told(scorer: Scorer, pictures: list[Path]) -> None:
     steps: list[int] = []
-    calibrate(scorer, pictures[:3], 0.5, steps.append)
+    calibrate(scorer, pictures[:3], 0.5, steps.append, 16)
     assert steps == [1, 1, 1]
 
 
@@ -107,4 +107,4 @@ def test_a_picture_that_cannot_be_read_is_named(scorer: Scorer, pictures: list[P
     broken = tmp_path / "broken.png"
     broken.write_bytes(pictures[0].read_bytes()[:100])
     with pytest.raises(ImageError, match=r"broken\.png"):
-        calibrate(scorer, [pictures[0], broken], 0.5, ignore)
+        calibrate(scorer, [pictures[0], broken], 0.5, ignore, 16)

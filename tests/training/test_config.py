@@ -20,6 +20,7 @@ from training.config import (
 # Another value than the default for every field there is.
 OTHER: dict[str, Any] = {
     "seed": 7,
+    "sample_bits": 12,
     "device": "cpu",
     "input_size": [128, 192],
     "geometry": {

@@ -62,6 +62,7 @@ def cache_of(config: RunConfig, pictures: Pictures, folder: Path) -> FeatureCach
         input_size=config.input_size,
         batch_size=config.backbone.batch_size,
         geometry=config.geometry,
+        sample_bits=16,
     )
 
 

@@ -76,7 +76,13 @@ def cached(
     rows = tiles or [Tile(i, 0) for i in range(len(paths))]
     views = [View(paths[t.picture], hashes[t.picture], t.picture, None, t.number) for t in rows]
     cache = FeatureCache(
-        CacheFolder(folder, GIB), extractor, views, input_size=size, batch_size=2, geometry=geometry
+        CacheFolder(folder, GIB),
+        extractor,
+        views,
+        input_size=size,
+        batch_size=2,
+        geometry=geometry,
+        sample_bits=16,
     )
     with cache.features(advance) as features:
         return features
@@ -88,7 +94,7 @@ def test_tiles_are_rows_and_another_geometry_is_another_cache(
     """Pictures of 64 x 64: padded they fill the input otherwise, and in tiles of 48 columns they are two."""
     folder = tmp_path / "cache"
     tile = Geometry(fit="tile")
-    tiles = choose(paths, tile, SIZE, extractor.strides, 16)
+    tiles = choose(paths, tile, SIZE, extractor.strides, 16, 16)
     assert [t.picture for t in tiles] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     done: list[int] = []
     for _ in range(2):  # computed, then found
@@ -322,7 +328,13 @@ def test_changed_copies_have_features_of_their_own(
         View(paths[1], "b", 1),
     ]
     cache = FeatureCache(
-        CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2, geometry=Geometry()
+        CacheFolder(tmp_path, GIB),
+        extractor,
+        views,
+        input_size=SIZE,
+        batch_size=2,
+        geometry=Geometry(),
+        sample_bits=16,
     )
     mirrored = torch.from_numpy(resize(np.ascontiguousarray(read(paths[0])[:, ::-1]), SIZE)[None])
     with cache.features(lambda _: None) as found:
@@ -337,12 +349,44 @@ def test_other_changes_are_another_cache(
     def name(*variants: Variant | None) -> str:
         views = [View(paths[0], "a", 0, variant) for variant in variants]
         return FeatureCache(
-            CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2, geometry=Geometry()
+            CacheFolder(tmp_path, GIB),
+            extractor,
+            views,
+            input_size=SIZE,
+            batch_size=2,
+            geometry=Geometry(),
+            sample_bits=16,
         ).name
 
     made = [name(None), name(None, None), name(Variant(degrees=1)), name(Variant(degrees=2))]
     assert len(set(made)) == 4
     assert name(Variant(degrees=1)) == made[2]
+
+
+def test_samples_of_12_bits_are_seen_as_their_upper_8_and_cached_apart(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    views = [View(path, str(i), i) for i, path in enumerate(paths)]
+    found = {}
+    for bits in (12, 16):
+        for path in paths:
+            grey = read(path)[..., 0].astype(np.uint16)
+            cv2.imwrite(str(path), grey << (bits - 8) | 7)
+        cache = FeatureCache(
+            CacheFolder(tmp_path / "c", GIB),
+            extractor,
+            views,
+            input_size=SIZE,
+            batch_size=2,
+            geometry=STRETCH,
+            sample_bits=bits,
+        )
+        with cache.features(lambda _: None) as features:
+            found[cache.name] = [np.array(array) for array in features]
+        for path in paths:  # as it was, in 8 bits
+            cv2.imwrite(str(path), read(path, sample_bits=bits))
+    (deep, full) = found.values()
+    assert [np.array_equal(a, b) for a, b in zip(deep, full, strict=True)] == [True] * len(deep)
 
 
 def test_a_picture_that_cannot_be_changed_so_is_named(
@@ -351,7 +395,13 @@ def test_a_picture_that_cannot_be_changed_so_is_named(
     cv2.imwrite(str(paths[1]), np.zeros((40, 60, 3), np.uint8))
     views = [View(path, "a", i, Variant(quarter_turns=1)) for i, path in enumerate(paths)]
     cache = FeatureCache(
-        CacheFolder(tmp_path / "c", GIB), extractor, views, input_size=SIZE, batch_size=1, geometry=Geometry()
+        CacheFolder(tmp_path / "c", GIB),
+        extractor,
+        views,
+        input_size=SIZE,
+        batch_size=1,
+        geometry=Geometry(),
+        sample_bits=16,
     )
     with pytest.raises(AugmentError, match=r"001\.png: .*60x40"), cache.features(lambda _: None):
         pass
@@ -371,7 +421,13 @@ def test_the_first_batch_need_not_be_computed_again(
 ) -> None:
     views = [View(path, path.name, i) for i, path in enumerate(paths)]
     cache = FeatureCache(
-        CacheFolder(tmp_path, GIB), extractor, views, input_size=SIZE, batch_size=2, geometry=Geometry()
+        CacheFolder(tmp_path, GIB),
+        extractor,
+        views,
+        input_size=SIZE,
+        batch_size=2,
+        geometry=Geometry(),
+        sample_bits=16,
     )
     first = cache.compute(0)
     with cache.features(lambda _: None, first) as found:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -395,6 +396,19 @@ def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: 
     assert manifest.data.n_calibration == len(manifest.calibration.scores) == 1
     assert manifest.data.n_fit in (22, 30)  # all but ten of a part, or the two of the last
     assert manifest.thresholds["float32"].achievable_fpr == 0.5
+
+
+def test_pictures_of_12_bits_are_learned_calibrated_and_inspected_as_their_upper_8(fresh: Place) -> None:
+    flat = {path: read(path) for path in sorted((fresh.folder / "train/good").iterdir())}
+    for path, pixels in flat.items():
+        assert cv2.imwrite(str(path), pixels[..., ::-1].astype(np.uint16) << 4 | 9)
+    bundle = fresh.train(sample_bits=12).bundle
+    manifest = verify(bundle)
+    assert manifest.sample_bits == 12
+    detector = Detector.load(bundle, device="cpu")  # replays its golden pictures, of 12 bits
+    scores = np.array([detector.predict([pixels])[0].score for pixels in flat.values()])
+    for score in manifest.calibration.scores:
+        assert np.isclose(scores, score, rtol=1e-6).any()
 
 
 def test_changed_copies_are_fitted_and_the_pictures_held_out_stay_as_they_are(fresh: Place) -> None:

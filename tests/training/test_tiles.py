@@ -28,27 +28,27 @@ def paths(tmp_path: Path) -> list[Path]:
 def test_a_picture_that_is_not_tiled_is_one_row_and_is_not_read() -> None:
     missing = [Path("a.png"), Path("b.png")]
     for geometry in (Geometry(), Geometry(fit="pad")):
-        assert choose(missing, geometry, SIZE, STRIDES, 16) == [Tile(0, 0), Tile(1, 0)]
+        assert choose(missing, geometry, SIZE, STRIDES, 16, 16) == [Tile(0, 0), Tile(1, 0)]
 
 
 def test_all_tiles_are_taken_where_they_are_few(paths: list[Path]) -> None:
-    tiles = choose(paths, TILE, SIZE, STRIDES, 16)
+    tiles = choose(paths, TILE, SIZE, STRIDES, 16, 16)
     assert tiles == [Tile(0, 0), *(Tile(1, i) for i in range(4)), *(Tile(2, i) for i in range(9))]
 
 
 def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_picture(paths: list[Path]) -> None:
     same = [paths[2]] * 30
-    tiles = choose(same, TILE, SIZE, STRIDES, 3)
+    tiles = choose(same, TILE, SIZE, STRIDES, 3, 16)
     assert len(tiles) == len(set(tiles)) == 90
     assert all(0 <= tile.number < 9 for tile in tiles)
     counts = np.bincount([tile.number for tile in tiles], minlength=9)
     assert counts.min() >= 7  # of ten, were it perfectly even
     by_picture = [{t.number for t in tiles if t.picture == i} for i in range(30)]
     assert all(max(numbers) - min(numbers) >= 6 for numbers in by_picture)  # over the whole picture
-    assert choose(same, TILE, SIZE, STRIDES, 3) == tiles
+    assert choose(same, TILE, SIZE, STRIDES, 3, 16) == tiles
 
 
 def test_a_picture_that_cannot_be_read_is_named(paths: list[Path]) -> None:
     paths[1].write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"1\.png"):
-        choose(paths, TILE, SIZE, STRIDES, 3)
+        choose(paths, TILE, SIZE, STRIDES, 3, 16)

@@ -28,6 +28,9 @@ def check_pictures(
     json: Annotated[Path | None, typer.Option(help="Write all that was found to this file, too.")] = None,
     shown: Annotated[int, typer.Option(help="Findings of each kind to print.", min=1)] = 10,
     threads: Annotated[int, typer.Option(help="Pictures decoded at a time.", min=1)] = 2,
+    sample_bits: Annotated[
+        int, typer.Option(help="As sample_bits of the run's YAML: 12 for a camera of 12 bits.", min=8, max=16)
+    ] = 16,
 ) -> None:
     """Look for files that are corrupt, copied, of another size, or unlike the other good ones.
 
@@ -44,7 +47,7 @@ def check_pictures(
     from training.progress import ConsoleProgress
 
     progress = ConsoleProgress(Console())
-    found = check(data, category, threads=threads, stage=progress.stage)
+    found = check(data, category, threads=threads, sample_bits=sample_bits, stage=progress.stage)
     progress.say(f"{data / category}, laid out as {found.layout}")
     if found.no_test is not None:
         progress.say(f"no test pictures: {found.no_test}")

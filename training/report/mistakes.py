@@ -61,7 +61,7 @@ def _shown(detector: Detector, rows: list[Row], wrong: str) -> list[Mistake]:
 
 
 def _mistake(detector: Detector, row: Row, wrong: bool) -> Mistake:
-    image = read(row.path)
+    image = read(row.path, sample_bits=detector.manifest.sample_bits)
     [prediction] = detector.predict([image])
     scale = _SIDE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))

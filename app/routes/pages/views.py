@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from app import immutable
 from app.dependencies import HistoryPart
-from app.history.drawing import View
+from app.history.drawing import Source, View
 from app.history.losses import gone, lost
 from app.inference import while_connected
 from app.routes.known_inspection import KnownInspection
@@ -37,7 +37,7 @@ async def get_view(request: Request, name: Name, row: KnownInspection, history: 
         return known
     kind, side = _VIEWS[name]
     scale = ColourScale(row.map_low, row.map_middle)
-    drawing = history.drawer.view(kind, row.id, row.image_sha256, scale, side)
+    drawing = history.drawer.view(kind, Source.of(row), scale, side)
     jpeg = await while_connected(request, drawing)
     if jpeg is None:
         raise await run_in_threadpool(lost, history.database, row.id)

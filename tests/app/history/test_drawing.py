@@ -6,7 +6,7 @@ import io
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.database import clock
-from app.history.drawing import Drawer, Drawing, View
+from app.history.drawing import Drawer, Drawing, Source, View
 from app.history.pictures import Pictures
 from app.problems import Problem
 from flows.fastflow.heatmap import ColourScale
@@ -49,13 +49,6 @@ class Held(Pictures):
         return super().picture(sha256)
 
 
-class Kept(NamedTuple):
-    """An inspection, by what it is drawn from."""
-
-    identifier: str
-    sha256: str
-
-
 def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
     """A picture of one colour."""
     file = io.BytesIO()
@@ -63,10 +56,10 @@ def encoded(width: int, height: int, kind: str = "PNG") -> bytes:
     return file.getvalue()
 
 
-def keep(pictures: Pictures, picture: bytes, scores: NDArray[np.float16] = SCORES) -> Kept:
+def keep(pictures: Pictures, picture: bytes, scores: NDArray[np.float16] = SCORES) -> Source:
     file = io.BytesIO()
     np.save(file, scores, allow_pickle=False)
-    kept = Kept(clock.new_id(), hashlib.sha256(picture).hexdigest())
+    kept = Source(clock.new_id(), hashlib.sha256(picture).hexdigest())
     pictures.store(kept.sha256, picture, kept.identifier, file.getvalue())
     return kept
 
@@ -75,12 +68,12 @@ def run(work: Coroutine[Any, Any, None]) -> None:
     asyncio.run(asyncio.wait_for(work, 2 * PATIENCE))
 
 
-def draw(drawer: Drawer, kind: Drawing, kept: Kept) -> bytes | None:
-    return asyncio.run(drawer.draw(kind, *kept, SCALE))
+def draw(drawer: Drawer, kind: Drawing, kept: Source) -> bytes | None:
+    return asyncio.run(drawer.draw(kind, kept, SCALE))
 
 
-def view(drawer: Drawer, kind: View, kept: Kept, side: int = 1000) -> bytes | None:
-    return asyncio.run(drawer.view(kind, *kept, SCALE, side))
+def view(drawer: Drawer, kind: View, kept: Source, side: int = 1000) -> bytes | None:
+    return asyncio.run(drawer.view(kind, kept, SCALE, side))
 
 
 def read_jpeg(data: bytes | None) -> NDArray[np.uint8]:
@@ -215,7 +208,7 @@ def test_a_picture_of_any_format_is_looked_at_as_jpeg(drawer: Drawer, pictures: 
     np.testing.assert_allclose(drawn.mean((0, 1)), COLOUR, atol=6)
 
 
-def nothing_is_drawn(drawer: Drawer, kept: Kept) -> bool:
+def nothing_is_drawn(drawer: Drawer, kept: Source) -> bool:
     drawn = [draw(drawer, kind, kept) for kind in get_args(Drawing)]
     looked_at = [view(drawer, kind, kept) for kind in get_args(View)]
     return all(one is None for one in drawn + looked_at)
@@ -265,7 +258,7 @@ def test_without_a_map_the_picture_alone_is_shown(drawer: Drawer, pictures: Pict
 Asked = list[asyncio.Task[bytes | None]]
 
 
-async def fill(waiting: Drawer, held: Held, kept: Kept) -> Asked:
+async def fill(waiting: Drawer, held: Held, kept: Source) -> Asked:
     """Ask for as many pictures as may wait; the first is being drawn, and held, when this returns."""
     held.let_go.clear()
     held.reading.clear()
@@ -274,17 +267,17 @@ async def fill(waiting: Drawer, held: Held, kept: Kept) -> Asked:
     return asked
 
 
-async def one_more(waiting: Drawer, kept: Kept) -> bytes | None:
-    return await waiting.draw("heatmap", *kept, SCALE)
+async def one_more(waiting: Drawer, kept: Source) -> bytes | None:
+    return await waiting.draw("heatmap", kept, SCALE)
 
 
-async def refused(waiting: Drawer, kept: Kept) -> None:
+async def refused(waiting: Drawer, kept: Source) -> None:
     with pytest.raises(Problem) as caught:
         await one_more(waiting, kept)
     assert caught.value.name == "queue-full"
     assert str(caught.value) == "16 pictures wait to be drawn, the limit; try again later."
     with pytest.raises(Problem) as caught:
-        await waiting.view("picture", *kept, SCALE, 30)
+        await waiting.view("picture", kept, SCALE, 30)
     assert caught.value.name == "queue-full"
 
 
@@ -327,7 +320,7 @@ def test_what_fails_gives_its_place_back(waiting: Drawer, held: Held) -> None:
         held.let_go.set()
         for _ in range(MOST + 1):
             with pytest.raises(RuntimeError, match="could not encode"):
-                await waiting.view("picture", *long, SCALE, 2**16)
+                await waiting.view("picture", long, SCALE, 2**16)
         asked = await fill(waiting, held, kept)
         await refused(waiting, kept)
         assert await drawn(held, asked)
@@ -341,7 +334,7 @@ def test_what_is_not_there_gives_its_place_back(waiting: Drawer, held: Held) -> 
     async def work() -> None:
         held.let_go.set()
         for _ in range(MOST + 1):
-            assert await waiting.draw("overlay", clock.new_id(), "0" * 64, SCALE) is None
+            assert await waiting.draw("overlay", Source(clock.new_id(), "0" * 64), SCALE) is None
         asked = await fill(waiting, held, kept)
         await refused(waiting, kept)
         assert await drawn(held, asked)

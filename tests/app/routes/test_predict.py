@@ -81,6 +81,7 @@ def test_the_json_is_complete(service: TestClient, detector: Detector, tiny_imag
         "width": 64,
         "height": 50,
         "sha256": hashlib.sha256(data).hexdigest(),
+        "sample_bits": 16,
     }
     timing = answer.timing_ms
     stages = (timing.decode, timing.queue, timing.infer, timing.render)

@@ -630,6 +630,45 @@ def test_how_many_bits_a_deep_grey_picture_uses(kind: str, bits: int) -> None:
     assert int(decode(encoded).max()) == (2**bits - 1) >> 8
 
 
+@pytest.mark.parametrize("kind", ["png", "tif"])
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+def test_of_fewer_bits_the_upper_8_are_kept_and_more_is_white(kind: str, bits: int) -> None:
+    upper, below = RGB[..., 0].astype(np.uint16), (RGB[..., 1] % 2 ** (bits - 8)).astype(np.uint16)
+    samples = upper << (bits - 8) | below
+    samples[0, :2] = 2**bits, 2**16 - 1
+    wanted = RGB[..., 0].copy()
+    wanted[0, :2] = 255
+    found = decode(cv2.imencode(f".{kind}", samples)[1].tobytes(), sample_bits=bits)
+    assert found.dtype == np.uint8
+    assert found.tolist() == np.repeat(wanted[..., None], 3, 2).tolist()
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_of_fewer_bits_in_colour(channels: int) -> None:
+    samples = np.dstack([RGB.astype(np.uint16) << 4 | 5, np.full((HEIGHT, WIDTH), 9, np.uint16)])
+    found = decode(png_of(samples[..., :channels], {3: 2, 4: 6}[channels]), sample_bits=12)
+    assert found.tolist() == RGB.tolist()
+
+
+def test_of_fewer_bits_where_zero_is_white() -> None:
+    samples = Image.fromarray(RGB[..., 0].astype(np.uint16) << 4)
+    found = decode(tiff_with(save(samples, "TIFF"), {262: 0}), sample_bits=12)
+    assert found[..., 0].tolist() == (255 - RGB[..., 0]).tolist()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+def test_a_picture_of_8_bits_is_the_same_whatever_deeper_ones_hold(kind: str) -> None:
+    data = save(PHOTO, kind)
+    assert decode(data, sample_bits=10).tolist() == decode(data).tolist()
+
+
+def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
+    data = cv2.imencode(".tif", DEEP)[1].tobytes()
+    with pytest.raises(Undecodable, match="several channels of 16 bits, 12 of them used, is not read; send"):
+        decode(data, sample_bits=12)
+    assert decode(data).shape == (HEIGHT, WIDTH, 3)
+
+
 def test_other_pictures_have_no_bits_to_count() -> None:
     for data in (save(PHOTO, "PNG"), save(PHOTO, "TIFF"), save(PHOTO, "JPEG"), save(PALETTE, "PNG"), b"BM"):
         assert bits_used(data) is None

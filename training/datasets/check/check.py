@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.images import MAX_SAMPLE_BITS
 from flows.fastflow.parts import by_first_appearance, parts_of_names
 from training.datasets import layout
-from training.datasets.check.consistency import odd_colours, odd_light, odd_sizes, sizes, unused_bits
+from training.datasets.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
 from training.datasets.check.copies import copies, same_parts
 from training.datasets.check.findings import TITLES, DataCheck, Finding
 from training.datasets.check.mask_files import check_masks
@@ -40,6 +41,7 @@ def check(
     test: bool = True,
     features: NDArray[np.float32] | None = None,
     threads: int = 2,
+    sample_bits: int = MAX_SAMPLE_BITS,
     stage: Stage = _unseen,
 ) -> DataCheck:
     """Look at every picture of a category and say what deserves a second look.
@@ -51,6 +53,7 @@ def check(
         features: (N, D) pooled features of a backbone, one row per training picture in the order of
             `layout.train_images`: with them, outliers are found by what the model will see, too.
         threads: pictures decoded at a time.
+        sample_bits: of the run, see `images.decode`.
         stage: shows a bar, as `Progress.stage` of a run does.
 
     Raises:
@@ -66,7 +69,8 @@ def check(
         raise DatasetError(f"{len(paths)} training pictures, but features of {len(features)}")
     samples, no_test = _test_samples(data, category) if test else ([], None)
     with stage("check", len(paths) + len(samples)) as advance:
-        looked = survey([*paths, *(s.path for s in samples)], threads=threads, advance=advance)
+        every = [*paths, *(s.path for s in samples)]
+        looked = survey(every, threads=threads, advance=advance, sample_bits=sample_bits)
 
     def named(pictures: Sequence[Picture]) -> list[tuple[str, Picture]]:
         return [(p.path.relative_to(folder).as_posix(), p) for p in pictures]
@@ -80,7 +84,7 @@ def check(
         everything = named([*train, *tested])
         # A defective part may well be dark.
         good = {s.path for s in samples if s.defect is None}
-        findings += unused_bits(everything)
+        findings += odd_bits(everything, sample_bits)
         findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
         findings += odd_sizes(train, everything) + odd_colours(train, everything)
     shown = np.arange(len(train)) if parts is None else by_first_appearance([parts[i] for i in rows])

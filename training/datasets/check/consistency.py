@@ -13,7 +13,7 @@ _MAJORITY = 0.8  # share of pictures that makes a size or a kind of colour the r
 _SIZE_DEVIATIONS, _LEAST_SPREAD = 5.0, 0.05  # robust ones, of logarithms
 _GREY = 1.0  # colourfulness below it: what JPEG makes of grey
 _BLANK = 2.0  # grey levels of spread: noise alone
-_FEW_BITS = 14  # of 16: what cameras have whose samples are not shifted up
+_CAMERAS_BITS = (8, 10, 12, 14, 16)  # which are not always shifted up to 16
 _DARK, _BRIGHT = 10, 245  # lightness of nearly all pixels
 _DEVIATIONS, _LEVELS = 6.0, 25.0  # both must be exceeded by an odd brightness
 
@@ -60,27 +60,33 @@ def _shape(picture: Picture) -> NDArray[np.float64]:
     return np.array([np.log(height * width) / 2, np.log(width / height)])
 
 
-def unused_bits(pictures: Sequence[tuple[str, Picture]]) -> list[Finding]:
-    """One finding for all pictures of 16 bits if none uses the upper ones, as of a camera of 10 or 12.
+def odd_bits(pictures: Sequence[tuple[str, Picture]], sample_bits: int) -> list[Finding]:
+    """One finding for all pictures of 16 bits if none uses the upper ones that count, or some use more.
 
-    Of a single one that says nothing: the part may be dark.
+    Of a single one that uses few that says nothing: the part may be dark.
+
+    Args:
+        pictures: named.
+        sample_bits: that count, see `images.decode`.
     """
     deep = [(name, p.bits) for name, p in pictures if p.bits is not None]
-    most = max((bits for _, bits in deep), default=16)
-    if most > _FEW_BITS:
-        return []
-    levels = 2 ** max(most - 8, 0)
-    return [
-        Finding(
-            kind="depth",
-            severity="warning",
-            files=[name for name, _ in deep],
-            message=f"{len(deep)} pictures of 16 bits use {most} of them at most. Of each sample the upper 8 "
-            f"bits are taken, which leaves {levels} shades of grey: let the camera write 8 bits, or shift "
-            "its samples up",
-            measure=float(most),
+    most = max((bits for _, bits in deep), default=sample_bits)
+    if most > sample_bits:
+        files = [name for name, bits in deep if bits > sample_bits]
+        message = (
+            f"{len(files)} pictures of 16 bits use up to {most} of them, and sample_bits is {sample_bits}: "
+            f"what is above {2**sample_bits - 1} is white in them"
         )
-    ]
+    elif (fitting := next(bits for bits in _CAMERAS_BITS if bits >= most)) < sample_bits:
+        files = [name for name, _ in deep]
+        message = (
+            f"{len(deep)} pictures of 16 bits use {most} of them at most. The upper 8 of {sample_bits} are "
+            f"taken, which leaves {2 ** max(most - sample_bits + 8, 0)} shades of grey: set sample_bits: "
+            f"{fitting} in the run's YAML if the camera gives no more"
+        )
+    else:
+        return []
+    return [Finding(kind="depth", severity="warning", files=files, message=message, measure=float(most))]
 
 
 def odd_colours(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:

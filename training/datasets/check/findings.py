@@ -32,7 +32,7 @@ Kind = Literal[
 TITLES: dict[Kind, str] = {
     "undecodable": "cannot be decoded",
     "passed_over": "pictures that have no part in anything",
-    "depth": "16 bits of which the upper ones are not used",
+    "depth": "samples of 16 bits that use fewer, or more than sample_bits",
     "blank": "nothing to be seen",
     "exposure": "much darker or brighter than the rest",
     "size": "of another size than the rest",

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -60,7 +61,7 @@ class Undecodable:
 
 
 def survey(
-    paths: Sequence[Path], *, threads: int, advance: Callable[[int], None]
+    paths: Sequence[Path], *, threads: int, advance: Callable[[int], None], sample_bits: int
 ) -> list[Picture | Undecodable]:
     """Look at every picture once.
 
@@ -68,22 +69,23 @@ def survey(
         paths: the files.
         threads: pictures decoded at a time; each holds one picture in memory.
         advance: called with 1 after every picture.
+        sample_bits: of the pictures, see `images.decode`.
 
     Returns:
         One per path, in the same order.
     """
     with ThreadPoolExecutor(threads) as pool:
         looked: list[Picture | Undecodable] = []
-        for picture in pool.map(_look, paths):
+        for picture in pool.map(partial(_look, sample_bits=sample_bits), paths):
             looked.append(picture)
             advance(1)
     return looked
 
 
-def _look(path: Path) -> Picture | Undecodable:
+def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
     try:
         data = read_bytes(path)
-        image = decode(data, FILE_LIMITS)
+        image = decode(data, FILE_LIMITS, sample_bits)
     except ImageError as error:
         return Undecodable(path, str(error))
     except OSError as error:

@@ -73,7 +73,7 @@ def test_every_corrupt_file_is_named_and_only_those_of_training_are_errors(disc:
 
 def test_a_file_that_cannot_be_opened_is_named_with_the_reason(disc: Path) -> None:
     """Not by its permissions, which root does not heed: by being gone between listing and reading."""
-    [gone] = survey([disc / "gone.png"], threads=1, advance=lambda _: None)
+    [gone] = survey([disc / "gone.png"], threads=1, advance=lambda _: None, sample_bits=16)
     assert isinstance(gone, Undecodable)
     assert gone.reason == "The file cannot be read: No such file or directory."
 
@@ -370,6 +370,12 @@ def test_a_camera_that_leaves_the_upper_bits_is_told_once(
     [finding] = [f for f in check(tmp_path, "cap").findings if f.kind == "depth"]
     assert (finding.measure, len(finding.files)) == (bits, 6)
     assert f"6 pictures of 16 bits use {bits} of them at most" in finding.message
-    assert f"which leaves {shades} shades of grey" in finding.message
+    assert f"which leaves {shades} shades of grey: set sample_bits: {bits} in" in finding.message
+    assert "depth" not in {f.kind for f in check(tmp_path, "cap", sample_bits=bits).findings}
     deep(good / f"6{suffix}", 6, 16)  # so the others are dark, and not of fewer bits
     assert "depth" not in found(tmp_path / "cap")
+    [finding] = [f for f in check(tmp_path, "cap", sample_bits=bits).findings if f.kind == "depth"]
+    assert finding.files == [f"good/6{suffix}"]
+    assert (
+        f"use up to 16 of them, and sample_bits is {bits}: what is above {2**bits - 1} is" in finding.message
+    )

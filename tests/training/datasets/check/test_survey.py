@@ -11,7 +11,7 @@ from training.datasets.check.survey import Picture, Undecodable, survey
 
 
 def look(*paths: Path) -> list[Picture]:
-    looked = survey(paths, threads=2, advance=lambda _: None)
+    looked = survey(paths, threads=2, advance=lambda _: None, sample_bits=16)
     pictures = [p for p in looked if isinstance(p, Picture)]
     assert len(pictures) == len(paths)
     return pictures
@@ -65,7 +65,7 @@ def test_they_come_in_the_order_asked_for_with_the_damaged_ones_between(tmp_path
     paths = [write(tmp_path / f"{i}.png", part(i)) for i in range(6)]
     paths[2].write_bytes(b"")
     steps: list[int] = []
-    looked = survey(paths, threads=3, advance=steps.append)
+    looked = survey(paths, threads=3, advance=steps.append, sample_bits=16)
     assert [p.path for p in looked] == paths
     assert [isinstance(p, Undecodable) for p in looked] == [i == 2 for i in range(6)]
     assert sum(steps) == 6
@@ -74,6 +74,6 @@ def test_they_come_in_the_order_asked_for_with_the_damaged_ones_between(tmp_path
 
 def test_a_picture_beyond_the_limits_is_told_so(tmp_path: Path) -> None:
     path = write(tmp_path / "0.png", np.zeros((1, 16_385), np.uint8))
-    [found] = survey([path], threads=1, advance=lambda _: None)
+    [found] = survey([path], threads=1, advance=lambda _: None, sample_bits=16)
     assert isinstance(found, Undecodable)
     assert "16,384" in found.reason
