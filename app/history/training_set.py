@@ -1,11 +1,14 @@
 """The pictures that people have found good, as an archive to train the next version on.
 
-    <category>/train/good/<inspection id>.png    or the suffix of what was uploaded
+    <category>/train/good/<part>_<inspection id>.png    or the suffix of what was uploaded
+    <category>/parts.txt                                where parts were named: the expression that tells them
 
 is the layout that `flowgauge train` reads. A picture is in it once, however often it was inspected; one that
-another inspection's review calls a defect is left out, for training must not learn from it.
+another inspection's review calls a defect is left out, for training must not learn from it. What stands for
+the part is a digest of its `part_id`; without one it is left out, and the picture is of a part of its own.
 """
 
+import hashlib
 import logging
 import zipfile
 from collections.abc import Iterator
@@ -21,11 +24,17 @@ from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
 from app.sending import PIECE_BYTES
+from flows.fastflow.parts import PARTS
 
 logger = logging.getLogger("flowgauge.history")
 
 _COLUMNS = inspections.columns
 _PAGE: Final = 500
+# Fits every name: what is put beside these pictures counts as of parts of its own, and is not refused.
+_PARTS_FILE: Final = """\
+# Pictures of one part begin with the same 16 digits and an underscore; any other is of a part of its own.
+^[0-9a-f]{16}(?=_)|^.+
+"""
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
         category: names the folder in the archive.
     """
     pieces = _Pieces()
+    begun, parts_told = datetime.now(UTC), False
     with zipfile.ZipFile(pieces, "w") as file:
         for one in chosen:
             data = pictures.picture(one.sha256)
@@ -107,15 +117,22 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
                     "picture %s of inspection %s is missing or damaged", one.sha256, one.inspection_id
                 )
                 continue
-            name = f"{category}/train/good/{one.inspection_id}.{format_of(data).suffix}"
-            created = datetime.fromtimestamp(one.created_ms / 1000, UTC)
-            # An archive's times begin with 1980.
-            member = zipfile.ZipInfo(name, max(created.timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
-            member.external_attr = 0o644 << 16
-            file.writestr(member, data)
+            part = "" if one.part_id is None else f"{hashlib.sha256(one.part_id.encode()).hexdigest()[:16]}_"
+            parts_told |= part != ""
+            name = f"{category}/train/good/{part}{one.inspection_id}.{format_of(data).suffix}"
+            file.writestr(_member(name, datetime.fromtimestamp(one.created_ms / 1000, UTC)), data)
             del data  # it is in the pieces, and they may be taken slowly
             yield from pieces.take()
+        if parts_told:
+            file.writestr(_member(f"{category}/{PARTS}", begun), _PARTS_FILE)
     yield from pieces.take()
+
+
+def _member(name: str, time: datetime) -> zipfile.ZipInfo:
+    # An archive's times begin with 1980.
+    member = zipfile.ZipInfo(name, max(time.timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
+    member.external_attr = 0o644 << 16
+    return member
 
 
 class _Pieces(RawIOBase):

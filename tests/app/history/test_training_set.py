@@ -12,6 +12,7 @@ from app.history import reviews, training_set
 from app.history.pictures import Pictures
 from app.sending import PIECE_BYTES
 from flows.fastflow import images
+from flows.fastflow.parts import numbered
 from tests.app.history.rows import add, row
 from training.datasets import layout
 
@@ -120,6 +121,19 @@ def test_a_training_reads_the_archive(
     found = layout.train_images(tmp_path / "data", "tiny")
     assert [path.stem for path in found] == ids
     assert [path.read_bytes() for path in found] == tiny_images["good"]
+
+
+def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Path) -> None:
+    """By part_id, whatever that is; and what somebody puts beside them is of parts of its own."""
+    for picture, part in enumerate(["../a\n", "b", "../a\n", None, "b", None]):
+        kept.add(b"%d" % picture, "good", part_id=part)
+    with kept.archive() as file:
+        file.extractall(tmp_path / "data")
+    assert sorted(path.name for path in (tmp_path / "data").rglob("*.txt")) == ["parts.txt"]
+    found = layout.train_images(tmp_path / "data", "tiny")
+    own = found[0].with_name("0123456789abcdef.png")
+    names = [path.name for path in sorted(found, key=Path.read_bytes)] + [own.name, "good_1.png"]
+    assert numbered(names, tmp_path / "data/tiny").tolist() == [0, 1, 0, 2, 1, 3, 4, 5]
 
 
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "webp"])
