@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -28,6 +29,7 @@ class Picture:
         data: of an upload, its bytes; None of one that the history has.
         rejected: of one that the history has, whether its part had been rejected.
         part_id: of one that the history has, the part that it shows, where that was said.
+        of_part: sha256 of all pictures of that part that the history knows of, its own among them.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Picture:
     data: bytes | None = None
     rejected: bool = False
     part_id: str | None = None
+    of_part: frozenset[str] = frozenset()
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
@@ -58,13 +61,19 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
 
 def reviewed(history: History, category: str, station: str | None, since_ms: int) -> list[Picture]:
     """The pictures of the history that belong into a training set, each once, oldest first."""
-    found = training_set.good_pictures(history.database, category, station=station, since_ms=since_ms)
+    found = list(training_set.good_pictures(history.database, category, station=station, since_ms=since_ms))
+    parts = {one.part_id for one in found if one.part_id is not None}
+    of_part: defaultdict[str | None, set[str]] = defaultdict(set)
+    # Those of other stations and times, too: a model that was fitted to one of them knows the part.
+    for part, sha256 in training_set.pictures_of_parts(history.database, category, parts):
+        of_part[part].add(sha256)
     return [
         Picture(
             f"inspection {one.inspection_id}",
             one.sha256,
             rejected=one.decision == "REJECT",
             part_id=one.part_id,
+            of_part=frozenset(of_part[one.part_id]),
         )
         for one in found
     ]
@@ -85,11 +94,16 @@ def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictur
     """Those of the history that may be taken beside the uploaded ones: the latest that there is room for.
 
     Of the pictures of a part one is taken, see `flows.fastflow.parts`: that of the least sha256, which nobody
-    chooses; and none where one of them is known already. Without a part_id each is of a part of its own.
+    chooses; and none where one of them, wherever it was inspected, is known. Without a part_id each is
+    of a part of its own.
     """
     uploaded = {picture.sha256 for picture in beside}
-    known = {one.sha256 for one in found if one.sha256 in uploaded or (fitted and one.sha256 in fitted)}
-    known_parts = {one.part_id for one in found if one.part_id is not None and one.sha256 in known}
+
+    def is_known(sha256: str) -> bool:
+        return sha256 in uploaded or (fitted is not None and sha256 in fitted)
+
+    known = {one.sha256 for one in found if is_known(one.sha256)}
+    known_parts = {one.part_id for one in found if any(map(is_known, one.of_part))}
     least: dict[str, str] = {}
     for one in found:
         if one.part_id is not None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from flows.fastflow.fit_pictures import fingerprint
 from flows.fastflow.manifest import DataRecord
-from flows.fastflow.parts import PARTS, numbered, one_of_each
+from flows.fastflow.parts import PARTS, by_first_appearance, is_own, one_of_each, parts_of_names
 from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
@@ -140,7 +140,8 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     """
     found = train_images(data, category)
     of_all = file_hashes(found)
-    part_of = numbered([path.name for path in found], data / category)
+    said = parts_of_names([path.name for path in found], data / category)
+    part_of = np.arange(len(found)) if said is None else by_first_appearance(_as_their_twins(said, of_all))
     _expect_one_part(found, of_all, part_of)
     paths, hashes = without_copies(found, of_all)
     number = dict(zip(found, part_of.tolist(), strict=True))
@@ -167,6 +168,14 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         copies=len(found) - len(paths),
         licence=licence(data, category),
     )
+
+
+def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:
+    """Copies of one file whose names tell no part show what the other's does, or the first's."""
+    of_content: dict[str, str] = {}
+    for part, sha256 in sorted(zip(parts, hashes, strict=True), key=lambda one: is_own(one[0])):
+        of_content.setdefault(sha256, part)
+    return [of_content[sha256] if is_own(part) else part for part, sha256 in zip(parts, hashes, strict=True)]
 
 
 def _expect_one_part(paths: Sequence[Path], hashes: Sequence[str], part_of: NDArray[np.int64]) -> None:

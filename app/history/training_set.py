@@ -11,13 +11,13 @@ the part is a digest of its `part_id`; without one it is left out, and the pictu
 import hashlib
 import logging
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import RawIOBase
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from app.database import clock
 from app.database.engine import Database
@@ -30,16 +30,18 @@ logger = logging.getLogger("flowgauge.history")
 
 _COLUMNS = inspections.columns
 _PAGE: Final = 500
-# Fits every name: what is put beside these pictures counts as of parts of its own, and is not refused.
 _PARTS_FILE: Final = """\
 # Pictures of one part begin with the same 16 digits and an underscore; any other is of a part of its own.
-^[0-9a-f]{16}(?=_)|^.+
+^(?:([0-9a-f]{16})_)?
 """
 
 
 @dataclass(frozen=True)
 class GoodPicture:
-    """A picture of a part that was reviewed as good, and how it had been decided."""
+    """A picture of a part that was reviewed as good, and how it had been decided.
+
+    Which part it shows any inspection of it may have said.
+    """
 
     inspection_id: str
     created_ms: int
@@ -80,23 +82,48 @@ def good_pictures(
         )
         with database.read() as connection:
             page = [GoodPicture(*row) for row in connection.execute(good)]
-            contradicted = set(
-                connection.scalars(
-                    select(_COLUMNS.image_sha256).where(
-                        _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
-                        _COLUMNS.category == category,
-                        _COLUMNS.verdict == "defect",
-                    )
-                )
+            same = (
+                _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
+                _COLUMNS.category == category,
             )
+            contradicted = set(
+                connection.scalars(select(_COLUMNS.image_sha256).where(*same, _COLUMNS.verdict == "defect"))
+            )
+            named = (
+                select(_COLUMNS.image_sha256, func.min(_COLUMNS.part_id).label("part"))
+                .where(*same, _COLUMNS.part_id.is_not(None))
+                .group_by(_COLUMNS.image_sha256)
+            )
+            parts = {row.image_sha256: row.part for row in connection.execute(named)}
         for picture in page:
             digest = bytes.fromhex(picture.sha256)
             if picture.sha256 not in contradicted and digest not in seen:
                 seen.add(digest)
-                yield picture
+                yield replace(picture, part_id=picture.part_id or parts.get(picture.sha256))
         if len(page) < _PAGE:
             return
         after = page[-1].inspection_id
+
+
+def pictures_of_parts(database: Database, category: str, parts: Collection[str]) -> Iterator[tuple[str, str]]:
+    """All pictures of some parts, whoever inspected them and whatever was said of them: part and sha256.
+
+    Args:
+        database: the history's.
+        category: of the pictures.
+        parts: by their `part_id`.
+    """
+    wanted = sorted(parts)
+    for start in range(0, len(wanted), _PAGE):
+        some = wanted[start : start + _PAGE]
+        of_some = (
+            select(_COLUMNS.part_id, _COLUMNS.image_sha256)
+            .where(_COLUMNS.part_id.in_(some), _COLUMNS.category == category)
+            .distinct()
+        )
+        with database.read() as connection:
+            found = [(part, sha256) for part, sha256 in connection.execute(of_some)]
+        yield from found
 
 
 def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) -> Iterator[bytes]:

@@ -158,7 +158,7 @@ def read_bytes(path: Path, limits: Limits = FILE_LIMITS) -> bytes:
 
 
 def bits_used(data: bytes) -> int | None:
-    """How many bits the brightest sample of a grey picture of 16 bits takes, 0 to 16; None of any other.
+    """How many bits the brightest sample takes, 0 to 16, of grey or of PNG of 16 bits; None of any other.
 
     Cameras of 10 or 12 bits are often saved so that no sample is above 1023 or 4095: unless :func:`decode` is
     told so, it then leaves 4 or 16 grey levels.
@@ -169,10 +169,17 @@ def bits_used(data: bytes) -> int | None:
     reader = _reader_of(data)
     if reader is None or reader not in (PngImageFile, TiffImageFile):
         return None
-    if reader is PngImageFile and data[_PNG_DEPTH] != 16:  # as nearly all, of which no more need be read
-        return None
+    if reader is PngImageFile:
+        if data[_PNG_DEPTH] != 16:  # as nearly all, of which no more need be read
+            return None
+        file = np.frombuffer(containers.strip(reader.format, data).data, np.uint8)
+        samples = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
+        return None if samples is None else int(samples.max()).bit_length()
     image = reader(io.BytesIO(containers.strip(reader.format, data).data))
-    return int(np.asarray(image).max()).bit_length() if image.mode.startswith("I;16") else None
+    assert isinstance(image, TiffImageFile)  # noqa: S101
+    if not image.mode.startswith("I;16") or max(image.tag_v2.get(Tag.BitsPerSample, (1,))) != 16:
+        return None  # colours of which Pillow gives the high byte; 12 bits that are packed, and taken as such
+    return int(np.asarray(image).max()).bit_length()
 
 
 def _reader_of(data: bytes) -> type[ImageFile] | None:
@@ -247,17 +254,27 @@ def _by_opencv(header: ImageFile, data: bytes, sample_bits: int) -> NDArray[Any]
     # Orientation is ours, as OpenCV's formats and versions differ in whether they apply it.
     flags = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     if sample_bits < MAX_SAMPLE_BITS:
-        flags |= cv2.IMREAD_ANYDEPTH  # or OpenCV keeps the high byte, and takes half the memory
+        flags |= cv2.IMREAD_ANYDEPTH  # or OpenCV keeps the high byte
+        if header.mode.startswith("I;16"):  # once, not in three equal channels of twice the size
+            flags = flags & ~cv2.IMREAD_COLOR_RGB | cv2.IMREAD_GRAYSCALE
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if pixels is None or pixels.shape != (header.height, header.width, 3):
+    if pixels is None or pixels.shape[:2] != (header.height, header.width):
         raise OSError("OpenCV refuses the file, or finds another size than its header says")
-    return _upper_8(pixels, sample_bits) if pixels.dtype == np.uint16 else pixels
+    upper = (
+        _upper_8(pixels, sample_bits) if pixels.dtype == np.uint16 else pixels.astype(np.uint8, copy=False)
+    )
+    return upper if upper.ndim == 3 else _in_three(upper)
 
 
 def _upper_8(samples: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """The upper 8 of so many bits; what does not fit into them is white."""
-    upper: NDArray[np.uint8] = np.minimum(samples >> (bits - 8), 255).astype(np.uint8)
-    return upper
+    """The upper 8 of so many bits, and 255 for what does not fit into them; the uint16 samples are lost."""
+    np.minimum(samples, 2**bits - 1, out=samples)
+    samples >>= bits - 8
+    return samples.astype(np.uint8)
+
+
+def _in_three(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.repeat(grey[..., None], 3, axis=2)
 
 
 def _by_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
@@ -273,7 +290,7 @@ def _by_pillow(header: ImageFile, sample_bits: int) -> NDArray[np.uint8]:
         if tags.get(Tag.PhotometricInterpretation) == 0:
             # Zero is white. Of up to 8 bits Pillow turns it round by itself.
             grey = 255 - grey
-        return np.repeat(grey[..., None], 3, axis=2)
+        return _in_three(grey)
     if bits > sample_bits:
         raise Undecodable(  # of colours Pillow gives the high byte alone
             f"A TIFF of several channels of {bits} bits, {sample_bits} of them used, is not read; send it "

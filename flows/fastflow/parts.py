@@ -13,6 +13,7 @@ How names tell is said by a file `parts.txt` beside the pictures: a regular expr
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PARTS = "parts.txt"
+_OWN = "/"  # begins no part that is told, for no file's name has one
 
 
 class PartsError(ValueError):
@@ -30,7 +32,8 @@ def parts_of_names(names: Sequence[str], folder: Path) -> list[str] | None:
     """What tells each picture's part from others; None where the folder has no `parts.txt`.
 
     The expression is searched for in the file's name. What its groups match, all of them, tells parts apart,
-    or all that it matches where it has none.
+    or all that it matches where it has none. A name that it matches without any of its groups, as
+    `^(?:([a-z]+)_)?` may, is told to be of a part of its own, see `is_own`.
 
     Args:
         names: of the pictures' files, without folders.
@@ -60,8 +63,12 @@ def parts_where_told(names: Sequence[str], folder: Path) -> list[str] | None:
     told = _told(names, folder)
     if told is None:
         return None
-    # No part that is told has a slash, for no file's name has.
-    return [f"/{i}" if part is None else part for i, part in enumerate(told)]
+    return [f"{_OWN}{i}" if part is None else part for i, part in enumerate(told)]
+
+
+def is_own(part: str) -> bool:
+    """Whether a part is of one picture alone: the same text elsewhere is another part."""
+    return part.startswith(_OWN)
 
 
 def numbered(names: Sequence[str], folder: Path) -> NDArray[np.int64]:
@@ -99,12 +106,23 @@ def _told(names: Sequence[str], folder: Path) -> list[str | None] | None:
         return None
     expression = _read(file)
     found: list[str | None] = []
+    times: Counter[str] = Counter()
     for name in names:
         # A Mac writes accents apart; the same name must be the same part.
-        match = expression.search(unicodedata.normalize("NFC", name))
+        composed = unicodedata.normalize("NFC", name)
+        match = expression.search(composed)
+        if match is not None and match.groups() and not any(map(_has_part, match.groups())):
+            # By the name, so that it divides as pictures do without the file; it may be there in two folders.
+            found.append(f"{_OWN}{times[composed] or ''}{_OWN}{composed}")
+            times[composed] += 1
+            continue
         part = "" if match is None else "\0".join(text or "" for text in match.groups() or [match.group()])
         found.append(part if part.strip("\0") else None)
     return found
+
+
+def _has_part(group: str | None) -> bool:
+    return group is not None
 
 
 def _read(file: Path) -> re.Pattern[str]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flows.fastflow.parts import PARTS, PartsError
+from tests.conftest import picture, png
 from training.augment import AugmentConfig
 from training.config import RunConfig
 from training.datasets.sample import DatasetError
@@ -216,6 +217,22 @@ class TestParts:
         told = r"part0_0\.png and part3_9\.png are the same file, .* different parts"
         with pytest.raises(DatasetError, match=told):
             gather(CONFIG, data, "tiny")
+
+    def test_copies_whose_names_tell_no_part_show_what_the_others_do(self, data: Path) -> None:
+        """As where what a model was trained on lies beside what was inspected since."""
+        good = data / "tiny/train/good"
+        (data / "tiny" / PARTS).write_text(r"^(?:(part\d)_)?")
+        before = gather(CONFIG, data, "tiny")
+        shutil.copy(good / "part0_0.png", good / "000.png")
+        shutil.copy(good / "part3_1.png", good / "zzz.png")
+        (good / "own.png").write_bytes(png(picture(99)))
+        shutil.copy(good / "own.png", good / "own too.png")
+        pictures = gather(CONFIG, data, "tiny")
+        assert (len(pictures.paths), pictures.copies, pictures.distinct) == (33, 3, 9)
+        shown = dict(zip(pictures.hashes, pictures.shown.tolist(), strict=True))
+        for part in range(8):
+            of_part = [sha for sha, k in zip(before.hashes, before.shown, strict=True) if k == part]
+            assert len({shown[sha] for sha in of_part}) == 1
 
     def test_copies_within_a_part_are_copies(self, data: Path) -> None:
         good = data / "tiny/train/good"

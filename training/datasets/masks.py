@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.images import read
+from flows.fastflow.images import bits_used, read, read_bytes
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError
 
@@ -35,7 +35,7 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
         raise DatasetError(f"the folder of masks {path} holds no picture")
     union = np.zeros(image_size, dtype=np.bool_)
     for file in files:
-        values = read(file).max(2)
+        values = _values(file)
         if values.shape != tuple(image_size):
             raise DatasetError(
                 f"the mask {file} has size {values.shape[1]}x{values.shape[0]}, its picture "
@@ -55,13 +55,23 @@ def uncounted(path: Path) -> float:
     """
     drawn = left = 0
     for file in images(path) if path.is_dir() else [path]:
-        values = read(file).max(2)
+        values = _values(file)
         shades = np.unique(values)
         if len(shades) <= _FEW:
             drawn += int(np.count_nonzero(values))
             for shade in shades[(shades > 0) & (shades <= _level(int(shades[-1])))]:
                 left += int(cv2.erode((values == shade).astype(np.uint8), np.ones((3, 3), np.uint8)).sum())
     return left / drawn if drawn else 0.0
+
+
+def _values(file: Path) -> NDArray[np.uint8]:
+    """Pixels of a mask, (H, W): of 16 bits the upper 8 of those used, for 1 and 255 are marks there too."""
+    pixels = read(file)
+    used = bits_used(read_bytes(file))
+    if used is not None:
+        pixels = read(file, sample_bits=max(8, used))
+    values: NDArray[np.uint8] = pixels.max(2)
+    return values
 
 
 def _level(highest: int) -> float:

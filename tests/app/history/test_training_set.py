@@ -97,6 +97,31 @@ def test_a_picture_that_is_also_called_a_defect_is_left_out(kept: Kept) -> None:
     assert kept.names() == [other_part]
 
 
+def test_any_inspection_of_a_picture_may_say_which_part_it_shows(kept: Kept) -> None:
+    kept.add(b"same", "good")
+    kept.add(b"same", part_id="P1")
+    kept.add(b"same", part_id="of another category", category="other")
+    kept.add(b"else", "good")
+    found = training_set.good_pictures(kept.database, "tiny")
+    assert [one.part_id for one in found] == ["P1", None]
+
+
+def test_pictures_of_parts_are_those_of_all_stations_and_verdicts(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_set, "_PAGE", 2)
+    for i, part in enumerate(["a", "a", "b", "c", "d", None]):
+        identifier = kept.add(b"%d" % i, part_id=part, station=f"cam-{i}")
+        if i % 2:
+            reviews.add(kept.database, ANONYMOUS, identifier, "good", 0)
+    kept.add(b"0", "defect", part_id="a")
+    kept.add(b"9", "good", part_id="a", category="other")
+    found = training_set.pictures_of_parts(kept.database, "tiny", {"a", "b", "c"})
+    assert sorted(found) == sorted(
+        (part, row(AT, b"%d" % i)["image_sha256"]) for i, part in enumerate(["a", "a", "b", "c"])
+    )
+
+
 def test_pictures_that_retention_has_removed_cannot_be_in_it(kept: Kept) -> None:
     kept.add(b"gone", "good", has_pictures=False)
     assert kept.names() == []

@@ -242,6 +242,18 @@ class TestReviewed:
         body = send(client, [uploaded], reviewed="true").json()
         assert (body["pictures"], body["left_out"]) == (1, len(fitted) + 5)
 
+    def test_a_part_that_another_station_knows_by_a_fitted_picture_is_left_out(
+        self, client: TestClient, tiny_data: Path
+    ) -> None:
+        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
+        for path in fitted:
+            self.inspect(client, path.read_bytes(), part="P-1", station="cam-1")
+        known, fresh = good(2)
+        self.inspect(client, known, part="P-1", station="cam-2")
+        self.inspect(client, fresh, part="P-2", station="cam-2")
+        body = send(client, [], reviewed="true", station="cam-2").json()
+        assert (body["pictures"], body["left_out"]) == (1, 1)
+
     def test_no_more_are_taken_than_there_is_room_for_beside_uploaded_ones(
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:

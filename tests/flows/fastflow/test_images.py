@@ -672,7 +672,34 @@ def test_a_tiff_of_which_the_high_byte_alone_would_come_is_refused() -> None:
 def test_other_pictures_have_no_bits_to_count() -> None:
     for data in (save(PHOTO, "PNG"), save(PHOTO, "TIFF"), save(PHOTO, "JPEG"), save(PALETTE, "PNG"), b"BM"):
         assert bits_used(data) is None
-    assert bits_used(cv2.imencode(".png", DEEP)[1].tobytes()) is None
+    assert bits_used(cv2.imencode(".tif", DEEP)[1].tobytes()) is None
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_how_many_bits_the_colours_of_a_deep_png_use(channels: int) -> None:
+    """Whatever its transparency has."""
+    samples = np.dstack(
+        [np.full((HEIGHT, WIDTH, 3), 1000, np.uint16), np.full((HEIGHT, WIDTH), 65535, np.uint16)]
+    )
+    some = samples[..., [0, 3]] if channels == 2 else samples[..., :channels]
+    assert bits_used(png_of(some, {2: 4, 3: 2, 4: 6}[channels])) == 10
+
+
+def test_a_tiff_of_packed_12_bits_is_taken_as_such() -> None:
+    rows = np.full((HEIGHT, 2 * 27), 0, np.uint16)
+    rows[:, :WIDTH] = RGB[..., 0].astype(np.uint16) << 4
+    pairs = rows.reshape(-1, 2)
+    packed = np.stack([pairs[:, 0] >> 4, (pairs[:, 0] & 15) << 4 | pairs[:, 1] >> 8, pairs[:, 1] & 255], 1)
+    strip = packed.astype(np.uint8).reshape(HEIGHT, -1)[:, : (WIDTH * 12 + 7) // 8].tobytes()
+    tags = [(256, WIDTH), (257, HEIGHT), (258, 12), (259, 1), (262, 1), (273, 0), (277, 1), (278, HEIGHT)]
+    tags.append((279, len(strip)))
+    start = 8 + 2 + 12 * len(tags) + 4
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, start if tag == 273 else value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4) + strip
+    assert (
+        decode(data)[..., 0].tolist() == decode(data, sample_bits=12)[..., 0].tolist() == RGB[..., 0].tolist()
+    )
+    assert bits_used(data) is None
 
 
 def test_a_file_of_ones_own_may_be_larger_than_an_upload(tmp_path: Path) -> None:

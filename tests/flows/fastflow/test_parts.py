@@ -9,6 +9,7 @@ import pytest
 from flows.fastflow.parts import (
     PARTS,
     PartsError,
+    is_own,
     numbered,
     one_of_each,
     parts_of_names,
@@ -55,6 +56,19 @@ def test_where_names_need_not_tell_each_that_does_not_has_a_part_of_its_own(tmp_
     assert len(set(parts)) == 4
     with pytest.raises(PartsError, match="is no regular expression"):
         parts_where_told(names, say(tmp_path, "^(a"))
+
+
+def test_an_expression_can_say_that_a_name_is_of_a_part_of_its_own(tmp_path: Path) -> None:
+    names = ["7_a.png", "odd.png", "7_b.png", "odd.png", "other.png"]
+    say(tmp_path, r"^(?:(\d+)_)?")
+    parts = parts_of_names(names, tmp_path)
+    assert parts == parts_where_told(names, tmp_path)
+    assert parts is not None
+    assert [is_own(part) for part in parts] == [False, True, False, True, True]
+    assert numbered(names, tmp_path).tolist() == [0, 1, 0, 2, 3]
+    say(tmp_path, r"^(\d*)")  # which has a part, of no letters: more likely a mistake
+    with pytest.raises(PartsError, match=r"does not say which part odd\.png shows"):
+        parts_of_names(names, tmp_path)
 
 
 def test_two_groups_are_not_one_text(tmp_path: Path) -> None:

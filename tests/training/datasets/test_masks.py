@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flows.fastflow.images import ImageError
-from training.datasets.masks import read_mask
+from training.datasets.masks import read_mask, uncounted
 from training.datasets.sample import DatasetError
 
 SIZE = (6, 8)
@@ -39,6 +39,16 @@ def test_numbers_and_shades(tmp_path: Path, values: tuple[int, ...], defective: 
     assert mask.dtype == np.bool_
     assert mask.ravel()[:defective].all()
     assert mask.sum() == defective
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("mark", [1, 3, 255, 4095, 65535])
+def test_marks_of_16_bits_count_whatever_their_value(tmp_path: Path, mark: int, suffix: str) -> None:
+    samples = np.zeros((8, 9), np.uint16)
+    samples[2:6, 3:8] = mark
+    assert cv2.imwrite(str(path := tmp_path / f"mask{suffix}"), samples)
+    assert read_mask(path, (8, 9)).tolist() == (samples > 0).tolist()
+    assert uncounted(path) == 0
 
 
 def test_the_masks_in_a_folder_are_united(tmp_path: Path) -> None:

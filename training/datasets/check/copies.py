@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.parts import parts_where_told
+from flows.fastflow.parts import is_own, parts_where_told
 from training.datasets.check.findings import Finding
 from training.datasets.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
 from training.datasets.check.survey import Picture
@@ -46,7 +46,11 @@ def same_parts(
     if asked is None:
         return []
     first = dict(reversed([*zip(parts, train, strict=True)]))
-    twins = [(path, first[part]) for path, part in zip(test, asked, strict=True) if part in first]
+    twins = [
+        (path, first[part])
+        for path, part in zip(test, asked, strict=True)
+        if part in first and not is_own(part)
+    ]
     named = [(a.relative_to(folder).as_posix(), b.relative_to(folder).as_posix()) for a, b in twins]
     return [_leak(a, b, f"{a} and {b} show the same part, as their names tell", 0.0) for a, b in named]
 
