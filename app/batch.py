@@ -71,7 +71,15 @@ class Job:
     def lane(self) -> Lane:
         """Its category; and what can be computed together: same backbone, same input size."""
         extractor = self.detector.scorer.extractor
-        group = extractor.weights_sha256, extractor.out_indices, self.detector.manifest.input_size
+        # By name, too: another architecture may have tensors of the same shapes, and pad or scale otherwise.
+        backbone = (
+            extractor.name,
+            extractor.weights_sha256,
+            extractor.out_indices,
+            extractor.mean,
+            extractor.std,
+        )
+        group = backbone, self.detector.manifest.input_size
         return Lane(self.detector.manifest.category, group)
 
 

@@ -22,6 +22,7 @@ from app.problems import Problem
 from app.routes.spans import From, OfStation, To, span
 from app.schemas import reports as schemas
 from app.schemas.predict import Decision
+from app.sending import InPieces
 from flows.fastflow import models_folder
 
 router = APIRouter(tags=["reports"])
@@ -133,14 +134,17 @@ def get_training_set(
     )
 
 
-class _Archive(StreamingResponse):
-    """A response that holds one of a few places while it is sent.
+class _Archive(InPieces, StreamingResponse):
+    """A response that holds one of a few places while it is sent, to a client that takes it.
 
     Args:
         places: as many as may be sent at a time.
         content: as of `StreamingResponse`.
         options: likewise.
     """
+
+    # It may take its time, but not for ever, for it keeps others out.
+    least_rate = 8 * 1024
 
     def __init__(self, places: BoundedSemaphore, content: Iterator[bytes], **options: Any) -> None:
         super().__init__(content, **options)
@@ -151,6 +155,7 @@ class _Archive(StreamingResponse):
 
         Raises:
             Problem: queue-full; nothing was sent.
+            ClientDisconnect: as of `InPieces`.
         """
         if not self._places.acquire(blocking=False):
             raise Problem(

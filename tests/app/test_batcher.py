@@ -97,6 +97,23 @@ def complaints(loop: asyncio.AbstractEventLoop) -> Iterator[list[str]]:
     gc.collect()
 
 
+@pytest.mark.parametrize("other", [{"name": "another"}, {"mean": (0.1,) * 3}, {"std": (0.9,) * 3}])
+def test_backbones_of_the_same_weights_that_see_otherwise_are_computed_apart(
+    detector: Detector, prepared: list[Prepared], other: dict[str, object]
+) -> None:
+    """As efficientnet_lite0 and tf_efficientnet_lite0, which pad and scale differently."""
+    scorer, extractor = detector.scorer, copy.copy(detector.scorer.extractor)
+    vars(extractor).update(other)
+    manifest = detector.manifest.model_copy(update={"category": "other"})
+    own = Scorer(extractor, scorer.head, scorer.input_size, scorer.rule, scorer.geometry)
+    detectors = [detector, Detector(manifest, detector.sha256, own), of_category(detector, "third")]
+
+    async def scenario(batcher: Batcher) -> list[Batched]:
+        return await asyncio.gather(*(batcher.predict(one, prepared[0]) for one in detectors))
+
+    assert sorted(batched.batch_size for batched in run(scenario)) == [1, 2, 2]
+
+
 def test_predicts_what_the_detector_predicts(detector: Detector, prepared: list[Prepared]) -> None:
     async def scenario(batcher: Batcher) -> Batched:
         return await batcher.predict(detector, prepared[0])
