@@ -54,7 +54,24 @@ def create_app(settings: Settings) -> FastAPI:
             logger.warning(line)
         async with AsyncExitStack() as stack:  # closed in the opposite order, whatever fails on the way
             state.history = history = History(settings)
-            references = References(settings.models, SettingsFiles(settings.models).get, settings.precision)
+            state.database = database = history.database
+            state.audit = audit_log = Audit(database)
+            observer = Observer(audit_log)
+            state.residency = residency = Residency(
+                settings.models,
+                settings.device,
+                settings.model_bytes,
+                observer.serves,
+                settings.precision,
+                settings.engine,
+                settings.compiled,
+            )
+            references = References(
+                settings.models,
+                SettingsFiles(settings.models).get,
+                settings.precision,
+                residency.serving,
+            )
             state.drift = drift = Drift(
                 settings.drift_window,
                 references,
@@ -76,24 +93,12 @@ def create_app(settings: Settings) -> FastAPI:
             stack.push_async_callback(sinks.close)
             deleting = asyncio.create_task(retention.run())
             stack.callback(deleting.cancel)
-            state.database = database = history.database
-            state.audit = audit_log = Audit(database)
-            observer = Observer(audit_log)
             stack.push_async_callback(observer.close)
             state.keys = Keys(database)
             state.sessions = Sessions(database)
             state.keyring = keyring = Keyring(database)
             keyring.start()
             stack.callback(keyring.close)
-            state.residency = residency = Residency(
-                settings.models,
-                settings.device,
-                settings.model_bytes,
-                observer.serves,
-                settings.precision,
-                settings.engine,
-                settings.compiled,
-            )
             stack.callback(residency.close)
             state.store = store = Store(settings.models, residency, settings.max_bundle_bytes)
             stack.callback(store.close)

@@ -11,6 +11,7 @@ from app.catalogue import Catalogue, expect_readable
 from app.loader import Loader, Refused, Resident
 from app.memory import Key, Load, Loaded, Memory, Refusal
 from app.problems import Problem
+from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Kind
 from flows.fastflow.manifest import Precision
@@ -27,8 +28,8 @@ class Residency:
     """The loaded models of a models folder. Used in the event loop, but for what says otherwise.
 
     Every request reads which version is active, so a newly published one is served without a
-    restart: until it is loaded, and if it is refused, the one before it goes on serving. Requests wait for
-    a load only where nothing good serves yet, and all for the same one.
+    restart: until it is loaded, and if it is refused, the one before it goes on serving, also after a
+    restart. Requests wait for a load only where nothing good serves yet, and all for the same one.
 
     Loaded are the active versions, those that serve in their place, and those asked for by name. Once they
     need more than the budget, the ones unused for longest go, whatever they are, and are loaded again when
@@ -67,7 +68,8 @@ class Residency:
         self._memory = Memory(model_bytes)
         self._named: set[Key] = set()  # asked for by name, not because it is active
         self._active: dict[str, str] = {}
-        self._serving: dict[str, str] = {}  # the version that was active last and could be loaded
+        # The version that was active last and could be loaded, or the one before the first that could not.
+        self._serving: dict[str, str] = {}
         self._complaints: dict[Key, str] = {}
         self._missing: set[str] | None = set()
         self.loads = self.refusals = 0
@@ -119,6 +121,10 @@ class Residency:
             return (await self._loader.load(folder)).detector.sha256
         except Refused as error:
             raise Problem("rejected-bundle", str(error)) from error
+
+    def serving(self, category: str) -> str | None:
+        """The version that answers for a category, None before the first. Any thread may ask."""
+        return self._serving.get(category)
 
     def unload(self, category: str, version: str | None = None) -> bool:
         """Drop a version, by default all of a category, from memory; whether anything was there.
@@ -193,6 +199,8 @@ class Residency:
             result = await self._use((category, self._serving.get(category, key[1])), asked=asked)
             if isinstance(result, Refusal):
                 result = await asyncio.shield(load)
+            if isinstance(result, Refusal) and category not in self._serving:
+                result = await self._stand_in(key, asked=asked) or result
             if isinstance(result, Resident) and self._missing:
                 self._missing.discard(category)
         if isinstance(result, Refusal):
@@ -202,6 +210,28 @@ class Residency:
                 "or its backbone's weights are missing here. Publish it again; the server's log has more.",
             )
         return result.detector
+
+    async def _stand_in(self, refused: Key, *, asked: bool) -> Resident | None:
+        """Let the version before the active one serve, which was refused before any could; None without."""
+        category, active = refused
+        previous = await asyncio.to_thread(models_folder.previous_version, self._models, category)
+        if previous is None:
+            return None
+        key = category, previous
+        self._named.add(key)  # else it would be dropped as soon as it is loaded
+        result = await self._use(key, asked=asked)
+        self._named.discard(key)
+        if isinstance(result, Refusal):
+            return None
+        if category not in self._serving:
+            logger.error(
+                "%s/%s was refused; %s, which was active before it, serves in its place",
+                category,
+                active,
+                previous,
+            )
+            self._serve(category, previous, result)
+        return result
 
     async def _preload_one(self, category: str) -> None:
         try:
@@ -213,13 +243,13 @@ class Residency:
                 self._missing.discard(category)
 
     def _say_what_is_loaded(self) -> None:
-        loaded = sum(isinstance(self._memory.result(key), Resident) for key in self._active.items())
-        if loaded < len(self._active):
+        loaded = sum(isinstance(self._memory.result(key), Resident) for key in self._serving.items())
+        if loaded < len(self._serving):
             logger.warning(
                 "%d of %d active models fit into FLOWGAUGE_MODEL_BYTES=%d; each of the others is loaded when "
                 "it is asked for, in place of the one unused for longest",
                 loaded,
-                len(self._active),
+                len(self._serving),
                 self._memory.budget,
             )
 
@@ -282,15 +312,19 @@ class Residency:
         """Let a category's active version serve if it is loaded; drop what is of no use any more."""
         active = self._active.get(category, "")
         known = self._memory.result((category, active))
-        if isinstance(known, Resident) and (before := self._serving.get(category)) != active:
-            self._serving[category] = active
-            if self._serves is not None:
-                self._serves(category, active, known.detector.sha256, before)
+        if isinstance(known, Resident) and self._serving.get(category) != active:
+            self._serve(category, active, known)
         for version in self._memory.versions(category):
             key = category, version
             wanted = version in (active, self._serving.get(category)) or key in self._named
             if self._memory.result(key) is not None and not wanted:
                 self._memory.drop(key)
+
+    def _serve(self, category: str, version: str, resident: Resident) -> None:
+        before = self._serving.get(category)
+        self._serving[category] = version
+        if self._serves is not None:
+            self._serves(category, version, resident.detector.sha256, before)
 
     def _forget(self, key: Key, load: asyncio.Task[Any] | None) -> None:
         if self._memory.get(key) is load:

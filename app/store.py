@@ -131,10 +131,17 @@ class Store:
             The sha256 of its manifest; None if that cannot be read.
 
         Raises:
-            Problem: unknown-model; conflict, if it is the active one.
+            Problem: unknown-model; conflict, if it is the active one, or serves in its place.
         """
         await asyncio.to_thread(self._resolve, category, version)
         async with self._lock(category):
+            active = await asyncio.to_thread(models_folder.active_version, self.models, category)
+            if version != active and version == self._residency.serving(category):
+                raise Problem(
+                    "conflict",
+                    f"{category}/{version} serves in place of {active}, the active one; activate another "
+                    "version first",
+                )
             sha256 = await asyncio.to_thread(self._delete, category, version)
             self._residency.unload(category, version)
         return sha256

@@ -1,8 +1,8 @@
 """Whether what is inspected still looks like what a model was calibrated on.
 
-The latest inspections of a category's active version, and apart from them those of every station that has a
-calibration of its own, are compared with the calibration images by the
-two-sample Kolmogorov-Smirnov statistic: their scores, and the mean and the deviation of the features of every
+The latest inspections by the version of a category that serves, and apart from them those of every station
+that has a calibration of its own, are compared with the calibration images by the two-sample
+Kolmogorov-Smirnov statistic: their scores, and the mean and the deviation of the features of every
 scale. Twenty times per window there is a look. Every look at every statistic is held to 0.01 divided by their
 number (Bonferroni), with the exact law for the number of calibration images there are; so as long as
 inspected parts are exchangeable with the calibration images, the chance of an alarm within any one window is
@@ -70,7 +70,7 @@ class State:
     """What is known of a category's drift, as of its last look.
 
     Attributes:
-        version: the active version, whose inspections these are.
+        version: the one that serves, whose inspections these are.
         inspections: how many are in the window.
         since: id of the oldest of them, None if there are none.
         comparisons: by the last look; none before the first.

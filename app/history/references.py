@@ -1,4 +1,4 @@
-"""What drift is told by: calibration images of active versions, and the inspections before the start."""
+"""What drift is told by: calibration images of versions that serve, and the inspections before the start."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -29,6 +29,8 @@ class References:
         models: the models folder.
         settings: gives those of a category, see `Store.settings`.
         precision: of the engine that serves.
+        serving: gives the version that answers for a category, see `Residency.serving`; None where none does
+            yet, and the active one will.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class References:
         models: Path,
         settings: Callable[[str], CategorySettings],
         precision: Precision = "float32",
+        serving: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         self._models = models
         self._settings = settings
         self._precision = precision
+        self._serving = serving
         self._calibrations = CalibrationFiles(models)
         self._slots: dict[str, Slot] = {}
         self._known: dict[tuple[str, str | None], Reference] = {}
@@ -72,6 +76,7 @@ class References:
         version = models_folder.active_version(self._models, category)
         if version is None:
             return None
+        version = self._serving(category) or version
         settings = self._settings(category)
         regions = [region for region in (settings.region, *settings.stations.values()) if region]
         revisions = tuple(region.revision for region in regions)

@@ -152,7 +152,7 @@ class DriftReport(BaseModel):
     """Whether the latest inspections still look like the calibration images."""
 
     category: str = Field(examples=["bottle"])
-    version: str = Field(description="The active version.", examples=["20261125T011500-3f9a2c"])
+    version: str = Field(description="The version that serves.", examples=["20261125T011500-3f9a2c"])
     alarm: bool
     alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
     window: int = Field(description="Inspections compared, once there are so many.", examples=[200])

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from torch import Tensor
 
-from flows.fastflow.bundle import MANIFEST, BundleError, write
+from flows.fastflow.bundle import MANIFEST, BundleError, verify, write
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.plain_files import (
     FileError,
@@ -129,17 +129,27 @@ def activate(models: Path, category: str, version: str) -> None:
 
 
 def delete(models: Path, category: str, version: str) -> None:
-    """Remove a version that does not serve.
+    """Remove a version that does not serve, as far as the folder tells.
 
     Raises:
         UnknownModelError: there is no such category or version.
-        ConflictError: it is the active one.
+        ConflictError: it is the active one, or the one before it and the active one is damaged.
     """
     resolve(models, category, version)
     with locked(models, category):
         folder = resolve(models, category, version)
-        if version == active_version(models, category):
+        active, previous = _pointer(models, category)
+        if version == active:
             raise ConflictError(f"{category}/{version} is active; activate another version first")
+        if version == previous and active is not None:
+            try:
+                verify(models / category / active)
+            except BundleError as error:
+                # Without what was wrong, which names paths: a service passes this on.
+                raise ConflictError(
+                    f"{category}/{version} serves as long as {active}, the active one, is damaged; activate "
+                    "another version first"
+                ) from error
         remove_directory(folder)
         renewed = models / category / CALIBRATIONS / version
         if renewed.is_dir():

@@ -411,6 +411,80 @@ class TestDamaged:
         assert run(store, scenario).name == "rejected-bundle"
 
 
+class TestWhereTheActiveOneIsRefusedAtTheStart:
+    """What served before it serves, as if the server had gone on."""
+
+    @pytest.fixture
+    def first(self, store: Path, add_version: AddVersion) -> str:
+        """The version before the active one, "bad", which is damaged."""
+        first = models_folder.resolve(store, "tiny").name
+        damage(add_version(store, "tiny", "bad"))
+        models_folder.activate(store, "tiny", "bad")
+        return first
+
+    def test_the_one_before_serves_and_that_is_said(
+        self, store: Path, first: str, caplog: pytest.LogCaptureFixture, loads: list[Path]
+    ) -> None:
+        served: list[tuple[str, str, str | None]] = []
+
+        async def scenario() -> None:
+            residency = Residency(
+                store,
+                "cpu",
+                2**31,
+                lambda category, version, _, before: served.append((category, version, before)),
+            )
+            try:
+                await asyncio.wait_for(residency.preload(), 30)
+                residency.expect_ready()
+                assert residency.serving("tiny") == first
+                found = await asyncio.gather(*(residency.get("tiny") for _ in range(3)))
+                assert {one.manifest.version for one in found} == {first}
+                assert [one.version for one in residency.loaded()] == [first]
+                assert (await problem(residency.get("tiny", "bad"))).name == "rejected-bundle"
+            finally:
+                residency.close()
+
+        asyncio.run(scenario())
+        assert served == [("tiny", first, None)]
+        assert len(loads) == 2
+        said = [record for record in caplog.records if "in its place" in record.message]
+        assert [(line.levelname, line.message) for line in said] == [
+            ("ERROR", f"tiny/bad was refused; {first}, which was active before it, serves in its place")
+        ]
+        assert "FLOWGAUGE_MODEL_BYTES" not in caplog.text
+
+    def test_requests_at_once_share_the_loads(self, store: Path, first: str, loads: list[Path]) -> None:
+        async def scenario(residency: Residency) -> None:
+            found = await asyncio.gather(*(residency.get("tiny") for _ in range(10)))
+            assert {one.manifest.version for one in found} == {first}
+
+        run(store, scenario)
+        assert len(loads) == 2
+
+    def test_once_repaired_the_active_one_serves(
+        self, store: Path, first: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+
+        async def scenario(residency: Residency) -> None:
+            assert (await residency.get("tiny")).manifest.version == first
+            shutil.copy(store / "tiny" / first / bundle.FLOW, store / "tiny" / "bad" / bundle.FLOW)
+            await until_serves(residency, "bad")
+            assert [one.version for one in residency.loaded()] == ["bad"]
+
+        run(store, scenario)
+
+    def test_if_that_is_damaged_too_nothing_serves(self, store: Path, first: str) -> None:
+        damage(store / "tiny" / first)
+
+        async def scenario(residency: Residency) -> None:
+            assert (await problem(residency.get("tiny"))).detail.startswith("Version 'bad' of 'tiny' cannot")
+            assert residency.serving("tiny") is None
+
+        run(store, scenario)
+
+
 class TestPreload:
     def test_loads_what_is_active(self, store: Path, add_version: AddVersion, loads: list[Path]) -> None:
         for category in ("other", "idle", "odd"):

@@ -275,6 +275,29 @@ class TestDelete:
         run(store, scenario)
         bundle.verify(store / "tiny" / first)
 
+    @pytest.mark.parametrize("fault", ["flow", "golden score"])
+    def test_nor_the_one_that_serves_in_place_of_the_active_one(
+        self, store: Path, first: str, fault: str
+    ) -> None:
+        """What is wrong with the active one need not be its files."""
+        folder = again(store, "v2")
+        if fault == "flow":
+            damage(folder)
+        else:
+            edit(folder, lambda d: d["golden"][0].update(score=9))
+
+        async def scenario(changes: Store, residency: Residency) -> None:
+            await residency.get("tiny")
+            models_folder.activate(store, "tiny", "v2")
+            detail = await problem(changes.delete("tiny", first), "conflict")
+            assert detail.startswith(f"tiny/{first} serves in place of v2, the active one; activate another")
+            assert await serving(residency) == first
+            await changes.activate("tiny", first)
+            await changes.delete("tiny", "v2")
+
+        run(store, scenario)
+        bundle.verify(store / "tiny" / first)
+
 
 @pytest.mark.parametrize(
     ("category", "version"),

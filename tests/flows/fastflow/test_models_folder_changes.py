@@ -125,6 +125,19 @@ class TestDelete:
             models_folder.delete(models, "screw", "2")
         bundle.verify(models / "screw" / "2")
 
+    def test_nor_the_one_before_while_the_active_one_cannot_serve(self, models: Path) -> None:
+        for version in "12":
+            models_folder.activate(models, "screw", version)
+        flow = models / "screw" / "2" / bundle.FLOW
+        good = flow.read_bytes()
+        flow.write_bytes(good[:-1])
+        with pytest.raises(ConflictError, match="screw/1 serves as long as 2, the active one, is damaged"):
+            models_folder.delete(models, "screw", "1")
+        bundle.verify(models / "screw" / "1")
+        models_folder.delete(models, "screw", "3")
+        flow.write_bytes(good)
+        models_folder.delete(models, "screw", "1")
+
     @pytest.mark.parametrize("version", ["4", "..", "../nut/1", "active", ".lock"])
     def test_what_is_not_there(self, models: Path, version: str) -> None:
         made(models, "nut", "1")
