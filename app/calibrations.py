@@ -59,6 +59,8 @@ class CalibrationFiles:
         manifest = bundle.read_manifest(folder)
         if manifest.calibration_of(precision) is not None:
             return None
+        if not (self._models / manifest.category).is_dir():
+            return None  # the bundle is the first of its category, and not in its place yet
         found = self.find(Slot(manifest, bundle.manifest_sha256(folder, manifest), precision))
         return None if found is None else found.calibrator
 

@@ -12,8 +12,17 @@ from typing import TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
+from app.problems import Problem, ProblemName
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.detector import Detector, DeviceError, GoldenError, pick_device
+from flows.fastflow.calibration import Calibrator
+from flows.fastflow.detector import (
+    Detector,
+    DeviceError,
+    GoldenError,
+    UncalibratedError,
+    own_calibrator,
+    pick_device,
+)
 from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import Precision
@@ -40,7 +49,20 @@ class Resident:
 
 
 class Refused(Exception):  # noqa: N818
-    """A bundle that cannot be loaded. The message says why, in words that may leave this machine."""
+    """A bundle that cannot be loaded. The message says why, in words that may leave this machine.
+
+    Attributes:
+        problem: what kind of problem it is to whoever asks for the model.
+        uncalibrated: whether it has no calibration for the engine, or one that cannot be read: then the
+            message is for whoever inspects, too.
+    """
+
+    def __init__(
+        self, reason: str, problem: ProblemName = "rejected-bundle", *, uncalibrated: bool = False
+    ) -> None:
+        super().__init__(reason)
+        self.problem: ProblemName = problem
+        self.uncalibrated = uncalibrated
 
 
 class Loader:
@@ -91,6 +113,16 @@ class Loader:
         """
         return await self._try(self._load, folder)
 
+    async def check(self, folder: Path) -> str:
+        """Load a bundle as `load` does, to see that it is good; gives its manifest's sha256.
+
+        One that has no calibration for the engine is good: that can be made when it is in its place.
+
+        Raises:
+            Refused: it could not be loaded, for whatever other reason.
+        """
+        return await self._try(self._check, folder)
+
     async def verify(self, folder: Path) -> str:
         """Verify a bundle's files without loading it; gives its manifest's sha256.
 
@@ -104,16 +136,21 @@ class Loader:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, folder)
         # Reading a damaged file can fail in any way; none of them may reach the other models.
         except Exception as error:
-            raise Refused(self._reason(folder, error)) from error
+            raise self._refused(folder, error) from error
 
-    def _reason(self, folder: Path, error: Exception) -> str:
+    def _refused(self, folder: Path, error: Exception) -> Refused:
+        if isinstance(error, Problem):  # of the calibration beside the bundle
+            return Refused(error.detail, error.name, uncalibrated=True)
         if not isinstance(error, bundle.BundleError | WeightsError | DeviceError | EngineError):
-            return f"Loading the bundle ended with {type(error).__name__}; the server's log has more."
+            return Refused(
+                f"Loading the bundle ended with {type(error).__name__}; the server's log has more."
+            )
         text = str(error)
         for path, name in ((folder, "the bundle"), (self._models, "the models folder")):
             for form in (str(path.resolve()), str(path.absolute()), str(path)):
                 text = text.replace(f"{form}/", "").replace(form, name)
-        return f"The bundle was refused: {' '.join(text.split())}."
+        text = f"The bundle was refused: {' '.join(text.split())}."
+        return Refused(text, uncalibrated=isinstance(error, UncalibratedError))
 
     def close(self) -> None:
         """Let a load that runs finish, and end the threads."""
@@ -126,9 +163,15 @@ class Loader:
         """One for all models, which share what it compiles; picked when the first of them is loaded."""
         return pick_engine(self._precision, pick_device(self._device), self._kind, self._cache)
 
-    def _load(self, folder: Path) -> Resident:
+    def _check(self, folder: Path) -> str:
+        manifest = bundle.read_manifest(folder)
+        sha256 = bundle.manifest_sha256(folder, manifest)
+        # No picture is judged by it.
+        return self._load(folder, own_calibrator(manifest, sha256, "float32")).detector.sha256
+
+    def _load(self, folder: Path, without: Calibrator | None = None) -> Resident:
         try:
-            detector = self._read(folder)
+            detector = self._read(folder, without)
         except GoldenError as error:
             # Perhaps not the model is damaged, but what was compiled of it; that is tried once.
             if self._forgotten or not self._engine.forget():
@@ -136,7 +179,7 @@ class Loader:
             self._forgotten = True
             self._warm.clear()
             logger.warning("%s; all that was compiled is deleted, and made anew", error)
-            detector = self._read(folder)
+            detector = self._read(folder, without)
         detector.scorer.let_go()
         self._warm_up(detector)
         self._extractors.add(detector.scorer.extractor)
@@ -146,7 +189,7 @@ class Loader:
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
         return Resident(detector, detector.nbytes)
 
-    def _read(self, folder: Path) -> Detector:
+    def _read(self, folder: Path, without: Calibrator | None) -> Detector:
         manifest = bundle.read_manifest(folder)
         return Detector.load(
             folder,
@@ -155,7 +198,7 @@ class Loader:
             backbones=self._models / models_folder.BACKBONES,
             replayed=self._replayed,
             engine=self._engine,
-            calibrator=self._calibrations.instead(folder, self._precision),
+            calibrator=self._calibrations.instead(folder, self._precision) or without,
         )
 
     def _warm_up(self, detector: Detector) -> None:

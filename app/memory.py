@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 
 from app.loader import Resident
+from app.problems import ProblemName
 
 logger = logging.getLogger("flowgauge.memory")
 
@@ -14,9 +15,17 @@ Key = tuple[str, str]  # category, version
 
 @dataclass(frozen=True)
 class Refusal:
-    """A version that could not be loaded, and why: a sentence for an administrator."""
+    """A version that could not be loaded.
+
+    Attributes:
+        reason: why: a sentence for an administrator.
+        problem: see `Refused`.
+        uncalibrated: likewise.
+    """
 
     reason: str
+    problem: ProblemName = "rejected-bundle"
+    uncalibrated: bool = False
 
 
 @dataclass(frozen=True)

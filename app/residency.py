@@ -84,7 +84,7 @@ class Residency:
 
         Raises:
             Problem: unknown-model; rejected-bundle; model-loading, when the models folder cannot be
-                read.
+                read, or the calibration that a model needs.
         """
         return await self._obtain(category, version, asked=True)
 
@@ -92,8 +92,7 @@ class Residency:
         """Load a version that is to become active. One that is in memory already is verified again.
 
         Raises:
-            Problem: unknown-model; rejected-bundle, with the reason; model-loading, when the models folder
-                cannot be read.
+            Problem: unknown-model; rejected-bundle, with the reason; model-loading, as `get`.
         """
         key = category, await self._catalogue.find(category, version)
         known = self._memory.result(key)
@@ -105,7 +104,7 @@ class Residency:
             self._named.add(key)
         result = await self._use(key)
         if isinstance(result, Refusal):
-            raise Problem("rejected-bundle", result.reason)
+            raise Problem(result.problem, result.reason)
         return result.detector
 
     async def check(self, folder: Path) -> str:
@@ -115,12 +114,13 @@ class Residency:
             folder: .../<category>/<version>.
 
         Raises:
-            Problem: rejected-bundle, with the reason.
+            Problem: rejected-bundle, with the reason, unless that is a calibration for this server's
+                precision, which can be made later; model-loading, if the one that was made cannot be read.
         """
         try:
-            return (await self._loader.load(folder)).detector.sha256
+            return await self._loader.check(folder)
         except Refused as error:
-            raise Problem("rejected-bundle", str(error)) from error
+            raise Problem(error.problem, str(error)) from error
 
     def serving(self, category: str) -> str | None:
         """The version that answers for a category, None before the first. Any thread may ask."""
@@ -199,11 +199,15 @@ class Residency:
             result = await self._use((category, self._serving.get(category, key[1])), asked=asked)
             if isinstance(result, Refusal):
                 result = await asyncio.shield(load)
-            if isinstance(result, Refusal) and category not in self._serving:
+            # Not where a calibration cannot be read: nothing is decided by others than those that were set.
+            damaged = isinstance(result, Refusal) and result.problem == "rejected-bundle"
+            if damaged and category not in self._serving:
                 result = await self._stand_in(key, asked=asked) or result
             if isinstance(result, Resident) and self._missing:
                 self._missing.discard(category)
         if isinstance(result, Refusal):
+            if result.uncalibrated:
+                raise Problem(result.problem, result.reason)
             raise Problem(
                 "rejected-bundle",
                 f"Version {key[1]!r} of {category!r} cannot be loaded: its bundle is damaged or incomplete, "
@@ -277,7 +281,7 @@ class Residency:
             self._complain(key, error)
             loop = asyncio.get_running_loop()
             loop.call_later(REFUSAL_SECONDS, self._forget, key, asyncio.current_task())
-            return Refusal(str(error))
+            return Refusal(str(error), error.problem, error.uncalibrated)
         self.loads += 1
         self._complaints.pop(key, None)
         logger.info("loaded %s/%s in %.2f s", *key, time.perf_counter() - start)

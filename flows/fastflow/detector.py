@@ -41,6 +41,10 @@ class GoldenError(BundleError):
     """A model does not score its golden pictures as it did when it was made."""
 
 
+class UncalibratedError(BundleError):
+    """A bundle has no calibration for an engine, which may be made for it."""
+
+
 class DeviceError(ValueError):
     """The device asked for is not there."""
 
@@ -113,7 +117,7 @@ class Detector:
         calibrator: for a bundle that was not calibrated for the scorer's precision: a calibration made later.
 
     Raises:
-        BundleError: the bundle has no calibration for that precision, and none was given.
+        UncalibratedError: the bundle has no calibration for that precision, and none was given.
     """
 
     def __init__(
@@ -127,10 +131,11 @@ class Detector:
         self.engine = scorer.engine.name
         in_force = own_calibrator(manifest, sha256, precision) or calibrator
         if in_force is None:
-            raise BundleError(
+            raise UncalibratedError(
                 f"{manifest.category}/{manifest.version} was not calibrated for {precision} engines, whose "
                 f"scores are others than those of {', '.join(manifest.thresholds)}; `flowgauge calibrate "
-                f"--precision {precision}` makes up for it with good pictures, or use the precision float32"
+                f"--category {manifest.category} --version {manifest.version} --precision {precision}` makes "
+                "up for it with good pictures, or use the precision float32"
             )
         self.calibrator = in_force
 
@@ -161,7 +166,8 @@ class Detector:
             engine: what computes, to be shared, on that device; its precision is the one that counts.
 
         Raises:
-            BundleError: the bundle is damaged, or there is no calibration for that precision.
+            BundleError: the bundle is damaged.
+            UncalibratedError: there is no calibration for that precision.
             GoldenError: it does not score as it did when it was made.
             WeightsError: the backbone's weights are missing or others.
             DeviceError: the device is not there.

@@ -118,6 +118,23 @@ class TestFind:
         assert in_force(CalibrationFiles(models), slot) == [1.0]
 
 
+class TestInstead:
+    """What a bundle is loaded by that has none for its engine."""
+
+    def test_a_category_that_is_not_there_yet_has_none(self, models: Path, tmp_path: Path) -> None:
+        staged = made(tmp_path / ".upload", "nut", "1")
+        assert CalibrationFiles(models).instead(staged, "bfloat16") is None
+
+    def test_one_that_cannot_be_read_is_not_taken_for_none(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        reduced = replace(slot, precision="bfloat16")
+        put(files, reduced, 1.0)
+        (folder_of(models, slot) / reduced.file).write_text("{")
+        with pytest.raises(Problem, match="cannot be read"):
+            CalibrationFiles(models).instead(models / "screw" / slot.manifest.version, "bfloat16")
+
+
 def changed(**fields: Any) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda document: {**document, **fields}
 

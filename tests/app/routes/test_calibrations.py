@@ -5,7 +5,6 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,16 +19,17 @@ from app.calibrations import CalibrationFiles
 from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
-from flows.fastflow import conformal, images, models_folder
+from flows.fastflow import bundle, conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FIT_PICTURES
-from tests.app.bundles import again
+from tests.app.bundles import again, archive, left_in, repacked
 from tests.app.calibrating import URL, good, renewal, send
 from tests.app.tuned import acts, keyed_service, predicted, refused
 from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
+ZIP = {"Content-Type": "application/zip"}
 
 
 def service(models: Path, **settings: Any) -> TestClient:
@@ -303,11 +303,62 @@ class TestReviewed:
 class TestWhereTheVersionHasNone:
     """In a precision that it was not calibrated for, it serves by a renewal alone."""
 
+    ADVICE = "`flowgauge calibrate --category {} --version {} --precision bfloat16` makes up for it"
+
     @pytest.fixture
-    def made(self, store: Path, detector: Detector) -> Path:
-        slot = replace(Slot.of(detector), precision="bfloat16")
-        CalibrationFiles(store).change(slot, lambda _: renewal(slot, [0.1 * i for i in range(19)]))
-        return store / "tiny" / models_folder.CALIBRATIONS / slot.manifest.version / slot.file
+    def made(self, store: Path) -> Path:
+        return self.make(models_folder.resolve(store, "tiny"))
+
+    def make(self, folder: Path) -> Path:
+        """Make the line's calibration of a version; its file."""
+        models, manifest = folder.parent.parent, bundle.read_manifest(folder)
+        slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")
+        CalibrationFiles(models).change(slot, lambda _: renewal(slot, [0.1 * i for i in range(19)]))
+        return folder.parent / models_folder.CALIBRATIONS / folder.name / slot.file
+
+    @pytest.mark.parametrize("category", ["tiny", "nut"])
+    def test_an_upload_is_let_in_and_serves_once_it_is_calibrated(
+        self, store: Path, category: str, tiny_images: Images
+    ) -> None:
+        url = f"/v1/models/{category}/versions"
+        before = models_folder.active_version(store, category)
+        with service(store, precision="bfloat16") as client:
+            uploaded = client.post(url, content=archive(store, "v2", category), headers=ZIP)
+            assert uploaded.status_code == 201, uploaded.text
+            detail = refused(client.post(f"{url}/v2:activate"), 422, "rejected-bundle")
+            assert self.ADVICE.format(category, "v2") in detail
+            assert models_folder.active_version(store, category) == before
+            self.make(store / category / "v2")
+            assert client.post(f"{url}/v2:activate").status_code == 200
+            answer = client.post(f"/v1/models/{category}/predict", content=tiny_images["good"][0])
+            assert answer.json()["engine"] == "torch-cpu-bfloat16"
+
+    def test_an_upload_that_is_damaged_besides_is_not_let_in(self, store: Path) -> None:
+        data = repacked(archive(store, "v2"), lambda d: d["golden"][0].update(score=9.0))
+        before = left_in(store)
+        with service(store, precision="bfloat16") as client:
+            response = client.post("/v1/models/tiny/versions", content=data, headers=ZIP)
+            assert "golden picture" in refused(response, 422, "rejected-bundle")
+        assert left_in(store) == before
+
+    def test_predictions_say_what_is_missing(self, store: Path, tiny_images: Images) -> None:
+        version = models_folder.resolve(store, "tiny").name
+        with service(store, precision="bfloat16") as client:
+            response = client.post(PREDICT, content=tiny_images["good"][0])
+            assert self.ADVICE.format("tiny", version) in refused(response, 422, "rejected-bundle")
+
+    def test_one_that_cannot_be_read_decides_nothing(
+        self, store: Path, made: Path, tiny_images: Images
+    ) -> None:
+        """Neither does the version before, which was calibrated for other pictures."""
+        before, active = models_folder.resolve(store, "tiny").name, again(store, "v2")
+        self.make(active).write_text("{")
+        models_folder.activate(store, "tiny", "v2")
+        with service(store, precision="bfloat16") as client:
+            activate = "/v1/models/tiny/versions/v2:activate"
+            for response in (client.post(PREDICT, content=tiny_images["good"][0]), client.post(activate)):
+                assert "for all its stations cannot be read" in refused(response, 503, "model-loading")
+            assert client.post("/v1/models/tiny:rollback").json()["active"] == before
 
     def test_the_lines_stays_and_a_stations_goes(self, store: Path, made: Path) -> None:
         with service(store, precision="bfloat16") as client:
