@@ -1,7 +1,7 @@
 """What a snapshot needs of the files that all snapshots share."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -56,6 +56,20 @@ def kept_files(folder: BackupFolder, name: str) -> Iterator[Kept]:
 def calibration(folder: BackupFolder, name: str, category: str, version: str, file: str) -> Path:
     """Where a calibration lies that was made after a version."""
     return folder.snapshots / name / models_folder.CALIBRATIONS / category / version / file
+
+
+def replacement(copy: CategoryCopy, versions: Container[str]) -> tuple[str, str | None] | None:
+    """The active version, if it is not among those there are, and what can be active instead, if anything."""
+    active, previous = models_folder.pointer(copy.active or "")
+    if active is None or active in versions:
+        return None
+    return active, previous if previous in versions else None
+
+
+def say_replaced(category: str, active: str, instead: str | None) -> str:
+    """What a snapshot without its active version comes to, for people."""
+    then = "none serves until one is activated" if instead is None else f"{instead} is active instead"
+    return f"version {active} of {category}, which was active, is not in it; restored, {then}"
 
 
 @contextmanager

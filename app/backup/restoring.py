@@ -7,7 +7,7 @@ from filelock import Timeout
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
-from app.backup.contents import as_models, calibration, kept_files
+from app.backup.contents import as_models, calibration, kept_files, replacement, say_replaced
 from app.backup.copying import copy_file, copy_rows, is_empty, sha256_or_none
 from app.backup.folder import JOURNAL, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
@@ -29,12 +29,14 @@ class Restored:
         rows: of each table.
         versions: of models that were not there.
         left_alone: what was there already and is otherwise in the snapshot, a sentence each.
+        lacking: what the snapshot lacks, likewise.
     """
 
     name: str
     rows: dict[str, int]
     versions: int
     left_alone: list[str]
+    lacking: list[str]
 
 
 def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
@@ -89,14 +91,14 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
                 f"a picture, a map or a part of the journal of snapshot {name} is missing; "
                 "`flowgauge backup verify` tells which"
             ) from error
-        versions, left_alone = _restore_models(settings.models.absolute(), folder, snapshot, name)
+        versions, left_alone, lacking = _restore_models(settings.models.absolute(), folder, snapshot, name)
         # The rows last, in one transaction: until then it can all be done again.
         with folder.opened(name) as source:
             rows = copy_rows(source, target)
         Audit(target).write(COMMAND_LINE, "backup.restore", name, "done", rows)
     finally:
         target.close()
-    return Restored(name, rows, versions, left_alone)
+    return Restored(name, rows, versions, left_alone, [*snapshot.problems, *lacking])
 
 
 def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:
@@ -109,8 +111,9 @@ def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:
 
 def _restore_models(
     models: Path, folder: BackupFolder, snapshot: Snapshot, name: str
-) -> tuple[int, list[str]]:
-    restored, left_alone = 0, []
+) -> tuple[int, list[str], list[str]]:
+    """Bring the models back; how many versions, what was left alone, and what is not in the snapshot."""
+    restored, left_alone, lacking = 0, [], []
     for file in snapshot.backbones:
         copy_file(folder.backbones / file, models / models_folder.BACKBONES / file)
     for category, copy in snapshot.models.items():
@@ -125,13 +128,19 @@ def _restore_models(
                 models_folder.move_into_place(staged / category / version, models, manifest)
             restored += 1
         left_alone += _restore_calibrations(models, folder, name, category, copy)
-        for file, text in ((models_folder.ACTIVE, copy.active), (SETTINGS, copy.settings)):
+        text, replaced = copy.active, replacement(copy, models_folder.versions(models, category))
+        if replaced is not None:
+            text = replaced[1] or text
+        for file, said in ((models_folder.ACTIVE, text), (SETTINGS, copy.settings)):
             path = models / category / file
-            if text is not None and not path.exists():
-                replace_file(path, text.encode())
-            elif text is not None and path.read_bytes() != text.encode():
+            if said is not None and not path.exists():
+                replace_file(path, said.encode())
+            elif said is not None and path.read_bytes() != said.encode():
                 left_alone.append(f"the file {file} of {category} says something else than in the snapshot")
-    return restored, left_alone
+                continue
+            if file == models_folder.ACTIVE and replaced is not None:
+                lacking.append(say_replaced(category, *replaced))
+    return restored, left_alone, lacking
 
 
 def _restore_calibrations(

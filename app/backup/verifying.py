@@ -1,6 +1,6 @@
 """Whether a snapshot could be brought back: every file that it needs is read."""
 
-from app.backup.contents import Kept, as_models, calibration, kept_files
+from app.backup.contents import Kept, as_models, calibration, kept_files, replacement, say_replaced
 from app.backup.copying import sha256_or_none
 from app.backup.folder import JOURNAL, BackupFolder, Snapshot
 from flows.fastflow import bundle
@@ -8,9 +8,10 @@ from flows.fastflow.plain_files import FileError
 
 
 def verify(folder: BackupFolder, name: str) -> list[str]:
-    """What is wrong with a snapshot; nothing, if it can be brought back whole.
+    """What is wrong with a snapshot; nothing, if all that it holds can be brought back.
 
-    Reads every file that it needs. Models are verified as the service would, but not run.
+    Reads every file that it needs. Models are verified as the service would, but not run. What was missing
+    when it was taken is in its `problems`.
 
     Raises:
         BackupError: it cannot be read at all.
@@ -83,6 +84,8 @@ def _backbones(folder: BackupFolder, snapshot: Snapshot) -> list[str]:
 def _models(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[str]:
     faults = []
     for category, copy in snapshot.models.items():
+        if (replaced := replacement(copy, copy.versions)) is not None:
+            faults.append(say_replaced(category, *replaced))
         for version, files in copy.calibrations.items():
             for file, sha256 in files.items():
                 path = calibration(folder, name, category, version, file)

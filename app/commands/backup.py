@@ -99,7 +99,8 @@ def list_snapshots(
 def verify(folder: Folder, name: Name = None) -> None:
     """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is.
 
-    A snapshot of an earlier version has no record of what its maps and its journal should be: that is said.
+    What was missing already when it was taken is said as `create` did, and is no fault of the snapshot. A
+    snapshot of an earlier version has no record of what its maps and its journal should be: that is said.
     """
     from app.backup.folder import BackupFolder
     from app.backup.verifying import unchecked
@@ -108,7 +109,10 @@ def verify(folder: Folder, name: Name = None) -> None:
     there = BackupFolder(folder)
     chosen = there.find(name)
     faults = find_faults(there, chosen)
-    for line in unchecked(there.snapshot(chosen)):
+    snapshot = there.snapshot(chosen)
+    for problem in snapshot.problems:
+        typer.echo(f"missing: {problem}", err=True)
+    for line in unchecked(snapshot):
         typer.echo(f"not checked: {line}", err=True)
     for fault in faults:
         typer.echo(fault)
@@ -135,6 +139,8 @@ def restore(folder: Folder, name: Name = None, history: History = None, models: 
         f"reviews, {restored.rows['keys']} keys in {settings.history}; {restored.versions} versions of "
         f"models in {settings.models}"
     )
+    for line in restored.lacking:
+        typer.echo(f"missing: {line}", err=True)
     for line in restored.left_alone:
         typer.echo(f"left as it was: {line}", err=True)
     if valid := _valid_keys(settings):

@@ -202,6 +202,14 @@ def move_into_place(staged: Path, models: Path, manifest: Manifest) -> Path:
     return target
 
 
+def pointer(text: str) -> tuple[str | None, str | None]:
+    """The active version and the one before, as a file `active` says; None for what it does not."""
+    lines = [line.strip() for line in text.strip().splitlines()]
+    if not 1 <= len(lines) <= 2 or not all(map(is_version, lines)):
+        return None, None
+    return lines[0], lines[1] if len(lines) == 2 else None
+
+
 @contextmanager
 def locked(models: Path, category: str) -> Iterator[None]:
     """Hold a category against other processes that change it too.
@@ -221,13 +229,9 @@ def _pointer(models: Path, category: str) -> tuple[str | None, str | None]:
     if not is_category(category):
         return None, None
     try:
-        text = read_file(models / category / ACTIVE, 1000).decode(errors="replace")
+        return pointer(read_file(models / category / ACTIVE, 1000).decode(errors="replace"))
     except (FileError, FileNotFoundError, NotADirectoryError):
         return None, None
-    lines = [line.strip() for line in text.strip().splitlines()]
-    if not 1 <= len(lines) <= 2 or not all(map(is_version, lines)):
-        return None, None
-    return lines[0], lines[1] if len(lines) == 2 else None
 
 
 def _is_there(models: Path, category: str, version: str) -> bool:

@@ -14,8 +14,11 @@ from app.backup.taking import take
 from app.backup.verifying import unchecked, verify
 from app.database.engine import Database
 from app.history.pictures import Pictures
-from flows.fastflow import plain_files
+from flows.fastflow import bundle, models_folder, plain_files
 from tests.app.backup.conftest import Plant, make_old
+from tests.app.bundles import again
+from tests.app.stores import damage
+from tests.flows.fastflow.manifests import edit
 
 
 def rot(path: Path) -> None:
@@ -126,6 +129,52 @@ def test_a_file_of_the_journal_that_the_disk_does_not_read_is_told(
     assert list(taken.snapshot.journal) == ["000000000008.journal"]
     assert verify(waiting.folder, taken.name) == []
     restore(waiting.empty, waiting.folder, taken.name)
+
+
+class TestWhereTheActiveVersionIsDamaged:
+    """The snapshot has the pointer to it, and not its files."""
+
+    @pytest.fixture
+    def lacking(self, plant: Plant) -> Plant:
+        damage(again(plant.settings.models, "v2"))
+        models_folder.activate(plant.settings.models, "tiny", "v2")
+        return plant
+
+    def test_it_is_found(self, lacking: Plant) -> None:
+        taken = take(lacking.settings, lacking.folder)
+        assert verify(lacking.folder, taken.name) == [
+            "version v2 of tiny, which was active, is not in it; restored, "
+            f"{next(iter(taken.snapshot.models['tiny'].versions))} is active instead"
+        ]
+
+    def test_the_one_before_is_active_where_it_is_restored(self, lacking: Plant) -> None:
+        taken = take(lacking.settings, lacking.folder)
+        restored = restore(lacking.empty, lacking.folder, taken.name)
+        first = models_folder.previous_version(lacking.settings.models, "tiny")
+        assert first is not None
+        assert models_folder.active_version(lacking.empty.models, "tiny") == first
+        assert restored.lacking == [*taken.snapshot.problems, *verify(lacking.folder, taken.name)]
+        bundle.verify(models_folder.resolve(lacking.empty.models, "tiny"))
+        # Nor is it another one than it was to be where all is done again.
+        other = lacking.empty.model_copy(update={"history": lacking.empty.history.with_name("other")})
+        once_more = restore(other, lacking.folder, taken.name)
+        assert (once_more.lacking, once_more.left_alone) == (restored.lacking, [])
+
+    def test_where_it_lies_already_it_is_active(self, lacking: Plant) -> None:
+        taken = take(lacking.settings, lacking.folder)
+        good = again(lacking.settings.models, "good")
+        (lacking.empty.models / "tiny").mkdir(parents=True)
+        edit(good.rename(lacking.empty.models / "tiny" / "v2"), lambda d: d.update(version="v2"))
+        restored = restore(lacking.empty, lacking.folder, taken.name)
+        assert models_folder.active_version(lacking.empty.models, "tiny") == "v2"
+        assert restored.lacking == taken.snapshot.problems
+
+    def test_without_one_before_nothing_serves(self, plant: Plant) -> None:
+        damage(models_folder.resolve(plant.settings.models, "tiny"))
+        taken = take(plant.settings, plant.folder)
+        [fault] = verify(plant.folder, taken.name)
+        assert fault.endswith("is not in it; restored, none serves until one is activated")
+        assert restore(plant.empty, plant.folder, taken.name).lacking[-1] == fault
 
 
 class TestOfAnEarlierVersion:

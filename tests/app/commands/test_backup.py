@@ -135,6 +135,19 @@ def test_what_is_missing_is_told(run: Run, settings: Settings) -> None:
     assert said(run("list")).endswith(", 1 missing\n")
 
 
+def test_what_was_missing_is_told_again_where_it_is_verified_and_restored(
+    run: Run, settings: Settings, tmp_path: Path
+) -> None:
+    [score_map] = (settings.history / "maps").rglob("*.npy")
+    score_map.unlink()
+    missing = run("create").stderr
+    verified = run("verify")
+    assert re.fullmatch(f"{NAME}: good\n", said(verified))
+    new = run("restore", "--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models")
+    assert new.exit_code == 0, new.output
+    assert verified.stderr == new.stderr == missing
+
+
 @pytest.mark.usefixtures("settings")
 def test_damage_is_told(run: Run, tmp_path: Path) -> None:
     said(run("create"))
