@@ -17,7 +17,7 @@ from typing import Any, Final
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
 from ..errors import UnexpectedAnswerError
-from .folder import OVERLAY, SIDECAR, Found, Stamp, printable
+from .folder import OVERLAY, SIDECAR, Found, printable
 
 FAILED: Final = "failed"
 
@@ -80,7 +80,7 @@ class Outcome:
     def _write(self, picture: Path) -> None:
         if self.overlay is not None:
             replace(picture.with_name(picture.name + OVERLAY), self.overlay)
-        replace(picture.with_name(picture.name + SIDECAR), self.sidecar())
+        replace(_sidecar(picture), self.sidecar())
 
 
 def foreign(error: UnexpectedAnswerError) -> ProblemDetails:
@@ -110,14 +110,19 @@ def unspeakable(part_id: str) -> ProblemDetails:
     )
 
 
-def is_dealt_with(picture: Path, stamp: Stamp) -> bool:
-    """Whether the JSON beside a picture is of this very state of it."""
+def is_dealt_with(found: Found, sha256: str) -> bool:
+    """Whether the JSON beside a picture is of this very state of it.
+
+    Args:
+        found: the picture.
+        sha256: of its bytes: another picture may have come with the same size and time.
+    """
     try:
-        told = json.loads(picture.with_name(picture.name + SIDECAR).read_bytes())
-        stamped = told["file"]["bytes"], told["file"]["modified_ns"]
-    except (OSError, ValueError, TypeError, KeyError):
-        return False  # none of ours, or damaged: the server knows whether it was inspected
-    return stamped == (stamp.size, stamp.modified_ns)
+        told = _told(found.path)
+    except OSError:
+        return False
+    said = told.get("bytes"), told.get("modified_ns"), told.get("sha256")
+    return said == (found.stamp.size, found.stamp.modified_ns, sha256)
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -150,3 +155,21 @@ def _move(source: Path, target: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sidecar(picture: Path) -> Path:
+    return picture.with_name(picture.name + SIDECAR)
+
+
+def _told(picture: Path) -> dict[str, Any]:
+    """What the JSON beside a picture says of the file; nothing where it is none of ours, or damaged.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = _sidecar(picture).read_bytes()
+    try:
+        told = json.loads(content)["file"]
+    except (ValueError, TypeError, KeyError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -163,13 +163,21 @@ class Watcher:
 
     def _deal_with(self, found: Found) -> bool:
         """Deal with a picture; returns whether it is dealt with."""
-        if self._is_done(found):
+        if self._done.get(str(found.path)) == found.stamp:
             return True
         trouble = self._troubles.of(found)
         if self._clock() < trouble.again:
             return False
         try:
-            outcome = self._outcome(found, trouble)
+            data = found.read()
+            if data is None:
+                return False
+            sha256 = hashlib.sha256(data).hexdigest()
+            if self._claims is None and is_dealt_with(found, sha256):  # before this process began
+                self._done[str(found.path)] = found.stamp
+                self._troubles.over(found)
+                return True
+            outcome = self._outcome(found, data, sha256, trouble)
             if outcome is None:
                 return False
             self._finish(outcome)
@@ -193,20 +201,8 @@ class Watcher:
             outcome.move(self._job.move_to)
             self._claims.tidy(outcome.file)
 
-    def _is_done(self, found: Found) -> bool:
-        if self._claims is not None:
-            return False
-        path = str(found.path)
-        if self._done.get(path) != found.stamp and is_dealt_with(found.path, found.stamp):
-            self._done[path] = found.stamp  # before this process began
-        return self._done.get(path) == found.stamp
-
-    def _outcome(self, found: Found, trouble: Trouble) -> Outcome | None:
+    def _outcome(self, found: Found, data: bytes, sha256: str, trouble: Trouble) -> Outcome | None:
         """Have a picture inspected; None where it is to be tried later."""
-        data = found.read()
-        if data is None:
-            return None
-        sha256 = hashlib.sha256(data).hexdigest()
         wishes = self._wishes(found.name, sha256)
         part_id = wishes["part_id"] or ""
         if part_id != printable(part_id):

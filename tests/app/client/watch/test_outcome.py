@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,15 +59,16 @@ def test_the_json_tells_whether_this_very_picture_was_dealt_with(
     tmp_path: Path, inspection: Inspection
 ) -> None:
     made = make(tmp_path, "a.png", b"one", inspection)
-    path, stamp = made.file.path, made.file.stamp
-    assert not outcome.is_dealt_with(path, stamp)
+    found, sha256 = made.file, made.sha256
+    assert not outcome.is_dealt_with(found, sha256)
     made.leave()
-    assert outcome.is_dealt_with(path, stamp)
-    os.utime(path, ns=(1, 1))
-    assert not outcome.is_dealt_with(path, Stamp.of(path.stat()))
+    assert outcome.is_dealt_with(found, sha256)
+    assert not outcome.is_dealt_with(found, hashlib.sha256(b"two").hexdigest())
+    os.utime(found.path, ns=(1, 1))
+    assert not outcome.is_dealt_with(replace(found, stamp=Stamp.of(found.path.stat())), sha256)
     for damaged in (b"", b"{", b"[]", b"{}", b'{"file": 1}', b'{"file": {"bytes": 3}}', b"\xff"):
         (tmp_path / "a.png.json").write_bytes(damaged)
-        assert not outcome.is_dealt_with(path, stamp)
+        assert not outcome.is_dealt_with(found, sha256)
 
 
 def test_moved(tmp_path: Path, inspection: Inspection) -> None:

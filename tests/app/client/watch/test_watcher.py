@@ -10,12 +10,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from fastapi import FastAPI
 
 from app.client import Client
 from app.client.watch import watcher as module
-from app.client.watch.folder import Stamp
+from app.client.watch.folder import Found, Stamp
 from app.client.watch.job import Job
 from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
@@ -24,7 +26,7 @@ from app.settings import Settings
 from flows.fastflow.bundle import FLOW
 from flows.fastflow.models_folder import resolve
 from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import Heard, ids, job, once
+from tests.app.client.watch.conftest import Heard, ids, job, once, wait_until, watching
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -75,6 +77,55 @@ def test_a_name_with_another_picture_is_a_new_file(client: Client, folder: Path,
         made += ids(once(client, job(folder, "same-name"))[0])
     assert len(set(made)) == 3
     expect_kept(client, "same-name", made)
+
+
+def test_a_name_with_another_picture_of_the_same_size_and_time_is_a_new_file(
+    client: Client, folder: Path, tiny_images: Images
+) -> None:
+    """As a camera overwrites its last one on a disk whose times are coarse."""
+
+    def write(data: bytes) -> None:
+        picture = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR))
+        hidden = folder / ".latest.bmp"
+        hidden.write_bytes(cv2.imencode(".bmp", picture)[1].tobytes())
+        os.utime(hidden, ns=(1, 1))
+        hidden.replace(folder / "latest.bmp")
+
+    write(tiny_images["good"][0])
+    with watching(client, job(folder, "latest")) as heard:
+        wait_until(lambda: len(heard.outcomes) == 1)
+        write(tiny_images["defect"][0])
+        wait_until(lambda: len(heard.outcomes) == 2)
+    assert [one.inspection.decision for one in heard.outcomes if one.inspection] == ["PASS", "REJECT"]
+    told = json.loads((folder / "latest.bmp.json").read_bytes())
+    assert told["inspection"]["decision"] == "REJECT"
+    write(tiny_images["good"][1])  # while nobody watches
+    again, complete = once(client, job(folder, "latest"))
+    assert (len(again.outcomes), complete) == (1, True)
+    expect_kept(client, "latest", ids(heard) + ids(again))
+
+
+def test_what_was_dealt_with_before_is_read_once(
+    client: Client, folder: Path, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    once(client, job(folder, "read-once"))
+    heard, stop, reads, read = Heard(), threading.Event(), [], Found.read
+    watcher = Watcher(client, job(folder, "read-once"), heard)
+
+    def counted(found: Found) -> bytes | None:
+        reads.append(found.name)
+        return read(found)
+
+    monkeypatch.setattr(Found, "read", counted)
+    (folder / "b.png").write_bytes(tiny_images["good"][1])
+    assert watcher.run(stop, once=True)
+    (folder / "c.png").write_bytes(tiny_images["good"][2])
+    assert watcher.run(stop, once=True)
+    assert ([one.file.name for one in heard.outcomes], sorted(reads)) == (
+        ["b.png", "c.png"],
+        ["a.png", "b.png", "c.png"],
+    )
 
 
 def test_two_names_or_two_folders_with_one_picture_are_two_files(
