@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -70,12 +71,18 @@ class Outcome:
             OSError: nothing is lost; it can be done again.
         """
         target = (folder / FAILED if self.inspection is None else folder) / self.file.name
-        if target.exists() and _sha256(target) != self.sha256:
-            target = target.with_name(f"{target.stem}-{self.sha256[:12]}{target.suffix}")
         target.parent.mkdir(parents=True, exist_ok=True)
+        if not self._reserve(target):
+            target = target.with_name(f"{target.stem}-{self.sha256[:12]}{target.suffix}")
         self._write(target)
         _move(self.file.path, target)
         return target
+
+    def _reserve(self, target: Path) -> bool:
+        """Take a name by its JSON, which one watcher alone can make; False where another picture has it."""
+        if target.exists() and _sha256(target) != self.sha256:
+            return False
+        return _create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
 
     def _write(self, picture: Path) -> None:
         if self.overlay is not None:
@@ -127,7 +134,7 @@ def is_dealt_with(found: Found, sha256: str) -> bool:
 
 def replace(path: Path, content: bytes) -> None:
     """Write a file that appears whole, or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = _temporary(path)
     try:
         temporary.write_bytes(content)
         temporary.replace(path)
@@ -136,13 +143,33 @@ def replace(path: Path, content: bytes) -> None:
         raise
 
 
+def _create(path: Path, content: bytes) -> bool:
+    """Write a file that appears whole, if there is none of its name; returns whether there was none."""
+    temporary = _temporary(path)
+    try:
+        temporary.write_bytes(content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError:  # FAT and some shares have no links; there it is empty for a moment
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                return False
+            temporary.replace(path)
+        return True
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def _move(source: Path, target: Path) -> None:
     try:
         source.replace(target)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        temporary = _temporary(target)
         try:
             shutil.copy2(source, temporary)
             temporary.replace(target)
@@ -155,6 +182,11 @@ def _move(source: Path, target: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _temporary(path: Path) -> Path:
+    """A name beside a file that nobody else has, on another machine neither."""
+    return path.with_name(f".{uuid.uuid4().hex}.part")
 
 
 def _sidecar(picture: Path) -> Path:

@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import json
 import os
@@ -98,6 +99,62 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
     assert make(tmp_path / "in", "a.png", b"one", inspection).move(out) == first
     assert make(tmp_path / "in", "a.png", b"two", inspection).move(out) == second
     assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_that_move_under_one_name_at_once_none_is_lost(
+    tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    out = tmp_path / "out"
+    first, second = (
+        make(tmp_path / folder, "a.png", content, inspection)
+        for folder, content in (("in-1", b"one"), ("in-2", b"two"))
+    )
+    move = outcome._move
+
+    def overtaken(source: Path, target: Path) -> None:
+        if source == first.file.path:
+            second.move(out)
+        move(source, target)
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "as on FAT", source, None, target)
+
+    monkeypatch.setattr(outcome, "_move", overtaken)
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    moved = first.move(out)
+    other = out / f"a-{second.sha256[:12]}.png"
+    for path, said in ((moved, first), (other, second)):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == said.sha256
+        assert path.with_name(f"{path.name}.json").read_bytes() == said.sidecar()
+        assert path.with_name(f"{path.name}.overlay.png").exists()
+    assert len(list(out.iterdir())) == 6
+
+
+@pytest.mark.parametrize("there", [b"{}", b'{"file": {"sha256": "of another"}}'])
+def test_a_json_of_another_is_left_as_it_is(tmp_path: Path, inspection: Inspection, there: bytes) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png.json").write_bytes(there)
+    made = make(tmp_path / "in", "a.png", b"one", inspection)
+    assert made.move(tmp_path / "out").name == f"a-{made.sha256[:12]}.png"
+    assert (tmp_path / "out" / "a.png.json").read_bytes() == there
+
+
+def test_two_processes_may_write_one_file_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of two containers may have the same number."""
+    path = tmp_path / "a.json"
+    rename = Path.replace
+
+    def overtaken(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", rename)
+        outcome.replace(path, b"two")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "replace", overtaken)
+    outcome.replace(path, b"one")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspection) -> None:
