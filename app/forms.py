@@ -1,6 +1,5 @@
 """A form with images in it, multipart/form-data (RFC 7578), taken apart while it streams in."""
 
-import re
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
@@ -9,6 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from app.problems import Problem
 from app.schemas.texts import MAX_TEXT as MAX_TEXT
 from app.schemas.texts import TEXT_PATTERN as TEXT_PATTERN
+from app.schemas.texts import text_fault
 
 FILE = "file"
 # The names of OPC 40100-1, machine vision.
@@ -151,8 +151,8 @@ def _text(name: str, value: bytearray) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         raise _bad_form(f"The field {name!r} is not UTF-8.") from None
-    if len(text) > MAX_TEXT or not re.fullmatch(TEXT_PATTERN, text):
-        raise _bad_form(f"The field {name!r} must be at most {MAX_TEXT} characters, none of them control.")
+    if fault := text_fault(text):
+        raise _bad_form(f"The field {name!r} {fault}.")
     return text
 
 

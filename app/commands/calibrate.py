@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from app.schemas.texts import text_fault
+
 if TYPE_CHECKING:
     from app.renewing import Measured
     from flows.fastflow.scorer import Scorer
@@ -71,8 +73,10 @@ def calibrate(
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
         raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
-    if not 1 <= len(reason) <= 500 or (station is not None and not 1 <= len(station) <= 256):
-        raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station 1 to 256")
+    if not 1 <= len(reason) <= 500 or station == "":
+        raise typer.BadParameter("a reason has 1 to 500 characters, the name of a station at least one")
+    if station is not None and (fault := text_fault(station)):
+        raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
     files = _files(images, recursive=recursive)
     told_by = _parts_file(images)
     # Before anything that takes long.

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.commands import remote
+from app.schemas.texts import text_fault
 
 # In which a server that is busy is asked again.
 _PATIENCE_SECONDS: Final = 5.0
@@ -84,6 +85,8 @@ def predict(
 
     if url is None and no_store:
         raise typer.BadParameter("is for --url; here nothing is kept anyway", param_hint="--no-store")
+    if station is not None and (fault := text_fault(station)):
+        raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
     files, closed = _files(path, out)
     errors = Console(stderr=True)
     findings: dict[str, Finding] = {}

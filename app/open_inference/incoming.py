@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from app.forms import MAX_TEXT, TEXT_FIELDS, TEXT_PATTERN
+from app.forms import TEXT_FIELDS
 from app.open_inference.outgoing import DEFAULT, OUTPUTS
 from app.problems import Problem
 from app.schemas.open_inference import InferenceRequest, InputTensor
+from app.schemas.texts import text_fault
 
 IMAGE: Final = "image"  # BYTES [N]: files
 PIXELS: Final = "pixels"  # UINT8 [N, H, W, 3]: RGB
@@ -191,8 +192,8 @@ def _expect_items(number: int, bounds: Bounds) -> None:
 def _texts(request: InferenceRequest) -> dict[str, str]:
     texts = {name: text for name in TEXT_FIELDS if (text := getattr(request.parameters, name))}
     for name, text in texts.items():
-        if len(text) > MAX_TEXT or not re.fullmatch(TEXT_PATTERN, text):
-            raise _bad(f"The parameter {name!r} must be at most {MAX_TEXT} characters, none of them control.")
+        if fault := text_fault(text):
+            raise _bad(f"The parameter {name!r} {fault}.")
     return texts
 
 

@@ -14,6 +14,7 @@ from typing import Annotated
 
 import typer
 
+from ...schemas.texts import text_fault
 from ..connection import AddressError
 from ..errors import AccessError, FlowGaugeError, UnknownModelError
 from ..sync import Client
@@ -106,6 +107,8 @@ def _job(
 ) -> Job:
     if not folder.is_dir():
         raise typer.BadParameter(f"there is no folder {folder}", param_hint="FOLDER")
+    if station is not None and (fault := text_fault(station)):
+        raise typer.BadParameter(f"{station!r} {fault}", param_hint="--station")
     try:
         expression = None if part is None else re.compile(part)
     except re.error as error:

@@ -270,7 +270,10 @@ class TestRefused:
         (tmp_path / "empty").mkdir()
         assert "holds no pictures" in failed(run(images=tmp_path / "empty"), 2)
 
-    @pytest.mark.parametrize("arguments", [("--precision", "int8"), ("--reason", ""), ("--station", "")])
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--precision", "int8"), ("--reason", ""), ("--station", ""), ("--station", "line-3\r")],
+    )
     def test_options_that_cannot_be(self, run: Run, store: Path, arguments: tuple[str, str]) -> None:
         failed(run(*arguments), 2)
         assert nothing_was_made(store)

@@ -104,6 +104,13 @@ def test_a_file_as_a_table(run: Run, folder: Path) -> None:
     assert "1 inspected, 1 rejected" in result.stdout or "1 inspected, 0 rejected" in result.stdout
 
 
+@pytest.mark.parametrize("where", [(), ("--url", "http://127.0.0.1:1")])
+def test_a_station_that_no_server_takes(run: Run, folder: Path, where: tuple[str, ...]) -> None:
+    result = run(folder, "--station", "line-3\r", *where)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "--station" in result.stderr
+
+
 def test_a_name_is_no_markup(run: Run, folder: Path) -> None:
     shutil.copy(folder / "good" / "0.png", folder / "[red]x[.png")
     result = run(folder / "[red]x[.png")

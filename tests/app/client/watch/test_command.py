@@ -99,6 +99,9 @@ def test_a_pattern(run: Run, folder: Path) -> None:
         (["--settle", "0"], "--settle"),
         (["--key", "a\nb"], "--key"),
         (["--ca", "absent.pem"], "absent.pem"),
+        (["--station", "line-3\r"], r"'line-3\r' must be at most 256 characters, none of them control"),
+        (["--station", 257 * "x"], "--station"),
+        (["--station", os.fsdecode(b"Pr\xfcfung")], "is not UTF-8"),
     ],
 )
 def test_wrong_usage(run: Run, folder: Path, options: list[str], said: str) -> None:
