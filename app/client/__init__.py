@@ -46,6 +46,7 @@ from .errors import (
     UnknownInspectionError,
     UnknownModelError,
     UnreachableError,
+    UnsendableError,
     UnsupportedMediaTypeError,
     UploadStalledError,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "UnknownInspectionError",
     "UnknownModelError",
     "UnreachableError",
+    "UnsendableError",
     "UnsupportedMediaTypeError",
     "UploadStalledError",
     "Verdict",

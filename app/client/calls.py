@@ -17,7 +17,7 @@ from ..schemas.history import InspectionPage, KeptInspection, Part, Verdict
 from ..schemas.models import Model, ModelList
 from ..schemas.predict import BatchAnswer, Decision, Inspection, Picture
 from ..schemas.review import Review, ReviewList
-from .errors import expect, of_response, wrong_answer
+from .errors import UnsendableError, expect, of_response, wrong_answer
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
@@ -96,7 +96,12 @@ class Wishes(TypedDict, total=False):
 
 
 def inspect(category: str, image: Image, wishes: Wishes) -> Call[Inspection]:
-    """Inspect an image: its bytes, or a file."""
+    """Inspect an image: its bytes, or a file.
+
+    Raises:
+        UnsendableError: the idempotency key or the request id is no text for a header.
+        OSError: the file cannot be read.
+    """
     version = wishes.get("version")
     where = "predict" if version is None else f"versions/{segment(version)}/predict"
     return Call(
@@ -114,6 +119,7 @@ def inspect_all(category: str, images: Mapping[str, Image], wishes: Wishes) -> C
 
     Raises:
         ValueError: a version is named; the active one inspects several images.
+        UnsendableError, OSError: as of `inspect`.
     """
     if wishes.get("version") is not None:
         raise ValueError("several images at a time are inspected by the active version; leave version out")
@@ -143,7 +149,11 @@ def _headers(wishes: Wishes) -> dict[str, str]:
     key = wishes.get("idempotency_key")
     if key is None and wishes.get("store", True):
         key = uuid.uuid4().hex
-    return _given({"Idempotency-Key": key, "X-Request-ID": wishes.get("request_id")})
+    request_id = wishes.get("request_id")
+    for name, value in (("idempotency_key", key), ("request_id", request_id)):
+        if value is not None and not (value.isascii() and value.isprintable() and value == value.strip()):
+            raise UnsendableError(f"{name} {value!r}: use printable ASCII, without a space at either end")
+    return _given({"Idempotency-Key": key, "X-Request-ID": request_id})
 
 
 def models() -> Call[ModelList]:

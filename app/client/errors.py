@@ -3,6 +3,7 @@
 FlowGaugeError
     UnreachableError            there was no answer, or none that can be unpacked
     UnexpectedAnswerError       an answer, but none of FlowGauge
+    UnsendableError             no request can be made of what was given, so nobody was asked
     ProblemError                FlowGauge said what is wrong: `type`, `detail`, `status`, `request_id`
         RefusedError            with what was sent: sent again, it would be refused again
             InvalidRequestError, NotAcceptableError, MethodNotAllowedError, TooLargeError,
@@ -55,6 +56,10 @@ class UnexpectedAnswerError(FlowGaugeError):
     def __init__(self, message: str, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class UnsendableError(FlowGaugeError):
+    """No request can be made of what was given, such as an idempotency key with a line break."""
 
 
 class ProblemError(FlowGaugeError):
@@ -235,8 +240,10 @@ BY_TYPE: Final[Mapping[str, type[ProblemError]]] = {
 }
 
 
-def no_answer(url: str, error: httpx.RequestError) -> UnreachableError:
+def no_answer(url: str, error: httpx.RequestError) -> UnreachableError | UnsendableError:
     """The error for a request that got no answer, or one whose compressed body cannot be unpacked."""
+    if isinstance(error, httpx.LocalProtocolError):  # on our side
+        return UnsendableError(f"no request can be made of what was given ({error})")
     # Without a connection there is nobody who could have got it.
     unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     reason = str(error) or type(error).__name__

@@ -191,6 +191,14 @@ def test_a_parameter_that_is_none(ask: Ask, url: str) -> None:
         ask(url, "inspect", "tiny", "nowhere.png")
 
 
+@pytest.mark.parametrize("wish", ["idempotency_key", "request_id"])
+@pytest.mark.parametrize("value", ["a\nb", "ü", " a", "a\x7f"])
+def test_a_header_that_cannot_be_sent(ask: Ask, wish: str, value: str) -> None:
+    for call in (("inspect", "tiny", b"x"), ("inspect_all", "tiny", {"a": b"x"})):
+        with pytest.raises(package.UnsendableError, match=wish):
+            ask("http://127.0.0.1:1", *call, patience=0.2, **{wish: value})
+
+
 class TestRetries:
     def test_an_inspection_whose_answer_was_lost_is_made_once(
         self, ask: Ask, url: str, tiny_images: Images, losing: Losing

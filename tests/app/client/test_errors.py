@@ -86,6 +86,13 @@ def test_a_retry_after_that_is_passed_over(after: str) -> None:
 )
 def test_whether_the_server_may_have_got_it(error: httpx.TransportError, sent: bool) -> None:
     found = errors.no_answer("http://host", error)
+    assert isinstance(found, errors.UnreachableError)
     assert found.sent == sent
     assert "http://host" in str(found)
     assert (str(error) or type(error).__name__) in str(found)
+
+
+def test_a_request_that_cannot_be_formed() -> None:
+    found = errors.no_answer("http://host", httpx.LocalProtocolError("Illegal header value"))
+    assert isinstance(found, errors.UnsendableError)
+    assert "Illegal header value" in str(found)

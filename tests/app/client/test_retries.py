@@ -47,6 +47,7 @@ def test_pauses_grow_up_to_a_limit_where_it_does_not() -> None:
         (errors.UnreachableError("", sent=False), False, True),
         (errors.UnreachableError("", sent=True), False, False),
         (errors.UnreachableError("", sent=True), True, True),
+        (errors.UnsendableError(""), True, False),
         (errors.UnexpectedAnswerError("", 502), True, True),
         (errors.UnexpectedAnswerError("", 502), False, False),
         (errors.UnexpectedAnswerError("", 408), True, True),
