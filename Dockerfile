@@ -45,5 +45,5 @@ HEALTHCHECK --interval=30s --timeout=5s --start-period=60s \
     CMD ["python", "-c", "import os, ssl, urllib.request as r; \
 e = os.environ; s = 's' if e.get('FLOWGAUGE_TLS_KEY') else ''; \
 h = r.HTTPSHandler(context=ssl._create_unverified_context()); \
-r.build_opener(r.ProxyHandler({}), h).open(f'http{s}://127.0.0.1:{e[\"FLOWGAUGE_PORT\"]}/health/live', timeout=4)"]
+r.build_opener(r.ProxyHandler({}), h).open(f'http{s}://127.0.0.1:{e[\"FLOWGAUGE_PORT\"] or 8000}/health/live', timeout=4)"]
 CMD ["flowgauge", "serve"]

@@ -23,12 +23,14 @@ _OTHERS: Final = ("RUNS", "KEY", "URL", "DEBUG", "MALLOC", "BIND", "DATA")
 class Settings(BaseSettings):
     """Settings of the service, from arguments and else from FLOWGAUGE_* environment variables.
 
+    An empty variable is as if it were not set.
+
     Raises:
         ValidationError: a value is out of range, or the combination is unsafe; the message says
             what to do.
     """
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True)
 
     models: Path = Field(Path("models"), description="Folder of the published models.")
     host: str = Field("127.0.0.1", description="Address to listen on.")

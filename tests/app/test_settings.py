@@ -25,6 +25,14 @@ def test_the_environment_sets_and_arguments_win(monkeypatch: pytest.MonkeyPatch)
     assert settings.port == 9001
 
 
+def test_an_empty_variable_is_as_if_it_were_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As docker compose passes on ${X:-} where there is no X."""
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"FLOWGAUGE_{name.upper()}", "")
+    defaults = {name: field.default for name, field in Settings.model_fields.items()}
+    assert Settings().model_dump() == defaults
+
+
 def test_variables_that_nothing_reads_are_named() -> None:
     known = dict.fromkeys(["FLOWGAUGE_PORT", "flowgauge_host", "FLOWGAUGE_RUNS", "FLOWGAUGE_DEBUG", "X"], "")
     assert unknown_variables(known) == []
