@@ -21,7 +21,7 @@ from app.settings import is_loopback
 
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 60  # a model may have to be loaded first
-_LEAST_DAYS: Final = 30  # a certificate that ends sooner is a problem
+_LEAST_DAYS: Final = 30  # a certificate that ends sooner is noted
 _MOST_SKEW_SECONDS: Final = 5
 
 
@@ -82,6 +82,7 @@ class _Server:
     has_key: bool
     has_ca: bool
     may_predict: bool = False
+    for_some: bool = False  # the key is for some categories alone
 
     @property
     def port(self) -> int:
@@ -141,7 +142,7 @@ class _Server:
         days = math.floor((ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / 86400)
         if days < _LEAST_DAYS:
             yield Check(
-                "tls", "problem", f"the certificate ends in {days} days: put a new one there and restart"
+                "tls", "note", f"the certificate ends in {days} days: put a new one there and restart"
             )
         else:
             yield Check("tls", "ok", f"{protocol}, the certificate is valid for {days} more days")
@@ -198,6 +199,7 @@ class _Server:
             said = "the server has no keys: whoever reaches it may do everything; see flowgauge keys create"
             yield Check("key", "note", said)
             return
+        self.for_some = bool(answer["categories"])
         only = f", for {', '.join(answer['categories'])} alone" if answer["categories"] else ""
         yield Check("key", "ok", f"{answer['name']} ({answer['key_id']}), role {answer['role']}{only}")
 
@@ -210,7 +212,8 @@ class _Server:
             yield Check("models", "problem", _reason(response))
             return
         if not models:
-            yield Check("models", "note", "there are none yet: flowgauge train, or upload one")
+            none = "there are none yet: flowgauge train, or upload one"
+            yield Check("models", "note", "there are none that this key is for" if self.for_some else none)
         for model in models:
             category, active = model["category"], model["active"]
             if active is None:

@@ -113,6 +113,12 @@ def test_a_key_that_may_not_predict(settings: Settings, serve_http: Serve) -> No
     assert "not tried" in found["model tiny"][1]
 
 
+def test_a_key_for_categories_that_have_no_model(settings: Settings, serve_http: Serve) -> None:
+    other = make_key(settings, Role.LINE, ["cap"])
+    with serve_http(create_app(settings)) as url:
+        assert findings(url, other)["models"] == ("note", "there are none that this key is for")
+
+
 def test_a_damaged_model_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
     (models_folder.resolve(settings.models, "tiny") / bundle.FLOW).write_bytes(b"damaged")
     with serve_http(create_app(settings.model_copy(update={"preload": True}))) as url:
@@ -125,7 +131,7 @@ def test_a_server_without_models_is_noted(tmp_path: Path, serve_http: Serve) -> 
     (tmp_path / "empty").mkdir()
     settings = Settings(models=tmp_path / "empty", history=tmp_path / "history")
     with serve_http(create_app(settings)) as url:
-        assert findings(url)["models"][0] == "note"
+        assert findings(url)["models"] == ("note", "there are none yet: flowgauge train, or upload one")
 
 
 def test_nobody_listens() -> None:
@@ -240,10 +246,9 @@ def test_tls(settings: Settings, tmp_path: Path) -> None:
 def test_a_certificate_that_ends_soon(settings: Settings, tmp_path: Path) -> None:
     made = make_certificate(tmp_path, "IP:127.0.0.1", days=10)
     with serving_tls(create_app(settings), made) as url:
-        assert findings(url, ca=made.certificate)["tls"] == (
-            "problem",
-            "the certificate ends in 9 days: put a new one there and restart",
-        )
+        found = findings(url, ca=made.certificate)
+    assert found["tls"] == ("note", "the certificate ends in 9 days: put a new one there and restart")
+    assert found["ready"][0] == "ok"  # the rest is looked at all the same
 
 
 def test_no_tls_where_it_is_expected(settings: Settings, serve_http: Serve) -> None:
