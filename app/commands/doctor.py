@@ -151,6 +151,8 @@ def _service(report: Report, models: Path) -> "AsServed | None":
             report.problems.append(f"{_NOT_SERVED}: {error.at_start}")
         except (CertificateError, ExposureError, DatabaseError) as error:
             report.problems.append(f"{_NOT_SERVED}: {' '.join(str(error).split())}")
+        except OSError as error:  # as of a folder above that may not be entered
+            report.problems.append(f"{_NOT_SERVED}: the history cannot be read: {error.strerror}")
     try:
         next(models.iterdir(), None)
     except FileNotFoundError:  # as before the first training
@@ -220,8 +222,12 @@ def _models(report: Report, models: Path, served: "AsServed") -> None:
 
 def _disk(report: Report, folder: Path, purpose: str) -> None:
     wanted = folder.resolve()
-    there = next(p for p in (wanted, *wanted.parents) if p.exists())
-    free = report.free_bytes[str(wanted)] = shutil.disk_usage(there).free
+    try:
+        there = next(p for p in (wanted, *wanted.parents) if p.exists())
+        free = report.free_bytes[str(wanted)] = shutil.disk_usage(there).free
+    except OSError as error:  # as of a folder above that may not be entered
+        report.problems.append(f"{wanted} cannot be looked at ({error.strerror}): {purpose}")
+        return
     if free < LEAST_FREE_BYTES:
         report.problems.append(
             f"{free / 2**30:.1f} GiB free for {wanted}: {purpose}; make room or use another folder"

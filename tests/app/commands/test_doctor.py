@@ -262,6 +262,28 @@ def test_a_certificate_that_a_server_could_not_use_is_a_problem(
         assert problem.startswith("flowgauge serve would not start: FLOWGAUGE_TLS_CERTIFICATE or ")
 
 
+def test_folders_below_one_that_may_not_be_entered_are_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root, as whom tests may run, may enter every one."""
+    exists, locked = Path.exists, tmp_path / "locked"
+
+    def refused(path: Path) -> bool:
+        if locked in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", refused)
+    monkeypatch.setenv("FLOWGAUGE_RUNS", str(locked / "runs"))
+    monkeypatch.setenv("FLOWGAUGE_HISTORY", str(locked / "history"))
+    said = report(tmp_path, 1)
+    assert said["problems"] == [
+        "flowgauge serve would not start: the history cannot be read: Permission denied",
+        f"{locked / 'runs'} cannot be looked at (Permission denied): training keeps features there",
+    ]
+    assert list(said["free_bytes"]) == [str(tmp_path)]  # the rest is looked at all the same
+
+
 def test_a_full_disk_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "LEAST_FREE_BYTES", 2**63)
     monkeypatch.setenv("FLOWGAUGE_RUNS", str(tmp_path / "runs"))
