@@ -140,5 +140,12 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
 
 
 def _say_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:
-    following = ["flowgauge", "evaluate", "--data", data, "--category", category, "--models", models]
+    from training.datasets.layout import test_samples
+    from training.datasets.sample import DatasetError
+
+    try:
+        test_samples(data, category)
+        following = ["flowgauge", "evaluate", "--data", data, "--category", category, "--models", models]
+    except (DatasetError, OSError):  # as of good parts alone
+        following = ["flowgauge", "serve", "--models", models]
     progress.say(f"next: {shlex.join(map(str, following))}")

@@ -69,9 +69,10 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     _, kept = _good(folder)
     defective = defective_samples(_kinds(folder), _mask_folder(folder))
     if not defective:
+        move = f"move them into {folder / 'good'}, " if images(folder) else ""
         raise DatasetError(
-            f"{folder} holds good parts alone, and all of them are learned from: to test, put defective "
-            f"parts into {folder / 'defect'} and good ones into {folder / 'good'}"
+            f"{folder} holds good parts alone, and all of them are learned from: to test, {move}put "
+            f"defective parts into {folder / 'defect'} and train anew, which keeps a fifth of the good ones"
         )
     return [*(Sample(path, None, None) for path in kept), *defective]
 

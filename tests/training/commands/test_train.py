@@ -66,6 +66,15 @@ def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: P
     assert trained.stderr == ""
 
 
+def test_without_test_pictures_serving_comes_next(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_data / "tiny/train/good", tmp_path / "tiny")
+    alone = run(tmp_path, root, "--config", str(yaml_file), "--resume")
+    assert alone.exit_code == 0, alone.output
+    assert alone.stdout.splitlines()[-1] == f"next: flowgauge serve --models {root / 'models'}"
+
+
 def test_again_with_resume_reuses_it(trained: Result, tiny_data: Path, yaml_file: Path, root: Path) -> None:
     before = versions(root / "models", "tiny")
     again = run(tiny_data, root, "--config", str(yaml_file), "--resume")

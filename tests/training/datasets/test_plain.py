@@ -15,8 +15,17 @@ from training.datasets.sample import DatasetError, Sample
 def test_a_folder_of_pictures_is_all_good(tmp_path: Path) -> None:
     touch(tmp_path / "cap", "b.PNG", "a.jpg", "notes.txt", "._a.jpg")
     assert names(tmp_path / "cap", plain.train_images(tmp_path, "cap")) == ["a.jpg", "b.PNG"]
-    with pytest.raises(DatasetError, match=r"good parts alone.*put defective parts into .*cap/defect"):
+    with pytest.raises(DatasetError, match=r"good parts alone.*: to test, move them into .*cap/good, "):
         plain.test_samples(tmp_path, "cap")
+
+
+def test_what_is_said_of_good_parts_alone_leads_to_a_test(tmp_path: Path) -> None:
+    cap = tmp_path / "cap"
+    touch(cap, *(f"ok/{i}.png" for i in range(10)))
+    with pytest.raises(DatasetError, match=r"to test, put defective parts into .*cap/defect and train anew"):
+        plain.test_samples(tmp_path, "cap")
+    touch(cap, "defect/0.png")
+    assert len(plain.test_samples(tmp_path, "cap")) == 3
 
 
 @pytest.mark.parametrize("name", ["good", "ok", "normal", "OK"])
