@@ -258,10 +258,12 @@ def load_config(
         data = over_preset(data, preset)
     except PresetError as error:
         raise ConfigError(f"{path or 'the run'}: {error}") from error
+    options: dict[tuple[int | str, ...], str] = {}
     for name, section in _OVERRIDES.items():
         value = overrides.pop(name, None)
         if value is None:
             continue
+        options[(name,) if section is None else (section, name)] = f"--{name.replace('_', '-')}"
         if section is None:
             data[name] = value
         else:
@@ -274,9 +276,13 @@ def load_config(
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or 'the run'}: {e['msg']}" for e in error.errors()]
+        lines = [
+            f"  {options.get(e['loc']) or '.'.join(map(str, e['loc'])) or 'the run'}: {e['msg']}"
+            for e in error.errors()
+        ]
         where = str(path) if path else "the run's settings"
-        raise ConfigError("\n".join([f"{where} cannot be used:", *lines])) from error
+        over = f" with {', '.join(options.values())}" if options else ""
+        raise ConfigError("\n".join([f"{where}{over} cannot be used:", *lines])) from error
 
 
 def special_categories(path: Path | None) -> list[str]:

@@ -334,8 +334,18 @@ def test_an_override_of_none_leaves_the_file_alone(tmp_path: Path) -> None:
 
 def test_an_override_of_zero_counts() -> None:
     assert load_config(None, seed=0).seed == 0
-    with pytest.raises(ConfigError, match=r"the run's settings cannot be used:\n  fit\.epochs: "):
+    with pytest.raises(ConfigError, match=r"the run's settings with --epochs cannot be used:\n  --epochs: "):
         load_config(None, epochs=0)
+
+
+def test_a_wrong_override_is_named_by_its_option(tmp_path: Path) -> None:
+    path = write(tmp_path, "fit: {epochs: 4, noise: 2}\ncalibration: {review_fpr: 0.1}")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, seed=-1, epochs=0, threads=0, target_fpr=0.2)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path} with --seed, --epochs, --threads, --target-fpr cannot be used:"
+    named = [line.split(":")[0].strip() for line in lines]
+    assert named == ["--seed", "--epochs", "fit.noise", "--threads", "calibration"]
 
 
 def test_an_override_does_not_hide_a_section_that_is_wrong(tmp_path: Path) -> None:

@@ -198,8 +198,11 @@ def test_the_folders_may_be_set_by_the_environment(
     ("options", "said"),
     [
         (["--config", "nothing.yaml"], "error: cannot read the run's file nothing.yaml: No such file"),
-        (["--epochs", "0"], "error: the run's settings cannot be used:\n  fit.epochs: Input should be"),
-        (["--target-fpr", "1"], "calibration.target_fpr: Input should be less than or equal to 0.5"),
+        (
+            ["--epochs", "0"],
+            "error: the run's settings with --epochs cannot be used:\n  --epochs: Input should be",
+        ),
+        (["--target-fpr", "1"], "  --target-fpr: Input should be less than or equal to 0.5"),
         (["--device", "tpu"], "error: 'tpu' is no device; use auto, cpu, cuda or cuda:N"),
         (["--device", "meta"], "error: FlowGauge runs on cpu and cuda"),
         (["--data", "nowhere"], "error: there is no data folder nowhere"),
