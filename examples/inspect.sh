@@ -9,6 +9,7 @@ set -eu
 picture=$1
 category=$2
 url=${FLOWGAUGE_URL:-http://127.0.0.1:8000}
+url=${url%/}
 # What curl sends again, because an answer was lost, is not inspected twice; the same picture tomorrow is.
 once=$(date +%s%N)-$$
 # Quoted, as curl takes a comma or semicolon in a name for the beginning of something else.

@@ -82,6 +82,9 @@ class TestCurl:
             assert (code, out) == (22, "")
             assert said in error
 
+    def test_an_address_may_end_in_a_slash(self, camera: Path, url: str) -> None:
+        assert self.ask(camera / "defect.png", f"{url}/")[:2] == (20, "REJECT\n")
+
     @pytest.mark.parametrize("name", ["a,b;type=x.png", 'say "x".png', "back\\slash.png"])
     def test_any_name_is_a_picture(self, camera: Path, url: str, name: str) -> None:
         picture = (camera / "defect.png").rename(camera / name)
