@@ -424,6 +424,67 @@ def test_a_drawing_stays_on_a_picture_of_ones_own(browser: Browser, served: Serv
     assert served.client.delete(address, headers={"If-Match": "*"}).is_success
 
 
+def test_a_region_of_another_station_needs_its_name(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        drawable(page, "*")
+        page.get_by_role("button", name="Whole picture").click()
+        page.locator("#region-reason").fill("Mine")
+        name = page.locator("#region-name")
+        for missing in ("", "  "):
+            name.fill(missing)
+            page.get_by_role("button", name="Save region").click()
+            expect(name).to_be_focused()
+        assert served.client.get(f"{HOME}/region").status_code == 404
+        name.fill("line-6")
+        page.get_by_role("button", name="Save region").click()
+        expect(page.locator("#region-status")).to_contain_text("Saved. A region is set")
+        expect(page.locator('#region-station option[value="line-6"]')).to_have_text("line-6 ●")
+    assert served.client.get(f"{HOME}/region").status_code == 404
+    region = f"{HOME}/region?station=line-6"
+    assert served.client.delete(region, headers={"If-Match": "*"}).is_success
+
+
+def test_a_double_click_saves_a_region_once(browser: Browser, served: Served) -> None:
+    sent: list[str] = []
+    with opened(browser, served.url) as page:
+        page.on("request", lambda one: sent.append(one.url) if one.method == "PUT" else None)
+        ready(page)
+        drawable(page, "line-1")
+        page.get_by_role("button", name="Whole picture").click()
+        page.locator("#region-reason").fill("Mine")
+        page.get_by_role("button", name="Save region").dblclick()
+        expect(page.locator("#region-status")).to_contain_text("Saved.")
+        expect(page.locator("#region-error")).to_be_hidden()
+        assert len(sent) == 1
+        expect(page.locator("#region-remove")).to_be_enabled()
+    region = f"{HOME}/region?station=line-1"
+    assert served.client.delete(region, headers={"If-Match": "*"}).is_success
+
+
+def test_outlook_and_mark_follow_a_region(browser: Browser, served: Served, tiny_images: Images) -> None:
+    as_made(served)
+    inspect(served.client, tiny_images["good"][0], station="line-5")
+    with opened(browser, served.url) as page:
+        ready(page).focus()
+        page.keyboard.press("End")
+        window = page.locator("#threshold-window")
+        before = window.inner_text()
+        drawable(page, "line-5")
+        page.get_by_role("button", name="Whole picture").click()
+        page.locator("#region-reason").fill("Mine")
+        page.get_by_role("button", name="Save region").click()
+        expect(window).not_to_have_text(before)
+        expect(page.locator("#threshold-rate")).to_have_text("20%")
+        station = page.locator('#region-station option[value="line-5"]')
+        expect(station).to_have_text("line-5 ●")
+        page.locator("#region-reason").fill("No longer")
+        page.get_by_role("button", name="Remove region").click()
+        page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+        expect(station).to_have_text("line-5")
+    assert served.client.get(f"{HOME}/region?station=line-5").status_code == 404
+
+
 def test_somebody_else_has_drawn_meanwhile(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         ready(page)

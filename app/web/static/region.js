@@ -18,6 +18,7 @@ let turn = 0;
 let strokes = 0;
 let settled = 0; // so many strokes were saved, or are no longer shown
 let saved = null; // the region in force, with its ETag; null where none is set
+let changing = false; // a change is on its way: a second one would meet it as somebody else's
 
 function whose() {
   return station.value === "*" ? byId("name").value.trim() : station.value;
@@ -60,8 +61,8 @@ function refresh() {
   byId("finish").disabled = !polygons.canFinish();
   byId("undo").disabled = byId("empty").disabled = polygons.empty;
   const same = !polygons.open.length && JSON.stringify(polygons.done) === unchanged();
-  byId("save").disabled = same || (polygons.open.length ? !polygons.canFinish() : !polygons.done.length);
-  byId("remove").disabled = saved === null;
+  byId("save").disabled = changing || same || (polygons.open.length ? !polygons.canFinish() : !polygons.done.length);
+  byId("remove").disabled = changing || saved === null;
 }
 
 function unchanged() {
@@ -147,10 +148,32 @@ byId("file").addEventListener("change", async (event) => {
   }
 });
 
+// Whether a field is filled in; if not, it says so.
+function filled(name) {
+  const field = byId(name);
+  field.value = field.value.trim();
+  return field.reportValidity();
+}
+
+// Without its name, another station's region would be that of all stations.
+function complete() {
+  return (station.value !== "*" || filled("name")) && filled("reason");
+}
+
+// The choice marks stations that have a region; one that gets its first may be new there.
+function mark(name, set) {
+  let option = [...station.options].find((one) => one.value === name);
+  if (!option) station.add((option = new Option(name, name)), station.options.length - 1);
+  option.text = option.text.replace(/ ●$/, "") + (set ? " ●" : "");
+}
+
 async function change(method, text) {
-  const reason = byId("reason").value.trim();
-  if (!reason) return byId("reason").reportValidity();
+  if (!complete()) return;
+  changing = true;
+  refresh();
   wrong.hidden = true;
+  const whom = whose();
+  const reason = byId("reason").value;
   const headers = saved ? { "If-Match": saved.etag } : {};
   const body = method === "PUT" ? stage.polygons.body() : undefined;
   const sent = strokes;
@@ -158,16 +181,20 @@ async function change(method, text) {
     await api(`${home}/region?${query({ reason })}`, { method, headers, body });
     byId("reason").value = "";
     settled = sent;
+    mark(whom, method === "PUT");
+    dispatchEvent(new Event("region-changed"));
     picture = picture.blank ? null : picture;
     await load();
     byId("status").textContent = `${t(text)} ${byId("status").textContent}`;
-    return announce(t(text));
+    announce(t(text));
   } catch (error) {
     // Somebody was faster: the drawing stays, and saving it again replaces what they have set.
     const faster = error.status === 412 || error.status === 428;
     if (faster) saved = await api(`${home}/region?${query()}`, { etag: true }).catch(() => null);
+    complain(wrong, faster ? new Error(t("script.region.conflict")) : error);
+  } finally {
+    changing = false;
     refresh();
-    return complain(wrong, faster ? new Error(t("script.region.conflict")) : error);
   }
 }
 
@@ -177,9 +204,9 @@ form?.addEventListener("submit", (event) => {
   change("PUT", "script.region.saved");
 });
 byId("remove")?.addEventListener("click", async () => {
-  if (!byId("reason").value.trim()) return byId("reason").reportValidity();
+  if (!complete()) return;
   const sure = await confirmed(t("script.region.remove"), t("script.region.remove.text"), t("script.region.remove.yes"));
-  return sure && change("DELETE", "script.region.removed");
+  if (sure) change("DELETE", "script.region.removed");
 });
 byId("finish")?.addEventListener("click", () => stage.finish());
 byId("undo")?.addEventListener("click", () => stage.undo());

@@ -224,6 +224,12 @@ slider.addEventListener("input", () => {
   byId("said").textContent = "";
   show();
 });
-band.addEventListener("change", () => load({ rate: outlook && chosen().target_fpr, keepBand: true, anew: false }));
+// With what is chosen, saved or not.
+function again() {
+  load({ rate: outlook && chosen().target_fpr, keepBand: true, anew: false });
+}
+
+band.addEventListener("change", again);
+addEventListener("region-changed", again); // inspections of before compare no longer
 station?.addEventListener("change", () => load({ anew: false }));
 load();
