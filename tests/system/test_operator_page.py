@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,8 @@ from tests.system.processes import FlowGauge, stop
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
+# Whether the browser asks before the page is left.
+ASKS = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
 
 
 @dataclass(frozen=True)
@@ -251,14 +254,91 @@ def test_a_file_that_waits_keeps_what_the_form_said(
         drop(page, "second.png", tiny_images["good"][1])
         page.get_by_label("Part").fill("later")
         page.get_by_label("Station").fill("elsewhere")
-        asks = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
-        assert page.evaluate(asks)
+        assert page.evaluate(ASKS)
         held[0].continue_()
         expect(page.locator("#inspections .inspection")).to_have_count(1)
         expect(page.locator("#progress")).to_be_empty()
-        assert not page.evaluate(asks)
+        assert not page.evaluate(ASKS)
         found = served.client.get("/v1/inspections", params={"station": "waiting"}).json()["inspections"]
         assert [one["part_id"] for one in found] == ["waits-1", "waits-1"]
+
+
+def test_pictures_wait_for_a_connection_and_for_the_keys_limit(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    keys: list[str | None] = []
+
+    def answer(route: Route) -> None:
+        keys.append(route.request.headers.get("idempotency-key"))
+        if len(keys) == 1:
+            route.abort()
+        elif len(keys) == 2:
+            limited = {"type": "rate-limited", "detail": "The limit is 60."}
+            route.fulfill(status=429, headers={"Retry-After": "60"}, json=limited)
+        else:
+            route.continue_()
+
+    with opened(browser, served.url) as page:
+        page.clock.install()
+        page.goto("/inspect")
+        drop(page, "notes.txt", b"no picture")
+        problems = page.locator("#problems li")
+        expect(problems).to_contain_text("notes.txt")
+        page.route("**/predict", answer)
+        drop(page, "first.png", tiny_images["good"][0])
+        progress = page.locator("#progress")
+        expect(progress).to_have_text("No connection to the server. 1 waiting; this goes on by itself.")
+        page.evaluate("dispatchEvent(new Event('online'))")
+        expect(progress).to_contain_text("Too many requests")
+        page.clock.fast_forward(59_000)
+        expect(progress).to_contain_text("Too many requests")
+        page.clock.fast_forward(1_000)
+        expect(page.locator("#result")).to_contain_text("first.png")
+        drop(page, "second.png", tiny_images["good"][1])
+        expect(page.locator("#result")).to_contain_text("second.png")
+        expect(page.locator("#inspections .inspection")).to_have_count(1)
+        assert keys[0]
+        assert keys[0] == keys[1] == keys[2] != keys[3]
+
+        # What is done does not hide what is not: its name stands there until it was read.
+        expect(problems).to_have_count(1)
+        expect(problems).to_contain_text("notes.txt")
+        page.get_by_role("button", name="Clear this list").click()
+        expect(problems).to_have_count(0)
+        expect(page.get_by_role("button", name="Clear this list")).to_be_hidden()
+
+
+def test_a_file_that_is_gone_holds_up_no_other(
+    browser: Browser, served: Served, tiny_images: Images, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "first.png", tmp_path / "gone.png", tmp_path / "last.png"]
+    for path in paths:
+        path.write_bytes(tiny_images["good"][0])
+    with opened(browser, served.url) as page:
+        page.goto("/inspect")
+        held: list[Route] = []
+        page.route("**/predict", lambda route: route.continue_() if held else held.append(route))
+        page.set_input_files("#files", paths)
+        while not held:
+            page.wait_for_timeout(20)
+        paths[1].unlink()
+        held[0].continue_()
+        expect(page.locator("#result")).to_contain_text("last.png")
+        expect(page.locator("#problems li")).to_have_text(["gone.png: The file can no longer be read."])
+
+
+def test_an_earlier_card_says_when_its_picture_was_inspected(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/inspect")
+        for name in ("first.png", "second.png"):
+            drop(page, name, tiny_images["good"][0])
+            expect(page.locator("#result")).to_contain_text(name)
+        card = page.locator("#inspections .inspection")
+        shown = card.locator("time").get_attribute("datetime")
+        answer = served.client.get(f"/v1/inspections/{card.get_attribute('data-id')}").json()
+    assert datetime.fromisoformat(shown or "") == datetime.fromisoformat(answer["created"])
 
 
 def test_no_decision_stands_over_the_picture_before(

@@ -7,10 +7,11 @@ const READ_MS = 30000;
 const WRITE_MS = 300000; // a version is loaded and checked before it serves
 
 export class ApiError extends Error {
-  constructor(status, type, detail) {
+  constructor(status, type, detail, retryAfter = null) {
     super(detail);
     this.status = status; // 0: there was no answer
     this.type = type;
+    this.retryAfter = retryAfter; // seconds, where the service says when to ask again
   }
 }
 
@@ -75,7 +76,8 @@ export async function api(path, { etag = false, ...request } = {}) {
     throw new ApiError(response.status, "internal", t("script.failed", { status: response.status }));
   }
   if (!response.ok) {
-    throw new ApiError(response.status, answer?.type, explain(response.status, answer));
+    const after = Number(response.headers.get("Retry-After")) || null;
+    throw new ApiError(response.status, answer?.type, explain(response.status, answer), after);
   }
   return etag ? { answer, etag: response.headers.get("ETag") } : answer;
 }

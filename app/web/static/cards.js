@@ -86,10 +86,15 @@ export class Cards {
   }
 }
 
+// Ids begin with the milliseconds since 1970 (UUIDv7, RFC 9562).
+function time(id) {
+  return new Date(parseInt(id.replace("-", "").slice(0, 12), 16)).toISOString();
+}
+
 export function told(one) {
   return {
     id: one.inspection_id,
-    created: one.created || one.created_at || new Date().toISOString(),
+    created: one.created || one.created_at || time(one.inspection_id),
     category: one.category || one.model.category,
     decision: one.decision,
     score: one.score,

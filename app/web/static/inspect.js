@@ -9,15 +9,20 @@ const drop = document.getElementById("drop");
 const progress = document.getElementById("progress");
 const problems = document.getElementById("problems");
 const result = document.getElementById("result");
+const seen = document.getElementById("seen");
 const cards = new Cards(document.getElementById("inspections"));
 const queue = []; // the first of them is under way
+const BUSY = [0, 429, 503]; // no connection, the key's limit, not now: no fault of the picture
+const AGAIN_S = 5; // where the service does not say when
 let working = false;
+let timer = null;
 let last = null;
 
 function complain(name, text) {
   const item = document.createElement("li");
   item.textContent = `${name}: ${text}`;
   problems.append(item);
+  seen.hidden = false;
 }
 
 function words(p, n) {
@@ -62,40 +67,58 @@ function asked(file) {
     if (text) body.set(name, text);
   }
   body.set("file", file);
-  return { file, body, category: form.elements.category.value };
+  // Sent again after an answer that was lost, it is not inspected twice.
+  const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return { file, body, category: form.elements.category.value, headers: { "Idempotency-Key": key } };
 }
 
-// Gives whether it is done with: not where a login is needed first, or another key has logged in.
-async function inspect({ file, body, category }) {
+// One that was changed or removed after it was chosen cannot be sent, which looks like a lost connection.
+async function readable(file) {
+  try {
+    await file.arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+// Gives what the picture waits for, in words, or nothing where it is done with.
+async function inspect({ file, body, category, headers }) {
   if (file.size > Number(form.dataset.maxBytes)) {
     complain(file.name, t("script.inspect.too_large"));
-    return true;
+    return "";
   }
   try {
-    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", body }), file.name);
+    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", headers, body }), file.name);
   } catch (error) {
-    if (error.status === 401 || error.type === "another-key") return false;
-    complain(file.name, error.message);
+    if (error.status === 401 || error.type === "another-key") return t("script.inspect.waiting", { n: queue.length });
+    const gone = error.status === 0 && !(await readable(file));
+    if (BUSY.includes(error.status) && !gone) {
+      timer = setTimeout(work, 1000 * (error.retryAfter ?? AGAIN_S));
+      return t("script.inspect.later", { why: error.message, n: queue.length });
+    }
+    complain(file.name, gone ? t("script.inspect.unreadable") : error.message);
   }
-  return true;
+  return "";
 }
 
 async function work() {
   if (working) return;
   working = true;
-  while (queue.length) {
+  clearTimeout(timer);
+  let waits = "";
+  while (queue.length && !waits) {
     const [one] = queue;
     progress.textContent = t("script.inspect.working", { name: one.file.name, n: queue.length - 1 });
-    if (!(await inspect(one))) break;
-    queue.shift();
+    waits = await inspect(one);
+    if (!waits) queue.shift();
   }
-  progress.textContent = queue.length ? t("script.inspect.waiting", { n: queue.length }) : "";
+  progress.textContent = waits;
   working = false;
 }
 
 function take(files) {
   if (!files.length) return;
-  problems.textContent = "";
   queue.push(...files.map(asked));
   work();
 }
@@ -103,6 +126,11 @@ function take(files) {
 if (form) {
   guardUnsaved(() => queue.length > 0);
   addEventListener("focus", work); // back from the login, perhaps
+  addEventListener("online", work);
+  seen.querySelector("button").addEventListener("click", () => {
+    problems.textContent = "";
+    seen.hidden = true;
+  });
   try {
     form.elements.station.value ||= localStorage.getItem("flowgauge.station") || "";
     form.elements.station.addEventListener("change", (event) => localStorage.setItem("flowgauge.station", event.target.value.trim()));
