@@ -107,6 +107,7 @@ def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Served, tiny
         page.locator("summary").click()
         page.get_by_label("Note").fill("good, d")
         assert served.client.get(f"/v1/inspections/{older}").json()["review"]["revision"] == 0
+        page.get_by_label("Note").fill("")
         page.evaluate("document.activeElement.blur()")
         page.keyboard.press("ArrowRight")
         expect(page).to_have_url(re.compile(newer))
@@ -185,6 +186,36 @@ def test_rates_are_known_once_every_decision_was_reviewed(
                 expect(page.locator("#review-said")).to_contain_text("Saved")
         # The last of them filled the gap, and the page tells it without being loaded again.
         expect(page.locator('[data-rate="escape"]')).to_contain_text("between")
+
+
+def test_a_note_that_comes_after_the_verdict_is_not_lost(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
+    with opened(browser, served.url) as page:
+        page.goto(f"/inspections/{newer}")
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        page.keyboard.press("g")
+        expect(page.locator("#review-said")).to_have_text("Saved: Good.")
+        page.locator("summary").click()
+        note = page.get_by_label("Note")
+        assert not page.evaluate(ASKS)
+        note.fill("a hair, no scratch")
+        assert page.evaluate(ASKS)
+        expect(note).to_have_accessible_description(re.compile("next press on Good or Defect saves"))
+
+        # The way on waits until it is saved, and leads on after that.
+        page.locator("#older").click()
+        expect(page.locator("#review-error")).to_contain_text("next press on Good or Defect saves")
+        expect(note).to_be_focused()
+        page.get_by_role("button", name="Good").click()
+        expect(note).to_have_value("")
+        expect(page.locator("#review-error")).to_be_hidden()
+        assert not page.evaluate(ASKS)
+        page.locator("#older").click()
+        expect(page).to_have_url(re.compile(older))
+        page.goto(f"/inspections/{newer}")
+        expect(page.locator(".reviews .note")).to_have_text("a hair, no scratch")
 
 
 def test_two_people_review_at_once(browser: Browser, served: Served, tiny_images: Images) -> None:

@@ -1,6 +1,6 @@
 // One inspection: the heatmap's slider, reviews by button and by key, the way to its neighbours.
 import { api } from "./api.js";
-import { announce } from "./base.js";
+import { announce, guardUnsaved } from "./base.js";
 import { showRates } from "./rates.js";
 import { t } from "./texts.js";
 
@@ -52,14 +52,28 @@ const said = byId("review-said");
 const wrong = byId("review-error");
 let revision = Number(article.dataset.revision);
 let busy = false;
+let sending = ""; // the note of a review that is on its way
 let next = null; // the neighbour asked for while a review is on its way
 let leaving = false; // a neighbour is on its way: what is pressed now is meant for it, not for this part
+
+function unsaved() {
+  return buttons.length > 0 && byId("note").value.trim() !== sending;
+}
 
 for (const link of document.querySelectorAll("#older, #newer")) {
   link.addEventListener("click", (event) => {
     leaving = !(event.ctrlKey || event.metaKey || event.shiftKey); // those open it elsewhere
+    if (!leaving || !unsaved()) return;
+    // Said here: whether the browser's own question was answered with staying, no script is told.
+    event.preventDefault();
+    leaving = false;
+    wrong.textContent = t("script.review.note");
+    wrong.hidden = false;
+    byId("note").closest("details").open = true;
+    byId("note").focus();
   });
 }
+guardUnsaved(unsaved);
 addEventListener("pageshow", () => (leaving = false));
 
 // A review that fails must still be read here: the way on waits for it.
@@ -82,18 +96,20 @@ async function review(verdict) {
   try {
     const body = { verdict, expected_revision: revision };
     if (byId("reviewer").value.trim()) body.reviewer = byId("reviewer").value.trim();
-    if (byId("note").value.trim()) body.note = byId("note").value.trim();
+    sending = byId("note").value.trim();
+    if (sending) body.note = sending;
     const added = await api(`/v1/inspections/${id}/reviews`, { method: "POST", body, keepalive: true });
     revision = added.revision;
     showVerdict(verdict);
     said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
-    byId("note").value = "";
+    if (!unsaved()) byId("note").value = ""; // what was written meanwhile stays for the next press
     if (byId("rates")) showRates(byId("rates"), category);
   } catch (error) {
     next = null;
     await explain(error);
   } finally {
     busy = false;
+    sending = "";
     buttons.forEach((button) => (button.disabled = false));
   }
   go(next);
