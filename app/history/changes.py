@@ -73,10 +73,13 @@ def detail(row: Mapping[str, Any]) -> dict[str, Any]:
 def held(
     action: str, target: str, known: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-    """What held before an act and what after it, in a line: rates, a threshold or a version."""
+    """What held before an act and what after it: rates, a threshold, a version, or whether a region."""
     if action == "model.thresholds":
         before = known.get("from") or {}
         return dict(before), {**before, **(known.get("to") or {})}
+    if action == REGION and "from" in known:
+        before, after = ({"region": "set" if known.get(one) else "none"} for one in ("from", "to"))
+        return before, after
     if action == CALIBRATION and "reject" in known:
         return {"reject": known["reject"].get("from")}, {"reject": known["reject"].get("to")}
     if action in ("model.activate", "model.rollback"):

@@ -56,7 +56,7 @@ def report(
         whole = reports.complete(connection, asked)
         shifts = reports.shifts(connection, whole, caller.categories, station)
         parts = [shift_details.details(connection, one.category, whole, station) for one in shifts]
-        changed = changes.changes(connection, asked, caller.categories, _MOST_CHANGES)
+        changed = changes.changes(connection, asked, caller.categories, _MOST_CHANGES + 1)
     states = drift.states()
     return schemas.ShiftReport(
         from_=clock.iso(whole.from_ms),
@@ -66,7 +66,8 @@ def report(
             _category(shift, part, states.get(shift.category))
             for shift, part in zip(shifts, parts, strict=True)
         ],
-        changes=[_change(row) for row in changed],
+        changes=[_change(row) for row in changed[-_MOST_CHANGES:]],
+        more_changes=len(changed) > _MOST_CHANGES,
     )
 
 

@@ -83,7 +83,8 @@ class ShiftChange(BaseModel):
     station: str | None = Field(description="Where it is about one.", examples=["line-3"])
     reason: str | None = Field(description="As it was given.", examples=["Customer complaint 88"])
     before: dict[str, Any] | None = Field(
-        description="The rates, the threshold or the version that held before; null of a region.",
+        description="The rates, the threshold or the version that held before; of a region, whether one "
+        "was there: `set` or `none`. Null where it is not known.",
         examples=[{"target_fpr": 0.01, "review_fpr": None}],
     )
     after: dict[str, Any] | None = Field(
@@ -120,6 +121,7 @@ class ShiftReport(BaseModel):
     changes: list[ShiftChange] = Field(
         description="What was changed in this time, the earliest first; of more than a hundred the latest."
     )
+    more_changes: bool = Field(description="Whether there are earlier ones.", examples=[False])
 
 
 class DriftStatistic(BaseModel):

@@ -4,7 +4,7 @@ from app.access import ANONYMOUS
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import CALIBRATION, REGION, changed_ms, changes
+from app.history.changes import CALIBRATION, REGION, changed_ms, changes, held
 from app.history.reports import Span
 
 EVER = Span(0, 2**45)
@@ -59,3 +59,12 @@ def test_the_last_change_of_a_region(database: Database) -> None:
         assert before <= found[None] <= found["a"]
         assert changed_ms(connection, "grid", REGION) == {}
         assert changed_ms(connection, "bottle", CALIBRATION) == {}
+
+
+def test_of_a_region_is_told_whether_there_was_one() -> None:
+    region = {"image": {"width": 9, "height": 9}, "polygons": [[[0, 0], [9, 0], [9, 9]]], "revision": 3}
+    none, there = {"region": "none"}, {"region": "set"}
+    assert held(REGION, "bottle", {"from": None, "to": region}) == (none, there)
+    assert held(REGION, "bottle", {"from": region, "to": region}) == (there, there)
+    assert held(REGION, "bottle", {"from": region, "to": None}) == (there, none)
+    assert held(REGION, "bottle", {}) == (None, None)

@@ -100,7 +100,9 @@ def test_what_was_changed_meanwhile(
         "image": {"width": 64, "height": 64},
         "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]],
     }
-    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
+    region = "/v1/models/tiny/region?station=s"
+    assert client.put(region, json=square).status_code == 200
+    assert client.delete(region, headers={"If-Match": "*"}).status_code == 204
     activate = "/v1/models/tiny/versions/20990101T000000-abcdef:activate"
     assert client.post(activate).status_code == 200
     assert client.post("/v1/models/tiny:rollback").status_code == 200
@@ -117,7 +119,8 @@ def test_what_was_changed_meanwhile(
             {"target_fpr": None, "review_fpr": None},
             {"target_fpr": 0.2, "review_fpr": None},
         ),
-        ("model.region", "tiny", "s", None, None, None),
+        ("model.region", "tiny", "s", None, {"region": "none"}, {"region": "set"}),
+        ("model.region", "tiny", "s", None, {"region": "set"}, {"region": "none"}),
         (
             "model.activate",
             "tiny/20990101T000000-abcdef",
@@ -146,6 +149,19 @@ def test_changes_of_other_categories_are_not_told(keyed: Keyed) -> None:
         answer = keyed.client.get(SHIFT, headers=keyed.show(role)).json()
         assert [one["target"] for one in answer["changes"]] == expected
     assert keyed.client.get(SHIFT, headers=keyed.show("line")).status_code == 403
+
+
+def test_of_many_changes_the_latest_hundred_are_told(client: TestClient) -> None:
+    app: Any = client.app
+    log = Audit(app.state.database)
+    for number in range(100):
+        log.write(ANONYMOUS, "model.activate", f"tiny/v{number}", "done")
+    answer = report(client)
+    assert (len(answer["changes"]), answer["more_changes"]) == (100, False)
+    log.write(ANONYMOUS, "model.activate", "tiny/v100", "done")
+    answer = report(client)
+    assert [one["target"] for one in answer["changes"]] == [f"tiny/v{n}" for n in range(1, 101)]
+    assert answer["more_changes"]
 
 
 def test_a_month_in_which_summer_time_ends_is_one(client: TestClient) -> None:
