@@ -31,6 +31,7 @@ class Bar:
 
     Attributes:
         begin: of the step, ISO 8601.
+        day: the date by the clocks of the time zone, ISO 8601; None of an hour.
         total: inspections in it.
         rejected: those that were rejected.
         passed: the share that passed, None without inspections.
@@ -38,6 +39,7 @@ class Bar:
     """
 
     begin: str
+    day: str | None
     total: int
     rejected: int
     passed: float | None
@@ -78,10 +80,14 @@ def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
         for decision, n in one.decisions.items():
             mine[decision] = mine.get(decision, 0) + n
     busiest = max((sum(some.values()) for some in counts.values()), default=0)
-    return Bars([_bar(begin_ms(begins[one]), some, busiest) for one, some in counts.items()], daily)
+    made = [
+        _bar(begin_ms(begins[one]), str(one) if daily else None, some, busiest)
+        for one, some in counts.items()
+    ]
+    return Bars(made, daily)
 
 
-def _bar(begin_ms: int, counts: dict[Decision, int], busiest: int) -> Bar:
+def _bar(begin_ms: int, day: str | None, counts: dict[Decision, int], busiest: int) -> Bar:
     total = sum(counts.values())
     parts, x = [], 0.0
     for decision in _ORDER:
@@ -90,4 +96,4 @@ def _bar(begin_ms: int, counts: dict[Decision, int], busiest: int) -> Bar:
             parts.append(Part(decision, round(x, 1), width))
         x += width
     passed = counts.get("PASS", 0) / total if total else None
-    return Bar(clock.iso(begin_ms), total, counts.get("REJECT", 0), passed, parts)
+    return Bar(clock.iso(begin_ms), day, total, counts.get("REJECT", 0), passed, parts)

@@ -1,7 +1,6 @@
 """The report on a shift, made to be printed."""
 
 import re
-from datetime import UTC, tzinfo
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -57,13 +56,14 @@ async def show_report(
         end=clock.iso(asked.to_ms),
         cut=report.from_ != clock.iso(asked.from_ms),
         charts={one.category: bars(one.hours, asked, days_of) for one in report.categories},
+        zone=days_of.key,
         stations=stations,
         who=lambda actor: _KEY_ID.sub("", actor, count=1),
     )
 
 
-def _zone(name: str) -> tzinfo:
+def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        return UTC  # a browser may know zones that this machine does not, and some name none
+        return ZoneInfo("UTC")  # a browser may know zones that this machine does not, and some name none

@@ -48,8 +48,10 @@ for (const table of document.querySelectorAll(".hours")) {
     before = moment.toDateString();
   }
 }
+// A day is told as it was counted, which may be in another place than the reader's.
 for (const one of document.querySelectorAll("time.day")) {
-  one.textContent = new Date(one.dateTime).toLocaleDateString(language, { day: "numeric", month: "short" });
+  const date = new Date(one.dataset.date); // midnight of UTC
+  one.textContent = date.toLocaleDateString(language, { day: "numeric", month: "short", timeZone: "UTC" });
 }
 for (const one of document.querySelectorAll(".span time")) {
   one.textContent = new Date(one.dateTime).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });

@@ -23,6 +23,7 @@ def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
     span = Span(BEGIN + 1000, BEGIN + 3 * HOUR_MS)
     made = bars([hour(0, PASS=6, REVIEW=1, REJECT=1), hour(2, PASS=3, REJECT=1)], span)
     assert not made.daily
+    assert {one.day for one in made.bars} == {None}
     first, quiet, last = made.bars
     assert (first.begin, first.total, first.rejected, first.passed) == (clock.iso(BEGIN), 8, 1, 0.75)
     assert [(one.decision, one.x, one.width) for one in first.parts] == [
@@ -54,6 +55,7 @@ def test_days_are_those_of_the_place_also_when_summer_time_ends() -> None:
     made = bars(hours, Span(begin, at(27, 23)), ZoneInfo("Europe/Berlin"))
     begins = [at(23, 22), at(24, 22), at(25, 23), at(26, 23)]
     assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
+    assert [one.day for one in made.bars] == [f"2026-10-{day}" for day in (24, 25, 26, 27)]
     assert [one.total for one in made.bars] == [0, 24 + 25, 0, 26]
 
 

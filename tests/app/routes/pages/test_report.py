@@ -3,9 +3,13 @@
 import asyncio
 import re
 import threading
+import tomllib
+import zoneinfo
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -17,6 +21,7 @@ from app.database import clock
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 
+ROOT = Path(__file__).parents[4]
 HOUR = 3_600_000
 
 
@@ -145,6 +150,35 @@ def test_days_are_those_of_the_readers_place(keyed: Keyed) -> None:
         "2026-10-25T23",
         "2026-10-26T23",
     ]
+    named = re.findall(r'class="day" datetime="[^"]*" data-date="([^"]*)"', shown)
+    assert named == ["2026-10-24", "2026-10-25", "2026-10-26", "2026-10-27"]
+    assert "Days of the time zone Europe/Berlin" in shown
+
+
+@pytest.fixture
+def no_zones_of_the_machine() -> Iterator[None]:
+    """As in a slim container, or where the old names are in a package of their own."""
+    before = zoneinfo.TZPATH
+    zoneinfo.reset_tzpath(to=())
+    zoneinfo.ZoneInfo.clear_cache()
+    yield
+    zoneinfo.reset_tzpath(to=before)
+    zoneinfo.ZoneInfo.clear_cache()
+
+
+@pytest.mark.usefixtures("no_zones_of_the_machine")
+@pytest.mark.parametrize(
+    "zone", ["Asia/Calcutta", "America/Buenos_Aires", "Asia/Saigon", "Europe/Kiev", "Europe/Berlin"]
+)
+def test_zones_by_the_names_that_browsers_give_them_are_known_on_any_machine(keyed: Keyed, zone: str) -> None:
+    kept(keyed, row(clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))))
+    asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z"}
+    assert f"Days of the time zone {zone}" in text(keyed, **asked, tz=zone)
+
+
+def test_the_zones_are_installed_with_it() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert [one for one in project["dependencies"] if re.match(r"tzdata\b", one)]
 
 
 @pytest.mark.parametrize(
@@ -163,8 +197,10 @@ def test_times_that_are_none(keyed: Keyed, query: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("zone", ["Europe/Atlantis", "Etc/Unknown", "../../etc/passwd", "Europe", ""])
 def test_days_of_a_zone_that_is_not_known_here_are_those_of_utc(keyed: Keyed, zone: str) -> None:
+    kept(keyed, row(clock.from_datetime(datetime(2026, 10, 24, 22, tzinfo=UTC))))
     asked = {"from": "2026-10-23T22:00:00Z", "to": "2026-10-27T23:00:00Z"}
     assert text(keyed, **asked, tz=zone) == text(keyed, **asked, tz="UTC")
+    assert "Days of the time zone UTC" in text(keyed, **asked, tz=zone)
 
 
 def test_only_the_keys_own_categories(keyed: Keyed) -> None:
