@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import numpy as np
@@ -84,6 +84,12 @@ def drawable(page: Page, station: str) -> Locator:
     stage = page.get_by_role("application", name="Picture to draw the region on")
     expect(stage).not_to_have_attribute("aria-busy", "true")
     return stage
+
+
+def asked(page: Page) -> tuple[str, str]:
+    """The time that the address of a report is of."""
+    query = parse_qs(urlsplit(page.url).query)
+    return query["from"][0], query["to"][0]
 
 
 def test_a_threshold_is_moved_with_a_reason(browser: Browser, served: Served) -> None:
@@ -613,6 +619,37 @@ def test_the_hours_of_two_days_name_their_days(browser: Browser, served: Served)
     days = [hour for hour in hours[1:] if "\n" in hour]
     assert all(day.endswith("12:00 AM") for day in days)
     assert len(days) == [hour.split("\n")[-1] for hour in hours[1:]].count("12:00 AM")
+
+
+def test_days_are_named_as_they_were_counted(browser: Browser, served: Served) -> None:
+    """By an address without `tz` those of UTC: midnight there is still the day before in Los Angeles."""
+    now = datetime.now(UTC)
+    first = now - timedelta(days=3)
+    times = {"from": f"{first:%Y-%m-%dT00:00Z}", "to": (now + timedelta(hours=1)).isoformat()}
+    with opened(browser, served.url, timezone_id="America/Los_Angeles") as page:
+        page.goto(f"/report?{urlencode(times)}")
+        expect(page.locator("time.day").first).to_have_text(f"{first:%b} {first.day}")
+        expect(page.get_by_text("Days of the time zone UTC")).to_be_visible()
+
+
+def test_the_last_minute_is_reported(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/report")
+        begin, end = (page.locator(one).get_attribute("data-moment") for one in ("#from", "#to"))
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url(re.compile("from="))
+        assert asked(page) == (begin, end)
+
+        page.clock.set_fixed_time("2031-03-05T14:00:30Z")
+        page.get_by_label("Shift").select_option("last")
+        page.wait_for_url(re.compile("2031-03-05"))
+        assert asked(page) == ("2031-03-05T06:00:30.000Z", "2031-03-05T14:01:00.000Z")
+
+        # Only a field that is moved says whole minutes.
+        page.locator("#from").fill("2031-03-05T05:00")
+        page.get_by_role("button", name="Show").click()
+        page.wait_for_url(re.compile("from=2031-03-05T05"))
+        assert asked(page) == ("2031-03-05T05:00:00.000Z", "2031-03-05T14:01:00.000Z")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -9,6 +9,12 @@ function local(date) {
   return `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}T${two(date.getHours())}:${two(date.getMinutes())}`;
 }
 
+// The field shows minutes: while nobody has moved it, it stands for the very moment that the page was made for.
+function momentOf(field) {
+  const made = new Date(field.dataset.moment);
+  return field.value === local(made) ? made : new Date(field.value);
+}
+
 function day(offset, hour = 0) {
   const date = new Date();
   date.setDate(date.getDate() + offset);
@@ -23,7 +29,7 @@ function shift(begin, end) {
 }
 
 const times = {
-  last: () => [new Date(Date.now() - 8 * 3600e3), new Date()],
+  last: () => [new Date(Date.now() - 8 * 3600e3), new Date(Math.ceil(Date.now() / 60e3) * 60e3)],
   today: () => [day(0), day(1)],
   yesterday: () => [day(-1), day(0)],
   "6-14": () => shift(6, 14),
@@ -59,19 +65,20 @@ for (const one of document.querySelectorAll(".span time")) {
 
 preset.addEventListener("change", () => {
   if (!times[preset.value]) return;
-  [from.value, to.value] = times[preset.value]().map(local);
+  const [begin, end] = times[preset.value]();
+  [from.value, to.value] = [begin, end].map(local);
   from.setCustomValidity("");
-  show();
+  show(begin, end);
 });
 for (const one of [from, to]) one.addEventListener("change", () => (preset.value = ""));
 
-function show() {
-  if (from.value >= to.value) {
+function show(begin, end) {
+  if (begin >= end) {
     from.setCustomValidity(form.dataset.order);
     from.reportValidity();
     return;
   }
-  const asked = new URLSearchParams({ from: new Date(from.value).toISOString(), to: new Date(to.value).toISOString() });
+  const asked = new URLSearchParams({ from: begin.toISOString(), to: end.toISOString() });
   if (form.elements.station.value) asked.set("station", form.elements.station.value);
   asked.set("tz", Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC"); // whose days the bars are
   location.assign(`/report?${asked}`);
@@ -79,7 +86,7 @@ function show() {
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
-  show();
+  show(momentOf(from), momentOf(to));
 });
 from.addEventListener("input", () => from.setCustomValidity(""));
 to.addEventListener("input", () => from.setCustomValidity(""));
