@@ -214,7 +214,9 @@ class TestEngines:
 
     def test_one_that_was_not_calibrated_is_refused(self, tiny_bundle_store: Path) -> None:
         [folder] = (tiny_bundle_store / "tiny").glob("2*")
-        with pytest.raises(BundleError, match="flowgauge calibrate --precision bfloat16"):
+        with pytest.raises(
+            BundleError, match=r"`flowgauge calibrate --category tiny --version \S+ --precision bfloat16`"
+        ):
             Detector.load(folder, device="cpu", precision="bfloat16")
 
     def test_golden_pictures_are_replayed_by_it(self, bundle: Path) -> None:

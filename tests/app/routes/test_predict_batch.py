@@ -244,11 +244,11 @@ class TestFailures:
         decode = Inference.decode
         assert len(answer(post(client, *tiny_images["good"][:4])).items) == 4  # the model is loaded
 
-        async def decoded_at_that_moment(self: Inference, data: bytes, prepare: Any, **options: Any) -> Any:
+        async def decoded_at_that_moment(self: Inference, *given: Any, **options: Any) -> Any:
             for _ in range(2):  # the image is given up, and then the request
                 with suppress(asyncio.CancelledError):
                     await asyncio.Event().wait()
-            return await decode(self, data, prepare, **options)
+            return await decode(self, *given, **options)
 
         with monkeypatch.context() as patch:
             patch.setattr(Inference, "decode", decoded_at_that_moment)

@@ -22,7 +22,7 @@ from app.history import reviews
 from app.main import create_app
 from app.routes import reports
 from app.settings import Settings
-from flows.fastflow import images, models_folder
+from flows.fastflow import images
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 from tests.conftest import picture, png
@@ -218,7 +218,7 @@ def test_drift_begins_again_with_another_version(
     settle(client, predict(client, tiny_images["good"][0]))
     assert client.get("/v1/models/tiny/drift").json()["inspections"] == 1
     add_version(store, "tiny", "20990101T000000-abcdef")
-    models_folder.activate(store, "tiny", "20990101T000000-abcdef")
+    assert client.post("/v1/models/tiny/versions/20990101T000000-abcdef:activate").status_code == 200
     answer = client.get("/v1/models/tiny/drift").json()
     assert (answer["version"], answer["inspections"]) == ("20990101T000000-abcdef", 0)
 
