@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from bench.service.listening import listening
 from tests.system.line import Line, make_line
@@ -59,6 +60,7 @@ class Listener(threading.Thread):
                 time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_fifty_hear_everything_once_and_in_one_order(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
 ) -> None:

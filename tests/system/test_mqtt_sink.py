@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.system.line import Line, first_of_each, make_line
 
@@ -39,6 +41,7 @@ def expect_all(line: Line, subscriber: Subscriber) -> None:
         assert [identifier for identifier in first_of_each(came) if identifier in set(ids)] == ids
 
 
+@pytest.mark.slow  # webhooks are delivered by the same code
 def test_nothing_is_lost_whoever_is_restarted_or_killed(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, broker: Mosquitto
 ) -> None:

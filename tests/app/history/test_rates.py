@@ -107,7 +107,7 @@ LINES = {
 
 @pytest.mark.parametrize(
     "line",
-    [line if line in ("usual", "few") else pytest.param(line, marks=pytest.mark.slow) for line in LINES],
+    [line if line == "few" else pytest.param(line, marks=pytest.mark.slow) for line in LINES],
 )
 def test_intervals_cover_the_truth_as_often_as_they_say(line: str) -> None:
     good_share, given_good, given_defect, parts, reviewed = LINES[line]

@@ -105,6 +105,7 @@ def test_levels_are_of_the_pixels_of_their_range() -> None:
     assert noise_levels(noise, clean) == []
 
 
+@pytest.mark.slow
 def test_a_fitted_flow_follows_the_camera() -> None:
     """The level by brightness, the likelihood between one normal's and the exact one."""
     generator = torch.Generator().manual_seed(0)
