@@ -111,7 +111,7 @@ def _told(names: Sequence[str], folder: Path) -> list[str | None] | None:
         # A Mac writes accents apart; the same name must be the same part.
         composed = unicodedata.normalize("NFC", name)
         match = expression.search(composed)
-        if match is not None and match.groups() and not any(map(_has_part, match.groups())):
+        if match is not None and set(match.groups()) == {None}:
             # By the name, so that it divides as pictures do without the file; it may be there in two folders.
             found.append(f"{_OWN}{times[composed] or ''}{_OWN}{composed}")
             times[composed] += 1
@@ -119,10 +119,6 @@ def _told(names: Sequence[str], folder: Path) -> list[str | None] | None:
         part = "" if match is None else "\0".join(text or "" for text in match.groups() or [match.group()])
         found.append(part if part.strip("\0") else None)
     return found
-
-
-def _has_part(group: str | None) -> bool:
-    return group is not None
 
 
 def _read(file: Path) -> re.Pattern[str]:

@@ -45,6 +45,12 @@ def live(page: Page, path: str = "/") -> None:
     expect(page.locator("#state")).to_have_attribute("data-state", "live")
 
 
+def look_at(page: Page, identifier: str) -> None:
+    """Open an inspection, up to the last that its page asks for: keys are then heard."""
+    page.goto(f"/inspections/{identifier}")
+    expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+
+
 def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     with opened(browser, served.url) as wall, opened(browser, served.url) as page:
@@ -94,8 +100,7 @@ def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, ti
 def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Served, tiny_images: Images) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
-        page.goto(f"/inspections/{newer}")
-        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        look_at(page, newer)
         page.keyboard.press("ArrowLeft")
         expect(page).to_have_url(re.compile(older))
         expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
@@ -118,8 +123,7 @@ def test_a_key_pressed_on_the_way_is_not_for_the_part_before(
 ) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
-        page.goto(f"/inspections/{newer}")
-        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        look_at(page, newer)
         held: list[Route] = []
         page.route(f"**/inspections/{older}*", lambda route: held.append(route))
         page.keyboard.press("ArrowLeft")
@@ -143,8 +147,7 @@ def test_a_key_pressed_on_the_way_is_not_for_the_part_before(
 def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
-        page.goto(f"/inspections/{older}")
-        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        look_at(page, older)
         held: list[Route] = []
         page.route("**/reviews", lambda route: held.append(route))
         page.keyboard.press("g")
@@ -180,8 +183,7 @@ def test_rates_are_known_once_every_decision_was_reviewed(
     with opened(browser, served.url) as page:
         for decision, key in (("PASS", "g"), ("REVIEW", "g"), ("REJECT", "d")):
             if decision in ids:
-                page.goto(f"/inspections/{ids[decision]}")
-                expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+                look_at(page, ids[decision])
                 page.keyboard.press(key)
                 expect(page.locator("#review-said")).to_contain_text("Saved")
         # The last of them filled the gap, and the page tells it without being loaded again.
@@ -193,8 +195,7 @@ def test_a_note_that_comes_after_the_verdict_is_not_lost(
 ) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
-        page.goto(f"/inspections/{newer}")
-        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        look_at(page, newer)
         page.keyboard.press("g")
         expect(page.locator("#review-said")).to_have_text("Saved: Good.")
         page.locator("summary").click()

@@ -62,6 +62,27 @@ def paths(tiny_data: Path, tmp_path: Path) -> list[Path]:
     return [Path(shutil.copy(path, folder)) for path in originals]
 
 
+def cache_of(
+    folder: Path,
+    extractor: FeatureExtractor,
+    views: list[View],
+    *,
+    size: tuple[int, int] = SIZE,
+    batch_size: int = 2,
+    geometry: Geometry = STRETCH,
+    sample_bits: int = 16,
+) -> FeatureCache:
+    return FeatureCache(
+        CacheFolder(folder, GIB),
+        extractor,
+        views,
+        input_size=size,
+        batch_size=batch_size,
+        geometry=geometry,
+        sample_bits=sample_bits,
+    )
+
+
 def cached(
     folder: Path,
     extractor: FeatureExtractor,
@@ -75,15 +96,7 @@ def cached(
     hashes = file_hashes(paths)
     rows = tiles or [Tile(i, 0) for i in range(len(paths))]
     views = [View(paths[t.picture], hashes[t.picture], t.picture, None, t.number) for t in rows]
-    cache = FeatureCache(
-        CacheFolder(folder, GIB),
-        extractor,
-        views,
-        input_size=size,
-        batch_size=2,
-        geometry=geometry,
-        sample_bits=16,
-    )
+    cache = cache_of(folder, extractor, views, size=size, geometry=geometry)
     with cache.features(advance) as features:
         return features
 
@@ -327,15 +340,7 @@ def test_changed_copies_have_features_of_their_own(
         View(paths[0], "a", 0, Variant(mirrored=True)),
         View(paths[1], "b", 1),
     ]
-    cache = FeatureCache(
-        CacheFolder(tmp_path, GIB),
-        extractor,
-        views,
-        input_size=SIZE,
-        batch_size=2,
-        geometry=Geometry(),
-        sample_bits=16,
-    )
+    cache = cache_of(tmp_path, extractor, views)
     mirrored = torch.from_numpy(resize(np.ascontiguousarray(read(paths[0])[:, ::-1]), SIZE)[None])
     with cache.features(lambda _: None) as found:
         for array, wanted in zip(found, extractor(mirrored), strict=True):
@@ -348,15 +353,7 @@ def test_other_changes_are_another_cache(
 ) -> None:
     def name(*variants: Variant | None) -> str:
         views = [View(paths[0], "a", 0, variant) for variant in variants]
-        return FeatureCache(
-            CacheFolder(tmp_path, GIB),
-            extractor,
-            views,
-            input_size=SIZE,
-            batch_size=2,
-            geometry=Geometry(),
-            sample_bits=16,
-        ).name
+        return cache_of(tmp_path, extractor, views).name
 
     made = [name(None), name(None, None), name(Variant(degrees=1)), name(Variant(degrees=2))]
     assert len(set(made)) == 4
@@ -372,15 +369,7 @@ def test_samples_of_12_bits_are_seen_as_their_upper_8_and_cached_apart(
         for path in paths:
             grey = read(path)[..., 0].astype(np.uint16)
             cv2.imwrite(str(path), grey << (bits - 8) | 7)
-        cache = FeatureCache(
-            CacheFolder(tmp_path / "c", GIB),
-            extractor,
-            views,
-            input_size=SIZE,
-            batch_size=2,
-            geometry=STRETCH,
-            sample_bits=bits,
-        )
+        cache = cache_of(tmp_path / "c", extractor, views, sample_bits=bits)
         with cache.features(lambda _: None) as features:
             found[cache.name] = [np.array(array) for array in features]
         for path in paths:  # as it was, in 8 bits
@@ -394,15 +383,7 @@ def test_a_picture_that_cannot_be_changed_so_is_named(
 ) -> None:
     cv2.imwrite(str(paths[1]), np.zeros((40, 60, 3), np.uint8))
     views = [View(path, "a", i, Variant(quarter_turns=1)) for i, path in enumerate(paths)]
-    cache = FeatureCache(
-        CacheFolder(tmp_path / "c", GIB),
-        extractor,
-        views,
-        input_size=SIZE,
-        batch_size=1,
-        geometry=Geometry(),
-        sample_bits=16,
-    )
+    cache = cache_of(tmp_path / "c", extractor, views, batch_size=1)
     with pytest.raises(AugmentError, match=r"001\.png: .*60x40"), cache.features(lambda _: None):
         pass
     assert visible(tmp_path / "c") == hidden(tmp_path / "c") == []
@@ -420,15 +401,7 @@ def test_the_first_batch_need_not_be_computed_again(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     views = [View(path, path.name, i) for i, path in enumerate(paths)]
-    cache = FeatureCache(
-        CacheFolder(tmp_path, GIB),
-        extractor,
-        views,
-        input_size=SIZE,
-        batch_size=2,
-        geometry=Geometry(),
-        sample_bits=16,
-    )
+    cache = cache_of(tmp_path, extractor, views)
     first = cache.compute(0)
     with cache.features(lambda _: None, first) as found:
         assert all(np.array_equal(a[:2], b) for a, b in zip(found, first, strict=True))
