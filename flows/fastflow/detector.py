@@ -28,6 +28,7 @@ from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, d
 from flows.fastflow.regions import Regions
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.uninitialised import Uninitialised
 
 Decision = Literal["PASS", "REJECT"]
 
@@ -294,7 +295,8 @@ def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
         tensors = load(data)
     except (SafetensorError, KeyError) as error:  # the latter for numbers of a kind that torch has not
         raise BundleError(f"{bundle / FLOW} cannot be read") from error
-    heads = [build() for _ in prefixes]
+    with Uninitialised():  # every tensor that is wanted was found, and is loaded
+        heads = [build() for _ in prefixes]
     for head, prefix in zip(heads, prefixes, strict=True):
         head.load_state_dict({k: tensors[f"{prefix}{k}"] for k in shapes})
     return heads

@@ -12,6 +12,7 @@ from timm.models import FeatureInfo
 from torch import Tensor, nn
 
 from flows.fastflow.memory import module_bytes
+from flows.fastflow.uninitialised import Uninitialised
 from flows.fastflow.weights import Weights, WeightsError
 
 # Attention takes the square of their number in time, and where heads are mixed (CaiT) in memory too.
@@ -56,22 +57,24 @@ class FeatureExtractor(nn.Module):
         self.input_size: tuple[int, int] | None = None
         if config.fixed_input_size:
             self.input_size = native if input_size is None else (input_size[0], input_size[1])
+        indices = tuple(out_indices)
         sized: dict[str, Any] = {} if self.input_size in (None, native) else {"img_size": self.input_size}
         try:
-            backbone = timm.create_model(
-                weights.name, pretrained=False, features_only=True, out_indices=tuple(out_indices), **sized
-            )
+            with Uninitialised():  # `_fill` gives every tensor its value, or raises
+                backbone = timm.create_model(
+                    weights.name, pretrained=False, features_only=True, out_indices=indices, **sized
+                )
         except (RuntimeError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
             for_size = f" for pictures of {self.input_size}" if sized else ""
             raise WeightsError(
-                f"{weights.name} gives no feature maps at out_indices {tuple(out_indices)}{for_size}: {error}"
+                f"{weights.name} gives no feature maps at out_indices {indices}{for_size}: {error}"
             ) from error
         if self.input_size is not None:
             _expect_whole_patches(backbone, weights.name, self.input_size)
         _fill(backbone, weights, native)
         self.name = weights.name
         self.weights_sha256 = weights.sha256
-        self.out_indices = tuple(out_indices)
+        self.out_indices = indices
         info = cast(FeatureInfo, backbone.feature_info)
         self.channels: tuple[int, ...] = tuple(info.channels())
         self.strides: tuple[int, ...] = tuple(info.reduction())

@@ -1,0 +1,83 @@
+"""What is built to be filled draws nothing: no time for it, and no numbers that others would have drawn."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from flows.fastflow.detector import Detector
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.models_folder import resolve
+from flows.fastflow.uninitialised import Uninitialised
+from flows.fastflow.weights import Weights, WeightsError
+from tests.flows.fastflow.untrained import weights
+
+DRAW = (
+    nn.init.kaiming_uniform_,
+    nn.init.kaiming_normal_,
+    nn.init.xavier_uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    Tensor.normal_,
+    Tensor.uniform_,
+)
+
+
+@pytest.mark.parametrize("draw", DRAW, ids=lambda f: str(f.__qualname__))
+def test_tensors_keep_what_they_hold(draw: Callable[[Tensor], Tensor]) -> None:
+    before = torch.get_rng_state()
+    kept = torch.ones(8, 8)
+    with Uninitialised():
+        assert draw(kept) is kept
+    assert torch.equal(kept, torch.ones(8, 8))
+    assert torch.equal(torch.get_rng_state(), before)
+    draw(kept)
+    assert not torch.equal(kept, torch.ones(8, 8))
+
+
+def test_what_is_computed_is_computed() -> None:
+    with Uninitialised():
+        batch_norm = nn.BatchNorm2d(3)
+        assert nn.init.constant_(torch.empty(2), 3.0).tolist() == [3.0, 3.0]
+    assert batch_norm.weight.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_other_threads_draw_meanwhile() -> None:
+    with ThreadPoolExecutor(1) as pool, Uninitialised():
+        assert pool.submit(lambda: torch.zeros(8).normal_()).result().abs().sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "out_indices"),
+    [("tf_efficientnet_lite0", (2, 3)), ("resnet10t", (1, 2)), ("vit_tiny_patch16_224", (1, 3))],
+)
+def test_a_backbone_holds_its_weights_and_nothing_of_chance(name: str, out_indices: tuple[int, ...]) -> None:
+    found = weights(name=name)
+    before = torch.get_rng_state()
+    extractor = FeatureExtractor(found, out_indices)
+    assert torch.equal(torch.get_rng_state(), before)
+    prefix = "backbone.model." if name.startswith("vit") else "backbone."
+    held = {key: value for key, value in extractor.state_dict().items() if key.startswith("backbone.")}
+    # timm takes others than transformers apart, and then "blocks.0.conv" may be "blocks_0.conv".
+    known = {key.replace(".", "_", 1): value for key, value in found.state.items()} | found.state
+    assert held
+    for key, value in held.items():
+        assert torch.equal(value, known[key.removeprefix(prefix)]), key
+
+
+def test_a_tensor_that_the_weights_lack_is_not_left_empty() -> None:
+    whole = weights(name="resnet10t")
+    lacking = {key: value for key, value in whole.state.items() if key != "layer1.0.conv1.weight"}
+    with pytest.raises(WeightsError, match=r"lack \['layer1.0.conv1.weight'\]"):
+        FeatureExtractor(Weights(whole.name, whole.source, whole.sha256, lacking), (1, 2))
+
+
+def test_a_model_is_loaded_without_a_draw(tiny_bundle_store: Path) -> None:
+    folder = resolve(tiny_bundle_store, "tiny")
+    before: Any = torch.get_rng_state()
+    Detector.load(folder, device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
