@@ -21,10 +21,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from app.access import COMMAND_LINE, Role
-from app.commands.serve import serve
+from app.commands.serve import serve, warnings_of
 from app.database.engine import Database
 from app.keys import Keys
-from app.settings import Settings
+from app.settings import Settings, settings_from
 from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
 from tests.postgres import Postgres
@@ -232,12 +232,10 @@ def url_in(greeting: str) -> str:
     return found[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_serves_says_where_to_go_and_stops_cleanly(
     start: Start,
     store: Path,
     tiny_images: dict[str, list[bytes]],
-    number: int,
     add_version: Callable[[Path, str, str], Path],
 ) -> None:
     (add_version(store, "bad", "v1") / bundle.FLOW).write_bytes(b"damaged")
@@ -253,7 +251,7 @@ def test_serves_says_where_to_go_and_stops_cleanly(
             trust_env=False,
         )
         assert response.status_code == 200
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)  # Ctrl-C; other tests send SIGTERM
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert log.count("POST /v1/models/tiny/predict 200") == 1
@@ -365,18 +363,16 @@ def test_an_address_may_hold_half_of_the_connections(start: Start) -> None:
     assert log.count("connections turned away") == 1
 
 
-def test_warns_where_keys_can_be_read_on_the_way(start: Start, tmp_path: Path) -> None:
-    made = make_certificate(tmp_path, "IP:127.0.0.1")
-    files = {"TLS_CERTIFICATE": str(made.certificate), "TLS_KEY": str(made.key)}
-    network = {"HOST": "0.0.0.0", "ALLOW_UNAUTHENTICATED_NETWORK": "true"}  # noqa: S104
-    for settings, times in ((network, 1), (network | files, 0), ({}, 0)):
-        with start(**settings) as (process, greeting):
-            url = url_in(greeting).replace("0.0.0.0", "127.0.0.1")  # noqa: S104
-            context = ssl.create_default_context(cafile=made.certificate)
-            assert httpx.get(f"{url}/health/live", verify=context, timeout=120, trust_env=False).is_success
-            process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=60)
-        assert log.count("can be read on the way") == times, log
+def test_warns_where_keys_can_be_read_on_the_way() -> None:
+    network = settings_from(
+        host="192.0.2.1", retention_reject_days=1, retention_review_days=1, retention_pass_days=1
+    )
+    [warning] = warnings_of(network)
+    assert "can be read on the way" in warning
+    assert warning.endswith("192.0.2.1.")
+    files = {"tls_certificate": Path("server.pem"), "tls_key": Path("server.key")}
+    assert warnings_of(network.model_copy(update=files)) == []
+    assert warnings_of(network.model_copy(update={"host": "127.0.0.1"})) == []
 
 
 def test_begins_without_models_and_says_how_to_get_one(start: Start) -> None:
@@ -418,6 +414,7 @@ def test_logs_what_is_set_and_where_that_is_slow(start: Start) -> None:
     assert set(said) == set(Settings.model_fields)
     assert (said["max_batch"], said["retention_bytes"], said["threads"]) == (5, None, 1)
     assert log.count("FLOWGAUGE_PRECISION: bfloat16 takes two to three times as long") == 1
+    assert log.count("WARNING flowgauge.serve: nothing limits the history") == 1
 
 
 def test_logs_no_password(start: Start, postgres: Postgres) -> None:
@@ -429,15 +426,16 @@ def test_logs_no_password(start: Start, postgres: Postgres) -> None:
     assert "hush" not in log
 
 
-def test_warns_of_a_history_that_nothing_limits(start: Start) -> None:
-    assert logged(start).count("nothing limits the history") == 1
-    some = {"RETENTION_PASS_DAYS": "30", "RETENTION_REVIEW_DAYS": "90"}
-    assert "Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_REJECT_DAYS." in logged(start, **some)
-    log = logged(start, RETENTION_BYTES="1000000000", **some)
-    assert "nothing limits the rows of the history" in log
-    assert "Set FLOWGAUGE_RETENTION_REJECT_DAYS." in log
-    every = {**some, "RETENTION_REJECT_DAYS": "3650"}
-    assert "nothing limits" not in logged(start, **every)
+def test_warns_of_a_history_that_nothing_limits() -> None:
+    [warning] = warnings_of(settings_from())
+    assert "nothing limits the history" in warning
+    some = {"retention_pass_days": 30, "retention_review_days": 90}
+    [warning] = warnings_of(settings_from(**some))
+    assert warning.endswith("Set FLOWGAUGE_RETENTION_BYTES, or FLOWGAUGE_RETENTION_REJECT_DAYS.")
+    [warning] = warnings_of(settings_from(retention_bytes=1_000_000_000, **some))
+    assert "nothing limits the rows of the history" in warning
+    assert warning.endswith("Set FLOWGAUGE_RETENTION_REJECT_DAYS.")
+    assert warnings_of(settings_from(retention_reject_days=3650, **some)) == []
 
 
 def test_a_history_in_use_is_said_in_a_line(start: Start, tmp_path: Path, store: Path) -> None:
