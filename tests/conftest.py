@@ -1,5 +1,6 @@
 """What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
 
+import gc
 import os
 import shutil
 import signal
@@ -40,6 +41,14 @@ def pytest_configure() -> None:
     # A shell's background command ignores Ctrl-C, and so would every child that a test interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Of the million objects that imports and tests are, none becomes garbage while they are collected.
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on garbage is looked for, among what is made from here on."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="module")

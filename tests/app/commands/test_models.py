@@ -336,6 +336,7 @@ def test_what_the_command_deletes_is_unknown_to_a_server_that_runs(run: Run, sto
 
 
 class TestExport:
+    @pytest.mark.slow  # the graph itself is tested in tests/flows/fastflow/test_export.py
     def test_writes_a_graph_under_a_name_of_its_own(self, run: Run, first: str) -> None:
         pytest.importorskip("onnxscript")
         assert said(run("export", "tiny")) == f"tiny-{first}.onnx\n"

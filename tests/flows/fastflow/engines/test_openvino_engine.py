@@ -40,6 +40,12 @@ def openvino(cache: Path | None = None) -> Engine:
     return pick_engine("float32", CPU, "openvino", cache)
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache for tests of what is computed: compiling takes longer than all that they do."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     """Sets the number of threads that engines begin with."""
@@ -225,9 +231,9 @@ class TestSpecialise:
         assert list(place.iterdir()) == []
 
 
-def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor) -> None:
+def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor, compiled: Path) -> None:
     """A request has room for what a picture gives: some for each category would be gigabytes."""
-    engine = openvino()
+    engine = openvino(compiled)
     first, second = (engine.backbone(tiny_extractor, (64, 64)) for _ in range(2))
     assert first is second
     pictures = [torch.full((n, 64, 64, 3), 9 * n, dtype=torch.uint8) for n in (1, 16, 2)]
@@ -245,11 +251,11 @@ def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 27])
 @pytest.mark.parametrize("given", [1, 2, 3, 9])
 def test_backbones_take_batches_of_any_size(
-    tiny_extractor: FeatureExtractor, threads: Callable[[int], None], n: int, given: int
+    tiny_extractor: FeatureExtractor, compiled: Path, threads: Callable[[int], None], n: int, given: int
 ) -> None:
     """Each picture's maps are those that it has alone, by how many threads ever."""
     threads(given)
-    backbone = openvino().backbone(tiny_extractor, (64, 64))
+    backbone = openvino(compiled).backbone(tiny_extractor, (64, 64))
     assert backbone.batches[-1] == 1 <= backbone.batches[0] <= given
     images = torch.randint(0, 256, (n, 64, 64, 3), dtype=torch.uint8)
     alone = one_by_one(backbone, images)
@@ -282,19 +288,19 @@ def test_a_second_part_goes_on_with_what_the_first_one_gave() -> None:
 
 
 def test_a_large_backbone_is_laid_out_once(
-    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    tiny_extractor: FeatureExtractor, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = openvino().backbone(tiny_extractor, (64, 64))
+    small = openvino(compiled).backbone(tiny_extractor, (64, 64))
     monkeypatch.setattr(openvino_engine, "_STREAMED_BYTES", small.nbytes // 2 - 1)
-    large = openvino().backbone(tiny_extractor, (64, 64))
+    large = openvino(compiled).backbone(tiny_extractor, (64, 64))
     assert (small.batches, large.batches) == ((2, 1), (1,))
     assert large.nbytes == small.nbytes // 2
     images = torch.randint(0, 256, (5, 64, 64, 3), dtype=torch.uint8)
     assert all(torch.equal(a, b) for a, b in zip(large(images), small(images), strict=True))
 
 
-def test_requests_that_failed_are_not_taken_again(tiny_extractor: FeatureExtractor) -> None:
-    backbone = openvino().backbone(tiny_extractor, (64, 64))
+def test_requests_that_failed_are_not_taken_again(tiny_extractor: FeatureExtractor, compiled: Path) -> None:
+    backbone = openvino(compiled).backbone(tiny_extractor, (64, 64))
     assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
     with pytest.raises(RuntimeError):
         backbone(torch.zeros((4, 32, 64, 3), dtype=torch.uint8))
@@ -324,8 +330,9 @@ def test_a_batch_that_fails_ends_when_nothing_of_it_runs(tiny_extractor: Feature
     assert not backbone._together.idle
 
 
-def test_after_warming_up_there_are_requests(tiny_bundle_store: Path) -> None:
-    scorer = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", engine=openvino()).scorer
+def test_after_warming_up_there_are_requests(tiny_bundle_store: Path, compiled: Path) -> None:
+    engine = openvino(compiled)
+    scorer = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", engine=engine).scorer
     scorer.warm_up()
     backbone = scorer._backbone
     assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
@@ -380,13 +387,13 @@ def test_backbones_give_the_same_maps(tiny_extractor: FeatureExtractor, size: tu
 
 
 def test_a_detector_scores_the_same_and_says_by_whom(
-    tiny_bundle_store: Path, tiny_images: dict[str, list[bytes]]
+    tiny_bundle_store: Path, tiny_images: dict[str, list[bytes]], compiled: Path
 ) -> None:
     from flows.fastflow.images import decode
 
     folder = resolve(tiny_bundle_store, "tiny")
     reference = Detector.load(folder, device="cpu")
-    detector = Detector.load(folder, device="cpu", engine=openvino())
+    detector = Detector.load(folder, device="cpu", engine=openvino(compiled))
     assert detector.engine == "openvino-cpu-float32"
     images = [decode(data) for data in (*tiny_images["good"][:3], *tiny_images["defect"][:2])]
     for found, expected in zip(detector.predict(images), reference.predict(images), strict=True):
@@ -395,7 +402,7 @@ def test_a_detector_scores_the_same_and_says_by_whom(
         np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-3, atol=1e-4)
 
 
-def test_tiles_and_regions_work_as_with_torch(tiny_bundle_store: Path) -> None:
+def test_tiles_and_regions_work_as_with_torch(tiny_bundle_store: Path, compiled: Path) -> None:
     from flows.fastflow.geometry import Geometry
 
     made = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu").scorer
@@ -403,7 +410,7 @@ def test_tiles_and_regions_work_as_with_torch(tiny_bundle_store: Path) -> None:
     for geometry in (Geometry(fit="pad"), Geometry(fit="tile")):
         by_torch, by_openvino = (
             Scorer(made.extractor, made.heads, made.input_size, made.rule, geometry, engine)
-            for engine in (None, openvino())
+            for engine in (None, openvino(compiled))
         )
         prepared = [by_torch.prepare(image)]
         region = np.zeros(prepared[0].layout.size, np.bool_)
