@@ -19,6 +19,8 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 PAGES = ("/", "/inspect", "/scores", "/models", "/report")
+# Pictures further down are loaded when somebody scrolls to them.
+SHOWN = "() => [...document.images].every(i => i.complete || i.getBoundingClientRect().top > innerHeight)"
 PAINT = "() => performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
 
@@ -69,6 +71,8 @@ def visit(browser: Browser, url: str, path: str, slower: float) -> Visit:
             page.goto(url + path, wait_until="networkidle")
         ready = page.evaluate("() => performance.now()")
         paint = page.evaluate(PAINT)
+        # The wall is live before its pictures have come.
+        page.wait_for_function(SHOWN)
         pictures = sum(size for address, size in weight.items() if "/inspections/" in address)
         return Visit(weight.total() - pictures, pictures, paint, ready)
     finally:

@@ -1,9 +1,11 @@
 """The weight of pages is that of what really comes."""
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.main import create_app
 from app.settings import Settings
@@ -15,6 +17,18 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 
+class LatePictures:
+    """A server whose pictures come long after the wall is live."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith(".jpg"):
+            await asyncio.sleep(1.5)
+        await self._app(scope, receive, send)
+
+
 def test_pages_and_pictures_are_weighed_apart(
     browser: "Browser",
     tiny_bundle_store: Path,
@@ -23,6 +37,7 @@ def test_pages_and_pictures_are_weighed_apart(
     tmp_path: Path,
 ) -> None:
     app = create_app(Settings(models=tiny_bundle_store, history=tmp_path / "history"))
+    app.add_middleware(LatePictures)
     with serve_http(app) as url, httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         empty = visit(browser, url, "/", slower=1)
         page = client.get("/", headers={"Accept-Encoding": "gzip"})
