@@ -58,7 +58,9 @@ class BundleUploads:
         self._running += 1
         with ExitStack() as cleanup:
             cleanup.callback(self._leave)
-            staging = await asyncio.to_thread(self._make_room, cleanup)
+            await asyncio.to_thread(sweep, self._models)
+            # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
+            staging = cleanup.enter_context(temporary_directory(self._models))
             await self._save(chunks, staging / _ARCHIVE)
             # What is complete is tried out and let in, or refused, even if nobody waits for the answer: a
             # thread that unpacks cannot be stopped.
@@ -115,10 +117,6 @@ class BundleUploads:
             models_folder.move_into_place(folder, self._models, manifest)
         except models_folder.ConflictError as error:
             raise _exists(manifest) from error
-
-    def _make_room(self, cleanup: ExitStack) -> Path:
-        sweep(self._models)
-        return cleanup.enter_context(temporary_directory(self._models))
 
     def _leave(self) -> None:
         self._running -= 1

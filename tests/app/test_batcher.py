@@ -25,6 +25,7 @@ from flows.fastflow.gaussian import PositionGaussian
 from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
+from tests.waiting import until
 
 Images = dict[str, list[bytes]]
 T = TypeVar("T")
@@ -80,12 +81,6 @@ async def problem(call: Awaitable[object]) -> str:
     with pytest.raises(Problem) as caught:
         await call
     return caught.value.name
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.001)
 
 
 @contextmanager

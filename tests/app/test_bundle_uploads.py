@@ -14,6 +14,7 @@ from app.residency import Residency
 from flows.fastflow import bundle
 from tests.app.bundles import again, archive, left_in, repacked
 from tests.app.full_disk import files_of_at_most
+from tests.waiting import until
 
 T = TypeVar("T")
 Scenario = Callable[[BundleUploads, Residency], Coroutine[Any, Any, T]]
@@ -45,12 +46,6 @@ async def problem(call: Awaitable[object], name: str) -> str:
         await call
     assert caught.value.name == name, caught.value.detail
     return caught.value.detail
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize("size", [1, 1000, 10**9])

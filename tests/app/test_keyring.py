@@ -16,6 +16,7 @@ from app.keyring import Keyring
 from app.keys import Keys
 from app.problems import Problem
 from app.sessions import Sessions
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -31,13 +32,6 @@ def running(database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Key
     keyring.start()
     yield keyring
     keyring.close()
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def detail(act: Callable[[], object]) -> str:

@@ -20,6 +20,7 @@ from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
 from tests.app.gate import Gate
 from tests.postgres import Postgres
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 
@@ -53,12 +54,6 @@ class Service:
         """Images and bytes on the account."""
         return self.app.state.admission.images, self.app.state.admission.bytes
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        until = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < until
-            time.sleep(0.002)
-
 
 Serve = Callable[..., AbstractContextManager[Service]]
 
@@ -79,7 +74,7 @@ def serve(
         app = create_app(Settings(models=store, **settings))
         with serve_http(app) as url, ThreadPoolExecutor(32) as pool:
             service = Service(app, url, pool)
-            service.wait_for(lambda: bool(service.get("/health/ready").is_success))
+            eventually(lambda: bool(service.get("/health/ready").is_success))
             yield service
 
     return begin
@@ -108,14 +103,14 @@ class TestShares:
         data = tiny_images["good"][0]
         with serve(queue_images=6, max_items=4) as service, closed_gate(monkeypatch) as gate:
             big = [service.start("big", data) for _ in range(4)]
-            service.wait_for(lambda: service.held[0] == 4)
+            eventually(lambda: service.held[0] == 4)
             expect_refusal(service.post("big", data), "4 images are waiting for this category, its share")
             small = [service.start("small", data) for _ in range(2)]
-            service.wait_for(lambda: service.held[0] == 6)
+            eventually(lambda: service.held[0] == 6)
             expect_refusal(service.post("tiny", data), "6 images are waiting, the limit is 6")
             gate.open()
             assert [future.result().status_code for future in big + small] == [200] * 6
-            service.wait_for(lambda: service.held == (0, 0))
+            eventually(lambda: service.held == (0, 0))
             assert not service.app.state.admission.images_held
 
     def test_a_named_version_takes_from_the_same_share(
@@ -124,7 +119,7 @@ class TestShares:
         data = tiny_images["good"][0]
         with serve(queue_images=6, max_items=4) as service, closed_gate(monkeypatch):
             _ = [service.start("big/versions/v1", data) for _ in range(4)]
-            service.wait_for(lambda: service.held[0] == 4)
+            eventually(lambda: service.held[0] == 4)
             expect_refusal(service.post("big", data), "its share")
 
     def test_a_request_of_as_many_images_as_may_wait_is_answered(
@@ -153,7 +148,7 @@ class TestTime:
             time.sleep(0.1)
             gate.let_one_through()
             assert first.result().status_code == 200
-            service.wait_for(lambda: service.held[0] == 0)
+            eventually(lambda: service.held[0] == 0)
             running = service.start("big", data)
             assert gate.entered.acquire(timeout=30)
             yield service, gate
@@ -172,15 +167,15 @@ class TestTime:
         data = tiny_images["good"][0]
         with self.slow(serve, data, monkeypatch) as (service, gate):
             line = [service.start("big", data, query="?timeout_ms=60000") for _ in range(12)]
-            service.wait_for(lambda: service.app.state.batcher.pending == 13)
+            eventually(lambda: service.app.state.batcher.pending == 13)
             # The batch that hangs lets estimates fall while it may be on time, then grow up to a bound.
-            service.wait_for(lambda: self._settled(service))
+            eventually(lambda: self._settled(service))
             # Between what the two would wait.
             waits = [service.app.state.batcher.expected_wait(1, name) for name in ("big", "small")]
             between = f"?timeout_ms={round(2000 * math.sqrt(math.prod(waits)))}"
             expect_refusal(service.post("big", data, query=between), "An answer would take about")
             small = service.start("small", data, query=between)
-            service.wait_for(lambda: service.app.state.batcher.pending == 14)
+            eventually(lambda: service.app.state.batcher.pending == 14)
             gate.open()
             assert [future.result().status_code for future in (small, *line)] == [200] * 13
 
@@ -194,7 +189,7 @@ class TestTime:
             assert service.app.state.batcher.pending == 1
             assert service.held[0] == 1
             two = service.start("big", *[data] * 2, query="?timeout_ms=60000")
-            service.wait_for(lambda: service.app.state.batcher.pending == 3)
+            eventually(lambda: service.app.state.batcher.pending == 3)
             gate.open()
             assert two.result().status_code == 200
 
@@ -222,8 +217,8 @@ class TestSeveral:
                 else:
                     assert service.get(item["inspection"]["links"]["inspection"]).status_code == 200
             gate.open()
-            service.wait_for(lambda: service.held == (0, 0))
-            service.wait_for(lambda: service.app.state.batcher.pending == 0)
+            eventually(lambda: service.held == (0, 0))
+            eventually(lambda: service.app.state.batcher.pending == 0)
             # The first one, and the one that was being computed when its time was over.
             assert service.app.state.batcher.images == 2
 

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +10,11 @@ import pytest
 
 from bench.service.listening import listening
 from tests.system.line import Line, make_line
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]
 LISTENERS = 50
-
-
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 class Listener(threading.Thread):
@@ -75,14 +68,14 @@ def test_fifty_hear_everything_once_and_in_one_order(
     assert server.metrics()["flowgauge_event_readers"] == LISTENERS + 1
 
     with line.inspecting(STATIONS, 1000):
-        until(lambda: line.count > 120)
+        eventually(lambda: line.count > 120)
         server.kill()
     server.start()
     with line.inspecting(STATIONS, 20):
         pass
 
     answered = {identifier for ids in line.ids.values() for identifier in ids}
-    until(lambda: all(answered <= set(listener.heard) for listener in listeners))
+    eventually(lambda: all(answered <= set(listener.heard) for listener in listeners))
     # What was kept and could not be answered any more is heard as well; in the same order by everybody.
     with server.client() as client, listening(client, after="beginning") as events:
         history: list[str] = []
@@ -90,12 +83,12 @@ def test_fifty_hear_everything_once_and_in_one_order(
             event = next(events)
             if event.kind == "inspection":
                 history.append(event.data["inspection_id"])
-    until(lambda: all(len(listener.heard) >= len(history) for listener in listeners))
+    eventually(lambda: all(len(listener.heard) >= len(history) for listener in listeners))
     for listener in listeners:
         assert listener.heard == history
         assert "gap" not in listener.kinds
         assert listener.connections >= 2
-    until(lambda: set(line.ids["s2"]) <= set(one_station.heard))
+    eventually(lambda: set(line.ids["s2"]) <= set(one_station.heard))
     assert set(one_station.stations) == {"s2"}
     assert one_station.heard == [identifier for identifier in history if identifier in set(one_station.heard)]
     for ids in line.ids.values():

@@ -1,8 +1,6 @@
 """Inspections at a real MQTT broker: it and the server are restarted and killed, and nothing is lost."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +8,10 @@ import pytest
 
 from tests.mosquitto import Mosquitto, Subscriber, subscribed
 from tests.system.line import Line, first_of_each, make_line
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]
-
-
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def inspections(subscriber: Subscriber) -> list[dict[str, Any]]:
@@ -30,7 +22,7 @@ def inspections(subscriber: Subscriber) -> list[dict[str, Any]]:
 def expect_all(line: Line, subscriber: Subscriber) -> None:
     """Everything that was answered is there, in order by station, and what came twice says so."""
     wanted = {identifier for ids in line.ids.values() for identifier in ids}
-    until(lambda: {message["inspection_id"] for message in inspections(subscriber)} >= wanted)
+    eventually(lambda: {message["inspection_id"] for message in inspections(subscriber)} >= wanted)
     seen: set[str] = set()
     for message in inspections(subscriber):
         assert message["redelivered"] or message["inspection_id"] not in seen
@@ -50,15 +42,15 @@ def test_nothing_is_lost_whoever_is_restarted_or_killed(
     with subscribed(broker) as subscriber, server:
         assert json.loads(subscriber.messages[0][1]) == {"status": "online"}
         with line.inspecting(STATIONS, 30):
-            until(lambda: line.count > 15)
+            eventually(lambda: line.count > 15)
             broker.stop()
-            until(lambda: line.count > 40)
+            eventually(lambda: line.count > 40)
             broker.start()
         assert line.count == 90
         expect_all(line, subscriber)
 
         with line.inspecting(STATIONS, 1000):
-            until(lambda: line.count > 110)
+            eventually(lambda: line.count > 110)
             server.kill()
         server.start()
         with line.inspecting(STATIONS, 10):
@@ -72,12 +64,12 @@ def test_nothing_is_lost_whoever_is_restarted_or_killed(
         server.start()
         broker.start()
         expect_all(line, subscriber)
-        until(lambda: server.metrics()['flowgauge_sink_lag_events{sink="mqtt"}'] == 0)
+        eventually(lambda: server.metrics()['flowgauge_sink_lag_events{sink="mqtt"}'] == 0)
         metrics = server.metrics()
         assert metrics['flowgauge_sink_failing{sink="mqtt"}'] == 0
         assert metrics['flowgauge_sink_deliveries_total{outcome="lost",sink="mqtt"}'] == 0
     with subscribed(broker, "flowgauge/status") as late:
-        until(lambda: bool(late.messages))
+        eventually(lambda: bool(late.messages))
         assert late.messages == [("flowgauge/status", b'{"status": "offline"}', True)]
 
 

@@ -1,25 +1,18 @@
 """Inspections at real receivers: refusing, slow, redirecting, restarted; and the server killed on the way."""
 
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
 from tests.receiver import Answer, Message, Receiver
 from tests.system.line import Line, first_of_each, make_line
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 STATIONS = ["s1", "s2", "s3"]
 SECRET = "whsec_" + "c2VjcmV0" * 6
-
-
-def until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
 
 
 def write(tmp_path: Path, **webhooks: dict[str, object]) -> Path:
@@ -62,23 +55,23 @@ def test_nothing_is_lost_whoever_is_restarted_or_killed(
 
     with server, receiver:
         with line.inspecting(STATIONS, 20):
-            until(lambda: line.count > 10)
+            eventually(lambda: line.count > 10)
             receiver.stop()
-            until(lambda: line.count > 30)
+            eventually(lambda: line.count > 30)
             receiver.start()
-        until(arrived)
+        eventually(arrived)
         expect_order(line, receiver.messages)
 
         with line.inspecting(STATIONS, 1000):
-            until(lambda: line.count > 80)
+            eventually(lambda: line.count > 80)
             server.kill()
         server.start()
         with line.inspecting(STATIONS, 5):
             pass
-        until(arrived)
+        eventually(arrived)
         expect_order(line, receiver.messages)
         assert SECRET not in server.log.read_text()
-        until(lambda: server.metrics()['flowgauge_sink_lag_events{sink="webhook-mes"}'] == 0)
+        eventually(lambda: server.metrics()['flowgauge_sink_lag_events{sink="webhook-mes"}'] == 0)
 
 
 def test_one_receiver_does_not_hold_up_another_nor_the_service(
@@ -111,8 +104,8 @@ def test_one_receiver_does_not_hold_up_another_nor_the_service(
                 pass
             wanted = all_ids(line)
             assert len(wanted) == 12
-            until(lambda: {m.id for m in good.messages if m.path == "/hook"} == wanted)
-            until(lambda: {m.id for m in slow.messages} == wanted)
+            eventually(lambda: {m.id for m in good.messages if m.path == "/hook"} == wanted)
+            eventually(lambda: {m.id for m in slow.messages} == wanted)
             rejected = {
                 a["inspection_id"]
                 for answers in line.answers.values()
@@ -120,11 +113,11 @@ def test_one_receiver_does_not_hold_up_another_nor_the_service(
                 if a["decision"] == "REJECT"
             }
             assert rejected
-            until(lambda: {m.id for m in good.messages if m.path == "/rejects"} == rejected)
+            eventually(lambda: {m.id for m in good.messages if m.path == "/rejects"} == rejected)
             dead = server.history / "sinks"
-            until(lambda: _dead(dead / "webhook-redirecting.dead.ndjson") == wanted)
-            until(lambda: _dead(dead / "webhook-broken.dead.ndjson") == set(line.ids["s2"]))
-            until(lambda: {m.id for m in broken.accepted} == wanted - set(line.ids["s2"]))
+            eventually(lambda: _dead(dead / "webhook-redirecting.dead.ndjson") == wanted)
+            eventually(lambda: _dead(dead / "webhook-broken.dead.ndjson") == set(line.ids["s2"]))
+            eventually(lambda: {m.id for m in broken.accepted} == wanted - set(line.ids["s2"]))
             metrics = server.metrics()
             assert metrics['flowgauge_sink_failing{sink="webhook-nobody"}'] == 1
             assert metrics['flowgauge_sink_deliveries_total{outcome="dead",sink="webhook-broken"}'] == 4

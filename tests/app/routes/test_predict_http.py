@@ -24,6 +24,7 @@ from app import batch, batcher
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow.detector import Detector
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -154,12 +155,6 @@ class Blocked:
         with httpx.Client(base_url=self.url, timeout=60, trust_env=False) as client:
             return client.post(PREDICT + query, content=data, headers=RAW)
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
-
     @property
     def waiting(self) -> int:
         """Images that wait for the model."""
@@ -223,14 +218,14 @@ def test_a_full_queue_refuses_and_serves_those_in_it(blocked: Block, tiny_images
     data = tiny_images["good"][0]
     with blocked(queue_images=2, max_items=2) as service, ThreadPoolExecutor(2) as clients:
         accepted = [clients.submit(service.post, data) for _ in range(2)]
-        service.wait_for(lambda: service.waiting == 2)
+        eventually(lambda: service.waiting == 2)
         refused = service.post(data)
         expect_problem(refused, 503, "queue-full")
         assert int(refused.headers["Retry-After"]) >= 1
         service.release.set()
         assert [future.result().status_code for future in accepted] == [200, 200]
         assert service.post(data).status_code == 200
-        service.wait_for(lambda: service.held == (0, 0))
+        eventually(lambda: service.held == (0, 0))
 
 
 def test_a_queue_full_of_bytes_refuses(blocked: Block, tiny_images: Images) -> None:
@@ -239,7 +234,7 @@ def test_a_queue_full_of_bytes_refuses(blocked: Block, tiny_images: Images) -> N
     limits = {"max_bytes": len(data), "max_pixels": 64 * 64, "queue_bytes": 2 * (len(data) + decoded) - 1}
     with blocked(**limits) as service, ThreadPoolExecutor(1) as clients:
         accepted = clients.submit(service.post, data)
-        service.wait_for(lambda: service.waiting == 1)
+        eventually(lambda: service.waiting == 1)
         expect_problem(service.post(data), 503, "queue-full")
         service.release.set()
         assert accepted.result().status_code == 200
@@ -281,7 +276,7 @@ def test_a_stalled_upload_is_given_up_and_what_it_held_is_free(blocked: Block, t
     with blocked(upload_idle_seconds=0.2) as service:
         answer = raw_exchange(service.url, head, data[:-1], close=False)
         assert answer.startswith(b"HTTP/1.1 408 ")
-        service.wait_for(lambda: service.held == (0, 0))
+        eventually(lambda: service.held == (0, 0))
 
 
 def test_an_answer_is_on_the_account_until_its_client_has_taken_it(
@@ -315,7 +310,7 @@ def test_an_image_whose_client_left_is_not_computed(
     with blocked() as service:
         before = sum(predicted)
         asyncio.run(leave(service))
-        service.wait_for(lambda: service.held[0] == 0)
+        eventually(lambda: service.held[0] == 0)
         service.release.set()
         assert service.post(tiny_images["good"][0]).status_code == 200
         assert sum(predicted) == before + 1
@@ -339,7 +334,7 @@ def test_one_bad_image_among_many_fails_alone(live_service: httpx.Client, tiny_i
 def test_health_is_answered_while_the_model_is_busy(blocked: Block, tiny_images: Images) -> None:
     with blocked() as service, ThreadPoolExecutor(1) as clients:
         accepted = clients.submit(service.post, tiny_images["good"][0])
-        service.wait_for(lambda: service.waiting == 1)
+        eventually(lambda: service.waiting == 1)
         start = time.monotonic()
         assert httpx.get(f"{service.url}/health/live", trust_env=False).status_code == 200
         assert time.monotonic() - start < 2

@@ -18,6 +18,7 @@ from app.sinks import positions
 from app.sinks.dead_letters import DeadLetters
 from app.sinks.delivery import Delivery, Undelivered
 from app.sinks.positions import Position
+from tests.waiting import until
 
 INSPECTIONS = Wanted(kinds=frozenset({"inspection"}))
 
@@ -118,11 +119,6 @@ class Run:
 @pytest.fixture
 def run(database: Database, tmp_path: Path) -> Run:
     return Run(database, tmp_path)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def test_a_new_sink_begins_now_and_gets_what_is_wanted(database: Database, run: Run) -> None:

@@ -14,6 +14,7 @@ from app.sinks.errors import SinkError
 from app.sinks.mqtt import MqttSink
 from tests.certificates import make_certificate
 from tests.mosquitto import Mosquitto, Subscriber, subscribed
+from tests.waiting import until
 
 TOPIC = "flowgauge/{station}/{category}/inspection"
 STATUS = "flowgauge/status"
@@ -36,12 +37,6 @@ def use(sink: MqttSink, work: Callable[[MqttSink], Awaitable[None]]) -> None:
             await sink.close()
 
     asyncio.run(do())
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(60):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 def states(subscriber: Subscriber) -> list[tuple[str, bool]]:

@@ -66,13 +66,6 @@ def watching(client: Client, job: Job) -> Iterator[Heard]:
         running.join()
 
 
-def wait_until(comes: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not comes():
-        assert time.monotonic() < deadline, "it never comes"
-        time.sleep(0.01)
-
-
 def ids(heard: Heard) -> list[str]:
     return [one.inspection.inspection_id for one in heard.outcomes if one.inspection is not None]
 

@@ -33,9 +33,9 @@ from tests.app.client.watch.conftest import (
     once,
     once_in_time,
     problem,
-    wait_until,
     watching,
 )
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -86,10 +86,10 @@ class TestRefusedOnTheWay:
             behind(url, 413, lambda request: request.content == pictures[0]) as (client, proxy),
             watching(client, job(folder, "later")) as heard,
         ):
-            wait_until(lambda: proxy.refused >= 7)
+            eventually(lambda: proxy.refused >= 7)
             assert heard.outcomes == []
             (folder / "b.png").write_bytes(pictures[1])
-            wait_until(lambda: len(heard.outcomes) >= 2)
+            eventually(lambda: len(heard.outcomes) >= 2)
         assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
         assert heard.outcomes[1].problem is not None
 
@@ -104,10 +104,10 @@ class TestRefusedOnTheWay:
             behind(url, status, lambda _: away.is_set()) as (client, proxy),
             watching(client, job(folder, f"away-{status}")) as heard,
         ):
-            wait_until(lambda: proxy.refused >= 25)
+            eventually(lambda: proxy.refused >= 25)
             assert heard.outcomes == []
             away.clear()
-            wait_until(lambda: len(heard.outcomes) >= 2)
+            eventually(lambda: len(heard.outcomes) >= 2)
         assert len(ids(heard)) == 2
         assert len(pictures) == 2
 
@@ -122,7 +122,7 @@ class TestRefusedOnTheWay:
             behind(url, status, refuses) as (client, proxy),
             watching(client, job(folder, f"late-{status}")) as heard,
         ):
-            wait_until(lambda: len(heard.outcomes) >= 2)
+            eventually(lambda: len(heard.outcomes) >= 2)
         assert len(ids(heard)) == 2
         assert proxy.refused == 8
 

@@ -26,7 +26,8 @@ from app.settings import Settings
 from flows.fastflow.bundle import FLOW
 from flows.fastflow.models_folder import resolve
 from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import Heard, ids, job, once, wait_until, watching
+from tests.app.client.watch.conftest import Heard, ids, job, once, watching
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -93,9 +94,9 @@ def test_a_name_with_another_picture_of_the_same_size_and_time_is_a_new_file(
 
     write(tiny_images["good"][0])
     with watching(client, job(folder, "latest")) as heard:
-        wait_until(lambda: len(heard.outcomes) == 1)
+        eventually(lambda: len(heard.outcomes) == 1)
         write(tiny_images["defect"][0])
-        wait_until(lambda: len(heard.outcomes) == 2)
+        eventually(lambda: len(heard.outcomes) == 2)
     assert [one.inspection.decision for one in heard.outcomes if one.inspection] == ["PASS", "REJECT"]
     told = json.loads((folder / "latest.bmp.json").read_bytes())
     assert told["inspection"]["decision"] == "REJECT"
