@@ -30,6 +30,7 @@ def test_an_environment_that_was_made_is_taken(tmp_path: Path, monkeypatch: pyte
     assert anomalib_python(None, tmp_path) == tmp_path / "bin" / "python"
 
 
+@pytest.mark.slow  # pip is installed twice
 def test_one_that_cannot_be_made_is_no_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANOMALIB_PYTHON", raising=False)
     # Nowhere to install from.

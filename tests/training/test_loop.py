@@ -412,6 +412,7 @@ def test_updates_decide_the_number_of_epochs(tmp_path: Path) -> None:
 
 
 class TestNoise:
+    @pytest.mark.slow
     def test_flows_fitted_with_it_bear_noise_better(self, tmp_path: Path) -> None:
         for name in ("plain", "noisy"):
             (tmp_path / name).mkdir()

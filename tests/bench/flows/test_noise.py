@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from bench.flows.noise import faults
 from bench.service.figures import Figures
 
@@ -31,6 +33,7 @@ def test_each_fault_is_named() -> None:
     assert len(faults(figures(float("nan"), float("nan")))) == 3
 
 
+@pytest.mark.slow
 def test_it_runs(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "bench.flows.noise", "--quick", "--out", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)

@@ -133,6 +133,7 @@ print("timm" in sys.modules, "torch._dynamo" in sys.modules, detector.predict([r
 """
 
 
+@pytest.mark.slow
 def test_a_server_that_kept_it_compiled_imports_neither_timm_nor_torchs_compiler(
     tiny: Path, tmp_path: Path
 ) -> None:

@@ -311,6 +311,7 @@ def test_wrong_usage_exits_2(arguments: list[str]) -> None:
     assert CliRunner().invoke(flowgauge.app, ["flows", "train", *arguments]).exit_code == 2
 
 
+@pytest.mark.slow  # that of `flowgauge train` says more
 def test_ctrl_c_leaves_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "flowgauge", "flows", "train", "nice", "--data", "digits"]
     command += ["--out", str(tmp_path / "run"), *TINY, "--steps", "100000"]
