@@ -135,9 +135,10 @@ class Recorder:
         if self.failure is not None:
             logger.info("inspections are filed again")
             self.failure = None
-        self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
+        # First: who waited for an inspection finds it in all that is drawn from it, such as drift.
         if filed:
             self._tell(filed)
+        self._settling.reach(self._journal.dropped)  # even without a record: what is none was passed over
         return bool(records)
 
     def _file_some(self, records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ import statistics
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,23 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from app import dialects
+from app import dialects, guard
 from app.access import COMMAND_LINE, Permission, Requires, Role
 from app.guard import LOGINS_PER_MINUTE, OPEN, REFUSALS_PER_MINUTE, Guard
 from app.keyring import Keyring
 from app.keys import Keys
+from app.limits import TokenBuckets
 from app.main import create_app
 from app.sessions import COOKIE
 from app.settings import Settings
 from tests.app.conftest import Keyed
 from tests.app.guarded import WHO, expect_problem, filled, log_in, routes
+
+
+@pytest.fixture
+def still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buckets get no new tokens, however long a test takes."""
+    monkeypatch.setattr(guard, "TokenBuckets", partial(TokenBuckets, clock=lambda: 0.0))
 
 
 def test_what_is_open_needs_no_key_and_is_no_more_than_this(keyed: Keyed) -> None:
@@ -210,6 +218,7 @@ def test_the_servers_limit_is_for_keys_without_one(tmp_path: Path) -> None:
     assert fast_statuses == [200] * 4
 
 
+@pytest.mark.usefixtures("still")
 def test_a_flood_of_logins_is_cut_off_for_its_address_alone(keyed: Keyed) -> None:
     statuses = [
         keyed.client.post("/login", json={"key": "wrong"}).status_code for _ in range(LOGINS_PER_MINUTE + 5)
@@ -220,6 +229,7 @@ def test_a_flood_of_logins_is_cut_off_for_its_address_alone(keyed: Keyed) -> Non
     assert elsewhere.post("/login", json={"key": keyed.keys["admin"]}).status_code == 200
 
 
+@pytest.mark.usefixtures("still")
 def test_a_household_of_ipv6_is_one_address(keyed: Keyed) -> None:
     for i in range(LOGINS_PER_MINUTE):
         client = TestClient(keyed.app, client=(f"2001:db8:1:2::{i:x}", 50000))
@@ -231,6 +241,7 @@ def test_a_household_of_ipv6_is_one_address(keyed: Keyed) -> None:
     assert statuses == [429, 401, 401]
 
 
+@pytest.mark.usefixtures("still")
 def test_a_flood_of_wrong_keys_is_counted_but_locks_nobody_out(
     keyed: Keyed, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,6 +13,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page
 
 from tests.system.processes import FlowGauge
+from tests.waiting import eventually
 
 # A busy machine takes its time.
 TIMEOUT_MS = 60_000
@@ -97,11 +98,23 @@ def drop(page: Page, name: str, data: bytes) -> None:
 
 
 def inspect(client: httpx.Client, data: bytes, **texts: str) -> dict[str, Any]:
-    """What the server says of a picture."""
+    """What the server says of a picture, once it is filed: lists, pages and rates have it then."""
     response = client.post("/v1/models/tiny/predict", files={"file": ("part.png", data)}, data=texts)
     assert response.status_code == 200, response.text
     answer: dict[str, Any] = response.json()
+    client.get(f"/v1/inspections/{answer['inspection_id']}").raise_for_status()
     return answer
+
+
+def eventually_listed(client: httpx.Client, count: int, **query: str) -> list[dict[str, Any]]:
+    """The inspections of a list, when it has so many: a browser's are filed after they were answered."""
+
+    def listed() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = client.get("/v1/inspections", params=query).json()["inspections"]
+        return found
+
+    eventually(lambda: len(listed()) == count)
+    return listed()
 
 
 def serious(page: Page) -> list[str]:

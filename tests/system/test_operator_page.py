@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 
 from app.sessions import COOKIE
-from tests.system.pages import PHONE, TIMEOUT_MS, drop, inspect, opened, serious, serving
+from tests.system.pages import PHONE, TIMEOUT_MS, drop, eventually_listed, inspect, opened, serious, serving
 from tests.system.processes import FlowGauge, stop
 
 expect.set_options(timeout=TIMEOUT_MS)
@@ -152,6 +152,8 @@ def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_im
         page.route("**/reviews", lambda route: held.append(route))
         page.keyboard.press("g")
         page.keyboard.press("ArrowRight")
+        while not held:
+            page.wait_for_timeout(20)
         page.wait_for_timeout(500)
         expect(page).to_have_url(re.compile(older))
         held[0].continue_()
@@ -287,11 +289,13 @@ def test_a_file_that_waits_keeps_what_the_form_said(
         page.get_by_label("Part").fill("later")
         page.get_by_label("Station").fill("elsewhere")
         assert page.evaluate(ASKS)
+        while not held:
+            page.wait_for_timeout(20)
         held[0].continue_()
         expect(page.locator("#inspections .inspection")).to_have_count(1)
         expect(page.locator("#progress")).to_be_empty()
         assert not page.evaluate(ASKS)
-        found = served.client.get("/v1/inspections", params={"station": "waiting"}).json()["inspections"]
+        found = eventually_listed(served.client, 2, station="waiting")
         assert [one["part_id"] for one in found] == ["waits-1", "waits-1"]
 
 

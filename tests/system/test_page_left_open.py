@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.system.pages import TIMEOUT_MS, drop, inspect, opened, serving
+from tests.system.pages import TIMEOUT_MS, drop, eventually_listed, inspect, opened, serving
 from tests.system.processes import FlowGauge
 
 expect.set_options(timeout=TIMEOUT_MS)
@@ -154,7 +154,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(
         server.send_signal(signal.SIGCONT)
         page.clock.fast_forward(5_000)
         expect(page.locator("#result")).to_contain_text("part.png")
-        assert len(client.get("/v1/inspections").json()["inspections"]) == 1
+        assert len(eventually_listed(client, 1)) == 1
 
 
 def test_the_login_of_another_key_costs_no_work(

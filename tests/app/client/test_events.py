@@ -3,8 +3,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
@@ -20,12 +22,16 @@ from app.client import (
     InvalidRequestError,
     ReviewEvent,
     UnreachableError,
+    sync,
 )
+from app.client import asynchronous as asynchronous_module
 from app.client.events import Stream
+from app.client.retries import Reconnecting
 from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
@@ -131,6 +137,7 @@ def serving(settings: Settings, port: int) -> Iterator[int]:
     thread.start()
     try:
         while not server.started:
+            assert thread.is_alive(), "it does not start"
             time.sleep(0.01)
         yield server.servers[0].sockets[0].getsockname()[1]
     finally:
@@ -171,10 +178,17 @@ def test_a_server_that_is_restarted_loses_no_event(
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_patience_begins_when_the_server_goes_and_not_with_the_last_event(
-    tiny_bundle_store: Path, tmp_path: Path, tiny_images: Images, asynchronous: bool
+    tiny_bundle_store: Path,
+    tmp_path: Path,
+    tiny_images: Images,
+    asynchronous: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a quiet weekend a restart is a restart, not the end."""
-    patience = 1.5
+    patience, weekend = 60.0, 0.0
+    clocked = partial(Reconnecting, clock=lambda: time.monotonic() + weekend)
+    for module in (sync, asynchronous_module):
+        monkeypatch.setattr(module, "Reconnecting", clocked)
     settings = Settings(models=tiny_bundle_store, history=tmp_path / "quiet")
     heard: list[Event] = []
 
@@ -194,7 +208,8 @@ def test_patience_begins_when_the_server_goes_and_not_with_the_last_event(
             target=lambda: asyncio.run(listen_too(url)) if asynchronous else listen(url)
         )
         listener.start()
-        time.sleep(patience + 0.5)  # nothing happens, for longer than the patience
+        eventually(lambda: "flowgauge_event_readers 1.0" in httpx.get(f"{url}/metrics", trust_env=False).text)
+        weekend = 2 * 24 * 3600
     with serving(settings, port), Client(url) as client:
         time.sleep(0.5)
         for _ in range(100):

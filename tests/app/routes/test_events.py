@@ -250,8 +250,8 @@ def test_no_more_listen_than_may(line: Line) -> None:
 
 @pytest.fixture
 def guarded(tiny_bundle_store: Path, tmp_path: Path, serve_http: Serve) -> Iterator[tuple[str, FastAPI]]:
-    """A service with keys; its URL."""
-    settings = Settings(models=tiny_bundle_store, device="cpu")
+    """A service with keys, of which nothing is heard but what a test does; its URL."""
+    settings = Settings(models=tiny_bundle_store, device="cpu", preload=False)
     database = Database(settings.database_url)
     database.upgrade()
     Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
