@@ -1,8 +1,8 @@
 import asyncio
 import hashlib
 import threading
-import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from app.inference import Inference, Pixels, while_connected
 from app.problems import Problem, ProblemName
 from flows.fastflow import images
 from flows.fastflow.geometry import Geometry, Prepared
+from tests import jumping
 
 Images = dict[str, list[bytes]]
 
@@ -73,15 +74,19 @@ def test_a_truncated_image_is_undecodable(inference: Inference, tiny_images: Ima
 
 
 def test_the_event_loop_goes_on_while_a_thread_works(inference: Inference) -> None:
-    async def ticks() -> int:
-        count = 0
-        job = asyncio.ensure_future(inference.draw(time.sleep, 0.3))
-        while not job.done():
-            await asyncio.sleep(0.01)
-            count += 1
-        return count
+    release = threading.Event()
 
-    assert asyncio.run(ticks()) >= 10
+    async def scenario() -> None:
+        job = asyncio.ensure_future(inference.draw(release.wait, 60))
+        try:
+            for _ in range(10):
+                await asyncio.sleep(0.01)
+                assert not job.done()
+        finally:
+            release.set()
+        assert (await job).value
+
+    asyncio.run(scenario())
 
 
 def test_a_cancelled_job_is_not_computed(inference: Inference) -> None:
@@ -102,20 +107,26 @@ def test_a_cancelled_job_is_not_computed(inference: Inference) -> None:
     assert computed == ["last"]
 
 
-def test_times_the_wait_and_the_work_apart() -> None:
+def test_times_the_wait_and_the_work_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     inference = Inference(images.Limits(), decode_threads=1)
+    now, both = 0.0, threading.Event()
+    monkeypatch.setattr("app.inference.time", SimpleNamespace(perf_counter=lambda: now))
 
-    async def two() -> tuple[float, float]:
-        first = asyncio.ensure_future(inference.draw(time.sleep, 0.1))
-        second = asyncio.ensure_future(inference.draw(time.sleep, 0.0))
-        await first
-        timed = await second
-        return timed.waited, timed.took
+    def work(seconds: float) -> None:
+        nonlocal now
+        assert both.wait(60)
+        now += seconds
 
-    waited, took = asyncio.run(two())
+    async def two() -> list[tuple[float, float]]:
+        jobs = [asyncio.ensure_future(inference.draw(work, seconds)) for seconds in (3.0, 5.0)]
+        await asyncio.sleep(0)  # in which both are given to the thread
+        both.set()
+        return [(timed.waited, timed.took) for timed in await asyncio.gather(*jobs)]
+
+    first, second = asyncio.run(two())
     inference.close()
-    assert waited > 0.05
-    assert took < 0.05
+    assert first == (0, 3)
+    assert second == (3, 5)
 
 
 class TestWhileConnected:
@@ -161,5 +172,5 @@ class TestWhileConnected:
                 await asyncio.wait_for(while_connected(self.request(leaves_after), work()), 0.15)
             await asyncio.sleep(0.4)
 
-        asyncio.run(scenario())
+        jumping.run(scenario())  # a stall would let the client leave and time be up at once
         assert reached == []

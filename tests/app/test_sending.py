@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
 from starlette.requests import ClientDisconnect
@@ -8,6 +10,7 @@ from starlette.types import Message
 from app import sending
 from app.admission import Admission
 from app.sending import PIECE_BYTES, Accounted
+from tests import jumping
 
 
 class Client:
@@ -30,11 +33,13 @@ async def receive() -> Message:
     raise AssertionError
 
 
-def send(response: Response, client: Client) -> None:
+def send(
+    response: Response, client: Client, run: Callable[[Coroutine[Any, Any, None]], None] = asyncio.run
+) -> None:
     room = client.admission.reserve("tiny")
     room.hold(7)
     room.wait_in_line()
-    asyncio.run(Accounted(response, room)({"type": "http"}, receive, client.send))
+    run(Accounted(response, room)({"type": "http"}, receive, client.send))
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 10**6])
@@ -86,7 +91,7 @@ def test_one_that_goes_on_at_the_least_rate_gets_all_of_it(monkeypatch: pytest.M
     monkeypatch.setattr(sending, "STALLED_SECONDS", 0.5)
     monkeypatch.setattr("app.patience.LEAST_RATE", 1)
     client = Slow(Admission(1, 10))
-    send(Response(bytes(50 * PIECE_BYTES)), client)
+    send(Response(bytes(50 * PIECE_BYTES)), client, jumping.run)
     assert len(client.messages) == 51
 
 

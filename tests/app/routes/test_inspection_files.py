@@ -31,6 +31,7 @@ from app.problems import Problem
 from app.routes import inspection_files
 from app.settings import Settings
 from flows.fastflow import images
+from tests import jumping
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
@@ -216,17 +217,6 @@ class TestDownloads:
     def test_a_slow_line_gets_a_large_picture(self, tmp_path: Path) -> None:
         """16 MB at 1 Mbit/s, which take two minutes on a clock that jumps to what is waited for."""
 
-        class Jumping(asyncio.SelectorEventLoop):
-            now = 0.0
-
-            def time(self) -> float:
-                return self.now
-
-            def _run_once(self) -> None:
-                if not self._ready and self._scheduled:  # type: ignore[attr-defined]
-                    self.now = max(self.now, self._scheduled[0]._when)  # type: ignore[attr-defined]
-                super()._run_once()  # type: ignore[misc]
-
         (tmp_path / "picture").write_bytes(bytes(16_000_000))
         file, sent = (tmp_path / "picture").open("rb"), 0
 
@@ -240,10 +230,11 @@ class TestDownloads:
             await asyncio.Event().wait()
             raise AssertionError
 
-        with asyncio.Runner(loop_factory=Jumping) as runner:
-            download = inspection_files._Download(BoundedSemaphore(1), file)
-            runner.run(download({"type": "http"}, receive, send))
-            assert runner.get_loop().time() > 120
+        async def take() -> float:
+            await inspection_files._Download(BoundedSemaphore(1), file)({"type": "http"}, receive, send)
+            return asyncio.get_running_loop().time()
+
+        assert jumping.run(take()) > 120
         assert sent == 16_000_000
 
     def test_a_file_for_which_there_is_none_left_is_not_lost(self, tmp_path: Path) -> None:
