@@ -34,7 +34,13 @@ Serve = Callable[..., AbstractContextManager[int]]
 
 
 @pytest.fixture
-def serve() -> Serve:
+def release() -> threading.Event:
+    """Lets requests of /held be answered."""
+    return threading.Event()
+
+
+@pytest.fixture
+def serve(release: threading.Event) -> Serve:
     """Serve on a free port, with a limit on connections; gives the port."""
 
     @contextmanager
@@ -57,6 +63,10 @@ def serve() -> Serve:
         def work(seconds: float) -> str:
             time.sleep(seconds)
             return "done"
+
+        @app.get("/held")
+        def held() -> str:
+            return "done" if release.wait(FOR_EVER) else "too late"
 
         @app.post("/names")
         async def names(request: Request) -> list[str]:
@@ -105,6 +115,7 @@ def serve() -> Serve:
         try:
             yield port
         finally:
+            release.set()
             server.should_exit = True
             thread.join(FOR_EVER)
             assert not thread.is_alive()
@@ -133,6 +144,7 @@ def opened() -> Iterator[Callable[..., socket.socket]]:
 
 
 Opened = Callable[..., socket.socket]
+Begun = Callable[[int, bytes], socket.socket]
 
 
 def rest(connection: socket.socket) -> bytes:
@@ -174,75 +186,108 @@ def is_served(connection: socket.socket) -> bool:
 
 
 class TestHeads:
+    HEAD_SECONDS = 0.5
+
     @pytest.fixture(autouse=True)
     def _hurry(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("app.connections.HEAD_SECONDS", 0.5)
+        monkeypatch.setattr("app.connections.HEAD_SECONDS", self.HEAD_SECONDS)
+
+    @pytest.fixture
+    def begun(self, opened: Opened) -> Begun:
+        """Open a connection over which something comes before the time of a head is up.
+
+        Where this process stalls in between, another one is opened. A server that stalls takes what has come
+        before it looks at the clock.
+        """
+
+        def connect(port: int, data: bytes) -> socket.socket:
+            until = time.monotonic() + FOR_EVER
+            while True:
+                begin = time.monotonic()
+                assert begin < until, "this machine is too slow"
+                connection = opened(port)
+                with contextlib.suppress(ConnectionError):
+                    connection.sendall(data)
+                    if time.monotonic() - begin < self.HEAD_SECONDS / 2:
+                        return connection
+                connection.close()
+
+        return connect
 
     def test_who_says_nothing_is_left(self, serve: Serve, opened: Opened) -> None:
         with serve() as port:
             assert rest(opened(port)) == b""
 
-    @pytest.mark.parametrize("begun", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: b\r\nX-"])
-    def test_so_is_who_begins_and_stops(self, serve: Serve, opened: Opened, begun: bytes) -> None:
+    @pytest.mark.parametrize("beginning", [b"G", b"GET / HTTP/1.1\r\n", b"GET / HTTP/1.1\r\nX-A: b\r\nX-"])
+    def test_so_is_who_begins_and_stops(self, serve: Serve, begun: Begun, beginning: bytes) -> None:
         with serve() as port:
-            connection = opened(port)
-            connection.sendall(begun)
-            assert rest(connection) == b""
+            assert rest(begun(port, beginning)) == b""
 
-    def test_so_is_who_trickles(self, serve: Serve, opened: Opened) -> None:
+    def test_so_is_who_trickles(self, serve: Serve, begun: Begun) -> None:
         with serve() as port:
-            connection = opened(port)
-            connection.sendall(b"GET / HTTP/1.1\r\nX-A: ")
-            trickle(connection)
+            trickle(begun(port, b"GET / HTTP/1.1\r\nX-A: "))
 
-    def test_so_is_who_trickles_a_later_request(self, serve: Serve, opened: Opened) -> None:
+    def test_so_is_who_trickles_a_later_request(self, serve: Serve, begun: Begun) -> None:
         with serve(keep_alive=600) as port:
-            connection = opened(port)
-            assert is_served(connection)
+            connection = begun(port, ASK)
+            assert answer(connection) == (200, b'"ok"')
             assert is_served(connection)
             connection.sendall(b"GET / HTTP/1.1\r\nX-A: ")
             trickle(connection)
 
-    def test_so_is_who_trickles_after_a_pipelined_request(self, serve: Serve, opened: Opened) -> None:
+    def test_so_is_who_trickles_after_a_pipelined_request(self, serve: Serve, begun: Begun) -> None:
         with serve(keep_alive=600) as port:
-            connection = opened(port)
-            connection.sendall(ASK + b"GET / HTTP/1.1\r\nX-A: ")
+            connection = begun(port, ASK + b"GET / HTTP/1.1\r\nX-A: ")
             assert answer(connection) == (200, b'"ok"')
             trickle(connection)
 
-    def test_requests_after_each_other_are_not(self, serve: Serve, opened: Opened) -> None:
-        with serve() as port:
-            connection = opened(port)
-            for _ in range(10):
-                assert is_served(connection)
-                time.sleep(0.15)  # three times the limit, all in all
-
-    def test_between_requests_uvicorn_decides(self, serve: Serve, opened: Opened) -> None:
+    def test_requests_after_each_other_are_not(self, serve: Serve, begun: Begun) -> None:
         with serve(keep_alive=600) as port:
-            connection = opened(port)
-            assert is_served(connection)
+            connection = begun(port, ASK)
+            assert answer(connection) == (200, b'"ok"')
+            for _ in range(10):
+                time.sleep(0.15)  # three times the limit, all in all
+                assert is_served(connection)
+
+    def test_between_requests_uvicorn_decides(self, serve: Serve, begun: Begun) -> None:
+        with serve(keep_alive=600) as port:
+            connection = begun(port, ASK)
+            assert answer(connection) == (200, b'"ok"')
             time.sleep(1)
             assert is_served(connection)
         with serve(keep_alive=1) as port:
-            connection = opened(port)
-            assert is_served(connection)
+            connection = begun(port, ASK)
+            assert answer(connection) == (200, b'"ok"')
             assert rest(connection) == b""
 
-    def test_nor_are_pipelined_requests(self, serve: Serve, opened: Opened) -> None:
-        with serve() as port:
-            connection = opened(port)
-            work = b"GET /work?seconds=0.2 HTTP/1.1\r\nHost: x\r\n\r\n"
-            connection.sendall(work * 5 + ASK[:10])
-            received = b""
-            while received.count(b'"done"') < 5:
-                received += connection.recv(65536)
+    def test_nor_are_pipelined_requests(
+        self, serve: Serve, begun: Begun, release: threading.Event, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        received = b""
+
+        def wait_for(done: int) -> None:
+            nonlocal received
+            while received.count(b'"done"') < done:
+                piece = connection.recv(65536)
+                assert piece, "it was left"
+                received += piece
+
+        work = b"GET /work?seconds=0.2 HTTP/1.1\r\nHost: x\r\n\r\n"
+        held = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
+        with serve(keep_alive=600) as port:
+            connection = begun(port, work * 5 + held + ASK[:10])
+            wait_for(done=5)  # twice the limit
+            # From the last answer on, what is behind it has its time, in which this process may stall.
+            monkeypatch.setattr("app.connections.HEAD_SECONDS", FOR_EVER)
+            release.set()
+            wait_for(done=6)
             connection.sendall(ASK[10:])
             assert answer(connection) == (200, b'"ok"')
 
-    def test_nor_is_a_long_body_or_a_long_wait(self, serve: Serve, opened: Opened) -> None:
-        with serve() as port:
-            connection = opened(port)
-            connection.sendall(b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n")
+    def test_nor_is_a_long_body_or_a_long_wait(self, serve: Serve, begun: Begun) -> None:
+        with serve(keep_alive=600) as port:
+            head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
+            connection = begun(port, head)
             for _ in range(10):
                 time.sleep(0.15)
                 connection.sendall(b"x")
@@ -250,11 +295,9 @@ class TestHeads:
             connection.sendall(b"GET /work?seconds=1.5 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert answer(connection) == (200, b'"done"')
 
-    def test_garbage_is_still_answered(self, serve: Serve, opened: Opened) -> None:
+    def test_garbage_is_still_answered(self, serve: Serve, begun: Begun) -> None:
         with serve() as port:
-            connection = opened(port)
-            connection.sendall(b"\0\0\r\n\r\n")
-            assert rest(connection).startswith(b"HTTP/1.1 400 ")
+            assert rest(begun(port, b"\0\0\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
 
 
 class TestHostileHeads:
@@ -406,14 +449,14 @@ class TestUpgrades:
 def test_the_rest_of_an_answered_body_has_its_time(
     serve: Serve, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.connections.REST_SECONDS", 0.5)
     head = b"POST /refuse HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-    with serve() as port:
+    with serve(keep_alive=600) as port:
         connection = opened(port)
         connection.sendall(head % 10)
         assert answer(connection) == (403, b"")
         connection.sendall(b"x" * 10)
         assert is_served(connection)
+        monkeypatch.setattr("app.connections.REST_SECONDS", 0.5)  # not before: what came was to be in time
         connection.sendall(head % 10**9)
         assert answer(connection) == (403, b"")
         trickle(connection)
@@ -458,6 +501,11 @@ def test_who_leaves_is_answered_no_further_whatever_waits_behind(
 
 
 class TestRoom:
+    @pytest.fixture(autouse=True)
+    def _patience(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those that are counted stay until they are closed here, however long a flood takes."""
+        monkeypatch.setattr("app.connections.HEAD_SECONDS", 600)
+
     def test_a_flood_leaves_room_for_others(
         self, serve: Serve, opened: Opened, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -497,7 +545,7 @@ class TestRoom:
                 assert time.monotonic() < until, "the room is not given back"
             return connection
 
-        with serve(limit=4) as port:
+        with serve(limit=4, keep_alive=600) as port:
             for _ in range(10):
                 held = [soon(port), soon(port)]
                 assert not is_served(opened(port))
@@ -511,7 +559,7 @@ class TestRoom:
     def test_each_address_holds_at_most_what_it_leaves_free(
         self, serve: Serve, opened: Opened, limit: int, shares: list[int]
     ) -> None:
-        with serve(limit) as port:
+        with serve(limit, keep_alive=600) as port:
             for number, share in enumerate(shares, start=1):
                 flood = [opened(port, f"127.0.0.{number}") for _ in range(limit)]
                 assert sum(is_served(connection) for connection in flood) == share
@@ -576,9 +624,11 @@ class TestTls:
         with serve(made=made, keep_alive=600) as port:
             with secure(port) as silent:
                 assert rest(silent) == b""
+            monkeypatch.setattr("app.connections.HEAD_SECONDS", FOR_EVER)
             with secure(port) as later:
                 assert is_served(later)
                 assert is_served(later)
+                monkeypatch.setattr("app.connections.HEAD_SECONDS", 0.5)
                 later.sendall(b"GET / HTTP/1.1\r\nX-A: ")
                 trickle(later)
 
