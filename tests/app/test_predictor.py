@@ -140,13 +140,13 @@ class TestShares:
 class TestTime:
     @contextmanager
     def slow(
-        self, serve: Serve, data: bytes, monkeypatch: pytest.MonkeyPatch
+        self, serve: Serve, data: bytes, monkeypatch: pytest.MonkeyPatch, seconds: float = 0.1
     ) -> Iterator[tuple[Service, Gate]]:
-        """A service that has seen an image take 0.1 s, and is computing the next one of big."""
+        """A service that has seen an image take so long, and is computing the next one of big."""
         with serve(max_batch=2) as service, closed_gate(monkeypatch) as gate:
             first = service.start("big", data)
             assert gate.entered.acquire(timeout=30)
-            time.sleep(0.1)
+            time.sleep(seconds)
             gate.let_one_through()
             assert first.result().status_code == 200
             eventually(lambda: service.held[0] == 0)
@@ -184,8 +184,9 @@ class TestTime:
         self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         data = tiny_images["good"][0]
-        with self.slow(serve, data, monkeypatch) as (service, gate):
-            refused = service.post("big", *[data] * 12, query="?timeout_ms=1000")
+        # Twelve would take twice 6 s at least, and have 10 s to arrive before their time is up.
+        with self.slow(serve, data, monkeypatch, seconds=0.5) as (service, gate):
+            refused = service.post("big", *[data] * 12, query="?timeout_ms=10000")
             expect_refusal(refused, "An answer would take about")
             assert service.app.state.batcher.pending == 1
             assert service.held[0] == 1

@@ -41,6 +41,7 @@ from flows.fastflow import bundle, models_folder
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.postgres import Postgres
+from tests.waiting import until
 
 __all__ = ["make_entry"]
 
@@ -301,7 +302,7 @@ def test_snapshots_of_a_service_at_work_are_whole(
                 await asyncio.sleep(0.01)
 
         working = [asyncio.create_task(work()) for _ in range(4)]
-        await asyncio.sleep(0.1)
+        await until(lambda: bool(answered))
         taken = []
         for _ in range(2):
             before = len(answered)

@@ -28,6 +28,7 @@ from app.settings import Settings, settings_from
 from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
 from tests.postgres import Postgres
+from tests.waiting import eventually
 
 Process = subprocess.Popen[str]
 Start = Callable[..., AbstractContextManager[tuple[Process, str]]]
@@ -279,7 +280,10 @@ def test_finishes_accepted_work_after_sigterm(
 
         def slowly() -> Iterator[bytes]:
             yield data[:100]
-            time.sleep(1)  # the request has surely been taken up
+            metrics = f"{url}/metrics"
+            eventually(
+                lambda: "flowgauge_held_bytes 100.0" in httpx.get(metrics, timeout=120, trust_env=False).text
+            )
             process.send_signal(signal.SIGTERM)
             time.sleep(1)
             yield data[100:]

@@ -12,6 +12,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from tests.waiting import eventually
 
 PNG = {"Content-Type": "image/png"}
 Scrape = Callable[..., dict[str, float]]
@@ -40,6 +41,8 @@ def test_inspections_are_counted(running: TestClient, tiny_images: dict[str, lis
     for data in (*tiny_images["good"][:2], *tiny_images["defect"][:2]):
         answer = running.post("/v1/models/tiny/predict", content=data, headers=PNG)
         decisions[answer.json()["decision"]] += 1
+    # A batch is counted after its answers are given.
+    eventually(lambda: scrape(running)["flowgauge_batch_images_sum"] == 4)
     said = scrape(running)
     for decision, count in decisions.items():
         labels = {"category": "tiny", "decision": decision}

@@ -21,6 +21,7 @@ from flows.fastflow import bundle, models_folder
 from tests.app.bundles import archive, left_in, repacked
 from tests.app.conftest import Serve
 from tests.conftest import picture, png
+from tests.waiting import eventually
 
 ZIP = {"Content-Type": "application/zip"}
 Images = dict[str, list[bytes]]
@@ -28,7 +29,7 @@ Images = dict[str, list[bytes]]
 
 @pytest.fixture
 def app(store: Path, tmp_path: Path) -> FastAPI:
-    return create_app(Settings(models=store, history=tmp_path / "history", upload_idle_seconds=1))
+    return create_app(Settings(models=store, history=tmp_path / "history"))
 
 
 @pytest.fixture
@@ -251,17 +252,18 @@ class TestInterrupted:
                         f"Content-Type: application/zip\r\nContent-Length: {len(data)}\r\n\r\n"
                     )
                     connection.sendall(head.encode() + data[:sent])
-                    until(lambda: left_in(store) != before)
-                until(lambda: left_in(store) == before)
+                    eventually(lambda: left_in(store) != before)
+                eventually(lambda: left_in(store) == before)
             # Nothing is held either: as many as are allowed can still come.
             with httpx2.Client(base_url=url, trust_env=False, timeout=60) as client:
                 assert client.post("/v1/models/tiny/versions", content=data, headers=ZIP).status_code == 201
 
-    def test_an_upload_that_stalls_is_given_up(self, app: FastAPI, store: Path, serve_http: Serve) -> None:
+    def test_an_upload_that_stalls_is_given_up(self, store: Path, tmp_path: Path, serve_http: Serve) -> None:
+        app = create_app(Settings(models=store, history=tmp_path / "history", upload_idle_seconds=1))
         before = left_in(store)
         with serve_http(app) as url:
             host, port = url.removeprefix("http://").split(":")
-            with socket.create_connection((host, int(port)), timeout=20) as connection:
+            with socket.create_connection((host, int(port)), timeout=60) as connection:
                 head = f"POST /v1/models/tiny/versions HTTP/1.1\r\nHost: {host}:{port}\r\n"
                 head += "Content-Type: application/zip\r\nContent-Length: 1000\r\n\r\nPK"
                 connection.sendall(head.encode())
@@ -326,10 +328,3 @@ class TestAtOnce:
             assert response.headers["Retry-After"]
             monkeypatch.undo()
             assert upload(client, archive(store, "v2")).status_code == 201
-
-
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came to that"
-        time.sleep(0.01)

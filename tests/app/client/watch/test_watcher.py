@@ -1,5 +1,6 @@
 """The watcher against a real service, in one process; tests/system/test_watch.py kills it."""
 
+import itertools
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from app.client.watch.job import Job
 from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
 from app.main import create_app
+from app.schemas.predict import Inspection
 from app.settings import Settings
 from flows.fastflow.bundle import FLOW
 from flows.fastflow.models_folder import resolve
@@ -190,19 +193,31 @@ def test_while_the_server_is_away_pictures_wait(folder: Path, tmp_path: Path, ti
     assert taken.read_bytes() == tiny_images["good"][0]
 
 
-def test_what_is_half_written_is_waited_for(client: Client, folder: Path, tiny_images: Images) -> None:
+def test_what_is_half_written_is_waited_for(
+    client: Client, folder: Path, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The camera pauses after each piece until it counts as whole, and goes on once it was asked about."""
     data = tiny_images["good"][0]
-    heard, stop = Heard(), threading.Event()
-    running = threading.Thread(target=Watcher(client, job(folder, "slow"), heard).run, args=(stop,))
-    running.start()
+    step = len(data) // 6 + 1
+    pieces = [data[start : start + step] for start in range(0, len(data), step)]
+    heard, inspect, readings = Heard(), Client.inspect, itertools.count()
+    asked: list[bytes] = []
+
     with (folder / "a.png").open("wb", buffering=0) as file:
-        for start in range(0, len(data), len(data) // 6):
-            file.write(data[start : start + len(data) // 6])
-            time.sleep(0.15)  # longer than it takes to count as whole
-    while not heard.outcomes:
-        time.sleep(0.01)
-    stop.set()
-    running.join()
+
+        def inspect_and_go_on(client: Client, category: str, image: bytes, **wishes: Any) -> Inspection:
+            asked.append(image)
+            try:
+                return inspect(client, category, image, **wishes)
+            finally:
+                file.write(b"".join(pieces[len(asked) : len(asked) + 1]))
+
+        monkeypatch.setattr(Client, "inspect", inspect_and_go_on)
+        file.write(pieces[0])
+        # Whenever it is read it has gone on by twice the time after which a picture counts as whole.
+        watcher = Watcher(client, job(folder, "slow"), heard, clock=lambda: 0.1 * next(readings))
+        assert watcher.run(threading.Event(), once=True)
+    assert asked == [data[: step * number] for number in range(1, 7)]
     [outcome] = heard.outcomes
     assert outcome.inspection is not None
 
