@@ -91,8 +91,9 @@ class WebhookSink:
         seconds = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
         try:
             async with (
-                # httpcore's own are for each piece: a receiver could send one byte at a time.
-                asyncio.timeout(2 * self._seconds),
+                # httpcore's own are for each piece: a receiver could send one byte at a time. So long that a
+                # receiver that is not there is known by one of those: for a free connection, for connecting.
+                asyncio.timeout(3 * self._seconds),
                 self._pool.stream(
                     "POST",
                     self._url,

@@ -52,7 +52,7 @@ class Webhook(_Part):
         decisions: only these; all where it is left out.
         categories: only these; all where it is left out.
         attempts: after so many that the receiver has answered with an error, an event is given up.
-        timeout_seconds: for connecting, and again for the answer.
+        timeout_seconds: for a free connection, for connecting, and for the answer, each.
         ca: PEM file of the authority that signed the receiver's certificate.
     """
 

@@ -218,7 +218,7 @@ def test_one_that_answers_byte_by_byte() -> None:
         with contextlib.closing(writer):
             for byte in b"HTTP/1.1 204 No Content\r\n\r\n":
                 writer.write(bytes([byte]))
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.2)
 
     async def work() -> None:
         async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
