@@ -170,7 +170,10 @@ class History:
         return self._recorder.run(task)
 
     def on_filed(self, callback: Callable[[Rows], None]) -> None:
-        """Call a function, in the writer's thread, with rows just filed; to be asked for before `open`."""
+        """Call a function with rows just filed, in the writer's thread, before who waits for them goes on.
+
+        To be asked for before `open`.
+        """
         self._callbacks.append(callback)
 
     @property

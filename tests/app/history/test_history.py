@@ -233,6 +233,35 @@ def test_who_asked_hears_of_rows_that_are_filed(history_settings: Settings, make
     asyncio.run(do())
 
 
+def test_who_waits_for_an_inspection_goes_on_when_all_have_heard_of_it(
+    history_settings: Settings, make_entry: MakeEntry
+) -> None:
+    heard: list[str] = []
+    listening, heed = threading.Event(), threading.Event()
+
+    def listen(filed: Sequence[Mapping[str, Any]]) -> None:
+        listening.set()
+        assert heed.wait(60)
+        heard.extend(row["id"] for row in filed)
+
+    async def do() -> None:
+        history = History(history_settings)
+        history.on_filed(listen)
+        await history.open()
+        entry = make_entry()
+        await history.record(entry)
+        waiting = asyncio.ensure_future(history.settled(entry.row["id"]))
+        assert await asyncio.to_thread(listening.wait, 60)
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        heed.set()
+        await waiting
+        assert heard == [entry.row["id"]]
+        await history.close()
+
+    asyncio.run(do())
+
+
 def test_tasks_run_in_the_writer_and_give_their_result_or_error(history_settings: Settings) -> None:
     def fail() -> None:
         raise KeyError("a fault of its own")
