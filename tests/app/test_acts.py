@@ -1,7 +1,6 @@
 """No act without an entry in the audit log; and the server's own entries of what serves."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from tests.waiting import eventually
 
 AddVersion = Callable[[Path, str, str], Path]
 CHANGE = {"target_fpr": 0.3, "reason": "too strict"}
@@ -106,13 +106,9 @@ def test_what_serves_is_noted_whoever_has_activated_it(
     assert serving() == first
     second = add_version(store, "tiny", "zzz")
     models_folder.activate(store, "tiny", "zzz")  # as a training container does
-    until = time.monotonic() + 60
-    while serving() != "zzz":
-        assert time.monotonic() < until
+    eventually(lambda: serving() == "zzz")
+    eventually(lambda: len(entries(client, "model.serves")) >= 2)
     noted = entries(client, "model.serves")
-    while len(noted) < 2:
-        assert time.monotonic() < until
-        noted = entries(client, "model.serves")
     assert [(entry["actor"], entry["target"]) for entry in noted] == [
         ("server", f"tiny/{first}"),
         ("server", "tiny/zzz"),

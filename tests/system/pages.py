@@ -4,13 +4,13 @@ import base64
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import httpx
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
 
 from tests.system.processes import FlowGauge
 from tests.waiting import eventually
@@ -104,6 +104,12 @@ def inspect(client: httpx.Client, data: bytes, **texts: str) -> dict[str, Any]:
     answer: dict[str, Any] = response.json()
     client.get(f"/v1/inspections/{answer['inspection_id']}").raise_for_status()
     return answer
+
+
+def until_held(page: Page, held: Sequence[Route], count: int = 1) -> None:
+    """Wait until so many requests of a page are held. It hears of them only while it is asked something."""
+    while len(held) < count:
+        page.wait_for_timeout(20)
 
 
 def eventually_listed(client: httpx.Client, count: int, **query: str) -> list[dict[str, Any]]:

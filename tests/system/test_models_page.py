@@ -19,7 +19,7 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 from app.web import messages
 from flows.fastflow import bundle, models_folder
 from tests.conftest import picture, png
-from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, serving
+from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, serving, until_held
 from tests.system.processes import FlowGauge
 
 expect.set_options(timeout=TIMEOUT_MS)
@@ -172,8 +172,7 @@ def test_the_last_choice_counts_whichever_answer_comes_first(browser: Browser, s
         page.route("**/outlook?review_fpr=0.3&*", lambda route: held.append(route))
         band = page.get_by_label("Review band")
         band.select_option("0.3")
-        while not held:
-            page.wait_for_timeout(20)
+        until_held(page, held)
         with page.expect_response("**/outlook?review_fpr=0.2&*"):
             band.select_option("0.2")
         answer = held[0].fetch().json()

@@ -11,7 +11,17 @@ import pytest
 from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 
 from app.sessions import COOKIE
-from tests.system.pages import PHONE, TIMEOUT_MS, drop, eventually_listed, inspect, opened, serious, serving
+from tests.system.pages import (
+    PHONE,
+    TIMEOUT_MS,
+    drop,
+    eventually_listed,
+    inspect,
+    opened,
+    serious,
+    serving,
+    until_held,
+)
 from tests.system.processes import FlowGauge, stop
 
 expect.set_options(timeout=TIMEOUT_MS)
@@ -127,8 +137,7 @@ def test_a_key_pressed_on_the_way_is_not_for_the_part_before(
         held: list[Route] = []
         page.route(f"**/inspections/{older}*", lambda route: held.append(route))
         page.keyboard.press("ArrowLeft")
-        while not held:
-            page.wait_for_timeout(20)
+        until_held(page, held)
         page.keyboard.press("d")
         page.wait_for_timeout(300)
         held[0].continue_()
@@ -152,8 +161,7 @@ def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_im
         page.route("**/reviews", lambda route: held.append(route))
         page.keyboard.press("g")
         page.keyboard.press("ArrowRight")
-        while not held:
-            page.wait_for_timeout(20)
+        until_held(page, held)
         page.wait_for_timeout(500)
         expect(page).to_have_url(re.compile(older))
         held[0].continue_()
@@ -165,8 +173,7 @@ def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_im
         expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
         page.keyboard.press("g")
         page.keyboard.press("ArrowLeft")
-        while len(held) < 2:
-            page.wait_for_timeout(20)
+        until_held(page, held, 2)
         theirs = {"verdict": "defect", "expected_revision": 0}
         assert served.client.post(f"/v1/inspections/{newer}/reviews", json=theirs).is_success
         held[1].continue_()
@@ -289,8 +296,7 @@ def test_a_file_that_waits_keeps_what_the_form_said(
         page.get_by_label("Part").fill("later")
         page.get_by_label("Station").fill("elsewhere")
         assert page.evaluate(ASKS)
-        while not held:
-            page.wait_for_timeout(20)
+        until_held(page, held)
         held[0].continue_()
         expect(page.locator("#inspections .inspection")).to_have_count(1)
         expect(page.locator("#progress")).to_be_empty()
@@ -355,8 +361,7 @@ def test_a_file_that_is_gone_holds_up_no_other(
         held: list[Route] = []
         page.route("**/predict", lambda route: route.continue_() if held else held.append(route))
         page.set_input_files("#files", paths)
-        while not held:
-            page.wait_for_timeout(20)
+        until_held(page, held)
         paths[1].unlink()
         held[0].continue_()
         expect(page.locator("#result")).to_contain_text("last.png")
@@ -393,12 +398,10 @@ def test_no_decision_stands_over_the_picture_before(
         drop(page, "scratched.png", tiny_images["defect"][3])
         expect(page.locator("#result")).to_contain_text("Reject")
         expect(page.locator("#result")).to_contain_text("scratched.png")
-        while not held:
-            page.wait_for_timeout(20)
+        until_held(page, held)
         assert picture.evaluate(width) == 0
         held[0].abort()  # it is asked for again
-        while len(held) < 2:
-            page.wait_for_timeout(20)
+        until_held(page, held, 2)
         held[1].continue_()
         while not picture.evaluate(width):
             page.wait_for_timeout(20)

@@ -166,8 +166,7 @@ def test_a_server_that_is_restarted_loses_no_event(
         listener.start()
         with Client(url) as client:
             made.append(client.inspect("tiny", tiny_images["good"][0], station="line").inspection_id)
-        while not heard:
-            time.sleep(0.01)
+        eventually(lambda: bool(heard))
     with pytest.raises(UnreachableError), Client(url, patience=0.2) as client:
         next(client.events())
     with serving(settings, port), Client(url) as client:

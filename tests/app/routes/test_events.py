@@ -19,6 +19,7 @@ from app.main import create_app
 from app.settings import Settings
 from bench.service.listening import Heard, listening
 from tests.app.conftest import Serve
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 
@@ -242,8 +243,7 @@ def test_no_more_listen_than_may(line: Line) -> None:
         metrics = line.client.get("/metrics").text
         assert "flowgauge_event_readers 3.0" in metrics
         assert 'flowgauge_event_readers_dropped_total{reason="turned_away"} 1.0' in metrics
-    while "flowgauge_event_readers 0.0" not in line.client.get("/metrics").text:
-        pass
+    eventually(lambda: "flowgauge_event_readers 0.0" in line.client.get("/metrics").text)
     with listening(line.client) as heard:
         next(heard)
 

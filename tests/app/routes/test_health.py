@@ -2,7 +2,6 @@ import asyncio
 import os
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,13 +13,11 @@ from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.detector import Detector
+from tests.waiting import eventually
 
 
 def wait_until_ready(client: TestClient) -> None:
-    deadline = time.monotonic() + 60
-    while client.get("/health/ready").status_code != 200:
-        assert time.monotonic() < deadline, "never became ready"
-        time.sleep(0.02)
+    eventually(lambda: client.get("/health/ready").status_code == 200)
 
 
 def test_lives(service: TestClient) -> None:

@@ -248,7 +248,7 @@ def test_a_passed_deadline_is_answered_and_not_computed(
         before = sum(predicted)
         start = time.monotonic()
         response = service.post(tiny_images["good"][0], "?timeout_ms=200")
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 5
         expect_problem(response, 504, "deadline-exceeded")
         assert "200 ms" in response.json()["detail"]
         assert service.held[0] == 0
@@ -335,8 +335,12 @@ def test_health_is_answered_while_the_model_is_busy(blocked: Block, tiny_images:
     with blocked() as service, ThreadPoolExecutor(1) as clients:
         accepted = clients.submit(service.post, tiny_images["good"][0])
         eventually(lambda: service.waiting == 1)
-        start = time.monotonic()
-        assert httpx.get(f"{service.url}/health/live", timeout=60, trust_env=False).status_code == 200
-        assert time.monotonic() - start < 60
+        took = []
+        for _ in range(3):
+            start = time.monotonic()
+            assert httpx.get(f"{service.url}/health/live", timeout=60, trust_env=False).status_code == 200
+            took.append(time.monotonic() - start)
+        assert min(took) < 2  # one of them without a stall of this machine
+        assert not accepted.done()
         service.release.set()
         assert accepted.result().status_code == 200

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 AddVersion = Callable[[Path, str, str], Path]
@@ -54,10 +54,7 @@ def history_of(client: TestClient) -> History:
 
 def kept(client: TestClient) -> list[str]:
     """The ids of all that is in the history, when all is filed that was answered."""
-    deadline = time.monotonic() + 30
-    while history_of(client).backlog:
-        assert time.monotonic() < deadline, "it is never filed"
-        time.sleep(0.005)
+    eventually(lambda: not history_of(client).backlog)
     page = client.get("/v1/inspections", params={"limit": 500}).json()
     return [one["inspection_id"] for one in page["inspections"]]
 

@@ -1,6 +1,5 @@
 import asyncio
 import io
-import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from flows.fastflow import images
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 from tests.conftest import picture, png
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 HOUR = 3_600_000
@@ -288,10 +288,8 @@ def test_retention_runs_by_itself(store: Path, tmp_path: Path, tiny_images: Imag
     assert before["PASS"]["inspections"] > 0
     settings = Settings(models=store, history=history, retention_pass_days=1e-9)
     with TestClient(create_app(settings)) as client:
-        deadline = time.monotonic() + 20
-        while len(list((history / "maps").rglob("*.npy"))) > before["REJECT"]["inspections"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        rejected = before["REJECT"]["inspections"]
+        eventually(lambda: len(list((history / "maps").rglob("*.npy"))) <= rejected)
         since = {"from": "2026-01-01T00:00:00Z"}
         assert client.get(RATES, params=since).json()["from"] > "2026-11"
         listed = client.get("/v1/inspections", params={"limit": 500}).json()["inspections"]

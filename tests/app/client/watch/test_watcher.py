@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -173,8 +172,7 @@ def test_a_lost_answer_is_asked_for_again(
         stop = threading.Event()
         running = threading.Thread(target=Watcher(unlucky, job(folder, "lost"), heard).run, args=(stop,))
         running.start()
-        while not heard.outcomes:
-            time.sleep(0.01)
+        eventually(lambda: bool(heard.outcomes))
         stop.set()
         running.join()
     assert heard.reasons
@@ -311,12 +309,10 @@ def test_a_folder_that_goes_away_and_comes_back(client: Client, folder: Path, ti
     folder.rename(folder.with_name("elsewhere"))
     running = threading.Thread(target=watcher.run, args=(stop,))
     running.start()
-    while not heard.reasons:
-        time.sleep(0.01)
+    eventually(lambda: bool(heard.reasons))
     (folder.with_name("elsewhere") / "a.png").write_bytes(tiny_images["good"][0])
     folder.with_name("elsewhere").rename(folder)
-    while not heard.outcomes:
-        time.sleep(0.01)
+    eventually(lambda: bool(heard.outcomes))
     stop.set()
     running.join()
     assert "camera" in heard.reasons[0]
@@ -331,11 +327,9 @@ def test_a_json_that_cannot_be_written_is_tried_again(
     heard, stop = Heard(), threading.Event()
     running = threading.Thread(target=Watcher(client, job(folder, "no-json"), heard).run, args=(stop,))
     running.start()
-    while not heard.reasons:
-        time.sleep(0.01)
+    eventually(lambda: bool(heard.reasons))
     shutil.rmtree(folder / "a.png.json")
-    while not heard.outcomes:
-        time.sleep(0.01)
+    eventually(lambda: bool(heard.outcomes))
     stop.set()
     running.join()
     expect_kept(client, "no-json", ids(heard))
