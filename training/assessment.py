@@ -94,7 +94,8 @@ def assess(
         progress: where to tell about it.
 
     Raises:
-        BundleError, WeightsError, DatasetError, PartsError, ImageError, ComparisonError: with the reason.
+        BundleError, WeightsError, DatasetError, PartsError, FileError, ImageError, ComparisonError: with the
+            reason.
     """
     bundle = resolve(models, category, version)
     found = test_samples(data, category)

@@ -24,6 +24,7 @@ from training.config import RunConfig
 from training.feature_cache import FeatureCache, Features
 from training.loop import FitError, fit
 from training.pictures import Pictures
+from training.run_folder import checkpoint_bytes
 from training.split import Split
 
 if sys.platform != "win32":
@@ -103,7 +104,9 @@ def forecast(
     # A checkpoint is written beside the one it replaces. The bundle also holds three pictures.
     golden = 3 * max(path.stat().st_size for path in pictures.paths)
     kept = heads * (checkpoint + bundle) + golden
-    _expect_room(cache, folder, kept + checkpoint + (0 if cache.there else features))
+    # Of an earlier run's checkpoints each is replaced or goes.
+    needed = max(0, kept + checkpoint - checkpoint_bytes(folder)) + (0 if cache.there else features)
+    _expect_room(cache, folder, needed)
     device = cache.extractor.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:

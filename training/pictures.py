@@ -1,6 +1,7 @@
 """The good pictures that a run learns from, and which of them it holds out."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
 from training.cross import Folds, folds_of, parts_of
-from training.datasets.layout import licence, train_images
+from training.datasets.layout import licence, test_samples, train_images
 from training.datasets.sample import DatasetError
 from training.feature_cache import View
 from training.split import Split, without_copies
@@ -137,6 +138,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     Raises:
         DatasetError: there is no such category, too few pictures, or one picture of two parts.
         PartsError: the category's parts.txt cannot be used.
+        FileError: pictures cannot be read; they are named.
     """
     found = train_images(data, category)
     of_all = file_hashes(found)
@@ -154,11 +156,14 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         if (stopping := config.fit.stopping) is not None:
             parts = [part.with_validation(stopping.fraction, config.seed) for part in parts]
     except DatasetError as error:
-        if len(drawn) == len(paths):
-            raise
-        raise DatasetError(
-            f"{error}. Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}"
-        ) from error
+        why = [str(error)]
+        if len(drawn) < len(paths):
+            why.append(f"Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}")
+        if copies := len(found) - len(paths):
+            why.append(f"Copies count once: {copies} of {len(found)} files are others again, byte for byte")
+        if kept := _kept_for_the_test(data, category, found):
+            why.append(f"{kept} more are kept for the test")
+        raise DatasetError(". ".join(why)) from error
     return Pictures(
         paths=paths,
         hashes=hashes,
@@ -168,6 +173,15 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         copies=len(found) - len(paths),
         licence=licence(data, category),
     )
+
+
+def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
+    """How many good pictures lie among those that are learned from and are not."""
+    folders = {path.parent for path in found}
+    with suppress(DatasetError):  # there is no test set
+        samples = test_samples(data, category)
+        return sum(sample.defect is None and sample.path.parent in folders for sample in samples)
+    return 0
 
 
 def _as_their_twins(parts: Sequence[str], hashes: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from training.loop import precision_on
 from training.pictures import gather
 from training.progress import Progress
 from training.publication import DATA_CHECK
-from training.run_folder import alone_in, begin, epochs_done, given_up, identify, reusable
+from training.run_folder import alone_in, begin, epochs_done, given_up, identify, not_resumed, reusable
 from training.stages import Run
 
 
@@ -73,7 +73,7 @@ def train(
         displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
-        ConfigError, DatasetError, PartsError, ImageError, AugmentError, WeightsError, EngineError,
+        ConfigError, DatasetError, PartsError, FileError, ImageError, AugmentError, WeightsError, EngineError,
             CacheError, FitError, TensorBoardError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
@@ -136,6 +136,8 @@ def train(
             resume=resume,
             progress=progress,
         )
+        if resume and run.epochs_done == 0 and (said := not_resumed(folder)) is not None:
+            progress.say(said)
         cache = stages.feature_cache(run)
         if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
             progress.say(lost)

@@ -87,6 +87,15 @@ def alone_in(folder: Path) -> AbstractContextManager[object]:
         raise FitError(f"another process is at work on this very run, in {folder}") from error
 
 
+def checkpoint_bytes(folder: Path) -> int:
+    """Bytes that the folder's checkpoints have on disk, of all heads together."""
+    total = 0
+    for checkpoint in _checkpoints(folder):
+        with suppress(OSError):
+            total += checkpoint.stat().st_size
+    return total
+
+
 def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
     """Make ready for a fit: write the settings, and forget what a killed process left half written.
 
@@ -111,7 +120,7 @@ def given_up(folder: Path, *, finished: bool) -> str | None:
     if finished:
         done, instead = "is finished", "take its model"
     elif epochs := epochs_done(folder):
-        made = "1 epoch" if epochs == 1 else f"{epochs} epochs"
+        made = _epochs(epochs)
         folds = " of all folds" if any(folder.glob(f"fold-*/{CHECKPOINT}")) else ""
         done, instead = f"has made {made}{folds}", "go on from there"
     else:
@@ -120,6 +129,30 @@ def given_up(folder: Path, *, finished: bool) -> str | None:
         f"an earlier run with these settings and pictures {done}; --resume would {instead}, "
         "this one begins anew"
     )
+
+
+def not_resumed(folder: Path) -> str | None:
+    """What a run says that was to be resumed and begins anew, as those left unfinished are others.
+
+    Args:
+        folder: of the run, in which no epoch was made yet.
+
+    Returns:
+        None where no other is unfinished.
+    """
+    others = sorted(other for other in folder.parent.iterdir() if other != folder and other.is_dir())
+    unfinished = {one.name: epochs_done(one) for one in others if not (one / FINISHED).exists()}
+    left = [f"{name} with {_epochs(epochs)}" for name, epochs in unfinished.items() if epochs]
+    if not left:
+        return None
+    return (
+        "--resume found no run with these settings, pictures and libraries: this one begins anew. "
+        f"Unfinished in {folder.parent}: {', '.join(left)} (settings in {CONFIG})"
+    )
+
+
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
 
 
 def epochs_done(folder: Path) -> int:

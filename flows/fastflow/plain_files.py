@@ -21,6 +21,7 @@ _PART = re.compile(r"\..+\.part")
 _ABANDONED_SECONDS = 24 * 3600
 _MAX_DEPTH = 8
 _CHUNK = 1024 * 1024
+_NAMED = 20
 
 
 class FileError(ValueError):
@@ -86,12 +87,18 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
     """sha256 of the bytes of each file, however large, or of what a link leads to.
 
     Raises:
-        OSError: one cannot be read.
+        FileError: some cannot be read: they are named, at most `_NAMED` of them.
     """
-    found = []
+    found, wrong = [], []
     for path in paths:
-        with path.open("rb") as file:
-            found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        try:
+            with path.open("rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            wrong.append(f"\n  {path}: {error.strerror or error}")
+    if wrong:
+        more = f"\n  and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
+        raise FileError(f"{len(wrong)} of {len(paths)} files cannot be read:{''.join(wrong[:_NAMED])}{more}")
     return found
 
 

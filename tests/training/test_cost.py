@@ -17,7 +17,7 @@ from training.cache_folder import GIB, CacheFolder, DiskSpaceError
 from training.config import RunConfig
 from training.cost import Cost, ForecastError, _Flow, disk_used, duration, forecast, peak_memory, size
 from training.feature_cache import FeatureCache
-from training.loop import FitError
+from training.loop import CHECKPOINT, FitError
 from training.pictures import Pictures, gather
 from training.progress import Progress
 from training.run import train
@@ -232,6 +232,32 @@ def test_the_disk_that_a_run_takes_is_the_forecast(
     cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
     folder, bundle = trained(config, tiny_data, tmp_path)
     assert disk_used(cache, folder, bundle) == pytest.approx(cost.disk, rel=0.15)
+
+
+def test_a_run_that_is_resumed_needs_no_room_for_the_checkpoint_that_it_replaces(
+    config: RunConfig,
+    pictures: Pictures,
+    cache: FeatureCache,
+    tmp_path: Path,
+    tiny_data: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, bundle = trained(config, tiny_data, tmp_path)
+    assert cache.there
+    checkpoint = (folder / CHECKPOINT).stat().st_size
+    published = sum(file.stat().st_size for file in bundle.iterdir())
+    usage = shutil.disk_usage(tmp_path)
+
+    def forecast_with(free: int) -> None:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
+        forecast(config, pictures, cache, folder=folder, epochs_done=1)
+
+    forecast_with(checkpoint + published)
+    with pytest.raises(DiskSpaceError, match="of disk for features"):
+        forecast_with(checkpoint // 2 + published)
+    (folder / CHECKPOINT).unlink()
+    with pytest.raises(DiskSpaceError, match="of disk for features"):
+        forecast_with(checkpoint + published)
 
 
 @pytest.mark.parametrize(

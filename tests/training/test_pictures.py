@@ -11,6 +11,7 @@ from flows.fastflow.parts import PARTS, PartsError
 from tests.conftest import picture, png
 from training.augment import AugmentConfig
 from training.config import RunConfig
+from training.datasets import layout
 from training.datasets.sample import DatasetError
 from training.pictures import gather
 from training.tiles import Tile
@@ -143,8 +144,33 @@ def test_too_few_pictures_are_told(tiny_data: Path, tmp_path: Path) -> None:
     good.mkdir(parents=True)
     for name in ("000.png", "001.png"):
         shutil.copy(tiny_data / "tiny/train/good" / name, good)
-    with pytest.raises(DatasetError, match="2 good pictures are too few"):
+    with pytest.raises(DatasetError, match="2 good pictures are too few") as raised:
         gather(CONFIG, tmp_path, "tiny")
+    assert str(raised.value).endswith("to calibrate with")
+
+
+def test_too_few_pictures_because_the_others_are_copies_or_kept_for_the_test(
+    tiny_data: Path, tmp_path: Path
+) -> None:
+    for folder in ("good", "scratch"):
+        (tmp_path / "part" / folder).mkdir(parents=True)
+    for number in range(3):
+        shutil.copy(tiny_data / f"tiny/train/good/{number:03}.png", tmp_path / "part/good")
+    for number in range(4):
+        shutil.copy(tiny_data / "tiny/train/good/009.png", tmp_path / f"part/scratch/{number}.png")
+    [kept] = [s.path for s in layout.test_samples(tmp_path, "part") if s.defect is None]
+    few = "2 good pictures are too few: at least 2 to fit and 1 to calibrate with"
+    with pytest.raises(DatasetError) as raised:
+        gather(CONFIG, tmp_path, "part")
+    assert str(raised.value) == f"{few}. 1 more are kept for the test"
+    [first, second] = sorted({*(tmp_path / "part/good").iterdir()} - {kept})
+    shutil.copy(first, second)
+    with pytest.raises(DatasetError) as raised:
+        gather(CONFIG, tmp_path, "part")
+    assert str(raised.value) == (
+        "1 good pictures are too few: at least 2 to fit and 1 to calibrate with. Copies count once: 1 of 2 "
+        "files are others again, byte for byte. 1 more are kept for the test"
+    )
 
 
 class TestParts:

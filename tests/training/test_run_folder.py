@@ -18,6 +18,7 @@ from training.run_folder import (
     finish,
     given_up,
     identify,
+    not_resumed,
     reusable,
 )
 
@@ -146,6 +147,23 @@ def test_what_is_given_up_is_said(tmp_path: Path) -> None:
     assert given_up(tmp_path, finished=False) == said.format("has made 1 epoch", "go on from there")
     (tmp_path / CHECKPOINT).unlink()
     assert given_up(tmp_path, finished=True) == said.format("is finished", "take its model")
+
+
+def test_a_run_that_resumes_nothing_names_what_is_left_unfinished_beside_it(tmp_path: Path) -> None:
+    for name, done in (("mine", 0), ("other", 7), ("once", 1), ("none", 0), ("finished", 3)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / METRICS).write_text("{}\n" * done)
+        if done:
+            (tmp_path / name / CHECKPOINT).touch()
+    (tmp_path / "summary.json").touch()
+    finish(tmp_path / "finished", identity(), "v")
+    assert not_resumed(tmp_path / "mine") == (
+        "--resume found no run with these settings, pictures and libraries: this one begins anew. "
+        f"Unfinished in {tmp_path}: once with 1 epoch, other with 7 epochs (settings in {CONFIG})"
+    )
+    for name in ("other", "once"):
+        finish(tmp_path / name, identity(), "v")
+    assert not_resumed(tmp_path / "mine") is None
 
 
 def test_of_folds_the_epochs_of_all_are_given_up(tmp_path: Path) -> None:

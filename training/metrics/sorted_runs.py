@@ -70,7 +70,11 @@ class SortedRuns:
         self._file.close()
 
     def append(self, values: NDArray[np.float32], weights: NDArray[np.float64] | None = None) -> None:
-        """Add the scores of one picture, (n,) finite, in any order; and their weights, (n,)."""
+        """Add the scores of one picture, (n,) finite, in any order; and their weights, (n,).
+
+        Raises:
+            OSError: they cannot be written, as on a full disk; the folder is named.
+        """
         columns: list[NDArray[np.generic]]
         if self._weighted:
             distinct, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
@@ -78,9 +82,13 @@ class SortedRuns:
         else:
             distinct, counts = np.unique(values, return_counts=True)
             columns = [distinct, counts.astype(np.int32)]
-        self._file.seek(self._end)
-        for column in columns:
-            self._file.write(column.tobytes())
+        try:
+            self._file.seek(self._end)
+            for column in columns:
+                self._file.write(column.tobytes())
+        except OSError as error:  # whose file has no name
+            said = f"{error.strerror}, for the maps' scores; TMPDIR names another folder for them"
+            raise OSError(error.errno, said, tempfile.gettempdir()) from error
         self._starts.append(self._end)
         self._lengths.append(len(distinct))
         self._samples.append(distinct[::_SAMPLE_EVERY].copy())

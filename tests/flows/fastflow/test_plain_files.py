@@ -72,6 +72,22 @@ def test_sizes_are_of_all_files_below(tmp_path: Path) -> None:
         sizes(tmp_path, 3)
 
 
+def test_of_files_that_cannot_be_hashed_all_are_named_up_to_twenty(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(FileError) as raised:
+        file_hashes([tmp_path / "gone", tmp_path / "a", tmp_path / "folder"])
+    assert str(raised.value) == (
+        f"2 of 3 files cannot be read:\n  {tmp_path}/gone: No such file or directory\n"
+        f"  {tmp_path}/folder: Is a directory"
+    )
+    with pytest.raises(FileError, match=r"^22 of 22 files cannot be read") as raised:
+        file_hashes([tmp_path / f"{i}" for i in range(22)])
+    lines = str(raised.value).splitlines()
+    assert len(lines) == 22
+    assert lines[-2:] == [f"  {tmp_path}/19: No such file or directory", "  and 2 more"]
+
+
 class TestReplace:
     def test_the_old_file_or_the_new_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         replace_file(tmp_path / "f", b"old")
@@ -104,11 +120,6 @@ def test_hashes_are_sha256_of_the_files(tmp_path: Path) -> None:
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
         "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     ]
-
-
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing"):
-        file_hashes([tmp_path / "nothing"])
 
 
 def test_a_name_that_is_no_utf_8_can_be_printed() -> None:

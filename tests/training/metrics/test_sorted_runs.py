@@ -1,9 +1,12 @@
 """Sorted runs: everything comes back once, in order, in intervals that are bounded and tear no tie apart."""
 
+import tempfile
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.app.full_disk import files_of_at_most
 from training.metrics.sorted_runs import SortedRuns, descending
 
 
@@ -72,3 +75,11 @@ def test_the_temporary_file_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
         runs.append(np.arange(100, dtype=np.float32))
     with pytest.raises(ValueError, match="closed file"):
         runs.values(0)
+
+
+def test_a_full_disk_is_told_with_its_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("training.metrics.sorted_runs._IN_MEMORY", 10)
+    with SortedRuns() as runs, files_of_at_most(4096):
+        runs.append(np.arange(100, dtype=np.float32))
+        with pytest.raises(OSError, match=f"maps' scores; TMPDIR .*'{tempfile.gettempdir()}'"):
+            runs.append(np.arange(1000, dtype=np.float32))

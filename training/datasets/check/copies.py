@@ -12,6 +12,8 @@ from training.datasets.check.survey import Picture
 
 Named = tuple[str, Picture]
 
+_SHOWN = 5  # of the names in a message; a finding lists all
+
 
 def copies(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> list[Finding]:
     """What is there more than once.
@@ -64,7 +66,7 @@ def _same_files(pictures: Sequence[Named]) -> list[Finding]:
             kind="duplicate",
             severity="warning",
             files=names,
-            message=f"{' = '.join(names)}, byte for byte",
+            message=f"{_joined(names, ' = ')}, byte for byte",
             measure=0.0,
         )
         for names in by_content.values()
@@ -96,7 +98,7 @@ def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
             kind="near_duplicate",
             severity="warning",
             files=members[top],
-            message=f"{' ~ '.join(members[top])} (distance {ratio:.2f} of the usual)",
+            message=f"{_joined(members[top], ' ~ ')} (distance {ratio:.2f} of the usual)",
             measure=ratio,
         )
         for top, ratio in sorted(closest.items(), key=lambda item: item[1])
@@ -119,6 +121,12 @@ def _leaks(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> l
             twin = train[int(i)][0]
             findings.append(_leak(name, twin, f"{name} ~ {twin} (distance {r:.2f} of the usual)", float(r)))
     return sorted(findings, key=lambda f: f.measure or 0.0)
+
+
+def _joined(names: Sequence[str], between: str) -> str:
+    if len(names) <= _SHOWN:
+        return between.join(names)
+    return f"{between.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
 
 
 def _leak(name: str, twin: str, message: str, ratio: float) -> Finding:

@@ -29,7 +29,8 @@ class Neighbours:
     Attributes:
         fifth: (N,) distance to the fifth nearest one of another part, or the furthest where there are fewer.
         usual: (N,) distance to the k-th nearest, against which pairs are measured.
-        pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both.
+        pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both. Of
+            pictures that are all the same each is paired with the first of them alone.
     """
 
     fifth: NDArray[np.float32]
@@ -55,7 +56,12 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
         rows[parts[start : start + len(rows), None] == parts] = np.inf
         part = np.partition(rows, (fifth - 1, k - 1), axis=1)
         ordered[start : start + len(rows)] = part[:, (fifth - 1, k - 1)]
-        close = np.argwhere(rows <= LIMIT * ordered[start : start + len(rows), 1:])
+        own = np.arange(start, start + len(rows))
+        same = rows == 0
+        first = np.where(same.any(1), same.argmax(1), count)
+        candidates += [(int(j), int(i), 0.0) for i, j in zip(own, first, strict=True) if j < i]
+        # A camera that froze gives thousands of the same: their pairs would be millions.
+        close = np.argwhere((rows <= LIMIT * ordered[own, 1:]) & ~same)
         candidates += [(start + int(i), int(j), float(rows[i, j])) for i, j in close if start + i < j]
     usual = ordered[:, 1]
     pairs = []
