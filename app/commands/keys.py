@@ -10,7 +10,7 @@ import typer
 
 from app.access import COMMAND_LINE, Role
 from app.database import clock
-from app.database.engine import Database
+from app.database.engine import Database, shown
 from app.keys import Key, Keys
 from app.settings import settings_from
 
@@ -57,7 +57,7 @@ def create(
             expires_days=expires_days,
             requests_per_minute=requests_per_minute,
         )
-        place = database.engine.url.render_as_string(hide_password=True)
+        place = shown(database.engine.url)
         typer.echo(f"Key {key.id} of role {role} is kept, as a hash, in {place}.", err=True)
         typer.echo("Keep what follows secret, and send it as X-API-Key. It is not shown again.", err=True)
     typer.echo(text)

@@ -218,14 +218,12 @@ def _greet(
 
 def _log(settings: Settings) -> None:
     """Log what is in force, so that one knows in a year what was set and what was the default then."""
-    from app.database.engine import read_url
+    from app.database.engine import read_url, shown
 
-    shown = settings.model_dump(mode="json")
+    logged = settings.model_dump(mode="json")
     if settings.database is not None:
-        url = read_url(settings.database)
-        secret = [name for name in url.query if "password" in name]
-        shown["database"] = url.difference_update_query(secret).render_as_string(hide_password=True)
-    logger.info("settings: %s", json.dumps(shown))
+        logged["database"] = shown(read_url(settings.database))
+    logger.info("settings: %s", json.dumps(logged))
     for warning in warnings_of(settings):
         logger.warning(warning)
 

@@ -86,6 +86,15 @@ def _expect_known_options(url: URL, query: str) -> None:
         raise DatabaseError(f"the database URL (FLOWGAUGE_DATABASE): {error}") from None
 
 
+def shown(url: URL) -> str:
+    """A database's URL for messages and logs: of its password three asterisks, of secret options nothing.
+
+    SQLAlchemy hides the password before the host alone, and PostgreSQL takes one as an option too.
+    """
+    secret = [name for name in url.query if "password" in name or "secret" in name]
+    return url.difference_update_query(secret).render_as_string(hide_password=True)
+
+
 class Database:
     """A database of the service. May be used from several threads at once.
 

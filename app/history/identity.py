@@ -11,7 +11,7 @@ from typing import Final
 
 from sqlalchemy import delete, insert, select
 
-from app.database.engine import Database
+from app.database.engine import Database, shown
 from app.database.tables import identity, inspections
 from flows.fastflow.plain_files import replace_file
 
@@ -87,7 +87,7 @@ def _read(path: Path) -> str | None:
 
 
 def _message(folder: Path, database: Database, here: str | None, there: str | None) -> str:
-    url = database.engine.url.render_as_string()
+    url = shown(database.engine.url)
     text = (
         f"this folder belongs to another database, or was restored only in part: the identity of {folder} is "
         f"{here or 'none'}, that of {url} is {there or 'none'}. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE "

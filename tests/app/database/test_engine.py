@@ -8,10 +8,10 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import delete, func, insert, inspect, select, text
+from sqlalchemy import delete, func, insert, inspect, make_url, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.database.engine import Database, DatabaseError, DatabaseUnavailable, read_url
+from app.database.engine import Database, DatabaseError, DatabaseUnavailable, read_url, shown
 from app.database.tables import audit, metadata
 from tests.postgres import Postgres
 
@@ -238,6 +238,21 @@ def test_the_password_is_in_no_error() -> None:
     with pytest.raises(DatabaseError) as caught:
         Database("oracle://me:secret@host/name")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sqlite:////var/history.sqlite", "sqlite:////var/history.sqlite"),
+        ("postgresql://me@host/name?sslmode=require", "postgresql://me@host/name?sslmode=require"),
+        ("postgresql://me:hush@host/name", "postgresql://me:***@host/name"),
+        ("postgresql://host/name?user=me&password=hush", "postgresql://host/name?user=me"),
+        ("postgresql://me@host/name?sslpassword=hush&password=hush", "postgresql://me@host/name"),
+        ("postgresql://me@host/name?oauth_client_secret=hush", "postgresql://me@host/name"),
+    ],
+)
+def test_a_url_is_shown_without_what_is_secret(url: str, said: str) -> None:
+    assert shown(make_url(url)) == said
 
 
 def test_a_server_that_is_down_is_unavailable_and_comes_back(postgres: Postgres) -> None:

@@ -265,7 +265,8 @@ def test_the_password_is_in_no_message(postgres: Postgres, tmp_path: Path, make_
     settings = Settings(history=tmp_path / "history")
     start(settings, make_entry())
     with postgres.database() as url:
-        other = settings.model_copy(update={"database": url.replace("postgres@", "postgres:secret@")})
+        secret = f"{url.replace('postgres@', 'postgres:secret@')}&password=secret"
+        other = settings.model_copy(update={"database": secret})
         with pytest.raises(HistoryError, match=r"that of postgresql\+psycopg://postgres:\*\*\*@") as caught:
             start(other)
         assert "secret" not in str(caught.value)
