@@ -129,9 +129,17 @@ class CalibrationFiles:
         found = []
         for path in self._path(slot).parent.glob(f"{slot.precision}.*.json"):
             with suppress(OSError, ValueError):  # a station's name is in its file alone
-                station = parse(path).station
-                if station is not None and path.name == replace(slot, station=station).file:
-                    found.append(station)
+                stamp = stamp_of(path, self._models / slot.manifest.category)
+                known = self._known.get(path)
+                if known is not None and known[0] != stamp:
+                    known = None
+                renewal = parse(path) if known is None else known[1].renewal
+                own = replace(slot, station=renewal.station)
+                if renewal.station is None or path.name != own.file:
+                    continue
+                found.append(renewal.station)
+                if known is None:  # who asks for the stations goes on to ask what is in force there
+                    self._known[path] = stamp, put_in_force(renewal, own)
         return sorted(found)
 
     def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:

@@ -230,8 +230,19 @@ def _tag(there: InForce | None) -> str:
 
 def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
     """The calibration in force at a station; None for all that have none of their own."""
-    slot = Slot.of(detector, station)
-    found = store.calibrations.find(slot)
+    return _told(store, detector, station, store.calibrations.stations(Slot.of(detector)))
+
+
+def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForce]:
+    """The calibration of all stations that have none of their own, and after it those that some have."""
+    stations = store.calibrations.stations(Slot.of(detector))
+    return [_told(store, detector, station, stations) for station in (None, *stations)]
+
+
+def _told(
+    store: Store, detector: Detector, station: str | None, stations: list[str]
+) -> schemas.CalibrationInForce:
+    found = store.calibrations.find(Slot.of(detector, station))
     calibrator = or_own(detector, found)
     settings = store.settings(detector.manifest.category)
     origin = None
@@ -245,7 +256,7 @@ def told(store: Store, detector: Detector, station: str | None) -> schemas.Calib
         station=station,
         threshold=verdict.thresholds(calibrator, settings).shown(),
         origin=origin,
-        stations=store.calibrations.stations(slot),
+        stations=stations,
     )
 
 

@@ -16,7 +16,7 @@ from app.calibrations import CalibrationFiles
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot
 from flows.fastflow import bundle, models_folder
-from tests.app.calibrating import renewal
+from tests.app.calibrating import files_read, renewal
 from tests.flows.fastflow.manifests import made
 
 
@@ -105,6 +105,39 @@ class TestFind:
         put(files, slot, 1.0)
         monkeypatch.setattr(renewals, "read_file", None)
         assert in_force(files, slot) == [1.0]
+
+    def test_each_stations_own_is_read_once(
+        self, models: Path, files: CalibrationFiles, slot: Slot, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A file may have thousands of scores, and there may be hundreds."""
+        stations = [replace(slot, station=name) for name in "abc"]
+        for station in stations:
+            put(files, station, 1.0)
+        read = files_read(monkeypatch)
+        other = CalibrationFiles(models)  # another process
+        for _ in range(3):
+            assert other.stations(slot) == ["a", "b", "c"]
+            assert [in_force(other, station) for station in stations] == [[1.0]] * 3
+        assert sorted(read) == sorted(station.file for station in stations)
+        put(files, stations[1], 2.0)
+        read.clear()
+        assert other.stations(slot) == ["a", "b", "c"]
+        assert in_force(other, stations[1]) == [2.0]
+        assert read == [stations[1].file]
+
+    def test_a_stations_own_that_cannot_be_used_is_named_and_decides_nothing(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        third = replace(slot, station="line-3")
+        put(files, third, 1.0)
+        path = folder_of(models, slot) / third.file
+        path.write_text(json.dumps({**json.loads(path.read_text()), "manifest_sha256": "f" * 64}))
+        assert files.stations(slot) == ["line-3"]
+        assert in_force(files, third) == [1.0]  # as before
+        other = CalibrationFiles(models)
+        assert other.stations(slot) == ["line-3"]
+        with pytest.raises(Problem, match="cannot be read"):
+            other.find(third)
 
     def test_a_models_folder_that_is_gone_for_a_moment_changes_nothing(
         self, models: Path, files: CalibrationFiles, slot: Slot, tmp_path: Path

@@ -142,11 +142,9 @@ def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
 def _serving(store: Store, detector: Detector) -> Serving:
     category = detector.manifest.category
     settings = store.settings(category)
-    line = calibrations.told(store, detector, None)
-    own = [calibrations.told(store, detector, station) for station in line.stations]
     regions = [None] if settings.region else []
     return Serving(
-        [line, *own],
+        calibrations.all_told(store, detector),
         verdict.review_fpr(store.calibrations.get(detector), settings),
         detector.calibrator.review_fpr,
         (*regions, *settings.stations),

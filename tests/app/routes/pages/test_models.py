@@ -8,8 +8,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from app.calibrations import CalibrationFiles
 from flows.fastflow import bundle, models_folder
-from tests.app.calibrating import good, send
+from tests.app.calibrating import files_read, good, send
 from tests.app.conftest import Keyed
 from tests.app.tuned import keyed_service
 
@@ -72,6 +73,18 @@ def test_calibrations_of_stations_are_told_apart(served: Keyed) -> None:
     assert "<strong>line-3</strong>: 12 good parts" in shown
     assert "<q>new lamp</q>" in shown
     assert 'id="threshold-station"' in shown
+
+
+def test_every_calibration_is_read_once(served: Keyed, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not once more for every station that has one."""
+    for station in ("line-3", "line-4", "line-5"):
+        made = send(served.client, good(12), station=station, headers=served.show("admin"))
+        assert made.status_code == 201, made.text
+    served.app.state.store.calibrations = CalibrationFiles(store)  # as after a start
+    read = files_read(monkeypatch)
+    shown = text(served, "/models/tiny")
+    assert shown.count(": 12 good parts") == 3
+    assert len(read) == len(set(read)) == 3
 
 
 def test_hostile_reasons_are_text(served: Keyed) -> None:
