@@ -1,11 +1,16 @@
 """Sending an answer: its bytes stay on the account until the client has taken them."""
 
+from collections.abc import Iterator
+from threading import BoundedSemaphore
+from typing import Any
+
 from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from app.admission import Reservation
 from app.patience import Patience
+from app.problems import Problem
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
 # in pieces, and no more than one or two of them are in a buffer that nobody counts.
@@ -42,6 +47,41 @@ class InPieces(Response):
             await _send({**message, "body": body[sent:]} if sent else message, send, patience)
 
         await super().__call__(scope, receive, send_in_pieces)
+
+
+class FewAtATime(InPieces, StreamingResponse):
+    """A stream that holds one of a few places while it is sent, to a client that takes it.
+
+    Args:
+        places: as many as may be sent at a time.
+        all_sent: what is sent when all places are taken, such as "4 archives".
+        content: as of `StreamingResponse`.
+        options: likewise.
+    """
+
+    # It keeps nothing from others but a place and a little memory, so it may take its time; not for ever.
+    least_rate = 8 * 1024
+
+    def __init__(
+        self, places: BoundedSemaphore, all_sent: str, content: Iterator[bytes], **options: Any
+    ) -> None:
+        super().__init__(content, **options)
+        self._places = places
+        self._all_sent = all_sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it.
+
+        Raises:
+            Problem: queue-full; nothing was sent.
+            ClientDisconnect: as of `InPieces`.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Problem("queue-full", f"{self._all_sent} are being sent, the limit; try again later.")
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._places.release()
 
 
 class Accounted(InPieces):

@@ -32,6 +32,7 @@ T = TypeVar("T")
 _CLOSE_SECONDS: Final = 10.0
 _FINDERS: Final = 4  # idempotency keys that are looked up at a time
 MAX_ARCHIVES: Final = 4  # that are sent at a time
+MAX_EXPORTS: Final = 4  # likewise, a page of rows each
 MAX_DOWNLOADS: Final = 64  # pictures and maps likewise, an open file each
 
 
@@ -67,6 +68,7 @@ class History:
         self.drawer = Drawer(self.pictures)
         # Who sends an archive of pictures holds a place, and one of the pictures in memory.
         self.archives = threading.BoundedSemaphore(MAX_ARCHIVES)
+        self.exports = threading.BoundedSemaphore(MAX_EXPORTS)
         self.downloads = threading.BoundedSemaphore(MAX_DOWNLOADS)
         self._journal_bytes = settings.journal_bytes
         # Where the database is gone, each of these waits for a timeout; what else needs a thread must not.

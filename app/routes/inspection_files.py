@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, Final, Literal
 from fastapi import APIRouter, Request
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app import immutable
@@ -26,7 +26,7 @@ from app.inference import while_connected
 from app.openapi import documented
 from app.problems import Problem, ProblemName
 from app.routes.known_inspection import KnownInspection
-from app.sending import Accounted, InPieces
+from app.sending import Accounted, FewAtATime
 from flows.fastflow.heatmap import ColourScale
 
 logger = logging.getLogger("flowgauge.history")
@@ -116,8 +116,8 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
     return _Download(history.downloads, file, headers=headers, media_type=kind)
 
 
-class _Download(InPieces, StreamingResponse):
-    """A file that is sent as long as the client takes it, and holds one of the places for open files.
+class _Download(FewAtATime):
+    """A file that is sent as long as the client takes it.
 
     Args:
         places: as many files as may be open at a time.
@@ -125,30 +125,15 @@ class _Download(InPieces, StreamingResponse):
         options: as of `StreamingResponse`.
     """
 
-    # It keeps nothing from others but a place and a small buffer: a large original may take its time.
-    least_rate = 8 * 1024
-
     def __init__(self, places: BoundedSemaphore, file: BinaryIO, **options: Any) -> None:
-        super().__init__(iter(partial(file.read, _PIECE_BYTES), b""), **options)
-        self._places = places
+        content = iter(partial(file.read, _PIECE_BYTES), b"")
+        super().__init__(places, f"{MAX_DOWNLOADS} files", content, **options)
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it.
-
-        Raises:
-            Problem: queue-full; nothing was sent.
-            ClientDisconnect: as of `InPieces`.
-        """
+        """Send it; as of `FewAtATime`."""
         with self._file:
-            if not self._places.acquire(blocking=False):
-                raise Problem(
-                    "queue-full", f"{MAX_DOWNLOADS} files are being sent, the limit; try again later."
-                )
-            try:
-                await super().__call__(scope, receive, send)
-            finally:
-                self._places.release()
+            await super().__call__(scope, receive, send)
 
 
 def _open(path: Path, size: int, sha256: str | None) -> BinaryIO | None:

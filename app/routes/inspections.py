@@ -8,18 +8,19 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query
 from sqlalchemy import Row
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from app.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import export, queries
-from app.history.history import History
+from app.history.history import MAX_EXPORTS, History
 from app.openapi import documented
 from app.routes.known_inspection import KnownInspection
 from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
+from app.sending import FewAtATime
 
 router = APIRouter(prefix="/v1/inspections", tags=["history"])
 
@@ -100,11 +101,15 @@ _CSV: Final = "text/csv; charset=utf-8"
     response_class=Response,
     responses={
         **_file(_NDJSON, '{"inspection_id": "0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11", "decision": "PASS"}\n'),
-        **documented("invalid-request", "internal", "history-unavailable"),
+        **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
 def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
-    """Export all inspections that a filter lets through, each as in the list, one JSON object a line."""
+    """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
+
+    Four exports of either kind are sent at a time. A reader that takes nothing for 30 seconds, or falls as
+    far behind 8 KiB a second, is left.
+    """
     return _export(history, wanted, export.ndjson, _NDJSON)
 
 
@@ -113,13 +118,14 @@ def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
     response_class=Response,
     responses={
         **_file("text/csv", "inspection_id,created,category\r\n"),
-        **documented("invalid-request", "internal", "history-unavailable"),
+        **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
 def export_csv(wanted: Wanted, history: HistoryPart) -> Response:
     """Export all inspections that a filter lets through as a table for spreadsheets.
 
-    Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged.
+    Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged, and the
+    same limits.
     """
     return _export(history, wanted, export.table, _CSV)
 
@@ -135,7 +141,13 @@ def _export(
     first = next(pages, ())
     name = "inspections.csv" if media_type == _CSV else "inspections.ndjson"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
-    return StreamingResponse(write(chain([first], pages)), headers=headers, media_type=media_type)
+    return FewAtATime(
+        history.exports,
+        f"{MAX_EXPORTS} exports",
+        write(chain([first], pages)),
+        headers=headers,
+        media_type=media_type,
+    )
 
 
 @router.get(

@@ -1,14 +1,12 @@
 """How inspection fares: overkill and escape, drift, and the pictures to train the next version on."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from itertools import chain
-from threading import BoundedSemaphore
 from typing import Any, Final
 
 from fastapi import APIRouter
 from sqlalchemy import Connection, select
-from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.responses import Response
 
 from app import store
 from app.access import MayReview, MaySeeHistory
@@ -22,7 +20,7 @@ from app.problems import Problem
 from app.routes.spans import From, OfStation, To, span
 from app.schemas import reports as schemas
 from app.schemas.predict import Decision
-from app.sending import InPieces
+from app.sending import FewAtATime
 from flows.fastflow import models_folder
 
 router = APIRouter(tags=["reports"])
@@ -123,8 +121,9 @@ def get_training_set(
     first = next(chosen, None)
     if first is None:
         raise Problem("conflict", f"No picture that is kept of {category!r} has been reviewed as good yet.")
-    return _Archive(
+    return FewAtATime(
         history.archives,
+        f"{MAX_ARCHIVES} archives",
         training_set.archive(chain([first], chosen), history.pictures, category),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
@@ -132,39 +131,6 @@ def get_training_set(
         },
         media_type=_ZIP,
     )
-
-
-class _Archive(InPieces, StreamingResponse):
-    """A response that holds one of a few places while it is sent, to a client that takes it.
-
-    Args:
-        places: as many as may be sent at a time.
-        content: as of `StreamingResponse`.
-        options: likewise.
-    """
-
-    # It may take its time, but not for ever, for it keeps others out.
-    least_rate = 8 * 1024
-
-    def __init__(self, places: BoundedSemaphore, content: Iterator[bytes], **options: Any) -> None:
-        super().__init__(content, **options)
-        self._places = places
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send it.
-
-        Raises:
-            Problem: queue-full; nothing was sent.
-            ClientDisconnect: as of `InPieces`.
-        """
-        if not self._places.acquire(blocking=False):
-            raise Problem(
-                "queue-full", f"{MAX_ARCHIVES} archives are being sent, the limit; try again later."
-            )
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._places.release()
 
 
 def _expect_known(connection: Connection, settings: SettingsPart, category: str) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine
+from threading import BoundedSemaphore
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from starlette.types import Message
 
 from app import sending
 from app.admission import Admission
-from app.sending import PIECE_BYTES, Accounted
+from app.problems import Problem
+from app.sending import PIECE_BYTES, Accounted, FewAtATime
 from tests import jumping
 
 
@@ -40,6 +42,15 @@ def send(
     room.hold(7)
     room.wait_in_line()
     run(Accounted(response, room)({"type": "http"}, receive, client.send))
+
+
+def stream(places: BoundedSemaphore, client: Client) -> None:
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    response = FewAtATime(places, "1 such stream", iter([b"piece"] * 9))
+    asyncio.run(response({"type": "http"}, receive, client.send))
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 10**6])
@@ -93,6 +104,24 @@ def test_one_that_goes_on_at_the_least_rate_gets_all_of_it(monkeypatch: pytest.M
     client = Slow(Admission(1, 10))
     send(Response(bytes(50 * PIECE_BYTES)), client, jumping.run)
     assert len(client.messages) == 51
+
+
+def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+    places, client = BoundedSemaphore(1), Client(Admission(1, 10), takes=2)
+    with pytest.raises(ClientDisconnect):
+        stream(places, client)
+    assert [message.get("body") for message in client.messages] == [None, b"piece"]
+    stream(places, client := Client(Admission(1, 10)))
+    assert b"".join(message.get("body", b"") for message in client.messages) == 9 * b"piece"
+
+
+def test_a_stream_for_which_there_is_no_place_is_refused() -> None:
+    places, client = BoundedSemaphore(1), Client(Admission(1, 10))
+    with places, pytest.raises(Problem, match="1 such stream are being sent, the limit") as caught:
+        stream(places, client)
+    assert (caught.value.name, client.messages) == ("queue-full", [])
+    assert places.acquire(blocking=False)  # the other's
 
 
 def test_an_answer_that_cannot_be_sent_is_counted_no_more() -> None:

@@ -1,17 +1,26 @@
+import asyncio
 import base64
 import csv
 import io
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
 from itertools import chain
 from typing import Any
 
 import httpx2
 import pytest
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.testclient import TestClient
+from starlette.types import Message
 
+from app import sending
 from app.access import ANONYMOUS
 from app.database import clock
 from app.history import queries, reviews
+from app.history.history import MAX_EXPORTS
+from app.routes import inspections
 from app.schemas.history import InspectionPage, KeptInspection
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
@@ -280,6 +289,45 @@ class TestExport:
         ids = kept(keyed, *(row(category=name) for name in ("other",) * 5 + ("tiny",) * 5))[::-1]
         lines = get(keyed, f"{LIST}.ndjson", "two").text.splitlines()
         assert [json.loads(line)["inspection_id"] for line in lines] == ids
+
+    def test_few_are_sent_at_a_time(self, keyed: Keyed) -> None:
+        """Each has a page of rows in memory, however slowly it is taken."""
+        kept(keyed, row())
+        with ExitStack() as stack:
+            for _ in range(MAX_EXPORTS):
+                stack.enter_context(keyed.app.state.history.exports)
+            for path in (f"{LIST}.ndjson", f"{LIST}.csv"):
+                response = get(keyed, path)
+                assert (response.status_code, response.json()["type"]) == (503, "queue-full")
+        for path in (MAX_EXPORTS + 1) * (f"{LIST}.ndjson", f"{LIST}.csv"):  # each gives its place back
+            assert get(keyed, path).status_code == 200
+
+    @pytest.mark.parametrize("export", [inspections.export_ndjson, inspections.export_csv])
+    def test_a_reader_that_stalls_is_left(
+        self, keyed: Keyed, export: Callable[..., Response], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
+        kept(keyed, *(row() for _ in range(1001)))
+        history = keyed.app.state.history
+        places = history.exports
+        taken: list[Message] = []
+
+        async def send(message: Message) -> None:
+            if len(taken) == 4:
+                await asyncio.Event().wait()  # for ever
+            taken.append(message)
+
+        async def receive() -> Message:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        with pytest.raises(ClientDisconnect):
+            asyncio.run(export(queries.Filter(), history)({"type": "http"}, receive, send))
+        assert max(len(message.get("body", b"")) for message in taken) == sending.PIECE_BYTES
+        with ExitStack() as stack:  # all are free
+            for _ in range(MAX_EXPORTS):
+                assert places.acquire(blocking=False)
+                stack.callback(places.release)
 
     def test_of_nothing(self, keyed: Keyed) -> None:
         assert get(keyed, f"{LIST}.ndjson").content == b""

@@ -1,25 +1,19 @@
-import asyncio
 import io
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import insert
-from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
-from starlette.types import Message
 
-from app import sending
 from app.access import ANONYMOUS
 from app.database import clock
 from app.database.tables import retention
 from app.history import reviews
 from app.main import create_app
-from app.routes import reports
 from app.settings import Settings
 from flows.fastflow import images
 from tests.app.conftest import Keyed
@@ -252,25 +246,6 @@ def test_few_training_sets_are_sent_at_a_time(client: TestClient) -> None:
         places.release()
     for _ in range(taken + 1):  # each gives its place back
         assert client.get("/v1/models/tiny/training-set").status_code == 200
-
-
-def test_a_client_that_stalls_keeps_no_training_set_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
-    places, taken = BoundedSemaphore(1), 0
-
-    async def send(message: Message) -> None:
-        nonlocal taken
-        taken += 1
-        if taken == 3:
-            await asyncio.Event().wait()  # for ever
-
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
-    with pytest.raises(ClientDisconnect):
-        asyncio.run(reports._Archive(places, iter([b"piece"] * 9))({"type": "http"}, receive, send))
-    assert places.acquire(blocking=False)
 
 
 def test_a_training_set_of_nothing_is_a_conflict(client: TestClient) -> None:
