@@ -38,7 +38,7 @@ from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.store import Store
 from app.telemetry import Telemetry
-from flows.fastflow.images import Limits
+from flows.fastflow.images import Limits, uncompressed_bytes
 
 logger = logging.getLogger("flowgauge.start")
 
@@ -104,7 +104,10 @@ def create_app(settings: Settings) -> FastAPI:
             stack.callback(store.close)
             await asyncio.to_thread(store.sweep)
             state.admission = Admission(settings.queue_images, settings.queue_bytes)
-            inference = Inference(Limits(settings.max_bytes, settings.max_pixels), settings.decode_threads)
+            # max_bytes is of uploads, which are counted as they come. Pixels that came without a file are a
+            # PNG by now, which of noise is longer than they are; so is what the history kept of them.
+            largest = max(settings.max_bytes, uncompressed_bytes(settings.max_pixels))
+            inference = Inference(Limits(largest, settings.max_pixels), settings.decode_threads)
             stack.callback(inference.close)
             state.batcher = batcher = Batcher(settings.max_batch, telemetry.batch_done)
             stack.callback(batcher.close)

@@ -17,6 +17,7 @@ from app.open_inference.outgoing import DEFAULT, OUTPUTS
 from app.problems import Problem
 from app.schemas.open_inference import InferenceRequest, InputTensor
 from app.schemas.texts import text_fault
+from flows.fastflow.images import Limits
 
 IMAGE: Final = "image"  # BYTES [N]: files
 PIXELS: Final = "pixels"  # UINT8 [N, H, W, 3]: RGB
@@ -162,6 +163,8 @@ def _pixels(tensor: InputTensor, binary: memoryview, bounds: Bounds) -> list[NDA
     _expect_items(number, bounds)
     if height * width > bounds.max_pixels:
         raise Problem("too-large", f"An image has more than {bounds.max_pixels} pixels, the limit.")
+    if max(height, width) > Limits.max_side:  # the decoder's limit; far beyond it no PNG can be written
+        raise Problem("too-large", f"An image has a side of more than {Limits.max_side} pixels, the limit.")
     values = np.frombuffer(binary, dtype=np.uint8) if tensor.data is None else _numbers(tensor.data)
     if values.size != math.prod(shape):
         raise _bad(f"The shape of {PIXELS!r} says {math.prod(shape)} bytes; {values.size} came.")

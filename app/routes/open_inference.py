@@ -126,7 +126,8 @@ async def _understand(predictor: Translator, room: Reservation) -> Asked:
         chunks.append(chunk)
     body = b"".join(chunks)
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
-    room.hold(_JSON_TIMES * length + len(body) - length)  # taken apart, they are there twice
+    # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
+    room.hold(_JSON_TIMES * length + len(body) - length)
     bounds = incoming.Bounds(settings.max_items, settings.max_bytes, settings.max_pixels)
 
     def take_apart() -> tuple[incoming.Incoming, list[File]]:

@@ -80,9 +80,14 @@ class Limits:
     max_side: int = 16_384
 
 
+def uncompressed_bytes(max_pixels: int) -> int:
+    """Bytes that suffice for a file of so many pixels of three times 16 bits, however little it is packed."""
+    return 6 * max_pixels + 2**20
+
+
 DEFAULT_LIMITS = Limits()
-# Of files of one's own, which nobody sends: as many pixels of three times 16 bits, uncompressed.
-FILE_LIMITS = Limits(max_bytes=6 * Limits.max_pixels + 2**20)
+# Of files of one's own, which nobody sends.
+FILE_LIMITS = Limits(max_bytes=uncompressed_bytes(Limits.max_pixels))
 
 
 def decode(

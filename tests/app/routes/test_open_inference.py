@@ -115,6 +115,35 @@ def test_pixels_are_inspected_as_their_picture(service: TestClient, tiny_images:
     assert np.array_equal(images.decode(source.content), pictures[0])
 
 
+def test_pixels_are_limited_by_their_number_alone(tiny_bundle_store: Path, tmp_path: Path) -> None:
+    """What the server makes a file of is no upload: of noise it has more bytes than that may have."""
+    noise = np.random.default_rng(0).integers(0, 256, (1, 100, 100, 3), dtype=np.uint8)
+    settings = Settings(models=tiny_bundle_store, history=tmp_path / "h", max_bytes=20_000, max_pixels=10_000)
+    with TestClient(create_app(settings)) as client:
+        tensor = {"name": "pixels", "datatype": "UINT8", "shape": list(noise.shape)}
+        outputs = [{"name": "overlay"}, {"name": "inspection_id"}]
+        content, headers = body(tensor, noise.tobytes(), outputs=outputs)
+        found = read(client.post(INFER, content=content, headers=headers))
+        assert client.app.state.admission.bytes == 0  # type: ignore[attr-defined]
+        path = f"/v1/inspections/{found['inspection_id'][0]}"
+        source = client.get(f"{path}/source")
+        assert np.array_equal(images.decode(source.content), noise[0])
+        assert len(source.content) > settings.max_bytes
+        assert client.get(f"{path}/overlay.png").content == base64.b64decode(found["overlay"][0])
+        content, headers = files(source.content)
+        assert client.post(INFER, content=content, headers=headers).status_code == 413
+        assert client.post("/v1/models/tiny/predict", content=source.content).status_code == 413
+
+
+@pytest.mark.parametrize("shape", [[1, 20_000, 1, 3], [1, 1, 1_500_000, 3], [1, 1_500_000, 1, 3]])
+def test_pixels_longer_than_the_decoder_takes_are_too_large(service: TestClient, shape: list[int]) -> None:
+    tensor = {"name": "pixels", "datatype": "UINT8", "shape": shape}
+    content, headers = body(tensor, bytes(int(np.prod(shape))))
+    response = service.post(INFER, content=content, headers=headers)
+    assert response.status_code == 413
+    assert "a side of more than 16384 pixels" in response.json()["error"]
+
+
 def test_maps_and_overlays_are_for_who_asks(
     service: TestClient, tiny_images: Images, read_png: ReadPng
 ) -> None:
