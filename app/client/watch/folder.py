@@ -158,7 +158,8 @@ def files(folder: Path, closed: dict[str, str]) -> Iterator[tuple[Path, os.stat_
                 if entry.is_dir(follow_symlinks=False):
                     yield from files(Path(entry.path), closed)
                 elif entry.is_file(follow_symlinks=False):
-                    yield Path(entry.path), entry.stat(follow_symlinks=False)
+                    path = Path(entry.path)
+                    yield path, path.lstat()  # on Windows the entry's own has no inode
             except FileNotFoundError:  # gone since it was listed
                 continue
             except (PermissionError, NotADirectoryError) as error:  # lost+found, say

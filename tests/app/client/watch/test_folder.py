@@ -1,5 +1,9 @@
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -127,6 +131,49 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(
     (tmp_path / "lost+found").chmod(0o755)
     folder.look()
     assert folder.closed == {}
+
+
+class Listed:
+    """An entry of a listing, of which parts can be replaced."""
+
+    def __init__(self, entry: "os.DirEntry[str]") -> None:
+        self._entry = entry
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._entry, name)
+
+
+class WithoutInode(Listed):
+    """An entry as on Windows, whose listings know no inode."""
+
+    def stat(self, **options: bool) -> SimpleNamespace:
+        status = self._entry.stat(**options)
+        return SimpleNamespace(st_size=status.st_size, st_mtime_ns=status.st_mtime_ns, st_ino=0)
+
+
+def list_as(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[Iterator["os.DirEntry[str]"]], Iterable[object]]
+) -> None:
+    scandir = os.scandir
+
+    @contextmanager
+    def changed(path: Path) -> Iterator[Iterable[object]]:
+        with scandir(path) as entries:
+            yield change(entries)
+
+    monkeypatch.setattr(os, "scandir", changed)
+
+
+def test_what_a_listing_knows_no_inode_of_is_read(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a.png", b"one")
+    list_as(monkeypatch, lambda entries: map(WithoutInode, entries))
+    folder = Folder(tmp_path, PATTERNS, 1.0, clock)
+    folder.look()
+    clock.now += 1
+    [found], _ = folder.look()
+    assert found.read() == b"one"
 
 
 def test_the_oldest_come_first(tmp_path: Path, clock: Clock) -> None:
