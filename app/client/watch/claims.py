@@ -42,12 +42,16 @@ def put_back(root: Path) -> None:
 
     Raises:
         FileExistsError: others have come under some of the names; all stay where they are.
-        OSError: the folder cannot be written to.
+        OSError: some of it cannot be read, so that it would be forgotten; or the folder cannot be written to.
     """
     folder = root / OWN / _TAKEN
     if not folder.is_dir():
         return
-    there = [path for path, _ in files(folder, {})]
+    closed: dict[str, str] = {}
+    there = [path for path, _ in files(folder, closed)]
+    if closed:
+        unread = ", ".join(f"{path}: {why}" for path, why in closed.items())
+        raise OSError(printable(f"{unread}; what was taken to be moved cannot go back"))
     names = [path.relative_to(folder) for path in there]
     blocked = [name.as_posix() for name in names if os.path.lexists(root / name)]
     if blocked:

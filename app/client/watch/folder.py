@@ -79,7 +79,7 @@ class Folder:
         beside: whether outcomes are written beside the pictures; they are passed over then.
 
     Attributes:
-        closed: of the last look, folders below the root that could not be read, and why.
+        closed: of the last look, what below the root could not be read, and why.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class Folder:
         """The whole pictures, the oldest first, and how many are not whole yet.
 
         Raises:
-            OSError: the folder cannot be read; those below it are passed over, see `closed`.
+            OSError: the folder cannot be read; what is below it is passed over, see `closed`.
         """
         now = self._clock()
         before, self._since = self._since, {}
@@ -150,17 +150,18 @@ def files(folder: Path, closed: dict[str, str]) -> Iterator[tuple[Path, os.stat_
     Raises:
         OSError: the folder itself cannot be read.
     """
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    yield from files(Path(entry.path), closed)
-                elif entry.is_file(follow_symlinks=False):
-                    path = Path(entry.path)
-                    yield path, path.lstat()  # on Windows the entry's own has no inode
-            except FileNotFoundError:  # gone since it was listed
-                continue
-            except (PermissionError, NotADirectoryError) as error:  # lost+found, say
-                closed[entry.path] = error.strerror or type(error).__name__
+    with os.scandir(folder) as listing:
+        entries = list(listing)  # it may break off, and what is told from a part of it is wrong
+    for entry in entries:
+        if entry.name.startswith("."):
+            continue
+        path = Path(entry.path)
+        try:
+            if entry.is_dir(follow_symlinks=False):
+                yield from files(path, closed)
+            elif entry.is_file(follow_symlinks=False):
+                yield path, path.lstat()  # on Windows the entry's own has no inode
+        except FileNotFoundError:  # gone since it was listed
+            continue
+        except OSError as error:  # lost+found, or a share that is away
+            closed[entry.path] = error.strerror or type(error).__name__

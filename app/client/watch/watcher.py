@@ -297,7 +297,7 @@ class Watcher:
         self._said = reason
 
     def _say_closed(self, closed: dict[str, str]) -> None:
-        """Say which folders are passed over as they cannot be read, each once."""
+        """Say what is passed over as it cannot be read, each once."""
         for path in sorted(closed.keys() - self._closed.keys()):
             self._listener.waits(printable(f"{path}: {closed[path]}; what is in it is not inspected"))
         self._closed = closed

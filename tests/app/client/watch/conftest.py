@@ -1,11 +1,13 @@
 """A camera's folder, a watcher of it, and what it tells."""
 
+import os
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -130,6 +132,18 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 def problem(name: str) -> ProblemDetails:
     return ProblemDetails(type=name, title="t", status=500, detail="d", instance="/", request_id="r")
+
+
+def shut(monkeypatch: pytest.MonkeyPatch, name: str, number: int) -> None:
+    """Let folders of this name be unreadable. Root may read everything, and the service here must too."""
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith(name):  # else perhaps a descriptor
+            raise OSError(number, os.strerror(number), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
 
 
 def once_in_time(client: Client, job: Job) -> tuple[Heard, bool]:

@@ -1,10 +1,12 @@
 import errno
+import os
 from pathlib import Path
 
 import pytest
 
 from app.client.watch.claims import Claims, identity, put_back
 from app.client.watch.folder import OWN, Found, Stamp
+from tests.app.client.watch.conftest import shut
 
 
 def found(root: Path, name: str, content: bytes = b"x") -> Found:
@@ -86,6 +88,20 @@ def test_nothing_goes_back_over_another(tmp_path: Path) -> None:
     assert (tmp_path / "b.png").read_bytes() == b"second"
     assert not (tmp_path / "a.png").exists()
     assert claims.folder.look() == ([], 2)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_nothing_goes_back_where_some_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """It would be forgotten there."""
+    claims = Claims(tmp_path, 1.0)
+    for name in ("a.png", "day/b.png"):
+        claims.take(found(tmp_path, name))
+    shut(monkeypatch, "day", number)
+    with pytest.raises(OSError, match=rf"day: {os.strerror(number)}; what was taken"):
+        put_back(tmp_path)
+    assert not (tmp_path / "a.png").exists()
 
 
 def test_what_is_gone_or_written_to_is_not_given(tmp_path: Path) -> None:

@@ -4,13 +4,12 @@ import errno
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.client import Client
 from app.client.watch.folder import OWN
-from tests.app.client.watch.conftest import behind, ids, job, once, once_in_time
+from tests.app.client.watch.conftest import behind, ids, job, once, once_in_time, shut
 
 Images = dict[str, list[bytes]]
 
@@ -79,20 +78,23 @@ def test_what_waits_behind_one_that_is_tried_in_vain_is_stuck_too(
     assert sorted(path.read_bytes() for path in folder.rglob("a.png")) == sorted(pictures)
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EHOSTDOWN, errno.ESTALE])
 def test_a_folder_that_cannot_be_read_is_said_once_and_passed_over(
-    client: Client, folder: Path, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    client: Client, folder: Path, tiny_images: Images, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Root may read everything, and the service in this process must too."""
     (folder / "a.png").write_bytes(tiny_images["good"][0])
-    (folder / "lost+found").mkdir()
-    scandir = os.scandir
-
-    def refuse(path: Any) -> object:
-        if str(path).endswith("lost+found"):
-            raise PermissionError(errno.EACCES, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    heard, complete = once(client, job(folder, "closed"))
+    (folder / "line-2").mkdir()
+    shut(monkeypatch, "line-2", number)
+    heard, complete = once(client, job(folder, f"closed-{number}"))
     assert (complete, len(ids(heard))) == (True, 1)
-    assert heard.reasons == [f"{folder / 'lost+found'}: Permission denied; what is in it is not inspected"]
+    assert heard.reasons == [f"{folder / 'line-2'}: {os.strerror(number)}; what is in it is not inspected"]
+
+
+def test_a_camera_folder_that_cannot_be_read_is_waited_for(
+    client: Client, folder: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shut(monkeypatch, folder.name, errno.EHOSTDOWN)
+    heard, complete = once(client, job(folder, "away"))
+    assert (complete, heard.outcomes) == (False, [])
+    assert heard.reasons == [f"{folder}: {os.strerror(errno.EHOSTDOWN)}"]
+    assert len(pictures) == 2

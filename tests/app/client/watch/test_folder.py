@@ -1,3 +1,4 @@
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.client.watch.folder import PATTERNS, Folder
+from tests.app.client.watch.conftest import shut
 from tests.rights import without_roots_rights
 
 
@@ -133,6 +135,38 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(
     assert folder.closed == {}
 
 
+BROKEN = [errno.EIO, errno.EHOSTDOWN, errno.ENOTCONN, errno.ESTALE, errno.ETIMEDOUT]
+
+
+@pytest.mark.parametrize("number", BROKEN)
+def test_a_share_that_is_away_holds_up_no_other_folder(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    for name in ("a.png", "line-2/b.png", "z/c.png"):
+        write(tmp_path / name, modified=10**18)
+    folder = Folder(tmp_path, PATTERNS, 1.0, clock)
+    with monkeypatch.context() as away:
+        shut(away, "line-2", number)
+        folder.look()
+        clock.now += 1
+        assert names(folder) == ["a.png", "z/c.png"]
+    assert folder.closed == {str(tmp_path / "line-2"): os.strerror(number)}
+    folder.look()
+    clock.now += 1
+    assert names(folder) == ["a.png", "line-2/b.png", "z/c.png"]
+    assert folder.closed == {}
+
+
+@pytest.mark.parametrize("number", BROKEN)
+def test_the_folder_itself_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    shut(monkeypatch, tmp_path.name, number)
+    with pytest.raises(OSError, match=tmp_path.name) as caught:
+        Folder(tmp_path, PATTERNS, 1.0).look()
+    assert caught.value.errno == number
+
+
 class Listed:
     """An entry of a listing, of which parts can be replaced."""
 
@@ -141,6 +175,13 @@ class Listed:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._entry, name)
+
+
+class Untold(Listed):
+    """An entry of which the listing does not tell what it is, and asking fails."""
+
+    def is_dir(self, **_: bool) -> bool:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), self._entry.path)
 
 
 class WithoutInode(Listed):
@@ -162,6 +203,53 @@ def list_as(
             yield change(entries)
 
     monkeypatch.setattr(os, "scandir", changed)
+
+
+def test_of_a_listing_that_breaks_off_nothing_is_taken(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An overlay without the picture that it was drawn from would count as a picture."""
+    for name in ("a.png", "line-2/b.png", "line-2/b.png.json", "line-2/b.png.overlay.png"):
+        write(tmp_path / name, modified=10**18)
+
+    def break_off(entries: Iterator["os.DirEntry[str]"]) -> Iterator[object]:
+        for entry in sorted(entries, key=lambda entry: entry.name, reverse=True):
+            if entry.name == "b.png.json":
+                raise OSError(errno.EIO, os.strerror(errno.EIO), entry.path)
+            yield entry
+
+    list_as(monkeypatch, break_off)
+    folder = Folder(tmp_path, PATTERNS, 1.0, clock)
+    folder.look()
+    clock.now += 1
+    assert names(folder) == ["a.png"]
+    assert folder.closed == {str(tmp_path / "line-2"): os.strerror(errno.EIO)}
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_one_of_which_nothing_is_to_be_had_holds_up_no_other(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    lstat = Path.lstat
+
+    def fail(path: Path) -> os.stat_result:
+        if path.name == "bad.png":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return lstat(path)
+
+    for name in ("a.png", "bad.png", "c.png"):
+        write(tmp_path / name, modified=10**18)
+    if listed:  # as what it is, so that only its size and time are asked for
+        monkeypatch.setattr(Path, "lstat", fail)
+    else:
+        list_as(
+            monkeypatch, lambda entries: (Untold(one) if one.name == "bad.png" else one for one in entries)
+        )
+    folder = Folder(tmp_path, PATTERNS, 1.0, clock)
+    folder.look()
+    clock.now += 1
+    assert names(folder) == ["a.png", "c.png"]
+    assert folder.closed == {str(tmp_path / "bad.png"): os.strerror(errno.EIO)}
 
 
 def test_what_a_listing_knows_no_inode_of_is_read(
