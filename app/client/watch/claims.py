@@ -30,6 +30,8 @@ def identity(root: Path) -> str:
     path = root / OWN / "identity"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
+        outcome.create(path, uuid.uuid4().hex.encode())  # another watcher may start at the same moment
+    if not path.stat().st_size:  # as a power cut leaves it; without links a fresh one is, too, for a moment
         outcome.replace(path, uuid.uuid4().hex.encode())
     return path.read_text().strip()
 

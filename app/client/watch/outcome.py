@@ -82,7 +82,7 @@ class Outcome:
         """Take a name by its JSON, which one watcher alone can make; False where another picture has it."""
         if target.exists() and _sha256(target) != self.sha256:
             return False
-        return _create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
+        return create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
 
     def _write(self, picture: Path) -> None:
         if self.overlay is not None:
@@ -143,7 +143,7 @@ def replace(path: Path, content: bytes) -> None:
         raise
 
 
-def _create(path: Path, content: bytes) -> bool:
+def create(path: Path, content: bytes) -> bool:
     """Write a file that appears whole, if there is none of its name; returns whether there was none."""
     temporary = _temporary(path)
     try:

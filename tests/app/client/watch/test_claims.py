@@ -1,5 +1,6 @@
 import errno
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,36 @@ def test_a_folder_keeps_what_tells_it_from_others(tmp_path: Path) -> None:
     assert len(first) == 32
     assert identity(tmp_path / "a") == first
     assert identity(tmp_path / "b") != first
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_two_that_start_at_once_agree_on_what_tells_a_folder_from_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    other, draw = [], uuid.uuid4
+
+    def overtaken() -> uuid.UUID:
+        monkeypatch.setattr(uuid, "uuid4", draw)
+        other.append(identity(tmp_path))
+        return draw()
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, "as on FAT", source, None, target)
+
+    monkeypatch.setattr(uuid, "uuid4", overtaken)
+    if not links:
+        monkeypatch.setattr(os, "link", link)
+    assert [identity(tmp_path)] == other
+    assert [identity(tmp_path)] == other
+    assert [path.name for path in (tmp_path / OWN).iterdir()] == ["identity"]
+
+
+def test_an_identity_that_a_power_cut_has_emptied_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / OWN).mkdir()
+    (tmp_path / OWN / "identity").touch()
+    made = identity(tmp_path)
+    assert len(made) == 32
+    assert identity(tmp_path) == made
 
 
 def test_what_is_taken_is_out_of_the_cameras_reach(tmp_path: Path) -> None:
