@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from flows.fastflow.enlarging import Enlarging, spline_weights
 from flows.fastflow.fused import Energies
-from flows.fastflow.score import SHARPNESS, ScoreRule
+from flows.fastflow.score import ScoreRule
 
 Plane = NDArray[np.float32]
 # Every so manieth pixel is looked at to guess where the most anomalous begin.
@@ -47,7 +48,7 @@ def enlarge(
     Args:
         flow: per scale (H_i, W_i), energies of the flow, finest first.
         gaussian: likewise, of the Gaussian.
-        rule: the share of each.
+        rule: the share of each, and how products are enlarged.
         size: (height, width) of the result.
 
     Returns:
@@ -55,7 +56,10 @@ def enlarge(
     """
     w = np.float32(rule.gaussian)
     both = flow if w == 0 else [q ** (1 - w) * e**w for q, e in zip(flow, gaussian, strict=True)]
-    return [_enlarged(x, size) for x in (*flow, *both)]
+    return [
+        *(_enlarged(q, size, "linear") for q in flow),
+        *(_enlarged(x, size, rule.enlarging) for x in both),
+    ]
 
 
 def pixels_of(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Iterator[Pixels]:
@@ -68,7 +72,8 @@ def pixels_of(energies: Energies, rule: ScoreRule, size: tuple[int, int]) -> Ite
 def combine(planes: Sequence[Plane], rule: ScoreRule) -> Pixels:
     """Pixels of 2 S planes (height, width), see `score.pixel_energies`; these are written over."""
     scales = len(planes) // 2
-    return Pixels(_product(planes[:scales], rule.energy_floor), _map(planes[scales:]), scales)
+    product = _product(planes[:scales], rule.energy_floor)
+    return Pixels(product, _map(planes[scales:], rule.sharpness), scales)
 
 
 def whole_part(picture: NDArray[np.float32], rule: ScoreRule) -> float:
@@ -112,7 +117,10 @@ def finish(
     return float(np.float32(logarithms.mean(dtype=np.float64))) + whole, score_map
 
 
-def _enlarged(x: Plane, size: tuple[int, int]) -> Plane:
+def _enlarged(x: Plane, size: tuple[int, int], how: Enlarging) -> Plane:
+    if how == "spline":
+        rows, columns = (spline_weights(n, m) for n, m in zip(x.shape, size, strict=True))
+        return np.asarray(rows @ x @ columns.T, np.float32)
     resized = cv2.resize(np.ascontiguousarray(x), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, np.float32)
 
@@ -129,15 +137,15 @@ def _product(planes: Sequence[Plane], floor: float) -> Plane:
     return total
 
 
-def _map(planes: Sequence[Plane]) -> Plane:
-    found = _soft_minimum(planes)
+def _map(planes: Sequence[Plane], sharpness: float) -> Plane:
+    found = _soft_minimum(planes, sharpness)
     if len(planes) > 1:
-        found += _soft_minimum(planes[:-1])
+        found += _soft_minimum(planes[:-1], sharpness)
         found *= np.float32(0.5)
     return found
 
 
-def _soft_minimum(planes: Sequence[Plane]) -> Plane:
+def _soft_minimum(planes: Sequence[Plane], sharpness: float) -> Plane:
     least = planes[0].copy()
     for x in planes[1:]:
         np.minimum(least, x, out=least)
@@ -145,11 +153,11 @@ def _soft_minimum(planes: Sequence[Plane]) -> Plane:
     for x in planes:
         # At least one is exp(0) = 1: no sum that rounds to 0.
         np.subtract(least, x, out=term)
-        term *= np.float32(SHARPNESS)
+        term *= np.float32(sharpness)
         total += np.exp(term, out=term)
     total *= np.float32(1 / len(planes))
     np.log(total, out=total)
-    total *= np.float32(1 / SHARPNESS)
+    total *= np.float32(1 / sharpness)
     least -= total
     return np.maximum(least, np.float32(0), out=least)
 

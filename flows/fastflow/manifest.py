@@ -38,7 +38,11 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # By section of a manifest, what was so before it could be chosen.
-_AS_IT_WAS = {"geometry": {"shrink": "area"}, "normalisation": {"pooled": "all"}}
+_AS_IT_WAS: dict[str, dict[str, object]] = {
+    "geometry": {"shrink": "area"},
+    "normalisation": {"pooled": "all"},
+    "score": {"enlarging": "linear", "sharpness": 2.0},
+}
 MAX_HEADS = 20
 MAX_MAPS = 8
 

@@ -123,7 +123,7 @@ def _with_its_training(published: Preset) -> Preset:
             "precision": "float32",
         },
         # Its score is that of the flow alone.
-        "score": {"gaussian": 0.0, "picture": 0.0},
+        "score": {"gaussian": 0.0, "picture": 0.0, "enlarging": "linear", "sharpness": 2.0},
     }
     return Preset(f"{PAPER}{published.name}", published.input_size, published.out_indices, sections)
 

@@ -7,8 +7,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-# Inverse temperature of the soft minimum over scales; measured, see docs/experiments.md.
-SHARPNESS = 2.0
+from flows.fastflow.enlarging import Enlarging, spline_weights
 
 
 class ScoreRule(BaseModel):
@@ -27,6 +26,13 @@ class ScoreRule(BaseModel):
         ge=0,
         le=1,
         description="share of the position's Gaussian in the map, the flow has the rest",
+    )
+    enlarging: Enlarging = Field(
+        default="spline",
+        description="how energies become the map's pixels: spline, a B-spline, which smooths; or linear",
+    )
+    sharpness: float = Field(
+        default=3.0, ge=0.1, le=100, description="inverse temperature of the map's soft minimum over scales"
     )
     picture: float = Field(
         default=0.1, ge=0, le=10, description="weight of the whole picture's Gaussian in the image score"
@@ -52,12 +58,12 @@ def pixel_energies(
 
     For the map, the flow's energy q and the Gaussian's e of a position become q^(1 - w) e^w, w the rule's
     share: an affine coupling may shrink what it has never seen, the Gaussian knows no context, and a product
-    forgets neither. Energies are brought to the size bilinearly.
+    forgets neither. The flow's energies are brought to the size bilinearly, products as the rule says.
 
     Args:
         flow: per scale (N, H_i, W_i), finest first.
         gaussian: likewise, from `PositionGaussian`.
-        rule: the share.
+        rule: the share, and how products are enlarged.
         size: (height, width) of the result.
 
     Returns:
@@ -65,12 +71,20 @@ def pixel_energies(
     """
     w = rule.gaussian
     both = [q if w == 0 else q.pow(1 - w) * e.pow(w) for q, e in zip(flow, gaussian, strict=True)]
-    up = [F.interpolate(q[:, None], size=size, mode="bilinear", align_corners=False) for q in (*flow, *both)]
-    return torch.cat(up, 1)
+    up = [_enlarged(q, size, "linear") for q in flow] + [_enlarged(x, size, rule.enlarging) for x in both]
+    return torch.stack(up, 1)
 
 
-def anomaly_map(q: Tensor, region: Tensor | None = None) -> Tensor:
-    """The map that people look at: a soft minimum over the scales, -log mean_S exp(-2 q).
+def _enlarged(x: Tensor, size: tuple[int, int], how: Enlarging) -> Tensor:
+    if how == "linear":
+        return F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    # Copied, for torch takes no array that is not to be written to.
+    rows, columns = (torch.tensor(spline_weights(n, m)).to(x) for n, m in zip(x.shape[1:], size, strict=True))
+    return rows @ x @ columns.T
+
+
+def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:
+    """The map that people look at: a soft minimum over the scales, -log(mean_S exp(-s q)) / s.
 
     It ranks pixels much as the published mean of -exp(-q) does (arXiv 2111.07677 and its implementations),
     but does not round to a constant where every scale is far from normal. A pixel counts as far as its most
@@ -80,22 +94,23 @@ def anomaly_map(q: Tensor, region: Tensor | None = None) -> Tensor:
 
     Args:
         q: (N, S, H, W), finest scale first.
+        rule: the sharpness s.
         region: (N, H, W) bool, the region of interest, outside which the map is 0; by default everything.
 
     Returns:
         (N, H, W), 0 or more.
     """
-    scores = _soft_minimum(q)
+    scores = _soft_minimum(q, rule.sharpness)
     if q.shape[1] > 1:
-        scores = (scores + _soft_minimum(q[:, :-1])) / 2
+        scores = (scores + _soft_minimum(q[:, :-1], rule.sharpness)) / 2
     return scores if region is None else scores.masked_fill(~region, 0)
 
 
-def _soft_minimum(q: Tensor) -> Tensor:
+def _soft_minimum(q: Tensor, sharpness: float) -> Tensor:
     # The largest term is 1: no sum of exponentials that all round to 0, and never below 0 but by rounding.
     least = q.amin(1, keepdim=True)
-    rest = torch.exp(-SHARPNESS * (q - least)).mean(1).log()
-    return (least[:, 0] - rest / SHARPNESS).clamp_min(0)
+    rest = torch.exp(-sharpness * (q - least)).mean(1).log()
+    return (least[:, 0] - rest / sharpness).clamp_min(0)
 
 
 def picture_part(picture: Tensor, rule: ScoreRule) -> Tensor:

@@ -282,7 +282,7 @@ class Scorer:
             inside = self._stack(masks, size)
             flow, both = found.pixels.chunk(2, 1)
             scores = image_score(flow, rule, found.picture, inside).tolist()
-            finished = list(zip(scores, anomaly_map(both, inside).cpu().numpy(), strict=True))
+            finished = list(zip(scores, anomaly_map(both, rule, inside).cpu().numpy(), strict=True))
         wholes = _wholes(found.picture, rule, masks)
         return by_one_head(finished, wholes, statistics_of(*found.moments.unbind(2)))
 

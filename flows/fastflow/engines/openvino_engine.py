@@ -23,6 +23,7 @@ from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_split import split
+from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
@@ -81,7 +82,7 @@ class OpenVinoEngine:
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
-        self._pixels: dict[tuple[Sizes, tuple[int, int]], PixelsRequest] = {}
+        self._pixels: dict[tuple[Sizes, tuple[int, int], Enlarging, float], PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
@@ -113,7 +114,7 @@ class OpenVinoEngine:
                 portion = [x[start:end] for x in inputs]
                 sizes = tuple(x.shape for x in portion[: len(energies.flow)])
                 if sizes not in known:
-                    known[sizes] = self._pixels_request(sizes, size)
+                    known[sizes] = self._pixels_request(sizes, size, rule)
                 for product, score_map in zip(*known[sizes]([*portion, share, floor]), strict=True):
                     yield Pixels(product, score_map, len(sizes))
 
@@ -152,12 +153,13 @@ class OpenVinoEngine:
             self._owners.add(head)
             return True
 
-    def _pixels_request(self, sizes: Sizes, size: tuple[int, int]) -> PixelsRequest:
+    def _pixels_request(self, sizes: Sizes, size: tuple[int, int], rule: ScoreRule) -> PixelsRequest:
+        key = (sizes, size, rule.enlarging, rule.sharpness)
         with self._compiling:
-            if (sizes, size) not in self._pixels:
-                graph = self._core.compile_model(openvino_pixels.build(sizes, size), "CPU", self._exact)
-                self._pixels[sizes, size] = PixelsRequest(graph)
-            return self._pixels[sizes, size]
+            if key not in self._pixels:
+                graph = self._core.compile_model(openvino_pixels.build(*key), "CPU", self._exact)
+                self._pixels[key] = PixelsRequest(graph)
+            return self._pixels[key]
 
     def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})

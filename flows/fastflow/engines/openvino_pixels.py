@@ -17,12 +17,14 @@ import openvino.opset13 as op
 from numpy.typing import NDArray
 
 from flows.fastflow.engines.openvino_parts import constant, infer, numbered, shared
+from flows.fastflow.enlarging import Enlarging, spline_weights
 from flows.fastflow.finish import square_roots
-from flows.fastflow.score import SHARPNESS
 
 
-def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int]) -> ov.Model:
-    """The graph for inputs of one size, whatever the rule.
+def build(
+    sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging, sharpness: float
+) -> ov.Model:
+    """The graph for inputs of one size.
 
     Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share and the floor, see
     `ScoreRule`, each (1,); outputs are the product and the map of `finish.Pixels`, each (N, height, width).
@@ -30,25 +32,27 @@ def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int]) -> ov.Model:
     Args:
         sizes: of the energies at each scale, (N, H_i, W_i), finest first.
         size: (height, width) of the pictures.
+        enlarging, sharpness: of the map, see `ScoreRule`.
     """
     flow, gaussian = ([op.parameter(list(shape), np.float32) for shape in sizes] for _ in range(2))
     share, floor = (op.parameter([1], np.float32) for _ in range(2))
     rest = op.subtract(constant(1), share)
     pairs = zip(flow, gaussian, strict=True)
     both = [op.multiply(op.power(q, rest), op.power(e, share)) for q, e in pairs]
-    product = _product([_enlarged(x, size) for x in flow], floor)
-    score_map = _map([_enlarged(x, size) for x in both])
+    product = _product([_enlarged(x, size, "linear") for x in flow], floor)
+    score_map = _map([_enlarged(x, size, enlarging) for x in both], sharpness)
     return numbered(ov.Model([product, score_map], [*flow, *gaussian, share, floor], "pixels"))
 
 
-def _enlarged(x: Any, size: tuple[int, int]) -> Any:
-    """Bilinear: what it makes of each row and of each column is a product with a matrix."""
+def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:
+    """What it makes of each row and of each column is a product with a matrix."""
     _, height, width = x.shape
-    wide = op.matmul(x, op.constant(_weights(width, size[1]).T.copy()), False, False)
-    return op.matmul(op.constant(_weights(height, size[0])), wide, False, False)
+    weights = spline_weights if how == "spline" else _linear_weights
+    wide = op.matmul(x, op.constant(weights(width, size[1]).T.copy()), False, False)
+    return op.matmul(op.constant(weights(height, size[0])), wide, False, False)
 
 
-def _weights(n: int, m: int) -> NDArray[np.float32]:
+def _linear_weights(n: int, m: int) -> NDArray[np.float32]:
     """(m, n), by which n values become m: made of OpenCV's, as `finish` enlarges by that."""
     return np.asarray(cv2.resize(np.eye(n, dtype=np.float32), (n, m), interpolation=cv2.INTER_LINEAR))
 
@@ -63,10 +67,10 @@ def _product(planes: Sequence[Any], floor: Any) -> Any:
     return total
 
 
-def _map(planes: Sequence[Any]) -> Any:
+def _map(planes: Sequence[Any], sharpness: float) -> Any:
     """The mean of the soft minima over all scales and over all but the coarsest, see `score.anomaly_map`.
 
-    A soft minimum over n scales is least - log(total / n) / 2, total the sum of exp(2 (least - x)). A scale
+    A soft minimum over n scales is least - log(total / n) / s, total the sum of exp(s (least - x)). A scale
     more changes least, and total by a factor and a term, of which one is 1.
     """
     least, total = planes[0], constant(1)
@@ -75,7 +79,7 @@ def _map(planes: Sequence[Any]) -> Any:
         shorter = least, total
         least = op.minimum(least, x)
         factor, term = (
-            op.exp(op.multiply(op.subtract(least, y), constant(SHARPNESS))) for y in (shorter[0], x)
+            op.exp(op.multiply(op.subtract(least, y), constant(sharpness))) for y in (shorter[0], x)
         )
         total = op.add(op.multiply(total, factor), term)
     n = len(planes)
@@ -85,7 +89,7 @@ def _map(planes: Sequence[Any]) -> Any:
     logarithm = _logarithm(op.multiply(total, shorter[1]), n * (n - 1))
     logarithm = op.subtract(logarithm, constant(math.log(n * (n - 1))))
     mean = op.multiply(op.add(least, shorter[0]), constant(0.5))
-    return op.maximum(op.subtract(mean, op.multiply(logarithm, constant(0.5 / SHARPNESS))), constant(0))
+    return op.maximum(op.subtract(mean, op.multiply(logarithm, constant(0.5 / sharpness))), constant(0))
 
 
 def _logarithm(x: Any, largest: float) -> Any:

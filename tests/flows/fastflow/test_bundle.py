@@ -12,6 +12,7 @@ from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.score import ScoreRule
 from tests.flows.fastflow.manifests import FILES, TENSORS, made, manifest
 
 NO_FILES = ["", ".", ".hidden", "golden/.x", "a//b", "a/", "a\\b", "a b", "a\n", "manifest.json"]
@@ -61,6 +62,15 @@ def test_a_model_of_before_there_was_a_choice_pools_as_it_did(tmp_path: Path) ->
     normalisation = read_manifest(path).normalisation
     assert (normalisation.pooling, normalisation.pooled) == (3, "all")
     assert Head((4, 6, 8), normalisation, FlowConfig(steps=1)).normaliser.windows == (3, 3, 3)
+
+
+def test_a_model_of_before_there_was_a_choice_makes_maps_as_it_did(tmp_path: Path) -> None:
+    path = made(tmp_path)
+    document = json.loads((path / "manifest.json").read_text())
+    assert document["score"].pop("enlarging") == "spline"
+    assert document["score"].pop("sharpness") == 3.0
+    (path / "manifest.json").write_text(json.dumps(document))
+    assert read_manifest(path).score == ScoreRule(enlarging="linear", sharpness=2.0)
 
 
 def test_a_model_of_before_there_was_a_choice_has_one_mean_for_all_positions(tmp_path: Path) -> None:

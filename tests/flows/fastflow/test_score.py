@@ -11,9 +11,11 @@ from pydantic import ValidationError
 from scipy.stats import spearmanr
 from torch import Tensor
 
+from flows.fastflow.enlarging import spline_weights
 from flows.fastflow.score import ScoreRule, anomaly_map, flow_energies, image_score, pixel_energies
 
 RULE = ScoreRule()
+LINEAR = ScoreRule(enlarging="linear")
 magnitudes = st.floats(1e-6, 1e4)
 
 
@@ -25,6 +27,10 @@ def field(seed: int, scales: int, size: tuple[int, int] = (12, 9)) -> Tensor:
 def score(q: Tensor, rule: ScoreRule = RULE, region: Tensor | None = None, whole: float = 0.5) -> Tensor:
     """The image score of pictures that as a whole are as strange as `whole`, by default as good parts are."""
     return image_score(q, rule, torch.full((len(q), 2), whole), region)
+
+
+def mapped(q: Tensor, region: Tensor | None = None) -> Tensor:
+    return anomaly_map(q, RULE, region)
 
 
 class TestFlowEnergies:
@@ -63,9 +69,20 @@ class TestPixelEnergies:
                     + u * (1 - v) * q[high[0], low[1]]
                     + u * v * q[high[0], high[1]]
                 )
-        found = pixel_energies([drawn], [drawn], RULE, target)
+        found = pixel_energies([drawn], [drawn], LINEAR, target)
         np.testing.assert_allclose(found[0, 0].numpy(), expected, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(found[0, 1].numpy(), expected, rtol=1e-4, atol=1e-6)  # q^(1-w) q^w
+
+    @pytest.mark.parametrize(("source", "target"), [((2, 3), (8, 12)), ((3, 5), (17, 13)), ((1, 1), (4, 4))])
+    def test_by_default_products_are_smoothed_and_the_flows_own_energies_are_not(
+        self, source: tuple[int, int], target: tuple[int, int]
+    ) -> None:
+        flow, gaussian = field(3, 1, source)[0], field(4, 1, source)[0]
+        found, linear = (pixel_energies([flow], [gaussian], rule, target) for rule in (RULE, LINEAR))
+        assert torch.equal(found[:, 0], linear[:, 0])
+        both = flow.double() ** 0.75 * gaussian.double() ** 0.25
+        rows, columns = (spline_weights(n, m) for n, m in zip(source, target, strict=True))
+        np.testing.assert_allclose(found[0, 1].numpy(), rows @ both[0].numpy() @ columns.T, rtol=1e-5)
 
     def test_the_scales_of_the_flow_come_first_and_then_those_of_the_product(self) -> None:
         flow = [torch.full((2, 8, 8), 0.5), torch.full((2, 3, 4), 2.0), torch.full((2, 1, 1), 4.5)]
@@ -81,25 +98,26 @@ class TestPixelEnergies:
     ) -> None:
         """q^(1 - w) e^w, taken before the size is changed; the flow's own energies are untouched."""
         flow, gaussian = q * field(seed, 1, (3, 4))[0], e * field(seed + 1, 1, (3, 4))[0]
-        found = pixel_energies([flow], [gaussian], ScoreRule(gaussian=w), (3, 4))
+        rule = ScoreRule(gaussian=w, enlarging="linear")
+        found = pixel_energies([flow], [gaussian], rule, (3, 4))
         assert torch.equal(found[:, 0], flow)
         expected = flow.double().numpy() ** (1 - w) * gaussian.double().numpy() ** w
         np.testing.assert_allclose(found[:, 1].numpy(), expected, rtol=1e-4)
-        larger = pixel_energies([1.1 * flow], [gaussian], ScoreRule(gaussian=w), (3, 4))
-        stranger = pixel_energies([flow], [1.1 * gaussian], ScoreRule(gaussian=w), (3, 4))
+        larger = pixel_energies([1.1 * flow], [gaussian], rule, (3, 4))
+        stranger = pixel_energies([flow], [1.1 * gaussian], rule, (3, 4))
         assert (larger[:, 1] >= found[:, 1] * (1 - 1e-6)).all()
         assert (stranger[:, 1] >= found[:, 1] * (1 - 1e-6)).all()
 
     def test_without_a_share_the_gaussian_is_not_looked_at(self) -> None:
         flow = [field(0, 1, (4, 4))[0], torch.zeros(1, 2, 2)]
         nonsense = [torch.full((1, 4, 4), math.nan), torch.full((1, 2, 2), math.inf)]
-        found = pixel_energies(flow, nonsense, ScoreRule(gaussian=0), (8, 8))
+        found = pixel_energies(flow, nonsense, ScoreRule(gaussian=0, enlarging="linear"), (8, 8))
         assert torch.equal(found[:, :2], found[:, 2:])
         assert found.isfinite().all()
 
     def test_with_the_whole_share_the_map_is_the_gaussians(self) -> None:
         flow, gaussian = 100 * field(0, 1, (8, 8))[0], field(1, 1, (8, 8))[0]
-        found = pixel_energies([flow], [gaussian], ScoreRule(gaussian=1), (8, 8))
+        found = pixel_energies([flow], [gaussian], ScoreRule(gaussian=1, enlarging="linear"), (8, 8))
         assert torch.equal(found[:, 0], flow)
         torch.testing.assert_close(found[:, 1], gaussian)
 
@@ -262,29 +280,37 @@ class TestImageScore:
 
 class TestAnomalyMap:
     @settings(max_examples=50, deadline=None)
-    @given(q=st.floats(1e-3, 1e4), scales=st.integers(1, 4), seed=st.integers(0, 1000))
-    def test_it_is_the_formula(self, q: float, scales: int, seed: int) -> None:
-        """-1/2 log mean exp(-2 q), of all scales and of all but the coarsest, in half each."""
+    @given(
+        q=st.floats(1e-3, 1e4),
+        scales=st.integers(1, 4),
+        sharpness=st.floats(0.5, 10),
+        seed=st.integers(0, 1000),
+    )
+    def test_it_is_the_formula(self, q: float, scales: int, sharpness: float, seed: int) -> None:
+        """-1/s log mean exp(-s q), of all scales and of all but the coarsest, in half each."""
         drawn = q * field(seed, scales)
         exact = drawn.double()
 
         def soft(x: Tensor) -> Tensor:
-            return -(torch.logsumexp(-2 * x, 1) - math.log(x.shape[1])) / 2
+            return -(torch.logsumexp(-sharpness * x, 1) - math.log(x.shape[1])) / sharpness
 
         expected = soft(exact) if scales == 1 else (soft(exact) + soft(exact[:, :-1])) / 2
-        np.testing.assert_allclose(anomaly_map(drawn).numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
+        found = anomaly_map(drawn, ScoreRule(sharpness=sharpness))
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
     @settings(max_examples=50, deadline=None)
     @given(q=st.floats(1e-3, 1e4), scales=st.integers(1, 4), seed=st.integers(0, 1000))
     def test_it_lies_between_the_least_and_the_mean(self, q: float, scales: int, seed: int) -> None:
-        """At most log S / 2 above the least of the scales that are looked at."""
+        """At most log S / s above the least of the scales that are looked at."""
         drawn = q * field(seed, scales)
-        found = anomaly_map(drawn)
+        found = mapped(drawn)
         finer = drawn[:, : max(1, scales - 1)]
         room = 1 + 1e-5
         assert (found * room + 1e-6 >= (drawn.amin(1) + finer.amin(1)) / 2).all()
         assert (found <= (drawn.mean(1) + finer.mean(1)) / 2 * room + 1e-6).all()
-        assert (found <= ((drawn.amin(1) + finer.amin(1)) / 2 + math.log(scales) / 2) * room + 1e-6).all()
+        assert (
+            found <= ((drawn.amin(1) + finer.amin(1)) / 2 + math.log(scales) / RULE.sharpness) * room + 1e-6
+        ).all()
 
     @settings(max_examples=50, deadline=None)
     @given(
@@ -300,62 +326,64 @@ class TestAnomalyMap:
         drawn = q * field(seed, scales)
         raised = drawn.clone()
         raised[:, which % scales] *= rise
-        assert (anomaly_map(raised) >= anomaly_map(drawn) * (1 - 1e-5) - 1e-6).all()
+        assert (mapped(raised) >= mapped(drawn) * (1 - 1e-5) - 1e-6).all()
 
     @pytest.mark.parametrize("exponent", range(-3, 5))
     def test_more_energy_in_all_scales_raises_it(self, exponent: int) -> None:
         drawn = 10.0**exponent * field(0, 3, (64, 64))
-        assert (anomaly_map(1.001 * drawn) > anomaly_map(drawn)).all()
+        assert (mapped(1.001 * drawn) > mapped(drawn)).all()
 
     def test_it_ranks_much_as_the_published_map_where_that_does_not_saturate(self) -> None:
         """mean -exp(-q), as the paper's implementations combine scales."""
         drawn = 3 * torch.rand((1, 3, 64, 64), generator=torch.Generator().manual_seed(0))
         published = (-np.exp(-drawn.double().numpy())).mean(1).ravel()
-        assert spearmanr(published, anomaly_map(drawn).numpy().ravel()).statistic > 0.85
+        assert spearmanr(published, mapped(drawn).numpy().ravel()).statistic > 0.85
 
     def test_it_does_not_saturate_where_that_one_does(self) -> None:
         """The published map is exactly 0 from q = 104 on in single precision."""
         q = torch.tensor([104.0, 200.0, 200.1, 1e3, 1e4]).view(1, 1, 1, -1).expand(1, 3, 1, -1)
         assert (-q).exp().count_nonzero() == 0
-        found = anomaly_map(q)[0, 0]
+        found = mapped(q)[0, 0]
         assert (found.diff() > 0).all()
         torch.testing.assert_close(found, q[0, 0, 0], rtol=1e-6, atol=0)
 
     def test_a_pixel_counts_as_far_as_its_most_ordinary_scale_allows(self) -> None:
         """So a coarse scale's wide halo, with nothing behind it in the finest, stays out of the map."""
         q = torch.tensor([0.5, 1e4, 1e4]).view(1, 3, 1, 1)
-        assert anomaly_map(q).item() == pytest.approx(0.5 + (math.log(3) + math.log(2)) / 4, rel=1e-5)
+        assert mapped(q).item() == pytest.approx(
+            0.5 + (math.log(3) + math.log(2)) / (2 * RULE.sharpness), rel=1e-5
+        )
 
     def test_finer_scales_need_not_wait_for_a_coarsest_one_that_is_blind(self) -> None:
         blind = torch.tensor([100.0, 80.0, 0.5]).view(1, 3, 1, 1)
-        assert anomaly_map(blind).item() == pytest.approx((80 + math.log(2) / 2 + 0.5 + math.log(3) / 2) / 2)
+        assert mapped(blind).item() == pytest.approx((80.5 + math.log(6) / RULE.sharpness) / 2)
         seen = torch.tensor([100.0, 80.0, 90.0]).view(1, 3, 1, 1)
-        assert anomaly_map(seen).item() > 1.9 * anomaly_map(blind).item()
+        assert mapped(seen).item() > 1.9 * mapped(blind).item()
 
     def test_a_single_scale_is_its_own_map(self) -> None:
         q = 10 * field(0, 1)
-        torch.testing.assert_close(anomaly_map(q), q[:, 0])
+        torch.testing.assert_close(mapped(q), q[:, 0])
 
     @pytest.mark.parametrize("scales", range(1, 9))
     @pytest.mark.parametrize("q", [0.0, 1e-12, 1e-7, 1e-3])
     def test_it_is_never_negative(self, scales: int, q: float) -> None:
-        assert anomaly_map(torch.full((1, scales, 2, 2), q)).min().item() >= 0
+        assert mapped(torch.full((1, scales, 2, 2), q)).min().item() >= 0
 
     @pytest.mark.parametrize("q", [0.0, 1e-38, 1.0, 1e4, 1e36])
     def test_it_is_finite(self, q: float) -> None:
         mixed = torch.tensor([q, 0.5, q]).view(1, 3, 1, 1)
-        assert anomaly_map(mixed).isfinite().all()
-        assert anomaly_map(mixed.expand(1, 3, 2, 2).clone().fill_(q)).isfinite().all()
+        assert mapped(mixed).isfinite().all()
+        assert mapped(mixed.expand(1, 3, 2, 2).clone().fill_(q)).isfinite().all()
 
     def test_its_shape_is_one_map_per_picture(self) -> None:
-        assert anomaly_map(torch.zeros(2, 3, 5, 7)).shape == (2, 5, 7)
+        assert mapped(torch.zeros(2, 3, 5, 7)).shape == (2, 5, 7)
 
     def test_it_is_zero_outside_a_region_and_unchanged_inside(self) -> None:
         q = field(2, 3)
         region = torch.zeros(1, 12, 9, dtype=torch.bool)
         region[0, 2:5, 3:8] = True
-        found = anomaly_map(q, region)
-        assert torch.equal(found[region], anomaly_map(q)[region])
+        found = mapped(q, region)
+        assert torch.equal(found[region], mapped(q)[region])
         assert (found[~region] == 0).all()
         assert found[region].min() > 0
 
@@ -371,9 +399,12 @@ class TestAnomalyMap:
         {"gaussian": 1.1},
         {"picture": -0.1},
         {"picture": 11},
+        {"enlarging": "nearest"},
+        {"sharpness": 0},
+        {"sharpness": 1000},
         {"floor": 1},
     ],
 )
-def test_a_rule_out_of_range_is_refused(values: dict[str, float]) -> None:
+def test_a_rule_out_of_range_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         ScoreRule.model_validate(values)

@@ -59,7 +59,7 @@ def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pi
     [found] = model.score([image])
     assert found.score_map.shape == (32, 64)
     assert found.score == pytest.approx(float(image_score(flow, RULE, energies.picture)), rel=1e-6)
-    np.testing.assert_allclose(found.score_map, anomaly_map(both)[0].numpy(), rtol=1e-6)
+    np.testing.assert_allclose(found.score_map, anomaly_map(both, RULE)[0].numpy(), rtol=1e-6)
 
 
 def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
 from flows.fastflow.engines import pick_engine
+from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule
@@ -59,6 +60,12 @@ def test_any_number_of_scales(scales: int, gaussian: float) -> None:
     expect_as_numpy(some_energies(scales), ScoreRule(gaussian=gaussian))
 
 
+@pytest.mark.parametrize("sharpness", [0.5, 2.0, 8.0])
+def test_any_way_to_enlarge_and_any_sharpness(sharpness: float) -> None:
+    for enlarging in get_args(Enlarging):
+        expect_as_numpy(some_energies(), ScoreRule(enlarging=enlarging, sharpness=sharpness))
+
+
 @pytest.mark.parametrize("pictures", [1, 2, 3, 8, 13])
 def test_any_number_of_pictures_each_by_itself(pictures: int) -> None:
     expect_as_numpy(some_energies(pictures=pictures), ScoreRule(energy_floor=0.1))
@@ -87,20 +94,27 @@ def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.Monkey
     expect_as_numpy(some_energies(pictures=3), ScoreRule())
 
 
-def test_rules_share_a_graph_and_sizes_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    built: list[tuple[int, int]] = []
+def test_shares_and_floors_have_a_graph_together_and_sizes_and_ways_to_a_map_have_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    built: list[tuple[object, ...]] = []
     build = openvino_pixels.build
 
-    def counted(sizes: Sequence[tuple[int, ...]], size: tuple[int, int]) -> Any:
-        built.append(size)
-        return build(sizes, size)
+    def counted(
+        sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging, sharpness: float
+    ) -> Any:
+        built.append((size, enlarging, sharpness))
+        return build(sizes, size, enlarging, sharpness)
 
     monkeypatch.setattr(openvino_pixels, "build", counted)
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
             list(engine.pixels(rule, size)(some_energies()))
-    assert built == [SIZE, (32, 32)]
+    assert built == [(SIZE, "spline", 3.0), ((32, 32), "spline", 3.0)]
+    for rule in (ScoreRule(enlarging="linear"), ScoreRule(sharpness=2), ScoreRule(sharpness=2, gaussian=0.6)):
+        list(engine.pixels(rule, SIZE)(some_energies()))
+    assert built[2:] == [(SIZE, "linear", 3.0), (SIZE, "spline", 2.0)]
 
 
 def test_what_is_ready_does_not_wait_for_what_is_compiled() -> None:
