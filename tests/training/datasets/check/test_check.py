@@ -150,14 +150,14 @@ def test_of_many_that_are_the_same_the_message_names_a_few_and_the_finding_all(d
     for i in range(10):
         shutil.copy(good / "002.png", good / f"9{i:02}.png")
         # The same pixels in other bytes.
-        (good / f"8{i:02}.png").write_bytes((good / "004.png").read_bytes() + b" " * i)
+        (good / f"8{i:02}.png").write_bytes((good / "004.png").read_bytes() + b" " * (i + 1))
     [same, near] = check(disc.parent, "disc", test=False).findings
     assert (same.kind, near.kind) == ("duplicate", "near_duplicate")
     assert same.files == ["train/good/002.png", *(f"train/good/9{i:02}.png" for i in range(10))]
     assert same.message.startswith("train/good/002.png = train/good/900.png = ")
     assert same.message.endswith("train/good/903.png and 6 more, byte for byte")
-    assert len(near.files) == 10
-    assert near.message.endswith(" and 5 more (distance 0.00 of the usual)")
+    assert len(near.files) == 11
+    assert near.message.endswith("train/good/803.png and 6 more (distance 0.00 of the usual)")
 
 
 def test_photographs_that_names_say_show_one_part_are_no_finding(disc: Path) -> None:
