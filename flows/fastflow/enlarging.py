@@ -1,12 +1,14 @@
 """How values of positions become values of pixels."""
 
 from functools import lru_cache
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Enlarging: TypeAlias = Literal["spline", "linear"]
+# Larger values are taken as this one: infinity times a weight of 0 is no number, and would be one nowhere.
+LARGEST: Final = 1e37
 
 
 @lru_cache(maxsize=64)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.enlarging import Enlarging, spline_weights
+from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule
 
@@ -120,7 +120,7 @@ def finish(
 def _enlarged(x: Plane, size: tuple[int, int], how: Enlarging) -> Plane:
     if how == "spline":
         rows, columns = (spline_weights(n, m) for n, m in zip(x.shape, size, strict=True))
-        return np.asarray(rows @ x @ columns.T, np.float32)
+        return np.asarray(rows @ np.minimum(x, np.float32(LARGEST)) @ columns.T)
     resized = cv2.resize(np.ascontiguousarray(x), (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
     return np.asarray(resized, np.float32)
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from flows.fastflow.enlarging import Enlarging, spline_weights
+from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 
 
 class ScoreRule(BaseModel):
@@ -80,7 +80,7 @@ def _enlarged(x: Tensor, size: tuple[int, int], how: Enlarging) -> Tensor:
         return F.interpolate(x[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
     # Copied, for torch takes no array that is not to be written to.
     rows, columns = (torch.tensor(spline_weights(n, m)).to(x) for n, m in zip(x.shape[1:], size, strict=True))
-    return rows @ x @ columns.T
+    return rows @ x.clamp_max(LARGEST) @ columns.T
 
 
 def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:

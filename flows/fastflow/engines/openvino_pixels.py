@@ -17,7 +17,7 @@ import openvino.opset13 as op
 from numpy.typing import NDArray
 
 from flows.fastflow.engines.openvino_parts import constant, infer, numbered, shared
-from flows.fastflow.enlarging import Enlarging, spline_weights
+from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 from flows.fastflow.finish import square_roots
 
 
@@ -47,7 +47,9 @@ def build(
 def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:
     """What it makes of each row and of each column is a product with a matrix."""
     _, height, width = x.shape
-    weights = spline_weights if how == "spline" else _linear_weights
+    weights = _linear_weights
+    if how == "spline":
+        weights, x = spline_weights, op.minimum(x, constant(LARGEST))
     wide = op.matmul(x, op.constant(weights(width, size[1]).T.copy()), False, False)
     return op.matmul(op.constant(weights(height, size[0])), wide, False, False)
 

@@ -76,6 +76,17 @@ def test_however_small_or_large(factor: float) -> None:
     expect_as_numpy(some_energies(factor=factor), ScoreRule())
 
 
+def test_an_energy_without_end_is_large_where_it_is_and_not_a_number_nowhere() -> None:
+    energies = some_energies()
+    for scale in (*energies.flow, *energies.gaussian):
+        scale[0, 0, 0] = torch.inf
+    [found] = by_openvino(energies, ScoreRule())
+    [expected] = pixels_of(energies, ScoreRule(), SIZE)
+    assert np.isfinite(found.score_map).all()
+    assert found.score_map[0, 0] > 1e35
+    np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
+
+
 def test_rules_and_sizes_are_told_apart() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     energies = some_energies()
