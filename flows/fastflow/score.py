@@ -32,7 +32,7 @@ class ScoreRule(BaseModel):
         description="how energies become the map's pixels: spline, a B-spline, which smooths; or linear",
     )
     sharpness: float = Field(
-        default=3.5, ge=0.1, le=100, description="inverse temperature of the map's soft minimum over scales"
+        default=3.0, ge=0.1, le=100, description="inverse temperature of the map's soft minimum over scales"
     )
     picture: float = Field(
         default=0.1, ge=0, le=10, description="weight of the whole picture's Gaussian in the image score"

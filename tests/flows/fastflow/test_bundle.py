@@ -68,7 +68,7 @@ def test_a_model_of_before_there_was_a_choice_makes_maps_as_it_did(tmp_path: Pat
     path = made(tmp_path)
     document = json.loads((path / "manifest.json").read_text())
     assert document["score"].pop("enlarging") == "spline"
-    assert document["score"].pop("sharpness") == 3.5
+    assert document["score"].pop("sharpness") == 3.0
     (path / "manifest.json").write_text(json.dumps(document))
     assert read_manifest(path).score == ScoreRule(enlarging="linear", sharpness=2.0)
 

@@ -82,7 +82,7 @@ def test_it_computes_what_the_parts_compute_in_double_precision(
     both = [q**0.75 * e**0.25 for q, e in zip(flow, positions, strict=True)]
     splines = [torch.tensor(spline_weights(len(x[0]), 64)).double() for x in both]
     fine, coarse = (w @ x @ w.T for x, w in zip(both, splines, strict=True))
-    soft = -(((-3.5 * fine).exp() + (-3.5 * coarse).exp()) / 2).log() / 3.5
+    soft = -(((-3 * fine).exp() + (-3 * coarse).exp()) / 2).log() / 3
     np.testing.assert_allclose(
         [s.score_map for s in found], ((fine + soft) / 2).numpy(), rtol=1e-3, atol=1e-3
     )

@@ -122,10 +122,10 @@ def test_shares_and_floors_have_a_graph_together_and_sizes_and_ways_to_a_map_hav
     for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
             list(engine.pixels(rule, size)(some_energies()))
-    assert built == [(SIZE, "spline", 3.5), ((32, 32), "spline", 3.5)]
+    assert built == [(SIZE, "spline", 3.0), ((32, 32), "spline", 3.0)]
     for rule in (ScoreRule(enlarging="linear"), ScoreRule(sharpness=2), ScoreRule(sharpness=2, gaussian=0.6)):
         list(engine.pixels(rule, SIZE)(some_energies()))
-    assert built[2:] == [(SIZE, "linear", 3.5), (SIZE, "spline", 2.0)]
+    assert built[2:] == [(SIZE, "linear", 3.0), (SIZE, "spline", 2.0)]
 
 
 def test_what_is_ready_does_not_wait_for_what_is_compiled() -> None:
