@@ -56,16 +56,22 @@ class FewAtATime(InPieces, StreamingResponse):
         places: as many as may be sent at a time.
         all_sent: what is sent when all places are taken, such as "4 archives".
         content: as of `StreamingResponse`.
-        options: likewise.
+        least_rate: bytes a second. It keeps nothing from others but a place and a little memory, so it may
+            take its time; not for ever.
+        options: as of `StreamingResponse`.
     """
 
-    # It keeps nothing from others but a place and a little memory, so it may take its time; not for ever.
-    least_rate = 8 * 1024
-
     def __init__(
-        self, places: BoundedSemaphore, all_sent: str, content: Iterator[bytes], **options: Any
+        self,
+        places: BoundedSemaphore,
+        all_sent: str,
+        content: Iterator[bytes],
+        *,
+        least_rate: float = 8 * 1024,
+        **options: Any,
     ) -> None:
         super().__init__(content, **options)
+        self.least_rate = least_rate
         self._places = places
         self._all_sent = all_sent
 
@@ -77,11 +83,26 @@ class FewAtATime(InPieces, StreamingResponse):
             ClientDisconnect: as of `InPieces`.
         """
         if not self._places.acquire(blocking=False):
-            raise Problem("queue-full", f"{self._all_sent} are being sent, the limit; try again later.")
+            raise _all_taken(self._all_sent)
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._places.release()
+
+
+def expect_room(places: BoundedSemaphore, all_sent: str) -> None:
+    """Refuse what could not be sent before work is done for it; by then the place may be another's.
+
+    Raises:
+        Problem: queue-full, as of `FewAtATime`.
+    """
+    if not places.acquire(blocking=False):
+        raise _all_taken(all_sent)
+    places.release()
+
+
+def _all_taken(all_sent: str) -> Problem:
+    return Problem("queue-full", f"{all_sent} are being sent, the limit; try again later.")
 
 
 class Accounted(InPieces):

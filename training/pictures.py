@@ -160,9 +160,11 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         if len(drawn) < len(paths):
             why.append(f"Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}")
         if copies := len(found) - len(paths):
-            why.append(f"Copies count once: {copies} of {len(found)} files are others again, byte for byte")
+            why.append(
+                f"Copies count once: of {len(found)} files, {copies} are the same as another, byte for byte"
+            )
         if kept := _kept_for_the_test(data, category, found):
-            why.append(f"{kept} more are kept for the test")
+            why.append(f"Kept for the test: {kept} more")
         raise DatasetError(". ".join(why)) from error
     return Pictures(
         paths=paths,
@@ -178,7 +180,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
 def _kept_for_the_test(data: Path, category: str, found: Sequence[Path]) -> int:
     """How many good pictures lie among those that are learned from and are not."""
     folders = {path.parent for path in found}
-    with suppress(DatasetError):  # there is no test set
+    with suppress(DatasetError, OSError):  # there is no test set, or none that can be listed
         samples = test_samples(data, category)
         return sum(sample.defect is None and sample.path.parent in folders for sample in samples)
     return 0

@@ -146,7 +146,7 @@ def not_resumed(folder: Path) -> str | None:
     if not left:
         return None
     return (
-        "--resume found no run with these settings, pictures and libraries: this one begins anew. "
+        "--resume found no epoch of these settings, pictures and libraries: this run begins anew. "
         f"Unfinished in {folder.parent}: {', '.join(left)} (settings in {CONFIG})"
     )
 

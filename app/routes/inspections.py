@@ -16,11 +16,12 @@ from app.dependencies import HistoryPart
 from app.history import export, queries
 from app.history.history import MAX_EXPORTS, History
 from app.openapi import documented
+from app.patience import LEAST_RATE
 from app.routes.known_inspection import KnownInspection
 from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
-from app.sending import FewAtATime
+from app.sending import FewAtATime, expect_room
 
 router = APIRouter(prefix="/v1/inspections", tags=["history"])
 
@@ -107,8 +108,8 @@ _CSV: Final = "text/csv; charset=utf-8"
 def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
     """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
 
-    Four exports of either kind are sent at a time. A reader that takes nothing for 30 seconds, or falls as
-    far behind 8 KiB a second, is left.
+    Four exports of either kind are sent at a time. A reader that takes nothing for 30 seconds, or is 30
+    seconds behind 256 KiB a second, is left.
     """
     return _export(history, wanted, export.ndjson, _NDJSON)
 
@@ -124,8 +125,8 @@ def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
 def export_csv(wanted: Wanted, history: HistoryPart) -> Response:
     """Export all inspections that a filter lets through as a table for spreadsheets.
 
-    Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged, and the
-    same limits.
+    Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged. The
+    limits are those of NDJSON.
     """
     return _export(history, wanted, export.table, _CSV)
 
@@ -136,6 +137,8 @@ def _export(
     write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
     media_type: str,
 ) -> Response:
+    all_sent = f"{MAX_EXPORTS} exports"
+    expect_room(history.exports, all_sent)
     pages = queries.pages(history.database, wanted)
     # The first page now: where the database does not answer, that can still be said.
     first = next(pages, ())
@@ -143,8 +146,9 @@ def _export(
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return FewAtATime(
         history.exports,
-        f"{MAX_EXPORTS} exports",
+        all_sent,
         write(chain([first], pages)),
+        least_rate=LEAST_RATE,
         headers=headers,
         media_type=media_type,
     )

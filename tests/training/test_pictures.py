@@ -162,14 +162,14 @@ def test_too_few_pictures_because_the_others_are_copies_or_kept_for_the_test(
     few = "2 good pictures are too few: at least 2 to fit and 1 to calibrate with"
     with pytest.raises(DatasetError) as raised:
         gather(CONFIG, tmp_path, "part")
-    assert str(raised.value) == f"{few}. 1 more are kept for the test"
+    assert str(raised.value) == f"{few}. Kept for the test: 1 more"
     [first, second] = sorted({*(tmp_path / "part/good").iterdir()} - {kept})
     shutil.copy(first, second)
     with pytest.raises(DatasetError) as raised:
         gather(CONFIG, tmp_path, "part")
     assert str(raised.value) == (
-        "1 good pictures are too few: at least 2 to fit and 1 to calibrate with. Copies count once: 1 of 2 "
-        "files are others again, byte for byte. 1 more are kept for the test"
+        "1 good pictures are too few: at least 2 to fit and 1 to calibrate with. Copies count once: of 2 "
+        "files, 1 are the same as another, byte for byte. Kept for the test: 1 more"
     )
 
 

@@ -158,7 +158,7 @@ def test_a_run_that_resumes_nothing_names_what_is_left_unfinished_beside_it(tmp_
     (tmp_path / "summary.json").touch()
     finish(tmp_path / "finished", identity(), "v")
     assert not_resumed(tmp_path / "mine") == (
-        "--resume found no run with these settings, pictures and libraries: this one begins anew. "
+        "--resume found no epoch of these settings, pictures and libraries: this run begins anew. "
         f"Unfinished in {tmp_path}: once with 1 epoch, other with 7 epochs (settings in {CONFIG})"
     )
     for name in ("other", "once"):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from . import outcome
-from .folder import OWN, Folder, Found, Stamp, files, printable
+from .folder import OWN, Folder, Found, Stamp, files, printable, why
 
 _TAKEN: Final = "taken"
 _HELD_OPEN: Final = 32  # Windows' ERROR_SHARING_VIOLATION
@@ -49,10 +49,10 @@ def put_back(root: Path) -> None:
     folder = root / OWN / _TAKEN
     if not folder.is_dir():
         return
-    closed: dict[str, str] = {}
+    closed: dict[str, OSError] = {}
     there = [path for path, _ in files(folder, closed)]
     if closed:
-        unread = ", ".join(f"{path}: {why}" for path, why in closed.items())
+        unread = ", ".join(f"{path}: {why(error)}" for path, error in closed.items())
         raise OSError(printable(f"{unread}; what was taken to be moved cannot go back"))
     names = [path.relative_to(folder) for path in there]
     blocked = [name.as_posix() for name in names if os.path.lexists(root / name)]

@@ -96,7 +96,7 @@ class Folder:
         self._settle = settle
         self._clock = clock
         self._beside = beside
-        self.closed: dict[str, str] = {}
+        self.closed: dict[str, OSError] = {}
         self._since: dict[str, tuple[Stamp, float]] = {}
 
     def look(self) -> tuple[list[Found], int]:
@@ -140,7 +140,12 @@ class Folder:
         return self._matches(picture.name) and (picture in there or sidecar in there)
 
 
-def files(folder: Path, closed: dict[str, str]) -> Iterator[tuple[Path, os.stat_result]]:
+def why(error: OSError) -> str:
+    """What an error of the system says, without the file."""
+    return error.strerror or type(error).__name__
+
+
+def files(folder: Path, closed: dict[str, OSError]) -> Iterator[tuple[Path, os.stat_result]]:
     """The files of a folder and of those below it; names that begin with a dot are passed over.
 
     Args:
@@ -164,4 +169,4 @@ def files(folder: Path, closed: dict[str, str]) -> Iterator[tuple[Path, os.stat_
         except FileNotFoundError:  # gone since it was listed
             continue
         except OSError as error:  # lost+found, or a share that is away
-            closed[entry.path] = error.strerror or type(error).__name__
+            closed[entry.path] = error

@@ -33,7 +33,7 @@ from ..errors import (
 )
 from ..sync import Client
 from .claims import Claims, identity, put_back
-from .folder import UNDECODED_TIMES, Folder, Found, Stamp, printable
+from .folder import UNDECODED_TIMES, Folder, Found, Stamp, printable, why
 from .job import Job, Listener
 from .outcome import Outcome, foreign, is_dealt_with, unspeakable
 from .trouble import Trouble, Troubles, is_a_refusal
@@ -84,7 +84,7 @@ class Watcher:
             put_back(job.root)
         self._done: dict[str, Stamp] = {}
         self._troubles = Troubles()
-        self._closed: dict[str, str] = {}
+        self._closed: dict[str, OSError] = {}
         self._said: str | None = None
         self.tally = Tally()
 
@@ -110,7 +110,7 @@ class Watcher:
                 pause = min(_LONGEST_SECONDS, max(1.0, 2 * pause))
                 continue
             if once and left == self._troubles.stuck(self.tally.inspected):
-                return not left
+                return not left and not any(map(_may_hold_pictures, self._closed.values()))
             pause = min(1.0, max(0.02, self._job.settle / 4))
         return False
 
@@ -296,10 +296,10 @@ class Watcher:
             self._listener.waits(printable(reason))
         self._said = reason
 
-    def _say_closed(self, closed: dict[str, str]) -> None:
+    def _say_closed(self, closed: dict[str, OSError]) -> None:
         """Say what is passed over as it cannot be read, each once."""
         for path in sorted(closed.keys() - self._closed.keys()):
-            self._listener.waits(printable(f"{path}: {closed[path]}; what is in it is not inspected"))
+            self._listener.waits(printable(f"{path}: {why(closed[path])}; it is passed over"))
         self._closed = closed
 
     def _count(self, outcome: Outcome) -> None:
@@ -307,3 +307,8 @@ class Watcher:
             self.tally.inspected += 1
         else:
             self.tally.set_aside += 1
+
+
+def _may_hold_pictures(error: OSError) -> bool:
+    """Whether what cannot be read is no folder of somebody else, such as lost+found."""
+    return not isinstance(error, PermissionError | NotADirectoryError)

@@ -82,7 +82,7 @@ class OpenVinoEngine:
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
-        self._pixels: dict[tuple[Sizes, tuple[int, int], Enlarging, float], PixelsRequest] = {}
+        self._pixels: dict[tuple[Sizes, tuple[int, int], Enlarging], PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
@@ -104,7 +104,7 @@ class OpenVinoEngine:
     def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
         """See `Engine`."""
         largest = max(1, _PORTION_PIXELS // math.prod(size))
-        share, floor = (np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor))
+        rules = [np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor, rule.sharpness)]
         # Not asked of the engine for every batch: it may be compiling something else.
         known: dict[Sizes, PixelsRequest] = {}
 
@@ -114,8 +114,8 @@ class OpenVinoEngine:
                 portion = [x[start:end] for x in inputs]
                 sizes = tuple(x.shape for x in portion[: len(energies.flow)])
                 if sizes not in known:
-                    known[sizes] = self._pixels_request(sizes, size, rule)
-                for product, score_map in zip(*known[sizes]([*portion, share, floor]), strict=True):
+                    known[sizes] = self._pixels_request((sizes, size, rule.enlarging))
+                for product, score_map in zip(*known[sizes]([*portion, *rules]), strict=True):
                     yield Pixels(product, score_map, len(sizes))
 
         return run
@@ -153,8 +153,7 @@ class OpenVinoEngine:
             self._owners.add(head)
             return True
 
-    def _pixels_request(self, sizes: Sizes, size: tuple[int, int], rule: ScoreRule) -> PixelsRequest:
-        key = (sizes, size, rule.enlarging, rule.sharpness)
+    def _pixels_request(self, key: tuple[Sizes, tuple[int, int], Enlarging]) -> PixelsRequest:
         with self._compiling:
             if key not in self._pixels:
                 graph = self._core.compile_model(openvino_pixels.build(*key), "CPU", self._exact)

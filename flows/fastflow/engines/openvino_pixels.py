@@ -21,27 +21,26 @@ from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 from flows.fastflow.finish import square_roots
 
 
-def build(
-    sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging, sharpness: float
-) -> ov.Model:
+def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> ov.Model:
     """The graph for inputs of one size.
 
-    Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share and the floor, see
-    `ScoreRule`, each (1,); outputs are the product and the map of `finish.Pixels`, each (N, height, width).
+    Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share, the floor and the
+    sharpness, see `ScoreRule`, each (1,); outputs are the product and the map of `finish.Pixels`, each
+    (N, height, width).
 
     Args:
         sizes: of the energies at each scale, (N, H_i, W_i), finest first.
         size: (height, width) of the pictures.
-        enlarging, sharpness: of the map, see `ScoreRule`.
+        enlarging: of the map, see `ScoreRule`.
     """
     flow, gaussian = ([op.parameter(list(shape), np.float32) for shape in sizes] for _ in range(2))
-    share, floor = (op.parameter([1], np.float32) for _ in range(2))
+    share, floor, sharpness = (op.parameter([1], np.float32) for _ in range(3))
     rest = op.subtract(constant(1), share)
     pairs = zip(flow, gaussian, strict=True)
     both = [op.multiply(op.power(q, rest), op.power(e, share)) for q, e in pairs]
     product = _product([_enlarged(x, size, "linear") for x in flow], floor)
     score_map = _map([_enlarged(x, size, enlarging) for x in both], sharpness)
-    return numbered(ov.Model([product, score_map], [*flow, *gaussian, share, floor], "pixels"))
+    return numbered(ov.Model([product, score_map], [*flow, *gaussian, share, floor, sharpness], "pixels"))
 
 
 def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:
@@ -69,7 +68,7 @@ def _product(planes: Sequence[Any], floor: Any) -> Any:
     return total
 
 
-def _map(planes: Sequence[Any], sharpness: float) -> Any:
+def _map(planes: Sequence[Any], sharpness: Any) -> Any:
     """The mean of the soft minima over all scales and over all but the coarsest, see `score.anomaly_map`.
 
     A soft minimum over n scales is least - log(total / n) / s, total the sum of exp(s (least - x)). A scale
@@ -80,9 +79,7 @@ def _map(planes: Sequence[Any], sharpness: float) -> Any:
     for x in planes[1:]:
         shorter = least, total
         least = op.minimum(least, x)
-        factor, term = (
-            op.exp(op.multiply(op.subtract(least, y), constant(sharpness))) for y in (shorter[0], x)
-        )
+        factor, term = (op.exp(op.multiply(op.subtract(least, y), sharpness)) for y in (shorter[0], x))
         total = op.add(op.multiply(total, factor), term)
     n = len(planes)
     if n == 1:
@@ -91,7 +88,9 @@ def _map(planes: Sequence[Any], sharpness: float) -> Any:
     logarithm = _logarithm(op.multiply(total, shorter[1]), n * (n - 1))
     logarithm = op.subtract(logarithm, constant(math.log(n * (n - 1))))
     mean = op.multiply(op.add(least, shorter[0]), constant(0.5))
-    return op.maximum(op.subtract(mean, op.multiply(logarithm, constant(0.5 / sharpness))), constant(0))
+    return op.maximum(
+        op.subtract(mean, op.divide(logarithm, op.multiply(sharpness, constant(2)))), constant(0)
+    )
 
 
 def _logarithm(x: Any, largest: float) -> Any:

@@ -30,7 +30,7 @@ class Neighbours:
         fifth: (N,) distance to the fifth nearest one of another part, or the furthest where there are fewer.
         usual: (N,) distance to the k-th nearest, against which pairs are measured.
         pairs: (i, j, ratio) with i < j of those that are closer than `LIMIT` times what is usual for both. Of
-            pictures that are all the same each is paired with the first of them alone.
+            pictures that are all the same each is paired with the first of them alone, of another part.
     """
 
     fifth: NDArray[np.float32]
@@ -50,6 +50,7 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
     fifth, k = min(5, others), min(max(_K_LEAST, math.ceil(_K_SHARE * count)), others)
     ordered = np.empty((count, 2), dtype=np.float32)
     candidates: list[tuple[int, int, float]] = []
+    equal: set[tuple[int, int]] = set()
     for start in range(0, count, _ROWS):
         rows = _distances(thumbnails[start : start + _ROWS], thumbnails)
         # A picture is no neighbour of itself, nor of others of its part.
@@ -58,13 +59,14 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
         ordered[start : start + len(rows)] = part[:, (fifth - 1, k - 1)]
         own = np.arange(start, start + len(rows))
         same = rows == 0
-        first = np.where(same.any(1), same.argmax(1), count)
-        candidates += [(int(j), int(i), 0.0) for i, j in zip(own, first, strict=True) if j < i]
         # A camera that froze gives thousands of the same: their pairs would be millions.
+        twins = np.flatnonzero(same.any(1))
+        first = same[twins].argmax(1)
+        equal |= {(min(i, j), max(i, j)) for i, j in zip(own[twins].tolist(), first.tolist(), strict=True)}
         close = np.argwhere((rows <= LIMIT * ordered[own, 1:]) & ~same)
         candidates += [(start + int(i), int(j), float(rows[i, j])) for i, j in close if start + i < j]
     usual = ordered[:, 1]
-    pairs = []
+    pairs = [(i, j, 0.0) for i, j in sorted(equal)]
     for i, j, distance in candidates:
         scale = float(min(usual[i], usual[j]))
         if distance <= LIMIT * scale:

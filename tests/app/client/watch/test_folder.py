@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.client.watch.folder import PATTERNS, Folder
+from app.client.watch.folder import PATTERNS, Folder, why
 from tests.app.client.watch.conftest import shut
 from tests.rights import without_roots_rights
 
@@ -30,6 +30,10 @@ def clock() -> Clock:
 
 def names(folder: Folder) -> list[str]:
     return [found.name for found in folder.look()[0]]
+
+
+def said(folder: Folder) -> dict[str, str]:
+    return {path: why(error) for path, error in folder.closed.items()}
 
 
 def write(path: Path, content: bytes = b"x", modified: int | None = None) -> None:
@@ -129,7 +133,7 @@ def test_a_folder_that_cannot_be_read_holds_up_no_other(
         folder.look()
         clock.now += 1
         assert names(folder) == ["a.png", "z/c.png"]
-    assert folder.closed == {"./lost+found": "Permission denied"}
+    assert said(folder) == {"./lost+found": "Permission denied"}
     (tmp_path / "lost+found").chmod(0o755)
     folder.look()
     assert folder.closed == {}
@@ -150,7 +154,7 @@ def test_a_share_that_is_away_holds_up_no_other_folder(
         folder.look()
         clock.now += 1
         assert names(folder) == ["a.png", "z/c.png"]
-    assert folder.closed == {str(tmp_path / "line-2"): os.strerror(number)}
+    assert said(folder) == {str(tmp_path / "line-2"): os.strerror(number)}
     folder.look()
     clock.now += 1
     assert names(folder) == ["a.png", "line-2/b.png", "z/c.png"]
@@ -223,7 +227,7 @@ def test_of_a_listing_that_breaks_off_nothing_is_taken(
     folder.look()
     clock.now += 1
     assert names(folder) == ["a.png"]
-    assert folder.closed == {str(tmp_path / "line-2"): os.strerror(errno.EIO)}
+    assert said(folder) == {str(tmp_path / "line-2"): os.strerror(errno.EIO)}
 
 
 @pytest.mark.parametrize("listed", [True, False])
@@ -249,7 +253,7 @@ def test_one_of_which_nothing_is_to_be_had_holds_up_no_other(
     folder.look()
     clock.now += 1
     assert names(folder) == ["a.png", "c.png"]
-    assert folder.closed == {str(tmp_path / "bad.png"): os.strerror(errno.EIO)}
+    assert said(folder) == {str(tmp_path / "bad.png"): os.strerror(errno.EIO)}
 
 
 def test_what_a_listing_knows_no_inode_of_is_read(

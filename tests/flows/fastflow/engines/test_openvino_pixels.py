@@ -105,27 +105,25 @@ def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.Monkey
     expect_as_numpy(some_energies(pictures=3), ScoreRule())
 
 
-def test_shares_and_floors_have_a_graph_together_and_sizes_and_ways_to_a_map_have_not(
+def test_rules_share_a_graph_and_sizes_and_ways_to_enlarge_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built: list[tuple[object, ...]] = []
     build = openvino_pixels.build
 
-    def counted(
-        sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging, sharpness: float
-    ) -> Any:
-        built.append((size, enlarging, sharpness))
-        return build(sizes, size, enlarging, sharpness)
+    def counted(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> Any:
+        built.append((size, enlarging))
+        return build(sizes, size, enlarging)
 
     monkeypatch.setattr(openvino_pixels, "build", counted)
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
             list(engine.pixels(rule, size)(some_energies()))
-    assert built == [(SIZE, "spline", 3.0), ((32, 32), "spline", 3.0)]
-    for rule in (ScoreRule(enlarging="linear"), ScoreRule(sharpness=2), ScoreRule(sharpness=2, gaussian=0.6)):
+    assert built == [(SIZE, "spline"), ((32, 32), "spline")]
+    for rule in (ScoreRule(enlarging="linear"), ScoreRule(sharpness=2)):
         list(engine.pixels(rule, SIZE)(some_energies()))
-    assert built[2:] == [(SIZE, "linear", 3.0), (SIZE, "spline", 2.0)]
+    assert built[2:] == [(SIZE, "linear")]
 
 
 def test_what_is_ready_does_not_wait_for_what_is_compiled() -> None:

@@ -71,6 +71,12 @@ def test_pictures_that_are_all_the_same_are_each_paired_with_the_first(
     assert len(neighbours(np.repeat(pictures[:1], 6, axis=0)).pairs) == 5
 
 
+def test_the_same_pictures_of_two_parts_are_all_paired() -> None:
+    pairs = neighbours(np.repeat(thumbnails(1), 4, axis=0), np.array([0, 0, 1, 1])).pairs
+    assert {i for pair in pairs for i in pair[:2]} == {0, 1, 2, 3}
+    assert len(pairs) == 3
+
+
 @pytest.mark.parametrize("count", [2, 3, 5])
 def test_few_pictures_are_compared_with_what_there_is(count: int) -> None:
     found = neighbours(thumbnails(count))
