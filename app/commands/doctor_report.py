@@ -11,7 +11,7 @@ from rich.table import Table
 
 # What more there may be: what it is for, and the packages that bring it.
 OPTIONAL = {
-    "openvino": ("two to four times the speed on a CPU", "openvino"),
+    "openvino": ("up to four times the speed on a CPU", "openvino"),
     "onnx": ("flowgauge models export", "onnx onnxscript"),
     "aiomqtt": ("inspections to MQTT", "aiomqtt"),
     "tensorboard": ("logs of training", "tensorboard"),

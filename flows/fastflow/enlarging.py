@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Enlarging: TypeAlias = Literal["spline", "linear"]
-# Larger values are taken as this one: infinity times a weight of 0 is no number, and would be one nowhere.
+# Larger values are taken as this one: infinity times a weight of 0 is NaN, which would fill rows and columns.
 LARGEST: Final = 1e37
 
 
