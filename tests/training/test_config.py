@@ -43,7 +43,14 @@ OTHER: dict[str, Any] = {
         "clamp_formula": "c*tanh(a/c)",
         "permutation": "index",
     },
-    "score": {"top_fraction": 0.05, "energy_floor": 0.1, "gaussian": 0.5, "picture": 0.2},
+    "score": {
+        "top_fraction": 0.05,
+        "energy_floor": 0.1,
+        "gaussian": 0.5,
+        "enlarging": "linear",
+        "sharpness": 2.0,
+        "picture": 0.2,
+    },
     "fit": {
         "steps": 90,
         "epochs": 3,
