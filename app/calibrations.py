@@ -131,14 +131,13 @@ class CalibrationFiles:
             with suppress(OSError, ValueError):  # a station's name is in its file alone
                 stamp = stamp_of(path, self._models / slot.manifest.category)
                 known = self._known.get(path)
-                if known is not None and known[0] != stamp:
-                    known = None
-                renewal = parse(path) if known is None else known[1].renewal
+                fresh = known[1].renewal if known is not None and known[0] == stamp else None
+                renewal = fresh or parse(path)
                 own = replace(slot, station=renewal.station)
                 if renewal.station is None or path.name != own.file:
                     continue
                 found.append(renewal.station)
-                if known is None:  # who asks for the stations goes on to ask what is in force there
+                if fresh is None:  # who asks for the stations goes on to ask what is in force there
                     self._known[path] = stamp, put_in_force(renewal, own)
         return sorted(found)
 

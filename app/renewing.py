@@ -13,6 +13,7 @@ from app.history.references import samples
 from app.renewals import Renewal, Slot
 from flows.fastflow.calibration import Measurement, calibrate
 from flows.fastflow.fit_pictures import FitPictures, fingerprint
+from flows.fastflow.listing import some
 from flows.fastflow.manifest import Calibration
 
 _NAMED: Final = 5  # of pictures that are refused, in a message
@@ -105,5 +106,4 @@ def say_unlike(one: Comparison) -> str:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(name[:64] for name in names[:_NAMED])
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+    return some([name[:64] for name in names], _NAMED)

@@ -10,6 +10,7 @@ import numpy as np
 
 from flows.fastflow.detector import Decision, Detector
 from flows.fastflow.images import ImageError, read
+from flows.fastflow.listing import lines
 from training.datasets.masks import read_mask
 from training.datasets.sample import DatasetError, Sample
 from training.measurement import Figures, Measurement
@@ -109,8 +110,7 @@ def expect_usable(
             wrong += [] if said is None else [said]
             advance(1)
     if wrong:
-        more = [f"  and {len(wrong) - _SHOWN} more"] if len(wrong) > _SHOWN else []
-        listed = "\n".join([*(f"  {said}" for said in wrong[:_SHOWN]), *more])
+        listed = "\n".join(lines(wrong, _SHOWN))
         raise DatasetError(
             f"{len(wrong)} test pictures or masks cannot be used; repair them or take them away:\n{listed}"
         )

@@ -146,6 +146,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     part_of = np.arange(len(found)) if said is None else by_first_appearance(_as_their_twins(said, of_all))
     _expect_one_part(found, of_all, part_of)
     paths, hashes = without_copies(found, of_all)
+    copies = len(found) - len(paths)
     number = dict(zip(found, part_of.tolist(), strict=True))
     # Numbered anew: of a part nothing but copies may have been there.
     _, shown = np.unique([number[path] for path in paths], return_inverse=True)
@@ -159,7 +160,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         why = [str(error)]
         if len(drawn) < len(paths):
             why.append(f"Each part counts as one: by {PARTS}, {len(paths)} pictures show {len(drawn)}")
-        if copies := len(found) - len(paths):
+        if copies:
             why.append(
                 f"Copies count once: of {len(found)} files, {copies} are the same as another, byte for byte"
             )
@@ -172,7 +173,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         shown=shown,
         parts=[part.of_pictures(shown, drawn) for part in parts],
         folds=None if folds is None else folds[shown[drawn]],
-        copies=len(found) - len(paths),
+        copies=copies,
         licence=licence(data, category),
     )
 

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from flows.fastflow.listing import lines
+
 # Names of what is being written; a leading dot keeps it out of every listing until it is renamed.
 _PREFIX, _SUFFIX = ".", ".part"
 _PART = re.compile(r"\..+\.part")
@@ -25,7 +27,7 @@ _NAMED = 20
 
 
 class FileError(ValueError):
-    """Something that is no regular file, or is larger than it may be."""
+    """Something that is no regular file, is larger than it may be, or cannot be read."""
 
 
 @contextmanager
@@ -95,10 +97,10 @@ def file_hashes(paths: Sequence[Path]) -> list[str]:
             with path.open("rb") as file:
                 found.append(hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as error:
-            wrong.append(f"\n  {path}: {error.strerror or error}")
+            wrong.append(f"{path}: {error.strerror or error}")
     if wrong:
-        more = f"\n  and {len(wrong) - _NAMED} more" if len(wrong) > _NAMED else ""
-        raise FileError(f"{len(wrong)} of {len(paths)} files cannot be read:{''.join(wrong[:_NAMED])}{more}")
+        listed = "\n".join(lines(wrong, _NAMED))
+        raise FileError(f"{len(wrong)} of {len(paths)} files cannot be read:\n{listed}")
     return found
 
 

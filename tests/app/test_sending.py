@@ -13,21 +13,20 @@ from app.admission import Admission
 from app.problems import Problem
 from app.sending import PIECE_BYTES, Accounted, FewAtATime
 from tests import jumping
+from tests.app import stalling
+from tests.app.stalling import Stalling
 
 
-class Client:
+class Client(Stalling):
     """Takes messages, and writes down what is on the account at that time."""
 
     def __init__(self, admission: Admission, takes: int = 100) -> None:
+        super().__init__(takes)
         self.admission = admission
-        self.takes = takes
-        self.messages: list[Message] = []
         self.held: list[int] = []
 
     async def send(self, message: Message) -> None:
-        if len(self.messages) == self.takes:
-            await asyncio.Event().wait()  # for ever
-        self.messages.append(message)
+        await super().send(message)
         self.held.append(self.admission.bytes)
 
 
@@ -44,13 +43,9 @@ def send(
     run(Accounted(response, room)({"type": "http"}, receive, client.send))
 
 
-def stream(places: BoundedSemaphore, client: Client) -> None:
-    async def receive() -> Message:
-        await asyncio.Event().wait()
-        raise AssertionError
-
+def stream(places: BoundedSemaphore, client: Stalling) -> None:
     response = FewAtATime(places, "1 such stream", iter([b"piece"] * 9))
-    asyncio.run(response({"type": "http"}, receive, client.send))
+    asyncio.run(response({"type": "http"}, stalling.receive, client.send))
 
 
 @pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES, 10**6])
@@ -108,16 +103,16 @@ def test_one_that_goes_on_at_the_least_rate_gets_all_of_it(monkeypatch: pytest.M
 
 def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
-    places, client = BoundedSemaphore(1), Client(Admission(1, 10), takes=2)
+    places, client = BoundedSemaphore(1), Stalling(2)
     with pytest.raises(ClientDisconnect):
         stream(places, client)
     assert [message.get("body") for message in client.messages] == [None, b"piece"]
-    stream(places, client := Client(Admission(1, 10)))
+    stream(places, client := Stalling(100))
     assert b"".join(message.get("body", b"") for message in client.messages) == 9 * b"piece"
 
 
 def test_a_stream_for_which_there_is_no_place_is_refused() -> None:
-    places, client = BoundedSemaphore(1), Client(Admission(1, 10))
+    places, client = BoundedSemaphore(1), Stalling(100)
     with places, pytest.raises(Problem, match="1 such stream are being sent, the limit") as caught:
         stream(places, client)
     assert (caught.value.name, client.messages) == ("queue-full", [])

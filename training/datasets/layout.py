@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
+from flows.fastflow.listing import some
 from training.datasets import mvtec, plain, visa
 from training.datasets.folders import (
     expect_utf8,
@@ -150,7 +151,6 @@ def _looked_for(folder: Path) -> str:
     found = [f"{f.name}/" for f in subfolders(folder)]
     if pictures := images(folder):
         found.append(f"{len(pictures)} pictures")
-    more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    listed = ", ".join(found[:_SHOWN]) + more if found else "no folders and no pictures"
+    listed = some(found, _SHOWN) or "no folders and no pictures"
     trees = [f"  {layout.TREE}" for layout in LAYOUTS]
     return "\n".join(["Looked for:", *trees, f"Found: {listed}."])

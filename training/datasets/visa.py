@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from flows.fastflow.listing import some
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError, Sample
 
@@ -135,7 +136,6 @@ def _present(root: Path, rows: list[_Row], split: str) -> list[_Row]:
         if path and not (root / path).is_file()
     ]
     if missing:
-        shown = ", ".join(f"{path} (line {line})" for line, path in missing[:_SHOWN])
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise DatasetError(f"{root / SPLIT} names {len(missing)} files that are not in {root}: {shown}{more}")
+        shown = some([f"{path} (line {line})" for line, path in missing], _SHOWN)
+        raise DatasetError(f"{root / SPLIT} names {len(missing)} files that are not in {root}: {shown}")
     return rows

@@ -35,6 +35,7 @@ from tests import jumping
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
+from tests.app.stalling import Stalling, receive
 from tests.conftest import picture, png
 
 Images = dict[str, list[bytes]]
@@ -198,19 +199,8 @@ class TestDownloads:
         monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
         (tmp_path / "picture").write_bytes(bytes(1_000_000))
         file, places = (tmp_path / "picture").open("rb"), BoundedSemaphore(1)
-        taken: list[Message] = []
-
-        async def send(message: Message) -> None:
-            if len(taken) == 3:
-                await asyncio.Event().wait()  # for ever
-            taken.append(message)
-
-        async def receive() -> Message:
-            await asyncio.Event().wait()
-            raise AssertionError
-
         with pytest.raises(ClientDisconnect):
-            asyncio.run(inspection_files._Download(places, file)({"type": "http"}, receive, send))
+            asyncio.run(inspection_files._Download(places, file)({"type": "http"}, receive, Stalling(3).send))
         assert file.closed
         assert places.acquire(blocking=False)
 
@@ -225,10 +215,6 @@ class TestDownloads:
             size = len(message.get("body", b""))
             await asyncio.sleep(size / 125_000)
             sent += size
-
-        async def receive() -> Message:
-            await asyncio.Event().wait()
-            raise AssertionError
 
         async def take() -> float:
             await inspection_files._Download(BoundedSemaphore(1), file)({"type": "http"}, receive, send)

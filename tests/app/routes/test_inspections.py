@@ -13,7 +13,6 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.testclient import TestClient
-from starlette.types import Message
 
 from app import sending
 from app.access import ANONYMOUS
@@ -25,6 +24,7 @@ from app.schemas.history import InspectionPage, KeptInspection
 from tests.app.conftest import Keyed
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
+from tests.app.stalling import Stalling, receive
 
 LIST = "/v1/inspections"
 THEN = 1_700_000_000_000  # long ago, in milliseconds
@@ -310,20 +310,10 @@ class TestExport:
         kept(keyed, *(row() for _ in range(1001)))
         history = keyed.app.state.history
         places = history.exports
-        taken: list[Message] = []
-
-        async def send(message: Message) -> None:
-            if len(taken) == 4:
-                await asyncio.Event().wait()  # for ever
-            taken.append(message)
-
-        async def receive() -> Message:
-            await asyncio.Event().wait()
-            raise AssertionError
-
+        client = Stalling(4)
         with pytest.raises(ClientDisconnect):
-            asyncio.run(export(queries.Filter(), history)({"type": "http"}, receive, send))
-        assert max(len(message.get("body", b"")) for message in taken) == sending.PIECE_BYTES
+            asyncio.run(export(queries.Filter(), history)({"type": "http"}, receive, client.send))
+        assert max(len(message.get("body", b"")) for message in client.messages) == sending.PIECE_BYTES
         with ExitStack() as stack:  # all are free
             for _ in range(MAX_EXPORTS):
                 assert places.acquire(blocking=False)

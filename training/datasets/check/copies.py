@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flows.fastflow.listing import some
 from flows.fastflow.parts import is_own, parts_where_told
 from training.datasets.check.findings import Finding
 from training.datasets.check.near_duplicates import LIMIT, Neighbours, nearest_in_training
@@ -66,7 +67,7 @@ def _same_files(pictures: Sequence[Named]) -> list[Finding]:
             kind="duplicate",
             severity="warning",
             files=names,
-            message=f"{_joined(names, ' = ')}, byte for byte",
+            message=f"{some(names, _SHOWN, ' = ')}, byte for byte",
             measure=0.0,
         )
         for names in by_content.values()
@@ -98,7 +99,7 @@ def _within(train: Sequence[Named], near: Neighbours) -> list[Finding]:
             kind="near_duplicate",
             severity="warning",
             files=members[top],
-            message=f"{_joined(members[top], ' ~ ')} (distance {ratio:.2f} of the usual)",
+            message=f"{some(members[top], _SHOWN, ' ~ ')} (distance {ratio:.2f} of the usual)",
             measure=ratio,
         )
         for top, ratio in sorted(closest.items(), key=lambda item: item[1])
@@ -121,12 +122,6 @@ def _leaks(train: Sequence[Named], test: Sequence[Named], near: Neighbours) -> l
             twin = train[int(i)][0]
             findings.append(_leak(name, twin, f"{name} ~ {twin} (distance {r:.2f} of the usual)", float(r)))
     return sorted(findings, key=lambda f: f.measure or 0.0)
-
-
-def _joined(names: Sequence[str], between: str) -> str:
-    if len(names) <= _SHOWN:
-        return between.join(names)
-    return f"{between.join(names[:_SHOWN])} and {len(names) - _SHOWN} more"
 
 
 def _leak(name: str, twin: str, message: str, ratio: float) -> Finding:

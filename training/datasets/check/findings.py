@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from flows.fastflow import listing
 from training.datasets.sample import DatasetError
 
 Severity = Literal["error", "warning"]
@@ -135,9 +136,7 @@ class DataCheck(_Record):
                 continue
             severity = "error" if any(f.severity == "error" for f in found) else "warning"
             lines.append(f"{severity}: {title} ({len(found)})")
-            lines += [f"  {finding.message}" for finding in found[:shown]]
-            if len(found) > shown:
-                lines.append(f"  and {len(found) - shown} more")
+            lines += listing.lines([finding.message for finding in found], shown)
         return lines
 
     def raise_for_errors(self) -> None:

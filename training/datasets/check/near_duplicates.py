@@ -52,12 +52,12 @@ def neighbours(thumbnails: NDArray[np.uint8], parts: NDArray[np.int64] | None = 
     candidates: list[tuple[int, int, float]] = []
     equal: set[tuple[int, int]] = set()
     for start in range(0, count, _ROWS):
-        rows = _distances(thumbnails[start : start + _ROWS], thumbnails)
+        own = np.arange(start, min(start + _ROWS, count))
+        rows = _distances(thumbnails[own], thumbnails)
         # A picture is no neighbour of itself, nor of others of its part.
-        rows[parts[start : start + len(rows), None] == parts] = np.inf
+        rows[parts[own, None] == parts] = np.inf
         part = np.partition(rows, (fifth - 1, k - 1), axis=1)
-        ordered[start : start + len(rows)] = part[:, (fifth - 1, k - 1)]
-        own = np.arange(start, start + len(rows))
+        ordered[own] = part[:, (fifth - 1, k - 1)]
         same = rows == 0
         # A camera that froze gives thousands of the same: their pairs would be millions.
         twins = np.flatnonzero(same.any(1))
