@@ -21,7 +21,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app import problems
+from app import problem_answers, problems
 from app.schemas.problem import ProblemDetails
 
 logger = logging.getLogger("flowgauge.connections")
@@ -110,7 +110,7 @@ class Connection(HttpToolsProtocol):
         body = told.model_dump_json().encode()
         headers = [
             *self.server_state.default_headers,
-            (b"content-type", problems.MEDIA_TYPE.encode()),
+            (b"content-type", problem_answers.MEDIA_TYPE.encode()),
             (b"content-length", str(len(body)).encode()),
             (b"x-request-id", request_id.encode()),
             (b"connection", b"close"),

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app import credentials, problems, small_bodies
+from app import credentials, problem_answers, small_bodies
 from app.access import ANONYMOUS, Caller
 from app.client_address import client_address
 from app.keyring import Keyring
@@ -82,7 +82,7 @@ class Guard:
                     receive = await small_bodies.read_ahead(receive, scope["headers"], seconds)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
-                answer = answer or problems.respond(Request(scope), problem)
+                answer = answer or problem_answers.respond(Request(scope), problem)
                 await answer(scope, receive, send)
                 return
         await self.app(scope, receive, send)

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
 from app.problems import Problem, ProblemName
+from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import (
@@ -96,11 +97,22 @@ class Loader:
         # One thread: two categories never build the same backbone twice.
         self._thread = ThreadPoolExecutor(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
+        self._begun: dict[Path, Future[Resident]] = {}
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._forgotten = False
         # By backbone the shapes of models that the engine is ready for.
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
+
+    def begin(self, folder: Path) -> None:
+        """Begin to load a bundle that `load` will be called for, before there is an event loop."""
+        self._begun[folder] = self._thread.submit(self._load, folder)
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """The loader that a service needs."""
+        how = settings.precision, settings.engine, settings.compiled
+        return cls(settings.models, settings.device, *how)
 
     async def load(self, folder: Path) -> Resident:
         """Load a bundle, which may be complete but not in its place yet.
@@ -111,7 +123,8 @@ class Loader:
         Raises:
             Refused: it cannot be loaded, for whatever reason.
         """
-        return await self._try(self._load, folder)
+        begun = self._begun.pop(folder, None)
+        return await self._try(self._load if begun is None else lambda _: begun.result(), folder)
 
     async def check(self, folder: Path) -> str:
         """Load a bundle as `load` does, to see that it is good; gives its manifest's sha256.

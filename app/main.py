@@ -10,7 +10,7 @@ from functools import partial
 
 from fastapi import FastAPI
 
-from app import gauges, problems
+from app import gauges, problem_answers
 from app.acts import Observer
 from app.admission import Admission
 from app.audit import Audit
@@ -28,6 +28,7 @@ from app.inference import Inference
 from app.inspector import Inspector
 from app.keyring import Keyring
 from app.keys import Keys
+from app.loader import Loader
 from app.openapi import Service
 from app.request_context import RequestContext
 from app.residency import Residency
@@ -43,8 +44,13 @@ from flows.fastflow.images import Limits, uncompressed_bytes
 logger = logging.getLogger("flowgauge.start")
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """Make the service. Two of them share nothing."""
+def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
+    """Make the service. Two of them share nothing.
+
+    Args:
+        settings: what it is to be.
+        loader: `Loader.of(settings)`, which may have begun; by default a new one.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -58,13 +64,7 @@ def create_app(settings: Settings) -> FastAPI:
             state.audit = audit_log = Audit(database)
             observer = Observer(audit_log)
             state.residency = residency = Residency(
-                settings.models,
-                settings.device,
-                settings.model_bytes,
-                observer.serves,
-                settings.precision,
-                settings.engine,
-                settings.compiled,
+                settings.models, loader or Loader.of(settings), settings.model_bytes, observer.serves
             )
             references = References(
                 settings.models,
@@ -147,5 +147,5 @@ def create_app(settings: Settings) -> FastAPI:
     app.add_middleware(HeadRequests)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(SecurityHeaders)
-    problems.install(app)
+    problem_answers.install(app)
     return app

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from app import credentials, dialects, guard, immutable, problems, request_context, sessions
+from app import credentials, dialects, guard, immutable, problem_answers, problems, request_context, sessions
 from app.access import Permission, Requires, Role, roles
 from app.dialects import Dialect
 from app.schemas.open_inference import InferenceRequest
@@ -64,7 +64,7 @@ def _add(name: problems.ProblemName, responses: dict[Any, dict[str, Any]], diale
         response["headers"]["WWW-Authenticate"] = {
             "description": "How to authenticate.",
             "schema": {"type": "string"},
-            "example": problems.CHALLENGE,
+            "example": problem_answers.CHALLENGE,
         }
 
 

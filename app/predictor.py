@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
 
-from app import accept, forms, problems, uploads
+from app import accept, forms, problem_answers, uploads
 from app.admission import Admission, Reservation
 from app.batcher import Batcher
 from app.history.history import History
@@ -204,8 +204,8 @@ class _Predictor:
                 room.add_answer(sum(map(len, (inspection.inline or {}).values())))
         # Whatever it is: the others are inspected, perhaps kept already, and want their answers.
         except Exception as error:
-            found = problems.of(error)
-            status, problem = found.status, problems.details(self.request, found.name, found.detail)
+            found = problem_answers.of(error)
+            status, problem = found.status, problem_answers.details(self.request, found.name, found.detail)
         return schemas.BatchItem(
             index=index, filename=file.name, status=status, inspection=inspection, problem=problem
         )

@@ -1,32 +1,12 @@
-"""Errors on the wire: RFC 9457 problem details, and the one table of their types.
+"""What can go wrong for a client: the one table of the types of RFC 9457 problems, and the exception.
 
-Whatever goes wrong, the answer is `application/problem+json` with a type of this table. It never
-holds a path of this machine, a stack trace or a library's message: the request id leads to the log,
-which does. The same table documents every route (`documented`), so /openapi.json cannot fall behind
-it.
+The same table documents every route (`documented`), so /openapi.json cannot fall behind it. How problems are
+answered says `problem_answers`: loading models needs no web framework, whose import takes as long.
 """
 
-import json
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
-
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.responses import Response
-from starlette.routing import Match
-
-from app import dialects
-from app.database.engine import DatabaseUnavailable
-from app.schemas.problem import ProblemDetails as ProblemDetails
-
-logger = logging.getLogger("flowgauge.problems")
-
-MEDIA_TYPE: Final = dialects.PROBLEMS.media_type
-# What a 401 must say (RFC 9110, section 11.6.1).
-CHALLENGE: Final = 'Bearer realm="FlowGauge"'
+from typing import Final, Literal
 
 ProblemName = Literal[
     "invalid-request",
@@ -193,111 +173,3 @@ class Problem(Exception):  # noqa: N818  (named as on the wire)
     def status(self) -> int:
         """The HTTP status code."""
         return TYPES[self.name].status
-
-
-def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
-    """Build the body of a problem of a request, or of one of its images; log and metrics name it too."""
-    kind = TYPES[name]
-    request.state.problem = name
-    return ProblemDetails(
-        type=name,
-        title=kind.title,
-        status=kind.status,
-        detail=detail,
-        instance=request.scope["raw_path"].decode("latin-1"),
-        request_id=request.state.request_id,
-    )
-
-
-def answer(
-    request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
-) -> Response:
-    """Build the response to a request: problem+json, or what the clients of its address read."""
-    kind = TYPES[name]
-    dialect = dialects.of(request.scope["path"])
-    told = dialect.tell(details(request, name, detail))
-    all_headers = {**told.headers, **(headers or {})}
-    if kind.retry_after is not None:
-        all_headers.setdefault("Retry-After", str(kind.retry_after))
-    if told.status == 401:
-        all_headers["WWW-Authenticate"] = CHALLENGE
-    return Response(json.dumps(told.body), told.status, all_headers, dialect.media_type)
-
-
-def respond(request: Request, problem: Problem) -> Response:
-    """Build the response to a request that ended with a problem."""
-    after = None if problem.retry_after is None else {"Retry-After": str(problem.retry_after)}
-    return answer(request, problem.name, problem.detail, after)
-
-
-def of(error: Exception) -> Problem:
-    """What to answer when an error, whichever, ends a request or one of its images; logs what that hides."""
-    if isinstance(error, Problem):
-        return error
-    if isinstance(error, DatabaseUnavailable):
-        logger.warning("%s (%s)", error, error.__cause__)
-        return Problem(
-            "history-unavailable", "The database does not answer, or takes no more; try again later."
-        )
-    logger.error("a request failed", exc_info=error)
-    return Problem("internal", "This should not happen. The server's log has more under the request id.")
-
-
-def install(app: FastAPI) -> None:
-    """Answer every error that the routes and the router raise with a problem."""
-
-    @app.exception_handler(Problem)
-    @app.exception_handler(DatabaseUnavailable)
-    async def on_problem(request: Request, error: Exception) -> Response:
-        return respond(request, of(error))
-
-    @app.exception_handler(RequestValidationError)
-    async def on_validation(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, "invalid-request", "; ".join(map(_explain, error.errors())))
-
-    @app.exception_handler(HTTPException)
-    async def on_http(request: Request, error: HTTPException) -> Response:
-        if error.status_code == 404:
-            return answer(request, "not-found", "No route has this path; /docs lists them.")
-        if error.status_code == 405:
-            allowed = ", ".join(_allowed(request))
-            detail = f"{request.method} is not allowed here; allowed: {allowed}."
-            return answer(request, "method-not-allowed", detail, {"Allow": allowed})
-        return answer(request, "invalid-request", "The request could not be read.")
-
-
-def _allowed(request: Request) -> Iterator[str]:
-    """The methods of all routes that have a path; the router names those of the first alone."""
-    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
-        scope = {**request.scope, "method": method}
-        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
-            yield method
-            if method == "GET":
-                yield "HEAD"
-
-
-def _explain(error: Mapping[str, Any]) -> str:
-    """Say in our own words what is wrong with a parameter, or with a field of the body."""
-    if error["type"] == "json_invalid":
-        return "the body is not valid JSON"
-    place, *names = error["loc"]
-    limits = error.get("ctx", {})
-    reason = {
-        "missing": "is required",
-        "extra_forbidden": "is unknown",
-        "literal_error": f"must be {limits.get('expected')}",
-        "enum": f"must be {limits.get('expected')}",
-        "greater_than_equal": f"must be at least {limits.get('ge')}",
-        "less_than_equal": f"must be at most {limits.get('le')}",
-        "greater_than": f"must be more than {limits.get('gt')}",
-        "less_than": f"must be less than {limits.get('lt')}",
-        "value_error": str(limits.get("error")),  # of our own validators
-        "string_too_long": f"must have at most {limits.get('max_length')} characters",
-        "string_pattern_mismatch": f"must match {limits.get('pattern')}",
-    }.get(error["type"], "is not valid")
-    if error["type"].startswith("int_"):
-        reason = "must be a whole number"
-    if place == "body":
-        return f"body field {'.'.join(map(str, names))[:100]}: {reason}"
-    # The place in a list would say nothing: a parameter that may be repeated looks like any other.
-    return f"{place} parameter {str(names[0])[:100]}: {reason}"

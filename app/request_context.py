@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import logs, problems
+from app import logs, problem_answers, problems
 from app.client_address import client_address
 from app.draining import Draining
 from app.telemetry import Telemetry
@@ -68,10 +68,10 @@ class RequestContext:
         except ClientDisconnect:
             pass  # nobody is left to be answered
         except Exception as error:
-            problem = problems.of(error)
+            problem = problem_answers.of(error)
             if status:  # the answer has begun and can only be cut off
                 raise
-            await problems.respond(Request(scope), problem)(scope, receive, send_with_id)
+            await problem_answers.respond(Request(scope), problem)(scope, receive, send_with_id)
         finally:
             self._record(scope, status, time.perf_counter() - start)
             logs.REQUEST_ID.reset(token)

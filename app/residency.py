@@ -13,8 +13,6 @@ from app.memory import Key, Load, Loaded, Memory, Refusal
 from app.problems import Problem
 from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
-from flows.fastflow.engines import Kind
-from flows.fastflow.manifest import Precision
 
 logger = logging.getLogger("flowgauge.residency")
 
@@ -38,13 +36,10 @@ class Residency:
 
     Args:
         models: the models folder.
-        device: as for `Detector.load`.
+        loader: of that folder, for this residency alone; closed with it.
         model_bytes: the budget, heads and backbones together.
         serves: told of each version that serves from now on: category, version, its manifest's sha256, and
             the version before it.
-        precision: as for `engines.pick_engine`.
-        engine: likewise, its kind.
-        cache: likewise.
 
     Attributes:
         loads: models loaded so far.
@@ -54,17 +49,14 @@ class Residency:
     def __init__(
         self,
         models: Path,
-        device: str,
+        loader: Loader,
         model_bytes: int,
         serves: Callable[[str, str, str, str | None], None] | None = None,
-        precision: Precision = "float32",
-        engine: Kind = "torch",
-        cache: Path | None = None,
     ) -> None:
         self._models = models
         self._serves = serves
         self._catalogue = Catalogue(models)
-        self._loader = Loader(models, device, precision, engine, cache)
+        self._loader = loader
         self._memory = Memory(model_bytes)
         self._named: set[Key] = set()  # asked for by name, not because it is active
         self._active: dict[str, str] = {}

@@ -6,7 +6,8 @@ import json
 import logging
 import math
 import socket
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
@@ -17,6 +18,8 @@ from app.settings import Settings, SettingsError, is_loopback, settings_from
 
 if TYPE_CHECKING:
     import torch
+
+    from app.loader import Loader
 
 logger = logging.getLogger("flowgauge.serve")
 
@@ -57,23 +60,13 @@ def serve(
     Every option can be set by an environment variable instead: FLOWGAUGE_MODELS, FLOWGAUGE_PORT and so on.
     """
     # Here and not above: torch takes seconds, which --help should not.
-    with _uncollected():
+    with _importing():
         import torch
-        import uvicorn
 
-        from app import logs
-        from app.certificate import CertificateError, CertificateUnreadable, expect_certificate
-        from app.connections import Connection, Listener, allow_connections
-        from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
-        from app.exposure import ExposureError, expect_keys_on_network
-        from app.history.history import HistoryError
-        from app.main import create_app
-        from app.server import Server
-        from app.sinks.errors import SinkError
-        from app.sinks.sinks import describe
+        from app.loader import Loader
         from flows.fastflow import models_folder
         from flows.fastflow.detector import DeviceError, pick_device
-        from flows.fastflow.engines import pick_engine, slower_here
+        from flows.fastflow.engines import pick_engine
         from flows.fastflow.engines.errors import EngineError
 
     given: dict[str, Any] = {
@@ -87,15 +80,13 @@ def serve(
     }
     try:
         settings = settings_from(**given)
-        sinks = describe(settings)
-        read_url(settings.database_url)
         torch_device = pick_device(settings.device)
         pick_engine(settings.precision, torch_device, settings.engine)
         next(settings.models.iterdir(), None)
         categories = models_folder.categories(settings.models)
     except DeviceError as error:  # a driver may come after this start
         _stop(1, str(error))
-    except (SettingsError, SinkError, DatabaseError, EngineError) as error:
+    except (SettingsError, EngineError) as error:
         _stop(2, str(error))
     except OSError as error:  # a mount too
         _stop(
@@ -103,6 +94,51 @@ def serve(
             f"the models folder {settings.models.absolute()} cannot be read: {error.strerror}. Name the one "
             "that you have with --models, or make an empty one for models that are uploaded.",
         )
+    if settings.threads is not None:
+        torch.set_num_threads(settings.threads)
+    loader = Loader.of(settings)
+    try:
+        _begin(loader, settings, categories)
+        _serve(loader, settings, categories, torch_device)
+    finally:
+        loader.close()
+
+
+def _begin(loader: "Loader", settings: Settings, categories: Sequence[str]) -> None:
+    """Begin to load the first model: the second core has nothing to do while the service is imported.
+
+    Not where nothing is compiled yet: it would take longer than any import, also where the start is refused.
+    """
+    from app import logs
+    from flows.fastflow import models_folder
+
+    active = models_folder.active_version(settings.models, categories[0]) if categories else None
+    if active is not None and settings.preload and settings.compiled.is_dir():
+        logs.configure(settings.log_format)  # it may have something to say
+        loader.begin(settings.models / categories[0] / active)
+
+
+def _serve(loader: "Loader", settings: Settings, categories: list[str], device: "torch.device") -> None:
+    with _importing():
+        import uvicorn
+
+        from app import logs
+        from app.certificate import CertificateError, CertificateUnreadable, expect_certificate
+        from app.connections import Connection, Listener, allow_connections
+        from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
+        from app.exposure import ExposureError, expect_keys_on_network
+        from app.history.history import HistoryError
+        from app.main import create_app
+        from app.server import Server
+        from app.sinks.errors import SinkError
+        from app.sinks.sinks import describe
+        from flows.fastflow.engines import slower_here
+
+    try:
+        sinks = describe(settings)
+        read_url(settings.database_url)
+    except (SinkError, DatabaseError) as error:
+        _stop(2, str(error))
     try:
         expect_certificate(settings)
         keyed = expect_keys_on_network(settings)
@@ -112,14 +148,12 @@ def serve(
         _stop(1, error.at_start)
     logs.configure(settings.log_format)
     listener = _listen(settings.host, settings.port)
-    if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
-    _greet(listener, settings, categories, torch_device, sinks, keyed=keyed)
+    _greet(listener, settings, categories, device, sinks, keyed=keyed)
     _log(settings)
-    if slower := slower_here(settings.precision, torch_device):
+    if slower := slower_here(settings.precision, device):
         logger.warning("FLOWGAUGE_PRECISION: %s", slower)
     guarded = Listener(listener, allow_connections(settings.max_connections))
-    app = create_app(settings)
+    app = create_app(settings, loader)
     gc.freeze()  # what was imported stays: no collection need walk through it while somebody waits
     config = uvicorn.Config(
         app,
@@ -143,13 +177,17 @@ def serve(
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def _importing() -> Iterator[None]:
     """Look for no cyclic garbage among a million objects that imports make: a seventh of their time."""
+    interval = sys.getswitchinterval()
+    # Who loads a model gives the interpreter away at each call of torch, and would get it back after 5 ms.
+    sys.setswitchinterval(0.0005)
     gc.disable()
     try:
         yield
     finally:
         gc.enable()
+        sys.setswitchinterval(interval)
 
 
 def _variables() -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, Response
 
-from app import problems
+from app import problem_answers, problems
 from app.access import PERMISSIONS, Caller, Permission
 from app.database import clock
 from app.problems import Problem
@@ -100,7 +100,7 @@ class PageRoute(APIRoute):
             except RequestValidationError:
                 return _error_page(request, Problem("invalid-request", "The address is not a valid one."))
             except Exception as error:
-                return _error_page(request, problems.of(error))
+                return _error_page(request, problem_answers.of(error))
 
         return handle_page
 

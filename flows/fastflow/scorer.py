@@ -115,7 +115,7 @@ class Scorer:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Let the engine prepare for every size of batch; it takes long for the first model of its shape."""
+        """Let the engine prepare for first batches; it takes long for the first model of its shape."""
         maps: list[Tensor] = []
         for n in self._backbone.batches:
             maps = self.features([np.zeros((*self.input_size, 3), np.uint8)] * n)
@@ -136,7 +136,7 @@ class Scorer:
         self.heads = ()
 
     def specialise(self) -> None:
-        """Let the engine compile for this model alone, see `engines.RunningHead.specialise`."""
+        """Let the engine compile the rest, while it serves, see `engines.RunningHead.specialise`."""
         scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
         sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
         for head in self._running:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi.routing import APIRoute, APIRouter
 
 import app.routes
-from app.problems import MEDIA_TYPE
+from app.problem_answers import MEDIA_TYPE
 from app.sessions import CSRF_HEADER
 from tests.app.conftest import Keyed
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from safetensors.torch import load, save
 
+from app.loader import Loader
 from app.problems import Problem
 from app.residency import Residency
 from app.store import Store
@@ -23,7 +24,7 @@ Scenario = Callable[[Store, Residency], Coroutine[Any, Any, T]]
 
 def run(models: Path, scenario: Scenario[T]) -> T:
     async def main() -> T:
-        residency = Residency(models, "cpu", 2**31)
+        residency = Residency(models, Loader(models, "cpu"), 2**31)
         try:
             return await scenario(Store(models, residency, 2**30), residency)
         finally:

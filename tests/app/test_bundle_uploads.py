@@ -9,6 +9,7 @@ import pytest
 
 from app import packing
 from app.bundle_uploads import MAX_UPLOADS, BundleUploads
+from app.loader import Loader
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle
@@ -22,7 +23,7 @@ Scenario = Callable[[BundleUploads, Residency], Coroutine[Any, Any, T]]
 
 def run(models: Path, scenario: Scenario[T]) -> T:
     async def main() -> T:
-        residency = Residency(models, "cpu", 2**31)
+        residency = Residency(models, Loader(models, "cpu"), 2**31)
         try:
             return await scenario(BundleUploads(models, residency, 2**30), residency)
         finally:

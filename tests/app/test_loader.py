@@ -272,6 +272,56 @@ class TestGolden:
         assert len(replays) == 1
 
 
+class TestBegin:
+    """A start begins to load before there is an event loop."""
+
+    def test_what_was_begun_is_what_is_loaded(self, store: Path, folder: Path, replays: list[str]) -> None:
+        loader = Loader(store, "cpu")
+        loader.begin(folder)
+        begun = loader._begun[folder].result()
+
+        async def scenario() -> None:
+            assert await loader.load(folder) is begun
+            # From then on it is loaded as ever.
+            again = await loader.load(folder)
+            assert (again is begun, again.detector.sha256) == (False, begun.detector.sha256)
+
+        asyncio.run(scenario())
+        loader.close()
+        assert replays == [folder.name]
+
+    def test_others_are_loaded_meanwhile(self, store: Path, folder: Path) -> None:
+        other = again(store, "v1", "nut")
+        loader = Loader(store, "cpu")
+        loader.begin(folder)
+        assert asyncio.run(loader.load(other)).detector.manifest.category == "nut"
+        loader.close()
+
+    def test_why_it_cannot_be_is_told_who_asks_for_it(self, store: Path, folder: Path) -> None:
+        good = folder.with_name("good")
+        shutil.copytree(folder, good)
+        damage(folder)
+        said = reason(store, folder)
+        loader = Loader(store, "cpu")
+        loader.begin(folder)
+
+        async def scenario() -> None:
+            assert await refused(loader.load(folder)) == said
+            shutil.rmtree(folder)
+            good.rename(folder)
+            await loader.load(folder)
+
+        asyncio.run(scenario())
+        loader.close()
+
+    def test_one_that_nobody_asks_for_keeps_no_start_from_ending(self, store: Path, folder: Path) -> None:
+        loader = Loader(store, "cpu")
+        loader.begin(folder)
+        loader.close()
+        loader.close()
+        assert loader._begun[folder].done()
+
+
 class TestDamagedCache:
     """Files that OpenVINO reads without complaint, and that are not what was compiled."""
 

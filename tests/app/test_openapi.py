@@ -11,7 +11,9 @@ from starlette.testclient import TestClient
 from app import dialects
 from app.main import create_app
 from app.openapi import Service
-from app.problems import MEDIA_TYPE, TYPES, ProblemDetails
+from app.problem_answers import MEDIA_TYPE
+from app.problems import TYPES
+from app.schemas.problem import ProblemDetails
 from app.settings import Settings
 
 PREDICTS = (

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient
 
-from app import logs, problems
+from app import logs, problem_answers, problems
 from app.access import Caller, Role
 from app.draining import Draining
 from app.request_context import RequestContext
@@ -68,7 +68,7 @@ def client(telemetry: Telemetry, draining: Draining) -> TestClient:
         raise ClientDisconnect
 
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
-    problems.install(app)
+    problem_answers.install(app)
     return TestClient(app)
 
 
@@ -131,7 +131,7 @@ def test_what_was_not_foreseen_is_internal_and_tells_nothing(
 ) -> None:
     response = client.get("/broken", headers={"X-Request-ID": "find-me"})
     assert response.status_code == 500
-    assert response.headers["content-type"] == problems.MEDIA_TYPE
+    assert response.headers["content-type"] == problem_answers.MEDIA_TYPE
     assert response.json()["type"] == "internal"
     assert response.json()["request_id"] == "find-me"
     assert INSIDE not in response.text

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pytest
 
 from app import residency as module
+from app.loader import Loader
 from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, detector, models_folder
@@ -36,7 +37,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 def run(store: Path, scenario: Scenario[T], *, model_bytes: int = 2**31) -> T:
     async def main() -> T:
-        residency = Residency(store, "cpu", model_bytes)
+        residency = Residency(store, Loader(store, "cpu"), model_bytes)
         try:
             return await scenario(residency)
         finally:
@@ -430,7 +431,7 @@ class TestWhereTheActiveOneIsRefusedAtTheStart:
         async def scenario() -> None:
             residency = Residency(
                 store,
-                "cpu",
+                Loader(store, "cpu"),
                 2**31,
                 lambda category, version, _, before: served.append((category, version, before)),
             )

@@ -19,7 +19,7 @@ PROGRAM = """
 import asyncio, contextlib, socket, sys
 import uvicorn
 from fastapi import FastAPI
-from app import problems
+from app import problem_answers
 from app.draining import Draining
 from app.request_context import RequestContext
 from app.server import Server
@@ -44,7 +44,7 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(RequestContext, telemetry=Telemetry("0"), draining=draining)
-problems.install(app)
+problem_answers.install(app)
 
 @app.get("/ready")
 async def ready():

@@ -33,7 +33,8 @@ class Engine(Protocol):
     Attributes:
         name: as answers name it, such as "openvino-cpu-float32".
         precision: whose calibration counts for its scores.
-        batches: sizes of batches that it prepares heads for, the first time that each is met.
+        batches: sizes of batches that it prepares heads for, the first time that each is met, and that a
+            start should wait for; other sizes `RunningHead.specialise` prepares.
     """
 
     name: str
@@ -89,7 +90,9 @@ class RunningHead(Protocol):
     nbytes: int
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
-        """Compile for this head alone, where that is faster and there is room for it; it takes seconds.
+        """Compile what no start waits for: for other sizes of batch, and for this head alone.
+
+        The latter where that is faster and there is room for it; it takes seconds.
 
         May be called while another thread computes. Results after it may differ by roundings.
 

@@ -41,8 +41,9 @@ _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
 _STREAMS: Final = 4
 # Weights of a backbone that is laid out for that too, at most.
 _STREAMED_BYTES: Final = 64 * 2**20
-# Sizes that a head has graphs of its own for: of a full batch, and of one for who waits.
-_OWN_PORTIONS: Final[tuple[int, ...]] = (8, 1)
+# Of a full batch, and of one for who waits: those that a start waits for, and that a head has graphs of its
+# own for.
+_FIRST_PORTIONS: Final[tuple[int, ...]] = (8, 1)
 # Weights in such graphs, of all heads together; the others go on sharing theirs.
 _OWN_BYTES: Final = 128 * 2**20
 # Pixels of pictures whose maps are made together, or their planes would take too much memory.
@@ -60,7 +61,7 @@ class OpenVinoEngine:
             decides what is computed.
     """
 
-    batches = _PORTIONS
+    batches = _FIRST_PORTIONS
 
     def __init__(self, precision: Precision, cache: Path | None = None) -> None:
         self.precision = precision
@@ -215,7 +216,13 @@ class _OpenVinoHead:
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
         """See `engines.RunningHead`."""
-        batches = [tuple((n, *size) for size in sizes) for n in _OWN_PORTIONS]
+
+        def of(n: int) -> Sizes:
+            return tuple((n, *size) for size in sizes)
+
+        for n in _PORTIONS:
+            self._engine.shared_graph(self._fused, of(n))
+        batches = [of(n) for n in _FIRST_PORTIONS]
         if not self._engine.make_room(self, len(batches) * sum(w.nbytes for w in self._weights)):
             return
         try:

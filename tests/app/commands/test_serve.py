@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -88,6 +89,12 @@ class TestRefusals:
         assert "FLOWGAUGE_DATABASE" in complaint
         assert "127.0.0.1" in complaint
         assert "hunter2" not in complaint
+
+    def test_a_database_that_is_away_while_a_model_is_loading(self, store: Path, tmp_path: Path) -> None:
+        away = "postgresql://me:hunter2@127.0.0.1:1/quality"
+        complaint = self.refused(1, MODELS=str(store), DATABASE=away, ENGINE_CACHE=str(tmp_path))
+        assert complaint.startswith("flowgauge serve: the database of the history does not answer")
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         complaint = self.refused(1, "--models", str(tmp_path / "absent"))
@@ -260,6 +267,35 @@ def test_serves_says_where_to_go_and_stops_cleanly(
     assert "id=in-the-log" in log
     assert "bad/v1 was refused" in log
     assert "sha256" in log
+
+
+def test_the_first_model_is_loading_while_the_service_is_imported(
+    start: Start, store: Path, tmp_path: Path
+) -> None:
+    """Only where something is compiled already, which makes that quick."""
+    begins = (
+        "import sys; from app.loader import Loader; begin = Loader.begin; "
+        "Loader.begin = lambda self, folder: ("
+        "print('begins', folder.parent.name, 'fastapi' in sys.modules, file=sys.stderr), "
+        "begin(self, folder)); "
+    )
+    for compiled in (False, True):
+        engines = tmp_path / "engines"
+        if compiled:
+            engines.mkdir()
+        with start(store, begins, ENGINE_CACHE=str(engines)) as (process, greeting):
+            url = url_in(greeting)
+
+            def ready(url: str = url) -> bool:
+                return httpx.get(f"{url}/health/ready", trust_env=False, timeout=120).status_code == 200
+
+            eventually(ready)
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=60)
+        assert process.returncode == 0, log
+        assert log.count("begins tiny False") == compiled
+        assert log.count("begins") == compiled
+        assert log.count("flowgauge.residency: loaded tiny/") == 1
 
 
 def test_where_there_are_keys_the_greeting_shows_one(start: Start, store: Path, tmp_path: Path) -> None:

@@ -225,10 +225,39 @@ class TestSpecialise:
         assert running.own_bytes == 0
         expect_equal(running(maps(n=8)), FusedHead(head)(maps(n=8)))
 
-    def test_nothing_of_it_is_kept_on_disk(self, tmp_path: Path) -> None:
-        openvino(tmp_path).head(made(FlowConfig(steps=2), NORMALISATIONS[0])).specialise(sizes())
+    def test_nothing_of_its_own_is_kept_on_disk(self, tmp_path: Path) -> None:
+        engine = openvino(tmp_path)
         [place] = tmp_path.iterdir()
-        assert list(place.iterdir()) == []
+        running: Any = [engine.head(made(FlowConfig(steps=2), NORMALISATIONS[0])) for _ in range(2)]
+        running[0].specialise(sizes())
+        kept = {path.name for path in place.iterdir()}
+        assert len(kept) == len(openvino_engine._PORTIONS)  # which heads share
+        running[1].specialise(sizes())
+        assert running[1].own_bytes > 0
+        assert {path.name for path in place.iterdir()} == kept
+
+    def test_then_every_size_of_batch_is_ready(
+        self, tiny_bundle_store: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A start waits for the first and the last of them alone."""
+        found = resolve(tiny_bundle_store, "tiny")
+        scorer = Detector.load(found, device="cpu", engine=openvino(compiled)).scorer
+        scorer.warm_up()
+        compiling: list[int] = []
+        compile_one = openvino_engine.OpenVinoEngine._compile
+
+        def recording(self: Any, model: Any, sizes: Any, settings: Any) -> Any:
+            compiling.append(sizes[0][0])
+            return compile_one(self, model, sizes, settings)
+
+        monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compile", recording)
+        image = np.zeros((*scorer.input_size, 3), np.uint8)
+        scorer.score([image] * 9)  # 8 and 1
+        assert not compiling
+        scorer.specialise()
+        assert sorted(compiling) == [1, 2, 4, 8]  # of its own the others
+        scorer.score([image] * 15)
+        assert len(compiling) == 4
 
 
 def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor, compiled: Path) -> None:

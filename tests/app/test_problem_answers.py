@@ -1,0 +1,95 @@
+import typing
+
+import pytest
+from starlette.testclient import TestClient
+
+from app import problem_answers
+from app.database.engine import DatabaseUnavailable
+from app.problem_answers import MEDIA_TYPE
+from app.problems import TYPES, Problem, ProblemName
+from app.schemas.problem import ProblemDetails
+
+
+def test_what_an_error_is_answered_with(caplog: pytest.LogCaptureFixture) -> None:
+    """What it hides from the client is in the log."""
+    known = Problem("queue-full", "64 images are waiting.")
+    assert problem_answers.of(known) is known
+    assert not caplog.records
+    gone = DatabaseUnavailable("the database does not answer")
+    gone.__cause__ = OSError("connection to 10.0.0.7 refused")
+    failed = RuntimeError("CUDA error at /usr/lib/secret.so")
+    for error, name, secret in ((gone, "history-unavailable", "10.0.0.7"), (failed, "internal", "secret")):
+        caplog.clear()
+        problem = problem_answers.of(error)
+        assert problem.name == name
+        assert secret not in problem.detail
+        assert secret in caplog.text
+
+
+def expect(response: typing.Any, name: ProblemName) -> ProblemDetails:
+    assert response.headers["content-type"] == MEDIA_TYPE
+    details = ProblemDetails.model_validate(response.json())
+    assert details.type == name
+    assert details.title == TYPES[name].title
+    assert details.status == response.status_code == TYPES[name].status
+    assert details.request_id == response.headers["X-Request-ID"]
+    return details
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/nothing", "/v1", "/v1/models/", "/v1/models/tiny/", "/v1/models/tiny/version", "/%00%0a%ff"],
+)
+def test_unknown_paths(service: TestClient, path: str) -> None:
+    details = expect(service.get(path), "not-found")
+    assert details.instance == path
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/models/tiny", "GET, HEAD"),
+        ("GET", "/v1/models/tiny/predict", "POST"),
+        ("PUT", "/v1/models/tiny/versions/v1/predict", "POST"),
+        ("HEAD", "/v1/models/tiny/predict", "POST"),
+        ("POST", "/health/live", "GET, HEAD"),
+        # Several routes have these paths.
+        ("POST", "/v1/models/tiny/thresholds", "GET, HEAD, PATCH"),
+        ("DELETE", "/v1/keys", "GET, HEAD, POST"),
+        ("DELETE", "/login", "GET, HEAD, POST"),
+    ],
+)
+def test_wrong_methods(service: TestClient, method: str, path: str, allowed: str) -> None:
+    response = service.request(method, path)
+    assert response.headers["Allow"] == allowed
+    if method != "HEAD":
+        details = expect(response, "method-not-allowed")
+        assert details.detail == f"{method} is not allowed here; allowed: {allowed}."
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("timeout_ms=soon", "query parameter timeout_ms: must be a whole number"),
+        ("timeout_ms=1.5", "query parameter timeout_ms: must be a whole number"),
+        ("timeout_ms=" + "9" * 5000, "query parameter timeout_ms: must be a whole number"),
+        ("timeout_ms=0", "query parameter timeout_ms: must be at least 1"),
+        ("timeout_ms=-5", "query parameter timeout_ms: must be at least 1"),
+        ("timeout_ms=600001", "query parameter timeout_ms: must be at most 600000"),
+        ("inline=picture", "query parameter inline: must be 'overlay' or 'heatmap'"),
+        ("inline=overlay&inline=", "query parameter inline: must be 'overlay' or 'heatmap'"),
+    ],
+)
+def test_invalid_parameters_are_explained_in_our_words(
+    service: TestClient, query: str, complaint: str
+) -> None:
+    details = expect(service.post(f"/v1/models/tiny/predict?{query}", content=b""), "invalid-request")
+    assert details.detail == complaint
+
+
+def test_every_complaint_is_told(service: TestClient) -> None:
+    response = service.post("/v1/models/tiny/predict?timeout_ms=x&inline=y", content=b"")
+    detail = expect(response, "invalid-request").detail
+    assert "timeout_ms" in detail
+    assert "inline" in detail
