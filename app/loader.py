@@ -211,7 +211,7 @@ class Loader:
             backbones=self._models / models_folder.BACKBONES,
             replayed=self._replayed,
             engine=self._engine,
-            calibrator=self._calibrations.instead(folder, self._precision) or without,
+            fallback=self._calibrations.instead(folder, self._precision) or without,
         )
 
     def _warm_up(self, detector: Detector) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from flows.scaling import ChannelAffine
+from flows.transform import expect_channels
 
 _initialises = ContextVar("initialises", default=True)
 
@@ -58,6 +59,7 @@ class ActNorm(ChannelAffine):
         self.register_load_state_dict_post_hook(_read_flag)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        expect_channels(x, len(self.log_scale), "ActNorm")  # before a batch of another shape sets it
         if self._pending and self.training and _initialises.get() and not bool(self.initialised):
             self._initialise(x)
         return super().forward(x)

@@ -81,4 +81,4 @@ class InvertibleConv1x1(Transform):
         return self.lower.to(dtype).tril(-1), self.upper.to(dtype).triu(1) + diagonal.diag()
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (x.shape[2:].numel() * self.log_diagonal.sum()).expand(x.shape[0])
+        return (x.shape[2:].numel() * self.log_diagonal.sum()).repeat(x.shape[0])

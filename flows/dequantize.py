@@ -14,8 +14,8 @@ class UniformDequantization(Transform):
 
     Theis et al. 2016, arXiv 1511.01844, section 3.1. A density over real numbers can be made infinite at
     integers; with the noise, its mean log-likelihood is at most that of a probability of the integers:
-    E_u log p(x + u) <= log P(x). So a `Flow` that begins with this layer gives that lower bound (by one draw
-    of u), and its samples are integers.
+    E_u log p(x + u) <= log P(x). So a `Flow` that begins with this layer gives an estimate of that lower
+    bound, by one draw of u, and its samples are integers.
 
     It is no bijection, and stands outside the contract of transforms: `forward` draws u anew each time, and
     `inverse` rounds down. In half precision, which cannot hold 256 levels and the noise, not all integers

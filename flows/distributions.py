@@ -33,6 +33,8 @@ class Distribution(nn.Module, ABC):
 
     def __init__(self, event_shape: Sequence[int]) -> None:
         super().__init__()
+        if not event_shape:
+            raise ValueError(f"{type(self).__name__} expected (D,) or (C, H, W); got {tuple(event_shape)}")
         self.event_shape = tuple(event_shape)
         # Samples take this buffer's dtype and device, so that they follow `Flow.to(...)`.
         self.register_buffer("origin", torch.zeros(()), persistent=False)

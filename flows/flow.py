@@ -36,7 +36,11 @@ class Flow(nn.Module):
         return self.log_prob(x, context)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Exact log-density of x in nats, (N,)."""
+        """Exact log-density of x in nats, (N,).
+
+        Of a flow that begins with `UniformDequantization` that of x + u, with u drawn anew for each call. The
+        mean over draws is a lower bound of the integers' log-probability; a single one may be above it.
+        """
         z, log_det = self.transform.forward(x, context)
         return self.base.log_prob(z, context) + log_det
 

@@ -27,10 +27,10 @@ class Permutation(Transform):
     def __init__(self, index: Sequence[int] | Tensor) -> None:
         super().__init__()
         # On the CPU first, whatever the default device is: its values are checked here.
-        index = torch.as_tensor(index, dtype=torch.int64, device="cpu")
+        index = torch.as_tensor(index, device="cpu")
         if index.ndim != 1 or sorted(index.tolist()) != list(range(len(index))):
             raise ValueError(f"Permutation expected each of 0..C-1 exactly once; got {index.tolist()}")
-        self.register_buffer("index", index.to(torch.get_default_device()))
+        self.register_buffer("index", index.to(torch.get_default_device(), torch.int64))
         self.index: Tensor
 
     @classmethod

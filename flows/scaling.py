@@ -20,7 +20,8 @@ class _PerChannel(Transform):
         return parameter.view((1, -1) + (1,) * (x.ndim - 2))
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (x.shape[2:].numel() * self.log_scale.sum()).expand(x.shape[0])
+        # Not expanded: who adds to it in place must not meet one number under all rows.
+        return (x.shape[2:].numel() * self.log_scale.sum()).repeat(x.shape[0])
 
 
 class ChannelAffine(_PerChannel):

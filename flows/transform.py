@@ -22,6 +22,9 @@ class Transform(nn.Module, ABC):
     A transform may depend on a context, one row for each row of the input: (N, K), or maps (N, K, H, W).
     The transform of each row is invertible whatever its context is; those that have no use for one pass it
     over. Input of a wrong shape raises ValueError and says what was expected.
+
+    Flows call `forward` and `inverse` by name, two directions of equal rank: hooks of `nn.Module` run for
+    neither.
     """
 
     @abstractmethod

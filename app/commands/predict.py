@@ -202,7 +202,7 @@ def _local(
     calibrations = CalibrationFiles(models)
     try:
         detector = Detector.load(
-            folder, device=device, precision=engine, calibrator=calibrations.instead(folder, engine)
+            folder, device=device, precision=engine, fallback=calibrations.instead(folder, engine)
         )
         settings = SettingsFiles(models).get(category)
         thresholds = verdict.thresholds(calibrations.get(detector, station), settings)

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from flows import (
     Affine,
@@ -213,8 +212,14 @@ class _Steps(torch.autograd.Function):
         return halves[0], halves[1], log_det
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # Autograd computes with gradients here only where it is to differentiate what it computes. Not
+        # `once_differentiable`: that is silent where what comes in depends on nothing, as after a log_det.
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the steps of a flow of halves have no gradients of gradients (create_graph=True); "
+                "`Compose.forward` of the same transform has them"
+            )
         bounds: tuple[float, ...] = ctx.bounds
         kept = ctx.saved_tensors[: 6 * len(bounds)]
         steps = _regrouped(bounds, ctx.saved_tensors[6 * len(bounds) :])

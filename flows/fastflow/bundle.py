@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors.torch import save
 from torch import Tensor
@@ -23,7 +24,7 @@ from flows.fastflow.plain_files import FileError, read_file, sha256_of, sizes
 MANIFEST = "manifest.json"
 FLOW = "flow.safetensors"
 MAX_BYTES = 4 * 2**30  # of a bundle
-MAX_MANIFEST = 16 * 2**20
+MAX_MANIFEST = 64 * 2**20  # of 100,000 calibration pictures, in three precisions
 _FILE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -142,15 +143,23 @@ def write(
         files: further files by relative name, such as golden pictures and the report.
 
     Raises:
-        BundleError: a name cannot be used.
+        BundleError: a name cannot be used, or the manifest is larger than any that is read.
     """
     for name in files:
         if not is_file_name(name) or name in (MANIFEST, FLOW):
             raise BundleError(f"{name!r} cannot be the name of a file in a bundle")
-    contents = {FLOW: save(dict(tensors)), **files}
+    # Copied: neither maps laid out channels-last nor two names of one tensor can be saved.
+    weights = {k: v.detach().clone(memory_format=torch.contiguous_format) for k, v in tensors.items()}
+    contents = {FLOW: save(weights), **files}
     hashes = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
     complete = manifest.model_copy(update={"files": hashes})
     contents[MANIFEST] = complete.model_dump_json(indent=1).encode()
+    if len(contents[MANIFEST]) > MAX_MANIFEST:
+        pictures = len(complete.calibration.scores)
+        raise BundleError(
+            f"the manifest would have {len(contents[MANIFEST]):,} bytes, the limit is {MAX_MANIFEST:,}: it "
+            f"holds the scores of {pictures:,} calibration pictures; calibrate with fewer"
+        )
     for name, data in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +170,7 @@ def _manifest_bytes(bundle: Path) -> bytes:
     try:
         return read_file(bundle / MANIFEST, MAX_MANIFEST)
     except FileError as error:
-        raise BundleError(f"{error}; a bundle has only plain files") from error
+        raise BundleError(f"{error}; a bundle has only plain files, and a manifest no more bytes") from error
     except OSError as error:
         raise BundleError(f"{bundle} has no readable {MANIFEST}") from error
 

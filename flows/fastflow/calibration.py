@@ -97,13 +97,15 @@ def calibrate(
     pixel = conformal.threshold([one.peak for one in measurements], target_fpr).reject
     order = np.argsort([one.score for one in measurements], kind="stable")
     ordered = [measurements[i] for i in order]
+    typical = float(np.median([one.median for one in measurements]))
     return Calibration(
         scores=[one.score for one in ordered],
         statistics=[list(one.statistics) for one in ordered],
         folds=None if folds is None else [folds[i] for i in order],
         pictures=[one.picture for one in ordered],
-        map_typical=float(np.median([one.median for one in measurements])),
-        map_threshold=pixel,
+        map_typical=typical,
+        # Maps of pictures without any structure are flat, and colours need two ends.
+        map_threshold=max(pixel, typical + 1e-3 * max(1.0, abs(typical))),
     )
 
 

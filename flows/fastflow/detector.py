@@ -109,20 +109,20 @@ class Detector:
         manifest: what the bundle says of itself.
         sha256: of the manifest's file.
         scorer: the model.
-        calibrator: the bundle's own calibration for this engine, or what was given in its place.
+        calibrator: the bundle's own calibration for this engine, or else what was given for it.
 
     Args:
         manifest: of the bundle.
         sha256: of the manifest's file.
         scorer: the model.
-        calibrator: for a bundle that was not calibrated for the scorer's precision: a calibration made later.
+        fallback: for a bundle that was not calibrated for the scorer's precision: a calibration made later.
 
     Raises:
         UncalibratedError: the bundle has no calibration for that precision, and none was given.
     """
 
     def __init__(
-        self, manifest: Manifest, sha256: str, scorer: Scorer, calibrator: Calibrator | None = None
+        self, manifest: Manifest, sha256: str, scorer: Scorer, fallback: Calibrator | None = None
     ) -> None:
         precision = scorer.precision
         self.manifest = manifest
@@ -130,7 +130,7 @@ class Detector:
         self.scorer = scorer
         self.device = scorer.extractor.device
         self.engine = scorer.engine.name
-        in_force = own_calibrator(manifest, sha256, precision) or calibrator
+        in_force = own_calibrator(manifest, sha256, precision) or fallback
         if in_force is None:
             raise UncalibratedError(
                 f"{manifest.category}/{manifest.version} was not calibrated for {precision} engines, whose "
@@ -150,7 +150,7 @@ class Detector:
         backbones: Path | None = None,
         replayed: Collection[str] = (),
         precision: Precision = "float32",
-        calibrator: Calibrator | None = None,
+        fallback: Calibrator | None = None,
         engine: Engine | None = None,
     ) -> "Detector":
         """Load a bundle, verify its hashes and shapes, and replay its golden pictures.
@@ -163,7 +163,7 @@ class Detector:
             replayed: manifests' sha256 whose golden pictures this process has replayed on that device; since
                 they cover every file, one of these is the same model and need not replay them again.
             precision: what to compute in, see `engines.pick_engine`.
-            calibrator: see `Detector`.
+            fallback: see `Detector`.
             engine: what computes, to be shared, on that device; its precision is the one that counts.
 
         Raises:
@@ -188,7 +188,7 @@ class Detector:
         scorer = Scorer(backbone, heads, manifest.input_size, rule, geometry, engine)
         if isinstance(backbone, RecordedBackbone):
             backbone.let_go()
-        detector = cls(manifest, sha256, scorer, calibrator)
+        detector = cls(manifest, sha256, scorer, fallback)
         if sha256 not in replayed:
             detector._replay_golden(bundle)
         return detector

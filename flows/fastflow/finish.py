@@ -169,7 +169,8 @@ def _largest(x: NDArray[np.float32], k: int) -> NDArray[np.float32]:
     place = len(sample) - 1 - int(1.5 * k / _STRIDE) - 4
     if place > 0:
         # A guess that is nearly always low enough: then few are left to be sorted.
-        likely = x[x >= np.partition(sample, place)[place]]
+        # Not where it is at least that: what is no number must stay, and make the sum none.
+        likely = x[~(x < np.partition(sample, place)[place])]
         candidates = likely if len(likely) >= k else x
     found: NDArray[np.float32] = np.sort(np.partition(candidates, len(candidates) - k)[-k:])[::-1]
     return found

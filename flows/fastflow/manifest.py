@@ -131,6 +131,12 @@ class Calibration(_Record):
     map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
 
     @model_validator(mode="after")
+    def _colours_have_two_ends(self) -> Self:
+        if not self.map_typical < self.map_threshold:
+            raise ValueError(f"map_threshold must be above map_typical {self.map_typical}")
+        return self
+
+    @model_validator(mode="after")
     def _a_picture_each(self) -> Self:
         if self.pictures is not None and len(self.pictures) != len(self.scores):
             raise ValueError(f"{len(self.scores)} scores need as many pictures; got {len(self.pictures)}")

@@ -28,7 +28,7 @@ Kernels: TypeAlias = Literal["3-1", "3", "depthwise-5"]
 class FlowConfig(BaseModel):
     """The shape of the flows; recorded in the bundle, since the weights mean nothing without it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     steps: int = Field(default=8, ge=1, le=64, description="coupling steps per scale")
     kernels: Kernels = Field(

@@ -24,6 +24,8 @@ _FARTHEST = 1e6
 _SPECK = 1e-4  # share of the picture below which a region is left out
 _MOST = 32  # regions of a picture, those with the highest peaks
 _POINTS = 200  # of a contour
+_THIN = 1.5  # pixels of the map
+_BOX = 3  # times the area of a thin region that is straight, at most, has the rectangle around it
 _STEP = 1.0  # pixels of the map: the steps of a slanted outline stand out by less, whatever its angle
 
 
@@ -182,13 +184,20 @@ def _outline(own: NDArray[np.bool_]) -> NDArray[np.float32]:
     halved = cv2.resize(own.view(np.uint8), None, fx=2, fy=2, interpolation=cv2.INTER_NEAREST)
     contours, _ = cv2.findContours(halved, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     corners = ((contours[0].reshape(-1, 2) + 1) // 2).astype(np.float32)
+    area = np.count_nonzero(own)
+    if 2 * area < _THIN * cv2.arcLength(corners, True):
+        # About as thin as a step, it would collapse to a line, there and back.
+        box = cv2.minAreaRect(corners)
+        if math.prod(box[1]) < _BOX * area:  # it is straight
+            return np.asarray(cv2.boxPoints(box), np.float32)
+        wider = cv2.dilate(np.pad(own, 1).view(np.uint8), np.ones((3, 3), np.uint8))
+        return _outline(wider.view(np.bool_)) - 1
     tolerance = _STEP
     simple = cv2.approxPolyDP(corners, tolerance, True)
     while len(simple) > _POINTS:
         tolerance *= 2
         simple = cv2.approxPolyDP(corners, tolerance, True)
-    # A region as thin as a step has collapsed to a line; a rectangle fits it well.
-    fitted = simple if len(simple) >= 3 else cv2.boxPoints(cv2.minAreaRect(corners))
+    fitted = simple if cv2.contourArea(simple) > 0 else cv2.boxPoints(cv2.minAreaRect(corners))
     return np.asarray(fitted, np.float32).reshape(-1, 2)
 
 
@@ -204,7 +213,8 @@ def _contour(
     points = np.rint(outline * scale).astype(np.int64).clip((x, y), (x + width, y + height))
     found = [(a, b) for a, b in points.tolist()]
     distinct = [point for i, point in enumerate(found) if point != found[i - 1]]
-    if len(distinct) < 3:  # the picture is smaller than the map
+    # Nothing is inside where the picture is smaller than the map.
+    if len(distinct) < 3 or cv2.contourArea(points.astype(np.float32)) == 0:
         return [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     return distinct
 

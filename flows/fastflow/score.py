@@ -13,13 +13,13 @@ from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 class ScoreRule(BaseModel):
     """How an image's score and its map are taken from energies; recorded in the bundle."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     top_fraction: float = Field(
         default=0.01, gt=0, le=1, description="share of the most anomalous pixels that are averaged"
     )
     energy_floor: float = Field(
-        default=0.01, gt=0, description="energy below which scales are no longer told apart"
+        default=0.01, ge=1e-6, description="energy below which scales are no longer told apart"
     )
     gaussian: float = Field(
         default=0.25,

@@ -252,7 +252,13 @@ class Scorer:
             raise ValueError(
                 f"expected feature maps of {self._sizes}, whose positions have means; got {found}"
             )
-        return head(maps)
+        energies = head(maps)
+        # A minimum over scales may swallow what is no number, and the part would pass.
+        if energies.picture.device.type == "cpu" and any(
+            bool(e.isnan().any()) for e in (*energies.flow, *energies.gaussian)
+        ):
+            raise ValueError("the model's energies of a picture are not numbers")
+        return energies
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures that are an input each."""

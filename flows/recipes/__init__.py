@@ -2,8 +2,8 @@
 
 `nice`, `real_nvp`, `glow`, `neural_spline` and `maf` take vectors (D,) or images (C, H, W), and a context
 (N, K); `planar` and `radial` take vectors alone. With `levels`, the former are flows over integers 0 ...
-levels - 1: their first layers bring those to real numbers, their densities are a lower bound of the
-integers' log-probability, and their samples are integers.
+levels - 1: their first layers bring those to real numbers, the mean of their log-densities over draws of
+noise is a lower bound of the integers' log-probability, and their samples are integers.
 """
 
 from flows.recipes.glow import glow

@@ -77,7 +77,7 @@ def glow(
         return flow_of(made, shape, levels, alpha=alpha, recompute=recompute, base=base)
     expect_scales(shape, scales, scales, "glow")
 
-    def all_steps(channels: int, _: int) -> list[Transform]:
+    def all_steps(channels: int) -> list[Transform]:
         return [layer for _ in range(steps) for layer in step(channels)]
 
     made = squeezed_levels(shape[0], scales, all_steps, prior, recompute=recompute)

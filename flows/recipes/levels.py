@@ -1,4 +1,4 @@
-"""The multi-scale skeleton that RealNVP, Glow and the spline flow of images share."""
+"""The multi-scale skeleton of Glow and of the spline flow of images; shapes that RealNVP takes, too."""
 
 from collections.abc import Callable
 
@@ -8,35 +8,29 @@ from flows.recipes.events import expect_counts
 from flows.reshape import Squeeze
 from flows.transform import Transform
 
-Steps = Callable[[int, int], list[Transform]]
-
 
 def squeezed_levels(
     channels: int,
     levels: int,
-    steps: Steps,
-    prior: Callable[[int], Transform] | None,
+    steps: Callable[[int], list[Transform]],
+    prior: Callable[[int], Transform],
     *,
     recompute: bool,
-    level: int = 0,
 ) -> list[Transform]:
     """Squeeze, steps, half of the channels finished, and so on; at the end everything is put back in shape.
 
     Args:
         channels: C of the input.
         levels: how many times to squeeze; all but the last one finish half of their channels.
-        steps: makes the steps of a level: of its channels after squeezing, and its number from 0.
-        prior: makes the split prior of a level's channels, or None.
+        steps: makes the steps of a level, of its channels after squeezing.
+        prior: makes the split prior of a level's channels.
         recompute: as of `Compose`, for every level's steps.
-        level: the number of the first level.
     """
     inside = 4 * channels
-    made: list[Transform] = [Squeeze(channels), Compose(steps(inside, level), recompute=recompute)]
+    made: list[Transform] = [Squeeze(channels), Compose(steps(inside), recompute=recompute)]
     if levels > 1:
-        if prior is not None:
-            made.append(prior(inside))
-        below = squeezed_levels(inside // 2, levels - 1, steps, prior, recompute=recompute, level=level + 1)
-        made.append(FactorOut(inside, Compose(below)))
+        below = squeezed_levels(inside // 2, levels - 1, steps, prior, recompute=recompute)
+        made += [prior(inside), FactorOut(inside, Compose(below))]
     return [*made, Inverse(Squeeze(channels))]
 
 

@@ -197,7 +197,7 @@ class TestSizes:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as target:
             target.writestr("manifest.json", bytes(17 * 2**20))
-        assert "manifest.json has more than 16,777,216 bytes" in refused(tmp_path, file.getvalue(), 2**30)
+        assert "manifest.json has more than 67,108,864 bytes" in refused(tmp_path, file.getvalue(), 2**30)
 
     def test_a_giant_manifest_that_claims_to_be_small(self, tmp_path: Path) -> None:
         file = io.BytesIO()

@@ -112,6 +112,7 @@ def check_outputs(case: Case, setting: Setting) -> None:
                 assert result.dtype == dtype, f"{way.name}: {what} is {result.dtype} for {dtype}"
                 assert result.device == x.device, f"{way.name}: {what} is on {result.device}"
                 assert result.isfinite().all(), f"{way.name}: {what} is not finite in {dtype}"
+            assert log_det.stride() == (1,), f"{way.name}: rows of log_det share their memory"
 
 
 def check_device(case: Case, setting: Setting) -> None:
@@ -240,6 +241,14 @@ def check_wrong_shapes(case: Case, setting: Setting) -> None:
     if case.any_shape:
         return
     transform = setting.transform(case)
+    for training in (False, True):
+        before = {k: v.clone() for k, v in transform.state_dict().items()}
+        _expect_refusals(transform.train(training), case, setting)
+        for k, v in transform.state_dict().items():
+            assert torch.equal(v, before[k]), f"{k} was changed by input that is refused"
+
+
+def _expect_refusals(transform: Transform, case: Case, setting: Setting) -> None:
     for name, apply, event in (
         ("forward", transform.forward, setting.event),
         ("inverse", transform.inverse, case.latent(setting.event)),

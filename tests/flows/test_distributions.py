@@ -61,6 +61,11 @@ def test_an_event_of_another_shape_is_refused(shape: tuple[int, ...]) -> None:
         StandardNormal((3,)).log_prob(torch.zeros(shape))
 
 
+def test_events_without_a_dimension_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"StandardNormal expected \(D,\) or \(C, H, W\); got \(\)"):
+        StandardNormal(())
+
+
 def test_the_logistic_is_scipys() -> None:
     z = 5 * torch.randn(6, 3, dtype=torch.float64)
     expected = stats.logistic.logpdf(z.numpy()).sum(1)

@@ -289,7 +289,7 @@ FILES: dict[str, tuple[Callable[[Path], None], str]] = {
     "link to the bundle": (_linked_bundle, "is a link, not a directory"),
     "bottomless": (_bottomless, "is too deep"),
     "too many": (_too_many, "holds more than 512 files"),
-    "giant manifest": (_giant_manifest, "manifest.json is larger than 16,777,216 bytes"),
+    "giant manifest": (_giant_manifest, "manifest.json is larger than 67,108,864 bytes"),
     "giant file": (_giant_file, "has more than 4,294,967,296 bytes"),
     "folder for a file": (_folder_for_file, r"manifest lists: \['flow.safetensors'\]"),
     "golden picture elsewhere": (_golden_elsewhere, r"golden pictures that it does not hold: \['\.\./"),

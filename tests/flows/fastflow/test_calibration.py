@@ -1,10 +1,12 @@
 """Calibrators: scores to p-values, rates to thresholds, and the scores of several heads to one."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from flows.fastflow import conformal
+from flows.fastflow import conformal, heatmap
 from flows.fastflow.calibration import Calibrator, Measurement, calibrate, measure
 from flows.fastflow.manifest import Calibration
 from flows.fastflow.scored import Scored
@@ -36,6 +38,18 @@ def test_a_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
     assert made.map_threshold == conformal.threshold([2.0, 4.0, 6.0], 0.25).reject
     assert made.map_typical == 0.2
     assert made.pictures == [0.5, 1.0, 1.5]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.5, 1e6])
+def test_flat_maps_have_colours_too(level: float) -> None:
+    """Pictures without any structure are good pictures, and an end of a scale is no threshold below it."""
+    flat = [dataclasses.replace(one, peak=level, median=level) for one in measurements([1.0, 2.0])]
+    made = calibrate(flat, 0.1)
+    assert made.map_typical == level
+    assert level < made.map_threshold <= level + 1e-3 * max(1, level)
+    scale = Calibrator(made, 0.1, identifier="x").colour_scale
+    drawn = heatmap.colours(np.full((2, 2), level, np.float32), scale)
+    assert (drawn == drawn[0, 0]).all()
 
 
 def test_no_pictures_or_no_numbers_calibrate_nothing() -> None:

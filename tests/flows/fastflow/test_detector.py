@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from flows.fastflow import conformal
+from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector, DeviceError, pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
@@ -267,9 +268,15 @@ class TestLoad:
     ) -> None:
         see_by(tiny, Geometry(margin=12))
         calibrator = Detector.load(tiny, device="cpu", backbone=tiny_extractor).calibrator
-        Detector.load(
-            tiny, device="cpu", backbone=tiny_extractor, precision="bfloat16", calibrator=calibrator
-        )
+        Detector.load(tiny, device="cpu", backbone=tiny_extractor, precision="bfloat16", fallback=calibrator)
+
+    def test_what_the_bundle_says_of_its_own_precision_goes_before_a_fallback(
+        self, tiny: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        own = Detector.load(tiny, device="cpu", backbone=tiny_extractor).calibrator
+        other = Calibrator(own.calibration, 0.5, identifier="other")
+        found = Detector.load(tiny, device="cpu", backbone=tiny_extractor, fallback=other).calibrator
+        assert (found.identifier, found.target_fpr) == (own.identifier, own.target_fpr)
 
     def test_a_bundle_from_before_statistics_were_recorded_loads(
         self, tiny: Path, tiny_extractor: FeatureExtractor, tiny_pictures: Pictures

@@ -142,3 +142,11 @@ def test_maps_of_a_few_pixels() -> None:
     assert finish(combine(planes, rule), np.zeros(1, np.float32), rule)[0] == pytest.approx(
         np.log1p(70.0), rel=1e-6
     )
+
+
+@pytest.mark.parametrize("at", [0, 61, 100])
+def test_what_is_no_number_makes_no_score(at: int) -> None:
+    """Wherever it is, also where the guess does not look; a number would be judged."""
+    planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
+    planes[0].reshape(-1)[at] = np.nan
+    assert np.isnan(finish(combine(planes, ScoreRule()), np.zeros(2, np.float32), ScoreRule())[0])

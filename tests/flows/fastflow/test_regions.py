@@ -264,6 +264,27 @@ class TestFind:
         assert mask([region.contour], (400, 400), (40, 40)).diagonal().all()
         assert all(0 <= c <= 400 for point in region.contour for c in point)
 
+    @pytest.mark.parametrize("image", [(32, 32), (200, 200), (900, 900)])
+    def test_a_scratch_has_an_outline_that_is_a_region_of_interest(self, image: tuple[int, int]) -> None:
+        """As thin as a pixel of the map, at any angle, straight or bent."""
+        ends = np.random.default_rng(2).integers(0, 256, (60, 3, 2)).tolist()
+        shares = []
+        for first, bend, last in ends:
+            score_map = np.zeros((256, 256), np.float32)
+            cv2.line(score_map, first, bend, 5.0, 1)
+            cv2.line(score_map, bend, last, 5.0, 1)
+            for region in find(score_map, 1.0, image):
+                back = mask([region.contour], image, score_map.shape)
+                shares.append(np.count_nonzero(back & (score_map > 1)) / np.count_nonzero(score_map > 1))
+        assert len(shares) > 50
+        if image[0] > 256:
+            assert min(shares) > 0.9
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_in_a_small_picture_every_contour_has_an_inside(self, seed: int) -> None:
+        for region in find(blobs(seed, size=(256, 256)), 1.0, (32, 32)):
+            assert mask([region.contour], (32, 32), (256, 256)).any()
+
     @pytest.mark.parametrize("image", [(1, 1), (2, 3), (7, 64), (64, 7)])
     def test_a_picture_smaller_than_the_map_has_whole_pixels(self, image: tuple[int, int]) -> None:
         for region in find(blobs(3, size=(64, 64)), 1.0, image):

@@ -395,6 +395,8 @@ class TestAnomalyMap:
         {"top_fraction": 1.1},
         {"energy_floor": 0},
         {"energy_floor": -1},
+        {"energy_floor": float("inf")},
+        {"energy_floor": 1e-45},
         {"gaussian": -0.1},
         {"gaussian": 1.1},
         {"picture": -0.1},

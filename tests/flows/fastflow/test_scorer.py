@@ -319,3 +319,12 @@ def test_pictures_that_were_not_prepared_are_refused(scorer: Scorer, tiny_pictur
         scorer.features([tiny_pictures["good"][0], resize(tiny_pictures["good"][1], (90, 70))])
     with pytest.raises(ValueError, match="expected uint8 images"):
         scorer.features([tiny_pictures["good"][0][..., 0]])
+
+
+def test_energies_that_are_no_numbers_are_an_error_and_no_decision(
+    scorer: Scorer, tiny_pictures: Pictures
+) -> None:
+    maps = [m.clone() for m in scorer.features(tiny_pictures["good"][:2])]
+    maps[-1][1, 0, 0, 0] = torch.nan
+    with pytest.raises(ValueError, match="energies of a picture are not numbers"):
+        scorer.score_features(maps)
