@@ -17,7 +17,8 @@ is with the broker, over lost connections too; then one may come twice. If the g
 is lost: the PLC must wait for a limited time alone, and then do what is safe too.
 `line-3/gateway` tells whether the gateway is there, for the broker knows when it is not.
 
-FLOWGAUGE_URL and FLOWGAUGE_KEY say where the server is and who asks.
+FLOWGAUGE_URL and FLOWGAUGE_KEY say where the server is and who asks, FLOWGAUGE_MQTT_PASSWORD is that of
+`--user` at the broker. `--timeout` is how long a decision may take; triggers are answered one after another.
 """
 
 import argparse
@@ -25,6 +26,7 @@ import asyncio
 import hashlib
 import json
 import os
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,27 @@ class Line:
     name: str
     category: str
     pictures: Path
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker: where it is, as whom, and for TLS whose certificate it has.
+
+    Attributes:
+        host: name or address.
+        port: of TLS, where that is used.
+        user: for whom it has a password; None is nobody.
+        password: of that user.
+        tls: whether it wants TLS.
+        ca: PEM of the authority of its certificate; None is those that the machine knows.
+    """
+
+    host: str
+    port: int
+    user: str | None = None
+    password: str | None = None
+    tls: bool = False
+    ca: Path | None = None
 
 
 async def decide(client: AsyncClient, line: Line, payload: bytes) -> dict[str, Any]:
@@ -102,11 +125,20 @@ def find(pictures: Path, name: str) -> Path:
     return path
 
 
-async def serve(client: AsyncClient, broker: str, port: int, line: Line) -> None:
+async def serve(client: AsyncClient, broker: Broker, line: Line) -> None:
     """Answer triggers until cancelled; a broker that goes away is waited for."""
     gone = aiomqtt.Will(f"{line.name}/gateway", "offline", qos=1, retain=True)
     # One for all connections: what has come waits in it, for the broker, which gave it away, has it no more.
-    mqtt = aiomqtt.Client(broker, port, identifier=f"flowgauge-{line.name}", clean_session=False, will=gone)
+    mqtt = aiomqtt.Client(
+        broker.host,
+        broker.port,
+        identifier=f"flowgauge-{line.name}",
+        clean_session=False,
+        will=gone,
+        username=broker.user,
+        password=broker.password,
+        tls_context=ssl.create_default_context(cafile=broker.ca) if broker.tls else None,
+    )
     trigger: aiomqtt.Message | None = None  # until the broker has its decision
     while True:
         try:
@@ -134,13 +166,22 @@ async def main() -> None:
     parser.add_argument("--pictures", required=True, type=Path, help="where the camera writes")
     parser.add_argument("--line", default="line-1", help="beginning of the topics, and the station")
     parser.add_argument("--broker", default="127.0.0.1")
-    parser.add_argument("--port", default=1883, type=int)
+    parser.add_argument("--port", type=int, help="1883, or 8883 with TLS")
+    parser.add_argument("--user", help="at the broker; FLOWGAUGE_MQTT_PASSWORD is the password")
+    parser.add_argument("--tls", action="store_true", help="the broker wants TLS")
+    parser.add_argument("--ca", type=Path, help="PEM of its authority, for TLS")
+    parser.add_argument("--timeout", default=10.0, type=float, help="seconds that a decision may take")
     parser.add_argument("--url", default=os.environ.get("FLOWGAUGE_URL", "http://127.0.0.1:8000"))
     given = parser.parse_args()
     key = os.environ.get("FLOWGAUGE_KEY")
-    async with AsyncClient(given.url, key, timeout=10, patience=PATIENCE_SECONDS) as client:
+    tls = given.tls or given.ca is not None
+    password = os.environ.get("FLOWGAUGE_MQTT_PASSWORD")
+    port = given.port or (8883 if tls else 1883)
+    broker = Broker(given.broker, port, given.user, password, tls, given.ca)
+    patience = min(PATIENCE_SECONDS, given.timeout)
+    async with AsyncClient(given.url, key, timeout=given.timeout, patience=patience) as client:
         line = Line(given.line, given.category, given.pictures)
-        await serve(client, given.broker, given.port, line)
+        await serve(client, broker, line)
 
 
 if __name__ == "__main__":

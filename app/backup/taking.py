@@ -24,8 +24,9 @@ from app.backup.copying import LARGEST, copy_file, copy_rows
 from app.backup.folder import DATABASE, JOURNAL, SNAPSHOT, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
 from app.database import clock
-from app.database.engine import Database
+from app.database.engine import Database, shown
 from app.database.tables import inspections
+from app.history import identity
 from app.history.pictures import Pictures
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
@@ -61,13 +62,17 @@ def take(settings: Settings, folder: BackupFolder) -> Taken:
         folder: where to; made if absent.
 
     Raises:
-        BackupError: there is nothing to copy.
+        BackupError: there is nothing to copy, or not what a server has used.
         DatabaseError: the database cannot be used, or another version of FlowGauge has made it.
         OSError: the disk takes no more; nothing half-written is left.
     """
     history = settings.history.absolute()
     if settings.database is None and not settings.sqlite_file.exists():
         raise BackupError(f"there is no history in {history}; FLOWGAUGE_HISTORY or --history names it")
+    if not settings.models.is_dir():
+        raise BackupError(
+            f"there is no models folder {settings.models.absolute()}; FLOWGAUGE_MODELS or --models names it"
+        )
     if history == folder.path or history in folder.path.parents:
         raise BackupError("a backup inside the history would be lost with it: name a folder elsewhere")
     folder.make()
@@ -76,6 +81,12 @@ def take(settings: Settings, folder: BackupFolder) -> Taken:
         database = Database(settings.database_url)
         try:
             database.prepare()
+            if identity.of(database) is None:
+                raise BackupError(
+                    f"{shown(database.engine.url)} was never used by a server: an empty snapshot would stand "
+                    "for the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server; after "
+                    "a restore, start the server once"
+                )
             taken = _Taking(settings, folder, staging, database).take(at_ms)
             Audit(database).write(COMMAND_LINE, "backup.create", taken.name, "done", taken.snapshot.rows)
         finally:

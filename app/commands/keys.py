@@ -9,10 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from app.access import COMMAND_LINE, Role
+from app.commands.auditing import there
 from app.database import clock
-from app.database.engine import Database, shown
+from app.database.engine import Database, DatabaseError, shown
 from app.keys import Key, Keys
-from app.settings import settings_from
+from app.settings import Settings, settings_from
 
 History = Annotated[
     Path | None,
@@ -48,7 +49,9 @@ def create(
     history: History = None,
 ) -> None:
     """Make a key and print it, alone on standard output. It cannot be had again."""
-    with _database(history) as database:
+    settings = settings_from(history=history)
+    is_new = not there(settings)
+    with _database(settings) as database:
         key, text = Keys(database).create(
             COMMAND_LINE,
             role,
@@ -59,6 +62,10 @@ def create(
         )
         place = shown(database.engine.url)
         typer.echo(f"Key {key.id} of role {role} is kept, as a hash, in {place}.", err=True)
+        if is_new:
+            typer.echo(
+                "That database is new: only a server that is started on it will know the key.", err=True
+            )
         typer.echo("Keep what follows secret, and send it as X-API-Key. It is not shown again.", err=True)
     typer.echo(text)
 
@@ -69,7 +76,8 @@ def list_keys(
     history: History = None,
 ) -> None:
     """List all keys, the oldest first, with those that are no longer valid; never their secrets."""
-    with _database(history) as database:
+    with _database(_of_a_server(history)) as database:
+        place = shown(database.engine.url)
         rows = [_row(key) for key in Keys(database).list()]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
@@ -79,7 +87,7 @@ def list_keys(
         # As Python would write it: a name is free text, and this is a terminal.
         typer.echo(f"{row['id']}  {row['role']:<8}  {row['state']:<15}  {row['name']!r}  {categories}")
     if not rows:
-        typer.echo("There are no keys: the service asks for none.", err=True)
+        typer.echo(f"There are no keys in {place}: a service with this database asks for none.", err=True)
 
 
 @app.command("revoke")
@@ -88,14 +96,29 @@ def revoke(
     history: History = None,
 ) -> None:
     """Make a key and its sessions invalid, for ever."""
-    with _database(history) as database:
+    with _database(_of_a_server(history)) as database:
         key = Keys(database).revoke(COMMAND_LINE, key_id)
     typer.echo(f"Key {key.id} {key.name!r} is revoked.")
 
 
+def _of_a_server(history: Path | None) -> Settings:
+    """The settings; what is not there has no keys, which must not be taken for a service that asks for none.
+
+    Raises:
+        DatabaseError: there is no database.
+    """
+    settings = settings_from(history=history)
+    if not there(settings):
+        raise DatabaseError(
+            f"there is no database in {settings.history.absolute()}: set FLOWGAUGE_HISTORY and "
+            "FLOWGAUGE_DATABASE as for the server, or name its folder with --history"
+        )
+    return settings
+
+
 @contextmanager
-def _database(history: Path | None) -> Iterator[Database]:
-    database = Database(settings_from(history=history).database_url)
+def _database(settings: Settings) -> Iterator[Database]:
+    database = Database(settings.database_url)
     try:
         database.prepare()
         yield database

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.progress import track
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +20,8 @@ from app.schemas.texts import text_fault
 
 # In which a server that is busy is asked again.
 _PATIENCE_SECONDS: Final = 5.0
+# Images in a row for which it was away, after which no other is tried.
+_AWAY: Final = 3
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Finding:
     p_value: float
     version: str
     overlay: bytes | None
+
+
+class AwayError(ValueError):
+    """The server does not answer, or takes the key no more: others would not be inspected either."""
 
 
 class NotInspectedError(ValueError):
@@ -77,6 +83,8 @@ def predict(
     A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
     the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
+    Where the server is away for three images in a row the others are not tried.
+
     Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or a
     folder could not be read, or an overlay could not be written (the others are inspected all the same), or
     the model or the server could not be used; 2 when what was asked for is wrong.
@@ -97,30 +105,45 @@ def predict(
         connection = _local(models, category, version, station, threads, device, precision, drawn)
     else:
         connection = _remote(url, key, ca, category, version, station, drawn, not no_store)
-    with connection as inspect:
+    away = 0  # in a row
+    progress = Progress(console=errors, transient=True, disable=as_json)
+    with connection as inspect, progress:
         if as_json:
             for name, reason in closed.items():
                 typer.echo(_json_line(name, None, reason, None))
-        steps = track(files.items(), "Inspecting", console=errors, transient=True, disable=as_json)
-        for name, file in steps:
-            try:
-                found = inspect(read_bytes(file))
-            except OSError as error:
-                failures[name] = error.strerror or str(error)
-            except NotInspectedError as error:
-                failures[name] = str(error)
-            else:
-                if out is not None and found.overlay is not None:
-                    failed = _write_overlay(out / f"{name}.overlay.png", found.overlay)
-                    unwritten |= {} if failed is None else {name: failed}
-                # Overlays of a large folder would fill the memory.
-                findings[name] = replace(found, overlay=None)
-            if as_json:
-                typer.echo(_json_line(name, findings.get(name), failures.get(name), unwritten.get(name)))
+        try:
+            for name, file in progress.track(files.items(), description="Inspecting"):
+                try:
+                    found = inspect(read_bytes(file))
+                except OSError as error:
+                    failures[name] = error.strerror or str(error)
+                except NotInspectedError as error:
+                    failures[name] = str(error)
+                except AwayError as error:
+                    failures[name] = str(error)
+                    away += 1
+                else:
+                    away = 0
+                    if out is not None and found.overlay is not None:
+                        failed = _write_overlay(out / f"{name}.overlay.png", found.overlay)
+                        unwritten |= {} if failed is None else {name: failed}
+                    # Overlays of a large folder would fill the memory.
+                    findings[name] = replace(found, overlay=None)
+                if as_json:
+                    typer.echo(_json_line(name, findings.get(name), failures.get(name), unwritten.get(name)))
+                if away == _AWAY:
+                    break
+        except KeyboardInterrupt:
+            if findings and not as_json:  # they are worth something
+                Console().print(_table(findings))
+            raise
+    untried = len(files) + len(closed) - len(findings) - len(failures)
     if not as_json:
         Console().print(_table(findings))
         for name, reason in (failures | unwritten).items():
             typer.secho(f"{name}: {reason}", fg="red", err=True)
+    if untried:
+        typer.secho(f"{untried} more were not tried, as the server is away", fg="red", err=True)
     if failures:
         typer.secho(f"{len(failures)} of {len(files) + len(closed)} not inspected", fg="red", err=True)
     if unwritten:
@@ -274,6 +297,8 @@ def _remote(
                 found = client.inspect(
                     category, data, version=version, station=station, inline=inline, store=store
                 )
+            except (clients.UnreachableError, clients.AccessError) as error:
+                raise AwayError(str(error)) from error
             except clients.FlowGaugeError as error:
                 raise NotInspectedError(str(error)) from error
             overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None

@@ -15,6 +15,7 @@ import alembic.script
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,6 +26,8 @@ _BUSY_SECONDS = 30
 _CONNECTIONS = 48
 # For a server that is gone without a word: its clients would wait for a quarter of an hour.
 _NETWORK = {"connect_timeout": "5", "tcp_user_timeout": "20000"}
+
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 _UNREADABLE = (
     "the database URL (FLOWGAUGE_DATABASE) cannot be read; it looks like sqlite:////DIR/history.sqlite or "
@@ -93,6 +96,15 @@ def shown(url: URL) -> str:
     """
     secret = [name for name in url.query if "password" in name or "secret" in name]
     return url.difference_update_query(secret).render_as_string(hide_password=True)
+
+
+class DatabaseDamaged(DatabaseUnavailable):
+    """The file of the database is damaged, or none; no trying again will help, a backup will."""
+
+    @property
+    def at_start(self) -> str:
+        """What to say to who starts a server."""
+        return str(self)
 
 
 class Database:
@@ -170,7 +182,7 @@ class Database:
             DatabaseUnavailable: the database fails, on entering or within.
         """
         level = {} if self.is_sqlite else {"isolation_level": "REPEATABLE READ"}
-        with _translated(), self.engine.connect() as connection:
+        with self._translated(), self.engine.connect() as connection:
             connection.execution_options(**level)
             with connection.begin():
                 yield connection
@@ -182,7 +194,7 @@ class Database:
         Raises:
             DatabaseUnavailable: the database fails, on entering, within, or when it is to commit.
         """
-        with _translated(), self.engine.connect() as connection:
+        with self._translated(), self.engine.connect() as connection:
             connection.execution_options(flowgauge_write=True)
             with connection.begin():
                 yield connection
@@ -191,6 +203,21 @@ class Database:
         """Give all connections back; one that a thread still uses, as soon as it has done."""
         self._closed = True
         self.engine.dispose()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (OperationalError, InterfaceError, PoolTimeout) as error:
+            raise DatabaseUnavailable("the database does not answer, or takes no more") from error
+        except AnyDatabaseError as error:
+            if getattr(error.orig, "sqlite_errorcode", None) not in _DAMAGED:
+                raise
+            raise DatabaseDamaged(
+                f"{self.engine.url.database} is damaged ({error.orig}), which no start will mend. Move it "
+                "and the files beside it whose names begin like its own away, and bring the newest snapshot "
+                "back with `flowgauge backup restore`"
+            ) from error
 
     def _take_back(self, connection: object, record: ConnectionPoolEntry) -> None:
         """The pool that was disposed of would keep it open for nobody."""
@@ -202,14 +229,6 @@ def _migrations() -> alembic.config.Config:
     config = alembic.config.Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
-        raise DatabaseUnavailable("the database does not answer, or takes no more") from error
 
 
 def _postgresql(url: URL) -> Engine:

@@ -67,6 +67,17 @@ def expect_together(folder: Path, database: Database, *, has_files: bool, has_jo
     return there
 
 
+def of(database: Database) -> str | None:
+    """The identity of a database with all tables, None where no server has used it.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    with database.read() as connection:
+        found: str | None = connection.scalar(select(identity.c.id))
+    return found
+
+
 def forget(folder: Path, database: Database) -> None:
     """Take the identity from a folder and a database that are going to be another history.
 

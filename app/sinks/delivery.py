@@ -240,6 +240,7 @@ class Delivery:
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
                     self.counts["dead"] += 1
+                    self.failure = str(error)  # for who watches, until something is delivered again
                     logger.error("%s: an event is given up: %s", self.sink.name, error)  # noqa: TRY400
                     await asyncio.to_thread(self._dead.add, event, str(error))
                     return True

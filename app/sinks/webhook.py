@@ -20,6 +20,8 @@ from app.sinks.webhook_file import Webhook
 
 # The receiver is there and cannot take it now: trying again is better than giving up, however long it takes.
 _NOT_NOW: Final = frozenset({408, 425, 429, 502, 503, 504})
+# Not of this event, but of an address or a secret that is wrong, or not there yet.
+_NOT_SET_UP: Final = frozenset({401, 403, 404, 405, 407})
 _LONGEST_WAIT: Final = 3600.0  # seconds, whatever Retry-After says
 _CONNECTIONS: Final = 8
 
@@ -121,8 +123,12 @@ def _refusal(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Undelivered
         return Undelivered(
             f"the receiver answers {status}", reached=True, counts=True, wait=_retry_after(headers)
         )
-    reason = "a redirect, which is not followed" if 300 <= status < 400 else "which is final"
-    return Undelivered(f"the receiver answers {status}, {reason}", reached=True, final=True)
+    if 300 <= status < 400:
+        said = f"the receiver answers {status}, a redirect, which is not followed"
+        return Undelivered(said, reached=True, counts=True)
+    if status in _NOT_SET_UP:
+        return Undelivered(f"the receiver answers {status}", reached=True, counts=True)
+    return Undelivered(f"the receiver answers {status}, which is final", reached=True, final=True)
 
 
 def _retry_after(headers: Iterable[tuple[bytes, bytes]]) -> float | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from app.client import AsyncClient
 from examples import plc_gateway
-from examples.plc_gateway import Line, TriggerError, decide, read_trigger
+from examples.plc_gateway import Broker, Line, TriggerError, decide, read_trigger
 from tests import mosquitto
+from tests.certificates import make_certificate
 
 
 @pytest.mark.parametrize(
@@ -77,7 +79,7 @@ def test_what_was_asked_is_answered_though_the_broker_goes_away_meanwhile(
 
         async with AsyncClient("http://127.0.0.1:9") as client:
             line = Line("line-3", "tiny", tmp_path)
-            serving = asyncio.create_task(plc_gateway.serve(client, "127.0.0.1", broker.port, line))
+            serving = asyncio.create_task(plc_gateway.serve(client, Broker("127.0.0.1", broker.port), line))
             await until(lambda: told("gateway"))
             gateway = made[0]
             async with aiomqtt.Client("127.0.0.1", broker.port) as sender:
@@ -100,3 +102,40 @@ def test_what_was_asked_is_answered_though_the_broker_goes_away_meanwhile(
     monkeypatch.setattr(plc_gateway, "RECONNECT_SECONDS", 0.1)
     with mosquitto.subscribed(broker, "line-3/#") as plc:
         asyncio.run(play(plc))
+
+
+def test_a_broker_with_passwords_and_tls(broker: mosquitto.Mosquitto, tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path, "IP:127.0.0.1")
+    broker.stop()
+    broker.protect("gateway", "hunter2")
+    broker.encrypt(certificate)
+    broker.start()
+
+    async def play() -> None:
+        ca = certificate.certificate
+        who = Broker("127.0.0.1", broker.port, "gateway", "hunter2", tls=True, ca=ca)
+        async with AsyncClient("http://127.0.0.1:9", patience=0.1) as client:
+            line = Line("line-4", "tiny", tmp_path)
+            serving = asyncio.create_task(plc_gateway.serve(client, who, line))
+            plc = aiomqtt.Client(
+                "127.0.0.1",
+                broker.port,
+                username="gateway",
+                password="hunter2",  # noqa: S106
+                tls_context=ssl.create_default_context(cafile=ca),
+            )
+            async with asyncio.timeout(60), plc:
+                await plc.subscribe("line-4/#", qos=1)
+                async for message in plc.messages:
+                    if message.topic.matches("line-4/gateway") and message.payload == b"online":
+                        break
+                await plc.publish("line-4/trigger", b'{"part_id": 7, "file": "none.png"}', qos=1)
+                async for message in plc.messages:
+                    if message.topic.matches("line-4/decision"):
+                        assert isinstance(message.payload, bytes)
+                        assert json.loads(message.payload)["decision"] == "UNKNOWN"
+                        break
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+
+    asyncio.run(play())

@@ -162,7 +162,8 @@ def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_im
         page.keyboard.press("g")
         page.keyboard.press("ArrowRight")
         until_held(page, held)
-        page.wait_for_timeout(500)
+        # Who waits is told for what.
+        expect(page.locator("#review-said")).to_have_text("Saving: the service has not answered yet.")
         expect(page).to_have_url(re.compile(older))
         held[0].continue_()
         expect(page).to_have_url(re.compile(newer))

@@ -53,8 +53,10 @@ class Outcome:
         """Write beside the picture, which stays where it is.
 
         Raises:
-            OSError: nothing is lost; it can be done again.
+            OSError: nothing is lost; it can be done again. Also where somebody else's JSON has the name.
         """
+        if _is_foreign(sidecar := _sidecar(self.file.path)):
+            raise FileExistsError(errno.EEXIST, "it is there already, and not a watcher's", str(sidecar))
         self._write(self.file.path)
 
     def move(self, folder: Path) -> Path:
@@ -191,6 +193,15 @@ def _temporary(path: Path) -> Path:
 
 def _sidecar(picture: Path) -> Path:
     return picture.with_name(picture.name + SIDECAR)
+
+
+def _is_foreign(sidecar: Path) -> bool:
+    """Whether a JSON is somebody else's, a camera's say; one that is damaged may be ours."""
+    try:
+        told = json.loads(sidecar.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return False
+    return not (isinstance(told, dict) and isinstance(told.get("file"), dict) and "sha256" in told["file"])
 
 
 def _told(picture: Path) -> dict[str, Any]:

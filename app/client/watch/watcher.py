@@ -86,6 +86,7 @@ class Watcher:
         self._troubles = Troubles()
         self._closed: dict[str, OSError] = {}
         self._said: str | None = None
+        self._looked = 0.0  # seconds that the last look took
         self.tally = Tally()
 
     def run(self, stop: threading.Event, *, once: bool = False) -> bool:
@@ -111,13 +112,16 @@ class Watcher:
                 continue
             if once and left == self._troubles.stuck(self.tally.inspected):
                 return not left and not any(map(_may_hold_pictures, self._closed.values()))
-            pause = min(1.0, max(0.02, self._job.settle / 4))
+            # Of a folder with many thousands of files a look takes long: no more than a fifth of the time.
+            pause = max(4 * self._looked, min(1.0, max(0.02, self._job.settle / 4)))
         return False
 
     def _round(self, stop: threading.Event) -> int:
         """Look once, deal with what is whole; returns how many are left for later."""
+        begun = self._clock()
         try:
             found, left = self._folder.look()
+            self._looked = self._clock() - begun
             closed = self._folder.closed
             if self._claims is not None:
                 whole, waiting = self._claims.folder.look()

@@ -4,7 +4,7 @@ import { has, t } from "./texts.js";
 const csrf = document.querySelector('meta[name="csrf-token"]');
 const keyId = document.querySelector('meta[name="key-id"]').content;
 const READ_MS = 30000;
-const WRITE_MS = 300000; // a version is loaded and checked before it serves
+const WRITE_MS = 30000;
 
 export class ApiError extends Error {
   constructor(status, type, detail, retryAfter = null) {
@@ -21,7 +21,8 @@ function explain(status, problem) {
   return has(title) ? `${t(title)}. ${problem.detail}` : t("script.failed", { status });
 }
 
-async function send(path, { method = "GET", headers, body, keepalive } = {}) {
+// patienceMs: for what takes longer than an answer should.
+async function send(path, { method = "GET", headers, body, keepalive, patienceMs } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (csrf.content && method !== "GET") sent["X-CSRF-Token"] = csrf.content;
   if (body !== undefined && !(body instanceof FormData) && !(body instanceof Blob)) {
@@ -29,7 +30,7 @@ async function send(path, { method = "GET", headers, body, keepalive } = {}) {
     body = JSON.stringify(body);
   }
   const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), method === "GET" ? READ_MS : WRITE_MS);
+  const timer = setTimeout(() => patience.abort(), patienceMs ?? (method === "GET" ? READ_MS : WRITE_MS));
   try {
     const response = await fetch(path, { method, headers: sent, body, signal: patience.signal, keepalive, credentials: "same-origin" });
     return [response, await response.text()];

@@ -89,7 +89,7 @@ async function inspect({ file, body, category, headers }) {
     return "";
   }
   try {
-    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", headers, body }), file.name);
+    show(await api(`/v1/models/${encodeURIComponent(category)}/predict`, { method: "POST", headers, body, patienceMs: 120000 }), file.name);
   } catch (error) {
     if (error.status === 401 || error.type === "another-key") return t("script.inspect.waiting", { n: queue.length });
     const gone = error.status === 0 && !(await readable(file));

@@ -93,6 +93,9 @@ async function review(verdict) {
   next = null;
   buttons.forEach((button) => (button.disabled = true));
   wrong.hidden = true;
+  // Who has waited for two seconds wants to know for what.
+  const waited = setTimeout(() => (said.textContent = t("script.review.saving")), 2000);
+  const before = said.textContent;
   try {
     const body = { verdict, expected_revision: revision };
     if (byId("reviewer").value.trim()) body.reviewer = byId("reviewer").value.trim();
@@ -106,8 +109,11 @@ async function review(verdict) {
     if (byId("rates")) showRates(byId("rates"), category);
   } catch (error) {
     next = null;
+    clearTimeout(waited);
+    said.textContent = before;
     await explain(error);
   } finally {
+    clearTimeout(waited);
     busy = false;
     sending = "";
     buttons.forEach((button) => (button.disabled = false));

@@ -20,7 +20,7 @@ async function change(path, button) {
   button.setAttribute("aria-busy", "true");
   announce(t("script.models.busy"));
   try {
-    await api(path, { method: "POST" });
+    await api(path, { method: "POST", patienceMs: 300000 }); // a version is loaded and checked before it serves
     location.reload();
   } catch (error) {
     complain(wrong, error);

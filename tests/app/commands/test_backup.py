@@ -215,6 +215,21 @@ class TestRefusals:
         assert "there is no history in" in failed(run("create", "--history", tmp_path / "none"))
         assert not (tmp_path / "backup").exists()
 
+    def test_a_database_that_no_server_has_used(self, run: Run, tmp_path: Path) -> None:
+        """As `flowgauge keys create` makes it without a server's variables; --keep deletes the real ones."""
+        said(run("create"))
+        typo = tmp_path / "typo"
+        database = Database(f"sqlite:///{typo / 'history.sqlite'}")
+        database.prepare()
+        database.close()
+        assert "was never used by a server" in failed(run("create", "--history", typo, "--keep", "1"))
+        [name] = BackupFolder(tmp_path / "backup").names()
+        assert BackupFolder(tmp_path / "backup").snapshot(name).rows["inspections"] == 1
+
+    def test_a_models_folder_that_is_not_there(self, run: Run, tmp_path: Path) -> None:
+        assert "there is no models folder" in failed(run("create", "--models", tmp_path / "none"))
+        assert not (tmp_path / "backup").exists()
+
     def test_a_history_that_is_not_empty(self, run: Run) -> None:
         said(run("create"))
         assert "is not empty" in failed(run("restore"))

@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 from app.commands.keys import app
+from app.database import tables
+from app.database.engine import Database
 from app.keys import PATTERN
 from app.main import create_app
-from app.settings import Settings
+from app.settings import Settings, settings_from
 from tests.app.guarded import WHO
 from tests.postgres import Postgres
 
@@ -68,7 +71,7 @@ def test_shows_no_password_of_the_database(postgres: Postgres, monkeypatch: pyte
 
 def test_a_history_folder_can_be_named(tmp_path: Path) -> None:
     create("--role", "admin", "--name", "first", "--history", str(tmp_path / "other"))
-    assert listed() == []
+    assert run("list").exit_code == 1
     assert len(json.loads(run("list", "--json", "--history", str(tmp_path / "other")).stdout)) == 1
 
 
@@ -95,9 +98,31 @@ def test_the_list_for_people_shows_no_secret_and_no_trick() -> None:
 
 
 def test_says_when_there_are_none() -> None:
+    create("--role", "admin", "--name", "first")
+    [key] = listed()
+    database = Database(settings_from().database_url)
+    with database.write() as connection:
+        connection.execute(delete(tables.keys))
+    database.close()
     result = run("list")
-    assert result.stdout == ""
-    assert "no keys" in result.stderr
+    assert (result.exit_code, result.stdout, str(key["id"]) in result.stderr) == (0, "", False)
+    assert result.stderr.startswith("There are no keys in ")
+
+
+def test_where_there_is_no_database_nothing_is_said_of_keys_and_none_is_made(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As where a variable of the server is missing: "there are no keys" would be taken for its keys."""
+    monkeypatch.delenv("FLOWGAUGE_DATABASE", raising=False)
+    typo = tmp_path / "typo"
+    for command in (["list"], ["list", "--json"], ["revoke", "0000000000000000"]):
+        result = run(*command, "--history", str(typo))
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"there is no database in {typo}" in str(result.exception)
+    assert not typo.exists()
+    said = run("create", "--role", "admin", "--name", "first", "--history", str(typo)).stderr
+    assert "That database is new" in said
+    assert "new" not in run("create", "--role", "admin", "--name", "second", "--history", str(typo)).stderr
 
 
 def test_the_database_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, database_url: str) -> None:
@@ -126,6 +151,8 @@ def test_a_refusal_is_one_line_and_changes_nothing(
     arguments: list[str], message: str, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "FLOWGAUGE_HISTORY": str(tmp_path / "history")}
+    create("--role", "viewer", "--name", "there before")
+    before = listed()
     done = subprocess.run(
         [sys.executable, "-m", "flowgauge", "keys", *arguments],
         capture_output=True,
@@ -138,7 +165,7 @@ def test_a_refusal_is_one_line_and_changes_nothing(
     assert done.stdout == ""
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
-    assert listed() == []
+    assert listed() == before
 
 
 def test_wrong_settings_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

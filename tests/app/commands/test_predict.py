@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from app.access import COMMAND_LINE, Role
 from app.category_settings import SETTINGS
+from app.client import Client
 from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
@@ -395,6 +396,53 @@ def test_a_damaged_model(run: Run, folder: Path, store: Path) -> None:
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ")
     assert "sha256" in result.stderr
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_where_the_server_goes_away_the_rest_is_not_tried_and_what_was_found_is_printed(
+    run: Run, folder: Path, store: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch, as_json: bool
+) -> None:
+    monkeypatch.setattr("app.commands.predict._PATIENCE_SECONDS", 0.2)
+    asked: list[int] = []
+    inspect = Client.inspect
+    for name in "abcdef":
+        (folder / f"{name}.png").write_bytes((folder / "good" / "0.png").read_bytes())
+    with ExitStack() as running:
+        url = running.enter_context(serve_http(create_app(Settings(models=store))))
+
+        def counting(self: Client, *arguments: Any, **named: Any) -> Any:
+            asked.append(len(asked))
+            if len(asked) == 3:
+                running.close()  # the server
+            return inspect(self, *arguments, **named)
+
+        monkeypatch.setattr(Client, "inspect", counting)
+        result = run(folder, "--url", url, *(["--json"] if as_json else []))
+    assert result.exit_code == 1
+    assert len(asked) == 5
+    assert "7 more were not tried, as the server is away" in result.stderr
+    if as_json:
+        assert ["error" in line for line in lines(result)] == [False] * 2 + [True] * 3
+    else:
+        assert "2 inspected" in result.stdout
+
+
+def test_what_was_found_before_ctrl_c_is_printed(
+    run: Run, folder: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect = Client.inspect
+    asked: list[int] = []
+
+    def counting(self: Client, *arguments: Any, **named: Any) -> Any:
+        asked.append(len(asked))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return inspect(self, *arguments, **named)
+
+    monkeypatch.setattr(Client, "inspect", counting)
+    result = run(folder, "--url", url)
+    assert result.exit_code == 130
+    assert "2 inspected" in result.stdout
 
 
 def test_no_server(run: Run, folder: Path) -> None:

@@ -11,8 +11,8 @@ from alembic.migration import MigrationContext
 from sqlalchemy import delete, func, insert, inspect, make_url, select, text
 from sqlalchemy.exc import IntegrityError
 
-from app.database.engine import Database, DatabaseError, DatabaseUnavailable, read_url, shown
-from app.database.tables import audit, metadata
+from app.database.engine import Database, DatabaseDamaged, DatabaseError, DatabaseUnavailable, read_url, shown
+from app.database.tables import audit, inspections, metadata
 from tests.postgres import Postgres
 
 ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
@@ -297,8 +297,25 @@ def test_a_server_that_stops_within_a_transaction_is_unavailable(postgres: Postg
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "history.sqlite").write_bytes(b"no database" * 1000)
-    with pytest.raises(Exception, match="not a database"):
+    with pytest.raises(
+        DatabaseDamaged, match=r"history.sqlite is damaged \(file is not a database\)"
+    ) as caught:
         Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
+    assert "flowgauge backup restore" in caught.value.at_start
+
+
+def test_a_file_that_is_damaged_within_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "history.sqlite"
+    database = Database(f"sqlite:///{path}")
+    database.upgrade()
+    database.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    path.write_bytes(content)
+    damaged = Database(f"sqlite:///{path}")
+    with pytest.raises(DatabaseDamaged, match="malformed"), damaged.read() as connection:
+        connection.execute(select(inspections)).all()
+    damaged.close()
 
 
 def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None:

@@ -244,6 +244,21 @@ def test_after_so_many_attempts_an_event_is_given_up_and_the_next_ones_go_on(
     assert run.position().number == 3
 
 
+def test_a_receiver_that_refuses_everything_is_failing_until_it_takes_something(
+    database: Database, run: Run
+) -> None:
+    sink = Memory(fails=lambda name: Undelivered("400", reached=True, final=True) if name in "ab" else None)
+
+    async def work(delivery: Delivery) -> None:
+        add(database, *"ab")
+        await until(lambda: (delivery.counts["dead"], delivery.lag) == (2, 0))
+        assert delivery.failing
+        add(database, "c")
+        await until(lambda: not delivery.failing)
+
+    assert run(sink, work).counts == {"sent": 1, "retried": 0, "dead": 2, "lost": 0}
+
+
 def test_an_error_that_nobody_foresaw_is_a_failed_attempt_of_its_event_alone(
     database: Database, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

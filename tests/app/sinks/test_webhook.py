@@ -119,7 +119,7 @@ def test_answers_that_count(status: int) -> None:
     assert (error.final, error.counts, error.wait) == (False, True, None)
 
 
-@pytest.mark.parametrize("status", [300, 304, 400, 401, 403, 404, 410, 418])
+@pytest.mark.parametrize("status", [400, 402, 409, 410, 418, 422])
 def test_answers_that_are_final(status: int) -> None:
     with Receiver(lambda *_: (status, {})) as receiver:
         error = deliver(receiver)
@@ -127,12 +127,21 @@ def test_answers_that_are_final(status: int) -> None:
     assert error.final
 
 
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 407])
+def test_answers_that_tell_of_the_address_or_the_secret_are_no_fault_of_the_event(status: int) -> None:
+    with Receiver(lambda *_: (status, {})) as receiver:
+        error = deliver(receiver)
+    assert error is not None
+    assert (error.final, error.counts, error.reached) == (False, True, True)
+    assert str(status) in str(error)
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 def test_redirects_are_not_followed(status: int) -> None:
     with Receiver() as other, Receiver(lambda *_: (status, {"Location": other.url})) as receiver:
         error = deliver(receiver)
     assert error is not None
-    assert error.final
+    assert (error.final, error.counts) == (False, True)
     assert "redirect" in str(error)
     assert (len(receiver.messages), len(other.messages)) == (1, 0)
 

@@ -72,6 +72,28 @@ def test_the_json_tells_whether_this_very_picture_was_dealt_with(
         assert not outcome.is_dealt_with(found, sha256)
 
 
+@pytest.mark.parametrize("there", [b'{"camera": "exposure 3 ms"}', b"[1]", b'{"file": {"name": "a.png"}}'])
+def test_a_json_of_the_camera_is_not_written_over(
+    tmp_path: Path, inspection: Inspection, there: bytes
+) -> None:
+    made = make(tmp_path, "a.png", b"one", inspection)
+    (tmp_path / "a.png.json").write_bytes(there)
+    with pytest.raises(FileExistsError, match=r"not a watcher's.*a\.png\.json"):
+        made.leave()
+    assert (tmp_path / "a.png.json").read_bytes() == there
+    assert not (tmp_path / "a.png.overlay.png").exists()
+
+
+def test_its_own_json_is_written_anew_whatever_state_it_is_in(tmp_path: Path, inspection: Inspection) -> None:
+    make(tmp_path, "a.png", b"one", inspection).leave()
+    made = make(tmp_path, "a.png", b"two", inspection)
+    for there in (None, b"", b'{"file": {"sha'):
+        if there is not None:
+            (tmp_path / "a.png.json").write_bytes(there)
+        made.leave()
+        assert (tmp_path / "a.png.json").read_bytes() == made.sidecar()
+
+
 def test_moved(tmp_path: Path, inspection: Inspection) -> None:
     target = make(tmp_path / "in", "sub/a.png", b"one", inspection).move(tmp_path / "out")
     assert target == tmp_path / "out" / "sub" / "a.png"

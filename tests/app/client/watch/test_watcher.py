@@ -18,7 +18,7 @@ from fastapi import FastAPI
 
 from app.client import Client
 from app.client.watch import watcher as module
-from app.client.watch.folder import Found, Stamp
+from app.client.watch.folder import Folder, Found, Stamp
 from app.client.watch.job import Job
 from app.client.watch.outcome import Outcome
 from app.client.watch.watcher import Watcher
@@ -378,3 +378,26 @@ def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, 
     assert told["problem"]["detail"] == r"The part's id in the name is P\udcfc, which is not UTF-8."
     heard, complete = once(client, job(folder, "latin"))
     assert (heard.outcomes, complete) == ([], True)
+
+
+def test_a_folder_that_takes_long_to_look_at_is_looked_at_less_often(
+    client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of some ten thousand files a look takes half a second: a core would do nothing else."""
+    seconds = [0.0]
+    look = Folder.look
+
+    def slow(self: Folder) -> Any:
+        seconds[0] += 0.5
+        return look(self)
+
+    monkeypatch.setattr(Folder, "look", slow)
+    pauses: list[float] = []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout or 0.0)
+            return len(pauses) > 3
+
+    Watcher(client, job(folder, "slow"), Heard(), lambda: seconds[0]).run(Stop())
+    assert pauses == [0, 2, 2, 2]
