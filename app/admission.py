@@ -10,6 +10,11 @@ from app.problems import Problem
 _ALPHA: Final = 2
 
 
+# Whose share all uploads of pictures to calibrate with take from, whatever category they are for: each may
+# be half of the room and stays for minutes, and two would leave inspections none. No category is named so.
+CALIBRATIONS: Final = "calibrations of all"
+
+
 class Admission:
     """Counts what is held for requests until their answers are sent.
 

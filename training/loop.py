@@ -21,6 +21,7 @@ from training.split import Split
 
 CHECKPOINT = "checkpoint.pt"
 METRICS = "metrics.jsonl"
+_STATISTICS_BYTES = 256 * 2**20
 
 
 class FitError(ValueError):
@@ -105,7 +106,7 @@ def fit(
     stopping = _Stopping(settings.stopping, checkpoint["best"] if checkpoint else {})
     if checkpoint is None:
         try:
-            head.fit_statistics(lambda: _batches(features, rows.fit, 64, device))
+            head.fit_statistics(lambda: _batches(features, rows.fit, _statistics_batch(features), device))
         except ValueError as error:
             raise FitError(
                 f"the backbone's features are of no use, are its weights sound? {error}"
@@ -216,6 +217,12 @@ def precision_on(precision: Literal["auto", Precision], device: torch.device) ->
     if precision != "auto":
         return precision
     return "bfloat16" if computes_bfloat16(device) else "float32"
+
+
+def _statistics_batch(features: Features) -> int:
+    """How many pictures are looked at together for statistics: no more bytes than a GPU can spare."""
+    nbytes = sum(int(array[0].nbytes) for array in features)
+    return max(1, min(64, _STATISTICS_BYTES // nbytes))
 
 
 def _batches(

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
+from app.admission import CALIBRATIONS
 from app.calibration_pictures import MAX_PICTURES, Picture
 from app.calibrations import or_own
 from app.database import clock
@@ -142,7 +143,7 @@ async def renew_calibration(
         # Before megabytes are sent in vain; what counts is the look that follows.
         expect_match(if_match, _tag(await asyncio.to_thread(store.calibrations.read, slot)))
         fitted = await asyncio.to_thread(_fitted, store, detector)
-        with admission.reserve(category) as room:
+        with admission.reserve(CALIBRATIONS) as room:
             pictures: list[Picture] = []
             if not reviewed or "content-type" in request.headers:
                 upload = await uploads.read_many(

@@ -2,9 +2,10 @@ from contextlib import ExitStack, suppress
 
 import pytest
 
-from app.admission import Admission, Reservation
+from app.admission import CALIBRATIONS, Admission, Reservation
 from app.problems import Problem
 from app.settings import Settings
+from flows.fastflow import models_folder
 
 
 def test_gives_everything_back() -> None:
@@ -175,3 +176,16 @@ class TestShares:
             rooms.append(admission.reserve(f"refused-{i}"))
         assert not admission.images_held
         assert not admission.bytes_held
+
+
+def test_calibrations_of_however_many_categories_leave_a_quarter_to_inspections() -> None:
+    assert not models_folder.is_category(CALIBRATIONS)
+    admission = Admission(max_images=10, max_bytes=1000)
+    with admission.reserve(CALIBRATIONS) as first, admission.reserve(CALIBRATIONS) as second:
+        first.hold(500)  # the most that is read for one
+        for _ in range(25):
+            second.hold(10)
+        with pytest.raises(Problem, match="its share at present"):
+            second.hold(10)
+        with admission.reserve("bottle") as room:
+            room.hold(250)

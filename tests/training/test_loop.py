@@ -21,6 +21,7 @@ from training.loop import (
     METRICS,
     EpochMetrics,
     FitError,
+    _statistics_batch,
     fit,
     of_final_weights,
     precision_on,
@@ -606,3 +607,9 @@ class TestStopping:
         spoilt = with_value(WATCHED.validation[0], math.nan)
         with pytest.raises(FitError, match="not finite in epoch 1"):
             run(tmp_path, until_it_stops(), rows=WATCHED, data=spoilt)
+
+
+@pytest.mark.parametrize(("channels", "together"), [(8, 64), (4096, 16), (10**6, 1)])
+def test_statistics_of_large_maps_are_taken_of_few_pictures_at_a_time(channels: int, together: int) -> None:
+    maps = [np.lib.stride_tricks.as_strided(np.zeros(1, np.float32), (100, channels, 32, 32), (0, 0, 0, 0))]
+    assert _statistics_batch(maps) == together
