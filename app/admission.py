@@ -8,8 +8,6 @@ from app.problems import Problem
 # A category alone takes two thirds of the room and leaves a third to whoever comes; n categories that all
 # want more take 2 / (2 n + 1) of it each. With 1, one alone would get half; the more, the less is left.
 _ALPHA: Final = 2
-
-
 # Whose share all uploads of pictures to calibrate with take from, whatever category they are for: each may
 # be half of the room and stays for minutes, and two would leave inspections none. No category is named so.
 CALIBRATIONS: Final = "calibrations of all"

@@ -97,7 +97,7 @@ class Loader:
         # One thread: two categories never build the same backbone twice.
         self._thread = ThreadPoolExecutor(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
-        self._begun: dict[Path, Future[Resident]] = {}
+        self._begun: dict[Path, Future[Resident | None]] = {}
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._forgotten = False
@@ -105,8 +105,12 @@ class Loader:
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     def begin(self, folder: Path) -> None:
-        """Begin to load a bundle that `load` will be called for, before there is an event loop."""
-        self._begun[folder] = self._thread.submit(self._load, folder)
+        """Begin to load a bundle that `load` will be called for first, before there is an event loop.
+
+        Only if its backbone is compiled: otherwise it would take longer than what it is to fill the time of,
+        and a start that is refused meanwhile would have to wait for it.
+        """
+        self._begun[folder] = self._thread.submit(self._load_if_compiled, folder)
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -124,7 +128,12 @@ class Loader:
             Refused: it cannot be loaded, for whatever reason.
         """
         begun = self._begun.pop(folder, None)
-        return await self._try(self._load if begun is None else lambda _: begun.result(), folder)
+        self._begun.clear()  # of another version, nobody knows when it would be asked for
+        if begun is not None:
+            resident = await self._try(lambda _: begun.result(), folder)
+            if resident is not None:
+                return resident
+        return await self._try(self._load, folder)
 
     async def check(self, folder: Path) -> str:
         """Load a bundle as `load` does, to see that it is good; gives its manifest's sha256.
@@ -181,6 +190,11 @@ class Loader:
         sha256 = bundle.manifest_sha256(folder, manifest)
         # No picture is judged by it.
         return self._load(folder, own_calibrator(manifest, sha256, "float32")).detector.sha256
+
+    def _load_if_compiled(self, folder: Path) -> Resident | None:
+        manifest = bundle.read_manifest(folder)
+        is_compiled = self._engine.has_compiled(manifest.backbone, manifest.input_size)
+        return self._load(folder) if is_compiled else None
 
     def _load(self, folder: Path, without: Calibrator | None = None) -> Resident:
         try:

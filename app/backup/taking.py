@@ -75,23 +75,22 @@ def take(settings: Settings, folder: BackupFolder) -> Taken:
         )
     if history == folder.path or history in folder.path.parents:
         raise BackupError("a backup inside the history would be lost with it: name a folder elsewhere")
-    folder.make()
-    with folder.locked(), temporary_directory(folder.snapshots) as staging:
-        at_ms = clock.now_ms()
-        database = Database(settings.database_url)
-        try:
-            database.prepare()
-            if identity.of(database) is None:
-                raise BackupError(
-                    f"{shown(database.engine.url)} was never used by a server: an empty snapshot would stand "
-                    "for the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server; after "
-                    "a restore, start the server once"
-                )
-            taken = _Taking(settings, folder, staging, database).take(at_ms)
+    database = Database(settings.database_url)
+    try:
+        database.prepare()
+        if identity.of(database) is None:
+            raise BackupError(
+                f"{shown(database.engine.url)} was never used by a server: an empty snapshot would stand for "
+                "the history. Set FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server; after a "
+                "restore, start the server once"
+            )
+        folder.make()
+        with folder.locked(), temporary_directory(folder.snapshots) as staging:
+            taken = _Taking(settings, folder, staging, database).take(clock.now_ms())
             Audit(database).write(COMMAND_LINE, "backup.create", taken.name, "done", taken.snapshot.rows)
-        finally:
-            database.close()
-        return taken
+    finally:
+        database.close()
+    return taken
 
 
 class _Taking:

@@ -3,7 +3,7 @@
 import base64
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,6 +119,7 @@ def predict(
                     failures[name] = error.strerror or str(error)
                 except NotInspectedError as error:
                     failures[name] = str(error)
+                    away = 0
                 except AwayError as error:
                     failures[name] = str(error)
                     away += 1
@@ -134,14 +135,12 @@ def predict(
                 if away == _AWAY:
                     break
         except KeyboardInterrupt:
-            if findings and not as_json:  # they are worth something
-                Console().print(_table(findings))
+            if not as_json:  # what was found is worth something
+                _tell(findings, failures | unwritten)
             raise
     untried = len(files) + len(closed) - len(findings) - len(failures)
     if not as_json:
-        Console().print(_table(findings))
-        for name, reason in (failures | unwritten).items():
-            typer.secho(f"{name}: {reason}", fg="red", err=True)
+        _tell(findings, failures | unwritten)
     if untried:
         typer.secho(f"{untried} more were not tried, as the server is away", fg="red", err=True)
     if failures:
@@ -150,6 +149,12 @@ def predict(
         typer.secho(f"{len(unwritten)} of {len(files)} without their overlay", fg="red", err=True)
     if failures or unwritten:
         raise typer.Exit(1)
+
+
+def _tell(findings: Mapping[str, Finding], reasons: Mapping[str, str]) -> None:
+    Console().print(_table(findings))
+    for name, reason in reasons.items():
+        typer.secho(f"{name}: {reason}", fg="red", err=True)
 
 
 def _write_overlay(path: Path, overlay: bytes) -> str | None:
@@ -326,7 +331,7 @@ def _json_line(name: str, finding: Finding | None, failure: str | None, unwritte
     )
 
 
-def _table(findings: dict[str, Finding]) -> Table:
+def _table(findings: Mapping[str, Finding]) -> Table:
     rejected = sum(finding.decision == "REJECT" for finding in findings.values())
     table = Table(caption=f"{len(findings)} inspected, {rejected} rejected")
     table.add_column("File", overflow="fold")

@@ -8,7 +8,7 @@ import math
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
@@ -107,15 +107,18 @@ def serve(
 def _begin(loader: "Loader", settings: Settings, categories: Sequence[str]) -> None:
     """Begin to load the first model: the second core has nothing to do while the service is imported.
 
-    Not where nothing is compiled yet: it would take longer than any import, also where the start is refused.
+    Not before there is a folder of what is compiled, which the history makes.
     """
     from app import logs
     from flows.fastflow import models_folder
+    from flows.fastflow.bundle import BundleError
 
-    active = models_folder.active_version(settings.models, categories[0]) if categories else None
-    if active is not None and settings.preload and settings.compiled.is_dir():
-        logs.configure(settings.log_format)  # it may have something to say
-        loader.begin(settings.models / categories[0] / active)
+    if not (categories and settings.preload and settings.compiled.is_dir()):
+        return
+    with suppress(OSError, BundleError):  # of one category; it is said when the service loads all
+        folder = models_folder.resolve(settings.models, categories[0])
+        logs.configure(settings.log_format)  # the loader may have something to say
+        loader.begin(folder)
 
 
 def _serve(loader: "Loader", settings: Settings, categories: list[str], device: "torch.device") -> None:
@@ -178,7 +181,10 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
 
 @contextmanager
 def _importing() -> Iterator[None]:
-    """Look for no cyclic garbage among a million objects that imports make: a seventh of their time."""
+    """Import fast, and let a model load meanwhile.
+
+    Nobody looks for cyclic garbage among a million objects that imports make: a seventh of their time.
+    """
     interval = sys.getswitchinterval()
     # Who loads a model gives the interpreter away at each call of torch, and would get it back after 5 ms.
     sys.setswitchinterval(0.0005)
@@ -206,7 +212,7 @@ serve.__doc__ = f"{serve.__doc__}\n    " + _variables().replace("\n", "\n    ")
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the port before anything is loaded, so that a port in use is said at once."""
+    """Take the port before the service is put together, so that a port in use is said at once."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         # It listens: from here on connections wait instead of being refused.

@@ -211,7 +211,8 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseUnavailable("the database does not answer, or takes no more") from error
         except AnyDatabaseError as error:
-            if getattr(error.orig, "sqlite_errorcode", None) not in _DAMAGED:
+            # The lowest byte: the rest tells what of it is damaged, an index say.
+            if (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF not in _DAMAGED:
                 raise
             raise DatabaseDamaged(
                 f"{self.engine.url.database} is damaged ({error.orig}), which no start will mend. Move it "

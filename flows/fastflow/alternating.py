@@ -221,8 +221,8 @@ class _Steps(torch.autograd.Function):
                 "`Compose.forward` of the same transform has them"
             )
         bounds: tuple[float, ...] = ctx.bounds
-        kept = ctx.saved_tensors[: 6 * len(bounds)]
-        steps = _regrouped(bounds, ctx.saved_tensors[6 * len(bounds) :])
+        saved = ctx.saved_tensors  # once: a checkpoint that recomputes gives them no second time
+        kept, steps = saved[: 6 * len(bounds)], _regrouped(bounds, saved[6 * len(bounds) :])
         of_halves = list(gradients[:2])
         of_log_det = gradients[2].view(-1, 1, 1, 1)
         of_folded: list[Tensor | None] = []

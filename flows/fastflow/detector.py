@@ -27,7 +27,7 @@ from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import FrozenBackbone, RecordedBackbone, difference, fits
 from flows.fastflow.regions import Regions
 from flows.fastflow.scored import Scored
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.scorer import NotNumbersError, Scorer
 from flows.fastflow.uninitialised import Uninitialised
 
 Decision = Literal["PASS", "REJECT"]
@@ -256,13 +256,15 @@ class Detector:
                 image = decode(data, FILE_LIMITS, self.manifest.sample_bits)
             except ImageError as error:
                 raise BundleError(f"{bundle}: golden picture {golden.file}: {error}") from error
+            kind = GoldenError if scorer is self.scorer else BundleError
             try:
                 score = scorer.score([image])[0].score
+            except NotNumbersError as error:
+                raise kind(f"{bundle}: golden picture {golden.file}: {error}") from error
             except ValueError as error:  # of maps that its Gaussian was not made for
                 raise BundleError(f"{bundle}: {error}") from error
             expected = golden.score if precision == "float32" else golden.reduced[precision]
             if not abs(score - expected) <= GOLDEN_TOLERANCE[precision] * abs(expected):
-                kind = GoldenError if scorer is self.scorer else BundleError
                 raise kind(
                     f"{bundle}: golden picture {golden.file} scores {score:.6g} here, "
                     f"{expected:.6g} when the model was made; it will not be served"

@@ -19,7 +19,7 @@ class ScoreRule(BaseModel):
         default=0.01, gt=0, le=1, description="share of the most anomalous pixels that are averaged"
     )
     energy_floor: float = Field(
-        default=0.01, ge=1e-6, description="energy below which scales are no longer told apart"
+        default=0.01, ge=1e-37, description="energy below which scales are no longer told apart"
     )
     gaussian: float = Field(
         default=0.25,

@@ -41,6 +41,10 @@ class _Found(NamedTuple):
     moments: Tensor
 
 
+class NotNumbersError(ValueError):
+    """What a head gives for a picture are no numbers: what was compiled of it is damaged, or the head is."""
+
+
 class Scorer:
     """Pictures to scores and maps: the part of a detector that needs no calibration.
 
@@ -257,7 +261,7 @@ class Scorer:
         if energies.picture.device.type == "cpu" and any(
             bool(e.isnan().any()) for e in (*energies.flow, *energies.gaussian)
         ):
-            raise ValueError("the model's energies of a picture are not numbers")
+            raise NotNumbersError("the model's energies of a picture are not numbers")
         return energies
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:

@@ -5,7 +5,7 @@ import gc
 import os
 import shutil
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ import torch
 from app.loader import Loader, Refused
 from flows.fastflow import bundle, detector, models_folder
 from flows.fastflow.detector import Detector
+from flows.fastflow.engines import Kind
 from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
 from tests.app.stores import change, damage
@@ -275,10 +276,26 @@ class TestGolden:
 class TestBegin:
     """A start begins to load before there is an event loop."""
 
-    def test_what_was_begun_is_what_is_loaded(self, store: Path, folder: Path, replays: list[str]) -> None:
-        loader = Loader(store, "cpu")
+    @pytest.fixture
+    def loader(self, store: Path, folder: Path, tmp_path: Path) -> Iterator[Loader]:
+        """Of an engine that has the backbone compiled."""
+        pytest.importorskip("openvino")
+
+        def of_this_engine() -> Loader:
+            return Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
+
+        first = of_this_engine()
+        asyncio.run(first.load(folder))
+        first.close()
+        loader = of_this_engine()
+        yield loader
+        loader.close()
+
+    def test_what_was_begun_is_what_is_loaded(self, loader: Loader, folder: Path, replays: list[str]) -> None:
+        replays.clear()
         loader.begin(folder)
         begun = loader._begun[folder].result()
+        assert begun is not None
 
         async def scenario() -> None:
             assert await loader.load(folder) is begun
@@ -287,22 +304,36 @@ class TestBegin:
             assert (again is begun, again.detector.sha256) == (False, begun.detector.sha256)
 
         asyncio.run(scenario())
-        loader.close()
         assert replays == [folder.name]
 
-    def test_others_are_loaded_meanwhile(self, store: Path, folder: Path) -> None:
-        other = again(store, "v1", "nut")
-        loader = Loader(store, "cpu")
+    @pytest.mark.parametrize("engine", ["torch", "auto"])
+    def test_what_would_have_to_be_compiled_waits_until_it_is_asked_for(
+        self, store: Path, folder: Path, tmp_path: Path, replays: list[str], engine: Kind
+    ) -> None:
+        (tmp_path / "engines").mkdir()
+        loader = Loader(store, "cpu", "float32", engine, tmp_path / "engines")
         loader.begin(folder)
-        assert asyncio.run(loader.load(other)).detector.manifest.category == "nut"
+        assert loader._begun[folder].result() is None
+        assert not replays
+        assert asyncio.run(loader.load(folder)).detector.manifest.category == "tiny"
         loader.close()
 
-    def test_why_it_cannot_be_is_told_who_asks_for_it(self, store: Path, folder: Path) -> None:
+    def test_others_are_loaded_meanwhile_and_then_it_is_loaded_anew(
+        self, loader: Loader, store: Path, folder: Path
+    ) -> None:
+        other = again(store, "v1", "nut")
+        loader.begin(folder)
+        assert asyncio.run(loader.load(other)).detector.manifest.category == "nut"
+        damage(folder)
+        assert "flow.safetensors was changed" in asyncio.run(refused(loader.load(folder)))
+
+    def test_why_it_cannot_be_is_told_who_asks_for_it(
+        self, loader: Loader, store: Path, folder: Path
+    ) -> None:
         good = folder.with_name("good")
         shutil.copytree(folder, good)
         damage(folder)
         said = reason(store, folder)
-        loader = Loader(store, "cpu")
         loader.begin(folder)
 
         async def scenario() -> None:
@@ -312,12 +343,9 @@ class TestBegin:
             await loader.load(folder)
 
         asyncio.run(scenario())
-        loader.close()
 
-    def test_one_that_nobody_asks_for_keeps_no_start_from_ending(self, store: Path, folder: Path) -> None:
-        loader = Loader(store, "cpu")
+    def test_one_that_nobody_asks_for_keeps_no_start_from_ending(self, loader: Loader, folder: Path) -> None:
         loader.begin(folder)
-        loader.close()
         loader.close()
         assert loader._begun[folder].done()
 
@@ -354,6 +382,29 @@ class TestDamagedCache:
         assert self.load(store, folder, cache) == "loaded"
         assert "all that was compiled is deleted" in caplog.text
         assert weights.read_bytes() == good
+
+    def test_one_that_gives_no_numbers_is_made_anew_too(
+        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
+        damaged = [True]
+        compute, forget = engine._OpenVinoHead.__call__, engine.OpenVinoEngine.forget
+
+        def computing(self: Any, maps: Any) -> Any:
+            found = compute(self, maps)
+            if damaged:
+                found.flow[0].fill_(torch.nan)
+            return found
+
+        def forgetting(self: Any) -> bool:
+            damaged.clear()
+            forgotten: bool = forget(self)
+            return forgotten
+
+        monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
+        monkeypatch.setattr(engine.OpenVinoEngine, "forget", forgetting)
+        assert self.load(store, folder, tmp_path / "engines") == "loaded"
+        assert not damaged
 
     def test_a_model_that_is_damaged_itself_is_refused_and_deletes_it_once(
         self, store: Path, folder: Path, tmp_path: Path

@@ -55,8 +55,7 @@ class Outcome:
         Raises:
             OSError: nothing is lost; it can be done again. Also where somebody else's JSON has the name.
         """
-        if _is_foreign(sidecar := _sidecar(self.file.path)):
-            raise FileExistsError(errno.EEXIST, "it is there already, and not a watcher's", str(sidecar))
+        expect_own(self.file.path)
         self._write(self.file.path)
 
     def move(self, folder: Path) -> Path:
@@ -117,6 +116,22 @@ def unspeakable(part_id: str) -> ProblemDetails:
         instance="",
         request_id="",
     )
+
+
+def expect_own(picture: Path) -> None:
+    """Expect that no other's JSON is where a watcher's would be.
+
+    Raises:
+        FileExistsError: there is one, a camera's say. One that is damaged may be a watcher's.
+        OSError: it cannot be read.
+    """
+    sidecar = _sidecar(picture)
+    try:
+        told = json.loads(sidecar.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return
+    if not (isinstance(told, dict) and isinstance(told.get("file"), dict) and "sha256" in told["file"]):
+        raise FileExistsError(errno.EEXIST, "it is there already, and not a watcher's", str(sidecar))
 
 
 def is_dealt_with(found: Found, sha256: str) -> bool:
@@ -193,15 +208,6 @@ def _temporary(path: Path) -> Path:
 
 def _sidecar(picture: Path) -> Path:
     return picture.with_name(picture.name + SIDECAR)
-
-
-def _is_foreign(sidecar: Path) -> bool:
-    """Whether a JSON is somebody else's, a camera's say; one that is damaged may be ours."""
-    try:
-        told = json.loads(sidecar.read_bytes())
-    except (FileNotFoundError, ValueError):
-        return False
-    return not (isinstance(told, dict) and isinstance(told.get("file"), dict) and "sha256" in told["file"])
 
 
 def _told(picture: Path) -> dict[str, Any]:

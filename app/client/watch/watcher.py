@@ -35,7 +35,7 @@ from ..sync import Client
 from .claims import Claims, identity, put_back
 from .folder import UNDECODED_TIMES, Folder, Found, Stamp, printable, why
 from .job import Job, Listener
-from .outcome import Outcome, foreign, is_dealt_with, unspeakable
+from .outcome import Outcome, expect_own, foreign, is_dealt_with, unspeakable
 from .trouble import Trouble, Troubles, is_a_refusal
 
 _LONGEST_SECONDS: Final = 30.0
@@ -112,8 +112,9 @@ class Watcher:
                 continue
             if once and left == self._troubles.stuck(self.tally.inspected):
                 return not left and not any(map(_may_hold_pictures, self._closed.values()))
-            # Of a folder with many thousands of files a look takes long: no more than a fifth of the time.
-            pause = max(4 * self._looked, min(1.0, max(0.02, self._job.settle / 4)))
+            # Of a folder with many thousands of files a look takes long: no more than a fifth of the time,
+            # but for what would be longer than a camera's pictures should wait.
+            pause = min(_LONGEST_SECONDS, max(4 * self._looked, min(1.0, max(0.02, self._job.settle / 4))))
         return False
 
     def _round(self, stop: threading.Event) -> int:
@@ -181,6 +182,8 @@ class Watcher:
                 self._done[str(found.path)] = found.stamp
                 self._troubles.over(found)
                 return True
+            if self._claims is None:
+                expect_own(found.path)  # before the server is asked in vain
             outcome = self._outcome(found, data, sha256, trouble)
             if outcome is None:
                 return False

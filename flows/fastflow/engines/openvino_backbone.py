@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_parts import shared
+from flows.fastflow.manifest import Backbone
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 
@@ -50,11 +51,11 @@ def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tu
     if cache is None:
         return convert(extractor, size)
     try:
-        return core.read_model(cache / f"{_identity(extractor, size)}.xml")
+        return core.read_model(cache / f"{_identity(record_of(extractor), size)}.xml")
     except RuntimeError:  # it is not there, or damaged
         model = convert(extractor, size)
     # Named anew: timm is imported by now, and known by the version that converted.
-    path = cache / f"{_identity(extractor, size)}.xml"
+    path = cache / f"{_identity(record_of(extractor), size)}.xml"
     try:
         _keep(model, path)
         # As the next start will have it, or what is compiled now would be compiled again then.
@@ -209,13 +210,18 @@ class _Traceable(nn.Module):
         return tuple(self.layers.compute(images))
 
 
-def _identity(extractor: FrozenBackbone, size: tuple[int, int]) -> str:
+def is_kept(cache: Path, backbone: Backbone, size: tuple[int, int]) -> bool:
+    """Whether `converted` would find this backbone in the folder, if nothing there is damaged."""
+    return (cache / f"{_identity(backbone, size)}.xml").is_file()
+
+
+def _identity(backbone: Backbone, size: tuple[int, int]) -> str:
     """A name for a converted backbone: of its weights, its stages, and all that had a part in converting.
 
     What is recorded of it, too: a graph under this name was made of layers that had it all.
     """
     # What is imported may be older than what is installed by now.
     timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
-    parts = (record_of(extractor), size, ov.__version__, timm, torch.__version__)
+    parts = (backbone, size, ov.__version__, timm, torch.__version__)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return f"{extractor.name}-{digest[:24]}"
+    return f"{backbone.name}-{digest[:24]}"

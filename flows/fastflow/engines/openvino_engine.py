@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.engines import openvino_cache, openvino_pixels
-from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted
+from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, is_kept
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
@@ -27,7 +27,7 @@ from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
-from flows.fastflow.manifest import Precision
+from flows.fastflow.manifest import Backbone, Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.score import ScoreRule
@@ -121,6 +121,10 @@ class OpenVinoEngine:
 
         return run
 
+    def has_compiled(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
+        """See `Engine`."""
+        return self._cache is not None and is_kept(self._cache, backbone, input_size)
+
     def forget(self) -> bool:
         """See `Engine`."""
         if self._cache is None:
@@ -136,9 +140,13 @@ class OpenVinoEngine:
         """The compiled graph of heads of this one's shape, for maps of these sizes."""
         key = (_shape(fused), sizes)
         with self._compiling:
-            if key not in self._heads:
-                self._heads[key] = self._compile(build(fused), sizes, self._settings)
-            return self._heads[key]
+            known = self._heads.get(key)
+        if known is None:
+            # Not under the lock: batches of other sizes need not wait.
+            compiled = self._compile(build(fused), sizes, self._settings)
+            with self._compiling:
+                known = self._heads.setdefault(key, compiled)
+        return known
 
     def own_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
         """A compiled graph of one head alone. Not kept on disk, where every version would leave some."""

@@ -25,6 +25,7 @@ from app.access import COMMAND_LINE, Role
 from app.commands.serve import serve, warnings_of
 from app.database.engine import Database
 from app.keys import Keys
+from app.loader import Loader
 from app.settings import Settings, settings_from
 from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
@@ -90,10 +91,21 @@ class TestRefusals:
         assert "127.0.0.1" in complaint
         assert "hunter2" not in complaint
 
-    def test_a_database_that_is_away_while_a_model_is_loading(self, store: Path, tmp_path: Path) -> None:
+    def test_a_database_that_is_away_while_a_model_is_loading(
+        self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         away = "postgresql://me:hunter2@127.0.0.1:1/quality"
+        begun: list[Path] = []
+        begin = Loader.begin
+
+        def recording(self: Loader, folder: Path) -> None:
+            begun.append(folder)
+            begin(self, folder)
+
+        monkeypatch.setattr(Loader, "begin", recording)
         complaint = self.refused(1, MODELS=str(store), DATABASE=away, ENGINE_CACHE=str(tmp_path))
         assert complaint.startswith("flowgauge serve: the database of the history does not answer")
+        assert [folder.parent for folder in begun] == [store / "tiny"]
         assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
@@ -272,30 +284,32 @@ def test_serves_says_where_to_go_and_stops_cleanly(
 def test_the_first_model_is_loading_while_the_service_is_imported(
     start: Start, store: Path, tmp_path: Path
 ) -> None:
-    """Only where something is compiled already, which makes that quick."""
+    """Only where there is a folder of what is compiled, and whatever is wrong with the first category."""
     begins = (
         "import sys; from app.loader import Loader; begin = Loader.begin; "
         "Loader.begin = lambda self, folder: ("
         "print('begins', folder.parent.name, 'fastapi' in sys.modules, file=sys.stderr), "
         "begin(self, folder)); "
     )
-    for compiled in (False, True):
-        engines = tmp_path / "engines"
-        if compiled:
+    engines = tmp_path / "engines"
+    for state in ("nothing compiled", "compiled", "no active version"):
+        if state == "compiled":
             engines.mkdir()
+        if state == "no active version":
+            (store / "tiny" / models_folder.ACTIVE).write_text("gone")
         with start(store, begins, ENGINE_CACHE=str(engines)) as (process, greeting):
             url = url_in(greeting)
 
             def ready(url: str = url) -> bool:
+                time.sleep(0.3)  # each is a line of the log, which nobody reads before the end
                 return httpx.get(f"{url}/health/ready", trust_env=False, timeout=120).status_code == 200
 
             eventually(ready)
             process.send_signal(signal.SIGTERM)
             _, log = process.communicate(timeout=60)
         assert process.returncode == 0, log
-        assert log.count("begins tiny False") == compiled
-        assert log.count("begins") == compiled
-        assert log.count("flowgauge.residency: loaded tiny/") == 1
+        assert log.count("begins tiny False") == log.count("begins") == (state == "compiled")
+        assert log.count("flowgauge.residency: loaded tiny/") == (state != "no active version")
 
 
 def test_where_there_are_keys_the_greeting_shows_one(start: Start, store: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import delete, func, insert, inspect, make_url, select, text
+from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import IntegrityError
 
 from app.database.engine import Database, DatabaseDamaged, DatabaseError, DatabaseUnavailable, read_url, shown
@@ -316,6 +317,19 @@ def test_a_file_that_is_damaged_within_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DatabaseDamaged, match="malformed"), damaged.read() as connection:
         connection.execute(select(inspections)).all()
     damaged.close()
+
+
+def test_an_index_that_is_damaged_is_damage_too(tmp_path: Path) -> None:
+    """It has a code of its own, of which that of damage is the lowest byte."""
+    error = sqlite3.DatabaseError("database disk image is malformed")
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT_INDEX
+    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
+    with pytest.raises(DatabaseDamaged), database.read():
+        raise AnyDatabaseError("DELETE", {}, error)
+    error.sqlite_errorcode = sqlite3.SQLITE_ERROR
+    with pytest.raises(AnyDatabaseError), database.read():
+        raise AnyDatabaseError("DELETE", {}, error)
+    database.close()
 
 
 def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None:

@@ -54,6 +54,18 @@ def test_once_ends_where_a_json_cannot_be_written(
     assert len(pictures) == 2
 
 
+def test_a_camera_that_writes_jsons_of_its_own_asks_nothing_of_the_server(
+    client: Client, folder: Path, pictures: list[bytes]
+) -> None:
+    (folder / "a.png.json").write_text('{"exposure": 3}')
+    heard, complete = once_in_time(client, job(folder, "camera's"))
+    assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+    assert any("a.png.json" in reason and "not a watcher's" in reason for reason in heard.reasons)
+    assert (folder / "a.png.json").read_text() == '{"exposure": 3}'
+    assert len(list(client.inspections(station="camera's"))) == 1
+    assert len(pictures) == 2
+
+
 def test_none_can_be_taken_from_another_disk(
     client: Client, folder: Path, tmp_path: Path, pictures: list[bytes], other_disk: Path
 ) -> None:
