@@ -260,7 +260,9 @@ class Detector:
             try:
                 score = scorer.score([image])[0].score
             except NotNumbersError as error:
-                raise kind(f"{bundle}: golden picture {golden.file}: {error}") from error
+                raise kind(
+                    f"{bundle}: golden picture {golden.file}: {error}; it will not be served"
+                ) from error
             except ValueError as error:  # of maps that its Gaussian was not made for
                 raise BundleError(f"{bundle}: {error}") from error
             expected = golden.score if precision == "float32" else golden.reduced[precision]

@@ -147,7 +147,7 @@ def test_an_answer_that_does_not_come_is_asked_for_again(
         page.goto("/inspect")
         server.send_signal(signal.SIGSTOP)
         drop(page, "part.png", tiny_images["good"][0])
-        page.clock.fast_forward(299_000)
+        page.clock.fast_forward(119_000)
         expect(page.locator("#progress")).to_contain_text("part.png")
         page.clock.fast_forward(2_000)
         expect(page.locator("#progress")).to_contain_text("No connection to the server. 1 waiting")

@@ -94,7 +94,7 @@ def test_one_receiver_does_not_hold_up_another_nor_the_service(
             rejects={"url": good.url.replace("hook", "rejects"), "decisions": ["REJECT"]},
             slow={"url": slow.url},
             broken={"url": broken.url, "attempts": 2},
-            redirecting={"url": redirecting.url},
+            redirecting={"url": redirecting.url, "attempts": 2},
             nobody={"url": nobody.url},
             other={"url": good.url, "categories": ["grid"]},
         )

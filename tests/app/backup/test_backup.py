@@ -525,7 +525,7 @@ class TestRefusals:
         database.close()
         with pytest.raises(DatabaseError, match="revision 9999"):
             take(plant.settings, plant.folder)
-        assert plant.folder.names() == []
+        assert not plant.folder.path.exists()
 
 
 @pytest.fixture
