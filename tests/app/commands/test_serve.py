@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -95,18 +94,19 @@ class TestRefusals:
         self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         away = "postgresql://me:hunter2@127.0.0.1:1/quality"
-        begun: list[Path] = []
+        begun: list[tuple[Loader, Path]] = []
         begin = Loader.begin
 
         def recording(self: Loader, folder: Path) -> None:
-            begun.append(folder)
+            begun.append((self, folder))
             begin(self, folder)
 
         monkeypatch.setattr(Loader, "begin", recording)
         complaint = self.refused(1, MODELS=str(store), DATABASE=away, ENGINE_CACHE=str(tmp_path))
         assert complaint.startswith("flowgauge serve: the database of the history does not answer")
-        assert [folder.parent for folder in begun] == [store / "tiny"]
-        assert not [thread for thread in threading.enumerate() if thread.name.startswith("loader")]
+        [(loader, folder)] = begun
+        assert folder.parent == store / "tiny"
+        assert not any(thread.is_alive() for thread in loader._thread._threads)
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         complaint = self.refused(1, "--models", str(tmp_path / "absent"))
