@@ -236,6 +236,11 @@ class Settings(BaseSettings):
         return self.database or f"sqlite:///{self.sqlite_file}"
 
     @property
+    def has_database(self) -> bool:
+        """Whether these settings name a database; of a file that is not there SQLite makes an empty one."""
+        return self.database is not None or self.sqlite_file.exists()
+
+    @property
     def sqlite_file(self) -> Path:
         """Where the database lies if no URL names another one."""
         return self.history.absolute() / "history.sqlite"

@@ -59,13 +59,13 @@ class ActNorm(ChannelAffine):
         self.register_load_state_dict_post_hook(_read_flag)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        expect_channels(x, len(self.log_scale), "ActNorm")  # before a batch of another shape sets it
         if self._pending and self.training and _initialises.get() and not bool(self.initialised):
             self._initialise(x)
         return super().forward(x)
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
+        expect_channels(x, len(self.log_scale), "ActNorm")  # a batch of another shape sets nothing
         values = x.detach().transpose(0, 1).flatten(1)  # (C, N H W)
         if values.shape[1] == 0:
             return

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, expect_channels, expect_some, without_autocast
+from flows.transform import Transform, channels_log_det, expect_channels, expect_some, without_autocast
 
 
 class InvertibleConv1x1(Transform):
@@ -81,4 +81,4 @@ class InvertibleConv1x1(Transform):
         return self.lower.to(dtype).tril(-1), self.upper.to(dtype).triu(1) + diagonal.diag()
 
     def _log_det(self, x: Tensor) -> Tensor:
-        return (x.shape[2:].numel() * self.log_diagonal.sum()).repeat(x.shape[0])
+        return channels_log_det(self.log_diagonal, x)

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, expect_channels, expect_some
+from flows.transform import Transform, channels_log_det, expect_channels, expect_some
 
 
 class _PerChannel(Transform):
@@ -20,8 +20,7 @@ class _PerChannel(Transform):
         return parameter.view((1, -1) + (1,) * (x.ndim - 2))
 
     def _log_det(self, x: Tensor) -> Tensor:
-        # Not expanded: who adds to it in place must not meet one number under all rows.
-        return (x.shape[2:].numel() * self.log_scale.sum()).repeat(x.shape[0])
+        return channels_log_det(self.log_scale, x)
 
 
 class ChannelAffine(_PerChannel):

@@ -47,6 +47,12 @@ def expect_some(channels: int, owner: str) -> None:
         raise ValueError(f"{owner} expected at least 1 channel or feature; got {channels}")
 
 
+def channels_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
+    """H W sum(s), (N,), of what scales channels, or mixtures of them, by exp(s) at every position of x."""
+    # Not expanded: who adds to it in place must not meet one number under all rows.
+    return (x.shape[2:].numel() * log_scale.sum()).repeat(x.shape[0])
+
+
 def expect_channels(x: Tensor, channels: int, owner: str) -> None:
     """Raise ValueError unless x is (N, channels) or (N, channels, H, W)."""
     if x.ndim not in (2, 4) or x.shape[1] != channels:

@@ -67,7 +67,7 @@ def take(settings: Settings, folder: BackupFolder) -> Taken:
         OSError: the disk takes no more; nothing half-written is left.
     """
     history = settings.history.absolute()
-    if settings.database is None and not settings.sqlite_file.exists():
+    if not settings.has_database:
         raise BackupError(f"there is no history in {history}; FLOWGAUGE_HISTORY or --history names it")
     if not settings.models.is_dir():
         raise BackupError(

@@ -6,12 +6,7 @@ from typing import Any
 
 import typer
 
-from app.settings import Settings, settings_from
-
-
-def there(settings: Settings) -> bool:
-    """Whether these settings name a database; of a file that is not there Python makes an empty one."""
-    return settings.database is not None or settings.sqlite_file.exists()
+from app.settings import settings_from
 
 
 @contextmanager
@@ -31,7 +26,7 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     from app.database.engine import Database
 
     settings = settings_from()
-    if not there(settings):
+    if not settings.has_database:
         typer.echo(
             f"There is no audit log in {settings.history.absolute()}, so this is not written down: set "
             "FLOWGAUGE_HISTORY and FLOWGAUGE_DATABASE as for the server.",

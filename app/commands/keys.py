@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from app.access import COMMAND_LINE, Role
-from app.commands.auditing import there
 from app.database import clock
 from app.database.engine import Database, DatabaseError, shown
 from app.keys import Key, Keys
@@ -50,7 +49,7 @@ def create(
 ) -> None:
     """Make a key and print it, alone on standard output. It cannot be had again."""
     settings = settings_from(history=history)
-    is_new = not there(settings)
+    is_new = not settings.has_database
     with _database(settings) as database:
         key, text = Keys(database).create(
             COMMAND_LINE,
@@ -108,7 +107,7 @@ def _of_a_server(history: Path | None) -> Settings:
         DatabaseError: there is no database.
     """
     settings = settings_from(history=history)
-    if not there(settings):
+    if not settings.has_database:
         raise DatabaseError(
             f"there is no database in {settings.history.absolute()}: set FLOWGAUGE_HISTORY and "
             "FLOWGAUGE_DATABASE as for the server, or name its folder with --history"
