@@ -71,13 +71,9 @@ def timings(preset: Preset, config: RunConfig, batches: list[int], watch: Stopwa
     del state, weights
     black = torch.zeros(1, *preset.input_size, 3, dtype=torch.uint8)
     sizes = config.gaussian.sizes([x.numpy() for x in extractor(black)])
-    scorer = Scorer(
-        extractor,
-        Head(extractor.channels, config.normalisation, config.flow, sizes),
-        config.input_size,
-        config.score,
-        config.geometry,
-    )
+    head = Head(extractor.channels, config.normalisation, config.flow, sizes)
+    rule = config.score.rule([head], config.geometry)
+    scorer = Scorer(extractor, head, config.input_size, rule, config.geometry)
     found = []
     for batch in batches:
         images = torch.randint(0, 256, (batch, *preset.input_size, 3), dtype=torch.uint8)

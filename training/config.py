@@ -22,10 +22,10 @@ from flows.fastflow.manifest import (
 )
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
-from flows.fastflow.score import ScoreRule
 from training.augment import AugmentConfig
 from training.presets import over_preset
 from training.run_yaml import RunLoader
+from training.score_config import ScoreConfig
 
 
 class ConfigError(ValueError):
@@ -190,7 +190,7 @@ class RunConfig(_Section):
     normalisation: Normalisation = _NORMALISATION
     gaussian: GaussianConfig = GaussianConfig()
     flow: FlowConfig = FlowConfig()
-    score: ScoreRule = ScoreRule()
+    score: ScoreConfig = ScoreConfig()
     fit: FitConfig = FitConfig()
     calibration: CalibrationConfig = CalibrationConfig()
     augment: AugmentConfig = AugmentConfig()

@@ -221,7 +221,8 @@ def _time_flow(
     # An evaluation is the forward pass of a step, about a third of it.
     evaluation = step / 3
     save = max(0.0, marks[-1] - marks[-2] - evaluation)
-    scorer = Scorer(extractor, head, config.input_size, config.score, config.geometry)
+    rule = config.score.rule([head], config.geometry)
+    scorer = Scorer(extractor, head, config.input_size, rule, config.geometry)
 
     def score_it() -> None:
         scorer.score([read(picture, sample_bits=config.sample_bits)])

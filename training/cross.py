@@ -116,8 +116,9 @@ def scorers(
     config: RunConfig, extractor: FeatureExtractor, heads: Sequence[Head], engines: Sequence[Engine]
 ) -> dict[Precision, Scorer]:
     """The engines that the run asks for, each over all heads."""
+    rule = config.score.rule(heads, config.geometry)
     return {
-        engine.precision: Scorer(extractor, heads, config.input_size, config.score, config.geometry, engine)
+        engine.precision: Scorer(extractor, heads, config.input_size, rule, config.geometry, engine)
         for engine in engines
     }
 

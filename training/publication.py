@@ -81,7 +81,7 @@ def publish_model(
         normalisation=config.normalisation,
         gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
         flow=config.flow,
-        score=config.score,
+        score=reference.rule,
         heads=len(reference.heads),
         calibration=found.calibration,
         reduced={name: one.calibration for name, one in calibrated.items() if name != "float32"},

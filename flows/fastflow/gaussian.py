@@ -92,6 +92,23 @@ class PositionGaussian(nn.Module):
             raise ValueError(f"PositionGaussian expected maps of {self.sizes}; got {found}")
         return [position_energy(x, *self.folded(i)) for i, x in enumerate(maps)]
 
+    def position_share(self) -> float:
+        """Share of the features' variance that lies between positions' means, in the mean over the scales.
+
+        From 0, where all positions are alike or have one mean, to 1, where parts stand in the same place and
+        differ in nothing. Of n pictures up to 1 / n of it is chance.
+        """
+        if self.sizes is None:
+            return 0.0
+        shares: list[float] = []
+        for i in range(len(self.channels)):
+            between = self.get_buffer(f"mean_{i}").double().flatten(1).var(1, correction=0).sum()
+            # W W^T is the inverse of the covariance of what is left.
+            whitening = self.get_buffer(f"whitening_{i}").double()
+            within = torch.linalg.inv(whitening).square().sum()
+            shares.append(float(between / (between + within)))
+        return sum(shares) / len(shares)
+
     def folded(self, i: int) -> tuple[Tensor, Tensor]:
         """What `position_energy` takes for scale i."""
         whitening, mean = self.get_buffer(f"whitening_{i}"), self.get_buffer(f"mean_{i}")

@@ -10,8 +10,8 @@ from torch import Tensor
 from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
 
 
-class ScoreRule(BaseModel):
-    """How an image's score and its map are taken from energies; recorded in the bundle."""
+class Scoring(BaseModel):
+    """How an image's score and its map are taken from energies, but for the Gaussian's share in the map."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -20,12 +20,6 @@ class ScoreRule(BaseModel):
     )
     energy_floor: float = Field(
         default=0.01, ge=1e-37, description="energy below which scales are no longer told apart"
-    )
-    gaussian: float = Field(
-        default=0.25,
-        ge=0,
-        le=1,
-        description="share of the position's Gaussian in the map, the flow has the rest",
     )
     enlarging: Enlarging = Field(
         default="spline",
@@ -36,6 +30,17 @@ class ScoreRule(BaseModel):
     )
     picture: float = Field(
         default=0.1, ge=0, le=10, description="weight of the whole picture's Gaussian in the image score"
+    )
+
+
+class ScoreRule(Scoring):
+    """The whole of it; recorded in the bundle."""
+
+    gaussian: float = Field(
+        default=0.25,
+        ge=0,
+        le=1,
+        description="share of the position's Gaussian in the map, the flow has the rest",
     )
 
 

@@ -180,7 +180,9 @@ class TestPublished:
         assert manifest.input_size == (64, 64)
         assert manifest.flow == place.config.flow
         assert manifest.normalisation == place.config.normalisation
-        assert manifest.score == place.config.score
+        heads = Detector.load(outcome.bundle, device="cpu").scorer.heads
+        assert manifest.score == place.config.score.rule(heads, place.config.geometry)
+        assert 0.2 <= manifest.score.gaussian <= 0.5
         device = pick_device(place.config.device)
         precision = precision_on(place.config.fit.precision, device)
         recorded = load_config(outcome.bundle / "report/config.yaml")

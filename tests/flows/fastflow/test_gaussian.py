@@ -142,6 +142,45 @@ class TestPosition:
         assert model([x])[0].abs().max() == 0
         torch.testing.assert_close(model([x + 2])[0], torch.full((1, 4, 4), 2.0))
 
+    @pytest.mark.parametrize("deviation", [0.1, 1.0, 10.0])
+    def test_the_share_of_the_variance_that_lies_between_positions(self, deviation: float) -> None:
+        """Against the variances themselves, whatever is correlated with what."""
+        channels, sizes = (6, 4, 5), [(8, 6), (4, 3), (2, 2)]
+        generator = torch.Generator().manual_seed(0)
+        places = [torch.randn(c, *s, generator=generator) for c, s in zip(channels, sizes, strict=True)]
+        fitted = [deviation * x + place for x, place in zip(pyramid(n=60), places, strict=True)]
+        model = PositionGaussian(channels, sizes)
+        model.fit(batches(fitted, 13))
+        shares = []
+        for x in fitted:
+            mean = x.double().mean(0)
+            within = (x - mean).square().sum((0, 2, 3)) / ((len(x) - 1) * mean[0].numel())
+            between = mean.flatten(1).var(1, correction=0)
+            shares.append((between.sum() / (between + within).sum()).item())
+        assert model.position_share() == pytest.approx(sum(shares) / 3, rel=1e-4)
+
+    def test_parts_that_lie_in_the_same_place_have_a_large_share_and_textures_none_to_speak_of(self) -> None:
+        texture = mixed(100, 6, (8, 8))
+        part = 0.1 * texture + mixed(1, 6, (8, 8), seed=9)
+        shares = []
+        for x in (texture, part):
+            model = PositionGaussian((6,), [(8, 8)])
+            model.fit([[x]])
+            shares.append(model.position_share())
+        assert shares[0] < 0.02
+        assert 0.9 < shares[1] <= 1
+
+    def test_one_mean_for_all_positions_has_no_share(self) -> None:
+        model = PositionGaussian((6,))
+        model.fit([[mixed(10, 6, (8, 8)) + mixed(1, 6, (8, 8), seed=9)]])
+        assert model.position_share() == 0
+
+    def test_the_share_is_a_number_of_one_picture_and_of_channels_that_never_differ(self) -> None:
+        for x in (mixed(1, 6, (4, 4)), torch.zeros(5, 6, 4, 4), torch.full((5, 6, 4, 4), 7.0)):
+            model = PositionGaussian((6,), [(4, 4)])
+            model.fit([[x]])
+            assert 0 <= model.position_share() <= 1
+
     def test_maps_of_other_sizes_than_there_are_means_for_are_refused(self) -> None:
         model = PositionGaussian((6,), [(4, 4)])
         with pytest.raises(ValueError, match=r"expected maps of \(\(4, 4\),\); got \(\(4, 5\),\)"):

@@ -1,0 +1,46 @@
+"""How a run takes scores and maps from energies, of which one number is found only when all is fitted."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from pydantic import Field
+
+from flows.fastflow.geometry import Geometry
+from flows.fastflow.head import Head
+from flows.fastflow.score import ScoreRule, Scoring
+
+# Measured: docs/experiments.md, 14.
+_OF_THE_POSITIONS: Final = 0.5
+_LEAST: Final = 0.2
+_PADDED: Final = 0.25
+
+
+class ScoreConfig(Scoring):
+    """How an image's score and its map are taken from energies."""
+
+    gaussian: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="share of the position's Gaussian in the map, the flow has the rest; null for half of "
+        "what of the features' variance lies between positions, at least 0.2",
+    )
+
+    def rule(self, heads: Sequence[Head], geometry: Geometry) -> ScoreRule:
+        """The rule of a model with these heads.
+
+        The Gaussian knows what each position usually has. Where parts stand in the same place, that is most
+        of what there is to know; where they do not, it is the flow that tells them from defects. What is
+        padded looks the same in every picture and says nothing of it: then the share is 0.25.
+
+        Args:
+            heads: fitted.
+            geometry: of the model.
+        """
+        share = self.gaussian
+        if share is None and geometry.fit == "pad":
+            share = _PADDED
+        elif share is None:
+            found = [head.gaussian.position_share() for head in heads]
+            share = max(_LEAST, _OF_THE_POSITIONS * sum(found) / len(found))
+        return ScoreRule(**self.model_dump(exclude={"gaussian"}), gaussian=share)
