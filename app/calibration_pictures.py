@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from app.history.history import History
 from app.inspector import Inspector
 from app.problems import Problem
 from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
+from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 
@@ -27,7 +29,7 @@ class Picture:
         name: for messages.
         sha256: of its bytes.
         data: of an upload, its bytes; None of one that the history has.
-        rejected: of one that the history has, whether its part had been rejected.
+        decision: of one that the history has, how its part had been decided.
         part_id: of one that the history has, the part that it shows, where that was said.
         of_part: sha256 of all pictures of that part that the history knows of, its own among them.
     """
@@ -35,7 +37,7 @@ class Picture:
     name: str
     sha256: str
     data: bytes | None = None
-    rejected: bool = False
+    decision: str | None = None
     part_id: str | None = None
     of_part: frozenset[str] = frozenset()
 
@@ -59,21 +61,36 @@ def uploaded(upload: forms.Upload) -> list[Picture]:
     return pictures
 
 
-def reviewed(history: History, category: str, station: str | None, since_ms: int) -> list[Picture]:
-    """The pictures of the history that belong into a training set, each once, oldest first."""
-    found = list(training_set.good_pictures(history.database, category, station=station, since_ms=since_ms))
+def reviewed(
+    history: History, category: str, station: str | None, without: Sequence[str], since_ms: int
+) -> list[Picture]:
+    """The pictures of the history that belong into a training set, each once, oldest first.
+
+    Args:
+        history: all that was inspected.
+        category: of the pictures.
+        station: only those inspected there; None for all but those `without`.
+        without: stations with a calibration of their own, whose pictures say nothing of the others.
+        since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
+    """
+    chosen = training_set.good_pictures(
+        history.database, category, station=station, without=without, since_ms=since_ms
+    )
+    found = list(chosen)
     parts = {one.part_id for one in found if one.part_id is not None}
     of_part: defaultdict[str | None, set[str]] = defaultdict(set)
     # Those of other stations and times, too: a model that was fitted to one of them knows the part.
     for part, sha256 in training_set.pictures_of_parts(history.database, category, parts):
         of_part[part].add(sha256)
+    # One set for all pictures of a part: of one that was inspected every day there are thousands.
+    sets = {part: frozenset(of_part[part]) for part in parts}
     return [
         Picture(
             f"inspection {one.inspection_id}",
             one.sha256,
-            rejected=one.decision == "REJECT",
+            decision=one.decision,
             part_id=one.part_id,
-            of_part=frozenset(of_part[one.part_id]),
+            of_part=frozenset() if one.part_id is None else sets[one.part_id],
         )
         for one in found
     ]
@@ -103,7 +120,8 @@ def fresh(found: Sequence[Picture], beside: Sequence[Picture], fitted: FitPictur
         return sha256 in uploaded or (fitted is not None and sha256 in fitted)
 
     known = {one.sha256 for one in found if is_known(one.sha256)}
-    known_parts = {one.part_id for one in found if any(map(is_known, one.of_part))}
+    parts = {one.part_id: one.of_part for one in found if one.part_id is not None}
+    known_parts = {part for part, pictures in parts.items() if any(map(is_known, pictures))}
     least: dict[str, str] = {}
     for one in found:
         if one.part_id is not None:
@@ -158,18 +176,33 @@ async def measure(
     return measured
 
 
-def over_rejected(pictures: Sequence[Picture], target_fpr: float) -> str | None:
+def unfair(pictures: Sequence[Picture], reject: Threshold, review_fpr: float | None) -> str | None:
     """A warning where reviewed pictures are hardly a fair draw of good parts, or None.
 
-    Of good parts that were chosen at random about the share `target_fpr` had been rejected; more than thrice
-    that, and at least three, says that people review what is rejected.
+    Of good parts that were chosen at random about as many had been rejected, or put into the review band, as
+    the rates say. More than that by three standard deviations, of this draw and of the calibration that the
+    thresholds are from, and at least three, says that people review what stands out.
+
+    Args:
+        pictures: those to calibrate with.
+        reject: by which they had been decided.
+        review_fpr: share of good parts that are rejected or in the review band; None where there is none.
     """
-    drawn = [picture for picture in pictures if picture.data is None]
-    rejected = sum(picture.rejected for picture in drawn)
-    if rejected < 3 or rejected <= 3 * target_fpr * len(drawn):
-        return None
-    return (
-        f"{rejected} of {len(drawn)} reviewed images had been rejected: good parts that were rejected are "
-        "reviewed more often than others, so the threshold is higher than it need be, and lets more defects "
-        "pass. Review parts drawn at random."
-    )
+    drawn = [picture.decision for picture in pictures if picture.data is None]
+    rejected = drawn.count("REJECT")
+    n, n_before = len(drawn), reject.n_calibration
+    # Few pictures cannot promise what was asked for, and more is to be expected then.
+    least = reject.achievable_fpr
+    looks = [(rejected, max(least, reject.target_fpr), "rejected")]
+    if review_fpr is not None:
+        band = rejected + drawn.count("REVIEW")
+        looks.append((band, max(least, review_fpr), "rejected or sent to review"))
+    for seen, rate, how in looks:
+        deviation = math.sqrt(rate * (1 - rate) * (1 / n_before + 1 / n)) if n else 0.0
+        if seen >= 3 and seen > n * (rate + 3 * deviation):
+            return (
+                f"{seen} of {n} reviewed images had been {how}: good parts that stand out are reviewed more "
+                "often than others, so the threshold is higher than it need be, and lets more defects pass. "
+                "Review parts drawn at random."
+            )
+    return None

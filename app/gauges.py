@@ -104,18 +104,23 @@ def watch_drift(telemetry: Telemetry, drift: Drift) -> None:
     telemetry.watch(
         "drift_alarm",
         "1 while the latest inspections differ from the calibration images.",
-        lambda: {category: float(state.alarm) for category, state in drift.states().items()},
-        labels=("category",),
+        lambda: {
+            (category, state.station or ""): float(state.alarm)
+            for category, states in drift.states().items()
+            for state in states
+        },
+        labels=("category", "station"),
     )
     telemetry.watch(
         "drift_distance",
         "Kolmogorov-Smirnov distance between the latest inspections and the calibration images.",
         lambda: {
-            (category, comparison.name): comparison.distance
-            for category, state in drift.states().items()
+            (category, state.station or "", comparison.name): comparison.distance
+            for category, states in drift.states().items()
+            for state in states
             for comparison in state.comparisons
         },
-        labels=("category", "statistic"),
+        labels=("category", "station", "statistic"),
     )
 
 

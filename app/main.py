@@ -77,6 +77,7 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
                 references,
                 partial(latest, history.database),
                 references.categories,
+                references.stations,
             )
             retention = Retention(settings, history.database, history.pictures, history.in_writer)
             history.on_filed(drift.on_filed)

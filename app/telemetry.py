@@ -31,7 +31,14 @@ logger = logging.getLogger("flowgauge.telemetry")
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # One value; None for none at present; or a value for each label, or pair of labels.
-Reading = float | None | Mapping[str, float] | Mapping[tuple[str, str], float]
+# Mappings are invariant in their keys: each number of labels is a type of its own.
+Reading = (
+    float
+    | None
+    | Mapping[str, float]
+    | Mapping[tuple[str, str], float]
+    | Mapping[tuple[str, str, str], float]
+)
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -139,8 +146,8 @@ class Telemetry:
             name: without the prefix flowgauge_, and without _total for a counter.
             documentation: a sentence.
             read: gives the value; called in a thread, never two at a time. With labels, a mapping whose keys
-                are the label's values, or pairs of them.
-            labels: their names, two at most.
+                are the label's values, or tuples of them.
+            labels: their names.
             kind: counter for what only rises.
             every: seconds for which a reading is kept, for readers that cost something.
         """

@@ -94,8 +94,8 @@ def test_labels_are_those_of_the_metrics(dashboard: dict[str, Any]) -> None:
         "flowgauge_error_rate": {"category", "kind"},
         "flowgauge_score_bucket": {"category", "le"},
         "flowgauge_p_value_bucket": {"category", "le"},
-        "flowgauge_drift_distance": {"category", "statistic"},
-        "flowgauge_drift_alarm": {"category"},
+        "flowgauge_drift_distance": {"category", "station", "statistic"},
+        "flowgauge_drift_alarm": {"category", "station"},
         "flowgauge_request_seconds_bucket": {"route", "le"},
         "process_resident_memory_bytes": {"job"},
     }

@@ -75,6 +75,7 @@ class State:
         since: id of the oldest of them, None if there are none.
         comparisons: by the last look; none before the first.
         alarm_since: id of the inspection that raised the alarm, None if there is none.
+        station: whose calibration they are compared with, that of a station; None of all others.
     """
 
     version: str
@@ -82,6 +83,7 @@ class State:
     since: str | None = None
     comparisons: tuple[Comparison, ...] = ()
     alarm_since: str | None = None
+    station: str | None = None
 
     @property
     def alarm(self) -> bool:
@@ -106,21 +108,25 @@ class Drift:
         window: inspections compared at a time.
         reference: what inspections of a category and a station are compared with now; None where there is
             nothing.
-        latest: the latest rows of a category, so many at most, oldest first.
+        latest: gives the latest rows of a category, so many at most, oldest first: of one station, or, where
+            that is None, of all but some.
         categories: those that are watched before anything of them is inspected or asked about.
+        stations: those of a category that have a calibration of their own.
     """
 
     def __init__(
         self,
         window: int,
         reference: Callable[[str, str | None], Reference | None],
-        latest: Callable[[str, int], Sequence[Row]],
+        latest: Callable[[str, int, str | None, Sequence[str]], Sequence[Row]],
         categories: Callable[[], Iterable[str]] = tuple,
+        stations: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
         self.window = window
         self._reference = reference
         self._latest = latest
         self._categories = categories
+        self._stations = stations
         self._windows: dict[tuple[str, str | None], _Window] = {}
         self._lock = threading.Lock()
 
@@ -144,15 +150,21 @@ class Drift:
             window = self._current(category, station)
             return None if window is None else _state(window)
 
-    def states(self) -> dict[str, State]:
-        """How all categories are that have an active version; of several windows, one that alarms."""
-        keys = dict.fromkeys((*((category, None) for category in self._categories()), *self._windows))
-        found: dict[str, State] = {}
-        for category, station in keys:
-            state = self.state(category, station)
-            if state is not None and (category not in found or state.alarm):
-                found[category] = state
-        return found
+    def windows(self, category: str) -> list[State]:
+        """How a category is, and after that each of its stations that has a calibration of its own.
+
+        None of them where there is no active version to compare with.
+        """
+        stations = (None, *self._stations(category))
+        found = [(station, self.state(category, station)) for station in stations]
+        # A calibration may have come or gone between the one look and the other.
+        return [state for station, state in found if state is not None and state.station == station]
+
+    def states(self) -> dict[str, list[State]]:
+        """The windows of all categories that have an active version."""
+        names = dict.fromkeys((*self._categories(), *(category for category, _ in self._windows)))
+        found = ((category, self.windows(category)) for category in names)
+        return {category: states for category, states in found if states}
 
     def _current(self, category: str, station: str | None) -> _Window | None:
         """The window of what is active now: begun afresh when that changes, at start from the database."""
@@ -170,15 +182,11 @@ class Drift:
         window = _Window(reference, deque(maxlen=self.window))
         if known is None:
             first = first_id(reference.since_ms)
-            rows = [row for row in self._latest(category, self.window) if row["id"] >= first]
-            self._add(window, category, [row for row in rows if self._whose(category, row) == key[1]])
+            without = () if reference.station is not None else self._stations(category)
+            latest = self._latest(category, self.window, reference.station, without)
+            self._add(window, category, [row for row in latest if row["id"] >= first])
         self._windows[key] = window
         return window
-
-    def _whose(self, category: str, row: Row) -> str | None:
-        """The station whose window a row belongs into, None for that of all others."""
-        reference = self._reference(category, row.get("station"))
-        return None if reference is None else reference.station
 
     def _add(self, window: _Window, category: str, rows: Sequence[Row]) -> None:
         every = -(-self.window // LOOKS)  # rounded up: no more looks than the level is divided by
@@ -196,7 +204,14 @@ class Drift:
 
 def _state(window: _Window) -> State:
     since = window.rows[0][0] if window.rows else None
-    return State(window.reference.version, len(window.rows), since, window.comparisons, window.alarm_since)
+    return State(
+        window.reference.version,
+        len(window.rows),
+        since,
+        window.comparisons,
+        window.alarm_since,
+        window.reference.station,
+    )
 
 
 def _values(row: Row, width: int) -> tuple[float, ...]:

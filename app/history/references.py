@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import or_, select
 
 from app.calibrations import CalibrationFiles
 from app.category_settings import SETTINGS, CategorySettings
@@ -72,6 +72,12 @@ class References:
         """
         return models_folder.categories(self._models)
 
+    def stations(self, category: str) -> list[str]:
+        """The stations of a category that have a calibration of their own for the version that serves."""
+        # Which version that is, it finds out.
+        slot = None if self(category) is None else self._slots.get(category)
+        return [] if slot is None else self._calibrations.stations(slot)
+
     def _read(self, category: str, station: str | None) -> Reference | None:
         version = models_folder.active_version(self._models, category)
         if version is None:
@@ -125,10 +131,25 @@ def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dty
     return found
 
 
-def latest(database: Database, category: str, limit: int) -> Sequence[Row]:
-    """The latest inspections of a category, oldest first: what `Drift` begins with."""
+def latest(
+    database: Database, category: str, limit: int, station: str | None, without: Sequence[str]
+) -> Sequence[Row]:
+    """The latest inspections of a category, oldest first: what `Drift` begins with.
+
+    Args:
+        database: the history's.
+        category: of the inspections.
+        limit: how many, at most.
+        station: where they were made; None for anywhere but at some.
+        without: those.
+    """
     columns = inspections.c
+    where = [columns.category == category]
+    if station is not None:
+        where.append(columns.station == station)
+    elif without:
+        where.append(or_(columns.station.is_(None), columns.station.not_in(without)))
     query = select(columns.id, columns.version, columns.score, columns.features, columns.station)
-    query = query.where(columns.category == category).order_by(columns.id.desc()).limit(limit)
+    query = query.where(*where).order_by(columns.id.desc()).limit(limit)
     with database.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()][::-1]

@@ -28,7 +28,8 @@ class Details:
             most inspections.
         more_stations: whether there are others.
         hours: decisions by the hour's begin, in milliseconds since 1970, UTC; hours without any are left out.
-        rejects: rows with the columns `SUMMARY` of rejected inspections, the least like good parts first.
+        rejects: rows with the columns `SUMMARY` of rejected inspections: of each station and version that
+            which is least like good parts, then the second of each, and so on; by their p-values.
     """
 
     stations: Mapping[str | None, Counts]
@@ -57,11 +58,14 @@ def details(connection: Connection, category: str, span: Span, station: str | No
     # Whole numbers: both databases divide them without a rest.
     hour = (_COLUMNS.created_ms // HOUR_MS).label("hour")
     by_hour = select(hour, _COLUMNS.decision, func.count()).where(*wanted).group_by(hour, _COLUMNS.decision)
-    # p-values compare across versions, as scores do not.
+    # p-values compare across versions, as scores do not; but none is below 1 / (n + 1), so that those of a
+    # station with few calibration images would never come: the first of each station and version do.
+    by_p_value = (_COLUMNS.p_value, _COLUMNS.score.desc(), _COLUMNS.id)
+    rank = func.row_number().over(partition_by=(_COLUMNS.station, _COLUMNS.version), order_by=by_p_value)
+    ranked = select(*SUMMARY, rank.label("rank")).where(*wanted, _COLUMNS.decision == "REJECT").subquery().c
     worst = (
-        select(*SUMMARY)
-        .where(*wanted, _COLUMNS.decision == "REJECT")
-        .order_by(_COLUMNS.p_value, _COLUMNS.score.desc(), _COLUMNS.id)
+        select(*(ranked[column.name] for column in SUMMARY))
+        .order_by(ranked.rank, ranked.p_value, ranked.score.desc(), ranked.id)
         .limit(MOST_REJECTS)
     )
     found = connection.execute(by_station).all()

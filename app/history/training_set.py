@@ -11,13 +11,13 @@ the part is a digest of its `part_id`; without one it is left out, and the pictu
 import hashlib
 import logging
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from io import RawIOBase
 from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 
 from app.database import clock
 from app.database.engine import Database
@@ -51,7 +51,12 @@ class GoodPicture:
 
 
 def good_pictures(
-    database: Database, category: str, *, station: str | None = None, since_ms: int = 0
+    database: Database,
+    category: str,
+    *,
+    station: str | None = None,
+    without: Sequence[str] = (),
+    since_ms: int = 0,
 ) -> Iterator[GoodPicture]:
     """The pictures of a category that belong into its training set, oldest first.
 
@@ -60,10 +65,16 @@ def good_pictures(
     Args:
         database: the history's.
         category: of the pictures.
-        station: only those inspected there; None for all.
+        station: only those inspected there; None for all but some.
+        without: those stations.
         since_ms: only those inspected then or later, in milliseconds since 1970, UTC.
     """
     seen: set[bytes] = set()
+    where = []
+    if station is not None:
+        where.append(_COLUMNS.station == station)
+    elif without:
+        where.append(or_(_COLUMNS.station.is_(None), _COLUMNS.station.not_in(without)))
     after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
         good = (
@@ -75,7 +86,7 @@ def good_pictures(
                 _COLUMNS.verdict == "good",
                 _COLUMNS.has_pictures,
                 _COLUMNS.id > after,
-                *([] if station is None else [_COLUMNS.station == station]),
+                *where,
             )
             .order_by(_COLUMNS.id)
             .limit(_PAGE)

@@ -60,8 +60,9 @@ Reviewed = Annotated[
     bool,
     Query(
         description="Take the images of the history whose latest review is good, too; with `station`, those "
-        "inspected there. Only if parts were drawn at random to be reviewed: rejected ones are reviewed more "
-        "often, and make the threshold too high."
+        "inspected there, else those of stations without a calibration of their own. Only if parts were "
+        "drawn at random to be reviewed: rejected ones are reviewed more often, and make the threshold too "
+        "high."
     ),
 ]
 Since = Annotated[
@@ -158,8 +159,13 @@ async def renew_calibration(
             found: list[Picture] = []
             if reviewed:
                 since_ms = 0 if since is None else clock.from_datetime(since)
+                others = (
+                    ()
+                    if station is not None
+                    else await asyncio.to_thread(store.calibrations.stations, Slot.of(detector))
+                )
                 found = await asyncio.to_thread(
-                    calibration_pictures.reviewed, history, category, station, since_ms
+                    calibration_pictures.reviewed, history, category, station, others, since_ms
                 )
             # Of hundreds of thousands that were reviewed it takes long.
             chosen = await asyncio.to_thread(calibration_pictures.choose, pictures, found, fitted)
@@ -180,8 +186,12 @@ async def renew_calibration(
 
         after = await asyncio.to_thread(store.calibrations.change, slot, edit)
         in_force = await asyncio.to_thread(told, store, detector, station)
-        was = verdict.thresholds(before, await asyncio.to_thread(store.settings, category)).shown()
-        warnings = _warnings(before, after, was.target_fpr, chosen, fitted)
+        tuned = await asyncio.to_thread(store.settings, category)
+        decided_by = verdict.thresholds(before, tuned)
+        was = decided_by.shown()
+        band = verdict.review_fpr(before, tuned)
+        unfair = calibration_pictures.unfair(chosen, decided_by.reject, band)
+        warnings = _warnings(before, after, unfair, fitted)
         detail |= {
             "version": detector.manifest.version,
             "engine": detector.engine,
@@ -270,18 +280,13 @@ def _fitted(store: Store, detector: Detector) -> FitPictures | None:
 
 
 def _warnings(
-    before: Calibrator,
-    after: InForce | None,
-    rate: float,
-    pictures: list[Picture],
-    fitted: FitPictures | None,
+    before: Calibrator, after: InForce | None, unfair: str | None, fitted: FitPictures | None
 ) -> list[str]:
-    """What is to be said of a renewal; `rate` is the one at which good parts were rejected before it."""
+    """What is to be said of a renewal; `unfair` of its pictures."""
     warnings = []
     if after is not None:
         warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
-        over_rejected = calibration_pictures.over_rejected(pictures, rate)
-        warnings += [over_rejected] if over_rejected else []
+        warnings += [unfair] if unfair else []
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")
     return warnings

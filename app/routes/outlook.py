@@ -150,6 +150,9 @@ def _told(
     stations: list[str],
 ) -> schemas.Outlook:
     in_force = settings.target_fpr or calibrator.target_fpr
+    # Of all stations those count that have a region of their own, too.
+    others = settings.stations.values() if kept.station is None else ()
+    has_region = any((settings.region_of(kept.station)[1], *others))
     return schemas.Outlook(
         category=kept.category,
         version=kept.version,
@@ -166,20 +169,27 @@ def _told(
             decisions=shown_counts(seen.strata),
         ),
         positions=[
-            _position(one, would, calibrator, settings, in_force)
+            _position(one, would, calibrator, settings, in_force, has_region=has_region)
             for one, would in zip(positions, seen.positions, strict=True)
         ],
     )
 
 
 def _position(
-    one: Thresholds, would: Would, calibrator: Calibrator, settings: CategorySettings, in_force: float
+    one: Thresholds,
+    would: Would,
+    calibrator: Calibrator,
+    settings: CategorySettings,
+    in_force: float,
+    *,
+    has_region: bool,
 ) -> schemas.Position:
     rate = one.reject.target_fpr
     expected = None
     if one.reject.guarantee == "split":
         low, high = conformal.realised_range(one.reject.n_calibration, rate)
-        expected = schemas.Expected(low=low, high=high)
+        # A region of interest only lowers scores: how far, calibration says nothing of.
+        expected = schemas.Expected(low=0.0 if has_region else low, high=high)
     return schemas.Position(
         target_fpr=rate,
         in_force=rate == in_force,

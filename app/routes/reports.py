@@ -63,9 +63,11 @@ def get_drift(
     """Tell whether the latest inspections still look like the calibration images that are in force.
 
     Scores and features are compared. The window begins again when another version, region or calibration is
-    set. A station with a calibration of its own is compared with that, apart from the others.
+    set. A station with a calibration of its own is compared with that, apart from the others: ask for it by
+    `station`; which of these alarm is told in any case.
     """
-    state = drift.state(category, station) if models_folder.is_category(category) else None
+    known = models_folder.is_category(category)
+    state = drift.state(category, station) if known else None
     if state is None:
         raise Problem("unknown-model", f"No version of {category[:64]!r} is active.")
     return schemas.DriftReport(
@@ -76,6 +78,8 @@ def get_drift(
         window=drift.window,
         inspections=state.inspections,
         since=_made(state.since),
+        station=state.station,
+        alarming_stations=[one.station for one in drift.windows(category) if one.station and one.alarm],
         statistics=[
             schemas.DriftStatistic(
                 name=one.name,

@@ -57,18 +57,25 @@ def report(
         shifts = reports.shifts(connection, whole, caller.categories, station)
         parts = [shift_details.details(connection, one.category, whole, station) for one in shifts]
         changed = changes.changes(connection, asked, caller.categories, _MOST_CHANGES + 1)
-    states = drift.states()
+    states = {shift.category: _told(drift, shift.category, station) for shift in shifts}
     return schemas.ShiftReport(
         from_=clock.iso(whole.from_ms),
         to=clock.iso(whole.to_ms),
         station=station,
         categories=[
-            _category(shift, part, states.get(shift.category))
-            for shift, part in zip(shifts, parts, strict=True)
+            _category(shift, part, states[shift.category]) for shift, part in zip(shifts, parts, strict=True)
         ],
         changes=[_change(row) for row in changed[-_MOST_CHANGES:]],
         more_changes=len(changed) > _MOST_CHANGES,
     )
+
+
+def _told(drift: Drift, category: str, station: str | None) -> State | None:
+    """How a station of a category is; of all of them one that alarms, if there is one."""
+    if station is not None:
+        return drift.state(category, station)
+    windows = drift.windows(category)
+    return next((one for one in windows if one.alarm), windows[0] if windows else None)
 
 
 def _category(shift: Shift, part: Details, drift: State | None) -> schemas.ShiftCategory:
@@ -90,6 +97,7 @@ def _category(shift: Shift, part: Details, drift: State | None) -> schemas.Shift
         else schemas.DriftNow(
             alarm=drift.alarm,
             alarm_since=None if drift.alarm_since is None else clock.iso(clock.time_of(drift.alarm_since)),
+            station=drift.station,
         ),
         **rated(shift.strata),
     )

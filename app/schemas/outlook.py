@@ -8,7 +8,10 @@ from app.schemas.reports import Counts, Rate
 
 
 class Expected(BaseModel):
-    """Where a rate is to be expected, in 95 of 100 cases."""
+    """Where a rate is to be expected, in 95 of 100 cases.
+
+    From 0 where a region of interest is in force, which may lower it by any amount.
+    """
 
     low: float = Field(examples=[0.0011])
     high: float = Field(examples=[0.0244])

@@ -68,6 +68,10 @@ class DriftNow(BaseModel):
 
     alarm: bool
     alarm_since: Moment | None = Field(description="When the inspection was made that raised the alarm.")
+    station: str | None = Field(
+        description="The one that alarms, if it is compared with a calibration of its own.",
+        examples=["line-3"],
+    )
 
 
 class ShiftChange(BaseModel):
@@ -160,6 +164,14 @@ class DriftReport(BaseModel):
     window: int = Field(description="Inspections compared, once there are so many.", examples=[200])
     inspections: int = Field(description="Inspections in the window.", examples=[200])
     since: Moment | None = Field(description="When the oldest of them was made.")
+    station: str | None = Field(
+        description="The station, if it has a calibration of its own; null for all that have none.",
+        examples=["line-3"],
+    )
+    alarming_stations: list[str] = Field(
+        description="Those with a calibration of their own whose inspections differ from its images.",
+        examples=[["line-3"]],
+    )
     statistics: list[DriftStatistic] = Field(
         description="As of the last look, twenty of which fall into a window; none before the first."
     )

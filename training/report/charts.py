@@ -118,7 +118,9 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
         return None
     # Below 1 / (n + 1) nothing is rejected: the band begins where p-values do.
     n = threshold.n_calibration
-    asked = np.unique(np.arange(1, n + 1) / (n + 1)) if n < 60 else np.linspace(1 / (n + 1), n / (n + 1), 60)
+    # Ranks of the calibration's scores, close to each other where rates in use lie.
+    ranks = np.unique(np.concatenate([np.geomspace(1, n, 60), np.linspace(1, n, 60)]).round())
+    asked = ranks / (n + 1)
     split = threshold.guarantee == "split"
     seen = np.searchsorted(p_values, asked + 1e-12, side="right") / len(p_values)
     on = f"On {len(p_values)} good test pictures, {'' if split else 'cross-'}calibrated on {n}"

@@ -47,7 +47,7 @@ class Row:
     category: str
     versions: int
     active: ShownVersion | None
-    drift: State | None
+    drift: list[State]
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,17 @@ async def show_model(
         serving = await asyncio.to_thread(_serving, store, detector)
     except Problem as problem:
         serving = Serving([], trouble=problem.detail)
-    state: State | None = None
+    windows: list[State] = []
     stations: list[str] = []
     if page.may(Permission.HISTORY):
-        state, stations = await asyncio.to_thread(_seen, drift, history.database, category)
+        windows, stations = await asyncio.to_thread(_seen, drift, history.database, category)
     known = sorted({*stations, *(one.station for one in serving.calibrations if one.station)})
     return page.render(
         "model.html",
         model=model,
         active=next((one for one in model.versions if one.active), None),
         serving=serving,
-        drift=state,
+        drift=windows,
         stations=known,
         bands=BANDS,
         passed=data({"category": category, "maxBytes": settings.max_bytes}),
@@ -134,8 +134,8 @@ def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
                 shown = models.told_version(folder, name, active, ())
             except Problem:  # its directory is gone, and the file that names it is not
                 shown = None
-        state = None if drift is None else drift.state(name)
-        rows.append(Row(name, len(models_folder.versions(folder, name)), shown, state))
+        windows = [] if drift is None else drift.windows(name)
+        rows.append(Row(name, len(models_folder.versions(folder, name)), shown, windows))
     return rows
 
 
@@ -151,6 +151,6 @@ def _serving(store: Store, detector: Detector) -> Serving:
     )
 
 
-def _seen(drift: Drift, database: Database, category: str) -> tuple[State | None, list[str]]:
+def _seen(drift: Drift, database: Database, category: str) -> tuple[list[State], list[str]]:
     with database.read() as connection:
-        return drift.state(category), browsing.stations(connection, [category])
+        return drift.windows(category), browsing.stations(connection, [category])

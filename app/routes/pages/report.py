@@ -1,6 +1,7 @@
 """The report on a shift, made to be printed."""
 
 import re
+from datetime import datetime
 from typing import Annotated, Final
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ from app.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import DriftPart, HistoryPart
 from app.history import browsing
+from app.history.reports import Span
 from app.routes import shifts
 from app.routes.spans import From, OfStation, To, span
 from app.schemas.reports import ShiftReport
@@ -49,13 +51,15 @@ async def show_report(
 
     # Not among the threads that predictions look up their idempotency keys in: this may take a while.
     report, stations = await run_in_threadpool(read)
+    # Bars begin with what there is: an hour that retention has deleted is not one without parts.
+    told = Span(min(clock.from_datetime(datetime.fromisoformat(report.from_)), asked.to_ms), asked.to_ms)
     return page.render(
         "report.html",
         report=report,
         begin=clock.iso(asked.from_ms),
         end=clock.iso(asked.to_ms),
         cut=report.from_ != clock.iso(asked.from_ms),
-        charts={one.category: bars(one.hours, asked, days_of) for one in report.categories},
+        charts={one.category: bars(one.hours, told, days_of) for one in report.categories},
         zone=days_of.key,
         stations=stations,
         who=lambda actor: _KEY_ID.sub("", actor, count=1),

@@ -46,7 +46,7 @@ rows.count = 0  # type: ignore[attr-defined]
 
 
 def watch(compared: Reference | None, window: int = 100, before: Sequence[Row] = ()) -> Drift:
-    return Drift(window, lambda *_: compared, lambda _, limit: before[-limit:])
+    return Drift(window, lambda *_: compared, lambda _, limit, *__: before[-limit:])
 
 
 def seen(drift: Drift) -> State:
@@ -203,7 +203,7 @@ def test_another_active_version_begins_a_new_window() -> None:
     rng = np.random.default_rng(7)
     calibration = rng.normal(size=50)
     active = reference(calibration)
-    drift = Drift(40, lambda *_: active, lambda _, __: [])
+    drift = Drift(40, lambda *_: active, lambda *_: [])
     drift.on_filed(list(rows(rng.normal(5, size=40))))
     assert seen(drift).alarm
     active = reference(calibration, version="v2")
@@ -221,7 +221,7 @@ def test_another_region_begins_a_new_window() -> None:
     rng = np.random.default_rng(8)
     before = reference(rng.normal(size=50))
     active = before
-    drift = Drift(40, lambda *_: active, lambda _, __: [])
+    drift = Drift(40, lambda *_: active, lambda *_: [])
     drift.on_filed(list(rows(rng.normal(size=40))))
     active = Reference("v1", (3,), rising_only=True, samples=before.samples)
     assert seen(drift).inspections == 0
@@ -270,11 +270,11 @@ def test_all_states_agree_with_each_one() -> None:
     """What monitoring reads and what REST answers, right after another version was activated."""
     rng = np.random.default_rng(14)
     active: Reference | None = reference(rng.normal(size=50))
-    drift = Drift(40, lambda *_: active, lambda _, __: [])
+    drift = Drift(40, lambda *_: active, lambda *_: [])
     drift.on_filed(list(rows(rng.normal(9, size=40))))
-    assert drift.states()["tiny"].alarm
+    assert [state.alarm for state in drift.states()["tiny"]] == [True]
     active = reference(rng.normal(size=50), version="v2")
-    assert drift.states() == {"tiny": State("v2")} == {"tiny": seen(drift)}
+    assert drift.states() == {"tiny": [State("v2")]} == {"tiny": [seen(drift)]}
     active = None
     assert drift.states() == {}
 
@@ -288,25 +288,58 @@ def test_a_station_with_a_calibration_of_its_own_is_watched_apart() -> None:
         for station, mean in (("line-3", 5), ("line-4", 0), (None, 0))
         for row in rows(rng.normal(mean, size=40))
     ]
-    before = stream[:5]
     drift = Drift(
         40,
         lambda _, station: own if station == "line-3" else general,
-        lambda _, limit: before[-limit:],
+        lambda *_: [],
+        stations=lambda _: ["line-3"],
     )
     drift.on_filed(stream)
     states = {station: drift.state("tiny", station) for station in (None, "line-3", "line-4")}
-    assert {station: state and (state.inspections, state.alarm) for station, state in states.items()} == {
-        None: (40, False),
-        "line-3": (40, False),
-        "line-4": (40, False),
+    told = {
+        station: state and (state.station, state.inspections, state.alarm)
+        for station, state in states.items()
     }
-    # Of several windows of a category that which alarms is told.
+    assert told == {
+        None: (None, 40, False),
+        "line-3": ("line-3", 40, False),
+        "line-4": (None, 40, False),
+    }
+    # One that alarms is told beside the category, which does not.
     drift.on_filed([{**row, "id": f"{row['id']}-late", "station": "line-3"} for row in rows(np.zeros(40))])
-    assert drift.states()["tiny"].alarm
-    state = drift.state("tiny")
-    assert state is not None
-    assert not state.alarm
+    windows = [(state.station, state.alarm) for state in drift.windows("tiny")]
+    assert windows == [(None, False), ("line-3", True)]
+    assert drift.states() == {"tiny": drift.windows("tiny")}
+
+
+def test_after_a_restart_each_window_has_as_many_of_its_own_as_it_holds() -> None:
+    """A station that inspects little, or no more, is told all the same; the others lack nothing for it."""
+    rng = np.random.default_rng(17)
+    general = reference(rng.normal(size=50))
+    own = replace(general, station="line-3")
+    asked = []
+
+    def latest(category: str, limit: int, station: str | None, without: Sequence[str]) -> Sequence[Row]:
+        asked.append((category, limit, station, tuple(without)))
+        return list(rows(rng.normal(9 if station else 0, size=limit)))
+
+    drift = Drift(
+        40,
+        lambda _, station: own if station == "line-3" else general,
+        latest,
+        lambda: ["tiny"],
+        lambda _: ["line-3"],
+    )
+    [(name, windows)] = drift.states().items()
+    told = [(state.station, state.inspections, state.alarm) for state in windows]
+    assert (name, told) == ("tiny", [(None, 40, False), ("line-3", 40, True)])
+    assert asked == [("tiny", 40, None, ("line-3",)), ("tiny", 40, "line-3", ())]
+
+
+def test_a_station_whose_calibration_went_between_two_looks_is_told_once() -> None:
+    general = reference(np.random.default_rng(18).normal(size=50))
+    drift = Drift(40, lambda *_: general, lambda *_: [], lambda: ["tiny"], lambda _: ["line-3"])
+    assert [state.station for state in drift.windows("tiny")] == [None]
 
 
 def test_states_are_told_from_the_start() -> None:
@@ -315,10 +348,12 @@ def test_states_are_told_from_the_start() -> None:
     drift = Drift(
         40,
         lambda category, _: reference(rng.normal(size=50)) if category == "tiny" else None,
-        lambda _, limit: stream[-limit:],
+        lambda _, limit, *__: stream[-limit:],
         lambda: ["idle", "tiny"],
     )
-    assert {name: state.alarm for name, state in drift.states().items()} == {"tiny": True}
+    assert {name: [one.alarm for one in states] for name, states in drift.states().items()} == {
+        "tiny": [True]
+    }
 
 
 def test_without_an_active_version_nothing_is_watched() -> None:
@@ -345,4 +380,5 @@ def test_categories_are_apart() -> None:
         *rows(rng.normal(size=100)),
     ]
     drift.on_filed(mixed)
-    assert {name: state.alarm for name, state in drift.states().items()} == {"other": True, "tiny": False}
+    told = {name: [state.alarm for state in states] for name, states in drift.states().items()}
+    assert told == {"other": [True], "tiny": [False]}

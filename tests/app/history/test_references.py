@@ -169,7 +169,7 @@ def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_reg
         inspect(client, 3)
     with TestClient(create_app(settings)) as client:
         # Monitoring hears of a category before anything is inspected.
-        assert 'flowgauge_drift_alarm{category="tiny"} 0.0' in client.get("/metrics").text
+        assert 'flowgauge_drift_alarm{category="tiny",station=""} 0.0' in client.get("/metrics").text
         assert window(client) == 3
         time.sleep(0.05)  # the file system's clock has its own steps
         assert client.put("/v1/models/tiny/region", json=AREA).status_code == 200

@@ -115,6 +115,16 @@ def test_the_worst_rejects_are_those_least_like_good_parts(database: Database) -
     assert ids(look(database)) == [made[i] for i in (2, 3, 1, 4, 0)]
 
 
+def test_each_station_and_version_shows_its_worst_before_another_shows_more(database: Database) -> None:
+    """p-values of few calibration images are never small, however strange a part is."""
+    many = [reject(station="line-1", p_value=0.001, score=5 + i / 100) for i in range(MOST_REJECTS)]
+    few = reject(station="line-3", p_value=0.048, score=400.0)
+    older = reject(station="line-1", p_value=0.02, score=3.0, version="v0")
+    made = add(database, *many, few, older)
+    assert ids(look(database)) == [made[5], made[7], made[6], made[4], made[3], made[2]]
+    assert ids(look(database, station="line-1"))[:2] == [made[5], made[7]]
+
+
 def test_rejects_that_are_alike_come_by_id_however_they_were_filed(database: Database) -> None:
     rows = [reject(BEGIN + at) for at in range(MOST_REJECTS + 2)]
     add(database, *reversed(rows))

@@ -185,10 +185,12 @@ class TestReviewed:
             self.inspect(client, data)
         self.inspect(client, tiny_images["defect"][0], "defect")
         self.inspect(client, good(1, 7000)[0], station="line-4")
-        assert send(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
         assert send(client, [], reviewed="true").json()["pictures"] == 5
         both = send(client, [pictures[0], *good(2, 8000)], reviewed="true").json()
         assert (both["pictures"], both["left_out"]) == (7, 1)
+        assert send(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
+        # From then on they say nothing of the other stations: another lamp may be why.
+        assert send(client, [], reviewed="true").json()["pictures"] == 1
         later = {"reason": "x", "reviewed": "true", "from": "2100-01-01T00:00:00Z"}
         response = client.post(URL, params=later, headers={"If-Match": "*"})
         assert "none came" in refused(response, 400, "invalid-request")

@@ -1,6 +1,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Iterator
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.history import reviews
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import images
+from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 from tests.conftest import picture, png
@@ -204,6 +206,42 @@ def test_drift_is_told_from_real_inspections(client: TestClient, tiny_images: Im
     assert answer["alarm"]
     assert answer["alarm_since"] > answer["since"][:4]
     assert max(one["distance"] for one in answer["statistics"]) == 1.0
+
+
+def test_a_station_that_alarms_is_told_beside_the_others_wherever_drift_is(client: TestClient) -> None:
+    """One with a calibration of its own, which the window of the others says nothing of."""
+    assert send(client, good(60), station="line-3").status_code == 201
+
+    def inspect(light: float, station: str, seed: int) -> None:
+        data = png((light * picture(seed)).astype(np.uint8))
+        files = {"file": ("a.png", data)}
+        answer = client.post("/v1/models/tiny/predict", files=files, data={"station": station}).json()
+        settle(client, answer)
+
+    for seed in range(20):
+        inspect(1.0, "line-1", 3000 + seed)
+        inspect(0.4, "line-3", 4000 + seed)
+    drift = "/v1/models/tiny/drift"
+    others, own = client.get(drift).json(), client.get(drift, params={"station": "line-3"}).json()
+    told = [(one["station"], one["alarm"], one["alarming_stations"]) for one in (others, own)]
+    assert told == [(None, False, ["line-3"]), ("line-3", True, ["line-3"])]
+    metrics = client.get("/metrics").text
+    assert 'flowgauge_drift_alarm{category="tiny",station=""} 0.0' in metrics
+    assert 'flowgauge_drift_alarm{category="tiny",station="line-3"} 1.0' in metrics
+    assert 'flowgauge_drift_distance{category="tiny",station="line-3",statistic="score"}' in metrics
+
+    def in_report(**query: str) -> tuple[bool, str | None]:
+        [category] = client.get(SHIFT, params=query).json()["categories"]
+        return category["drift"]["alarm"], category["drift"]["station"]
+
+    assert in_report() == (True, "line-3") == in_report(station="line-3")
+    assert in_report(station="line-1") == (False, None)
+    for path in ("/models", "/models/tiny"):
+        shown = " ".join(unescape(client.get(path, headers={"Accept": "text/html"}).text).split())
+        assert "line-3: The latest parts differ from those of the calibration" in shown
+        assert "</span> The latest 20 parts look like those of the calibration" in shown
+    report = " ".join(unescape(client.get("/report", headers={"Accept": "text/html"}).text).split())
+    assert "line-3: alarm since" in report
 
 
 def test_drift_begins_again_with_another_version(

@@ -83,7 +83,7 @@ def test_the_least_likely_rejects_come_first(client: TestClient) -> None:
 def test_drift_is_told_where_a_version_is_active(client: TestClient) -> None:
     kept(client, row(), row(category="retired"))
     drifts = {one["category"]: one["drift"] for one in report(client)["categories"]}
-    assert drifts == {"tiny": {"alarm": False, "alarm_since": None}, "retired": None}
+    assert drifts == {"tiny": {"alarm": False, "alarm_since": None, "station": None}, "retired": None}
 
 
 def test_what_was_changed_meanwhile(
