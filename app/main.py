@@ -39,6 +39,7 @@ from app.settings import Settings, unknown_variables
 from app.sinks.sinks import Sinks
 from app.store import Store
 from app.telemetry import Telemetry
+from app.web.page import error_page
 from flows.fastflow.images import Limits, uncompressed_bytes
 
 logger = logging.getLogger("flowgauge.start")
@@ -148,5 +149,5 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
     app.add_middleware(HeadRequests)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
     app.add_middleware(SecurityHeaders)
-    problem_answers.install(app)
+    problem_answers.install(app, error_page)
     return app

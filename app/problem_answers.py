@@ -6,7 +6,7 @@ trace or a library's message: the request id leads to the log, which does.
 
 import json
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from fastapi import FastAPI, Request
@@ -75,8 +75,13 @@ def of(error: Exception) -> Problem:
     return Problem("internal", "This should not happen. The server's log has more under the request id.")
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error that the routes and the router raise with a problem."""
+def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
+    """Answer every error that the routes and the router raise with a problem.
+
+    Args:
+        app: the service.
+        page: shows a problem to who asks for an address that is mistyped, with a browser.
+    """
 
     @app.exception_handler(Problem)
     @app.exception_handler(DatabaseUnavailable)
@@ -90,12 +95,21 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
         if error.status_code == 404:
-            return answer(request, "not-found", "No route has this path; /docs lists them.")
+            detail = "No route has this path; /docs lists them."
+            if _is_for_people(request):
+                return page(request, Problem("not-found", detail))
+            return answer(request, "not-found", detail)
         if error.status_code == 405:
             allowed = ", ".join(_allowed(request))
             detail = f"{request.method} is not allowed here; allowed: {allowed}."
             return answer(request, "method-not-allowed", detail, {"Allow": allowed})
         return answer(request, "invalid-request", "The request could not be read.")
+
+
+def _is_for_people(request: Request) -> bool:
+    # Programs may take anything; a browser asks for a page, and no page is among what programs use.
+    wants_page = request.method in ("GET", "HEAD") and "text/html" in request.headers.get("Accept", "")
+    return wants_page and not request.url.path.startswith(("/v1", "/v2"))
 
 
 def _allowed(request: Request) -> Iterator[str]:

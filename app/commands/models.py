@@ -102,7 +102,10 @@ def pack(
     category: Category,
     version: Annotated[str | None, typer.Argument(help="The version; by default the active one.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="By default CATEGORY-VERSION.zip, here.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file, or a folder for it; by default CATEGORY-VERSION.zip, here."
+        ),
     ] = None,
     models: Models = _FOLDER,
 ) -> None:
@@ -115,7 +118,7 @@ def pack(
     from flows.fastflow.plain_files import temporary_directory
 
     folder = models_folder.resolve(models, category, version)
-    target = output or Path(f"{category}-{folder.name}.zip")
+    target = _file(output, f"{category}-{folder.name}.zip")
     with temporary_directory(target.absolute().parent) as temporary:
         whole = temporary / target.name
         with whole.open("wb") as file:
@@ -129,7 +132,10 @@ def export(
     category: Category,
     version: Annotated[str | None, typer.Argument(help="The version; by default the active one.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="By default CATEGORY-VERSION.onnx, here.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="The file, or a folder for it; by default CATEGORY-VERSION.onnx, here."
+        ),
     ] = None,
     models: Models = _FOLDER,
 ) -> None:
@@ -143,12 +149,18 @@ def export(
     from flows.fastflow.export import ExportError, export_onnx
 
     folder = models_folder.resolve(models, category, version)
-    target = (output or Path(f"{category}-{folder.name}.onnx")).absolute()
+    target = _file(output, f"{category}-{folder.name}.onnx")
     try:
-        export_onnx(Detector.load(folder, device="cpu"), target)
+        export_onnx(Detector.load(folder, device="cpu"), target.absolute())
     except ExportError as error:
         raise typer.BadParameter(str(error), param_hint="CATEGORY") from error
-    typer.echo(str(output or target.name))
+    typer.echo(str(target))
+
+
+def _file(output: Path | None, name: str) -> Path:
+    """What to write: into a folder that is there, by that name."""
+    target = output or Path(name)
+    return target / name if target.is_dir() else target
 
 
 @app.command("activate")

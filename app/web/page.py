@@ -98,9 +98,9 @@ class PageRoute(APIRoute):
             try:
                 return await handle(request)
             except RequestValidationError:
-                return _error_page(request, Problem("invalid-request", "The address is not a valid one."))
+                return error_page(request, Problem("invalid-request", "The address is not a valid one."))
             except Exception as error:
-                return _error_page(request, problem_answers.of(error))
+                return error_page(request, problem_answers.of(error))
 
         return handle_page
 
@@ -111,7 +111,8 @@ def data(value: object) -> Markup:
     return Markup(text)  # noqa: S704  ("<" has been taken out)
 
 
-def _error_page(request: Request, problem: Problem) -> Response:
+def error_page(request: Request, problem: Problem) -> Response:
+    """Show what went wrong."""
     kind = problems.TYPES[problem.name]
     request.state.problem = problem.name
     answer = Page(request).render(

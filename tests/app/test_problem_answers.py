@@ -45,6 +45,24 @@ def test_unknown_paths(service: TestClient, path: str) -> None:
     assert details.instance == path
 
 
+def test_a_mistyped_address_is_told_to_a_browser_by_a_page(service: TestClient) -> None:
+    accept = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "de"}
+    response = service.get("/modells", headers=accept)
+    assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "Unter dieser Adresse gibt es nichts" in response.text
+    assert response.headers["X-Request-ID"] in response.text
+    assert "script-src" in response.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/v1/model", "/v1/nothing/bottle", "/v2/nothing"])
+def test_of_what_programs_use_nothing_is_a_page(service: TestClient, path: str) -> None:
+    assert service.get(path, headers={"Accept": "text/html"}).json()
+
+
+def test_who_sends_something_to_an_address_that_is_none_is_told_as_a_program_is(service: TestClient) -> None:
+    expect(service.post("/modells", headers={"Accept": "text/html"}), "not-found")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

@@ -15,6 +15,7 @@ from app.access import Caller, Role
 from app.draining import Draining
 from app.request_context import RequestContext
 from app.telemetry import Telemetry
+from app.web.page import error_page
 
 INSIDE = "/srv/inside/path"
 
@@ -68,7 +69,7 @@ def client(telemetry: Telemetry, draining: Draining) -> TestClient:
         raise ClientDisconnect
 
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
-    problem_answers.install(app)
+    problem_answers.install(app, error_page)
     return TestClient(app)
 
 

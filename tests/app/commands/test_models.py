@@ -194,6 +194,13 @@ class TestPack:
         assert target.read_bytes() == Path(f"tiny-{first}.zip").read_bytes()
         assert [p.name for p in target.parent.iterdir()] == ["bundle.zip"]
 
+    def test_into_a_folder_by_its_own_name(self, run: Run, first: str, tmp_path: Path) -> None:
+        stick = tmp_path / "stick"
+        stick.mkdir()
+        target = stick / f"tiny-{first}.zip"
+        assert said(run("pack", "tiny", "-o", str(stick))) == f"{target}\n"
+        assert [p.name for p in stick.iterdir()] == [target.name]
+
     @pytest.mark.parametrize("name", ["wrong hash", "symlink", "file gone", "manifest"])
     def test_a_damaged_one_leaves_no_file(self, run: Run, store: Path, name: str) -> None:
         change, reason = DAMAGE[name]
@@ -206,7 +213,6 @@ class TestPack:
         [
             (["nut"], "no model of category 'nut'"),
             (["tiny", "v9"], "has no version 'v9'"),
-            (["tiny", "-o", "."], "directory"),
         ],
     )
     def test_what_cannot_be_packed(self, run: Run, arguments: list[str], reason: str) -> None:
