@@ -4,6 +4,7 @@ models/<category>/settings.json is replaced atomically and read again when it ha
 version of the category: rates, not scores, so that thresholds stay certified when a version is replaced.
 """
 
+import errno
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -25,12 +26,21 @@ logger = logging.getLogger("flowgauge.settings")
 SETTINGS: Final = "settings.json"
 MAX_STATIONS: Final = 256
 MAX_POINTS: Final = 2000  # of a region: more would make its mask slow, and the file large
+_TAKES_NOTHING: Final = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EACCES,
+    errno.EPERM,
+)
 _MAX_BYTES = 16 * 2**20
 _MASK_BYTES = 64 * 2**20  # of a category's masks; 256 stations at 512 px
 
 Rate = Annotated[float, Field(gt=0, lt=1)]
 Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(ge=0, le=65_535)]]
-Polygon = Annotated[list[Point], Field(min_length=3, max_length=500)]
+# Of thousands of corners that are none, one is told.
+Polygon = Annotated[list[Point], Field(min_length=3, max_length=500, fail_fast=True)]
 
 
 class _Record(BaseModel):
@@ -57,6 +67,7 @@ class Area(_Record):
     polygons: list[Polygon] = Field(
         min_length=1,
         max_length=64,
+        fail_fast=True,
         description="Corners (x, y) of each polygon, in pixels from the upper left.",
         examples=[[[[100, 100], [800, 100], [800, 700], [100, 700]]]],
     )
@@ -251,15 +262,24 @@ def locked(models: Path, category: str) -> Iterator[None]:
 
 @contextmanager
 def telling_conflicts() -> Iterator[None]:
-    """Tell a conflict over a category as the service tells it.
+    """Tell what keeps a category from being changed as the service tells it.
 
     Raises:
-        Problem: conflict.
+        Problem: conflict: another one changes it, or its disk takes nothing.
     """
     try:
         yield
     except models_folder.ConflictError as error:
         raise Problem("conflict", str(error)) from error
+    except OSError as error:
+        if error.errno not in _TAKES_NOTHING:
+            raise
+        logger.exception("the models folder takes nothing")
+        raise Problem(
+            "conflict",
+            "The models folder takes nothing: its disk is full, or may not be written to. Nothing was "
+            "changed.",
+        ) from error
 
 
 def _unknown(category: str) -> Problem:

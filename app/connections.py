@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app import problem_answers, problems
+from app.limits import TokenBuckets
 from app.schemas.problem import ProblemDetails
 
 logger = logging.getLogger("flowgauge.connections")
@@ -35,6 +36,8 @@ REST_SECONDS: Final = 60.0
 STALLED_SECONDS: Final = 60.0
 # Of a head, and of what may stand between two pieces of a body.
 MAX_HEAD_BYTES: Final = 64 * 1024
+# Requests of a connection that wait for the answer to the one before; browsers send none so.
+MAX_PIPELINED: Final = 50
 _TARGET: Final = re.compile(rb"[\x21-\x7e]+")
 # For TLS: the handshake, and the farewell.
 HANDSHAKE_SECONDS: Final = 10.0
@@ -43,6 +46,8 @@ FAREWELL_SECONDS: Final = 5.0
 # Files for all that is no connection: libraries, models, the database, pictures on their way to the disk.
 OTHER_FILES: Final = 256
 
+COMPLAINTS_PER_MINUTE: Final = 60  # of an address that are logged
+_MOST_ADDRESSES: Final = 4096
 _LOG_SECONDS: Final = 60.0
 _SHORTAGE_SECONDS: Final = 1.0  # after which asyncio tries again
 _TURNED_AWAY_AT_ONCE: Final = 100  # then the loop has other things to do
@@ -58,6 +63,8 @@ class Connection(HttpToolsProtocol):
     has its time. httptools keeps a head whatever its size, and takes some that no client of good will sends:
     here they are answered 400 as by a stricter parser.
     """
+
+    _complaints = TokenBuckets(_MOST_ADDRESSES)
 
     def __init__(
         self,
@@ -85,20 +92,22 @@ class Connection(HttpToolsProtocol):
         try:
             self._parse(data)
         except httptools.HttpParserError:
+            if self.transport.is_closing():  # this was told to go
+                return
             self.send_400_response(
                 "This is no valid HTTP request. In an address, spaces and all that is not ASCII must be "
                 "percent-encoded."
             )
         # One header, a chunk's extension or a trailer, which never end, are nothing that the parser tells of.
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
-            self.logger.warning("a head, or what stands between two pieces of a body, is too large")
+            self._complain("a head of %s, or what stands between two pieces of a body, is too large")
             self.transport.abort()
         self._watch()
 
     def send_400_response(self, msg: str) -> None:
         """Answer with a problem what cannot be given to the service, and close."""
         request_id = uuid.uuid4().hex
-        logger.warning("no HTTP request came from %s id=%s", self.client and self.client[0], request_id)
+        self._complain(f"no HTTP request came from %s id={request_id}")
         told = ProblemDetails(
             type="invalid-request",
             title=problems.TYPES["invalid-request"].title,
@@ -133,8 +142,12 @@ class Connection(HttpToolsProtocol):
         """Begin to answer a request.
 
         Raises:
-            ValueError: it is none; it is answered 400.
+            ValueError: it is none, and is answered 400; or there are too many, and the connection is cut off.
         """
+        if len(self.pipeline) >= MAX_PIPELINED:
+            # A head is a few bytes and a request some kilobytes: thousands fit into one look at the network.
+            self.transport.abort()
+            raise ValueError("too many requests wait for the answers before theirs")
         if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
             return  # `_parse` tells this head again
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
@@ -160,6 +173,8 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Go on to the next request."""
         super().on_response_complete()
+        if self.pipeline and not self.transport.is_closing():
+            self.flow.pause_reading()  # nobody needs more of them yet
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -170,6 +185,12 @@ class Connection(HttpToolsProtocol):
             self._answered.disconnected = True
             self._answered.message_event.set()
         self._await(None)
+
+    def _complain(self, message: str) -> None:
+        """Log what is wrong with a client, at most so often: nobody is to write over all other lines."""
+        host = self.client[0] if self.client else "somebody"
+        if self._complaints.take(host, COMPLAINTS_PER_MINUTE) == 0:
+            logger.warning(message, host)
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._answered = cycle

@@ -1,4 +1,4 @@
-"""The line of the model's thread: every category has its turn, whatever the others send."""
+"""A line for work of several categories: each has its turn, whatever the others send."""
 
 import math
 from collections import Counter, OrderedDict, deque

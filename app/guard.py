@@ -79,7 +79,9 @@ class Guard:
                 self._admit(scope)
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
                     seconds = self._settings.upload_idle_seconds
-                    receive = await small_bodies.read_ahead(receive, scope["headers"], seconds)
+                    # Who has shown nothing yet costs next to nothing.
+                    most = small_bodies.MAX_OPEN_BYTES if _is_open(scope) else small_bodies.MAX_BYTES
+                    receive = await small_bodies.read_ahead(receive, scope["headers"], seconds, most)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
                 answer = answer or problem_answers.respond(Request(scope), problem)
@@ -88,9 +90,7 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
-        if scope["path"].startswith(entrance.STATIC):
-            return  # style sheets and scripts, which the login page needs too; they tell nothing
-        if scope["path"] not in OPEN:
+        if not _is_open(scope):
             caller, session = self._identify(scope)
             scope["state"] |= {"caller": caller, "session": session}
         elif scope["path"] == LOGIN and scope["method"] not in SAFE_METHODS:
@@ -156,6 +156,11 @@ class Guard:
         forwarded = any(name in headers for name in FORWARDED)
         if forwarded or (client and not is_loopback(client[0])):
             raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
+
+
+def _is_open(scope: Scope) -> bool:
+    # Style sheets and scripts, which the login page needs too, tell nothing either.
+    return scope["path"] in OPEN or scope["path"].startswith(entrance.STATIC)
 
 
 def _plain(name: bytes, value: bytes) -> bytes:

@@ -123,8 +123,10 @@ class Inspector:
 
     async def _decode(self, detector: Detector, data: bytes, *, keep_pixels: bool = False) -> Timed[Decoded]:
         """Decode an upload as the detector's model was made to see it."""
-        bits = detector.manifest.sample_bits
-        return await self._inference.decode(data, detector.prepare, bits, keep_pixels=keep_pixels)
+        manifest = detector.manifest
+        return await self._inference.decode(
+            manifest.category, data, detector.prepare, manifest.sample_bits, keep_pixels=keep_pixels
+        )
 
     async def off_loop(self, function: Callable[[], T]) -> T:
         """Call what takes longer than the event loop should, in the threads that draw."""

@@ -298,7 +298,10 @@ async def _predictor(
     wishes: Wishes,
     inline: Annotated[
         list[schemas.Picture] | None,
-        Query(description="Pictures to put into the JSON, as base64 of a PNG. May be repeated."),
+        # Each is wanted or not; of thousands not even the refusal could be paid.
+        Query(
+            max_length=8, description="Pictures to put into the JSON, as base64 of a PNG. May be repeated."
+        ),
     ] = None,
 ) -> _Predictor:
     return _put_together(request, wishes, frozenset(inline or ()))

@@ -23,6 +23,7 @@ from app.schemas.problem import ProblemDetails
 logger = logging.getLogger("flowgauge.problems")
 
 MEDIA_TYPE: Final = dialects.PROBLEMS.media_type
+_MOST_REASONS: Final = 8  # for which a request is refused, that are told
 # What a 401 must say (RFC 9110, section 11.6.1).
 CHALLENGE: Final = 'Bearer realm="FlowGauge"'
 
@@ -90,7 +91,11 @@ def install(app: FastAPI, page: Callable[[Request, Problem], Response]) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, "invalid-request", "; ".join(map(_explain, error.errors())))
+        # Who sends nonsense by the thousand is told of some of it: the rest would keep the event loop busy.
+        found = error.errors()
+        more = [f"and {len(found) - _MOST_REASONS} more"] if len(found) > _MOST_REASONS else []
+        detail = "; ".join([*map(_explain, found[:_MOST_REASONS]), *more])
+        return answer(request, "invalid-request", detail)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:

@@ -12,11 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import logs, problem_answers, problems
 from app.client_address import client_address
 from app.draining import Draining
+from app.limits import TokenBuckets
 from app.telemetry import Telemetry
 
 logger = logging.getLogger("flowgauge.requests")
 
 HEADER = "X-Request-ID"
+# Of an address, requests that show no key (health, login, style sheets, refused ones) that are logged.
+STRANGERS_LINES_PER_MINUTE = 240
+_MOST_ADDRESSES = 4096
 _LONGEST_PATH = 200  # in the log; a request line may have 64 KiB
 # What may go into a log line and back into a header without doubt.
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
@@ -41,6 +45,8 @@ class RequestContext:
         self.app = app
         self._telemetry = telemetry
         self._draining = draining
+        self._strangers = TokenBuckets(_MOST_ADDRESSES)
+        self._unlogged = 0  # requests of strangers since the last that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -89,8 +95,14 @@ class RequestContext:
         path = scope["raw_path"].decode("latin-1")
         path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         client = client_address(scope)
+        # Who has shown nothing could else write over the lines of all others within minutes.
+        if caller is None and self._strangers.take(client, STRANGERS_LINES_PER_MINUTE) > 0:
+            self._unlogged += 1
+            return
+        before = f"; {self._unlogged} without a caller were not logged before" if self._unlogged else ""
+        self._unlogged = 0
         logger.info(
-            "%s %s %s %.1f ms%s client=%s%s",
+            "%s %s %s %.1f ms%s client=%s%s%s",
             scope["method"],
             path,
             status or "client left",
@@ -98,6 +110,7 @@ class RequestContext:
             f" {problem}" if problem else "",
             client,
             f" key={key_id}" if key_id else "",
+            before,
             extra={
                 "fields": {
                     "method": scope["method"],

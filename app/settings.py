@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Seconds without a byte, or behind 256 KiB/s, after which an upload is given up.",
     )
-    decode_threads: int = Field(2, ge=1, description="Images decoded or drawn at a time.")
+    decode_threads: int = Field(2, ge=1, description="Images decoded at a time, and as many drawn.")
     preload: bool = Field(True, description="Load active models at start, not when first asked for.")
     model_bytes: int = Field(
         4096 * MIB, ge=1, description="Bytes of loaded models; beyond, those unused for longest are unloaded."

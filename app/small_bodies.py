@@ -13,21 +13,28 @@ from app.problems import Problem
 MAX_BYTES: Final = 256 * 1024
 
 
-async def read_ahead(receive: Receive, headers: Iterable[tuple[bytes, bytes]], seconds: float) -> Receive:
+# A key and where to go from the login; of other routes that are open to everybody none takes a body.
+MAX_OPEN_BYTES: Final = 4 * 1024
+
+
+async def read_ahead(
+    receive: Receive, headers: Iterable[tuple[bytes, bytes]], seconds: float, most: int = MAX_BYTES
+) -> Receive:
     """Read the body, and give what the application is to receive in its place.
 
     Args:
         receive: gives the body.
         headers: names in lower case, and values.
         seconds: how long the body may take altogether.
+        most: bytes of it.
 
     Raises:
         Problem: too-large, whatever Content-Length says; upload-stalled where it takes too long.
         ClientDisconnect: the client has left before the end.
     """
     declared = dict(headers).get(b"content-length", b"").decode("latin-1")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BYTES):
-        raise _too_large()
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > most):
+        raise _too_large(most)
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -38,8 +45,8 @@ async def read_ahead(receive: Receive, headers: Iterable[tuple[bytes, bytes]], s
                     raise ClientDisconnect
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(body) > MAX_BYTES:
-                    raise _too_large()
+                if len(body) > most:
+                    raise _too_large(most)
     except TimeoutError:
         raise Problem(
             "upload-stalled", f"The body did not arrive within {seconds:g} s, the limit. Send it again."
@@ -56,5 +63,5 @@ async def read_ahead(receive: Receive, headers: Iterable[tuple[bytes, bytes]], s
     return replay
 
 
-def _too_large() -> Problem:
-    return Problem("too-large", f"The body has more than {MAX_BYTES} bytes, the limit of this route.")
+def _too_large(most: int) -> Problem:
+    return Problem("too-large", f"The body has more than {most} bytes, the limit of this route.")

@@ -25,6 +25,7 @@ logger = logging.getLogger("flowgauge.serve")
 
 # Accepted requests get so many seconds to finish, or the default deadline and a little more.
 LEAST_GRACE_SECONDS: Final = 30
+KEEP_ALIVE_SECONDS: Final = 75
 
 
 def serve(
@@ -170,6 +171,9 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
         forwarded_allow_ips=settings.trusted_proxies,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
+        # Longer than the cycle of a line, and than proxies keep theirs: a request that is sent just when its
+        # connection is closed is lost.
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(LEAST_GRACE_SECONDS, math.ceil(settings.deadline_ms / 1000) + 5),
     )
     try:

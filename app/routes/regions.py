@@ -1,7 +1,7 @@
 """A category's regions of interest: which part of the picture counts, for each station."""
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -66,19 +66,22 @@ async def set_region(
     Pixels outside never count, and good parts are rejected no more often than the rate that is set. If-Match
     is needed where there is a region already.
     """
-    known = {"station": station, "reason": reason, "to": area.model_dump()}
+    # Thousands of corners are written down once, where they hold; a client that is refused repeats them.
+    known = {"station": station, "reason": reason, "corners": sum(map(len, area.polygons))}
     async with audited(request, audit, caller, "model.region", category, known) as detail:
         detector = await residency.get(category)
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
             expect_match(if_match, before.revision if before else None)
-            detail.update({"from": before and before.model_dump(), "revision": settings.revision})
             after = _with(settings, station, Region(revision=settings.revision, **area.model_dump()))
             verdict.expect_region(detector, after, station)
+            held["from"] = before and before.model_dump()
             return after
 
+        held: dict[str, Any] = {"to": area.model_dump()}
         settings = await store.change_settings(category, edit)
+        detail |= {**held, "revision": settings.revision}
     region = _expect_region(settings, station)
     response.headers["ETag"] = etag(region.revision)
     return await asyncio.to_thread(_shown, region, station, detector, settings)
@@ -104,10 +107,12 @@ async def delete_region(
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _expect_region(settings, station)
             expect_match(if_match, before.revision)
-            detail.update({"from": before.model_dump(), "revision": settings.revision})
+            held["from"] = before.model_dump()
             return _with(settings, station, None)
 
-        await store.change_settings(category, edit)
+        held: dict[str, Any] = {}
+        settings = await store.change_settings(category, edit)
+        detail |= {**held, "revision": settings.revision}
 
 
 def _region(settings: CategorySettings, station: str | None) -> Region | None:

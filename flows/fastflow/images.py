@@ -49,7 +49,7 @@ _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCb
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 MAX_SAMPLE_BITS = 16
-_MAX_JPEG_SCANS = 100  # of the largest picture allowed, and more of smaller ones
+_MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
 _PILLOW_MODULES = re.compile(r"PIL\.")
 
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -17,6 +17,7 @@ from app.category_settings import SETTINGS, Area, CategorySettings, SettingsFile
 from app.problems import Problem
 from flows.fastflow import models_folder
 from flows.fastflow.plain_files import stamp_of
+from tests.app.full_disk import files_of_at_most
 
 SQUARE = [[[0, 0], [100, 0], [100, 50], [0, 50]]]
 UPPER_HALF = {"image": {"width": 100, "height": 100}, "polygons": SQUARE}
@@ -192,6 +193,14 @@ class TestChange:
         assert caught.value.name == "conflict"
         assert set_rate(files, 0.02).revision == 1
 
+    def test_a_disk_that_takes_nothing_is_told_and_changes_nothing(self, files: SettingsFiles) -> None:
+        before = set_rate(files, 0.01)
+        with files_of_at_most(10), pytest.raises(Problem, match="its disk is full") as caught:
+            set_rate(files, 0.02)
+        assert caught.value.name == "conflict"
+        assert files.get("screw") == before
+        assert set_rate(files, 0.02).target_fpr == 0.02
+
     def test_counts_and_is_written(self, models: Path, files: SettingsFiles) -> None:
         assert set_rate(files, 0.01).revision == 1
         after = set_rate(files, 0.02)
@@ -225,7 +234,7 @@ class TestChange:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(Path, "replace", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(Problem, match="its disk is full"):
             set_rate(files, 0.02)
         assert files.get("screw") == before
         assert sorted(p.name for p in (models / "screw").iterdir()) == [".lock", SETTINGS]

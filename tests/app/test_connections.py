@@ -5,6 +5,7 @@ import contextlib
 import http.client
 import json
 import logging
+import re
 import socket
 import ssl
 import subprocess
@@ -21,8 +22,9 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.connections import Connection, Listener, holder_of
+from app.connections import MAX_PIPELINED, Connection, Listener, holder_of
 from app.draining import Draining
+from app.limits import TokenBuckets
 from app.server import Server
 from tests.certificates import Certificate, make_certificate
 
@@ -294,6 +296,47 @@ class TestHeads:
             assert answer(connection) == (200, b"10")
             connection.sendall(b"GET /work?seconds=1.5 HTTP/1.1\r\nHost: x\r\n\r\n")
             assert answer(connection) == (200, b'"done"')
+
+    def test_garbage_cannot_fill_the_log(
+        self, serve: Serve, begun: Begun, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(Connection, "_complaints", TokenBuckets(10))
+        monkeypatch.setattr("app.connections.COMPLAINTS_PER_MINUTE", 3)
+        caplog.set_level(logging.WARNING, "flowgauge.connections")
+        with serve() as port:
+            for _ in range(10):
+                assert rest(begun(port, b"\0\0\r\n\r\n")).startswith(b"HTTP/1.1 400 ")
+        lines = [r.getMessage() for r in caplog.records if "no HTTP request came" in r.getMessage()]
+        assert len(lines) == 3
+        assert all("from 127.0.0.1 id=" in line for line in lines)
+
+    def test_requests_by_the_thousand_are_not_kept(self, serve: Serve, begun: Begun) -> None:
+        """Each is a few bytes on the network and some kilobytes here."""
+        held = b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"
+        with serve(keep_alive=600) as port:
+            connection = begun(port, held + ASK * 1000)
+            assert rest(connection) == b""
+            assert answer(begun(port, ASK)) == (200, b'"ok"')
+
+    def test_a_few_that_come_at_once_are_answered_in_their_order(self, serve: Serve, begun: Begun) -> None:
+        asked = [b"GET /work?seconds=0.01 HTTP/1.1\r\nHost: x\r\n\r\n", ASK] * (MAX_PIPELINED // 2)
+        with serve(keep_alive=600) as port:
+            last = ASK[:-2] + b"Connection: close\r\n\r\n"
+            received = rest(begun(port, b"".join([*asked, last])))
+        answers = [b'"done"', b'"ok"'] * (MAX_PIPELINED // 2)
+        assert re.findall(rb'"(?:done|ok)"', received) == [*answers, b'"ok"']
+
+    def test_a_body_behind_requests_that_came_with_its_head_is_read(self, serve: Serve, begun: Begun) -> None:
+        head = b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 300000\r\n\r\n"
+        with serve(keep_alive=600) as port:
+            connection = begun(port, ASK * 5 + head)
+            connection.sendall(b"x" * 300_000)
+            received = b""
+            while b"300000" not in received:
+                piece = connection.recv(65536)
+                assert piece, received
+                received += piece
+        assert received.count(b'"ok"') == 5
 
     def test_garbage_is_still_answered(self, serve: Serve, begun: Begun) -> None:
         with serve() as port:

@@ -10,7 +10,7 @@ import pytest
 from app.guard import UPLOADS
 from app.main import create_app
 from app.settings import Settings
-from app.small_bodies import MAX_BYTES
+from app.small_bodies import MAX_BYTES, MAX_OPEN_BYTES
 from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import WHO, expect_problem, filled
 
@@ -44,6 +44,15 @@ def test_a_body_beyond_the_cap_is_refused_whatever_it_says(keyed: Keyed) -> None
     )
 
 
+def test_who_has_shown_nothing_sends_next_to_nothing(keyed: Keyed) -> None:
+    """A thousand connections with a body each that never ends would be a gigabyte."""
+    for path in ("/login", "/health/live", "/docs", "/static/page.css"):
+        response = keyed.client.post(path, content=b" " * (MAX_OPEN_BYTES + 1))
+        expect_problem(response, 413, "too-large")
+    response = keyed.client.post("/login", json={"key": "x" * 200})
+    expect_problem(response, 401, "unauthenticated")
+
+
 def test_who_has_no_key_sends_no_body(keyed: Keyed) -> None:
     def endless() -> Iterator[bytes]:
         yield b"x"
@@ -58,6 +67,7 @@ def test_who_has_no_key_sends_no_body(keyed: Keyed) -> None:
     [
         b"[" * 100_000,
         b'{"key": ' + b"9" * 100_000 + b"}",
+        b"[" * 2000,
         b'{"key": "\\ud800"}',
         b"\xff",
         b"{",
@@ -69,7 +79,10 @@ def test_hostile_json_is_an_invalid_request(keyed: Keyed, body: bytes) -> None:
     for path in ("/login", "/v1/keys"):
         headers = keyed.show("admin") | {"Content-Type": "application/json"}
         response = keyed.client.post(path, content=body, headers=headers)
-        expect_problem(response, 400, "invalid-request")
+        if path == "/login" and len(body) > MAX_OPEN_BYTES:
+            expect_problem(response, 413, "too-large")
+        else:
+            expect_problem(response, 400, "invalid-request")
 
 
 def listen(connection: socket.socket, wait: float = 10) -> bytes:

@@ -1,7 +1,7 @@
 import asyncio
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
@@ -34,7 +34,7 @@ def halve(pixels: Pixels) -> Prepared:
 def test_decodes(inference: Inference, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
     pixels = images.decode(data)
-    decoded = asyncio.run(inference.decode(data, halve, keep_pixels=True)).value
+    decoded = asyncio.run(inference.decode("tiny", data, halve, keep_pixels=True)).value
     assert decoded.pixels is not None
     np.testing.assert_array_equal(decoded.pixels, pixels)
     np.testing.assert_array_equal(decoded.prepared.pixels, halve(pixels).pixels)
@@ -44,7 +44,7 @@ def test_decodes(inference: Inference, tiny_images: Images) -> None:
 
 
 def test_keeps_the_pixels_only_when_asked(inference: Inference, tiny_images: Images) -> None:
-    decoded = asyncio.run(inference.decode(tiny_images["good"][0], halve)).value
+    decoded = asyncio.run(inference.decode("tiny", tiny_images["good"][0], halve)).value
     assert decoded.pixels is None
     assert decoded.nbytes == decoded.prepared.nbytes
 
@@ -61,7 +61,7 @@ def test_keeps_the_pixels_only_when_asked(inference: Inference, tiny_images: Ima
 )
 def test_refuses_what_is_no_image(inference: Inference, data: bytes, name: ProblemName) -> None:
     with pytest.raises(Problem) as caught:
-        asyncio.run(inference.decode(data, halve))
+        asyncio.run(inference.decode("tiny", data, halve))
     assert caught.value.name == name
     assert caught.value.detail
 
@@ -69,7 +69,7 @@ def test_refuses_what_is_no_image(inference: Inference, data: bytes, name: Probl
 def test_a_truncated_image_is_undecodable(inference: Inference, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
     with pytest.raises(Problem) as caught:
-        asyncio.run(inference.decode(data[: len(data) // 2], halve))
+        asyncio.run(inference.decode("tiny", data[: len(data) // 2], halve))
     assert caught.value.name == "undecodable-image"
 
 
@@ -105,6 +105,65 @@ def test_a_cancelled_job_is_not_computed(inference: Inference) -> None:
 
     asyncio.run(scenario())
     assert computed == ["last"]
+
+
+class TestTurns:
+    """One thread that decodes; it is held until all that is to wait does."""
+
+    @pytest.fixture
+    def inference(self) -> Iterator[Inference]:
+        inference = Inference(images.Limits(), decode_threads=1)
+        yield inference
+        inference.close()
+
+    @staticmethod
+    def decoded(
+        inference: Inference, data: bytes, names: list[str], cancelled: str = "", closes: bool = False
+    ) -> list[str]:
+        """The order in which pictures, called by their category and a number, are decoded."""
+        release, order = threading.Event(), list[str]()
+
+        def take(name: str) -> Callable[[Pixels], Prepared]:
+            def prepare(pixels: Pixels) -> Prepared:
+                assert release.wait(60)
+                order.append(name)
+                return halve(pixels)
+
+            return prepare
+
+        async def scenario() -> None:
+            jobs = [asyncio.ensure_future(inference.decode(name[0], data, take(name))) for name in names]
+            await asyncio.sleep(0.05)  # the first has begun
+            for name, job in zip(names, jobs, strict=True):
+                if name == cancelled:
+                    job.cancel()
+            # What is drawn waits for none of them.
+            assert (await inference.draw(lambda: "drawn")).value == "drawn"
+            await asyncio.sleep(0)
+            if closes:
+                threading.Timer(0.05, release.set).start()
+                inference.close()
+            release.set()
+            await asyncio.gather(*jobs, return_exceptions=True)
+
+        asyncio.run(scenario())
+        return order
+
+    def test_a_category_waits_for_one_picture_of_each_other(
+        self, inference: Inference, tiny_images: Images
+    ) -> None:
+        names = ["a1", "a2", "a3", "a4", "b1", "c1"]
+        assert self.decoded(inference, tiny_images["good"][0], names) == ["a1", "a2", "b1", "c1", "a3", "a4"]
+
+    def test_one_that_nobody_waits_for_takes_no_turn_and_leaves_none_behind(
+        self, inference: Inference, tiny_images: Images
+    ) -> None:
+        names = ["a1", "a2", "b1", "b2"]
+        data = tiny_images["good"][0]
+        assert self.decoded(inference, data, names, cancelled="a2") == ["a1", "b1", "b2"]
+
+    def test_the_end_leaves_nobody_waiting(self, inference: Inference, tiny_images: Images) -> None:
+        assert self.decoded(inference, tiny_images["good"][0], ["a1", "a2", "b1"], closes=True) == ["a1"]
 
 
 def test_times_the_wait_and_the_work_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,17 @@ def test_a_mistyped_address_is_told_to_a_browser_by_a_page(service: TestClient) 
     assert "script-src" in response.headers["Content-Security-Policy"]
 
 
+def test_of_very_many_faults_a_few_are_told(service: TestClient) -> None:
+    body = {f"field {i}": 1 for i in range(100)}
+    details = expect(service.post("/v1/keys", json=body), "invalid-request")
+    assert details.detail.endswith("; and 94 more")
+    assert details.detail.count("is unknown") + details.detail.count("is required") == 8
+    many = service.post("/v1/models/tiny/predict?" + "&".join(["inline=x"] * 5000))
+    assert len(expect(many, "invalid-request").detail) < 1000
+    corners = {"image": {"width": 9, "height": 9}, "polygons": [[""] * 400] * 60}
+    assert len(expect(service.put("/v1/models/tiny/region", json=corners), "invalid-request").detail) < 1000
+
+
 @pytest.mark.parametrize("path", ["/v1/model", "/v1/nothing/bottle", "/v2/nothing"])
 def test_of_what_programs_use_nothing_is_a_page(service: TestClient, path: str) -> None:
     assert service.get(path, headers={"Accept": "text/html"}).json()

@@ -229,6 +229,20 @@ def test_no_line_of_the_log_can_be_forged(client: TestClient, caplog: pytest.Log
     assert "\n" not in line
 
 
+@text
+def test_who_shows_no_key_cannot_fill_the_log(
+    client: TestClient, formatted: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or nothing would be left of what others did, minutes later."""
+    monkeypatch.setattr("app.request_context.STRANGERS_LINES_PER_MINUTE", 3)
+    for _ in range(20):
+        client.get("/fine")
+    assert len(formatted) == 3
+    client.get("/parts/4711")
+    assert len(formatted) == 4
+    assert " key=0123456789abcdef; 17 without a caller were not logged before id=" in formatted[3]
+
+
 @as_json
 def test_a_long_path_fills_no_log(client: TestClient, formatted: list[str]) -> None:
     client.get("/" + "x" * 60_000)

@@ -47,6 +47,14 @@ def test_the_largest_body_and_one_byte_more() -> None:
     assert caught.value.name == "too-large"
 
 
+def test_some_may_have_less() -> None:
+    asyncio.run(read_ahead(client([chunk(b"x" * 10, False)]), [], 5, most=10))
+    for length in (b"11", b"1"):
+        headers = [(b"content-length", length)]
+        with pytest.raises(Problem, match="more than 10 bytes"):
+            asyncio.run(read_ahead(client([chunk(b"x" * 11, False)]), headers, 5, most=10))
+
+
 @pytest.mark.parametrize("length", [str(MAX_BYTES + 1).encode(), b"9" * 5000])
 def test_is_refused_for_what_it_says_before_a_byte_has_come(length: bytes) -> None:
     with pytest.raises(Problem, match="more than"):
