@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from app.inference import Inference, Pixels, while_connected
+from app.inference import Decoded, Inference, Pixels, Timed, while_connected
 from app.problems import Problem, ProblemName
 from flows.fastflow import images
 from flows.fastflow.geometry import Geometry, Prepared
@@ -121,10 +121,11 @@ class TestTurns:
         inference: Inference, data: bytes, names: list[str], cancelled: str = "", closes: bool = False
     ) -> list[str]:
         """The order in which pictures, called by their category and a number, are decoded."""
-        release, order = threading.Event(), list[str]()
+        begun, release, order = threading.Event(), threading.Event(), list[str]()
 
         def take(name: str) -> Callable[[Pixels], Prepared]:
             def prepare(pixels: Pixels) -> Prepared:
+                begun.set()
                 assert release.wait(60)
                 order.append(name)
                 return halve(pixels)
@@ -132,8 +133,13 @@ class TestTurns:
             return prepare
 
         async def scenario() -> None:
-            jobs = [asyncio.ensure_future(inference.decode(name[0], data, take(name))) for name in names]
-            await asyncio.sleep(0.05)  # the first has begun
+            def sent(name: str) -> asyncio.Future[Timed[Decoded]]:
+                return asyncio.ensure_future(inference.decode(name[0], data, take(name)))
+
+            jobs = [sent(names[0])]
+            assert await asyncio.to_thread(begun.wait, 60)
+            jobs += map(sent, names[1:])
+            await asyncio.sleep(0)  # in which all are given to the thread
             for name, job in zip(names, jobs, strict=True):
                 if name == cancelled:
                     job.cancel()
