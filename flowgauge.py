@@ -6,6 +6,7 @@ here, each as one line and an exit code: 0 done, 1 failed, 2 wrong usage, 130 in
 """
 
 import ctypes
+import errno
 import importlib
 import io
 import os
@@ -140,6 +141,11 @@ def _reason(error: Exception) -> str | None:
         return str(error)
     # A closed pipe (`flowgauge ... | head`) is no failure; typer ends quietly on it.
     if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+        if error.errno == errno.ENOSPC and not error.filename:
+            return (
+                f"{error.strerror}: the disk of --models, --runs, --out or TMPDIR is full. What was written "
+                "stays whole; with room again, `flowgauge train --resume` goes on."
+            )
         return f"{error.strerror}: {error.filename}" if error.filename else str(error)
     return None
 

@@ -125,6 +125,15 @@ def test_an_error_of_the_system_without_a_file_keeps_its_words(
     assert CliRunner().invoke(flowgauge.app, ["doctor"]).stderr == "error: the device went away\n"
 
 
+def test_a_full_disk_that_nobody_named_is_told_with_what_helps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    mount(monkeypatch, tmp_path, "raise OSError(28, 'No space left on device')")
+    said = CliRunner().invoke(flowgauge.app, ["doctor"]).stderr
+    assert said.startswith("error: No space left on device: the disk of --models, --runs, --out or TMPDIR is")
+    assert "--resume" in said
+
+
 def test_debug_shows_where_an_error_came_from(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mount(monkeypatch, tmp_path, "open('/nowhere/at/all')")
     monkeypatch.setenv("FLOWGAUGE_DEBUG", "1")

@@ -1,9 +1,10 @@
 """What a training run is: one YAML file describes it completely."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import yaml
@@ -276,13 +277,30 @@ def load_config(
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        lines = [
-            f"  {options.get(e['loc']) or '.'.join(map(str, e['loc'])) or 'the run'}: {e['msg']}"
-            for e in error.errors()
-        ]
+        found = error.errors()
+        lines = []
+        for one in found:
+            named = options.get(one["loc"]) or ".".join(map(str, one["loc"])) or "the run"
+            lines.append(f"  {named}: {_fault(one)}")
         where = str(path) if path else "the run's settings"
-        over = f" with {', '.join(options.values())}" if options else ""
+        # A section or a run that is wrong as a whole may be so by any option for it.
+        faults = [one["loc"] for one in found]
+        at_fault = [option for loc, option in options.items() if any(loc[: len(f)] == f for f in faults)]
+        over = f" with {', '.join(at_fault)}" if at_fault else ""
         raise ConfigError("\n".join([f"{where}{over} cannot be used:", *lines])) from error
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    """What is wrong with a field, for who wrote it."""
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"]).removeprefix("Value error, ")
+    *sections, name = error["loc"]
+    model: Any = RunConfig
+    for section in sections:
+        field = getattr(model, "model_fields", {}).get(section)
+        model = None if field is None else field.annotation
+    near = get_close_matches(str(name), getattr(model, "model_fields", {}), 1)
+    return "there is no such setting" + (f"; did you mean {near[0]}?" if near else "")
 
 
 def special_categories(path: Path | None) -> list[str]:

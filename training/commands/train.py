@@ -106,13 +106,9 @@ def train(
 
 def _names(data: Path, given: list[str]) -> list[str]:
     """The categories to train: those given, each once, or all that the data folder holds."""
-    from training.datasets.layout import categories
-    from training.datasets.sample import DatasetError
+    from training.datasets.layout import expect_categories
 
-    names = list(dict.fromkeys(given)) or categories(data)
-    if not names:
-        raise DatasetError(f"there are no categories in {data}; docs/data.md shows the layouts")
-    return names
+    return list(dict.fromkeys(given)) or expect_categories(data)
 
 
 def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:

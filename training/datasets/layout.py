@@ -72,10 +72,7 @@ def find(root: Path, category: str) -> Layout:
     if not root.is_dir():
         raise DatasetError(f"there is no data folder {root}")
     if _holds_a_category_itself(root):
-        raise DatasetError(
-            f"{root} holds one category itself: give the folder above it as the data folder, and "
-            f"{root.resolve().name!r} as the category"
-        )
+        raise DatasetError(_above(root))
     if there := categories(root):
         raise DatasetError(f"there is no category {category!r} in {root}; found: {', '.join(there)}")
     raise DatasetError(f"there is no category {category!r} in {root}, nor any other.\n{_looked_for(root)}")
@@ -133,11 +130,37 @@ def licence(root: Path, category: str) -> str | None:
     return (lines[0].strip() or None) if lines else None
 
 
+def expect_categories(root: Path) -> list[str]:
+    """As `categories`, of which there must be some.
+
+    Raises:
+        DatasetError: there are none, and why.
+    """
+    if not root.is_dir():
+        raise DatasetError(f"there is no data folder {root}")
+    # Or its train/ and test/ would be taken for categories of good parts.
+    if _holds_a_category_itself(root):
+        raise DatasetError(_above(root))
+    if names := categories(root):
+        return names
+    raise DatasetError(f"there are no categories in {root}.\n{_looked_for(root)}")
+
+
+def _above(root: Path) -> str:
+    return (
+        f"{root} holds one category itself: give the folder above it as the data folder, and "
+        f"{root.resolve().name!r} as the category"
+    )
+
+
 def _has_a_layout(folder: Path) -> bool:
     try:
         return any(layout.recognises(folder) for layout in LAYOUTS)
     except DatasetError:
         return True
+    except OSError:
+        # Who asks for it is told, and no other one fails by it. Linux puts one of these on every disk.
+        return folder.name != "lost+found"
 
 
 def _holds_a_category_itself(root: Path) -> bool:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows.fastflow.images import IMAGE_SUFFIXES
+from flows.fastflow.listing import some
 from flows.fastflow.parts import parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,
@@ -94,6 +95,12 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
             f"clear whether {loose[0].name} is good: move the pictures into {folder / 'good'} or away"
         )
     good = loose or [path for f in named for path in images(f)]
+    if not good and (deeper := [(f, n) for s in named for f in subfolders(s) if (n := len(images(f)))]):
+        where = some([f"{n} in {f}" for f, n in deeper], 3)
+        raise DatasetError(
+            f"no good parts in {folder}: pictures are looked for in {named[0]} itself, not in folders within "
+            f"it, and there are {where}. Move them up"
+        )
     if not good:
         raise DatasetError(
             f"no good parts in {folder}: expected pictures in a folder {', '.join(GOOD[:-1])} or "

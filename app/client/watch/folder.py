@@ -76,7 +76,7 @@ class Folder:
         settle: seconds for which a file must not change before it counts as whole; of an empty one ten times
             as many.
         clock: seconds from any beginning.
-        beside: whether outcomes are written beside the pictures; they are passed over then.
+        beside: whether outcomes are written beside the pictures. Those that were are passed over in any case.
 
     Attributes:
         closed: of the last look, what below the root could not be read, and why.
@@ -112,7 +112,7 @@ class Folder:
         there = dict(files(self._root, self.closed))
         for path, status in there.items():
             name = path.relative_to(self._root).as_posix()
-            if not self._matches(path.name) or (self._beside and self._is_outcome(path, there)):
+            if not self._matches(path.name) or self._is_outcome(path, there):
                 continue
             stamp = Stamp.of(status)
             seen, since = before.get(name, (stamp, now))
@@ -131,13 +131,14 @@ class Folder:
     def _is_outcome(self, path: Path, there: Container[Path]) -> bool:
         """Whether a file is one that we write beside a picture."""
         if path.name.endswith(SIDECAR):
-            return True
+            return self._beside
         if not path.name.endswith(OVERLAY):
             return False
         picture = path.with_name(path.name.removesuffix(OVERLAY))
         # The picture may have been removed before its overlay; a camera's own overlays have no JSON of ours.
         sidecar = picture.with_name(picture.name + SIDECAR)
-        return self._matches(picture.name) and (picture in there or sidecar in there)
+        ours = sidecar in there or (self._beside and picture in there)
+        return self._matches(picture.name) and ours
 
 
 def why(error: OSError) -> str:

@@ -246,6 +246,15 @@ def test_all_of_a_folder_without_categories_is_told(tmp_path: Path) -> None:
     assert f"error: there are no categories in {tmp_path}" in result.stderr
 
 
+def test_all_of_what_is_no_data_folder_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "five" / "good").mkdir(parents=True)
+    (tmp_path / "five" / "good" / "0.png").touch()
+    for folder, said in (("nope", "there is no data folder"), ("five", "holds one category itself")):
+        result = CliRunner().invoke(flowgauge.app, ["train", "--data", str(tmp_path / folder), "--all"])
+        assert result.exit_code == 1
+        assert said in result.stderr
+
+
 def test_ctrl_c_leaves_nothing_broken_and_resume_goes_on(
     trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.odd_names import ESCAPED, renamed
+from tests.rights import without_roots_rights
 from tests.training.datasets.trees import names, touch
 from training.datasets import layout
 from training.datasets.sample import DatasetError
@@ -106,6 +107,21 @@ def test_a_data_folder_without_any_category_is_told_the_layouts(tmp_path: Path) 
     touch(tmp_path, "a/b/c/1.png")
     with pytest.raises(DatasetError, match=r"(?s)no category 'x' in .*, nor any other.*Found: a/\."):
         layout.find(tmp_path, "x")
+
+
+def test_a_folder_that_cannot_be_read_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As root's lost+found on any disk; another one fails by itself when it is asked for."""
+    touch(tmp_path, "cap/good/0.png")
+    for name in ("lost+found", "secret"):
+        (tmp_path / name).mkdir(mode=0)
+    monkeypatch.chdir(tmp_path)  # what is above it may be root's alone
+    tmp_path.chmod(0o755)
+    with without_roots_rights():
+        assert layout.categories(Path()) == ["cap", "secret"]
+        with pytest.raises(DatasetError, match=r"no category 'cup' in .*; found: cap, secret"):
+            layout.find(Path(), "cup")
 
 
 def test_the_licence_is_the_first_line_of_its_file(tmp_path: Path) -> None:

@@ -117,6 +117,13 @@ def test_defects_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
         plain.train_images(tmp_path, "cap")
 
 
+def test_pictures_in_folders_within_good_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "cap/good/2026-01/0.png", "cap/good/2026-01/1.png", "cap/good/2026-02/0.png")
+    wanted = r"looked for in .*good itself, .* there are 2 in .*2026-01, 1 in .*2026-02\. Move them up"
+    with pytest.raises(DatasetError, match=wanted):
+        plain.train_images(tmp_path, "cap")
+
+
 def test_the_split_is_the_same_for_names_that_a_mac_has_copied(tmp_path: Path) -> None:
     """It takes accents off their letters; a mask may have been drawn on one, its picture not."""
     split = {}

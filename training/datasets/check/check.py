@@ -17,7 +17,7 @@ from flows.fastflow.parts import by_first_appearance, parts_of_names
 from training.datasets import layout
 from training.datasets.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
 from training.datasets.check.copies import copies, same_parts
-from training.datasets.check.findings import TITLES, DataCheck, Finding
+from training.datasets.check.findings import TITLES, DataCheck, Finding, within
 from training.datasets.check.mask_files import check_masks
 from training.datasets.check.near_duplicates import Neighbours, neighbours
 from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
@@ -120,7 +120,7 @@ def _test_samples(data: Path, category: str) -> tuple[list[Sample], str | None]:
     try:
         return layout.test_samples(data, category), None
     except DatasetError as error:
-        return [], str(error).replace(f"{data}/", "")
+        return [], within(str(error), data)
 
 
 def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops: bool) -> list[Finding]:

@@ -1,6 +1,8 @@
 """What a data check found: read by people as lines, and by the report as JSON."""
 
+import re
 from collections import Counter
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
@@ -49,6 +51,12 @@ TITLES: dict[Kind, str] = {
     "mask_without_picture": "masks without a picture",
     "defect_without_mask": "defective parts without a mask, where others have one",
 }
+
+
+def within(text: str, folder: Path) -> str:
+    """A message with the paths in a folder told from there: what is recorded travels to other machines."""
+    # Only where a path begins: a folder may be called as others end.
+    return re.sub(rf"(?<![^\s'\"(,]){re.escape(str(folder))}/", "", text)
 
 
 class _Record(BaseModel):

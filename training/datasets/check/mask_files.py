@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from training.datasets.check.findings import Finding, Kind
+from training.datasets.check.findings import Finding, Kind, within
 from training.datasets.masks import read_mask, uncounted
 from training.datasets.sample import Sample
 
@@ -41,8 +41,7 @@ def check_masks(
             marked = float(read_mask(sample.mask, sizes[sample.path]).mean())
             dark = uncounted(sample.mask)
         except (ValueError, OSError) as error:
-            # The names in the text are those of this machine; what is recorded travels.
-            said = str(error).replace(f"{folder}/", "")
+            said = within(str(error), folder)
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
         if not marked:
             return _warning("mask_empty", files, f"{files[0]} marks no pixel of {files[1]}")

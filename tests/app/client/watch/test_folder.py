@@ -113,11 +113,14 @@ def test_what_is_written_beside_pictures_is_none(tmp_path: Path, clock: Clock) -
         folder.look()
         clock.now += 1
         assert names(folder) == pictures
-    # Where pictures are moved, nothing is written beside them.
+    # Where pictures are moved nothing is written beside them, but it was before they were.
+    write(tmp_path / "c.png", modified=10**18)
+    write(tmp_path / "c.png.overlay.png", modified=10**18)  # the camera's own: no JSON tells of it
     folder = Folder(tmp_path, ["*"], 1.0, clock, beside=False)
     folder.look()
     clock.now += 1
-    assert names(folder) == sorted([*pictures, *outcomes])
+    cameras = ["c.png", "c.png.overlay.png"]
+    assert names(folder) == sorted([*pictures, "a.png.json", "b.png.json", *cameras])
 
 
 def test_a_folder_that_cannot_be_read_holds_up_no_other(

@@ -1,8 +1,12 @@
 """What was found, as lines for people and as JSON for the report."""
 
 import json
+from pathlib import Path
+
+import pytest
 
 from training.datasets.check import DataCheck, Finding
+from training.datasets.check.findings import within
 
 
 def finding(number: int, **changes: object) -> Finding:
@@ -22,6 +26,19 @@ def checked(*findings: Finding, test: int | None = 5) -> DataCheck:
         seconds=1.25,
         findings=list(findings),
     )
+
+
+@pytest.mark.parametrize(
+    ("folder", "said", "told"),
+    [
+        ("h", "move them into h/mixdepth/good, not h/x", "move them into mixdepth/good, not x"),
+        ("d", "solid/good and 'd/solid/0.png'", "solid/good and 'solid/0.png'"),
+        ("/data", "/data/cap: see /data/cap/good (/data/cap/x)", "cap: see cap/good (cap/x)"),
+        ("n", "<category>/train/good/*.png", "<category>/train/good/*.png"),
+    ],
+)
+def test_paths_are_told_from_the_folder_on_and_others_stay(folder: str, said: str, told: str) -> None:
+    assert within(said, Path(folder)) == told
 
 
 def test_lines_count_everything_and_show_some() -> None:
