@@ -1,5 +1,6 @@
 """One training run from pictures to a published model, stage by stage."""
 
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,6 +119,11 @@ def train(
             f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
             f"calibrate{'' if pictures.distinct is None else ', one of each part'}; on {device}"
         )
+        if device.type == "cpu" and config.fit.threads > (cores := os.cpu_count() or config.fit.threads):
+            progress.say(
+                f"fit.threads is {config.fit.threads}, on {cores} cores: threads that wait for each other "
+                f"take many times as long; --threads {cores} is faster"
+            )
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
         extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
         expect_whole_positions(config.input_size, extractor.strides, weights.name)

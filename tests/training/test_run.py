@@ -389,6 +389,19 @@ def test_three_pictures_are_enough_for_a_model(fresh: Place) -> None:
     Detector.load(bundle, device="cpu")
 
 
+@pytest.mark.parametrize(("cores", "warned"), [(1, True), (2, False), (8, False), (None, False)])
+def test_more_threads_than_cores_are_warned_of(
+    fresh: Place, monkeypatch: pytest.MonkeyPatch, cores: int | None, warned: bool
+) -> None:
+    """They take not a little longer, but many times as long."""
+    monkeypatch.setattr("training.run.os.cpu_count", lambda: cores)
+    recorder = Recorder(kill_in="fit", kill_at=1)
+    with pytest.raises(Killed):
+        fresh.train(progress=recorder, device="cpu", fit={"threads": 2})
+    said = [line for line in recorder.lines if "fit.threads is 2, on 1 cores" in line]
+    assert len(said) == warned
+
+
 def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: Place) -> None:
     recorder = Recorder()
     (fresh.folder / PARTS).write_text(r"^\d\d")  # 000 to 031: four parts
