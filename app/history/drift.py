@@ -162,7 +162,7 @@ class Drift:
 
     def states(self) -> dict[str, list[State]]:
         """The windows of all categories that have an active version."""
-        names = dict.fromkeys((*self._categories(), *(category for category, _ in self._windows)))
+        names = dict.fromkeys((*self._categories(), *(category for category, _ in tuple(self._windows))))
         found = ((category, self.windows(category)) for category in names)
         return {category: states for category, states in found if states}
 
