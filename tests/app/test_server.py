@@ -20,6 +20,7 @@ import asyncio, contextlib, socket, sys
 import uvicorn
 from fastapi import FastAPI
 from app import problem_answers
+from app.web.page import error_page
 from app.draining import Draining
 from app.request_context import RequestContext
 from app.server import Server
@@ -44,7 +45,7 @@ async def lifespan(app):
 
 app = FastAPI(lifespan=lifespan)
 app.add_middleware(RequestContext, telemetry=Telemetry("0"), draining=draining)
-problem_answers.install(app)
+problem_answers.install(app, error_page)
 
 @app.get("/ready")
 async def ready():
