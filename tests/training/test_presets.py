@@ -101,7 +101,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"preset": "resnet18", "flow": 3}, "flow: Input should be a valid dictionary"),
     ({"preset": "resnet18", "backbone": None}, "backbone: Input should be a valid dictionary"),
     ({"preset": "resnet18", "backbone": {"blocks": []}}, "backbone.out_indices: "),
-    ({"preset": "resnet18", "flow": {"step": 3}}, "flow.step: Extra inputs are not permitted"),
+    ({"preset": "resnet18", "flow": {"step": 3}}, "flow.step: there is no such setting; did you mean steps?"),
 ]
 
 
