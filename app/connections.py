@@ -22,7 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app import problem_answers, problems
-from app.limits import TokenBuckets
+from app.limits import MOST_ADDRESSES, TokenBuckets
 from app.schemas.problem import ProblemDetails
 
 logger = logging.getLogger("flowgauge.connections")
@@ -47,7 +47,6 @@ FAREWELL_SECONDS: Final = 5.0
 OTHER_FILES: Final = 256
 
 COMPLAINTS_PER_MINUTE: Final = 60  # of an address that are logged
-_MOST_ADDRESSES: Final = 4096
 _LOG_SECONDS: Final = 60.0
 _SHORTAGE_SECONDS: Final = 1.0  # after which asyncio tries again
 _TURNED_AWAY_AT_ONCE: Final = 100  # then the loop has other things to do
@@ -64,7 +63,7 @@ class Connection(HttpToolsProtocol):
     here they are answered 400 as by a stricter parser.
     """
 
-    _complaints = TokenBuckets(_MOST_ADDRESSES)
+    _complaints = TokenBuckets(MOST_ADDRESSES)
 
     def __init__(
         self,

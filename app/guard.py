@@ -16,7 +16,7 @@ from app.access import ANONYMOUS, Caller
 from app.client_address import client_address
 from app.keyring import Keyring
 from app.keys import Key
-from app.limits import TokenBuckets
+from app.limits import MOST_ADDRESSES, TokenBuckets
 from app.problems import Problem
 from app.sessions import CSRF_HEADER, csrf_token
 from app.settings import Settings, is_loopback
@@ -40,7 +40,6 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 LOGINS_PER_MINUTE: Final = 20  # by address
 REFUSALS_PER_MINUTE: Final = 60  # by address; those beyond are not looked into, nor logged
-_MOST_ADDRESSES: Final = 4096
 _MOST_KEYS: Final = 100_000
 
 
@@ -65,8 +64,8 @@ class Guard:
         self.app = app
         self._settings = settings
         self._requests = TokenBuckets(_MOST_KEYS)
-        self._logins = TokenBuckets(_MOST_ADDRESSES)
-        self._refusals = TokenBuckets(_MOST_ADDRESSES)
+        self._logins = TokenBuckets(MOST_ADDRESSES)
+        self._refusals = TokenBuckets(MOST_ADDRESSES)
         self._unlogged = 0  # refusals since the last that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -4,6 +4,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
+
+MOST_ADDRESSES: Final = 4096  # with a bucket at a time, where buckets are by address
 
 
 @dataclass

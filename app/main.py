@@ -15,6 +15,7 @@ from app.acts import Observer
 from app.admission import Admission
 from app.audit import Audit
 from app.batcher import Batcher
+from app.calibrations import CalibrationFiles
 from app.category_settings import SettingsFiles
 from app.draining import Draining
 from app.feed.feed import Feed
@@ -67,11 +68,13 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
             state.residency = residency = Residency(
                 settings.models, loader or Loader.of(settings), settings.model_bytes, observer.serves
             )
+            calibrations = CalibrationFiles(settings.models)
             references = References(
                 settings.models,
                 SettingsFiles(settings.models).get,
                 settings.precision,
                 residency.serving,
+                calibrations,
             )
             state.drift = drift = Drift(
                 settings.drift_window,
@@ -102,7 +105,7 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
             keyring.start()
             stack.callback(keyring.close)
             stack.callback(residency.close)
-            state.store = store = Store(settings.models, residency, settings.max_bundle_bytes)
+            state.store = store = Store(settings.models, residency, settings.max_bundle_bytes, calibrations)
             stack.callback(store.close)
             await asyncio.to_thread(store.sweep)
             state.admission = Admission(settings.queue_images, settings.queue_bytes)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import logs, problem_answers, problems
 from app.client_address import client_address
 from app.draining import Draining
-from app.limits import TokenBuckets
+from app.limits import MOST_ADDRESSES, TokenBuckets
 from app.telemetry import Telemetry
 
 logger = logging.getLogger("flowgauge.requests")
@@ -20,7 +20,6 @@ logger = logging.getLogger("flowgauge.requests")
 HEADER = "X-Request-ID"
 # Of an address, requests that show no key (health, login, style sheets, refused ones) that are logged.
 STRANGERS_LINES_PER_MINUTE = 240
-_MOST_ADDRESSES = 4096
 _LONGEST_PATH = 200  # in the log; a request line may have 64 KiB
 # What may go into a log line and back into a header without doubt.
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
@@ -45,7 +44,7 @@ class RequestContext:
         self.app = app
         self._telemetry = telemetry
         self._draining = draining
-        self._strangers = TokenBuckets(_MOST_ADDRESSES)
+        self._strangers = TokenBuckets(MOST_ADDRESSES)
         self._unlogged = 0  # requests of strangers since the last that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

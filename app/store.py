@@ -48,11 +48,17 @@ class Store:
         calibrations: those made after the versions.
     """
 
-    def __init__(self, models: Path, residency: Residency, max_bundle_bytes: int) -> None:
+    def __init__(
+        self,
+        models: Path,
+        residency: Residency,
+        max_bundle_bytes: int,
+        calibrations: CalibrationFiles | None = None,
+    ) -> None:
         self.models = models
         self._residency = residency
         self._settings = SettingsFiles(models)
-        self.calibrations = CalibrationFiles(models)
+        self.calibrations = calibrations or CalibrationFiles(models)
         # One after the other, and what waits for its turn keeps no thread from other work.
         self._settings_thread = ThreadPoolExecutor(1, "settings")
         self._uploads = BundleUploads(models, residency, max_bundle_bytes)

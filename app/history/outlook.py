@@ -13,11 +13,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, case, func, or_, select
+from sqlalchemy import Connection, case, func, select
 
 from app.database.clock import first_id, time_of
 from app.database.tables import inspections
 from app.history import rates
+from app.history.queries import elsewhere
 from app.history.rates import DECISIONS, Cell, Decision, Rate, Stratum, Verdict
 from app.history.reports import Span
 
@@ -130,7 +131,7 @@ def _count(connection: Connection, kept: Kept, scores: Sequence[float]) -> tuple
         *(func.sum(case((latest.score > score, 1), else_=0)) for score in scores),
     ).where(latest.version == kept.version)
     if kept.without:
-        query = query.where(or_(latest.station.is_(None), latest.station.not_in(kept.without)))
+        query = query.where(elsewhere(latest.station, kept.without))
     late = {name: first_id(ms) for name, ms in kept.since_ms.items() if ms > kept.span.from_ms}
     if late:  # one expression: SQLite allows a thousand within each other, and ANDs are
         query = query.where(latest.id >= case(late, value=latest.station, else_=""))

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, func, or_, select
 
 from app.database.clock import first_id
 from app.database.engine import Database
@@ -43,6 +43,11 @@ SUMMARY: Final = (
     _COLUMNS.verdict,
 )
 _EXPORT_ROWS: Final = 1000
+
+
+def elsewhere(station: ColumnElement[Any], stations: Collection[str]) -> ColumnElement[bool]:
+    """Whether an inspection was made anywhere but at some stations, or names none."""
+    return or_(station.is_(None), station.not_in(stations))
 
 
 @dataclass(frozen=True)

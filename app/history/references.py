@@ -7,13 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from sqlalchemy import or_, select
+from sqlalchemy import select
 
 from app.calibrations import CalibrationFiles
 from app.category_settings import SETTINGS, CategorySettings
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.drift import Reference, Row
+from app.history.queries import elsewhere
 from app.problems import Problem
 from app.renewals import Slot
 from flows.fastflow import bundle, models_folder
@@ -31,6 +32,7 @@ class References:
         precision: of the engine that serves.
         serving: gives the version that answers for a category, see `Residency.serving`; None where none does
             yet, and the active one will.
+        calibrations: those beside the bundles, to be read once for all who ask; by default its own.
     """
 
     def __init__(
@@ -39,12 +41,13 @@ class References:
         settings: Callable[[str], CategorySettings],
         precision: Precision = "float32",
         serving: Callable[[str], str | None] = lambda _: None,
+        calibrations: CalibrationFiles | None = None,
     ) -> None:
         self._models = models
         self._settings = settings
         self._precision = precision
         self._serving = serving
-        self._calibrations = CalibrationFiles(models)
+        self._calibrations = calibrations or CalibrationFiles(models)
         self._slots: dict[str, Slot] = {}
         self._known: dict[tuple[str, str | None], Reference] = {}
         self._broken: set[str] = set()
@@ -148,7 +151,7 @@ def latest(
     if station is not None:
         where.append(columns.station == station)
     elif without:
-        where.append(or_(columns.station.is_(None), columns.station.not_in(without)))
+        where.append(elsewhere(columns.station, without))
     query = select(columns.id, columns.version, columns.score, columns.features, columns.station)
     query = query.where(*where).order_by(columns.id.desc()).limit(limit)
     with database.read() as connection:

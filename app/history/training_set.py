@@ -17,12 +17,13 @@ from datetime import UTC, datetime
 from io import RawIOBase
 from typing import Any, Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 
 from app.database import clock
 from app.database.engine import Database
 from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
+from app.history.queries import elsewhere
 from app.sending import PIECE_BYTES
 from flows.fastflow.parts import PARTS
 
@@ -74,7 +75,7 @@ def good_pictures(
     if station is not None:
         where.append(_COLUMNS.station == station)
     elif without:
-        where.append(or_(_COLUMNS.station.is_(None), _COLUMNS.station.not_in(without)))
+        where.append(elsewhere(_COLUMNS.station, without))
     after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
         good = (

@@ -70,6 +70,7 @@ async def set_region(
     known = {"station": station, "reason": reason, "corners": sum(map(len, area.polygons))}
     async with audited(request, audit, caller, "model.region", category, known) as detail:
         detector = await residency.get(category)
+        held: dict[str, Any] = {"to": area.model_dump()}
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _region(settings, station)
@@ -79,7 +80,6 @@ async def set_region(
             held["from"] = before and before.model_dump()
             return after
 
-        held: dict[str, Any] = {"to": area.model_dump()}
         settings = await store.change_settings(category, edit)
         detail |= {**held, "revision": settings.revision}
     region = _expect_region(settings, station)
@@ -103,6 +103,7 @@ async def delete_region(
     known = {"station": station, "reason": reason, "to": None}
     async with audited(request, audit, caller, "model.region", category, known) as detail:
         await residency.get(category)
+        held: dict[str, Any] = {}
 
         def edit(settings: CategorySettings) -> CategorySettings:
             before = _expect_region(settings, station)
@@ -110,7 +111,6 @@ async def delete_region(
             held["from"] = before.model_dump()
             return _with(settings, station, None)
 
-        held: dict[str, Any] = {}
         settings = await store.change_settings(category, edit)
         detail |= {**held, "revision": settings.revision}
 

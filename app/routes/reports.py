@@ -66,8 +66,7 @@ def get_drift(
     set. A station with a calibration of its own is compared with that, apart from the others: ask for it by
     `station`; which of these alarm is told in any case.
     """
-    known = models_folder.is_category(category)
-    state = drift.state(category, station) if known else None
+    state = drift.state(category, station) if models_folder.is_category(category) else None
     if state is None:
         raise Problem("unknown-model", f"No version of {category[:64]!r} is active.")
     return schemas.DriftReport(

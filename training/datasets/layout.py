@@ -69,10 +69,7 @@ def find(root: Path, category: str) -> Layout:
             if layout.recognises(folder):
                 return layout
         raise DatasetError(f"{folder} has none of the known layouts.\n{_looked_for(folder)}")
-    if not root.is_dir():
-        raise DatasetError(f"there is no data folder {root}")
-    if _holds_a_category_itself(root):
-        raise DatasetError(_above(root))
+    _expect_data_folder(root)
     if there := categories(root):
         raise DatasetError(f"there is no category {category!r} in {root}; found: {', '.join(there)}")
     raise DatasetError(f"there is no category {category!r} in {root}, nor any other.\n{_looked_for(root)}")
@@ -136,21 +133,21 @@ def expect_categories(root: Path) -> list[str]:
     Raises:
         DatasetError: there are none, and why.
     """
-    if not root.is_dir():
-        raise DatasetError(f"there is no data folder {root}")
-    # Or its train/ and test/ would be taken for categories of good parts.
-    if _holds_a_category_itself(root):
-        raise DatasetError(_above(root))
+    # Or a category's train/ and test/ would be taken for categories of good parts.
+    _expect_data_folder(root)
     if names := categories(root):
         return names
     raise DatasetError(f"there are no categories in {root}.\n{_looked_for(root)}")
 
 
-def _above(root: Path) -> str:
-    return (
-        f"{root} holds one category itself: give the folder above it as the data folder, and "
-        f"{root.resolve().name!r} as the category"
-    )
+def _expect_data_folder(root: Path) -> None:
+    if not root.is_dir():
+        raise DatasetError(f"there is no data folder {root}")
+    if _holds_a_category_itself(root):
+        raise DatasetError(
+            f"{root} holds one category itself: give the folder above it as the data folder, and "
+            f"{root.resolve().name!r} as the category"
+        )
 
 
 def _has_a_layout(folder: Path) -> bool:
