@@ -183,7 +183,7 @@ class CalibrationFiles:
 
     def _path(self, slot: Slot) -> Path:
         manifest = slot.manifest
-        return self._models / manifest.category / models_folder.CALIBRATIONS / manifest.version / slot.file
+        return models_folder.renewals_of(self._models / manifest.category / manifest.version) / slot.file
 
     def _complain(self, path: Path, stamp: tuple[int, ...], error: Exception) -> None:
         if self._broken.get(path) != stamp:

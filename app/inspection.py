@@ -16,8 +16,9 @@ from app.database import clock
 from app.history.entry import Entry
 from app.inference import Decoded, Timed
 from app.schemas import predict as schemas
-from app.verdict import Thresholds
+from app.verdict import shown
 from flows.fastflow import heatmap, regions, resizing
+from flows.fastflow.calibration import Thresholds
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
 
@@ -159,7 +160,7 @@ class Inspected:
             decision=self.thresholds.decide(score),
             score=score,
             p_value=calibrator.p_value(score),
-            threshold=self.thresholds.shown(),
+            threshold=shown(self.thresholds),
             settings=self.settings,
             regions=explained.value.regions,
             anomalous_area_fraction=explained.value.area_fraction,

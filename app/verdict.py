@@ -1,6 +1,5 @@
 """The decision on a score: the thresholds of a model, as its category's settings want them."""
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,57 +9,31 @@ from app.category_settings import CategorySettings
 from app.problems import Problem
 from app.schemas.predict import CalibrationUsed, Decision
 from app.schemas.predict import Threshold as ShownThreshold
-from flows.fastflow import conformal
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration import Calibrator, Thresholds
 from flows.fastflow.detector import Detector
 
 SEVERITY: Final[dict[Decision, int]] = {"PASS": 0, "REVIEW": 1, "REJECT": 2}
 
 
-@dataclass(frozen=True)
-class Thresholds:
-    """Where decisions are taken.
-
-    Attributes:
-        calibrator: the calibration in force.
-        reject: REJECT above it, with what it certifies.
-        review: REVIEW above it and up to `reject`; None without a review band.
-    """
-
-    calibrator: Calibrator
-    reject: conformal.Threshold
-    review: float | None
-
-    def decide(self, score: float) -> Decision:
-        """Take the decision on a score."""
-        if score > self.reject.reject:
-            return "REJECT"
-        return "REVIEW" if self.review is not None and score > self.review else "PASS"
-
-    def shown(self) -> ShownThreshold:
-        """What goes over the wire of them, with the map's threshold."""
-        return ShownThreshold(
-            reject=self.reject.reject,
-            review=self.review,
-            pixel=self.calibrator.colour_scale.middle,
-            target_fpr=self.reject.target_fpr,
-            certified=self.reject.certified,
-            achievable_fpr=self.reject.achievable_fpr,
-            n_calibration=self.reject.n_calibration,
-            guarantee=self.reject.guarantee,
-            calibration=CalibrationUsed(id=self.calibrator.identifier, source=self.calibrator.source),
-        )
-
-
 def thresholds(calibrator: Calibrator, settings: CategorySettings) -> Thresholds:
     """The thresholds of a calibration, at the rates that the settings ask for."""
-    reject = calibrator.threshold if settings.target_fpr is None else calibrator.at(settings.target_fpr)
-    band = review_fpr(calibrator, settings)
-    if band is None:
-        return Thresholds(calibrator, reject, None)
-    # Where calibration has few images both rates may end at the same score: the band is then empty.
-    review = calibrator.at(band).reject
-    return Thresholds(calibrator, reject, min(review, reject.reject))
+    return calibrator.thresholds(settings.target_fpr, review_fpr(calibrator, settings))
+
+
+def shown(used: Thresholds) -> ShownThreshold:
+    """What goes over the wire of thresholds, with the map's."""
+    reject, calibrator = used.reject, used.calibrator
+    return ShownThreshold(
+        reject=reject.reject,
+        review=used.review,
+        pixel=calibrator.colour_scale.middle,
+        target_fpr=reject.target_fpr,
+        certified=reject.certified,
+        achievable_fpr=reject.achievable_fpr,
+        n_calibration=reject.n_calibration,
+        guarantee=reject.guarantee,
+        calibration=CalibrationUsed(id=calibrator.identifier, source=calibrator.source),
+    )
 
 
 def review_fpr(calibrator: Calibrator, settings: CategorySettings) -> float | None:

@@ -16,7 +16,7 @@ from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
 from flows.fastflow.manifest import Manifest, Precision
-from flows.fastflow.models_folder import active_version, is_category, resolve
+from flows.fastflow.models_folder import active_version, is_category, renewals_of, resolve
 from flows.fastflow.parts import parts_where_told
 from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
@@ -105,6 +105,8 @@ def assess(
     fresh = unseen(found, hashes, bundle, detector.manifest)
     samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
+    if any(renewals_of(bundle).glob("*.json")):
+        progress.say("a server decides by a calibration that was made since; here the version's own does")
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)

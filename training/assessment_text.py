@@ -63,6 +63,8 @@ def report_lines(found: Assessed) -> list[str]:
             for name, kind in summary["defects"].items()
         ]
         lines += _aligned(table)
+    if summary["reviews"] is not None:
+        lines.append(_to_a_person(summary["reviews"]))
     intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
     lines.append(f"thresholds of other rates{intervals}:")
     lines += _aligned(_rates(found.evaluation.operating_points))
@@ -83,6 +85,18 @@ def report_lines(found: Assessed) -> list[str]:
     lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
     return lines
+
+
+def _to_a_person(reviews: dict[str, Any]) -> str:
+    shares = [
+        f"{percentage(reviews[kind], 2)}% of {kind} parts"
+        for kind in ("good", "defective")
+        if reviews[kind] is not None
+    ]
+    return (
+        f"review band from {reviews['threshold']:.4f}: {' and '.join(shares)} go to a person "
+        f"(asked for at most {reviews['review_fpr']:.2%} of good parts rejected or reviewed)"
+    )
 
 
 def _rates(points: Sequence[OperatingPoint]) -> list[list[str]]:

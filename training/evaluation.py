@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.fastflow.detector import Decision, Detector
+from flows.fastflow.calibration import Calibrator, Decision
+from flows.fastflow.detector import Detector
 from flows.fastflow.images import ImageError, read
 from flows.fastflow.listing import lines
 from training.datasets.masks import read_mask
@@ -51,6 +52,23 @@ class DefectFigures:
 
 
 @dataclass(frozen=True)
+class Reviews:
+    """What the review band sends to a person.
+
+    Attributes:
+        review_fpr: share of good parts that may be rejected or reviewed.
+        threshold: a score above it that is not rejected is reviewed.
+        good: share of good parts reviewed; None without good parts.
+        defective: share of defective parts reviewed; None without defective parts.
+    """
+
+    review_fpr: float
+    threshold: float
+    good: float | None
+    defective: float | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Figures over a test set.
 
@@ -59,6 +77,8 @@ class Evaluation:
         figures: of the ranking by scores and maps.
         false_rejects: share of good parts rejected; None without good parts.
         escapes: share of defective parts passed; None without defective parts.
+        recall: share of defective parts rejected; None without defective parts.
+        reviews: what is neither; None without a review band.
         defects: by kind of defect, in the order in which they come.
         operating_points: what thresholds of other rates would do, rates rising.
         independent: whether each picture shows another part. Otherwise shares have no interval that is known.
@@ -69,15 +89,12 @@ class Evaluation:
     figures: Figures
     false_rejects: float | None
     escapes: float | None
+    recall: float | None
+    reviews: Reviews | None
     defects: list[DefectFigures]
     operating_points: list[OperatingPoint]
     independent: bool
     milliseconds: float
-
-    @property
-    def recall(self) -> float | None:
-        """Share of defective parts rejected at the threshold; None without defective parts."""
-        return None if self.escapes is None else 1 - self.escapes
 
 
 def expect_usable(
@@ -147,11 +164,15 @@ def evaluate(
             measurement.add(sample, (image.shape[0], image.shape[1]), score, prediction.score_map)
             advance(1)
         figures = measurement.figures()
+    good = [row for row in rows if row.defect is None]
+    defective = [row for row in rows if row.defect is not None]
     return Evaluation(
         rows=rows,
         figures=figures,
-        false_rejects=_share([row for row in rows if row.defect is None], "REJECT"),
-        escapes=_share([row for row in rows if row.defect is not None], "PASS"),
+        false_rejects=_share(good, "REJECT"),
+        escapes=_share(defective, "PASS"),
+        recall=_share(defective, "REJECT"),
+        reviews=_reviews(detector.calibrator, good, defective),
         defects=_by_defect(rows),
         operating_points=operating_points(
             detector.calibrator,
@@ -166,6 +187,13 @@ def evaluate(
 
 def _share(rows: Sequence[Row], decision: Decision) -> float | None:
     return sum(row.decision == decision for row in rows) / len(rows) if rows else None
+
+
+def _reviews(calibrator: Calibrator, good: Sequence[Row], defective: Sequence[Row]) -> Reviews | None:
+    rate, threshold = calibrator.review_fpr, calibrator.own.review
+    if rate is None or threshold is None:
+        return None
+    return Reviews(rate, threshold, _share(good, "REVIEW"), _share(defective, "REVIEW"))
 
 
 def _by_defect(rows: Sequence[Row]) -> list[DefectFigures]:

@@ -88,6 +88,7 @@ def summarise(
         "false_rejects": evaluation.false_rejects,
         "escapes": evaluation.escapes,
         "recall": evaluation.recall,
+        "reviews": None if evaluation.reviews is None else asdict(evaluation.reviews),
         "target_fpr": threshold.target_fpr,
         "certified": threshold.certified,
         "guarantee": threshold.guarantee,

@@ -244,7 +244,7 @@ class _Taking:
         """Copy the calibrations that were made after versions; sha256 by version and name."""
         found: dict[str, dict[str, str]] = {}
         for name in versions:
-            for source in sorted((category / models_folder.CALIBRATIONS / name).glob("*.json")):
+            for source in sorted(models_folder.renewals_of(category / name).glob("*.json")):
                 target = self._staging / models_folder.CALIBRATIONS / category.name / name / source.name
                 try:
                     self._copied += copy_file(source, target)

@@ -127,7 +127,7 @@ def calibrate(
             warnings.append("the version does not say which pictures it was fitted to; use none of those")
         if slower := slower_here(engine, loaded.device):
             warnings.append(slower)
-        shown = verdict.thresholds(after.calibrator, settings).shown()
+        shown = verdict.shown(verdict.thresholds(after.calibrator, settings))
         told = {
             "category": category,
             "calibration": after.calibrator.identifier,
@@ -135,7 +135,9 @@ def calibrate(
             "of_parts": len(chosen) < len(files),
             "parts_file": None if told_by is None else str(told_by),
             "fingerprint": after.renewal.pictures,
-            "before": None if before is None else verdict.thresholds(before, settings).shown().model_dump(),
+            "before": None
+            if before is None
+            else verdict.shown(verdict.thresholds(before, settings)).model_dump(),
             "threshold": shown.model_dump(),
             "warnings": warnings,
         }

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -332,8 +333,9 @@ def _json_line(name: str, finding: Finding | None, failure: str | None, unwritte
 
 
 def _table(findings: Mapping[str, Finding]) -> Table:
-    rejected = sum(finding.decision == "REJECT" for finding in findings.values())
-    table = Table(caption=f"{len(findings)} inspected, {rejected} rejected")
+    decisions = Counter(finding.decision for finding in findings.values())
+    reviewed = f", {decisions['REVIEW']} to be reviewed" if decisions["REVIEW"] else ""
+    table = Table(caption=f"{len(findings)} inspected, {decisions['REJECT']} rejected{reviewed}")
     table.add_column("File", overflow="fold")
     table.add_column("Score", justify="right")
     table.add_column("Decision")

@@ -119,7 +119,7 @@ def _changed_ms(folder: Path, version: str) -> int:
     away; an editor may write into the settings in their place.
     """
     times = [0]
-    for path in (folder, folder / SETTINGS, folder / models_folder.CALIBRATIONS / version):
+    for path in (folder, folder / SETTINGS, models_folder.renewals_of(folder / version)):
         with suppress(FileNotFoundError):
             times.append(path.stat().st_mtime_ns // 1_000_000)
     return max(times)

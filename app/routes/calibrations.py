@@ -188,7 +188,7 @@ async def renew_calibration(
         in_force = await asyncio.to_thread(told, store, detector, station)
         tuned = await asyncio.to_thread(store.settings, category)
         decided_by = verdict.thresholds(before, tuned)
-        was = decided_by.shown()
+        was = verdict.shown(decided_by)
         band = verdict.review_fpr(before, tuned)
         unfair = calibration_pictures.unfair(chosen, decided_by.reject, band)
         warnings = _warnings(before, after, unfair, fitted)
@@ -265,7 +265,7 @@ def _told(
         version=detector.manifest.version,
         engine=detector.engine,
         station=station,
-        threshold=verdict.thresholds(calibrator, settings).shown(),
+        threshold=verdict.shown(verdict.thresholds(calibrator, settings)),
         origin=origin,
         stations=stations,
     )

@@ -23,9 +23,8 @@ from app.routes.reports import shown_counts, shown_rate
 from app.routes.spans import From, To, span
 from app.routes.stations import StationOfCalibration
 from app.schemas import outlook as schemas
-from app.verdict import Thresholds
 from flows.fastflow import conformal
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration import Calibrator, Thresholds
 from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v1/models/{category}/thresholds", tags=["models"])
@@ -194,7 +193,7 @@ def _position(
         target_fpr=rate,
         in_force=rate == in_force,
         settable=_settable(calibrator, settings, rate),
-        threshold=one.shown(),
+        threshold=verdict.shown(one),
         expected=expected,
         decisions=dict(would.decisions),
         changed=sum(would.changes.values()),

@@ -78,5 +78,5 @@ def _rates(detector: Detector, calibrator: Calibrator, settings: CategorySetting
         version=detector.manifest.version,
         target_fpr=settings.target_fpr,
         review_fpr=settings.review_fpr,
-        threshold=verdict.thresholds(calibrator, settings).shown(),
+        threshold=verdict.shown(verdict.thresholds(calibrator, settings)),
     )

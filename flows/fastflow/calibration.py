@@ -16,6 +16,8 @@ from flows.fastflow.manifest import Calibration
 # The bundle's own; one made later of pictures of the line, for all its stations or for one of them.
 Source = Literal["bundle", "line", "station"]
 
+Decision = Literal["PASS", "REVIEW", "REJECT"]
+
 
 class Found(Protocol):
     """What a model found in a picture, see `Scored`."""
@@ -109,6 +111,27 @@ def calibrate(
     )
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """Where decisions are taken.
+
+    Attributes:
+        calibrator: the calibration in force.
+        reject: REJECT above it, with what it certifies.
+        review: REVIEW above it and up to `reject`; None without a review band.
+    """
+
+    calibrator: "Calibrator"
+    reject: Threshold
+    review: float | None
+
+    def decide(self, score: float) -> Decision:
+        """Take the decision on a score."""
+        if score > self.reject.reject:
+            return "REJECT"
+        return "REVIEW" if self.review is not None and score > self.review else "PASS"
+
+
 class Calibrator:
     """A calibration in force: scores to p-values, rates to thresholds, maps to colours.
 
@@ -155,6 +178,24 @@ class Calibrator:
     def at(self, target_fpr: float) -> Threshold:
         """The threshold at a rate, and what it promises."""
         return conformal.threshold(self.scores, target_fpr, models=self.calibration.heads)
+
+    @cached_property
+    def own(self) -> Thresholds:
+        """The thresholds where nobody asks for other rates."""
+        return self.thresholds(None, self.review_fpr)
+
+    def thresholds(self, target_fpr: float | None, review_fpr: float | None) -> Thresholds:
+        """The thresholds at these rates.
+
+        Args:
+            target_fpr: of rejected good parts; None for the calibration's own.
+            review_fpr: of good parts rejected or reviewed; None for no review band.
+        """
+        reject = self.threshold if target_fpr is None else self.at(target_fpr)
+        if review_fpr is None:
+            return Thresholds(self, reject, None)
+        # Where calibration has few images both rates may end at the same score: the band is then empty.
+        return Thresholds(self, reject, min(self.at(review_fpr).reject, reject.reject))
 
     def score(self, found: Found) -> float:
         """The image score of a picture by the scores of a model's heads; `p_value` and `at` hold of it.

@@ -7,7 +7,6 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from flows.fastflow.bundle import FLOW, BundleError, head_prefixes, manifest_sha256, read_verified, verify
-from flows.fastflow.calibration import Calibrator
+from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.geometry import Layout, Prepared
 from flows.fastflow.head import Head
@@ -29,8 +28,6 @@ from flows.fastflow.regions import Regions
 from flows.fastflow.scored import Scored
 from flows.fastflow.scorer import NotNumbersError, Scorer
 from flows.fastflow.uninitialised import Uninitialised
-
-Decision = Literal["PASS", "REJECT"]
 
 # Float32 engines on different processors agree to about 1e-4; a bundle that is off by more than this computes
 # something else than what was calibrated.
@@ -59,7 +56,7 @@ class Prediction:
         by_head: the scores that it is made of, which another calibration may be asked about.
         picture: what the whole picture added to them, see `scored.Scored`.
         p_value: share of good parts that score at least this high, from the calibration images.
-        decision: REJECT if the score is above the threshold.
+        decision: by the bundle's own rates, see `calibration.Thresholds`.
         score_map: (height, width) float32 anomaly map of the whole picture, see `scored.Scored`.
         statistics: per scale the mean and the standard deviation of its features, see `scored.Scored`.
     """
@@ -234,7 +231,7 @@ class Detector:
             by_head=scored.by_head,
             picture=scored.picture,
             p_value=self.calibrator.p_value(score),
-            decision="REJECT" if score > self.calibrator.threshold.reject else "PASS",
+            decision=self.calibrator.own.decide(score),
             score_map=scored.score_map,
             statistics=scored.statistics,
         )

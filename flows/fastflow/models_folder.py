@@ -151,9 +151,14 @@ def delete(models: Path, category: str, version: str) -> None:
                     "another version first"
                 ) from error
         remove_directory(folder)
-        renewed = models / category / CALIBRATIONS / version
+        renewed = renewals_of(folder)
         if renewed.is_dir():
             remove_directory(renewed)
+
+
+def renewals_of(version: Path) -> Path:
+    """The folder of the calibrations that were made after a version, which lies in its category's folder."""
+    return version.parent / CALIBRATIONS / version.name
 
 
 def publish(

@@ -97,6 +97,46 @@ def test_rates_are_shares_of_their_own_kind(
     assert opposite.figures.image_auroc == 0.0
 
 
+@pytest.fixture(scope="module")
+def reviewing(detector: Detector) -> Detector:
+    """The detector, whose bundle asks for a review band below its threshold, wide enough for good parts."""
+    manifest = detector.manifest.model_copy(update={"review_fpr": 0.9})
+    return Detector(manifest, detector.sha256, detector.scorer)
+
+
+@pytest.mark.parametrize("kinds", ["both", "good", "defective"])
+def test_what_lies_in_the_review_band_is_neither_rejected_nor_an_escape(
+    reviewing: Detector, samples: list[Sample], kinds: str
+) -> None:
+    chosen = {"both": samples, "good": samples[:3], "defective": samples[3:]}[kinds]
+    # A good part that is said to be a defect, as one that nobody can see.
+    chosen = [*chosen, *([dataclasses.replace(samples[0], defect="dent")] if kinds != "good" else [])]
+    reject, review = reviewing.calibrator.threshold.reject, reviewing.calibrator.at(0.9).reject
+    assert review < reject
+    found = evaluate(reviewing, chosen, ignore)
+    wanted = [
+        "REJECT" if x > reject else "REVIEW" if x > review else "PASS" for x in (r.score for r in found.rows)
+    ]
+    assert [row.decision for row in found.rows] == wanted
+    assert "REVIEW" in wanted
+
+    def share(decision: str, *, defective: bool) -> float | None:
+        of = [d for s, d in zip(chosen, wanted, strict=True) if (s.defect is not None) == defective]
+        return of.count(decision) / len(of) if of else None
+
+    assert found.reviews is not None
+    assert (found.reviews.review_fpr, found.reviews.threshold) == (0.9, review)
+    assert found.reviews.good == share("REVIEW", defective=False)
+    assert found.reviews.defective == share("REVIEW", defective=True)
+    assert found.false_rejects == share("REJECT", defective=False)
+    assert (found.recall, found.escapes) == (share("REJECT", defective=True), share("PASS", defective=True))
+
+
+def test_without_a_review_band_nothing_is_reviewed(evaluation: Evaluation) -> None:
+    assert evaluation.reviews is None
+    assert {row.decision for row in evaluation.rows} == {"PASS", "REJECT"}
+
+
 def test_other_metrics_of_images_are_on_the_same_scores(evaluation: Evaluation) -> None:
     truth = [row.defect is not None for row in evaluation.rows]
     scores = [row.score for row in evaluation.rows]

@@ -168,6 +168,13 @@ def test_what_is_set_decides_here_as_on_a_server(
                 assert {**theirs, "score": None} == {**ours, "score": None}
             seen.append([(line["score"], line["p_value"]) for line in here])
             assert len({line["decision"] for line in here}) > 1
+        decisions = [line["decision"] for line in lines(run(folder, "--json", models=store))]
+        caption = run(folder, models=store).stdout.splitlines()[-1].strip()
+        assert decisions.count("REVIEW") > 0
+        assert caption == (
+            f"{len(decisions)} inspected, {decisions.count('REJECT')} rejected, "
+            f"{decisions.count('REVIEW')} to be reviewed"
+        )
     assert seen[0] != seen[1]
 
 

@@ -19,6 +19,7 @@ from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.parts import PARTS
 from tests.conftest import Silent
+from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter
 from training.config import RunConfig
 from training.metrics import image_f1_max
@@ -148,6 +149,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
         "false_rejects": sum(rejected[:8]) / 8,
         "escapes": 1 - sum(rejected[8:]) / 8,
         "recall": sum(rejected[8:]) / 8,
+        "reviews": None,
         "target_fpr": 0.1,
         "certified": True,
         "achievable_fpr": pytest.approx(1 / 11),
@@ -201,6 +203,40 @@ def test_masks_that_mark_all_leave_no_figures_of_pixels_but_all_others(
     assert (summary["pixel_auroc"], summary["aupimo"], summary["with_mask"]) == (None, None, 8)
     assert summary["recall"] is not None
     assert len(rows(folder)) == 8
+
+
+def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    since = "a server decides by a calibration that was made since; here the version's own does"
+    models = tmp_path / "models"
+    shutil.copytree(tiny_bundle_store, models)
+    version = resolve(models, "tiny")
+    edit(version, lambda document: document.update(review_fpr=0.9))
+    before = run(tiny_data, models, tmp_path / "out")
+    assert since not in before.stdout.splitlines()
+    folder = tmp_path / "out/tiny" / version.name
+    found = rows(folder)
+    good = [row["decision"] for row in found[:8]].count("REVIEW") / 8
+    defective = [row["decision"] for row in found[8:]].count("REVIEW") / 8
+    threshold = Detector.load(version, device="cpu").calibrator.at(0.9).reject
+    assert good > 0
+    assert (
+        f"review band from {threshold:.4f}: {good:.2%} of good parts and {defective:.2%} of defective parts "
+        "go to a person (asked for at most 90.00% of good parts rejected or reviewed)"
+    ) in before.stdout.splitlines()
+    assert json.loads((folder / "summary.json").read_text())["reviews"] == {
+        "review_fpr": 0.9,
+        "threshold": threshold,
+        "good": good,
+        "defective": defective,
+    }
+    renewed = models / "tiny/calibrations" / version.name
+    renewed.mkdir(parents=True)
+    (renewed / "float32.json").write_text("what it says has no part in it")
+    after = run(tiny_data, models, tmp_path / "out")
+    assert since in after.stdout.splitlines()
+    assert rows(folder) == found
 
 
 def test_a_version_can_be_named(tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:

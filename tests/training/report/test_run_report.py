@@ -190,6 +190,25 @@ def test_it_says_what_was_found(html: str, bundle: Path, detector: Detector) -> 
     assert "is certified" in text
 
 
+def test_a_review_band_is_told_where_there_is_one(
+    write: Write, html: str, detector: Detector, samples: list[Sample]
+) -> None:
+    manifest = detector.manifest.model_copy(update={"review_fpr": 0.9})
+    banded = Detector(manifest, detector.sha256, detector.scorer)
+    found = evaluate(banded, samples, lambda _: None)
+    reviewed = [row for row in found.rows if row.defect is None and row.decision == "REVIEW"]
+    page = write(samples, detector=banded)
+    text = " ".join(Page(page).text)
+    assert reviewed
+    assert f"on average; {len(reviewed)} more go to a person" in text
+    assert "0 of 4 defective parts escape, 0 go to a person" in text
+    assert re.search(rf"Good parts in the review band\s+{100 * len(reviewed) / 4:.1f} %", text)
+    # Of the closest calls, those that a person would see carry that tag.
+    assert page.count('<span class="tag ok">to review</span>') == min(3, len(reviewed))
+    assert "review band" not in html
+    assert "to review" not in html
+
+
 def test_pictures_are_embedded_with_their_heatmaps(html: str, samples: list[Sample]) -> None:
     import base64
 
