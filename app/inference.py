@@ -3,26 +3,22 @@
 Pictures are decoded in turns, one of each category: nobody waits behind all that somebody else has sent.
 Drawing has threads of its own, or what was decided first would be told last.
 
-The event loop only waits. A job whose request ended (the client left, the deadline passed) before a
-thread took it up is never computed; a job that fails fails alone.
+A job whose request ended (the client left, the deadline passed) before a thread took it up is never computed.
 """
 
 import asyncio
 import hashlib
-import threading
-import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from starlette.requests import ClientDisconnect, Request
 
-from app.fair_queue import FairQueue, Lane
 from app.problems import Problem, ProblemName
+from app.turns import Timed, Turns
 from flows.fastflow import images
 from flows.fastflow.geometry import Prepared
 
@@ -35,15 +31,6 @@ _PROBLEMS: dict[type[images.ImageError], ProblemName] = {
     images.UnsupportedFormat: "unsupported-media-type",
     images.Undecodable: "undecodable-image",
 }
-
-
-@dataclass(frozen=True)
-class Timed(Generic[T]):
-    """A result, the seconds until a thread took the job up, and the seconds it took there."""
-
-    value: T
-    waited: float
-    took: float
 
 
 @dataclass(frozen=True)
@@ -68,9 +55,6 @@ class Decoded:
         return self.prepared.nbytes + (0 if self.pixels is None else self.pixels.nbytes)
 
 
-_Job = tuple["Future[Any]", Callable[[], Any]]
-
-
 class Inference:
     """The threads that decode and draw.
 
@@ -81,10 +65,8 @@ class Inference:
 
     def __init__(self, limits: images.Limits, decode_threads: int) -> None:
         self._limits = limits
-        self._decoding = ThreadPoolExecutor(decode_threads, "decode")
-        self._drawing = ThreadPoolExecutor(decode_threads, "draw")
-        self._lock = threading.Lock()  # guards what follows
-        self._waiting: FairQueue[_Job] = FairQueue()
+        self._decoding = Turns(decode_threads, "decode")
+        self._drawing = Turns(decode_threads, "draw")
 
     async def decode(
         self,
@@ -107,47 +89,21 @@ class Inference:
         Raises:
             Problem: too-large, unsupported-media-type or undecodable-image, in the decoder's words.
         """
-        job = _timed(partial(_decode, data, self._limits, sample_bits, prepare, keep_pixels))
-        future: Future[Timed[Decoded]] = Future()
-        with self._lock:
-            self._waiting.put(Lane(category, None), (future, job))
-        # A thread takes the job whose turn it is, which may be another one.
-        self._decoding.submit(self._decode_next)
         try:
-            return await asyncio.wrap_future(future)
+            return await self._decoding.do(
+                category, partial(_decode, data, self._limits, sample_bits, prepare, keep_pixels)
+            )
         except images.ImageError as error:
             raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
 
     async def draw(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Timed[T]:
         """Run a function that makes a picture of a prediction."""
-        job = _timed(partial(function, *args, **kwargs))
-        # Cancelling this await takes the job off the executor's queue if it has not begun.
-        return await asyncio.get_running_loop().run_in_executor(self._drawing, job)
+        return await self._drawing.do("", partial(function, *args, **kwargs))
 
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads."""
-        with self._lock:
-            waiting = self._waiting.clear()
-        for future, _ in waiting:
-            future.cancel()
-        for pool in (self._decoding, self._drawing):
-            pool.shutdown(cancel_futures=True)
-
-    def _decode_next(self) -> None:
-        """Do the job whose turn it is, past those that nobody waits for any more."""
-        while True:
-            taken: list[_Job] = []
-            with self._lock:
-                self._waiting.take(1, taken)
-            if not taken:
-                return
-            [(future, job)] = taken
-            if future.set_running_or_notify_cancel():
-                break
-        try:
-            future.set_result(job())
-        except BaseException as error:
-            future.set_exception(error)
+        self._decoding.close()
+        self._drawing.close()
 
 
 def _decode(
@@ -161,17 +117,6 @@ def _decode(
     height, width, _ = pixels.shape
     sha256 = hashlib.sha256(data).hexdigest()
     return Decoded((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
-
-
-def _timed(function: Callable[[], T]) -> Callable[[], Timed[T]]:
-    submitted = time.perf_counter()
-
-    def job() -> Timed[T]:
-        start = time.perf_counter()
-        value = function()
-        return Timed(value, start - submitted, time.perf_counter() - start)
-
-    return job
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from app.batch import Batched
 from app.database import clock
 from app.history.entry import Entry
-from app.inference import Decoded, Timed
+from app.inference import Decoded
 from app.schemas import predict as schemas
+from app.turns import Timed
 from app.verdict import shown
 from flows.fastflow import heatmap, regions, resizing
 from flows.fastflow.calibration import Thresholds

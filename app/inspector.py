@@ -18,12 +18,13 @@ from app.history.history import History
 from app.history.losses import lost
 from app.history.queries import Earlier
 from app.idempotency import Idempotency
-from app.inference import Decoded, Inference, Timed
+from app.inference import Decoded, Inference
 from app.inspection import Answer, Drawing, Explained, Inspected, draw
 from app.problems import Problem
 from app.schemas import predict as schemas
 from app.store import Store
 from app.telemetry import Telemetry
+from app.turns import Timed
 from app.verdict import expect_detectable, thresholds
 from flows.fastflow.calibration import Measurement, measure
 from flows.fastflow.detector import Detector

@@ -9,8 +9,9 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
-from app.inference import Decoded, Inference, Pixels, Timed, while_connected
+from app.inference import Decoded, Inference, Pixels, while_connected
 from app.problems import Problem, ProblemName
+from app.turns import Timed
 from flows.fastflow import images
 from flows.fastflow.geometry import Geometry, Prepared
 from tests import jumping
@@ -175,7 +176,7 @@ class TestTurns:
 def test_times_the_wait_and_the_work_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     inference = Inference(images.Limits(), decode_threads=1)
     now, both = 0.0, threading.Event()
-    monkeypatch.setattr("app.inference.time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr("app.turns.time", SimpleNamespace(perf_counter=lambda: now))
 
     def work(seconds: float) -> None:
         nonlocal now

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from app.batch import Batched
 from app.category_settings import CategorySettings
-from app.inference import Decoded, Timed
+from app.inference import Decoded
 from app.inspection import Drawing, Explained, Inspected
 from app.schemas.predict import SettingsUsed
+from app.turns import Timed
 from app.verdict import thresholds
 from flows.fastflow import models_folder
 from flows.fastflow.detector import Detector
