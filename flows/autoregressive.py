@@ -24,7 +24,8 @@ class MaskedAutoregressive(Transform):
     the inverse autoregressive flow (arXiv 1606.04934).
 
     A hidden layer of fewer than D - 1 units cannot tell all dimensions apart. Its units are spread evenly,
-    from x_1 to x_(D-1), so that each of these reaches m_D, and an m_i misses only some x_j right before it.
+    from x_1 to x_(D-1), so that each of these reaches m_D, and an m_i misses only some x_j right before it;
+    a single unit can only be of x_1, and lets nothing else through.
 
     >>> _ = torch.manual_seed(0)
     >>> flow = MaskedAutoregressive(3, (16,))
@@ -111,7 +112,7 @@ def _degrees(lowest: int, highest: int, width: int) -> Tensor:
     span = highest - lowest + 1
     if width >= span:
         return lowest + torch.arange(width) % span
-    # Both ends, or the last dimensions would have no path to anything.
+    # Both ends, or the last dimensions would have no path to anything; one unit has but one end.
     return lowest + torch.arange(width) * (span - 1) // max(1, width - 1)
 
 

@@ -41,7 +41,9 @@ def calibrate(
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Renew a model's calibration with good pictures of the line. Nothing is trained.

@@ -58,7 +58,9 @@ def predict(
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
     threads: Annotated[int, typer.Option(help="CPU threads; a server has its own.", min=1)] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; a server has its own.")] = "auto",
+    device: Annotated[
+        str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N; a server has its own.")
+    ] = "auto",
     precision: Annotated[
         str,
         typer.Option(

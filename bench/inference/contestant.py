@@ -6,7 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,6 @@ class Contestant:
         command: that starts it.
         log: file of what it prints beside its answers.
         threads: of OpenMP.
-        settings: further variables of its environment.
 
     Attributes:
         about: what it said of itself.
@@ -65,20 +64,13 @@ class Contestant:
         ContestantError: it ended before it was loaded.
     """
 
-    def __init__(
-        self,
-        name: str,
-        command: Sequence[str],
-        log: Path,
-        threads: int,
-        settings: Mapping[str, str] | None = None,
-    ) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: Path, threads: int) -> None:
         self.name = name
         self._log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         # Nothing of the user's own settings: a figure must mean the same everywhere.
         outside = {key: value for key, value in os.environ.items() if not key.startswith("FLOWGAUGE_")}
-        ours = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT), **(settings or {})}
+        ours = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
         with log.open("wb") as file:
             self._process = subprocess.Popen(
                 command,

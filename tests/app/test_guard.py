@@ -1,8 +1,7 @@
 import asyncio
+import hmac
 import logging
-import statistics
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from app import dialects, guard
+from app import dialects, guard, keys
 from app.access import COMMAND_LINE, Permission, Requires, Role
 from app.guard import LOGINS_PER_MINUTE, OPEN, REFUSALS_PER_MINUTE, Guard
 from app.keyring import RELOAD_SECONDS, Keyring
@@ -303,30 +302,37 @@ def test_the_hot_path_never_asks_the_database(keyed: Keyed) -> None:
         engine.connect = original
 
 
-def test_how_long_a_refusal_takes_tells_nothing_of_the_key(keyed: Keyed) -> None:
-    keyring: Keyring = keyed.app.state.keyring
+def test_a_refusal_is_the_same_work_whatever_is_wrong_with_a_key(
+    keyed: Keyed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So how long it takes tells neither which keys there are nor how much of a secret was guessed."""
     text = keyed.keys["admin"]
-    wrong = {
-        "unknown id": text.replace(text[3:19], "0" * 16),
-        "first character": text[:20] + ("A" if text[20] != "A" else "B") + text[21:],
-        "last character": text[:-1] + ("A" if text[-1] != "A" else "B"),
-    }
+    wrong = [
+        text.replace(text[3:19], "0" * 16),
+        text[:20] + ("A" if text[20] != "A" else "B") + text[21:],
+        text[:-1] + ("A" if text[-1] != "A" else "B"),
+    ]
+    done: list[tuple[str, ...]] = []
+    digest, compare = keys.sha256, hmac.compare_digest
 
-    def refuse(key: str) -> float:
-        start = time.perf_counter()
-        with pytest.raises(Exception, match="no such key"):
-            keyring.expect_key(key)
-        return time.perf_counter() - start
+    def digested(secret: str) -> str:
+        done.append(("digest", secret))
+        return digest(secret)
 
-    for _ in range(200):
-        for key in wrong.values():
-            refuse(key)
-    times: dict[str, list[float]] = {name: [] for name in wrong}
-    for _ in range(3000):
-        for name, key in wrong.items():
-            times[name].append(refuse(key))
-    medians = [statistics.median(t) for t in times.values()]
-    assert max(medians) < 1.25 * min(medians), medians
+    def compared(a: str, b: str) -> bool:
+        done.append(("compare", a, b))
+        return compare(a, b)
+
+    monkeypatch.setattr(keys, "sha256", digested)
+    monkeypatch.setattr(hmac, "compare_digest", compared)
+    for key in wrong:
+        done.clear()
+        with pytest.raises(Problem, match="no such key"):
+            keyed.app.state.keyring.expect_key(key)
+        (first, secret), (second, found, kept) = done
+        assert (first, second) == ("digest", "compare")
+        assert (secret, found) == (key[20:], digest(key[20:]))
+        assert len(kept) == len(found)  # of another length it would be told apart at once
 
 
 def test_many_threads_of_clients_are_told_apart(keyed: Keyed) -> None:

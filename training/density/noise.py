@@ -32,6 +32,9 @@ from flows import (
 from flows.laws import Law
 from training.density.fit import DensityFitError, FitPoint, FitSettings, fit
 
+_HIDDEN = 16  # channels of the conditioners
+_HELD_OUT = 0.1  # of the pairs, to find the best weights by
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -116,7 +119,7 @@ def noise_of_repeats(shots: Tensor) -> tuple[Tensor, Tensor]:
     return clean.expand_as(shots).flatten(0, 1), noise.flatten(0, 1)
 
 
-def noise_flow(channels: int, size: int, *, hidden: int = 16, bins: int = 8) -> Flow:
+def noise_flow(channels: int, size: int) -> Flow:
     """An untrained p(noise | clean) for patches.
 
     As in Noise Flow, the level that depends on the signal comes first and the shape after: affine couplings
@@ -126,18 +129,16 @@ def noise_flow(channels: int, size: int, *, hidden: int = 16, bins: int = 8) -> 
     Args:
         channels: C of the patches.
         size: their height and width.
-        hidden: channels of the conditioners.
-        bins: of the splines.
     """
 
     def coupling(law: Law, *, swapped: bool) -> Transform:
-        sizes = (channels, hidden, law.per_element * channels)
+        sizes = (channels, _HIDDEN, law.per_element * channels)
         return Coupling(Checkerboard(channels, swapped=swapped), GlowNet(sizes, context=channels), law)
 
     steps: list[Transform] = [ActNorm(channels)]
     steps += [coupling(Affine(SoftClamp(4.0)), swapped=swapped) for swapped in (False, True)]
     steps.append(ActNorm(channels))
-    steps += [coupling(RationalQuadraticSpline(bins, 5.0), swapped=swapped) for swapped in (False, True)]
+    steps += [coupling(RationalQuadraticSpline(8, 5.0), swapped=swapped) for swapped in (False, True)]
     return Flow(Compose(steps), StandardNormal((channels, size, size)))
 
 
@@ -145,9 +146,6 @@ def fit_noise(
     clean: Tensor,
     noise: Tensor,
     settings: FitSettings,
-    *,
-    validation: float = 0.1,
-    hidden: int = 16,
 ) -> tuple[Flow, list[FitPoint]]:
     """Fit p(noise | clean) to pairs, by repeated shots (`noise_of_repeats`) or by a known clean picture.
 
@@ -161,8 +159,6 @@ def fit_noise(
         clean: (N, C, S, S), the context.
         noise: (N, C, S, S), noisy - clean, in the same unit.
         settings: of the fit; its seed also draws the pairs held out.
-        validation: share of the pairs that is held out to find the best weights by.
-        hidden: channels of the conditioners.
 
     Returns:
         The flow, in evaluation mode; its context is the clean patch. And the looks of the fit.
@@ -178,13 +174,13 @@ def fit_noise(
         )
     if not (clean.isfinite().all() and noise.isfinite().all()):
         raise DensityFitError("a clean or a noisy patch has a value that is not finite")
-    held_out = max(1, round(validation * len(clean)))
+    held_out = max(1, round(_HELD_OUT * len(clean)))
     order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(settings.seed))
     order = order.to(clean.device)
     rows, others = order[held_out:], order[:held_out]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(settings.seed)
-        flow = noise_flow(clean.shape[1], clean.shape[-1], hidden=hidden).to(clean)
+        flow = noise_flow(clean.shape[1], clean.shape[-1]).to(clean)
     points = fit(
         flow,
         noise[rows],

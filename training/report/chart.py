@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 WIDTH, HEIGHT = 480, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 66, 24, 10, 48  # margins, for the labels of the axes
+_ROOM = 0.04  # of a range of values, at both its ends
 
 
 @dataclass(frozen=True)
@@ -133,11 +134,11 @@ def nice_ticks(low: float, high: float, about: int) -> list[float]:
     return [k * step for k in range(first, last + 1)]
 
 
-def padded(values: ArrayLike, share: float = 0.04) -> tuple[float, float]:
+def padded(values: ArrayLike) -> tuple[float, float]:
     """A range that holds the values with some room at both ends, never empty."""
     array = np.asarray(values, dtype=np.float64)
     low, high = float(array.min()), float(array.max())
-    room = share * (high - low) or max(abs(low), 1.0) * share
+    room = _ROOM * (high - low) or max(abs(low), 1.0) * _ROOM
     return low - room, high + room
 
 

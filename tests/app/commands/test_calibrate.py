@@ -85,6 +85,18 @@ def test_it_says_what_is_promised_and_how_the_threshold_moved(run: Run) -> None:
     assert " from " in result.stdout
 
 
+def test_the_device_is_the_servers_unless_told_otherwise(
+    run: Run, store: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGAUGE_DEVICE", "cuda:99")
+    where = ["--models", str(store), "--category", "tiny", "--images", str(pictures)]
+    refused = CliRunner().invoke(flowgauge.app, ["calibrate", *where])
+    assert refused.exit_code != 0
+    assert "cuda:99" in refused.stderr
+    assert nothing_was_made(store)
+    assert run().exit_code == 0  # which says "--device cpu"
+
+
 def test_it_names_the_pictures_that_the_threshold_hangs_on(run: Run, store: Path, pictures: Path) -> None:
     odd = pictures / "overexposed.png"
     odd.write_bytes(good(20)[-1])

@@ -237,6 +237,16 @@ def test_a_version_can_be_named(
             assert repr(version) in result.stderr
 
 
+def test_the_device_is_the_servers_unless_told_otherwise(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOWGAUGE_DEVICE", "cuda:99")
+    refused = run(folder / "good")
+    assert refused.exit_code != 0
+    assert "cuda:99" in refused.stderr
+    assert run(folder / "good", "--device", "cpu").exit_code == 0
+
+
 def test_threads_and_device(run: Run, folder: Path) -> None:
     try:
         assert run(folder / "good", "--threads", "1", "--device", "cpu").exit_code == 0
