@@ -1,6 +1,7 @@
 """From a published version and test pictures to the files of an evaluation."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -17,16 +18,18 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import active_version, is_category, renewals_of, resolve
-from flows.fastflow.parts import parts_where_told
+from flows.fastflow.parts import PartsError, parts_of_names, parts_where_told
 from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
-from training.datasets.layout import categories, test_samples
+from training.datasets.check.copies import same_parts
+from training.datasets.folders import images
+from training.datasets.layout import categories, test_samples, train_images
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
 from training.progress import Progress
 from training.report import write_report
-from training.summary import LeftOut, metrics, summarise
+from training.summary import TestedOn, metrics, summarise
 
 SUMMARY, SCORES = "summary.json", "scores.csv"
 
@@ -115,8 +118,16 @@ def assess(
     with progress.stage("evaluate", len(samples)) as advance:
         evaluation = evaluate(detector, samples, advance, independent=independent)
     threshold = detector.calibrator.threshold
-    left_out = LeftOut(seen=len(found) - len(fresh), copies=len(fresh) - len(samples))
-    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, left_out)
+    tested_on = TestedOn(
+        data=str(data / category),
+        test_fingerprint=_fingerprint(samples, hashes),
+        same_parts=_of_learned_parts(samples, data, category),
+        seen=len(found) - len(fresh),
+        copies=len(fresh) - len(samples),
+    )
+    summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, tested_on)
+    if _replaces_others(folder / SUMMARY, tested_on):
+        progress.say("the evaluation that this one replaces was on other test pictures, labels or masks")
     _write_scores(folder / SCORES, evaluation.rows)
     report = _write_figures(folder, bundle, detector, evaluation, summary)
     if comparison is not None:  # what was measured is kept, whatever becomes of it
@@ -195,6 +206,44 @@ def _show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
         if parts is not None and len(set(parts)) < len(parts):
             return False
     return True
+
+
+def _of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> int:
+    """How many good test pictures show parts of which there are training pictures, as names tell.
+
+    They are not left out: where counters begin anew in each folder, it is the names that are the same.
+    """
+    try:
+        learned = train_images(data, category)
+        parts = parts_of_names([path.name for path in learned], data / category)
+    except (DatasetError, PartsError):  # a test set may come alone
+        return 0
+    good = [sample.path for sample in samples if sample.defect is None]
+    return 0 if parts is None else len(same_parts(learned, parts, good, data / category))
+
+
+def _fingerprint(samples: Sequence[Sample], hashes: Mapping[Sample, str]) -> str:
+    """Digest of the test pictures' contents with their labels and masks, whatever their order and names."""
+    masks = [sample.mask for sample in samples if sample.mask is not None]
+    files = {mask: images(mask) if mask.is_dir() else [mask] for mask in masks}
+    flat = [file for of_one in files.values() for file in of_one]
+    digests = dict(zip(flat, file_hashes(flat), strict=True))
+    rows = sorted(
+        [hashes[s], s.defect or "", *(digests[file] for file in files.get(s.mask, []))]
+        if s.mask is not None
+        else [hashes[s], s.defect or ""]
+        for s in samples
+    )
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+
+
+def _replaces_others(path: Path, tested_on: TestedOn) -> bool:
+    """Whether an evaluation lies there that was made on something else, as far as it says so."""
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))["test_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return bool(before != tested_on.test_fingerprint)
 
 
 def _write_figures(

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flows.fastflow.conformal import false_reject_band
+from flows.fastflow.conformal import Threshold
 from training.assessment import Assessed
 from training.operating_points import OperatingPoint, Share
-from training.summary import METRICS, means, percentage
+from training.summary import METRICS, means, more_than_chance, percentage
 
 
 def report_lines(found: Assessed) -> list[str]:
@@ -18,6 +18,11 @@ def report_lines(found: Assessed) -> list[str]:
     if summary["seen"]:
         lines.append(
             f"left out: {summary['seen']} test pictures that the model was fitted to or calibrated with"
+        )
+    if summary["same_parts"]:
+        lines.append(
+            f"{summary['same_parts']} good test pictures show parts of which there are training pictures, as "
+            "their names tell: figures on them flatter"
         )
     if summary["copies"]:
         lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
@@ -44,17 +49,7 @@ def report_lines(found: Assessed) -> list[str]:
             f"AUPIMO {aupimo}"
         )
     if summary["false_rejects"] is not None:
-        good, asked = summary["good"], threshold.target_fpr
-        expected = f"; promised on average: at most {threshold.achievable_fpr:.2%}"
-        if not found.evaluation.independent:
-            expected += "; several test pictures show the same part, so how far chance goes is not known"
-        elif threshold.guarantee == "split":
-            low, high = false_reject_band(threshold.n_calibration, good, asked, confidence=0.95)
-            expected = f" on average: {low} to {high} of {good}, 95 %"
-        lines.append(
-            f"at threshold {threshold.reject:.4f}: {percentage(summary['false_rejects'], 2)}% of good parts "
-            f"rejected (asked for at most {asked:.2%}{expected})"
-        )
+        lines += _kept(summary, threshold, independent=found.evaluation.independent)
     if summary["escapes"] is not None:
         lines.append(f"{percentage(summary['escapes'], 2)}% of defective parts passed")
         table = [["defect", "pictures", "image AUROC", "recall"]]
@@ -84,6 +79,30 @@ def report_lines(found: Assessed) -> list[str]:
         lines += ["same pictures, backbone, stages and size; thresholds by the same rule:", *_aligned(rows)]
     lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
+    return lines
+
+
+def _kept(summary: dict[str, Any], threshold: Threshold, *, independent: bool) -> list[str]:
+    """What became of the promise to reject few good parts."""
+    not_certified = "NOT certified: " if threshold.guarantee == "split" and not threshold.certified else ""
+    promise = (
+        f"{not_certified}asked for at most {threshold.target_fpr:.2%}, promised on average at most "
+        f"{threshold.achievable_fpr:.2%}"
+    )
+    if not independent:
+        promise += "; several test pictures show the same part, so how far chance goes is not known"
+    elif summary["expected_rejects"] is not None:
+        low, high = summary["expected_rejects"]
+        promise += f": {low} to {high} of {summary['good']}, 95 %"
+    lines = [
+        f"at threshold {threshold.reject:.4f}: {percentage(summary['false_rejects'], 2)}% of good parts "
+        f"rejected ({promise})"
+    ]
+    if more_than_chance(summary):
+        lines.append(
+            "MORE good parts are rejected than chance lets expect: the good test pictures are not like those "
+            "that the threshold was made with"
+        )
     return lines
 
 

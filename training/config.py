@@ -162,6 +162,24 @@ class CalibrationConfig(_Section):
         return self
 
 
+def too_few(held_out: int, calibration: CalibrationConfig) -> list[str]:
+    """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
+
+    Args:
+        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.conformal`).
+        calibration: what is asked for.
+    """
+    asked = calibration.target_fpr
+    needed = math.ceil(1 / asked * (1 - 1e-12)) - 1
+    if held_out >= needed:
+        return []
+    return [
+        f"too few for {asked:.2%}: {held_out} held-out pictures can promise {1 / (held_out + 1):.2%} false "
+        f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
+        "pictures in all"
+    ]
+
+
 class FeatureCacheConfig(_Section):
     """Where an epoch's features come from; decides no result."""
 
@@ -365,7 +383,12 @@ def _special(data: dict[str, object], path: Path | None) -> dict[str, dict[str, 
 def _of_category(data: dict[str, object], category: str | None, path: Path | None) -> dict[str, object]:
     """The settings of one category: its own over those that hold for all."""
     own = _special(data, path).get(category or "") or {}
-    return _merged({name: value for name, value in data.items() if name != "categories"}, own)
+    merged = _merged({name: value for name, value in data.items() if name != "categories"}, own)
+    fit = own.get("fit")
+    # `epochs` goes before `steps`: those that hold for all would win over the category's own steps.
+    if isinstance(fit, dict) and "steps" in fit and isinstance(merged["fit"], dict):
+        merged["fit"] = {**merged["fit"], "epochs": fit.get("epochs")}
+    return merged
 
 
 def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:

@@ -9,6 +9,7 @@ picked from them, would have no p-value of this kind.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +106,10 @@ def fit_heads(
             )
         )
     if several:
-        # As far as all of them went: they may differ in pictures and so in epochs, or stop at different ones.
+        # Of each epoch those that went so far: they may differ in pictures, and so in epochs, or in where
+        # they stop.
         rows = [read_metrics(folder / f"fold-{k}") for k in range(len(parts))]
-        means = [_mean(of_epoch) for of_epoch in zip(*rows, strict=False)]
+        means = [_mean([row for row in of_epoch if row is not None]) for of_epoch in zip_longest(*rows)]
         (folder / METRICS).write_text("".join(json.dumps(row) + "\n" for row in means))
     return heads
 

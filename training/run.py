@@ -20,7 +20,7 @@ from flows.fastflow.recorded_backbone import record_of
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
-from training.config import RunConfig, expect_whole_positions
+from training.config import RunConfig, expect_whole_positions, too_few
 from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
 from training.cross import scorers
 from training.datasets.check import check
@@ -119,6 +119,9 @@ def train(
             f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
             f"calibrate{'' if pictures.distinct is None else ', one of each part'}; on {device}"
         )
+        if pictures.folds is None:
+            for line in too_few(len(pictures.held_out), config.calibration):
+                progress.say(line)
         if device.type == "cpu" and config.fit.threads > (cores := os.cpu_count() or config.fit.threads):
             progress.say(
                 f"fit.threads is {config.fit.threads}, on {cores} cores: threads that wait for each other "

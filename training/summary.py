@@ -1,12 +1,12 @@
 """An evaluation as plain numbers: what summary.json holds, and what the reports show."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any
 
-from flows.fastflow.conformal import Threshold
+from flows.fastflow.conformal import Threshold, false_reject_band
 from training.evaluation import Evaluation
 from training.measurement import Figures
 
@@ -53,14 +53,21 @@ def metrics(figures: Figures) -> dict[str, float | None]:
 
 
 @dataclass(frozen=True)
-class LeftOut:
-    """How many test pictures were left out.
+class TestedOn:
+    """What was measured on, and how many test pictures were left out.
 
     Attributes:
+        data: the category's folder.
+        test_fingerprint: digest of the test pictures' contents, labels and masks; figures on others do
+            not compare.
+        same_parts: good test pictures of parts of which there are training pictures, as names tell.
         seen: those that training had.
         copies: later copies of others, byte for byte.
     """
 
+    data: str = ""
+    test_fingerprint: str = ""
+    same_parts: int = 0
     seen: int = 0
     copies: int = 0
 
@@ -71,7 +78,7 @@ def summarise(
     engine: str,
     threshold: Threshold,
     evaluation: Evaluation,
-    left_out: LeftOut = LeftOut(),
+    tested_on: TestedOn = TestedOn(),
 ) -> dict[str, Any]:
     """What summary.json says of one category."""
     good = sum(row.defect is None for row in evaluation.rows)
@@ -81,13 +88,14 @@ def summarise(
         "version": version,
         "good": good,
         "defective": len(evaluation.rows) - good,
-        **asdict(left_out),
+        **asdict(tested_on),
         "with_mask": evaluation.figures.masked,
         "regions": pixels.regions if pixels else 0,
         **metrics(evaluation.figures),
         "false_rejects": evaluation.false_rejects,
         "escapes": evaluation.escapes,
         "recall": evaluation.recall,
+        "expected_rejects": _expected_rejects(threshold, evaluation, good),
         "reviews": None if evaluation.reviews is None else asdict(evaluation.reviews),
         "target_fpr": threshold.target_fpr,
         "certified": threshold.certified,
@@ -102,6 +110,19 @@ def summarise(
         "engine": engine,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _expected_rejects(threshold: Threshold, evaluation: Evaluation, good: int) -> list[int] | None:
+    """How many good test pictures chance alone lets be rejected, in 95 of 100 split calibrations."""
+    if not good or threshold.guarantee != "split" or not evaluation.independent:
+        return None
+    return list(false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95))
+
+
+def more_than_chance(summary: Mapping[str, Any]) -> bool:
+    """Whether more good test pictures are rejected than the calibration lets expect by chance."""
+    expected = summary["expected_rejects"]
+    return expected is not None and round(summary["false_rejects"] * summary["good"]) > expected[1]
 
 
 def means(summaries: Sequence[dict[str, Any]]) -> dict[str, float | None]:

@@ -47,6 +47,7 @@ _READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
 )
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
+_HOT = 1e-3  # share of samples
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 MAX_SAMPLE_BITS = 16
 _MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
@@ -163,7 +164,9 @@ def read_bytes(path: Path, limits: Limits = FILE_LIMITS) -> bytes:
 
 
 def bits_used(data: bytes) -> int | None:
-    """How many bits the brightest sample takes, 0 to 16, of grey or of PNG of 16 bits; None of any other.
+    """How many bits the brightest samples take, 0 to 16, of grey or of PNG of 16 bits; None of any other.
+
+    A thousandth of the samples may take more: pixels that are hot tell nothing of what the camera gives.
 
     Cameras of 10 or 12 bits are often saved so that no sample is above 1023 or 4095: unless :func:`decode` is
     told so, it then leaves 4 or 16 grey levels.
@@ -179,12 +182,18 @@ def bits_used(data: bytes) -> int | None:
             return None
         file = np.frombuffer(containers.strip(reader.format, data).data, np.uint8)
         samples = cv2.imdecode(file, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_ANYDEPTH)
-        return None if samples is None else int(samples.max()).bit_length()
+        return None if samples is None else _bits(samples)
     image = reader(io.BytesIO(containers.strip(reader.format, data).data))
     assert isinstance(image, TiffImageFile)  # noqa: S101
     if not image.mode.startswith("I;16") or max(image.tag_v2.get(Tag.BitsPerSample, (1,))) != 16:
         return None  # colours of which Pillow gives the high byte; 12 bits that are packed, and taken as such
-    return int(np.asarray(image).max()).bit_length()
+    return _bits(np.asarray(image))
+
+
+def _bits(samples: NDArray[Any]) -> int:
+    flat = samples.ravel()
+    highest = len(flat) - 1 - int(_HOT * len(flat))
+    return int(np.partition(flat, highest)[highest]).bit_length()
 
 
 def _reader_of(data: bytes) -> type[ImageFile] | None:

@@ -53,11 +53,31 @@ def check_pictures(
         progress.say(f"no test pictures: {found.no_test}")
     for line in found.lines(shown):
         progress.say(line)
+    for line in _for_a_run(found.train if found.parts is None else found.parts):
+        progress.say(line)
     if json is not None:
         json.write_text(found.model_dump_json(indent=1))
     check_category(category)  # or training would refuse it, with a whole set at the end of a night
     if found.errors:
         raise typer.Exit(1)
+
+
+def _for_a_run(count: int) -> list[str]:
+    """What a run of so many pictures, or parts, could not do by default."""
+    from training.config import CalibrationConfig, too_few
+    from training.datasets.check.outliers import FEWEST
+    from training.datasets.sample import DatasetError
+    from training.split import split
+
+    asked = CalibrationConfig()
+    lines = []
+    if count < FEWEST:
+        lines.append(f"fewer than {FEWEST}: whether one of them is unlike the others was not looked for")
+    try:
+        held_out = len(split(count, asked.fraction, seed=0).calibration)
+    except DatasetError as error:
+        return [*lines, f"training would refuse them: {error}"]
+    return [*lines, *too_few(held_out, asked)]
 
 
 @app.command("elpv")

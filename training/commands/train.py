@@ -58,7 +58,7 @@ def train(
     from rich.console import Console
 
     from training.config import load_config, special_categories
-    from training.datasets.layout import categories
+    from training.datasets.layout import categories, without_a_layout
     from training.fanout import SUMMARY, table, train_each
     from training.progress import ConsoleProgress
     from training.run import train as run
@@ -84,6 +84,11 @@ def train(
         for name in names
     }
     progress = ConsoleProgress(Console())
+    for passed_over in without_a_layout(data) if every else ():
+        progress.say(
+            f"note: passed over is {passed_over}, whose pictures are in none of the layouts: --category "
+            f"{passed_over} says which"
+        )
     special = set(special_categories(config)) - set(names)
     for stranger in sorted(special - set(categories(data)) if special else ()):
         progress.say(f"note: {config} has settings for {stranger!r}, which {data} does not hold")

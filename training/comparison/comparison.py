@@ -181,7 +181,7 @@ def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple
             "have other names, so the others cannot be fitted on the same ones; train a new version, or give "
             "the data of that time"
         )
-    return [pictures.paths[i] for i in pictures.seen], pictures.held_out
+    return [pictures.paths[i] for i in pictures.fitted], pictures.held_out
 
 
 def _write_pictures(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.fastflow.picture_files import is_picture
 from flows.fastflow.plain_files import escaped
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import DatasetError, MasksError, Sample
 
 GOOD = ("good", "ok", "normal")
 DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
@@ -23,6 +23,28 @@ def images(folder: Path) -> list[Path]:
         DatasetError: a name is not in UTF-8.
     """
     return sorted(_pictures(folder))
+
+
+def parts_alone(folder: Path) -> list[Path]:
+    """The pictures directly in a folder of good parts, sorted.
+
+    Raises:
+        DatasetError: one is named as another's mask, which would be learned from as a part; or as `images`.
+    """
+    found = images(folder)
+    for picture, mask in masks_among(found).items():
+        raise DatasetError(
+            f"{mask} is named as the mask of {picture.name}, and good parts have none: move it away, or give "
+            "it another name if it is a part"
+        )
+    return found
+
+
+def masks_among(pictures: Sequence[Path]) -> dict[Path, Path]:
+    """Masks that lie beside their pictures, named after them with `_mask`; by picture."""
+    by_stem = {composed(path.stem): path for path in pictures}
+    found = {path: by_stem.get(f"{composed(path.stem)}_mask") for path in pictures}
+    return {path: mask for path, mask in found.items() if mask is not None}
 
 
 def holds_images(folder: Path) -> bool:
@@ -80,21 +102,27 @@ def kinds_of_defects(folder: Path) -> list[Path]:
 
 
 def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
-    """The pictures of each kind of defect with their masks, which lie in `mask_folder`/<kind>.
+    """The pictures of each kind of defect with their masks, which lie in `mask_folder`/<kind> or beside them.
 
     Raises:
-        DatasetError: a folder of masks fits none of its pictures.
+        MasksError: a folder of masks fits none of its pictures.
     """
     samples = []
     for kind in kinds:
-        masks = _masks(mask_folder / kind.name, images(kind))
-        samples += [Sample(path, kind.name, masks.get(path)) for path in images(kind)]
+        found = images(kind)
+        beside = masks_among(found)
+        of_parts = sorted({*found} - {*beside.values()})
+        masks = beside | _masks(mask_folder / kind.name, of_parts)
+        samples += [Sample(path, kind.name, masks.get(path)) for path in of_parts]
     return samples
 
 
-def mask_files(mask_folder: Path) -> list[Path]:
-    """Every mask below a folder of masks: pictures, or folders of pictures that make one mask together."""
-    return [mask for kind in subfolders(mask_folder) for mask in _mask_entries(kind)]
+def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
+    """Every mask: below a folder of masks pictures, or folders of pictures that make one mask together; and
+    those that lie beside the pictures of a kind of defect.
+    """
+    apart = [mask for kind in subfolders(mask_folder) for mask in _mask_entries(kind)]
+    return apart + [mask for kind in kinds for mask in masks_among(images(kind)).values()]
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -120,7 +148,7 @@ def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
         if mask is not None:
             masks[picture] = mask
     if entries and pictures and not masks:
-        raise DatasetError(
+        raise MasksError(
             f"no mask in {folder} is named after a picture of its kind: the first is "
             f"{entries[0].name}, but {pictures[0].stem}_mask.png was expected for {pictures[0].name}"
         )

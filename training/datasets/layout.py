@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.fastflow.listing import some
+from flows.fastflow.picture_files import is_picture
+from flows.fastflow.plain_files import escaped
 from training.datasets import mvtec, plain, visa
 from training.datasets.folders import (
     expect_utf8,
@@ -117,6 +119,16 @@ def categories(root: Path) -> list[str]:
     is among them: who asks for it is told.
     """
     return [f.name for f in folders(root) if is_utf8(f.name) and _has_a_layout(f)]
+
+
+def without_a_layout(root: Path) -> list[str]:
+    """Names of the folders of `root` that hold pictures, at any depth, in none of the layouts; sorted."""
+    named = set(categories(root))
+    return [
+        escaped(f.name)
+        for f in folders(root)
+        if f.name not in named and any(is_picture(file) for file in f.rglob("*"))
+    ]
 
 
 def licence(root: Path, category: str) -> str | None:

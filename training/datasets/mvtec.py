@@ -25,10 +25,10 @@ from pathlib import Path
 from flows.fastflow.images import IMAGE_SUFFIXES
 from training.datasets.folders import (
     defective_samples,
-    images,
     is_good,
     kinds_of_defects,
     mask_files,
+    parts_alone,
     subfolders,
 )
 from training.datasets.sample import DatasetError, Sample
@@ -49,7 +49,7 @@ def train_images(root: Path, category: str) -> list[Path]:
         DatasetError: it has no pictures in train/good.
     """
     train = root / category / "train"
-    found = [path for folder in subfolders(train) if is_good(folder) for path in images(folder)]
+    found = [path for folder in subfolders(train) if is_good(folder) for path in parts_alone(folder)]
     if not found:
         raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}")
     return found
@@ -63,7 +63,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     """
     folder = root / category
     test = _test_folder(folder)
-    good = [path for kind in subfolders(test) if is_good(kind) for path in images(kind)]
+    good = [path for kind in subfolders(test) if is_good(kind) for path in parts_alone(kind)]
     defective = defective_samples(kinds_of_defects(test), _mask_folder(folder))
     if not good and not defective:
         raise DatasetError(f"no pictures in the folders of {test}: {_EXPECTED}")
@@ -72,7 +72,8 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
-    return mask_files(_mask_folder(root / category))
+    folder = root / category
+    return mask_files(_mask_folder(folder), kinds_of_defects(_test_folder(folder)))
 
 
 _EXPECTED = (

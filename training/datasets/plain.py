@@ -30,6 +30,7 @@ from training.datasets.folders import (
     is_good,
     kinds_of_defects,
     mask_files,
+    parts_alone,
     subfolders,
 )
 from training.datasets.sample import DatasetError, Sample
@@ -80,7 +81,8 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
-    return mask_files(_mask_folder(root / category))
+    folder = root / category
+    return mask_files(_mask_folder(folder), _kinds(folder))
 
 
 def _good(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -94,7 +96,7 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
             f"{folder} holds {len(loose)} pictures beside folders of pictures ({others}), so it is not "
             f"clear whether {loose[0].name} is good: move the pictures into {folder / 'good'} or away"
         )
-    good = loose or [path for f in named for path in images(f)]
+    good = [path for f in ([folder] if loose else named) for path in parts_alone(f)]
     if not good and (deeper := [(f, n) for s in named for f in subfolders(s) if (n := len(images(f)))]):
         where = some([f"{n} in {f}" for f, n in deeper], 3)
         raise DatasetError(
@@ -121,7 +123,18 @@ def _good(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _kinds(folder: Path) -> list[Path]:
-    return [kind for kind in kinds_of_defects(folder) if holds_images(kind)]
+    kinds = kinds_of_defects(folder)
+    found = [kind for kind in kinds if holds_images(kind)]
+    for kind in kinds:
+        # Without its pictures all good ones would be learned from, and none kept for a test.
+        deeper = [f for f in subfolders(kind) if holds_images(f)] if kind.name.lower() in DEFECTIVE else []
+        if deeper and kind not in found:
+            raise DatasetError(
+                f"no defective parts in {kind} itself, but in folders within it, where none are looked for "
+                f"({some([f.name for f in deeper], 3)}): each kind of defect has a folder beside that of the "
+                f"good parts. Move them up, into {folder}"
+            )
+    return found
 
 
 def _mask_folder(folder: Path) -> Path:

@@ -8,6 +8,10 @@ class DatasetError(ValueError):
     """A dataset that is missing, empty or laid out in another way than expected."""
 
 
+class MasksError(DatasetError):
+    """The masks of a kind of defect are none of its pictures'."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """One picture of the test set.

@@ -114,9 +114,12 @@ def _rows(root: Path, category: str) -> Iterator[_Row]:
                 f"anomaly; got {split!r} and {label!r}"
             )
         for path in (image, mask):
-            # A split from elsewhere must not point at files outside of the data folder.
-            if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts:
-                raise DatasetError(f"{file} line {reader.line_num}: {path!r} leads out of the data folder")
+            # A split from elsewhere must not point at other files.
+            parts = PurePosixPath(path).parts
+            if path and (".." in parts or parts[:1] != (category,)):
+                raise DatasetError(
+                    f"{file} line {reader.line_num}: {path!r} is not in the category's folder, {category}/"
+                )
         if not image:
             raise DatasetError(f"{file} line {reader.line_num}: no picture is named")
         if (before := lines.setdefault(image, reader.line_num)) != reader.line_num:

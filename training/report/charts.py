@@ -17,24 +17,28 @@ GOOD, DEFECT, OTHER = 1, 2, 3
 
 
 def loss_chart(epochs: Sequence[Mapping[str, Any]]) -> Chart | None:
-    """Negative log-likelihood by epoch, mean over scales, of fitted and of held-out pictures."""
+    """Negative log-likelihood by epoch, mean over scales, of fitted and held-out pictures and judges."""
     if not epochs:
         return None
     x = [float(row["epoch"]) for row in epochs]
     fitted = [float(np.mean(row["fit_nll"])) for row in epochs]
     held_out = [float(np.mean(row["held_out_nll"])) for row in epochs]
+    # Of versions that were fitted before there were any, there is not even the name.
+    judging = [float(np.mean(row["validation_nll"])) for row in epochs if row.get("validation_nll")]
     chart = Chart(
         "Fit",
         "epoch",
         "nats per dimension",
         (min(x[0], 1), max(x[-1], 2)),
-        padded(fitted + held_out),
+        padded(fitted + held_out + judging),
         note="Negative log-likelihood, mean over the scales; lower is better. The fit is the mean over an "
         "epoch, held-out pictures are measured at its end, so they may lie below it.",
         whole=True,
     )
     chart.line("fit", x, fitted, OTHER)
     chart.line("held out", x, held_out, GOOD, dashed=True)
+    if len(judging) == len(x):
+        chart.line("chose the epoch", x, judging, DEFECT, dashed=True)
     return chart
 
 

@@ -12,6 +12,14 @@ from training.report.run_report import REPORT
 from training.summary import AVERAGED, METRICS, means
 
 INDEX = "index.html"
+_SHOWN = {
+    "category",
+    "version",
+    "good",
+    "defective",
+    "target_fpr",
+    "certified",
+}  # of all times
 
 
 def write_index(out: Path) -> Path:
@@ -40,7 +48,7 @@ def _summaries(out: Path) -> Iterator[dict[str, Any]]:
             found = json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
             continue
-        if not isinstance(found, dict) or not {"category", "version"} <= found.keys():
+        if not isinstance(found, dict) or not found.keys() >= _SHOWN:
             continue
         report = file.with_name(REPORT)
         link = "/".join(quote(part) for part in report.relative_to(out).parts) if report.is_file() else None

@@ -2,21 +2,22 @@
 
 import json
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from flows.fastflow.bundle import read_verified
-from flows.fastflow.conformal import Threshold, false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.plain_files import replace_file
 from training.evaluation import Evaluation
+from training.loop import of_final_weights
 from training.publication import HIGHEST
 from training.report import charts
 from training.report.mistakes import worst
 from training.report.pages import render
-from training.summary import METRICS
+from training.summary import METRICS, more_than_chance
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -63,13 +64,15 @@ def write_report(
         threshold=threshold,
         metrics=METRICS,
         pixel_count=evaluation.figures.masked,
-        band=_band(threshold, summary["good"]) if evaluation.independent else None,
+        band=summary["expected_rejects"],
+        more_than_chance=more_than_chance(summary),
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),
         charts={name: chart for name, chart in drawn.items() if chart is not None},
         false_rejects=false_rejects,
         escapes=escapes,
         epochs=epochs,
+        chosen=_chosen(epochs) if manifest.heads == 1 else None,
         data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
         non_commercial=bool(manifest.data.licence and _NON_COMMERCIAL.search(manifest.data.licence)),
         comparison=comparison,
@@ -80,11 +83,11 @@ def write_report(
     return path
 
 
-def _band(threshold: Threshold, good: int) -> tuple[int, int] | None:
-    """How many good test pictures chance alone lets be rejected, in 95 of 100 split calibrations."""
-    if not good or threshold.guarantee != "split":
+def _chosen(epochs: Sequence[Mapping[str, Any]]) -> int | None:
+    """The epoch whose weights `fit.stopping` took; None where none was chosen."""
+    if not epochs or not epochs[-1].get("validation_nll"):
         return None
-    return false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95)
+    return int(of_final_weights(epochs)["epoch"])
 
 
 def _highest(bundle: Path, manifest: Manifest) -> str | None:

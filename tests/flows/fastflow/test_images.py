@@ -624,7 +624,7 @@ def test_the_suffixes_are_those_of_the_formats() -> None:
 @pytest.mark.parametrize("bits", [1, 10, 12, 16])
 def test_how_many_bits_a_deep_grey_picture_uses(kind: str, bits: int) -> None:
     samples = np.zeros((HEIGHT, WIDTH), np.uint16)
-    samples[3, 5] = 2**bits - 1
+    samples[3, 5:7] = 2**bits - 1
     encoded = cv2.imencode(f".{kind}", samples)[1].tobytes()
     assert bits_used(encoded) == bits
     assert int(decode(encoded).max()) == (2**bits - 1) >> 8

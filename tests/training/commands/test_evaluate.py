@@ -14,6 +14,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from flows.fastflow.conformal import false_reject_band
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
@@ -71,7 +72,7 @@ def test_it_prints_the_figures(evaluated: Result, tiny_bundle_store: Path, folde
     assert lines[4] == "pixel AUROC not measured: no defect has a mask"
     assert re.fullmatch(
         r"at threshold \d+\.\d{4}: \d+\.\d\d% of good parts rejected "
-        r"\(asked for at most 10\.00% on average: 0 to \d of 8, 95 %\)",
+        r"\(asked for at most 10\.00%, promised on average at most 9\.09%: 0 to \d of 8, 95 %\)",
         lines[5],
     )
     assert lines[6] == f"{summary['escapes']:.2%} of defective parts passed"
@@ -114,8 +115,9 @@ def test_every_score_goes_through_the_file_without_losing_a_bit(
         assert row["decision"] == prediction.decision
 
 
-def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Path) -> None:
+def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny_bundle_store: Path) -> None:
     summary = json.loads((folder / "summary.json").read_text())
+    assert re.fullmatch("[0-9a-f]{64}", summary.pop("test_fingerprint"))
     found = rows(folder)
     defective = [row["defect"] != "" for row in found]
     rejected = [row["decision"] == "REJECT" for row in found]
@@ -133,6 +135,8 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
         "version": resolve(tiny_bundle_store, "tiny").name,
         "good": 8,
         "defective": 8,
+        "data": str(tiny_data / "tiny"),
+        "same_parts": 0,
         "seen": 0,
         "copies": 0,
         "with_mask": 0,
@@ -149,6 +153,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_bundle_store: Pa
         "false_rejects": sum(rejected[:8]) / 8,
         "escapes": 1 - sum(rejected[8:]) / 8,
         "recall": sum(rejected[8:]) / 8,
+        "expected_rejects": list(false_reject_band(10, 8, 0.1, confidence=0.95)),
         "reviews": None,
         "target_fpr": 0.1,
         "certified": True,
@@ -246,6 +251,71 @@ def test_a_version_can_be_named(tiny_data: Path, tiny_bundle_store: Path, tmp_pa
     assert result.exit_code == 1
     assert result.stderr.startswith("error: category 'tiny' has no version '20200101T000000-abcdef'; there")
     assert not (tmp_path / "none").exists()
+
+
+def test_good_parts_that_are_unlike_those_of_the_calibration_are_told(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """As under another lamp: a certified threshold then keeps no promise, and its report must not look so."""
+    usual = _folder(tiny_data, tiny_bundle_store, tmp_path / "out")
+    more = "MORE good parts are rejected than chance lets expect"
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    for path in (data / "tiny/test/good").iterdir():
+        lit = np.clip(1.6 * read(path).astype(np.float64) + 30, 0, 255).astype(np.uint8)
+        assert cv2.imwrite(str(path), lit)
+    before = (usual / "report.html").read_text()
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    said = result.stdout.splitlines()
+    assert "the evaluation that this one replaces was on other test pictures, labels or masks" in said
+    summary = json.loads((usual / "summary.json").read_text())
+    assert summary["false_rejects"] == 1
+    assert summary["expected_rejects"][1] < 8
+    assert more in result.stdout
+    page = (usual / "report.html").read_text()
+    assert "More good parts are rejected than chance lets expect" in page
+    assert summary["test_fingerprint"][:16] in page
+    assert "than chance lets expect" not in before
+
+
+def test_what_is_measured_on_is_told_by_what_it_shows(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    def measured(data: Path) -> str:
+        result = run(data, tiny_bundle_store, tmp_path / "out")
+        assert result.exit_code == 0, result.output
+        of = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name / "summary.json"
+        return str(json.loads(of.read_text())["test_fingerprint"])
+
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    test = data / "tiny/test"
+    first = measured(data)
+    (test / "good/000.png").rename(test / "good/zzz.png")
+    assert measured(data) == first  # whatever it is called
+    (test / "scratch").rename(test / "dent")
+    renamed = measured(data)
+    (data / "tiny/ground_truth/dent").mkdir(parents=True)
+    mask = np.zeros(read(test / "dent/000.png").shape[:2], np.uint8)
+    mask[:9] = 255
+    assert cv2.imwrite(str(data / "tiny/ground_truth/dent/000_mask.png"), mask)
+    masked = measured(data)
+    (data / "tiny/ground_truth/dent/000_mask").mkdir()
+    mask[:18] = 255
+    (data / "tiny/ground_truth/dent/000_mask.png").unlink()
+    assert cv2.imwrite(str(data / "tiny/ground_truth/dent/000_mask/0.png"), mask)
+    assert len({first, renamed, masked, measured(data)}) == 4
+
+
+def test_test_pictures_of_parts_that_are_learned_from_are_counted(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    (data / "tiny" / PARTS).write_text(r"^(\d\d\d)")  # counters begin anew in each folder here
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    said = "8 good test pictures show parts of which there are training pictures"
+    assert f"{said}, as their names tell: figures on them flatter" in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    assert json.loads((folder / "summary.json").read_text())["same_parts"] == 8
+    assert said in (folder / "report.html").read_text()
 
 
 def test_a_second_evaluation_replaces_the_first(

@@ -121,6 +121,25 @@ def test_several_end_in_a_table_and_one_that_failed_in_exit_1(
     assert result.stderr == ""
 
 
+def test_all_names_the_folders_of_pictures_that_it_passes_over(tiny_data: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("cap/left", "notes/photos/old", ".hidden/good"):
+        (data / name).mkdir(parents=True)
+        shutil.copy(tiny_data / "tiny/train/good/000.png", data / name)
+    (data / "few/good").mkdir(parents=True)
+    shutil.copy(tiny_data / "tiny/train/good/000.png", data / "few/good")
+    (data / "texts").mkdir()
+    (data / "texts/readme.txt").write_text("no picture")
+    places = ["--models", str(tmp_path / "models"), "--runs", str(tmp_path / "runs")]
+    result = CliRunner().invoke(flowgauge.app, ["train", "--data", str(data), "--all", *places])
+    said = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
+    assert said == [
+        f"note: passed over is {name}, whose pictures are in none of the layouts: "
+        f"--category {name} says which"
+        for name in ("cap", "notes")
+    ]
+
+
 def test_all_is_every_category_of_the_folder(
     trained: Result, tiny_data: Path, yaml_file: Path, root: Path
 ) -> None:

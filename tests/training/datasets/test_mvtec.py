@@ -122,6 +122,20 @@ def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
     assert mvtec.masks(tmp_path, "can") == [mask]
 
 
+def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
+    tile = tmp_path / "tile"
+    touch(tile, "train/good/0.png", "test/good/1.png", "test/crack/1.jpg", "test/crack/1_mask.png")
+    assert mvtec.test_samples(tmp_path, "tile") == [
+        Sample(tile / "test/good/1.png", None, None),
+        Sample(tile / "test/crack/1.jpg", "crack", tile / "test/crack/1_mask.png"),
+    ]
+    assert mvtec.masks(tmp_path, "tile") == [tile / "test/crack/1_mask.png"]
+    touch(tile, "train/good/0_mask.png", "test/good/1_mask.png")
+    for find in (mvtec.train_images, mvtec.test_samples):
+        with pytest.raises(DatasetError, match=r"_mask\.png is named as the mask of \d\.png"):
+            find(tmp_path, "tile")
+
+
 def test_all_masks_are_listed_whether_or_not_they_have_a_picture(tmp_path: Path) -> None:
     touch(tmp_path, "tile/test/crack/1.png", "tile/ground_truth/crack/1_mask.png")
     touch(tmp_path, "tile/ground_truth/crack/2_mask.png", "tile/ground_truth/notes/3.txt")

@@ -96,6 +96,28 @@ def test_masks_are_no_kind_of_defect(tmp_path: Path, folder: str) -> None:
     assert names(cap / folder, plain.masks(tmp_path, "cap")) == ["ng/2_mask.png", "ng/3_mask.png"]
 
 
+def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
+    """And no defective parts."""
+    cap = tmp_path / "cap"
+    touch(cap, *(f"good/{i}.png" for i in range(10)))
+    touch(cap, "dent/0.jpg", "dent/0_mask.png", "dent/1.jpg", "dent/2_mask.png", "masks/dent/1_mask.png")
+    assert [s for s in plain.test_samples(tmp_path, "cap") if s.defect] == [
+        Sample(cap / "dent/0.jpg", "dent", cap / "dent/0_mask.png"),
+        Sample(cap / "dent/1.jpg", "dent", cap / "masks/dent/1_mask.png"),
+        Sample(cap / "dent/2_mask.png", "dent", None),  # of nothing, so it is no mask
+    ]
+    assert names(cap, plain.masks(tmp_path, "cap")) == ["masks/dent/1_mask.png", "dent/0_mask.png"]
+
+
+@pytest.mark.parametrize("where", ["good/", ""])
+def test_a_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
+    touch(tmp_path / "cap", *(f"{where}{i}.png" for i in range(10)), f"{where}3_mask.png")
+    with pytest.raises(
+        DatasetError, match=r"3_mask\.png is named as the mask of 3\.png, and good parts have"
+    ):
+        plain.train_images(tmp_path, "cap")
+
+
 def test_masks_alone_keep_no_good_part_from_being_learned(tmp_path: Path) -> None:
     touch(tmp_path / "cap", "ok/0.png", "ok/1.png", "masks/ng/2_mask.png", "empty/notes.txt")
     assert len(plain.train_images(tmp_path, "cap")) == 2
@@ -115,6 +137,19 @@ def test_defects_alone_are_nothing_to_learn_from(tmp_path: Path) -> None:
         DatasetError, match=r"no good parts in .*expected pictures in a folder good, ok or normal"
     ):
         plain.train_images(tmp_path, "cap")
+
+
+def test_defective_parts_in_folders_within_theirs_are_named(tmp_path: Path) -> None:
+    """Or all good ones would be learned from, and none be left to test on."""
+    cap = tmp_path / "cap"
+    touch(cap, *(f"good/{i}.png" for i in range(10)), "defect/scratch/0.png", "defect/dent/0.png")
+    for find in (plain.train_images, plain.test_samples):
+        with pytest.raises(
+            DatasetError, match=r"no defective parts in .*cap/defect itself.*\(dent, scratch\)"
+        ):
+            find(tmp_path, "cap")
+    touch(cap, "defect/0.png")  # those within are then told by the data check
+    assert len(plain.train_images(tmp_path, "cap")) == 8
 
 
 def test_pictures_in_folders_within_good_are_named(tmp_path: Path) -> None:

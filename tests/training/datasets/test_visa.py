@@ -94,9 +94,13 @@ def test_a_category_that_the_split_does_not_know_is_an_error(tmp_path: Path, spl
         (f"candle,valid,normal,{NORMAL}/0001.JPG,", r"line 2: the split must be train or test.*got 'valid'"),
         (f"candle,train,good,{NORMAL}/0001.JPG,", r"line 2: .*the label normal or anomaly.*'good'"),
         ("candle,train,normal,,", r"line 2: no picture is named"),
-        ("candle,train,normal,/etc/passwd,", r"line 2: '/etc/passwd' leads out of the data folder"),
-        ("candle,train,normal,candle/../../x.JPG,", r"line 2: .* leads out of the data folder"),
-        (f"candle,train,normal,{NORMAL}/0001.JPG,../m.png", r"line 2: '\.\./m\.png' leads out"),
+        (
+            "candle,train,normal,/etc/passwd,",
+            r"line 2: '/etc/passwd' is not in the category's folder, candle/",
+        ),
+        ("candle,train,normal,other/x.JPG,", r"line 2: 'other/x\.JPG' is not in the category's folder"),
+        ("candle,train,normal,candle/../../x.JPG,", r"line 2: .* is not in the category's folder"),
+        (f"candle,train,normal,{NORMAL}/0001.JPG,../m.png", r"line 2: '\.\./m\.png' is not in the"),
         (f"candle,train,anomaly,{ANOMALY}/001.JPG,", r"line 2 puts a picture with the label 'anomaly' into"),
     ],
 )

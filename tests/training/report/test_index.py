@@ -108,9 +108,12 @@ def test_the_latest_is_by_when_it_was_evaluated_not_by_the_name_of_the_version(t
     html = write_index(tmp_path).read_text()
     assert Page(html).sources == ["bolt/20260101T000000-aaaaaa/report.html"]
     assert "0.900" in html
+    assert "20260101T000000-aaaaaa, 2026-11-26 11:00" in " ".join(Page(html).text)
 
 
-@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"category": "bolt"}', "{"])
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "null", "{}", '{"category": "bolt"}', '{"category": "a", "version": "b"}', "{"]
+)
 def test_a_summary_of_something_else_is_passed_over(tmp_path: Path, text: str) -> None:
     evaluated(tmp_path, "bolt", "v1", 0.9)
     other = tmp_path / "notes/old/summary.json"

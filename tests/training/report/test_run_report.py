@@ -331,6 +331,36 @@ def test_the_check_of_the_data_is_shown(
     assert "No check of the training pictures" not in text
 
 
+def test_the_epoch_that_was_chosen_is_told_with_what_chose_it(
+    write: Write, html: str, samples: list[Sample], bundle: Path, tmp_path: Path
+) -> None:
+    copied = shutil.copytree(bundle, tmp_path / "models" / "tiny" / bundle.name)
+    shutil.copytree(bundle.parent.parent / "backbones", tmp_path / "models" / "backbones")
+    judged = [[1.4], [1.2], [1.3], [1.35]]
+    rows = [
+        {
+            "epoch": i + 1,
+            "fit_nll": [1.5 - 0.1 * i],
+            "held_out_nll": nll,
+            "validation_nll": nll,
+            "seconds": 2.0,
+        }
+        for i, nll in enumerate(judged)
+    ]
+    data = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    (copied / "report/metrics.jsonl").write_bytes(data)
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["files"]["report/metrics.jsonl"] = hashlib.sha256(data).hexdigest()
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    page = write(samples, bundle=copied, detector=Detector.load(copied, device="cpu"))
+    text = " ".join(" ".join(Page(page).text).split())
+    assert "4 epochs, the weights of epoch 2, 8.0 s" in text
+    assert "to fit and to choose the epoch by" in text
+    assert "chose the epoch" in text
+    assert "the weights of epoch" not in html
+    assert "chose the epoch" not in html
+
+
 def test_a_version_without_a_check_says_so(
     write: Write, samples: list[Sample], bundle: Path, tmp_path: Path
 ) -> None:

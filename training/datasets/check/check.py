@@ -23,7 +23,7 @@ from training.datasets.check.near_duplicates import Neighbours, neighbours
 from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
 from training.datasets.check.passed_over import passed_over
 from training.datasets.check.survey import Picture, Undecodable, survey
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import DatasetError, MasksError, Sample
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -67,7 +67,7 @@ def check(
     parts = parts_of_names([path.name for path in paths], folder)
     if features is not None and len(features) != len(paths):
         raise DatasetError(f"{len(paths)} training pictures, but features of {len(features)}")
-    samples, no_test = _test_samples(data, category) if test else ([], None)
+    samples, no_test, elsewhere = _test_samples(data, category) if test else ([], None, False)
     with stage("check", len(paths) + len(samples)) as advance:
         every = [*paths, *(s.path for s in samples)]
         looked = survey(every, threads=threads, advance=advance, sample_bits=sample_bits)
@@ -94,9 +94,12 @@ def check(
         findings += _outliers(named(train), shown, near, kept)
         findings += copies(named(train), named(tested), near)
     if parts is not None:
-        findings += same_parts(paths, parts, [s.path for s in samples if s.defect is None], folder)
+        leaked = {finding.files[0] for finding in findings if finding.kind == "leak"}
+        by_part = same_parts(paths, parts, [s.path for s in samples if s.defect is None], folder)
+        findings += [finding for finding in by_part if finding.files[0] not in leaked]
     masks = layout.masks(data, category) if test else []
-    others = [*(s.path for s in samples), *masks] if samples else None
+    # Why there are no test pictures may be that they lie elsewhere.
+    others = [*(s.path for s in samples), *masks] if samples or elsewhere else None
     findings += passed_over(folder, paths, others)
     sizes_by_path = {p.path: p.size for p in tested}
     findings += check_masks(samples, masks, sizes_by_path, folder, threads=threads)
@@ -115,12 +118,15 @@ def check(
     )
 
 
-def _test_samples(data: Path, category: str) -> tuple[list[Sample], str | None]:
-    """The test pictures, or why there are none: a category without them can be learned all the same."""
+def _test_samples(data: Path, category: str) -> tuple[list[Sample], str | None, bool]:
+    """The test pictures, or why there are none, and whether they may lie where none are looked for.
+
+    A category without them can be learned all the same.
+    """
     try:
-        return layout.test_samples(data, category), None
+        return layout.test_samples(data, category), None, False
     except DatasetError as error:
-        return [], within(str(error), data)
+        return [], within(str(error), data), not isinstance(error, MasksError)
 
 
 def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops: bool) -> list[Finding]:

@@ -387,6 +387,11 @@ def test_a_camera_that_leaves_the_upper_bits_is_told_once(
     assert f"6 pictures of 16 bits use {bits} of them at most" in finding.message
     assert f"which leaves {shades} shades of grey: set sample_bits: {bits} in" in finding.message
     assert "depth" not in {f.kind for f in check(tmp_path, "cap", sample_bits=bits).findings}
+    samples = cv2.imread(str(good / f"5{suffix}"), cv2.IMREAD_UNCHANGED)
+    assert samples is not None
+    samples[0, 0] = 2**16 - 1  # a pixel that is hot says nothing of the others
+    assert cv2.imwrite(str(good / f"5{suffix}"), samples)
+    assert "depth" in found(tmp_path / "cap")
     deep(good / f"6{suffix}", 6, 16)  # so the others are dark, and not of fewer bits
     assert "depth" not in found(tmp_path / "cap")
     [finding] = [f for f in check(tmp_path, "cap", sample_bits=bits).findings if f.kind == "depth"]

@@ -60,8 +60,17 @@ def test_masks_are_looked_at_whether_files_or_folders(disc: Path) -> None:
 def test_plain_folders(tmp_path: Path) -> None:
     for i in range(4):
         write(tmp_path / f"cap/{i}.png", part(i))
-    write(tmp_path / "cap/bad/cam1/0.png", part(9))
-    assert messages(tmp_path / "cap") == ["bad/cam1: 1 where none are looked for"]
+    write(tmp_path / "cap/odd/cam1/0.png", part(9))  # of bad/cam1 a run would be refused
+    assert messages(tmp_path / "cap") == ["odd/cam1: 1 where none are looked for"]
+
+
+def test_where_there_are_no_test_pictures_it_looks_for_some_elsewhere(tmp_path: Path) -> None:
+    for i in range(4):
+        write(tmp_path / f"cap/good/{i}.png", part(i))
+    write(tmp_path / "cap/scratched/cam1/0.png", part(9))
+    assert check(tmp_path, "cap").no_test is not None
+    assert messages(tmp_path / "cap") == ["scratched/cam1: 1 where none are looked for"]
+    assert messages(tmp_path / "cap", test=False) == []
 
 
 def test_what_lies_beside_the_training_pictures_may_be_for_the_test(tmp_path: Path) -> None:
