@@ -73,7 +73,13 @@ class Cost:
 
 
 def forecast(
-    config: RunConfig, pictures: Pictures, cache: FeatureCache, *, folder: Path, epochs_done: int
+    config: RunConfig,
+    pictures: Pictures,
+    cache: FeatureCache,
+    *,
+    folder: Path,
+    models: Path,
+    epochs_done: int,
 ) -> tuple[Cost, Features]:
     """Measure a few passes of the backbone and steps of a flow that is thrown away.
 
@@ -84,6 +90,7 @@ def forecast(
         pictures: of the run.
         cache: the features it will use.
         folder: of the run; what is written there meanwhile is removed.
+        models: where the bundle goes, which may be another disk.
         epochs_done: epochs that a checkpoint spares.
 
     Returns:
@@ -103,10 +110,17 @@ def forecast(
     features = cache.nbytes(first)
     # A checkpoint is written beside the one it replaces. The bundle also holds three pictures.
     golden = 3 * max(path.stat().st_size for path in pictures.paths)
-    kept = heads * (checkpoint + bundle) + golden
+    published = heads * bundle + golden
+    kept = heads * checkpoint + published
     # Of an earlier run's checkpoints each is replaced or goes.
     needed = max(0, kept + checkpoint - checkpoint_bytes(folder)) + (0 if cache.there else features)
     _expect_room(cache, folder, needed)
+    place = next(path for path in (models, *models.parents) if path.exists())  # it may be the first model
+    if published > (free := shutil.disk_usage(place).free):
+        raise DiskSpaceError(
+            f"the model needs {size(published)} of disk, and {models} has {size(free)} left: free some, or "
+            "let --models name a folder on a larger disk"
+        )
     device = cache.extractor.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:

@@ -152,7 +152,9 @@ def train(
             progress.say(lost)
         first = None
         try:
-            expected, first = forecast(config, pictures, cache, folder=folder, epochs_done=run.epochs_done)
+            expected, first = forecast(
+                config, pictures, cache, folder=folder, models=models, epochs_done=run.epochs_done
+            )
             progress.say(f"forecast: {expected}")
         except ForecastError as error:
             progress.say(f"forecast: none, for the cost could not be measured: {error}")

@@ -92,7 +92,7 @@ def steady(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_says_what_there_is_to_do(
     config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path
 ) -> None:
-    cost, first = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    cost, first = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
     assert min(cost.features, cost.fit, cost.calibration) > 0
     assert cost.seconds == cost.features + cost.fit + cost.calibration
     assert cost.disk > cache.nbytes(first)
@@ -105,7 +105,7 @@ def test_what_is_done_costs_nothing(
 ) -> None:
     with cache.features(lambda _: None):
         pass
-    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=2)
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=2)
     assert (cost.features, cost.fit) == (0, 0)
     assert cost.calibration > 0
 
@@ -119,7 +119,7 @@ def test_it_leaves_no_trace(
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    forecast(config, pictures, cache, folder=tmp_path / "run", epochs_done=0)
+    forecast(config, pictures, cache, folder=tmp_path / "run", models=tmp_path, epochs_done=0)
     assert torch.equal(torch.rand(3), expected)
     assert list((tmp_path / "run").iterdir()) == []
     assert not (tmp_path / "features").exists()
@@ -131,7 +131,7 @@ def test_features_that_are_of_no_use_are_told_and_leave_no_trace(
     cache.extractor.gain.fill_(float("nan"))
     (tmp_path / "run").mkdir()
     with pytest.raises(FitError, match="are its weights sound"):
-        forecast(config, pictures, cache, folder=tmp_path / "run", epochs_done=0)
+        forecast(config, pictures, cache, folder=tmp_path / "run", models=tmp_path, epochs_done=0)
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -179,7 +179,7 @@ def test_a_forecast_that_fails_leaves_no_trace(
     monkeypatch.setattr("training.cost.Scorer", out_of_memory)
     (tmp_path / "run").mkdir()
     with pytest.raises(ForecastError, match="too large"):
-        forecast(config, pictures, cache, folder=tmp_path / "run", epochs_done=0)
+        forecast(config, pictures, cache, folder=tmp_path / "run", models=tmp_path, epochs_done=0)
     assert list((tmp_path / "run").iterdir()) == []
 
 
@@ -197,8 +197,30 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     full = shutil.disk_usage(tmp_path)._replace(free=2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
     with pytest.raises(DiskSpaceError, match=r"the run needs \d+ MiB of disk .* has 1 MiB left: free some"):
-        forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+        forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
     assert [path for path in tmp_path.iterdir() if path.name != BACKBONES] == []
+
+
+def test_a_full_disk_of_models_is_told_before_hours_are_spent(
+    config: RunConfig,
+    pictures: Pictures,
+    cache: FeatureCache,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "other").mkdir()
+    real = shutil.disk_usage
+
+    def usage(path: Path) -> object:
+        return real(path)._replace(free=2**10) if path == tmp_path / "other" else real(path)
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    models = tmp_path / "other/not/there/yet"
+    with pytest.raises(
+        DiskSpaceError, match=r"the model needs \d+ MiB of disk, and .*yet has 0 MiB left: .*--models"
+    ):
+        forecast(config, pictures, cache, folder=tmp_path, models=models, epochs_done=0)
+    assert not models.exists()
 
 
 def test_caches_that_nobody_uses_count_as_room(
@@ -215,7 +237,7 @@ def test_caches_that_nobody_uses_count_as_room(
         pass
     full = shutil.disk_usage(tmp_path)._replace(free=2**20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: full)
-    forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
 
 
 def trained(config: RunConfig, data: Path, root: Path, progress: Progress | None = None) -> tuple[Path, Path]:
@@ -229,7 +251,7 @@ def trained(config: RunConfig, data: Path, root: Path, progress: Progress | None
 def test_the_disk_that_a_run_takes_is_the_forecast(
     config: RunConfig, pictures: Pictures, cache: FeatureCache, tmp_path: Path, tiny_data: Path
 ) -> None:
-    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
     folder, bundle = trained(config, tiny_data, tmp_path)
     assert disk_used(cache, folder, bundle) == pytest.approx(cost.disk, rel=0.15)
 
@@ -250,7 +272,7 @@ def test_a_run_that_is_resumed_needs_no_room_for_the_checkpoint_that_it_replaces
 
     def forecast_with(free: int) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=free))
-        forecast(config, pictures, cache, folder=folder, epochs_done=1)
+        forecast(config, pictures, cache, folder=folder, models=tmp_path, epochs_done=1)
 
     forecast_with(checkpoint + published)
     with pytest.raises(DiskSpaceError, match="of disk for features"):
@@ -275,7 +297,7 @@ def test_the_disk_of_folds_and_of_the_best_weights_is_in_the_forecast(
     config = changed(config, **sections)
     pictures = gather(config, tiny_data, "tiny")
     cache = cache_of(config, pictures, tmp_path)
-    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
     folder, bundle = trained(config, tiny_data, tmp_path)
     features = sum(path.stat().st_size for path in (cache.folder.folder / cache.name).iterdir())
     taken = disk_used(cache, folder, bundle)
@@ -319,13 +341,13 @@ def test_the_time_is_that_of_every_head_and_engine(
     )
     pictures = gather(config, tiny_data, "tiny")
     cache = cache_of(config, pictures, tmp_path)
-    cost, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=0)
+    cost, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
     assert cost.calibration == 32 * 2  # each picture by the head that has not seen it, for each engine
     # 2 folds of 7 pictures leave 25, 3 of 6 leave 26: both 7 batches of 4, and so 2 epochs for 12 updates.
     assert cost.fit == 2 * (5 * 7 + 32 + 5)
-    half, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=5)
+    half, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=5)
     assert half.fit == pytest.approx(cost.fit / 2)
-    done, _ = forecast(config, pictures, cache, folder=tmp_path, epochs_done=10)
+    done, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=10)
     assert done.fit == 0
 
 
@@ -335,7 +357,14 @@ def test_pictures_that_judge_when_to_stop_cost_time_in_every_epoch(
     steady(monkeypatch)
     config = changed(config, fit={"stopping": {"fraction": 0.25}})
     pictures = gather(config, tiny_data, "tiny")
-    cost, _ = forecast(config, pictures, cache_of(config, pictures, tmp_path), folder=tmp_path, epochs_done=0)
+    cost, _ = forecast(
+        config,
+        pictures,
+        cache_of(config, pictures, tmp_path),
+        folder=tmp_path,
+        models=tmp_path,
+        epochs_done=0,
+    )
     # 22 to fit, of which 6 judge and 16 are 4 batches; 10 to calibrate; a checkpoint.
     assert cost.fit == 2 * (4 + 6 + 10 + 1)
 
