@@ -26,18 +26,26 @@ class Catalogue:
         self._active: dict[str, tuple[tuple[int, ...], str | None]] = {}
 
     async def find(self, category: str, version: str | None) -> str:
-        """Give a version that is there, by default the active one.
+        """Give a version that is there; by default the active one, which need not be: another may stand in.
 
         Raises:
             Problem: unknown-model; model-loading, when the models folder cannot be read.
         """
-        wanted = version or self._active_version(category)
-        if wanted is not None and models_folder.is_category(category) and models_folder.is_version(wanted):
-            with suppress(OSError):
-                manifest = os.stat(f"{self._folder}/{category}/{wanted}/{bundle.MANIFEST}")  # noqa: PTH116
-                if stat.S_ISREG(manifest.st_mode):
-                    return wanted
+        if version is None:
+            active = self._active_version(category)
+            if active is not None:
+                return active
+        elif self.has(category, version):
+            return version
         raise await asyncio.to_thread(self._unknown, category, version)
+
+    def has(self, category: str, version: str) -> bool:
+        """Whether a version is there."""
+        if models_folder.is_category(category) and models_folder.is_version(version):
+            with suppress(OSError):
+                manifest = os.stat(f"{self._folder}/{category}/{version}/{bundle.MANIFEST}")  # noqa: PTH116
+                return stat.S_ISREG(manifest.st_mode)
+        return False
 
     def categories(self) -> set[str]:
         """All categories that have a version; reads directories, which is not for the event loop's thread.

@@ -75,6 +75,7 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
                 settings.precision,
                 residency.serving,
                 calibrations,
+                database,
             )
             state.drift = drift = Drift(
                 settings.drift_window,

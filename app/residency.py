@@ -63,6 +63,7 @@ class Residency:
         # The version that was active last and could be loaded, or the one before the first that could not.
         self._serving: dict[str, str] = {}
         self._complaints: dict[Key, str] = {}
+        self._gone: set[Key] = set()  # loaded and active, and not in the models folder any more
         self._missing: set[str] | None = set()
         self.loads = self.refusals = 0
 
@@ -197,15 +198,35 @@ class Residency:
                 result = await self._stand_in(key, asked=asked) or result
             if isinstance(result, Resident) and self._missing:
                 self._missing.discard(category)
+            self._say_if_gone(key)
         if isinstance(result, Refusal):
             if result.uncalibrated:
                 raise Problem(result.problem, result.reason)
+            if version is None and not self._catalogue.has(*key):
+                raise Problem(
+                    "rejected-bundle",
+                    f"Category {category!r} cannot be inspected: its active version {key[1]!r} is not in the "
+                    "models folder. Put it back, or activate another one.",
+                )
             raise Problem(
                 "rejected-bundle",
                 f"Version {key[1]!r} of {category!r} cannot be loaded: its bundle is damaged or incomplete, "
                 "or its backbone's weights are missing here. Publish it again; the server's log has more.",
             )
         return result.detector
+
+    def _say_if_gone(self, active: Key) -> None:
+        """Log once that a version is loaded, and will not be after a restart."""
+        gone = isinstance(self._memory.result(active), Resident) and not self._catalogue.has(*active)
+        if not gone:
+            self._gone.discard(active)
+        elif active not in self._gone:
+            self._gone.add(active)
+            logger.error(
+                "%s/%s is active, and not in the models folder any more; it serves as long as it is in "
+                "memory, which a restart ends",
+                *active,
+            )
 
     async def _stand_in(self, refused: Key, *, asked: bool) -> Resident | None:
         """Let the version before the active one serve, which was refused before any could; None without."""
@@ -267,6 +288,8 @@ class Residency:
     async def _load(self, key: Key) -> Resident | Refusal:
         start = time.perf_counter()
         try:
+            if not self._catalogue.has(*key):
+                raise Refused("It is not in the models folder.")  # noqa: TRY301  (as all that is refused)
             resident = await self._loader.load(self._folder(key))
         except Refused as error:
             self.refusals += 1

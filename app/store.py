@@ -107,7 +107,9 @@ class Store:
         Raises:
             Problem: as `activate`; conflict, where no version served before or it was deleted.
         """
-        await asyncio.to_thread(self._resolve, category, None)
+        # The active one need not be there any more: that is a reason to go back.
+        if await asyncio.to_thread(models_folder.active_version, self.models, category) is None:
+            await asyncio.to_thread(self._resolve, category, None)
         async with self._lock(category):
             previous = await asyncio.to_thread(models_folder.previous_version, self.models, category)
             if previous is None:

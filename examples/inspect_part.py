@@ -35,7 +35,7 @@ def main(category: str, part_id: str, *views: str) -> int:
                 print(f"{view}: {found.decision}, score {found.score:.3f}, p-value {found.p_value:.3f}")
                 if found.decision != "PASS":
                     print(f"  {len(found.regions or [])} regions, {kept_overlay(client, found, view)}")
-            part = client.part(part_id)
+            part = client.part(part_id, expect=len(views))
     except RefusedError as error:  # this picture will never do
         print(f"{error.type}: {error}", file=sys.stderr)
         return 2
@@ -44,6 +44,9 @@ def main(category: str, part_id: str, *views: str) -> int:
         return 2
     except (FlowGaugeError, AddressError, OSError) as error:
         print(error, file=sys.stderr)
+        return 2
+    if part.decision is None:
+        print(f"{part_id}: fewer than {len(views)} views are kept", file=sys.stderr)
         return 2
     print(f"{part_id}: {part.decision}")
     return 0 if part.decision == "PASS" else 1

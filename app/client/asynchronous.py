@@ -94,9 +94,15 @@ class AsyncClient:
         """An inspection as it was answered, and what has become of it."""
         return await self.send(calls.inspection(inspection_id))
 
-    async def part(self, part_id: str) -> Part:
-        """The decision on a part: the worst of its images."""
-        return await self.send(calls.part(part_id))
+    async def part(self, part_id: str, *, expect: int | None = None) -> Part:
+        """The decision on a part: the worst of its images.
+
+        Args:
+            part_id: of the part.
+            expect: how many images it has at least; the decision is None as long as fewer are kept. One that
+                could not be inspected is not.
+        """
+        return await self.send(calls.part(part_id, expect))
 
     async def overlay(self, inspection_id: str) -> bytes:
         """A PNG of the uploaded image with its heatmap over it."""

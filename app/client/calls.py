@@ -202,9 +202,9 @@ def inspection(identifier: str) -> Call[KeptInspection]:
     return Call("GET", _inspection(identifier), _model(KeptInspection))
 
 
-def part(part_id: str) -> Call[Part]:
+def part(part_id: str, expect: int | None) -> Call[Part]:
     """The decision on a part, and its images."""
-    return Call("GET", f"/v1/parts/{segment(part_id)}", _model(Part))
+    return Call("GET", f"/v1/parts/{segment(part_id)}", _model(Part), _given({"expect": expect}))
 
 
 def file(identifier: str, name: str) -> Call[bytes]:

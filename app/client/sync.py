@@ -102,9 +102,15 @@ class Client:
         """An inspection as it was answered, and what has become of it."""
         return self.send(calls.inspection(inspection_id))
 
-    def part(self, part_id: str) -> Part:
-        """The decision on a part: the worst of its images."""
-        return self.send(calls.part(part_id))
+    def part(self, part_id: str, *, expect: int | None = None) -> Part:
+        """The decision on a part: the worst of its images.
+
+        Args:
+            part_id: of the part.
+            expect: how many images it has at least; the decision is None as long as fewer are kept. One that
+                could not be inspected is not.
+        """
+        return self.send(calls.part(part_id, expect))
 
     def overlay(self, inspection_id: str) -> bytes:
         """A PNG of the uploaded image with its heatmap over it."""

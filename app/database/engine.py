@@ -28,6 +28,7 @@ _CONNECTIONS = 48
 _NETWORK = {"connect_timeout": "5", "tcp_user_timeout": "20000"}
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
 
 _UNREADABLE = (
     "the database URL (FLOWGAUGE_DATABASE) cannot be read; it looks like sqlite:////DIR/history.sqlite or "
@@ -98,13 +99,17 @@ def shown(url: URL) -> str:
     return url.difference_update_query(secret).render_as_string(hide_password=True)
 
 
-class DatabaseDamaged(DatabaseUnavailable):
-    """The file of the database is damaged, or none; no trying again will help, a backup will."""
+class DatabaseFileUnavailable(DatabaseUnavailable):
+    """The file that is the database cannot be used at present: for want of rights, say, or of room."""
 
     @property
     def at_start(self) -> str:
         """What to say to who starts a server."""
         return str(self)
+
+
+class DatabaseDamaged(DatabaseFileUnavailable):
+    """The file of the database is damaged, or none; no trying again will help, a backup will."""
 
 
 class Database:
@@ -209,10 +214,12 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeout) as error:
+            fault = getattr(error, "orig", None)
+            if isinstance(fault, sqlite3.OperationalError):
+                raise DatabaseFileUnavailable(self._why(fault)) from error
             raise DatabaseUnavailable("the database does not answer, or takes no more") from error
         except AnyDatabaseError as error:
-            # The lowest byte: the rest tells what of it is damaged, an index say.
-            if (getattr(error.orig, "sqlite_errorcode", None) or 0) & 0xFF not in _DAMAGED:
+            if _code(error.orig) not in _DAMAGED:
                 raise
             raise DatabaseDamaged(
                 f"{self.engine.url.database} is damaged ({error.orig}), which no start will mend. Move it "
@@ -220,10 +227,25 @@ class Database:
                 "back with `flowgauge backup restore`"
             ) from error
 
+    def _why(self, fault: sqlite3.OperationalError) -> str:
+        """What SQLite says of its file, in a sentence."""
+        file = self.engine.url.database
+        if _code(fault) not in _FORBIDDEN:
+            return f"the database {file} does not answer, or takes no more ({fault})"
+        return (
+            f"the database {file} cannot be read and written by this user ({fault}): the file, those beside "
+            "it whose names begin like its own, and its folder must be the user's who runs the server"
+        )
+
     def _take_back(self, connection: object, record: ConnectionPoolEntry) -> None:
         """The pool that was disposed of would keep it open for nobody."""
         if self._closed and connection is not None:
             record.invalidate()
+
+
+def _code(fault: BaseException | None) -> int:
+    """SQLite's code of an error, 0 without: the lowest byte, as the rest tells details, of an index say."""
+    return (getattr(fault, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def _migrations() -> alembic.config.Config:

@@ -2,23 +2,37 @@
 
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, or_, select
 
 from app.database.tables import audit
 from app.history.reports import Span
 
+THRESHOLDS: Final = "model.thresholds"
 REGION: Final = "model.region"
 CALIBRATION: Final = "model.calibrate"
 # What decides otherwise from then on.
 ACTIONS: Final = (
-    "model.thresholds",
+    THRESHOLDS,
     REGION,
     CALIBRATION,
     "model.activate",
     "model.rollback",
 )
+# What writes into the folder of a category.
+WRITING: Final = (*ACTIONS, "model.upload", "model.delete")
+
+
+@dataclass(frozen=True)
+class Act:
+    """An act of the audit log, see `app.audit.Entry`."""
+
+    action: str
+    outcome: str
+    created_ms: int
+    detail: Mapping[str, Any]
 
 
 def changes(
@@ -39,9 +53,7 @@ def changes(
         audit.c.outcome == "done",
     ]
     if categories is not None:
-        # A category's name has neither of LIKE's signs but _, which autoescape takes for itself.
-        of_one = (audit.c.target.startswith(f"{name}/", autoescape=True) for name in categories)
-        wanted.append(or_(audit.c.target.in_(categories), *of_one))
+        wanted.append(_of(categories))
     query = select(audit).where(*wanted).order_by(audit.c.number.desc()).limit(limit)
     return [dict(row) for row in connection.execute(query).mappings()][::-1]
 
@@ -64,6 +76,31 @@ def changed_ms(connection: Connection, category: str, action: str) -> dict[str |
     return found
 
 
+def acts(connection: Connection, category: str, limit: int = 200) -> list[Act]:
+    """What wrote, or was to write, into the folder of a category, the latest first.
+
+    Args:
+        connection: where to read.
+        category: whose.
+        limit: how many at most.
+    """
+    columns = audit.c
+    query = (
+        select(columns.action, columns.outcome, columns.created_ms, columns.detail)
+        .where(columns.action.in_(WRITING), _of([category]))
+        .order_by(columns.number.desc())
+        .limit(limit)
+    )
+    rows = connection.execute(query).mappings()
+    return [Act(row["action"], row["outcome"], row["created_ms"], detail(dict(row))) for row in rows]
+
+
+def _of(categories: Collection[str]) -> ColumnElement[bool]:
+    # A category's name has neither of LIKE's signs but _, which autoescape takes for itself.
+    of_one = (audit.c.target.startswith(f"{name}/", autoescape=True) for name in categories)
+    return or_(audit.c.target.in_(categories), *of_one)
+
+
 def detail(row: Mapping[str, Any]) -> dict[str, Any]:
     """What the audit log knows of an act beyond its columns."""
     found: dict[str, Any] = json.loads(row["detail"] or "{}")
@@ -74,7 +111,7 @@ def held(
     action: str, target: str, known: Mapping[str, Any]
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """What held before an act and what after it: rates, a threshold, a version, or whether a region."""
-    if action == "model.thresholds":
+    if action == THRESHOLDS:
         before = known.get("from") or {}
         return dict(before), {**before, **(known.get("to") or {})}
     if action == REGION and "from" in known:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +9,13 @@ import numpy as np
 from sqlalchemy import select
 
 from app.calibrations import CalibrationFiles
-from app.category_settings import SETTINGS, CategorySettings
-from app.database.engine import Database
+from app.category_settings import CategorySettings
+from app.database.engine import Database, DatabaseUnavailable
 from app.database.tables import inspections
+from app.history.changes import Act, acts
 from app.history.drift import Reference, Row
 from app.history.queries import elsewhere
+from app.history.unchanged import unchanged_since
 from app.problems import Problem
 from app.renewals import Slot
 from flows.fastflow import bundle, models_folder
@@ -33,6 +34,7 @@ class References:
         serving: gives the version that answers for a category, see `Residency.serving`; None where none does
             yet, and the active one will.
         calibrations: those beside the bundles, to be read once for all who ask; by default its own.
+        database: with the audit log, which tells what was changed; without it the files alone tell.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class References:
         precision: Precision = "float32",
         serving: Callable[[str], str | None] = lambda _: None,
         calibrations: CalibrationFiles | None = None,
+        database: Database | None = None,
     ) -> None:
         self._models = models
         self._settings = settings
         self._precision = precision
         self._serving = serving
         self._calibrations = calibrations or CalibrationFiles(models)
+        self._database = database
         self._slots: dict[str, Slot] = {}
         self._known: dict[tuple[str, str | None], Reference] = {}
         self._broken: set[str] = set()
@@ -106,23 +110,27 @@ class References:
                 calibration = found.renewal.calibration
             if calibration is None:
                 return None
-            since_ms = _changed_ms(self._models / category, version)
+            since_ms = unchanged_since(
+                self._models,
+                replace(slot, station=whose),
+                settings.revision,
+                self._acts(category),
+                self._calibrations.stations(slot),
+                renewed=found is not None,
+            )
             known = Reference(version, made, bool(regions), samples(calibration), since_ms, whose)
             self._known[category, whose] = known
         return known
 
-
-def _changed_ms(folder: Path, version: str) -> int:
-    """When a category's folder, its settings, or the version's calibrations were last changed.
-
-    Whatever changes the active version, a region or a calibration renames a file into a folder, or takes one
-    away; an editor may write into the settings in their place.
-    """
-    times = [0]
-    for path in (folder, folder / SETTINGS, models_folder.renewals_of(folder / version)):
-        with suppress(FileNotFoundError):
-            times.append(path.stat().st_mtime_ns // 1_000_000)
-    return max(times)
+    def _acts(self, category: str) -> list[Act]:
+        if self._database is None:
+            return []
+        try:
+            with self._database.read() as connection:
+                return acts(connection, category)
+        except DatabaseUnavailable:
+            # The files alone tell too late a time rather than too early a one.
+            return []
 
 
 def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]]:

@@ -110,7 +110,7 @@ async def get_outlook(
             begin = max(complete.from_ms, changed.pop(None, 0))
             # Scores of several heads, and of regions, are made otherwise by another calibration, also by one
             # that was removed since.
-            if detector.manifest.heads > 1 or settings.region or settings.stations:
+            if detector.manifest.heads > 1 or _has_region(settings, station, own):
                 calibrated = changes.changed_ms(connection, category, changes.CALIBRATION)
                 of_line = calibrated.pop(None, 0)
                 if found is None or found.renewal.station is None:
@@ -139,6 +139,13 @@ def _positions(
     ]
 
 
+def _has_region(settings: CategorySettings, station: str | None, own: list[str]) -> bool:
+    """Whether a region holds at the station; for None, at any without a calibration of its own."""
+    if station is not None:
+        return settings.region_of(station)[1] is not None
+    return settings.region is not None or bool(settings.stations.keys() - set(own))
+
+
 def _told(
     detector: Detector,
     calibrator: Calibrator,
@@ -149,9 +156,7 @@ def _told(
     stations: list[str],
 ) -> schemas.Outlook:
     in_force = settings.target_fpr or calibrator.target_fpr
-    # Of all stations those count that have a region of their own, too.
-    others = settings.stations.values() if kept.station is None else ()
-    has_region = any((settings.region_of(kept.station)[1], *others))
+    has_region = _has_region(settings, kept.station, stations)
     return schemas.Outlook(
         category=kept.category,
         version=kept.version,

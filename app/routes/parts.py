@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
@@ -19,6 +19,7 @@ from app.schemas.predict import Decision
 router = APIRouter(prefix="/v1/parts", tags=["history"])
 
 _MOST_IMAGES: Final = 500
+_MOST_EXPECTED: Final = 1000
 _WORST_FIRST: Final[tuple[Decision, ...]] = ("REJECT", "REVIEW", "PASS")
 
 
@@ -39,8 +40,23 @@ async def get_part(
     ],
     caller: MaySeeResult,
     history: HistoryPart,
+    expect: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=_MOST_EXPECTED,
+            description="How many images the part has at least, such as one by each camera. As long as fewer "
+            "are kept, `decision` is null.",
+            examples=[4],
+        ),
+    ] = None,
 ) -> schemas.Part:
-    """Give the decision on a part: the worst of its images', however recently they were answered."""
+    """Give the decision on a part: the worst of its images', however recently they were answered.
+
+    Images count that were inspected and kept. One that could not be inspected, or was sent with store=false,
+    leaves no trace here, so a part of which a view is missing may be a PASS: say with `expect` how many there
+    are to be.
+    """
 
     def find() -> tuple[dict[str, int], Sequence[Row[Any]]]:
         wanted = queries.Filter(part_id=part_id, categories=caller.categories)
@@ -52,9 +68,10 @@ async def get_part(
     counts, rows = await run_in_threadpool(find)
     if not counts:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
+    worst = next(decision for decision in _WORST_FIRST if counts.get(decision))
     return schemas.Part(
         part_id=part_id,
-        decision=next(decision for decision in _WORST_FIRST if counts.get(decision)),
+        decision=None if expect is not None and sum(counts.values()) < expect else worst,
         images={decision: counts.get(decision, 0) for decision in reversed(_WORST_FIRST)},
         inspections=[export.summary(row) for row in rows],
     )

@@ -68,7 +68,10 @@ class Part(BaseModel):
     """All that was inspected under one part id."""
 
     part_id: str = Field(examples=["P-000123"])
-    decision: Decision = Field(description="The worst of its images: REJECT, then REVIEW, then PASS.")
+    decision: Decision | None = Field(
+        description="The worst of its images: REJECT, then REVIEW, then PASS. Null as long as fewer images "
+        "are kept than `expect` says, never otherwise."
+    )
     images: dict[Decision, int] = Field(
         description="How many images got which decision.", examples=[{"PASS": 3, "REVIEW": 0, "REJECT": 1}]
     )

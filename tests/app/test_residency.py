@@ -297,7 +297,7 @@ def test_unknown_models(store: Path, category: str, version: str | None, detail:
     assert len(unknown.detail) < 300
 
 
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"gone", b"../tiny", b"a\0b"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"../tiny", b"a\0b"])
 def test_an_active_file_that_names_no_version(store: Path, content: bytes | None) -> None:
     active = store / "tiny" / models_folder.ACTIVE
     active.unlink()
@@ -482,6 +482,82 @@ class TestWhereTheActiveOneIsRefusedAtTheStart:
         async def scenario(residency: Residency) -> None:
             assert (await problem(residency.get("tiny"))).detail.startswith("Version 'bad' of 'tiny' cannot")
             assert residency.serving("tiny") is None
+
+        run(store, scenario)
+
+
+class TestWhereTheActiveOneIsNotThere:
+    """As where it is damaged: a line of `active` that is mistyped, or a folder that was moved away."""
+
+    def test_the_one_that_is_loaded_goes_on_serving(
+        self, store: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = models_folder.resolve(store, "tiny").name
+
+        async def scenario(residency: Residency) -> None:
+            await residency.get("tiny")
+            (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
+            for _ in range(3):
+                assert (await residency.get("tiny")).manifest.version == first
+
+        run(store, scenario)
+        said = [record.message for record in caplog.records if record.levelname == "ERROR"]
+        assert said == [f"tiny/gone was refused; {first} goes on serving"]
+        assert "It is not in the models folder." in caplog.text
+
+    def test_after_a_restart_the_one_before_serves(
+        self, store: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        first = models_folder.resolve(store, "tiny").name
+        (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
+
+        async def scenario(residency: Residency) -> None:
+            await asyncio.wait_for(residency.preload(), 30)
+            residency.expect_ready()
+            assert (await residency.get("tiny")).manifest.version == first
+
+        run(store, scenario)
+        said = [record.message for record in caplog.records if "in its place" in record.message]
+        assert said == [f"tiny/gone was refused; {first}, which was active before it, serves in its place"]
+
+    def test_what_was_moved_away_serves_from_memory_and_that_is_said_once(
+        self, store: Path, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        folder = models_folder.resolve(store, "tiny")
+
+        async def scenario(residency: Residency) -> None:
+            await residency.get("tiny")
+            for times in (1, 2):
+                folder.rename(tmp_path / "elsewhere")
+                for _ in range(2):
+                    assert (await residency.get("tiny")).manifest.version == folder.name
+                assert caplog.text.count("not in the models folder any more") == times
+                (tmp_path / "elsewhere").rename(folder)
+                await residency.get("tiny")
+
+        run(store, scenario)
+
+    @pytest.mark.parametrize("before", ["", "\nalso-gone"])
+    def test_where_none_can_that_is_told_until_it_comes(
+        self, store: Path, monkeypatch: pytest.MonkeyPatch, before: str
+    ) -> None:
+        monkeypatch.setattr(module, "REFUSAL_SECONDS", 0.05)
+        first = models_folder.resolve(store, "tiny")
+        (store / "tiny" / models_folder.ACTIVE).write_text("gone" + before)
+
+        async def scenario(residency: Residency) -> None:
+            preloading = asyncio.create_task(residency.preload())
+            told = await problem(residency.get("tiny"))
+            assert told.name == "rejected-bundle"
+            assert "its active version 'gone' is not in the models folder" in told.detail
+            assert str(store) not in told.detail
+            assert unready(residency)
+            assert (await residency.get("tiny", first.name)).manifest.version == first.name
+            assert (await problem(residency.get("tiny", "gone"))).name == "unknown-model"
+            models_folder.activate(store, "tiny", first.name)
+            await residency.get("tiny")
+            residency.expect_ready()
+            preloading.cancel()
 
         run(store, scenario)
 

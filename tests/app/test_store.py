@@ -195,6 +195,15 @@ class TestRollback:
 
         run(store, scenario)
 
+    def test_from_an_active_one_that_is_not_there(self, store: Path, first: str) -> None:
+        (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
+
+        async def scenario(changes: Store, residency: Residency) -> None:
+            assert (await changes.rollback("tiny")).version == first
+            assert await serving(residency) == first
+
+        run(store, scenario)
+
     def test_there_is_none_before(self, store: Path, first: str) -> None:
         async def scenario(changes: Store, residency: Residency) -> None:
             assert "served before the active one" in await problem(changes.rollback("tiny"), "conflict")

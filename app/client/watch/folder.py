@@ -4,6 +4,7 @@ The folder is looked at again and again instead of being told of changes: of wha
 network share, the kernel tells nothing.
 """
 
+import errno
 import os
 import time
 from collections.abc import Callable, Container, Iterator, Sequence
@@ -80,6 +81,8 @@ class Folder:
 
     Attributes:
         closed: of the last look, what below the root could not be read, and why.
+        links: symbolic links to folders, and those that have names of pictures. They are passed over: what is
+            read through one may lie anywhere, and when it is moved the picture stays.
     """
 
     def __init__(
@@ -97,6 +100,7 @@ class Folder:
         self._clock = clock
         self._beside = beside
         self.closed: dict[str, OSError] = {}
+        self.links: dict[str, OSError] = {}
         self._since: dict[str, tuple[Stamp, float]] = {}
 
     def look(self) -> tuple[list[Found], int]:
@@ -109,7 +113,9 @@ class Folder:
         before, self._since = self._since, {}
         found, unsettled = [], 0
         self.closed = {}
-        there = dict(files(self._root, self.closed))
+        links: list[Path] = []
+        there = dict(files(self._root, self.closed, links))
+        self.links = {str(link): _link() for link in links if self._may_be_meant(link, there)}
         for path, status in there.items():
             name = path.relative_to(self._root).as_posix()
             if not self._matches(path.name) or self._is_outcome(path, there):
@@ -124,6 +130,10 @@ class Folder:
                 unsettled += 1
         found.sort(key=lambda one: (one.stamp.modified_ns, one.name))
         return found, unsettled
+
+    def _may_be_meant(self, link: Path, there: Container[Path]) -> bool:
+        is_folder = os.path.isdir(link)  # noqa: PTH112  (Path's own may raise)
+        return is_folder or (self._matches(link.name) and not self._is_outcome(link, there))
 
     def _matches(self, name: str) -> bool:
         return any(fnmatch(name.lower(), pattern) for pattern in self._patterns)
@@ -146,12 +156,19 @@ def why(error: OSError) -> str:
     return error.strerror or type(error).__name__
 
 
-def files(folder: Path, closed: dict[str, OSError]) -> Iterator[tuple[Path, os.stat_result]]:
+def _link() -> OSError:
+    return OSError(errno.ELOOP, "a symbolic link, which is not followed")
+
+
+def files(
+    folder: Path, closed: dict[str, OSError], links: list[Path]
+) -> Iterator[tuple[Path, os.stat_result]]:
     """The files of a folder and of those below it; names that begin with a dot are passed over.
 
     Args:
         folder: to look in.
         closed: takes up the paths below it that cannot be read, and why. One such holds up no other.
+        links: takes up the symbolic links, which are passed over.
 
     Raises:
         OSError: the folder itself cannot be read.
@@ -163,8 +180,10 @@ def files(folder: Path, closed: dict[str, OSError]) -> Iterator[tuple[Path, os.s
             continue
         path = Path(entry.path)
         try:
-            if entry.is_dir(follow_symlinks=False):
-                yield from files(path, closed)
+            if entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir(follow_symlinks=False):
+                yield from files(path, closed, links)
             elif entry.is_file(follow_symlinks=False):
                 yield path, path.lstat()  # on Windows the entry's own has no inode
         except FileNotFoundError:  # gone since it was listed

@@ -21,6 +21,8 @@ from ..errors import UnexpectedAnswerError
 from .folder import OVERLAY, SIDECAR, Found, printable
 
 FAILED: Final = "failed"
+_LONGEST_NAME: Final = 255  # bytes, where the system does not tell
+_LONGEST_SUFFIX: Final = 16  # what is longer is no kind of picture
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Outcome:
 
         Args:
             folder: may be on another disk. A name that is taken there by another picture gets the start of
-                the picture's sha256.
+                the picture's sha256, and one to which .json cannot be appended that of its own.
 
         Returns:
             Where the picture is.
@@ -73,8 +75,9 @@ class Outcome:
         """
         target = (folder / FAILED if self.inspection is None else folder) / self.file.name
         target.parent.mkdir(parents=True, exist_ok=True)
+        target = _fitting(target)
         if not self._reserve(target):
-            target = target.with_name(f"{target.stem}-{self.sha256[:12]}{target.suffix}")
+            target = _marked(target, self.sha256)
         self._write(target)
         _move(self.file.path, target)
         return target
@@ -86,8 +89,8 @@ class Outcome:
         return create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
 
     def _write(self, picture: Path) -> None:
-        if self.overlay is not None:
-            replace(picture.with_name(picture.name + OVERLAY), self.overlay)
+        if self.overlay is not None and _fits(overlay := _beside(picture, OVERLAY)):
+            replace(overlay, self.overlay)
         replace(_sidecar(picture), self.sidecar())
 
 
@@ -207,7 +210,48 @@ def _temporary(path: Path) -> Path:
 
 
 def _sidecar(picture: Path) -> Path:
-    return picture.with_name(picture.name + SIDECAR)
+    return _beside(picture, SIDECAR)
+
+
+def _beside(picture: Path, suffix: str) -> Path:
+    fitting = _fitting(picture)
+    return fitting.with_name(fitting.name + suffix)
+
+
+def _fitting(picture: Path) -> Path:
+    """The name of a picture, made shorter where a JSON's would be too long for its folder.
+
+    It gets the start of the sha256 of the whole name: another picture's may begin as it does.
+    """
+    if _fits(picture.with_name(picture.name + SIDECAR)):
+        return picture
+    return _marked(picture, hashlib.sha256(os.fsencode(picture.name)).hexdigest())
+
+
+def _marked(picture: Path, sha256: str) -> Path:
+    """The name with the start of a sha256, cut so that those of its JSON and its overlay fit, too."""
+    suffix = picture.suffix if _length(picture.suffix) <= _LONGEST_SUFFIX else ""
+    stem, mark = picture.name.removesuffix(suffix), f"-{sha256[:12]}{suffix}"
+    room = _longest(picture.parent) - _length(mark) - max(map(len, (SIDECAR, OVERLAY)))
+    while _length(stem) > room:
+        stem = stem[:-1]  # a letter may have several bytes
+    return picture.with_name(stem + mark)
+
+
+def _fits(path: Path) -> bool:
+    return _length(path.name) <= _longest(path.parent)
+
+
+def _length(name: str) -> int:
+    return len(os.fsencode(name))
+
+
+def _longest(folder: Path) -> int:
+    """Bytes that a name in a folder may have."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows has no such function
+        return _LONGEST_NAME
 
 
 def _told(picture: Path) -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Watcher:
         try:
             found, left = self._folder.look()
             self._looked = self._clock() - begun
-            closed = self._folder.closed
+            closed = self._folder.closed | self._folder.links
             if self._claims is not None:
                 whole, waiting = self._claims.folder.look()
                 closed = closed | self._claims.folder.closed

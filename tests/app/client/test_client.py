@@ -100,6 +100,13 @@ def impatient(
         yield url
 
 
+def test_a_part_of_which_views_are_missing(ask: Ask, url: str, tiny_images: Images) -> None:
+    answer = ask(url, "inspect", "tiny", tiny_images["good"][0], part_id="one of many")
+    assert ask(url, "part", "one of many").decision == answer.decision
+    assert ask(url, "part", "one of many", expect=1).decision == answer.decision
+    assert ask(url, "part", "one of many", expect=1000).decision is None
+
+
 def test_an_upload_that_stalled_is_sent_again(ask: Ask, impatient: str, tiny_images: Images) -> None:
     station = f"stalled-{ask.__name__}"
     with Network(impatient, stalled=1) as network:

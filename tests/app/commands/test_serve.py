@@ -296,7 +296,7 @@ def test_the_first_model_is_loading_while_the_service_is_imported(
         if state == "compiled":
             engines.mkdir()
         if state == "no active version":
-            (store / "tiny" / models_folder.ACTIVE).write_text("gone")
+            (store / "tiny" / models_folder.ACTIVE).unlink()
         with start(store, begins, ENGINE_CACHE=str(engines)) as (process, greeting):
             url = url_in(greeting)
 

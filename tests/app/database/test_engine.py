@@ -10,11 +10,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import delete, func, insert, inspect, make_url, select, text
 from sqlalchemy.exc import DatabaseError as AnyDatabaseError
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
-from app.database.engine import Database, DatabaseDamaged, DatabaseError, DatabaseUnavailable, read_url, shown
+from app.database.engine import (
+    Database,
+    DatabaseDamaged,
+    DatabaseError,
+    DatabaseFileUnavailable,
+    DatabaseUnavailable,
+    read_url,
+    shown,
+)
 from app.database.tables import audit, inspections, metadata
 from tests.postgres import Postgres
+from tests.rights import without_roots_rights
 
 ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
 
@@ -336,6 +345,38 @@ def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None
     (tmp_path / "history.sqlite").mkdir()
     with pytest.raises(DatabaseUnavailable):
         Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
+
+
+@pytest.mark.parametrize("mode", [0o444, 0o000])
+def test_a_file_that_this_user_may_not_write_is_told_as_one(tmp_path: Path, mode: int) -> None:
+    """No server is asked for that is away."""
+    path = tmp_path / "history.sqlite"
+    database = Database(f"sqlite:///{path}")
+    database.upgrade()
+    database.close()
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(0o755)
+    path.chmod(mode)
+    with without_roots_rights(), pytest.raises(DatabaseFileUnavailable) as caught:
+        Database(f"sqlite:///{path}").upgrade()
+    said = caught.value.at_start
+    assert f"{path} cannot be read and written by this user (" in said
+    assert ("attempt to write a readonly database" if mode else "unable to open database file") in said
+    assert not any(word in said for word in ("sqlalche", "sqlite3.", "FLOWGAUGE_DATABASE"))
+
+
+def test_a_file_that_takes_no_more_is_told_as_one(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    with (
+        pytest.raises(
+            DatabaseFileUnavailable, match=r"history.sqlite .* takes no more \(database or disk is full"
+        ),
+        database.read(),
+    ):
+        raise OperationalError("INSERT", {}, full)
+    database.close()
 
 
 def test_a_connection_in_use_while_all_are_given_back_is_closed_after(database: Database) -> None:

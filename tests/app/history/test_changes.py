@@ -4,7 +4,7 @@ from app.access import ANONYMOUS
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import CALIBRATION, REGION, changed_ms, changes, held
+from app.history.changes import CALIBRATION, REGION, Act, acts, changed_ms, changes, held
 from app.history.reports import Span
 
 EVER = Span(0, 2**45)
@@ -42,6 +42,20 @@ def test_only_of_the_time_that_is_wanted(database: Database) -> None:
     with database.read() as connection:
         assert changes(connection, Span(now + 1000, now + 2000), None, 10) == []
         assert changes(connection, Span(0, now - 60_000), None, 10) == []
+
+
+def test_what_wrote_into_the_folder_of_a_category_the_latest_first(database: Database) -> None:
+    log = Audit(database)
+    log.write(ANONYMOUS, "model.delete", "a_b/v1", "begun")
+    log.write(ANONYMOUS, REGION, "a_b", "done", {"revision": 3})
+    for action, target in ((REGION, "axb"), ("model.serves", "a_b/v1"), ("model.unload", "a_b/v1")):
+        log.write(ANONYMOUS, action, target, "done")
+    with database.read() as connection:
+        found = acts(connection, "a_b")
+        assert acts(connection, "a_b", 1) == found[:1]
+    last, first = found
+    assert last == Act(REGION, "done", last.created_ms, {"revision": 3})
+    assert first == Act("model.delete", "begun", first.created_ms, {})
 
 
 def test_the_last_change_of_a_region(database: Database) -> None:

@@ -1,7 +1,6 @@
 import json
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -70,7 +69,7 @@ def test_what_serves_in_place_of_the_active_version_is_watched(
 def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> None:
     settings = store / "tiny" / SETTINGS
     settings.write_text(json.dumps({"revision": 1, "rates_revision": 1}))
-    for path in (settings, store / "tiny"):
+    for path in (settings, store / "tiny" / models_folder.ACTIVE, store / "tiny"):
         os.utime(path, (1000, 1000))
     first = References(store, SettingsFiles(store).get)("tiny")
     assert first is not None
@@ -79,9 +78,7 @@ def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> 
     if changed == "settings":
         settings.unlink()
     elif changed == "pointer":
-        models_folder.delete(
-            store, "tiny", shutil.copytree(models_folder.resolve(store, "tiny"), store / "tiny" / "x").name
-        )
+        models_folder.activate(store, "tiny", again(store, "v2").name)
     else:
         settings.write_text(json.dumps({"revision": 2, "rates_revision": 1}))
     second = References(store, SettingsFiles(store).get)("tiny")
@@ -177,3 +174,31 @@ def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_reg
         assert window(client) == 2
     with TestClient(create_app(settings)) as client:
         assert window(client) == 2
+
+
+def test_an_alarm_outlives_a_restart_after_changes_that_it_does_not_depend_on(
+    store: Path, tmp_path: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    """A rate decides otherwise, and another version that goes decided nothing: the scores are the same."""
+    settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
+    again(store, "v2")
+
+    def drift(client: TestClient) -> tuple[bool, int]:
+        told = client.get("/v1/models/tiny/drift").json()
+        return told["alarm"], told["inspections"]
+
+    with TestClient(create_app(settings)) as client:
+        bad = tiny_images["defect"]
+        for i in range(20):
+            headers = {"Content-Type": "image/png"}
+            answer = client.post("/v1/models/tiny/predict", content=bad[i % len(bad)], headers=headers)
+            assert client.get(answer.json()["links"]["inspection"]).status_code == 200  # it is filed
+        assert drift(client) == (True, 20)
+        rate = {"target_fpr": 0.2, "reason": "a test"}
+        tag = client.get("/v1/models/tiny/thresholds").headers["ETag"]
+        changed = client.patch("/v1/models/tiny/thresholds", json=rate, headers={"If-Match": tag})
+        assert changed.status_code == 200
+        assert client.delete("/v1/models/tiny/versions/v2").status_code == 204
+        assert drift(client) == (True, 20)
+    with TestClient(create_app(settings)) as client:
+        assert drift(client) == (True, 20)

@@ -153,6 +153,24 @@ def test_a_region_may_lower_the_rate_that_is_to_be_expected_by_any_amount(client
     assert expected(station="t") == lowered
 
 
+def test_a_region_of_a_station_that_is_told_apart_is_no_matter_of_the_others(
+    client: TestClient, version: str
+) -> None:
+    square = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [64, 0], [64, 64], [0, 64]]]}
+    assert send(client, good(12), station="s").status_code == 201
+    before = get(client)["positions"][-1]["expected"]
+    assert before["low"] > 0
+    assert client.put("/v1/models/tiny/region?station=s", json=square).status_code == 200
+    assert get(client)["positions"][-1]["expected"] == before
+    assert get(client, station="t")["positions"][-1]["expected"] == before
+    assert get(client, station="s")["positions"][-1]["expected"]["low"] == 0
+    # Whole maps give the others' scores, which no calibration changes.
+    kept(client, row(version=version), row(version=version, station="s"), row(version=version, station="t"))
+    assert send(client, good(12, 6000)).status_code == 201
+    assert get(client)["window"]["inspections"] == 2
+    assert get(client, station="t")["window"]["inspections"] == 1
+
+
 def test_scores_of_a_region_from_before_a_calibration_do_not_compare(
     client: TestClient, version: str
 ) -> None:

@@ -140,6 +140,27 @@ def test_images_that_are_not_kept_do_not_count(client: TestClient, tiny_images: 
     assert get(client, "P").json()["decision"] == "PASS"
 
 
+def test_a_part_of_which_views_are_missing_is_not_decided(client: TestClient, tiny_images: Images) -> None:
+    """A view that cannot be inspected leaves no trace."""
+    for data in (tiny_images["good"][0], tiny_images["defect"][0], b"no image"):
+        client.post(PREDICT, files={"file": ("p", data)}, data={"part_id": "P/1"})
+
+    def decision(**query: int) -> str | None:
+        answer = client.get("/v1/parts/P%2F1", params=query).json()
+        part = Part.model_validate(answer)
+        assert (sum(part.images.values()), len(part.inspections)) == (2, 2)
+        return part.decision
+
+    assert decision() == decision(expect=1) == decision(expect=2) == "REJECT"
+    assert decision(expect=3) is decision(expect=1000) is None
+    expect_problem(client.get("/v1/parts/P2", params={"expect": 2}), 404, "unknown-inspection")
+
+
+@pytest.mark.parametrize("expect", ["0", "1001", "-1", "1.5", "many", ""])
+def test_how_many_views_cannot_be_expected(service: TestClient, expect: str) -> None:
+    expect_problem(service.get("/v1/parts/P", params={"expect": expect}), 400, "invalid-request")
+
+
 def test_a_part_that_is_not_there(keyed: Keyed) -> None:
     add(keyed.app.state.history.database, row(part_id="P-1"), row(part_id=None))
     for part_id in ("P-0", "P/", "p-1", "P-1 ", "P-%", "P-_", ""):

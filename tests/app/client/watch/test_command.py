@@ -86,6 +86,16 @@ def test_what_was_taken_and_cannot_go_back(run: Run, folder: Path) -> None:
     assert result.stderr.startswith("error: P-1_top.png: taken to be moved before")
 
 
+def test_a_link_is_told_once_and_is_no_success(run: Run, folder: Path, tmp_path: Path) -> None:
+    """Nobody learns of a picture that was passed over otherwise."""
+    picture = (folder / "P-1_top.png").rename(tmp_path / "picture.png")
+    (folder / "P-1_top.png").symlink_to(picture)
+    result = run(folder, "--once", "--station", "links")
+    assert (result.exit_code, result.stdout) == (1, "")
+    link = folder / "P-1_top.png"
+    assert result.stderr == f"waiting: {link}: a symbolic link, which is not followed; it is passed over\n"
+
+
 def test_a_pattern(run: Run, folder: Path) -> None:
     result = run(folder, "--once", "--json", "--pattern", "*_side.png")
     assert (result.exit_code, result.stdout) == (0, "")

@@ -102,6 +102,33 @@ def test_which_names_are_looked_for(tmp_path: Path, clock: Clock) -> None:
     assert names(special) == ["cam1_top.raw", "notes.txt"]
 
 
+def test_links_that_may_have_been_meant_are_told(tmp_path: Path, clock: Clock) -> None:
+    root = tmp_path / "camera"
+    write(tmp_path / "elsewhere" / "a.png")
+    for name, target in {
+        "sub": "../elsewhere",
+        "a.png": "../elsewhere/a.png",
+        "broken.jpg": "gone.jpg",
+        "itself.png": "itself.png",
+        "notes.txt": "../elsewhere/a.png",
+        ".hidden.png": "../elsewhere/a.png",
+        "b.png.overlay.png": "../elsewhere/a.png",
+    }.items():
+        write(root / "b.png")
+        (root / name).symlink_to(target)
+    folder = Folder(root, PATTERNS, 1.0, clock)
+    for _ in range(2):
+        folder.look()
+        clock.now += 1
+    assert names(folder) == ["b.png"]
+    assert set(folder.links) == {str(root / name) for name in ("sub", "a.png", "broken.jpg", "itself.png")}
+    assert set(map(why, folder.links.values())) == {"a symbolic link, which is not followed"}
+    assert folder.closed == {}
+    (root / "a.png").unlink()
+    folder.look()
+    assert str(root / "a.png") not in folder.links
+
+
 def test_what_is_written_beside_pictures_is_none(tmp_path: Path, clock: Clock) -> None:
     pictures = ["a.png", "cam.overlay.png", "left.png.overlay.png"]
     # Of b.png, which was removed, the JSON is left.

@@ -123,6 +123,63 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
     assert sum(path.suffix == ".png" and ".overlay" not in path.name for path in out.iterdir()) == 2
 
 
+@pytest.mark.parametrize("letter", ["x", "\u691c"])
+@pytest.mark.parametrize("spare", [11, 5, 4, 0])
+def test_a_name_to_which_nothing_can_be_appended(
+    tmp_path: Path, inspection: Inspection, letter: str, spare: int
+) -> None:
+    """An overlay is left out for 11 bytes that are spare, and a JSON's name is made shorter for 4."""
+    length = os.pathconf(tmp_path, "PC_NAME_MAX") - spare - len(".png")
+    size = len(letter.encode())
+    name = letter * (length // size) + "-" * (length % size) + ".png"
+    made = make(tmp_path / "stay", name, b"one", inspection)
+    made.leave()
+    (tmp_path / "stay" / name).stat()
+    json_of = [path.name for path in (tmp_path / "stay").glob("*.json")]
+    assert len(json_of) == 1
+    assert (json_of == [name + ".json"]) is (spare >= 5)
+    assert json.loads((tmp_path / "stay" / json_of[0]).read_bytes())["file"]["name"] == name
+    assert len(list((tmp_path / "stay").glob("*.overlay.png"))) == (spare < 5)
+    assert outcome.is_dealt_with(made.file, made.sha256)
+    outcome.expect_own(made.file.path)
+    made = make(tmp_path / "camera", name, b"one", inspection)
+    moved = made.move(tmp_path / "out")
+    assert (moved.name == name) is (spare >= 5)
+    assert (moved.read_bytes(), moved.suffix) == (b"one", ".png")
+    assert moved.with_name(moved.name + ".json").is_file()
+    # The name is taken, and there is no room for more of it.
+    other = make(tmp_path / "camera", name, b"two", inspection).move(tmp_path / "out")
+    assert (other.read_bytes(), moved.read_bytes()) == (b"two", b"one")
+    assert other.stem.endswith(hashlib.sha256(b"two").hexdigest()[:12])
+    assert other.with_name(other.name + ".overlay.png").is_file()
+
+
+def test_long_names_that_begin_alike_keep_a_json_each(tmp_path: Path, inspection: Inspection) -> None:
+    longest = os.pathconf(tmp_path, "PC_NAME_MAX")
+    names = [f"{'x' * (longest - 5)}{i}.png" for i in range(2)]
+    made = [make(tmp_path, name, b"one", inspection) for name in names]
+    for one in made:
+        one.leave()
+    assert all(outcome.is_dealt_with(one.file, one.sha256) for one in made)
+    told = [json.loads(path.read_bytes())["file"]["name"] for path in tmp_path.glob("*.json")]
+    assert sorted(told) == names
+
+
+def test_a_suffix_that_is_none_is_cut_too(tmp_path: Path, inspection: Inspection) -> None:
+    name = "a." + "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - 2)
+    made = make(tmp_path / "camera", name, b"one", inspection)
+    assert made.move(tmp_path / "out").name.startswith("a.xxx")
+
+
+def test_where_the_system_does_not_tell_the_longest_name(
+    tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pathconf")
+    made = make(tmp_path, "x" * 250 + ".png", b"one", inspection)
+    made.leave()
+    assert outcome.is_dealt_with(made.file, made.sha256)
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, links: bool

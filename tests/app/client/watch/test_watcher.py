@@ -363,6 +363,19 @@ def test_what_was_taken_before_is_dealt_with_whatever_is_asked_for_now(
     assert ((out if options else folder) / "a.png").read_bytes() == tiny_images["good"][0]
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_names_that_are_nearly_too_long_are_dealt_with(
+    client: Client, folder: Path, tmp_path: Path, tiny_images: Images, moved: bool
+) -> None:
+    for length in (244, 250, 255):  # as long as an overlay's name, and a JSON's, and the picture's own may be
+        (folder / ("x" * (length - 4) + ".png")).write_bytes(tiny_images["good"][0])
+    out = tmp_path / "out" if moved else None
+    for inspected in (3, 0):
+        heard, complete = once(client, job(folder, f"long-{moved}", move_to=out, overlay=True))
+        assert (complete, len(ids(heard)), heard.reasons) == (True, inspected, [])
+    assert len(list((folder if out is None else out).glob("*.json"))) == 3
+
+
 def test_a_name_that_is_not_utf_8(client: Client, folder: Path, tmp_path: Path, tiny_images: Images) -> None:
     """As a camera's file server with Latin-1 writes it."""
     for name in (b"P\xfc_1.png", b"P-2_\xfc.png", b"P-3_1.png"):
