@@ -122,6 +122,37 @@ def test_a_threshold_is_moved_with_a_reason(browser: Browser, served: Served) ->
         served.client.patch(f"{HOME}/thresholds", json=reset, headers={"If-Match": "*"})
 
 
+def test_what_serves_promises_by_the_rate_that_was_saved(browser: Browser, served: Served) -> None:
+    as_made(served)
+    with opened(browser, served.url) as page:
+        slider = ready(page)
+        calibrations = page.locator("#calibrations")
+        made = page.get_by_role("columnheader", name="Threshold when made")
+        expect(made).to_be_visible()  # which stays as it is
+        before = calibrations.inner_text()
+        slider.focus()
+        page.keyboard.press("Home")
+        page.locator("#threshold-reason").fill("As few as can be")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-said")).to_contain_text("Saved")
+        expect(calibrations).to_contain_text("not certified")
+        after = calibrations.inner_text()
+        assert "not certified" not in before
+        page.reload()
+        assert calibrations.inner_text() == after
+
+        # Also where somebody else has set another meanwhile.
+        ready(page)
+        as_made(served)
+        slider.focus()
+        page.keyboard.press("End")
+        page.locator("#threshold-reason").fill("Mine")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-error")).to_contain_text("Not saved")
+        expect(calibrations).not_to_contain_text("not certified")
+    as_made(served)
+
+
 def test_somebody_else_was_faster(browser: Browser, served: Served) -> None:
     with opened(browser, served.url) as page:
         slider = ready(page)
