@@ -504,6 +504,15 @@ def test_the_frame_of_an_admin_fits_every_screen(
             with opened(browser, str(client.base_url), locale=language) as page:
                 page.goto("/login")
                 page.locator("#key").fill(admin)
+                # The ring of the focus, five pixels around the field, covers no words.
+                label, ring, hint = (
+                    page.locator(one).bounding_box() for one in ("[for=key]", "#key", "#login-help")
+                )
+                assert label is not None
+                assert ring is not None
+                assert hint is not None
+                assert label["y"] + label["height"] <= ring["y"] - 5
+                assert ring["y"] + ring["height"] + 5 <= hint["y"]
                 page.keyboard.press("Enter")
                 expect(page.locator("#leave")).to_be_visible()
                 for path in ("/", inspection, "/inspect", "/scores", "/models", "/models/tiny", "/report"):

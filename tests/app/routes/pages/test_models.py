@@ -38,8 +38,8 @@ def test_the_list_shows_every_category(served: Keyed, store: Path) -> None:
     shown = text(served, "/models", "viewer")
     assert '<a href="/models/tiny">tiny</a>' in shown
     assert str(active) in shown
-    assert "0 parts so far" in shown
-    assert "parts so far" not in text(served, "/models", "line")  # drift is of the history
+    assert "Parts so far: 0;" in shown
+    assert "Parts so far" not in text(served, "/models", "line")  # drift is of the history
 
 
 def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
