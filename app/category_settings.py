@@ -58,7 +58,8 @@ class Area(_Record):
     """Polygons in the pixels of a picture of a given size; what lies in any of them counts.
 
     Raises:
-        ValidationError: a corner lies outside the picture, or a polygon encloses less than a pixel.
+        ValidationError: a corner lies outside the picture, or a polygon encloses less than a pixel, also
+            because it crosses itself.
     """
 
     image: ImageSize = Field(
@@ -80,6 +81,8 @@ class Area(_Record):
             if any(x > self.image.width or y > self.image.height for x, y in polygon):
                 raise ValueError(f"polygon {i} reaches beyond the picture")
             if _area(polygon) < 1:
+                if _crosses_itself(polygon):
+                    raise ValueError(f"polygon {i} crosses itself; give its corners in the outline's order")
                 raise ValueError(f"polygon {i} encloses less than a pixel")
         return self
 
@@ -306,6 +309,18 @@ def _area(polygon: list[Point]) -> float:
     """The shoelace formula; a polygon that crosses itself may enclose nothing by it."""
     turned = [*polygon[1:], polygon[0]]
     return abs(sum(x0 * y1 - x1 * y0 for (x0, y0), (x1, y1) in zip(polygon, turned, strict=True))) / 2
+
+
+def _crosses_itself(polygon: list[Point]) -> bool:
+    """Whether two of its sides cross, each with its ends on both sides of the other."""
+    start = np.array(polygon)  # (n, 2)
+    side = np.roll(start, -1, axis=0) - start
+    to = start[None, :] - start[:, None]  # (n, n, 2): from where side i starts to each corner j
+    beside = (
+        side[:, None, 0] * to[..., 1] - side[:, None, 1] * to[..., 0]
+    )  # (n, n): its sign says where j lies
+    parted = beside * np.roll(beside, -1, axis=1) < 0  # (n, n): side j has an end on both sides of line i
+    return bool((parted & parted.T).any())
 
 
 def _mask(region: Region, size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -49,6 +49,21 @@ class Resident:
     nbytes: int
 
 
+def reason(error: Exception, folder: Path, models: Path) -> str:
+    """What is wrong with a bundle in words that may leave this machine: they name none of its paths.
+
+    Args:
+        error: as the bundle was read.
+        folder: of the bundle.
+        models: the models folder.
+    """
+    text = str(error)
+    for path, name in ((folder, "the bundle"), (models, "the models folder")):
+        for form in (str(path.resolve()), str(path.absolute()), str(path)):
+            text = text.replace(f"{form}/", "").replace(form, name)
+    return " ".join(text.split())
+
+
 class Refused(Exception):  # noqa: N818
     """A bundle that cannot be loaded. The message says why, in words that may leave this machine.
 
@@ -167,11 +182,7 @@ class Loader:
             return Refused(
                 f"Loading the bundle ended with {type(error).__name__}; the server's log has more."
             )
-        text = str(error)
-        for path, name in ((folder, "the bundle"), (self._models, "the models folder")):
-            for form in (str(path.resolve()), str(path.absolute()), str(path)):
-                text = text.replace(f"{form}/", "").replace(form, name)
-        text = f"The bundle was refused: {' '.join(text.split())}."
+        text = f"The bundle was refused: {reason(error, folder, self._models)}."
         return Refused(text, uncalibrated=isinstance(error, UncalibratedError))
 
     def close(self) -> None:

@@ -133,8 +133,11 @@ def _explain(error: Mapping[str, Any]) -> str:
         return "the body is not valid JSON"
     place, *names = error["loc"]
     limits = error.get("ctx", {})
+    # What is no object comes as it was sent: bytes, where nothing said that they are JSON.
+    as_json = "send JSON as application/json" if isinstance(error["input"], bytes) else "must be an object"
     reason = {
         "missing": "is required",
+        "model_attributes_type": as_json,
         "extra_forbidden": "is unknown",
         "literal_error": f"must be {limits.get('expected')}",
         "enum": f"must be {limits.get('expected')}",
@@ -149,6 +152,7 @@ def _explain(error: Mapping[str, Any]) -> str:
     if error["type"].startswith("int_"):
         reason = "must be a whole number"
     if place == "body":
-        return f"body field {'.'.join(map(str, names))[:100]}: {reason}"
+        where = f"body field {'.'.join(map(str, names))[:100]}" if names else "the body"
+        return f"{where}: {reason}"
     # The place in a list would say nothing: a parameter that may be repeated looks like any other.
     return f"{place} parameter {str(names[0])[:100]}: {reason}"

@@ -119,10 +119,13 @@ def inspect_all(category: str, images: Mapping[str, Image], wishes: Wishes) -> C
 
     Raises:
         ValueError: a version is named; the active one inspects several images.
-        UnsendableError, OSError: as of `inspect`.
+        UnsendableError: there is no image; or as of `inspect`.
+        OSError: as of `inspect`.
     """
     if wishes.get("version") is not None:
         raise ValueError("several images at a time are inspected by the active version; leave version out")
+    if not images:
+        raise UnsendableError("there is no image to inspect; give at least one, by its name")
     return Call(
         "POST",
         f"/v1/models/{segment(category)}/predict:batch",

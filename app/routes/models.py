@@ -10,6 +10,7 @@ from fastapi import APIRouter
 from app.access import MaySeeModels
 from app.catalogue import expect_readable
 from app.dependencies import Category, ResidencyPart, SettingsPart, Version
+from app.loader import reason
 from app.openapi import documented
 from app.problems import Problem
 from app.residency import Residency
@@ -105,23 +106,22 @@ def told_version(models: Path, category: str, version: str, loaded: Collection[s
 def _version(
     models: Path, category: str, version: str, active: bool, loaded: Collection[str]
 ) -> schemas.Version:
-    details = _details(models / category / version)
-    return schemas.Version(version=version, active=active, loaded=version in loaded, details=details)
+    folder = models / category / version
+    details, trouble = None, None
+    try:
+        manifest = bundle.read_manifest(folder)
+        details = _told(manifest, bundle.manifest_sha256(folder, manifest))
+    except bundle.BundleError as error:
+        logger.warning("the manifest of %s cannot be read", folder, exc_info=True)
+        trouble = reason(error, folder, models)
+    return schemas.Version(
+        version=version, active=active, loaded=version in loaded, details=details, trouble=trouble
+    )
 
 
 def loaded_versions(residency: Residency, category: str) -> set[str]:
     """The versions of a category that are in memory."""
     return {model.version for model in residency.loaded() if model.category == category}
-
-
-def _details(folder: Path) -> schemas.VersionDetails | None:
-    try:
-        manifest = bundle.read_manifest(folder)
-        sha256 = bundle.manifest_sha256(folder, manifest)
-    except bundle.BundleError:
-        logger.warning("the manifest of %s cannot be read", folder, exc_info=True)
-        return None
-    return _told(manifest, sha256)
 
 
 def _told(manifest: Manifest, sha256: str) -> schemas.VersionDetails:

@@ -86,6 +86,11 @@ class Version(BaseModel):
     active: bool = Field(description="Whether it serves.")
     loaded: bool = Field(description="Whether it is in memory; any other is loaded when asked for.")
     details: VersionDetails | None = Field(description="null when the manifest cannot be read.")
+    trouble: str | None = Field(
+        default=None,
+        description="Why the manifest cannot be read; null when it can.",
+        examples=["the bundle says that it is bottle/v1: it was moved or renamed"],
+    )
 
 
 class Model(BaseModel):

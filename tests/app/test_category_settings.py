@@ -392,6 +392,8 @@ class TestRegion:
         ({"polygons": [[[0, 0], [9, 0], [9, float("nan")]]]}, "finite number|greater than or equal to 0"),
         ({"polygons": [[[0, 0], [9, 0], [1e300, 9]]]}, "less than or equal to 65535"),
         ({"polygons": [[[0, 0], [50, 50], [100, 100]]]}, "polygon 0 encloses less than a pixel"),
+        ({"polygons": [[[0, 0], [50, 50], [50, 0], [0, 50]]]}, "polygon 0 crosses itself"),
+        ({"polygons": [[[0, 0], [50, 0], [50, 50], [50, 0]]]}, "polygon 0 encloses less than a pixel"),
         ({"polygons": [[[0, 0], [9, 0, 1], [9, 9]]]}, "at most 2 items"),
         ({"image": {"width": 0, "height": 9}}, "greater than or equal to 1"),
         ({"image": {"width": 10**9, "height": 9}}, "less than or equal to 65535"),

@@ -122,3 +122,19 @@ def test_every_complaint_is_told(service: TestClient) -> None:
     detail = expect(response, "invalid-request").detail
     assert "timeout_ms" in detail
     assert "inline" in detail
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "complaint"),
+    [
+        (b'{"name": "line 3", "role": "line"}', "text/plain", "the body: send JSON as application/json"),
+        (b"name=line", "application/x-www-form-urlencoded", "the body: send JSON as application/json"),
+        (b"{}", "application/octet-stream", "the body: send JSON as application/json"),
+        (b'"line"', "application/json", "the body: must be an object"),
+        (b"", "application/json", "the body: is required"),
+        (b'{"name": "line 3"}', "application/json", "body field role: is required"),
+    ],
+)
+def test_a_body_that_is_none_is_told_so(service: TestClient, body: bytes, kind: str, complaint: str) -> None:
+    response = service.post("/v1/keys", content=body, headers={"Content-Type": kind})
+    assert expect(response, "invalid-request").detail == complaint

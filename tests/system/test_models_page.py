@@ -104,7 +104,7 @@ def test_a_threshold_is_moved_with_a_reason(browser: Browser, served: Served) ->
         expect(slider).to_have_attribute(
             "aria-valuetext", re.compile(r"^20%, (not )?certified, \d+ decisions")
         )
-        expect(page.locator("#threshold-window")).to_contain_text("16 inspections")
+        expect(page.locator("#threshold-window")).to_contain_text("inspections: 16 since")
         expect(page.locator('[data-figure="overkill"]')).to_have_text(re.compile(r"^[\d.]+%$"))
         expect(page.locator('[data-note="escape"]')).to_contain_text("between")
 
@@ -120,6 +120,50 @@ def test_a_threshold_is_moved_with_a_reason(browser: Browser, served: Served) ->
         assert (last["action"], last["reason"]) == ("model.thresholds", "Line 3 rejects too little")
         reset = {"target_fpr": None, "reason": "as before"}
         served.client.patch(f"{HOME}/thresholds", json=reset, headers={"If-Match": "*"})
+
+
+def test_what_serves_promises_by_the_rate_that_was_saved(browser: Browser, served: Served) -> None:
+    as_made(served)
+    with opened(browser, served.url) as page:
+        slider = ready(page)
+        calibrations = page.locator("#calibrations")
+        made = page.get_by_role("columnheader", name="Threshold when made")
+        expect(made).to_be_visible()  # which stays as it is
+        before = calibrations.inner_text()
+        slider.focus()
+        page.keyboard.press("Home")
+        page.locator("#threshold-reason").fill("As few as can be")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-said")).to_contain_text("Saved")
+        expect(calibrations).to_contain_text("not certified")
+        after = calibrations.inner_text()
+        assert "not certified" not in before
+        page.reload()
+        assert calibrations.inner_text() == after
+
+        # Also where somebody else has set another meanwhile.
+        ready(page)
+        as_made(served)
+        slider.focus()
+        page.keyboard.press("End")
+        page.locator("#threshold-reason").fill("Mine")
+        page.get_by_role("button", name="Save", exact=True).click()
+        expect(page.locator("#threshold-error")).to_contain_text("Not saved")
+        expect(calibrations).not_to_contain_text("not certified")
+    as_made(served)
+
+
+def test_the_mark_of_the_chosen_rate_hides_no_rate(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        ready(page)
+        mark = page.locator("#threshold-chart .chosen").evaluate(
+            "(one) => one.getBBox().y + one.getBBox().height"
+        )
+        rates = page.locator('#threshold-chart text[text-anchor="middle"]').evaluate_all(
+            "(all) => all.map((one) => one.getBBox().y)"
+        )
+        assert rates
+        assert mark < min(rates)
 
 
 def test_somebody_else_was_faster(browser: Browser, served: Served) -> None:
@@ -524,6 +568,19 @@ def test_a_version_is_activated_and_rolled_back(browser: Browser, served: Served
         dialog.get_by_role("button", name="Go back").click()
         expect(page.get_by_role("row", name=re.compile(served.version))).to_contain_text("serves")
         assert served.client.get(HOME).json()["active"] == served.version
+
+
+@pytest.mark.parametrize("width", [390, 800, 1024])
+def test_a_version_is_activated_without_scrolling_sideways(
+    browser: Browser, served: Served, width: int
+) -> None:
+    with opened(browser, served.url, viewport={"width": width, "height": 844}, locale="de") as page:
+        page.goto(PAGE)
+        row = page.get_by_role("row", name=re.compile(LATER))
+        box = row.get_by_role("button", name="Einsetzen").bounding_box()
+        assert box is not None
+        assert box["x"] + box["width"] <= width
+        assert page.locator(".versions").evaluate("one => one.parentElement.scrollWidth <= one.clientWidth")
 
 
 def test_going_back_activates_what_was_asked_about(browser: Browser, served: Served) -> None:

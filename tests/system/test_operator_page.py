@@ -448,16 +448,18 @@ def test_the_wall_survives_a_restart_without_a_gap(
         context.__exit__(None, None, None)
 
 
+def key_of(flowgauge: FlowGauge, role: str) -> str:
+    """A new key of a role."""
+    said = flowgauge.run("keys", "create", "--role", role, "--name", f"the {role}")
+    found = re.search(r"fg_\w{16}_[\w-]{43}", said)
+    assert found is not None, said
+    return found[0]
+
+
 def test_a_key_is_exchanged_and_writes_carry_the_token(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:
-    def create(role: str) -> str:
-        said = flowgauge.run("keys", "create", "--role", role, "--name", f"the {role}")
-        found = re.search(r"fg_\w{16}_[\w-]{43}", said)
-        assert found is not None, said
-        return found[0]
-
-    line, operator = create("line"), create("operator")
+    line, operator = key_of(flowgauge, "line"), key_of(flowgauge, "operator")
     with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
         base = str(client.base_url)
         client.headers["X-API-Key"] = line
@@ -488,6 +490,44 @@ def test_a_key_is_exchanged_and_writes_carry_the_token(
             live(page)
             flowgauge.run("keys", "revoke", operator.split("_")[1])
             expect(page).to_have_url(re.compile("/login"))
+
+
+def test_the_frame_of_an_admin_fits_every_screen(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    """Who may see all pages, and can log out, has the widest header."""
+    admin = key_of(flowgauge, "admin")
+    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+        client.headers["X-API-Key"] = admin
+        inspection = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
+        for language in ("en", "de"):
+            with opened(browser, str(client.base_url), locale=language) as page:
+                page.goto("/login")
+                page.locator("#key").fill(admin)
+                # The ring of the focus, five pixels around the field, covers no words.
+                label, ring, hint = (
+                    page.locator(one).bounding_box() for one in ("[for=key]", "#key", "#login-help")
+                )
+                assert label is not None
+                assert ring is not None
+                assert hint is not None
+                assert label["y"] + label["height"] <= ring["y"] - 5
+                assert ring["y"] + ring["height"] + 5 <= hint["y"]
+                page.keyboard.press("Enter")
+                expect(page.locator("#leave")).to_be_visible()
+                for path in ("/", inspection, "/inspect", "/scores", "/models", "/models/tiny", "/report"):
+                    page.goto(path)
+                    for width in (320, 340, 360, 390, 768, 780, 800, 834, 900, 1024):
+                        page.set_viewport_size({"width": width, "height": 800})
+                        wide = page.evaluate(
+                            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                        )
+                        assert wide <= 0, (language, path, width)
+                        for tool in page.locator(".tools > *").all():
+                            box = tool.bounding_box()
+                            assert box is not None
+                            assert box["x"] >= 0, (language, path, width)
+                            assert box["x"] + box["width"] <= width, (language, path, width)
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -2,7 +2,7 @@
 import { api } from "./api.js";
 import { announce } from "./base.js";
 import { home, complain } from "./models.js";
-import { number, percent, t } from "./texts.js";
+import { localTimes, number, percent, t } from "./texts.js";
 import { drawOutlook, markPosition } from "./threshold_chart.js";
 
 const byId = (name) => document.getElementById(`threshold-${name}`);
@@ -169,7 +169,7 @@ async function conflict() {
     ...(rate === null ? [] : [percent(rate)]),
     ...(keepBand ? [t("script.models.conflict.mine", { band: bandText(band.value) })] : []),
   ].join(", ");
-  await load({ rate, keepBand });
+  await Promise.all([load({ rate, keepBand }), renewCalibrations()]);
   if (slider.disabled) return; // why, is said already
   const moved = [];
   const acts = [];
@@ -192,6 +192,17 @@ async function conflict() {
   complain(wrong, new Error(`${text} ${await told(acts)}`));
 }
 
+// What serves, beside the slider, promises by the rates that are set: taken from the page as it would be now, so that
+// the server alone has words for it. Where that cannot be had, nothing is better than what no longer holds.
+async function renewCalibrations() {
+  const shown = document.getElementById("calibrations");
+  if (!shown) return;
+  const text = await fetch(location.pathname, { credentials: "same-origin" }).then((response) => response.text(), () => "");
+  const fresh = new DOMParser().parseFromString(text, "text/html").getElementById("calibrations");
+  if (fresh) localTimes(fresh);
+  shown.replaceChildren(...(fresh?.children ?? []));
+}
+
 form?.addEventListener("submit", async (event) => {
   event.preventDefault();
   const one = chosen();
@@ -204,7 +215,7 @@ form?.addEventListener("submit", async (event) => {
   try {
     await api(`${home}/thresholds`, { method: "PATCH", headers: { "If-Match": etag }, body });
     byId("reason").value = "";
-    await load();
+    await Promise.all([load(), renewCalibrations()]);
     byId("said").textContent = t("script.models.saved", { rate: percent(one.target_fpr) });
     announce(byId("said").textContent);
   } catch (error) {

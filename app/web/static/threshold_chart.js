@@ -54,7 +54,7 @@ export function drawOutlook(svg, outlook) {
   }
   const every = Math.ceil((outlook.positions.length * LABEL) / (width - LEFT - RIGHT));
   outlook.positions.forEach((one, i) => {
-    if (i % every === 0) add(svg, "text", { x: x(i), y: BOTTOM + 20, "text-anchor": "middle" }, percent(one.target_fpr));
+    if (i % every === 0) add(svg, "text", { x: x(i), y: BOTTOM + 26, "text-anchor": "middle" }, percent(one.target_fpr));
     if (one.in_force) add(svg, "path", { class: "in-force", d: `M${x(i)} ${TOP}V${BOTTOM}` });
   });
   add(svg, "path", { class: "chosen", d: "" });

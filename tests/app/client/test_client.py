@@ -87,6 +87,8 @@ def test_several_images(ask: Ask, url: str, tiny_images: Images, tmp_path: Path)
     assert isinstance(problem, package.UnsupportedMediaTypeError)
     with pytest.raises(ValueError, match="leave version out"):
         ask(url, "inspect_all", "tiny", images, version="v")
+    with pytest.raises(package.UnsendableError, match="no image to inspect; give at least one"):
+        ask(url, "inspect_all", "tiny", {})
 
 
 @pytest.fixture(scope="module")

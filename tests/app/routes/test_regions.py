@@ -186,6 +186,10 @@ WRONG: dict[str, tuple[Any, str]] = {
     "negative": (area([[-1, 0], [64, 0], [64, 64]]), "must be at least 0"),
     "a line": (area([[0, 0], [32, 32], [64, 64]]), "polygon 0 encloses less than a pixel"),
     "a point": (area([[5, 5]] * 4), "polygon 0 encloses less than a pixel"),
+    "a bow tie": (
+        area([[0, 0], [32, 32], [32, 0], [0, 32]]),
+        "the body: polygon 0 crosses itself; give its corners in the outline's order",
+    ),
     "two corners": (area([[0, 0], [64, 64]]), "polygons"),
     "nothing": (area(), "polygons"),
     "no numbers": (area([["a", "b"]] * 3), "polygons"),
@@ -193,7 +197,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "a picture of nothing": (area([[0, 0], [0, 0], [0, 0]], side=0), "must be at least 1"),
     "unknown": ({**LEFT, "colour": "red"}, "colour: is unknown"),
     "a revision of its own": ({**LEFT, "revision": 7}, "revision: is unknown"),
-    "a list": ([], "body"),
+    "a list": ([], "the body: must be an object"),
     # 6 x 6 of 4096 pixels; a score averages 41.
     "too small": (area([[0, 0], [6, 0], [6, 6], [0, 6]]), "The region is 0.88% of the picture, and a score"),
     "between pixels": (

@@ -38,8 +38,8 @@ def test_the_list_shows_every_category(served: Keyed, store: Path) -> None:
     shown = text(served, "/models", "viewer")
     assert '<a href="/models/tiny">tiny</a>' in shown
     assert str(active) in shown
-    assert "0 parts so far" in shown
-    assert "parts so far" not in text(served, "/models", "line")  # drift is of the history
+    assert "Parts so far: 0;" in shown
+    assert "Parts so far" not in text(served, "/models", "line")  # drift is of the history
 
 
 def test_an_empty_models_folder_is_no_error(keyed: Keyed) -> None:
@@ -111,6 +111,22 @@ def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None
     assert "cannot be read" in text(served, "/models")
     assert "cannot be read" in text(served, "/models/tiny")
     assert "cannot be read" in text(served, f"/models/tiny/versions/{folder.name}")
+
+
+def test_a_version_that_was_renamed_is_said_to_be(
+    served: Keyed, store: Path, add_version: Callable[[Path, str, str], Path]
+) -> None:
+    copy = add_version(store, "tiny", "20990101T000000-abcdef")
+    renamed = copy.rename(copy.with_name("20990102T000000-abcdef"))
+    reason = f"the bundle says that it is tiny/{copy.name}: it was moved or renamed"
+    for path in ("/models/tiny", f"/models/tiny/versions/{renamed.name}"):
+        shown = text(served, path)
+        assert f'lang="en">{reason}</small>' in shown
+        assert str(store) not in shown
+    (store / "tiny" / models_folder.ACTIVE).write_text(renamed.name)
+    assert f'lang="en">{reason}</small>' in text(served, "/models")
+    told = served.client.get(f"/v1/models/tiny/versions/{renamed.name}", headers=served.show("admin")).json()
+    assert (told["details"], told["trouble"]) == (None, reason)
 
 
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:

@@ -225,6 +225,22 @@ class TestErrors:
         assert response.headers["X-Request-ID"] in response.text
         assert response.headers["Cache-Control"] == "no-store"
 
+    @pytest.mark.parametrize(
+        ("path", "role", "words"),
+        [
+            ("/scores", "line", "Ihr Schlüssel ist dafür nicht gedacht"),
+            ("/models/other", "admin", "Für diese Kategorie gibt es kein Modell"),
+            ("/inspections/nothing", "viewer", "Sie wurde nicht aufbewahrt"),
+        ],
+    )
+    def test_what_operators_meet_is_said_in_their_language(
+        self, keyed: Keyed, path: str, role: str, words: str
+    ) -> None:
+        """And what the service says of this very request below it."""
+        text = page(keyed, path, role, **{"Accept-Language": "de"}).text
+        assert f"<p>{words}" in text
+        assert '<p class="muted" lang="en"><small>' in text
+
     def test_a_failure_tells_nothing_of_itself(self, keyed: Keyed, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delattr(keyed.app.state, "history")
         response = page(keyed, "/")
