@@ -99,8 +99,8 @@ class AsyncClient:
 
         Args:
             part_id: of the part.
-            expect: how many images it has at least; the decision is None as long as fewer are kept. One that
-                could not be inspected is not.
+            expect: how many images it has at least; the decision is None as long as fewer are kept and
+                none is a REJECT. One that could not be inspected is not kept.
         """
         return await self.send(calls.part(part_id, expect))
 

@@ -46,7 +46,7 @@ async def get_part(
             ge=1,
             le=_MOST_EXPECTED,
             description="How many images the part has at least, such as one by each camera. As long as fewer "
-            "are kept, `decision` is null.",
+            "are kept and none is a REJECT, `decision` is null.",
             examples=[4],
         ),
     ] = None,
@@ -69,9 +69,11 @@ async def get_part(
     if not counts:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
     worst = next(decision for decision in _WORST_FIRST if counts.get(decision))
+    # Whatever a view that is missing shows, a part that is rejected stays so.
+    unknown = expect is not None and sum(counts.values()) < expect and worst != "REJECT"
     return schemas.Part(
         part_id=part_id,
-        decision=None if expect is not None and sum(counts.values()) < expect else worst,
+        decision=None if unknown else worst,
         images={decision: counts.get(decision, 0) for decision in reversed(_WORST_FIRST)},
         inspections=[export.summary(row) for row in rows],
     )

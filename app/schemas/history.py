@@ -70,7 +70,7 @@ class Part(BaseModel):
     part_id: str = Field(examples=["P-000123"])
     decision: Decision | None = Field(
         description="The worst of its images: REJECT, then REVIEW, then PASS. Null as long as fewer images "
-        "are kept than `expect` says, never otherwise."
+        "are kept than `expect` says and none is a REJECT: then nobody knows."
     )
     images: dict[Decision, int] = Field(
         description="How many images got which decision.", examples=[{"PASS": 3, "REVIEW": 0, "REJECT": 1}]

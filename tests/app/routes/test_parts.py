@@ -142,17 +142,22 @@ def test_images_that_are_not_kept_do_not_count(client: TestClient, tiny_images: 
 
 def test_a_part_of_which_views_are_missing_is_not_decided(client: TestClient, tiny_images: Images) -> None:
     """A view that cannot be inspected leaves no trace."""
-    for data in (tiny_images["good"][0], tiny_images["defect"][0], b"no image"):
+
+    def send(data: bytes) -> None:
         client.post(PREDICT, files={"file": ("p", data)}, data={"part_id": "P/1"})
 
-    def decision(**query: int) -> str | None:
+    def decision(images: int, **query: int) -> str | None:
         answer = client.get("/v1/parts/P%2F1", params=query).json()
         part = Part.model_validate(answer)
-        assert (sum(part.images.values()), len(part.inspections)) == (2, 2)
+        assert (sum(part.images.values()), len(part.inspections)) == (images, images)
         return part.decision
 
-    assert decision() == decision(expect=1) == decision(expect=2) == "REJECT"
-    assert decision(expect=3) is decision(expect=1000) is None
+    for data in (tiny_images["good"][0], tiny_images["good"][1], b"no image"):
+        send(data)
+    assert decision(2) == decision(2, expect=1) == decision(2, expect=2) == "PASS"
+    assert decision(2, expect=3) is decision(2, expect=1000) is None
+    send(tiny_images["defect"][0])
+    assert decision(3) == decision(3, expect=3) == decision(3, expect=1000) == "REJECT"  # whatever is missing
     expect_problem(client.get("/v1/parts/P2", params={"expect": 2}), 404, "unknown-inspection")
 
 
