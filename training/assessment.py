@@ -108,8 +108,7 @@ def assess(
     fresh = unseen(found, hashes, bundle, detector.manifest)
     samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
-    if any(renewals_of(bundle).glob("*.json")):
-        progress.say("a server decides by a calibration that was made since; here the version's own does")
+    _say_renewals(renewals_of(bundle), precision, progress)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +142,17 @@ def assess(
         summary["comparison"] = [ours, *compare(comparison, detector, samples, progress)]
         report = _write_figures(folder, bundle, detector, evaluation, summary)
     return Assessed(bundle, folder, evaluation, threshold, summary, report)
+
+
+def _say_renewals(folder: Path, precision: Precision, progress: Progress) -> None:
+    """Say where a server decides otherwise than by the version's own calibration, which is measured here."""
+    line = (folder / f"{precision}.json").exists()
+    stations = len(list(folder.glob(f"{precision}.*.json")))
+    if line or stations:
+        where = "" if line else f" of {stations} stations" if stations > 1 else " of a station"
+        progress.say(
+            f"a server decides by a calibration{where} that was made since; here the version's own does"
+        )
 
 
 def _expect_calibrated(bundle: Path, precision: Precision) -> None:

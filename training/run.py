@@ -120,7 +120,9 @@ def train(
             f"calibrate{'' if pictures.distinct is None else ', one of each part'}; on {device}"
         )
         if pictures.folds is None:
-            for line in too_few(len(pictures.held_out), config.calibration):
+            for line in too_few(
+                len(pictures.held_out), config.calibration, parts=pictures.distinct is not None
+            ):
                 progress.say(line)
         if device.type == "cpu" and config.fit.threads > (cores := os.cpu_count() or config.fit.threads):
             progress.say(

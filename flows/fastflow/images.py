@@ -18,7 +18,7 @@ import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -47,7 +47,7 @@ _READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile]], ...] = (
 )
 _MODES = frozenset({"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B"})
 _OTHER_MODES = {"F": "32-bit floating point", "I": "signed or 32-bit integers", "LAB": "CIELAB"}
-_HOT = 1e-3  # share of samples
+_HOT = 1e-4  # share of samples
 _PNG_DEPTH = 24  # where the header says how many bits a sample has (ISO/IEC 15948, 11.2.1)
 MAX_SAMPLE_BITS = 16
 _MAX_JPEG_SCANS = 30  # of the largest picture allowed, and more of smaller ones
@@ -163,10 +163,21 @@ def read_bytes(path: Path, limits: Limits = FILE_LIMITS) -> bytes:
         return file.read(limits.max_bytes + 1)
 
 
-def bits_used(data: bytes) -> int | None:
-    """How many bits the brightest samples take, 0 to 16, of grey or of PNG of 16 bits; None of any other.
+class BitsUsed(NamedTuple):
+    """How many bits samples take, 0 to 16.
 
-    A thousandth of the samples may take more: pixels that are hot tell nothing of what the camera gives.
+    Attributes:
+        brightest: of all of them.
+        but_hot: of all but the brightest ten-thousandth, and at least one: a pixel that is hot tells nothing
+            of what the camera gives.
+    """
+
+    brightest: int
+    but_hot: int
+
+
+def bits_used(data: bytes) -> BitsUsed | None:
+    """How many bits the samples take, of grey or of PNG of 16 bits; None of any other.
 
     Cameras of 10 or 12 bits are often saved so that no sample is above 1023 or 4095: unless :func:`decode` is
     told so, it then leaves 4 or 16 grey levels.
@@ -190,10 +201,10 @@ def bits_used(data: bytes) -> int | None:
     return _bits(np.asarray(image))
 
 
-def _bits(samples: NDArray[Any]) -> int:
-    flat = samples.ravel()
-    highest = len(flat) - 1 - int(_HOT * len(flat))
-    return int(np.partition(flat, highest)[highest]).bit_length()
+def _bits(samples: NDArray[Any]) -> BitsUsed:
+    flat = (samples if samples.ndim == 2 else samples.max(2)).ravel()  # a grey PNG comes in three channels
+    highest = max(0, len(flat) - 1 - max(1, int(_HOT * len(flat))))
+    return BitsUsed(int(flat.max()).bit_length(), int(np.partition(flat, highest)[highest]).bit_length())
 
 
 def _reader_of(data: bytes) -> type[ImageFile] | None:

@@ -46,7 +46,7 @@ class FlowConfig(BaseModel):
     additive_steps: int = Field(
         default=0,
         ge=0,
-        description="the first so many couplings shift and do not scale, at two thirds of the cost",
+        description="the first so many couplings shift and do not scale, at about half the cost",
     )
     clamp: float = Field(default=2.0, gt=0, le=20, description="bound c of the log-scale")
     clamp_formula: Literal["c*tanh(a/c)"] = "c*tanh(a/c)"

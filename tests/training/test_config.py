@@ -416,9 +416,10 @@ def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked:
     calibration = CalibrationConfig(target_fpr=asked)
     for held_out in (needed, needed - 1):
         certified = held_out > 0 and threshold(np.arange(float(held_out)), asked).certified
-        said = too_few(held_out, calibration)
+        said = too_few(held_out, calibration, parts=False)
         assert (said == []) == certified == (held_out == needed)
         assert certified or f"it takes {needed} of them, {5 * needed} good pictures in all" in said[0]
+    assert "0 held-out parts can" in too_few(0, calibration, parts=True)[0]
 
 
 def test_updates_of_a_category_win_over_epochs_of_all(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 """`flowgauge data`: check the pictures of a category; lay out real ones to try FlowGauge on."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from training.commands.cache import cache
+
+if TYPE_CHECKING:
+    from training.datasets.check.findings import DataCheck
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 app.command("cache")(cache)
@@ -53,7 +56,7 @@ def check_pictures(
         progress.say(f"no test pictures: {found.no_test}")
     for line in found.lines(shown):
         progress.say(line)
-    for line in _for_a_run(found.train if found.parts is None else found.parts):
+    for line in _for_a_run(found):
         progress.say(line)
     if json is not None:
         json.write_text(found.model_dump_json(indent=1))
@@ -62,8 +65,8 @@ def check_pictures(
         raise typer.Exit(1)
 
 
-def _for_a_run(count: int) -> list[str]:
-    """What a run of so many pictures, or parts, could not do by default."""
+def _for_a_run(found: "DataCheck") -> list[str]:
+    """What so few pictures, or parts, cannot do."""
     from training.config import CalibrationConfig, too_few
     from training.datasets.check.outliers import FEWEST
     from training.datasets.sample import DatasetError
@@ -71,13 +74,13 @@ def _for_a_run(count: int) -> list[str]:
 
     asked = CalibrationConfig()
     lines = []
-    if count < FEWEST:
+    if found.train < FEWEST:
         lines.append(f"fewer than {FEWEST}: whether one of them is unlike the others was not looked for")
     try:
-        held_out = len(split(count, asked.fraction, seed=0).calibration)
+        held_out = len(split(found.different, asked.fraction, seed=0).calibration)
     except DatasetError as error:
         return [*lines, f"training would refuse them: {error}"]
-    return [*lines, *too_few(held_out, asked)]
+    return [*lines, *too_few(held_out, asked, parts=found.parts is not None)]
 
 
 @app.command("elpv")

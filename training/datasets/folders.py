@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flows.fastflow.picture_files import is_picture
 from flows.fastflow.plain_files import escaped
-from training.datasets.sample import DatasetError, MasksError, Sample
+from training.datasets.sample import DatasetError, Sample
 
 GOOD = ("good", "ok", "normal")
 DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
@@ -105,7 +105,7 @@ def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
     """The pictures of each kind of defect with their masks, which lie in `mask_folder`/<kind> or beside them.
 
     Raises:
-        MasksError: a folder of masks fits none of its pictures.
+        DatasetError: a folder of masks fits none of its pictures.
     """
     samples = []
     for kind in kinds:
@@ -148,7 +148,7 @@ def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
         if mask is not None:
             masks[picture] = mask
     if entries and pictures and not masks:
-        raise MasksError(
+        raise DatasetError(
             f"no mask in {folder} is named after a picture of its kind: the first is "
             f"{entries[0].name}, but {pictures[0].stem}_mask.png was expected for {pictures[0].name}"
         )

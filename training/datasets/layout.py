@@ -4,8 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.fastflow.listing import some
-from flows.fastflow.picture_files import is_picture
-from flows.fastflow.plain_files import escaped
+from flows.fastflow.picture_files import pictures_below
 from training.datasets import mvtec, plain, visa
 from training.datasets.folders import (
     expect_utf8,
@@ -123,12 +122,8 @@ def categories(root: Path) -> list[str]:
 
 def without_a_layout(root: Path) -> list[str]:
     """Names of the folders of `root` that hold pictures, at any depth, in none of the layouts; sorted."""
-    named = set(categories(root))
-    return [
-        escaped(f.name)
-        for f in folders(root)
-        if f.name not in named and any(is_picture(file) for file in f.rglob("*"))
-    ]
+    found = [f for f in folders(root) if is_utf8(f.name) and not _has_a_layout(f)]
+    return [f.name for f in found if pictures_below(f, lambda _: None)]
 
 
 def licence(root: Path, category: str) -> str | None:

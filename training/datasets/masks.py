@@ -69,7 +69,7 @@ def _values(file: Path) -> NDArray[np.uint8]:
     pixels = read(file)
     used = bits_used(read_bytes(file))
     if used is not None:
-        pixels = read(file, sample_bits=max(8, used))
+        pixels = read(file, sample_bits=max(8, used.brightest))
     values: NDArray[np.uint8] = pixels.max(2)
     return values
 

@@ -31,7 +31,7 @@ from training.datasets.folders import (
     parts_alone,
     subfolders,
 )
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
 
 NAME = "MVTec AD"
 TREE = "<category>/train/good/*.png and <category>/test/<defect>/*.png (MVTec AD and its relatives)"
@@ -66,7 +66,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     good = [path for kind in subfolders(test) if is_good(kind) for path in parts_alone(kind)]
     defective = defective_samples(kinds_of_defects(test), _mask_folder(folder))
     if not good and not defective:
-        raise DatasetError(f"no pictures in the folders of {test}: {_EXPECTED}")
+        raise NoTestPicturesError(f"no pictures in the folders of {test}: {_EXPECTED}")
     return [*(Sample(path, None, None) for path in good), *defective]
 
 

@@ -33,7 +33,7 @@ from training.datasets.folders import (
     parts_alone,
     subfolders,
 )
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
 
 NAME = "plain folders"
 TREE = (
@@ -72,7 +72,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     defective = defective_samples(_kinds(folder), _mask_folder(folder))
     if not defective:
         move = f"move them into {folder / 'good'}, " if images(folder) else ""
-        raise DatasetError(
+        raise NoTestPicturesError(
             f"{folder} holds good parts alone, and all of them are learned from: to test, {move}put "
             f"defective parts into {folder / 'defect'} and train anew, which keeps a fifth of the good ones"
         )

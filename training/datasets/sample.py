@@ -8,8 +8,8 @@ class DatasetError(ValueError):
     """A dataset that is missing, empty or laid out in another way than expected."""
 
 
-class MasksError(DatasetError):
-    """The masks of a kind of defect are none of its pictures'."""
+class NoTestPicturesError(DatasetError):
+    """There are none where they are looked for."""
 
 
 @dataclass(frozen=True)

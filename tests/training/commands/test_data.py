@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from flows.fastflow.parts import PARTS
 from tests.training.datasets.check.parts import category
 
 
@@ -118,6 +119,25 @@ def test_it_says_what_so_few_pictures_cannot_do(tmp_path: Path, count: int, said
     lines = [line for line in result.stdout.splitlines() if "fewer than" in line or "too few" in line]
     assert len(lines) == len(said), result.stdout
     assert all(line.startswith(start) for line, start in zip(lines, said, strict=True)), lines
+
+
+def test_of_several_pictures_of_a_part_it_is_parts_that_count(tmp_path: Path) -> None:
+    """And copies count once, as in a run."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "cap").mkdir()
+    (tmp_path / "cap" / PARTS).write_text(r"^(\d+)_")
+    for i in range(40):
+        name = f"cap/{i % 10}_{i // 10}.png"
+        assert cv2.imwrite(str(tmp_path / name), rng.integers(0, 255, (16, 16, 3), np.uint8))
+    for i in range(3):
+        shutil.copy(tmp_path / "cap/0_0.png", tmp_path / f"cap/{20 + i}_9.png")
+    which = ["--data", str(tmp_path), "--category", "cap"]
+    result = CliRunner().invoke(flowgauge.app, ["data", "check", *which])
+    assert result.exit_code == 0, result.output
+    assert "fewer than" not in result.stdout
+    # Of ten parts two are held out.
+    said = "2 held-out parts can promise 33.33% false rejects at best; it takes 99 of them, 495 good parts in"
+    assert said in result.stdout
 
 
 def test_a_check_of_what_is_not_there_is_an_error(tmp_path: Path) -> None:

@@ -238,6 +238,11 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     }
     renewed = models / "tiny/calibrations" / version.name
     renewed.mkdir(parents=True)
+    (renewed / "openvino-bfloat16.json").write_text("of another engine")
+    assert "made since" not in run(tiny_data, models, tmp_path / "out").stdout
+    (renewed / f"float32.{'0' * 16}.json").write_text("of a station")
+    after = run(tiny_data, models, tmp_path / "out")
+    assert since.replace("calibration", "calibration of a station") in after.stdout.splitlines()
     (renewed / "float32.json").write_text("what it says has no part in it")
     after = run(tiny_data, models, tmp_path / "out")
     assert since in after.stdout.splitlines()

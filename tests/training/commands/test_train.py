@@ -126,6 +126,9 @@ def test_all_names_the_folders_of_pictures_that_it_passes_over(tiny_data: Path, 
     for name in ("cap/left", "notes/photos/old", ".hidden/good"):
         (data / name).mkdir(parents=True)
         shutil.copy(tiny_data / "tiny/train/good/000.png", data / name)
+    for name in ("thumbs/.small", os.fsdecode(b"ca\xff/good")):
+        (data / name).mkdir(parents=True)  # hidden ones, and what nobody can ask for
+        shutil.copy(tiny_data / "tiny/train/good/000.png", data / name)
     (data / "few/good").mkdir(parents=True)
     shutil.copy(tiny_data / "tiny/train/good/000.png", data / "few/good")
     (data / "texts").mkdir()

@@ -74,3 +74,15 @@ def test_a_damaged_mask_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ImageError, match=r"0\.png"):
         read_mask(path, SIZE)
+
+
+def test_a_small_mark_with_soft_edges_is_as_large_in_16_bits(tmp_path: Path) -> None:
+    """Its brightest pixels are fewer than hot ones of a camera may be."""
+    distance = np.hypot(*np.mgrid[-256:256, -256:256]) - 3
+    soft = np.clip(1 - distance / 4, 0, 1)
+    assert 0 < (soft == 1).sum() < 1e-3 * soft.size
+    found = []
+    for name, white, kind in (("8.png", 255, np.uint8), ("16.png", 65535, np.uint16)):
+        assert cv2.imwrite(str(tmp_path / name), np.round(soft * white).astype(kind))
+        found.append(read_mask(tmp_path / name, (512, 512)).sum())
+    assert found[0] == found[1] == (np.round(soft * 255) > 127.5).sum()

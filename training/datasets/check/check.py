@@ -23,7 +23,7 @@ from training.datasets.check.near_duplicates import Neighbours, neighbours
 from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
 from training.datasets.check.passed_over import passed_over
 from training.datasets.check.survey import Picture, Undecodable, survey
-from training.datasets.sample import DatasetError, MasksError, Sample
+from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -67,7 +67,7 @@ def check(
     parts = parts_of_names([path.name for path in paths], folder)
     if features is not None and len(features) != len(paths):
         raise DatasetError(f"{len(paths)} training pictures, but features of {len(features)}")
-    samples, no_test, elsewhere = _test_samples(data, category) if test else ([], None, False)
+    samples, masks, no_test, elsewhere = _test_set(data, category) if test else ([], [], None, False)
     with stage("check", len(paths) + len(samples)) as advance:
         every = [*paths, *(s.path for s in samples)]
         looked = survey(every, threads=threads, advance=advance, sample_bits=sample_bits)
@@ -87,6 +87,7 @@ def check(
         findings += odd_bits(everything, sample_bits)
         findings += odd_light(train, named([*train, *(p for p in tested if p.path in good)]))
         findings += odd_sizes(train, everything) + odd_colours(train, everything)
+    first = dict(reversed([*zip((p.sha256 for p in train), rows, strict=True)])).values()
     shown = np.arange(len(train)) if parts is None else by_first_appearance([parts[i] for i in rows])
     if len(np.unique(shown)) > 1:
         near = neighbours(np.stack([p.thumbnail for p in train]), shown)
@@ -97,7 +98,6 @@ def check(
         leaked = {finding.files[0] for finding in findings if finding.kind == "leak"}
         by_part = same_parts(paths, parts, [s.path for s in samples if s.defect is None], folder)
         findings += [finding for finding in by_part if finding.files[0] not in leaked]
-    masks = layout.masks(data, category) if test else []
     # Why there are no test pictures may be that they lie elsewhere.
     others = [*(s.path for s in samples), *masks] if samples or elsewhere else None
     findings += passed_over(folder, paths, others)
@@ -109,6 +109,7 @@ def check(
         layout=layout.find(data, category).NAME,
         train=len(paths),
         parts=None if parts is None else len(set(parts)),
+        different=len({parts[i] for i in first} if parts is not None else first),
         test=len(samples) or None,
         no_test=no_test,
         masks=len(masks),
@@ -118,15 +119,15 @@ def check(
     )
 
 
-def _test_samples(data: Path, category: str) -> tuple[list[Sample], str | None, bool]:
-    """The test pictures, or why there are none, and whether they may lie where none are looked for.
+def _test_set(data: Path, category: str) -> tuple[list[Sample], list[Path], str | None, bool]:
+    """The test pictures and masks, or why there are none, and whether they may lie where none are looked for.
 
     A category without them can be learned all the same.
     """
     try:
-        return layout.test_samples(data, category), None, False
+        return layout.test_samples(data, category), layout.masks(data, category), None, False
     except DatasetError as error:
-        return [], within(str(error), data), not isinstance(error, MasksError)
+        return [], [], within(str(error), data), isinstance(error, NoTestPicturesError)
 
 
 def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops: bool) -> list[Finding]:

@@ -63,6 +63,8 @@ def _shape(picture: Picture) -> NDArray[np.float64]:
 def odd_bits(pictures: Sequence[tuple[str, Picture]], sample_bits: int) -> list[Finding]:
     """One finding for all pictures of 16 bits if none uses the upper ones that count, or some use more.
 
+    None but for hot pixels, that is; all that is brighter than sample_bits tells is white, whatever it is.
+
     Of a single one that uses few that says nothing: the part may be dark.
 
     Args:
@@ -70,23 +72,26 @@ def odd_bits(pictures: Sequence[tuple[str, Picture]], sample_bits: int) -> list[
         sample_bits: that count, see `images.decode`.
     """
     deep = [(name, p.bits) for name, p in pictures if p.bits is not None]
-    most = max((bits for _, bits in deep), default=sample_bits)
+    most = max((bits.brightest for _, bits in deep), default=sample_bits)
+    usual = max((bits.but_hot for _, bits in deep), default=sample_bits)
+    measure = most
     if most > sample_bits:
-        files = [name for name, bits in deep if bits > sample_bits]
+        files = [name for name, bits in deep if bits.brightest > sample_bits]
         message = (
             f"{len(files)} pictures of 16 bits use up to {most} of them, and sample_bits is {sample_bits}: "
             f"what is above {2**sample_bits - 1} is white in them"
         )
-    elif (fitting := next(bits for bits in _CAMERAS_BITS if bits >= most)) < sample_bits:
+    elif (fitting := next(bits for bits in _CAMERAS_BITS if bits >= usual)) < sample_bits:
+        hot, measure = ", but for single pixels" if most > usual else "", usual
         files = [name for name, _ in deep]
         message = (
-            f"{len(deep)} pictures of 16 bits use {most} of them at most. The upper 8 of {sample_bits} are "
-            f"taken, which leaves {2 ** max(most - sample_bits + 8, 0)} shades of grey: set sample_bits: "
-            f"{fitting} in the run's YAML if the camera gives no more"
+            f"{len(deep)} pictures of 16 bits use {usual} of them at most{hot}. The upper 8 of {sample_bits} "
+            f"are taken, which leaves {2 ** max(usual - sample_bits + 8, 0)} shades of grey: set "
+            f"sample_bits: {fitting} in the run's YAML if the camera gives no more"
         )
     else:
         return []
-    return [Finding(kind="depth", severity="warning", files=files, message=message, measure=float(most))]
+    return [Finding(kind="depth", severity="warning", files=files, message=message, measure=float(measure))]
 
 
 def odd_colours(train: Sequence[Picture], others: Sequence[tuple[str, Picture]]) -> list[Finding]:

@@ -99,6 +99,8 @@ class DataCheck(_Record):
         layout: the layout in which it was found.
         train: number of training pictures.
         parts: number of parts that they show, where a parts.txt tells; otherwise None.
+        different: what a run divides: parts, or else pictures; copies, byte for byte, and what cannot be
+            decoded left out.
         test: number of test pictures; None where they were not looked at, or there are none.
         no_test: why there are none, if they were looked for.
         masks: number of masks.
@@ -111,6 +113,7 @@ class DataCheck(_Record):
     layout: str
     train: int
     parts: int | None = None
+    different: int
     test: int | None
     no_test: str | None
     masks: int

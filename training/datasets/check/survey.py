@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.images import FILE_LIMITS, ImageError, bits_used, decode, read_bytes
+from flows.fastflow.images import FILE_LIMITS, BitsUsed, ImageError, bits_used, decode, read_bytes
 from flows.fastflow.resizing import resize
 
 THUMBNAIL = 64  # px
@@ -28,7 +28,7 @@ class Picture:
         path: its file.
         sha256: of the file's bytes.
         size: (height, width) in pixels.
-        bits: that the brightest sample takes, see `images.bits_used`; None but of grey pictures of 16 bits.
+        bits: that its samples take, see `images.bits_used`.
         brightness: mean lightness, 0 to 255.
         darkest, brightest: lightness that 5 % of the pixels are below, and above.
         spread: standard deviation of the lightness; 0 where all pixels are the same.
@@ -42,7 +42,7 @@ class Picture:
     path: Path
     sha256: str
     size: tuple[int, int]
-    bits: int | None
+    bits: BitsUsed | None
     brightness: float
     darkest: float
     brightest: float

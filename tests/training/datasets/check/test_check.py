@@ -391,7 +391,9 @@ def test_a_camera_that_leaves_the_upper_bits_is_told_once(
     assert samples is not None
     samples[0, 0] = 2**16 - 1  # a pixel that is hot says nothing of the others
     assert cv2.imwrite(str(good / f"5{suffix}"), samples)
-    assert "depth" in found(tmp_path / "cap")
+    [finding] = [f for f in check(tmp_path, "cap").findings if f.kind == "depth"]
+    assert f"use {bits} of them at most, but for single pixels." in finding.message
+    deep(good / f"5{suffix}", 5, bits)
     deep(good / f"6{suffix}", 6, 16)  # so the others are dark, and not of fewer bits
     assert "depth" not in found(tmp_path / "cap")
     [finding] = [f for f in check(tmp_path, "cap", sample_bits=bits).findings if f.kind == "depth"]

@@ -19,6 +19,7 @@ def checked(*findings: Finding, test: int | None = 5) -> DataCheck:
         category="disc",
         layout="MVTec AD",
         train=20,
+        different=20,
         test=test,
         no_test=None,
         masks=2,

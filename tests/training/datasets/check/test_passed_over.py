@@ -1,5 +1,6 @@
 """Pictures that nobody looks at are told, and nothing else is."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,20 @@ def test_plain_folders(tmp_path: Path) -> None:
         write(tmp_path / f"cap/{i}.png", part(i))
     write(tmp_path / "cap/odd/cam1/0.png", part(9))  # of bad/cam1 a run would be refused
     assert messages(tmp_path / "cap") == ["odd/cam1: 1 where none are looked for"]
+
+
+@pytest.mark.parametrize("fault", ["mask", "name"])
+def test_a_fault_of_the_test_set_is_told_once(disc: Path, fault: str) -> None:
+    """Its pictures lie where they should, and its masks have pictures."""
+    if fault == "mask":
+        (disc / "test/good/000_mask.png").write_bytes((disc / "test/good/000.png").read_bytes())
+    else:
+        folder = disc / "test" / os.fsdecode(b"ca\xff")
+        folder.mkdir()
+    checked = check(disc.parent, disc.name)
+    assert checked.no_test is not None
+    assert ("named as the mask" if fault == "mask" else "not in UTF-8") in checked.no_test
+    assert checked.counts == {}
 
 
 def test_where_there_are_no_test_pictures_it_looks_for_some_elsewhere(tmp_path: Path) -> None:
