@@ -19,7 +19,6 @@ import torch
 from torch import Tensor, nn
 
 from flows import (
-    Additive,
     Affine,
     ChannelAffine,
     Compose,
@@ -36,7 +35,7 @@ _BLOCK = 3
 
 
 def alternates(flow: Compose) -> bool:
-    """Whether a flow reorders channels, then has affine or additive couplings in turn, and affines."""
+    """Whether a flow reorders channels, then has affine couplings in turn, each with a channel affine."""
     first, *rest = flow.transforms
     couplings, affines = rest[::2], rest[1::2]
     return (
@@ -102,10 +101,8 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
         isinstance(coupling, Coupling)
         and isinstance(coupling.partition, Halves)
         and coupling.partition.swapped == swapped
-        and (
-            isinstance(coupling.law, Additive)
-            or (isinstance(coupling.law, Affine) and isinstance(coupling.law.clamp, SoftClamp))
-        )
+        and isinstance(coupling.law, Affine)
+        and isinstance(coupling.law.clamp, SoftClamp)
         and isinstance(coupling.conditioner, ConvNet | DepthwiseNet)
     )
 
@@ -113,11 +110,10 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
 class Folded(NamedTuple):
     """A coupling and the affines before and after it, folded: z = (x + before) exp(s) + t.
 
-    s = 2 c sigmoid(a) + level, or c tanh(a) + level, and a and t are what the convolutions give. An additive
-    coupling has no c: s = level, and its convolutions give t alone.
+    s = 2 c sigmoid(a) + level, or c tanh(a) + level, and a and t are what the convolutions give.
     """
 
-    bound: float | None
+    bound: float
     first_weight: Tensor
     first_bias: Tensor
     last_weight: Tensor
@@ -128,7 +124,7 @@ class Folded(NamedTuple):
     middle_bias: Tensor | None
 
 
-def _regrouped(bounds: Sequence[float | None], folded: Sequence[Any]) -> list[Folded]:
+def _regrouped(bounds: Sequence[float], folded: Sequence[Any]) -> list[Folded]:
     """Steps from their tensors, one after the other."""
     width = len(Folded._fields) - 1
     return [Folded(bound, *folded[width * i : width * (i + 1)]) for i, bound in enumerate(bounds)]
@@ -145,24 +141,19 @@ def fold(
     """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'.
 
     Args:
-        coupling: of channel halves, additive or affine with a `SoftClamp`, its conditioner a `ConvNet` or
-            `DepthwiseNet`.
+        coupling: of channel halves, affine with a `SoftClamp`, its conditioner a `ConvNet` or `DepthwiseNet`.
         after: log g and h, of the affine that follows, at the channels that are transformed; each (C',).
         before: log g' and h', of one that was still to be applied to them, or None.
         precision: what the convolutions' weights become.
         logistic: the scale is to be taken from the logistic function; otherwise from tanh.
     """
     net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
-    bound = cast(SoftClamp, coupling.law.clamp).bound if isinstance(coupling.law, Affine) else None
+    bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
     log_gain, shift = after
     nothing = torch.zeros_like(shift)
-    level, earlier = log_gain, nothing
-    scale, offset = log_gain.exp(), shift
-    if bound is not None:
-        scale = torch.cat([torch.full_like(shift, (2 if logistic else 1) / bound), scale])
-        offset = torch.cat([nothing, shift])
-        level = log_gain - bound if logistic else log_gain
-    bias = torch.addcmul(offset, cast(Tensor, net.last.bias), scale)
+    scale = torch.cat([torch.full_like(shift, (2 if logistic else 1) / bound), log_gain.exp()])
+    bias = torch.addcmul(torch.cat([nothing, shift]), cast(Tensor, net.last.bias), scale)
+    level, earlier = log_gain - bound if logistic else log_gain, nothing
     if before is not None:
         level = level + before[0]
         earlier = before[1] * (-before[0]).exp()
@@ -193,15 +184,10 @@ class _Steps(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,
-        first: Tensor,
-        second: Tensor,
-        bounds: tuple[float | None, ...],
-        keep: bool,
-        *folded: Tensor | None,
+        ctx: Any, first: Tensor, second: Tensor, bounds: tuple[float, ...], keep: bool, *folded: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         halves = [first, second]
-        kept: list[Tensor | None] = []
+        kept: list[Tensor] = []
         log_det = first.new_zeros(len(first))
         for i, step in enumerate(_regrouped(bounds, folded)):
             seen, changed = i % 2, 1 - i % 2
@@ -210,18 +196,12 @@ class _Steps(torch.autograd.Function):
             pointwise = hidden
             if step.middle_weight is not None and step.middle_bias is not None:
                 hidden = convolve(hidden, step.middle_weight, step.middle_bias).relu_()
-            t = convolve(hidden, step.last_weight, step.last_bias).to(first.dtype)
-            gate = None
-            if step.bound is None:
-                scale = _along(step.level.exp())
-                log_det += t.shape[2:].numel() * step.level.sum()
-            else:
-                a, t = t.chunk(2, 1)
-                # Copied first: the logistic function is slow on rows with gaps between them.
-                gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
-                scale = torch.add(_along(step.level), gate, alpha=2 * step.bound)
-                log_det += scale.sum((1, 2, 3))
-                scale.exp_()
+            a, t = convolve(hidden, step.last_weight, step.last_bias).to(first.dtype).chunk(2, 1)
+            # Copied first: the logistic function is slow on rows with gaps between them.
+            gate = torch.empty_like(t, memory_format=torch.channels_last).copy_(a).sigmoid_()
+            scale = torch.add(_along(step.level), gate, alpha=2 * step.bound)
+            log_det += scale.sum((1, 2, 3))
+            scale.exp_()
             x = halves[changed]
             halves[changed] = torch.addcmul(t, x + _along(step.before), scale)
             if keep:
@@ -240,25 +220,24 @@ class _Steps(torch.autograd.Function):
                 "the steps of a flow of halves have no gradients of gradients (create_graph=True); "
                 "`Compose.forward` of the same transform has them"
             )
-        bounds: tuple[float | None, ...] = ctx.bounds
+        bounds: tuple[float, ...] = ctx.bounds
         saved = ctx.saved_tensors  # once: a checkpoint that recomputes gives them no second time
         kept, steps = saved[: 6 * len(bounds)], _regrouped(bounds, saved[6 * len(bounds) :])
         of_halves = list(gradients[:2])
         of_log_det = gradients[2].view(-1, 1, 1, 1)
         of_folded: list[Tensor | None] = []
-        # Of what a conditioner gave: t, which enters z as it is, or (N, 2 C, H, W) with t as its second half.
-        wanted = _room_for(bounds[-1], of_halves[1 - (len(bounds) - 1) % 2], None)
+        # Of what a conditioner gave, (N, 2 C, H, W): t, the second half of it, enters z as it is.
+        wanted = _beside(of_halves[1 - (len(bounds) - 1) % 2], None)
         for i in reversed(range(len(bounds))):
             step = steps[i]
             conditions, pointwise, hidden, gate, scale, x = kept[6 * i : 6 * i + 6]
             seen, changed = i % 2, 1 - i % 2
-            of_z = wanted if step.bound is None else wanted.chunk(2, 1)[1]
+            of_a, of_z = wanted.chunk(2, 1)
             of_x = of_z * scale
             of_s = x + _along(step.before)
-            doubled = 1.0 if step.bound is None else 2 * step.bound
+            doubled = 2 * step.bound
             torch.addcmul(doubled * of_log_det, of_s, of_x, value=doubled, out=of_s)
-            if gate is not None:
-                torch.ops.aten.sigmoid_backward.grad_input(of_s, gate, grad_input=wanted.chunk(2, 1)[0])
+            torch.ops.aten.sigmoid_backward.grad_input(of_s, gate, grad_input=of_a)
             of_hidden, *of_last = _convolve_backward(
                 wanted.to(hidden.dtype), hidden, step.last_weight, input_too=True
             )
@@ -280,16 +259,14 @@ class _Steps(torch.autograd.Function):
             of_folded = [*of_first, *of_last, of_level, of_before, *of_middle, *of_folded]
             of_halves[changed] = of_x
             if i > 0:
-                wanted = _room_for(bounds[i - 1], of_halves[seen], of_conditions)
+                wanted = _beside(of_halves[seen], of_conditions)
             elif input_too:
                 of_halves[seen] = of_halves[seen] + of_conditions
         return (*of_halves, None, None, *of_folded)
 
 
-def _room_for(bound: float | None, one: Tensor, other: Tensor | None) -> Tensor:
-    """The sum of gradients, (N, C, H, W), as the second half of what has (N, 2 C, H, W) if there is a c."""
-    if bound is None:
-        return one if other is None else one + other
+def _beside(one: Tensor, other: Tensor | None) -> Tensor:
+    """The sum of gradients, (N, C, H, W), as the second half of what has (N, 2 C, H, W)."""
     shape = (len(one), 2 * one.shape[1], *one.shape[2:])
     both = torch.empty(shape, dtype=one.dtype, device=one.device, memory_format=torch.channels_last)
     half = both[:, one.shape[1] :]

@@ -155,19 +155,17 @@ class Steps(nn.Module):
 
 
 class Step(nn.Module):
-    """A coupling with its channel affines, see `alternating.fold`.
-
-    y = (x + b) exp(c tanh a + s) + t; where it is additive, y = (x + b) g + t.
+    """y = (x + b) exp(c tanh a + s) + t, a coupling with its channel affines, see `alternating.fold`.
 
     Args:
-        coupling: of channel halves, affine or additive.
+        coupling: of channel halves, affine.
         affine: what follows it.
         changed: the channels of the affine that the coupling transforms.
         passed: the others.
         before: the step that passed x by and left its affine to this one.
 
     Attributes:
-        bound: c, of the log-scales; None of an additive one.
+        bound: c, of the log-scales.
         changed: how many channels are transformed.
         has_before: whether there is a step before.
         has_middle: whether the conditioner has a depthwise convolution between its others.
@@ -195,8 +193,7 @@ class Step(nn.Module):
             "hidden_bias": folded.first_bias,
             "weight": folded.last_weight,
             "bias": folded.last_bias,
-            "level": None if self.bound is None else folded.level.view(1, -1, 1, 1),
-            "gain": None if self.bound is not None else folded.level.exp().view(1, -1, 1, 1),
+            "level": folded.level.view(1, -1, 1, 1),
             "before": folded.before.view(1, -1, 1, 1) if self.has_before else None,
             "middle_weight": folded.middle_weight,
             "middle_bias": folded.middle_bias,
@@ -213,12 +210,10 @@ class Step(nn.Module):
         hidden = F.relu(alternating.convolve(seen, get("hidden_weight"), get("hidden_bias")))
         if self.has_middle:
             hidden = F.relu(alternating.convolve(hidden, get("middle_weight"), get("middle_bias")))
-        parameters = alternating.convolve(hidden, get("weight"), get("bias")).to(x.dtype)
+        parameters = alternating.convolve(hidden, get("weight"), get("bias"))
+        a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
-        if self.bound is None:
-            return torch.addcmul(parameters, x, get("gain"))
-        a, shift = parameters.chunk(2, 1)
         # Copied first: tanh is slow on rows with gaps between them.
         log_scale = torch.tanh(a.contiguous(memory_format=torch.channels_last))
         return torch.addcmul(shift, x, torch.add(get("level"), log_scale, alpha=self.bound).exp())

@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from typing import Literal, TypeAlias, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from flows import (
-    Additive,
     Affine,
     ChannelAffine,
     Compose,
@@ -43,11 +42,6 @@ class FlowConfig(BaseModel):
     hidden_limit: int | None = Field(
         default=160, ge=1, description="most hidden channels, whatever the ratio says; null for no limit"
     )
-    additive_steps: int = Field(
-        default=0,
-        ge=0,
-        description="the first so many couplings shift and do not scale, at about half the cost",
-    )
     clamp: float = Field(default=2.0, gt=0, le=20, description="bound c of the log-scale")
     clamp_formula: Literal["c*tanh(a/c)"] = "c*tanh(a/c)"
     permutation: Literal["index", "halves"] = Field(
@@ -55,19 +49,13 @@ class FlowConfig(BaseModel):
         description="a random reordering of the channels after each step, or halves that take turns",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> "FlowConfig":
-        if self.additive_steps > self.steps:
-            raise ValueError(f"additive_steps is {self.additive_steps}, of {self.steps} steps")
-        return self
-
 
 class FastFlow(nn.Module):
     """One flow per scale, from normalised feature maps to standard normal latents and back.
 
-    A step is an affine or additive coupling over channel halves with a convolutional conditioner, a global
-    affine per channel, and a mixing of the channels: a fixed random permutation, or no operation at all when
-    the halves take turns in conditioning.
+    A step is an affine coupling over channel halves with a convolutional conditioner, a global affine per
+    channel, and a mixing of the channels: a fixed random permutation, or no operation at all when the
+    halves take turns in conditioning.
 
     Args:
         channels: channels of each scale's feature map.
@@ -139,12 +127,11 @@ def _scale(channels: int, config: FlowConfig, generator: torch.Generator) -> Com
         hidden = max(1, int(halves.conditioning * config.hidden_ratio))
         if config.hidden_limit is not None:
             hidden = min(hidden, config.hidden_limit)
-        law = Additive() if step < config.additive_steps else Affine(SoftClamp(config.clamp))
         conditioner = _conditioner(
-            config.kernels, step, (halves.conditioning, hidden, law.per_element * halves.transformed)
+            config.kernels, step, (halves.conditioning, hidden, 2 * halves.transformed)
         )
         transforms += [
-            Coupling(halves, conditioner, law),
+            Coupling(halves, conditioner, Affine(SoftClamp(config.clamp))),
             ChannelAffine(channels),
         ]
         if config.permutation == "index":

@@ -43,7 +43,6 @@ OTHER: dict[str, Any] = {
         "kernels": "3",
         "hidden_ratio": 0.16,
         "hidden_limit": 100,
-        "additive_steps": 12,
         "clamp": 1.5,
         "clamp_formula": "c*tanh(a/c)",
         "permutation": "index",

@@ -115,13 +115,10 @@ class _Graph:
         if step.has_middle:
             spread = _convolve_each(hidden, get("middle_weight"))
             hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
-        if step.has_before:
-            x = op.add(x, get("before"))
-        if step.bound is None:
-            shift = op.add(_convolve(hidden, get("weight")), _per_channel(get("bias")))
-            return op.add(op.multiply(x, get("gain")), shift)
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
         log_scale = op.add(op.multiply(op.tanh(a), constant(step.bound)), get("level"))
+        if step.has_before:
+            x = op.add(x, get("before"))
         return op.add(op.multiply(x, op.exp(log_scale)), shift)
 
     def _last_of(self, hidden: Any, weight: Any, bias: Any, n: int) -> list[Any]:

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from flows import Additive, Affine, ChannelAffine, Compose, ConvNet, Coupling, Halves, Permutation
+from flows import ChannelAffine, Compose, ConvNet, Coupling, Halves, Permutation
 from flows.fastflow.model import FastFlow, FlowConfig
 from tests.flows.contract import jacobian
 
@@ -101,15 +101,6 @@ def test_parameters_count_as_the_formula_says(
         steps=steps, kernels=kernels, hidden_ratio=ratio, hidden_limit=limit, permutation=permutation
     )
     assert count([c], settings) == expected
-
-
-def test_the_first_couplings_may_be_additive() -> None:
-    model = FastFlow([6], config(steps=4, additive_steps=3))
-    assert [type(layer.law) for layer in couplings(model)] == [Additive] * 3 + [Affine]
-    # h 2 c2 + 2 c2 of the last convolution are halved, of one 1x1 of three channels each.
-    assert count([6], config(steps=4)) - count([6], config(steps=4, additive_steps=3)) == 3 * (3 * 3 + 3)
-    with pytest.raises(ValueError, match="additive_steps is 5, of 4 steps"):
-        config(steps=4, additive_steps=5)
 
 
 @pytest.mark.parametrize("channels", [2, 5, 40])
