@@ -180,6 +180,24 @@ def test_where_the_system_does_not_tell_the_longest_name(
     assert outcome.is_dealt_with(made.file, made.sha256)
 
 
+@pytest.mark.parametrize("told", [0, -1, 1530])
+def test_where_a_share_tells_no_usable_longest_name(
+    tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: told)
+    short = make(tmp_path, "a.png", b"one", inspection)
+    short.leave()
+    assert (tmp_path / "a.png.json").is_file()
+    long = make(tmp_path, "x" * 250 + ".png", b"one", inspection)
+    long.leave()
+    assert outcome.is_dealt_with(long.file, long.sha256)
+
+
+def test_a_name_without_room_for_anything_of_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: 14)
+    assert outcome._sidecar(tmp_path / "long-enough.png").name.endswith(".png.json")
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, links: bool
