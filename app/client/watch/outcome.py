@@ -89,7 +89,9 @@ class Outcome:
         return create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
 
     def _write(self, picture: Path) -> None:
-        if self.overlay is not None and _fits(overlay := _beside(picture, OVERLAY)):
+        # Not under a name that was cut: without its JSON nothing would tell it from a picture.
+        overlay = picture.with_name(picture.name + OVERLAY)
+        if self.overlay is not None and _fits(overlay):
             replace(overlay, self.overlay)
         replace(_sidecar(picture), self.sidecar())
 
@@ -210,12 +212,8 @@ def _temporary(path: Path) -> Path:
 
 
 def _sidecar(picture: Path) -> Path:
-    return _beside(picture, SIDECAR)
-
-
-def _beside(picture: Path, suffix: str) -> Path:
     fitting = _fitting(picture)
-    return fitting.with_name(fitting.name + suffix)
+    return fitting.with_name(fitting.name + SIDECAR)
 
 
 def _fitting(picture: Path) -> Path:
