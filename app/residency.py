@@ -60,7 +60,7 @@ class Residency:
         self._memory = Memory(model_bytes)
         self._named: set[Key] = set()  # asked for by name, not because it is active
         self._active: dict[str, str] = {}
-        # The version that was active last and could be loaded, or the one before the first that could not.
+        # The version that was active last and could be loaded, or the one before one that could not.
         self._serving: dict[str, str] = {}
         self._complaints: dict[Key, str] = {}
         self._gone: set[Key] = set()  # loaded and active, and not in the models folder any more
@@ -194,7 +194,8 @@ class Residency:
                 result = await asyncio.shield(load)
             # Not where a calibration cannot be read: nothing is decided by others than those that were set.
             damaged = isinstance(result, Refusal) and result.problem == "rejected-bundle"
-            if damaged and category not in self._serving:
+            if damaged and self._serving.get(category, key[1]) == key[1]:
+                self._serving.pop(category, None)  # it served, went out of memory, and cannot be loaded again
                 result = await self._stand_in(key, asked=asked) or result
             if isinstance(result, Resident) and self._missing:
                 self._missing.discard(category)
@@ -216,20 +217,20 @@ class Residency:
         return result.detector
 
     def _say_if_gone(self, active: Key) -> None:
-        """Log once that a version is loaded, and will not be after a restart."""
+        """Log once that a version is loaded, and cannot be loaded again."""
         gone = isinstance(self._memory.result(active), Resident) and not self._catalogue.has(*active)
         if not gone:
             self._gone.discard(active)
         elif active not in self._gone:
             self._gone.add(active)
             logger.error(
-                "%s/%s is active, and not in the models folder any more; it serves as long as it is in "
-                "memory, which a restart ends",
+                "%s/%s is active, and not in the models folder any more; it serves until it leaves "
+                "memory, at the latest with a restart",
                 *active,
             )
 
     async def _stand_in(self, refused: Key, *, asked: bool) -> Resident | None:
-        """Let the version before the active one serve, which was refused before any could; None without."""
+        """Let the version before the active one serve, which was refused while none serves; None without."""
         category, active = refused
         previous = await asyncio.to_thread(models_folder.previous_version, self._models, category)
         if previous is None:
@@ -319,7 +320,7 @@ class Residency:
             return
         self._complaints[key] = str(error)
         serving = self._serving.get(key[0])
-        rest = f"; {serving} goes on serving" if serving else ""
+        rest = f"; {serving} goes on serving" if serving not in (None, key[1]) else ""
         logger.error("%s/%s was refused%s", *key, rest, exc_info=error)
 
     def _arrived(self, key: Key) -> None:

@@ -27,8 +27,9 @@ WRITING: Final = (*ACTIONS, "model.upload", "model.delete")
 
 @dataclass(frozen=True)
 class Act:
-    """An act of the audit log, see `app.audit.Entry`."""
+    """An entry of the audit log, see `app.audit.Entry`: the begin of an act, or its end, which names that."""
 
+    number: int
     action: str
     outcome: str
     created_ms: int
@@ -86,13 +87,16 @@ def acts(connection: Connection, category: str, limit: int = 200) -> list[Act]:
     """
     columns = audit.c
     query = (
-        select(columns.action, columns.outcome, columns.created_ms, columns.detail)
+        select(columns.number, columns.action, columns.outcome, columns.created_ms, columns.detail)
         .where(columns.action.in_(WRITING), _of([category]))
         .order_by(columns.number.desc())
         .limit(limit)
     )
     rows = connection.execute(query).mappings()
-    return [Act(row["action"], row["outcome"], row["created_ms"], detail(dict(row))) for row in rows]
+    return [
+        Act(row["number"], row["action"], row["outcome"], row["created_ms"], detail(dict(row)))
+        for row in rows
+    ]
 
 
 def _of(categories: Collection[str]) -> ColumnElement[bool]:

@@ -1,7 +1,10 @@
 """Since when what drift depends on is as it is: the active version, the regions, the calibration in force.
 
-Of a file one sees when it was changed, not what of it; that the audit log has. What the log does not have,
-such as an edit by hand, counts as a change of all that is in the file.
+Of a file one sees when it was last changed, not what of it; that the audit log has. A time that the log does
+not explain, or a revision of the settings that it does not have, counts as a change of all that is in the
+file. So an edit by hand counts until an act that the log has writes there again. What it was is then
+forgotten: a region changed under the same revision, with the next rate that is set; a calibration removed,
+with the next one that is made for any station.
 """
 
 from collections.abc import Collection, Sequence
@@ -66,14 +69,22 @@ def _regions_ms(folder: Path, revision: int, acts: Sequence[Act]) -> int:
 
 def _removed_ms(renewals: Path, acts: Sequence[Act], stations: Collection[str]) -> int:
     """When a calibration was last removed, or may have been: then that of all others holds in its place."""
-    told = [act for act in acts if act.action == CALIBRATION and act.outcome == "done"]
-    removed = [act for act in told if "removed" in act.detail and act.detail.get("station") not in stations]
+    all_told = [act for act in acts if act.action == CALIBRATION]
+    told = [act for act in all_told if act.outcome == "done"]
+    ended = {act.detail.get("begun") for act in all_told}
+    cut_off = [act for act in all_told if act.outcome == "begun" and act.number not in ended]
+    removed = [
+        *(act for act in told if "removed" in act.detail),
+        # Whoever makes one gives a reason; this may have removed one before its end could be written down.
+        *(act for act in cut_off if "reason" not in act.detail),
+    ]
     edited = _changed_ms(renewals)
     # One that was made by a command, say, beside another audit log.
     made = max((_changed_ms(path) for path in renewals.glob("*.json")), default=0) + _CLOCKS_MS
     if edited > max(made, _latest_ms(told)):
         return edited
-    return max((act.created_ms for act in removed), default=0)
+    gone = (act.created_ms for act in removed if act.detail.get("station") not in stations)
+    return max(gone, default=0)
 
 
 def _latest_ms(acts: Sequence[Act]) -> int:

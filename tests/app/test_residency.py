@@ -537,6 +537,32 @@ class TestWhereTheActiveOneIsNotThere:
 
         run(store, scenario)
 
+    def test_once_it_has_left_memory_the_one_before_serves(
+        self, store: Path, add_version: AddVersion, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    ) -> None:
+        first = models_folder.resolve(store, "tiny").name
+        folder = add_version(store, "tiny", "moved")
+        add_version(store, "other", "v1")
+        for category, version in (("tiny", "moved"), ("other", "v1")):
+            models_folder.activate(store, category, version)
+
+        async def scenario(residency: Residency) -> None:
+            await residency.get("tiny")
+            folder.rename(tmp_path / "elsewhere")
+            assert (await residency.get("tiny")).manifest.version == "moved"
+            await residency.get("other")  # there is room for one
+            for _ in range(2):
+                assert (await residency.get("tiny")).manifest.version == first
+            assert residency.serving("tiny") == first
+
+        run(store, scenario, model_bytes=1)
+        assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+            "tiny/moved is active, and not in the models folder any more; it serves until it leaves memory, "
+            "at the latest with a restart",
+            "tiny/moved was refused",
+            f"tiny/moved was refused; {first}, which was active before it, serves in its place",
+        ]
+
     @pytest.mark.parametrize("before", ["", "\nalso-gone"])
     def test_where_none_can_that_is_told_until_it_comes(
         self, store: Path, monkeypatch: pytest.MonkeyPatch, before: str

@@ -50,7 +50,7 @@ def put_back(root: Path) -> None:
     if not folder.is_dir():
         return
     closed: dict[str, OSError] = {}
-    there = [path for path, _ in files(folder, closed, [])]
+    there = [path for path, _ in files(folder, closed, {})]
     if closed:
         unread = ", ".join(f"{path}: {why(error)}" for path, error in closed.items())
         raise OSError(printable(f"{unread}; what was taken to be moved cannot go back"))

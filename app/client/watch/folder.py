@@ -63,6 +63,21 @@ class Found:
         return data if Stamp.of(self.path.stat()) == self.stamp and len(data) == self.stamp.size else None
 
 
+@dataclass(frozen=True)
+class _Link:
+    """What a symbolic link leads to.
+
+    Attributes:
+        stamp: of the link itself.
+        is_folder: whether that is a folder.
+        inside: whether that is looked at, or will be when it comes, under its own name.
+    """
+
+    stamp: Stamp
+    is_folder: bool
+    inside: bool
+
+
 def printable(text: str) -> str:
     """A text whose names need not be UTF-8, as on Linux: bytes that are none are written out."""
     return text.encode(errors="backslashreplace").decode()
@@ -81,8 +96,9 @@ class Folder:
 
     Attributes:
         closed: of the last look, what below the root could not be read, and why.
-        links: symbolic links to folders, and those that have names of pictures. They are passed over: what is
-            read through one may lie anywhere, and when it is moved the picture stays.
+        links: symbolic links to folders, and those that have names of pictures, but for those to what is
+            looked at anyway. They are passed over: what is read through one may lie anywhere, and when it is
+            moved the picture stays.
     """
 
     def __init__(
@@ -102,6 +118,7 @@ class Folder:
         self.closed: dict[str, OSError] = {}
         self.links: dict[str, OSError] = {}
         self._since: dict[str, tuple[Stamp, float]] = {}
+        self._followed: dict[Path, _Link] = {}
 
     def look(self) -> tuple[list[Found], int]:
         """The whole pictures, the oldest first, and how many are not whole yet.
@@ -113,9 +130,11 @@ class Folder:
         before, self._since = self._since, {}
         found, unsettled = [], 0
         self.closed = {}
-        links: list[Path] = []
+        links: dict[Path, Stamp] = {}
         there = dict(files(self._root, self.closed, links))
-        self.links = {str(link): _link() for link in links if self._may_be_meant(link, there)}
+        self._followed = {path: self._follow(path, stamp) for path, stamp in links.items()}
+        meant = (path for path, link in self._followed.items() if self._may_be_meant(path, link, there))
+        self.links = {str(path): _link() for path in meant}
         for path, status in there.items():
             name = path.relative_to(self._root).as_posix()
             if not self._matches(path.name) or self._is_outcome(path, there):
@@ -131,9 +150,25 @@ class Folder:
         found.sort(key=lambda one: (one.stamp.modified_ns, one.name))
         return found, unsettled
 
-    def _may_be_meant(self, link: Path, there: Container[Path]) -> bool:
-        is_folder = os.path.isdir(link)  # noqa: PTH112  (Path's own may raise)
-        return is_folder or (self._matches(link.name) and not self._is_outcome(link, there))
+    def _follow(self, path: Path, stamp: Stamp) -> _Link:
+        """Where a link leads, asked once as long as it is the same: a share that is away may not answer."""
+        known = self._followed.get(path)
+        if known is not None and known.stamp == stamp:
+            return known
+        target = Path(os.path.realpath(path))
+        is_folder = os.path.isdir(target)  # noqa: PTH112  (Path's own may raise)
+        root = Path(os.path.realpath(self._root))
+        inside = (
+            target.is_relative_to(root)
+            and not any(part.startswith(".") for part in target.relative_to(root).parts)
+            and (is_folder or self._matches(target.name))
+        )
+        return _Link(stamp, is_folder, inside)
+
+    def _may_be_meant(self, path: Path, link: _Link, there: Container[Path]) -> bool:
+        if link.inside:
+            return False
+        return link.is_folder or (self._matches(path.name) and not self._is_outcome(path, there))
 
     def _matches(self, name: str) -> bool:
         return any(fnmatch(name.lower(), pattern) for pattern in self._patterns)
@@ -161,7 +196,7 @@ def _link() -> OSError:
 
 
 def files(
-    folder: Path, closed: dict[str, OSError], links: list[Path]
+    folder: Path, closed: dict[str, OSError], links: dict[Path, Stamp]
 ) -> Iterator[tuple[Path, os.stat_result]]:
     """The files of a folder and of those below it; names that begin with a dot are passed over.
 
@@ -181,7 +216,7 @@ def files(
         path = Path(entry.path)
         try:
             if entry.is_symlink():
-                links.append(path)
+                links[path] = Stamp.of(path.lstat())
             elif entry.is_dir(follow_symlinks=False):
                 yield from files(path, closed, links)
             elif entry.is_file(follow_symlinks=False):

@@ -21,7 +21,7 @@ from ..errors import UnexpectedAnswerError
 from .folder import OVERLAY, SIDECAR, Found, printable
 
 FAILED: Final = "failed"
-_LONGEST_NAME: Final = 255  # bytes, where the system does not tell
+_LONGEST_NAME: Final = 255  # bytes; less where the system says so, but some shares say 0, -1 or far more
 _LONGEST_SUFFIX: Final = 16  # what is longer is no kind of picture
 
 
@@ -89,7 +89,9 @@ class Outcome:
         return create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
 
     def _write(self, picture: Path) -> None:
-        if self.overlay is not None and _fits(overlay := _beside(picture, OVERLAY)):
+        # Not under a name that was cut: without its JSON nothing would tell it from a picture.
+        overlay = picture.with_name(picture.name + OVERLAY)
+        if self.overlay is not None and _fits(overlay):
             replace(overlay, self.overlay)
         replace(_sidecar(picture), self.sidecar())
 
@@ -210,12 +212,8 @@ def _temporary(path: Path) -> Path:
 
 
 def _sidecar(picture: Path) -> Path:
-    return _beside(picture, SIDECAR)
-
-
-def _beside(picture: Path, suffix: str) -> Path:
     fitting = _fitting(picture)
-    return fitting.with_name(fitting.name + suffix)
+    return fitting.with_name(fitting.name + SIDECAR)
 
 
 def _fitting(picture: Path) -> Path:
@@ -233,7 +231,7 @@ def _marked(picture: Path, sha256: str) -> Path:
     suffix = picture.suffix if _length(picture.suffix) <= _LONGEST_SUFFIX else ""
     stem, mark = picture.name.removesuffix(suffix), f"-{sha256[:12]}{suffix}"
     room = _longest(picture.parent) - _length(mark) - max(map(len, (SIDECAR, OVERLAY)))
-    while _length(stem) > room:
+    while stem and _length(stem) > room:
         stem = stem[:-1]  # a letter may have several bytes
     return picture.with_name(stem + mark)
 
@@ -249,9 +247,10 @@ def _length(name: str) -> int:
 def _longest(folder: Path) -> int:
     """Bytes that a name in a folder may have."""
     try:
-        return os.pathconf(folder, "PC_NAME_MAX")
+        told = os.pathconf(folder, "PC_NAME_MAX")
     except (AttributeError, OSError, ValueError):  # Windows has no such function
         return _LONGEST_NAME
+    return min(told, _LONGEST_NAME) if told > 0 else _LONGEST_NAME
 
 
 def _told(picture: Path) -> dict[str, Any]:

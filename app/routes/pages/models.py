@@ -24,6 +24,7 @@ from app.dependencies import (
 from app.history import browsing
 from app.history.drift import Drift, State
 from app.problems import Problem
+from app.residency import Residency
 from app.routes import calibrations, models
 from app.routes.pages.categories import categories
 from app.schemas.calibrations import CalibrationInForce
@@ -42,11 +43,16 @@ BANDS: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
 
 @dataclass(frozen=True)
 class Row:
-    """A category in the list: its versions' number, the active one, and its drift where it may be seen."""
+    """A category in the list: its versions' number, the active one, and its drift where it may be seen.
+
+    `named` is what is said to be active, and need not be there; `serving` may then serve in its place.
+    """
 
     category: str
     versions: int
     active: ShownVersion | None
+    named: str | None
+    serving: str | None
     drift: list[State]
 
 
@@ -63,11 +69,11 @@ class Serving:
 
 @router.get("/models", response_class=Response)
 async def show_models(
-    caller: MaySeeModels, page: PagePart, settings: SettingsPart, drift: DriftPart
+    caller: MaySeeModels, page: PagePart, settings: SettingsPart, residency: ResidencyPart, drift: DriftPart
 ) -> Response:
     """List the categories."""
     watched = drift if page.may(Permission.HISTORY) else None
-    rows = await asyncio.to_thread(_rows, settings.models, caller, watched)
+    rows = await asyncio.to_thread(_rows, settings.models, caller, residency, watched)
     return page.render("models.html", rows=rows)
 
 
@@ -99,6 +105,7 @@ async def show_model(
         "model.html",
         model=model,
         active=next((one for one in model.versions if one.active), None),
+        in_place=residency.serving(category),
         serving=serving,
         drift=windows,
         stations=known,
@@ -123,7 +130,7 @@ async def show_version(
     return page.render("version.html", category=category, version=found, report=report)
 
 
-def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
+def _rows(folder: Path, caller: Caller, residency: Residency, drift: Drift | None) -> list[Row]:
     expect_readable(folder)
     rows = []
     for name in categories(folder, caller):
@@ -135,7 +142,8 @@ def _rows(folder: Path, caller: Caller, drift: Drift | None) -> list[Row]:
             except Problem:  # its directory is gone, and the file that names it is not
                 shown = None
         windows = [] if drift is None else drift.windows(name)
-        rows.append(Row(name, len(models_folder.versions(folder, name)), shown, windows))
+        versions = len(models_folder.versions(folder, name))
+        rows.append(Row(name, versions, shown, active, residency.serving(name), windows))
     return rows
 
 

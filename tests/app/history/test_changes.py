@@ -54,8 +54,8 @@ def test_what_wrote_into_the_folder_of_a_category_the_latest_first(database: Dat
         found = acts(connection, "a_b")
         assert acts(connection, "a_b", 1) == found[:1]
     last, first = found
-    assert last == Act(REGION, "done", last.created_ms, {"revision": 3})
-    assert first == Act("model.delete", "begun", first.created_ms, {})
+    assert last == Act(last.number, REGION, "done", last.created_ms, {"revision": 3})
+    assert first == Act(first.number, "model.delete", "begun", first.created_ms, {})
 
 
 def test_the_last_change_of_a_region(database: Database) -> None:

@@ -40,7 +40,7 @@ def settings(store: Path, at_ms: int) -> None:
 
 
 def done(action: str, at_ms: int, **detail: Any) -> Act:
-    return Act(action, "done", at_ms, detail)
+    return Act(0, action, "done", at_ms, detail)
 
 
 def since(store: Path, slot: Slot, revision: int = 0, *acts: Act, **other: Any) -> int:
@@ -57,9 +57,9 @@ def test_without_settings_since_the_version_is_active(store: Path, slot: Slot) -
 def test_another_version_that_comes_or_goes_changes_nothing(store: Path, slot: Slot) -> None:
     written(store / "tiny", 5_000_000)
     for action, outcome in (("model.upload", "refused"), ("model.delete", "done")):
-        act = Act(action, outcome, 5_000_100, {})
+        act = Act(0, action, outcome, 5_000_100, {})
         assert since(store, slot, 0, act) == ACTIVE
-    assert since(store, slot, 0, Act("model.delete", "done", 4_000_000, {})) == 5_000_000
+    assert since(store, slot, 0, Act(0, "model.delete", "done", 4_000_000, {})) == 5_000_000
 
 
 def test_a_rate_changes_nothing(store: Path, slot: Slot) -> None:
@@ -78,7 +78,7 @@ def test_since_a_region_was_changed_whatever_rate_came_after(store: Path, slot: 
 
 def test_what_was_refused_has_changed_nothing(store: Path, slot: Slot) -> None:
     settings(store, 5_000_000)
-    rate, refused = done(THRESHOLDS, 5_000_001, revision=1), Act(REGION, "refused", 5_000_500, {})
+    rate, refused = done(THRESHOLDS, 5_000_001, revision=1), Act(0, REGION, "refused", 5_000_500, {})
     assert since(store, slot, 1, rate, refused) == ACTIVE
 
 
@@ -95,7 +95,7 @@ def test_an_edit_that_the_log_does_not_have_counts(store: Path, slot: Slot) -> N
 
 def test_settings_that_are_gone_may_have_had_a_region(store: Path, slot: Slot) -> None:
     written(store / "tiny", 7_000_000)
-    later = Act("model.delete", "done", 7_000_100, {})
+    later = Act(0, "model.delete", "done", 7_000_100, {})
     assert since(store, slot, 0, done(REGION, 5_000_000, revision=1), later) == 7_000_000
 
 
@@ -123,6 +123,22 @@ def test_a_calibration_that_was_removed_gives_way_to_that_of_the_others(store: P
     assert since(store, slot, 0, *acts, stations=["line-4"]) == 2_000_000
     assert since(store, slot, 0, *acts, stations=[]) == 3_000_000
     assert since(store, slot, 0, stations=[]) == 4_000_000  # by hand
+
+
+def test_a_removal_that_was_cut_off_may_have_been_one(store: Path, slot: Slot) -> None:
+    """Killed after the file was gone, and before the end was written down."""
+    folder = models_folder.renewals_of(store / "tiny" / slot.manifest.version)
+    folder.mkdir(parents=True)
+    written(store / "tiny", ACTIVE)
+    written(folder, 6_000_000)
+    begun = Act(7, CALIBRATION, "begun", 4_000_000, {"station": "line-3"})
+    later = done(CALIBRATION, 6_000_001, station="line-4", begun=8)
+    assert since(store, slot, 0, begun, later, stations=["line-4"]) == 4_000_000
+    assert since(store, slot, 0, begun, later, stations=["line-3", "line-4"]) == ACTIVE  # it is still there
+    refused = Act(9, CALIBRATION, "refused", 4_000_001, {"station": "line-3", "begun": 7})
+    assert since(store, slot, 0, begun, refused, later, stations=["line-4"]) == ACTIVE
+    making = Act(7, CALIBRATION, "begun", 4_000_000, {"station": "line-3", "reason": "new lamp"})
+    assert since(store, slot, 0, making, later, stations=["line-4"]) == ACTIVE
 
 
 def test_never_later_than_now(store: Path, slot: Slot) -> None:

@@ -96,6 +96,15 @@ def test_a_link_is_told_once_and_is_no_success(run: Run, folder: Path, tmp_path:
     assert result.stderr == f"waiting: {link}: a symbolic link, which is not followed; it is passed over\n"
 
 
+def test_a_link_within_the_folder_is_none_of_them(run: Run, folder: Path) -> None:
+    (folder / "2026-11-29").mkdir()
+    (folder / "P-1_top.png").rename(folder / "2026-11-29" / "P-1_top.png")
+    (folder / "latest").symlink_to("2026-11-29")
+    result = run(folder, "--once", "--station", "latest")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.startswith("2026-11-29/P-1_top.png: REJECT, score ")
+
+
 def test_a_pattern(run: Run, folder: Path) -> None:
     result = run(folder, "--once", "--json", "--pattern", "*_side.png")
     assert (result.exit_code, result.stdout) == (0, "")

@@ -108,8 +108,7 @@ def test_links_that_may_have_been_meant_are_told(tmp_path: Path, clock: Clock) -
     for name, target in {
         "sub": "../elsewhere",
         "a.png": "../elsewhere/a.png",
-        "broken.jpg": "gone.jpg",
-        "itself.png": "itself.png",
+        "broken.jpg": "../elsewhere/gone.jpg",
         "notes.txt": "../elsewhere/a.png",
         ".hidden.png": "../elsewhere/a.png",
         "b.png.overlay.png": "../elsewhere/a.png",
@@ -121,12 +120,48 @@ def test_links_that_may_have_been_meant_are_told(tmp_path: Path, clock: Clock) -
         folder.look()
         clock.now += 1
     assert names(folder) == ["b.png"]
-    assert set(folder.links) == {str(root / name) for name in ("sub", "a.png", "broken.jpg", "itself.png")}
+    assert set(folder.links) == {str(root / name) for name in ("sub", "a.png", "broken.jpg")}
     assert set(map(why, folder.links.values())) == {"a symbolic link, which is not followed"}
     assert folder.closed == {}
     (root / "a.png").unlink()
     folder.look()
     assert str(root / "a.png") not in folder.links
+
+
+def test_links_to_what_is_looked_at_anyway_are_not_told(tmp_path: Path, clock: Clock) -> None:
+    for name in ("camera/2026-11-29/a.png", "camera/.hidden/b.png", "camera/c.raw"):
+        write(tmp_path / name)
+    root = tmp_path / "link-to-camera"
+    root.symlink_to("camera")
+    harmless = {"latest": "2026-11-29", "all": ".", "last.png": "2026-11-29/a.png", "next.png": "next/z.png"}
+    for name, target in {**harmless, "hidden": ".hidden", "c.png": "c.raw"}.items():
+        (root / name).symlink_to(target)
+    folder = Folder(root, PATTERNS, 1.0, clock)
+    folder.look()
+    assert set(folder.links) == {str(root / "hidden"), str(root / "c.png")}
+    clock.now += 1
+    assert names(folder) == ["2026-11-29/a.png"]
+
+
+def test_a_link_is_followed_once_as_long_as_it_is_the_same(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A share that is mounted hard does not answer while it is away, and would hold up the others."""
+    root, elsewhere = tmp_path / "camera", tmp_path / "elsewhere"
+    root.mkdir()
+    elsewhere.mkdir()
+    (root / "sub").symlink_to(elsewhere)
+    folder = Folder(root, PATTERNS, 1.0, clock)
+    folder.look()
+    with monkeypatch.context() as away:
+        for name in ("isdir", "realpath"):
+            away.setattr(os.path, name, lambda *_, **__: pytest.fail("it would hang"))
+        folder.look()
+        assert set(folder.links) == {str(root / "sub")}
+    (root / "new").symlink_to(root)
+    (root / "new").replace(root / "sub")
+    folder.look()
+    assert folder.links == {}
 
 
 def test_what_is_written_beside_pictures_is_none(tmp_path: Path, clock: Clock) -> None:

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.client.watch import outcome
-from app.client.watch.folder import Found, Stamp
+from app.client.watch.folder import PATTERNS, Folder, Found, Stamp
 from app.client.watch.outcome import Outcome
 from app.schemas.predict import Inspection
 from app.schemas.problem import ProblemDetails
@@ -128,7 +128,7 @@ def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None
 def test_a_name_to_which_nothing_can_be_appended(
     tmp_path: Path, inspection: Inspection, letter: str, spare: int
 ) -> None:
-    """An overlay is left out for 11 bytes that are spare, and a JSON's name is made shorter for 4."""
+    """An overlay is left out from 11 bytes that are spare on, and a JSON's name is made shorter for 4."""
     length = os.pathconf(tmp_path, "PC_NAME_MAX") - spare - len(".png")
     size = len(letter.encode())
     name = letter * (length // size) + "-" * (length % size) + ".png"
@@ -139,7 +139,7 @@ def test_a_name_to_which_nothing_can_be_appended(
     assert len(json_of) == 1
     assert (json_of == [name + ".json"]) is (spare >= 5)
     assert json.loads((tmp_path / "stay" / json_of[0]).read_bytes())["file"]["name"] == name
-    assert len(list((tmp_path / "stay").glob("*.overlay.png"))) == (spare < 5)
+    assert list((tmp_path / "stay").glob("*.overlay.png")) == []
     assert outcome.is_dealt_with(made.file, made.sha256)
     outcome.expect_own(made.file.path)
     made = make(tmp_path / "camera", name, b"one", inspection)
@@ -152,6 +152,15 @@ def test_a_name_to_which_nothing_can_be_appended(
     assert (other.read_bytes(), moved.read_bytes()) == (b"two", b"one")
     assert other.stem.endswith(hashlib.sha256(b"two").hexdigest()[:12])
     assert other.with_name(other.name + ".overlay.png").is_file()
+
+
+def test_nothing_of_a_cut_name_becomes_a_picture(tmp_path: Path, inspection: Inspection) -> None:
+    name = "x" * (os.pathconf(tmp_path, "PC_NAME_MAX") - len(".png")) + ".png"
+    make(tmp_path, name, b"one", inspection).leave()
+    for path in tmp_path.glob("*.json"):
+        path.unlink()
+    folder = Folder(tmp_path, PATTERNS, 0.0)
+    assert [found.name for found in folder.look()[0]] == [name]
 
 
 def test_long_names_that_begin_alike_keep_a_json_each(tmp_path: Path, inspection: Inspection) -> None:
@@ -178,6 +187,24 @@ def test_where_the_system_does_not_tell_the_longest_name(
     made = make(tmp_path, "x" * 250 + ".png", b"one", inspection)
     made.leave()
     assert outcome.is_dealt_with(made.file, made.sha256)
+
+
+@pytest.mark.parametrize("told", [0, -1, 1530])
+def test_where_a_share_tells_no_usable_longest_name(
+    tmp_path: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch, told: int
+) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: told)
+    short = make(tmp_path, "a.png", b"one", inspection)
+    short.leave()
+    assert (tmp_path / "a.png.json").is_file()
+    long = make(tmp_path, "x" * 250 + ".png", b"one", inspection)
+    long.leave()
+    assert outcome.is_dealt_with(long.file, long.sha256)
+
+
+def test_a_name_without_room_for_anything_of_it_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pathconf", lambda *_: 14)
+    assert outcome._sidecar(tmp_path / "long-enough.png").name.endswith(".png.json")
 
 
 @pytest.mark.parametrize("links", [True, False])

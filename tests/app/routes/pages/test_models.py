@@ -137,6 +137,28 @@ def test_a_category_without_an_active_version(served: Keyed, store: Path) -> Non
     assert 'id="threshold-slider"' not in shown
 
 
+def test_an_active_version_that_is_not_there_is_named_and_what_serves_in_its_place(
+    served: Keyed, store: Path
+) -> None:
+    first = models_folder.resolve(store, "tiny").name
+    (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
+    gone = "Version gone is active and not in the models folder"
+    for path in ("/models/tiny", "/models"):
+        shown = text(served, path)
+        assert f"{gone}; {first} serves in its place." in shown
+        assert "No version serves" not in shown
+    german = text(served, "/models", **{"Accept-Language": "de"})
+    assert f"nicht im Modellordner; {first} ist an ihrer Stelle im Einsatz." in german
+
+
+def test_an_active_version_that_is_not_there_without_another(served: Keyed, store: Path) -> None:
+    (store / "tiny" / models_folder.ACTIVE).write_text("gone")
+    for path in ("/models/tiny", "/models"):
+        shown = text(served, path)
+        assert "Version gone is active and not in the models folder." in shown
+        assert "No version serves" not in shown
+
+
 @pytest.mark.parametrize(
     "path", ["/models/other", "/models/%00", "/models/tiny/versions/none", "/models/UPPER"]
 )
