@@ -162,26 +162,6 @@ class CalibrationConfig(_Section):
         return self
 
 
-def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
-    """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
-
-    Args:
-        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.conformal`).
-        calibration: what is asked for.
-        parts: whether they are one of each part, of which there are several pictures.
-    """
-    counted = "parts" if parts else "pictures"
-    asked = calibration.target_fpr
-    needed = math.ceil(1 / asked * (1 - 1e-12)) - 1
-    if held_out >= needed:
-        return []
-    return [
-        f"too few for {asked:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
-        f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
-        f"{counted} in all"
-    ]
-
-
 class FeatureCacheConfig(_Section):
     """Where an epoch's features come from; decides no result."""
 

@@ -20,7 +20,7 @@ from flows.fastflow.recorded_backbone import record_of
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
-from training.config import RunConfig, expect_whole_positions, too_few
+from training.config import RunConfig, expect_whole_positions
 from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
 from training.cross import scorers
 from training.datasets.check import check
@@ -29,6 +29,7 @@ from training.pictures import gather
 from training.progress import Progress
 from training.publication import DATA_CHECK
 from training.run_folder import alone_in, begin, epochs_done, given_up, identify, not_resumed, reusable
+from training.split import too_few
 from training.stages import Run
 
 

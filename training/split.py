@@ -1,5 +1,6 @@
 """Which good parts fit the flows, and which calibrate them: pictures, where each shows another part."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from training.config import CalibrationConfig
 from training.datasets.sample import DatasetError
 
 
@@ -71,6 +73,26 @@ def split(count: int, fraction: float, seed: int) -> Split:
         )
     order = np.random.default_rng(seed).permutation(count)
     return Split(fit=np.sort(order[held_out:]), calibration=np.sort(order[:held_out]))
+
+
+def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> list[str]:
+    """What pictures held out cannot promise of the rate asked for, in a line; none where they can.
+
+    Args:
+        held_out: pictures to calibrate with, by split conformal prediction (`flows.fastflow.conformal`).
+        calibration: what is asked for.
+        parts: whether they are one of each part, of which there are several pictures.
+    """
+    counted = "parts" if parts else "pictures"
+    asked = calibration.target_fpr
+    needed = math.ceil(1 / asked * (1 - 1e-12)) - 1
+    if held_out >= needed:
+        return []
+    return [
+        f"too few for {asked:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
+        f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
+        f"{counted} in all"
+    ]
 
 
 def without_copies(paths: Sequence[Path], hashes: Sequence[str]) -> tuple[list[Path], list[str]]:

@@ -4,21 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
 from pydantic import BaseModel
 
-from flows.fastflow.conformal import threshold
 from training.config import (
-    CalibrationConfig,
     ConfigError,
     RunConfig,
     dump_config,
     expect_whole_positions,
     load_config,
     special_categories,
-    too_few,
 )
 
 # Another value than the default for every field there is.
@@ -408,17 +404,6 @@ def test_settings_of_a_category_win_field_by_field(tmp_path: Path) -> None:
     assert (bottle.fit.epochs, bottle.fit.batch_size, bottle.augment.hflip) == (9, 4, True)
     assert grid == all_others == load_config(path, "tile")
     assert (grid.fit.epochs, grid.augment.active) == (5, False)
-
-
-@pytest.mark.parametrize(("asked", "needed"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.03, 33), (0.5, 1)])
-def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
-    calibration = CalibrationConfig(target_fpr=asked)
-    for held_out in (needed, needed - 1):
-        certified = held_out > 0 and threshold(np.arange(float(held_out)), asked).certified
-        said = too_few(held_out, calibration, parts=False)
-        assert (said == []) == certified == (held_out == needed)
-        assert certified or f"it takes {needed} of them, {5 * needed} good pictures in all" in said[0]
-    assert "0 held-out parts can" in too_few(0, calibration, parts=True)[0]
 
 
 def test_updates_of_a_category_win_over_epochs_of_all(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.conformal import threshold
+from training.config import CalibrationConfig
 from training.datasets.sample import DatasetError
-from training.split import Split, split, without_copies
+from training.split import Split, split, too_few, without_copies
 
 
 @pytest.mark.parametrize("count", [4, 10, 32, 209, 1131])
@@ -148,3 +149,14 @@ def test_by_parts_thresholds_hold_of_new_parts_and_by_pictures_they_do_not(alpha
     error = np.std(rejected["parts"]) / refits**0.5
     assert alpha / 2 < np.mean(rejected["parts"]) < alpha + 2 * error
     assert np.mean(rejected["pictures"]) > 0.9
+
+
+@pytest.mark.parametrize(("asked", "needed"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.03, 33), (0.5, 1)])
+def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
+    calibration = CalibrationConfig(target_fpr=asked)
+    for held_out in (needed, needed - 1):
+        certified = held_out > 0 and threshold(np.arange(float(held_out)), asked).certified
+        said = too_few(held_out, calibration, parts=False)
+        assert (said == []) == certified == (held_out == needed)
+        assert certified or f"it takes {needed} of them, {5 * needed} good pictures in all" in said[0]
+    assert "0 held-out parts can" in too_few(0, calibration, parts=True)[0]

@@ -67,10 +67,10 @@ def check_pictures(
 
 def _for_a_run(found: "DataCheck") -> list[str]:
     """What so few pictures, or parts, cannot do."""
-    from training.config import CalibrationConfig, too_few
+    from training.config import CalibrationConfig
     from training.datasets.check.outliers import FEWEST
     from training.datasets.sample import DatasetError
-    from training.split import split
+    from training.split import split, too_few
 
     asked = CalibrationConfig()
     lines = []
