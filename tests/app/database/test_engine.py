@@ -1,4 +1,5 @@
 import sqlite3
+import tempfile
 import threading
 import traceback
 from contextlib import closing
@@ -348,17 +349,17 @@ def test_a_folder_that_may_not_be_written_is_unavailable(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("mode", [0o444, 0o000])
-def test_a_file_that_this_user_may_not_write_is_told_as_one(tmp_path: Path, mode: int) -> None:
+def test_a_file_that_this_user_may_not_write_is_told_as_one(mode: int) -> None:
     """No server is asked for that is away."""
-    path = tmp_path / "history.sqlite"
-    database = Database(f"sqlite:///{path}")
-    database.upgrade()
-    database.close()
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
-    path.chmod(mode)
-    with without_roots_rights(), pytest.raises(DatabaseFileUnavailable) as caught:
-        Database(f"sqlite:///{path}").upgrade()
+    with tempfile.TemporaryDirectory() as folder:  # pytest's lies in one that is closed to others than root
+        Path(folder).chmod(0o755)
+        path = Path(folder) / "history.sqlite"
+        database = Database(f"sqlite:///{path}")
+        database.upgrade()
+        database.close()
+        path.chmod(mode)
+        with without_roots_rights(), pytest.raises(DatabaseFileUnavailable) as caught:
+            Database(f"sqlite:///{path}").upgrade()
     said = caught.value.at_start
     assert f"{path} cannot be read and written by this user (" in said
     assert ("attempt to write a readonly database" if mode else "unable to open database file") in said
