@@ -22,8 +22,8 @@ from flows.fastflow.parts import PartsError, parts_of_names, parts_where_told
 from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.check.copies import same_parts
-from training.datasets.folders import images
 from training.datasets.layout import categories, test_samples, train_images
+from training.datasets.masks import files_of
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
@@ -234,15 +234,12 @@ def _of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> i
 
 def _fingerprint(samples: Sequence[Sample], hashes: Mapping[Sample, str]) -> str:
     """Digest of the test pictures' contents with their labels and masks, whatever their order and names."""
-    masks = [sample.mask for sample in samples if sample.mask is not None]
-    files = {mask: images(mask) if mask.is_dir() else [mask] for mask in masks}
-    flat = [file for of_one in files.values() for file in of_one]
-    digests = dict(zip(flat, file_hashes(flat), strict=True))
+    masks = [[] if sample.mask is None else files_of(sample.mask) for sample in samples]
+    files = [file for of_one in masks for file in of_one]
+    digests = dict(zip(files, file_hashes(files), strict=True))
     rows = sorted(
-        [hashes[s], s.defect or "", *(digests[file] for file in files.get(s.mask, []))]
-        if s.mask is not None
-        else [hashes[s], s.defect or ""]
-        for s in samples
+        [hashes[sample], sample.defect or "", *(digests[file] for file in of_one)]
+        for sample, of_one in zip(samples, masks, strict=True)
     )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 

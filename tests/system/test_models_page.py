@@ -78,6 +78,12 @@ def ready(page: Page) -> Locator:
     return slider
 
 
+def save(page: Page, reason: str) -> None:
+    """Save the threshold that is chosen."""
+    page.locator("#threshold-reason").fill(reason)
+    page.get_by_role("button", name="Save", exact=True).click()
+
+
 def drawable(page: Page, station: str) -> Locator:
     """Choose whose region is drawn; gives the stage, once it shows the picture and what is set there."""
     page.get_by_label("Holds for").select_option(station)
@@ -132,8 +138,7 @@ def test_what_serves_promises_by_the_rate_that_was_saved(browser: Browser, serve
         before = calibrations.inner_text()
         slider.focus()
         page.keyboard.press("Home")
-        page.locator("#threshold-reason").fill("As few as can be")
-        page.get_by_role("button", name="Save", exact=True).click()
+        save(page, "As few as can be")
         expect(page.locator("#threshold-said")).to_contain_text("Saved")
         expect(calibrations).to_contain_text("not certified")
         after = calibrations.inner_text()
@@ -146,8 +151,7 @@ def test_what_serves_promises_by_the_rate_that_was_saved(browser: Browser, serve
         as_made(served)
         slider.focus()
         page.keyboard.press("End")
-        page.locator("#threshold-reason").fill("Mine")
-        page.get_by_role("button", name="Save", exact=True).click()
+        save(page, "Mine")
         expect(page.locator("#threshold-error")).to_contain_text("Not saved")
         expect(calibrations).not_to_contain_text("not certified")
     as_made(served)
@@ -174,8 +178,7 @@ def test_somebody_else_was_faster(browser: Browser, served: Served) -> None:
         theirs = {"target_fpr": 0.05, "reason": "Audit of the line"}
         changed = served.client.patch(f"{HOME}/thresholds", json=theirs, headers={"If-Match": "*"})
         assert changed.is_success
-        page.locator("#threshold-reason").fill("Mine")
-        page.get_by_role("button", name="Save", exact=True).click()
+        save(page, "Mine")
         wrong = page.locator("#threshold-error")
         expect(wrong).to_contain_text("from 10% to 5%")
         expect(wrong).to_contain_text("Audit of the line")
@@ -196,8 +199,7 @@ def test_a_review_band_is_tried_before_it_is_set(browser: Browser, served: Serve
         page.get_by_role("button", name="Back to what is set").click()
         expect(page.locator("#threshold-save")).to_be_disabled()
         page.get_by_label("Review band").select_option("0.3")
-        page.locator("#threshold-reason").fill("A person looks at doubtful parts")
-        page.get_by_role("button", name="Save", exact=True).click()
+        save(page, "A person looks at doubtful parts")
         expect(page.locator("#threshold-said")).to_contain_text("Saved")
         assert served.rates()["review_fpr"] == 0.3
 
@@ -247,8 +249,7 @@ def test_a_change_that_came_before_another_band_was_tried_is_told(browser: Brows
         assert changed.is_success
         with page.expect_response("**/outlook?review_fpr=0.3&*"):
             page.get_by_label("Review band").select_option("0.3")
-        page.locator("#threshold-reason").fill("Mine")
-        page.get_by_role("button", name="Save", exact=True).click()
+        save(page, "Mine")
         expect(page.locator("#threshold-error")).to_contain_text("from 10% to 5%")
         assert served.rates()["review_fpr"] is None
     as_made(served)
@@ -280,10 +281,6 @@ def test_a_conflict_takes_over_what_was_not_touched_here(browser: Browser, serve
         changed = served.client.patch(f"{HOME}/thresholds", json=rates, headers={"If-Match": "*"})
         assert changed.is_success, changed.text
 
-    def save(page: Page) -> None:
-        page.locator("#threshold-reason").fill("Mine")
-        page.get_by_role("button", name="Save", exact=True).click()
-
     as_made(served)
     colleague(target_fpr=0.042, reason="A rate between those of the slider")
     with opened(browser, served.url) as page:
@@ -294,7 +291,7 @@ def test_a_conflict_takes_over_what_was_not_touched_here(browser: Browser, serve
         with page.expect_response("**/outlook?review_fpr=0.3&*"):
             band.select_option("0.3")
         expect(slider).to_have_attribute("aria-valuetext", re.compile(r"^4\.2%,"))
-        save(page)
+        save(page, "Mine")
         expect(wrong).to_contain_text("the rate from 4.2% to 5%. You wanted the review band “up to 30%")
         expect(wrong).to_contain_text("Audit of the line")
         expect(rate).to_have_text("5% (set)")
@@ -304,14 +301,14 @@ def test_a_conflict_takes_over_what_was_not_touched_here(browser: Browser, serve
         slider.focus()
         page.keyboard.press("End")
         colleague(review_fpr=0.3, reason="A person looks at doubtful parts")
-        save(page)
+        save(page, "Mine")
         expect(wrong).to_contain_text(
             "the review band from “as the version: none” to “up to 30% of good parts”"
         )
         expect(wrong).to_contain_text("You wanted 20%; look again")
         expect(rate).to_have_text("20%")
         expect(band).to_have_value("0.3")
-        save(page)
+        save(page, "Mine")
         expect(page.locator("#threshold-said")).to_contain_text("20%")
         assert [served.rates()[name] for name in ("target_fpr", "review_fpr")] == [0.2, 0.3]
 
@@ -320,7 +317,7 @@ def test_a_conflict_takes_over_what_was_not_touched_here(browser: Browser, serve
         slider.focus()
         page.keyboard.press("End")
         assert served.client.post(f"{HOME}/versions/{LATER}:activate").is_success
-        save(page)
+        save(page, "Mine")
         expect(wrong).to_contain_text(f"changed the version, which is {LATER} now. You wanted 20%")
         expect(wrong).not_to_contain_text("as made")
     assert served.client.post(f"{HOME}:rollback").is_success

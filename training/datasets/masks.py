@@ -15,6 +15,11 @@ _NUMBERS = 64
 _FEW = 16  # shades, black among them
 
 
+def files_of(mask: Path) -> list[Path]:
+    """The files that make a mask: itself, or the pictures in it where it is a folder."""
+    return images(mask) if mask.is_dir() else [mask]
+
+
 def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
     """A mask as (height, width), True where the defect is; of a folder, the union of the pictures in it.
 
@@ -30,7 +35,7 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
         ImageError: a file cannot be decoded; it is named.
         DatasetError: a file has another size than its picture, or the folder is empty.
     """
-    files = images(path) if path.is_dir() else [path]
+    files = files_of(path)
     if not files:
         raise DatasetError(f"the folder of masks {path} holds no picture")
     union = np.zeros(image_size, dtype=np.bool_)
@@ -54,7 +59,7 @@ def uncounted(path: Path) -> float:
         path: as of `read_mask`, which can read it.
     """
     drawn = left = 0
-    for file in images(path) if path.is_dir() else [path]:
+    for file in files_of(path):
         values = _values(file)
         shades = np.unique(values)
         if len(shades) <= _FEW:
