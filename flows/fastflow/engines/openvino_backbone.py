@@ -51,11 +51,11 @@ def converted(core: Any, cache: Path | None, extractor: FrozenBackbone, size: tu
     if cache is None:
         return convert(extractor, size)
     try:
-        return core.read_model(cache / f"{_identity(record_of(extractor), size)}.xml")
+        return core.read_model(kept_as(cache, record_of(extractor), size))
     except RuntimeError:  # it is not there, or damaged
         model = convert(extractor, size)
     # Named anew: timm is imported by now, and known by the version that converted.
-    path = cache / f"{_identity(record_of(extractor), size)}.xml"
+    path = kept_as(cache, record_of(extractor), size)
     try:
         _keep(model, path)
         # As the next start will have it, or what is compiled now would be compiled again then.
@@ -212,11 +212,11 @@ class _Traceable(nn.Module):
 
 def is_kept(cache: Path, backbone: Backbone, size: tuple[int, int]) -> bool:
     """Whether `converted` would find this backbone in the folder, if nothing there is damaged."""
-    return (cache / f"{_identity(backbone, size)}.xml").is_file()
+    return kept_as(cache, backbone, size).is_file()
 
 
-def _identity(backbone: Backbone, size: tuple[int, int]) -> str:
-    """A name for a converted backbone: of its weights, its stages, and all that had a part in converting.
+def kept_as(cache: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
+    """The file of a converted backbone, named by its weights, its stages, and all that had a part in it.
 
     What is recorded of it, too: a graph under this name was made of layers that had it all.
     """
@@ -224,4 +224,4 @@ def _identity(backbone: Backbone, size: tuple[int, int]) -> str:
     timm = sys.modules["timm"].__version__ if "timm" in sys.modules else version("timm")
     parts = (backbone, size, ov.__version__, timm, torch.__version__)
     digest = hashlib.sha256(repr(parts).encode()).hexdigest()
-    return f"{backbone.name}-{digest[:24]}"
+    return cache / f"{backbone.name}-{digest[:24]}.xml"

@@ -18,7 +18,7 @@ logger = logging.getLogger("flowgauge.openvino")
 
 _PREFIX: Final = "openvino-"
 _OF_A_VERSION: Final = re.compile(rf"{_PREFIX}\d{{4}}\.\d.*")
-_SUFFIXES: Final = ("xml", "bin", "blob")
+_SUFFIXES: Final = ("xml", "bin", "blob", "safetensors")
 _UNUSED_SECONDS: Final = 90 * 24 * 3600
 
 

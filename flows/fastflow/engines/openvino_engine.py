@@ -18,10 +18,11 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.engines import openvino_cache, openvino_pixels
-from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, is_kept
+from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, is_kept, kept_as
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
+from flows.fastflow.engines.openvino_rounding import round_convolutions
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
@@ -29,7 +30,7 @@ from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Backbone, Precision
 from flows.fastflow.memory import memory_of
-from flows.fastflow.recorded_backbone import FrozenBackbone
+from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 from flows.fastflow.score import ScoreRule
 
 # Of each map that a head takes, (N, C, H, W).
@@ -56,7 +57,8 @@ class OpenVinoEngine:
 
     Args:
         precision: float32, or openvino-bfloat16, in which convolutions and what lies between them are
-            computed in bfloat16, but for the first layers of a backbone, see `openvino_split`.
+            computed in bfloat16, but for the first layers of a backbone, see `openvino_split`, by weights
+            that were rounded together, see `openvino_rounding`.
         cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
             decides what is computed.
     """
@@ -91,10 +93,10 @@ class OpenVinoEngine:
         with self._compiling:
             known = self._backbones.get(extractor, {}).get(input_size)
         if known is None:
-            # Not under the lock, for which batches wait: it may have to import timm.
-            model = converted(self._core, self._cache, extractor, input_size)
+            # Not under the lock, for which batches wait: it may have to import timm, or to round weights.
+            parts = self._backbone_parts(extractor, input_size)
             with self._compiling:
-                known = self._compile_backbone(model, input_size)
+                known = self._compile_backbone(parts)
                 self._backbones.setdefault(extractor, {})[input_size] = known
         return known
 
@@ -173,17 +175,25 @@ class OpenVinoEngine:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
         return self._core.compile_model(model, "CPU", settings)
 
-    def _compile_backbone(self, model: Any, size: tuple[int, int]) -> OpenVinoBackbone:
-        constants = [op for op in model.get_ops() if op.get_type_name() == "Constant"]
-        nbytes = sum(op.get_byte_size() for op in constants)
+    def _backbone_parts(self, extractor: FrozenBackbone, size: tuple[int, int]) -> list[Any]:
+        """The graph of a backbone for one picture, or its two parts, each of a precision."""
+        model = converted(self._core, self._cache, extractor, size)
         model.reshape([1, *size, 3])
-        parts = split(model, size) if self.precision != "float32" else None
-        graphs = [(model, self._settings)]
-        if parts is not None:
-            graphs = list(zip(map(numbered, parts), (self._exact, self._settings), strict=True))
+        if self.precision == "float32":
+            return [model]
+        parts = split(model, size) or (model,)
+        kept = None if self._cache is None else kept_as(self._cache, record_of(extractor), size)
+        round_convolutions(self._core, parts, size, kept)
+        return [numbered(part) for part in parts]
+
+    def _compile_backbone(self, parts: Sequence[Any]) -> OpenVinoBackbone:
+        constants = [op for part in parts for op in part.get_ops() if op.get_type_name() == "Constant"]
+        nbytes = sum(op.get_byte_size() for op in constants)
+        settings = [self._exact, self._settings][-len(parts) :]
 
         def compiled(streams: int) -> list[Any]:
             how = {"NUM_STREAMS": streams}
+            graphs = zip(parts, settings, strict=True)
             return [self._core.compile_model(graph, "CPU", hints | how) for graph, hints in graphs]
 
         streams = _streams(self._settings["INFERENCE_NUM_THREADS"]) if nbytes <= _STREAMED_BYTES else 1

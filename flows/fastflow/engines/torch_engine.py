@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,16 @@ from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Backbone, Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
+from flows.fastflow.rounding import MOST_INPUTS, PROBES, gram, probe, round_together
 from flows.fastflow.score import ScoreRule
 
 if TYPE_CHECKING:
     from flows.fastflow.features import FeatureExtractor
+
+
+# Of a backbone for pictures of a size: rounded once for all engines and categories, and let go with it.
+_ROUNDED: WeakKeyDictionary["FeatureExtractor", dict[tuple[int, int], dict[str, nn.Parameter]]]
+_ROUNDED = WeakKeyDictionary()
 
 
 class TorchEngine:
@@ -63,10 +70,13 @@ class _TorchBackbone:
     def __init__(self, layers: "FeatureExtractor", input_size: tuple[int, int], precision: Precision) -> None:
         # Kept, though it may compute with others: `layers()` of a record gives who asks next the same again.
         self._layers = layers
-        self._computing = layers if precision == "float32" else _sparing_first(layers, input_size)
+        self._computing = layers if precision == "float32" else _rounding(layers, input_size)
         self._precision = precision
         self.batches: tuple[int, ...] = (1,)
-        self.nbytes = layers.nbytes
+        own = [
+            w for w in self._computing.parameters() if all(w is not known for known in layers.parameters())
+        ]
+        self.nbytes = layers.nbytes + memory_of(own)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         device = self._layers.device
@@ -95,11 +105,12 @@ class _TorchHead:
         return self._fused.conclude(maps, features, flow)
 
 
-def _sparing_first(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtractor":
-    """The same layers, of the same weights, which leave convolutions of large maps out of autocast.
+def _rounding(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtractor":
+    """The same layers, which leave convolutions of large maps out of autocast, and round the others well.
 
     Modules of their own: those given are shared with engines that compute otherwise, in other threads. Theirs
-    is called under autocast alone, whose state is each thread's own.
+    is called under autocast alone, whose state is each thread's own. Weights are shared but for those that
+    are rounded together, see `flows.fastflow.rounding`.
     """
 
     def before(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
@@ -115,8 +126,61 @@ def _sparing_first(layers: "FeatureExtractor", size: tuple[int, int]) -> "Featur
 
     weights = (*layers.parameters(), *layers.buffers())
     own = copy.deepcopy(layers, {id(weight): weight for weight in weights})
-    for module in own.modules():
+    known = _ROUNDED.setdefault(layers, {})
+    if size not in known:
+        known[size] = _rounded_together(own, size)
+    for name, module in own.named_modules():
         if isinstance(module, nn.Conv2d):
+            module.weight = known[size].get(name, module.weight)
             module.register_forward_pre_hook(before)
             module.register_forward_hook(after)
     return own
+
+
+def _rounded_together(layers: "FeatureExtractor", size: tuple[int, int]) -> dict[str, nn.Parameter]:
+    """Weights that bfloat16 holds, by the names of the convolutions that are not computed in float32."""
+    grams: dict[nn.Conv2d, Tensor] = {}
+
+    def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
+        [x] = inputs
+        if not isinstance(module, nn.Conv2d) or stays_exact(x.shape[2:], size):
+            return
+        if module.weight[0].numel() <= MOST_INPUTS:
+            found = gram(
+                x,
+                module.groups,
+                module.kernel_size,
+                stride=module.stride,
+                padding=_padding(module),
+                dilation=module.dilation,
+            )
+            if module in grams:
+                grams[module] += found
+            else:
+                grams[module] = found
+
+    # Others, which standardise their weights in every pass, would round them anew.
+    convolutions = [m for m in layers.modules() if type(m).__name__ in ("Conv2d", "Conv2dSame")]
+    handles = [module.register_forward_pre_hook(look) for module in convolutions]
+    for number in range(PROBES):
+        layers(torch.from_numpy(probe(number, size)[None]).to(layers.device))
+    for handle in handles:
+        handle.remove()
+    return {
+        name: _rounded(module.weight, grams[module])
+        for name, module in layers.named_modules()
+        if isinstance(module, nn.Conv2d) and module in grams
+    }
+
+
+def _rounded(weight: Tensor, covered: Tensor) -> nn.Parameter:
+    flat = weight.float().cpu().reshape(*covered.shape[:1], -1, covered.shape[1])
+    found = round_together(flat, covered).reshape(weight.shape).to(weight)
+    return nn.Parameter(found, requires_grad=False)
+
+
+def _padding(module: nn.Conv2d) -> tuple[int, ...]:
+    """On both sides; of one that pads by the size of its input, about as much."""
+    if type(module) is nn.Conv2d and not isinstance(module.padding, str):
+        return module.padding
+    return tuple(d * (k // 2) for d, k in zip(module.dilation, module.kernel_size, strict=True))

@@ -5,14 +5,17 @@ import threading
 from collections import defaultdict
 from weakref import ref
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.engines import pick_engine
+from flows.fastflow.backbones import find_weights
+from flows.fastflow.engines import pick_engine, torch_engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fused import FusedHead
 from flows.fastflow.model import FlowConfig
+from flows.fastflow.rounding import nearest, probe
 from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 
@@ -55,7 +58,9 @@ class TestFirstLayers:
         handles = [m.register_forward_hook(look) for m in extractor.modules() if isinstance(m, nn.Conv2d)]
         images = torch.randint(0, 256, (2, *self.SIZE, 3), dtype=torch.uint8)
         try:
-            maps = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)(images)
+            running = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)
+            given.clear()  # what was computed to round weights
+            maps = running(images)
         finally:
             for handle in handles:
                 handle.remove()
@@ -80,14 +85,19 @@ class TestFirstLayers:
     def test_nor_after_a_failure(
         self, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def fail(*_: object) -> None:
-            raise RuntimeError("no memory")
-
         conv = next(m for m in tiny_extractor.modules() if isinstance(m, nn.Conv2d))
+        compute, full = conv.forward, threading.Event()
+
+        def fail(x: Tensor) -> Tensor:
+            if full.is_set():
+                raise RuntimeError("no memory")
+            return compute(x)
+
         images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
         with monkeypatch.context() as patch:
             patch.setattr(conv, "forward", fail)
             run = pick_engine("bfloat16", CPU).backbone(tiny_extractor, self.SIZE)
+            full.set()
             with pytest.raises(RuntimeError, match="no memory"):
                 run(images)
         assert not torch.is_autocast_enabled("cpu")
@@ -146,3 +156,47 @@ class TestFirstLayers:
             assert weight() is None
         finally:
             gc.enable()
+
+
+class TestRoundedWeights:
+    """Of a backbone in bfloat16."""
+
+    SIZE = (64, 64)
+
+    def noise(self, extractor: FeatureExtractor) -> float:
+        """Root mean square of what rounding does to the last map, in its deviations."""
+        images = torch.from_numpy(np.stack([probe(100 + i, self.SIZE) for i in range(4)]))
+        exact, found = (
+            pick_engine(precision, CPU).backbone(extractor, self.SIZE)(images)[-1]
+            for precision in ("float32", "bfloat16")
+        )
+        return float(((found - exact) / exact.std((0, 2, 3), keepdim=True)).square().mean().sqrt())
+
+    def test_change_features_less_than_each_rounded_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = find_weights("tf_efficientnet_lite0")
+        together = self.noise(FeatureExtractor(found, (2, 3)))
+        monkeypatch.setattr(torch_engine, "round_together", lambda weight, _: nearest(weight))
+        assert 0 < together < 0.9 * self.noise(FeatureExtractor(found, (2, 3)))
+
+    def test_are_rounded_once_for_all_who_share_the_backbone(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        extractor = FeatureExtractor(weights(), (1, 2))
+        images = torch.from_numpy(probe(100, self.SIZE)[None])
+        expected = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)(images)
+        monkeypatch.setattr(torch_engine, "round_together", lambda *_: pytest.fail("rounded again"))
+        found = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)(images)
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+    @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet10t"])
+    def test_are_its_own_and_the_backbones_stay_as_they_are(self, name: str) -> None:
+        extractor = FeatureExtractor(weights(name=name), (1, 2))
+        before = {key: value.clone() for key, value in extractor.state_dict().items()}
+        running = pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE)
+        assert all(torch.equal(value, before[key]) for key, value in extractor.state_dict().items())
+        assert extractor.nbytes < running.nbytes < 2 * extractor.nbytes
+
+    def test_of_very_many_inputs_are_not_rounded_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Which would take minutes."""
+        monkeypatch.setattr(torch_engine, "MOST_INPUTS", 0)
+        monkeypatch.setattr(torch_engine, "round_together", lambda *_: pytest.fail("rounded"))
+        extractor = FeatureExtractor(weights(), (1, 2))
+        assert pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE).nbytes == extractor.nbytes
