@@ -122,14 +122,14 @@ def _grams(
     """Of each convolution's inputs, over all probes."""
     if not convolutions:
         return []
-    asked = last.clone()
-    order, outputs = asked.get_ordered_ops(), len(asked.outputs)
+    clone = last.clone()
+    order = clone.get_ordered_ops()
     ports = [order[convolution.place].input_value(0) for convolution in convolutions]
-    # Several may take the same map, which comes out once.
+    # Several may take the same map, which comes out once. What none of them needs is not computed.
     names = [(port.get_node().get_name(), port.get_index()) for port in ports]
     distinct = dict(zip(names, ports, strict=True))
-    asked.add_results([op.result(port) for port in distinct.values()])
-    places = [outputs + list(distinct).index(name) for name in names]
+    asked = ov.Model([op.result(port) for port in distinct.values()], clone.get_parameters())
+    places = [list(distinct).index(name) for name in names]
     exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     graphs = [core.compile_model(graph, "CPU", exact) for graph in (*before, asked)]
     found: list[Tensor] = []

@@ -164,6 +164,8 @@ def _rounded_together(layers: "FeatureExtractor", size: tuple[int, int]) -> dict
     handles = [module.register_forward_pre_hook(look) for module in convolutions]
     for number in range(PROBES):
         layers(torch.from_numpy(probe(number, size)[None]).to(layers.device))
+        if not grams:
+            break  # a transformer, which may take seconds for each
     for handle in handles:
         handle.remove()
     return {

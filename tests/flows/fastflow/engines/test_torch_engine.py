@@ -8,6 +8,7 @@ from weakref import ref
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from flows.fastflow.backbones import find_weights
@@ -200,3 +201,16 @@ class TestRoundedWeights:
         monkeypatch.setattr(torch_engine, "round_together", lambda *_: pytest.fail("rounded"))
         extractor = FeatureExtractor(weights(), (1, 2))
         assert pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE).nbytes == extractor.nbytes
+
+    def test_of_a_transformer_there_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Its only convolution takes the picture, and each made-up one may cost it seconds."""
+        asked: list[int] = []
+
+        def counted(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+            asked.append(number)
+            return probe(number, size)
+
+        monkeypatch.setattr(torch_engine, "probe", counted)
+        extractor = FeatureExtractor(weights(name="test_vit"), (1,), self.SIZE)
+        assert pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE).nbytes == extractor.nbytes
+        assert asked == [0]
