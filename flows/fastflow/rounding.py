@@ -8,6 +8,7 @@ of made-up pictures, so a backbone is rounded in the same way for all categories
 is used up. What it gains is in docs/experiments.md, 17.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,12 +23,15 @@ from torch import Tensor
 VERSION: Final = 1
 # Made-up pictures that inputs are taken from.
 PROBES: Final = 24
-# Inputs of a convolution, channels times kernel, at most: work rises with their third power. Weights of more
-# are rounded each by itself.
-MOST_INPUTS: Final = 2304
+# Of all convolutions that are rounded so the third powers of their inputs together, at most: as many steps it
+# takes, and minutes beyond.
+_MOST_WORK: Final = 1e11
+# Bytes of Gram matrices that are held at a time; the made-up pictures are computed once more for others.
+_HELD: Final = 256 * 2**20
 # Of the mean of a Gram matrix's diagonal, added to it: inputs that hardly vary decide nothing.
 _DAMPING: Final = 0.01
-# Positions of a picture that a convolution's inputs are taken from, at most.
+# Positions of a picture that a convolution's inputs are taken from, at most; by chance, as every so many-th
+# of a row might always lie at its edge.
 _POSITIONS: Final = 1024
 # Columns that are rounded before those behind them are made up to; of the same result at any number.
 _BLOCK: Final = 128
@@ -81,10 +85,42 @@ def gram(
     else:
         how = {"dilation": tuple(dilation), "padding": tuple(padding), "stride": tuple(stride)}
         covered = F.unfold(x, tuple(kernel), **how)
-    covered = covered[:, :, :: -(-covered.shape[2] // _POSITIONS)]
+    if covered.shape[2] > _POSITIONS:
+        covered = covered[:, :, _chosen(covered.shape[2]).to(x.device)]
     k = channels // groups * kernel[0] * kernel[1]
     columns = covered.reshape(n, groups, k, -1).permute(1, 2, 0, 3).reshape(groups, k, -1)
     return (columns @ columns.transpose(1, 2)).double().cpu()
+
+
+@functools.cache
+def _chosen(positions: int) -> Tensor:
+    chance = np.random.default_rng(0)
+    return torch.from_numpy(np.sort(chance.choice(positions, _POSITIONS, replace=False)))
+
+
+def portions(shapes: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """Which convolutions are rounded together, and of which the Gram matrices are taken at a time.
+
+    Args:
+        shapes: of their Gram matrices: groups and inputs, K.
+
+    Returns:
+        Places in `shapes`, those of few inputs first; none of those for which there is no time.
+    """
+    found: list[list[int]] = []
+    work, held = 0.0, _HELD
+    for place in sorted(range(len(shapes)), key=lambda i: shapes[i][1]):
+        groups, inputs = shapes[place]
+        work += groups * float(inputs) ** 3
+        if work > _MOST_WORK:
+            break
+        nbytes = 8 * groups * inputs**2
+        held += nbytes
+        if held > _HELD:
+            found.append([])
+            held = nbytes
+        found[-1].append(place)
+    return found
 
 
 def round_together(weight: Tensor, gram: Tensor) -> Tensor:

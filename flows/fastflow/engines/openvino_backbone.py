@@ -210,11 +210,6 @@ class _Traceable(nn.Module):
         return tuple(self.layers.compute(images))
 
 
-def is_kept(cache: Path, backbone: Backbone, size: tuple[int, int]) -> bool:
-    """Whether `converted` would find this backbone in the folder, if nothing there is damaged."""
-    return kept_as(cache, backbone, size).is_file()
-
-
 def kept_as(cache: Path, backbone: Backbone, size: tuple[int, int]) -> Path:
     """The file of a converted backbone, named by its weights, its stages, and all that had a part in it.
 

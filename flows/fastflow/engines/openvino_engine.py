@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from flows.fastflow.engines import openvino_cache, openvino_pixels
-from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, is_kept, kept_as
+from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
-from flows.fastflow.engines.openvino_rounding import round_convolutions
+from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
@@ -125,7 +125,10 @@ class OpenVinoEngine:
 
     def has_compiled(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
         """See `Engine`."""
-        return self._cache is not None and is_kept(self._cache, backbone, input_size)
+        if self._cache is None:
+            return False
+        kept = kept_as(self._cache, backbone, input_size)
+        return kept.is_file() and (self.precision == "float32" or rounded_beside(kept).is_file())
 
     def forget(self) -> bool:
         """See `Engine`."""
@@ -183,7 +186,9 @@ class OpenVinoEngine:
             return [model]
         parts = split(model, size) or (model,)
         kept = None if self._cache is None else kept_as(self._cache, record_of(extractor), size)
-        round_convolutions(self._core, parts, size, kept)
+        alone = {name: value for name, value in self._exact.items() if name != "CACHE_DIR"}
+        beside = None if kept is None else rounded_beside(kept)
+        round_convolutions(self._core, alone, parts, size, beside)
         return [numbered(part) for part in parts]
 
     def _compile_backbone(self, parts: Sequence[Any]) -> OpenVinoBackbone:

@@ -1,14 +1,14 @@
-"""A backbone's graph for bfloat16 that loses least: weights rounded together, and biases not at all.
+"""A backbone's graph for bfloat16 that loses least: weights rounded together, and biases hardly at all.
 
 See `flows.fastflow.rounding` for the weights. OpenVINO multiplies what a batch normalisation does to a
 channel into the weights before it rounds them, so it is multiplied here, or they would be rounded once more.
-What the normalisation adds it takes as the convolution's bias, in the format of what comes out: rounded, the
+What is added to a channel it takes as the convolution's bias, in the format of what comes out: rounded, the
 same error at every position. After something that is no sum it is added in float32, in the same pass. What
 both do to the features is in docs/experiments.md, 17.
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,11 @@ import openvino.opset13 as op
 import torch
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
-from flows.fastflow.plain_files import temporary_directory
-from flows.fastflow.rounding import MOST_INPUTS, PROBES, VERSION, gram, nearest, probe, round_together
+from flows.fastflow.plain_files import replace_file
+from flows.fastflow.rounding import PROBES, VERSION, gram, nearest, portions, probe, round_together
 
 logger = logging.getLogger("flowgauge.openvino")
 
@@ -38,46 +38,62 @@ class _Convolution:
     Attributes:
         node: in the graph.
         place: among the graph's operations.
-        weights: (groups, out / groups, in / groups, height, width), with the normalisation's gain.
-        after: the batch normalisation that follows, or None.
-        bias: (out,), what it then adds.
+        weights: (groups, out / groups, in / groups, height, width), with the gain of a normalisation.
+        after: the last of what follows and is taken into weights and bias; or the convolution itself.
+        bias: (out,), what is added to each channel, or None.
     """
 
     node: Any
     place: int
     weights: NDArray[np.float32]
-    after: Any | None
+    after: Any
     bias: NDArray[np.float32] | None
 
+    @property
+    def gram_shape(self) -> tuple[int, int]:
+        """Groups and inputs, see `rounding.gram`."""
+        return self.weights.shape[0], self.weights[0, 0].size
 
-def round_convolutions(core: Any, parts: Sequence[Any], size: tuple[int, int], kept: Path | None) -> None:
+    @property
+    def flat(self) -> Tensor:
+        """The weights as (groups, out / groups, inputs)."""
+        return torch.from_numpy(self.weights).flatten(2)
+
+
+def round_convolutions(
+    core: Any, settings: Mapping[str, Any], parts: Sequence[Any], size: tuple[int, int], kept: Path | None
+) -> None:
     """Give the convolutions of the last part weights that bfloat16 holds, and biases that stay as they are.
 
     Args:
         core: OpenVINO's.
+        settings: to compute made-up pictures by, in float32.
         parts: a backbone's graph, or two of which the second goes on from the last output of the first; of
             one picture.
         size: (height, width) of the pictures.
-        kept: of the graph: rounded weights, which take seconds, are kept beside it; None keeps nothing.
+        kept: where rounded weights, which take seconds, are kept; see `rounded_beside`. None keeps nothing.
     """
     *before, last = parts
-    beside = None if kept is None else kept.with_suffix(f".rounded-{VERSION}.safetensors")
     convolutions = list(_convolutions(last))
-    weights = _read(beside, convolutions)
+    weights = _read(kept, convolutions)
     if weights is None:
-        several = [c for c in convolutions if c.weights[0, 0].size <= MOST_INPUTS]
-        grams = _grams(core, before, last, several, size)
-        covered = {c.place: found for c, found in zip(several, grams, strict=True)}
-        weights = [
-            round_together(_flat(c), covered[c.place]) if c.place in covered else nearest(_flat(c))
-            for c in convolutions
-        ]
-        _write(beside, weights)
+        weights = [nearest(convolution.flat) for convolution in convolutions]
+        for portion in portions([convolution.gram_shape for convolution in convolutions]):
+            several = [convolutions[i] for i in portion]
+            grams = _grams(core, settings, before, last, several, size)
+            for i, covered in zip(portion, grams, strict=True):
+                weights[i] = round_together(convolutions[i].flat, covered)
+        _write(kept, weights)
     for convolution, rounded in zip(convolutions, weights, strict=True):
         _replace_weights(convolution.node, rounded.numpy())
-        if convolution.after is not None and convolution.bias is not None:
-            _add_exactly(convolution.node, convolution.after, convolution.bias)
+        if convolution.bias is not None:
+            _add_exactly(convolution, convolution.bias)
     last.validate_nodes_and_infer_types()
+
+
+def rounded_beside(graph: Path) -> Path:
+    """Where the rounded weights of a converted backbone are kept."""
+    return graph.with_suffix(f".rounded-{VERSION}.safetensors")
 
 
 def _convolutions(model: Any) -> Iterable[_Convolution]:
@@ -91,18 +107,30 @@ def _convolutions(model: Any) -> Iterable[_Convolution]:
             continue
         if kind == "Convolution":
             weights = weights[None]
-        users = _users(node)
-        if len(users) != 1 or users[0].get_type_name() != "BatchNormInference":
-            yield _Convolution(node, place, weights, None, None)
-            continue
-        [after] = users
-        values = [v for i in range(1, 5) if (v := _value(after.input_value(i))) is not None]
-        if len(values) < 4:
-            continue
-        gamma, beta, mean, variance = values
-        gain = gamma / np.sqrt(variance + np.float32(after.get_attributes()["epsilon"]))
-        by_channel = gain.reshape(*weights.shape[:2], 1, 1, 1)
-        yield _Convolution(node, place, weights * by_channel, after, beta - gain * mean)
+        after, bias = _with_bias(node, weights.shape[0] * weights.shape[1])
+        normalisation = _only_user(after, "BatchNormInference")
+        values = [] if normalisation is None else [_value(normalisation.input_value(i)) for i in range(1, 5)]
+        known = [value for value in values if value is not None]
+        if normalisation is not None and len(known) == 4:
+            gamma, beta, mean, variance = known
+            gain = gamma / np.sqrt(variance + np.float32(normalisation.get_attributes()["epsilon"]))
+            weights = weights * gain.reshape(*weights.shape[:2], 1, 1, 1)
+            after, bias = normalisation, beta + gain * ((0 if bias is None else bias) - mean)
+        yield _Convolution(node, place, weights, after, bias)
+
+
+def _with_bias(node: Any, channels: int) -> tuple[Any, NDArray[np.float32] | None]:
+    """What a constant for each channel is added by, and the constant; the node alone where there is none."""
+    added = _only_user(node, "Add")
+    if added is None:
+        return node, None
+    values = [_value(added.input_value(i)) for i in range(2)]
+    found = [value for value in values if value is not None and value.shape in _per_channel(channels)]
+    return (added, found[0].reshape(-1)) if found else (node, None)
+
+
+def _per_channel(channels: int) -> tuple[tuple[int, ...], ...]:
+    return (1, channels, 1, 1), (channels, 1, 1)
 
 
 def _value(port: Any) -> NDArray[np.float32] | None:
@@ -117,11 +145,14 @@ def _value(port: Any) -> NDArray[np.float32] | None:
 
 
 def _grams(
-    core: Any, before: Sequence[Any], last: Any, convolutions: Sequence[_Convolution], size: tuple[int, int]
+    core: Any,
+    settings: Mapping[str, Any],
+    before: Sequence[Any],
+    last: Any,
+    convolutions: Sequence[_Convolution],
+    size: tuple[int, int],
 ) -> list[Tensor]:
     """Of each convolution's inputs, over all probes."""
-    if not convolutions:
-        return []
     clone = last.clone()
     order = clone.get_ordered_ops()
     ports = [order[convolution.place].input_value(0) for convolution in convolutions]
@@ -130,8 +161,7 @@ def _grams(
     distinct = dict(zip(names, ports, strict=True))
     asked = ov.Model([op.result(port) for port in distinct.values()], clone.get_parameters())
     places = [list(distinct).index(name) for name in names]
-    exact = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
-    graphs = [core.compile_model(graph, "CPU", exact) for graph in (*before, asked)]
+    graphs = [core.compile_model(graph, "CPU", dict(settings)) for graph in (*before, asked)]
     found: list[Tensor] = []
     for number in range(PROBES):
         given: Any = probe(number, size)[None]
@@ -140,7 +170,6 @@ def _grams(
         answer = graphs[-1](given)
         for i, (convolution, place) in enumerate(zip(convolutions, places, strict=True)):
             covered = _gram(convolution, answer[place])
-            # In place: those of wide networks take hundreds of megabytes.
             if number == 0:
                 found.append(covered)
             else:
@@ -156,19 +185,17 @@ def _gram(convolution: _Convolution, x: NDArray[np.float32]) -> Tensor:
     return gram(padded, groups, kernel, stride=how["strides"], padding=(0, 0), dilation=how["dilations"])
 
 
-def _flat(convolution: _Convolution) -> Tensor:
-    """(groups, out / groups, K)."""
-    return torch.from_numpy(convolution.weights).flatten(2)
-
-
 def _read(kept: Path | None, convolutions: Sequence[_Convolution]) -> list[Tensor] | None:
     if kept is None:
         return None
     try:
-        found = load_file(kept)
-    except (OSError, SafetensorError):  # it is not there, or damaged
+        found = load(kept.read_bytes())
+    except FileNotFoundError:
         return None
-    shapes = {f"{i}": _flat(convolution).shape for i, convolution in enumerate(convolutions)}
+    except (OSError, SafetensorError) as error:
+        logger.warning("%s cannot be read (%s): weights are rounded again", kept, error)
+        return None
+    shapes = {f"{i}": convolution.flat.shape for i, convolution in enumerate(convolutions)}
     if {name: tensor.shape for name, tensor in found.items()} != shapes:
         return None
     return [found[name].float() for name in shapes]
@@ -179,10 +206,8 @@ def _write(kept: Path | None, weights: Sequence[Tensor]) -> None:
         return
     tensors = {f"{i}": weight.to(torch.bfloat16).contiguous() for i, weight in enumerate(weights)}
     try:
-        with temporary_directory(kept.parent) as temporary:
-            save_file(tensors, temporary / kept.name)
-            (temporary / kept.name).replace(kept)
-    except (OSError, SafetensorError) as error:  # such as a full disk, for which no model is refused
+        replace_file(kept, save(tensors))
+    except OSError as error:  # such as a full disk, for which no model is refused
         logger.warning("%s cannot be kept (%s): the next start rounds weights again", kept, error)
 
 
@@ -191,20 +216,21 @@ def _replace_weights(node: Any, weights: NDArray[np.float32]) -> None:
     node.input(1).replace_source_output(op.constant(weights.reshape(shape)).output(0))
 
 
-def _add_exactly(node: Any, after: Any, bias: NDArray[np.float32]) -> None:
-    """Add a bias in the place of a normalisation; to the sum with another map, where there is one.
+def _add_exactly(convolution: _Convolution, bias: NDArray[np.float32]) -> None:
+    """Add a bias in the place of what followed; to the sum with another map, where there is one.
 
     OpenVINO adds that map in the same pass as it convolves, if nothing lies between.
     """
-    y, replaced = node, after
-    users = _users(after)
-    if len(users) == 1 and users[0].get_type_name() == "Add":
-        [replaced] = users
-        place = next(i for i in range(2) if replaced.input_value(i).get_node().get_name() != after.get_name())
-        y = op.add(node, replaced.input_value(place))
+    y, replaced = convolution.node, convolution.after
+    if (total := _only_user(replaced, "Add")) is not None:
+        place = next(i for i in range(2) if total.input_value(i).get_node().get_name() != replaced.get_name())
+        y, replaced = op.add(y, total.input_value(place)), total
     wide = op.constant(bias.reshape(1, -1, 1, 1))
     replaced.output(0).replace(op.add(op.clamp(y, -_FAR, _FAR), wide).output(0))
 
 
-def _users(node: Any) -> list[Any]:
-    return [target.get_node() for target in node.output(0).get_target_inputs()]
+def _only_user(node: Any, kind: str) -> Any | None:
+    """What alone takes a node's values, if it is of a kind."""
+    users = [target.get_node() for target in node.output(0).get_target_inputs()]
+    users = [user for user in users if user.get_type_name() != "ShapeOf"]
+    return users[0] if len(users) == 1 and users[0].get_type_name() == kind else None

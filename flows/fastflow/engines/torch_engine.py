@@ -1,7 +1,8 @@
 """Torch as an engine: on every device, and what models are fitted and evaluated with."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -15,16 +16,18 @@ from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Backbone, Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone
-from flows.fastflow.rounding import MOST_INPUTS, PROBES, gram, probe, round_together
+from flows.fastflow.rounding import PROBES, gram, portions, probe, round_together
 from flows.fastflow.score import ScoreRule
 
 if TYPE_CHECKING:
     from flows.fastflow.features import FeatureExtractor
 
 
-# Of a backbone for pictures of a size: rounded once for all engines and categories, and let go with it.
-_ROUNDED: WeakKeyDictionary["FeatureExtractor", dict[tuple[int, int], dict[str, nn.Parameter]]]
+# Of a backbone, on a device and for pictures of a size: rounded once for all engines and categories, and let
+# go with it.
+_ROUNDED: WeakKeyDictionary["FeatureExtractor", dict[tuple[str, tuple[int, int]], dict[str, nn.Parameter]]]
 _ROUNDED = WeakKeyDictionary()
+_ROUNDING = threading.Lock()
 
 
 class TorchEngine:
@@ -73,9 +76,8 @@ class _TorchBackbone:
         self._computing = layers if precision == "float32" else _rounding(layers, input_size)
         self._precision = precision
         self.batches: tuple[int, ...] = (1,)
-        own = [
-            w for w in self._computing.parameters() if all(w is not known for known in layers.parameters())
-        ]
+        shared = {id(weight) for weight in layers.parameters()}
+        own = [weight for weight in self._computing.parameters() if id(weight) not in shared]
         self.nbytes = layers.nbytes + memory_of(own)
 
     def __call__(self, images: Tensor) -> list[Tensor]:
@@ -126,12 +128,14 @@ def _rounding(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtr
 
     weights = (*layers.parameters(), *layers.buffers())
     own = copy.deepcopy(layers, {id(weight): weight for weight in weights})
-    known = _ROUNDED.setdefault(layers, {})
-    if size not in known:
-        known[size] = _rounded_together(own, size)
+    key = (str(layers.device), size)
+    with _ROUNDING:
+        known = _ROUNDED.setdefault(layers, {})
+        if key not in known:
+            known[key] = _rounded_together(own, size)
     for name, module in own.named_modules():
         if isinstance(module, nn.Conv2d):
-            module.weight = known[size].get(name, module.weight)
+            module.weight = known[key].get(name, module.weight)
             module.register_forward_pre_hook(before)
             module.register_forward_hook(after)
     return own
@@ -139,40 +143,51 @@ def _rounding(layers: "FeatureExtractor", size: tuple[int, int]) -> "FeatureExtr
 
 def _rounded_together(layers: "FeatureExtractor", size: tuple[int, int]) -> dict[str, nn.Parameter]:
     """Weights that bfloat16 holds, by the names of the convolutions that are not computed in float32."""
-    grams: dict[nn.Conv2d, Tensor] = {}
-
-    def look(module: nn.Module, inputs: tuple[Tensor]) -> None:
-        [x] = inputs
-        if not isinstance(module, nn.Conv2d) or stays_exact(x.shape[2:], size):
-            return
-        if module.weight[0].numel() <= MOST_INPUTS:
-            found = gram(
-                x,
-                module.groups,
-                module.kernel_size,
-                stride=module.stride,
-                padding=_padding(module),
-                dilation=module.dilation,
-            )
-            if module in grams:
-                grams[module] += found
-            else:
-                grams[module] = found
-
     # Others, which standardise their weights in every pass, would round them anew.
-    convolutions = [m for m in layers.modules() if type(m).__name__ in ("Conv2d", "Conv2dSame")]
-    handles = [module.register_forward_pre_hook(look) for module in convolutions]
-    for number in range(PROBES):
+    convolutions = {
+        name: module
+        for name, module in layers.named_modules()
+        if isinstance(module, nn.Conv2d) and type(module).__name__ in ("Conv2d", "Conv2dSame")
+    }
+    shapes: dict[str, tuple[int, int]] = {}
+
+    def note(name: str, module: nn.Conv2d, x: Tensor) -> None:
+        if not stays_exact(x.shape[2:], size):
+            shapes[name] = (module.groups, module.weight[0].numel())
+
+    _watched(layers, size, convolutions, note, 1)
+    names = list(shapes)
+    found: dict[str, nn.Parameter] = {}
+    for portion in portions(list(shapes.values())):
+        grams: dict[str, Tensor] = {}
+
+        def add(name: str, module: nn.Conv2d, x: Tensor, grams: dict[str, Tensor] = grams) -> None:
+            how = {"stride": module.stride, "padding": _padding(module), "dilation": module.dilation}
+            covered = gram(x, module.groups, module.kernel_size, **how)
+            grams[name] = grams[name].add_(covered) if name in grams else covered
+
+        _watched(layers, size, {names[i]: convolutions[names[i]] for i in portion}, add, PROBES)
+        found |= {name: _rounded(convolutions[name].weight, covered) for name, covered in grams.items()}
+    return found
+
+
+def _watched(
+    layers: "FeatureExtractor",
+    size: tuple[int, int],
+    convolutions: Mapping[str, nn.Conv2d],
+    watch: Callable[[str, nn.Conv2d, Tensor], None],
+    probes: int,
+) -> None:
+    """Compute made-up pictures while something looks at what comes to convolutions."""
+
+    def look(name: str, module: nn.Conv2d, inputs: tuple[Tensor]) -> None:
+        watch(name, module, inputs[0])
+
+    handles = [m.register_forward_pre_hook(partial(look, name)) for name, m in convolutions.items()]
+    for number in range(probes):
         layers(torch.from_numpy(probe(number, size)[None]).to(layers.device))
-        if not grams:
-            break  # a transformer, which may take seconds for each
     for handle in handles:
         handle.remove()
-    return {
-        name: _rounded(module.weight, grams[module])
-        for name, module in layers.named_modules()
-        if isinstance(module, nn.Conv2d) and module in grams
-    }
 
 
 def _rounded(weight: Tensor, covered: Tensor) -> nn.Parameter:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from flows.fastflow import rounding
-from flows.fastflow.rounding import gram, nearest, probe, round_together
+from flows.fastflow.rounding import gram, nearest, portions, probe, round_together
 
 
 def inputs_and_weights(groups: int = 1, outputs: int = 12, inputs: int = 40) -> tuple[Tensor, Tensor]:
@@ -74,7 +74,32 @@ class TestGram:
     def test_takes_no_more_positions_than_it_needs(self) -> None:
         x = torch.ones(1, 1, 100, 100)
         [[[count]]] = gram(x, 1, (1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1)).tolist()
-        assert 500 < count <= 1024
+        assert count == 1024
+
+    def test_takes_them_from_everywhere(self) -> None:
+        """Every so many-th would all lie in a few columns where a map is as wide as a multiple of it."""
+        columns = F.one_hot(torch.arange(128)).float().t().reshape(1, 128, 1, 128)
+        x = columns.expand(1, 128, 128, 128)
+        found = gram(x, 1, (1, 1), stride=(1, 1), padding=(0, 0), dilation=(1, 1))
+        assert (found[0].diagonal() > 0).all()
+        assert found[0].diagonal().max() < 24
+
+
+class TestPortions:
+    def test_are_of_no_more_bytes_than_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rounding, "_HELD", 8 * 250)
+        assert portions([(1, 10), (1, 12), (5, 2), (1, 30)]) == [[2, 0], [1], [3]]
+
+    def test_leave_out_the_largest_where_there_is_no_time(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rounding, "_MOST_WORK", 3000)
+        assert portions([(1, 13), (2, 10), (1, 9), (1, 14)]) == [[2, 1]]
+
+    def test_of_nothing_there_are_none(self) -> None:
+        assert portions([]) == []
+
+    def test_hold_all_of_a_resnet18(self) -> None:
+        shapes = [(1, 576)] * 3 + [(1, 1152)] * 4 + [(1, 2304)] * 3
+        assert sorted(place for portion in portions(shapes) for place in portion) == list(range(10))
 
 
 class TestRoundTogether:

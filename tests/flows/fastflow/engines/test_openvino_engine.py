@@ -21,6 +21,7 @@ from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation, Precision
 from flows.fastflow.model import FlowConfig, Kernels
 from flows.fastflow.models_folder import resolve
+from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 from tests.app.full_disk import files_of_at_most
@@ -503,6 +504,22 @@ class TestCache:
             kept.append(set(tmp_path.rglob("*.blob")))
         assert kept[0]
         assert kept == 3 * [kept[0]]
+
+    def test_a_backbone_is_there_when_what_each_precision_needs_of_it_is(
+        self, tmp_path: Path, tiny_extractor: FeatureExtractor
+    ) -> None:
+        """A start that relied on it would wait for weights to be rounded."""
+        record, exact = record_of(tiny_extractor), openvino(tmp_path)
+        rounding = pick_engine("openvino-bfloat16", CPU, "openvino", tmp_path)
+        assert not exact.has_compiled(record, (64, 64))
+        exact.backbone(tiny_extractor, (64, 64))
+        assert exact.has_compiled(record, (64, 64))
+        assert not rounding.has_compiled(record, (64, 64))
+        rounding.backbone(tiny_extractor, (64, 64))
+        assert rounding.has_compiled(record, (64, 64))
+        assert rounding.forget()
+        assert not exact.has_compiled(record, (64, 64))
+        assert not list(tmp_path.rglob("*.safetensors"))
 
     def test_a_folder_that_cannot_be_written_to_costs_time_alone(
         self, tmp_path: Path, tiny_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture

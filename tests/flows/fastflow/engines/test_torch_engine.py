@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from flows.fastflow import rounding
 from flows.fastflow.backbones import find_weights
 from flows.fastflow.engines import pick_engine, torch_engine
 from flows.fastflow.features import FeatureExtractor
@@ -195,12 +196,19 @@ class TestRoundedWeights:
         assert all(torch.equal(value, before[key]) for key, value in extractor.state_dict().items())
         assert extractor.nbytes < running.nbytes < 2 * extractor.nbytes
 
-    def test_of_very_many_inputs_are_not_rounded_together(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Which would take minutes."""
-        monkeypatch.setattr(torch_engine, "MOST_INPUTS", 0)
-        monkeypatch.setattr(torch_engine, "round_together", lambda *_: pytest.fail("rounded"))
+    def test_for_which_there_is_no_time_are_shared(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(rounding, "_MOST_WORK", 0)
         extractor = FeatureExtractor(weights(), (1, 2))
         assert pick_engine("bfloat16", CPU).backbone(extractor, self.SIZE).nbytes == extractor.nbytes
+
+    def test_are_the_same_in_portions(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        images = torch.from_numpy(probe(100, self.SIZE)[None])
+        expected, found = (
+            pick_engine("bfloat16", CPU).backbone(FeatureExtractor(weights(), (1, 2)), self.SIZE)(images)
+            for held in (2**28, 2**12)
+            if monkeypatch.setattr(rounding, "_HELD", held) is None
+        )
+        assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
     def test_of_a_transformer_there_are_none(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Its only convolution takes the picture, and each made-up one may cost it seconds."""
