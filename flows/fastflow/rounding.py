@@ -38,9 +38,10 @@ _BLOCK: Final = 128
 
 
 def probe(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """A made-up picture (height, width, 3) uint8: noise whose power falls with the square of its frequency.
+    """A made-up picture (height, width, 3) uint8: noise, of a power that falls with the cube of frequency.
 
-    So does that of photographs (Field 1987, J. Opt. Soc. Am. A 4). The same number gives the same picture.
+    That is a little steeper than of photographs, whose falls with the square (Field 1987, J. Opt. Soc. Am. A
+    4). The same number gives the same picture.
     """
     height, width = size
     chance = np.random.default_rng(number)
