@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from app.database.engine import Database
+from flows.fastflow import rounding
 from tests import mosquitto
 from tests import postgres as postgres_server
 from training.config import RunConfig
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 64
+_MOST_WORK = rounding._MOST_WORK
 
 
 def pytest_configure() -> None:
@@ -58,6 +60,23 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def little_time_to_round() -> Iterator[None]:
+    """Engines in bfloat16 round only small convolutions together, or every test with one would take seconds.
+
+    What rounding does is for the tests of rounding, which take `time_to_round`.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounding, "_MOST_WORK", 3e7)
+        yield
+
+
+@pytest.fixture
+def time_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounding as everywhere but in tests."""
+    monkeypatch.setattr(rounding, "_MOST_WORK", _MOST_WORK)
 
 
 @pytest.fixture

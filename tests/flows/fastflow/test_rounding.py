@@ -86,6 +86,7 @@ class TestGram:
 
 
 class TestPortions:
+    @pytest.mark.usefixtures("time_to_round")
     def test_are_of_no_more_bytes_than_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rounding, "_HELD", 8 * 250)
         assert portions([(1, 10), (1, 12), (5, 2), (1, 30)]) == [[2, 0], [1], [3]]
@@ -97,6 +98,7 @@ class TestPortions:
     def test_of_nothing_there_are_none(self) -> None:
         assert portions([]) == []
 
+    @pytest.mark.usefixtures("time_to_round")
     def test_hold_all_of_a_resnet18(self) -> None:
         shapes = [(1, 576)] * 3 + [(1, 1152)] * 4 + [(1, 2304)] * 3
         assert sorted(place for portion in portions(shapes) for place in portion) == list(range(10))

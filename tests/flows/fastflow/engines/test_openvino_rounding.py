@@ -119,6 +119,7 @@ def test_bfloat16_holds_the_weights_of_the_last_part(name: str) -> None:
     assert all(torch.equal(weight, nearest(weight)) for weight in constants(last))
 
 
+@pytest.mark.usefixtures("time_to_round")
 def test_features_change_less_than_by_openvinos_own_rounding() -> None:
     """On a processor without bfloat16 OpenVINO emulates it."""
     extractor = FeatureExtractor(find_weights("tf_efficientnet_lite0"), (2, 3))

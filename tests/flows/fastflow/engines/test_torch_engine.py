@@ -174,6 +174,7 @@ class TestRoundedWeights:
         )
         return float(((found - exact) / exact.std((0, 2, 3), keepdim=True)).square().mean().sqrt())
 
+    @pytest.mark.usefixtures("time_to_round")
     def test_change_features_less_than_each_rounded_by_itself(self, monkeypatch: pytest.MonkeyPatch) -> None:
         found = find_weights("tf_efficientnet_lite0")
         together = self.noise(FeatureExtractor(found, (2, 3)))
