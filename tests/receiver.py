@@ -90,7 +90,11 @@ class Receiver:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # a sender that was killed over it
+                    self.close_connection = True
+                    return
                 time.sleep(receiver.seconds)
                 with receiver._lock:
                     answer = receiver.answer(len(receiver.messages), body)
