@@ -155,8 +155,7 @@ class OpenVinoEngine:
 
     def own_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
         """A compiled graph of one head alone. Not kept on disk, where every version would leave some."""
-        settings = {name: value for name, value in self._settings.items() if name != "CACHE_DIR"}
-        return self._compile(build(fused, own=True), sizes, settings)
+        return self._compile(build(fused, own=True), sizes, _kept_nowhere(self._settings))
 
     def make_room(self, head: "_OpenVinoHead", nbytes: int) -> bool:
         """Whether there is room for so many bytes in graphs of a head's own; then they are counted."""
@@ -185,10 +184,10 @@ class OpenVinoEngine:
         if self.precision == "float32":
             return [model]
         parts = split(model, size) or (model,)
-        kept = None if self._cache is None else kept_as(self._cache, record_of(extractor), size)
-        alone = {name: value for name, value in self._exact.items() if name != "CACHE_DIR"}
-        beside = None if kept is None else rounded_beside(kept)
-        round_convolutions(self._core, alone, parts, size, beside)
+        kept = None
+        if self._cache is not None:
+            kept = rounded_beside(kept_as(self._cache, record_of(extractor), size))
+        round_convolutions(self._core, _kept_nowhere(self._exact), parts, size, kept)
         return [numbered(part) for part in parts]
 
     def _compile_backbone(self, parts: Sequence[Any]) -> OpenVinoBackbone:
@@ -273,6 +272,11 @@ def _shape(fused: FusedHead) -> tuple[object, ...]:
     """What heads have in common that share graphs."""
     settings = (fused.normaliser.mode, fused.normaliser.windows, fused.bound)
     return (*settings, tuple((name, tuple(w.shape)) for name, w in weights_of(fused).items()))
+
+
+def _kept_nowhere(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings for a graph that no start shall find on disk."""
+    return {name: value for name, value in settings.items() if name != "CACHE_DIR"}
 
 
 def _streams(threads: int) -> int:

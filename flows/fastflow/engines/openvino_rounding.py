@@ -124,13 +124,10 @@ def _with_bias(node: Any, channels: int) -> tuple[Any, NDArray[np.float32] | Non
     added = _only_user(node, "Add")
     if added is None:
         return node, None
+    shapes = ((1, channels, 1, 1), (channels, 1, 1))
     values = [_value(added.input_value(i)) for i in range(2)]
-    found = [value for value in values if value is not None and value.shape in _per_channel(channels)]
+    found = [value for value in values if value is not None and value.shape in shapes]
     return (added, found[0].reshape(-1)) if found else (node, None)
-
-
-def _per_channel(channels: int) -> tuple[tuple[int, ...], ...]:
-    return (1, channels, 1, 1), (channels, 1, 1)
 
 
 def _value(port: Any) -> NDArray[np.float32] | None:

@@ -86,7 +86,6 @@ class TestGram:
 
 
 class TestPortions:
-    @pytest.mark.usefixtures("time_to_round")
     def test_are_of_no_more_bytes_than_are_held(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rounding, "_HELD", 8 * 250)
         assert portions([(1, 10), (1, 12), (5, 2), (1, 30)]) == [[2, 0], [1], [3]]
