@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from training.cache_folder import CacheError, CacheFolder, DiskSpaceError, Entry
 
@@ -110,6 +112,60 @@ def test_one_used_by_another_process_is_never_removed(caches: CacheFolder) -> No
         child.wait()
     # The system has let go of what the killed process held.
     assert len(caches.prune(0)) == 1
+
+
+def test_a_cache_is_looked_for_and_held_while_nobody_removes_any(caches: CacheFolder) -> None:
+    """Otherwise one that was there might be gone before it is held, and room be taken twice."""
+    fill(caches, a=40)
+    found = []
+
+    def use() -> None:
+        for name, make in (("a", never), ("b", of(40))):
+            with caches.use(name, 40, make) as folder:
+                found.append(folder.name)
+
+    user = threading.Thread(target=use)
+    with caches._alone():
+        user.start()
+        user.join(0.3)
+        assert files(caches) == ["a", "a/values"]
+    user.join(60)
+    assert found == ["a", "b"]
+
+
+def test_a_lock_has_no_name_any_more_when_it_is_let_go(
+    caches: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Free and with a name, it would look as if it were left by a killed process."""
+    named = []
+
+    class Watched(FileLock):
+        def release(self, force: bool = False) -> None:
+            if self.is_locked and Path(self.lock_file).parent.parent == caches.folder:
+                named.append(Path(self.lock_file).exists())
+            super().release(force)
+
+    monkeypatch.setattr("training.cache_folder.FileLock", Watched)
+    with caches.use("a", 40, of(40)):
+        pass
+    assert named == [False, False]  # of who makes it, and of who uses it
+
+
+def test_a_kill_while_a_cache_is_removed_leaves_no_half_of_it(
+    caches: CacheFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(caches, a=40)
+
+    def killed(folder: Path, **_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            caches.prune(0)
+    assert not caches.has("a")
+    assert caches.prune(0) == []
+    assert files(caches) == []
 
 
 def test_what_is_larger_than_all_may_be_is_refused_and_removes_nothing(caches: CacheFolder) -> None:

@@ -151,7 +151,9 @@ def test_by_parts_thresholds_hold_of_new_parts_and_by_pictures_they_do_not(alpha
     assert np.mean(rejected["pictures"]) > 0.9
 
 
-@pytest.mark.parametrize(("asked", "needed"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.03, 33), (0.5, 1)])
+@pytest.mark.parametrize(
+    ("asked", "needed"), [(0.1, 9), (0.01, 99), (0.001, 999), (0.03, 33), (0.5, 1), (1 / 49, 48)]
+)
 def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked: float, needed: int) -> None:
     calibration = CalibrationConfig(target_fpr=asked)
     for held_out in (needed, needed - 1):

@@ -77,13 +77,15 @@ def test_a_quiet_line_is_not_taken_for_a_lost_one(url: str, tiny_images: Images,
 
     def listen() -> None:
         with Client(url, timeout=0.2, patience=0.5) as client:
-            heard.append(next(client.events(station=station)))
+            heard.append(next(client.events(station=station, after="beginning")))
 
     async def listen_too() -> None:
         async with AsyncClient(url, timeout=0.2, patience=0.5) as client:
-            heard.append(await anext(client.events(station=station)))
+            heard.append(await anext(client.events(station=station, after="beginning")))
 
-    listener = threading.Thread(target=lambda: asyncio.run(listen_too()) if asynchronous else listen())
+    listener = threading.Thread(
+        target=lambda: asyncio.run(listen_too()) if asynchronous else listen(), daemon=True
+    )
     listener.start()
     time.sleep(2)  # quiet, for longer than timeout and patience
     with Client(url) as client:

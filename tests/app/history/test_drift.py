@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -189,6 +190,54 @@ def test_the_alarm_ends_when_parts_are_as_they_were(caplog: pytest.LogCaptureFix
     ]
 
 
+def test_the_alarm_stays_while_parts_are_nearly_as_far_off() -> None:
+    """Else it would come and go with every few parts of a line that is at the edge of it."""
+    calibration = np.arange(100.0)
+    drift = watch(reference(calibration))
+    distances = []
+
+    def shifted(by: float) -> bool:
+        drift.on_filed(list(rows(calibration + by)))
+        [score] = seen(drift).comparisons
+        assert score.alarm_distance is not None
+        distances.append(score.distance / score.alarm_distance)
+        return seen(drift).alarm
+
+    assert shifted(60.0)
+    least = 60.0 / distances[0]
+    assert [shifted(share * least) for share in (0.9, 0.8, 0.6, 0.9)] == [True, True, False, False]
+    assert distances[1:] == pytest.approx([0.9, 0.8, 0.6, 0.9], abs=0.05)
+
+
+def test_windows_are_changed_by_one_thread_at_a_time() -> None:
+    """Those that ask for the state begin windows too."""
+    inside, go_on = threading.Event(), threading.Event()
+    asked = []
+
+    def compared(*_: object) -> Reference:
+        asked.append(threading.current_thread())
+        if len(asked) == 1:
+            inside.set()
+            assert go_on.wait(60)
+        return reference(np.arange(9.0))
+
+    drift = Drift(40, compared, lambda *_: [])
+    threads = [
+        threading.Thread(target=drift.on_filed, args=[list(rows(np.arange(5.0)))]),
+        threading.Thread(target=drift.state, args=["tiny"]),
+    ]
+    threads[0].start()
+    assert inside.wait(60)
+    threads[1].start()
+    threads[1].join(0.2)
+    assert asked == threads[:1]
+    go_on.set()
+    for thread in threads:
+        thread.join(60)
+    assert seen(drift).inspections == 5
+    assert asked[:2] == threads
+
+
 def test_the_window_holds_the_latest_only() -> None:
     rng = np.random.default_rng(6)
     drift = watch(reference(rng.normal(size=50)), window=40)
@@ -197,6 +246,7 @@ def test_the_window_holds_the_latest_only() -> None:
         drift.on_filed(stream[i : i + 7])
     state = seen(drift)
     assert (state.inspections, state.since) == (40, stream[60]["id"])
+    assert len(drift._windows["tiny", None].ids) == 40  # nothing is remembered of those before
 
 
 def test_another_active_version_begins_a_new_window() -> None:

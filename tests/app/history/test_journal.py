@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.history.journal import Journal, JournalFull
+from app.history.journal import SEGMENT_BYTES, Journal, JournalFull
 from app.history.record import MARK_BYTES, Record, new_mark
 from tests.app.full_disk import files_of_at_most
 
@@ -461,6 +461,30 @@ def test_a_disk_that_reads_nothing_is_waited_for(
     assert files(folder) == []
 
 
+@pytest.mark.skipif(not hasattr(os, "posix_fadvise"), reason="a system that has no posix_fadvise")
+def test_what_is_written_to_try_the_disk_is_read_from_the_disk(
+    folder: Path, rot: Callable[[Path, range], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not on the disk yet stays in memory, whatever is advised."""
+    done = []
+
+    def watched(name: str, real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: int) -> None:
+            done.append(name)
+            real(*arguments)
+
+        return call
+
+    for name in ("fsync", "posix_fadvise"):
+        monkeypatch.setattr(os, name, watched(name, getattr(os, name)))
+    [path] = filled(folder, [record(1, size=9000)])
+    rot(path, range(5000, 5001))
+    journal = Journal(folder, MANY)
+    assert read_on(journal) == []
+    assert done == ["fsync", "posix_fadvise"]
+    journal.close()
+
+
 def test_other_files_in_the_folder_are_left_alone(folder: Path) -> None:
     folder.mkdir()
     (folder / "notes.journal").write_text("mine")
@@ -492,6 +516,32 @@ def test_a_disk_without_spare_room_is_full(folder: Path) -> None:
     journal = Journal(folder, 2**62)
     with pytest.raises(JournalFull, match="no room to spare"):
         journal.expect_room(2**60)
+    journal.close()
+
+
+def test_room_is_left_on_the_disk_for_filing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = Journal(folder, MANY)
+    left = list(os.statvfs(folder))
+    left[:2], left[4] = [1, 1], 4 * SEGMENT_BYTES + 99  # block sizes, and blocks that are free
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(left))
+    journal.expect_room(99)
+    with pytest.raises(JournalFull, match="no room to spare"):
+        journal.expect_room(100)
+    journal.close()
+
+
+def test_what_can_never_be_filed_is_kept_whole(folder: Path) -> None:
+    journal = Journal(folder, MANY)
+    for number in range(3):
+        journal.append(record(number))
+    journal.drop(journal.read(MANY, 1))
+    [refused, later] = journal.read(MANY, 2)
+    [segment] = folder.iterdir()
+    written = segment.read_bytes()
+    kept = journal.set_aside(refused)
+    assert kept.read_bytes() == written[len(written) - refused.size - later.size : -later.size]
+    assert read_all(journal) == [later]
+    assert files(folder) == [kept.name]
     journal.close()
 
 

@@ -131,6 +131,16 @@ def test_nothing_is_remembered_of_what_has_settled() -> None:
     run(work)
 
 
+def test_a_name_that_comes_again_and_again_does_not_keep_others() -> None:
+    settling = Settling(0)
+    for position, name in enumerate(["the same", "another", "the same"], 1):
+        number = settling.arrive([name])
+        if position < 3:
+            settling.appended(number, position)
+    settling.reach(2)
+    assert list(settling._pending) == ["the same"]
+
+
 def test_nothing_is_remembered_of_who_no_longer_waits() -> None:
     """While the database is away for hours, clients ask again and again."""
 
