@@ -98,11 +98,11 @@ class FitConfig(_Section):
     weight_decay: float = Field(default=1e-5, ge=0)
     gradient_clip: float = Field(default=1.0, gt=0, description="largest norm of a gradient")
     noise: float = Field(
-        default=0.06,
+        default=0.03,
         ge=0,
         le=1,
-        description="standard deviation of normal noise on the normalised features, new in every update: as "
-        "much as an engine's bfloat16 does to them, which the flows then bear",
+        description="standard deviation of normal noise on the normalised features, new in every update: "
+        "more than an engine's bfloat16 does to them, which the flows then bear",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
