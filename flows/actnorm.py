@@ -30,7 +30,8 @@ class ActNorm(ChannelAffine):
     Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.1. log det = H W sum(s). After the first batch
     s and t are ordinary parameters. Only a forward pass in training mode sets them, `eval()` never does; that
     they were set is part of the state_dict, so that a model that was loaded and trained on keeps what it has
-    learned.
+    learned. So does one that was trained by its samples, through `inverse` alone: a first batch sets s and t
+    only while both are 0, as they are made.
 
     Processes that train one model together (DistributedDataParallel) would each set it by their own batch,
     and average gradients of different models for good: give the model a first batch before it is wrapped,
@@ -66,6 +67,10 @@ class ActNorm(ChannelAffine):
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
         expect_channels(x, len(self.log_scale), "ActNorm")  # a batch of another shape sets nothing
+        if bool(self.log_scale.any() | self.shift.any()):  # learned already, through the inverse
+            self.initialised.fill_(True)
+            self._pending = False
+            return
         values = x.detach().transpose(0, 1).flatten(1)  # (C, N H W)
         if values.shape[1] == 0:
             return

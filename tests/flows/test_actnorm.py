@@ -64,6 +64,33 @@ def test_what_was_loaded_before_it_was_set_is_still_to_be_set() -> None:
     assert two.shift.min() < -50
 
 
+@pytest.mark.parametrize("learned", ["log_scale", "shift"])
+def test_what_was_learned_through_the_inverse_stays(learned: str) -> None:
+    """As in training by samples, with the reverse divergence, before any density is asked for."""
+    layer = ActNorm(2).double().train()
+    optimiser = torch.optim.SGD([getattr(layer, learned)], 0.1)
+    x, log_det = layer.inverse(torch.randn(64, 2, dtype=torch.float64))
+    torch.autograd.backward(((x - 3).square().sum(1) / 2 - log_det).mean())
+    optimiser.step()
+    before = [layer.log_scale.clone(), layer.shift.clone()]
+    x = 100 + torch.randn(20, 2, dtype=torch.float64)
+    z, _ = layer.forward(x)
+    assert all(torch.equal(a, b) for a, b in zip(before, [layer.log_scale, layer.shift], strict=True))
+    assert torch.equal(z, layer.eval().forward(x)[0])
+    assert layer.initialised
+    # It is known from the state_dict too, where the parameters of another one are still as made.
+    two = ActNorm(2).double().train()
+    two.load_state_dict(layer.state_dict())
+    two.forward(x)
+    assert torch.equal(two.shift, layer.shift)
+
+
+def test_a_learned_one_takes_a_batch_of_one_value() -> None:
+    layer = ActNorm(2).train()
+    torch.nn.init.constant_(layer.shift, 2.0)
+    assert layer.forward(torch.zeros(1, 2))[0].tolist() == [[2, 2]]
+
+
 def test_a_constant_channel_keeps_its_scale() -> None:
     layer = ActNorm(2).train()
     x = torch.stack([torch.full((9,), 4.0), torch.arange(9.0)], 1)

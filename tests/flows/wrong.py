@@ -288,7 +288,16 @@ class ConstantScale(ChannelAffine):
         return log_scale.detach(), shift
 
 
-class UnsavedFlag(ActNorm):
+class Forgetful(ActNorm):
+    """A batch that sets it does so whatever was learned."""
+
+    def _initialise(self, x: Tensor) -> None:
+        for parameter in self.parameters():
+            torch.nn.init.zeros_(parameter)
+        super()._initialise(x)
+
+
+class UnsavedFlag(Forgetful):
     """That it was set is not in the state_dict: training on sets it anew."""
 
     def __init__(self, channels: int) -> None:
@@ -306,7 +315,7 @@ class SetInEvaluation(ActNorm):
         return super().forward(x)
 
 
-class SetByEveryBatch(ActNorm):
+class SetByEveryBatch(Forgetful):
     """Each training batch sets it, as batch normalisation would."""
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Pair:
