@@ -15,7 +15,9 @@ def gallery(
         str, typer.Option(help="Names of densities with commas between, `all`, or `none` for no fits.")
     ] = "all",
     steps: Annotated[int, typer.Option(help="Steps of the optimiser for each.", min=1)] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the samples, the weights and the fits.", min=0)] = 0,
+    seed: Annotated[
+        int, typer.Option(help="Of the samples, the weights and the fits.", min=0, max=2**63 - 1)
+    ] = 0,
     # Flows over two dimensions are too small to be shared out: more threads only wait for each other.
     threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 1,
 ) -> None:

@@ -92,6 +92,13 @@ def test_what_is_wrong_is_said_before_anything_is_drawn(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_a_seed_that_torch_does_not_take_is_wrong_usage(tmp_path: Path, seed: str) -> None:
+    result = run(tmp_path / "out", "--targets", "banana", "--steps", "3", "--seed", seed)
+    assert result.exit_code == 2
+    assert not (tmp_path / "out").exists()
+
+
 def test_all_and_none_are_among_the_names(tmp_path: Path) -> None:
     result = run(tmp_path / "out", "--targets", "all,two_moons")
     assert result.exit_code == 1
