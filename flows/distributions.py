@@ -13,14 +13,16 @@ def standard_normal_log_prob(z: Tensor) -> Tensor:
     """log N(z; 0, I) = -1/2 |z|^2 - D/2 log(2 pi), summed over all but the first dimension.
 
     Args:
-        z: (N, ...), D values per row.
+        z: (N, ...), D values per row; one of (N,).
 
     Returns:
         (N,), in nats.
     """
     dimensions = z.shape[1:].numel()
-    # Summed as it lies: to flatten maps that are laid out channels-last is to copy them.
-    squares = z.square().sum(tuple(range(1, z.ndim)))
+    squares = z.square()
+    if z.ndim > 1:  # the sum over no dimension would be that over all
+        # Summed as it lies: to flatten maps that are laid out channels-last is to copy them.
+        squares = squares.sum(tuple(range(1, z.ndim)))
     return -0.5 * squares - 0.5 * dimensions * math.log(2 * math.pi)
 
 

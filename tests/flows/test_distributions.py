@@ -28,6 +28,15 @@ def test_log_prob_is_scipys_summed_over_the_event(event: tuple[int, ...]) -> Non
         assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-13)
 
 
+@pytest.mark.parametrize("rows", [0, 1, 5])
+def test_numbers_have_a_density_each(rows: int) -> None:
+    """(N,) is N rows of one value, as SciPy's logpdf takes it."""
+    z = 3 * torch.randn(rows, dtype=torch.float64)
+    found = standard_normal_log_prob(z)
+    assert found.shape == (rows,)
+    assert found.tolist() == pytest.approx(stats.norm.logpdf(z.numpy()).tolist(), rel=1e-13)
+
+
 def test_no_rows_have_no_densities() -> None:
     assert standard_normal_log_prob(torch.zeros(0, 3, 2, 2)).shape == (0,)
 
