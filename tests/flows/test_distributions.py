@@ -83,6 +83,13 @@ def test_the_logistic_is_scipys() -> None:
     assert stats.kstest(samples.flatten().numpy(), "logistic").pvalue > 0.01
 
 
+@pytest.mark.parametrize("z", [19.9, 20.0, 20.0001, 25.0, 36.0, 40.0])
+def test_the_logistic_has_no_step(z: float) -> None:
+    """torch's softplus is the identity from 20 on, which is off by 2e-9 there."""
+    found = StandardLogistic((1,)).log_prob(torch.tensor([[z], [-z]], dtype=torch.float64))
+    assert found.tolist() == pytest.approx(2 * [-z - 2 * math.log1p(math.exp(-z))], rel=1e-15, abs=0)
+
+
 def test_the_logistic_has_densities_far_out() -> None:
     """log(1 + exp(z)) as it is written would be infinite from 710 on."""
     assert StandardLogistic((1,)).log_prob(torch.tensor([[1e4], [-1e4]])).tolist() == [-1e4, -1e4]
