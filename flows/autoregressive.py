@@ -27,6 +27,10 @@ class MaskedAutoregressive(Transform):
     from x_1 to x_(D-1), so that each of these reaches m_D, and an m_i misses only some x_j right before it;
     a single unit can only be of x_1, and lets nothing else through.
 
+    With a context it is fewer than D units: m_1 sees the context through units of no x_j, of which each layer
+    keeps a share, and every m_i sees it whatever the widths are. So a single unit lets no x_j through, but
+    the context alone: then no dimension depends on another.
+
     >>> _ = torch.manual_seed(0)
     >>> flow = MaskedAutoregressive(3, (16,))
     >>> x = torch.randn(2, 3)

@@ -45,6 +45,41 @@ def test_layers_narrower_than_the_dimensions_spread_over_all_of_them(
     assert (jacobian[rows_apart, columns_apart] != 0).all()
 
 
+def seen(features: int, hidden: tuple[int, ...], context: int) -> torch.Tensor:
+    """Which x_j and which numbers of a context each z_i depends on, (features, features + context)."""
+    flow = MaskedAutoregressive(features, hidden, context=context).double()
+    for parameter in flow.parameters():
+        torch.nn.init.constant_(parameter, 0.01)  # no ReLU is closed, and paths do not cancel
+    inputs = torch.ones(features + context, dtype=torch.float64)
+    jacobian: torch.Tensor
+    jacobian = torch.func.jacrev(lambda v: flow.forward(v[None, :features], v[None, features:])[0][0])(inputs)
+    return jacobian != 0
+
+
+@pytest.mark.parametrize("features", [2, 4, 7])
+@pytest.mark.parametrize("context", [0, 2])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_how_many_units_it_takes_for_every_path(features: int, context: int, layers: int) -> None:
+    """D - 1, and with a context one more, which is of no x_j and brings the context to the first."""
+    width = features if context else features - 1
+    every = torch.ones(features, features + context, dtype=torch.bool).tril()
+    every[:, features:] = True
+    assert torch.equal(seen(features, layers * (width,), context), every)
+    if width > 1:
+        fewer = seen(features, (*(layers - 1) * (width,), width - 1), context)
+        assert not torch.equal(fewer, every)
+        assert fewer[:, features:].all()
+
+
+@pytest.mark.parametrize("hidden", [(1,), (8, 1), (1, 8)])
+def test_a_single_unit_is_of_the_first_dimension_or_of_the_context(hidden: tuple[int, ...]) -> None:
+    alone = torch.eye(4, dtype=torch.bool)
+    first = alone.clone()
+    first[:, 0] = True
+    assert torch.equal(seen(4, hidden, 0), first)
+    assert torch.equal(seen(4, hidden, 2), torch.cat([alone, torch.ones(4, 2, dtype=torch.bool)], 1))
+
+
 @pytest.mark.parametrize("features", [1, 4])
 def test_a_context_reaches_every_dimension_the_first_too(features: int) -> None:
     flow = made(features, context=2)
