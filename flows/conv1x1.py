@@ -1,8 +1,11 @@
 """Invertible 1x1 convolution: a learned mixing of the channels."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
+from flows.permutation import expect_permutation
 from flows.transform import Transform, channels_log_det, expect_channels, expect_some, without_autocast
 
 
@@ -25,6 +28,9 @@ class InvertibleConv1x1(Transform):
 
     Args:
         channels: C of images (N, C, H, W), D of vectors (N, D).
+
+    Raises:
+        ValueError: what `load_state_dict` brings as P is no permutation.
     """
 
     def __init__(self, channels: int) -> None:
@@ -42,6 +48,7 @@ class InvertibleConv1x1(Transform):
         self.register_buffer("order", p.argmax(1).to(device))
         self.sign: Tensor
         self.order: Tensor
+        self.register_load_state_dict_post_hook(_check_loaded)  # type: ignore[no-untyped-call]
 
     @classmethod
     def reversing(cls, channels: int) -> "InvertibleConv1x1":
@@ -82,3 +89,7 @@ class InvertibleConv1x1(Transform):
 
     def _log_det(self, x: Tensor) -> Tensor:
         return channels_log_det(self.log_diagonal, x)
+
+
+def _check_loaded(module: InvertibleConv1x1, _: Any) -> None:
+    expect_permutation(module.order, "InvertibleConv1x1")

@@ -1,6 +1,7 @@
 """Reordering of channels."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,17 +22,17 @@ class Permutation(Transform):
         index: a permutation of 0..C-1; C is the number of channels (images) or dimensions (vectors).
 
     Raises:
-        ValueError: if index is not such a permutation.
+        ValueError: if index is not such a permutation, or what `load_state_dict` brings is none.
     """
 
     def __init__(self, index: Sequence[int] | Tensor) -> None:
         super().__init__()
         # On the CPU first, whatever the default device is: its values are checked here.
         index = torch.as_tensor(index, device="cpu")
-        if index.ndim != 1 or sorted(index.tolist()) != list(range(len(index))):
-            raise ValueError(f"Permutation expected each of 0..C-1 exactly once; got {index.tolist()}")
+        expect_permutation(index, "Permutation")
         self.register_buffer("index", index.to(torch.get_default_device(), torch.int64))
         self.index: Tensor
+        self.register_load_state_dict_post_hook(_check_loaded)  # type: ignore[no-untyped-call]
 
     @classmethod
     def random(cls, channels: int, generator: torch.Generator | None = None) -> "Permutation":
@@ -51,3 +52,20 @@ class Permutation(Transform):
         expect_channels(z, len(self.index), "Permutation")
         # Computed from the index at each call: a second buffer could come to disagree with the first.
         return z[:, self.index.argsort()], z.new_zeros(z.shape[0])
+
+
+def expect_permutation(index: Tensor, owner: str) -> None:
+    """Raise ValueError unless index is (C,) and holds each of 0..C-1 once.
+
+    What is loaded is looked at too: an average of models that averages buffers as well
+    (`torch.optim.swa_utils.AveragedModel` with `use_buffers=True`) rounds integers down, and with one channel
+    twice densities would be wrong and finite.
+    """
+    if index.is_meta:  # nothing to look at
+        return
+    if index.ndim != 1 or sorted(index.tolist()) != list(range(len(index))):
+        raise ValueError(f"{owner} expected each of 0..C-1 exactly once; got {index.tolist()}")
+
+
+def _check_loaded(module: Permutation, _: Any) -> None:
+    expect_permutation(module.index, "Permutation")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn.functional import conv2d
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flows import InvertibleConv1x1
 
@@ -65,3 +66,24 @@ def test_autocast_leaves_it_the_inverse_of_what_it_did() -> None:
         back, _ = layer.inverse(z)
     assert z.dtype == torch.float32
     torch.testing.assert_close(back, x, rtol=1e-4, atol=1e-5)
+
+
+def test_an_average_of_models_is_loaded_if_its_buffers_were_copied() -> None:
+    """Averaged too, 3 becomes 2.99... and then 2: W would mix one channel in twice, and another never."""
+    torch.manual_seed(0)
+    layer = InvertibleConv1x1(6)
+    average = get_ema_multi_avg_fn(0.9)  # type: ignore[no-untyped-call]
+    for averaged in (False, True):
+        model = AveragedModel(layer, multi_avg_fn=average, use_buffers=averaged)
+        for _ in range(20):
+            model.update_parameters(layer)
+        state = model.module.state_dict()
+        other = InvertibleConv1x1(6)
+        if averaged:
+            with pytest.raises(
+                ValueError, match=r"InvertibleConv1x1 expected each of 0\.\.C-1 exactly once; got"
+            ):
+                other.load_state_dict(state)
+        else:
+            other.load_state_dict(state)
+            assert torch.equal(other.order, layer.order)

@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 import torch
 
-from flows import Permutation
+from flows import Compose, Permutation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,6 +45,25 @@ def test_a_generator_fixes_the_order() -> None:
 def test_what_is_not_a_permutation_is_refused(index: list[int]) -> None:
     with pytest.raises(ValueError, match=r"expected each of 0\.\.C-1 exactly once; got \["):
         Permutation(index)
+
+
+def test_what_is_loaded_must_be_a_permutation() -> None:
+    """An average of models that averages buffers too rounds an index down."""
+    permutation = Permutation([2, 0, 3, 1])
+    chain = Compose([Permutation.random(4), Permutation.random(4)])
+    chain.load_state_dict({"transforms.0.index": permutation.index, "transforms.1.index": permutation.index})
+    for assign in (False, True):
+        with pytest.raises(ValueError, match=r"Permutation expected each of 0\.\.C-1 .*; got \[2, 0, 2, 1\]"):
+            chain.load_state_dict(
+                {"transforms.1.index": torch.tensor([2, 0, 2, 1])}, strict=False, assign=assign
+            )
+
+
+def test_an_index_without_numbers_is_loaded_unseen() -> None:
+    permutation = Permutation([1, 0]).to("meta")
+    permutation.load_state_dict({"index": torch.empty(2, dtype=torch.int64, device="meta")})
+    permutation.load_state_dict({"index": torch.tensor([1, 0])}, assign=True)
+    assert permutation.forward(torch.tensor([[1, 2]]))[0].tolist() == [[2, 1]]
 
 
 def test_its_state_is_the_index_alone() -> None:
