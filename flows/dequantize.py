@@ -71,8 +71,9 @@ class Logit(Transform):
 
         log det = sum of log(1 - 2a) - log p - log(1 - p)
 
-    The paper writes a + (1 - a) x, which is infinite at x = 1; its code has the factor 2. For x beyond
-    (-a, 1 - a) / (1 - 2a) the result is NaN.
+    The paper writes a + (1 - a) x, which is infinite at x = 1; its code has the factor 2. At the ends of
+    (-a, 1 - a) / (1 - 2a), which are 0 and 1 where a is 0, z and log det are infinite, and `Flow.log_prob`
+    is NaN: which limit it has there depends on the base. Beyond the ends both results are NaN.
 
     >>> layer = Logit().double()
     >>> x = torch.tensor([[0.0, 0.5, 1.0]], dtype=torch.float64)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy import stats
 
-from flows import Compose, Flow, Logit, StandardNormal, UniformDequantization
+from flows import Compose, Flow, Logit, StandardLogistic, StandardNormal, UniformDequantization
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,6 +52,28 @@ def test_the_logit_is_finite_at_both_ends() -> None:
     z, log_det = Logit(0.05).forward(torch.tensor([[0.0, 1.0]], dtype=torch.float64))
     assert z.tolist()[0] == pytest.approx([-math.log(19), math.log(19)])
     assert log_det.item() == pytest.approx(2 * (math.log(0.9) - math.log(0.05 * 0.95)))
+
+
+def test_without_alpha_there_is_no_density_at_the_ends() -> None:
+    """Its limit is 0 with a normal base and 1 with a logistic one: inf - inf says that it is not known."""
+    ends = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    z, log_det = Logit(0.0).forward(ends)
+    assert z.tolist() == [[-math.inf], [math.inf]]
+    assert log_det.tolist() == [math.inf, math.inf]
+    back, undone = Logit(0.0).inverse(z)
+    assert torch.equal(back, ends)
+    assert undone.tolist() == [-math.inf, -math.inf]
+    for base in (StandardNormal((1,)), StandardLogistic((1,))):
+        flow = Flow(Logit(0.0), base).double()
+        assert flow.log_prob(ends).isnan().all()
+        assert flow.log_prob(ends.nextafter(ends.new_tensor(0.5))).isfinite().all()
+
+
+def test_beyond_the_ends_there_is_no_logit() -> None:
+    for alpha in (0.0, 0.05):
+        out = torch.tensor([[-alpha - 0.1], [1 + alpha + 0.1]], dtype=torch.float64)
+        for result in Logit(alpha).forward(out):
+            assert result.isnan().all()
 
 
 def test_other_sizes_are_refused() -> None:
