@@ -52,31 +52,40 @@ class Planar(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, len(self.w), "Planar")
         push, _, margin = self._push()
-        a = self._along(x)
-        return x + push * torch.tanh(a)[:, None], _log_slope(a, margin)
+        wide = x.to(push.dtype)
+        a = self._along(wide)
+        z = wide + push * torch.tanh(a)[:, None]
+        return z.to(x.dtype), _log_slope(a, margin).to(x.dtype)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, len(self.w), "Planar")
         push, c, margin = self._push()
-        a = _solve(self._along(z), c, margin)
-        return z - push * torch.tanh(a)[:, None], -_log_slope(a, margin)
+        wide = z.to(push.dtype)
+        a = _solve(self._along(wide), c, margin)
+        x = wide - push * torch.tanh(a)[:, None]
+        return x.to(z.dtype), -_log_slope(a, margin).to(z.dtype)
 
     def _along(self, x: Tensor) -> Tensor:
         """w.x + b, (N,). Not by autocast, as `_push`: the inverse solves for what was computed."""
         with without_autocast(x.device.type):
-            return x @ self.w + self.b
+            return x @ self.w.to(x.dtype) + self.b.to(x.dtype)
 
     def _push(self) -> tuple[Tensor, Tensor, Tensor]:
-        """u' with shape (D,), c = w.u' and the margin 1 + c > 0, both ()."""
+        """u' with shape (D,), c = w.u' and the margin 1 + c > 0, both ().
+
+        In single precision at least: rounded to half, c may be below -1, and f folds.
+        """
+        dtype = torch.promote_types(self.w.dtype, torch.float32)
+        w, u = self.w.to(dtype), self.u.to(dtype)
         with without_autocast(self.w.device.type):
-            along = self.w @ self.u
+            along = w @ u
         margin = softplus(along + _UNIT).clamp_min(torch.finfo(along.dtype).tiny)
         # margin - 1 without its cancellation: softplus(x + log(e - 1)) = 1 + log1p((1 - 1/e) (exp(x) - 1)).
         small = torch.log1p((1 - 1 / math.e) * torch.expm1(along.clamp_max(1)))
         c = torch.where(along < 1, small, margin - 1)
         # Where w is 0, so is what it is multiplied with.
-        square = self.w.square().sum().clamp_min(torch.finfo(self.w.dtype).tiny)
-        return self.u + (c - along) / square * self.w, c, margin
+        square = w.square().sum().clamp_min(torch.finfo(dtype).tiny)
+        return u + (c - along) / square * w, c, margin
 
 
 def _sech2(a: Tensor) -> Tensor:

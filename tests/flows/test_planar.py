@@ -78,6 +78,34 @@ def test_all_but_folded_it_still_has_a_log_det(dtype: torch.dtype) -> None:
     assert log_det.item() == pytest.approx(-60 + math.log(math.e - 1), rel=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_neither_folds_nor_loses_more_than_the_result_is_rounded_by(
+    dtype: torch.dtype,
+) -> None:
+    torch.manual_seed(0)
+    x = torch.linspace(-4, 4, 401)[:, None].to(dtype)
+    for along in torch.linspace(-12, 3, 61).tolist():
+        flow, exact = Planar(1), Planar(1).double()
+        torch.nn.init.constant_(flow.w, 1.0)
+        torch.nn.init.constant_(flow.u, along)
+        flow = flow.to(dtype)
+        exact.load_state_dict(flow.state_dict())
+        _, c, margin = flow._push()
+        assert c >= -1
+        assert margin > 0
+        z, log_det = flow.forward(x)
+        assert (z.diff(dim=0) >= 0).all()
+        assert z.dtype == log_det.dtype == dtype
+        expected, expected_log_det = exact.forward(x.double())
+        rounding = torch.finfo(dtype).eps
+        torch.testing.assert_close(z.double(), expected, rtol=rounding, atol=1e-5)
+        torch.testing.assert_close(log_det.double(), expected_log_det, rtol=rounding, atol=1e-5)
+        back, undone = flow.inverse(z)
+        again, again_undone = exact.inverse(z.double())
+        torch.testing.assert_close(back.double(), again, rtol=rounding, atol=1e-5)
+        torch.testing.assert_close(undone.double(), again_undone, rtol=rounding, atol=1e-4)
+
+
 def test_it_needs_a_feature() -> None:
     with pytest.raises(ValueError, match="expected at least 1 channel or feature; got 0"):
         Planar(0)
