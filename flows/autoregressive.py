@@ -41,7 +41,7 @@ class MaskedAutoregressive(Transform):
         features: D.
         hidden: width of each hidden layer.
         law: affine unless given.
-        context: K of a context (N, K), or 0.
+        context: K of a context (N, K), which gets the input's dtype, or 0.
         start: multiplies the last layer's random weights; 0 starts as the identity.
     """
 
@@ -103,7 +103,7 @@ class MaskedAutoregressive(Transform):
             if context is None or context.shape != (x.shape[0], self.context):
                 got = "none" if context is None else str(tuple(context.shape))
                 raise ValueError(f"expected a context of shape ({x.shape[0]}, {self.context}); got {got}")
-            x = torch.cat([x, context], 1)
+            x = torch.cat([x, context.to(x.dtype)], 1)
         # Not by autocast: the inverse finds its x one by one, near those of the way forth and not at them,
         # and rounding may part the two.
         with without_autocast(x.device.type):

@@ -2,7 +2,7 @@
 
 Unless told otherwise all start by giving zeros, so that a coupling with one of the laws starts as the
 identity (or, with Glow's scale, near it). Those made with a context take it as (N, K), or as maps
-(N, K, H, W), beside their input.
+(N, K, H, W), beside their input, whose dtype it gets.
 """
 
 import itertools
@@ -192,4 +192,4 @@ def _beside(x: Tensor, context: Tensor | None, features: int) -> Tensor:
         raise ValueError(f"expected a context of shape {row}{maps}; got {got}{squeezed}")
     if context.ndim < x.ndim:
         context = context[:, :, None, None].expand(-1, -1, *x.shape[2:])
-    return torch.cat([x, context], 1)
+    return torch.cat([x, context.to(x.dtype)], 1)

@@ -40,7 +40,15 @@ class Flow(nn.Module):
 
         Of a flow that begins with `UniformDequantization` that of x + u, with u drawn anew for each call. The
         mean over draws is a lower bound of the integers' log-probability; a single one may be above it.
+
+        Args:
+            x: (N, *event_shape).
+            context: (N, ...), a row for each of x, where the flow depends on one.
+
+        Raises:
+            ValueError: x has another shape, or the context other rows.
         """
+        _expect_rows(context, x.shape[:1].numel())
         z, log_det = self.transform.forward(x, context)
         return self.base.log_prob(z, context) + log_det
 
@@ -65,7 +73,11 @@ class Flow(nn.Module):
             context: (n, ...), a row for each sample, where the flow depends on one.
             temperature: multiplies the latents' distance from their centre; below 1, likelier samples.
             generator: of the random numbers.
+
+        Raises:
+            ValueError: the context has other than n rows.
         """
+        _expect_rows(context, n)
         z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
         return self.transform.inverse(z, context)[0]
 
@@ -83,6 +95,13 @@ class Flow(nn.Module):
         whatever the temperature the samples were drawn at. A flow that begins with `UniformDequantization`
         gives integers, and with each the density of the real number that it was rounded down from.
         """
+        _expect_rows(context, n)
         z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
         x, log_det = self.transform.inverse(z, context)
         return x, self.base.log_prob(z, context) - log_det
+
+
+def _expect_rows(context: Tensor | None, rows: int) -> None:
+    """Raise ValueError unless a context has so many rows: what has no use for one passes it over unseen."""
+    if context is not None and context.shape[:1] != (rows,):
+        raise ValueError(f"Flow expected a context of {rows} rows; got {tuple(context.shape)}")

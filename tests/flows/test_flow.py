@@ -142,6 +142,58 @@ def test_a_conditional_flow_learns_what_the_context_says() -> None:
     assert samples.std(1).tolist() == pytest.approx([0.74, 0.1, 0.74], rel=0.25)
 
 
+@pytest.mark.parametrize("width", [0, 2])
+@pytest.mark.parametrize("rows", [(), (1,), (3, 2), (5, 2)])
+def test_a_context_of_other_rows_is_refused_whether_it_is_used_or_not(
+    width: int, rows: tuple[int, ...]
+) -> None:
+    one = glow((4,), steps=1, hidden=4, context=width).train()
+    x, context = torch.randn(4, 4), torch.zeros(rows)
+    state = {name: value.clone() for name, value in one.state_dict().items()}
+    for call in (
+        lambda: one.log_prob(x, context),
+        lambda: one(x, context),
+        lambda: one.bits_per_dim(x, context),
+        lambda: one.sample(4, context=context),
+        lambda: one.sample_and_log_prob(4, context=context),
+    ):
+        with pytest.raises(ValueError, match=r"Flow expected a context of 4 rows; got \("):
+            call()
+    assert all(torch.equal(value, state[name]) for name, value in one.state_dict().items())
+
+
+def test_data_without_rows_take_a_context_without_rows() -> None:
+    one = glow((4,), steps=1, hidden=4, context=2).eval()
+    assert one.log_prob(torch.zeros(0, 4), torch.zeros(0, 2)).shape == (0,)
+    with pytest.raises(ValueError, match="expected"):
+        one.log_prob(torch.zeros(()), torch.zeros(3, 2))
+
+
+@pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline, maf])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.bfloat16])
+def test_a_context_of_another_dtype_becomes_that_of_the_data(
+    recipe: Callable[..., Flow], dtype: torch.dtype
+) -> None:
+    """NumPy's numbers are double, one-hot vectors integers."""
+    torch.manual_seed(0)
+    one = recipe((4,), context=3)
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    context = torch.eye(3)[[0, 2, 2, 1, 0]]
+    for flow in (one.eval(), one.double().eval(), one.bfloat16().eval()):
+        data = next(flow.parameters()).dtype
+        x = torch.randn(5, 4).to(data)
+        found = flow.log_prob(x, context.to(dtype))
+        assert found.dtype == data
+        assert torch.equal(found, flow.log_prob(x, context.to(data)))
+        samples = [
+            flow.sample(5, context=context.to(kind), generator=torch.Generator().manual_seed(0))
+            for kind in (dtype, data)
+        ]
+        assert torch.equal(*samples)
+
+
 @pytest.mark.parametrize("recipe", [nice, real_nvp, glow, neural_spline, maf])
 def test_safetensors_bring_a_flow_back_to_the_bit(recipe: Callable[..., Flow], tmp_path: Path) -> None:
     torch.manual_seed(0)
