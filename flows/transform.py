@@ -16,8 +16,10 @@ class Transform(nn.Module, ABC):
         forward:  z = f(x),      log |det df/dx|
         inverse:  x = f^-1(z),   log |det df^-1/dz|  =  -log |det df/dx|  at that x
 
-    Input and parameters have one dtype. Under autocast both results keep it, and the directions stay each
-    other's inverse: what is rounded are conditioners, which both directions compute alike.
+    Input and parameters have one dtype. Under autocast both results keep it. What is rounded are
+    conditioners, which both directions compute alike: of one layer they stay each other's inverse. In a stack
+    a conditioner's input comes back with an error in its last digit, and may be rounded to another number of
+    bfloat16 for it. So a few rows of a hundred at most come back to bfloat16's digits only, about 1e-3.
 
     A transform may depend on a context, one row for each row of the input: (N, K), or maps (N, K, H, W).
     The transform of each row is invertible whatever its context is; those that have no use for one pass it

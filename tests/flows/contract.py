@@ -127,9 +127,15 @@ def check_device(case: Case, setting: Setting) -> None:
 
 
 def check_autocast(case: Case, setting: Setting) -> None:
-    """Under autocast both results keep the input's dtype, and forth and back is as near as without."""
+    """Under autocast both results keep the input's dtype, and forth and back is as near as without.
+
+    But for a few rows, in which the same number was rounded to another one of bfloat16 on the way back: these
+    are as near as bfloat16 is. They are so rare that it takes many rows to meet one.
+    """
     if setting.spread is not None:
         setting = replace(setting, spread=min(setting.spread, 0.3))  # single precision has few digits
+    if setting.rows:
+        setting = replace(setting, rows=256)
     transform = setting.transform(case).float()
     for way in ways(transform, case, setting):
         x = way.at.float()
@@ -140,10 +146,22 @@ def check_autocast(case: Case, setting: Setting) -> None:
                 back, undone = way.undo(y)
             for result in (y, log_det, back, undone):
                 assert result.dtype == x.dtype, f"{way.name}: under autocast there is a {result.dtype}"
-            off.append([(back - x).norm().item(), (log_det + undone).norm().item()])
-        for plainly, rounded, size in zip(*off, (x.norm().item(), log_det.norm().item()), strict=True):
-            bound = 1e-4 * (1 + size) + 10 * plainly
-            assert rounded <= bound, f"{way.name} and back is off by {rounded:.3g}, more than {bound:.3g}"
+            off.append([_norms(back - x), (log_det + undone).abs()])
+        for plainly, rounded, size in zip(*off, (_norms(x), log_det.abs()), strict=True):
+            if not len(x):
+                continue
+            near = 1e-4 * (1 + size) + 10 * plainly.max()
+            share = (rounded > near).double().mean().item()
+            assert share <= 0.05, f"{way.name} and back is off by more than {near.min():.3g} in {share:.0%}"
+            # bfloat16 has 16 bits less than single precision, whose errors tell how errors grow on the way.
+            beyond = (rounded - 2**16 * (2**-24 * (1 + size) + plainly.max())).max().item()
+            assert beyond <= 0, f"{way.name} and back is off by {beyond:.3g} more than bfloat16's rounding"
+
+
+def _norms(x: Tensor) -> Tensor:
+    """Of each row, (N,)."""
+    norms: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
+    return norms
 
 
 def condition(matrix: Tensor) -> tuple[float, float]:
