@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from pydantic import ValidationError
+from pydantic_core import from_json
 from safetensors.torch import save
 from torch import Tensor
 
@@ -25,6 +26,9 @@ MANIFEST = "manifest.json"
 FLOW = "flow.safetensors"
 MAX_BYTES = 4 * 2**30  # of a bundle
 MAX_MANIFEST = 64 * 2**20  # of 100,000 calibration pictures, in three precisions
+# More than any manifest has, by the sign that comes with each: what is read may take far more memory than its
+# bytes, and of names that are unknown each is an error of its own.
+_MOST = {"names": (b":", 4096), "lists": (b"[", 2**20), "values": (b",", 2**23)}
 _FILE = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9._-]*/)*[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -50,15 +54,24 @@ def parse_manifest(data: bytes, origin: str) -> Manifest:
     """
     if len(data) > MAX_MANIFEST:
         raise BundleError(f"{origin} is larger than {MAX_MANIFEST:,} bytes")
+    for what, (sign, most) in _MOST.items():
+        if data.count(sign) > most:
+            raise BundleError(f"{origin} is not valid: it has more than {most:,} {what}")
     try:
-        return Manifest.model_validate_json(data)
+        document = from_json(data)
+    except ValueError as error:
+        raise BundleError(f"{origin} is not valid: the document: Invalid JSON: {error}") from error
+    try:
+        # Not by model_validate_json, of which each error holds a copy of what it is about.
+        return Manifest.model_validate(document)
     except ValidationError as error:
         raise BundleError(f"{origin} is not valid: {first_fault(error)}") from error
 
 
 def first_fault(error: ValidationError) -> str:
     """Where in a document the first fault lies, and what it is."""
-    first = error.errors()[0]
+    # What came is left out, which may be all of a long document for each fault.
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"])) or "the document"
     return f"{where}: {first['msg']}"
 

@@ -45,11 +45,14 @@ _AS_IT_WAS: dict[str, dict[str, object]] = {
 }
 MAX_HEADS = 20
 MAX_MAPS = 8
+# Lists with an entry for each picture end at the first that is wrong: an error takes far more memory than it.
+_Statistics = Annotated[list[float], Field(max_length=2 * MAX_MAPS, fail_fast=True)]
 
 
 class _Record(BaseModel):
-    # A threshold that is not a number would pass every part, since no score is above it.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # A threshold that is not a number would pass every part, since no score is above it. What came is not
+    # shown in a traceback, which would write it all out for each error.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True)
 
 
 class Backbone(_Record):
@@ -91,6 +94,7 @@ class Gaussian(_Record):
     sizes: tuple[tuple[_MapSide, _MapSide], ...] | None = Field(
         default=None,
         max_length=MAX_MAPS,
+        fail_fast=True,
         description="(height, width) of each scale, whose positions have own means; null for one mean",
     )
 
@@ -110,21 +114,27 @@ class Calibration(_Record):
     """Scores of held-out good images, and the map values that fix the heatmap's colours."""
 
     scores: list[float] = Field(
-        min_length=1, max_length=_MAX_IMAGES, description="sorted, of good images never trained on"
+        min_length=1,
+        max_length=_MAX_IMAGES,
+        fail_fast=True,
+        description="sorted, of good images never trained on",
     )
-    statistics: list[list[float]] | None = Field(
+    statistics: list[_Statistics] | None = Field(
         default=None,
         max_length=_MAX_IMAGES,
+        fail_fast=True,
         description="features' mean and deviation per scale, a row for each of `scores`; to tell drift by",
     )
     pictures: list[float] | None = Field(
         default=None,
         max_length=_MAX_IMAGES,
+        fail_fast=True,
         description="what the whole picture added to each of `scores`; a region of interest leaves it out",
     )
     folds: list[Annotated[int, Field(ge=0, lt=MAX_HEADS)]] | None = Field(
         default=None,
         max_length=_MAX_IMAGES,
+        fail_fast=True,
         description="of a cross calibration, which head has not seen the picture of each of `scores`",
     )
     map_typical: float = Field(description="median map value of those images: the dark end")
@@ -217,7 +227,7 @@ class Manifest(_Record):
     metrics: dict[_Name, float] = Field(max_length=256)
     data: DataRecord
     libraries: dict[_Name, str] = Field(max_length=256)
-    golden: list[Golden] = Field(min_length=1, max_length=64)
+    golden: list[Golden] = Field(min_length=1, max_length=64, fail_fast=True)
     files: dict[_Name, Sha256] = Field(max_length=MAX_FILES)
 
     @field_validator("schema_version", mode="before")

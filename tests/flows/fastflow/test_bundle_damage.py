@@ -1,19 +1,29 @@
 """Every kind of damage to a bundle is refused with the reason."""
 
+import copy
 import hashlib
 import json
 import os
 import resource
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from flows.fastflow import plain_files
-from flows.fastflow.bundle import BundleError, manifest_sha256, read_manifest, read_verified, verify
+from flows.fastflow.bundle import (
+    BundleError,
+    manifest_sha256,
+    parse_manifest,
+    read_manifest,
+    read_verified,
+    verify,
+)
+from flows.fastflow.manifest import Manifest
 from tests.flows.fastflow.manifests import edit, made
 
 Change = Callable[[dict[str, Any]], object]
@@ -122,6 +132,60 @@ def test_a_manifest_that_is_not_valid_says_where(bundle: Path, name: str) -> Non
     for look in (read_manifest, verify):
         with pytest.raises(BundleError, match=f"manifest.json is not valid: {reason}"):
             look(bundle)
+
+
+def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where something stands in a document; of a list, where its first entry does."""
+    if path:
+        yield path
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from places(inner, (*path, name))
+    elif isinstance(value, list) and value:
+        yield from places(value[0], (*path, 0))
+
+
+def test_a_list_of_thousands_that_are_wrong_is_a_few_errors_wherever_it_stands(bundle: Path) -> None:
+    """Each would take memory and time, of a file whose archive has a thousandth of its bytes."""
+    document = json.loads((bundle / "manifest.json").read_text())
+    document["calibration"] |= {"statistics": [[1.0]], "pictures": [1.0], "folds": [0]}
+    document["gaussian"] = {"sizes": [[1, 1]]}
+    document["golden"][0]["reduced"] = {"bfloat16": 1.0}
+    document["reduced"] = {"bfloat16": document["calibration"]}
+    lists: list[Any] = [[""] * 1000, [[""] * 100] * 100, [[1.0] * 100] * 100, [{}] * 1000]
+    for path in places(document):
+        for bad in lists:
+            changed = copy.deepcopy(document)
+            within = changed
+            for name in path[:-1]:
+                within = within[name]
+            within[path[-1]] = bad
+            with pytest.raises(ValidationError) as caught:
+                Manifest.model_validate(changed)
+            assert caught.value.error_count() < 10, path
+
+
+@pytest.mark.parametrize(
+    ("begin", "more", "times", "end", "reason"),
+    [
+        ("{", '"wings{}": 0,', 5000, '"schema_version": 2}', "4,096 names"),
+        ('{"flow": {', '"wings{}": 0,', 5000, '"steps": 2}}', "4,096 names"),
+        ('{"metrics": {', '"same": 0,', 5000, '"same": 0}}', "4,096 names"),
+        ('{"wings": [', "[],", 2**20, "[]]}", "1,048,576 lists"),
+        ('{"wings": [', "0,", 2**23 + 1, "0]}", "8,388,608 values"),
+    ],
+)
+def test_a_manifest_of_more_than_any_has(begin: str, more: str, times: int, end: str, reason: str) -> None:
+    many = "".join(map(more.format, range(times))) if "{}" in more else more * times
+    with pytest.raises(BundleError, match=f"^it is not valid: it has more than {reason}$"):
+        parse_manifest(f"{begin}{many}{end}".encode(), "it")
+
+
+def test_what_came_is_in_no_traceback_of_a_manifest_that_is_not_valid() -> None:
+    with pytest.raises(BundleError) as caught:
+        parse_manifest(b'{"schema_version": 2, "wings": ["secret"]}', "it")
+    assert "wings" in str(caught.value.__cause__)
+    assert "secret" not in str(caught.value.__cause__)
 
 
 NO_DOCUMENTS = {
