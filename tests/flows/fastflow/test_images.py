@@ -457,6 +457,60 @@ def costly_files() -> dict[str, bytes]:
     }
 
 
+def tiff_of_jpegs(jpegs: list[bytes], size: tuple[int, int], sizes: list[int] | None = None) -> bytes:
+    """A TIFF with a plane in each JPEG, grey or CMYK; `sizes` is what it says of their bytes."""
+    planes = len(jpegs)
+    places = [8 + sum(map(len, jpegs[:i])) for i in range(planes)]
+    pixels = {256: size[:1], 257: size[1:], 258: [8] * planes, 259: [7], 262: [5 if planes == 4 else 1]}
+    strips = {273: places, 277: [planes], 278: size[1:], 279: sizes or list(map(len, jpegs)), 284: [2]}
+    values = {**pixels, **strips}
+    further = 8 + sum(map(len, jpegs))
+    fields, rest = b"", b""
+    for tag, numbers in values.items():
+        packed = struct.pack(f"<{len(numbers)}I", *numbers)
+        where = packed if len(numbers) == 1 else struct.pack("<I", further + len(rest))
+        fields += struct.pack("<HHI", tag, 4, len(numbers)) + where
+        rest += packed if len(numbers) > 1 else b""
+    directory = struct.pack("<H", len(values)) + fields + bytes(4)
+    return b"II*\0" + struct.pack("<I", further + len(rest)) + b"".join(jpegs) + rest + directory
+
+
+class TestJpegsInTiff:
+    GREY = PHOTO.convert("L")
+
+    @pytest.mark.parametrize("planes", [1, 4])
+    def test_sound_ones_are_read(self, planes: int) -> None:
+        image = decode(tiff_of_jpegs([save(self.GREY, "JPEG", quality=95)] * planes, self.GREY.size))
+        truth = np.asarray(self.GREY if planes == 1 else Image.merge("CMYK", [self.GREY] * 4).convert("RGB"))
+        assert np.abs(image.astype(int) - truth.reshape(HEIGHT, WIDTH, -1)).max() < 12
+
+    @pytest.mark.parametrize("planes", [1, 4])
+    @pytest.mark.parametrize("sized", [True, False])
+    def test_of_many_scans_are_not(self, planes: int, sized: bool) -> None:
+        """Nor where the file does not say how many bytes there are, and libtiff takes all."""
+        jpeg = save(self.GREY, "JPEG", progressive=True)
+        begin = jpeg.rindex(b"\xff\xda")
+        many = jpeg[:-2] + jpeg[begin:-2] * 90 + jpeg[-2:]
+        jpegs = [*[save(self.GREY, "JPEG")] * (planes - 1), many]
+        data = tiff_of_jpegs(jpegs, self.GREY.size, None if sized else [0] * planes)
+        with pytest.raises(Undecodable, match=r"a JPEG of 9\d scans in it, more than 4, as progressive ones"):
+            decode(data)
+
+    def test_that_all_lie_in_the_same_bytes_are_not_looked_at_without_end(self) -> None:
+        data = tiff_of_jpegs([save(self.GREY, "JPEG")] * 4, self.GREY.size, [0] * 4)
+        with pytest.raises(Undecodable, match="more bytes together than a file may have"):
+            decode(data, Limits(max_bytes=len(data)))
+
+    @pytest.mark.parametrize("further", [324, 325])
+    def test_that_have_tiles_too_are_not(self, further: int) -> None:
+        """Decoders take the ones or the others, by the order of the tags."""
+        data = tiff_of_jpegs([save(self.GREY, "JPEG")], self.GREY.size)
+        tags = data.rindex(struct.pack("<HHI", 284, 4, 1))
+        data = data[:tags] + struct.pack("<H", further) + data[tags + 2 :]
+        with pytest.raises(Undecodable, match="either strips or tiles"):
+            decode(data)
+
+
 def test_what_a_header_hides_is_found() -> None:
     files = costly_files()
     with pytest.raises(TooLarge, match="A tile of the picture has 60000 x 60000 pixels"):
