@@ -14,7 +14,10 @@ from flows.fastflow.manifest import Manifest
 WIDTH, HEIGHT = 600, 240
 LEFT, RIGHT, TOP, BOTTOM = 54, 12, 12, 30
 _MOST_EPOCHS: Final = 2000
-_MOST_FINDINGS: Final = 100
+_MOST_FINDINGS: Final = 100  # that are shown
+# Of 10,000 pictures with three findings each, which have 10 MB; a page that people open costs no more.
+_MOST_CHECK_BYTES: Final = 12 * 2**20
+_MOST_CHECKED: Final = 50_000
 _MOST_SETTINGS: Final = 20_000  # characters that are shown
 
 # Far beyond any training, and their sums are still numbers.
@@ -31,7 +34,7 @@ class Finding(BaseModel):
 
 
 class _Check(BaseModel):
-    findings: list[Finding]
+    findings: list[Finding] = Field(max_length=_MOST_CHECKED, fail_fast=True)
 
 
 class _Epoch(BaseModel):
@@ -72,24 +75,27 @@ def training_report(folder: Path) -> TrainingReport:
     pages = [name for name in names if name.endswith(".html")]
     return TrainingReport(
         _loss(_text(folder, manifest, "metrics.jsonl")),
-        _findings(_text(folder, manifest, "data_check.json")),
+        _findings(_text(folder, manifest, "data_check.json", _MOST_CHECK_BYTES)),
         (_text(folder, manifest, "config.yaml") or "")[:_MOST_SETTINGS] or None,
         "report.html" if "report.html" in pages else next(iter(pages), None),
     )
 
 
-def _text(folder: Path, manifest: Manifest, name: str) -> str | None:
+def _text(folder: Path, manifest: Manifest, name: str, max_bytes: int = MOST_BYTES) -> str | None:
     if FOLDER + name not in manifest.files:
         return None
     try:
-        return bundle.read_verified(folder, manifest, FOLDER + name, MOST_BYTES).decode("utf-8", "replace")
+        return bundle.read_verified(folder, manifest, FOLDER + name, max_bytes).decode("utf-8", "replace")
     except bundle.BundleError:
         return None
 
 
 def _findings(text: str | None) -> list[Finding] | None:
+    # Each finding has a list, of its files; millions of them would take seconds to read.
+    if text is None or text.count("[") > 4 * _MOST_CHECKED:
+        return None
     try:
-        return None if text is None else _Check.model_validate_json(text).findings[:_MOST_FINDINGS]
+        return _Check.model_validate_json(text).findings[:_MOST_FINDINGS]
     except ValidationError:
         return None
 

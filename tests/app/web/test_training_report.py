@@ -5,9 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
-from app.web.training_report import TrainingReport, training_report
+from app.web.training_report import TrainingReport, _Check, training_report
 from flows.fastflow import bundle, models_folder
+from training.datasets.check.findings import DataCheck, Finding
 
 
 @pytest.fixture
@@ -69,6 +71,53 @@ def test_a_loss_that_stays_the_same_is_drawn(folder: Path, value: str) -> None:
 @pytest.mark.parametrize("text", ["", "[]", '{"findings": 3}', '{"findings": [{"severity": "high"}]}'])
 def test_findings_that_cannot_be_read(folder: Path, text: str) -> None:
     assert write(folder, "data_check.json", text).findings is None
+
+
+def check_of(count: int) -> str:
+    """A data check of so many findings, as the trainer writes it."""
+    name = "train/good/camera-3_20261125T011500.png"
+    finding = Finding(kind="outlier", severity="warning", files=[name, name], message=f"{name} ~ {name}")
+    checked = DataCheck(
+        category="tiny",
+        layout="plain",
+        train=count,
+        different=count,
+        test=None,
+        no_test=None,
+        masks=0,
+        sizes=[],
+        seconds=1.0,
+        findings=[finding] * count,
+    )
+    return checked.model_dump_json(indent=1)
+
+
+def test_of_very_many_findings_the_first_are_shown(folder: Path) -> None:
+    """Ten thousand pictures may have three each."""
+    findings = write(folder, "data_check.json", check_of(30_000)).findings
+    assert findings is not None
+    assert len(findings) == 100
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        check_of(50_001),
+        check_of(1) + 12 * 2**20 * " ",
+        '{"findings": [' + "1, " * 100_000 + "1]}",
+        '{"findings": [], "others": [' + "[], " * 300_000 + "[]]}",
+    ],
+    ids=["more than any training has", "more bytes", "of which none is one", "beside very many lists"],
+)
+def test_findings_without_end_are_shown_as_none_that_can_be_read(folder: Path, text: str) -> None:
+    assert write(folder, "data_check.json", text).findings is None
+
+
+def test_of_findings_that_are_none_the_first_alone_is_an_error() -> None:
+    """Of each of four million an error took gigabytes, for who may see the page."""
+    with pytest.raises(ValidationError) as caught:
+        _Check.model_validate({"findings": [1] * 1000})
+    assert caught.value.error_count() == 1
 
 
 def test_a_page_is_found(folder: Path) -> None:
