@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from app.free_disk import expect_room_for_upload
 from app.packing import Archive, ArchiveError
 from app.problems import Problem
 from app.residency import Residency
@@ -42,16 +43,18 @@ class BundleUploads:
         self._max_bytes = max_bytes
         self._running = 0
 
-    async def receive(self, category: str, chunks: AsyncIterator[bytes]) -> Uploaded:
+    async def receive(self, category: str, chunks: AsyncIterator[bytes], declared: int = 0) -> Uploaded:
         """Take in a version. Of an upload that ends early or is refused nothing is left.
 
         Args:
             category: which the bundle must be of.
             chunks: the archive's bytes.
+            declared: how many will come, as far as it is known.
 
         Raises:
             Problem: rejected-bundle, with the reason; conflict, if the version exists; queue-full, if too
-                many uploads are under way; too-large, if the disk is full; or what `chunks` raises.
+                many uploads are under way; too-large, if the disk is full, or would have too little left for
+                inspections; or what `chunks` raises.
         """
         if self._running >= MAX_UPLOADS:
             raise Problem("queue-full", f"{self._running} uploads are under way, the limit; try again later.")
@@ -61,23 +64,28 @@ class BundleUploads:
             await asyncio.to_thread(sweep, self._models)
             # Not in the thread: one that is no longer waited for would make a directory that nobody removes.
             staging = cleanup.enter_context(temporary_directory(self._models))
-            await self._save(chunks, staging / _ARCHIVE)
+            await self._save(chunks, staging / _ARCHIVE, declared)
             # What is complete is tried out and let in, or refused, even if nobody waits for the answer: a
             # thread that unpacks cannot be stopped.
             work = asyncio.create_task(self._let_in(category, staging, cleanup.pop_all()))
         return await asyncio.shield(work)
 
-    async def _save(self, chunks: AsyncIterator[bytes], path: Path) -> None:
+    async def _save(self, chunks: AsyncIterator[bytes], path: Path, declared: int) -> None:
+        def write(data: bytes) -> None:
+            expect_room_for_upload(path.parent, len(data))
+            file.write(data)
+
         buffer = bytearray()
         # Around all of it: the last bytes may reach the disk only when the file is closed.
         try:
+            await asyncio.to_thread(expect_room_for_upload, path.parent, min(declared, self._max_bytes))
             with path.open("xb") as file:
                 async for chunk in chunks:
                     buffer += chunk
                     if len(buffer) >= _BUFFER:
-                        await asyncio.to_thread(file.write, bytes(buffer))
+                        await asyncio.to_thread(write, bytes(buffer))
                         buffer.clear()
-                await asyncio.to_thread(file.write, bytes(buffer))
+                await asyncio.to_thread(write, bytes(buffer))
         except OSError as error:
             raise _no_room(error) from error
 
@@ -124,7 +132,11 @@ class BundleUploads:
 
 def _no_room(error: OSError) -> Exception:
     if error.errno in _DISK_FULL:
-        return Problem("too-large", "The models' disk has no room for the bundle.")
+        return Problem(
+            "too-large",
+            "The models' disk has no room for the bundle: what inspections need stays free. Delete versions "
+            "that nobody needs.",
+        )
     return error
 
 

@@ -1,8 +1,6 @@
 """Which parts of the running service monitoring reads, and what of them."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 import torch
@@ -12,6 +10,7 @@ from app.batcher import Batcher
 from app.database import clock
 from app.database.engine import Database
 from app.feed.feed import Feed
+from app.free_disk import free_bytes
 from app.history.drift import Drift
 from app.history.history import History
 from app.history.rates import escape, overkill
@@ -83,7 +82,9 @@ def watch_history(telemetry: Telemetry, history: History, max_bytes: int) -> Non
     telemetry.watch(
         "history_failing", "1 while inspections cannot be filed.", lambda: float(history.failure is not None)
     )
-    telemetry.watch("history_free_bytes", "Bytes free on the history's disk.", lambda: _free(history.folder))
+    telemetry.watch(
+        "history_free_bytes", "Bytes free on the history's disk.", lambda: free_bytes(history.folder)
+    )
     telemetry.watch(
         "history_accepting",
         "1 while the largest upload would be kept, 0 while predictions may be refused for want of room.",
@@ -161,11 +162,6 @@ def watch_sinks(telemetry: Telemetry, deliveries: Sequence[Delivery]) -> None:
         lambda: {one.sink.name: float(one.failing) for one in deliveries},
         labels=("sink",),
     )
-
-
-def _free(folder: Path) -> float:
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
 
 
 def _accepts(history: History, size: int) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, Self
 
+from app.free_disk import expect_room_for_upload
 from flows.fastflow import bundle
 from flows.fastflow.manifest import MAX_FILES
 from flows.fastflow.plain_files import open_plain
@@ -105,15 +106,17 @@ class Archive:
 
         Raises:
             ArchiveError: a member is damaged, or has more bytes than were allowed or claimed.
-            OSError: the disk is full, say.
+            OSError: the disk is full, say, or would have too little left for inspections.
         """
         folder.mkdir(parents=True)
+        expect_room_for_upload(folder, sum(info.file_size for info in self._members.values()))
         left = self._max_bytes
         for name, info in self._members.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("xb") as file:
                 for chunk in self._contents(info, left):
+                    expect_room_for_upload(folder, len(chunk))
                     file.write(chunk)
                     left -= len(chunk)
 

@@ -87,9 +87,9 @@ class Store:
             for folder in (self.models, self.models / models_folder.BACKBONES, *categories):
                 sweep(folder)
 
-    async def upload(self, category: str, chunks: AsyncIterator[bytes]) -> Uploaded:
+    async def upload(self, category: str, chunks: AsyncIterator[bytes], declared: int = 0) -> Uploaded:
         """Take in a new version, see `BundleUploads.receive`."""
-        return await self._uploads.receive(category, chunks)
+        return await self._uploads.receive(category, chunks, declared)
 
     async def activate(self, category: str, version: str) -> Activated:
         """Make a version the one that serves; on return new requests get it.

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from app.free_disk import SPARE_BYTES, free_bytes
 from app.history.record import MARK_BYTES, NotARecord, Record, find_mark, find_next, new_mark, read_record
 
 logger = logging.getLogger("flowgauge.history")
@@ -27,8 +28,6 @@ SEGMENT_BYTES: Final = 32 * 1024 * 1024
 # After so many attempts, which the recorder makes within a minute, a place on the disk is given up.
 _READ_ATTEMPTS: Final = 10
 _BLOCK: Final = 4096  # bytes that are lost together
-# Left free on the disk: filing takes room before it gives the segment's back, and the database grows too.
-_SPARE_BYTES: Final = 4 * SEGMENT_BYTES
 
 
 class JournalFull(Exception):  # noqa: N818  (a state, which may pass)
@@ -90,10 +89,10 @@ class Journal:
         if self.backlog + size > self._max_bytes:
             raise JournalFull(f"{self.backlog} bytes wait to be filed, the limit is {self._max_bytes}")
         try:
-            disk = os.statvfs(self._folder)
+            free = free_bytes(self._folder)
         except OSError as error:
             raise JournalFull("the journal's folder cannot be used") from error
-        if disk.f_bavail * disk.f_frsize < size + _SPARE_BYTES:
+        if free < size + SPARE_BYTES:
             raise JournalFull("the disk has no room to spare")
 
     def append(self, record: Record) -> int:

@@ -7,8 +7,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from app import packing
+from app import free_disk, packing
 from app.bundle_uploads import MAX_UPLOADS, BundleUploads
+from app.free_disk import UPLOADS_LEAVE
 from app.loader import Loader
 from app.problems import Problem
 from app.residency import Residency
@@ -96,6 +97,68 @@ class TestFull:
         async def scenario(uploads: BundleUploads, _: Residency) -> None:
             with files_of_at_most(1_000_000):
                 assert "has no room" in await problem(uploads.receive("tiny", whole(data)), "too-large")
+            assert left_in(store) == before
+            await uploads.receive("tiny", whole(data))
+
+        run(store, scenario)
+
+    def test_before_anything_of_it_comes(self, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        before = left_in(store)
+        monkeypatch.setattr(free_disk, "free_bytes", lambda _: UPLOADS_LEAVE + 1000)
+
+        async def never() -> AsyncIterator[bytes]:
+            raise AssertionError("it is read")
+            yield b""
+
+        async def scenario(uploads: BundleUploads, _: Residency) -> None:
+            detail = await problem(uploads.receive("tiny", never(), declared=1001), "too-large")
+            assert "what inspections need stays free" in detail
+
+        run(store, scenario)
+        assert left_in(store) == before
+
+    @pytest.mark.parametrize("room", [0, 5, 9])
+    def test_while_it_is_received_before_the_disk_is(
+        self, store: Path, room: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Inspections go on: a line must not stop because a model is uploaded."""
+        before = left_in(store)
+        most = 0
+
+        def free(folder: Path) -> int:
+            nonlocal most
+            written = sum(path.stat().st_size for path in folder.iterdir())
+            most = max(most, written)
+            return UPLOADS_LEAVE + room * 2**20 - written
+
+        monkeypatch.setattr(free_disk, "free_bytes", free)
+
+        async def scenario(uploads: BundleUploads, _: Residency) -> None:
+            assert "has no room" in await problem(uploads.receive("tiny", whole(bytes(10**7))), "too-large")
+
+        run(store, scenario)
+        assert most <= room * 2**20
+        assert left_in(store) == before
+
+    @pytest.mark.parametrize("fails_at", ["the sum", "a piece"])
+    def test_by_what_is_unpacked_before_the_disk_is(
+        self, store: Path, fails_at: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = repacked(archive(store, "v2"), files={"report/x": bytes(3_000_000)})
+        before = left_in(store)
+        pieces = 0
+
+        def free(folder: Path) -> int:
+            nonlocal pieces
+            pieces += "tiny" in folder.parts[len(store.parts) :]
+            enough = 2_900_000 if fails_at == "the sum" else 10**9 if pieces < 5 else 10
+            return UPLOADS_LEAVE + enough
+
+        async def scenario(uploads: BundleUploads, _: Residency) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(free_disk, "free_bytes", free)
+                assert "has no room" in await problem(uploads.receive("tiny", whole(data)), "too-large")
+            assert pieces == (1 if fails_at == "the sum" else 5)
             assert left_in(store) == before
             await uploads.receive("tiny", whole(data))
 

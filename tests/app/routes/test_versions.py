@@ -14,7 +14,8 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from app import bundle_uploads, packing
+from app import bundle_uploads, free_disk, packing
+from app.free_disk import UPLOADS_LEAVE
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
@@ -281,6 +282,22 @@ class TestInterrupted:
         monkeypatch.setattr(packing.Archive, "extract", full)
         response = upload(client, archive(store, "v2"))
         assert "no room" in problem(response, 413, "too-large", store)
+        assert left_in(store) == before
+
+    def test_a_disk_that_would_have_too_little_left_by_what_the_upload_says(
+        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data = archive(store, "v2")
+        before = left_in(store)
+        asked = []
+
+        def free(folder: Path) -> int:
+            asked.append(folder)
+            return UPLOADS_LEAVE + len(data) - 1
+
+        monkeypatch.setattr(free_disk, "free_bytes", free)
+        assert "no room" in problem(upload(client, data), 413, "too-large", store)
+        assert len(asked) == 1  # and of the body nothing is read
         assert left_in(store) == before
 
     def test_what_failed_in_an_unknown_way_leaves_nothing(

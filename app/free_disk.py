@@ -1,0 +1,34 @@
+"""Room on disks that inspections need, and that nothing else may take."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+# Below it inspections are refused: filing takes room before it gives the journal's back, and the database
+# grows too.
+SPARE_BYTES: Final = 128 * 2**20
+# What comes in beside them leaves more: they go on while somebody makes room.
+UPLOADS_LEAVE: Final = 2 * SPARE_BYTES
+
+
+def free_bytes(folder: Path) -> int:
+    """Bytes that are free on a folder's disk.
+
+    Raises:
+        OSError: the folder cannot be used.
+    """
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
+
+
+def expect_room_for_upload(folder: Path, size: int) -> None:
+    """Refuse, as a full disk does, what would leave less than UPLOADS_LEAVE on a folder's disk.
+
+    Raises:
+        OSError: ENOSPC; or the folder cannot be used.
+    """
+    if free_bytes(folder) < size + UPLOADS_LEAVE:
+        raise OSError(
+            errno.ENOSPC, f"{size} bytes more would leave less than {UPLOADS_LEAVE} for inspections"
+        )
