@@ -14,9 +14,10 @@ from typing import Annotated, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from app.problems import Problem
+from app.schemas.body import Body
 from flows.fastflow import models_folder, regions
 from flows.fastflow.bundle import first_fault
 from flows.fastflow.plain_files import read_file, replace_file, stamp_of
@@ -43,8 +44,8 @@ Point = tuple[Annotated[float, Field(ge=0, le=65_535)], Annotated[float, Field(g
 Polygon = Annotated[list[Point], Field(min_length=3, max_length=500, fail_fast=True)]
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+class _Record(Body):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
 
 class ImageSize(_Record):

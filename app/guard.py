@@ -34,6 +34,7 @@ UPLOADS: Final = re.compile(
     r"|/2020-11-20/projects/[^/]+/models/[^/]+/detect|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
     re.DOTALL,
 )
+_REGION: Final = re.compile(r"PUT /v1/models/[^/]+/region", re.DOTALL)
 # What proxies say of whom they ask for. A service without keys asks for nothing more: it refuses them all.
 FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -78,8 +79,7 @@ class Guard:
                 self._admit(scope)
                 if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
                     seconds = self._settings.upload_idle_seconds
-                    # Who has shown nothing yet costs next to nothing.
-                    most = small_bodies.MAX_OPEN_BYTES if _is_open(scope) else small_bodies.MAX_BYTES
+                    most = _most_bytes(scope)
                     receive = await small_bodies.read_ahead(receive, scope["headers"], seconds, most)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
@@ -160,6 +160,14 @@ class Guard:
 def _is_open(scope: Scope) -> bool:
     # Style sheets and scripts, which the login page needs too, tell nothing either.
     return scope["path"] in OPEN or scope["path"].startswith(entrance.STATIC)
+
+
+def _most_bytes(scope: Scope) -> int:
+    """The limit of a body that is no upload."""
+    if _is_open(scope):
+        return small_bodies.MAX_OPEN_BYTES  # who has shown nothing yet costs next to nothing
+    region = _REGION.fullmatch(f"{scope['method']} {scope['path']}")
+    return small_bodies.MAX_REGION_BYTES if region else small_bodies.MAX_BYTES
 
 
 def _plain(name: bytes, value: bytes) -> bytes:

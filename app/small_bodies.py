@@ -9,10 +9,10 @@ from starlette.types import Message, Receive
 
 from app.problems import Problem
 
-# JSON of ours is a few hundred bytes; the polygons of a region of interest may be more.
-MAX_BYTES: Final = 256 * 1024
-
-
+# JSON of ours is a few hundred bytes. A review's note may have 4,000 characters, written in 12 bytes each.
+MAX_BYTES: Final = 64 * 1024
+# The polygons of a region of interest, on lines of their own.
+MAX_REGION_BYTES: Final = 256 * 1024
 # A key and where to go from the login; of other routes that are open to everybody none takes a body.
 MAX_OPEN_BYTES: Final = 4 * 1024
 

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints
 
 from app import keys
 from app.access import Permission, Role
+from app.schemas.body import Body
 from app.schemas.moment import Moment
 
 KeyId = Annotated[str, Field(description="16 hexadecimal digits.", examples=["4f1d8a02c7b96e35"])]
@@ -13,10 +14,8 @@ _KEY_TEXT = f"fg_4f1d8a02c7b96e35_{'x' * 43}"
 CategoryName = Annotated[str, StringConstraints(pattern=keys.CATEGORY_PATTERN)]
 
 
-class NewKey(BaseModel):
+class NewKey(Body):
     """A key to be made."""
-
-    model_config = ConfigDict(extra="forbid")
 
     role: Role = Field(description="What it may do.", examples=["line"])
     name: str = Field(
@@ -79,10 +78,8 @@ class KeyList(BaseModel):
     keys: list[Key]
 
 
-class Login(BaseModel):
+class Login(Body):
     """A key to be exchanged for a session."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: str = Field(description="A key of the service.", max_length=256, examples=[_KEY_TEXT])
 

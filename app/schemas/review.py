@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .body import Body
 from .history import Verdict
 from .moment import Moment
 from .texts import MAX_TEXT, TEXT_PATTERN
@@ -19,10 +20,10 @@ _EXAMPLE: dict[str, Any] = {
 }
 
 
-class NewReview(BaseModel):
+class NewReview(Body):
     """What somebody says of an inspected part."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     verdict: Verdict = Field(description="What the part is, whatever was decided.")
     expected_revision: Annotated[int, Field(strict=True)] = Field(

@@ -2,18 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from app.category_settings import Area
+from app.schemas.body import Body
 from app.schemas.predict import Threshold
 
 _Rate = Annotated[float, Field(gt=0, lt=1)]
 
 
-class RatesChange(BaseModel):
+class RatesChange(Body):
     """New rates; a field that is left out stays as it is, null goes back to the default."""
-
-    model_config = ConfigDict(extra="forbid")
 
     target_fpr: _Rate | None = Field(
         None,

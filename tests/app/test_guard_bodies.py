@@ -1,3 +1,4 @@
+import json
 import select
 import socket
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from app.guard import UPLOADS
 from app.main import create_app
 from app.settings import Settings
-from app.small_bodies import MAX_BYTES, MAX_OPEN_BYTES
+from app.small_bodies import MAX_BYTES, MAX_OPEN_BYTES, MAX_REGION_BYTES
 from tests.app.conftest import Keyed, Serve
 from tests.app.guarded import WHO, expect_problem, filled
 
@@ -44,6 +45,25 @@ def test_a_body_beyond_the_cap_is_refused_whatever_it_says(keyed: Keyed) -> None
     )
 
 
+def test_a_region_may_have_more_than_others(keyed: Keyed) -> None:
+    region = "/v1/models/tiny/region"
+    headers = keyed.show("admin") | {"Content-Type": "application/json"}
+    largest = b"{" + b" " * (MAX_REGION_BYTES - 2) + b"}"
+    expect_problem(keyed.client.put(region, content=largest, headers=headers), 400, "invalid-request")
+    expect_problem(keyed.client.put(region, content=largest + b" ", headers=headers), 413, "too-large")
+    for method, path in (("PATCH", "/v1/models/tiny/thresholds"), ("DELETE", region), ("POST", "/v1/keys")):
+        response = keyed.client.request(method, path, content=largest, headers=headers)
+        expect_problem(response, 413, "too-large")
+
+
+def test_the_longest_note_comes_in_however_it_is_written(keyed: Keyed) -> None:
+    body = json.dumps({"verdict": "good", "expected_revision": 0, "note": "\U0001f50d" * 4000}, indent=4)
+    assert len(body) > 48_000
+    headers = keyed.show("admin") | {"Content-Type": "application/json"}
+    path = "/v1/inspections/0193a6b2-7c1e-7d4f-8a53-5d1d3b7a8c11/reviews"
+    expect_problem(keyed.client.post(path, content=body, headers=headers), 404, "unknown-inspection")
+
+
 def test_who_has_shown_nothing_sends_next_to_nothing(keyed: Keyed) -> None:
     """A thousand connections with a body each that never ends would be a gigabyte."""
     for path in ("/login", "/health/live", "/docs", "/static/page.css"):
@@ -65,8 +85,8 @@ def test_who_has_no_key_sends_no_body(keyed: Keyed) -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" * 100_000,
-        b'{"key": ' + b"9" * 100_000 + b"}",
+        b"[" * 60_000,
+        b'{"key": ' + b"9" * 60_000 + b"}",
         b"[" * 2000,
         b'{"key": "\\ud800"}',
         b"\xff",
