@@ -76,12 +76,12 @@ def expect_region(detector: Detector, settings: CategorySettings, station: str |
 def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
     """Raise the problem model-loading where a model could tell no defect in a region: every part would pass.
 
-    A score averages a share of all pixels; a region smaller than that cannot reach a threshold. Settings and
-    versions change apart from each other, so every decision looks at both.
+    A score averages some positions; a region that shows fewer cannot reach a threshold. Settings and versions
+    change apart from each other, so every decision looks at both.
     """
     height, width = mask.shape
     share = np.count_nonzero(mask) / mask.size
-    least = detector.scorer.rule_for((height, width)).top_fraction
+    least = detector.scorer.least_share((height, width))
     if share < least:
         raise Problem(
             "model-loading",

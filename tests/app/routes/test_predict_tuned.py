@@ -191,7 +191,7 @@ class TestRegionOfInterest:
         """As where it was set while another version was being activated."""
         data = tiny_images["defect"][0]
         assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
-        change(again(store, "blind"), score={"top_fraction": 0.5})
+        change(again(store, "blind"), score={"top": 1000})
         by_name = "/v1/models/tiny/versions/blind/predict"
         for _ in range(2):
             response = client.post(by_name, content=data, params={"station": "line-3"})

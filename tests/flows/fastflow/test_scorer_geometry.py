@@ -18,7 +18,7 @@ from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_ener
 from flows.fastflow.scorer import Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
-RULE = ScoreRule(top_fraction=0.05)
+RULE = ScoreRule(top=0.5)
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,17 @@ def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pi
     [tile] = model.prepare(image).tiles()
     with torch.inference_mode():
         energies = FusedHead(model.head)(model.features([tile]))
-        q = pixel_energies(energies.flow, energies.gaussian, RULE, (64, 64))[:, :, 16:48]
-    flow, both = q.chunk(2, 1)
+        pixels = pixel_energies(energies.flow, energies.gaussian, RULE, (64, 64))[:, :, 16:48]
+    # Of 16 x 16 and 8 x 8 positions the rows in the middle, and of these as many as always.
+    rows = [q[:, None, len(q[0]) // 4 : -len(q[0]) // 4] for q in energies.flow]
+    tops = [(q / 0.01).log1p().flatten().sort(descending=True).values for q in rows]
+    expected = (tops[0][:8].mean() + tops[1][:4].mean()) / 2 + image_score(
+        [torch.zeros_like(q) for q in rows], RULE, energies.picture
+    )
     [found] = model.score([image])
     assert found.score_map.shape == (32, 64)
-    assert found.score == pytest.approx(float(image_score(flow, RULE, energies.picture)), rel=1e-6)
-    np.testing.assert_allclose(found.score_map, anomaly_map(both, RULE)[0].numpy(), rtol=1e-6)
+    assert found.score == pytest.approx(float(expected), rel=1e-6)
+    np.testing.assert_allclose(found.score_map, anomaly_map(pixels, RULE)[0].numpy(), rtol=1e-6)
 
 
 def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
@@ -176,7 +181,7 @@ def test_where_the_tiles_lie_hardly_shows(trained: Scorer) -> None:
 
 
 def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
-    """The score averages the pixels of one tile's share, however many tiles there are."""
+    """The score averages as many positions as of one tile, however many tiles there are."""
     model = scorer(trained, Geometry(fit="tile"))
     defect, good = tiny_pictures["defect"][0], tiny_pictures["good"][0]
     large = np.tile(good, (5, 5, 1))
@@ -185,9 +190,9 @@ def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_
     [alone], [found] = model.score([defect]), model.score([large])
     assert found.score > before
     assert found.score > 0.9 * alone.score
-    k = round(model.rule_for((320, 320)).top_fraction * 320 * 320)
-    assert k == round(RULE.top_fraction * 64 * 64)
-    assert model.rule_for((32, 64)) == RULE  # of fewer pixels, the same share
+    # Eight of 256 positions of a tile.
+    assert model.least_share((64, 64)) == model.least_share((32, 64)) == 8 / 256
+    assert model.least_share((320, 320)) == pytest.approx(8 / 256 / 25)
 
 
 def test_a_defect_that_a_resize_blurs_away_is_seen_in_tiles(trained: Scorer, tiny_pictures: Pictures) -> None:
