@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.history.journal import SEGMENT_BYTES, Journal, JournalFull
+from app.free_disk import SPARE_BYTES
+from app.history.journal import Journal, JournalFull
 from app.history.record import MARK_BYTES, Record, new_mark
 from tests.app.full_disk import files_of_at_most
 
@@ -522,7 +523,7 @@ def test_a_disk_without_spare_room_is_full(folder: Path) -> None:
 def test_room_is_left_on_the_disk_for_filing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(folder, MANY)
     left = list(os.statvfs(folder))
-    left[:2], left[4] = [1, 1], 4 * SEGMENT_BYTES + 99  # block sizes, and blocks that are free
+    left[:2], left[4] = [1, 1], SPARE_BYTES + 99  # block sizes, and blocks that are free
     monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result(left))
     journal.expect_room(99)
     with pytest.raises(JournalFull, match="no room to spare"):
