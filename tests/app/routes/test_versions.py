@@ -110,7 +110,7 @@ class TestUpload:
         before = left_in(store)
         data = repacked(archive(store, "v2"), lambda d: d.update(category=category))
         response = client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
-        assert response.status_code in (404, 405, 422)
+        assert response.status_code in (404, 405, 413, 422)  # elsewhere no body may be as large
         assert left_in(store) == before
 
     @pytest.mark.parametrize("version", ["..", "../../x", "active", ".hidden", "a/b", "", "x" * 65, "a\0"])
