@@ -79,13 +79,11 @@ def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
     A score averages some positions; a region that shows fewer cannot reach a threshold. Settings and versions
     change apart from each other, so every decision looks at both.
     """
-    height, width = mask.shape
-    share = np.count_nonzero(mask) / mask.size
-    least = detector.scorer.least_share((height, width))
-    if share < least:
+    if (few := detector.scorer.too_few(mask)) is not None:
+        shown, most = few
         raise Problem(
             "model-loading",
-            f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
+            f"The region shows {shown} positions of a feature map, and a score averages {most}: no defect "
             "there could be told. Set a larger region.",
         )
 

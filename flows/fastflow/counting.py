@@ -16,15 +16,11 @@ class _Axis(NamedTuple):
 
     Attributes:
         own: whether they are their own tile's.
-        centre: pixel of the picture's map that the centre of each cell lies in.
-        inside: whether the picture has that pixel.
-        begin: first pixel of each cell that the picture has.
+        begin: first pixel of the picture's map in each cell.
         end: the one after the last.
     """
 
     own: NDArray[np.bool_]
-    centre: NDArray[np.int64]
-    inside: NDArray[np.bool_]
     begin: NDArray[np.int64]
     end: NDArray[np.int64]
 
@@ -34,10 +30,11 @@ def counted(
 ) -> list[NDArray[np.bool_]] | None:
     """Which positions of a picture's tiles count: those that show it, and of several tiles' the one's alone.
 
-    A position's cell is its share of the tile, which is divided evenly. It counts if the cell's centre lies
-    in the picture and its region; where that is too small for any, if some pixel of the cell does. Where
-    tiles overlap, a position is the tile's in whose half of the overlap its centre lies: the other tile sees
-    less of what is around it.
+    A position shows its cell, its share of the tile, which is divided evenly. It counts if a pixel of the
+    cell is in the picture and its region: so no place of a region goes unseen at any scale, and a smaller
+    region never has a position that a larger one has not. Where tiles overlap, a position is the tile's in
+    whose half of the overlap its centre lies: the other tile sees less of what is around it. Where cells of
+    tiles do not coincide, both have those at the border.
 
     Args:
         layout: where picture and tiles lie.
@@ -50,20 +47,16 @@ def counted(
     if layout.is_whole and (region is None or region.all()):
         return None
     shown = np.ones(layout.size, np.bool_) if region is None else region
+    sums = cv2.integral(shown.view(np.uint8))
     found = []
     for side in sides:
         rows, columns = (
             _axis(starts, layout.tile[i], side[i], layout.before[i], layout.size[i])
             for i, starts in enumerate((layout.tops, layout.lefts))
         )
-        own = rows.own[:, None] & columns.own
-        counts = own & rows.inside[:, None] & columns.inside
-        counts &= shown[rows.centre[:, None], columns.centre]
-        if not counts.any():
-            sums = cv2.integral(shown.view(np.uint8))
-            low, high = sums[rows.begin], sums[rows.end]
-            some = high[:, columns.end] - high[:, columns.begin] > low[:, columns.end] - low[:, columns.begin]
-            counts = own & some
+        low, high = sums[rows.begin], sums[rows.end]
+        some = high[:, columns.end] - high[:, columns.begin] > low[:, columns.end] - low[:, columns.begin]
+        counts = rows.own[:, None] & columns.own & some
         # From rows and columns of all tiles to those of each.
         of_each = counts.reshape(len(layout.tops), side[0], len(layout.lefts), side[1]).swapaxes(1, 2)
         found.append(np.ascontiguousarray(of_each).reshape(-1, *side))
@@ -72,13 +65,13 @@ def counted(
 
 def _axis(starts: Sequence[int], tile: int, n: int, before: int, size: int) -> _Axis:
     first = np.asarray(starts)[:, None]
+    edges = np.arange(n + 1) * tile
+    begin = np.clip(first + edges[:-1] // n - before, 0, size)
+    end = np.clip(first - (-edges[1:] // n) - before, 0, size)
     centres = first + (np.arange(n) + 0.5) * tile / n
     borders = [(there + here + tile) / 2 for here, there in pairwise(starts)]
+    coincide = all(start * n % tile == 0 for start in starts)
+    slack = 0.0 if coincide else tile / n / 2
     after, until = np.asarray([[-np.inf, *borders], [*borders, np.inf]])[..., None]
-    pixels = np.floor(centres).astype(np.int64) - before
-    edges = np.arange(n + 1) * tile
-    begin, end = first + edges[:-1] // n - before, first - (-edges[1:] // n) - before
-    clipped = (np.clip(x, 0, most) for x, most in ((pixels, size - 1), (begin, size), (end, size)))
-    own, inside = (after <= centres) & (centres < until), (pixels >= 0) & (pixels < size)
-    centre, begin, end = (x.ravel() for x in clipped)
-    return _Axis(own.ravel(), centre, inside.ravel(), begin, end)
+    own = (after - slack <= centres) & (centres < until + slack)
+    return _Axis(own.ravel(), begin.ravel(), end.ravel())

@@ -91,7 +91,7 @@ def _enlarged(x: Tensor, size: tuple[int, int], how: Enlarging) -> Tensor:
     return rows @ x.clamp_max(LARGEST) @ columns.T
 
 
-def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:
+def anomaly_map(q: Tensor, rule: ScoreRule) -> Tensor:
     """The map that people look at: a soft minimum over the scales, -log(mean_S exp(-s q)) / s.
 
     It ranks pixels much as the published mean of -exp(-q) does (arXiv 2111.07677 and its implementations),
@@ -103,7 +103,6 @@ def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Ten
     Args:
         q: (N, S, H, W), finest scale first.
         rule: the sharpness s.
-        region: (N, H, W) bool, the region of interest, outside which the map is 0; by default everything.
 
     Returns:
         (N, H, W), 0 or more.
@@ -111,7 +110,7 @@ def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Ten
     scores = _soft_minimum(q, rule.sharpness)
     if q.shape[1] > 1:
         scores = (scores + _soft_minimum(q[:, :-1], rule.sharpness)) / 2
-    return scores if region is None else scores.masked_fill(~region, 0)
+    return scores
 
 
 def _soft_minimum(q: Tensor, sharpness: float) -> Tensor:
@@ -140,7 +139,7 @@ def averaged(rule: ScoreRule, side: tuple[int, int]) -> int:
     A defect that is long and thin covers as many positions as a map is wide, not as it has.
     """
     positions = math.prod(side)
-    return min(positions, max(1, round(rule.top * math.sqrt(positions))))
+    return min(positions, max(1, math.floor(rule.top * math.sqrt(positions) + 0.5)))
 
 
 def positions_part(

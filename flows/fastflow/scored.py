@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -9,10 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow import finish, score
-from flows.fastflow.counting import counted
-from flows.fastflow.geometry import Layout
-from flows.fastflow.regions import Regions, expect_usable
+from flows.fastflow.regions import Regions
 from flows.fastflow.score import ScoreRule
+
+# Per picture and scale which positions count, (T, H_i, W_i); None for a picture of which all do.
+Counts: TypeAlias = Sequence[Sequence[NDArray[np.bool_]] | None]
 
 
 @dataclass(frozen=True)
@@ -44,26 +46,21 @@ def by_one_head(
     picture: Tensor,
     statistics: Sequence[tuple[float, ...]],
     rule: ScoreRule,
-    layout: Layout,
+    counts: Counts,
     masks: Regions,
 ) -> list[Scored]:
-    """What one head finds in N pictures that lie alike.
+    """What one head finds in N pictures of as many tiles.
 
     Args:
         flow: per scale (N, T, H_i, W_i), energies by the flow in the T tiles of each.
-        maps: of each, (height, width) of the layout's size; they are written over.
+        maps: of each, (height, width); they are written over.
         picture: (N, S'), energies of each as a whole.
         statistics: of each, see `Scored`.
         rule: how scores are taken.
-        layout: of all of them.
+        counts: of each which positions count, see `counting.counted`.
         masks: of each its region of interest, or None.
-
-    Raises:
-        ValueError: a region has not the size of the map, or no pixel.
     """
-    expect_usable(masks, layout.size)
-    sides = [(q.shape[2], q.shape[3]) for q in flow]
-    parts = _positions_parts(flow, rule, [counted(layout, sides, mask) for mask in masks])
+    parts = _positions_parts(flow, rule, counts)
     wholes = _picture_parts(picture, rule, masks)
     found = []
     for part, whole, score_map, row, mask in zip(parts, wholes, maps, statistics, masks, strict=True):
@@ -74,9 +71,7 @@ def by_one_head(
     return found
 
 
-def _positions_parts(
-    flow: Sequence[Tensor], rule: ScoreRule, counts: Sequence[Sequence[NDArray[np.bool_]] | None]
-) -> list[float]:
+def _positions_parts(flow: Sequence[Tensor], rule: ScoreRule, counts: Counts) -> list[float]:
     if _on_cpu(flow[0]):
         arrays = [q.numpy() for q in flow]
         return [finish.positions_part([q[i] for q in arrays], rule, which) for i, which in enumerate(counts)]

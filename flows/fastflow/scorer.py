@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.blending import Blend
+from flows.fastflow.counting import counted
 from flows.fastflow.engines import Engine, RunningHead, pick_engine
 from flows.fastflow.finish import Plane, map_of
 from flows.fastflow.fused import Energies
@@ -19,9 +20,9 @@ from flows.fastflow.head import Head
 from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.recorded_backbone import FrozenBackbone
-from flows.fastflow.regions import Regions, one_each
+from flows.fastflow.regions import Regions, expect_usable, one_each
 from flows.fastflow.score import ScoreRule, anomaly_map, averaged, pixel_energies
-from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
+from flows.fastflow.scored import Counts, Scored, by_all_heads, by_one_head, statistics_of
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
@@ -148,8 +149,7 @@ class Scorer:
 
     def specialise(self) -> None:
         """Let the engine compile the rest, while it serves, see `engines.RunningHead.specialise`."""
-        scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
-        sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
+        sizes = [(c, *side) for c, side in zip(self.extractor.channels, self._sides_of_maps, strict=True)]
         for head in self._running:
             head.specialise(sizes)
 
@@ -222,24 +222,28 @@ class Scorer:
         if ends[-1] != n:
             raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
         masks = one_each(regions, len(layouts))
+        sides = [(m.shape[2], m.shape[3]) for m in maps]
+        counts = [_counted(layout, sides, mask) for layout, mask in zip(layouts, masks, strict=True)]
         by_head = []
         for head in self._running:
             energies = self._energies(head, maps)
             if all(layout.is_whole for layout in layouts):
-                by_head.append(self._score_whole(energies, masks))
+                by_head.append(self._score_whole(energies, counts, masks))
                 continue
             found = self._found(energies)
             finished = []
-            for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
+            pictures = zip(pairwise(ends), layouts, counts, masks, strict=True)
+            for (start, end), layout, count, mask in pictures:
                 blend = Blend(layout, len(found.flow), found.pixels.device)
                 blend.add(found.pixels[start:end])
-                finished.append(self._of_tiles(blend, [found.part(start, end)], layout, mask))
+                finished.append(self._of_tiles(blend, [found.part(start, end)], count, mask))
             by_head.append(finished)
         return [by_all_heads(of_one) for of_one in zip(*by_head, strict=True)]
 
     @torch.inference_mode()
     def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
         layout, tiles = picture.layout, picture.tiles()
+        counts = _counted(layout, self._sides_of_maps, mask)
         scales, device = len(self.extractor.channels), self.extractor.device
         blends = [Blend(layout, scales, device) for _ in self._running]
         seen: list[list[_Found]] = [[] for _ in self._running]
@@ -251,7 +255,7 @@ class Scorer:
                 # Without its pixels, which are what takes memory.
                 chunks.append(found._replace(pixels=found.pixels[:0].clone()))
         pairs = zip(blends, seen, strict=True)
-        return by_all_heads([self._of_tiles(blend, chunks, layout, mask) for blend, chunks in pairs])
+        return by_all_heads([self._of_tiles(blend, chunks, counts, mask) for blend, chunks in pairs])
 
     def _energies(self, head: RunningHead, maps: Sequence[Tensor]) -> Energies:
         found = tuple((m.shape[2], m.shape[3]) for m in maps)
@@ -268,14 +272,13 @@ class Scorer:
             raise NotNumbersError("the model's energies of a picture are not numbers")
         return energies
 
-    def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
+    def _score_whole(self, energies: Energies, counts: Counts, masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures that are an input each."""
         on_cpu = energies.picture.device.type == "cpu"
         maps = self._maps(energies) if on_cpu else self._maps_of(self._found(energies).pixels)
         flow = [q[:, None] for q in energies.flow]
         statistics = statistics_of(energies.mean, energies.square)
-        layout = self.layout(self.input_size)
-        return by_one_head(flow, maps, energies.picture, statistics, self.rule, layout, masks)
+        return by_one_head(flow, maps, energies.picture, statistics, self.rule, counts, masks)
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
@@ -286,7 +289,11 @@ class Scorer:
         )
 
     def _of_tiles(
-        self, blend: Blend, tiles: Sequence[_Found], layout: Layout, mask: NDArray[np.bool_] | None
+        self,
+        blend: Blend,
+        tiles: Sequence[_Found],
+        count: Sequence[NDArray[np.bool_]] | None,
+        mask: NDArray[np.bool_] | None,
     ) -> Scored:
         """Score and map by one head of a picture of several tiles, whose pixels are in the blend."""
         flow = [torch.cat(of_scale)[None] for of_scale in zip(*(tile.flow for tile in tiles), strict=True)]
@@ -295,7 +302,7 @@ class Scorer:
         moments = torch.cat([tile.moments for tile in tiles]).mean(0, keepdim=True)
         statistics = statistics_of(*moments.unbind(2))
         maps = self._maps_of(blend.result())
-        [scored] = by_one_head(flow, maps, picture, statistics, self.rule, layout, [mask])
+        [scored] = by_one_head(flow, maps, picture, statistics, self.rule, [count], [mask])
         return scored
 
     def _maps_of(self, pixels: Tensor) -> list[Plane]:
@@ -304,12 +311,31 @@ class Scorer:
             return [map_of(list(planes), self.rule) for planes in pixels.numpy()]
         return list(anomaly_map(pixels, self.rule).cpu().numpy())
 
-    def least_share(self, size: tuple[int, int]) -> float:
-        """The share of a map (height, width) that a score averages at the finest scale.
+    def too_few(self, region: NDArray[np.bool_]) -> tuple[int, int] | None:
+        """Of a scale how many positions a region shows, and how many a score averages, where those are fewer.
 
-        Of a picture of several tiles it averages no more than of one, or a large picture would dilute a small
-        defect.
+        Args:
+            region: of interest, of the size of a picture's map.
         """
-        rows, columns = (-(-side // self.extractor.strides[0]) for side in self.input_size)
-        share = averaged(self.rule, (rows, columns)) / (rows * columns)
-        return share * min(1.0, math.prod(self.input_size) / math.prod(size))
+        layout = self.geometry.layout_at(
+            (region.shape[0], region.shape[1]), self.input_size, self.extractor.strides
+        )
+        sides = self._sides_of_maps
+        for side, which in zip(sides, counted(layout, sides, region) or [], strict=False):
+            shown, most = int(which.sum()), averaged(self.rule, side)
+            if shown < most:
+                return shown, most
+        return None
+
+    @property
+    def _sides_of_maps(self) -> list[tuple[int, int]]:
+        """(H_i, W_i) of each scale of a tile."""
+        height, width = self.input_size
+        return [(-(-height // stride), -(-width // stride)) for stride in self.extractor.strides]
+
+
+def _counted(
+    layout: Layout, sides: Sequence[tuple[int, int]], region: NDArray[np.bool_] | None
+) -> list[NDArray[np.bool_]] | None:
+    expect_usable([region], layout.size)
+    return counted(layout, sides, region)

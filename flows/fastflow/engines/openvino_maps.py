@@ -37,7 +37,7 @@ def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: En
     pairs = zip(flow, gaussian, strict=True)
     both = [op.multiply(op.power(q, rest), op.power(e, share)) for q, e in pairs]
     score_map = _map([_enlarged(x, size, enlarging) for x in both], sharpness)
-    return numbered(ov.Model([score_map], [*flow, *gaussian, share, sharpness], "pixels"))
+    return numbered(ov.Model([score_map], [*flow, *gaussian, share, sharpness], "maps"))
 
 
 def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:

@@ -198,8 +198,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     "unknown": ({**LEFT, "colour": "red"}, "colour: is unknown"),
     "a revision of its own": ({**LEFT, "revision": 7}, "revision: is unknown"),
     "a list": ([], "the body: must be an object"),
-    # 5 x 5 of 4096 pixels; a score averages 2 positions of 16.
-    "too small": (area([[0, 0], [5, 0], [5, 5], [0, 5]]), "The region is 0.61% of the picture, and a score"),
+    # One position of 4 x 4 pixels; a score averages two.
+    "too small": (
+        area([[0, 0], [4, 0], [4, 4], [0, 4]]),
+        "The region shows 1 positions of a feature map",
+    ),
     "between pixels": (
         area([[0, 8.5], [1024, 8.5], [1024, 10.5], [0, 10.5]], side=1024),
         "No pixel of the map, 64 x 64, lies inside the region of interest",

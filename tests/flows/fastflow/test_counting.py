@@ -37,26 +37,22 @@ def cells(where: Layout, side: tuple[int, int]) -> NDArray[np.int64]:
     return found
 
 
-def centres(where: Layout, side: tuple[int, int]) -> NDArray[np.float64]:
-    """(T, H, W, 2): row and column of each position's centre in the map."""
-    found = np.empty((len(where), *side, 2))
-    steps = where.tile[0] / side[0], where.tile[1] / side[1]
-    for tile, (y, x) in enumerate(where.corners()):
-        found[tile, ..., 0] = (y - where.before[0] + (np.arange(side[0]) + 0.5) * steps[0])[:, None]
-        found[tile, ..., 1] = x - where.before[1] + (np.arange(side[1]) + 0.5) * steps[1]
+def expected(where: Layout, side: tuple[int, int], region: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether a cell has a pixel of the region, whatever tile the position is the own of."""
+    found = np.zeros((len(where), *side), np.bool_)
+    of_cells = cells(where, side)
+    for index in np.ndindex(found.shape):
+        top, bottom, left, right = of_cells[index]
+        found[index] = region[max(0, top) : max(0, bottom + 1), max(0, left) : max(0, right + 1)].any()
     return found
 
 
-def expected(where: Layout, side: tuple[int, int], region: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """By formula, whatever tile they are the own of: by centres, or where there are none by cells."""
-    height, width = region.shape
-    by_centre, by_cell = np.zeros((2, len(where), *side), np.bool_)
-    at, of_cells = np.floor(centres(where, side)).astype(int), cells(where, side)
-    for index in np.ndindex(by_centre.shape):
-        (row, column), (top, bottom, left, right) = at[index], of_cells[index]
-        by_centre[index] = 0 <= row < height and 0 <= column < width and region[row, column]
-        by_cell[index] = region[max(0, top) : max(0, bottom + 1), max(0, left) : max(0, right + 1)].any()
-    return by_centre if by_centre.any() else by_cell
+def seen(where: Layout, side: tuple[int, int], which: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """How often each pixel of the map lies in a cell that counts."""
+    times = np.zeros(where.size, np.int64)
+    for top, bottom, left, right in cells(where, side)[which]:
+        times[max(0, top) : max(0, bottom + 1), max(0, left) : max(0, right + 1)] += 1
+    return times
 
 
 def test_all_positions_of_a_picture_that_fills_the_input_count() -> None:
@@ -67,7 +63,7 @@ def test_all_positions_of_a_picture_that_fills_the_input_count() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(top=st.integers(0, 127), left=st.integers(0, 95), height=st.integers(1, 128), width=st.integers(1, 96))
-def test_a_position_counts_whose_centre_the_region_has_or_else_any_of_its_cell(
+def test_a_position_counts_that_shows_a_pixel_of_the_region(
     top: int, left: int, height: int, width: int
 ) -> None:
     where, region = layout(Geometry(), (128, 96)), np.zeros(INPUT, np.bool_)
@@ -93,7 +89,7 @@ def test_maps_whose_sides_do_not_divide_the_input() -> None:
 
 
 @pytest.mark.parametrize("size", [(60, 96), (128, 20), (1, 96), (20, 40)])
-def test_what_is_reflected_does_not_count(size: tuple[int, int]) -> None:
+def test_what_is_reflected_alone_does_not_count(size: tuple[int, int]) -> None:
     where = layout(Geometry(fit="pad"), size)
     found = counted(where, SIDES)
     assert found is not None
@@ -101,22 +97,65 @@ def test_what_is_reflected_does_not_count(size: tuple[int, int]) -> None:
     for which, side in zip(found, SIDES, strict=True):
         np.testing.assert_array_equal(which, expected(where, side, everything))
         assert 0 < which.sum() < which.size
+        assert (seen(where, side, which) == 1).all()
 
 
 @pytest.mark.parametrize("size", [(300, 500), (129, 97), (128, 300), (40, 400), (1000, 96)])
 @pytest.mark.parametrize("overlap", [0.25, 0.5])
-def test_of_tiles_every_place_counts_once(size: tuple[int, int], overlap: float) -> None:
-    where = layout(Geometry(fit="tile", overlap=overlap), size)
+@pytest.mark.parametrize("margin", [0, 12])
+def test_of_tiles_every_place_counts_once(size: tuple[int, int], overlap: float, margin: int) -> None:
+    where = layout(Geometry(fit="tile", overlap=overlap, margin=margin), size)
     assert len(where) > 1
     found = counted(where, SIDES)
     assert found is not None
     for which, side in zip(found, SIDES, strict=True):
         assert which.shape == (len(where), *side)
-        # By the place of their centres; of those in the picture all are there, and each once.
-        everything = np.ones(where.size, np.bool_)
-        there = [tuple(at) for at in centres(where, side)[expected(where, side, everything)]]
-        own = [tuple(at) for at in centres(where, side)[which]]
-        assert sorted(own) == sorted(set(there))
+        assert (seen(where, side, which) == 1).all()
+
+
+@pytest.mark.parametrize("overlap", [0.6, 0.75])
+@pytest.mark.parametrize("size", [(64, 64), (100, 170), (65, 300)])
+def test_no_place_is_left_out_where_cells_of_tiles_do_not_coincide(
+    size: tuple[int, int], overlap: float
+) -> None:
+    """Tiles that overlap so far begin at no multiple of the coarsest stride."""
+    where = Geometry(fit="tile", overlap=overlap).layout(size, (64, 64), STRIDES)
+    sides = [(8, 8), (4, 4), (2, 2)]
+    found = counted(where, sides) or [np.ones((1, *side), np.bool_) for side in sides]
+    for which, side in zip(found, sides, strict=True):
+        assert seen(where, side, which).min() >= 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    geometry=st.sampled_from([
+        Geometry(), Geometry(margin=8), Geometry(fit="pad"), Geometry(fit="tile"),
+        Geometry(fit="tile", margin=12), Geometry(fit="tile", overlap=0.75),
+    ]),
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    seed=st.integers(0, 1000),
+)  # fmt: skip
+def test_a_smaller_region_has_no_position_that_a_larger_one_has_not(
+    geometry: Geometry, size: tuple[int, int], seed: int
+) -> None:
+    """So that a region can only lower a score; and every region has some of each scale."""
+    where, generator = layout(geometry, size), np.random.default_rng(seed)
+
+    def some() -> NDArray[np.bool_]:
+        top, left = (int(generator.integers(side)) for side in where.size)
+        region = np.zeros(where.size, np.bool_)
+        height, width = (int(side) for side in generator.integers(1, 200, 2))
+        region[top : top + height, left : left + width] = True
+        return region
+
+    smaller = some()
+    every = [np.ones((len(where), *side), np.bool_) for side in SIDES]
+    whole = counted(where, SIDES) or every
+    of_smaller, of_larger = (counted(where, SIDES, region) or whole for region in (smaller, smaller | some()))
+    for one, other, all_of_it in zip(of_smaller, of_larger, whole, strict=True):
+        assert one.any()
+        assert not (one & ~other).any()
+        assert not (other & ~all_of_it).any()
 
 
 def test_where_tiles_overlap_a_position_is_the_tiles_that_sees_more_around_it() -> None:

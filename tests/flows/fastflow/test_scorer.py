@@ -208,8 +208,8 @@ def test_a_defect_is_seen_only_in_a_region_that_holds_it(scorer: Scorer, tiny_pi
     for scored in whole:
         row, column = (int(i) for i in np.unravel_index(scored.score_map.argmax(), (64, 64)))
         regions.append(~everything())
-        # With two cells of the coarsest map on either side: it is as far as a defect shows.
-        regions[-1][max(0, row - 16) : row + 17, max(0, column - 16) : column + 17] = True
+        # 14 pixels to either side, and the cells of the coarsest map that reach beyond.
+        regions[-1][max(0, row - 22) : row + 23, max(0, column - 22) : column + 23] = True
     inside = scorer.score_features(features, regions)
     outside = scorer.score_features(features, [~region for region in regions])
     for one, seen, hidden, region in zip(whole, inside, outside, regions, strict=True):
