@@ -58,7 +58,10 @@ def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) ->
     with pytest.raises(Problem) as caught:
         expect_region(tiled, square(4, 640, 640), None)
     assert caught.value.name == "invalid-request"
-    assert "The region shows 1 positions of a feature map, and a score averages 2" in caught.value.detail
+    assert (
+        "The region shows 1 of the positions of a feature map, and a score averages 2 of them"
+        in caught.value.detail
+    )
 
 
 def test_a_review_band_that_a_calibrations_own_rate_has_overtaken_is_empty() -> None:

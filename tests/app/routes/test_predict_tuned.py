@@ -257,7 +257,7 @@ class TestRegionOfInterest:
 
     def test_one_that_hides_every_defect_is_refused(self, client: TestClient, tiny_images: Images) -> None:
         before = predict(client, tiny_images["defect"][0])
-        small = {"image": RIGHT["image"], "polygons": [[[0, 0], [30, 0], [30, 30], [0, 30]]]}
+        small = {"image": RIGHT["image"], "polygons": [[[0, 0], [20, 0], [20, 20], [0, 20]]]}
         beyond = {"image": RIGHT["image"], "polygons": [[[0, 0], [700, 0], [0, 320]]]}
         for area in (small, beyond, {**RIGHT, "polygons": []}):
             response = client.put(REGION, json=area)

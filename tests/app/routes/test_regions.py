@@ -201,7 +201,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     # One position of 4 x 4 pixels; a score averages two.
     "too small": (
         area([[0, 0], [4, 0], [4, 4], [0, 4]]),
-        "The region shows 1 positions of a feature map",
+        "The region shows 1 of the positions",
     ),
     "between pixels": (
         area([[0, 8.5], [1024, 8.5], [1024, 10.5], [0, 10.5]], side=1024),
