@@ -83,8 +83,8 @@ def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
         shown, most = few
         raise Problem(
             "model-loading",
-            f"The region shows {shown} of the positions of a feature map, and a score averages {most} of them: "
-            "no defect in there could be told. Set a larger region.",
+            f"The region shows {shown} of the positions of a feature map, and a score averages {most} of "
+            "them: no defect in there could be told. Set a larger region.",
         )
 
 
