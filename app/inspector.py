@@ -143,7 +143,7 @@ class Inspector:
         calibrator = self._store.calibrations.get(detector, station)
         region = await self._region(settings, station, decoded.value.prepared.layout.size)
         if region is not None:
-            await asyncio.to_thread(expect_detectable, detector, region)  # counts in large pictures
+            expect_detectable(detector, region)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
         inspected = Inspected(
             detector,

@@ -76,15 +76,17 @@ def expect_region(detector: Detector, settings: CategorySettings, station: str |
 def expect_detectable(detector: Detector, mask: NDArray[np.bool_]) -> None:
     """Raise the problem model-loading where a model could tell no defect in a region: every part would pass.
 
-    A score averages some positions; a region that shows fewer cannot reach a threshold. Settings and versions
-    change apart from each other, so every decision looks at both.
+    A score averages a share of all pixels; a region smaller than that cannot reach a threshold. Settings and
+    versions change apart from each other, so every decision looks at both.
     """
-    if (few := detector.scorer.too_few(mask)) is not None:
-        shown, most = few
+    height, width = mask.shape
+    share = np.count_nonzero(mask) / mask.size
+    least = detector.scorer.rule_for((height, width)).top_fraction
+    if share < least:
         raise Problem(
             "model-loading",
-            f"The region shows {shown} of the positions of a feature map, and a score averages {most} of "
-            "them: no defect in there could be told. Set a larger region.",
+            f"The region is {share:.2%} of the picture, and a score averages {least:.2%} of it: no defect in "
+            "there could be told. Set a larger region.",
         )
 
 

@@ -55,9 +55,8 @@ class WholeModel(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, H, W, 3) uint8 RGB of the input size to scores (N,) and maps (N, H, W), both float32."""
         found = self.head(self.extractor.compute(images))
-        score = image_score([q[:, None] for q in found.flow], self.rule, found.picture)
-        pixels = pixel_energies(found.flow, found.gaussian, self.rule, self.input_size)
-        return score.float(), anomaly_map(pixels, self.rule)
+        flow, both = pixel_energies(found.flow, found.gaussian, self.rule, self.input_size).chunk(2, 1)
+        return image_score(flow, self.rule, found.picture).float(), anomaly_map(both, self.rule)
 
 
 def export_onnx(detector: Detector, path: Path) -> None:

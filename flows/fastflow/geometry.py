@@ -111,12 +111,6 @@ class Geometry(BaseModel):
         self.expect_room(input_size)
         inner = input_size[0] - 2 * self.margin, input_size[1] - 2 * self.margin
         size = inner if self.fit == "stretch" else self._scaled(image_size, inner)
-        return self.layout_at(size, input_size, strides)
-
-    def layout_at(
-        self, size: tuple[int, int], input_size: tuple[int, int], strides: Sequence[int]
-    ) -> "Layout":
-        """Where a picture lies that the model sees at a size, (height, width), which is that of its map."""
         align = math.lcm(*strides)
         axes = [self._axis(side, tile, align) for side, tile in zip(size, input_size, strict=True)]
         return Layout(
@@ -189,7 +183,7 @@ class Layout:
     @property
     def is_whole(self) -> bool:
         """Whether the picture fills one tile to its edges."""
-        return self.size == self.tile and len(self) == 1
+        return self.size == self.tile and len(self) == 1  # with a margin it takes several
 
     @property
     def inside(self) -> tuple[slice, slice]:

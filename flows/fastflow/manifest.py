@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -36,6 +37,12 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 # own, and a calibration. In float32 all engines agree.
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+# By section of a manifest, what was so before it could be chosen.
+_AS_IT_WAS: dict[str, dict[str, object]] = {
+    "geometry": {"shrink": "area"},
+    "normalisation": {"pooled": "all"},
+    "score": {"enlarging": "linear", "sharpness": 2.0},
+}
 MAX_HEADS = 20
 MAX_MAPS = 8
 # Lists with an entry for each picture end at the first that is wrong: an error takes far more memory than it.
@@ -190,7 +197,7 @@ class Golden(_Record):
 class Manifest(_Record):
     """Everything about a model but its weights."""
 
-    schema_version: Literal[3] = 3
+    schema_version: Literal[2] = 2
     category: str
     version: str
     created: datetime
@@ -201,7 +208,7 @@ class Manifest(_Record):
         default=MAX_SAMPLE_BITS, description="of samples of 16 bits, how many of the lowest hold the value"
     )
     resize: Literal["area-or-linear"] = "area-or-linear"
-    geometry: Geometry
+    geometry: Geometry = Geometry.model_validate(_AS_IT_WAS["geometry"])
     normalisation: Normalisation
     gaussian: Gaussian = Gaussian()
     flow: FlowConfig
@@ -226,13 +233,18 @@ class Manifest(_Record):
     @field_validator("schema_version", mode="before")
     @classmethod
     def _not_older(cls, version: object) -> object:
-        if isinstance(version, int) and version < 3:
-            lacking = "without Gaussians" if version < 2 else "whose score averages pixels, not positions"
+        if isinstance(version, int) and version < 2:
             raise ValueError(
-                f"{version} is of a model {lacking}, made by an earlier FlowGauge; scores and thresholds of "
-                "this one are others: make a new model with `flowgauge train`"
+                f"{version} is of a model without Gaussians, made by an earlier FlowGauge; this one scores "
+                "with them, and only the pictures give them: make a new model with `flowgauge train`"
             )
         return version
+
+    @field_validator(*_AS_IT_WAS, mode="before")
+    @classmethod
+    def _as_it_was(cls, section: object, info: ValidationInfo) -> object:
+        """Where nothing is said, the model was made before there was a choice."""
+        return {**_AS_IT_WAS[str(info.field_name)], **section} if isinstance(section, dict) else section
 
     @field_validator("input_size")
     @classmethod

@@ -53,8 +53,8 @@ def mask(polygons: Polygons, image_size: tuple[int, int], size: tuple[int, int])
     """The pixels of a model's input whose centres lie inside a polygon.
 
     Polygons may reach beyond the picture and overlap; the inside of one that crosses itself is that of the
-    even-odd rule. A region that has fewer positions than a score averages (`ScoreRule`) can hardly reach a
-    threshold set on whole pictures.
+    even-odd rule. A region much smaller than the share of pixels that a score averages (`ScoreRule`) can
+    hardly reach a threshold set on whole pictures.
 
     Args:
         polygons: at least one, of at least 3 points each.

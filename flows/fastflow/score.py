@@ -1,6 +1,5 @@
 """From energies to an anomaly map, and from there to one score per image."""
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -16,12 +15,8 @@ class Scoring(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    top: float = Field(
-        default=0.125,
-        gt=0,
-        le=1000,
-        description="most anomalous positions of each scale that are averaged, over its map's side: 4 of "
-        "32 x 32 positions, and at least one",
+    top_fraction: float = Field(
+        default=0.01, gt=0, le=1, description="share of the most anomalous pixels that are averaged"
     )
     energy_floor: float = Field(
         default=0.01, ge=1e-37, description="energy below which scales are no longer told apart"
@@ -64,10 +59,11 @@ def flow_energies(latents: Sequence[Tensor]) -> list[Tensor]:
 def pixel_energies(
     flow: Sequence[Tensor], gaussian: Sequence[Tensor], rule: ScoreRule, size: tuple[int, int]
 ) -> Tensor:
-    """Energies of every pixel, which the map is made of.
+    """Energies of every pixel: those that the image score is made of, and those that the map is made of.
 
-    The flow's energy q and the Gaussian's e of a position become q^(1 - w) e^w, w the rule's share: an affine
-    coupling may shrink what it has never seen, the Gaussian knows no context, and a product forgets neither.
+    For the map, the flow's energy q and the Gaussian's e of a position become q^(1 - w) e^w, w the rule's
+    share: an affine coupling may shrink what it has never seen, the Gaussian knows no context, and a product
+    forgets neither. The flow's energies are brought to the size bilinearly, products as the rule says.
 
     Args:
         flow: per scale (N, H_i, W_i), finest first.
@@ -76,11 +72,12 @@ def pixel_energies(
         size: (height, width) of the result.
 
     Returns:
-        (N, S, height, width).
+        (N, 2 S, height, width): S scales of the flow, then S scales of the product.
     """
     w = rule.gaussian
     both = [q if w == 0 else q.pow(1 - w) * e.pow(w) for q, e in zip(flow, gaussian, strict=True)]
-    return torch.stack([_enlarged(x, size, rule.enlarging) for x in both], 1)
+    up = [_enlarged(q, size, "linear") for q in flow] + [_enlarged(x, size, rule.enlarging) for x in both]
+    return torch.stack(up, 1)
 
 
 def _enlarged(x: Tensor, size: tuple[int, int], how: Enlarging) -> Tensor:
@@ -91,7 +88,7 @@ def _enlarged(x: Tensor, size: tuple[int, int], how: Enlarging) -> Tensor:
     return rows @ x.clamp_max(LARGEST) @ columns.T
 
 
-def anomaly_map(q: Tensor, rule: ScoreRule) -> Tensor:
+def anomaly_map(q: Tensor, rule: ScoreRule, region: Tensor | None = None) -> Tensor:
     """The map that people look at: a soft minimum over the scales, -log(mean_S exp(-s q)) / s.
 
     It ranks pixels much as the published mean of -exp(-q) does (arXiv 2111.07677 and its implementations),
@@ -103,6 +100,7 @@ def anomaly_map(q: Tensor, rule: ScoreRule) -> Tensor:
     Args:
         q: (N, S, H, W), finest scale first.
         rule: the sharpness s.
+        region: (N, H, W) bool, the region of interest, outside which the map is 0; by default everything.
 
     Returns:
         (N, H, W), 0 or more.
@@ -110,7 +108,7 @@ def anomaly_map(q: Tensor, rule: ScoreRule) -> Tensor:
     scores = _soft_minimum(q, rule.sharpness)
     if q.shape[1] > 1:
         scores = (scores + _soft_minimum(q[:, :-1], rule.sharpness)) / 2
-    return scores
+    return scores if region is None else scores.masked_fill(~region, 0)
 
 
 def _soft_minimum(q: Tensor, sharpness: float) -> Tensor:
@@ -133,62 +131,36 @@ def picture_part(picture: Tensor, rule: ScoreRule) -> Tensor:
     return rule.picture * (picture / rule.energy_floor).log1p().sum(1)
 
 
-def averaged(rule: ScoreRule, side: tuple[int, int]) -> int:
-    """How many positions of a scale's map, (H_i, W_i), an image score averages: by its side, at least one.
-
-    A defect that is long and thin covers as many positions as a map is wide, not as it has.
-    """
-    positions = math.prod(side)
-    return min(positions, max(1, math.floor(rule.top * math.sqrt(positions) + 0.5)))
-
-
-def positions_part(
-    flow: Sequence[Tensor], rule: ScoreRule, counted: Sequence[Tensor] | None = None
-) -> Tensor:
-    """What single positions make of an image's score: log(1 + q / floor) of each scale's most anomalous ones.
+def image_score(q: Tensor, rule: ScoreRule, picture: Tensor, region: Tensor | None = None) -> Tensor:
+    """One score per image: log(1 + q / floor), averaged over scales and the most anomalous pixels.
 
     Unlike the map, a rise in any one scale raises it, however strong the defect is already: the score keeps
-    ranking where colours have long saturated. Each scale has its own positions: what is large shows in the
-    coarse ones, what is small in the finest, and seldom in the same place. The logarithm keeps the coarsest
-    scale, whose energies vary most, from drowning the others. Finite up to q = 1e36, and 0 only where no
-    scale has an averaged position above 0.
+    ranking where colours have long saturated. The logarithm keeps the coarsest scale, whose energies vary
+    most, from drowning the others. Finite up to q = 1e36, and 0 only where every q is 0.
 
-    Positions that do not count are as good as 0, and as many are averaged as without them, so that a region
-    of interest can only lower the score.
+    What the whole picture looks like adds its part, see `picture_part`.
 
-    Args:
-        flow: per scale (N, T, H_i, W_i), energies by the flow in the T tiles of N pictures.
-        rule: how many positions, and the floor.
-        counted: per scale, likewise, bool; by default all positions count.
-
-    Returns:
-        (N,), float64.
-    """
-    means = []
-    for i, q in enumerate(flow):
-        k = averaged(rule, (q.shape[2], q.shape[3]))
-        inside = q if counted is None else q.masked_fill(~counted[i], 0)
-        # Sorted: a sum rounds according to its order, so that a region could raise a score by a last bit.
-        top = inside.flatten(1).topk(k, 1, sorted=True).values
-        means.append((top / rule.energy_floor).log1p().double().mean(1))
-    # Of single precision, like what it is the mean of: with fewer digits, fewer differences between batches
-    # show.
-    return torch.stack(means).mean(0).float().double()
-
-
-def image_score(flow: Sequence[Tensor], rule: ScoreRule, picture: Tensor) -> Tensor:
-    """One score per image: what its positions and what the whole of it make, see `positions_part`.
-
-    A region of interest leaves the whole picture's part out. What that means is for a calibration to say, see
-    `Calibrator.score`.
+    A region of interest sets the pixels outside it to 0 and still averages as many as without it, and leaves
+    the whole picture's part out, so that it can only lower the score. What that means is for a calibration to
+    say, see `Calibrator.score`.
 
     Args:
-        flow: per scale (N, T, H_i, W_i), energies by the flow in the T tiles of N pictures.
-        rule: how the score is taken.
+        q: (N, S, H, W), of the flow.
+        rule: the share of pixels, the floor, and the weight of the whole picture.
         picture: (N, S'), from `PictureGaussian`.
+        region: (N, H, W) bool, the region of interest; by default everything.
 
     Returns:
         (N,), float64.
     """
+    pixels = (q / rule.energy_floor).log1p().mean(1)
+    whole = picture_part(picture, rule)
+    if region is not None:
+        pixels = pixels.masked_fill(~region, 0)
+        whole = whole.masked_fill(~region.flatten(1).all(1), 0)
+    pixels = pixels.flatten(1)
+    k = max(1, round(rule.top_fraction * pixels.shape[1]))
+    # Sorted, because a sum rounds according to its order: a region could then raise a score by a last bit.
+    top = pixels.topk(k, 1, sorted=True).values.mean(1)
     # In double precision: beside the whole picture's part a small rise would round to nothing.
-    return positions_part(flow, rule) + picture_part(picture, rule).double()
+    return top.double() + whole.double()

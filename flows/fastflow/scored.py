@@ -1,20 +1,12 @@
 """What a model finds in a picture, by one head or by several."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-
-from flows.fastflow import finish, score
-from flows.fastflow.regions import Regions
-from flows.fastflow.score import ScoreRule
-
-# Per picture and scale which positions count, (T, H_i, W_i); None for a picture of which all do.
-Counts: TypeAlias = Sequence[Sequence[NDArray[np.bool_]] | None]
 
 
 @dataclass(frozen=True)
@@ -41,59 +33,13 @@ class Scored:
 
 
 def by_one_head(
-    flow: Sequence[Tensor],
-    maps: Iterable[NDArray[np.float32]],
-    picture: Tensor,
+    finished: Sequence[tuple[float, NDArray[np.float32]]],
+    pictures: Sequence[float | None],
     statistics: Sequence[tuple[float, ...]],
-    rule: ScoreRule,
-    counts: Counts,
-    masks: Regions,
 ) -> list[Scored]:
-    """What one head finds in N pictures of as many tiles.
-
-    Args:
-        flow: per scale (N, T, H_i, W_i), energies by the flow in the T tiles of each.
-        maps: of each, (height, width); they are written over.
-        picture: (N, S'), energies of each as a whole.
-        statistics: of each, see `Scored`.
-        rule: how scores are taken.
-        counts: of each which positions count, see `counting.counted`.
-        masks: of each its region of interest, or None.
-    """
-    parts = _positions_parts(flow, rule, counts)
-    wholes = _picture_parts(picture, rule, masks)
-    found = []
-    for part, whole, score_map, row, mask in zip(parts, wholes, maps, statistics, masks, strict=True):
-        if mask is not None:
-            score_map[~mask] = 0
-        total = part + (whole or 0.0)
-        found.append(Scored(total, (total,), score_map, whole, row))
-    return found
-
-
-def _positions_parts(flow: Sequence[Tensor], rule: ScoreRule, counts: Counts) -> list[float]:
-    if _on_cpu(flow[0]):
-        arrays = [q.numpy() for q in flow]
-        return [finish.positions_part([q[i] for q in arrays], rule, which) for i, which in enumerate(counts)]
-    if all(which is None for which in counts):
-        return score.positions_part(flow, rule).tolist()
-    everything = [np.ones(q.shape[1:], np.bool_) for q in flow]
-    of_scales = zip(*(everything if which is None else which for which in counts), strict=True)
-    inside = [torch.from_numpy(np.stack(of_scale)).to(flow[0].device) for of_scale in of_scales]
-    return score.positions_part(flow, rule, inside).tolist()
-
-
-def _picture_parts(picture: Tensor, rule: ScoreRule, masks: Regions) -> list[float | None]:
-    """What whole pictures add to their scores; None where a region leaves it out."""
-    if _on_cpu(picture):
-        parts = [finish.picture_part(energies, rule) for energies in picture.numpy()]
-    else:
-        parts = score.picture_part(picture, rule).tolist()
-    return [x if mask is None or mask.all() else None for x, mask in zip(parts, masks, strict=True)]
-
-
-def _on_cpu(x: Tensor) -> bool:
-    return x.device.type == "cpu"
+    """Of each picture its score with its map, and what else `Scored` has, put together."""
+    found = zip(finished, pictures, statistics, strict=True)
+    return [Scored(score, (score,), score_map, whole, row) for (score, score_map), whole, row in found]
 
 
 def statistics_of(mean: Tensor, square: Tensor) -> list[tuple[float, ...]]:

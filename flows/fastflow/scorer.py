@@ -1,7 +1,7 @@
 """The path from pictures to scores and maps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.blending import Blend
-from flows.fastflow.counting import counted
 from flows.fastflow.engines import Engine, RunningHead, pick_engine
-from flows.fastflow.finish import Plane, map_of
+from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.fused import Energies
 from flows.fastflow.geometry import Geometry, Layout, Prepared
 from flows.fastflow.head import Head
@@ -21,8 +20,8 @@ from flows.fastflow.manifest import Precision
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.regions import Regions, expect_usable, one_each
-from flows.fastflow.score import ScoreRule, anomaly_map, averaged, pixel_energies
-from flows.fastflow.scored import Counts, Scored, by_all_heads, by_one_head, statistics_of
+from flows.fastflow.score import ScoreRule, anomaly_map, image_score, picture_part, pixel_energies
+from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
@@ -32,21 +31,14 @@ class _Found(NamedTuple):
     """What one head finds in tiles.
 
     Attributes:
-        pixels: (N, S, height, width), see `score.pixel_energies`.
-        flow: per scale (N, H_i, W_i), see `fused.Energies`.
+        pixels: (N, 2 S, height, width), see `score.pixel_energies`.
         picture: (N, S'), see `fused.Energies`.
         moments: (N, S, 2), of each tile's map at each scale the mean, and the mean of the square.
     """
 
     pixels: Tensor
-    flow: list[Tensor]
     picture: Tensor
     moments: Tensor
-
-    def part(self, start: int, end: int) -> "_Found":
-        """Of some of the tiles."""
-        flow = [q[start:end] for q in self.flow]
-        return _Found(self.pixels[start:end], flow, self.picture[start:end], self.moments[start:end])
 
 
 class NotNumbersError(ValueError):
@@ -63,7 +55,7 @@ class Scorer:
         input_size: (height, width) of what the backbone takes.
         rule: how the image score is taken.
         geometry: how pictures are brought to the input size.
-        engine: what computes backbone, heads and maps; by default torch, in float32. Of another precision
+        engine: what computes backbone, heads and pixels; by default torch, in float32. Of another precision
             scores are others, and need a calibration of their own.
 
     Raises:
@@ -90,7 +82,7 @@ class Scorer:
         self._backbone = self.engine.backbone(extractor, input_size)
         self._sizes = self.heads[0].gaussian.sizes
         self._running = [self.engine.head(one) for one in self.heads]
-        self._maps = self.engine.maps(rule, input_size)
+        self._pixels = self.engine.pixels(rule, input_size)
 
     def with_heads(self, head: Head | Sequence[Head]) -> "Scorer":
         """The same but for its head or heads."""
@@ -131,10 +123,10 @@ class Scorer:
         maps: list[Tensor] = []
         for n in self._backbone.batches:
             maps = self.features([np.zeros((*self.input_size, 3), np.uint8)] * n)
-        makes_maps = self.layout(self.input_size).is_whole
+        makes_pixels = self.layout(self.input_size).is_whole
         for n in self.engine.batches:
             several = [m.expand(n, *m.shape[1:]) for m in maps]
-            if makes_maps:
+            if makes_pixels:
                 self.score_features(several)
             else:
                 for head in self._running:
@@ -149,7 +141,8 @@ class Scorer:
 
     def specialise(self) -> None:
         """Let the engine compile the rest, while it serves, see `engines.RunningHead.specialise`."""
-        sizes = [(c, *side) for c, side in zip(self.extractor.channels, self._sides_of_maps, strict=True)]
+        scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
+        sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
         for head in self._running:
             head.specialise(sizes)
 
@@ -222,40 +215,39 @@ class Scorer:
         if ends[-1] != n:
             raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
         masks = one_each(regions, len(layouts))
-        sides = [(m.shape[2], m.shape[3]) for m in maps]
-        counts = [_counted(layout, sides, mask) for layout, mask in zip(layouts, masks, strict=True)]
         by_head = []
         for head in self._running:
             energies = self._energies(head, maps)
             if all(layout.is_whole for layout in layouts):
-                by_head.append(self._score_whole(energies, counts, masks))
+                by_head.append(self._score_whole(energies, masks))
                 continue
             found = self._found(energies)
             finished = []
-            pictures = zip(pairwise(ends), layouts, counts, masks, strict=True)
-            for (start, end), layout, count, mask in pictures:
-                blend = Blend(layout, len(found.flow), found.pixels.device)
+            for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
+                blend = Blend(layout, found.pixels.shape[1], found.pixels.device)
                 blend.add(found.pixels[start:end])
-                finished.append(self._of_tiles(blend, [found.part(start, end)], count, mask))
+                tiles = (found.picture[start:end], found.moments[start:end])
+                finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
             by_head.append(finished)
         return [by_all_heads(of_one) for of_one in zip(*by_head, strict=True)]
 
     @torch.inference_mode()
     def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
         layout, tiles = picture.layout, picture.tiles()
-        counts = _counted(layout, self._sides_of_maps, mask)
-        scales, device = len(self.extractor.channels), self.extractor.device
-        blends = [Blend(layout, scales, device) for _ in self._running]
-        seen: list[list[_Found]] = [[] for _ in self._running]
+        energies = 2 * len(self.extractor.channels)
+        blends = [Blend(layout, energies, self.extractor.device) for _ in self._running]
+        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._running]
         for start in range(0, len(tiles), self.chunk):
             maps = self.features(tiles[start : start + self.chunk])
-            for head, blend, chunks in zip(self._running, blends, seen, strict=True):
+            for head, blend, rows in zip(self._running, blends, seen, strict=True):
                 found = self._found(self._energies(head, maps))
                 blend.add(found.pixels)
-                # Without its pixels, which are what takes memory.
-                chunks.append(found._replace(pixels=found.pixels[:0].clone()))
-        pairs = zip(blends, seen, strict=True)
-        return by_all_heads([self._of_tiles(blend, chunks, counts, mask) for blend, chunks in pairs])
+                rows.append((found.picture, found.moments))
+        by_head = []
+        for blend, rows in zip(blends, seen, strict=True):
+            whole, moments = (torch.cat(column) for column in zip(*rows, strict=True))
+            by_head += self._finish(_of_tiles(blend, whole, moments), layout.size, [mask])
+        return by_all_heads(by_head)
 
     def _energies(self, head: RunningHead, maps: Sequence[Tensor]) -> Energies:
         found = tuple((m.shape[2], m.shape[3]) for m in maps)
@@ -272,70 +264,74 @@ class Scorer:
             raise NotNumbersError("the model's energies of a picture are not numbers")
         return energies
 
-    def _score_whole(self, energies: Energies, counts: Counts, masks: Regions) -> list[Scored]:
+    def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
         """Scores and maps by one head of N pictures that are an input each."""
-        on_cpu = energies.picture.device.type == "cpu"
-        maps = self._maps(energies) if on_cpu else self._maps_of(self._found(energies).pixels)
-        flow = [q[:, None] for q in energies.flow]
-        statistics = statistics_of(energies.mean, energies.square)
-        return by_one_head(flow, maps, energies.picture, statistics, self.rule, counts, masks)
+        size = self.input_size
+        if energies.picture.device.type != "cpu":
+            return self._finish(self._found(energies), size, masks)
+        expect_usable(masks, size)
+        finished = _finished(self._pixels(energies), energies.picture, self.rule, masks)
+        wholes = _wholes(energies.picture, self.rule, masks)
+        return by_one_head(finished, wholes, statistics_of(energies.mean, energies.square))
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
             pixel_energies(energies.flow, energies.gaussian, self.rule, self.input_size),
-            energies.flow,
             energies.picture,
             torch.stack((energies.mean, energies.square), 2),
         )
 
-    def _of_tiles(
-        self,
-        blend: Blend,
-        tiles: Sequence[_Found],
-        count: Sequence[NDArray[np.bool_]] | None,
-        mask: NDArray[np.bool_] | None,
-    ) -> Scored:
-        """Score and map by one head of a picture of several tiles, whose pixels are in the blend."""
-        flow = [torch.cat(of_scale)[None] for of_scale in zip(*(tile.flow for tile in tiles), strict=True)]
-        # The strangest tile speaks for the whole picture.
-        picture = torch.cat([tile.picture for tile in tiles]).amax(0, keepdim=True)
-        moments = torch.cat([tile.moments for tile in tiles]).mean(0, keepdim=True)
-        statistics = statistics_of(*moments.unbind(2))
-        maps = self._maps_of(blend.result())
-        [scored] = by_one_head(flow, maps, picture, statistics, self.rule, [count], [mask])
-        return scored
+    def _finish(self, found: _Found, size: tuple[int, int], masks: Regions) -> list[Scored]:
+        """Scores and maps by one head of N pictures with maps of one size, (height, width)."""
+        expect_usable(masks, size)
+        rule = self.rule_for(size)
+        if found.pixels.device.type == "cpu":
+            pixels = (combine(list(planes), rule) for planes in found.pixels.numpy())
+            finished = _finished(pixels, found.picture, rule, masks)
+        else:
+            inside = self._stack(masks, size)
+            flow, both = found.pixels.chunk(2, 1)
+            scores = image_score(flow, rule, found.picture, inside).tolist()
+            finished = list(zip(scores, anomaly_map(both, rule, inside).cpu().numpy(), strict=True))
+        wholes = _wholes(found.picture, rule, masks)
+        return by_one_head(finished, wholes, statistics_of(*found.moments.unbind(2)))
 
-    def _maps_of(self, pixels: Tensor) -> list[Plane]:
-        """The maps of pictures whose energies of every pixel are known, (N, S, height, width)."""
-        if pixels.device.type == "cpu":
-            return [map_of(list(planes), self.rule) for planes in pixels.numpy()]
-        return list(anomaly_map(pixels, self.rule).cpu().numpy())
+    def rule_for(self, size: tuple[int, int]) -> ScoreRule:
+        """The rule for a picture with a map of a size (height, width).
 
-    def too_few(self, region: NDArray[np.bool_]) -> tuple[int, int] | None:
-        """Of a scale how many positions a region shows, and how many a score averages, where those are fewer.
-
-        Args:
-            region: of interest, of the size of a picture's map.
+        It averages no more pixels than of a single tile, or a large picture would dilute a small defect.
         """
-        layout = self.geometry.layout_at(
-            (region.shape[0], region.shape[1]), self.input_size, self.extractor.strides
-        )
-        sides = self._sides_of_maps
-        for side, which in zip(sides, counted(layout, sides, region) or [], strict=False):
-            shown, most = int(which.sum()), averaged(self.rule, side)
-            if shown < most:
-                return shown, most
-        return None
+        share = math.prod(self.input_size) / math.prod(size)
+        if share >= 1:
+            return self.rule
+        return self.rule.model_copy(update={"top_fraction": self.rule.top_fraction * share})
 
-    @property
-    def _sides_of_maps(self) -> list[tuple[int, int]]:
-        """(H_i, W_i) of each scale of a tile."""
-        height, width = self.input_size
-        return [(-(-height // stride), -(-width // stride)) for stride in self.extractor.strides]
+    def _stack(self, regions: Regions, size: tuple[int, int]) -> Tensor | None:
+        """The regions as one mask (n, height, width), or None where all is of interest."""
+        if all(region is None for region in regions):
+            return None
+        everything = np.ones(size, np.bool_)
+        masks = np.stack([everything if region is None else region for region in regions])
+        return torch.from_numpy(masks).to(self.extractor.device)
 
 
-def _counted(
-    layout: Layout, sides: Sequence[tuple[int, int]], region: NDArray[np.bool_] | None
-) -> list[NDArray[np.bool_]] | None:
-    expect_usable([region], layout.size)
-    return counted(layout, sides, region)
+def _finished(
+    pixels: Iterable[Pixels], pictures: Tensor, rule: ScoreRule, masks: Regions
+) -> list[tuple[float, NDArray[np.float32]]]:
+    found = zip(pixels, pictures.numpy(), masks, strict=True)
+    return [finish(one, picture, rule, mask) for one, picture, mask in found]
+
+
+def _wholes(pictures: Tensor, rule: ScoreRule, masks: Regions) -> list[float | None]:
+    """What whole pictures add to their scores; None where a region leaves it out."""
+    # To the last bit as in the score, from which it is taken again.
+    if pictures.device.type == "cpu":
+        wholes = [whole_part(picture, rule) for picture in pictures.numpy()]
+    else:
+        wholes = picture_part(pictures, rule).tolist()
+    return [w if mask is None or mask.all() else None for w, mask in zip(wholes, masks, strict=True)]
+
+
+def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:
+    """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
+    return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))

@@ -48,7 +48,7 @@ def test_the_share_is_that_of_the_picture(detector: Detector, fit: Geometry) -> 
 
 
 def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) -> None:
-    """A score averages two of a tile's 256 positions, of 4 x 4 pixels, however large the picture is."""
+    """A score averages a hundredth of a tile, 41 pixels, of the 409,600 of the picture."""
     small = square(8, 640, 640)
     with pytest.raises(Problem) as caught:
         expect_region(detector, small, None)
@@ -56,12 +56,9 @@ def test_in_tiles_a_region_may_be_as_small_as_in_one_tile(detector: Detector) ->
     tiled = fitted(detector, Geometry(fit="tile"))
     expect_region(tiled, small, None)
     with pytest.raises(Problem) as caught:
-        expect_region(tiled, square(4, 640, 640), None)
+        expect_region(tiled, square(6, 640, 640), None)
     assert caught.value.name == "invalid-request"
-    assert (
-        "The region shows 1 of the positions of a feature map, and a score averages 2 of them"
-        in caught.value.detail
-    )
+    assert "The region is 0.01% of the picture, and a score averages 0.01% of it" in caught.value.detail
 
 
 def test_a_review_band_that_a_calibrations_own_rate_has_overtaken_is_empty() -> None:

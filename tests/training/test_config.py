@@ -44,7 +44,7 @@ OTHER: dict[str, Any] = {
         "permutation": "index",
     },
     "score": {
-        "top": 0.05,
+        "top_fraction": 0.05,
         "energy_floor": 0.1,
         "gaussian": 0.5,
         "enlarging": "linear",
@@ -248,7 +248,7 @@ def test_what_is_dumped_loads_to_the_same_run(tmp_path: Path, config: RunConfig)
         ),
         ("flow: {kernels: 5}", "flow.kernels: Input should be '3-1', '3' or 'depthwise-5'"),
         ("flow: {clamp_formula: tanh}", "flow.clamp_formula: "),
-        ("score: {top: 0}", "score.top: "),
+        ("score: {top_fraction: 0}", "score.top_fraction: "),
         ("1: 2", "1: "),
     ],
 )

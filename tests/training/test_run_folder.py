@@ -84,7 +84,7 @@ def test_the_precision_counts_by_what_it_comes_to(monkeypatch: pytest.MonkeyPatc
     "settings",
     [
         {"calibration": {"target_fpr": 0.5}},
-        {"score": {"top": 0.5}},
+        {"score": {"top_fraction": 0.5}},
         {"score": {"gaussian": 0.5}},
         {"calibration": {"engines": ["float32", "bfloat16"]}},
     ],

@@ -56,6 +56,6 @@ def test_a_share_that_is_given_stays(share: float, geometry: Geometry) -> None:
 
 def test_all_else_is_as_configured() -> None:
     config = ScoreConfig(
-        top=0.2, energy_floor=0.1, enlarging="linear", sharpness=2.0, picture=0.3, gaussian=0.4
+        top_fraction=0.2, energy_floor=0.1, enlarging="linear", sharpness=2.0, picture=0.3, gaussian=0.4
     )
     assert config.rule([], STRETCHED) == ScoreRule(**config.model_dump())

@@ -1,4 +1,4 @@
-"""Who computes backbones, heads and maps: torch anywhere, OpenVINO on CPUs.
+"""Who computes backbones, heads and pixels: torch anywhere, OpenVINO on CPUs.
 
 An engine changes how fast a score comes, never what it means: engines of the precision float32 agree to 1e-3,
 which golden pictures check, and those that round are calibrated by themselves.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.torch_engine import TorchEngine
-from flows.fastflow.finish import Plane
+from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Backbone, Precision
@@ -26,7 +26,7 @@ Kind: TypeAlias = Literal["auto", "torch", "openvino"]
 
 
 class Engine(Protocol):
-    """Computes backbones, heads and maps in its own way.
+    """Computes backbones, heads and pixels in its own way.
 
     What it returns may be called from one thread at a time.
 
@@ -52,10 +52,10 @@ class Engine(Protocol):
     def head(self, head: Head) -> "RunningHead":
         """A head, ready to compute; it must not change after."""
 
-    def maps(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Plane]]:
-        """What makes anomaly maps of the energies of N inputs of one size, (height, width), on a CPU.
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
+        """What makes pixels of the energies of N inputs of one size, (height, width), on a CPU.
 
-        Maps may be written over.
+        Pixels may be written over.
         """
 
     def has_compiled(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:

@@ -17,15 +17,15 @@ import openvino as ov
 import torch
 from torch import Tensor
 
-from flows.fastflow.engines import openvino_cache, openvino_maps
+from flows.fastflow.engines import openvino_cache, openvino_pixels
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
 from flows.fastflow.engines.openvino_head import build, weights_of
-from flows.fastflow.engines.openvino_maps import MapsRequest
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
+from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.enlarging import Enlarging
-from flows.fastflow.finish import Plane
+from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Backbone, Precision
@@ -85,7 +85,7 @@ class OpenVinoEngine:
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
-        self._maps: dict[tuple[Sizes, tuple[int, int], Enlarging], MapsRequest] = {}
+        self._pixels: dict[tuple[Sizes, tuple[int, int], Enlarging], PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
@@ -104,21 +104,22 @@ class OpenVinoEngine:
         """See `Engine`."""
         return _OpenVinoHead(head, self)
 
-    def maps(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Plane]]:
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
         """See `Engine`."""
         largest = max(1, _PORTION_PIXELS // math.prod(size))
-        rules = [np.asarray([x], np.float32) for x in (rule.gaussian, rule.sharpness)]
+        rules = [np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor, rule.sharpness)]
         # Not asked of the engine for every batch: it may be compiling something else.
-        known: dict[Sizes, MapsRequest] = {}
+        known: dict[Sizes, PixelsRequest] = {}
 
-        def run(energies: Energies) -> Iterator[Plane]:
+        def run(energies: Energies) -> Iterator[Pixels]:
             inputs = [np.ascontiguousarray(x.numpy()) for x in (*energies.flow, *energies.gaussian)]
             for start, end in _portions(len(inputs[0]), largest):
                 portion = [x[start:end] for x in inputs]
                 sizes = tuple(x.shape for x in portion[: len(energies.flow)])
                 if sizes not in known:
-                    known[sizes] = self._maps_request((sizes, size, rule.enlarging))
-                yield from known[sizes]([*portion, *rules])
+                    known[sizes] = self._pixels_request((sizes, size, rule.enlarging))
+                for product, score_map in zip(*known[sizes]([*portion, *rules]), strict=True):
+                    yield Pixels(product, score_map, len(sizes))
 
         return run
 
@@ -137,7 +138,7 @@ class OpenVinoEngine:
             openvino_cache.clear(self._cache)
             self._backbones.clear()
             self._heads.clear()
-            self._maps.clear()
+            self._pixels.clear()
         return True
 
     def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
@@ -165,12 +166,12 @@ class OpenVinoEngine:
             self._owners.add(head)
             return True
 
-    def _maps_request(self, key: tuple[Sizes, tuple[int, int], Enlarging]) -> MapsRequest:
+    def _pixels_request(self, key: tuple[Sizes, tuple[int, int], Enlarging]) -> PixelsRequest:
         with self._compiling:
-            if key not in self._maps:
-                graph = self._core.compile_model(openvino_maps.build(*key), "CPU", self._exact)
-                self._maps[key] = MapsRequest(graph)
-            return self._maps[key]
+            if key not in self._pixels:
+                graph = self._core.compile_model(openvino_pixels.build(*key), "CPU", self._exact)
+                self._pixels[key] = PixelsRequest(graph)
+            return self._pixels[key]
 
     def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from flows.fastflow.finish import Plane, maps_of
+from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies, FusedHead
 from flows.fastflow.head import Head, computing, stays_exact
 from flows.fastflow.manifest import Backbone, Precision
@@ -54,9 +54,9 @@ class TorchEngine:
         """See `Engine`."""
         return _TorchHead(head, self.precision, self.device)
 
-    def maps(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Plane]]:
+    def pixels(self, rule: ScoreRule, size: tuple[int, int]) -> Callable[[Energies], Iterable[Pixels]]:
         """See `Engine`."""
-        return partial(maps_of, rule=rule, size=size)
+        return partial(pixels_of, rule=rule, size=size)
 
     def has_compiled(self, backbone: Backbone, input_size: tuple[int, int]) -> bool:
         """See `Engine`: it computes with the layers."""

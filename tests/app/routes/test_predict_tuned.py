@@ -191,7 +191,7 @@ class TestRegionOfInterest:
         """As where it was set while another version was being activated."""
         data = tiny_images["defect"][0]
         assert client.put(REGION, params={"station": "line-3"}, json=RIGHT).status_code == 200
-        change(again(store, "blind"), score={"top": 1000})
+        change(again(store, "blind"), score={"top_fraction": 0.5})
         by_name = "/v1/models/tiny/versions/blind/predict"
         for _ in range(2):
             response = client.post(by_name, content=data, params={"station": "line-3"})
@@ -257,7 +257,7 @@ class TestRegionOfInterest:
 
     def test_one_that_hides_every_defect_is_refused(self, client: TestClient, tiny_images: Images) -> None:
         before = predict(client, tiny_images["defect"][0])
-        small = {"image": RIGHT["image"], "polygons": [[[0, 0], [20, 0], [20, 20], [0, 20]]]}
+        small = {"image": RIGHT["image"], "polygons": [[[0, 0], [30, 0], [30, 30], [0, 30]]]}
         beyond = {"image": RIGHT["image"], "polygons": [[[0, 0], [700, 0], [0, 320]]]}
         for area in (small, beyond, {**RIGHT, "polygons": []}):
             response = client.put(REGION, json=area)

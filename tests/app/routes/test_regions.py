@@ -198,11 +198,8 @@ WRONG: dict[str, tuple[Any, str]] = {
     "unknown": ({**LEFT, "colour": "red"}, "colour: is unknown"),
     "a revision of its own": ({**LEFT, "revision": 7}, "revision: is unknown"),
     "a list": ([], "the body: must be an object"),
-    # One position of 4 x 4 pixels; a score averages two.
-    "too small": (
-        area([[0, 0], [4, 0], [4, 4], [0, 4]]),
-        "The region shows 1 of the positions",
-    ),
+    # 6 x 6 of 4096 pixels; a score averages 41.
+    "too small": (area([[0, 0], [6, 0], [6, 6], [0, 6]]), "The region is 0.88% of the picture, and a score"),
     "between pixels": (
         area([[0, 8.5], [1024, 8.5], [1024, 10.5], [0, 10.5]], side=1024),
         "No pixel of the map, 64 x 64, lies inside the region of interest",

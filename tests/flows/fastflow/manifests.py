@@ -47,7 +47,6 @@ def manifest(category: str = "screw", version: str = "20260101T000000-abcdef") -
             std=[0.5] * 3,
         ),
         input_size=(64, 64),
-        geometry=Geometry(),
         normalisation=Normalisation(mode="channel", pooling=3),
         flow=FlowConfig(steps=2),
         score=ScoreRule(),

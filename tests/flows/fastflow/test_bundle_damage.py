@@ -29,18 +29,14 @@ from tests.flows.fastflow.manifests import edit, made
 Change = Callable[[dict[str, Any]], object]
 
 MANIFESTS: dict[str, tuple[Change, str]] = {
-    "newer schema": (lambda d: d.update(schema_version=4, wings=True), "schema_version: Input should be 3"),
+    "newer schema": (lambda d: d.update(schema_version=3, wings=True), "schema_version: Input should be 2"),
     "older schema": (
-        lambda d: (d.update(schema_version=2), d["score"].pop("top"), d["score"].update(top_fraction=0.01)),
-        "schema_version: .*2 is of a model whose score averages pixels.*make a new model with `flowgauge",
-    ),
-    "much older schema": (
         lambda d: (d.update(schema_version=1), d["flow"].pop("hidden_limit"), d["score"].pop("gaussian")),
         "schema_version: .*1 is of a model without Gaussians.*make a new model with `flowgauge train`",
     ),
     "schema of another type": (
         lambda d: d.update(schema_version="1"),
-        "schema_version: Input should be 3",
+        "schema_version: Input should be 2",
     ),
     "unknown field": (lambda d: d.update(wings=True), "wings: Extra inputs are not permitted"),
     "unknown field inside": (lambda d: d["flow"].update(wings=True), "flow.wings: Extra inputs"),

@@ -145,7 +145,7 @@ def other(detector: Detector) -> Detector:
     )
     for parameter in head.parameters():
         parameter.data += 0.02 * torch.randn_like(parameter)
-    scorer = Scorer(detector.scorer.extractor, head, (64, 64), ScoreRule(top=0.5), Geometry())
+    scorer = Scorer(detector.scorer.extractor, head, (64, 64), ScoreRule(top_fraction=0.05), Geometry())
     return Detector(detector.manifest.model_copy(update={"category": "other"}), "0" * 64, scorer)
 
 

@@ -128,7 +128,7 @@ class TestManifest:
             (lambda d: d["normalisation"].update(pooling=5), "it will not be served"),
             (lambda d: d["normalisation"].update(pooled="all"), "it will not be served"),
             (lambda d: d["normalisation"].update(mode="layer"), "it will not be served"),
-            (lambda d: d["score"].update(top=0.5), "it will not be served"),
+            (lambda d: d["score"].update(top_fraction=0.5), "it will not be served"),
             (
                 lambda d: d.update(input_size=[96, 64]),
                 r"maps of \(\(16, 16\), \(8, 8\)\), .*; got \(\(24, 16\)",

@@ -1,6 +1,5 @@
 """Score and map on a CPU: those of the reference in torch, picture by picture."""
 
-from collections.abc import Sequence
 from typing import get_args
 
 import numpy as np
@@ -8,97 +7,146 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow import score
 from flows.fastflow.enlarging import Enlarging
-from flows.fastflow.finish import enlarge, map_of, maps_of, picture_part, positions_part
+from flows.fastflow.finish import combine, enlarge, finish, pixels_of
 from flows.fastflow.fused import Energies
-from flows.fastflow.score import ScoreRule, anomaly_map, pixel_energies
+from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_energies
 
 SIZE = (64, 48)
 
 
-def energies(scales: int, seed: int = 0, factor: float = 1.0, pictures: int = 2) -> Energies:
-    """Of the flow and of the Gaussian, per scale (N, H_i, W_i), a few of them far out."""
+def energies(scales: int, seed: int = 0, factor: float = 1.0) -> tuple[list[torch.Tensor], ...]:
+    """Of the flow and of the Gaussian, per scale (1, H_i, W_i), a few of them far out."""
     generator = torch.Generator().manual_seed(seed)
 
     def some() -> list[torch.Tensor]:
         sides = [max(2, 16 >> i) for i in range(scales)]
-        return [factor * torch.randn((pictures, s, s - 1), generator=generator).exp() for s in sides]
+        return [factor * torch.randn((1, s, s - 1), generator=generator).exp() for s in sides]
 
-    nothing = torch.zeros(pictures, scales)
-    return Energies(some(), some(), torch.rand(pictures, 2, generator=generator), nothing, nothing)
+    return some(), some()
 
 
-def expect_as_the_reference(found: Energies, rule: ScoreRule, rtol: float = 1e-5) -> None:
-    reference = pixel_energies(found.flow, found.gaussian, rule, SIZE)
-    expected = anomaly_map(reference, rule).numpy()
-    maps = list(maps_of(found, rule, SIZE))
-    assert all(score_map.dtype == np.float32 for score_map in maps)
-    np.testing.assert_allclose(maps, expected, rtol=rtol, atol=2e-6)
-    blended = [map_of(list(planes), rule) for planes in reference.numpy()]
-    np.testing.assert_allclose(blended, expected, rtol=rtol, atol=2e-6)
-    # As two pictures of a tile each, and as one of two tiles.
-    for flow in ([q[:, None] for q in found.flow], [q[None] for q in found.flow]):
-        parts = [positions_part([q[i].numpy() for q in flow], rule) for i in range(len(flow[0]))]
-        assert parts == pytest.approx(score.positions_part(flow, rule).tolist(), rel=1e-6)
-    wholes = [picture_part(picture, rule) for picture in found.picture.numpy()]
-    assert wholes == pytest.approx(score.picture_part(found.picture, rule).tolist(), rel=1e-6)
+def of_one(flow: list[torch.Tensor], gaussian: list[torch.Tensor], picture: torch.Tensor) -> Energies:
+    """What a head gives, without what is for statistics alone."""
+    return Energies(flow, gaussian, picture, torch.zeros(1, len(flow)), torch.zeros(1, len(flow)))
+
+
+def both(
+    rule: ScoreRule,
+    scales: int = 3,
+    seed: int = 0,
+    factor: float = 1.0,
+    region: NDArray[np.bool_] | None = None,
+) -> tuple[tuple[float, NDArray[np.float32]], tuple[float, NDArray[np.float32]]]:
+    """What is found, and what the reference says."""
+    flow, gaussian = energies(scales, seed, factor)
+    picture = torch.tensor([[0.4, 3.0]])
+    [pixels] = pixels_of(of_one(flow, gaussian, picture), rule, SIZE)
+    reference = pixel_energies(flow, gaussian, rule, SIZE)
+    planes = enlarge([x[0].numpy() for x in flow], [x[0].numpy() for x in gaussian], rule, SIZE)
+    for plane, expected in zip(planes, reference[0].numpy(), strict=True):
+        np.testing.assert_allclose(plane, expected, rtol=1e-5, atol=1e-6 * factor)
+    mask = None if region is None else torch.from_numpy(region)[None]
+    score = image_score(reference[:, :scales], rule, picture, mask).item()
+    score_map = anomaly_map(reference[:, scales:], rule, mask)[0].numpy()
+    return finish(pixels, picture[0].numpy(), rule, region), (score, score_map)
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("scales", [1, 2, 3, 4])
 @pytest.mark.parametrize("gaussian", [0.0, 0.35, 1.0])
 def test_as_the_reference(scales: int, gaussian: float, seed: int) -> None:
-    expect_as_the_reference(energies(scales, seed), ScoreRule(gaussian=gaussian))
+    (score, score_map), (expected, expected_map) = both(ScoreRule(gaussian=gaussian), scales, seed)
+    assert score == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
+    assert score_map.dtype == np.float32
 
 
 @pytest.mark.parametrize("enlarging", get_args(Enlarging))
 @pytest.mark.parametrize("sharpness", [0.5, 2.0, 8.0])
 def test_any_way_to_enlarge_and_any_sharpness(enlarging: Enlarging, sharpness: float) -> None:
-    found, rule = energies(3), ScoreRule(enlarging=enlarging, sharpness=sharpness)
-    expect_as_the_reference(found, rule)
-    flow, gaussian = ([x[0].numpy() for x in scales] for scales in (found.flow, found.gaussian))
-    reference = pixel_energies(found.flow, found.gaussian, rule, SIZE)[0].numpy()
-    np.testing.assert_allclose(enlarge(flow, gaussian, rule, SIZE), reference, rtol=1e-5, atol=1e-6)
+    (_, score_map), (_, expected_map) = both(ScoreRule(enlarging=enlarging, sharpness=sharpness))
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
 
 
-@pytest.mark.parametrize("top", [1e-9, 0.125, 0.4, 3.0, 1000.0])
-def test_any_number_of_positions(top: float) -> None:
-    expect_as_the_reference(energies(3), ScoreRule(top=top))
+@pytest.mark.parametrize("top_fraction", [1e-9, 0.001, 0.01, 0.3, 1.0])
+def test_any_share_of_pixels(top_fraction: float) -> None:
+    (score, _), (expected, _) = both(ScoreRule(top_fraction=top_fraction))
+    assert score == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30, 1e34])
 def test_however_small_or_large(factor: float) -> None:
-    found = energies(3, factor=factor)
-    assert all(np.isfinite(score_map).all() for score_map in maps_of(found, ScoreRule(), SIZE))
-    expect_as_the_reference(found, ScoreRule(), rtol=1e-4)
+    (score, score_map), (expected, expected_map) = both(ScoreRule(), factor=factor)
+    assert np.isfinite(score_map).all()
+    assert score == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-4, atol=2e-6)
 
 
-def planes(flow: Sequence[torch.Tensor]) -> list[NDArray[np.float32]]:
-    """Of two pictures those of one of two tiles."""
-    return [q.numpy() for q in flow]
+def test_a_region() -> None:
+    region = np.zeros(SIZE, np.bool_)
+    region[10:30, 5:25] = True
+    (score, score_map), (expected, expected_map) = both(ScoreRule(), region=region)
+    assert score == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(score_map, expected_map, rtol=1e-5, atol=2e-6)
+    everything = np.ones(SIZE, np.bool_)
+    (whole, _), (expected, _) = both(ScoreRule(), region=everything)
+    assert whole == pytest.approx(expected, rel=1e-6) == both(ScoreRule())[0][0]
 
 
-def test_positions_that_do_not_count_as_in_the_reference() -> None:
-    generator = np.random.default_rng(0)
+def test_a_region_never_raises_a_score_be_it_by_a_bit() -> None:
+    rule, generator = ScoreRule(picture=0.0), np.random.default_rng(0)
     for seed in range(50):
-        flow, rule = energies(3, seed).flow, ScoreRule(top=float(generator.uniform(0.01, 3)))
-        share = generator.random()
-        counted = [generator.random(q.shape) < share for q in flow]
-        found = positions_part(planes(flow), rule, counted)
-        inside = [torch.from_numpy(which)[None] for which in counted]
-        expected = score.positions_part([q[None] for q in flow], rule, inside).item()
-        assert found == pytest.approx(expected, rel=1e-6)
-        assert found <= positions_part(planes(flow), rule)
+        flow, gaussian = energies(3, seed)
+        found = of_one(flow, gaussian, torch.zeros(1, 2))
+        region = generator.random(SIZE) < generator.random()
+        region[0, 0] = True
+        scores = [
+            finish(next(pixels_of(found, rule, SIZE)), np.zeros(2, np.float32), rule, mask)[0]
+            for mask in (None, region)
+        ]
+        assert scores[1] <= scores[0]
 
 
-def test_positions_that_are_all_equal() -> None:
-    flow = [np.full((1, side, side), 0.5, np.float32) for side in (32, 16, 8)]
-    assert positions_part(flow, ScoreRule()) == pytest.approx(np.log1p(50.0), rel=1e-6)
+def test_pixels_that_are_all_equal() -> None:
+    """Where no guess can divide those that count from those that do not."""
+    rule = ScoreRule(picture=0.0)
+    planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
+    score, score_map = finish(combine(planes, rule), np.zeros(2, np.float32), rule)
+    assert score == pytest.approx(np.log1p(50.0), rel=1e-6)
+    np.testing.assert_allclose(score_map, 0.5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("scale", range(3))
-def test_what_is_no_number_makes_no_score(scale: int) -> None:
-    flow = [np.full((1, side, side), 0.5, np.float32) for side in (32, 16, 8)]
-    flow[scale][0, 3, 3] = np.nan
-    assert np.isnan(positions_part(flow, ScoreRule()))
+def test_a_pattern_that_repeats_itself() -> None:
+    """Every 61st pixel is far out, and these are the ones that the guess looks at."""
+    rule = ScoreRule(picture=0.0)
+    values = np.random.default_rng(0).uniform(0.1, 0.2, SIZE).astype(np.float32)
+    values.reshape(-1)[::61] += 5
+    planes = torch.from_numpy(np.stack([values, values]))[None]
+    score, _ = finish(combine([*values[None].repeat(4, 0)], rule), np.zeros(2, np.float32), rule)
+    assert score == pytest.approx(image_score(planes, rule, torch.zeros(1, 2)).item(), rel=1e-6)
+
+
+def test_blended_planes_as_those_of_an_input() -> None:
+    rule, (flow, gaussian) = ScoreRule(), energies(3)
+    [pixels] = pixels_of(of_one(flow, gaussian, torch.zeros(1, 2)), rule, SIZE)
+    combined = combine(list(pixel_energies(flow, gaussian, rule, SIZE)[0].numpy()), rule)
+    assert pixels.scales == combined.scales == 3
+    for a, b in zip(pixels[:2], combined[:2], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+
+
+def test_maps_of_a_few_pixels() -> None:
+    rule = ScoreRule(picture=0.0)
+    planes = [np.asarray([[0.1, 0.7]], np.float32) for _ in range(2)]
+    assert finish(combine(planes, rule), np.zeros(1, np.float32), rule)[0] == pytest.approx(
+        np.log1p(70.0), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("at", [0, 61, 100])
+def test_what_is_no_number_makes_no_score(at: int) -> None:
+    """Wherever it is, also where the guess does not look; a number would be judged."""
+    planes = [np.full(SIZE, 0.5, np.float32) for _ in range(6)]
+    planes[0].reshape(-1)[at] = np.nan
+    assert np.isnan(finish(combine(planes, ScoreRule()), np.zeros(2, np.float32), ScoreRule())[0])

@@ -1,7 +1,6 @@
 """From energies to a map and a score: what each must keep in single precision."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -13,15 +12,7 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from flows.fastflow.enlarging import spline_weights
-from flows.fastflow.score import (
-    ScoreRule,
-    anomaly_map,
-    averaged,
-    flow_energies,
-    image_score,
-    pixel_energies,
-    positions_part,
-)
+from flows.fastflow.score import ScoreRule, anomaly_map, flow_energies, image_score, pixel_energies
 
 RULE = ScoreRule()
 LINEAR = ScoreRule(enlarging="linear")
@@ -33,24 +24,13 @@ def field(seed: int, scales: int, size: tuple[int, int] = (12, 9)) -> Tensor:
     return torch.rand((1, scales, *size), generator=torch.Generator().manual_seed(seed)) * 0.8 + 0.2
 
 
-def some(
-    seed: int, tiles: int = 1, sides: Sequence[tuple[int, int]] = ((12, 9), (6, 5), (3, 2))
-) -> list[Tensor]:
-    """Random shares in [0.2, 1] per scale, tile and position, (1, T, H_i, W_i)."""
-    return [field(seed + 100 * i, tiles, side) for i, side in enumerate(sides)]
+def score(q: Tensor, rule: ScoreRule = RULE, region: Tensor | None = None, whole: float = 0.5) -> Tensor:
+    """The image score of pictures that as a whole are as strange as `whole`, by default as good parts are."""
+    return image_score(q, rule, torch.full((len(q), 2), whole), region)
 
 
-def times(factor: float, flow: Sequence[Tensor]) -> list[Tensor]:
-    return [factor * q for q in flow]
-
-
-def whole(value: float, n: int = 1) -> Tensor:
-    """Energies of pictures that as a whole are so strange; good parts are near 0.5."""
-    return torch.full((n, 2), value)
-
-
-def mapped(q: Tensor) -> Tensor:
-    return anomaly_map(q, RULE)
+def mapped(q: Tensor, region: Tensor | None = None) -> Tensor:
+    return anomaly_map(q, RULE, region)
 
 
 class TestFlowEnergies:
@@ -89,51 +69,57 @@ class TestPixelEnergies:
                     + u * (1 - v) * q[high[0], low[1]]
                     + u * v * q[high[0], high[1]]
                 )
-        [[found]] = pixel_energies([drawn], [drawn], LINEAR, target)
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-4, atol=1e-6)  # q^(1-w) q^w
+        found = pixel_energies([drawn], [drawn], LINEAR, target)
+        np.testing.assert_allclose(found[0, 0].numpy(), expected, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(found[0, 1].numpy(), expected, rtol=1e-4, atol=1e-6)  # q^(1-w) q^w
 
     @pytest.mark.parametrize(("source", "target"), [((2, 3), (8, 12)), ((3, 5), (17, 13)), ((1, 1), (4, 4))])
-    def test_by_default_products_are_smoothed(self, source: tuple[int, int], target: tuple[int, int]) -> None:
+    def test_by_default_products_are_smoothed_and_the_flows_own_energies_are_not(
+        self, source: tuple[int, int], target: tuple[int, int]
+    ) -> None:
         flow, gaussian = field(3, 1, source)[0], field(4, 1, source)[0]
-        [[found]] = pixel_energies([flow], [gaussian], RULE, target)
+        found, linear = (pixel_energies([flow], [gaussian], rule, target) for rule in (RULE, LINEAR))
+        assert torch.equal(found[:, 0], linear[:, 0])
         both = flow.double() ** 0.75 * gaussian.double() ** 0.25
         rows, columns = (spline_weights(n, m) for n, m in zip(source, target, strict=True))
-        np.testing.assert_allclose(found.numpy(), rows @ both[0].numpy() @ columns.T, rtol=1e-5)
+        np.testing.assert_allclose(found[0, 1].numpy(), rows @ both[0].numpy() @ columns.T, rtol=1e-5)
 
-    def test_there_is_one_of_each_scale(self) -> None:
+    def test_the_scales_of_the_flow_come_first_and_then_those_of_the_product(self) -> None:
         flow = [torch.full((2, 8, 8), 0.5), torch.full((2, 3, 4), 2.0), torch.full((2, 1, 1), 4.5)]
         gaussian = [torch.full((2, 8, 8), 0.25), torch.full((2, 3, 4), 8.0), torch.full((2, 1, 1), 4.5)]
         q = pixel_energies(flow, gaussian, ScoreRule(gaussian=0.5), (16, 20))
-        assert q.shape == (2, 3, 16, 20)
-        assert q[0, :, 5, 7].tolist() == pytest.approx([0.125**0.5, 4.0, 4.5])
+        assert q.shape == (2, 6, 16, 20)
+        assert q[0, :, 5, 7].tolist() == pytest.approx([0.5, 2.0, 4.5, 0.125**0.5, 4.0, 4.5])
 
     @settings(max_examples=50, deadline=None)
     @given(w=st.floats(0, 1), q=magnitudes, e=magnitudes, seed=st.integers(0, 100))
     def test_the_map_is_made_of_the_products_of_positions(
         self, w: float, q: float, e: float, seed: int
     ) -> None:
-        """q^(1 - w) e^w, taken before the size is changed."""
+        """q^(1 - w) e^w, taken before the size is changed; the flow's own energies are untouched."""
         flow, gaussian = q * field(seed, 1, (3, 4))[0], e * field(seed + 1, 1, (3, 4))[0]
         rule = ScoreRule(gaussian=w, enlarging="linear")
         found = pixel_energies([flow], [gaussian], rule, (3, 4))
+        assert torch.equal(found[:, 0], flow)
         expected = flow.double().numpy() ** (1 - w) * gaussian.double().numpy() ** w
-        np.testing.assert_allclose(found[:, 0].numpy(), expected, rtol=1e-4)
+        np.testing.assert_allclose(found[:, 1].numpy(), expected, rtol=1e-4)
         larger = pixel_energies([1.1 * flow], [gaussian], rule, (3, 4))
         stranger = pixel_energies([flow], [1.1 * gaussian], rule, (3, 4))
-        assert (larger >= found * (1 - 1e-6)).all()
-        assert (stranger >= found * (1 - 1e-6)).all()
+        assert (larger[:, 1] >= found[:, 1] * (1 - 1e-6)).all()
+        assert (stranger[:, 1] >= found[:, 1] * (1 - 1e-6)).all()
 
     def test_without_a_share_the_gaussian_is_not_looked_at(self) -> None:
         flow = [field(0, 1, (4, 4))[0], torch.zeros(1, 2, 2)]
         nonsense = [torch.full((1, 4, 4), math.nan), torch.full((1, 2, 2), math.inf)]
-        found = pixel_energies(flow, nonsense, ScoreRule(gaussian=0, enlarging="linear"), (4, 4))
-        assert torch.equal(found[:, 0], flow[0])
+        found = pixel_energies(flow, nonsense, ScoreRule(gaussian=0, enlarging="linear"), (8, 8))
+        assert torch.equal(found[:, :2], found[:, 2:])
         assert found.isfinite().all()
 
     def test_with_the_whole_share_the_map_is_the_gaussians(self) -> None:
         flow, gaussian = 100 * field(0, 1, (8, 8))[0], field(1, 1, (8, 8))[0]
         found = pixel_energies([flow], [gaussian], ScoreRule(gaussian=1, enlarging="linear"), (8, 8))
-        torch.testing.assert_close(found[:, 0], gaussian)
+        assert torch.equal(found[:, 0], flow)
+        torch.testing.assert_close(found[:, 1], gaussian)
 
     def test_what_the_flow_shrinks_the_gaussian_remembers(self) -> None:
         """And the other way round: neither of them hides a defect that the other sees."""
@@ -143,162 +129,153 @@ class TestPixelEnergies:
             torch.full((1, 1, 1), 0.1),
         )
         for flow, gaussian in ((shrunk, seen), (seen, shrunk)):
-            both = pixel_energies([flow], [gaussian], RULE, (1, 1)).item()
-            assert both > pixel_energies([good], [good], RULE, (1, 1)).item()
+            [_, both] = pixel_energies([flow], [gaussian], RULE, (1, 1)).flatten().tolist()
+            assert both > pixel_energies([good], [good], RULE, (1, 1))[0, 1].item()
 
     def test_a_scale_without_its_gaussian_is_an_error(self) -> None:
         with pytest.raises(ValueError, match="zip"):
             pixel_energies([field(0, 1)[0], field(1, 1)[0]], [field(0, 1)[0]], RULE, (8, 8))
 
 
-class TestPositionsPart:
+class TestImageScore:
     @settings(max_examples=200, deadline=None)
     @given(
         q=magnitudes,
-        scale=st.integers(0, 2),
-        tiles=st.integers(1, 3),
-        top=st.sampled_from([0.01, 0.125, 1.0, 1000.0]),
+        shares=st.lists(st.floats(0, 1), min_size=1, max_size=4),
+        fraction=st.sampled_from([0.01, 0.1, 1.0]),
+        whole=st.sampled_from([0.0, 0.5, 1e6]),
         seed=st.integers(0, 100),
     )
-    def test_a_rise_of_a_thousandth_in_any_scale_raises_it(
-        self, q: float, scale: int, tiles: int, top: float, seed: int
+    def test_a_rise_of_a_thousandth_in_the_largest_scale_raises_it(
+        self, q: float, shares: list[float], fraction: float, whole: float, seed: int
     ) -> None:
         """Wherever q lies in [0, 1e4]: the score keeps ranking when colours have long saturated."""
-        flow, rule = times(q, some(seed, tiles)), ScoreRule(top=top)
-        raised = [1.001 * x if i == scale else x for i, x in enumerate(flow)]
-        before, after = positions_part(flow, rule), positions_part(raised, rule)
+        rule = ScoreRule(top_fraction=fraction)
+        largest = q * field(seed, 1)
+        others = [share * largest for share in shares[1:]]
+        before = score(torch.cat([largest, *others], 1), rule, whole=whole)
+        after = score(torch.cat([1.001 * largest, *others], 1), rule, whole=whole)
         assert before.isfinite().all()
         assert (after > before).all()
 
     @pytest.mark.parametrize("exponent", range(-6, 5))
     def test_it_does_so_at_the_size_of_real_maps(self, exponent: int) -> None:
-        flow = times(10.0**exponent, some(0, 1, [(32, 32), (16, 16), (8, 8)]))
-        for scale in range(3):
-            raised = [1.001 * x if i == scale else x for i, x in enumerate(flow)]
-            assert positions_part(raised, RULE).item() > positions_part(flow, RULE).item()
+        q = 10.0**exponent * field(0, 3, (256, 256))
+        raised = q * torch.tensor([1.001, 1, 1]).view(1, 3, 1, 1)
+        assert score(raised).item() > score(q).item()
 
-    def test_it_is_the_mean_over_scales_of_each_ones_most_anomalous_positions(self) -> None:
-        flow = times(100, some(1, 1, [(40, 30), (16, 16), (4, 2)]))
-        expected = []
-        for q, k in zip(flow, (4, 2, 1), strict=True):  # an eighth of the side: 34.6, 16, 2.8
-            logarithms = np.log1p(q.double().numpy().ravel() / 0.01)
-            expected.append(np.sort(logarithms)[-k:].mean())
-        assert positions_part(flow, RULE).item() == pytest.approx(np.mean(expected), rel=1e-5)
-        every = positions_part(flow, ScoreRule(top=1000)).item()
-        means = [np.log1p(q.double().numpy() / 0.01).mean() for q in flow]
-        assert every == pytest.approx(np.mean(means), rel=1e-5)
+    def test_it_is_the_mean_of_the_top_share_of_pixels(self) -> None:
+        q = 100 * field(1, 3, (40, 30))
+        pixels = np.log1p(q[0].double().numpy() / 0.01).mean(0).ravel()
+        expected = np.sort(pixels)[-12:].mean()  # 1 % of 1200
+        assert score(q, whole=0).item() == pytest.approx(expected, rel=1e-5)
+        everything = score(q, ScoreRule(top_fraction=1), whole=0)
+        assert everything.item() == pytest.approx(pixels.mean(), rel=1e-5)
 
-    def test_each_scale_may_have_them_elsewhere(self) -> None:
-        at_one_place, elsewhere = ([torch.zeros(1, 1, 8, 8) for _ in range(2)] for _ in range(2))
-        at_one_place[0][0, 0, 1, 1] = at_one_place[1][0, 0, 1, 1] = 5.0
-        elsewhere[0][0, 0, 1, 1] = elsewhere[1][0, 0, 6, 2] = 5.0
-        assert positions_part(elsewhere, RULE).item() == pytest.approx(math.log(1 + 500))
-        assert torch.equal(positions_part(elsewhere, RULE), positions_part(at_one_place, RULE))
-
-    def test_of_many_tiles_as_many_positions_count_as_of_one(self) -> None:
-        """Or a large picture would dilute a small defect."""
-        one = some(0, 1)
-        many = [torch.cat([torch.zeros(1, 5, *q.shape[2:]), q], 1) for q in one]
-        assert torch.equal(positions_part(many, RULE), positions_part(one, RULE))
-
-    @pytest.mark.parametrize(
-        ("side", "top", "expected"),
-        [((32, 32), 0.125, 4), ((16, 16), 0.125, 2), ((8, 8), 0.125, 1), ((3, 3), 0.125, 1), ((1, 1), 9, 1),
-         ((64, 16), 0.125, 4), ((12, 12), 0.125, 2), ((20, 20), 0.125, 3), ((28, 28), 0.125, 4),
-         ((4, 4), 1000, 16), ((4, 5), 1e-9, 1)],
-    )  # fmt: skip
-    def test_how_many_positions(self, side: tuple[int, int], top: float, expected: int) -> None:
-        assert averaged(ScoreRule(top=top), side) == expected
+    def test_at_least_one_pixel_counts(self) -> None:
+        q = torch.zeros(1, 1, 2, 2)
+        q[0, 0, 1, 1] = 5.0
+        found = score(q, ScoreRule(top_fraction=1e-6), whole=0)
+        assert found.item() == pytest.approx(math.log(1 + 500))
 
     def test_it_is_zero_only_where_everything_is(self) -> None:
-        assert positions_part([torch.zeros(2, 1, 4, 4)] * 3, RULE).tolist() == [0, 0]
-        assert positions_part([torch.full((1, 1, 4, 4), 1e-38)] * 3, RULE).item() > 0
+        assert score(torch.zeros(2, 3, 4, 4), whole=0).tolist() == [0, 0]
+        assert score(torch.full((1, 3, 4, 4), 1e-38), whole=0).item() > 0
+        assert score(torch.zeros(1, 3, 4, 4), whole=1e-38).item() > 0
 
     @pytest.mark.parametrize("q", [0.0, 1e-38, 1.0, 104.0, 1e4, 1e12, 1e36])
     def test_it_is_finite(self, q: float) -> None:
-        assert positions_part([torch.full((1, 1, 3, 3), q)] * 2, RULE).isfinite().all()
+        assert score(torch.full((1, 2, 3, 3), q), whole=q).isfinite().all()
 
     def test_pictures_of_a_batch_are_scored_apart(self) -> None:
-        of_each = [times(10.0**i, some(i)) for i in range(4)]
-        together = [torch.cat(scale) for scale in zip(*of_each, strict=True)]
-        apart = [positions_part(flow, RULE).item() for flow in of_each]
-        assert positions_part(together, RULE).tolist() == pytest.approx(apart)
+        q = torch.cat([field(i, 2) * 10**i for i in range(4)])
+        apart = [score(q[i : i + 1]).item() for i in range(4)]
+        assert score(q).tolist() == pytest.approx(apart)
         assert sorted(apart) == apart
 
-    @settings(max_examples=100, deadline=None)
-    @given(
-        share=st.floats(0, 1),
-        top=st.sampled_from([0.01, 0.125, 1.0, 1000.0]),
-        tiles=st.integers(1, 3),
-        seed=st.integers(0, 1000),
-    )
-    def test_what_does_not_count_never_raises_it_by_even_a_last_bit(
-        self, share: float, top: float, tiles: int, seed: int
-    ) -> None:
-        flow, rule = some(seed, tiles), ScoreRule(top=top)
-        generator = torch.Generator().manual_seed(seed)
-        counted = [torch.rand(q.shape, generator=generator) < share for q in flow]
-        inside = positions_part(flow, rule, counted)
-        assert (inside <= positions_part(flow, rule)).all()
-        # Nor does less.
-        assert (positions_part(flow, rule, [x.triu() for x in counted]) <= inside).all()
-
-    def test_positions_that_do_not_count_are_as_good_as_zero(self) -> None:
-        """So one of the four that are averaged gives a quarter of its logarithm."""
-        q = 100 * field(1, 1, (32, 32))
-        counted = torch.zeros_like(q, dtype=torch.bool)
-        counted[0, 0, 7, 3] = True
-        expected = math.log1p(q[0, 0, 7, 3].item() / 0.01) / 4
-        assert positions_part([q], RULE, [counted]).item() == pytest.approx(expected, rel=1e-5)
-        assert positions_part([q], RULE, [torch.zeros_like(counted)]).item() == 0
-        assert torch.equal(positions_part([q], RULE, [~torch.zeros_like(counted)]), positions_part([q], RULE))
-
-    def test_what_does_not_count_may_be_anything(self) -> None:
-        q = field(1, 1)
-        counted = torch.ones_like(q, dtype=torch.bool)
-        counted[0, 0, 3, 3] = False
-        expected = positions_part([q], RULE, [counted])
-        q[0, 0, 3, 3] = math.inf
-        assert torch.equal(positions_part([q], RULE, [counted]), expected)
-
-    def test_what_is_no_number_makes_no_score(self) -> None:
-        q = field(1, 1)
-        q[0, 0, 3, 3] = math.nan
-        assert positions_part([q], RULE).isnan().all()
-
-
-class TestImageScore:
     def test_the_whole_picture_adds_the_sum_of_its_logarithms(self) -> None:
-        flow = [q.repeat(3, 1, 1, 1) for q in times(100, some(1))]
+        q = 100 * field(1, 3).repeat(3, 1, 1, 1)
         picture = torch.tensor([[0.5, 0.5], [0.0, 1e4], [3.0, 0.2]])
         for weight in (0.1, 2.5):
             rule = ScoreRule(picture=weight)
-            added = image_score(flow, rule, picture) - positions_part(flow, rule)
+            added = image_score(q, rule, picture) - image_score(q, rule, torch.zeros(3, 2))
             expected = weight * np.log1p(picture.double().numpy() / 0.01).sum(1)
             np.testing.assert_allclose(added.numpy(), expected, rtol=1e-4)
 
     def test_a_stranger_whole_picture_scores_higher_at_any_scale(self) -> None:
-        flow = [q.repeat(3, 1, 1, 1) for q in some(1)]
-        usual, one, other = image_score(
-            flow, RULE, torch.tensor([[0.5, 0.5], [0.6, 0.5], [0.5, 0.6]])
-        ).tolist()
+        q = field(1, 3).repeat(3, 1, 1, 1)
+        usual, one, other = image_score(q, RULE, torch.tensor([[0.5, 0.5], [0.6, 0.5], [0.5, 0.6]])).tolist()
         assert usual < one == other
 
     def test_without_a_weight_the_whole_picture_is_not_counted(self) -> None:
-        flow = some(1)
-        assert torch.equal(image_score(flow, ScoreRule(picture=0), whole(1e6)), positions_part(flow, RULE))
+        q, rule = field(1, 3), ScoreRule(picture=0)
+        assert torch.equal(score(q, rule, whole=1e6), score(q, whole=0))
 
     def test_a_single_scale_of_the_whole_picture_will_do(self) -> None:
-        flow = some(1)
-        added = image_score(flow, RULE, torch.full((1, 1), 0.5)) - positions_part(flow, RULE)
+        q = field(1, 1)
+        added = image_score(q, RULE, torch.full((1, 1), 0.5)) - score(q, whole=0)
         assert added.item() == pytest.approx(0.1 * math.log(51), rel=1e-5)
 
-    def test_a_small_rise_shows_beside_a_very_strange_whole(self) -> None:
-        flow = some(1)
-        raised = [flow[0] * 1.001, *flow[1:]]
-        before, after = (image_score(q, RULE, whole(1e36)) for q in (flow, raised))
-        assert before.isfinite().all()
-        assert after.item() > before.item()
+    @settings(max_examples=100, deadline=None)
+    @given(
+        share=st.floats(0, 1),
+        fraction=st.sampled_from([0.01, 0.1, 1.0]),
+        whole=st.sampled_from([0.0, 0.5, 1e6]),
+        seed=st.integers(0, 1000),
+    )
+    def test_a_region_never_raises_it_by_even_a_last_bit(
+        self, share: float, fraction: float, whole: float, seed: int
+    ) -> None:
+        q = field(seed, 3, (30, 40)) * torch.tensor([1.0, 10.0]).repeat(20)
+        region = torch.rand((1, 30, 40), generator=torch.Generator().manual_seed(seed)) < share
+        rule = ScoreRule(top_fraction=fraction)
+        inside = score(q, rule, region, whole)
+        assert (inside <= score(q, rule, whole=whole)).all()
+        # Nor does a smaller one.
+        assert (score(q, rule, region.triu(), whole) <= inside).all()
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_a_region_that_holds_every_averaged_pixel_takes_only_the_whole_pictures_part(
+        self, seed: int
+    ) -> None:
+        q = 100 * field(seed, 3, (30, 40))
+        rule = ScoreRule(top_fraction=0.1)
+        pixels = (q / rule.energy_floor).log1p().mean(1)
+        averaged = pixels >= pixels.flatten().topk(120).values[-1]
+        others = torch.rand((1, 30, 40), generator=torch.Generator().manual_seed(seed)) < 0.5
+        assert torch.equal(score(q, rule, averaged | others), score(q, rule, whole=0))
+
+    def test_pixels_outside_a_region_count_as_zero(self) -> None:
+        """So 4 pixels out of the 12 that are averaged give a third of their mean."""
+        q = 100 * field(1, 3, (40, 30))
+        region = torch.zeros(1, 40, 30, dtype=torch.bool)
+        region[0, 7, 3:7] = True
+        pixels = (q / 0.01).log1p().mean(1)[region]
+        assert score(q, region=region).item() == pytest.approx(pixels.sum().item() / 12, rel=1e-5)
+        assert score(q, region=torch.zeros_like(region)).item() == 0
+
+    def test_a_region_of_everything_changes_no_bit(self) -> None:
+        q = 100 * field(1, 3, (40, 30))
+        assert torch.equal(score(q, region=torch.ones(1, 40, 30, dtype=torch.bool)), score(q))
+
+    def test_what_is_outside_a_region_may_be_anything(self) -> None:
+        q = field(1, 2)
+        region = torch.ones(1, 12, 9, dtype=torch.bool)
+        region[0, 3, 3] = False
+        expected = score(q, region=region)
+        q[0, :, 3, 3] = math.inf
+        assert torch.equal(score(q, region=region, whole=math.inf), expected)
+
+    def test_every_picture_of_a_batch_has_its_own_region(self) -> None:
+        q = field(1, 2).repeat(3, 1, 1, 1)
+        region = torch.zeros(3, 12, 9, dtype=torch.bool)
+        region[0, :6] = True
+        region[1, 6:] = True
+        region[2] = True
+        apart = [score(q[:1], region=region[i : i + 1]).item() for i in range(3)]
+        assert score(q, region=region).tolist() == apart
+        assert len(set(apart)) == 3
+        assert apart[2] == score(q[:1]).item()
 
 
 class TestAnomalyMap:
@@ -401,13 +378,21 @@ class TestAnomalyMap:
     def test_its_shape_is_one_map_per_picture(self) -> None:
         assert mapped(torch.zeros(2, 3, 5, 7)).shape == (2, 5, 7)
 
+    def test_it_is_zero_outside_a_region_and_unchanged_inside(self) -> None:
+        q = field(2, 3)
+        region = torch.zeros(1, 12, 9, dtype=torch.bool)
+        region[0, 2:5, 3:8] = True
+        found = mapped(q, region)
+        assert torch.equal(found[region], mapped(q)[region])
+        assert (found[~region] == 0).all()
+        assert found[region].min() > 0
+
 
 @pytest.mark.parametrize(
     "values",
     [
-        {"top": 0},
-        {"top": 1001},
-        {"top_fraction": 0.01},
+        {"top_fraction": 0},
+        {"top_fraction": 1.1},
         {"energy_floor": 0},
         {"energy_floor": -1},
         {"energy_floor": float("inf")},

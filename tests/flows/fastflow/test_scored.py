@@ -4,11 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from flows.fastflow import scored
-from flows.fastflow.counting import counted
-from flows.fastflow.geometry import Geometry
-from flows.fastflow.regions import Regions
-from flows.fastflow.score import ScoreRule, image_score, picture_part, positions_part
 from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
 
 
@@ -27,57 +22,13 @@ def test_a_deviation_is_never_the_root_of_a_rounding_below_0() -> None:
     assert deviation == 0
 
 
-FLOW = [torch.rand(2, 1, side, side, generator=torch.Generator().manual_seed(side)) for side in (8, 4)]
-PICTURE = torch.tensor([[0.4, 3.0], [0.5, 0.5]])
-WHERE = Geometry().layout((64, 64), (64, 64), (8, 16))
-SIDES = [(8, 8), (4, 4)]
-
-
-def of_two(masks: Regions) -> list[Scored]:
-    """What one head finds in two pictures."""
-    maps = [np.full((64, 64), 1 + i, np.float32) for i in range(2)]
-    rows = [(0.1, 0.2), (0.3, 0.4)]
-    counts = [counted(WHERE, SIDES, mask) for mask in masks]
-    return by_one_head(FLOW, maps, PICTURE, rows, ScoreRule(), counts, masks)
-
-
 def test_one_head_speaks_for_itself() -> None:
-    first, second = of_two([None, None])
-    expected = image_score(FLOW, ScoreRule(), PICTURE).tolist()
-    assert [first.score, second.score] == pytest.approx(expected, rel=1e-6)
-    assert first.by_head == (first.score,)
-    assert first.picture == pytest.approx(picture_part(PICTURE, ScoreRule())[0].item(), rel=1e-6)
-    assert [first.statistics, second.statistics] == [(0.1, 0.2), (0.3, 0.4)]
-    assert (second.score_map == 2).all()
-    assert by_all_heads([first]) is first
-
-
-def test_of_a_region_its_positions_count_and_not_the_whole_picture() -> None:
-    region = np.zeros((64, 64), np.bool_)
-    region[:20, :20] = True
-    first, second = of_two([None, region])
-    assert first.score == of_two([None, None])[0].score
+    maps = [np.full((2, 2), i, np.float32) for i in range(2)]
+    first, second = by_one_head([(1.0, maps[0]), (2.0, maps[1])], [0.5, None], [(0.1, 0.2), (0.3, 0.4)])
+    assert (first.score, first.by_head, first.picture, first.statistics) == (1.0, (1.0,), 0.5, (0.1, 0.2))
+    assert second.score_map is maps[1]
     assert second.picture is None
-    inside = [torch.zeros_like(q[1:], dtype=torch.bool) for q in FLOW]
-    inside[0][..., :3, :3] = inside[1][..., :2, :2] = True
-    expected = positions_part([q[1:] for q in FLOW], ScoreRule(), inside).item()
-    assert second.score == pytest.approx(expected, rel=1e-6)
-    np.testing.assert_array_equal(second.score_map, np.where(region, np.float32(2), np.float32(0)))
-    everything = np.ones((64, 64), np.bool_)
-    assert [s.score for s in of_two([everything] * 2)] == [s.score for s in of_two([None] * 2)]
-
-
-def test_on_a_device_as_on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a GPU does, by torch on whatever there is."""
-    region = np.zeros((64, 64), np.bool_)
-    region[10:50, 30:] = True
-    for masks in ([None, None], [None, region]):
-        expected = of_two(masks)
-        with monkeypatch.context() as patch:
-            patch.setattr(scored, "_on_cpu", lambda _: False)
-            found = of_two(masks)
-        assert [s.score for s in found] == pytest.approx([s.score for s in expected], rel=1e-6)
-        assert [s.picture is None for s in found] == [s.picture is None for s in expected]
+    assert by_all_heads([first]) is first
 
 
 def test_several_heads_are_their_mean() -> None:

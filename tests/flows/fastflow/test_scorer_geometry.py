@@ -2,7 +2,6 @@
 
 import math
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from flows.fastflow.score import ScoreRule, anomaly_map, image_score, pixel_ener
 from flows.fastflow.scorer import Scorer
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
-RULE = ScoreRule(top=0.5)
+RULE = ScoreRule(top_fraction=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -55,17 +54,12 @@ def test_padding_scores_the_pixels_of_the_picture_alone(trained: Scorer, tiny_pi
     [tile] = model.prepare(image).tiles()
     with torch.inference_mode():
         energies = FusedHead(model.head)(model.features([tile]))
-        pixels = pixel_energies(energies.flow, energies.gaussian, RULE, (64, 64))[:, :, 16:48]
-    # Of 16 x 16 and 8 x 8 positions the rows in the middle, and of these as many as always: 8 and 4.
-    rows = [q[:, None, len(q[0]) // 4 : -len(q[0]) // 4] for q in energies.flow]
-    tops = [(q / 0.01).log1p().flatten().sort(descending=True).values for q in rows]
-    expected = (tops[0][:8].mean() + tops[1][:4].mean()) / 2 + image_score(
-        [torch.zeros_like(q) for q in rows], RULE, energies.picture
-    )
+        q = pixel_energies(energies.flow, energies.gaussian, RULE, (64, 64))[:, :, 16:48]
+    flow, both = q.chunk(2, 1)
     [found] = model.score([image])
     assert found.score_map.shape == (32, 64)
-    assert found.score == pytest.approx(float(expected), rel=1e-6)
-    np.testing.assert_allclose(found.score_map, anomaly_map(pixels, RULE)[0].numpy(), rtol=1e-6)
+    assert found.score == pytest.approx(float(image_score(flow, RULE, energies.picture)), rel=1e-6)
+    np.testing.assert_allclose(found.score_map, anomaly_map(both, RULE)[0].numpy(), rtol=1e-6)
 
 
 def test_a_picture_that_fills_one_tile_by_its_scale_is_seen_whole(
@@ -97,50 +91,6 @@ def test_a_tile_with_a_margin_may_be_as_large_as_the_input(trained: Scorer) -> N
     [found] = model.score_prepared([prepared])
     assert found.score_map.shape == (64, 64)
     assert math.isfinite(found.score)
-
-
-@pytest.mark.parametrize("fit", ["stretch", "pad", "tile"])
-def test_a_region_never_raises_a_score(trained: Scorer, fit: Literal["stretch", "pad", "tile"]) -> None:
-    rule, geometry = ScoreRule(picture=0, top=0.5), Geometry(fit=fit)
-    model = Scorer(trained.extractor, trained.head, (64, 64), rule, geometry)
-    generator = np.random.default_rng(0)
-    for size in [(64, 64), (33, 64), (64, 7), (130, 90)]:
-        prepared = model.prepare(generator.integers(0, 255, (*size, 3), dtype=np.uint8))
-        height, width = prepared.layout.size
-        [whole] = model.score_prepared([prepared])
-        strips = [
-            (slice(0, 3), slice(None)),
-            (slice(None), slice(width - 3, None)),
-            (slice(height // 2, None), slice(2, 6)),
-        ]
-        for rows, columns in strips:
-            region = np.zeros((height, width), np.bool_)
-            region[rows, columns] = True
-            [found] = model.score_prepared([prepared], [region])
-            assert found.score <= whole.score
-
-
-@pytest.mark.parametrize(
-    ("geometry", "size", "region", "few"),
-    [
-        (Geometry(), (64, 64), (16, 16), None),  # 16 positions of 4 x 4 pixels, and 4 of 8 x 8
-        (Geometry(), (64, 64), (8, 16), (2, 4)),
-        (Geometry(), (64, 64), (7, 12), (6, 8)),
-        (Geometry(), (64, 64), (1, 64), None),  # 16 and 8
-        (Geometry(), (64, 64), (64, 64), None),
-        (Geometry(fit="pad"), (16, 64), (1, 16), (4, 8)),
-        (Geometry(fit="pad"), (16, 64), (16, 64), None),
-        (Geometry(fit="tile"), (640, 640), (16, 16), None),
-        (Geometry(fit="tile"), (640, 640), (4, 16), (4, 8)),
-    ],
-)
-def test_whether_a_region_shows_as_many_positions_as_a_score_averages(
-    trained: Scorer, geometry: Geometry, size: tuple[int, int], region: tuple[int, int], few: object
-) -> None:
-    model = scorer(trained, geometry)
-    mask = np.zeros(model.layout(size).size, np.bool_)
-    mask[: region[0], : region[1]] = True
-    assert model.too_few(mask) == few
 
 
 def test_the_strangest_tile_speaks_for_the_whole_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
@@ -257,7 +207,7 @@ def test_where_the_tiles_lie_hardly_shows(trained: Scorer) -> None:
 
 
 def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_pictures: Pictures) -> None:
-    """The score averages as many positions as of one tile, however many tiles there are."""
+    """The score averages the pixels of one tile's share, however many tiles there are."""
     model = scorer(trained, Geometry(fit="tile"))
     defect, good = tiny_pictures["defect"][0], tiny_pictures["good"][0]
     large = np.tile(good, (5, 5, 1))
@@ -266,6 +216,9 @@ def test_a_small_defect_counts_as_much_in_a_large_picture(trained: Scorer, tiny_
     [alone], [found] = model.score([defect]), model.score([large])
     assert found.score > before
     assert found.score > 0.9 * alone.score
+    k = round(model.rule_for((320, 320)).top_fraction * 320 * 320)
+    assert k == round(RULE.top_fraction * 64 * 64)
+    assert model.rule_for((32, 64)) == RULE  # of fewer pixels, the same share
 
 
 def test_a_defect_that_a_resize_blurs_away_is_seen_in_tiles(trained: Scorer, tiny_pictures: Pictures) -> None:

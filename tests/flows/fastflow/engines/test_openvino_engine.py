@@ -482,7 +482,7 @@ class TestCache:
             engine.backbone(tiny_extractor, size)
         assert len(list(tmp_path.rglob("*.xml"))) == 2
 
-    @pytest.mark.parametrize("what", ["head", "maps", "backbone", "backbone in two parts"])
+    @pytest.mark.parametrize("what", ["head", "pixels", "backbone", "backbone in two parts"])
     def test_what_was_compiled_is_found_again(
         self, tmp_path: Path, what: str, tiny_extractor: FeatureExtractor
     ) -> None:
@@ -495,8 +495,8 @@ class TestCache:
             engine = pick_engine(precision, CPU, "openvino", tmp_path)
             if what == "head":
                 engine.head(head)(maps())
-            elif what == "maps":
-                list(engine.maps(ScoreRule(), (32, 32))(energies))
+            elif what == "pixels":
+                list(engine.pixels(ScoreRule(), (32, 32))(energies))
             else:
                 backbone = engine.backbone(tiny_extractor, (64, 64))
                 assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)

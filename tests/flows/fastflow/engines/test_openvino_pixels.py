@@ -1,4 +1,4 @@
-"""Maps by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
+"""Pixels by OpenVINO are those of numpy, for any rule and any number of scales and pictures."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,13 +10,13 @@ import torch
 
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.enlarging import Enlarging
-from flows.fastflow.finish import Plane, maps_of
+from flows.fastflow.finish import Pixels, pixels_of
 from flows.fastflow.fused import Energies
 from flows.fastflow.score import ScoreRule
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_engine, openvino_maps
+from flows.fastflow.engines import openvino_engine, openvino_pixels
 
 SIZE = (64, 48)
 
@@ -33,23 +33,25 @@ def some_energies(scales: int = 3, pictures: int = 1, factor: float = 1.0) -> En
     return Energies(some(), some(), torch.zeros(pictures, 2), of_each, of_each)
 
 
-def by_openvino(energies: Energies, rule: ScoreRule) -> list[Plane]:
-    """Whatever the engine's precision: maps are not rounded."""
+def by_openvino(energies: Energies, rule: ScoreRule) -> list[Pixels]:
+    """Whatever the engine's precision: pixels are not rounded."""
     found = []
     for precision in ("float32", "openvino-bfloat16"):
         engine = pick_engine(precision, torch.device("cpu"), "openvino")
-        found.append(list(engine.maps(rule, SIZE)(energies)))
+        found.append(list(engine.pixels(rule, SIZE)(energies)))
     for a, b in zip(*found, strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(a.product, b.product)
+        np.testing.assert_array_equal(a.score_map, b.score_map)
     return found[0]
 
 
 def expect_as_numpy(energies: Energies, rule: ScoreRule) -> None:
-    found, expected = by_openvino(energies, rule), list(maps_of(energies, rule, SIZE))
+    found, expected = by_openvino(energies, rule), list(pixels_of(energies, rule, SIZE))
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
-        assert a.dtype == np.float32
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6)
+        assert a.product.dtype == a.score_map.dtype == np.float32
+        np.testing.assert_allclose(a.product, b.product, rtol=1e-5)
+        np.testing.assert_allclose(a.score_map, b.score_map, rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize("scales", [1, 2, 3, 4, 5, 8])
@@ -66,7 +68,7 @@ def test_any_way_to_enlarge_and_any_sharpness(sharpness: float) -> None:
 
 @pytest.mark.parametrize("pictures", [1, 2, 3, 8, 13])
 def test_any_number_of_pictures_each_by_itself(pictures: int) -> None:
-    expect_as_numpy(some_energies(pictures=pictures), ScoreRule())
+    expect_as_numpy(some_energies(pictures=pictures), ScoreRule(energy_floor=0.1))
 
 
 @pytest.mark.parametrize("factor", [0.0, 1e-12, 1e12, 1e30, 1e34])
@@ -79,20 +81,21 @@ def test_an_energy_without_end_is_large_where_it_is_and_not_a_number_nowhere() -
     for scale in (*energies.flow, *energies.gaussian):
         scale[0, 0, 0] = torch.inf
     [found] = by_openvino(energies, ScoreRule())
-    [expected] = maps_of(energies, ScoreRule(), SIZE)
-    assert np.isfinite(found).all()
-    assert found[0, 0] > 1e35
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+    [expected] = pixels_of(energies, ScoreRule(), SIZE)
+    assert np.isfinite(found.score_map).all()
+    assert found.score_map[0, 0] > 1e35
+    np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
 
 
 def test_rules_and_sizes_are_told_apart() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     energies = some_energies()
-    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(sharpness=1)):
+    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
-            [found] = engine.maps(rule, size)(energies)
-            [expected] = maps_of(energies, rule, size)
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-6)
+            [found] = engine.pixels(rule, size)(energies)
+            [expected] = pixels_of(energies, rule, size)
+            np.testing.assert_allclose(found.score_map, expected.score_map, rtol=1e-5, atol=2e-6)
+            np.testing.assert_allclose(found.product, expected.product, rtol=1e-5)
 
 
 def test_pictures_too_large_for_a_whole_batch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,26 +109,26 @@ def test_rules_share_a_graph_and_sizes_and_ways_to_enlarge_do_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     built: list[tuple[object, ...]] = []
-    build = openvino_maps.build
+    build = openvino_pixels.build
 
     def counted(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> Any:
         built.append((size, enlarging))
         return build(sizes, size, enlarging)
 
-    monkeypatch.setattr(openvino_maps, "build", counted)
+    monkeypatch.setattr(openvino_pixels, "build", counted)
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
-    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(sharpness=1)):
+    for rule in (ScoreRule(), ScoreRule(gaussian=0.6), ScoreRule(energy_floor=0.5)):
         for size in (SIZE, (32, 32)):
-            list(engine.maps(rule, size)(some_energies()))
+            list(engine.pixels(rule, size)(some_energies()))
     assert built == [(SIZE, "spline"), ((32, 32), "spline")]
     for rule in (ScoreRule(enlarging="linear"), ScoreRule(sharpness=2)):
-        list(engine.maps(rule, SIZE)(some_energies()))
+        list(engine.pixels(rule, SIZE)(some_energies()))
     assert built[2:] == [(SIZE, "linear")]
 
 
 def test_what_is_ready_does_not_wait_for_what_is_compiled() -> None:
     engine = openvino_engine.OpenVinoEngine("float32")
-    run = engine.maps(ScoreRule(), SIZE)
+    run = engine.pixels(ScoreRule(), SIZE)
     list(run(some_energies()))
     with engine._compiling, ThreadPoolExecutor(1) as other:
         assert len(other.submit(lambda: list(run(some_energies()))).result(timeout=60)) == 1
@@ -135,12 +138,12 @@ def test_models_that_share_a_graph_may_compute_at_once() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     size = (256, 256)
     of_each = [some_energies(factor=factor) for factor in (0.1, 1.0, 10.0, 100.0)]
-    runs = [engine.maps(ScoreRule(), size) for _ in of_each]
+    runs = [engine.pixels(ScoreRule(), size) for _ in of_each]
     expected = [next(iter(run(energies))) for run, energies in zip(runs, of_each, strict=True)]
 
     def often(i: int) -> bool:
         found = [next(iter(runs[i](of_each[i]))) for _ in range(50)]
-        return all(np.array_equal(one, expected[i]) for one in found)
+        return all(np.array_equal(one.score_map, expected[i].score_map) for one in found)
 
     with ThreadPoolExecutor(len(of_each)) as threads:
         assert all(threads.map(often, range(len(of_each))))
@@ -148,8 +151,9 @@ def test_models_that_share_a_graph_may_compute_at_once() -> None:
 
 def test_what_was_found_is_not_overwritten_by_the_next() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
-    run = engine.maps(ScoreRule(), SIZE)
+    run = engine.pixels(ScoreRule(), SIZE)
     [first] = run(some_energies())
-    kept = first.copy()
+    kept = first.product.copy(), first.score_map.copy()
     list(run(some_energies(factor=7.0)))
-    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_array_equal(first.product, kept[0])
+    np.testing.assert_array_equal(first.score_map, kept[1])

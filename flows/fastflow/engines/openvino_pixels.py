@@ -1,8 +1,8 @@
-"""From energies to anomaly maps, as a graph of OpenVINO: `finish.maps_of` in a third of the time.
+"""From energies to what pixels say, as a graph of OpenVINO: `finish.pixels_of` in a third of the time.
 
 OpenVINO computes exponentials, roots and what lies between them in one pass over the pixels, by all its
-threads. Its own interpolation and its logarithm are slow on CPUs: energies are enlarged by products of
-matrices here, and no logarithm is taken.
+threads. Its own interpolation and its logarithm are slow on CPUs: maps are enlarged by products of matrices
+here, and no logarithm is taken.
 """
 
 import math
@@ -18,13 +18,15 @@ from numpy.typing import NDArray
 
 from flows.fastflow.engines.openvino_parts import constant, infer, numbered, shared
 from flows.fastflow.enlarging import LARGEST, Enlarging, spline_weights
+from flows.fastflow.finish import square_roots
 
 
 def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: Enlarging) -> ov.Model:
     """The graph for inputs of one size.
 
-    Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share and the sharpness, see
-    `ScoreRule`, each (1,); the output is the map, (N, height, width).
+    Inputs are `Energies.flow`, then `Energies.gaussian`, then the Gaussian's share, the floor and the
+    sharpness, see `ScoreRule`, each (1,); outputs are the product and the map of `finish.Pixels`, each
+    (N, height, width).
 
     Args:
         sizes: of the energies at each scale, (N, H_i, W_i), finest first.
@@ -32,12 +34,13 @@ def build(sizes: Sequence[tuple[int, ...]], size: tuple[int, int], enlarging: En
         enlarging: of the map, see `ScoreRule`.
     """
     flow, gaussian = ([op.parameter(list(shape), np.float32) for shape in sizes] for _ in range(2))
-    share, sharpness = (op.parameter([1], np.float32) for _ in range(2))
+    share, floor, sharpness = (op.parameter([1], np.float32) for _ in range(3))
     rest = op.subtract(constant(1), share)
     pairs = zip(flow, gaussian, strict=True)
     both = [op.multiply(op.power(q, rest), op.power(e, share)) for q, e in pairs]
+    product = _product([_enlarged(x, size, "linear") for x in flow], floor)
     score_map = _map([_enlarged(x, size, enlarging) for x in both], sharpness)
-    return numbered(ov.Model([score_map], [*flow, *gaussian, share, sharpness], "maps"))
+    return numbered(ov.Model([product, score_map], [*flow, *gaussian, share, floor, sharpness], "pixels"))
 
 
 def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:
@@ -53,6 +56,16 @@ def _enlarged(x: Any, size: tuple[int, int], how: Enlarging) -> Any:
 def _linear_weights(n: int, m: int) -> NDArray[np.float32]:
     """(m, n), by which n values become m: made of OpenCV's, as `finish` enlarges by that."""
     return np.asarray(cv2.resize(np.eye(n, dtype=np.float32), (n, m), interpolation=cv2.INTER_LINEAR))
+
+
+def _product(planes: Sequence[Any], floor: Any) -> Any:
+    total, scale = None, op.divide(constant(1), floor)
+    for plane in planes:
+        x = op.add(op.multiply(plane, scale), constant(1))
+        for _ in range(square_roots(len(planes))):
+            x = op.sqrt(x)
+        total = x if total is None else op.multiply(total, x)
+    return total
 
 
 def _map(planes: Sequence[Any], sharpness: Any) -> Any:
@@ -96,19 +109,20 @@ def _logarithm(x: Any, largest: float) -> Any:
     return op.add(op.multiply(op.multiply(z, series), constant(8)), constant(4 * math.log(c)))
 
 
-class MapsRequest:
-    """Energies to maps, for one size of batch; shared by all models, because its planes take megabytes."""
+class PixelsRequest:
+    """Energies to pixels, for one size of batch; shared by all models, because its planes take megabytes."""
 
     def __init__(self, graph: Any) -> None:
         self._request = graph.create_infer_request()
-        self._shape = tuple(graph.outputs[0].shape)
+        self._shapes = [tuple(output.shape) for output in graph.outputs]
         self._lock = threading.Lock()
 
-    def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        found = np.empty(self._shape, np.float32)
+    def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        found = [np.empty(shape, np.float32) for shape in self._shapes]
         with self._lock:
             for i, x in enumerate(inputs):
                 self._request.set_input_tensor(i, shared(x))
-            self._request.set_output_tensor(0, shared(found))
+            for i, x in enumerate(found):
+                self._request.set_output_tensor(i, shared(x))
             infer(self._request)
         return found
