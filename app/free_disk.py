@@ -1,7 +1,7 @@
 """Room on disks that inspections need, and that nothing else may take."""
 
 import errno
-import os
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +18,7 @@ def free_bytes(folder: Path) -> int:
     Raises:
         OSError: the folder cannot be used.
     """
-    disk = os.statvfs(folder)
-    return disk.f_bavail * disk.f_frsize
+    return shutil.disk_usage(folder).free
 
 
 def expect_room_for_upload(folder: Path, size: int) -> None:

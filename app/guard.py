@@ -77,9 +77,10 @@ class Guard:
             scope["headers"] = [(name, _plain(name, value)) for name, value in scope["headers"]]
             try:
                 self._admit(scope)
-                if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
+                asked = f"{scope['method']} {scope['path']}"
+                if not UPLOADS.fullmatch(asked):
                     seconds = self._settings.upload_idle_seconds
-                    most = _most_bytes(scope)
+                    most = _most_bytes(scope, asked)
                     receive = await small_bodies.read_ahead(receive, scope["headers"], seconds, most)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
@@ -162,12 +163,11 @@ def _is_open(scope: Scope) -> bool:
     return scope["path"] in OPEN or scope["path"].startswith(entrance.STATIC)
 
 
-def _most_bytes(scope: Scope) -> int:
+def _most_bytes(scope: Scope, asked: str) -> int:
     """The limit of a body that is no upload."""
     if _is_open(scope):
         return small_bodies.MAX_OPEN_BYTES  # who has shown nothing yet costs next to nothing
-    region = _REGION.fullmatch(f"{scope['method']} {scope['path']}")
-    return small_bodies.MAX_REGION_BYTES if region else small_bodies.MAX_BYTES
+    return small_bodies.MAX_REGION_BYTES if _REGION.fullmatch(asked) else small_bodies.MAX_BYTES
 
 
 def _plain(name: bytes, value: bytes) -> bytes:

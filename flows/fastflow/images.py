@@ -269,11 +269,11 @@ def _check_strips(header: TiffImageFile, data: bytes, limits: Limits) -> None:
         raise Undecodable("A TIFF must have either strips or tiles, and say how many bytes each has.")
     looked_at = 0
     for place, size in zip_longest(places[0], sizes[0][: len(places[0])], fillvalue=0):
-        strip = memoryview(data)[place : place + size] if size else memoryview(data)[place:]
-        looked_at += len(strip)
+        end = min(place + size, len(data)) if size else len(data)
+        looked_at += max(0, end - place)
         if looked_at > limits.max_bytes:  # all of them may lie in the same bytes
             raise Undecodable("The TIFF's strips or tiles have more bytes together than a file may have.")
-        if (scans := bytes(strip).count(_SCAN)) > _MAX_SCANS_OF_A_STRIP:
+        if (scans := data.count(_SCAN, place, end)) > _MAX_SCANS_OF_A_STRIP:
             raise Undecodable(
                 f"The TIFF has a JPEG of {scans:,} scans in it, more than {_MAX_SCANS_OF_A_STRIP}, as "
                 "progressive ones have; save it as a JPEG, or as a TIFF of another compression."

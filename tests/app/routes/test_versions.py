@@ -104,13 +104,19 @@ class TestUpload:
         assert left_in(store) == before
 
     @pytest.mark.parametrize(
-        "category", ["..", "%2e%2e", "backbones", "Tiny", "a%00b", "%2e%2e%2f%2e%2e", "é"]
+        ("category", "status"),
+        [
+            *((name, 422) for name in ("%2e%2e", "backbones", "Tiny", "a%00b", "é")),
+            *((name, 413) for name in ("..", "%2e%2e%2f%2e%2e")),  # another path, whose bodies are small
+        ],
     )
-    def test_of_a_category_that_can_be_none(self, client: TestClient, store: Path, category: str) -> None:
+    def test_of_a_category_that_can_be_none(
+        self, client: TestClient, store: Path, category: str, status: int
+    ) -> None:
         before = left_in(store)
         data = repacked(archive(store, "v2"), lambda d: d.update(category=category))
         response = client.post(f"/v1/models/{category}/versions", content=data, headers=ZIP)
-        assert response.status_code in (404, 405, 413, 422)  # elsewhere no body may be as large
+        assert response.status_code == status
         assert left_in(store) == before
 
     @pytest.mark.parametrize("version", ["..", "../../x", "active", ".hidden", "a/b", "", "x" * 65, "a\0"])
