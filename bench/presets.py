@@ -19,9 +19,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-import timm
 import torch
 
+from bench.chance import weights_of_chance
 from flowgauge import keep_freed_memory, spin_briefly
 from flows.fastflow.cost import Cost, cost
 from flows.fastflow.features import FeatureExtractor
@@ -65,10 +65,9 @@ class Stopwatch:
 def timings(preset: Preset, config: RunConfig, batches: list[int], watch: Stopwatch) -> list[Timing]:
     """Time a preset with weights of chance."""
     torch.manual_seed(0)
-    state = dict(timm.create_model(preset.backbone, pretrained=False).state_dict())
-    weights = Weights(preset.backbone, "chance", "0" * 64, state)
+    weights = Weights(preset.backbone, "chance", "0" * 64, weights_of_chance(preset.backbone))
     extractor = FeatureExtractor(weights, preset.out_indices, preset.input_size)
-    del state, weights
+    del weights
     black = torch.zeros(1, *preset.input_size, 3, dtype=torch.uint8)
     sizes = config.gaussian.sizes([x.numpy() for x in extractor(black)])
     head = Head(extractor.channels, config.normalisation, config.flow, sizes)

@@ -145,16 +145,14 @@ def ours(folder: Path, precision: str, epochs: int, batch: int, threads: int) ->
     flowgauge.spin_briefly()
     import shutil
 
-    import timm
-    import torch
     from safetensors.torch import save_file
 
+    from bench.chance import weights_of_chance
     from training.config import RunConfig
     from training.run import train
 
-    torch.manual_seed(0)
     weights = folder / "resnet18.safetensors"
-    save_file(timm.create_model("resnet18", pretrained=False).state_dict(), weights)
+    save_file(weights_of_chance("resnet18"), weights)
     shutil.rmtree(folder / "runs", ignore_errors=True)
     pictures = len(list((folder / "data" / "part" / "train" / "good").iterdir()))
     config = RunConfig.model_validate(

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.chance import weights_of_chance
 from bench.service.fleet import Quiet, jpeg, part
 from flows.fastflow import models_folder
 from flows.fastflow.bundle import read_manifest
@@ -36,7 +37,8 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
         as_anomalib: with flows of the kernels and widths that anomalib's have, instead of the default ones.
     """
     # Its pictures' size is in the name: to a model of other ones all of a part is strange.
-    place = folder / f"{backbone}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
+    weights = "" if backbone == DEFAULT else "-of-chance"
+    place = folder / f"{backbone}{weights}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
     models = place / "models"
     settings: dict[str, object] = {
         "input_size": [SIZE, SIZE],
@@ -82,13 +84,11 @@ def _is_there(models: Path, config: RunConfig) -> bool:
 
 
 def _of_chance(folder: Path, backbone: str) -> dict[str, object]:
-    import timm
     from safetensors.torch import save_file
 
-    weights = folder / f"{backbone}.safetensors"
+    weights = folder / f"{backbone}-of-chance.safetensors"
     if not weights.exists():  # one file, so that all models have the same
-        torch.manual_seed(0)
-        save_file(timm.create_model(backbone, pretrained=False).state_dict(), weights)
+        save_file(weights_of_chance(backbone), weights)
     return {"name": backbone, "out_indices": [1, 2, 3], "weights": weights}
 
 

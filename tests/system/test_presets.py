@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
-import torch
 import yaml
 from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from bench.chance import weights_of_chance
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.presets import PAPER, PRESETS
@@ -61,8 +60,7 @@ def few(tiny_data: Path, tmp_path: Path) -> Path:
 def pull(hub: Hub, tmp_path: Path, *backbones: str) -> None:
     """Put weights of chance on the hub, and fetch them into the models folder with the command."""
     for name in backbones:
-        torch.manual_seed(0)
-        hub.put(name, timm.create_model(name, pretrained=False).state_dict())
+        hub.put(name, weights_of_chance(name))
     done = subprocess.run(
         [*COMMAND, "backbones", "pull", *backbones, "--models", str(tmp_path / "models")],
         env=hub.environment(tmp_path / "home"),

@@ -7,6 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
+from bench.chance import weights_of_chance
 from flows.fastflow.cost import on_meta
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.weights import Weights, WeightsError, digest
@@ -24,9 +25,7 @@ KINDS = [
 
 def random_weights(name: str) -> Weights:
     """Weights of chance, with positions that tell one place from another."""
-    torch.manual_seed(0)
-    state = dict(timm.create_model(name, pretrained=False).state_dict())
-    return Weights(name, "a test", "0" * 64, state)
+    return Weights(name, "a test", "0" * 64, weights_of_chance(name))
 
 
 def pictures(*shape: int) -> Tensor:

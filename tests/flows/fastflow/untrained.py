@@ -1,8 +1,6 @@
 """Weights that nobody trained, of a timm architecture small enough to write and read in an instant."""
 
-import timm
-import torch
-
+from bench.chance import weights_of_chance
 from flows.fastflow.weights import State, Weights, digest
 
 NAME = "test_resnet"
@@ -10,8 +8,7 @@ NAME = "test_resnet"
 
 def state(seed: int = 0, name: str = NAME) -> State:
     """The tensors, also of another architecture."""
-    torch.manual_seed(seed)
-    return dict(timm.create_model(name, pretrained=False).state_dict())
+    return weights_of_chance(name, seed)
 
 
 def weights(seed: int = 0, name: str = NAME) -> Weights:

@@ -1,0 +1,33 @@
+"""Weights of chance, for backbones whose weights no package has: every layer has a part in what comes out.
+
+As timm begins a backbone, many have none: residual branches end in a normalisation whose gain is 0, or in a
+scale of 1e-5. What multiplies by 0 an optimiser may leave out, and no test sees what it computes.
+"""
+
+import torch
+from torch import Tensor
+
+_SILENT = 1e-2  # gains and scales at most so large
+
+
+def weights_of_chance(name: str, seed: int = 0) -> dict[str, Tensor]:
+    """The tensors of a timm architecture, by their names.
+
+    Gains are from .5 to 1.5 where they would silence a branch, and so are the variances that normalisations
+    of batches have seen; their means are from -.2 to .2. torch's own random numbers are left as they were.
+    """
+    import timm  # takes a second, which programs that are timed need not
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        state = dict(timm.create_model(name, pretrained=False).state_dict())
+        for key, tensor in state.items():
+            if key.endswith("running_mean"):
+                state[key] = torch.empty_like(tensor).uniform_(-0.2, 0.2)
+            elif key.endswith("running_var") or (_is_gain(key) and tensor.abs().max() <= _SILENT):
+                state[key] = torch.empty_like(tensor).uniform_(0.5, 1.5)
+    return state
+
+
+def _is_gain(key: str) -> bool:
+    return key.rpartition(".")[2].startswith(("weight", "gamma"))
