@@ -5,7 +5,7 @@ import logging
 import re
 import shutil
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import BinaryIO, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,19 @@ FORMATS: Final = (*_FORMATS.values(), _TIFF)
 def format_of(picture: bytes) -> Format:
     """What an upload, or its first bytes, is: uploads are of five formats, so a few bytes tell them apart."""
     return next((kind for magic, kind in _FORMATS.items() if picture.startswith(magic)), _TIFF)
+
+
+def read_map(file: BinaryIO) -> NDArray[np.float32] | None:
+    """The map (h, w) that a file holds, or None where it is none by now.
+
+    Raises:
+        Exception: as NumPy, of what is no array.
+    """
+    scores = np.lib.format.read_array(file, allow_pickle=False)
+    # A bit that turned makes numbers infinite, which no map is and nobody can draw.
+    if scores.dtype != np.float16 or scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
+        return None
+    return scores.astype(np.float32)
 
 
 def is_picture_name(name: str) -> bool:
@@ -103,16 +116,12 @@ class Pictures:
         """An inspection's map (h, w), or None where it is not there, or is no map by now."""
         try:
             with self.map_path(identifier).open("rb") as file:
-                scores = np.lib.format.read_array(file, allow_pickle=False)
+                return read_map(file)
         except FileNotFoundError:
             return None
         except Exception:  # of a damaged header NumPy makes many kinds
             logger.exception("the map of inspection %s cannot be read", identifier)
             return None
-        # A bit that turned makes numbers infinite, which no map is and nobody can draw.
-        if scores.dtype != np.float16 or scores.ndim != 2 or not scores.size or not np.isfinite(scores).all():
-            return None
-        return scores.astype(np.float32)
 
     def store(self, sha256: str, picture: bytes, identifier: str, score_map: bytes) -> None:
         """Write an inspection's files; those that are there already, with these bytes, stay.

@@ -168,8 +168,9 @@ def archive(chosen: Iterator[GoodPicture], pictures: Pictures, category: str) ->
 
 
 def _member(name: str, time: datetime) -> zipfile.ZipInfo:
-    # An archive's times begin with 1980.
-    member = zipfile.ZipInfo(name, max(time.timetuple()[:6], (1980, 1, 1, 0, 0, 0)))
+    # An archive's times are those of 1980 to 2107; a clock may have been far off.
+    first, last = (1980, 1, 1, 0, 0, 0), (2107, 12, 31, 23, 59, 58)
+    member = zipfile.ZipInfo(name, min(max(time.timetuple()[:6], first), last))
     member.external_attr = 0o644 << 16
     return member
 

@@ -75,8 +75,9 @@ def _removed_ms(renewals: Path, acts: Sequence[Act], stations: Collection[str]) 
     cut_off = [act for act in all_told if act.outcome == "begun" and act.number not in ended]
     removed = [
         *(act for act in told if "removed" in act.detail),
-        # Whoever makes one gives a reason; this may have removed one before its end could be written down.
-        *(act for act in cut_off if "reason" not in act.detail),
+        # It may have removed one before its end could be written down. Before acts said that they remove, it
+        # was those without a reason that did.
+        *(act for act in cut_off if act.detail.get("removing") or "reason" not in act.detail),
     ]
     edited = _changed_ms(renewals)
     # One that was made by a command, say, beside another audit log.

@@ -47,15 +47,10 @@ _CREATED: Final[dict[int | str, dict[str, Any]]] = {
     201: {"description": "It holds from now on.", **ETAG[200]}
 }
 
-Reason = Annotated[
-    str,
-    Query(
-        min_length=1,
-        max_length=500,
-        description="Why, for the audit log.",
-        examples=["New lamp on line 3"],
-    ),
-]
+_WHY = Query(
+    min_length=1, max_length=500, description="Why, for the audit log.", examples=["New lamp on line 3"]
+)
+Reason = Annotated[str, _WHY]
 Reviewed = Annotated[
     bool,
     Query(
@@ -221,10 +216,13 @@ async def delete_calibration(
     caller: MayTune,
     station: StationOfCalibration = None,
     if_match: IfMatch = None,
+    reason: Annotated[str | None, _WHY] = None,
 ) -> None:
     """Remove a calibration that was made after the version. The line's, or the version's, holds again."""
-    async with audited(request, audit, caller, "model.calibrate", category, {"station": station}) as detail:
+    known = {"station": station, "reason": reason, "removing": True}
+    async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
         detector = await residency.get(category)
+        was = await asyncio.to_thread(told, store, detector, station)
 
         def edit(there: InForce | None) -> None:
             if there is None:
@@ -233,6 +231,12 @@ async def delete_calibration(
             detail["removed"] = there.calibrator.identifier
 
         await asyncio.to_thread(store.calibrations.change, Slot.of(detector, station), edit)
+        now = await asyncio.to_thread(told, store, detector, station)
+        detail |= {
+            "version": detector.manifest.version,
+            "engine": detector.engine,
+            "reject": {"from": was.threshold.reject, "to": now.threshold.reject},
+        }
 
 
 def _tag(there: InForce | None) -> str:

@@ -21,7 +21,7 @@ from app.dependencies import HistoryPart
 from app.history.drawing import Source
 from app.history.history import MAX_DOWNLOADS, History
 from app.history.losses import gone, lost
-from app.history.pictures import FORMATS, format_of
+from app.history.pictures import FORMATS, format_of, read_map
 from app.inference import while_connected
 from app.openapi import documented
 from app.problems import Problem, ProblemName
@@ -100,7 +100,10 @@ async def _drawn(
 
 
 def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256: str | None) -> Response:
-    """A file as it is kept: a picture, of which the sha256 is known, or a map, of which the size is."""
+    """A file as it is kept: a picture, of which the sha256 is known, or a map, of which the size is.
+
+    Of a map no sum is kept, but what it holds tells whether it is one still.
+    """
     tag = sha256 or f"{row.id}.map"
     if not row.has_pictures:
         raise gone()
@@ -108,7 +111,7 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
         return known
     size = row.map_bytes if sha256 is None else row.image_bytes
     file = _open(path, size, sha256)
-    if file is None:
+    if file is None or (sha256 is None and not _is_map(file)):
         raise lost(history.database, row.id)
     kind = "application/x-npy" if sha256 is None else format_of(file.read(16)).media_type
     file.seek(0)
@@ -134,6 +137,17 @@ class _Download(FewAtATime):
         """Send it; as of `FewAtATime`."""
         with self._file:
             await super().__call__(scope, receive, send)
+
+
+def _is_map(file: BinaryIO) -> bool:
+    """Whether a file is a map still; one that is not is closed."""
+    try:
+        if read_map(file) is not None:
+            return True
+    except Exception as error:  # of a damaged header NumPy makes many kinds
+        logger.warning("%s is no map any more: %s", file.name, error)
+    file.close()
+    return False
 
 
 def _open(path: Path, size: int, sha256: str | None) -> BinaryIO | None:

@@ -55,7 +55,8 @@ async def get_part(
 
     Images count that were inspected and kept. One that could not be inspected, or was sent with store=false,
     leaves no trace here, so a part of which a view is missing may be a PASS: say with `expect` how many there
-    are to be.
+    are to be. Of a key that is for some categories, images of the others do not count either: ask by one that
+    is for all categories of the part.
     """
 
     def find() -> tuple[dict[str, int], Sequence[Row[Any]]]:

@@ -80,7 +80,8 @@ class ShiftChange(BaseModel):
     created: Moment
     actor: str = Field(description="Who did it.", examples=["4f1d8a02c7b96e35 line engineer"])
     action: str = Field(
-        description="model.thresholds, model.region, model.calibrate, model.activate or model.rollback.",
+        description="model.thresholds, model.region, model.calibrate, model.activate or model.rollback; "
+        "model.serves where a version serves that this service did not activate, but a training, say.",
         examples=["model.thresholds"],
     )
     target: str = Field(examples=["bottle"])

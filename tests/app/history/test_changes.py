@@ -1,10 +1,12 @@
 """Changes from the audit log, of the categories and the time that are wanted."""
 
-from app.access import ANONYMOUS
+import time
+
+from app.access import ANONYMOUS, SERVER
 from app.audit import Audit
 from app.database import clock
 from app.database.engine import Database
-from app.history.changes import CALIBRATION, REGION, Act, acts, changed_ms, changes, held
+from app.history.changes import CALIBRATION, REGION, SERVES, Act, acts, changed_ms, changes, detail, held
 from app.history.reports import Span
 
 EVER = Span(0, 2**45)
@@ -42,6 +44,79 @@ def test_only_of_the_time_that_is_wanted(database: Database) -> None:
     with database.read() as connection:
         assert changes(connection, Span(now + 1000, now + 2000), None, 10) == []
         assert changes(connection, Span(0, now - 60_000), None, 10) == []
+
+
+def serves(log: Audit, version: str, previous: str | None = None, category: str = "bottle") -> None:
+    log.write(SERVER, SERVES, f"{category}/{version}", "done", {"sha256": "0", "previous": previous})
+
+
+def versions(database: Database, span: Span = EVER) -> list[tuple[str, object, object]]:
+    """Of every change the action, and what held before and after."""
+    with database.read() as connection:
+        rows = changes(connection, span, None, 10)
+    found = []
+    for row in rows:
+        before, after = held(row["action"], row["target"], detail(row))
+        assert before is not None
+        assert after is not None
+        found.append((row["action"], before["version"], after["version"]))
+    return found
+
+
+def test_a_version_that_a_training_has_activated(database: Database) -> None:
+    log = Audit(database)
+    serves(log, "v1")  # a server that starts
+    serves(log, "v2", "v1")
+    assert versions(database) == [(SERVES, "v1", "v2")]
+    serves(log, "v1", None, "grid")
+    serves(log, "v3", "v1", "grid")
+    assert told(database, ["grid"]) == [(SERVES, "grid/v3")]
+    assert told(database, limit=1) == [(SERVES, "grid/v3")]
+
+
+def test_one_that_was_activated_while_no_server_ran(database: Database) -> None:
+    log = Audit(database)
+    for version in ("v1", "v1", "v2", "v2"):  # starts, or models that were let go of and loaded again
+        serves(log, version)
+    assert versions(database) == [(SERVES, "v1", "v2")]
+
+
+def test_what_an_act_tells_is_told_once(database: Database) -> None:
+    log = Audit(database)
+    serves(log, "v1")
+    # It serves before the act has come to its end.
+    log.write(ANONYMOUS, "model.activate", "bottle/v2", "begun")
+    serves(log, "v2", "v1")
+    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done", {"previous": "v1"})
+    log.write(ANONYMOUS, "model.rollback", "bottle", "begun")
+    serves(log, "v1", "v2")
+    log.write(ANONYMOUS, "model.rollback", "bottle", "done", {"previous": "v2", "active": "v1"})
+    # Or long after it, where no request came.
+    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done", {"previous": "v1"})
+    log.write(ANONYMOUS, "model.activate", "grid/v3", "done", {"previous": "v1"})
+    serves(log, "v2", "v1")
+    assert versions(database) == [
+        ("model.activate", "v1", "v2"),
+        ("model.rollback", "v2", "v1"),
+        ("model.activate", "v1", "v2"),
+        ("model.activate", "v1", "v3"),
+    ]
+    # An act explains one beginning alone, and one that was refused none.
+    log.write(ANONYMOUS, "model.activate", "bottle/v4", "refused")
+    serves(log, "v4", "v2")
+    serves(log, "v2", "v4")
+    assert versions(database)[4:] == [(SERVES, "v2", "v4"), (SERVES, "v4", "v2")]
+
+
+def test_what_explains_a_version_may_lie_outside_the_time(database: Database) -> None:
+    log = Audit(database)
+    serves(log, "v1")
+    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done", {"previous": "v1"})
+    time.sleep(0.01)
+    begin = clock.now_ms()
+    serves(log, "v2", "v1")
+    serves(log, "v3", "v2")
+    assert versions(database, Span(begin, 2**45)) == [(SERVES, "v2", "v3")]
 
 
 def test_what_wrote_into_the_folder_of_a_category_the_latest_first(database: Database) -> None:

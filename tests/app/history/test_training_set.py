@@ -148,6 +148,16 @@ def test_a_training_reads_the_archive(
     assert [path.read_bytes() for path in found] == tiny_images["good"]
 
 
+@pytest.mark.parametrize(("year", "told"), [(1971, 1980), (2107, 2107), (2110, 2107)])
+def test_a_clock_that_was_far_off_does_not_end_the_archive(kept: Kept, year: int, told: int) -> None:
+    at = datetime(year, 6, 1, tzinfo=UTC)
+    identifier = kept.add(b"one", "good", created_ms=int(at.timestamp()) * 1000)
+    with kept.archive() as file:
+        assert file.testzip() is None
+        assert [info.date_time[0] for info in file.infolist()] == [told]
+    assert kept.names() == [identifier]
+
+
 def test_the_archive_tells_which_pictures_show_one_part(kept: Kept, tmp_path: Path) -> None:
     """By part_id, whatever that is; and what somebody puts beside them is of parts of its own."""
     for picture, part in enumerate(["../a\n", "b", "../a\n", None, "b", None]):

@@ -139,6 +139,10 @@ def test_a_removal_that_was_cut_off_may_have_been_one(store: Path, slot: Slot) -
     assert since(store, slot, 0, begun, refused, later, stations=["line-4"]) == ACTIVE
     making = Act(7, CALIBRATION, "begun", 4_000_000, {"station": "line-3", "reason": "new lamp"})
     assert since(store, slot, 0, making, later, stations=["line-4"]) == ACTIVE
+    told_why = Act(
+        7, CALIBRATION, "begun", 4_000_000, {"station": "line-3", "reason": "lamp back", "removing": True}
+    )
+    assert since(store, slot, 0, told_why, later, stations=["line-4"]) == 4_000_000
 
 
 def test_never_later_than_now(store: Path, slot: Slot) -> None:

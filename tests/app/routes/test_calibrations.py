@@ -512,7 +512,7 @@ class TestAccess:
     def test_the_audit_log_has_what_was_done_and_why(self, client: TestClient, store: Path) -> None:
         body = send(client, good(9), station="line-3").json()
         send(client, [b"text"])
-        client.delete(f"{URL}?station=line-3", headers={"If-Match": "*"})
+        client.delete(f"{URL}?station=line-3&reason=lamp+back", headers={"If-Match": "*"})
         done, failed, removed = acts(client, "model.calibrate")
         detail = done["detail"]
         assert (done["outcome"], done["target"]) == ("done", "tiny")
@@ -522,5 +522,9 @@ class TestAccess:
         assert detail["fingerprint"] == body["origin"]["pictures"]
         assert (failed["outcome"], failed["detail"]["problem"]) == ("refused", "unsupported-media-type")
         assert removed["detail"]["removed"] == detail["calibration"]
+        assert removed["detail"]["reason"] == "lamp back"
+        assert removed["detail"]["version"] == detail["version"]
+        was, is_now = detail["reject"]["from"], detail["reject"]["to"]
+        assert removed["detail"]["reject"] == {"from": is_now, "to": was}
         file = store / "tiny" / models_folder.CALIBRATIONS / detail["version"]
         assert json.dumps([path.name for path in file.iterdir()]) == "[]"

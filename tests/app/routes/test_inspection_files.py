@@ -340,6 +340,24 @@ class TestGone:
         assert own.get(predict(own, tiny_images["good"][0]).json()["links"]["inspection"]).status_code == 200
         assert own.get(f"{path}/source").content == tiny_images["good"][0]
 
+    @pytest.mark.parametrize("left", ["zeros", "infinite"])
+    def test_a_map_of_the_same_size_that_is_none_any_more(
+        self, own: TestClient, tiny_images: Images, left: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        answer = predict(own, tiny_images["good"][0]).json()
+        path = answer["links"]["inspection"]
+        tag = own.get(f"{path}/map.npy").headers["etag"]
+        file = history_of(own).pictures.map_path(answer["inspection_id"])
+        whole = file.read_bytes()
+        file.write_bytes(bytes(len(whole)) if left == "zeros" else whole[:-2] + b"\x00\x7c")
+        for name in ("map.npy", "overlay.png", "heatmap.png"):
+            caplog.clear()
+            response = own.get(f"{path}/{name}")
+            assert (response.status_code, response.json()["type"]) == (410, "files-lost")
+            assert any(answer["inspection_id"] in line.message for line in caplog.records)
+        assert own.get(f"{path}/map.npy", headers={"If-None-Match": tag}).status_code == 304
+        assert own.get(f"{path}/source").content == tiny_images["good"][0]
+
     @pytest.mark.parametrize("by", ["bytes", "age"])
     def test_files_that_retention_removes_after_the_row_was_read(
         self, own: TestClient, tiny_images: Images, by: str, caplog: pytest.LogCaptureFixture

@@ -15,6 +15,7 @@ from app.settings import Settings
 from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
+from tests.waiting import eventually
 
 HOUR = 3_600_000
 SHIFT = "/v1/reports/shift"
@@ -139,6 +140,29 @@ def test_what_was_changed_meanwhile(
         ),
     ]
     assert {one["actor"] for one in told} == {"anonymous"}
+
+
+def test_a_version_that_a_training_has_activated(
+    client: TestClient,
+    store: Path,
+    add_version: Callable[[Path, str, str], Path],
+    tiny_images: dict[str, list[bytes]],
+) -> None:
+    def serving() -> str:
+        answer = client.post("/v1/models/tiny/predict?store=false", content=tiny_images["good"][0])
+        version: str = answer.json()["model"]["version"]
+        return version
+
+    before = serving()
+    add_version(store, "tiny", "zzz")
+    models_folder.activate(store, "tiny", "zzz")
+    eventually(lambda: serving() == "zzz")
+    eventually(lambda: bool(report(client)["changes"]))
+    [told] = report(client)["changes"]
+    assert (told["action"], told["target"], told["actor"]) == ("model.serves", "tiny/zzz", "server")
+    assert (told["before"], told["after"]) == ({"version": before}, {"version": "zzz"})
+    page = client.get("/report", params={"category": "tiny"}, headers={"Accept-Language": "en"}).text
+    assert "activated elsewhere" in page
 
 
 def test_changes_of_other_categories_are_not_told(keyed: Keyed) -> None:
