@@ -48,10 +48,14 @@ class Receiver:
     Attributes:
         answer: what to say, from the number of requests before and the body.
         seconds: that every answer takes.
+        body: of every answer.
+        connections: that were made so far.
     """
 
     answer: Callable[[int, bytes], Answer] = accept
     seconds: float = 0.0
+    body: bytes = b""
+    connections: int = 0
     messages: list[Message] = field(default_factory=list)
     port: int = 0
 
@@ -89,6 +93,11 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
+            def setup(self) -> None:
+                super().setup()
+                with receiver._lock:
+                    receiver.connections += 1
+
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
                 body = self.rfile.read(length)
@@ -106,8 +115,10 @@ class Receiver:
                 self.send_response(answer[0])
                 for name, value in answer[1].items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                body = b"" if answer[0] == 204 else receiver.body  # which has none
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
                 pass

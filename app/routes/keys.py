@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from app import keys as keys_module
-from app.access import MayAdminister, Role
+from app.access import Caller, MayAdminister, Role
+from app.audit import Audit
 from app.database import clock
-from app.dependencies import KeyringPart, KeysPart
+from app.dependencies import AuditPart, KeyringPart, KeysPart
 from app.keys import Key, KeysError
 from app.openapi import documented
 from app.problems import Problem
@@ -35,6 +36,7 @@ def create_key(
     caller: MayAdminister,
     keys: KeysPart,
     keyring: KeyringPart,
+    audit: AuditPart,
 ) -> schemas.CreatedKey:
     """Make a key. The answer has its text, which cannot be had again.
 
@@ -42,10 +44,12 @@ def create_key(
     administrator's for all categories.
     """
     if not keyring.required and (new.role is not Role.ADMIN or new.categories is not None):
-        raise Problem(
+        problem = Problem(
             "conflict",
             "From the first key on, every request needs one; so make one of role admin for all categories.",
         )
+        _refused(audit, caller, "key.create", new.name, problem, request)
+        raise problem
     key, text = keys.create(
         caller,
         new.role,
@@ -73,22 +77,38 @@ def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
     "/{key_id}", status_code=204, responses=documented("invalid-request", "not-found", "conflict", "internal")
 )
 def revoke_key(
-    key_id: KeyId, request: Request, caller: MayAdminister, keys: KeysPart, keyring: KeyringPart
+    key_id: KeyId,
+    request: Request,
+    caller: MayAdminister,
+    keys: KeysPart,
+    keyring: KeyringPart,
+    audit: AuditPart,
 ) -> None:
     """Revoke a key and its sessions, at once and for ever. It stays in the list.
 
     A key cannot revoke itself, so that one is left that can.
     """
     if key_id == caller.key_id:
-        raise Problem(
+        problem = Problem(
             "conflict",
             "A key cannot revoke itself. Use another administrator's key, or `flowgauge keys revoke`.",
         )
+        _refused(audit, caller, "key.revoke", key_id, problem, request)
+        raise problem
     try:
         keys.revoke(caller, key_id, request.state.request_id)
     except KeysError:
-        raise _unknown(key_id) from None
+        problem = _unknown(key_id)
+        _refused(audit, caller, "key.revoke", key_id, problem, request)
+        raise problem from None
     keyring.reload()
+
+
+def _refused(
+    audit: Audit, caller: Caller, action: str, target: str, problem: Problem, request: Request
+) -> None:
+    detail = {"problem": problem.name, "refusal": problem.detail}
+    audit.write(caller, action, target, "refused", detail, request.state.request_id)
 
 
 def _shown(key: Key) -> schemas.Key:

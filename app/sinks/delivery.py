@@ -251,7 +251,8 @@ class Delivery:
                 self.failure = str(error)
                 delay = min(max(2 * delay, FIRST_DELAY), LONGEST_DELAY)
                 # Jitter, so that servers which lost the same receiver do not come back all at once.
-                await self._pause(error.wait or delay * random.uniform(0.5, 1.0))  # noqa: S311
+                wait = delay * random.uniform(0.5, 1.0)  # noqa: S311
+                await self._pause(wait if error.wait is None else max(error.wait, FIRST_DELAY))
             else:
                 self.counts["sent"] += 1
                 if self.failure is not None:

@@ -5,6 +5,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -24,6 +25,9 @@ _NOT_NOW: Final = frozenset({408, 425, 429, 502, 503, 504})
 _NOT_SET_UP: Final = frozenset({401, 403, 404, 405, 407})
 _LONGEST_WAIT: Final = 3600.0  # seconds, whatever Retry-After says
 _CONNECTIONS: Final = 8
+# What is read of an answer's body: it says nothing, but a connection is used again once all of it was read.
+_BODY_BYTES: Final = 2**16
+_BODY_SECONDS: Final = 1.0
 
 
 class WebhookSink:
@@ -105,6 +109,7 @@ class WebhookSink:
                 ) as response,
             ):
                 status, answered = response.status, list(response.headers)
+                await _read_to_its_end(response)
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             raise Undelivered(f"the receiver cannot be reached: {error}") from error
         except (TimeoutError, httpcore.TimeoutException) as error:
@@ -114,6 +119,17 @@ class WebhookSink:
             raise Undelivered(said, reached=True) from error
         if not 200 <= status < 300:
             raise _refusal(status, answered)
+
+
+async def _read_to_its_end(response: httpcore.Response) -> None:
+    """Read an answer's body if it is small and comes at once; its status counts in any case."""
+    with suppress(TimeoutError, httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError):
+        async with asyncio.timeout(_BODY_SECONDS):
+            size = 0
+            async for piece in response.aiter_stream():
+                size += len(piece)
+                if size > _BODY_BYTES:
+                    return
 
 
 def _refusal(status: int, headers: Iterable[tuple[bytes, bytes]]) -> Undelivered:

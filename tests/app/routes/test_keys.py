@@ -150,3 +150,23 @@ def test_one_server_sees_at_once_what_it_was_told(keyed: Keyed) -> None:
         assert other.get(WHO, headers=mine).status_code == 200
         assert keyed.client.delete(f"{URL}/{made['id']}", headers=admin).status_code == 204
         assert other.get(WHO, headers=mine).status_code == 401
+
+
+def test_what_is_refused_is_written_down_too(keyed: Keyed) -> None:
+    admin = keyed.show("admin")
+    own = keyed.keys["admin"][3:19]
+    for key_id, status in ((own, 409), ("0" * 16, 404)):
+        assert keyed.client.delete(f"/v1/keys/{key_id}", headers=admin).status_code == status
+        answer = keyed.client.get("/v1/audit", params={"target": key_id}, headers=admin).json()
+        told = [(one["action"], one["outcome"]) for one in answer["entries"]]
+        assert ("key.revoke", "refused") in told
+        assert ("key.revoke", "done") not in told
+        [entry] = [one for one in answer["entries"] if one["action"] == "key.revoke"]
+        assert entry["detail"]["problem"] == ("conflict" if status == 409 else "not-found")
+        assert entry["request_id"]
+
+
+def test_a_first_key_that_is_refused_is_written_down_too(keyless: httpx.Client) -> None:
+    assert keyless.post("/v1/keys", json={"name": "first", "role": "line"}).status_code == 409
+    [entry] = keyless.get("/v1/audit", params={"target": "first"}).json()["entries"]
+    assert (entry["action"], entry["outcome"]) == ("key.create", "refused")

@@ -314,6 +314,29 @@ def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_an
         assert longest / 2 <= wait <= longest
 
 
+def test_a_receiver_that_asks_for_less_is_not_asked_all_the_time(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_DELAY", 0.5)
+    waits: list[float] = []
+    pause = Delivery._pause
+
+    async def noted(self: Delivery, seconds: float) -> None:
+        waits.append(seconds)
+        await pause(self, 0)
+
+    monkeypatch.setattr(Delivery, "_pause", noted)
+    failures = [Undelivered("503", wait=wait) for wait in (0.01, 0.49, 3.0)]
+    sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
+
+    async def work(_: Delivery) -> None:
+        add(database, "a")
+        await until(lambda: len(sink.got) == 1)
+
+    run(sink, work)
+    assert waits == [0.5, 0.5, 3.0]
+
+
 def test_one_that_is_not_connected_is_not_asked_and_does_not_hold_up_the_end(
     database: Database, run: Run
 ) -> None:

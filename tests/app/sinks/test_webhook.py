@@ -281,3 +281,58 @@ def test_after_a_restart_of_the_receiver_old_connections_are_no_obstacle() -> No
     with receiver:
         use(WebhookSink(webhook(receiver.url), HERE), work)
     assert len(receiver.messages) >= 2
+
+
+@pytest.mark.parametrize(
+    ("status", "body"), [(204, b""), (200, b"ok"), (200, b"x" * 60_000), (503, b"later")]
+)
+def test_a_connection_is_used_again(status: int, body: bytes) -> None:
+    async def work(sink: WebhookSink) -> None:
+        for _ in range(5):
+            with contextlib.suppress(Undelivered):
+                await sink.deliver(EVENT, redelivered=False)
+
+    with Receiver(lambda *_: (status, {}), body=body) as receiver:
+        use(WebhookSink(webhook(receiver.url), HERE), work)
+        assert (len(receiver.messages), receiver.connections) == (5, 1)
+
+
+def test_of_a_long_body_not_all_is_read() -> None:
+    async def work(sink: WebhookSink) -> None:
+        for _ in range(2):
+            await sink.deliver(EVENT, redelivered=False)
+
+    with Receiver(lambda *_: (200, {}), body=bytes(20_000_000)) as receiver:
+        use(WebhookSink(webhook(receiver.url), HERE), work)
+        assert (len(receiver.messages), receiver.connections) == (2, 2)
+
+
+@pytest.mark.parametrize("end", ["never", "cut off"])
+def test_a_body_that_does_not_come_takes_nothing_back(end: str) -> None:
+    """The status has said that the receiver has the event."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
+        await writer.drain()
+        if end == "never":
+            await reader.read()
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+        over.set()
+
+    over = asyncio.Event()
+
+    async def scenario() -> None:
+        server = await asyncio.start_server(answer, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/hook"), HERE)
+        try:
+            await sink.deliver(EVENT, redelivered=False)
+        finally:
+            await sink.close()
+            await over.wait()
+            server.close()
+
+    asyncio.run(scenario())
