@@ -271,7 +271,8 @@ class BackupFolder:
         backbones = {file for s in snapshots for file in s.backbones}
         for folder, needed in ((self.bundles, bundles), (self.backbones, backbones)):
             for path in folder.iterdir():
-                if path.name not in needed:
+                # `verify` reads its copies under other names meanwhile; what is left of one killed is swept.
+                if path.name not in needed and not path.name.startswith("."):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         return gone
 

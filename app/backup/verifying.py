@@ -2,7 +2,7 @@
 
 from app.backup.contents import Kept, as_models, calibration, kept_files, replacement, say_replaced
 from app.backup.copying import sha256_or_none
-from app.backup.folder import JOURNAL, BackupFolder, Snapshot
+from app.backup.folder import JOURNAL, BackupError, BackupFolder, Snapshot
 from flows.fastflow import bundle
 from flows.fastflow.plain_files import FileError
 
@@ -11,12 +11,20 @@ def verify(folder: BackupFolder, name: str) -> list[str]:
     """What is wrong with a snapshot; nothing, if all that it holds can be brought back.
 
     Reads every file that it needs. Models are verified as the service would, but not run. What was missing
-    when it was taken is in its `problems`.
+    when it was taken is in its `problems`. Snapshots may be taken and deleted meanwhile: it can take hours,
+    for which no night's snapshot shall wait.
 
     Raises:
-        BackupError: it cannot be read at all.
+        BackupError: it cannot be read at all, or was deleted meanwhile.
     """
-    snapshot = folder.snapshot(name)
+    faults = _faults(folder, name, folder.snapshot(name))
+    # It goes before its files do, so what is missing since then is no fault.
+    if not (folder.snapshots / name).exists():
+        raise BackupError(f"snapshot {name} was deleted while it was verified")
+    return faults
+
+
+def _faults(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[str]:
     if sha256_or_none(folder.database_path(name)) != snapshot.database_sha256:
         return [f"its database is not as it was written: {folder.database_path(name)}"]
     return [

@@ -108,8 +108,8 @@ def verify(folder: Folder, name: Name = None) -> None:
 
     there = BackupFolder(folder)
     chosen = there.find(name)
-    faults = find_faults(there, chosen)
     snapshot = there.snapshot(chosen)
+    faults = find_faults(there, chosen)
     for problem in snapshot.problems:
         typer.echo(f"missing: {problem}", err=True)
     for line in unchecked(snapshot):

@@ -1,6 +1,7 @@
 """What verify finds, and what it cannot tell of snapshots that earlier versions took."""
 
 import errno
+import shutil
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from app.backup.verifying import unchecked, verify
 from app.database.engine import Database
 from app.history.pictures import Pictures
 from flows.fastflow import bundle, models_folder, plain_files
+from flows.fastflow.manifest import Manifest
 from tests.app.backup.conftest import Plant, make_old
 from tests.app.bundles import again
 from tests.app.stores import damage
@@ -129,6 +131,40 @@ def test_a_file_of_the_journal_that_the_disk_does_not_read_is_told(
     assert list(taken.snapshot.journal) == ["000000000008.journal"]
     assert verify(waiting.folder, taken.name) == []
     restore(waiting.empty, waiting.folder, taken.name)
+
+
+class TestWhileSnapshotsAreDeleted:
+    """As at night, by `create --keep`."""
+
+    @staticmethod
+    def prune_meanwhile(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Keep one snapshot alone as soon as a model is read; the names of those that are gone, then."""
+        gone: list[str] = []
+        read = bundle.verify
+
+        def pruning(path: Path) -> Manifest:
+            with plant.folder.locked():
+                gone.extend(plant.folder.prune(1))
+            return read(path)
+
+        monkeypatch.setattr(bundle, "verify", pruning)
+        return gone
+
+    def test_what_stays_is_good(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        first, second = (take(plant.settings, plant.folder).name for _ in range(2))
+        gone = self.prune_meanwhile(plant, monkeypatch)
+        assert verify(plant.folder, second) == []
+        assert gone == [first]
+        assert not list(plant.folder.bundles.glob(".*"))
+
+    def test_what_goes_is_not_called_damaged(self, plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+        first = take(plant.settings, plant.folder).name
+        shutil.rmtree(plant.settings.models / "tiny")
+        take(plant.settings, plant.folder)
+        gone = self.prune_meanwhile(plant, monkeypatch)
+        with pytest.raises(BackupError, match=f"snapshot {first} was deleted while it was verified"):
+            verify(plant.folder, first)
+        assert gone == [first]
 
 
 class TestWhereTheActiveVersionIsDamaged:
