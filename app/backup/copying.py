@@ -1,6 +1,8 @@
 """Copying rows from database to database, and files from folder to folder."""
 
+import filecmp
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -80,6 +82,18 @@ def copy_file(source: Path, target: Path) -> int:
             part.unlink(missing_ok=True)
             raise
     return size
+
+
+def copy_anew(source: Path, target: Path) -> None:
+    """Copy a file to where there may be another one as large: what a power cut has left of it, say.
+
+    Raises:
+        FileError, OSError: as `copy_file`.
+    """
+    with suppress(FileNotFoundError):
+        if not filecmp.cmp(source, target, shallow=False):
+            target.unlink()
+    copy_file(source, target)
 
 
 def sha256_or_none(path: Path) -> str | None:

@@ -1,5 +1,7 @@
 """Bringing a snapshot back into an empty place."""
 
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,8 +9,9 @@ from filelock import Timeout
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
+from app.backup.carrying import carry, number_of, waiting_in
 from app.backup.contents import as_models, calibration, kept_files, replacement, say_replaced
-from app.backup.copying import copy_file, copy_rows, is_empty, sha256_or_none
+from app.backup.copying import copy_anew, copy_file, copy_rows, is_empty, sha256_or_none
 from app.backup.folder import JOURNAL, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
 from app.database.engine import Database
@@ -30,6 +33,7 @@ class Restored:
         versions: of models that were not there.
         left_alone: what was there already and is otherwise in the snapshot, a sentence each.
         lacking: what the snapshot lacks, likewise.
+        waiting: bytes that another journal had, and that wait in this one now.
     """
 
     name: str
@@ -37,9 +41,10 @@ class Restored:
     versions: int
     left_alone: list[str]
     lacking: list[str]
+    waiting: int
 
 
-def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
+def restore(settings: Settings, folder: BackupFolder, name: str, journal: Path | None = None) -> Restored:
     """Bring a snapshot back. Killed on the way, it can be done again.
 
     Args:
@@ -47,23 +52,32 @@ def restore(settings: Settings, folder: BackupFolder, name: str) -> Restored:
             empty; in the models folder nothing is overwritten.
         folder: the backup.
         name: of the snapshot.
+        journal: of the history that was used before, whose inspections wait to be filed and come along.
 
     Raises:
-        BackupError: the snapshot is damaged, or the place is not empty or in use.
+        BackupError: the snapshot is damaged, the place not empty, one of them in use, or the journal none.
         DatabaseError: the database cannot be used.
+        FileError: what is named like a file of the journal is none.
         OSError: the disk takes no more.
     """
-    snapshot = folder.snapshot(name)
     history = settings.history.absolute()
+    snapshot = folder.snapshot(name)
     history.mkdir(parents=True, exist_ok=True)
     try:
-        with folder_lock(history).acquire(timeout=0):
-            return _restore(settings, folder, name, snapshot)
+        with folder_lock(history).acquire(timeout=0), _waiting(journal, history) as waiting:
+            return _restore(settings, folder, name, snapshot, waiting)
     except Timeout as error:
         raise BackupError(f"a server uses the history {history}: stop it first") from error
 
 
-def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snapshot) -> Restored:
+def _waiting(journal: Path | None, history: Path) -> AbstractContextManager[Sequence[Path]]:
+    return nullcontext(()) if journal is None else waiting_in(journal, history)
+
+
+def _restore(
+    settings: Settings, folder: BackupFolder, name: str, snapshot: Snapshot, waiting: Sequence[Path]
+) -> Restored:
+    history = settings.history.absolute()
     if sha256_or_none(folder.database_path(name)) != snapshot.database_sha256:
         raise BackupError(f"the database of snapshot {name} is damaged; `flowgauge backup verify` tells more")
     target = Database(settings.database_url)
@@ -71,26 +85,28 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
         target.upgrade()
         if not is_empty(target):
             raise BackupError(
-                f"the database of the history {settings.history.absolute()} is not empty; restore into a new "
+                f"the database of the history {history} is not empty; restore into a new "
                 "folder, or a new database, and let the service use that"
             )
         # A service that was started here on trial has marked the place as a whole history. Until it is one,
         # none may start on it, and take files for superfluous whose rows have not come yet.
-        forget(settings.history.absolute(), target)
-        pictures = Pictures(settings.history.absolute())
+        forget(history, target)
+        pictures = Pictures(history)
         pictures.open()
         try:
             for kept in kept_files(folder, name):
                 sha256 = kept.picture_sha256
-                copy_file(folder.pictures.picture_path(sha256), pictures.picture_path(sha256))
-                copy_file(folder.pictures.map_path(kept.id), pictures.map_path(kept.id))
-            for path in _journal(folder, name, snapshot):
-                copy_file(path, settings.history.absolute() / JOURNAL / path.name)
+                copy_anew(folder.pictures.picture_path(sha256), pictures.picture_path(sha256))
+                copy_anew(folder.pictures.map_path(kept.id), pictures.map_path(kept.id))
+            journal = _journal(folder, name, snapshot)
+            for path in journal:
+                copy_anew(path, history / JOURNAL / path.name)
         except (FileNotFoundError, FileError) as error:
             raise BackupError(
                 f"a picture, a map or a part of the journal of snapshot {name} is missing; "
                 "`flowgauge backup verify` tells which"
             ) from error
+        carried = carry(waiting, history / JOURNAL, max(map(number_of, journal), default=0))
         versions, left_alone, lacking = _restore_models(settings.models.absolute(), folder, snapshot, name)
         # The rows last, in one transaction: until then it can all be done again.
         with folder.opened(name) as source:
@@ -98,7 +114,7 @@ def _restore(settings: Settings, folder: BackupFolder, name: str, snapshot: Snap
         Audit(target).write(COMMAND_LINE, "backup.restore", name, "done", rows)
     finally:
         target.close()
-    return Restored(name, rows, versions, left_alone, [*snapshot.problems, *lacking])
+    return Restored(name, rows, versions, left_alone, [*snapshot.problems, *lacking], carried)
 
 
 def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:

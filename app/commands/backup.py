@@ -122,8 +122,22 @@ def verify(folder: Folder, name: Name = None) -> None:
 
 
 @app.command("restore")
-def restore(folder: Folder, name: Name = None, history: History = None, models: Models = None) -> None:
+def restore(
+    folder: Folder,
+    name: Name = None,
+    history: History = None,
+    models: Models = None,
+    journal: Annotated[
+        Path | None,
+        typer.Option(
+            help="The journal of the history used before: what waits there to be filed comes along."
+        ),
+    ] = None,
+) -> None:
     """Bring a snapshot back into an empty history, for a server that does not run. Nothing is overwritten.
+
+    Where the database is damaged, inspections that were answered since wait in the folder `journal` of the
+    old history, and are nowhere else: name it by --journal.
 
     With FLOWGAUGE_DATABASE the rows go there, wherever they came from: so a history also moves from SQLite to
     PostgreSQL.
@@ -133,12 +147,16 @@ def restore(folder: Folder, name: Name = None, history: History = None, models: 
 
     there = BackupFolder(folder)
     settings = _settings(history, models)
-    restored = bring_back(settings, there, there.find(name))
+    restored = bring_back(settings, there, there.find(name), journal)
     typer.echo(
         f"{restored.name} is back: {restored.rows['inspections']} inspections, {restored.rows['reviews']} "
         f"reviews, {restored.rows['keys']} keys in {settings.history}; {restored.versions} versions of "
         f"models in {settings.models}"
     )
+    if journal is not None:
+        typer.echo(
+            f"{restored.waiting:,} bytes of {journal} come along; the server files them when it starts"
+        )
     for line in restored.lacking:
         typer.echo(f"missing: {line}", err=True)
     for line in restored.left_alone:

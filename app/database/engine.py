@@ -224,7 +224,8 @@ class Database:
             raise DatabaseDamaged(
                 f"{self.engine.url.database} is damaged ({error.orig}), which no start will mend. Move it "
                 "and the files beside it whose names begin like its own away, and bring the newest snapshot "
-                "back with `flowgauge backup restore`"
+                "back into a new folder with `flowgauge backup restore`; its --journal takes along what was "
+                "answered since and waits in the old folder's journal, where alone it is"
             ) from error
 
     def _why(self, fault: sqlite3.OperationalError) -> str:

@@ -22,7 +22,8 @@ from app.history.record import MARK_BYTES, NotARecord, Record, find_mark, find_n
 logger = logging.getLogger("flowgauge.history")
 
 _SEGMENT_NAME: Final = re.compile(r"[0-9]{12}\.journal")
-_NUMBER: Final = re.compile(r"([0-9]{12})(?:\.journal|-[0-9]{12}\.damaged)")
+# What has a number: segments, and what was set aside of them.
+NUMBERED: Final = re.compile(r"([0-9]{12})(?:\.journal|-[0-9]{12}\.damaged)")
 
 SEGMENT_BYTES: Final = 32 * 1024 * 1024
 # After so many attempts, which the recorder makes within a minute, a place on the disk is given up.
@@ -68,7 +69,7 @@ class Journal:
         left = sorted(path for path in folder.iterdir() if _SEGMENT_NAME.fullmatch(path.name))
         self._segments = deque(_Segment(path, path.stat().st_size) for path in left)
         # Never a number that damage was kept under, or that could be overwritten.
-        numbers = [int(found[1]) for path in folder.iterdir() if (found := _NUMBER.fullmatch(path.name))]
+        numbers = [int(found[1]) for path in folder.iterdir() if (found := NUMBERED.fullmatch(path.name))]
         self._next = max(numbers, default=0) + 1
         # Positions in all that was ever appended, in bytes. Read without a lock.
         self.appended = sum(segment.size for segment in self._segments)

@@ -13,6 +13,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.backup.folder import SNAPSHOT, BackupFolder
+from app.backup.restoring import restore
+from app.database.engine import Database
 from app.main import create_app
 from app.settings import Settings
 from tests.app.calibrating import send
@@ -72,6 +74,18 @@ def make_old(folder: BackupFolder, name: str) -> None:
 def place(folder: Path) -> Settings:
     """Where a service has nothing yet."""
     return Settings(models=folder / "models", history=folder / "history")
+
+
+def break_off(settings: Settings, folder: BackupFolder, name: str, journal: Path | None = None) -> None:
+    """Restore until the rows should come, and get no further."""
+
+    def fail(source: Database, target: Database) -> dict[str, int]:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.backup.restoring.copy_rows", fail)
+        with pytest.raises(KeyboardInterrupt):
+            restore(settings, folder, name, journal)
 
 
 @pytest.fixture(scope="module")

@@ -160,6 +160,18 @@ def test_damage_is_told(run: Run, tmp_path: Path) -> None:
     )
 
 
+def test_what_waits_in_the_journal_of_before_comes_along(
+    run: Run, settings: Settings, tmp_path: Path
+) -> None:
+    said(run("create"))
+    journal = settings.history / "journal"
+    (journal / f"{1:012}.journal").write_bytes(bytes(1234))
+    new = ["--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models"]
+    told = said(run("restore", *new, "--journal", journal))
+    assert f"\n1,234 bytes of {journal} come along; the server files them when it starts\n" in told
+    assert (tmp_path / "new" / "history" / "journal" / f"{1:012}.journal").stat().st_size == 1234
+
+
 @pytest.mark.usefixtures("settings")
 class TestRefusals:
     def test_the_newest_where_a_snapshot_cannot_be_read(self, run: Run, tmp_path: Path) -> None:

@@ -313,6 +313,9 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     ) as caught:
         Database(f"sqlite:///{tmp_path / 'history.sqlite'}").upgrade()
     assert "flowgauge backup restore" in caught.value.at_start
+    # What was answered since is nowhere else.
+    assert "into a new folder" in caught.value.at_start
+    assert "--journal" in caught.value.at_start
 
 
 def test_a_file_that_is_damaged_within_is_refused(tmp_path: Path) -> None:
