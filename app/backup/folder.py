@@ -151,7 +151,7 @@ class BackupFolder:
             with FileLock(self.path / "lock", timeout=0):
                 yield
         except Timeout as error:
-            raise BackupError(f"another backup is under way in {self.path}") from error
+            raise BackupError(f"another backup, or a restore, is under way in {self.path}") from error
 
     def names(self) -> list[str]:
         """The snapshots, oldest first, whatever their names say; one that cannot be read has no number.

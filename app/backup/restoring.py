@@ -1,9 +1,15 @@
-"""Bringing a snapshot back into an empty place."""
+"""Bringing a snapshot back into an empty place.
 
+Files first, rows last: killed on the way, it is done again. As long as the file `restoring` is in a folder
+that no server has begun to use, all that it has was copied there, and may be once more.
+"""
+
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from filelock import Timeout
 
@@ -16,11 +22,13 @@ from app.backup.folder import JOURNAL, BackupError, BackupFolder, CategoryCopy, 
 from app.category_settings import SETTINGS
 from app.database.engine import Database
 from app.history.history import folder_lock
-from app.history.identity import forget
+from app.history.identity import IDENTITY, forget
 from app.history.pictures import Pictures
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.plain_files import FileError, replace_file
+
+_BEGUN: Final = "restoring"
 
 
 @dataclass(frozen=True)
@@ -61,13 +69,33 @@ def restore(settings: Settings, folder: BackupFolder, name: str, journal: Path |
         OSError: the disk takes no more.
     """
     history = settings.history.absolute()
-    snapshot = folder.snapshot(name)
-    history.mkdir(parents=True, exist_ok=True)
-    try:
-        with folder_lock(history).acquire(timeout=0), _waiting(journal, history) as waiting:
-            return _restore(settings, folder, name, snapshot, waiting)
-    except Timeout as error:
-        raise BackupError(f"a server uses the history {history}: stop it first") from error
+    # Held, or the snapshot could be deleted half-way, and could not be restored again.
+    with folder.locked():
+        snapshot = folder.snapshot(name)
+        history.mkdir(parents=True, exist_ok=True)
+        try:
+            with folder_lock(history).acquire(timeout=0):
+                _expect_empty(history)
+                with _waiting(journal, history) as waiting:
+                    return _restore(settings, folder, name, snapshot, waiting)
+        except Timeout as error:
+            raise BackupError(f"a server uses the history {history}: stop it first") from error
+
+
+def _expect_empty(history: Path) -> None:
+    """Raise BackupError where a history has files, of which a restore would replace some and keep others."""
+    if (history / _BEGUN).exists() and not (history / IDENTITY).exists():
+        return
+    journal = history / JOURNAL
+    waits = any(journal.glob("*"))
+    if waits or Pictures(history).has_files():
+        along = (
+            f", with --journal {shlex.quote(str(journal))} for what waits there to be filed" if waits else ""
+        )
+        raise BackupError(
+            f"the history {history} is not empty: it has pictures, maps or a journal. Name a new folder by "
+            f"FLOWGAUGE_HISTORY or --history{along}, and let the service use that"
+        )
 
 
 def _waiting(journal: Path | None, history: Path) -> AbstractContextManager[Sequence[Path]]:
@@ -88,6 +116,7 @@ def _restore(
                 f"the database of the history {history} is not empty; restore into a new "
                 "folder, or a new database, and let the service use that"
             )
+        replace_file(history / _BEGUN, name.encode())
         # A service that was started here on trial has marked the place as a whole history. Until it is one,
         # none may start on it, and take files for superfluous whose rows have not come yet.
         forget(history, target)
@@ -111,6 +140,7 @@ def _restore(
         # The rows last, in one transaction: until then it can all be done again.
         with folder.opened(name) as source:
             rows = copy_rows(source, target)
+        (history / _BEGUN).unlink()
         Audit(target).write(COMMAND_LINE, "backup.restore", name, "done", rows)
     finally:
         target.close()
