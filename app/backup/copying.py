@@ -1,8 +1,10 @@
 """Copying rows from database to database, and files from folder to folder."""
 
+import errno
 import filecmp
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -75,13 +77,34 @@ def copy_file(source: Path, target: Path) -> int:
         # What a killed process has left under this name is overwritten.
         part = target.with_name(f".{target.name}.part")
         try:
-            with part.open("wb") as copy:
+            with _told_where(target), part.open("wb") as copy:
                 shutil.copyfileobj(file, copy, _CHUNK)
             part.replace(target)
         except OSError:
             part.unlink(missing_ok=True)
             raise
     return size
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """Copy a file's bytes.
+
+    Raises:
+        OSError: it is not there, or the disk takes no more, which names the target.
+    """
+    with source.open("rb") as file, _told_where(target), target.open("wb") as copy:
+        shutil.copyfileobj(file, copy, _CHUNK)
+
+
+@contextmanager
+def _told_where(target: Path) -> Iterator[None]:
+    """Let a full disk be told by a file that is on it: what copies names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(error.errno, error.strerror, str(target)) from error
 
 
 def copy_anew(source: Path, target: Path) -> None:

@@ -15,9 +15,10 @@ Its name is the time when it was begun, by a clock that may be wrong: a dead bat
 order them. Those of versions that did not number come first, by their names.
 """
 
+import errno
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -26,6 +27,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.backup.copying import copy_whole
 from app.database.engine import Database, DatabaseError
 from app.history import orphans
 from app.history.pictures import Pictures
@@ -45,6 +47,8 @@ JOURNAL: Final = "journal"
 _FORMAT: Final = 1
 _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
 _MAX_BYTES: Final = 64 * 2**20
+# What a file system has in its topmost folder by itself.
+_OF_DISKS: Final = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
 
 
 # They become parts of paths.
@@ -130,7 +134,7 @@ class BackupFolder:
         """
         mark = self.path / MARK
         if not mark.is_file():
-            if self.path.exists() and any(self.path.iterdir()):
+            if self.path.exists() and any(path.name not in _OF_DISKS for path in self.path.iterdir()):
                 raise BackupError(f"{self.path} is no backup and not empty: name another folder")
             self.path.mkdir(parents=True, exist_ok=True)
             replace_file(mark, f"{_FORMAT}\n".encode())
@@ -232,7 +236,8 @@ class BackupFolder:
         """
         with temporary_directory(self.snapshots) as temporary:
             try:
-                copy = shutil.copyfile(self.database_path(name), temporary / DATABASE)
+                copy = temporary / DATABASE
+                copy_whole(self.database_path(name), copy)
                 database = Database(f"sqlite:///{copy}")
                 try:
                     database.upgrade()
@@ -257,14 +262,15 @@ class BackupFolder:
         names = self.names()
         snapshots = [self.snapshot(name) for name in names][-keep:]
         gone, kept = names[:-keep], names[-keep:]
-        left: list[orphans.Files] = []
-        # One at a time: each is opened in a copy. The newest first, which needs most of the files.
-        for name in reversed(kept):
-            with self.opened(name) as database:
-                there = left or (orphans.Files.of(self.pictures, f"{number:02x}") for number in range(256))
-                left = [files.not_of(database) for files in there]
-        for name in gone:
-            remove_directory(self.snapshots / name)
+        try:
+            left = self._not_needed(kept)
+        except OSError as error:
+            if not gone or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            # No room for a copy of a database: what is to go has some.
+            self._remove(gone)
+            left = self._not_needed(kept)
+        self._remove(gone)
         for files in left:
             files.remove()
         bundles = {sha for s in snapshots for c in s.models.values() for sha in c.versions.values()}
@@ -275,6 +281,21 @@ class BackupFolder:
                 if path.name not in needed and not path.name.startswith("."):
                     shutil.rmtree(path) if path.is_dir() else path.unlink()
         return gone
+
+    def _not_needed(self, kept: Sequence[str]) -> list[orphans.Files]:
+        """Pictures and maps that none of these snapshots has."""
+        left: list[orphans.Files] = []
+        # One at a time: each is opened in a copy. The newest first, which needs most of the files.
+        for name in reversed(kept):
+            with self.opened(name) as database:
+                there = left or (orphans.Files.of(self.pictures, f"{number:02x}") for number in range(256))
+                left = [files.not_of(database) for files in there]
+        return left
+
+    def _remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            if (path := self.snapshots / name).exists():
+                remove_directory(path)
 
     def _expect_format(self) -> None:
         try:
