@@ -31,6 +31,7 @@ from app.history.pictures import Pictures
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.plain_files import FileError, read_file, sha256_of, temporary_directory
+from flows.fastflow.weights import NAMED
 
 _COLUMNS = inspections.columns
 _ROWS: Final = 1000
@@ -235,7 +236,8 @@ class _Taking:
                 versions=versions, active=active, settings=settings, calibrations=calibrations
             )
         backbones = {}
-        for path in sorted((models / models_folder.BACKBONES).glob("*.safetensors")):
+        kept = models / models_folder.BACKBONES
+        for path in sorted([*kept.glob("*.safetensors"), *kept.glob(f"*.safetensors{NAMED}")]):
             self._copied += copy_file(path, self._folder.backbones / path.name)
             backbones[path.name] = sha256_of(path, LARGEST)
         return copies, backbones

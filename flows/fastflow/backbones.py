@@ -23,6 +23,7 @@ from flows.fastflow.weights import (
     WeightsNotFoundError,
     digest,
     kept_files,
+    marked_files,
     save_weights,
 )
 
@@ -66,7 +67,7 @@ def find_weights(
     Args:
         name: timm's name.
         file: an explicit .safetensors, .pth or .pt file; then no other source is tried.
-        folder: the models folder's `backbones/`.
+        folder: the models folder's `backbones/`; for training but those there that another run has named.
         sha256: the digest they must have (serving), or None for whatever is found first (training).
         hub: whether to ask the timm hub last. A server does not: it would wait for a network that a plant
             may not have, for weights that training put into the folder.
@@ -78,7 +79,7 @@ def find_weights(
     _expect_known(name)
     if file is not None:
         state = _match(_read(file), name, str(file))
-        return _checked(Weights(name, str(file), digest(state), state), sha256)
+        return _checked(Weights(name, str(file), digest(state), state, named=True), sha256)
     kept = kept_files(name, folder, sha256)
     if len(kept) > 1:
         raise WeightsError(
@@ -247,4 +248,9 @@ def _ways(name: str, folder: Path | None, sha256: str | None) -> str:
         "  - name a .safetensors or .pth file of the timm model: backbone.weights in the run's YAML",
         "  - give this machine access to the timm hub and try again",
     ]
+    if sha256 is None and (marked := marked_files(name, folder)):
+        lines.append(
+            "Not taken, since they come from files that runs named: "
+            f"{', '.join(map(str, marked))}; backbone.weights names them"
+        )
     return "\n".join(lines)

@@ -16,6 +16,13 @@ from flows.fastflow.plain_files import sweep, temporary_directory
 
 State = dict[str, Tensor]
 
+# Beside a kept file: a run named it. Runs that name none would else take one category's for another.
+NAMED = ".named"
+_NAMED_TEXT = (
+    "These weights come from a file that a run named by backbone.weights. They serve; a training takes them "
+    "only by that name. Without this file, trainings that name no weights take them.\n"
+)
+
 
 class WeightsError(ValueError):
     """Weights that are missing, damaged, or not those of the backbone asked for."""
@@ -34,12 +41,14 @@ class Weights:
         source: where they were found, for people.
         sha256: `digest` of the tensors: the same for the same weights, whatever file they lie in.
         state: the tensors.
+        named: whether a run named the file.
     """
 
     name: str
     source: str
     sha256: str
     state: State
+    named: bool = False
 
 
 def digest(state: State) -> str:
@@ -55,10 +64,14 @@ def digest(state: State) -> str:
 def save_weights(weights: Weights, folder: Path) -> Path:
     """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic.
 
+    Those of a file that a run named are marked, unless they are there without a mark already.
+
     Raises:
         OSError: they cannot be written.
     """
     path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
+    if not weights.named:
+        _mark(path).unlink(missing_ok=True)
     if not path.exists():
         sweep(folder)
         with temporary_directory(folder) as temporary:
@@ -66,6 +79,8 @@ def save_weights(weights: Weights, folder: Path) -> Path:
             # Not `save_file`: of a full disk it tells by a SafetensorError, not an OSError.
             file.write_bytes(save({k: v.contiguous() for k, v in weights.state.items()}))
             file.chmod(0o644)
+            if weights.named:
+                _mark(path).write_text(_NAMED_TEXT)
             file.replace(path)
     return path
 
@@ -86,7 +101,21 @@ def kept_weights(name: str, folder: Path | None, sha256: str) -> Weights | None:
 
 
 def kept_files(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
-    """Where `save_weights` kept a backbone's weights; of any digest where None is given."""
+    """Where `save_weights` kept a backbone's weights: of a digest, or of any, but without those marked."""
+    files = _kept(name, folder, sha256)
+    return files if sha256 is not None else [file for file in files if not _mark(file).exists()]
+
+
+def marked_files(name: str, folder: Path | None) -> list[Path]:
+    """Where it kept such as runs named: other runs do not take them."""
+    return [file for file in _kept(name, folder, None) if _mark(file).exists()]
+
+
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + NAMED)
+
+
+def _kept(name: str, folder: Path | None, sha256: str | None) -> list[Path]:
     if folder is None:
         return []
     # Compared and not put into the pattern: a manifest may claim any name, such as "../x" or "*".

@@ -11,8 +11,11 @@ import pytest
 import timm
 from safetensors.torch import save_file
 
+from flows.fastflow.backbones import find_weights
 from flows.fastflow.bundle import read_manifest
+from flows.fastflow.detector import Detector
 from flows.fastflow.models_folder import activate, active_version
+from flows.fastflow.weights import digest
 from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from training.config import RunConfig
@@ -103,6 +106,36 @@ def test_one_that_fails_does_not_stop_the_others(data: Path, config: RunConfig) 
     assert [line for line in said.lines if line.startswith("[")] == ["[1/3] a", "[2/3] b", "[3/3] c"]
     assert any(line.startswith("b failed: ") and "014.png" in line for line in said.lines)
     assert [Result(**row) for row in summary(data)] == results
+
+
+@pytest.mark.parametrize("order", ["ac", "ca"])
+def test_weights_that_one_category_names_are_of_no_other(data: Path, order: str) -> None:
+    packaged = find_weights("tf_efficientnet_lite0")
+    other = {key: value * 1.05 if value.ndim == 4 else value for key, value in packaged.state.items()}
+    save_file({key: value.contiguous() for key, value in other.items()}, data.parent / "mine.safetensors")
+    settings: dict[str, Any] = {
+        "device": "cpu",
+        "input_size": [64, 64],
+        "backbone": {"out_indices": [1]},
+        "flow": {"steps": 2},
+        "fit": {"epochs": 1, "threads": 1},
+        "calibration": {"fraction": 0.3, "target_fpr": 0.3},
+    }
+    named = {"out_indices": [1], "weights": data.parent / "mine.safetensors"}
+    configs = {
+        "a": RunConfig.model_validate(settings | {"backbone": named}),
+        "c": RunConfig.model_validate(settings),
+    }
+    for resume in (False, True):  # in one command, and in another that finds what the first has kept
+        results = run(data, {name: configs[name] for name in order}, resume=resume)
+        assert [r.status for r in results] == ["reused" if resume else "trained"] * 2
+    manifests = {
+        r.category: read_manifest(data.parent / "models" / r.category / str(r.version)) for r in results
+    }
+    assert manifests["a"].backbone.weights_sha256 == digest(other)
+    assert manifests["c"].backbone.weights_sha256 == packaged.sha256
+    for name in "ac":
+        Detector.load(data.parent / "models" / name / manifests[name].version, device="cpu")
 
 
 def test_resume_passes_over_what_is_done_and_tries_the_rest(

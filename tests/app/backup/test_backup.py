@@ -38,6 +38,7 @@ from app.settings import Settings
 from app.sinks import positions
 from app.sinks.positions import Position
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.weights import NAMED
 from tests.app.backup.conftest import RAW, Plant, inspect, place
 from tests.app.history.conftest import MakeEntry, make_entry
 from tests.postgres import Postgres
@@ -365,6 +366,14 @@ class TestMissing:
         [problem] = taken.snapshot.problems
         assert "tiny/other" in problem
         assert list(taken.snapshot.models["tiny"].versions) == [folder.name]
+
+
+def test_weights_that_a_run_named_come_back_as_such(plant: Plant) -> None:
+    [weights] = (plant.settings.models / models_folder.BACKBONES).glob("*.safetensors")
+    weights.with_name(weights.name + NAMED).write_text("by a run")
+    restore(plant.empty, plant.folder, take(plant.settings, plant.folder).name)
+    restored = plant.empty.models / models_folder.BACKBONES
+    assert {path.name for path in restored.iterdir()} == {weights.name, weights.name + NAMED}
 
 
 class TestDamage:

@@ -12,6 +12,13 @@ from flows.fastflow.weights import State, Weights, WeightsError, WeightsNotFound
 from tests.flows.fastflow.untrained import NAME, state, weights
 
 
+def _named(folder: Path, seed: int) -> Weights:
+    """Weights as a run finds them in a file that it names."""
+    file = folder / f"{seed}.safetensors"
+    save_file(state(seed), file)
+    return backbones.find_weights(NAME, file=file)
+
+
 class TestOrder:
     def test_a_file_comes_before_the_folder_the_folder_before_the_package(self, tmp_path: Path) -> None:
         name = "tf_efficientnet_lite0"
@@ -72,6 +79,18 @@ class TestOrder:
         assert two.name in str(caught.value)
         found = backbones.find_weights(NAME, folder=tmp_path, sha256=weights(1).sha256)
         assert found.source == str(two)
+
+    def test_what_another_run_named_is_not_taken(self, tmp_path: Path) -> None:
+        named = _named(tmp_path, 1)
+        path = save_weights(named, tmp_path / "kept")
+        with pytest.raises(WeightsNotFoundError, match="come from files that runs named: ") as caught:
+            backbones.find_weights(NAME, folder=path.parent)
+        assert str(path) in str(caught.value)
+        assert not backbones.weight_sources(NAME, path.parent)[0].found
+        # Nor does it keep what lies there from being taken, nor its own model from being served.
+        pulled = save_weights(weights(), path.parent)
+        assert backbones.find_weights(NAME, folder=path.parent).source == str(pulled)
+        assert backbones.find_weights(NAME, folder=path.parent, sha256=named.sha256).source == str(path)
 
     def test_a_longer_name_that_begins_alike_is_another_model(self, tmp_path: Path) -> None:
         kept = save_weights(weights(), tmp_path)

@@ -4,6 +4,7 @@ import os
 import stat
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,12 @@ from safetensors.torch import save_file
 
 from flows.fastflow import backbones
 from flows.fastflow.weights import (
+    NAMED,
     WeightsNotFoundError,
     digest,
+    kept_files,
     kept_weights,
+    marked_files,
     save_weights,
 )
 from tests.app.full_disk import files_of_at_most
@@ -94,6 +98,30 @@ class TestSave:
         (tmp_path / f".x.part/{NAME}-0123456789ab.safetensors").write_bytes(b"half")
         with pytest.raises(WeightsNotFoundError):
             backbones.find_weights(NAME, folder=tmp_path)
+
+
+class TestMarked:
+    """What a run named by backbone.weights, and keeps for those who serve its model."""
+
+    def test_it_is_there_for_its_digest_alone(self, tmp_path: Path) -> None:
+        one = replace(weights(), named=True)
+        path = save_weights(one, tmp_path)
+        assert sorted(tmp_path.iterdir()) == [path, path.with_name(path.name + NAMED)]
+        assert kept_files(NAME, tmp_path, None) == []
+        assert kept_files(NAME, tmp_path, one.sha256) == marked_files(NAME, tmp_path) == [path]
+        assert kept_weights(NAME, tmp_path, one.sha256) is not None
+
+    def test_what_comes_from_elsewhere_too_bears_no_mark(self, tmp_path: Path) -> None:
+        path = save_weights(replace(weights(), named=True), tmp_path)
+        for one in (weights(), replace(weights(), named=True)):
+            save_weights(one, tmp_path)
+            assert list(tmp_path.iterdir()) == kept_files(NAME, tmp_path, None) == [path]
+        assert marked_files(NAME, tmp_path) == marked_files(NAME, None) == []
+
+    def test_a_write_that_fails_leaves_no_mark(self, tmp_path: Path) -> None:
+        with files_of_at_most(1000), pytest.raises(OSError, match="File too large"):
+            save_weights(replace(weights(), named=True), tmp_path)
+        assert list(tmp_path.iterdir()) == []
 
 
 def _cut(path: Path) -> None:
