@@ -2,7 +2,6 @@
 
 import os
 import time
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -201,17 +200,14 @@ def _activate_again(models: Path, category: str, version: str, progress: Progres
 
 
 def _expect_writable(folder: Path) -> None:
-    """Find out whether a model can be published, and leave no trace: a category without a version is none.
+    """Find out whether a model can be published, but make no folder: one without a version is no category.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    with temporary_directory(folder):
+    # In what is there: a folder that is made and removed again can be gone under another run that begins.
+    with temporary_directory(next(path for path in (folder, *folder.parents) if os.path.lexists(path))):
         pass
-    with suppress(OSError):  # somebody else uses it by now
-        for path in missing:
-            path.rmdir()
 
 
 def _describable(extractor: FeatureExtractor) -> FeatureExtractor:

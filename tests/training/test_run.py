@@ -30,7 +30,7 @@ from flows.fastflow.images import read
 from flows.fastflow.manifest import Backbone, Manifest
 from flows.fastflow.models_folder import ACTIVE, activate, active_version, categories, resolve, versions
 from flows.fastflow.parts import PARTS
-from flows.fastflow.plain_files import file_hashes
+from flows.fastflow.plain_files import file_hashes, temporary_directory
 from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
 from training.augment import AugmentError
@@ -40,7 +40,7 @@ from training.datasets.check import DataCheck
 from training.datasets.sample import DatasetError
 from training.loop import CHECKPOINT, FitError, precision_on
 from training.publication import CONFIG, HIGHEST
-from training.run import Outcome, train
+from training.run import Outcome, _expect_writable, train
 from training.run_folder import FINISHED
 from training.split import split
 
@@ -730,6 +730,25 @@ class TestErrors:
         with pytest.raises(FileExistsError):
             fresh.train(progress=recorder)
         assert "features" not in recorder.stages
+
+    def test_whether_it_can_be_written_to_is_found_without_making_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A folder that is made and removed again would be gone under another run that begins."""
+        there: list[set[Path]] = []
+
+        @contextmanager
+        def spying(parent: Path) -> Iterator[Path]:
+            with temporary_directory(parent) as temporary:
+                there.append({*tmp_path.rglob("*")} - {temporary})
+                yield temporary
+
+        monkeypatch.setattr("training.run.temporary_directory", spying)
+        _expect_writable(tmp_path / "models" / "tiny")
+        (tmp_path / "models" / "tiny").mkdir(parents=True)
+        _expect_writable(tmp_path / "models" / "tiny")
+        assert there == [set(), {tmp_path / "models", tmp_path / "models" / "tiny"}]
+        assert {*tmp_path.rglob("*")} == there[1]
 
     def test_pictures_that_cannot_be_turned_are_told_before_features_are_computed(self, fresh: Place) -> None:
         path = max((fresh.folder / "train/good").iterdir())
