@@ -24,6 +24,7 @@ from flows.fastflow.manifest import (
 from flows.fastflow.model import FlowConfig
 from flows.fastflow.presets import DEFAULT_BACKBONE, PresetError
 from training.augment import AugmentConfig
+from training.category_settings import over_general
 from training.presets import over_preset
 from training.run_yaml import RunLoader
 from training.score_config import ScoreConfig
@@ -242,7 +243,7 @@ def load_config(
     """Read a run's YAML, or take the defaults, and apply what the command line says.
 
     The file may hold `categories`, a mapping of names to settings, of which those of `category` win over the
-    rest of the file, field by field.
+    rest of the file; see `over_general`.
 
     Args:
         path: the YAML file, or None for the defaults.
@@ -254,9 +255,11 @@ def load_config(
         ConfigError: the file is missing, is not YAML, says a thing twice, or has a field that is unknown or
             out of range.
     """
-    data = _of_category(_read(path), category, path)
+    data = _read(path)
+    own = _special(data, path).get(category or "") or {}
+    general = {name: value for name, value in data.items() if name != "categories"}
     try:
-        data = over_preset(data, preset)
+        data = over_preset(over_general(general, own, preset), preset)
     except PresetError as error:
         raise ConfigError(f"{path or 'the run'}: {error}") from error
     options: dict[tuple[int | str, ...], str] = {}
@@ -360,28 +363,6 @@ def _special(data: dict[str, object], path: Path | None) -> dict[str, dict[str, 
     if others := [name for name in special if not isinstance(name, str)]:
         raise ConfigError(f"{path}: to YAML the category {others[0]} is no text; write it in quotes")
     return special
-
-
-def _of_category(data: dict[str, object], category: str | None, path: Path | None) -> dict[str, object]:
-    """The settings of one category: its own over those that hold for all."""
-    own = _special(data, path).get(category or "") or {}
-    merged = _merged({name: value for name, value in data.items() if name != "categories"}, own)
-    fit = own.get("fit")
-    # `epochs` goes before `steps`: those that hold for all would win over the category's own steps.
-    if isinstance(fit, dict) and "steps" in fit and isinstance(merged["fit"], dict):
-        merged["fit"] = {**merged["fit"], "epochs": fit.get("epochs")}
-    return merged
-
-
-def _merged(base: dict[str, object], over: dict[str, object]) -> dict[str, object]:
-    merged = dict(base)
-    for name, value in over.items():
-        below = base.get(name)
-        if isinstance(below, dict) and isinstance(value, dict):
-            merged[name] = _merged(below, value)
-        else:
-            merged[name] = value
-    return merged
 
 
 def dump_config(config: RunConfig) -> str:

@@ -1,0 +1,93 @@
+"""One category's settings over those of all: its own preset and its own backbone are its own."""
+
+from typing import Any
+
+import pytest
+
+from flows.fastflow.presets import PRESETS, PresetError
+from training.category_settings import over_general
+from training.config import RunConfig
+from training.presets import over_preset
+
+VIT = "vit_small_patch16_dinov3"
+STAGES = {"name": "tf_efficientnet_lite1", "out_indices": [2, 3]}
+
+
+def config(general: dict[str, Any], own: dict[str, Any], preset: str | None = None) -> RunConfig:
+    return RunConfig.model_validate(over_preset(over_general(general, own, preset), preset))
+
+
+def test_its_preset_wins_over_the_settings_of_all() -> None:
+    general = {"backbone": STAGES, "input_size": [256, 256], "flow": {"steps": 3, "clamp": 1.5}, "seed": 3}
+    found = config(general, {"preset": VIT})
+    assert (found.backbone.name, found.backbone.out_indices, found.input_size) == (VIT, (7,), (384, 384))
+    assert (found.flow.steps, found.flow.hidden_ratio) == (8, 0.5)
+    assert (found.flow.clamp, found.seed) == (1.5, 3)  # of which the preset says nothing
+
+
+def test_its_own_settings_win_over_its_preset() -> None:
+    own = {"preset": VIT, "backbone": {"blocks": [3, 7]}, "flow": {"steps": 2}, "input_size": [192, 192]}
+    found = config({"backbone": STAGES, "flow": {"steps": 3}}, own)
+    assert (found.backbone.name, found.backbone.out_indices) == (VIT, (3, 7))
+    assert (found.flow.steps, found.flow.hidden_ratio, found.input_size) == (2, 0.5, (192, 192))
+
+
+def test_its_preset_takes_the_place_of_that_of_all() -> None:
+    found = config({"preset": "fastflow-paper/resnet18", "fit": {"noise": 0.02}}, {"preset": "resnet18"})
+    wanted = config({"preset": "resnet18", "fit": {"noise": 0.02}}, {})
+    assert found == wanted
+    assert config({"preset": VIT}, {"preset": None}) == RunConfig()
+
+
+def test_updates_of_its_own_win_over_the_epochs_of_its_preset() -> None:
+    fit = config({"fit": {"epochs": 3}}, {"preset": "fastflow-paper/resnet18", "fit": {"steps": 30}}).fit
+    assert (fit.epochs, fit.steps, fit.batch_size) == (None, 30, 32)
+
+
+@pytest.mark.parametrize("own", [{}, {"preset": VIT}])
+def test_the_preset_of_the_command_line_goes_before_both(own: dict[str, Any]) -> None:
+    found = config({"preset": "resnet18", "fit": {"noise": 0.02}}, own, "wide_resnet50_2")
+    assert found == config({"preset": "wide_resnet50_2", "fit": {"noise": 0.02}}, {})
+
+
+@pytest.mark.parametrize("general", [STAGES, {"name": "tf_efficientnet_lite1", "blocks": [2, 3]}])
+@pytest.mark.parametrize("key", ["out_indices", "blocks"])
+def test_its_blocks_win_over_the_stages_of_all(general: dict[str, Any], key: str) -> None:
+    found = config({"backbone": general}, {"backbone": {"name": "vit_tiny_patch16_224", key: [7]}})
+    assert (found.backbone.name, found.backbone.out_indices) == ("vit_tiny_patch16_224", (7,))
+    assert config({"backbone": general}, {"backbone": {key: [4]}}).backbone.out_indices == (4,)
+
+
+def test_stages_of_another_backbone_are_not_its_own() -> None:
+    with pytest.raises(PresetError, match=r"backbone\.name is 'resnet18': say which of its feature maps"):
+        config({"backbone": STAGES}, {"backbone": {"name": "resnet18"}})
+    found = config({"backbone": STAGES}, {"backbone": {"name": "tf_efficientnet_lite0"}})
+    assert found.backbone.out_indices == RunConfig().backbone.out_indices
+
+
+def test_weights_of_another_backbone_are_not_its_own() -> None:
+    general = {"backbone": {"weights": "r18.pth", "batch_size": 3}, "preset": "resnet18"}
+    assert config(general, {"preset": VIT}).backbone.weights is None
+    tagged = config(general, {"backbone": {"name": "resnet18.tv_in1k", "out_indices": [1]}})
+    assert (tagged.backbone.weights, tagged.backbone.batch_size) == (None, 3)
+    assert str(config(general, {"backbone": {"batch_size": 4}}).backbone.weights) == "r18.pth"
+    own = {"backbone": {"name": "resnet50", "out_indices": [1], "weights": "r50.pth"}}
+    assert str(config(general, own).backbone.weights) == "r50.pth"
+
+
+def test_other_weights_of_the_same_backbone_have_its_stages() -> None:
+    found = config(
+        {"backbone": {"name": "resnet18", "out_indices": [1, 2]}}, {"backbone": {"name": "resnet18.a1_in1k"}}
+    )
+    assert found.backbone.out_indices == (1, 2)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_of_one_category_is_that_of_a_run(name: str) -> None:
+    assert config({}, {"preset": name}) == config({"preset": name}, {})
+
+
+@pytest.mark.parametrize(("general", "own"), [({"backbone": 3}, {}), ({}, {"backbone": 3})])
+def test_a_section_that_is_none_is_for_the_validation(general: dict[str, Any], own: dict[str, Any]) -> None:
+    merged = over_general({"backbone": STAGES} | general, {"backbone": {"batch_size": 2}} | own)
+    assert merged["backbone"] is not None
