@@ -13,9 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import PIL.Image
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
+
+from flows.fastflow.images import read
 
 Image = NDArray[np.uint8]
 _NOT_SQUARE = (
@@ -101,14 +102,14 @@ def expect_square(paths: Sequence[Path]) -> None:
     """Find pictures that cannot be turned by a right angle, before anything is computed of others.
 
     Args:
-        paths: files that can be decoded; their headers alone are read.
+        paths: the files.
 
     Raises:
         AugmentError: one is not square; it is named.
+        ImageError: one cannot be read; it is named.
     """
     for path in paths:
-        with PIL.Image.open(path) as header:
-            width, height = header.size
+        height, width = read(path).shape[:2]
         if height != width:
             raise AugmentError(f"{path}: {_NOT_SQUARE.format(width=width, height=height)}")
 

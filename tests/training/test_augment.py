@@ -1,13 +1,17 @@
 """Augmentation: what is allowed and nothing else, drawn once by seed and content."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
+import PIL.PngImagePlugin
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from training.augment import AugmentConfig, AugmentError, Variant, variants
+from flows.fastflow.images import ImageError
+from training.augment import AugmentConfig, AugmentError, Variant, expect_square, variants
 
 HASH = "5f" * 32
 
@@ -71,6 +75,20 @@ def test_a_right_angle_of_a_picture_that_is_not_square_is_refused() -> None:
     ):
         Variant(quarter_turns=3).apply(image(5, 8))
     np.testing.assert_array_equal(Variant(quarter_turns=2).apply(image(5, 8)), image(5, 8)[::-1, ::-1])
+
+
+def test_pictures_that_are_not_square_are_found_however_they_are_kept(tmp_path: Path) -> None:
+    """A PNG with much text in it, compressed, is more than Pillow would take."""
+    kept = PIL.PngImagePlugin.PngInfo()
+    kept.add_text("notes", "a" * 3_000_000, zip=True)
+    for name, height in (("a.png", 6), ("b.png", 4)):
+        PIL.Image.fromarray(image(height, 6)).save(tmp_path / name, pnginfo=kept)
+    expect_square([tmp_path / "a.png"])
+    with pytest.raises(AugmentError, match=r"b\.png: .*needs square pictures; this one is 6x4"):
+        expect_square([tmp_path / "a.png", tmp_path / "b.png"])
+    (tmp_path / "c.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"c\.png: The file is not a PNG"):
+        expect_square([tmp_path / "c.png"])
 
 
 def test_a_small_turn_is_about_the_centre_and_counter_clockwise() -> None:
