@@ -15,6 +15,7 @@ from training.datasets.folders import (
     is_utf8,
     subfolders,
 )
+from training.datasets.licence import licence as of_folder
 from training.datasets.sample import DatasetError, Sample
 
 
@@ -127,11 +128,9 @@ def without_a_layout(root: Path) -> list[str]:
 
 
 def licence(root: Path, category: str) -> str | None:
-    """The first line of the category's licence.txt, or None where there is none."""
-    file = root / category / "licence.txt"
-    # A sign of another encoding is no reason to lose what was trained.
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.is_file() else []
-    return (lines[0].strip() or None) if lines else None
+    """What the category's file licence.txt says, see :mod:`.licence`; None where it has none."""
+    folder = root / category
+    return of_folder(folder) if folder.is_dir() else None
 
 
 def expect_categories(root: Path) -> list[str]:

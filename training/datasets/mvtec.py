@@ -4,7 +4,7 @@
     <root>/<category>/test/good/000.png               good parts kept for `evaluate`
     <root>/<category>/test/<defect>/000.png           defective parts, one folder per kind of defect
     <root>/<category>/ground_truth/<defect>/000_mask.png    optional: where the defect is
-    <root>/<category>/licence.txt                     optional: one line, "name, SPDX identifier"
+    <root>/<category>/licence.txt                     optional: see `training.datasets.licence`
 
 Its relatives differ in a name or two, and are read as they come:
 

@@ -1,7 +1,6 @@
 """The report on one evaluated version: a single HTML file that needs nothing else."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.plain_files import replace_file
+from training.datasets.licence import forbids_commerce
 from training.evaluation import Evaluation
 from training.loop import of_final_weights
 from training.publication import HIGHEST
@@ -23,7 +23,6 @@ REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
 _SHOWN = ("severity", "kind", "message")  # of a finding of the data check
 _MOST_BYTES = 16 * 2**20  # of a file of the bundle that is shown
-_NON_COMMERCIAL = re.compile(r"\bNC\b|non-?commercial", re.IGNORECASE)
 
 
 def write_report(
@@ -74,7 +73,7 @@ def write_report(
         epochs=epochs,
         chosen=_chosen(epochs) if manifest.heads == 1 else None,
         data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
-        non_commercial=bool(manifest.data.licence and _NON_COMMERCIAL.search(manifest.data.licence)),
+        non_commercial=forbids_commerce(manifest.data.licence or ""),
         comparison=comparison,
         best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
     )
