@@ -9,6 +9,7 @@ from training.metrics.errors import MetricError
 from training.metrics.sorted_runs import SortedRuns, descending
 
 FPR_BOUNDS = (1e-5, 1e-4)
+_ROUNDING = 1e-9  # of sums of shares
 
 
 def aupimo(
@@ -35,14 +36,15 @@ def aupimo(
         (runs of `defective`,), in 0 ... 1.
 
     Raises:
-        MetricError: there are no good or no defective pictures, or too few good pixels for rates of L.
+        MetricError: there are no good or no defective pictures, or too few good pixels for rates up to L.
     """
     low, high = bounds
     if not (len(good) and len(defective)):
         raise MetricError("AUPIMO needs good pictures, and defective ones with a mask")
     values, rates = _shared_rates(good, good_sizes, high)
     first, last = (int(np.argmin(np.abs(rates - bound))) for bound in bounds)
-    if rates[first] == 0 or first == last:
+    # An end above L by itself would take what lies below it from every map, however good.
+    if rates[1:2].size == 0 or rates[1] > low * (1 + _ROUNDING) or first == last:
         raise MetricError(
             f"AUPIMO looks at false-positive rates of {low:g} to {high:g} of the pixels of good pictures; "
             f"{int(good_sizes.sum()):,} pixels in {len(good)} good pictures are too few to tell them apart"

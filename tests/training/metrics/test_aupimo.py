@@ -70,6 +70,29 @@ def test_a_lower_end_below_one_pixel_is_refused() -> None:
             aupimo(good, np.array([100]), defective, (0.001, 0.1))
 
 
+@pytest.mark.parametrize(
+    ("pixels", "enough"), [(50_176, False), (99_999, False), (100_000, True), (131_072, True)]
+)
+def test_a_lower_end_above_its_bound_is_refused(pixels: int, enough: bool) -> None:
+    """From 2e-5 on, a map that shows all of a defect above all good pixels would have no more than 0.7."""
+    with SortedRuns() as good, SortedRuns(weighted=True) as defective:
+        good.append(np.arange(pixels, dtype=np.float32))
+        defective.append(np.array([1e6], dtype=np.float32), np.ones(1))
+        if enough:
+            assert aupimo(good, np.array([pixels]), defective)[0] > 0.85
+        else:
+            with pytest.raises(MetricError, match=r"pixels in 1 good pictures are too few"):
+                aupimo(good, np.array([pixels]), defective)
+
+
+def test_so_is_one_that_ties_put_there() -> None:
+    with SortedRuns() as good, SortedRuns(weighted=True) as defective:
+        good.append(np.minimum(np.arange(200_000), 199_996).astype(np.float32))  # the highest four alike
+        defective.append(np.array([1e6], dtype=np.float32), np.ones(1))
+        with pytest.raises(MetricError, match=r"too few"):
+            aupimo(good, np.array([200_000]), defective)
+
+
 def test_both_kinds_of_pictures_are_needed() -> None:
     with SortedRuns() as good, SortedRuns(weighted=True) as defective:
         with pytest.raises(MetricError, match="needs good pictures"):
