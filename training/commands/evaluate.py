@@ -45,8 +45,11 @@ def evaluate(
         typer.Option(help="An interpreter that has anomalib. Without it, the one that runs FlowGauge."),
     ] = None,
     compare_coreset: Annotated[
-        float, typer.Option(help="Share of the patches that PatchCore keeps; choosing them takes long.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            help="Share of the patches that PatchCore keeps; choosing them takes long.", show_default="0.01"
+        ),
+    ] = None,
 ) -> None:
     """Measure published models on test pictures they have never seen.
 
@@ -73,11 +76,15 @@ def evaluate(
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
         raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
+    for option, value in {"--compare-python": compare_python, "--compare-coreset": compare_coreset}.items():
+        if value is not None and not compare:
+            raise typer.BadParameter("it is of a comparison: add --compare", param_hint=option)
     names = list(dict.fromkeys(category)) if category else with_models(data, models)
     if version is not None and len(names) > 1:
         raise typer.BadParameter("a version belongs to one category; name it with --category")
     torch.set_num_threads(threads)
-    peers = Peers(compare_python, compare_coreset, threads) if compare else None
+    coreset = 0.01 if compare_coreset is None else compare_coreset
+    peers = Peers(compare_python, coreset, threads) if compare else None
     progress = ConsoleProgress(Console())
     done: list[Assessed] = []
     failed: dict[str, str] = {}

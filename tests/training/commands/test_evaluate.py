@@ -414,6 +414,16 @@ def test_a_version_is_of_one_category(two: tuple[Path, Path], tmp_path: Path) ->
     assert "a version belongs to one category" in result.stderr
 
 
+@pytest.mark.parametrize("option", [("--compare-python", "python3"), ("--compare-coreset", "0.01")])
+def test_how_to_compare_is_of_a_comparison(
+    two: tuple[Path, Path], tmp_path: Path, option: tuple[str, str]
+) -> None:
+    result = run(two[0], two[1], tmp_path, *option)
+    assert result.exit_code == 2
+    assert option[0] in result.output
+    assert "add --compare" in result.output
+
+
 def test_data_without_any_model_is_an_error(tiny_data: Path, tmp_path: Path) -> None:
     result = run_all(tiny_data, tmp_path / "none", tmp_path)
     assert result.exit_code == 1
