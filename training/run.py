@@ -30,6 +30,7 @@ from training.publication import DATA_CHECK
 from training.run_folder import alone_in, begin, epochs_done, given_up, identify, not_resumed, reusable
 from training.split import too_few
 from training.stages import Run
+from training.unused import unused
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def train(
         (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1))
         checked.raise_for_errors()
         for line in checked.lines():
+            progress.say(line)
+        for line in unused(config):
             progress.say(line)
         if config.augment.right_angles:
             expect_square([pictures.paths[i] for i in pictures.fitted])

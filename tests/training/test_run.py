@@ -296,6 +296,13 @@ def test_a_run_tells_what_it_does(finished: tuple[Place, Outcome, Recorder]) -> 
     }
 
 
+def test_settings_that_do_nothing_are_said(fresh: Place) -> None:
+    recorder = Recorder(kill_in="fit")
+    with pytest.raises(Killed):
+        fresh.train(fit={"tiles": 4}, progress=recorder)
+    assert "fit.tiles is 4, but geometry.fit is stretch, not tile: it does nothing" in recorder.lines
+
+
 def test_the_threads_are_those_of_the_settings(fresh: Place) -> None:
     before = torch.get_num_threads()
     try:

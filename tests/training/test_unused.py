@@ -1,0 +1,53 @@
+"""Settings that do nothing are said, and none of those that do something."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from training.config import RunConfig, dump_config, load_config
+from training.unused import unused
+
+SAID: list[tuple[dict[str, Any], str]] = [
+    ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is stretch, not tile: it does nothing"),
+    (
+        {"calibration": {"folds": 10}},
+        "calibration.folds is 10, but calibration.method is split, not cross: it does nothing",
+    ),
+    (
+        {"calibration": {"method": "cross", "fraction": 0.4}},
+        "calibration.fraction is 0.4, but calibration.method is cross, not split: it does nothing",
+    ),
+    (
+        {"augment": {"copies": 16}},
+        "augment.copies is 16, but augment allows no change to make them: it does nothing",
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), SAID)
+def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], said: str) -> None:
+    config = RunConfig.model_validate(settings)
+    assert unused(config) == [said]
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    assert load_config(tmp_path / "run.yaml") == config  # as a bundle has it
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"fit": {"tiles": 4}, "geometry": {"fit": "tile"}},
+        {"calibration": {"method": "cross", "folds": 10}},
+        {"calibration": {"fraction": 0.4}},
+        {"augment": {"copies": 16, "degrees": 5}},
+    ],
+)
+def test_what_does_something_is_not(settings: dict[str, Any]) -> None:
+    assert unused(RunConfig.model_validate(settings)) == []
+
+
+def test_what_is_of_one_category_alone_fails_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("calibration: {folds: 4}\ncategories: {a: {calibration: {method: cross}}}\n")
+    assert [len(unused(load_config(path, name))) for name in "ab"] == [0, 1]
