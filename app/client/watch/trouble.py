@@ -14,6 +14,8 @@ from .folder import Found, Stamp
 MOST_FAULTS: Final = 5
 # What a proxy says of too many requests, which is no picture's fault.
 _TOO_OFTEN: Final = 429
+# What it says of a request that did not come in time, which is none either.
+_STALLED: Final = 408
 
 
 @dataclass
@@ -69,6 +71,11 @@ class Trouble:
 def is_a_refusal(error: UnexpectedAnswerError) -> bool:
     """Whether an answer on the way may be for this request's own sake, and others come through."""
     return 400 <= error.status < 500 and error.status != _TOO_OFTEN
+
+
+def is_too_late(error: UnexpectedAnswerError) -> bool:
+    """Whether something on the way says that the request did not come in time."""
+    return error.status == _STALLED
 
 
 class Troubles:

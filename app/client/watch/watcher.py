@@ -7,40 +7,21 @@ anywhere: what it asks again is not inspected again.
 """
 
 import hashlib
-import json
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from ...schemas.predict import Inspection
-from ..calls import Wishes
-from ..errors import (
-    DeadlineExceededError,
-    FlowGaugeError,
-    IdempotencyKeyReusedError,
-    InternalError,
-    MethodNotAllowedError,
-    NotAcceptableError,
-    RefusedError,
-    RejectedBundleError,
-    UndecodableImageError,
-    UnexpectedAnswerError,
-    UnknownError,
-    UnsupportedMediaTypeError,
-    UploadStalledError,
-)
 from ..sync import Client
+from .asking import Asking, Later, Wait
 from .claims import Claims, identity, put_back
-from .folder import UNDECODED_TIMES, Folder, Found, Stamp, printable, why
+from .folder import Folder, Found, Stamp, printable, why
 from .job import Job, Listener
-from .outcome import Outcome, expect_own, foreign, is_dealt_with, unspeakable
-from .trouble import Trouble, Troubles, is_a_refusal
+from .outcome import Outcome, expect_own, is_dealt_with
+from .trouble import Trouble, Troubles
 
 _LONGEST_SECONDS: Final = 30.0
-# What a proxy says of a request that did not come in time, which is no picture's fault.
-_STALLED: Final = 408
 
 
 @dataclass
@@ -49,12 +30,6 @@ class Tally:
 
     inspected: int = 0
     set_aside: int = 0
-
-
-class _Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
 
 
 class Watcher:
@@ -73,7 +48,7 @@ class Watcher:
     def __init__(
         self, client: Client, job: Job, listener: Listener, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._client = client
+        self._asking = Asking(client, job)
         self._job = job
         self._listener = listener
         self._clock = clock
@@ -103,7 +78,7 @@ class Watcher:
         while not stop.wait(pause):
             try:
                 left = self._round(stop)
-            except _Wait as wait:
+            except Wait as wait:
                 self._say(wait.reason)
                 if once:
                     return False
@@ -131,7 +106,7 @@ class Watcher:
                 left += waiting + len(found) - len(taken)
                 found = whole + taken
         except OSError as error:
-            raise _Wait(f"{error.filename}: {error.strerror}") from error
+            raise Wait(f"{error.filename}: {error.strerror}") from error
         self._say_closed(closed)
         present = {str(one.path) for one in found}
         self._done = {path: stamp for path, stamp in self._done.items() if path in present}
@@ -184,10 +159,13 @@ class Watcher:
                 return True
             if self._claims is None:
                 expect_own(found.path)  # before the server is asked in vain
-            outcome = self._outcome(found, data, sha256, trouble)
+            outcome = self._asking.outcome(found, data, sha256, self._identity, trouble, self.tally.inspected)
             if outcome is None:
                 return False
             self._finish(outcome)
+        except Later as later:
+            self._later(trouble, later.reason)
+            return False
         except OSError as error:
             # Gone: it was renamed or overwritten, or another watcher was faster.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
@@ -207,90 +185,6 @@ class Watcher:
         else:
             outcome.move(self._job.move_to)
             self._claims.tidy(outcome.file)
-
-    def _outcome(self, found: Found, data: bytes, sha256: str, trouble: Trouble) -> Outcome | None:
-        """Have a picture inspected; None where it is to be tried later."""
-        wishes = self._wishes(found.name, sha256)
-        part_id = wishes["part_id"] or ""
-        if part_id != printable(part_id):
-            return Outcome(found, sha256, None, unspeakable(part_id))
-        try:
-            inspection = self._client.inspect(self._job.category, data, **wishes)
-        except (UndecodableImageError, UnsupportedMediaTypeError) as error:
-            if found.quiet < UNDECODED_TIMES * self._job.settle:
-                return None
-            return Outcome(found, sha256, None, error.details)
-        except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:
-            raise _Wait(str(error)) from error  # the model's fault, or a server's of another version
-        except (RefusedError, IdempotencyKeyReusedError) as error:
-            return Outcome(found, sha256, None, error.details)
-        except InternalError as error:
-            if trouble.fail():
-                return Outcome(found, sha256, None, error.details)
-            self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
-            return None
-        except UnexpectedAnswerError as error:
-            return self._refused_on_the_way(found, trouble, sha256, error)
-        except (DeadlineExceededError, UploadStalledError) as error:
-            trouble.delay()
-            self._later(trouble, f"{found.name}: {error}")
-            return None
-        except FlowGaugeError as error:  # no picture's fault
-            raise _Wait(str(error)) from error
-        return self._with_overlay(found, trouble, sha256, inspection)
-
-    def _with_overlay(
-        self, found: Found, trouble: Trouble, sha256: str, inspection: Inspection
-    ) -> Outcome | None:
-        """What was said of a picture; None where its overlay is to be asked for later."""
-        overlay = None
-        if self._job.overlay:
-            try:
-                overlay = self._client.overlay(inspection.inspection_id)
-            except UnknownError:  # retention was faster, or the server's disk has lost what it is drawn from
-                pass
-            except (InternalError, DeadlineExceededError) as error:
-                if not trouble.fail():  # else it goes on without
-                    self._later(trouble, f"{found.name}: {error} (request {error.request_id})")
-                    return None
-            except UnexpectedAnswerError as error:
-                # The inspection was answered just now, so the server is there.
-                if not is_a_refusal(error):
-                    raise _Wait(str(error)) from error
-                if not trouble.fail():
-                    self._later(trouble, f"{found.name}: {error}")
-                    return None
-            except FlowGaugeError as error:
-                raise _Wait(str(error)) from error
-        return Outcome(found, sha256, inspection, None, overlay)
-
-    def _refused_on_the_way(
-        self, found: Found, trouble: Trouble, sha256: str, error: UnexpectedAnswerError
-    ) -> Outcome | None:
-        """Deal with a picture for which something before the server has answered, as that it is too large."""
-        if error.status == _STALLED:
-            trouble.delay()
-            self._later(trouble, f"{found.name}: {error}")
-            return None
-        if not is_a_refusal(error):
-            raise _Wait(str(error)) from error
-        try:
-            self._client.model(self._job.category)
-        except FlowGaugeError:  # it is away, and something answers in its place
-            raise _Wait(str(error)) from error
-        if trouble.refuse(self.tally.inspected):
-            return Outcome(found, sha256, None, foreign(error))
-        self._later(trouble, f"{found.name}: {error}")
-        return None
-
-    def _wishes(self, name: str, sha256: str) -> Wishes:
-        job = self._job
-        match = None if job.part is None else job.part.search(name)
-        part_id = None if match is None else match[1]
-        # All that the server compares before it answers with what it has.
-        what = [self._identity, job.category, job.station, part_id, name, sha256]
-        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-        return {"station": job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
 
     def _later(self, trouble: Trouble, reason: str) -> None:
         trouble.attempts += 1

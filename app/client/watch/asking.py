@@ -1,0 +1,146 @@
+"""Asks the server about a picture, and tells whose fault it is when there is no answer.
+
+What is no picture's fault stops them all (`Wait`), what may be this one's own delays it alone (`Later`).
+"""
+
+import hashlib
+import json
+
+from ...schemas.predict import Inspection
+from ..calls import Wishes
+from ..errors import (
+    DeadlineExceededError,
+    FlowGaugeError,
+    IdempotencyKeyReusedError,
+    InternalError,
+    MethodNotAllowedError,
+    NotAcceptableError,
+    RefusedError,
+    RejectedBundleError,
+    UndecodableImageError,
+    UnexpectedAnswerError,
+    UnknownError,
+    UnsupportedMediaTypeError,
+    UploadStalledError,
+)
+from ..sync import Client
+from .folder import UNDECODED_TIMES, Found, printable
+from .job import Job
+from .outcome import Outcome, foreign, unspeakable
+from .trouble import Trouble, is_a_refusal, is_too_late
+
+
+class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
+    """Nothing can go on at present, and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Later(Wait):
+    """Nothing goes on with one picture; the others do."""
+
+
+class Asking:
+    """Has pictures inspected.
+
+    Args:
+        client: of the server.
+        job: what to do.
+    """
+
+    def __init__(self, client: Client, job: Job) -> None:
+        self._client = client
+        self._job = job
+
+    def outcome(
+        self, found: Found, data: bytes, sha256: str, identity: str, trouble: Trouble, inspected: int
+    ) -> Outcome | None:
+        """Have a picture inspected; None where it may not be whole yet.
+
+        Args:
+            found: the picture.
+            data: its bytes.
+            sha256: of these.
+            identity: of its folder.
+            trouble: what stood in its way; what does now is counted there.
+            inspected: how many pictures were, of all that there were.
+
+        Raises:
+            Later: this one is to be tried later.
+            Wait: no picture can be inspected at present.
+        """
+        wishes = self._wishes(found.name, sha256, identity)
+        part_id = wishes["part_id"] or ""
+        if part_id != printable(part_id):
+            return Outcome(found, sha256, None, unspeakable(part_id))
+        try:
+            inspection = self._client.inspect(self._job.category, data, **wishes)
+        except (UndecodableImageError, UnsupportedMediaTypeError) as error:
+            if found.quiet < UNDECODED_TIMES * self._job.settle:
+                return None
+            return Outcome(found, sha256, None, error.details)
+        except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:
+            raise Wait(str(error)) from error  # the model's fault, or a server's of another version
+        except (RefusedError, IdempotencyKeyReusedError) as error:
+            return Outcome(found, sha256, None, error.details)
+        except InternalError as error:
+            if trouble.fail():
+                return Outcome(found, sha256, None, error.details)
+            raise Later(f"{found.name}: {error} (request {error.request_id})") from error
+        except UnexpectedAnswerError as error:
+            return self._refused_on_the_way(found, trouble, sha256, inspected, error)
+        except (DeadlineExceededError, UploadStalledError) as error:
+            trouble.delay()
+            raise Later(f"{found.name}: {error}") from error
+        except FlowGaugeError as error:  # no picture's fault
+            raise Wait(str(error)) from error
+        return self._with_overlay(found, trouble, sha256, inspection)
+
+    def _with_overlay(self, found: Found, trouble: Trouble, sha256: str, inspection: Inspection) -> Outcome:
+        """What was said of a picture, with its overlay where one is wanted and can be had."""
+        overlay = None
+        if self._job.overlay:
+            try:
+                overlay = self._client.overlay(inspection.inspection_id)
+            except UnknownError:  # retention was faster, or the server's disk has lost what it is drawn from
+                pass
+            except (InternalError, DeadlineExceededError) as error:
+                if not trouble.fail():  # else it goes on without
+                    raise Later(f"{found.name}: {error} (request {error.request_id})") from error
+            except UnexpectedAnswerError as error:
+                # The inspection was answered just now, so the server is there.
+                if not is_a_refusal(error):
+                    raise Wait(str(error)) from error
+                if not trouble.fail():
+                    raise Later(f"{found.name}: {error}") from error
+            except FlowGaugeError as error:
+                raise Wait(str(error)) from error
+        return Outcome(found, sha256, inspection, None, overlay)
+
+    def _refused_on_the_way(
+        self, found: Found, trouble: Trouble, sha256: str, inspected: int, error: UnexpectedAnswerError
+    ) -> Outcome:
+        """Deal with a picture for which something before the server has answered, as that it is too large."""
+        if is_too_late(error):
+            trouble.delay()
+            raise Later(f"{found.name}: {error}") from error
+        if not is_a_refusal(error):
+            raise Wait(str(error)) from error
+        try:
+            self._client.model(self._job.category)
+        except FlowGaugeError:  # it is away, and something answers in its place
+            raise Wait(str(error)) from error
+        if trouble.refuse(inspected):
+            return Outcome(found, sha256, None, foreign(error))
+        raise Later(f"{found.name}: {error}") from error
+
+    def _wishes(self, name: str, sha256: str, identity: str) -> Wishes:
+        job = self._job
+        match = None if job.part is None else job.part.search(name)
+        part_id = None if match is None else match[1]
+        # All that the server compares before it answers with what it has.
+        what = [identity, job.category, job.station, part_id, name, sha256]
+        key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
+        return {"station": job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
