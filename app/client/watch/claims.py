@@ -19,21 +19,30 @@ _TAKEN: Final = "taken"
 _HELD_OPEN: Final = 32  # Windows' ERROR_SHARING_VIOLATION
 
 
-def identity(root: Path) -> str:
+def identity(root: Path, known: str | None = None) -> str:
     """What tells this folder from all others, made the first time that it is watched.
 
     Cameras of two stations may well write the same names.
 
+    Args:
+        root: the watched folder.
+        known: what it was until now. Where it is gone it is written again: with another one, a picture whose
+            answer was lost would be inspected a second time.
+
     Raises:
-        OSError: the folder cannot be written to.
+        OSError: the folder cannot be written to, or is not there.
     """
     path = root / OWN / "identity"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        outcome.create(path, uuid.uuid4().hex.encode())  # another watcher may start at the same moment
+        outcome.create(path, _content(known))  # another watcher may start at the same moment
     if not path.stat().st_size:  # as a power cut leaves it; without links a fresh one is, too, for a moment
-        outcome.replace(path, uuid.uuid4().hex.encode())
+        outcome.replace(path, _content(known))
     return path.read_text().strip()
+
+
+def _content(known: str | None) -> bytes:
+    return (known or uuid.uuid4().hex).encode()
 
 
 def put_back(root: Path) -> None:
@@ -80,10 +89,19 @@ class Claims:
 
     def __init__(self, root: Path, settle: float) -> None:
         self._folder = root / OWN / _TAKEN
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self.open()
         # A file that was open when it was taken may be written to still. All of them were wanted when they
         # were taken, whatever names are looked for now.
         self.folder = Folder(self._folder, ("*",), settle, beside=False)
+
+    def open(self) -> None:
+        """Make the folder where there is none: somebody has tidied up, or mounted a share over the root.
+
+        Raises:
+            OSError: it cannot be made, or the root is not there.
+        """
+        self._folder.parent.mkdir(exist_ok=True)  # never the root, whose disk may be away
+        self._folder.mkdir(exist_ok=True)
 
     def before(self, found: Found) -> Path | None:
         """The picture of the same name that was taken before, for which this one must wait; None without."""

@@ -52,17 +52,17 @@ class Watcher:
         self._job = job
         self._listener = listener
         self._clock = clock
+        self._place: tuple[int, int] | None = None
         self._identity = identity(job.root)
         self._folder = Folder(job.root, job.patterns, job.settle, clock, beside=job.move_to is None)
         self._claims = None if job.move_to is None else Claims(job.root, job.settle)
-        if self._claims is None:
-            put_back(job.root)
         self._done: dict[str, Stamp] = {}
         self._troubles = Troubles()
         self._closed: dict[str, OSError] = {}
         self._said: str | None = None
         self._looked = 0.0  # seconds that the last look took
         self.tally = Tally()
+        self._open()
 
     def run(self, stop: threading.Event, *, once: bool = False) -> bool:
         """Deal with pictures until told to stop.
@@ -92,6 +92,27 @@ class Watcher:
             pause = min(_LONGEST_SECONDS, max(4 * self._looked, min(1.0, max(0.02, self._job.settle / 4))))
         return False
 
+    def _open(self) -> None:
+        """Learn which folder this is, and make what it needs.
+
+        It may be another one by now: a share that is mounted after the start has an identity of its own. That
+        is read in every round, as numbers of devices and inodes say too little. Some shares give other ones
+        all the time, which costs no more than that pictures that stay are read once more.
+
+        Raises:
+            OSError: it cannot be written to, or what was taken from it cannot go back.
+        """
+        root = self._job.root
+        status = root.stat()
+        place, told = (status.st_dev, status.st_ino), identity(root, self._identity)
+        if self._claims is not None:
+            self._claims.open()
+        elif (place, told) != (self._place, self._identity):
+            put_back(root)
+        if (place, told) != (self._place, self._identity):
+            self._done.clear()  # of the other one; the JSON beside each picture tells
+        self._place, self._identity = place, told
+
     def _round(self, stop: threading.Event) -> int:
         """Look once, deal with what is whole; returns how many are left for later."""
         begun = self._clock()
@@ -99,6 +120,8 @@ class Watcher:
             found, left = self._folder.look()
             self._looked = self._clock() - begun
             closed = self._folder.closed | self._folder.links
+            # Only now: these pictures were there in the look before, too, so it is their folder's identity.
+            self._open()
             if self._claims is not None:
                 whole, waiting = self._claims.folder.look()
                 closed = closed | self._claims.folder.closed
@@ -106,7 +129,9 @@ class Watcher:
                 left += waiting + len(found) - len(taken)
                 found = whole + taken
         except OSError as error:
-            raise Wait(f"{error.filename}: {error.strerror}") from error
+            # What cannot go back has no file of its own, but all of them in its words.
+            told = str(error) if error.filename is None else f"{error.filename}: {error.strerror}"
+            raise Wait(told) from error
         self._say_closed(closed)
         present = {str(one.path) for one in found}
         self._done = {path: stamp for path, stamp in self._done.items() if path in present}

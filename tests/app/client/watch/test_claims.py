@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -54,6 +55,38 @@ def test_an_identity_that_a_power_cut_has_emptied_is_made_anew(tmp_path: Path) -
     made = identity(tmp_path)
     assert len(made) == 32
     assert identity(tmp_path) == made
+
+
+@pytest.mark.parametrize("left", ["nothing", "a folder", "an empty file"])
+def test_an_identity_that_is_gone_is_written_again(tmp_path: Path, left: str) -> None:
+    """A picture whose answer was lost would be inspected a second time under another one."""
+    known = identity(tmp_path)
+    if left == "an empty file":
+        (tmp_path / OWN / "identity").write_bytes(b"")
+    else:
+        (tmp_path / OWN / "identity").unlink()
+    if left == "nothing":
+        (tmp_path / OWN).rmdir()
+    assert identity(tmp_path, known) == known
+    assert identity(tmp_path) == known
+
+
+def test_another_identity_is_another_folder(tmp_path: Path) -> None:
+    there = identity(tmp_path)
+    assert identity(tmp_path, "0" * 32) == there
+
+
+def test_the_folder_of_what_was_taken_is_made_again_but_never_the_root(tmp_path: Path) -> None:
+    root = tmp_path / "camera"
+    root.mkdir()
+    claims = Claims(root, 1.0)
+    shutil.rmtree(root / OWN)
+    claims.open()
+    assert claims.folder.look() == ([], 0)
+    shutil.rmtree(root)
+    with pytest.raises(FileNotFoundError):
+        claims.open()
+    assert not root.exists()
 
 
 def test_what_is_taken_is_out_of_the_cameras_reach(tmp_path: Path) -> None:
