@@ -20,6 +20,7 @@ from ..errors import (
     UndecodableImageError,
     UnexpectedAnswerError,
     UnknownError,
+    UnreachableError,
     UnsupportedMediaTypeError,
     UploadStalledError,
 )
@@ -27,7 +28,7 @@ from ..sync import Client
 from .folder import UNDECODED_TIMES, Found, printable
 from .job import Job
 from .outcome import Outcome, foreign, unspeakable
-from .trouble import Trouble, is_a_refusal, is_too_late
+from .trouble import Trouble, is_a_refusal, is_too_late, may_be_its_own
 
 
 class Wait(Exception):  # noqa: N818  (no error: nothing can go on at present)
@@ -94,6 +95,10 @@ class Asking:
         except (DeadlineExceededError, UploadStalledError) as error:
             trouble.delay()
             raise Later(f"{found.name}: {error}") from error
+        except UnreachableError as error:
+            self._expect_server(error)
+            trouble.delay()
+            raise Later(f"{found.name}: {error}") from error
         except FlowGaugeError as error:  # no picture's fault
             raise Wait(str(error)) from error
         return self._with_overlay(found, trouble, sha256, inspection)
@@ -115,6 +120,10 @@ class Asking:
                     raise Wait(str(error)) from error
                 if not trouble.fail():
                     raise Later(f"{found.name}: {error}") from error
+            except UnreachableError as error:
+                self._expect_server(error)
+                if not trouble.fail():
+                    raise Later(f"{found.name}: {error}") from error
             except FlowGaugeError as error:
                 raise Wait(str(error)) from error
         return Outcome(found, sha256, inspection, None, overlay)
@@ -126,15 +135,26 @@ class Asking:
         if is_too_late(error):
             trouble.delay()
             raise Later(f"{found.name}: {error}") from error
+        if not is_a_refusal(error) and not may_be_its_own(error):
+            raise Wait(str(error)) from error
+        self._expect_server(error)
         if not is_a_refusal(error):
-            raise Wait(str(error)) from error
-        try:
-            self._client.model(self._job.category)
-        except FlowGaugeError:  # it is away, and something answers in its place
-            raise Wait(str(error)) from error
+            trouble.delay()
+            raise Later(f"{found.name}: {error}") from error
         if trouble.refuse(inspected):
             return Outcome(found, sha256, None, foreign(error))
         raise Later(f"{found.name}: {error}") from error
+
+    def _expect_server(self, error: FlowGaugeError) -> None:
+        """Expect that the server is there, so that what went wrong may be for this picture's own sake.
+
+        Raises:
+            Wait: it is away, or something answers in its place.
+        """
+        try:
+            self._client.model(self._job.category)
+        except FlowGaugeError:
+            raise Wait(str(error)) from error
 
     def _wishes(self, name: str, sha256: str, identity: str) -> Wishes:
         job = self._job

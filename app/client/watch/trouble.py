@@ -14,6 +14,7 @@ from .folder import Found, Stamp
 MOST_FAULTS: Final = 5
 # What a proxy says of too many requests, which is no picture's fault.
 _TOO_OFTEN: Final = 429
+_TOO_BUSY: Final = 503  # or of these, as nginx does
 # What it says of a request that did not come in time, which is none either.
 _STALLED: Final = 408
 
@@ -76,6 +77,11 @@ def is_a_refusal(error: UnexpectedAnswerError) -> bool:
 def is_too_late(error: UnexpectedAnswerError) -> bool:
     """Whether something on the way says that the request did not come in time."""
     return error.status == _STALLED
+
+
+def may_be_its_own(error: UnexpectedAnswerError) -> bool:
+    """Whether a proxy could not pass this request on, and may pass others: one was broken off, say."""
+    return error.status >= 500 and error.status != _TOO_BUSY
 
 
 class Troubles:

@@ -83,9 +83,9 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Proxy(httpx.BaseTransport):
-    """Answers some requests itself, as proxies do: with a page of its own."""
+    """Answers some requests itself, as proxies do: with a page of its own, or by hanging up (None)."""
 
-    def __init__(self, status: int, refuses: Refuses) -> None:
+    def __init__(self, status: int | None, refuses: Refuses) -> None:
         self._through = httpx.HTTPTransport()
         self._status = status
         self._refuses = refuses
@@ -94,6 +94,8 @@ class Proxy(httpx.BaseTransport):
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         if self._refuses(request):
             self.refused += 1
+            if self._status is None:
+                raise httpx.WriteError("[Errno 104] Connection reset by peer", request=request)
             return httpx.Response(self._status, text="<html>nginx</html>")
         return self._through.handle_request(request)
 
@@ -102,7 +104,7 @@ class Proxy(httpx.BaseTransport):
 
 
 @contextmanager
-def behind(url: str, status: int, refuses: Refuses) -> Iterator[tuple[Client, Proxy]]:
+def behind(url: str, status: int | None, refuses: Refuses) -> Iterator[tuple[Client, Proxy]]:
     """A client that comes to a server through a proxy."""
     proxy = Proxy(status, refuses)
     with Client(url, patience=0) as client:
