@@ -1,5 +1,6 @@
 """What stands in the way of a picture, and whether that is its own fault."""
 
+import errno
 import os
 from collections.abc import Container
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from .folder import Found, Stamp
 # Attempts at a picture on which the server fails, or that is refused on the way, before it is set aside; and
 # that are not done in time, before it counts as stuck.
 MOST_FAULTS: Final = 5
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a proxy says of too many requests, which is no picture's fault.
 _TOO_OFTEN: Final = 429
 _TOO_BUSY: Final = 503  # or of these, as nginx does
@@ -82,6 +84,11 @@ def is_too_late(error: UnexpectedAnswerError) -> bool:
 def may_be_its_own(error: UnexpectedAnswerError) -> bool:
     """Whether a proxy could not pass this request on, and may pass others: one was broken off, say."""
     return error.status >= 500 and error.status != _TOO_BUSY
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk takes nothing more, whatever picture it is of."""
+    return error.errno in _FULL
 
 
 class Troubles:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from ..sync import Client
@@ -19,7 +20,7 @@ from .claims import Claims, identity, put_back
 from .folder import Folder, Found, Stamp, printable, why
 from .job import Job, Listener
 from .outcome import Outcome, expect_own, is_dealt_with
-from .trouble import Trouble, Troubles
+from .trouble import Trouble, Troubles, is_full
 
 _LONGEST_SECONDS: Final = 30.0
 
@@ -158,7 +159,9 @@ class Watcher:
                 taken = claims.take(one)
             except OSError as error:  # its folder is another disk, or may not be written to
                 trouble.delay()
-                self._later(trouble, f"{one.name}: {error}")
+                # That a disk is full is said of all at once. Those that were taken go on, which makes room.
+                what = self._job.root if is_full(error) else one.name
+                self._later(trouble, f"{what}: {why(error) if is_full(error) else error}")
                 continue
             self._troubles.over(one)
             if taken is not None:
@@ -192,6 +195,8 @@ class Watcher:
             self._later(trouble, later.reason)
             return False
         except OSError as error:
+            # Before the next one is uploaded, of which nothing could be written either.
+            _expect_room(self._job.move_to or self._job.root, error)
             # Gone: it was renamed or overwritten, or another watcher was faster.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
                 trouble.delay()
@@ -233,6 +238,16 @@ class Watcher:
             self.tally.inspected += 1
         else:
             self.tally.set_aside += 1
+
+
+def _expect_room(folder: Path, error: OSError) -> None:
+    """Expect that not the disk is to blame for what could not be written.
+
+    Raises:
+        Wait: it is; said of the folder, as the file is another one every time.
+    """
+    if is_full(error):
+        raise Wait(f"{folder}: {why(error)}") from error
 
 
 def _may_hold_pictures(error: OSError) -> bool:

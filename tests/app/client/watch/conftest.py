@@ -159,3 +159,20 @@ def once_in_time(client: Client, job: Job) -> tuple[Heard, bool]:
         limit.cancel()
     assert not stop.is_set(), "it never ends"
     return heard, complete
+
+
+@contextmanager
+def full(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> Iterator[list[Path]]:
+    """Let nothing be written into a folder, as where its disk is full; gives what was tried."""
+    tried: list[Path] = []
+    write = Path.write_bytes
+
+    def refuse(path: Path, content: bytes) -> int:
+        if path.is_relative_to(folder):
+            tried.append(path)
+            raise OSError(number, os.strerror(number), str(path))
+        return write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refuse)
+        yield tried

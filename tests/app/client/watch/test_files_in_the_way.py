@@ -1,15 +1,20 @@
 """What stands in the way of pictures in their own folder, and that one holds up no other."""
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
 from app.client import Client
-from app.client.watch.folder import OWN
-from tests.app.client.watch.conftest import behind, ids, job, once, once_in_time, shut
+from app.client.watch.claims import Claims
+from app.client.watch.folder import OWN, Found
+from app.schemas.predict import Inspection
+from tests.app.client.watch.conftest import behind, full, ids, job, once, once_in_time, shut, watching
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 
@@ -111,3 +116,52 @@ def test_a_camera_folder_that_cannot_be_read_is_waited_for(
     assert (complete, heard.outcomes) == (False, [])
     assert heard.reasons == [f"{folder}: {os.strerror(errno.EHOSTDOWN)}"]
     assert len(pictures) == 2
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_while_the_disk_is_full_none_but_the_oldest_is_uploaded(
+    client: Client,
+    folder: Path,
+    tmp_path: Path,
+    pictures: list[bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    moved: bool,
+) -> None:
+    out = tmp_path / "out" if moved else None
+    station = f"full-{number}-{moved}"
+    asked: list[str] = []
+    inspect = Client.inspect
+
+    def counted(client: Client, category: str, image: bytes, **wishes: Any) -> Inspection:
+        asked.append(hashlib.sha256(image).hexdigest())
+        return inspect(client, category, image, **wishes)
+
+    monkeypatch.setattr(Client, "inspect", counted)
+    with watching(client, job(folder, station, move_to=out)) as heard:
+        with full(monkeypatch, out or folder, number) as tried:
+            eventually(lambda: len(tried) >= 3)
+            assert (heard.outcomes, set(asked)) == ([], {hashlib.sha256(pictures[0]).hexdigest()})
+            assert heard.reasons == [f"{out or folder}: {os.strerror(number)}"]
+        eventually(lambda: len(heard.outcomes) == 2)
+    assert len(list(client.inspections(station=station))) == 2
+
+
+def test_what_was_taken_makes_room_where_the_cameras_disk_is_full(
+    client: Client, folder: Path, tmp_path: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = job(folder, "room", move_to=tmp_path / "out")
+    with Client("http://127.0.0.1:1", patience=0) as nobody:
+        once(nobody, settings)
+    for name in ("c.png", "d.png"):
+        (folder / name).write_bytes(pictures[0])
+
+    def refuse(claims: Claims, found: Found) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(found.path))
+
+    monkeypatch.setattr(Claims, "take", refuse)
+    heard, complete = once_in_time(client, settings)
+    assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["a.png", "b.png"])
+    assert set(heard.reasons) == {f"{folder}: {os.strerror(errno.ENOSPC)}"}
+    assert len(heard.reasons) <= 3  # said again after others have gone on
