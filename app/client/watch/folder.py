@@ -20,6 +20,8 @@ OVERLAY: Final = ".overlay.png"
 # What is empty, or cannot be decoded, may be what the camera has only begun to write: it gets so many times
 # the usual time.
 UNDECODED_TIMES: Final = 10
+# What is larger is no picture that a server takes (32 MiB by default), and may not fit into memory.
+MOST_BYTES: Final = 2**30
 
 
 @dataclass(frozen=True)
@@ -52,14 +54,20 @@ class Found:
     stamp: Stamp
     quiet: float
 
+    @property
+    def is_oversized(self) -> bool:
+        """Whether it is too large to be read."""
+        return self.stamp.size > MOST_BYTES
+
     def read(self) -> bytes | None:
         """Its bytes; None where it was written to meanwhile.
 
         Raises:
             OSError: it cannot be read.
+            MemoryError: it does not fit into memory.
         """
         with self.path.open("rb") as file:
-            data = file.read()
+            data = file.read(self.stamp.size + 1)  # it may have become far larger
         return data if Stamp.of(self.path.stat()) == self.stamp and len(data) == self.stamp.size else None
 
 

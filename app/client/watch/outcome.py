@@ -18,7 +18,7 @@ from typing import Any, Final
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
 from ..errors import UnexpectedAnswerError
-from .folder import OVERLAY, SIDECAR, Found, printable
+from .folder import MOST_BYTES, OVERLAY, SIDECAR, Found, printable
 
 FAILED: Final = "failed"
 _LONGEST_NAME: Final = 255  # bytes; less where the system says so, but some shares say 0, -1 or far more
@@ -27,10 +27,18 @@ _LONGEST_SUFFIX: Final = 16  # what is longer is no kind of picture
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was said of a picture: an inspection, or the problem for which it is set aside."""
+    """What was said of a picture: an inspection, or the problem for which it is set aside.
+
+    Attributes:
+        file: the picture.
+        sha256: of its bytes; None where it was too large to be read.
+        inspection: what the server said.
+        problem: or why it said nothing.
+        overlay: a PNG.
+    """
 
     file: Found
-    sha256: str
+    sha256: str | None
     inspection: Inspection | None
     problem: ProblemDetails | None
     overlay: bytes | None = None
@@ -77,16 +85,28 @@ class Outcome:
         target.parent.mkdir(parents=True, exist_ok=True)
         target = _fitting(target)
         if not self._reserve(target):
-            target = _marked(target, self.sha256)
+            target = _marked(target, self.sha256 or self._stamp())
         self._write(target)
         _move(self.file.path, target)
         return target
 
     def _reserve(self, target: Path) -> bool:
         """Take a name by its JSON, which one watcher alone can make; False where another picture has it."""
-        if target.exists() and _sha256(target) != self.sha256:
+        if target.exists() and (self.sha256 is None or _sha256(target) != self.sha256):
             return False
-        return create(_sidecar(target), self.sidecar()) or _told(target).get("sha256") == self.sha256
+        return create(_sidecar(target), self.sidecar()) or self._is_own(_told(target))
+
+    def _is_own(self, told: dict[str, Any]) -> bool:
+        """Whether a JSON is of this picture."""
+        if self.sha256 is None:
+            stamp = self.file.stamp
+            return (told.get("bytes"), told.get("modified_ns")) == (stamp.size, stamp.modified_ns)
+        return told.get("sha256") == self.sha256
+
+    def _stamp(self) -> str:
+        """What tells a file that was not read from others of its name."""
+        stamp = self.file.stamp
+        return hashlib.sha256(f"{stamp.size} {stamp.modified_ns}".encode()).hexdigest()
 
     def _write(self, picture: Path) -> None:
         # Not under a name that was cut: without its JSON nothing would tell it from a picture.
@@ -123,6 +143,18 @@ def unspeakable(part_id: str) -> ProblemDetails:
     )
 
 
+def oversized(found: Found) -> ProblemDetails:
+    """The problem of a file that is too large to be read."""
+    return ProblemDetails(
+        type="about:blank",
+        title="Too large to be read",
+        status=413,
+        detail=f"The file has {found.stamp.size} bytes, and none of more than {MOST_BYTES} is read.",
+        instance="",
+        request_id="",
+    )
+
+
 def expect_own(picture: Path) -> None:
     """Expect that no other's JSON is where a watcher's would be.
 
@@ -139,12 +171,13 @@ def expect_own(picture: Path) -> None:
         raise FileExistsError(errno.EEXIST, "it is there already, and not a watcher's", str(sidecar))
 
 
-def is_dealt_with(found: Found, sha256: str) -> bool:
+def is_dealt_with(found: Found, sha256: str | None) -> bool:
     """Whether the JSON beside a picture is of this very state of it.
 
     Args:
         found: the picture.
-        sha256: of its bytes: another picture may have come with the same size and time.
+        sha256: of its bytes: another picture may have come with the same size and time. None where it is too
+            large to be read.
     """
     try:
         told = _told(found.path)

@@ -19,7 +19,7 @@ from .asking import Asking, Later, Wait
 from .claims import Claims, identity, put_back
 from .folder import Folder, Found, Stamp, printable, why
 from .job import Job, Listener
-from .outcome import Outcome, expect_own, is_dealt_with
+from .outcome import Outcome, expect_own, is_dealt_with, oversized
 from .trouble import Trouble, Troubles, is_full
 
 _LONGEST_SECONDS: Final = 30.0
@@ -177,17 +177,17 @@ class Watcher:
         if self._clock() < trouble.again:
             return False
         try:
-            data = found.read()
+            data = b"" if found.is_oversized else found.read()
             if data is None:
                 return False
-            sha256 = hashlib.sha256(data).hexdigest()
+            sha256 = None if found.is_oversized else hashlib.sha256(data).hexdigest()
             if self._claims is None and is_dealt_with(found, sha256):  # before this process began
                 self._done[str(found.path)] = found.stamp
                 self._troubles.over(found)
                 return True
             if self._claims is None:
                 expect_own(found.path)  # before the server is asked in vain
-            outcome = self._asking.outcome(found, data, sha256, self._identity, trouble, self.tally.inspected)
+            outcome = self._outcome(found, data, sha256, trouble)
             if outcome is None:
                 return False
             self._finish(outcome)
@@ -195,18 +195,29 @@ class Watcher:
             self._later(trouble, later.reason)
             return False
         except OSError as error:
-            # Before the next one is uploaded, of which nothing could be written either.
-            _expect_room(self._job.move_to or self._job.root, error)
+            # Before the next one is uploaded, of which nothing could be written either. One that is too large
+            # to be read may be too large for what is free, too.
+            if not found.is_oversized:
+                _expect_room(self._job.move_to or self._job.root, error)
             # Gone: it was renamed or overwritten, or another watcher was faster.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
                 trouble.delay()
                 self._later(trouble, f"{found.name}: {error}")
+            return False
+        except MemoryError:
+            trouble.delay()
+            self._later(trouble, f"{found.name}: there is no memory for its {found.stamp.size} bytes")
             return False
         self._troubles.over(found)
         self._said = None
         self._count(outcome)
         self._listener.dealt_with(outcome)
         return True
+
+    def _outcome(self, found: Found, data: bytes, sha256: str | None, trouble: Trouble) -> Outcome | None:
+        if sha256 is None:
+            return Outcome(found, None, None, oversized(found))
+        return self._asking.outcome(found, data, sha256, self._identity, trouble, self.tally.inspected)
 
     def _finish(self, outcome: Outcome) -> None:
         if self._job.move_to is None or self._claims is None:

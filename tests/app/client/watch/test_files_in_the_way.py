@@ -165,3 +165,41 @@ def test_what_was_taken_makes_room_where_the_cameras_disk_is_full(
     assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["a.png", "b.png"])
     assert set(heard.reasons) == {f"{folder}: {os.strerror(errno.ENOSPC)}"}
     assert len(heard.reasons) <= 3  # said again after others have gone on
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_one_that_is_too_large_to_be_read_is_set_aside_unread(
+    client: Client, folder: Path, tmp_path: Path, pictures: list[bytes], moved: bool
+) -> None:
+    out = tmp_path / "out" if moved else None
+    (folder / "a.png").rename(folder / "c.png")
+    with (folder / "a.png").open("wb") as file:
+        file.truncate(2**40)  # a hole
+    for _ in range(2):
+        heard, complete = once_in_time(client, job(folder, f"large-{moved}", move_to=out))
+        assert complete
+    assert heard.outcomes == []
+    there = folder if out is None else out / "failed"
+    told = json.loads((there / "a.png.json").read_bytes())
+    assert (told["file"]["sha256"], told["problem"]["status"]) == (None, 413)
+    assert f"{2**40} bytes" in told["problem"]["detail"]
+    assert (there / "a.png").stat().st_size == 2**40
+    assert len(list((out or folder).glob("?.png.json"))) == 3 - moved
+    assert len(pictures) == 2
+
+
+def test_one_for_which_there_is_no_memory_holds_up_no_other(
+    client: Client, folder: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = Found.read
+
+    def scarce(found: Found) -> bytes | None:
+        if found.name == "a.png":
+            raise MemoryError
+        return read(found)
+
+    monkeypatch.setattr(Found, "read", scarce)
+    heard, complete = once_in_time(client, job(folder, "memory"))
+    assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+    size = len(pictures[0])
+    assert f"a.png: there is no memory for its {size} bytes" in heard.reasons

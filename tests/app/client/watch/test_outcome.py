@@ -110,6 +110,20 @@ def test_set_aside_with_the_reason(tmp_path: Path) -> None:
     assert "inspection" not in told
 
 
+def test_what_was_not_read_takes_no_others_name(tmp_path: Path) -> None:
+    failed = tmp_path / "out" / "failed"
+    failed.mkdir(parents=True)
+    (failed / "a.png.json").write_text('{"exposure": 3}')
+    for content in (b"1", b"22"):
+        made = replace(make(tmp_path / "in", "a.png", content, PROBLEM), sha256=None)
+        target = made.move(tmp_path / "out")
+        assert target.read_bytes() == content
+        told = json.loads(target.with_name(f"{target.name}.json").read_bytes())["file"]
+        assert (told["bytes"], told["sha256"]) == (len(content), None)
+    assert (failed / "a.png.json").read_text() == '{"exposure": 3}'
+    assert sorted(path.read_bytes() for path in failed.glob("*.png")) == [b"1", b"22"]
+
+
 def test_a_name_that_comes_again(tmp_path: Path, inspection: Inspection) -> None:
     out = tmp_path / "out"
     first = make(tmp_path / "in", "a.png", b"one", inspection).move(out)
@@ -230,6 +244,7 @@ def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     if not links:
         monkeypatch.setattr(os, "link", link)
     moved = first.move(out)
+    assert second.sha256 is not None
     other = out / f"a-{second.sha256[:12]}.png"
     for path, said in ((moved, first), (other, second)):
         assert hashlib.sha256(path.read_bytes()).hexdigest() == said.sha256
@@ -243,6 +258,7 @@ def test_a_json_of_another_is_left_as_it_is(tmp_path: Path, inspection: Inspecti
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "a.png.json").write_bytes(there)
     made = make(tmp_path / "in", "a.png", b"one", inspection)
+    assert made.sha256 is not None
     assert made.move(tmp_path / "out").name == f"a-{made.sha256[:12]}.png"
     assert (tmp_path / "out" / "a.png.json").read_bytes() == there
 
