@@ -224,6 +224,9 @@ def _move(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
+        # Not found out by filling the disk; for pictures alone it need not be right, as some shares say 0.
+        if (size := source.stat().st_size) > MOST_BYTES and size > shutil.disk_usage(target.parent).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent)) from error
         temporary = _temporary(target)
         try:
             shutil.copy2(source, temporary)

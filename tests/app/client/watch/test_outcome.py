@@ -304,3 +304,12 @@ def test_a_picture_is_not_moved_before_its_json_is_there(tmp_path: Path, inspect
         made.move(tmp_path / "out")
     assert made.file.path.read_bytes() == b"one"
     assert not (tmp_path / "out" / "a.png").exists()
+
+
+def test_what_is_larger_than_another_disk_is_not_copied_there(tmp_path: Path, other_disk: Path) -> None:
+    made = make(tmp_path, "a.png", b"one", PROBLEM)
+    os.truncate(made.file.path, 2**42)  # a hole
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        replace(made, sha256=None).move(other_disk)
+    assert made.file.path.exists()
+    assert [path.name for path in (other_disk / "failed").iterdir()] == ["a.png.json"]
