@@ -1,11 +1,17 @@
 """What deploy/ promises to systemd; systemd itself ignores what stands in the wrong section."""
 
+import re
 import shlex
+import shutil
+import subprocess
+import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 
+import pytest
 import typer
 
+from app.client.watch.command import watch
 from app.commands.backup import app
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -47,3 +53,44 @@ def test_a_backup_is_of_what_the_service_has_and_goes_where_it_may_write() -> No
 def test_the_timer_makes_up_for_nights_that_the_machine_was_off() -> None:
     timer = read("flowgauge-backup.timer")
     assert (timer["Timer"]["Persistent"], timer["Install"]["WantedBy"]) == ("yes", "timers.target")
+
+
+def test_the_watcher_comes_back_however_long_its_folder_takes() -> None:
+    """`flowgauge watch` ends with 2 where it is not there, see its tests."""
+    unit = read("flowgauge-watch.service")
+    assert (unit["Service"]["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "0")
+    assert int(unit["Service"]["RestartSec"]) >= 1
+    assert "RestartPreventExitStatus" not in unit["Service"]
+    # What these name and cannot be had is not waited for: the service is never started.
+    assert not {"requires", "requiresmountsfor", "bindsto", "requisite"} & set(unit["Unit"])
+
+
+def test_the_watcher_takes_what_the_unit_gives_it_and_may_write_there() -> None:
+    service = read("flowgauge-watch.service")["Service"]
+    program, *arguments = shlex.split(service["ExecStart"])
+    packed = tomllib.loads((DEPLOY.parent / "clients" / "pyproject.toml").read_text())
+    assert Path(program).name in packed["project"]["scripts"]
+    commands = typer.Typer()
+    commands.command()(watch)
+    given = typer.main.get_command(commands).make_context("watch", arguments).params
+    assert [str(given["folder"]), str(given["move_to"])] == service["ReadWritePaths"].split()
+    assert given["key"] is None  # everybody can read a command line
+
+
+def test_the_watcher_may_do_no_more_than_the_service() -> None:
+    service, watcher = read("flowgauge.service")["Service"], read("flowgauge-watch.service")["Service"]
+    assert watcher["User"] != service["User"]
+    held = [name for name in service if re.match("protect|private|restrict|nonew|capab", name)]
+    assert len(held) == 11
+    assert [watcher[name] for name in held] == [service[name] for name in held]
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="there is no systemd")
+@pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.glob("*.service")))
+def test_systemd_understands_every_line(tmp_path: Path, name: str) -> None:
+    text = re.sub(r"(?m)^(ExecStart=)\S+", rf"\1{shutil.which('true')}", (DEPLOY / name).read_text())
+    (tmp_path / name).write_text(text)
+    told = subprocess.run(
+        ["systemd-analyze", "verify", tmp_path / name], capture_output=True, text=True, check=False
+    )
+    assert not [line for line in told.stderr.splitlines() if name in line]
