@@ -7,7 +7,8 @@ image AUROC, pixel AUROC and AUPRO (to 30 % of false positives), the mean over t
 difference, and the interval in which it lies for 95 % of test sets drawn from these pictures (the bootstrap:
 good and defective ones drawn with replacement, as many as there are; Efron and Tibshirani 1993, chapter 13).
 Both sides see the same draws, so what makes a picture hard for both cancels. What another seed would change
-is not in the interval; the range over the folders beside it shows some of it. Writes
+is not in the interval; the range over the folders beside it shows some of it. Pictures of one part are drawn
+apart, so where parts have several the interval is too narrow. Writes
 bench-results/paired.json and .md.
 
 Pixels are counted in 4,096 classes by their rank, a draw being a sum of counts: figures differ from the exact
@@ -206,8 +207,12 @@ def compare(one: Sequence[Counts], other: Sequence[Counts], draws: int, seed: in
         ValueError: they scored other pictures, or there are no good or no defective ones.
     """
     first = one[0].defective
-    if any(not np.array_equal(counts.defective, first) for counts in (*one, *other)):
-        raise ValueError("the models scored other test pictures")
+    for counts in (*one, *other):
+        if not np.array_equal(counts.defective, first):
+            raise ValueError("the models scored other test pictures")
+        if not np.array_equal(counts.n_regions > 0, one[0].n_regions > 0):
+            # A mask that is reduced to a smaller map may be of nothing.
+            raise ValueError("the models' maps show defects of other pictures: compare maps of one size")
     if first.all() or not first.any():
         raise ValueError("differences need good and defective test pictures")
     everything = np.ones((1, len(first)))

@@ -43,12 +43,15 @@ def _of_the_same_backbone(
 ) -> dict[str, Any]:
     """The general settings without those of `backbone` that would be wrong for the category's."""
     kept = dict(general)
-    theirs, mine = general.get("backbone"), own.get("backbone")
+    theirs, mine = general.get("backbone"), own.get("backbone", {})
     # A section that is no mapping stays, for the validation to complain about.
     if isinstance(theirs, dict) and isinstance(mine, dict):
         base = over_preset({"preset": general.get("preset")}, preset)
-        name = str(theirs.get("name", base.get("backbone", {"name": DEFAULT_BACKBONE})["name"]))
-        named = str(mine.get("name", name))
+        of_preset = str(base.get("backbone", {"name": DEFAULT_BACKBONE})["name"])
+        name = str(theirs.get("name", of_preset))
+        # A category may take the preset for all away, and with it that preset's backbone.
+        without = preset is None and "preset" in own and own["preset"] is None and "name" not in theirs
+        named = str(mine.get("name", DEFAULT_BACKBONE if without else name))
         gone: set[str] = set()
         # A tag names other weights of the same stages.
         if named.partition(".")[0] != name.partition(".")[0] or any(key in mine for key in _STAGES):

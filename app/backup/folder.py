@@ -19,7 +19,7 @@ import errno
 import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -27,14 +27,13 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.backup.copying import copy_whole
+from app.backup.copying import copy_whole, sha256_or_none
 from app.database.engine import Database, DatabaseError
 from app.history import orphans
 from app.history.pictures import Pictures
 from flows.fastflow.plain_files import (
     FileError,
     read_file,
-    remove_directory,
     replace_file,
     sweep,
     temporary_directory,
@@ -267,7 +266,12 @@ class BackupFolder:
         except OSError as error:
             if not gone or error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            # No room for a copy of a database: what is to go has some.
+            # No room for a copy of a database: what is to go has some, if what stays is whole.
+            for name, snapshot in zip(kept, snapshots, strict=True):
+                if sha256_or_none(self.database_path(name)) != snapshot.database_sha256:
+                    raise BackupError(
+                        f"the database of snapshot {name} is damaged: nothing was deleted"
+                    ) from error
             self._remove(gone)
             left = self._not_needed(kept)
         self._remove(gone)
@@ -294,8 +298,11 @@ class BackupFolder:
 
     def _remove(self, names: Sequence[str]) -> None:
         for name in names:
-            if (path := self.snapshots / name).exists():
-                remove_directory(path)
+            # Renamed first, so that nobody finds half of it, but into no new folder: it may have no room.
+            leaving = self.snapshots / f".{name}.part"
+            with suppress(FileNotFoundError):
+                (self.snapshots / name).replace(leaving)
+                shutil.rmtree(leaving)
 
     def _expect_format(self) -> None:
         try:

@@ -84,7 +84,7 @@ def restore(settings: Settings, folder: BackupFolder, name: str, journal: Path |
 
 def _expect_empty(history: Path) -> None:
     """Raise BackupError where a history has files, of which a restore would replace some and keep others."""
-    if (history / _BEGUN).exists() and not (history / IDENTITY).exists():
+    if _broken_off(history):
         return
     journal = history / JOURNAL
     waits = any(journal.glob("*"))
@@ -96,6 +96,11 @@ def _expect_empty(history: Path) -> None:
             f"the history {history} is not empty: it has pictures, maps or a journal. Name a new folder by "
             f"FLOWGAUGE_HISTORY or --history{along}, and let the service use that"
         )
+
+
+def _broken_off(history: Path) -> bool:
+    """Whether a restore has begun there and come to no end, and no server has used the place since."""
+    return (history / _BEGUN).exists() and not (history / IDENTITY).exists()
 
 
 def _waiting(journal: Path | None, history: Path) -> AbstractContextManager[Sequence[Path]]:
@@ -112,11 +117,20 @@ def _restore(
     try:
         target.upgrade()
         if not is_empty(target):
+            killed = (
+                f". If this restore was killed at its very end, all is there: delete {history / _BEGUN} and "
+                "start the server"
+                if _broken_off(history)
+                else ""
+            )
             raise BackupError(
                 f"the database of the history {history} is not empty; restore into a new "
-                "folder, or a new database, and let the service use that"
+                f"folder, or a new database, and let the service use that{killed}"
             )
         replace_file(history / _BEGUN, name.encode())
+        # Of one that was broken off, perhaps of another snapshot or with another journal: it would be filed.
+        for left in (history / JOURNAL).glob("*"):
+            left.unlink()
         # A service that was started here on trial has marked the place as a whole history. Until it is one,
         # none may start on it, and take files for superfluous whose rows have not come yet.
         forget(history, target)

@@ -9,6 +9,7 @@ import errno
 import itertools
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -237,9 +238,13 @@ class _Taking:
             )
         backbones = {}
         kept = models / models_folder.BACKBONES
-        for path in sorted([*kept.glob("*.safetensors"), *kept.glob(f"*.safetensors{NAMED}")]):
+        for path in sorted(kept.glob("*.safetensors")):
             self._copied += copy_file(path, self._folder.backbones / path.name)
             backbones[path.name] = sha256_of(path, LARGEST)
+        for path in sorted(kept.glob(f"*.safetensors{NAMED}")):
+            with suppress(FileNotFoundError):  # a training has found the same weights elsewhere by now
+                self._copied += copy_file(path, self._folder.backbones / path.name)
+                backbones[path.name] = sha256_of(path, LARGEST)
         return copies, backbones
 
     def _calibrations(self, category: Path, versions: Iterable[str]) -> dict[str, dict[str, str]]:

@@ -1,12 +1,12 @@
 """What was changed about a category's models and decisions, and when, by the audit log."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, or_, select
+from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from app.database.tables import audit
 from app.history.reports import Span
@@ -19,6 +19,8 @@ SERVES: Final = "model.serves"
 _SWITCHES: Final = ("model.activate", "model.rollback")
 # What decides otherwise from then on.
 ACTIONS: Final = (THRESHOLDS, REGION, CALIBRATION, *_SWITCHES)
+# An act is done so soon after the version that it activates began to serve.
+_ACT_MS: Final = 600_000
 # What writes into the folder of a category.
 WRITING: Final = (*ACTIONS, "model.upload", "model.delete")
 
@@ -48,58 +50,80 @@ def changes(
         categories: the only ones wanted; None for all.
         limit: how many at most, of more the latest.
     """
-    wanted = [
-        audit.c.created_ms >= span.from_ms,
-        audit.c.created_ms < span.to_ms,
-        audit.c.action.in_((*ACTIONS, SERVES)),
-        audit.c.outcome == "done",
-    ]
-    if categories is not None:
-        wanted.append(_of(categories))
-    query = select(audit).where(*wanted).order_by(audit.c.number.desc())
-    rows = (dict(row) for row in connection.execute(query).mappings().all())
-    return list(islice(_told_once(connection, rows), limit))[::-1]
+    wanted = [audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms, *_done_of(categories)]
+    acted = select(audit).where(audit.c.action.in_(ACTIONS), *wanted)
+    rows = connection.execute(acted.order_by(audit.c.number.desc()).limit(limit)).mappings()
+    told = [*map(dict, rows), *_unannounced(connection, span, categories)]
+    return sorted(told, key=lambda row: int(row["number"]))[-limit:]
 
 
-def _told_once(connection: Connection, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The rows without those of `SERVES` by which nothing changed, or what changed is told by another row."""
-    for row in rows:
-        if row["action"] == SERVES:
-            previous = _replaced(connection, row)
-            if previous is None:
-                continue
-            row["detail"] = json.dumps({**detail(row), "previous": previous})
-        yield row
-
-
-def _replaced(connection: Connection, row: Mapping[str, Any]) -> str | None:
-    """The version that this one, which serves from now on, took the place of; None where an act tells it.
+def _unannounced(
+    connection: Connection, span: Span, categories: Collection[str] | None
+) -> list[dict[str, Any]]:
+    """Of a time the rows of `SERVES` by which another version serves, where no act tells it.
 
     An act that activates it lies between the last time that a version of the category began to serve and the
     next. What was activated while no server ran has no previous one of its own, but that last time names it.
     """
-    category, _, version = row["target"].partition("/")
-    served = select(audit.c.number, audit.c.target).where(audit.c.action == SERVES, _of([category]))
-    number = audit.c.number
-    before = connection.execute(served.where(number < row["number"]).order_by(number.desc())).first()
-    after = connection.execute(served.where(number > row["number"]).order_by(number)).first()
-    last = None if before is None else before.target.partition("/")[2]
-    previous: str | None = detail(row).get("previous") or last
-    if previous is None or previous == version:
-        return None
-    acts_between = select(audit).where(
-        audit.c.action.in_(_SWITCHES),
-        audit.c.outcome == "done",
-        _of([category]),
-        number > (0 if before is None else before.number),
+    columns, done = audit.c, _done_of(categories)
+    served = select(audit).where(columns.action == SERVES, *done)
+    before = (
+        select(func.max(columns.number), columns.target)
+        .where(columns.action == SERVES, columns.created_ms < span.from_ms, *done)
+        .group_by(columns.target)
     )
-    if after is not None:
-        acts_between = acts_between.where(number < after.number)
-    for act in map(dict, connection.execute(acts_between).mappings()):
-        _, switched = held(act["action"], act["target"], detail(act))
-        if switched == {"version": version}:
-            return None
-    return previous
+    # Of each category, when a version began to serve the last time, and which.
+    last: dict[str, tuple[int, str]] = {}
+    for number, target in sorted(tuple(row) for row in connection.execute(before)):
+        category, _, version = target.partition("/")
+        last[category] = number, version
+    found: list[_Beginning] = []
+    open_ended: dict[str, _Beginning] = {}
+    within = served.where(columns.created_ms >= span.from_ms, columns.created_ms < span.to_ms)
+    for row in connection.execute(within.order_by(columns.number)).mappings():
+        category, _, version = row["target"].partition("/")
+        after, known = last.get(category, (0, None))
+        previous = detail(dict(row)).get("previous") or known
+        last[category] = row["number"], version
+        if (one := open_ended.pop(category, None)) is not None:
+            one.until = row["number"]
+        # Most are of models that were let go of and loaded again.
+        if previous is not None and previous != version:
+            open_ended[category] = _Beginning(dict(row), previous, after)
+            found.append(open_ended[category])
+    if not found:
+        return []
+    acted = select(audit).where(
+        columns.action.in_(_SWITCHES), columns.created_ms < span.to_ms + _ACT_MS, *done
+    )
+    acts = [dict(row) for row in connection.execute(acted).mappings()]
+    return [one.told() for one in found if not any(one.is_told_by(act) for act in acts)]
+
+
+@dataclass
+class _Beginning:
+    """That another version of a category serves: its row, what it replaced, and between what acts tell it."""
+
+    row: dict[str, Any]
+    previous: str
+    after: int
+    until: float = math.inf
+
+    def is_told_by(self, act: Mapping[str, Any]) -> bool:
+        category, _, version = self.row["target"].partition("/")
+        if act["target"].partition("/")[0] != category or not self.after < act["number"] < self.until:
+            return False
+        # One that activates what serves already tells nothing.
+        was, now = held(act["action"], act["target"], detail(act))
+        return now == {"version": version} != was
+
+    def told(self) -> dict[str, Any]:
+        return self.row | {"detail": json.dumps({**detail(self.row), "previous": self.previous})}
+
+
+def _done_of(categories: Collection[str] | None) -> list[ColumnElement[bool]]:
+    done = [audit.c.outcome == "done"]
+    return done if categories is None else [*done, _of(categories)]
 
 
 def changed_ms(connection: Connection, category: str, action: str) -> dict[str | None, int]:

@@ -27,7 +27,7 @@ _LONGEST_WAIT: Final = 3600.0  # seconds, whatever Retry-After says
 _CONNECTIONS: Final = 8
 # What is read of an answer's body: it says nothing, but a connection is used again once all of it was read.
 _BODY_BYTES: Final = 2**16
-_BODY_SECONDS: Final = 1.0
+_BODY_SECONDS: Final = 0.2
 
 
 class WebhookSink:
@@ -95,6 +95,7 @@ class WebhookSink:
             **sign(self._key, data["inspection_id"], int(time.time()), body),
         }
         seconds = dict.fromkeys(("connect", "read", "write", "pool"), self._seconds)
+        status, answered = 0, list[tuple[bytes, bytes]]()
         try:
             async with (
                 # httpcore's own are for each piece: a receiver could send one byte at a time. So long that a
@@ -113,7 +114,9 @@ class WebhookSink:
         except (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout) as error:
             raise Undelivered(f"the receiver cannot be reached: {error}") from error
         except (TimeoutError, httpcore.TimeoutException) as error:
-            raise Undelivered("the receiver has not answered in time", reached=True, counts=True) from error
+            if not status:  # else it was the body that took too long
+                said = "the receiver has not answered in time"
+                raise Undelivered(said, reached=True, counts=True) from error
         except (httpcore.NetworkError, httpcore.ProtocolError) as error:
             said = f"the connection ended without an answer: {error}"
             raise Undelivered(said, reached=True) from error

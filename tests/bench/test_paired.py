@@ -134,6 +134,15 @@ def test_other_pictures_cannot_be_compared() -> None:
         compare([_counts(4, 1.0)], [_counts(6, 1.0)], 10)
 
 
+def test_maps_that_show_other_defects_cannot_be_compared() -> None:
+    counts = _counts(8, 1.0)
+    blind = Counts(*[value.copy() for value in vars(counts).values()])
+    blind.n_regions[3] = 0
+    for one, other in ((counts, blind), (blind, counts)):
+        with pytest.raises(ValueError, match="of other pictures"):
+            compare([one], [other], 10)
+
+
 def test_models_are_compared_on_their_test_set(
     tiny_bundle_store: Path, tiny_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -39,6 +39,17 @@ def test_its_preset_takes_the_place_of_that_of_all() -> None:
     assert config({"preset": VIT}, {"preset": None}) == RunConfig()
 
 
+@pytest.mark.parametrize("own", [{}, {"batch_size": 4}])
+def test_without_the_preset_of_all_nothing_of_its_backbone_stays(own: dict[str, Any]) -> None:
+    general = {"preset": "resnet18", "backbone": {"out_indices": [1, 2], "weights": "r18.pth"}}
+    found = config(general, {"preset": None, "backbone": own} if own else {"preset": None}).backbone
+    assert (found.name, found.out_indices, found.weights) == ("tf_efficientnet_lite0", (2, 3, 4), None)
+    # What names a backbone for all is another matter.
+    general["backbone"] = {"name": "resnet18", "out_indices": [1, 2]}
+    assert config(general, {"preset": None}).backbone.name == "resnet18"
+    assert config(general, {"preset": None}).backbone.out_indices == (1, 2)
+
+
 def test_updates_of_its_own_win_over_the_epochs_of_its_preset() -> None:
     fit = config({"fit": {"epochs": 3}}, {"preset": "fastflow-paper/resnet18", "fit": {"steps": 30}}).fit
     assert (fit.epochs, fit.steps, fit.batch_size) == (None, 30, 32)

@@ -5,21 +5,25 @@ from pathlib import Path
 
 _NAMES = ("licence.txt", "license.txt")
 _MOST = 2**16  # characters that are read of it
-_AROUND = 100  # what is quoted of a very long line, before and after what forbids
+_AROUND = 60  # characters that are quoted before and after what forbids
 _HYPHEN = r"[\s_\-\u2010-\u2015]*"
-_USE = r"(?:use|uses|usage|purpose|purposes|application|applications)"
+_USE = r"(?:use|uses|usage|purpose|purposes|application|applications|exploitation)"
+_NO_TRADE = r"(?:personal|private|research|academic|educational|scientific)"
+# Many permit both: "for any purpose, commercial or non-commercial".
+_BESIDE = "".join(f"(?<!commercial{end} {word} )" for end in ("", "ly") for word in ("or", "and"))
 _FORBIDS = re.compile(
     "|".join(
         [
-            r"(?<![a-z])NC(?![a-z])",
-            rf"\bnon{_HYPHEN}commercial",
-            r"\bno\s+commercial",
-            r"\bnot\s+(?:be\s+)?(?:(?:used|intended|allowed|permitted|licensed|available)\s+)?"
-            r"(?:(?:for|in)\s+)?(?:any\s+)?commercial",
-            rf"\bcommercial\s+{_USE}\s+(?:\w+\s+){{0,3}}?(?:prohibited|forbidden|excluded|not\s+(?:permitted|allowed))",
-            r"\b(?:prohibits|forbids|excludes)\s+(?:any\s+)?commercial",
-            rf"\b(?:research|academic|educational|scientific)\s+{_USE}\s+only\b",
-            r"(?<!\bnot )\bonly\s+for\s+(?:\w+\s+)?(?:research|academic|educational|scientific)\b",
+            r"(?-i:BY[\s_-]*NC(?![a-z])|(?<![A-Za-z])NC[_-](?:SA|ND))",
+            rf"{_BESIDE}\bnon{_HYPHEN}commercial(?!ly| distribution)",
+            rf"\bno commercial {_USE}",
+            r"\bnot (?:\w+ ){0,6}?(?:for|in) (?:any )?commercial",
+            rf"\bcommercial {_USE} (?:(?!not\b)\w+ ){{0,3}}?(?:prohibited|forbidden|excluded)",
+            rf"\bcommercial {_USE} (?:\w+ ){{0,3}}?not (?:permitted|allowed)",
+            rf"\bcommercial {_USE} requires ",
+            r"\b(?:prohibits|forbids|excludes) (?:any )?commercial",
+            rf"\b{_NO_TRADE} {_USE} only\b",
+            rf"(?<!\bnot )\bonly for (?:\w+ )?{_NO_TRADE}\b",
         ]
     ),
     re.IGNORECASE,
@@ -43,14 +47,19 @@ def licence(folder: Path) -> str | None:
     with file.open(encoding="utf-8", errors="replace") as opened:
         text = opened.read(_MOST).strip()
     first = text.partition("\n")[0].strip()
-    forbids = _FORBIDS.search(text)
+    flat = _flat(text)
+    forbids = _FORBIDS.search(flat)
     if forbids is None or forbids_commerce(first):
         return first or None
-    begin = max(text.rfind("\n", 0, forbids.start()) + 1, forbids.start() - _AROUND)
-    end = min(len(text) if (line := text.find("\n", forbids.end())) < 0 else line, forbids.end() + _AROUND)
-    return f"{first}; {' '.join(text[begin:end].split())}"
+    after = min(forbids.start(), len(_flat(first)) + 1)  # the first line is not quoted twice
+    begin, end = max(after, forbids.start() - _AROUND), forbids.end() + _AROUND
+    return f"{first}; {flat[begin:end].strip()}"
 
 
 def forbids_commerce(text: str) -> bool:
     """Whether a licence's text, or its name, says that pictures are for no commercial use."""
-    return _FORBIDS.search(text) is not None
+    return _FORBIDS.search(_flat(text)) is not None
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())

@@ -36,7 +36,8 @@ def aupimo(
         (runs of `defective`,), in 0 ... 1.
 
     Raises:
-        MetricError: there are no good or no defective pictures, or too few good pixels for rates up to L.
+        MetricError: there are no good or no defective pictures, or too few good pixels for rates
+            up to L, or too many of them have the highest score.
     """
     low, high = bounds
     if not (len(good) and len(defective)):
@@ -45,9 +46,12 @@ def aupimo(
     first, last = (int(np.argmin(np.abs(rates - bound))) for bound in bounds)
     # An end above L by itself would take what lies below it from every map, however good.
     if rates[1:2].size == 0 or rates[1] > low * (1 + _ROUNDING) or first == last:
+        why = f"{int(good_sizes.sum()):,} pixels in {len(good)} good pictures are too few to tell them apart"
+        if rates[1:2].size and low * len(good) * good_sizes.min() >= 1:
+            why = f"{rates[1]:.2g} of them have the highest score"
         raise MetricError(
             f"AUPIMO looks at false-positive rates of {low:g} to {high:g} of the pixels of good pictures; "
-            f"{int(good_sizes.sum()):,} pixels in {len(good)} good pictures are too few to tell them apart"
+            f"{why}"
         )
     # From rates[k] to rates[k + 1] the rate grows at the score values[k].
     values = values[first:last]

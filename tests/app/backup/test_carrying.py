@@ -111,6 +111,18 @@ def test_it_can_be_done_again(wreck: Wreck) -> None:
     assert kept_after_a_start(wreck.new) == wreck.inspected
 
 
+def test_of_one_that_was_broken_off_with_another_journal_nothing_stays(
+    wreck: Wreck, make_entry: MakeEntry
+) -> None:
+    wrong = wreck.old.history.with_name("other") / JOURNAL
+    wrong.mkdir(parents=True)
+    for number in (1, 7):
+        write(wrong, number, make_entry())
+    break_off(wreck.new, wreck.folder, wreck.snapshot, wrong)
+    restore(wreck.new, wreck.folder, wreck.snapshot, wreck.journal)
+    assert kept_after_a_start(wreck.new) == wreck.inspected
+
+
 def test_what_was_set_aside_comes_along(wreck: Wreck) -> None:
     (wreck.journal / f"{2:012}-{7:012}.damaged").write_bytes(b"evidence")
     (wreck.journal / f"{1:012}.part").write_bytes(b"of a process that was killed")

@@ -9,6 +9,7 @@ import pytest
 
 from app.backup import copying
 from app.backup import folder as module
+from app.backup.folder import BackupError
 from app.backup.taking import take
 from app.backup.verifying import verify
 from tests.app.backup.conftest import Plant
@@ -49,6 +50,31 @@ def test_what_stays_needs_room_itself(plant: Plant, monkeypatch: pytest.MonkeyPa
     with pytest.raises(OSError, match="No space left"):
         plant.folder.prune(1)
     assert plant.folder.names() == names[2:]
+
+
+def test_where_what_stays_is_damaged_nothing_goes(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [take(plant.settings, plant.folder).name for _ in range(2)]
+    database = plant.folder.database_path(names[1])
+    database.write_bytes(database.read_bytes()[:-4096])
+    disk = Disk(plant.folder.snapshots, 2, monkeypatch)
+    with pytest.raises(BackupError, match=rf"{names[1]} is damaged: nothing was deleted"):
+        plant.folder.prune(1)
+    assert plant.folder.names() == names
+    disk.room = 3
+    assert verify(plant.folder, names[0]) == []
+
+
+def test_no_folder_is_made_to_delete_one(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a disk that is full to the last block there is no room for one."""
+    names = [take(plant.settings, plant.folder).name for _ in range(2)]
+
+    def full(path: str, *_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.mkdir", full)
+        plant.folder._remove(names[:1])
+    assert [path.name for path in plant.folder.snapshots.iterdir()] == names[1:]
 
 
 def test_another_failure_deletes_nothing(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from starlette.testclient import TestClient
 
 from app.backup import restoring
 from app.backup.copying import copy_rows
@@ -12,6 +13,7 @@ from app.backup.restoring import restore
 from app.backup.taking import take
 from app.database.engine import Database
 from app.history.identity import IDENTITY
+from app.main import create_app
 from tests.app.backup.conftest import Plant, break_off
 from tests.app.backup.test_backup import expect_same_service, open_and_close
 
@@ -99,6 +101,29 @@ class TestBrokenOff:
         break_off(waiting.empty, waiting.folder, names[0])
         restore(waiting.empty, waiting.folder, names[1])
         assert (waiting.empty.history / JOURNAL / SEGMENT).read_bytes() == segment.read_bytes()
+
+    def test_at_its_very_end_it_is_said_that_all_is_there(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        name = take(plant.settings, plant.folder).name
+        unlink = Path.unlink
+
+        def killed(path: Path, missing_ok: bool = False) -> None:
+            if path.name == "restoring":
+                raise KeyboardInterrupt
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", killed)
+            with pytest.raises(KeyboardInterrupt):
+                restore(plant.empty, plant.folder, name)
+        mark = plant.empty.history / "restoring"
+        with pytest.raises(BackupError, match=rf"is not empty; .* all is there: delete {mark} and start"):
+            restore(plant.empty, plant.folder, name)
+        mark.unlink()
+        with TestClient(create_app(plant.empty)) as client:
+            for number, answer in enumerate(plant.answers):
+                assert client.get(f"/v1/parts/P-{number}").json()["decision"] == answer["decision"]
 
     def test_what_a_server_has_begun_to_use_is_its_own(self, plant: Plant) -> None:
         """A restore that broke off at its first file leaves a place that is as good as new."""

@@ -2,6 +2,8 @@
 
 import time
 
+from sqlalchemy import event
+
 from app.access import ANONYMOUS, SERVER
 from app.audit import Audit
 from app.database import clock
@@ -106,6 +108,29 @@ def test_what_an_act_tells_is_told_once(database: Database) -> None:
     serves(log, "v4", "v2")
     serves(log, "v2", "v4")
     assert versions(database)[4:] == [(SERVES, "v2", "v4"), (SERVES, "v4", "v2")]
+
+
+def test_an_act_that_activates_what_serves_already_explains_nothing(database: Database) -> None:
+    log = Audit(database)
+    serves(log, "v1")
+    serves(log, "v2", "v1")
+    log.write(ANONYMOUS, "model.activate", "bottle/v2", "done", {"previous": "v2"})
+    assert versions(database) == [(SERVES, "v1", "v2"), ("model.activate", "v2", "v2")]
+
+
+def test_models_that_are_loaded_again_and_again_cost_little(database: Database) -> None:
+    """Where there is room for few models, every row of many tells nothing."""
+    log = Audit(database)
+    for number in range(300):
+        serves(log, "v1", None, f"part{number % 3}")
+    asked: list[str] = []
+
+    def note(_: object, __: object, statement: str, *___: object) -> None:
+        asked.append(statement)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    assert versions(database) == []
+    assert len([text for text in asked if text.startswith("SELECT")]) <= 4
 
 
 def test_what_explains_a_version_may_lie_outside_the_time(database: Database) -> None:

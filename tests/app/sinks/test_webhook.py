@@ -307,8 +307,11 @@ def test_of_a_long_body_not_all_is_read() -> None:
         assert (len(receiver.messages), receiver.connections) == (2, 2)
 
 
+@pytest.mark.parametrize("seconds", [0.5, 60])
 @pytest.mark.parametrize("end", ["never", "cut off"])
-def test_a_body_that_does_not_come_takes_nothing_back(end: str) -> None:
+def test_a_body_that_does_not_come_takes_nothing_back(
+    end: str, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The status has said that the receiver has the event."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -323,11 +326,13 @@ def test_a_body_that_does_not_come_takes_nothing_back(end: str) -> None:
         over.set()
 
     over = asyncio.Event()
+    if seconds < 1:
+        monkeypatch.setattr("app.sinks.webhook._BODY_SECONDS", 60)  # all of it takes too long before that
 
     async def scenario() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", 0)
         port = server.sockets[0].getsockname()[1]
-        sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/hook"), HERE)
+        sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/hook", timeout_seconds=seconds), HERE)
         try:
             await sink.deliver(EVENT, redelivered=False)
         finally:

@@ -29,13 +29,13 @@ def test_of_two_files_one_is_read(tmp_path: Path) -> None:
         ("CC BY-NC-SA 4.0\nnot for commercial use\n", "CC BY-NC-SA 4.0"),
         (
             "Copyright 2019 A Company\r\n\r\nThis work is licensed\r\nunder CC BY-NC-SA 4.0, \r\nas it is.",
-            "Copyright 2019 A Company; under CC BY-NC-SA 4.0,",
+            "Copyright 2019 A Company; This work is licensed under CC BY-NC-SA 4.0, as it is.",
         ),
         (
             "Terms\nIt may not be used for\ncommercial purposes.",
             "Terms; It may not be used for commercial purposes.",
         ),
-        (f"Terms\n{'a ' * 500}non-commercial{' b' * 500}", f"Terms; {'a ' * 50}non-commercial{' b' * 50}"),
+        (f"Terms\n{'a ' * 500}non-commercial{' b' * 500}", f"Terms; {'a ' * 30}non-commercial{' b' * 30}"),
         ("Terms\n" + "a" * 2**17 + "\nnon-commercial", "Terms"),  # so far none reads
     ],
 )
@@ -67,6 +67,10 @@ def test_another_encoding_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
         "for research use only",
         "for academic purposes only",
         "only for non-profit, only for scientific research",
+        "You may not use the material for commercial purposes.",
+        "Commercial use requires a licence of ours",
+        "for personal use only",
+        "CC-BYNC",
     ],
 )
 def test_what_forbids_commerce_is_known(text: str) -> None:
@@ -86,6 +90,16 @@ def test_what_forbids_commerce_is_known(text: str) -> None:
         "not only for research, but for commercial use, too",
         "for research and for commercial use",
         "a commercial product",
+        "for any purpose, commercial or non-commercial, and by any means",
+        "either commercially or\nnoncommercially",
+        "This alternative is allowed only for noncommercial distribution",
+        "allowed only occasionally and noncommercially, and only if you received it so",
+        "Free for commercial and non-commercial use",
+        "No commercial restrictions apply",
+        "Commercial use is not prohibited",
+        "Red Hat, Raleigh, NC 27601",
+        "nc=3",
+        "not\nonly for research",
     ],
 )
 def test_what_does_not_is_not_taken_for_it(text: str) -> None:
