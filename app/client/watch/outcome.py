@@ -68,6 +68,10 @@ class Outcome:
         expect_own(self.file.path)
         self._write(self.file.path)
 
+    def target(self, folder: Path) -> Path:
+        """Where in a folder the picture is moved, if the name is free and not too long."""
+        return (folder / FAILED if self.inspection is None else folder) / self.file.name
+
     def move(self, folder: Path) -> Path:
         """Write into a folder and move the picture there, bad ones into its folder `failed`.
 
@@ -81,7 +85,7 @@ class Outcome:
         Raises:
             OSError: nothing is lost; it can be done again.
         """
-        target = (folder / FAILED if self.inspection is None else folder) / self.file.name
+        target = self.target(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
         target = _fitting(target)
         if not self._reserve(target):

@@ -91,6 +91,26 @@ def is_full(error: OSError) -> bool:
     return error.errno in _FULL
 
 
+def is_of_all(error: OSError, folder: Path, base: Path) -> bool:
+    """Whether what a disk does not take in one folder, it would not take in any other.
+
+    Args:
+        error: that it is full, over its quota or read-only.
+        folder: in which, or in one that is yet to be made in it.
+        base: the folder below which all of them are.
+    """
+    if error.errno == errno.EDQUOT and folder != base:  # a folder may have a quota of its own
+        return False
+    for there in (folder, *folder.parents):
+        try:
+            return there.stat().st_dev == base.stat().st_dev
+        except FileNotFoundError:
+            continue
+        except OSError:  # it is away by now
+            return False
+    return False
+
+
 class Troubles:
     """What stands in the way of pictures, each by where it lies."""
 

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from ..sync import Client
@@ -20,7 +19,7 @@ from .claims import Claims, identity, put_back
 from .folder import Folder, Found, Stamp, printable, why
 from .job import Job, Listener
 from .outcome import Outcome, expect_own, is_dealt_with, oversized
-from .trouble import Trouble, Troubles, is_full
+from .trouble import Trouble, Troubles, is_full, is_of_all
 
 _LONGEST_SECONDS: Final = 30.0
 
@@ -176,6 +175,7 @@ class Watcher:
         trouble = self._troubles.of(found)
         if self._clock() < trouble.again:
             return False
+        outcome = None
         try:
             data = b"" if found.is_oversized else found.read()
             if data is None:
@@ -198,7 +198,7 @@ class Watcher:
             # Before the next one is uploaded, of which nothing could be written either. One that is too large
             # to be read may be too large for what is free, too.
             if not found.is_oversized:
-                _expect_room(self._job.move_to or self._job.root, error)
+                self._expect_room(found, outcome, error)
             # Gone: it was renamed or overwritten, or another watcher was faster.
             if not isinstance(error, FileNotFoundError) or found.path.exists():
                 trouble.delay()
@@ -218,6 +218,28 @@ class Watcher:
         if sha256 is None:
             return Outcome(found, None, None, oversized(found))
         return self._asking.outcome(found, data, sha256, self._identity, trouble, self.tally.inspected)
+
+    def _expect_room(self, found: Found, outcome: Outcome | None, error: OSError) -> None:
+        """Expect that not the disk of all outcomes is to blame for what could not be written.
+
+        Below the folder others may be mounted, which are full or read-only on their own.
+
+        Args:
+            found: the picture.
+            outcome: what was to be written; None where it did not come to that.
+            error: why it was not.
+
+        Raises:
+            Wait: it is; said of the folder, as the file is another one every time.
+        """
+        if not is_full(error):
+            return
+        root, move_to = self._job.root, self._job.move_to
+        folder = found.path.parent
+        if move_to is not None:
+            folder = move_to if outcome is None else outcome.target(move_to).parent
+        if is_of_all(error, folder, move_to or root):
+            raise Wait(f"{move_to or root}: {why(error)}") from error
 
     def _finish(self, outcome: Outcome) -> None:
         if self._job.move_to is None or self._claims is None:
@@ -249,16 +271,6 @@ class Watcher:
             self.tally.inspected += 1
         else:
             self.tally.set_aside += 1
-
-
-def _expect_room(folder: Path, error: OSError) -> None:
-    """Expect that not the disk is to blame for what could not be written.
-
-    Raises:
-        Wait: it is; said of the folder, as the file is another one every time.
-    """
-    if is_full(error):
-        raise Wait(f"{folder}: {why(error)}") from error
 
 
 def _may_hold_pictures(error: OSError) -> bool:

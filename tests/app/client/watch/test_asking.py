@@ -62,8 +62,9 @@ def test_while_the_server_is_away_the_others_are_not_sent_to_it(
     assert pictures[1] not in asked
 
 
+@LOST
 def test_an_overlay_whose_answer_is_lost_is_gone_on_without(
-    url: str, folder: Path, pictures: list[bytes]
+    url: str, folder: Path, pictures: list[bytes], status: int | None
 ) -> None:
     overlays: list[str] = []
 
@@ -72,8 +73,9 @@ def test_an_overlay_whose_answer_is_lost_is_gone_on_without(
         return overlays[:1] == [request.url.path]
 
     heard = Heard()
-    with behind(url, None, refuses) as (client, proxy):
-        assert Watcher(client, job(folder, "overlay", overlay=True), heard).run(threading.Event(), once=True)
+    with behind(url, status, refuses) as (client, proxy):
+        watcher = Watcher(client, job(folder, f"overlay-{status}", overlay=True), heard)
+        assert watcher.run(threading.Event(), once=True)
     assert ([one.file.name for one in heard.outcomes], proxy.refused) == (["b.png", "a.png"], 5)
     assert [one.overlay is None for one in heard.outcomes] == [False, True]
     assert len(pictures) == 2

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -145,7 +146,76 @@ def test_while_the_disk_is_full_none_but_the_oldest_is_uploaded(
             assert (heard.outcomes, set(asked)) == ([], {hashlib.sha256(pictures[0]).hexdigest()})
             assert heard.reasons == [f"{out or folder}: {os.strerror(number)}"]
         eventually(lambda: len(heard.outcomes) == 2)
-    assert len(list(client.inspections(station=station))) == 2
+    eventually(lambda: len(list(client.inspections(station=station))) == 2)  # filed a moment later
+
+
+class TestAFolderBelowThatIsFull:
+    @pytest.fixture
+    def archive(self, folder: Path, pictures: list[bytes]) -> Path:
+        """The folder below, with the oldest picture."""
+        archive = folder / "archive"
+        archive.mkdir()
+        (folder / "a.png").rename(archive / "a.png")
+        assert len(pictures) == 2
+        return archive
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+    def test_holds_up_no_other_where_it_is_another_disk(
+        self, client: Client, folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        stat = Path.stat
+
+        def mounted(path: Path, **how: bool) -> Any:
+            status = stat(path, **how)
+            if not path.is_relative_to(archive):
+                return status
+            told = {name: getattr(status, name) for name in dir(status) if name.startswith("st_")}
+            return SimpleNamespace(**{**told, "st_dev": status.st_dev + 1})
+
+        monkeypatch.setattr(Path, "stat", mounted)
+        with full(monkeypatch, archive, number):
+            heard, complete = once_in_time(client, job(folder, f"mount-{number}"))
+        assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+        assert heard.reasons
+        assert all(reason.startswith("archive/a.png: ") for reason in heard.reasons)
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+    def test_holds_up_all_where_it_is_the_same_disk(
+        self, client: Client, folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    ) -> None:
+        with full(monkeypatch, archive, number):
+            heard, complete = once_in_time(client, job(folder, f"same-{number}"))
+        assert (complete, heard.outcomes) == (False, [])
+        assert heard.reasons == [f"{folder}: {os.strerror(number)}"]
+
+    def test_holds_up_no_other_where_it_has_a_quota_of_its_own(
+        self, client: Client, folder: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with full(monkeypatch, archive, errno.EDQUOT):
+            heard, complete = once_in_time(client, job(folder, "quota"))
+        assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+
+    @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+    def test_holds_up_no_other_where_bad_ones_go_to_another_disk(
+        self,
+        client: Client,
+        folder: Path,
+        tmp_path: Path,
+        pictures: list[bytes],
+        other_disk: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: int,
+    ) -> None:
+        out = tmp_path / "out"
+        out.mkdir()
+        (out / "failed").symlink_to(other_disk)
+        (folder / "a.png").write_bytes(b"no picture")
+        os.utime(folder / "a.png", (1, 1))
+        with full(monkeypatch, out / "failed", number):
+            heard, complete = once_in_time(client, job(folder, f"failed-{number}", move_to=out))
+        assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
+        assert all(reason.startswith("a.png: ") for reason in heard.reasons)
+        assert len(pictures) == 2
 
 
 def test_what_was_taken_makes_room_where_the_cameras_disk_is_full(
