@@ -26,8 +26,8 @@ def identity(root: Path, known: str | None = None) -> str:
 
     Args:
         root: the watched folder.
-        known: what it was until now. Where it is gone it is written again: with another one, a picture whose
-            answer was lost would be inspected a second time.
+        known: what it was until now, if this is the same folder for sure. Where it is gone it is written
+            again: with another one, a picture whose answer was lost would be inspected a second time.
 
     Raises:
         OSError: the folder cannot be written to, or is not there.
@@ -36,9 +36,15 @@ def identity(root: Path, known: str | None = None) -> str:
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         outcome.create(path, _content(known))  # another watcher may start at the same moment
-    if not path.stat().st_size:  # as a power cut leaves it; without links a fresh one is, too, for a moment
+    if not (told := _read(path)):  # as a power cut leaves it; without links a fresh one is, too, for a moment
         outcome.replace(path, _content(known))
-    return path.read_text().strip()
+        told = _read(path)
+    return told
+
+
+def _read(path: Path) -> str:
+    # What a damaged disk has made of it need not be UTF-8, and is the same every time all the same.
+    return path.read_bytes().decode(errors="backslashreplace").strip()
 
 
 def _content(known: str | None) -> bytes:

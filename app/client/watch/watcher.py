@@ -53,7 +53,7 @@ class Watcher:
         self._listener = listener
         self._clock = clock
         self._place: tuple[int, int] | None = None
-        self._identity = identity(job.root)
+        self._identity: str | None = None
         self._folder = Folder(job.root, job.patterns, job.settle, clock, beside=job.move_to is None)
         self._claims = None if job.move_to is None else Claims(job.root, job.settle)
         self._done: dict[str, Stamp] = {}
@@ -96,20 +96,22 @@ class Watcher:
         """Learn which folder this is, and make what it needs.
 
         It may be another one by now: a share that is mounted after the start has an identity of its own. That
-        is read in every round, as numbers of devices and inodes say too little. Some shares give other ones
-        all the time, which costs no more than that pictures that stay are read once more.
+        is read in every round, and alone tells whether it is the same one: some shares give it other numbers
+        of devices and inodes all the time. Where it is wiped, it is written again only into what has the
+        numbers that it was read at, as a share that was never watched has none either.
 
         Raises:
             OSError: it cannot be written to, or what was taken from it cannot go back.
         """
         root = self._job.root
         status = root.stat()
-        place, told = (status.st_dev, status.st_ino), identity(root, self._identity)
+        place = status.st_dev, status.st_ino
+        told = identity(root, self._identity if place == self._place else None)
         if self._claims is not None:
             self._claims.open()
-        elif (place, told) != (self._place, self._identity):
-            put_back(root)
-        if (place, told) != (self._place, self._identity):
+        if told != self._identity:
+            if self._claims is None:
+                put_back(root)
             self._done.clear()  # of the other one; the JSON beside each picture tells
         self._place, self._identity = place, told
 
@@ -117,7 +119,7 @@ class Watcher:
         """Look once, deal with what is whole; returns how many are left for later."""
         begun = self._clock()
         try:
-            found, left = self._folder.look()
+            found, left = self._look()
             self._looked = self._clock() - begun
             closed = self._folder.closed | self._folder.links
             # Only now: these pictures were there in the look before, too, so it is their folder's identity.
@@ -141,6 +143,13 @@ class Watcher:
                 return left + 1
             left += not self._deal_with(one)
         return left
+
+    def _look(self) -> tuple[list[Found], int]:
+        try:
+            return self._folder.look()
+        except OSError:
+            self._place = None  # what comes next may be another disk, under the very same numbers
+            raise
 
     def _take_all(self, claims: Claims, found: list[Found]) -> list[Found]:
         """Take pictures to be moved; gives those that could be taken."""
@@ -217,7 +226,8 @@ class Watcher:
     def _outcome(self, found: Found, data: bytes, sha256: str | None, trouble: Trouble) -> Outcome | None:
         if sha256 is None:
             return Outcome(found, None, None, oversized(found))
-        return self._asking.outcome(found, data, sha256, self._identity, trouble, self.tally.inspected)
+        identity = self._identity or ""  # it was read before any picture
+        return self._asking.outcome(found, data, sha256, identity, trouble, self.tally.inspected)
 
     def _expect_room(self, found: Found, outcome: Outcome | None, error: OSError) -> None:
         """Expect that not the disk of all outcomes is to blame for what could not be written.

@@ -57,6 +57,16 @@ def test_an_identity_that_a_power_cut_has_emptied_is_made_anew(tmp_path: Path) -
     assert identity(tmp_path) == made
 
 
+def test_an_identity_that_is_damaged_is_one_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / OWN).mkdir()
+    (tmp_path / OWN / "identity").write_bytes(b"\xff\xfe\x00")
+    damaged = identity(tmp_path)
+    assert identity(tmp_path) == damaged
+    assert damaged.encode()
+    (tmp_path / OWN / "identity").write_bytes(b"\xfe\xff\x00")
+    assert identity(tmp_path) != damaged
+
+
 @pytest.mark.parametrize("left", ["nothing", "a folder", "an empty file"])
 def test_an_identity_that_is_gone_is_written_again(tmp_path: Path, left: str) -> None:
     """A picture whose answer was lost would be inspected a second time under another one."""
