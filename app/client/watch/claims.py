@@ -77,9 +77,15 @@ def put_back(root: Path) -> None:
             + "let a watcher with --move-to deal with them first"
         )
     for path, name in zip(there, names, strict=True):
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        _make_folders(root, name)
         path.rename(root / name)
         _tidy(path, folder)
+
+
+def _make_folders(root: Path, name: Path) -> None:
+    """Make the folders below a root in which a file is to be, but never the root, whose disk may be away."""
+    for folder in list(reversed(name.parents))[1:]:
+        (root / folder).mkdir(exist_ok=True)
 
 
 class Claims:
@@ -125,7 +131,8 @@ class Claims:
         """
         target = self._folder / found.name
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
+            self.open()
+            _make_folders(self._folder, Path(found.name))
             found.path.rename(target)
             taken = replace(found, path=target)
             return taken if Stamp.of(target.stat()) == found.stamp else None

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from typing import Any, Final
 from ...schemas.predict import Inspection
 from ...schemas.problem import ProblemDetails
 from ..errors import UnexpectedAnswerError
-from .folder import MOST_BYTES, OVERLAY, SIDECAR, Found, printable
+from .folder import MOST_BYTES, OVERLAY, SIDECAR, Found, printable, why
 
 FAILED: Final = "failed"
 _LONGEST_NAME: Final = 255  # bytes; less where the system says so, but some shares say 0, -1 or far more
@@ -195,8 +196,9 @@ def replace(path: Path, content: bytes) -> None:
     """Write a file that appears whole, or not at all."""
     temporary = _temporary(path)
     try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with _named(path, temporary):
+            temporary.write_bytes(content)
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -206,7 +208,8 @@ def create(path: Path, content: bytes) -> bool:
     """Write a file that appears whole, if there is none of its name; returns whether there was none."""
     temporary = _temporary(path)
     try:
-        temporary.write_bytes(content)
+        with _named(path, temporary):
+            temporary.write_bytes(content)
         try:
             os.link(temporary, path)
         except FileExistsError:
@@ -216,7 +219,8 @@ def create(path: Path, content: bytes) -> bool:
                 path.touch(exist_ok=False)
             except FileExistsError:
                 return False
-            temporary.replace(path)
+            with _named(path, temporary):
+                temporary.replace(path)
         return True
     finally:
         temporary.unlink(missing_ok=True)
@@ -233,8 +237,9 @@ def _move(source: Path, target: Path) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target.parent)) from error
         temporary = _temporary(target)
         try:
-            shutil.copy2(source, temporary)
-            temporary.replace(target)
+            with _named(target, temporary):
+                shutil.copy2(source, temporary)
+                temporary.replace(target)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
@@ -244,6 +249,18 @@ def _move(source: Path, target: Path) -> None:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _named(path: Path, temporary: Path) -> Iterator[None]:
+    """Let errors name the file that is meant: the temporary one has another name at each attempt."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        is_ours = error.filename in (None, str(temporary))
+        raise OSError(error.errno, why(error), str(path) if is_ours else error.filename) from error
 
 
 def _temporary(path: Path) -> Path:

@@ -32,6 +32,7 @@ class Trouble:
         faults: attempts that may have failed for the picture's sake.
         before: how many pictures had been inspected when it was first refused on the way to the server.
         delays: attempts that were not done in time, which is no fault of the picture.
+        said: the last reason that was said of it.
     """
 
     stamp: Stamp
@@ -40,6 +41,7 @@ class Trouble:
     faults: int = 0
     before: int | None = None
     delays: int = 0
+    said: str | None = None
 
     def fail(self) -> bool:
         """Count an attempt that may have failed for the picture's sake; whether there were enough."""
@@ -124,6 +126,11 @@ class Troubles:
         if trouble is None or trouble.stamp != found.stamp:
             trouble = self._all[str(found.path)] = Trouble(found.stamp)
         return trouble
+
+    def is_delayed(self, found: Found) -> bool:
+        """Whether an attempt at this very state of a picture has come to nothing."""
+        trouble = self._all.get(str(found.path))
+        return trouble is not None and trouble.stamp == found.stamp and trouble.attempts > 0
 
     def over(self, found: Found) -> None:
         """It is dealt with."""

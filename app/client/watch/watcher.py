@@ -138,7 +138,8 @@ class Watcher:
         present = {str(one.path) for one in found}
         self._done = {path: stamp for path, stamp in self._done.items() if path in present}
         self._troubles.keep(present)
-        for one in found:
+        # Each attempt at one that fails may take seconds, which new ones need not wait for.
+        for one in sorted(found, key=self._troubles.is_delayed):
             if stop.is_set():
                 return left + 1
             left += not self._deal_with(one)
@@ -262,7 +263,10 @@ class Watcher:
     def _later(self, trouble: Trouble, reason: str) -> None:
         trouble.attempts += 1
         trouble.again = self._clock() + min(_LONGEST_SECONDS, 2.0 ** min(trouble.attempts, 9) / 2)
-        self._say(reason)
+        # Of each by itself: where several fail in turn, every attempt has another reason than the last.
+        if reason != trouble.said:
+            self._say(reason)
+        trouble.said = reason
 
     def _say(self, reason: str) -> None:
         """Say it, but not the same thing again and again."""

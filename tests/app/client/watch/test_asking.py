@@ -1,13 +1,17 @@
 """Requests that are lost on the way: for the picture's own sake, or as the server is away."""
 
+import errno
+import os
 import threading
+import time
 from pathlib import Path
 
 import httpx
 import pytest
 
+from app.client import Client
 from app.client.watch.watcher import Watcher
-from tests.app.client.watch.conftest import Heard, behind, ids, job, once, once_in_time, watching
+from tests.app.client.watch.conftest import Heard, behind, full, ids, job, once, once_in_time, watching
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.usefixtures("soon")
@@ -60,6 +64,56 @@ def test_while_the_server_is_away_the_others_are_not_sent_to_it(
         heard, complete = once(client, job(folder, f"away-{status}"))
     assert (complete, heard.outcomes, len(heard.reasons)) == (False, [], 1)
     assert pictures[1] not in asked
+
+
+def test_those_that_are_lost_in_turn_are_said_once_each(
+    url: str, folder: Path, pictures: list[bytes]
+) -> None:
+    with (
+        behind(url, None, lambda request: request.content in pictures) as (client, proxy),
+        watching(client, job(folder, "in turn")) as heard,
+    ):
+        eventually(lambda: proxy.refused >= 12)
+    assert sorted(reason.partition(":")[0] for reason in heard.reasons) == ["a.png", "b.png"]
+
+
+def test_one_that_fails_for_another_reason_is_said_again(
+    client: Client, folder: Path, pictures: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "b.png").unlink()
+    with watching(client, job(folder, "reasons")) as heard:
+        for number in (errno.EIO, errno.EACCES, errno.EIO):
+            with full(monkeypatch, folder, number) as tried:
+                eventually(lambda tried=tried: len(tried) >= 4)  # type: ignore[misc]
+        eventually(lambda: len(heard.outcomes) == 1)
+    assert len(pictures) == 2
+    # With the name of the JSON: those of the files that are written first are other ones each time.
+    told = [f"[Errno {number}] {os.strerror(number)}" for number in (errno.EIO, errno.EACCES, errno.EIO)]
+    assert heard.reasons == [f"a.png: {one}: '{folder / 'a.png.json'}'" for one in told]
+
+
+def test_one_that_was_lost_before_comes_after_new_ones(
+    url: str, folder: Path, tiny_images: dict[str, list[bytes]]
+) -> None:
+    lost, other = tiny_images["good"][:2]
+    asked: list[bytes] = []
+
+    def refuses(request: httpx.Request) -> bool:
+        asked.extend([request.content] if request.method == "POST" else [])
+        return request.content == lost
+
+    stop = threading.Event()
+    (folder / "a.png").write_bytes(lost)
+    with behind(url, None, refuses) as (client, _):
+        watcher = Watcher(client, job(folder, "after"), Heard())
+        eventually(lambda: (watcher._round(stop), bool(asked))[1])
+        (folder / "b.png").write_bytes(other)
+        asked.clear()
+        watcher._folder._settle = 0.0
+        watcher._folder.look()
+        time.sleep(0.1)  # both are due by then
+        watcher._round(stop)
+    assert asked == [other, lost]
 
 
 @LOST

@@ -99,6 +99,17 @@ def test_the_folder_of_what_was_taken_is_made_again_but_never_the_root(tmp_path:
     assert not root.exists()
 
 
+@pytest.mark.parametrize("name", ["a.png", "day/cam/a.png"])
+def test_nothing_is_taken_where_the_root_is_gone(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "camera"
+    root.mkdir()
+    claims = Claims(root, 1.0)
+    one = found(root, name)
+    shutil.rmtree(root)
+    assert claims.take(one) is None
+    assert not root.exists()
+
+
 def test_what_is_taken_is_out_of_the_cameras_reach(tmp_path: Path) -> None:
     taken = Claims(tmp_path, 0.01).take(found(tmp_path, "sub/a.png", b"one"))
     assert taken is not None
