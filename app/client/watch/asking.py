@@ -116,10 +116,8 @@ class Asking:
                     raise Later(f"{found.name}: {error} (request {error.request_id})") from error
             except UnexpectedAnswerError as error:
                 # The inspection was answered just now, so the server is there.
-                if not is_a_refusal(error) and not may_be_its_own(error):
+                if not is_a_refusal(error):
                     raise Wait(str(error)) from error
-                if not is_a_refusal(error):  # or it went away since
-                    self._expect_server(error)
                 if not trouble.fail():
                     raise Later(f"{found.name}: {error}") from error
             except UnreachableError as error:

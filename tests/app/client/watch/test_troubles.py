@@ -268,7 +268,7 @@ class TestOverlays:
         assert (len(ids(heard)), [one.overlay for one in heard.outcomes]) == (2, [None, None])
         assert proxy.refused == 5 * len(pictures)
 
-    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize("status", [429, 502])
     def test_one_for_which_the_way_is_too_busy_is_waited_for(
         self, url: str, folder: Path, pictures: list[bytes], status: int
     ) -> None:
