@@ -16,6 +16,7 @@ from flows.fastflow.plain_files import FileError, open_plain, sha256_of
 
 _ROWS: Final = 1000
 _CHUNK: Final = 1024 * 1024
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 LARGEST: Final = 2**40  # of a file; there only is no limit
 
 # In an order in which no row refers to one that comes later. Sessions stay behind: people log in again. The
@@ -102,7 +103,7 @@ def _told_where(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in NO_ROOM:
             raise
         raise OSError(error.errno, error.strerror, str(target)) from error
 

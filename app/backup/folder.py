@@ -15,7 +15,6 @@ Its name is the time when it was begun, by a clock that may be wrong: a dead bat
 order them. Those of versions that did not number come first, by their names.
 """
 
-import errno
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.backup.copying import copy_whole, sha256_or_none
+from app.backup.copying import NO_ROOM, copy_whole, sha256_or_none
 from app.database.engine import Database, DatabaseError
 from app.history import orphans
 from app.history.pictures import Pictures
@@ -264,7 +263,7 @@ class BackupFolder:
         try:
             left = self._not_needed(kept)
         except OSError as error:
-            if not gone or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if not gone or error.errno not in NO_ROOM:
                 raise
             # No room for a copy of a database: what is to go has some, if what stays is whole.
             for name, snapshot in zip(kept, snapshots, strict=True):

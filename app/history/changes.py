@@ -50,8 +50,7 @@ def changes(
         categories: the only ones wanted; None for all.
         limit: how many at most, of more the latest.
     """
-    wanted = [audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms, *_done_of(categories)]
-    acted = select(audit).where(audit.c.action.in_(ACTIONS), *wanted)
+    acted = select(audit).where(audit.c.action.in_(ACTIONS), *_during(span), *_done_of(categories))
     rows = connection.execute(acted.order_by(audit.c.number.desc()).limit(limit)).mappings()
     told = [*map(dict, rows), *_unannounced(connection, span, categories)]
     return sorted(told, key=lambda row: int(row["number"]))[-limit:]
@@ -79,8 +78,7 @@ def _unannounced(
         last[category] = number, version
     found: list[_Beginning] = []
     open_ended: dict[str, _Beginning] = {}
-    within = served.where(columns.created_ms >= span.from_ms, columns.created_ms < span.to_ms)
-    for row in connection.execute(within.order_by(columns.number)).mappings():
+    for row in connection.execute(served.where(*_during(span)).order_by(columns.number)).mappings():
         category, _, version = row["target"].partition("/")
         after, known = last.get(category, (0, None))
         previous = detail(dict(row)).get("previous") or known
@@ -119,6 +117,10 @@ class _Beginning:
 
     def told(self) -> dict[str, Any]:
         return self.row | {"detail": json.dumps({**detail(self.row), "previous": self.previous})}
+
+
+def _during(span: Span) -> list[ColumnElement[bool]]:
+    return [audit.c.created_ms >= span.from_ms, audit.c.created_ms < span.to_ms]
 
 
 def _done_of(categories: Collection[str] | None) -> list[ColumnElement[bool]]:

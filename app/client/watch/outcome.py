@@ -126,35 +126,29 @@ def foreign(error: UnexpectedAnswerError) -> ProblemDetails:
 
     Its answer was no problem document of ours, so there are no more than the status and our own words.
     """
-    return ProblemDetails(
-        type="about:blank",  # RFC 9457, section 4.2.1: no more than the status says
-        title=f"Status {error.status}, from something between here and the server",
-        status=error.status,
-        detail=str(error),
-        instance="",
-        request_id="",
-    )
+    title = f"Status {error.status}, from something between here and the server"
+    return _problem(title, error.status, str(error))
 
 
 def unspeakable(part_id: str) -> ProblemDetails:
     """The problem of a picture whose name has a part's id that is not UTF-8, as all ids are."""
-    return ProblemDetails(
-        type="about:blank",
-        title="The part's id is not UTF-8",
-        status=400,
-        detail=f"The part's id in the name is {printable(part_id)}, which is not UTF-8.",
-        instance="",
-        request_id="",
-    )
+    detail = f"The part's id in the name is {printable(part_id)}, which is not UTF-8."
+    return _problem("The part's id is not UTF-8", 400, detail)
 
 
 def oversized(found: Found) -> ProblemDetails:
     """The problem of a file that is too large to be read."""
+    detail = f"The file has {found.stamp.size} bytes, and none of more than {MOST_BYTES} is read."
+    return _problem("Too large to be read", 413, detail)
+
+
+def _problem(title: str, status: int, detail: str) -> ProblemDetails:
+    """One that is not the server's."""
     return ProblemDetails(
-        type="about:blank",
-        title="Too large to be read",
-        status=413,
-        detail=f"The file has {found.stamp.size} bytes, and none of more than {MOST_BYTES} is read.",
+        type="about:blank",  # RFC 9457, section 4.2.1: no more than the status says
+        title=title,
+        status=status,
+        detail=detail,
         instance="",
         request_id="",
     )

@@ -288,17 +288,23 @@ def test_a_final_refusal_is_given_up_at_once(database: Database, run: Run) -> No
     assert sink.asked == ["a", "b"]
 
 
-def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_and_longer(
-    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    waits: list[float] = []
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Between attempts nobody waits: these are the seconds that would have been waited for."""
+    noted: list[float] = []
     pause = Delivery._pause
 
-    async def noted(self: Delivery, seconds: float) -> None:
-        waits.append(seconds)
+    async def note(self: Delivery, seconds: float) -> None:
+        noted.append(seconds)
         await pause(self, 0)
 
-    monkeypatch.setattr(Delivery, "_pause", noted)
+    monkeypatch.setattr(Delivery, "_pause", note)
+    return noted
+
+
+def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_and_longer(
+    database: Database, run: Run, waits: list[float]
+) -> None:
     failures = [Undelivered("429", wait=17.5), *(Undelivered("500") for _ in range(5))]
     sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
 
@@ -315,17 +321,9 @@ def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_an
 
 
 def test_a_receiver_that_asks_for_less_is_not_asked_all_the_time(
-    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
+    database: Database, run: Run, waits: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_DELAY", 0.5)
-    waits: list[float] = []
-    pause = Delivery._pause
-
-    async def noted(self: Delivery, seconds: float) -> None:
-        waits.append(seconds)
-        await pause(self, 0)
-
-    monkeypatch.setattr(Delivery, "_pause", noted)
     failures = [Undelivered("503", wait=wait) for wait in (0.01, 0.49, 3.0)]
     sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
 
