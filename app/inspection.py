@@ -202,6 +202,7 @@ class Inspected:
             "created_ms": clock.time_of(inspection.inspection_id),
             "category": inspection.model.category,
             "version": inspection.model.version,
+            "precision": self.detector.scorer.precision,
             "decision": inspection.decision,
             "score": inspection.score,
             "p_value": inspection.p_value,

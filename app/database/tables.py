@@ -78,6 +78,8 @@ inspections = Table(
     # Where the id does not tell the age: when retention saw the inspection first, in the time of `watch`, and
     # 0 until then; null for all others. See app/history/ageless.py.
     Column("seen_ms", BigInteger),
+    # Of the engine that scored: others' scores do not compare. Null of inspections from before it was kept.
+    Column("precision", String(32)),
     # The columns after the id decide within the index whether a row is wanted at all.
     Index("ix_inspections_category", "category", "id", "decision", "verdict"),
     Index("ix_inspections_category_decision", "category", "decision", "id"),

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from app.database.clock import first_id
 from app.history.comparison import Comparison, compare
+from flows.fastflow.manifest import Precision
 
 logger = logging.getLogger("flowgauge.drift")
 
@@ -48,6 +49,7 @@ class Reference:
         since_ms: from when on version and settings may have been the same, in milliseconds since 1970, UTC;
             of inspections made before the start nothing else tells.
         station: whose it is: of a station that has a calibration of its own; None of all others.
+        precision: of the engine that scored the calibration images; scores of others do not compare.
         rising_only: whether only higher scores count: a region of interest lowers them.
         samples: by name, the calibration images' values, sorted: "score" first, then the features in the
             order of a row's `features`.
@@ -59,6 +61,7 @@ class Reference:
     samples: Mapping[str, NDArray[np.float64]]
     since_ms: int = 0
     station: str | None = None
+    precision: Precision = "float32"
 
     def same(self, other: "Reference") -> bool:
         """Whether inspections of one window may be compared with both."""
@@ -192,6 +195,9 @@ class Drift:
         every = -(-self.window // LOOKS)  # rounded up: no more looks than the level is divided by
         for row in rows:
             if row["version"] != window.reference.version or row["id"] in window.ids:
+                continue
+            # It is not known of inspections from before it was kept.
+            if row.get("precision") not in (None, window.reference.precision):
                 continue
             if len(window.rows) == self.window:
                 window.ids.discard(window.rows[0][0])

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from sqlalchemy import Connection, case, func, select
+from sqlalchemy import Connection, case, func, or_, select
 
 from app.database.clock import first_id, time_of
 from app.database.tables import inspections
@@ -21,6 +21,7 @@ from app.history import rates
 from app.history.queries import elsewhere
 from app.history.rates import DECISIONS, Cell, Decision, Rate, Stratum, Verdict
 from app.history.reports import Span
+from flows.fastflow.manifest import Precision
 
 _COLUMNS: Final = inspections.columns
 # The decision that is a mistake, by what the part is.
@@ -42,9 +43,10 @@ class Kept:
     Attributes:
         category: theirs.
         version: the version that scored them; scores of others mean something else.
+        precision: of the engine that scored them, likewise; inspections count, too, from before it was kept.
         span: the time.
-        last: how many at most, the latest of the category; those of other versions or stations among them
-            are left out.
+        last: how many at most, the latest of the category; those of other versions, engines or stations
+            among them are left out.
         station: of this one alone; None for all.
         without: stations that are left out, because they have a calibration of their own.
         since_ms: by station, from when on its inspections are looked at, where not all of the time.
@@ -52,6 +54,7 @@ class Kept:
 
     category: str
     version: str
+    precision: Precision
     span: Span
     last: int
     station: str | None = None
@@ -113,7 +116,7 @@ def look(connection: Connection, kept: Kept, positions: Sequence[Limits]) -> See
 
 
 def _count(connection: Connection, kept: Kept, scores: Sequence[float]) -> tuple[_Counts, str | None]:
-    columns = ("id", "version", "station", "decision", "verdict", "score")
+    columns = ("id", "version", "precision", "station", "decision", "verdict", "score")
     latest = (
         select(*(_COLUMNS[name] for name in columns))
         .where(*kept.span.conditions_for(kept.category, kept.station))
@@ -129,7 +132,10 @@ def _count(connection: Connection, kept: Kept, scores: Sequence[float]) -> tuple
         func.count(),
         func.min(latest.id),
         *(func.sum(case((latest.score > score, 1), else_=0)) for score in scores),
-    ).where(latest.version == kept.version)
+    ).where(
+        latest.version == kept.version,
+        or_(latest.precision == kept.precision, latest.precision.is_(None)),
+    )
     if kept.without:
         query = query.where(elsewhere(latest.station, kept.without))
     late = {name: first_id(ms) for name, ms in kept.since_ms.items() if ms > kept.span.from_ms}

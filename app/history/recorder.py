@@ -159,7 +159,8 @@ class Recorder:
         Raises:
             _Refused: the database does not take one of them; none is filed.
         """
-        rows: list[dict[str, Any]] = [json.loads(record.row) for record in records]
+        # A journal may hold records from before there was this column.
+        rows: list[dict[str, Any]] = [{"precision": None} | json.loads(record.row) for record in records]
         with self._database.read() as connection:
             ids = [row["id"] for row in rows]
             known = set(connection.scalars(select(inspections.c.id).where(inspections.c.id.in_(ids))))

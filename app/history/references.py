@@ -118,7 +118,9 @@ class References:
                 self._calibrations.stations(slot),
                 renewed=found is not None,
             )
-            known = Reference(version, made, bool(regions), samples(calibration), since_ms, whose)
+            known = Reference(
+                version, made, bool(regions), samples(calibration), since_ms, whose, self._precision
+            )
             self._known[category, whose] = known
         return known
 
@@ -160,7 +162,9 @@ def latest(
         where.append(columns.station == station)
     elif without:
         where.append(elsewhere(columns.station, without))
-    query = select(columns.id, columns.version, columns.score, columns.features, columns.station)
+    query = select(
+        columns.id, columns.version, columns.precision, columns.score, columns.features, columns.station
+    )
     query = query.where(*where).order_by(columns.id.desc()).limit(limit)
     with database.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()][::-1]

@@ -87,9 +87,9 @@ async def get_outlook(
 
     Also what they would have done: how many of the latest inspections would have been decided otherwise, and
     by their reviews, how many good parts would have been rejected and how many defective ones passed,
-    weighted as /rates does. Only inspections count whose scores compare: by the version in force, since a
-    region of interest was last changed (and, with a region or folds, a calibration), of stations with the
-    same calibration.
+    weighted as /rates does. Only inspections count whose scores compare: by the version in force, on engines
+    of the precision that serves, since a region of interest was last changed (and, with a region or folds, a
+    calibration), of stations with the same calibration.
     """
     asked = span(made_from, made_before, None)
     detector = await residency.get(category)
@@ -121,7 +121,8 @@ async def get_outlook(
             within = Span(min(begin, complete.to_ms), complete.to_ms)
             without = own if station is None else ()
             since_ms = {name: ms for name, ms in changed.items() if name is not None}
-            kept = Kept(category, detector.manifest.version, within, last, station, without, since_ms)
+            version, precision = detector.manifest.version, slot.precision
+            kept = Kept(category, version, precision, within, last, station, without, since_ms)
             seen = outlook.look(connection, kept, limits)
         return _told(detector, calibrator, settings, positions, kept, seen, own)
 

@@ -70,7 +70,7 @@ def test_the_migrations_make_the_declared_indexes_with_their_conditions(
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     before = database.revision
     database.upgrade()
-    assert database.revision == before == "0003"
+    assert database.revision == before == "0004"
 
 
 def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
@@ -89,7 +89,7 @@ def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert {database.revision for database in databases} == {"0003"}
+    assert {database.revision for database in databases} == {"0004"}
     for database in databases:
         database.close()
 
@@ -105,7 +105,7 @@ def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: P
         assert upgrading.is_alive()
         other.execute("COMMIT")
         upgrading.join()
-        assert database.revision == "0003"
+        assert database.revision == "0004"
         database.close()
 
 

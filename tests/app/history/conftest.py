@@ -37,6 +37,7 @@ def make_entry() -> MakeEntry:
             "created_ms": clock.time_of(identifier),
             "category": "bottle",
             "version": "v1",
+            "precision": "float32",
             "decision": "PASS",
             "score": 0.5 + number,
             "p_value": 0.25,

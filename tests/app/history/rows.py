@@ -53,5 +53,5 @@ def row(at_ms: int | None = None, picture: bytes | None = None, **columns: Any) 
 def add(database: Database, *added: dict[str, Any]) -> list[str]:
     """Insert rows; gives their ids."""
     with database.write() as connection:
-        connection.execute(insert(inspections), list(added))
+        connection.execute(insert(inspections), [{"precision": None} | one for one in added])
     return [one["id"] for one in added]

@@ -116,6 +116,18 @@ def test_a_shift_of_the_scores_alarms_within_the_window(n_calibration: int) -> N
     assert late == 0
 
 
+def test_scores_of_another_engine_are_not_looked_at() -> None:
+    rng = np.random.default_rng(12)
+    drift = watch(reference(rng.normal(size=100)))
+    other: list[Row] = [{**row, "precision": "bfloat16"} for row in rows(rng.normal(5, size=100))]
+    drift.on_filed(other)
+    assert (seen(drift).inspections, seen(drift).alarm) == (0, False)
+    same: list[Row] = [{**row, "precision": "float32"} for row in rows(rng.normal(5, size=60))]
+    earlier: list[Row] = [{**row, "precision": None} for row in rows(rng.normal(5, size=40))]
+    drift.on_filed([*same, *earlier])
+    assert (seen(drift).inspections, seen(drift).alarm) == (100, True)
+
+
 def test_lower_scores_are_drift_too_unless_a_region_lowers_them() -> None:
     rng = np.random.default_rng(2)
     calibration, lower, higher = rng.normal(size=100), rng.normal(-2, size=100), rng.normal(2, size=100)

@@ -648,6 +648,29 @@ def test_a_record_that_the_database_refuses_is_set_aside_alone(
     assert ["refuses an inspection" in line.message for line in caplog.records].count(True) == 1
 
 
+@pytest.mark.parametrize("old", [0, 2])
+def test_a_record_of_a_version_that_did_not_keep_the_precision_is_filed(
+    history_settings: Settings, make_entry: MakeEntry, database_url: str, old: int
+) -> None:
+    records = [make_entry().record() for _ in range(3)]
+    row = json.loads(records[old].row)
+    del row["precision"]
+    records[old] = records[old]._replace(row=json.dumps(row).encode())
+    folder = history_settings.history / "journal"
+    folder.mkdir(parents=True)
+    mark = new_mark()
+    data = b"".join(record.encode(mark) for record in records)
+    (folder / "000000000001.journal").write_bytes(data)
+
+    async def nothing(_: History) -> None:
+        pass
+
+    use(history_settings, nothing)
+    kept: list[str | None] = ["float32"] * 3
+    kept[old] = None
+    assert [row.precision for row in rows(database_url)] == kept
+
+
 def test_after_a_restart_who_asks_waits_until_what_was_left_is_filed(
     history_settings: Settings, make_entry: MakeEntry
 ) -> None:

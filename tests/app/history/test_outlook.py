@@ -17,7 +17,8 @@ EVER = Span(0, 2**45)
 
 
 def kept(last: int = 1000, **changes: Any) -> Kept:
-    return Kept(**{"category": "tiny", "version": "v1", "span": EVER, "last": last, **changes})
+    given: dict[str, Any] = {"category": "tiny", "version": "v1", "precision": "float32", "span": EVER}
+    return Kept(**(given | {"last": last} | changes))
 
 
 def several(count: int, decision: Decision, score: float, verdict: str | None = None) -> list[dict[str, Any]]:
@@ -127,6 +128,20 @@ def test_only_what_compares_is_counted(database: Database) -> None:
     assert look(database, position).positions[0].decisions == {"PASS": 2, "REVIEW": 0, "REJECT": 1}
     assert look(database, position, station="own").positions[0].decisions["REJECT"] == 1
     assert look(database, position, station="line").positions[0].changes == {}
+
+
+def test_scores_of_another_engine_do_not_compare(database: Database) -> None:
+    add(
+        database,
+        row(score=9.0, precision="bfloat16"),
+        row(score=9.0, precision="bfloat16"),
+        row(score=9.0, precision="float32"),
+        row(score=1.0),  # from before it was kept
+    )
+    position = Limits(3.0, None)
+    assert look(database, position).positions[0].decisions == {"PASS": 1, "REVIEW": 0, "REJECT": 1}
+    reduced = look(database, position, precision="bfloat16").positions[0]
+    assert reduced.decisions == {"PASS": 1, "REVIEW": 0, "REJECT": 2}
 
 
 def test_the_latest_alone_are_looked_through(database: Database) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -18,6 +19,7 @@ from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.bundles import again
 from tests.app.calibrating import renewal
+from tests.app.history.rows import add, row
 from tests.app.stores import damage
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
@@ -174,6 +176,19 @@ def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_reg
         assert window(client) == 2
     with TestClient(create_app(settings)) as client:
         assert window(client) == 2
+
+
+def test_a_window_that_goes_on_after_a_restart_has_no_scores_of_another_engine(
+    store: Path, tmp_path: Path
+) -> None:
+    settings = Settings(models=store, history=tmp_path / "history", drift_window=20)
+    version = models_folder.resolve(store, "tiny").name
+    with TestClient(create_app(settings)) as client:
+        app: Any = client.app
+        for precision in ("bfloat16", "float32", None, "bfloat16"):
+            add(app.state.history.database, row(version=version, precision=precision))
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v1/models/tiny/drift").json()["inspections"] == 2
 
 
 def test_an_alarm_outlives_a_restart_after_changes_that_it_does_not_depend_on(
