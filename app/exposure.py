@@ -4,7 +4,8 @@ from pathlib import Path
 
 from app.database.engine import Database, read_url
 from app.keys import Keys
-from app.settings import Settings, is_loopback
+from app.loopback import is_loopback
+from app.settings import Settings
 
 
 class ExposureError(ValueError):

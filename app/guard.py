@@ -17,9 +17,10 @@ from app.client_address import client_address
 from app.keyring import Keyring
 from app.keys import Key
 from app.limits import MOST_ADDRESSES, TokenBuckets
+from app.loopback import is_loopback
 from app.problems import Problem
 from app.sessions import CSRF_HEADER, csrf_token
-from app.settings import Settings, is_loopback
+from app.settings import Settings
 from app.web import entrance
 
 logger = logging.getLogger("flowgauge.guard")

@@ -11,8 +11,6 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.loopback import is_loopback as is_loopback
-
 MIB = 1024 * 1024
 
 _PREFIX: Final = "FLOWGAUGE_"

@@ -15,6 +15,9 @@ class SoftClamp(nn.Module):
 
     Args:
         bound: c > 0; exp(s) then lies in [exp(-c), exp(c)].
+
+    Raises:
+        ValueError: the bound is not above 0 and finite.
     """
 
     def __init__(self, bound: float) -> None:
@@ -52,6 +55,9 @@ class SigmoidScale(nn.Module):
 
     Args:
         floor: f, in (0, 1); exp(s) then lies in (f, 1).
+
+    Raises:
+        ValueError: the floor does not lie there.
     """
 
     def __init__(self, floor: float = 1e-3) -> None:
@@ -73,6 +79,9 @@ class SoftplusScale(nn.Module):
 
     Args:
         floor: f > 0; exp(s) is above it.
+
+    Raises:
+        ValueError: the floor is not above 0 and finite.
     """
 
     def __init__(self, floor: float = 1e-3) -> None:

@@ -29,6 +29,9 @@ class UniformDequantization(Transform):
 
     Args:
         levels: L >= 2.
+
+    Raises:
+        ValueError: there are fewer than two levels.
     """
 
     def __init__(self, levels: int) -> None:
@@ -82,6 +85,9 @@ class Logit(Transform):
 
     Args:
         alpha: a, keeps p away from 0 and 1; at least 0, below 1/2.
+
+    Raises:
+        ValueError: alpha does not lie there.
     """
 
     def __init__(self, alpha: float = 0.05) -> None:

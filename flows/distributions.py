@@ -31,6 +31,9 @@ class Distribution(nn.Module, ABC):
 
     Args:
         event_shape: shape of one event, (D,) or (C, H, W).
+
+    Raises:
+        ValueError: the shape is empty.
     """
 
     def __init__(self, event_shape: Sequence[int]) -> None:

@@ -75,6 +75,9 @@ class RationalQuadraticSpline(Law):
     Args:
         bins: K >= 2.
         bound: B > 0.
+
+    Raises:
+        ValueError: there are fewer than two bins, or the bound is not above 0 and finite.
     """
 
     def __init__(self, bins: int = 8, bound: float = 4.0) -> None:

@@ -30,6 +30,9 @@ class FactorOut(Transform):
     Args:
         channels: C >= 2 of the input.
         transform: maps the first ceil(C/2) channels, and keeps their shape.
+
+    Raises:
+        ValueError: there are fewer than two channels.
     """
 
     def __init__(self, channels: int, transform: Transform) -> None:

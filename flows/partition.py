@@ -39,6 +39,9 @@ class Halves(Partition):
         channels: C >= 2.
         swapped: if True, the conditioner sees the second half and the first is transformed. Layers that
             alternate between the two need no permutation in between.
+
+    Raises:
+        ValueError: there are fewer than two channels.
     """
 
     def __init__(self, channels: int, *, swapped: bool = False) -> None:

@@ -46,6 +46,9 @@ def run_and_recompute(steps: list[Step], x: Tensor, context: Tensor | None) -> t
 
     Returns:
         What `run` returns.
+
+    Raises:
+        RuntimeError: autocast is on.
     """
     device = x.device.type
     if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):

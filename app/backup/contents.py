@@ -76,7 +76,11 @@ def say_replaced(category: str, active: str, instead: str | None) -> str:
 def as_models(
     folder: BackupFolder, category: str, copy: CategoryCopy, version: str, beside: Path | None = None
 ) -> Iterator[Path]:
-    """A version as it lies in a models folder, copied to a temporary one."""
+    """A version as it lies in a models folder, copied to a temporary one.
+
+    Raises:
+        BundleError: its manifest is not the one that was copied.
+    """
     with temporary_directory(beside or folder.bundles) as temporary:
         target = temporary / category / version
         target.parent.mkdir()

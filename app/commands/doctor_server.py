@@ -17,7 +17,7 @@ import httpx
 from PIL import Image
 
 from app.client.connection import AddressError, connection
-from app.settings import is_loopback
+from app.loopback import is_loopback
 
 _CONNECT_SECONDS: Final = 5
 _ANSWER_SECONDS: Final = 60  # a model may have to be loaded first

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
-from app.settings import Settings, SettingsError, is_loopback, settings_from
+from app.loopback import is_loopback
+from app.settings import Settings, SettingsError, settings_from
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def serve(
         str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads of torch.", show_default="torch's choice")
+        int | None, typer.Option(help="CPU threads that compute.", show_default="torch's choice")
     ] = None,
     allow_unauthenticated_network: Annotated[
         bool | None,

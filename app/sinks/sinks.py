@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from app.database.engine import Database
 from app.feed.feed import Feed
-from app.settings import Settings, is_loopback
+from app.loopback import is_loopback
+from app.settings import Settings
 from app.sinks.broker import expect_template, expect_topic, read_url
 from app.sinks.dead_letters import DeadLetters
 from app.sinks.delivery import Delivery, Sink

@@ -10,7 +10,6 @@ webhooks:
     categories: [bottle]
 """
 
-import ipaddress
 import ssl
 from pathlib import Path
 from typing import Annotated, Final, Self
@@ -28,13 +27,13 @@ from pydantic import (
 )
 
 from app.schemas.predict import Decision
+from app.sinks.addresses import Network
 from app.sinks.errors import SinkError, Wrong
 from app.sinks.signing import read_secret
 from app.sinks.tls import trusting
 from flows.fastflow.plain_files import FileError, read_file
 
 _MAX_BYTES: Final = 1024 * 1024
-_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class _Part(BaseModel):
@@ -123,7 +122,7 @@ class WebhookFile(_Part):
     """
 
     hosts: frozenset[str]
-    networks: tuple[_Network, ...] = ()
+    networks: tuple[Network, ...] = ()
     webhooks: tuple[Webhook, ...]
 
     @model_validator(mode="after")

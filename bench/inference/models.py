@@ -100,13 +100,13 @@ def bare_backbone(folder: Path) -> tuple[FeatureExtractor, tuple[int, int]]:
     return recorded.layers(), manifest.input_size
 
 
-def photographs(folder: Path, side: int = PHOTOGRAPH) -> list[Path]:
-    """A JPEG and a PNG file of one made-up part with a scratch, of a side in pixels."""
+def photographs(folder: Path) -> list[Path]:
+    """A JPEG and a PNG file of one made-up part with a scratch, PHOTOGRAPH pixels wide and high."""
     import cv2
 
     folder.mkdir(parents=True, exist_ok=True)
-    image: NDArray[np.uint8] = part(0, side, defect=True)
-    files = [folder / f"{side}.jpg", folder / f"{side}.png"]
+    image: NDArray[np.uint8] = part(0, PHOTOGRAPH, defect=True)
+    files = [folder / f"{PHOTOGRAPH}.jpg", folder / f"{PHOTOGRAPH}.png"]
     files[0].write_bytes(jpeg(image))
     files[1].write_bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
     return files

@@ -113,7 +113,6 @@ def describe(detector: Detector) -> Mapping[str, str]:
         "manifest_sha256": detector.sha256,
         "backbone": manifest.backbone.name,
         "sample_bits": str(manifest.sample_bits),
-        "resize": manifest.resize,
         "shrink": detector.scorer.geometry.shrink,
         "reject_above": repr(threshold.reject),
         "target_fpr": repr(threshold.target_fpr),

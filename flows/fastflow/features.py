@@ -104,6 +104,9 @@ class FeatureExtractor(nn.Module):
 
         Returns:
             Per stage or block i, (N, C_i, H / stride_i, W / stride_i) float32 (sizes round up).
+
+        Raises:
+            ValueError: the images have another dtype or shape, or a size that the backbone does not take.
         """
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
             raise ValueError(

@@ -27,6 +27,9 @@ class FeatureNormaliser(nn.Module):
 
     Attributes:
         windows: side of each scale's window.
+
+    Raises:
+        ValueError: the window is even.
     """
 
     def __init__(
@@ -74,7 +77,11 @@ class FeatureNormaliser(nn.Module):
             self.get_buffer(f"std_{i}").copy_(torch.where(std > 1e-6, std, 1.0))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Normalise feature maps; shapes stay (N, C_i, H_i, W_i)."""
+        """Normalise feature maps; shapes stay (N, C_i, H_i, W_i).
+
+        Raises:
+            ValueError: there are other channels.
+        """
         found = tuple(x.shape[1] for x in maps)
         if found != self.channels:
             raise ValueError(f"expected feature maps of {self.channels} channels; got {found}")

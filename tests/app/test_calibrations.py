@@ -140,7 +140,7 @@ class TestFind:
             other.find(third)
 
     def test_a_models_folder_that_is_gone_for_a_moment_changes_nothing(
-        self, models: Path, files: CalibrationFiles, slot: Slot, tmp_path: Path
+        self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:
         put(files, slot, 1.0)
         (models / "screw").rename(models / "away")

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from app.settings import MIB, Settings, is_loopback, unknown_variables
+from app.loopback import is_loopback
+from app.settings import MIB, Settings, unknown_variables
 
 ROOT = Path(__file__).parents[2]
 

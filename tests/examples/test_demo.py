@@ -52,9 +52,7 @@ def test_a_test_set_of_one_class_is_refused(counts: dict[str, int]) -> None:
         demo.choose(samples(**counts))
 
 
-def test_a_port_that_is_taken_is_told_before_anything_else(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_port_that_is_taken_is_told_before_anything_else() -> None:
     with socket.socket() as other:
         other.bind((demo.HOST, 0))
         other.listen()

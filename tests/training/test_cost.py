@@ -285,7 +285,10 @@ def test_a_run_that_is_resumed_needs_no_room_for_the_checkpoint_that_it_replaces
 @pytest.mark.parametrize(
     "sections",
     [
-        {"calibration": {"method": "cross", "folds": 3}, "fit": {"stopping": {"fraction": 0.2}}},
+        pytest.param(
+            {"calibration": {"method": "cross", "folds": 3}, "fit": {"stopping": {"fraction": 0.2}}},
+            marks=pytest.mark.slow,
+        ),
         {"fit": {"stopping": {"patience": 1}}},
         {"calibration": {"method": "cross", "folds": 2, "engines": ("float32", "bfloat16")}},
     ],

@@ -80,7 +80,11 @@ def lay_out(out: Path) -> Path:
 
 
 def package_folder() -> Path:
-    """Where the package lies, found without importing it: only its files are wanted."""
+    """Where the package lies, found without importing it: only its files are wanted.
+
+    Raises:
+        DatasetError: it is not installed.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or not spec.submodule_search_locations:
         raise DatasetError(

@@ -34,10 +34,10 @@ _GREY = "#444444"
 _SAMPLES = "#3b0f70"
 
 
-def uniform_log_prob(z: Tensor, half: float = 2.0) -> Tensor:
-    """log-density of the uniform distribution over [-half, half]^2, (N,), of z with shape (N, 2)."""
-    inside = (z.abs() <= half).all(1)
-    return z.new_full((len(z),), -2 * math.log(2 * half)).masked_fill(~inside, -math.inf)
+def uniform_log_prob(z: Tensor) -> Tensor:
+    """log-density of the uniform distribution over [-2, 2]^2, (N,), of z with shape (N, 2)."""
+    inside = (z.abs() <= 2).all(1)
+    return z.new_full((len(z),), -2 * math.log(4)).masked_fill(~inside, -math.inf)
 
 
 def planar_layers(count: int) -> list[Planar]:

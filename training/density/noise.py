@@ -45,6 +45,9 @@ class Camera:
     Attributes:
         gain: brightness per photon, above 0; 1 / gain photons make white.
         read_variance: of the read-out, in squares of brightness, above 0.
+
+    Raises:
+        ValueError: one of them is not above 0.
     """
 
     gain: float = 0.01
@@ -110,6 +113,9 @@ def noise_of_repeats(shots: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         clean, (R N, C, H, W), and noise, of the same shape: a row for each shot of each scene.
+
+    Raises:
+        ValueError: there are fewer than two shots, or (R, N) alone.
     """
     repeats = len(shots)
     if shots.ndim < 3 or repeats < 2:

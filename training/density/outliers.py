@@ -69,6 +69,9 @@ def typicality(scores: Tensor, train_scores: Tensor) -> Tensor:
         scores: (N,).
         train_scores: (M,), of pictures that the flow's density is meant for; of held-out ones where the flow
             may have learned its training pictures by heart.
+
+    Raises:
+        ValueError: there are none of those.
     """
     if not len(train_scores):
         raise ValueError("typicality expected scores of training data; got none")
@@ -93,6 +96,9 @@ def perturbed(x: Tensor, levels: int, rate: float, *, generator: torch.Generator
 
     What a background model is trained on (Ren et al. 2019, arXiv 1906.02845, section 3.2; rates of 0.1 to 0.3
     there): the shapes are lost, what is common to all pictures stays.
+
+    Raises:
+        ValueError: the rate is no probability.
     """
     if not 0 <= rate <= 1:
         raise ValueError(f"a rate of perturbation is in [0, 1]; got {rate}")

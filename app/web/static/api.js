@@ -6,7 +6,7 @@ const keyId = document.querySelector('meta[name="key-id"]').content;
 const READ_MS = 30000;
 const WRITE_MS = 30000;
 
-export class ApiError extends Error {
+class ApiError extends Error {
   constructor(status, type, detail, retryAfter = null) {
     super(detail);
     this.status = status; // 0: there was no answer

@@ -104,7 +104,7 @@ export class Polygons {
   }
 }
 
-export function area(polygon) {
+function area(polygon) {
   let twice = 0;
   polygon.forEach(([x, y], i) => {
     const [nx, ny] = polygon[(i + 1) % polygon.length];

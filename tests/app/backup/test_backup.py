@@ -186,7 +186,7 @@ def test_a_snapshot_copies_only_what_is_new(plant: Plant, tiny_images: dict[str,
     assert restored.rows["inspections"] == 5
 
 
-def test_pruning_keeps_what_the_rest_needs(plant: Plant, tiny_images: dict[str, list[bytes]]) -> None:
+def test_pruning_keeps_what_the_rest_needs(plant: Plant) -> None:
     take(plant.settings, plant.folder)
     database = Database(plant.settings.database_url)
     lone = plant.answers[1]["inspection_id"]

@@ -65,8 +65,17 @@ def alarms_within(drift: Drift, stream: Sequence[Row], parts: int = 20) -> int |
     return None
 
 
-@pytest.mark.parametrize("n_calibration", [8, 40, 200])
-@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    ("n_calibration", "ties"),
+    [
+        (8, True),
+        (40, False),
+        pytest.param(8, False, marks=pytest.mark.slow),
+        pytest.param(40, True, marks=pytest.mark.slow),
+        pytest.param(200, False, marks=pytest.mark.slow),
+        pytest.param(200, True, marks=pytest.mark.slow),
+    ],
+)
 def test_exchangeable_streams_alarm_no_more_often_than_promised(n_calibration: int, ties: bool) -> None:
     rng = np.random.default_rng(n_calibration)
     repetitions, window = 400, 100

@@ -690,7 +690,7 @@ def test_after_a_restart_who_asks_waits_until_what_was_left_is_filed(
 
 
 def test_settling_that_takes_too_long_is_a_problem(
-    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry, monkeypatch: pytest.MonkeyPatch
+    postgres: Postgres, tmp_path: Path, make_entry: MakeEntry
 ) -> None:
     entry = make_entry(part_id="P")
     with postgres.database() as url:

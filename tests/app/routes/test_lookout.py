@@ -138,7 +138,7 @@ def test_the_names_of_the_active_version(service: TestClient, tiny_images: Image
 
 
 def test_a_version_of_ours(
-    store: Path, tmp_path: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
+    store: Path, tiny_images: Images, add_version: Callable[[Path, str, str], Path]
 ) -> None:
     add_version(store, "tiny", "other")
     with TestClient(create_app(Settings(models=store, preload=False))) as client:

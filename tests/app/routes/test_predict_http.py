@@ -279,9 +279,7 @@ def test_a_stalled_upload_is_given_up_and_what_it_held_is_free(blocked: Block, t
         eventually(lambda: service.held == (0, 0))
 
 
-def test_an_answer_is_on_the_account_until_its_client_has_taken_it(
-    blocked: Block, tiny_images: Images
-) -> None:
+def test_an_answer_is_on_the_account_until_its_client_has_taken_it(blocked: Block) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3000, 3000, 3), np.uint8)
     data = cv2.imencode(".png", noise)[1].tobytes()
     head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nAccept: image/png\nContent-Length: {len(data)}\n"

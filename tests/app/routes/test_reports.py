@@ -185,7 +185,7 @@ def test_a_category_whose_models_are_gone_still_has_its_rates(client: TestClient
     assert client.get("/v1/models/retired/drift").status_code == 404
 
 
-def test_drift_is_told_from_real_inspections(client: TestClient, tiny_images: Images) -> None:
+def test_drift_is_told_from_real_inspections(client: TestClient) -> None:
     answer = client.get("/v1/models/tiny/drift").json()
     assert answer["inspections"] == 0
     assert (answer["alarm"], answer["statistics"]) == (False, [])

@@ -313,7 +313,7 @@ def test_a_name_that_is_taken_meanwhile_is_not_overwritten(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "run-2", "run-3"]
 
 
-def test_the_fingerprint_is_of_the_pixels(original: Path) -> None:
+def test_the_fingerprint_is_of_the_pixels() -> None:
     data = digits()
     same = Data.of(digits(), "elsewhere")
     assert same.fingerprint == Data.of(data, "digits").fingerprint

@@ -144,9 +144,7 @@ def test_other_rates_are_there_with_intervals(html: str, detector: Detector, sam
     assert f"{value}({low}to{high})" in text.replace("\xa0", " ").replace(" ", "")
 
 
-def test_a_bundle_of_before_names_none(
-    write: Write, samples: list[Sample], bundle: Path, detector: Detector
-) -> None:
+def test_a_bundle_of_before_names_none(write: Write, samples: list[Sample], detector: Detector) -> None:
     files = {name: file for name, file in detector.manifest.files.items() if name != HIGHEST}
     older = copy.copy(detector)
     older.manifest = detector.manifest.model_copy(update={"files": files})
@@ -209,7 +207,7 @@ def test_a_review_band_is_told_where_there_is_one(
     assert "to review" not in html
 
 
-def test_pictures_are_embedded_with_their_heatmaps(html: str, samples: list[Sample]) -> None:
+def test_pictures_are_embedded_with_their_heatmaps(html: str) -> None:
     import base64
 
     sources = Page(html).sources

@@ -39,7 +39,6 @@ def check(
     category: str,
     *,
     test: bool = True,
-    features: NDArray[np.float32] | None = None,
     threads: int = 2,
     sample_bits: int = MAX_SAMPLE_BITS,
     stage: Stage = _unseen,
@@ -50,23 +49,18 @@ def check(
         data: the data folder.
         category: the category's folder in it.
         test: look at test pictures and masks as well.
-        features: (N, D) pooled features of a backbone, one row per training picture in the order of
-            `layout.train_images`: with them, outliers are found by what the model will see, too.
         threads: pictures decoded at a time.
         sample_bits: of the run, see `images.decode`.
         stage: shows a bar, as `Progress.stage` of a run does.
 
     Raises:
-        DatasetError: there are no training pictures, the layout is not known, or `features` has another
-            number of rows.
+        DatasetError: there are no training pictures, or the layout is not known.
         PartsError: the category's parts.txt cannot be used.
     """
     begun = time.monotonic()
     folder = data / category
     paths = layout.train_images(data, category)
     parts = parts_of_names([path.name for path in paths], folder)
-    if features is not None and len(features) != len(paths):
-        raise DatasetError(f"{len(paths)} training pictures, but features of {len(features)}")
     samples, masks, no_test, elsewhere = _test_set(data, category) if test else ([], [], None, False)
     with stage("check", len(paths) + len(samples)) as advance:
         every = [*paths, *(s.path for s in samples)]
@@ -91,8 +85,7 @@ def check(
     shown = np.arange(len(train)) if parts is None else by_first_appearance([parts[i] for i in rows])
     if len(np.unique(shown)) > 1:
         near = neighbours(np.stack([p.thumbnail for p in train]), shown)
-        kept = None if features is None else features[rows]
-        findings += _outliers(named(train), shown, near, kept)
+        findings += _outliers(named(train), shown, near)
         findings += copies(named(train), named(tested), near)
     if parts is not None:
         leaked = {finding.files[0] for finding in findings if finding.kind == "leak"}
@@ -146,7 +139,6 @@ def _outliers(
     train: Sequence[tuple[str, Picture]],
     parts: NDArray[np.int64],
     near: Neighbours,
-    features: NDArray[np.float32] | None,
 ) -> list[Finding]:
     """Good pictures unlike the others, the strangest first, by what tells them most apart."""
     if len(train) < FEWEST:
@@ -157,11 +149,6 @@ def _outliers(
         # A grey level, or 5 % of an edge's strength.
         "light, colour and sharpness": deviations(neighbour_distances(statistics, least=1.0, parts=parts)),
     }
-    if features is not None:
-        least = float(np.median(1.4826 * np.median(np.abs(features - np.median(features, 0)), 0))) / 10
-        ways["the backbone's features"] = deviations(
-            neighbour_distances(features, least=max(least, 1e-6), parts=parts)
-        )
     findings = []
     for i, (name, _) in enumerate(train):
         way = max(ways, key=lambda w: ways[w][i])

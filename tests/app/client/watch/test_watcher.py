@@ -195,6 +195,7 @@ def test_what_is_half_written_is_waited_for(
     client: Client, folder: Path, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The camera pauses after each piece until it counts as whole, and goes on once it was asked about."""
+    monkeypatch.setattr(module, "_LONGEST_SECONDS", 0.01)
     data = tiny_images["good"][0]
     step = len(data) // 6 + 1
     pieces = [data[start : start + step] for start in range(0, len(data), step)]

@@ -268,24 +268,6 @@ def test_a_picture_unlike_the_other_good_ones_is_suspicious(
     assert [f.files for f in checked.findings if f.kind == "outlier"] == [["train/good/900.png"]]
 
 
-def test_features_of_a_backbone_find_what_thumbnails_do_not(disc: Path) -> None:
-    features = np.random.default_rng(0).normal(0, 1, (30, 16)).astype(np.float32)
-    features[11] += 8
-    # Rows go with the listed pictures, those that cannot be decoded included.
-    (disc / "train/good/004.png").write_bytes(b"")
-    checked = check(disc.parent, "disc", test=False, features=features)
-    [outlier] = [f for f in checked.findings if f.kind == "outlier"]
-    assert outlier.files == ["train/good/011.png"]
-    assert "the backbone's features" in outlier.message
-    assert outlier.measure is not None
-    assert outlier.measure > 5
-
-
-def test_features_of_other_pictures_are_refused(faultless: Path) -> None:
-    with pytest.raises(DatasetError, match="30 training pictures, but features of 29"):
-        check(faultless, "disc", features=np.zeros((29, 4), np.float32))
-
-
 def test_too_few_pictures_have_no_outliers(tmp_path: Path) -> None:
     folder = category(tmp_path, train=19, good=0)
     write(folder / "train/good/000.png", moved(part(0)))
