@@ -9,7 +9,8 @@ from sqlalchemy import JSON, ColumnElement, Connection, cast, func, select, type
 from app.database.tables import inspections
 from app.history import queries
 from app.history.queries import Filter
-from app.history.rates import DECISIONS, Decision
+from app.history.rates import DECISIONS
+from app.schemas.predict import Decision
 
 _COLUMNS: Final = inspections.columns
 # A list to choose from; whoever gives every part a station of its own gets no list of a million.

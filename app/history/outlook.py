@@ -19,8 +19,10 @@ from app.database.clock import first_id, time_of
 from app.database.tables import inspections
 from app.history import rates
 from app.history.queries import elsewhere
-from app.history.rates import DECISIONS, Cell, Decision, Rate, Stratum, Verdict
+from app.history.rates import DECISIONS, Cell, Rate, Stratum
 from app.history.reports import Span
+from app.schemas.history import Verdict
+from app.schemas.predict import Decision
 from flows.fastflow.manifest import Precision
 
 _COLUMNS: Final = inspections.columns

@@ -28,9 +28,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Decision = Literal["PASS", "REVIEW", "REJECT"]
+from app.schemas.history import Verdict
+from app.schemas.predict import Decision
+
 DECISIONS: tuple[Decision, ...] = ("PASS", "REVIEW", "REJECT")
-Verdict = Literal["good", "defect"]
 
 CONFIDENCE = 0.95
 # Enough for the limits' own error to be a tenth of a percent of probability; the same draws every time.

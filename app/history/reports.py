@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, Connection, func, select
 
 from app.database.clock import first_id, now_ms
 from app.database.tables import inspections, retention
-from app.history.rates import DECISIONS, Decision, Stratum
+from app.history.rates import DECISIONS, Stratum
+from app.schemas.predict import Decision
 
 _COLUMNS = inspections.columns
 

@@ -20,8 +20,9 @@ from app.feed import log
 from app.history.ageless import let_pass
 from app.history.orphans import remove, sweep, unused
 from app.history.pictures import Pictures
-from app.history.rates import DECISIONS, Decision
+from app.history.rates import DECISIONS
 from app.history.steady_clock import SteadyClock, monotonic_ms
+from app.schemas.predict import Decision
 from app.settings import Settings
 
 logger = logging.getLogger("flowgauge.retention")

@@ -1,7 +1,7 @@
 """Reviews: what a person says of a part after looking at it."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import Connection, insert, select, update
 
@@ -11,10 +11,9 @@ from app.database.engine import Database
 from app.database.tables import inspections, reviews
 from app.feed.happenings import reviewed
 from app.feed.log import append
-from app.history.rates import Decision
 from app.problems import Problem
-
-Verdict = Literal["good", "defect"]
+from app.schemas.history import Verdict
+from app.schemas.predict import Decision
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,9 @@ from sqlalchemy import Connection, case, func, select
 
 from app.database.tables import inspections
 from app.history.queries import SUMMARY
-from app.history.rates import DECISIONS, Decision
+from app.history.rates import DECISIONS
 from app.history.reports import Span
+from app.schemas.predict import Decision
 
 HOUR_MS: Final = 3_600_000
 MOST_REJECTS: Final = 6  # that are shown of a category

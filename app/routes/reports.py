@@ -147,7 +147,7 @@ def _expect_known(connection: Connection, settings: SettingsPart, category: str)
     raise store.unknown(category, None)
 
 
-def rated(strata: Mapping[rates.Decision, rates.Stratum]) -> dict[str, Any]:
+def rated(strata: Mapping[Decision, rates.Stratum]) -> dict[str, Any]:
     """Counts by decision and the rates that they give, as they go over the wire."""
     return {
         "decisions": shown_counts(strata),
@@ -156,7 +156,7 @@ def rated(strata: Mapping[rates.Decision, rates.Stratum]) -> dict[str, Any]:
     }
 
 
-def shown_counts(strata: Mapping[rates.Decision, rates.Stratum]) -> dict[Decision, schemas.Counts]:
+def shown_counts(strata: Mapping[Decision, rates.Stratum]) -> dict[Decision, schemas.Counts]:
     """Counts by decision as they go over the wire."""
     return {
         decision: schemas.Counts(

@@ -9,8 +9,9 @@ from app.database import clock
 from app.database.engine import Database
 from app.history import outlook, rates, reports
 from app.history.outlook import Kept, Limits
-from app.history.rates import Decision, Stratum
+from app.history.rates import Stratum
 from app.history.reports import Span
+from app.schemas.predict import Decision
 from tests.app.history.rows import add, row
 
 EVER = Span(0, 2**45)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from app.history.rates import DECISIONS, Decision, Stratum, escape, overkill, share
+from app.history.rates import DECISIONS, Stratum, escape, overkill, share
+from app.schemas.predict import Decision
 
 
 def exact_interval(x: int, n: int) -> tuple[float, float]:

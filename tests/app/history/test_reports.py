@@ -7,6 +7,7 @@ from app.database.tables import retention
 from app.history import reports, reviews
 from app.history.rates import Stratum
 from app.history.reports import Shift, Span
+from app.schemas.history import Verdict
 from tests.app.history.rows import add, row
 
 HOUR = 3_600_000
@@ -14,7 +15,7 @@ NOON = 1_790_000_000_000
 DAY = Span(NOON, NOON + 12 * HOUR)
 
 
-def review(database: Database, identifier: str, *verdicts: reviews.Verdict) -> None:
+def review(database: Database, identifier: str, *verdicts: Verdict) -> None:
     for revision, verdict in enumerate(verdicts):
         reviews.add(database, ANONYMOUS, identifier, verdict, revision)
 

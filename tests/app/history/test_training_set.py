@@ -10,6 +10,7 @@ from app.access import ANONYMOUS
 from app.database.engine import Database
 from app.history import reviews, training_set
 from app.history.pictures import Pictures
+from app.schemas.history import Verdict
 from app.sending import PIECE_BYTES
 from flows.fastflow import images
 from flows.fastflow.parts import numbered
@@ -27,7 +28,7 @@ class Kept:
         self.pictures = Pictures(folder)
         self.pictures.open()
 
-    def add(self, picture: bytes, *verdicts: reviews.Verdict, **columns: Any) -> str:
+    def add(self, picture: bytes, *verdicts: Verdict, **columns: Any) -> str:
         one = row(AT, picture, **columns)
         if one["has_pictures"]:
             self.pictures.store(one["image_sha256"], picture, one["id"], b"map")

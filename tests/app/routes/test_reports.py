@@ -15,6 +15,7 @@ from app.database import clock
 from app.database.tables import retention
 from app.history import reviews
 from app.main import create_app
+from app.schemas.history import Verdict
 from app.settings import Settings
 from flows.fastflow import images
 from tests.app.calibrating import good, send
@@ -37,9 +38,7 @@ def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def kept(
-    client: TestClient | Keyed, *rows: dict[str, Any], verdict: reviews.Verdict | None = None
-) -> list[str]:
+def kept(client: TestClient | Keyed, *rows: dict[str, Any], verdict: Verdict | None = None) -> list[str]:
     app: Any = client.app
     database = app.state.history.database
     ids = add(database, *rows)
