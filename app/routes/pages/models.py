@@ -106,6 +106,7 @@ async def show_model(
         model=model,
         active=next((one for one in model.versions if one.active), None),
         in_place=residency.serving(category),
+        precision=settings.precision,
         serving=serving,
         drift=windows,
         stations=known,

@@ -1,18 +1,25 @@
 """The pages of models: what each role is shown, and what is said where something is wrong."""
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+from starlette.testclient import TestClient
 
 from app.calibrations import CalibrationFiles
+from app.main import create_app
+from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.manifest import Precision
 from tests.app.calibrating import files_read, good, send
 from tests.app.conftest import Keyed
 from tests.app.tuned import keyed_service
+from tests.flows.fastflow.manifests import edit
 
 HTML = {"Accept": "text/html"}
 
@@ -103,6 +110,31 @@ def test_a_version_shows_its_training(served: Keyed, store: Path) -> None:
     assert '<polyline class="fitted"' in shown
     assert f"/v1/models/tiny/versions/{version}/report/config.yaml" in shown
     assert "golden/0.png" in shown
+
+
+@pytest.mark.parametrize(
+    ("precision", "shown"), [("float32", "111.00"), ("bfloat16", "222.00"), ("openvino-bfloat16", "111.00")]
+)
+def test_thresholds_of_versions_are_those_of_the_engine_that_serves(
+    store: Path,
+    tmp_path: Path,
+    add_version: Callable[[Path, str, str], Path],
+    precision: Precision,
+    shown: str,
+) -> None:
+    """Those of float32 where a version has none for it."""
+
+    def calibrate(document: dict[str, Any]) -> None:
+        record = document["thresholds"]["float32"]
+        document["reduced"] = {"bfloat16": document["calibration"]}
+        document["thresholds"] = {"bfloat16": {**record, "reject": 222}, "float32": {**record, "reject": 111}}
+
+    edit(add_version(store, "tiny", "20990101T000000-abcdef"), calibrate)
+    settings = Settings(models=store, history=tmp_path / "history", precision=precision)
+    with TestClient(create_app(settings)) as client:
+        listed = client.get("/models/tiny", headers=HTML).text
+    made = re.findall(r'data-label="Threshold when made" class="number">([^<]*)<', listed)
+    assert made[0] == shown  # the newest comes first
 
 
 def test_a_damaged_version_is_said_to_be_one(served: Keyed, store: Path) -> None:
