@@ -18,6 +18,7 @@ from app import calibration_pictures, forms
 from app.calibrations import CalibrationFiles
 from app.main import create_app
 from app.renewals import Slot
+from app.routes import calibrations
 from app.settings import Settings
 from flows.fastflow import bundle, conformal, images, models_folder
 from flows.fastflow.detector import Detector
@@ -137,8 +138,8 @@ class TestRenewal:
             answer = client.post(version, content=tiny_images["good"][0]).json()
             assert answer["threshold"] == second != own
             assert client.delete("/v1/models/tiny/versions/v2").status_code == 204
-        calibrations = store / "tiny" / models_folder.CALIBRATIONS
-        assert [path.name for path in calibrations.iterdir()] == [first]
+        made = store / "tiny" / models_folder.CALIBRATIONS
+        assert [path.name for path in made.iterdir()] == [first]
 
     def test_what_is_unlike_is_said_and_done_all_the_same(self, client: TestClient) -> None:
         body = send(client, [brighter(data) for data in good(19)]).json()
@@ -396,6 +397,24 @@ class TestIfMatch:
         refused(client.delete(URL, headers={"If-Match": first.headers["ETag"]}), 412, "precondition-failed")
         refused(client.delete(URL), 428, "precondition-required")
         refused(client.delete(f"{URL}?station=other", headers={"If-Match": "*"}), 404, "not-found")
+
+    def test_is_not_of_a_calibration_that_came_after_what_is_told(
+        self, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else a change would replace what nobody has read."""
+        send(client, good(9))
+        tell = calibrations.told
+
+        def slowly(*given: Any) -> Any:
+            told = tell(*given)
+            monkeypatch.setattr(calibrations, "told", tell)
+            assert send(client, good(9, 7000)).status_code == 201
+            return told
+
+        monkeypatch.setattr(calibrations, "told", slowly)
+        read = client.get(URL)
+        assert read.headers["ETag"] == f'"{read.json()["threshold"]["calibration"]["id"]}"'
+        refused(client.delete(URL, headers={"If-Match": read.headers["ETag"]}), 412, "precondition-failed")
 
     def test_of_a_version_that_another_has_replaced_meanwhile(
         self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
