@@ -20,6 +20,7 @@ CHANGING_PROBLEMS: Final[tuple[ProblemName, ...]] = (
     "conflict",
     "precondition-failed",
     "precondition-required",
+    "history-unavailable",  # they are audited
 )
 ETAG: Final[dict[int | str, dict[str, Any]]] = {
     200: {

@@ -13,7 +13,7 @@ from app.schemas import access as schemas
 router = APIRouter(prefix="/v1/audit", tags=["audit"])
 
 
-@router.get("", responses=documented("invalid-request", "internal"))
+@router.get("", responses=documented("invalid-request", "internal", "history-unavailable"))
 def list_entries(
     _: MayAdminister,
     audit: AuditPart,

@@ -104,7 +104,6 @@ async def get_calibration(
             "undecodable-image",
             "queue-full",
             "draining",
-            "history-unavailable",
         ),
     },
 )

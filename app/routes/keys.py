@@ -22,13 +22,17 @@ KeyId = Annotated[
 ]
 
 
-@router.get("", responses=documented("internal"))
+@router.get("", responses=documented("internal", "history-unavailable"))
 def list_keys(_: MayAdminister, keys: KeysPart) -> schemas.KeyList:
     """List all keys, with those that have been revoked or have expired; never their secrets."""
     return schemas.KeyList(keys=[_shown(key) for key in keys.list()])
 
 
-@router.post("", status_code=201, responses=documented("invalid-request", "conflict", "internal"))
+@router.post(
+    "",
+    status_code=201,
+    responses=documented("invalid-request", "conflict", "internal", "history-unavailable"),
+)
 def create_key(
     new: schemas.NewKey,
     request: Request,
@@ -64,7 +68,9 @@ def create_key(
     return schemas.CreatedKey(**_shown(key).model_dump(), key=text)
 
 
-@router.get("/{key_id}", responses=documented("invalid-request", "not-found", "internal"))
+@router.get(
+    "/{key_id}", responses=documented("invalid-request", "not-found", "internal", "history-unavailable")
+)
 def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
     """Tell what is known of a key."""
     try:
@@ -74,7 +80,9 @@ def get_key(key_id: KeyId, _: MayAdminister, keys: KeysPart) -> schemas.Key:
 
 
 @router.delete(
-    "/{key_id}", status_code=204, responses=documented("invalid-request", "not-found", "conflict", "internal")
+    "/{key_id}",
+    status_code=204,
+    responses=documented("invalid-request", "not-found", "conflict", "internal", "history-unavailable"),
 )
 def revoke_key(
     key_id: KeyId,

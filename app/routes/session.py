@@ -19,7 +19,10 @@ router = APIRouter(tags=["session"])
 
 
 @router.post(
-    LOGIN, responses=documented("invalid-request", "unauthenticated", "forbidden", "rate-limited", "internal")
+    LOGIN,
+    responses=documented(
+        "invalid-request", "unauthenticated", "forbidden", "rate-limited", "internal", "history-unavailable"
+    ),
 )
 def login(
     login: schemas.Login,
@@ -53,7 +56,7 @@ def login(
     return _shown(key.caller, secret)
 
 
-@router.post("/logout", status_code=204, responses=documented("internal"))
+@router.post("/logout", status_code=204, responses=documented("internal", "history-unavailable"))
 def logout(
     request: Request, response: Response, _: AnyCaller, sessions: SessionsPart, keyring: KeyringPart
 ) -> None:

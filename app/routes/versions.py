@@ -9,7 +9,7 @@ from app.access import MayAdminister
 from app.acts import audited
 from app.dependencies import AuditPart, Category, SettingsPart, StorePart, Version
 from app.openapi import documented
-from app.problems import Problem
+from app.problems import Problem, ProblemName
 from app.schemas import models as schemas
 
 router = APIRouter(prefix="/v1/models/{category}", tags=["models"])
@@ -34,6 +34,14 @@ _UPLOAD: Final[dict[str, Any]] = {
         },
     }
 }
+_ACTIVATING: Final[tuple[ProblemName, ...]] = (
+    "unknown-model",
+    "conflict",
+    "rejected-bundle",
+    "internal",
+    "model-loading",
+    "history-unavailable",
+)
 _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
     201: {
         "description": "The version is there. It does not serve before it is activated.",
@@ -62,6 +70,7 @@ _LOCATION: Final[dict[int | str, dict[str, Any]]] = {
             "rejected-bundle",
             "internal",
             "queue-full",
+            "history-unavailable",
         ),
     },
 )
@@ -97,7 +106,7 @@ async def upload_version(
 
 @router.post(
     "/versions/{version}:activate",
-    responses=documented("unknown-model", "conflict", "rejected-bundle", "internal", "model-loading"),
+    responses=documented(*_ACTIVATING),
 )
 async def activate_version(
     category: Category,
@@ -120,7 +129,7 @@ async def activate_version(
 
 @router.post(
     ":rollback",
-    responses=documented("unknown-model", "conflict", "rejected-bundle", "internal", "model-loading"),
+    responses=documented(*_ACTIVATING),
 )
 async def roll_back(
     category: Category, request: Request, store: StorePart, audit: AuditPart, caller: MayAdminister
@@ -136,7 +145,10 @@ async def roll_back(
     return schemas.Activation(category=category, active=activated.version, previous=activated.previous)
 
 
-@router.post("/versions/{version}:unload", responses=documented("unknown-model", "internal", "model-loading"))
+@router.post(
+    "/versions/{version}:unload",
+    responses=documented("unknown-model", "internal", "model-loading", "history-unavailable"),
+)
 async def unload_version(
     category: Category,
     version: Version,
@@ -154,7 +166,7 @@ async def unload_version(
 @router.delete(
     "/versions/{version}",
     status_code=204,
-    responses=documented("unknown-model", "conflict", "internal", "model-loading"),
+    responses=documented("unknown-model", "conflict", "internal", "model-loading", "history-unavailable"),
 )
 async def delete_version(
     category: Category,

@@ -282,6 +282,15 @@ def test_every_problem_is_documented_somewhere(document: Document) -> None:
     assert documented == set(TYPES)
 
 
+def test_what_needs_the_database_says_so(document: Document) -> None:
+    """What operators and administrators alone may do is audited, or reads keys, audit log or history."""
+    lines = "\n".join(ROLES[roles] for roles in ("operator, admin", "admin")).split("\n")
+    needing = [*filter(None, map(str.strip, lines)), "POST /login", "POST /logout"]
+    for method, path in map(str.split, needing):
+        answer = document["paths"][path][method.lower()]["responses"]["503"]
+        assert "history-unavailable" in answer["content"][MEDIA_TYPE]["examples"], (method, path)
+
+
 def test_every_answer_has_the_request_id(document: Document) -> None:
     for _, operation in operations(document):
         for response in operation["responses"].values():
