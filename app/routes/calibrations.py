@@ -1,6 +1,7 @@
 """Renewing a category's calibration with good images of the very line, without training again."""
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -221,21 +222,23 @@ async def delete_calibration(
     known = {"station": station, "reason": reason, "removing": True}
     async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
         detector = await residency.get(category)
-        was = await asyncio.to_thread(told, store, detector, station)
+        slot = Slot.of(detector, station)
+        tuned = await asyncio.to_thread(store.settings, category)
+        held: dict[str, Any] = {}
 
         def edit(there: InForce | None) -> None:
             if there is None:
                 raise Problem("not-found", "No calibration was made for this after the version.")
             expect_match(if_match, _tag(there))
-            detail["removed"] = there.calibrator.identifier
+            after = detector.calibrator
+            if station is not None:  # a line's that cannot be read must refuse before the station's is gone
+                after = or_own(detector, store.calibrations.read(replace(slot, station=None)))
+            was, now = (verdict.thresholds(one, tuned).reject for one in (there.calibrator, after))
+            held["removed"] = there.calibrator.identifier
+            held["reject"] = {"from": was.reject, "to": now.reject}
 
-        await asyncio.to_thread(store.calibrations.change, Slot.of(detector, station), edit)
-        now = await asyncio.to_thread(told, store, detector, station)
-        detail |= {
-            "version": detector.manifest.version,
-            "engine": detector.engine,
-            "reject": {"from": was.threshold.reject, "to": now.threshold.reject},
-        }
+        await asyncio.to_thread(store.calibrations.change, slot, edit)
+        detail |= {"version": detector.manifest.version, "engine": detector.engine, **held}
 
 
 def _tag(there: InForce | None) -> str:

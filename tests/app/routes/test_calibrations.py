@@ -373,6 +373,22 @@ class TestWhereTheVersionHasNone:
             assert client.delete(f"{URL}?station=s1", headers={"If-Match": "*"}).status_code == 204
         assert made.exists()
 
+    @pytest.mark.parametrize("damage", [lambda file: file.write_text("{"), Path.unlink], ids=["bad", "gone"])
+    def test_a_stations_stays_where_the_lines_could_not_take_its_place(
+        self, store: Path, made: Path, damage: Callable[[Path], None]
+    ) -> None:
+        with service(store, precision="bfloat16") as client:
+            assert send(client, good(9), station="s1").status_code == 201
+            client.app.state.store.calibrations = CalibrationFiles(store)  # type: ignore[attr-defined]
+            own = client.get(f"{URL}?station=s1").json()
+            damage(made)  # and nobody knows what was in it
+            removed = client.delete(f"{URL}?station=s1", headers={"If-Match": "*"})
+            refused(removed, 503, "model-loading")
+            assert client.get(f"{URL}?station=s1").json() == own
+            last = acts(client, "model.calibrate")[-1]
+        assert last["outcome"] == "refused"
+        assert "removed" not in last["detail"]
+
     def test_one_that_somebody_removed_decides_nothing_any_more(
         self, store: Path, made: Path, tiny_images: Images
     ) -> None:
