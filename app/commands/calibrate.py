@@ -112,6 +112,13 @@ def calibrate(
         measured = _measured(drawn, scorer, loaded.manifest.sample_bits, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
+            # All that may take minutes. Under the lock that an activation takes.
+            if version is None and models_folder.active_version(models, category) != folder.name:
+                raise Problem(
+                    "conflict",
+                    f"Another version was activated since {category}/{folder.name} was loaded; nothing was "
+                    "changed. Start again, or name that one by --version.",
+                )
             return renewal(slot, measured, target_fpr=target_fpr, by=COMMAND_LINE.actor, reason=reason)
 
         try:

@@ -34,7 +34,7 @@ from app.renewing import renewal, say_unlike, unlike
 from app.routes.stations import StationOfCalibration
 from app.schemas import calibrations as schemas
 from app.store import Store
-from flows.fastflow import fit_pictures
+from flows.fastflow import fit_pictures, models_folder
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
@@ -134,6 +134,8 @@ async def renew_calibration(
     """
     known = {"station": station, "reason": reason, "reviewed": reviewed}
     async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
+        # What is active need not be what serves: as long as neither changes, a stand-in may be renewed, too.
+        active = await asyncio.to_thread(models_folder.active_version, store.models, category)
         detector = await residency.get(category)
         slot = Slot.of(detector, station)
         # Before megabytes are sent in vain; what counts is the look that follows.
@@ -168,13 +170,13 @@ async def renew_calibration(
             measured = await while_connected(request, work)
         # All that may take minutes, and scores of a version that went say nothing of the one that serves.
         if (await residency.get(category)).sha256 != detector.sha256:
-            raise Problem(
-                "conflict",
-                "Another version serves since the images were sent; nothing was changed. Send them again.",
-            )
+            raise _replaced()
         before = await asyncio.to_thread(store.calibrations.get, detector, station)
 
         def edit(there: InForce | None) -> Renewal:
+            # Again, under the lock that an activation takes.
+            if models_folder.active_version(store.models, category) != active:
+                raise _replaced()
             expect_match(if_match, _tag(there))
             asked = detector.calibrator.target_fpr
             return renewal(slot, measured, target_fpr=asked, by=caller.actor, reason=reason)
@@ -239,6 +241,12 @@ async def delete_calibration(
 
         await asyncio.to_thread(store.calibrations.change, slot, edit)
         detail |= {"version": detector.manifest.version, "engine": detector.engine, **held}
+
+
+def _replaced() -> Problem:
+    return Problem(
+        "conflict", "Another version serves since the images were sent; nothing was changed. Send them again."
+    )
 
 
 def _tag(there: InForce | None) -> str:

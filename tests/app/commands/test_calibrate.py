@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from typer.testing import CliRunner, Result
 import flowgauge
 from app.audit import Audit
 from app.calibrations import CalibrationFiles
+from app.commands import calibrate as command
 from app.database.engine import Database
 from app.main import create_app
 from app.renewals import Slot
@@ -24,6 +26,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS
+from tests.app.bundles import again
 from tests.app.calibrating import URL, good
 from tests.app.stores import change
 from tests.conftest import png
@@ -236,6 +239,23 @@ def test_is_in_the_audit_log(run: Run, tmp_path: Path) -> None:
 
 
 class TestRefused:
+    def test_an_active_version_that_another_has_replaced_meanwhile(
+        self, run: Run, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = models_folder.resolve(store, "tiny").name
+        again(store, "v2")
+        measured = command._measured
+
+        def late(*given: Any, **options: Any) -> Any:
+            models_folder.activate(store, "tiny", "v2")
+            return measured(*given, **options)
+
+        monkeypatch.setattr(command, "_measured", late)
+        said = failed(run())
+        assert f"Another version was activated since tiny/{first} was loaded; nothing was changed." in said
+        assert nothing_was_made(store)
+        assert run("--version", first).exit_code == 0  # whatever serves
+
     def test_a_version_that_may_reject_most_good_parts(self, run: Run, store: Path) -> None:
         folder = models_folder.resolve(store, "tiny")
         scores = bundle.read_manifest(folder).calibration.scores

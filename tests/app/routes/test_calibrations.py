@@ -450,6 +450,31 @@ class TestIfMatch:
         assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
         assert acts(client, "model.calibrate")[-1]["outcome"] == "refused"
 
+    def test_of_a_version_that_another_replaces_last_of_all(
+        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """While it waits for its turn to change the category."""
+        again(store, "v2")
+        change = CalibrationFiles.change
+
+        def late(*given: Any) -> Any:
+            assert client.post("/v1/models/tiny/versions/v2:activate").status_code == 200
+            return change(*given)
+
+        monkeypatch.setattr(CalibrationFiles, "change", late)
+        detail = refused(send(client, good(9)), 409, "conflict")
+        assert detail.startswith("Another version serves since the images were sent")
+        assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
+        assert acts(client, "model.calibrate")[-1]["outcome"] == "refused"
+
+    def test_of_a_version_that_serves_in_place_of_the_active_one(
+        self, client: TestClient, store: Path
+    ) -> None:
+        first = models_folder.resolve(store, "tiny").name
+        (store / "tiny" / models_folder.ACTIVE).write_text(f"gone\n{first}")
+        made = send(client, good(9))
+        assert (made.status_code, made.json()["version"]) == (201, first), made.text
+
     def test_of_two_at_once_one_holds_and_the_other_is_told(self, client: TestClient) -> None:
         with ThreadPoolExecutor(2) as pool:
             both = list(pool.map(lambda seed: send(client, good(6, seed), if_match='"0"'), (5000, 6000)))
