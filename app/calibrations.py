@@ -12,7 +12,6 @@ changed. A station's own calibration goes before that of the line, and that befo
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -125,21 +124,39 @@ class CalibrationFiles:
             )
 
     def stations(self, slot: Slot) -> list[str]:
-        """The stations that have a renewal of their own for the slot's version and engine, sorted."""
-        found = []
+        """The stations that have a renewal of their own for the slot's version and engine, sorted.
+
+        One that cannot be read any more is of the station that it was of; where nobody knows, see `nobodys`.
+        """
+        return sorted(station for station in self._stations(slot).values() if station is not None)
+
+    def nobodys(self, slot: Slot) -> list[str]:
+        """Names of files, sorted, that are a station's and do not tell whose: there nothing is decided."""
+        return sorted(file for file, station in self._stations(slot).items() if station is None)
+
+    def _stations(self, slot: Slot) -> dict[str, str | None]:
+        """The stations that have a renewal of their own, by the file's name, which tells none."""
+        found: dict[str, str | None] = {}
         for path in self._path(slot).parent.glob(f"{slot.precision}.*.json"):
-            with suppress(OSError, ValueError):  # a station's name is in its file alone
+            known = self._known.get(path)
+            station = None if known is None else known[1].renewal.station
+            stamp: tuple[int, ...] = ()
+            try:
                 stamp = stamp_of(path, self._models / slot.manifest.category)
-                known = self._known.get(path)
-                fresh = known[1].renewal if known is not None and known[0] == stamp else None
-                renewal = fresh or parse(path)
-                own = replace(slot, station=renewal.station)
-                if renewal.station is None or path.name != own.file:
-                    continue
-                found.append(renewal.station)
-                if fresh is None:  # who asks for the stations goes on to ask what is in force there
+                if not stamp:
+                    continue  # removed just now
+                if known is None or known[0] != stamp:
+                    renewal = parse(path)
+                    own = replace(slot, station=renewal.station)
+                    if renewal.station is None or path.name != own.file:
+                        raise ValueError(f"a calibration of {own.whose} was found")  # noqa: TRY301
+                    station = renewal.station
+                    # Who asks for the stations goes on to ask what is in force there.
                     self._known[path] = stamp, put_in_force(renewal, own)
-        return sorted(found)
+            except (OSError, ValueError) as error:
+                self._complain(path, stamp, error)
+            found[path.name] = station
+        return found
 
     def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
         """Replace a renewal or remove it.

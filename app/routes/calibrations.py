@@ -258,10 +258,26 @@ def told(store: Store, detector: Detector, station: str | None) -> schemas.Calib
     return _told(store, detector, station, store.calibrations.stations(Slot.of(detector)))
 
 
-def all_told(store: Store, detector: Detector) -> list[schemas.CalibrationInForce]:
-    """The calibration of all stations that have none of their own, and after it those that some have."""
-    stations = store.calibrations.stations(Slot.of(detector))
-    return [_told(store, detector, station, stations) for station in (None, *stations)]
+def all_told(store: Store, detector: Detector) -> tuple[list[schemas.CalibrationInForce], list[str]]:
+    """The calibration of all stations that have none of their own, and after it those that some have.
+
+    Returns:
+        Them, and what is wrong with those of stations that cannot be read.
+    """
+    slot = Slot.of(detector)
+    stations = store.calibrations.stations(slot)
+    found = [_told(store, detector, None, stations)]
+    troubles = [
+        "A station's own calibration cannot be read, so no decision can be taken there: "
+        f"{file} of version {detector.manifest.version!r}. Delete it; then that of all others holds there."
+        for file in store.calibrations.nobodys(slot)
+    ]
+    for station in stations:
+        try:
+            found.append(_told(store, detector, station, stations))
+        except Problem as problem:
+            troubles.append(problem.detail)
+    return found, troubles
 
 
 def _told(

@@ -240,9 +240,30 @@ class TestDamage:
         folder = folder_of(models, slot)
         shutil.copy(folder / third.file, folder / replace(slot, station="line-4").file)
         assert files.stations(slot) == ["line-3"]
+        assert files.nobodys(slot) == [replace(slot, station="line-4").file]
         with pytest.raises(Problem):
             files.find(replace(slot, station="line-4"))
         assert in_force(files, third) == [1.0]
+
+    def test_of_a_stations_own_it_is_still_that_stations(
+        self, models: Path, files: CalibrationFiles, slot: Slot, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """It stays in force there, and what is told of all others must go on without that station."""
+        third, fourth = replace(slot, station="line-3"), replace(slot, station="line-4")
+        put(files, third, 1.0)
+        put(files, fourth, 2.0)
+        (folder_of(models, slot) / third.file).write_text("{")
+        assert [files.stations(slot) for _ in range(3)] == [["line-3", "line-4"]] * 3
+        assert (files.nobodys(slot), in_force(files, third)) == ([], [1.0])
+        caplog.clear()
+        other = CalibrationFiles(models)  # as after a start, whose it is is not known any more
+        with caplog.at_level(logging.ERROR, "flowgauge.calibrations"):
+            assert [other.stations(slot) for _ in range(3)] == [["line-4"]] * 3
+            assert other.nobodys(slot) == [third.file]
+        assert len(caplog.records) == 1
+        assert in_force(other, fourth) == [2.0]
+        (folder_of(models, slot) / third.file).unlink()
+        assert (other.nobodys(slot), files.stations(slot)) == ([], ["line-4"])
 
 
 class TestChange:

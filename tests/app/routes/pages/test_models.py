@@ -94,6 +94,29 @@ def test_every_calibration_is_read_once(served: Keyed, store: Path, monkeypatch:
     assert len(read) == len(set(read)) == 3
 
 
+def test_a_stations_calibration_that_cannot_be_read_is_told_beside_the_others(
+    served: Keyed, store: Path
+) -> None:
+    for station in ("line-3", "line-4", "line-5"):
+        made = send(served.client, good(12), station=station, headers=served.show("admin"))
+        assert made.status_code == 201, made.text
+    folder = models_folder.renewals_of(models_folder.resolve(store, "tiny"))
+    files = {json.loads(file.read_text())["station"]: file for file in folder.iterdir()}
+    files["line-3"].write_text("{")
+    other = json.loads(files["line-4"].read_text()) | {"manifest_sha256": "f" * 64}
+    files["line-4"].write_text(json.dumps(other))
+    assert "cannot be read" not in text(served, "/models/tiny")  # as before, what is known is in force
+    served.app.state.store.calibrations = CalibrationFiles(store)  # as after a start
+    shown = text(served, "/models/tiny")
+    assert "<strong>line-5</strong>: 12 good parts" in shown
+    assert "<strong>All other stations</strong>" in shown
+    assert f"no decision can be taken there: {files['line-3'].name} of version" in shown
+    assert "for station 'line-4' cannot be read, so no decision can be taken" in shown
+    assert "<strong>line-3</strong>" not in shown
+    assert "<strong>line-4</strong>" not in shown
+    assert 'id="threshold-slider"' in shown
+
+
 def test_hostile_reasons_are_text(served: Keyed) -> None:
     reason = "<script>alert(1)</script>"
     made = send(served.client, good(12), station="<b>", reason=reason, headers=served.show("admin"))
