@@ -22,7 +22,7 @@ from app.renewals import InForce, Renewal, Slot, parse, put_in_force
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import Detector
-from flows.fastflow.manifest import Precision
+from flows.fastflow.manifest import PRECISIONS, Precision
 from flows.fastflow.plain_files import replace_file, stamp_of, sweep
 
 logger = logging.getLogger("flowgauge.calibrations")
@@ -157,6 +157,11 @@ class CalibrationFiles:
                 self._complain(path, stamp, error)
             found[path.name] = station
         return found
+
+    def precisions(self, slot: Slot) -> list[Precision]:
+        """For engines of which precisions the slot's version has renewals, of the line or of stations."""
+        found = {path.name.partition(".")[0] for path in self._path(slot).parent.glob("*.json")}
+        return [precision for precision in PRECISIONS if precision in found]
 
     def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
         """Replace a renewal or remove it.

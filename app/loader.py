@@ -13,6 +13,7 @@ from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
 from app.problems import Problem, ProblemName
+from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.calibration import Calibrator
@@ -115,6 +116,7 @@ class Loader:
         self._begun: dict[Path, Future[Resident | None]] = {}
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
+        self._renewed_for_others: set[str] = set()  # what that was said of
         self._forgotten = False
         # By backbone the shapes of models that the engine is ready for.
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
@@ -222,6 +224,7 @@ class Loader:
         self._warm_up(detector)
         self._extractors.add(detector.scorer.extractor)
         self._replayed.add(detector.sha256)
+        self._say_if_renewed_for_others(Slot.of(detector))
         # It serves meanwhile.
         with suppress(RuntimeError):  # it closes
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
@@ -237,6 +240,22 @@ class Loader:
             replayed=self._replayed,
             engine=self._engine,
             fallback=self._calibrations.instead(folder, self._precision) or without,
+        )
+
+    def _say_if_renewed_for_others(self, slot: Slot) -> None:
+        """Warn once of a version whose renewals the server passes over, for they are of other engines."""
+        renewed = self._calibrations.precisions(slot)
+        if not renewed or slot.precision in renewed or slot.sha256 in self._renewed_for_others:
+            return
+        self._renewed_for_others.add(slot.sha256)
+        logger.warning(
+            "%s/%s was calibrated with pictures of the line for %s and not for %s, which serves it by the "
+            "version's own calibration; `flowgauge calibrate --precision %s` makes up for it",
+            slot.manifest.category,
+            slot.manifest.version,
+            " and ".join(renewed),
+            slot.precision,
+            slot.precision,
         )
 
     def _warm_up(self, detector: Detector) -> None:

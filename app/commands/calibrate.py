@@ -134,6 +134,16 @@ def calibrate(
             warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
         if fitted is None:
             warnings.append("the version does not say which pictures it was fitted to; use none of those")
+        renewed = calibrations.precisions(slot)
+        if others := [
+            other
+            for other in PRECISIONS
+            if other != engine and (other in renewed or loaded.manifest.calibration_of(other) is not None)
+        ]:
+            warnings.append(
+                f"engines of {engine} alone decide by this, those of {' and '.join(others)} as before: the "
+                "server's is its FLOWGAUGE_PRECISION"
+            )
         if slower := slower_here(engine, loaded.device):
             warnings.append(slower)
         shown = verdict.shown(verdict.thresholds(after.calibrator, settings))

@@ -2,10 +2,12 @@
 
 import asyncio
 import gc
+import logging
 import os
 import shutil
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,12 +16,16 @@ import pytest
 import timm
 import torch
 
+from app.calibrations import CalibrationFiles
 from app.loader import Loader, Refused
+from app.renewals import Slot
 from flows.fastflow import bundle, detector, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Kind
+from flows.fastflow.manifest import Precision
 from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
+from tests.app.calibrating import renewal
 from tests.app.stores import change, damage
 from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
@@ -439,6 +445,35 @@ class TestDamagedCache:
             loader.close()
 
         asyncio.run(scenario())
+
+
+class TestRenewals:
+    @pytest.mark.parametrize(
+        ("precisions", "passed_over"), [((), False), (("bfloat16",), True), (("bfloat16", "float32"), False)]
+    )
+    def test_those_of_other_engines_alone_are_said_to_be_passed_over(
+        self,
+        store: Path,
+        folder: Path,
+        caplog: pytest.LogCaptureFixture,
+        precisions: tuple[Precision, ...],
+        passed_over: bool,
+    ) -> None:
+        """As after FLOWGAUGE_PRECISION was changed: the version's own calibration decides again."""
+        manifest = bundle.read_manifest(folder)
+        for precision in precisions:
+            slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), precision)
+            made = renewal(slot, [1.0, 2.0])
+            CalibrationFiles(store).change(slot, partial(lambda made, _: made, made))
+
+        async def scenario(loader: Loader) -> None:
+            for _ in range(2):
+                await loader.load(folder)
+
+        with caplog.at_level(logging.WARNING, "flowgauge.loader"):
+            run(store, scenario)
+        said = f"tiny/{folder.name} was calibrated with pictures of the line for bfloat16 and not for float32"
+        assert caplog.text.count(said) == passed_over
 
 
 class TestVerify:

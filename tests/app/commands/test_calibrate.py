@@ -30,7 +30,7 @@ from tests.app.bundles import again
 from tests.app.calibrating import URL, good
 from tests.app.stores import change
 from tests.conftest import png
-from tests.flows.fastflow.manifests import see_by
+from tests.flows.fastflow.manifests import edit, see_by
 from tests.odd_names import ESCAPED, renamed
 from tests.rights import without_roots_rights
 
@@ -207,6 +207,27 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
     assert body["engine"] == "torch-cpu-bfloat16"
     assert body["threshold"]["calibration"]["id"] == made.calibrator.identifier
     assert body["threshold"]["reject"] == made.calibrator.threshold.reject
+
+
+def test_it_says_which_engines_go_on_as_before(run: Run, store: Path, without_bfloat16: None) -> None:
+    """A server of another FLOWGAUGE_PRECISION than this shell's is none the wiser."""
+    assert "as before" not in run().stderr
+    told = json.loads(run("--precision", "bfloat16", "--json").stdout)["warnings"]
+    assert any(
+        "engines of bfloat16 alone decide by this, those of float32 as before" in warning for warning in told
+    )
+    result = run("--station", "line-3")
+    assert result.exit_code == 0, result.output
+    assert "look: engines of float32 alone decide by this, those of bfloat16 as before" in result.stderr
+    folder = models_folder.resolve(store, "tiny")
+    shutil.rmtree(models_folder.renewals_of(folder))
+
+    def calibrate(document: dict[str, Any]) -> None:
+        document["reduced"] = {"openvino-bfloat16": document["calibration"]}
+        document["thresholds"]["openvino-bfloat16"] = document["thresholds"]["float32"]
+
+    edit(folder, calibrate)
+    assert "engines of float32 alone decide by this, those of openvino-bfloat16 as before" in run().stderr
 
 
 def test_pictures_are_seen_as_the_model_sees_them(run: Run, store: Path, pictures: Path) -> None:
