@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -172,6 +172,7 @@ def calibrate(
 def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
     """The pictures of the folder, by their names in it. Below it defective parts and masks may lie."""
     from flows.fastflow.images import IMAGE_SUFFIXES
+    from flows.fastflow.parts import PARTS
     from flows.fastflow.picture_files import pictures_below
     from flows.fastflow.plain_files import escaped
 
@@ -194,6 +195,13 @@ def _files(folder: Path, *, recursive: bool) -> dict[str, Path]:
         )
     if odd := [name for name in map(escaped, files) if name not in files]:
         raise wrong(f"the name of {odd[0]} is not in UTF-8: give it another one")
+    inner = {folder / above for name in below for above in PurePosixPath(name).parents[:-1]}
+    # Parts of these pictures are told there, and taken for parts of their own they would promise too much.
+    if told := sorted(one for one in inner if os.path.lexists(one / PARTS)):
+        raise wrong(
+            f"{told[0] / PARTS} tells which of the pictures below it show the same part, and is not read for "
+            f"{folder}: name the folder of the {PARTS}, {told[0]}"
+        )
     return files
 
 

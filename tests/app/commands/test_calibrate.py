@@ -344,6 +344,29 @@ def test_folders_below_are_taken_only_where_that_is_asked_for(run: Run, store: P
     assert json.loads(result.stdout)["pictures"] == 19
 
 
+@pytest.mark.parametrize("below", [".", "good"])
+def test_parts_that_are_told_below_are_not_passed_over(
+    run: Run, store: Path, pictures: Path, tmp_path: Path, below: str
+) -> None:
+    """Taken for a part each, pictures would promise what they cannot keep."""
+    line = tmp_path / "line"
+    shutil.copytree(pictures, line / "cap" / below)
+    (line / "notes").mkdir()
+    (line / "notes" / PARTS).write_text("of no picture")
+    assert "calibrated by 19 pictures (" in run("--recursive", images=line).stdout
+    shutil.rmtree(store / "tiny" / models_folder.CALIBRATIONS)
+    told_by = line / "cap" / PARTS
+    told_by.symlink_to("nothing")
+    assert "name the folder of the parts.txt" in failed(run("--recursive", images=line), 2)
+    told_by.unlink()
+    told_by.write_text(r"^\d")
+    (line / PARTS).write_text(r"^\d\d")  # of all, it seems
+    assert "name the folder of the parts.txt" in failed(run("--recursive", images=line), 2)
+    assert nothing_was_made(store)
+    result = run("--recursive", images=line / "cap")
+    assert "calibrated by 2 pictures, one of each part" in result.stdout
+
+
 def test_a_folder_that_cannot_be_read_is_told(
     run: Run, store: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
