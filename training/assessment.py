@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +104,8 @@ def assess(
     found = test_samples(data, category)
     _expect_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
-    hashes = dict(zip(found, file_hashes([sample.path for sample in found]), strict=True))
+    paths = [sample.path for sample in found]
+    hashes = dict(zip(paths, file_hashes(paths), strict=True))
     fresh = unseen(found, hashes, bundle, detector.manifest)
     samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
@@ -166,7 +167,7 @@ def _expect_calibrated(bundle: Path, precision: Precision) -> None:
 
 
 def unseen(
-    samples: Sequence[Sample], hashes: Mapping[Sample, str], bundle: Path, manifest: Manifest
+    samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, manifest: Manifest
 ) -> list[Sample]:
     """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
 
@@ -184,7 +185,7 @@ def unseen(
     """
     lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
     known = [pictures for pictures in lists if pictures is not None]
-    left = [sample for sample in samples if not any(hashes[sample] in pictures for pictures in known)]
+    left = [sample for sample in samples if not any(hashes[sample.path] in pictures for pictures in known)]
     if not left:
         raise DatasetError(
             f"{bundle.parent.name}/{bundle.name} was fitted to or calibrated with every one of the "
@@ -193,15 +194,16 @@ def unseen(
     return left
 
 
-def each_once(samples: Sequence[Sample], hashes: Mapping[Sample, str]) -> list[Sample]:
-    """Leave out later copies, byte for byte, of good test pictures and of defective ones: one picture is one.
+def each_once(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> list[Sample]:
+    """Make one of copies, byte for byte, of good test pictures, and of defective ones: one picture is one.
 
-    A good one that is the same as a defective one is kept, and so is the other: the data check names them.
+    It is of all kinds of defects that its copies are of, and all their masks mark it. A good one that is the
+    same as a defective one is kept, and so is the other: the data check names them.
     """
-    first: dict[tuple[str, bool], Sample] = {}
+    same: dict[tuple[str, bool], list[Sample]] = {}
     for sample in samples:
-        first.setdefault((hashes[sample], sample.defect is not None), sample)
-    return list(first.values())
+        same.setdefault((hashes[sample.path], sample.defect is not None), []).append(sample)
+    return [replace(first, copies=tuple(copies)) for first, *copies in same.values()]
 
 
 def _show_different_parts(samples: Sequence[Sample], folder: Path) -> bool:
@@ -232,14 +234,18 @@ def _of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> i
     return 0 if parts is None else len(same_parts(learned, parts, good, data / category))
 
 
-def _fingerprint(samples: Sequence[Sample], hashes: Mapping[Sample, str]) -> str:
+def _fingerprint(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> str:
     """Digest of the test pictures' contents with their labels and masks, whatever their order and names."""
-    masks = [[] if sample.mask is None else files_of(sample.mask) for sample in samples]
-    files = [file for of_one in masks for file in of_one]
+    marked = [
+        (sample.path, kind, [file for mask in masks for file in files_of(mask)])
+        for sample in samples
+        for kind, masks in sample.masks.items()
+    ]
+    files = [file for _, _, of_one in marked for file in of_one]
     digests = dict(zip(files, file_hashes(files), strict=True))
     rows = sorted(
-        [hashes[sample], sample.defect or "", *(digests[file] for file in of_one)]
-        for sample, of_one in zip(samples, masks, strict=True)
+        [hashes[path], kind or "", *dict.fromkeys(digests[file] for file in of_one)]
+        for path, kind, of_one in marked
     )
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
@@ -266,7 +272,8 @@ def _write_scores(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.writer(file)
     writer.writerow(["path", "defect", "score", "p_value", "decision"])
     for row in rows:
-        writer.writerow([row.path, row.defect or "", repr(row.score), repr(row.p_value), row.decision])
+        kinds = ", ".join(kind or "" for kind in row.sample.masks)
+        writer.writerow([row.path, kinds, repr(row.score), repr(row.p_value), row.decision])
     replace_file(path, file.getvalue().encode())
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ class Row:
 
     @property
     def defect(self) -> str | None:
-        """The truth: the kind of defect, None for a good part."""
+        """The truth: the kind of defect, of several the first; None for a good part."""
         return self.sample.defect
 
 
@@ -115,8 +116,8 @@ def expect_usable(
     def look(sample: Sample) -> str | None:
         try:
             height, width, _ = read(sample.path, sample_bits=sample_bits).shape
-            if sample.mask is not None:
-                read_mask(sample.mask, (height, width))
+            for mask in chain(*sample.masks.values()):
+                read_mask(mask, (height, width))
         except (ImageError, DatasetError, OSError) as error:
             return str(error)
         return None
@@ -199,8 +200,8 @@ def _reviews(calibrator: Calibrator, good: Sequence[Row], defective: Sequence[Ro
 def _by_defect(rows: Sequence[Row]) -> list[DefectFigures]:
     good = [row.score for row in rows if row.defect is None]
     found = []
-    for defect in dict.fromkeys(row.defect for row in rows if row.defect is not None):
-        of_kind = [row for row in rows if row.defect == defect]
+    for defect in dict.fromkeys(kind for row in rows for kind in row.sample.masks if kind is not None):
+        of_kind = [row for row in rows if defect in row.sample.masks]
         truth = [False] * len(good) + [True] * len(of_kind)
         found.append(
             DefectFigures(

@@ -42,7 +42,7 @@ class Measurement:
     """Takes scores and maps picture by picture, holds no map, and measures them. Use it in a `with`.
 
     Pixels count where they are known: those of good parts, and of defects that have a mask with something in
-    it.
+    it, for each kind that the picture is in.
     """
 
     def __init__(self) -> None:
@@ -90,19 +90,23 @@ class Measurement:
 
 
 def read_truth(sample: Sample, image_size: tuple[int, int], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Where a sample is defective, at a map's size: all False without a mask.
+    """Where a sample is defective, at a map's size: all False where no mask says so of one of its kinds.
 
     Args:
         sample: a test picture.
-        image_size: its (height, width), which the mask must have.
+        image_size: its (height, width), which masks must have.
         size: (height, width) of what is returned.
 
     Raises:
-        ImageError, DatasetError: the mask cannot be read or does not fit; it is named.
+        ImageError, DatasetError: a mask cannot be read or does not fit; it is named.
     """
-    if sample.mask is None:
+    kinds = [
+        np.logical_or.reduce([read_mask(mask, image_size) for mask in masks])
+        for masks in sample.masks.values()
+    ]
+    if not all(map(np.any, kinds)):
         return np.zeros(size, dtype=np.bool_)
-    return reduced(read_mask(sample.mask, image_size), size)
+    return reduced(np.logical_or.reduce(kinds), size)
 
 
 def reduced(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:

@@ -1,11 +1,14 @@
-"""Masks at the size of a map: no defect vanishes, falls apart or spreads."""
+"""Masks at the size of a map: no defect vanishes, falls apart or spreads; and whether they say it all."""
+
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from training.measurement import reduced
+from training.datasets.sample import Sample
+from training.measurement import read_truth, reduced
 
 
 def _empty(*size: int) -> NDArray[np.bool_]:
@@ -96,3 +99,45 @@ def test_each_defect_is_there_whatever_the_sizes(size: tuple[int, int], seed: in
 def test_nothing_stays_nothing() -> None:
     assert not reduced(_empty(120, 80), (30, 30)).any()
     assert reduced(~_empty(120, 80), (30, 30)).all()
+
+
+def _sample(folder: Path, defect: str | None, *, row: int | None) -> Sample:
+    """Of 4 by 4 pixels, one row of which its mask marks."""
+    if row is None:
+        return Sample(folder / "0.png", defect, None)
+    mask = np.zeros((4, 4), np.uint8)
+    mask[row : row + 1] = 255
+    path = folder / f"{defect}_{row}.png"
+    assert cv2.imwrite(str(path), mask)
+    return Sample(folder / "0.png", defect, path)
+
+
+_BEYOND = 4  # of an empty mask
+
+
+@pytest.mark.parametrize(
+    ("copies", "marked"),
+    [
+        ([], [0]),
+        ([("scratch", 2)], [0, 2]),
+        ([("dent", 1), ("scratch", 2), ("dent", 3)], [0, 1, 2, 3]),
+        ([("dent", None)], [0]),  # what is there of the kind is marked by the other's mask
+        ([("scratch", None)], []),
+        ([("scratch", _BEYOND)], []),
+        ([("scratch", None), ("scratch", 2)], [0, 2]),
+    ],
+    ids=str,
+)
+def test_the_masks_of_copies_are_united_and_none_of_a_kind_that_has_none(
+    tmp_path: Path, copies: list[tuple[str, int | None]], marked: list[int]
+) -> None:
+    others = tuple(_sample(tmp_path, kind, row=row) for kind, row in copies)
+    first = _sample(tmp_path, "dent", row=0)
+    truth = read_truth(Sample(first.path, "dent", first.mask, others), (4, 4), (4, 4))
+    assert np.flatnonzero(truth.all(axis=1)).tolist() == marked
+    assert truth.sum() == 4 * len(marked)
+
+
+def test_a_good_part_is_marked_nowhere(tmp_path: Path) -> None:
+    good = _sample(tmp_path, None, row=None)
+    assert not read_truth(Sample(good.path, None, None, (good,)), (4, 4), (2, 2)).any()

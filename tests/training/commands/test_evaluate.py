@@ -6,6 +6,7 @@ import re
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -486,6 +487,42 @@ def test_a_picture_that_is_there_twice_counts_once(
     assert (summary["seen"], summary["copies"]) == (0, 6)
     assert "6 copies of others, byte for byte, are left out" in (folder / "report.html").read_text()
     assert [row["score"] for row in rows(folder)] == [row["score"] for row in usual]
+
+
+def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_masks(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """Else what the second mask marks were good pixels, and a kind of defect disappeared."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    test = data / "tiny/test"
+    (test / "scratch").rename(test / "dent")
+    masks = np.zeros((2, 64, 64), np.uint8)
+    masks[0, :9, :9] = masks[1, -9:, -9:] = 255
+    for kind, mask in zip(("dent", "scratch"), masks, strict=True):
+        (data / "tiny/ground_truth" / kind).mkdir(parents=True)
+        for i in range(3):
+            cv2.imwrite(str(data / f"tiny/ground_truth/{kind}/{i:03}_mask.png"), mask)
+    one = _measured(data, tiny_bundle_store, tmp_path)
+    shutil.copytree(test / "dent", test / "scratch")
+    two = _measured(data, tiny_bundle_store, tmp_path)
+    assert (two["good"], two["defective"], two["copies"]) == (8, 8, 8)
+    assert {kind: found["count"] for kind, found in two["defects"].items()} == {"dent": 8, "scratch": 8}
+    assert (one["with_mask"], one["regions"], two["with_mask"], two["regions"]) == (3, 3, 3, 6)
+    assert one["image_auroc"] == two["image_auroc"]
+    assert len({one["test_fingerprint"], two["test_fingerprint"]}) == 2
+    found = rows(tmp_path / "out/tiny" / two["version"])
+    assert [row["defect"] for row in found] == [""] * 8 + ["dent, scratch"] * 8
+    cv2.imwrite(str(data / "tiny/ground_truth/scratch/002_mask.png"), np.zeros((9, 64), np.uint8))
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert result.exit_code == 1
+    assert re.search(r"ground_truth/scratch/002_mask\.png has size 64x9, its picture 64x64", result.stderr)
+
+
+def _measured(data: Path, models: Path, folder: Path) -> dict[str, Any]:
+    assert (result := run(data, models, folder / "out")).exit_code == 0, result.output
+    path = folder / "out/tiny" / resolve(models, "tiny").name / "summary.json"
+    summary: dict[str, Any] = json.loads(path.read_text())
+    return summary
 
 
 def test_a_picture_that_is_good_and_defective_is_kept_as_both(
