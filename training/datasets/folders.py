@@ -3,6 +3,7 @@
 Order is by name, so that the same folder always gives the same list.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from training.datasets.sample import DatasetError, Sample
 GOOD = ("good", "ok", "normal")
 DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
 MASKS = ("ground_truth", "masks", "mask")
+
+_OF_MASK = re.compile("(.+)_(?:mask|gt|labels?)", re.IGNORECASE | re.DOTALL)
 
 
 def images(folder: Path) -> list[Path]:
@@ -32,7 +35,7 @@ def parts_alone(folder: Path) -> list[Path]:
         DatasetError: one is named as another's mask, which would be learned from as a part; or as `images`.
     """
     found = images(folder)
-    for picture, mask in masks_among(found).items():
+    for mask, picture in masks_among(found).items():
         raise DatasetError(
             f"{mask} is named as the mask of {picture.name}, and good parts have none: move it away, or give "
             "it another name if it is a part"
@@ -41,10 +44,10 @@ def parts_alone(folder: Path) -> list[Path]:
 
 
 def masks_among(pictures: Sequence[Path]) -> dict[Path, Path]:
-    """Masks that lie beside their pictures, named after them with `_mask`; by picture."""
+    """The pictures of masks that lie beside them, named as they are with `_mask`, `_gt` or `_label`."""
     by_stem = {composed(path.stem): path for path in pictures}
-    found = {path: by_stem.get(f"{composed(path.stem)}_mask") for path in pictures}
-    return {path: mask for path, mask in found.items() if mask is not None}
+    found = {path: by_stem.get(_picture_of(composed(path.stem)) or "") for path in pictures}
+    return {mask: path for mask, path in found.items() if path is not None}
 
 
 def holds_images(folder: Path) -> bool:
@@ -111,8 +114,8 @@ def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
     for kind in kinds:
         found = images(kind)
         beside = masks_among(found)
-        of_parts = sorted({*found} - {*beside.values()})
-        masks = beside | _masks(mask_folder / kind.name, of_parts)
+        of_parts = sorted({*found} - {*beside})
+        masks = {part: mask for mask, part in beside.items()} | _masks(mask_folder / kind.name, of_parts)
         samples += [Sample(path, kind.name, masks.get(path)) for path in of_parts]
     return samples
 
@@ -122,7 +125,13 @@ def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
     those that lie beside the pictures of a kind of defect.
     """
     apart = [mask for kind in subfolders(mask_folder) for mask in _mask_entries(kind)]
-    return apart + [mask for kind in kinds for mask in masks_among(images(kind)).values()]
+    return apart + [mask for kind in kinds for mask in masks_among(images(kind))]
+
+
+def _picture_of(stem: str) -> str | None:
+    """What a mask's name says that its picture is called, if it says so."""
+    named = _OF_MASK.fullmatch(stem)
+    return named and named[1]
 
 
 def _pictures(folder: Path) -> Iterator[Path]:
@@ -137,14 +146,15 @@ def _mask_entries(folder: Path) -> list[Path]:
 
 
 def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
-    """Match the masks of one kind of defect to its pictures by name, with or without `_mask`."""
+    """Match the masks of one kind of defect to its pictures by name, with or without `_mask` or the like."""
     entries = _mask_entries(folder)
     # A folder's name has no suffix to take off: 1.5 is not 1.
     by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
+    named = {of: entry for stem, entry in by_stem.items() if (of := _picture_of(stem))}
     masks = {}
     for picture in pictures:
         stem = composed(picture.stem)
-        mask = by_stem.get(f"{stem}_mask") or by_stem.get(stem)
+        mask = named.get(stem) or by_stem.get(stem)
         if mask is not None:
             masks[picture] = mask
     if entries and pictures and not masks:

@@ -17,7 +17,7 @@ Its relatives differ in a name or two, and are read as they come:
 
 validation/ of MVTec LOCO AD and AD 2 is not read. Pictures may be of any format that
 `flows.fastflow.images` reads, with suffixes in any case. A mask carries its picture's name with or
-without `_mask`, and any of these suffixes.
+without `_mask`, `_gt` or `_label`, and any of these suffixes.
 """
 
 from pathlib import Path

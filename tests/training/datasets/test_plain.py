@@ -109,6 +109,33 @@ def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:
     assert names(cap, plain.masks(tmp_path, "cap")) == ["masks/dent/1_mask.png", "dent/0_mask.png"]
 
 
+@pytest.mark.parametrize("end", ["_GT", "_gt", "_label", "_Labels", "_MASK"])
+def test_masks_have_other_names_too(tmp_path: Path, end: str) -> None:
+    """As those of KolektorSDD, among its pictures, which are not all good."""
+    cap = tmp_path / "cap"
+    touch(cap, "good/0.png", "good/1.png", "ng/2.jpg", f"ng/2{end}.bmp", "ng/3.jpg", f"ng/4{end}.png")
+    touch(cap, f"masks/ng/3{end}.png")
+    assert plain.test_samples(tmp_path, "cap")[1:] == [
+        Sample(cap / "ng/2.jpg", "ng", cap / f"ng/2{end}.bmp"),
+        Sample(cap / "ng/3.jpg", "ng", cap / f"masks/ng/3{end}.png"),
+        Sample(cap / f"ng/4{end}.png", "ng", None),  # of nothing, so it is no mask
+    ]
+    assert names(cap, plain.masks(tmp_path, "cap")) == [f"masks/ng/3{end}.png", f"ng/2{end}.bmp"]
+    touch(tmp_path / "kos01", "Part0.jpg", "Part1.jpg", f"Part1{end}.bmp")
+    with pytest.raises(DatasetError, match=rf"Part1{end}\.bmp is named as the mask of Part1\.jpg, and good"):
+        plain.train_images(tmp_path, "kos01")
+
+
+def test_of_two_masks_beside_a_picture_neither_is_a_part(tmp_path: Path) -> None:
+    cap = tmp_path / "cap"
+    touch(cap, "good/0.png", "good/1.png", "ng/2.png", "ng/2_gt.png", "ng/2_mask.png", "ng/label.png")
+    assert plain.test_samples(tmp_path, "cap")[1:] == [
+        Sample(cap / "ng/2.png", "ng", cap / "ng/2_mask.png"),
+        Sample(cap / "ng/label.png", "ng", None),
+    ]
+    assert names(cap, plain.masks(tmp_path, "cap")) == ["ng/2_gt.png", "ng/2_mask.png"]
+
+
 @pytest.mark.parametrize("where", ["good/", ""])
 def test_a_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
     touch(tmp_path / "cap", *(f"{where}{i}.png" for i in range(10)), f"{where}3_mask.png")
