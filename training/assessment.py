@@ -22,7 +22,7 @@ from flows.fastflow.parts import PartsError, parts_of_names, parts_where_told
 from flows.fastflow.plain_files import file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.check.copies import same_parts
-from training.datasets.layout import categories, test_samples, train_images
+from training.datasets.layout import categories, test_samples, train_images, unused_masks
 from training.datasets.masks import files_of
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
@@ -110,6 +110,8 @@ def assess(
     samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
     _say_renewals(renewals_of(bundle), precision, progress)
+    if (said := unused_masks(data, category, found)) is not None:
+        progress.say(said)
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)

@@ -104,28 +104,40 @@ def kinds_of_defects(folder: Path) -> list[Path]:
     return [f for f in subfolders(folder) if not is_good(f) and f.name.lower() not in MASKS]
 
 
+def folder_of_masks(place: Path) -> Path:
+    """The folder of masks in a folder, or what it would be called."""
+    found = [f for name in MASKS for f in folders(place) if f.name.lower() == name]
+    return found[0] if found else place / MASKS[0]
+
+
 def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
     """The pictures of each kind of defect with their masks, which lie in `mask_folder`/<kind> or beside them.
+
+    Of one kind alone they may lie in `mask_folder` itself.
 
     Raises:
         DatasetError: a folder of masks fits none of its pictures.
     """
     samples = []
+    kinds = [kind for kind in kinds if holds_images(kind)]
     for kind in kinds:
         found = images(kind)
         beside = masks_among(found)
         of_parts = sorted({*found} - {*beside})
-        masks = {part: mask for mask, part in beside.items()} | _masks(mask_folder / kind.name, of_parts)
+        folder = _of_kind(mask_folder, kind, kinds)
+        flat = not folder.is_dir() and len(kinds) == 1
+        apart = _matching(images(mask_folder), of_parts) if flat else _masks(folder, of_parts)
+        masks = {part: mask for mask, part in beside.items()} | apart
         samples += [Sample(path, kind.name, masks.get(path)) for path in of_parts]
     return samples
 
 
 def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
-    """Every mask: below a folder of masks pictures, or folders of pictures that make one mask together; and
+    """Every mask: in and below a folder of masks pictures, or folders of pictures that make one mask; and
     those that lie beside the pictures of a kind of defect.
     """
     apart = [mask for kind in subfolders(mask_folder) for mask in _mask_entries(kind)]
-    return apart + [mask for kind in kinds for mask in masks_among(images(kind))]
+    return images(mask_folder) + apart + [mask for kind in kinds for mask in masks_among(images(kind))]
 
 
 def _picture_of(stem: str) -> str | None:
@@ -145,9 +157,32 @@ def _mask_entries(folder: Path) -> list[Path]:
     return [*images(folder), *(f for f in subfolders(folder) if holds_images(f))]
 
 
+def _of_kind(mask_folder: Path, kind: Path, kinds: Sequence[Path]) -> Path:
+    """The folder of a kind's masks, which is called as the kind, or so but for case where only one is."""
+    folder, name = mask_folder / kind.name, composed(kind.name).lower()
+    alike = [f for f in folders(mask_folder) if composed(f.name).lower() == name]
+    twins = [k for k in kinds if composed(k.name).lower() == name]
+    return alike[0] if not folder.is_dir() and len(alike) == len(twins) == 1 else folder
+
+
 def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
-    """Match the masks of one kind of defect to its pictures by name, with or without `_mask` or the like."""
+    """The masks of one kind of defect by its pictures.
+
+    Raises:
+        DatasetError: there are masks and pictures, and none is of another.
+    """
     entries = _mask_entries(folder)
+    masks = _matching(entries, pictures)
+    if entries and pictures and not masks:
+        raise DatasetError(
+            f"no mask in {folder} is named after a picture of its kind: the first is "
+            f"{entries[0].name}, but {pictures[0].stem}_mask.png was expected for {pictures[0].name}"
+        )
+    return masks
+
+
+def _matching(entries: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path]:
+    """Match masks to pictures by name, with or without `_mask` or the like."""
     # A folder's name has no suffix to take off: 1.5 is not 1.
     by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
     named = {of: entry for stem, entry in by_stem.items() if (of := _picture_of(stem))}
@@ -157,9 +192,4 @@ def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
         mask = named.get(stem) or by_stem.get(stem)
         if mask is not None:
             masks[picture] = mask
-    if entries and pictures and not masks:
-        raise DatasetError(
-            f"no mask in {folder} is named after a picture of its kind: the first is "
-            f"{entries[0].name}, but {pictures[0].stem}_mask.png was expected for {pictures[0].name}"
-        )
     return masks

@@ -1,5 +1,6 @@
 """Which layout a data folder has, found by looking at it; and the pictures, whatever the layout."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -49,6 +50,9 @@ class Layout(Protocol):
 
     def masks(self, root: Path, category: str) -> list[Path]:
         """Every mask there is, whether or not a picture goes with it."""
+
+    def mask_folder(self, root: Path, category: str) -> Path | None:
+        """Where masks are looked for, in a folder for each kind of defect; None where a list names them."""
 
 
 # The first that recognises a folder reads it: the most particular first.
@@ -110,6 +114,26 @@ def masks(root: Path, category: str) -> list[Path]:
         DatasetError: the layout is not known.
     """
     return find(root, category).masks(root, category)
+
+
+def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:
+    """What to say where a folder of masks holds pictures, at any depth, and none is taken for a mask.
+
+    Args:
+        root: the data folder.
+        category: the category's folder in it.
+        samples: its test pictures.
+    """
+    defective = [sample.path for sample in samples if sample.defect is not None]
+    folder = find(root, category).mask_folder(root, category)
+    if folder is None or not defective or any(sample.mask for sample in samples):
+        return None
+    if not (count := len(pictures_below(folder, lambda _: None))):
+        return None
+    wanted = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"
+    return (
+        f"of {count} pictures in {folder} none is taken for a mask: {wanted} would be that of {defective[0]}"
+    )
 
 
 def categories(root: Path) -> list[str]:

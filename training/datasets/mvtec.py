@@ -3,7 +3,7 @@
     <root>/<category>/train/good/000.png              good parts, all that training ever reads
     <root>/<category>/test/good/000.png               good parts kept for `evaluate`
     <root>/<category>/test/<defect>/000.png           defective parts, one folder per kind of defect
-    <root>/<category>/ground_truth/<defect>/000_mask.png    optional: where the defect is
+    <root>/<category>/ground_truth/<defect>/000_mask.png    optional: where the defect is; or masks/
     <root>/<category>/licence.txt                     optional: see `training.datasets.licence`
 
 Its relatives differ in a name or two, and are read as they come:
@@ -24,7 +24,9 @@ from pathlib import Path
 
 from flows.fastflow.images import IMAGE_SUFFIXES
 from training.datasets.folders import (
+    MASKS,
     defective_samples,
+    folder_of_masks,
     is_good,
     kinds_of_defects,
     mask_files,
@@ -64,7 +66,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     folder = root / category
     test = _test_folder(folder)
     good = [path for kind in subfolders(test) if is_good(kind) for path in parts_alone(kind)]
-    defective = defective_samples(kinds_of_defects(test), _mask_folder(folder))
+    defective = defective_samples(kinds_of_defects(test), mask_folder(root, category))
     if not good and not defective:
         raise NoTestPicturesError(f"no pictures in the folders of {test}: {_EXPECTED}")
     return [*(Sample(path, None, None) for path in good), *defective]
@@ -72,8 +74,16 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
+    kinds = kinds_of_defects(_test_folder(root / category))
+    return mask_files(mask_folder(root, category), kinds)
+
+
+def mask_folder(root: Path, category: str) -> Path:
+    """Where masks are looked for, in a folder for each kind of defect."""
     folder = root / category
-    return mask_files(_mask_folder(folder), kinds_of_defects(_test_folder(folder)))
+    # A folder in test/ with another name of masks may be anything.
+    usual = [folder / MASKS[0], _test_folder(folder) / MASKS[0]]
+    return next((one for one in usual if one.is_dir()), folder_of_masks(folder))
 
 
 _EXPECTED = (
@@ -86,8 +96,3 @@ _EXPECTED = (
 def _test_folder(folder: Path) -> Path:
     public = folder / "test_public"
     return public if public.is_dir() and not (folder / "test").is_dir() else folder / "test"
-
-
-def _mask_folder(folder: Path) -> Path:
-    beside = folder / "ground_truth"
-    return beside if beside.is_dir() else _test_folder(folder) / "ground_truth"

@@ -22,9 +22,9 @@ from flows.fastflow.parts import parts_of_names
 from training.datasets.folders import (
     DEFECTIVE,
     GOOD,
-    MASKS,
     composed,
     defective_samples,
+    folder_of_masks,
     holds_images,
     images,
     is_good,
@@ -69,7 +69,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     """
     folder = root / category
     _, kept = _good(folder)
-    defective = defective_samples(_kinds(folder), _mask_folder(folder))
+    defective = defective_samples(_kinds(folder), folder_of_masks(folder))
     if not defective:
         move = f"move them into {folder / 'good'}, " if images(folder) else ""
         raise NoTestPicturesError(
@@ -82,7 +82,12 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
     folder = root / category
-    return mask_files(_mask_folder(folder), _kinds(folder))
+    return mask_files(folder_of_masks(folder), _kinds(folder))
+
+
+def mask_folder(root: Path, category: str) -> Path:
+    """Where masks are looked for, in a folder for each kind of defect."""
+    return folder_of_masks(root / category)
 
 
 def _good(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -135,7 +140,3 @@ def _kinds(folder: Path) -> list[Path]:
                 f"good parts. Move them up, into {folder}"
             )
     return found
-
-
-def _mask_folder(folder: Path) -> Path:
-    return next((f for f in subfolders(folder) if f.name.lower() in MASKS), folder / MASKS[0])

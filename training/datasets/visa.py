@@ -66,6 +66,10 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     return sorted(good, key=lambda s: s.path) + sorted(bad, key=lambda s: s.path)
 
 
+def mask_folder(root: Path, category: str) -> None:
+    """The split names each mask, wherever it lies."""
+
+
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
     return images(root / category / "Data" / "Masks" / "Anomaly")

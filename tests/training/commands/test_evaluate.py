@@ -191,6 +191,22 @@ def test_with_masks_pixels_are_measured_and_odd_names_are_no_trouble(
     assert all(Path(row["path"]).is_file() for row in rows(folder))
 
 
+def test_masks_that_lie_elsewhere_than_looked_for_are_told(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    masks = data / "tiny/masks/of/scratch"
+    masks.mkdir(parents=True)
+    assert cv2.imwrite(str(masks / "000_mask.png"), np.full((64, 64), 255, np.uint8))
+    said = run(data, tiny_bundle_store, tmp_path / "out").stdout.splitlines()
+    tiny = data / "tiny"
+    assert said[0] == (
+        f"of 1 pictures in {tiny}/masks none is taken for a mask: {tiny}/masks/scratch/000_mask.png would be "
+        f"that of {tiny}/test/scratch/000.png"
+    )
+    assert "pixel AUROC not measured: no defect has a mask" in said
+
+
 def test_masks_that_mark_all_leave_no_figures_of_pixels_but_all_others(
     tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.datasets.trees import names, touch
-from training.datasets import mvtec
+from training.datasets import layout, mvtec
 from training.datasets.sample import DatasetError, Sample
 
 
@@ -120,6 +120,73 @@ def test_ad_2_keeps_masks_inside_its_public_test(tmp_path: Path) -> None:
         Sample(can / "test_public/bad/001_shift_1.png", "bad", mask),
     ]
     assert mvtec.masks(tmp_path, "can") == [mask]
+
+
+@pytest.mark.parametrize("name", ["masks", "mask", "Masks"])
+def test_masks_beside_the_test_are_masks_by_other_names_too(tmp_path: Path, name: str) -> None:
+    tile = tmp_path / "tile"
+    touch(tile, "test/crack/1.png", "test/dent/1.png", "test/masks/1.png", f"{name}/crack/1_mask.png")
+    assert mvtec.test_samples(tmp_path, "tile") == [
+        Sample(tile / "test/crack/1.png", "crack", tile / f"{name}/crack/1_mask.png"),
+        Sample(tile / "test/dent/1.png", "dent", None),
+    ]
+    assert mvtec.masks(tmp_path, "tile") == [tile / f"{name}/crack/1_mask.png"]
+    for usual in ("test/ground_truth", "ground_truth"):  # wins, wherever it is
+        touch(tile, f"{usual}/crack/1.png")
+        assert mvtec.test_samples(tmp_path, "tile")[0].mask == tile / usual / "crack/1.png"
+
+
+def test_a_folder_in_the_test_that_is_called_masks_is_none_of_masks(tmp_path: Path) -> None:
+    touch(tmp_path, "tile/test/crack/1.png", "tile/test/masks/1.png", "tile/test/masks/crack/1.png")
+    assert [s.mask for s in mvtec.test_samples(tmp_path, "tile")] == [None]
+
+
+def test_kinds_and_their_masks_may_differ_in_case(tmp_path: Path) -> None:
+    tile = tmp_path / "tile"
+    touch(tile, "test/Bad/1.png", "ground_truth/bad/1_mask.png", "test/dent/1.png")
+    assert [s.mask for s in mvtec.test_samples(tmp_path, "tile")] == [
+        tile / "ground_truth/bad/1_mask.png",
+        None,
+    ]
+
+
+@pytest.mark.parametrize("other", ["test/BAD/1.png", "ground_truth/BAD/1.png"])
+def test_kinds_that_differ_in_case_alone_have_their_own_masks(tmp_path: Path, other: str) -> None:
+    tile = tmp_path / "tile"
+    touch(tile, "test/Bad/1.png", "ground_truth/bad/1.png", other)
+    if len(list((tile / "test").iterdir()) + list((tile / "ground_truth").iterdir())) < 3:
+        pytest.skip("one folder, where case does not count")
+    assert {s.mask for s in mvtec.test_samples(tmp_path, "tile")} == {None}
+
+
+def test_the_masks_of_a_single_kind_need_no_folder_of_their_own(tmp_path: Path) -> None:
+    tile = tmp_path / "tile"
+    touch(tile, "test/good/1.png", "test/bad/2.png", "test/bad/3.png", "test/empty/notes.txt")
+    touch(tile, "ground_truth/2_mask.png", "ground_truth/4.png")
+    tested = mvtec.test_samples(tmp_path, "tile")
+    assert [s.mask for s in tested] == [None, tile / "ground_truth/2_mask.png", None]
+    assert layout.unused_masks(tmp_path, "tile", tested) is None
+    assert names(tile, mvtec.masks(tmp_path, "tile")) == ["ground_truth/2_mask.png", "ground_truth/4.png"]
+    touch(tile, "test/dent/2.png")  # whose is the mask?
+    assert {s.mask for s in mvtec.test_samples(tmp_path, "tile")} == {None}
+
+
+@pytest.mark.parametrize("where", ["ground_truth", "masks/a/b", "test/ground_truth"])
+def test_masks_that_lie_elsewhere_are_told_with_where_they_are_looked_for(tmp_path: Path, where: str) -> None:
+    tile = tmp_path / "tile"
+    touch(tile, "test/good/1.png", "test/bad/2.png", "test/dent/2.png")
+    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) is None
+    (tile / where).mkdir(parents=True)
+    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) is None
+    touch(tile, f"{where}/2.png", f"{where}/3.png", f"{where}/notes.txt")
+    folder = tile / where.removesuffix("/a/b")
+    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) == (
+        f"of 2 pictures in {folder} none is taken for a mask: {folder}/bad/2_mask.png would be that of "
+        f"{tile}/test/bad/2.png"
+    )
+    for kind in ("bad", "dent"):
+        (tile / f"test/{kind}/2.png").unlink()
+    assert layout.unused_masks(tmp_path, "tile", layout.test_samples(tmp_path, "tile")) is None
 
 
 def test_masks_beside_their_pictures_are_masks(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.training.datasets.trees import names, touch
-from training.datasets import visa
+from training.datasets import layout, visa
 from training.datasets.sample import DatasetError, Sample
 
 HEADER = "object,split,label,image,mask"
@@ -130,3 +130,10 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
     (tmp_path / visa.SPLIT).write_bytes(b"\xff\xfe\x00\x01")
     with pytest.raises(DatasetError, match="not a text in UTF-8"):
         visa.train_images(tmp_path, "candle")
+
+
+def test_of_masks_that_the_split_does_not_name_no_place_is_expected(tmp_path: Path) -> None:
+    lay_out(tmp_path, *ROWS[:3], *ROWS[4:])
+    tested = layout.test_samples(tmp_path, "candle")
+    assert {sample.mask for sample in tested} == {None}
+    assert layout.unused_masks(tmp_path, "candle", tested) is None
