@@ -20,9 +20,12 @@ validation/ of MVTec LOCO AD and AD 2 is not read. Pictures may be of any format
 without `_mask`, `_gt` or `_label`, and any of these suffixes.
 """
 
+from collections import Counter
 from pathlib import Path
 
 from flows.fastflow.images import IMAGE_SUFFIXES
+from flows.fastflow.listing import some
+from flows.fastflow.picture_files import pictures_below
 from training.datasets.folders import (
     MASKS,
     defective_samples,
@@ -53,7 +56,10 @@ def train_images(root: Path, category: str) -> list[Path]:
     train = root / category / "train"
     found = [path for folder in subfolders(train) if is_good(folder) for path in parts_alone(folder)]
     if not found:
-        raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}")
+        lie = Counter(path.parent for path in pictures_below(train, lambda _: None).values())
+        where = some([f"{count} in {place}" for place, count in lie.items()], 3)
+        there = f". There are {where}" if where else ""
+        raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}{there}")
     return found
 
 

@@ -70,6 +70,20 @@ def test_no_training_pictures_is_an_error(tmp_path: Path, present: tuple[str, ..
         mvtec.train_images(tmp_path, "bottle")
 
 
+def test_training_pictures_elsewhere_in_train_are_counted(tmp_path: Path) -> None:
+    """As those of MVTec 3D-AD are, a level too deep, or of who knows no other kind."""
+    train = tmp_path / "bagel/train"
+    touch(train, "good/rgb/0.png", "good/rgb/1.png", "good/xyz/0.tiff", "0.png", "good/notes.txt")
+    with pytest.raises(DatasetError) as caught:
+        mvtec.train_images(tmp_path, "bagel")
+    assert str(caught.value).endswith(
+        f". There are 1 in {train}, 2 in {train}/good/rgb, 1 in {train}/good/xyz"
+    )
+    (tmp_path / "none/train").mkdir(parents=True)
+    with pytest.raises(DatasetError, match=r"\.webp$"):
+        mvtec.train_images(tmp_path, "none")
+
+
 @pytest.mark.parametrize("present", [(), ("bottle/test/1.png",), ("bottle/test/good/1.txt",)])
 def test_no_test_pictures_is_an_error(tmp_path: Path, present: tuple[str, ...]) -> None:
     (tmp_path / "bottle").mkdir()
