@@ -174,8 +174,10 @@ def finish(folder: Path, identity: Identity, version: str) -> None:
     (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity.bundle, version))))
 
 
-def reusable(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
-    """The bundle that this run published before, if it is whole."""
+def reusable(
+    folder: Path, identity: Identity, models: Path, category: str, licence: str | None = None
+) -> Path | None:
+    """The bundle that this run published before, if it is whole and tells the licence of its pictures."""
     try:
         finished = Finished(**json.loads((folder / FINISHED).read_text()))
     except (OSError, ValueError, TypeError):
@@ -183,8 +185,9 @@ def reusable(folder: Path, identity: Identity, models: Path, category: str) -> P
     if finished.identity == identity.bundle:
         with suppress(BundleError):  # deleted or damaged: publish again
             bundle = resolve(models, category, finished.version)
-            verify(bundle)
-            return bundle
+            # Not in the identity: what runs of before published need not be published anew.
+            if verify(bundle).data.licence == licence:
+                return bundle
     return None
 
 
