@@ -119,6 +119,10 @@ class Residency:
         """The version that answers for a category, None before the first. Any thread may ask."""
         return self._serving.get(category)
 
+    def refusal(self, category: str, version: str | None) -> str | None:
+        """Why a version was refused when it was last loaded; None if it was not. Any thread may ask."""
+        return self._complaints.get((category, version or ""))
+
     def unload(self, category: str, version: str | None = None) -> bool:
         """Drop a version, by default all of a category, from memory; whether anything was there.
 

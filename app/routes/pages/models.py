@@ -45,13 +45,15 @@ BANDS: Final = (0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
 class Row:
     """A category in the list: its versions' number, the active one, and its drift where it may be seen.
 
-    `named` is what is said to be active, and need not be there; `serving` may then serve in its place.
+    `named` is what is said to be active, and need not be there, or was refused, as `refusal` says; `serving`
+    may then serve in its place.
     """
 
     category: str
     versions: int
     active: ShownVersion | None
     named: str | None
+    refusal: str | None
     serving: str | None
     drift: list[State]
 
@@ -105,11 +107,14 @@ async def show_model(
     if page.may(Permission.HISTORY):
         windows, stations = await asyncio.to_thread(_seen, drift, history.database, category)
     known = sorted({*stations, *(one.station for one in serving.calibrations if one.station)})
+    in_place = residency.serving(category)
     return page.render(
         "model.html",
         model=model,
         active=next((one for one in model.versions if one.active), None),
-        in_place=residency.serving(category),
+        refusal=residency.refusal(category, model.active),
+        in_place=in_place,
+        shown=next((one for one in model.versions if one.version == in_place), None),
         precision=settings.precision,
         serving=serving,
         drift=windows,
@@ -132,7 +137,15 @@ async def show_version(
     loaded = models.loaded_versions(residency, category)
     found = await asyncio.to_thread(models.told_version, settings.models, category, version, loaded)
     report = await asyncio.to_thread(training_report, settings.models / category / version)
-    return page.render("version.html", category=category, version=found, report=report)
+    refusal = residency.refusal(category, version) if found.active else None
+    return page.render(
+        "version.html",
+        category=category,
+        version=found,
+        report=report,
+        refusal=refusal,
+        in_place=residency.serving(category),
+    )
 
 
 def _rows(folder: Path, caller: Caller, residency: Residency, drift: Drift | None) -> list[Row]:
@@ -148,7 +161,8 @@ def _rows(folder: Path, caller: Caller, residency: Residency, drift: Drift | Non
                 shown = None
         windows = [] if drift is None else drift.windows(name)
         versions = len(models_folder.versions(folder, name))
-        rows.append(Row(name, versions, shown, active, residency.serving(name), windows))
+        refusal = residency.refusal(name, active)
+        rows.append(Row(name, versions, shown, active, refusal, residency.serving(name), windows))
     return rows
 
 

@@ -184,6 +184,74 @@ def test_a_version_that_was_renamed_is_said_to_be(
     assert (told["details"], told["trouble"]) == (None, reason)
 
 
+@pytest.fixture(params=["weights", "manifest"])
+def bad(request: pytest.FixtureRequest, store: Path, add_version: Callable[[Path, str, str], Path]) -> str:
+    """The active version, of which a file is damaged; the one before it is good."""
+    folder = add_version(store, "tiny", "20990101T000000-abcdef")
+    damaged = {"weights": bundle.FLOW, "manifest": bundle.MANIFEST}[request.param]
+    (folder / damaged).write_bytes(b"{")
+    models_folder.activate(store, "tiny", folder.name)
+    return folder.name
+
+
+def test_a_refused_version_is_named_and_what_serves_in_its_place(
+    store: Path, tmp_path: Path, bad: str
+) -> None:
+    (first,) = (name for name in models_folder.versions(store, "tiny") if name != bad)
+    with keyed_service(store, tmp_path / "history") as keyed:
+        shown = text(keyed, "/models/tiny")
+        for path in ("/models/tiny", "/models", f"/models/tiny/versions/{bad}"):
+            assert f"Version {bad} is active and was refused; {first} serves in its place.<br>" in text(
+                keyed, path
+            )
+        assert f"<dd>{bad}" not in text(keyed, "/models")
+        german = text(keyed, "/models", **{"Accept-Language": "de"})
+        serves = '<span class="tag">serves</span>'
+        assert [serves in text(keyed, f"/models/tiny/versions/{name}") for name in (first, bad)] == [
+            True,
+            False,
+        ]
+    assert f"wurde aber abgelehnt; {first} ist an ihrer Stelle im Einsatz." in german
+    assert f'<dt>Serves</dt><dd class="wrap-anywhere"><a href="/models/tiny/versions/{first}">' in shown
+    rows = {
+        name: shown.split(f'<th scope="row"><a href="/models/tiny/versions/{name}">')[1]
+        for name in (first, bad)
+    }
+    rows = {name: row.split("</tr>")[0] for name, row in rows.items()}
+    assert [serves in rows[name] for name in (first, bad)] == [True, False]
+    assert ["scored as they should" in rows[name] for name in (first, bad)] == [True, False]
+    assert "data-activate" not in rows[bad]
+
+
+def test_a_refused_version_without_another(store: Path, tmp_path: Path, bad: str) -> None:
+    (store / "tiny" / models_folder.ACTIVE).write_text(bad)
+    with keyed_service(store, tmp_path / "history") as keyed:
+        pages = [text(keyed, path) for path in ("/models/tiny", "/models", f"/models/tiny/versions/{bad}")]
+    for shown in pages:
+        assert f"Version {bad} is active and was refused.<br>" in shown
+        assert '<span class="tag">serves</span>' not in shown
+        assert "<dt>Serves</dt>" not in shown
+        assert str(store) not in shown
+
+
+def test_a_version_that_was_refused_and_is_repaired_serves(
+    store: Path, tmp_path: Path, add_version: Callable[[Path, str, str], Path]
+) -> None:
+    folder = add_version(store, "tiny", "20990101T000000-abcdef")
+    good = (folder / bundle.FLOW).read_bytes()
+    (folder / bundle.FLOW).write_bytes(b"{")
+    models_folder.activate(store, "tiny", folder.name)
+    with keyed_service(store, tmp_path / "history") as keyed:
+        assert "was refused" in text(keyed, "/models/tiny")
+        (folder / bundle.FLOW).write_bytes(good)
+        path = f"/v1/models/tiny/versions/{folder.name}:activate"
+        response = keyed.client.post(path, headers=keyed.show("admin"))
+        assert response.status_code == 200, response.text
+        for path in ("/models/tiny", "/models", f"/models/tiny/versions/{folder.name}"):
+            assert "was refused" not in text(keyed, path)
+        assert '<span class="tag">serves</span>' in text(keyed, path)
+
+
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
     (store / "tiny" / models_folder.ACTIVE).unlink()
     assert "No version serves" in text(served, "/models")
