@@ -2,7 +2,6 @@
 
 import asyncio
 from dataclasses import replace
-from datetime import datetime
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
@@ -31,6 +30,7 @@ from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch
 from app.problems import Problem
 from app.renewals import InForce, Renewal, Slot
 from app.renewing import renewal, say_unlike, unlike
+from app.routes.spans import Time
 from app.routes.stations import StationOfCalibration
 from app.schemas import calibrations as schemas
 from app.store import Store
@@ -62,7 +62,7 @@ Reviewed = Annotated[
     ),
 ]
 Since = Annotated[
-    datetime | None,
+    Time | None,
     Query(
         alias="from",
         description="With `reviewed`: of inspections made then or later; UTC unless it says otherwise.",

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import chain
 from typing import Annotated, Any, Final
 
@@ -18,6 +17,7 @@ from app.history.history import MAX_EXPORTS, History
 from app.openapi import documented
 from app.patience import LEAST_RATE
 from app.routes.known_inspection import KnownInspection
+from app.routes.spans import Time
 from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
@@ -36,7 +36,7 @@ async def _filter(
         schemas.Verdict | None, Query(description="Whose latest review has this verdict.")
     ] = None,
     made_from: Annotated[
-        datetime | None,
+        Time | None,
         Query(
             alias="from",
             description="Made at this time or later; UTC unless it says otherwise.",
@@ -44,7 +44,7 @@ async def _filter(
         ),
     ] = None,
     made_before: Annotated[
-        datetime | None,
+        Time | None,
         Query(alias="to", description="Made before this time.", examples=["2026-11-26T00:00:00Z"]),
     ] = None,
 ) -> queries.Filter:

@@ -1,9 +1,11 @@
 """The time and the station that a report is about, as they come in a query."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Final
 
 from fastapi import Query
+from pydantic import BeforeValidator
 
 from app.database import clock
 from app.history.reports import Span
@@ -13,8 +15,17 @@ from app.routes.texts import text_query
 # Ids begin with 1970, and ISO 8601 has no year 10000.
 _LAST_MS: Final = clock.from_datetime(datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
 
+
+def _expect_date(text: str) -> str:
+    # Digits alone would be taken for seconds since 1970: 20261125 for a day of that year.
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise ValueError("must be a time as 2026-11-25T06:00:00Z, or a day as 2026-11-25")
+    return text
+
+
+Time = Annotated[datetime, BeforeValidator(_expect_date)]
 From = Annotated[
-    datetime | None,
+    Time | None,
     Query(
         alias="from",
         description="Inspections made at this time or later; UTC unless it says otherwise.",
@@ -22,7 +33,7 @@ From = Annotated[
     ),
 ]
 To = Annotated[
-    datetime | None,
+    Time | None,
     Query(
         alias="to", description="Inspections made before; now by default.", examples=["2026-11-25T14:00:00Z"]
     ),

@@ -195,6 +195,8 @@ class TestReviewed:
         later = {"reason": "x", "reviewed": "true", "from": "2100-01-01T00:00:00Z"}
         response = client.post(URL, params=later, headers={"If-Match": "*"})
         assert "none came" in refused(response, 400, "invalid-request")
+        response = client.post(URL, params={**later, "from": "20260101"}, headers={"If-Match": "*"})
+        assert "must be a time as" in refused(response, 400, "invalid-request")
 
     def test_they_are_chosen_outside_of_the_event_loop(
         self, client: TestClient, monkeypatch: pytest.MonkeyPatch

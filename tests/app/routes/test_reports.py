@@ -122,6 +122,17 @@ def test_times_that_are_none_are_refused(client: TestClient, path: str, query: d
     assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
 
 
+@pytest.mark.parametrize("name", ["from", "to"])
+@pytest.mark.parametrize("number", ["20261125", "1790000000", "1790000000000", "1.5", "-5", "+20261125"])
+@pytest.mark.parametrize("path", [RATES, SHIFT, "/v1/inspections", "/v1/inspections.csv"])
+def test_numbers_are_no_times(service: TestClient, path: str, number: str, name: str) -> None:
+    """Not seconds since 1970, which would make everything of the day that is meant."""
+    response = service.get(path, params={name: number})
+    assert (response.status_code, response.json()["type"]) == (400, "invalid-request")
+    wanted = f"query parameter {name}: must be a time as 2026-11-25T06:00:00Z, or a day as 2026-11-25"
+    assert response.json()["detail"] == wanted
+
+
 @pytest.mark.parametrize(
     "query",
     [
