@@ -99,6 +99,8 @@ async def _wishes(
         ),
     ] = None,
 ) -> _Wishes:
+    if len(request.headers.getlist("idempotency-key")) > 1:
+        raise Problem("invalid-request", "header parameter idempotency-key: must come once, with one value")
     if idempotency_key is not None and not store:
         raise Problem(
             "invalid-request", "Idempotency-Key needs store=true: what is not kept cannot be answered again."

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
 
@@ -11,6 +11,7 @@ from app import forms
 from app.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history import export, queries
+from app.known_query import expect_utf8
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas import history as schemas
@@ -29,6 +30,7 @@ _WORST_FIRST: Final[tuple[Decision, ...]] = ("REJECT", "REVIEW", "PASS")
     responses=documented("invalid-request", "unknown-inspection", "internal", "history-unavailable"),
 )
 async def get_part(
+    request: Request,
     part_id: Annotated[
         str,
         Path(
@@ -58,6 +60,7 @@ async def get_part(
     are to be. Of a key that is for some categories, images of the others do not count either: ask by one that
     is for all categories of the part.
     """
+    expect_utf8("the path", request.scope["raw_path"])
 
     def find() -> tuple[dict[str, int], Sequence[Row[Any]]]:
         wanted = queries.Filter(part_id=part_id, categories=caller.categories)

@@ -43,6 +43,62 @@ def test_a_misspelt_wish_is_not_taken_for_none(
     assert service.get("/v1/inspections?limit=500").json()["inspections"] == before
 
 
+@pytest.mark.parametrize(
+    ("path", "twice"),
+    [
+        ("/v1/inspections?decision=PASS&decision=REJECT", "decision"),
+        ("/v1/inspections.csv?from=2026-01-01&to=2026-01-02&from=2025-01-01", "from"),
+        ("/v1/events?category=a&decision=PASS&decision=REJECT&category=a", "category"),
+        ("/v1/parts/P?expect=1&expect=1", "expect"),
+    ],
+)
+def test_one_that_takes_one_value_must_come_once(service: TestClient, path: str, twice: str) -> None:
+    """The last would win: of two stations, whichever a client's code adds last."""
+    response = service.get(path)
+    wanted = f"query parameter {twice}: must come once, with one value"
+    assert expect_problem(response, 400, "invalid-request") == wanted
+
+
+def test_wishes_must_come_once(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+    path, content = "/v1/models/tiny/predict", tiny_images["good"][0]
+    for query in ("store=false&store=true", "part_id=a&part_id=b", "timeout_ms=500&timeout_ms=500"):
+        response = service.post(f"{path}?{query}", content=content, headers=RAW)
+        expect_problem(response, 400, "invalid-request")
+    keys = [("Idempotency-Key", "a"), ("Idempotency-Key", "b"), ("Content-Type", "image/png")]
+    response = service.post(path, content=content, headers=keys)
+    wanted = "header parameter idempotency-key: must come once, with one value"
+    assert expect_problem(response, 400, "invalid-request") == wanted
+
+
+def test_lists_may_come_several_times(service: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+    path = "/v1/models/tiny/predict?store=false&inline=overlay&inline=heatmap"
+    response = service.post(path, content=tiny_images["good"][0], headers=RAW)
+    assert response.status_code == 200, response.text
+    assert set(response.json()["inline"]) == {"overlay", "heatmap"}
+    outlook = "/v1/models/tiny/thresholds/outlook?target_fpr=0.1&target_fpr=0.2"
+    assert service.get(outlook).status_code == 200
+
+
+@pytest.mark.parametrize("raw", ["%ff", "%fe", "P%C3", "%ED%A0%80", "%C0%AF"])
+def test_what_is_not_utf8_is_refused(
+    service: TestClient, tiny_images: dict[str, list[bytes]], raw: str
+) -> None:
+    """Read as U+FFFD, different parts would become one, and share a decision."""
+    wanted = "the query: must be UTF-8, percent-encoded"
+    response = service.post(
+        f"/v1/models/tiny/predict?part_id={raw}", content=tiny_images["good"][0], headers=RAW
+    )
+    assert expect_problem(response, 400, "invalid-request") == wanted
+    assert expect_problem(service.get(f"/v1/inspections?part_id={raw}"), 400, "invalid-request") == wanted
+    response = service.get(f"/v1/parts/{raw}")
+    assert expect_problem(response, 400, "invalid-request") == wanted.replace("query", "path")
+
+
+def test_the_mark_itself_is_a_text_like_any_other(service: TestClient) -> None:
+    assert service.get("/v1/inspections?part_id=%EF%BF%BD+%C3%BC%25ff").status_code == 200
+    expect_problem(service.get("/v1/parts/%EF%BF%BD%25ff"), 404, "unknown-inspection")
+
+
 def test_those_that_are_documented_are_known_and_no_others(service: TestClient) -> None:
     """Asked for what there is not, each operation tells what there is."""
     answers = {}
