@@ -7,7 +7,8 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-# Kept by the browser that was allowed to see it, and by nothing in between.
+# Kept by the browser that was allowed to see it, and by nothing in between; by `Vary` for the same session
+# alone: what a browser keeps would else be shown after the logout, and to the next key.
 _CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -15,6 +16,7 @@ _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 HEADERS: Final[Mapping[str, Any]] = {
     "ETag": {"description": "Names the content, for If-None-Match.", "schema": {"type": "string"}},
     "Cache-Control": {"description": "The content never changes.", "schema": {"type": "string"}},
+    "Vary": {"description": "Kept for the same session alone.", "schema": {"type": "string"}},
 }
 NOT_MODIFIED: Final[Mapping[str, Any]] = {
     "description": "If-None-Match names the content: the client has it already.",
@@ -24,7 +26,7 @@ NOT_MODIFIED: Final[Mapping[str, Any]] = {
 
 def headers(tag: str) -> dict[str, str]:
     """The headers of an answer whose content a tag names."""
-    return {"ETag": f'"{tag}"', "Cache-Control": _CACHE_CONTROL}
+    return {"ETag": f'"{tag}"', "Cache-Control": _CACHE_CONTROL, "Vary": "Cookie"}
 
 
 def is_known(request: Request, tag: str) -> bool:

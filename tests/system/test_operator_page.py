@@ -448,9 +448,9 @@ def test_the_wall_survives_a_restart_without_a_gap(
         context.__exit__(None, None, None)
 
 
-def key_of(flowgauge: FlowGauge, role: str) -> str:
+def key_of(flowgauge: FlowGauge, role: str, *options: str) -> str:
     """A new key of a role."""
-    said = flowgauge.run("keys", "create", "--role", role, "--name", f"the {role}")
+    said = flowgauge.run("keys", "create", "--role", role, "--name", f"the {role}", *options)
     found = re.search(r"fg_\w{16}_[\w-]{43}", said)
     assert found is not None, said
     return found[0]
@@ -490,6 +490,43 @@ def test_a_key_is_exchanged_and_writes_carry_the_token(
             live(page)
             flowgauge.run("keys", "revoke", operator.split("_")[1])
             expect(page).to_have_url(re.compile("/login"))
+
+
+def test_pictures_that_a_browser_keeps_are_for_the_session_that_fetched_them(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    """Neither for who comes after a logout nor for the next key; the same session need not ask again."""
+    admin, other = key_of(flowgauge, "admin"), key_of(flowgauge, "viewer", "--category", "other")
+    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+        base = str(client.base_url)
+        client.headers["X-API-Key"] = admin
+        path = f"/inspections/{inspect(client, tiny_images['defect'][0])['inspection_id']}"
+        pictures = [f"{path}/{name}.jpg" for name in ("picture", "overlay")] + [f"/v1{path}/overlay.png"]
+        status = "(path) => fetch(path).then((answer) => answer.blob().then(() => answer.status))"
+        kept = "(url) => performance.getEntriesByName(url).some((one) => one.transferSize === 0)"
+        with opened(browser, base) as page:
+
+            def statuses() -> list[int]:
+                return [page.evaluate(status, picture) for picture in pictures]
+
+            page.goto(path)
+            page.get_by_label("Your key").fill(admin)
+            page.keyboard.press("Enter")
+            expect(page).to_have_url(f"{base}{path}")
+            assert statuses() == [200, 200, 200]
+            assert statuses() == [200, 200, 200]
+            for picture in pictures:
+                page.wait_for_function(kept, arg=base + picture)
+            page.get_by_role("button", name="Log out").click()
+            expect(page).to_have_url(f"{base}/login")
+            assert statuses() == [401, 401, 401]
+            page.goto(pictures[0])
+            expect(page).to_have_url(re.compile("/login"))
+            page.goto("/login")
+            page.get_by_label("Your key").fill(other)
+            page.keyboard.press("Enter")
+            expect(page.locator("#leave")).to_be_visible()
+            assert set(statuses()) <= {403, 404}
 
 
 def test_the_frame_of_an_admin_fits_every_screen(
