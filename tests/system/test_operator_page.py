@@ -229,6 +229,38 @@ def test_a_note_that_comes_after_the_verdict_is_not_lost(
         expect(page.locator(".reviews .note")).to_have_text("a hair, no scratch")
 
 
+def test_a_review_that_was_saved_is_in_the_list_at_once(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
+    hostile = "<img src=x onerror=alert(1)>"
+    with opened(browser, served.url) as page:
+        look_at(page, identifier)
+        reviews = page.locator(".reviews li")
+        expect(page.get_by_role("heading", name="Reviews")).to_be_hidden()
+        page.keyboard.press("g")
+        expect(reviews).to_have_text([re.compile(r"^Good .*\d\d:\d\d:\d\d")])
+        expect(page.get_by_role("heading", name="Reviews")).to_be_visible()
+        page.locator("summary").click()
+        page.get_by_label("Note").fill(f"{hostile}\na hair")
+        page.get_by_label("Your name").fill("Ada")
+        page.get_by_role("button", name="Defect").click()
+        expect(reviews).to_have_count(2)
+        expect(reviews.nth(1)).to_contain_text("· Ada")
+        expect(page.locator(".reviews .note")).to_have_text(f"{hostile}\na hair")
+        # As the server tells it.
+        shown = [re.sub(r"\s+", " ", text) for text in reviews.all_inner_texts()]
+        page.reload()
+        assert [re.sub(r"\s+", " ", text) for text in reviews.all_inner_texts()] == shown
+
+        # One that is refused is not in it.
+        theirs = {"verdict": "good", "expected_revision": 2}
+        assert served.client.post(f"/v1/inspections/{identifier}/reviews", json=theirs).is_success
+        page.get_by_role("button", name="Defect").click()
+        expect(page.get_by_role("alert").filter(has_text="Somebody else")).to_be_visible()
+        expect(reviews).to_have_count(2)
+
+
 def test_two_people_review_at_once(browser: Browser, served: Served, tiny_images: Images) -> None:
     path = f"/inspections/{inspect(served.client, tiny_images['good'][2])['inspection_id']}"
     with opened(browser, served.url) as first, opened(browser, served.url) as second:

@@ -2,7 +2,7 @@
 import { api } from "./api.js";
 import { announce, guardUnsaved } from "./base.js";
 import { showRates } from "./rates.js";
-import { t } from "./texts.js";
+import { localTimes, t } from "./texts.js";
 
 const article = document.getElementById("inspection");
 const { id, category } = article.dataset;
@@ -87,6 +87,25 @@ function showVerdict(verdict) {
   said.textContent = verdict ? t("script.review.is", { verdict: t(`verdict.${verdict}`) }) : "";
 }
 
+// As the page shows those that were there when it was loaded.
+function list(added) {
+  const item = document.createElement("li");
+  const verdict = document.createElement("strong");
+  const time = document.createElement("time");
+  verdict.textContent = t(`verdict.${added.verdict}`);
+  time.dateTime = added.created;
+  item.append(verdict, " ", time, added.reviewer ? ` · ${added.reviewer}` : "");
+  if (added.note) {
+    const note = document.createElement("span");
+    note.className = "note";
+    note.textContent = added.note;
+    item.append(document.createElement("br"), note);
+  }
+  localTimes(item);
+  byId("reviews").querySelector("ol").append(item);
+  byId("reviews").hidden = false;
+}
+
 async function review(verdict) {
   if (busy || leaving || !buttons.length) return;
   busy = true;
@@ -104,6 +123,7 @@ async function review(verdict) {
     const added = await api(`/v1/inspections/${id}/reviews`, { method: "POST", body, keepalive: true });
     revision = added.revision;
     showVerdict(verdict);
+    list(added);
     said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
     if (!unsaved()) byId("note").value = ""; // what was written meanwhile stays for the next press
     if (byId("rates")) showRates(byId("rates"), category);
