@@ -645,6 +645,25 @@ def test_the_shift_report_is_printed(browser: Browser, served: Served) -> None:
             assert (float(width), float(height)) == pytest.approx((595, 842), abs=1.5)
 
 
+def test_a_category_is_printed_without_what_cannot_be_pressed_on_paper(
+    browser: Browser, served: Served
+) -> None:
+    colour = "(selector) => getComputedStyle(document.querySelector(selector)).color"
+    with opened(browser, served.url, color_scheme="light") as page:
+        ready(page)
+        light = page.evaluate(colour, "main .card a")
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate(colour, "main .card a") != light
+        page.emulate_media(media="print")
+        assert page.evaluate(colour, "main .card a") == light
+        assert page.evaluate(colour, ".tag:not(.soft)") == "rgb(255, 255, 255)"
+        for button in page.locator("main button, main .button, main form").all():
+            expect(button).to_be_hidden()
+        # Whose figures and whose region they are stays.
+        for choice in ("#threshold-band", "#region-station"):
+            expect(page.locator(choice)).to_be_visible()
+
+
 def test_another_time_is_chosen(browser: Browser, served: Served) -> None:
     with opened(browser, served.url, timezone_id="Asia/Kolkata") as page:
         page.goto("/report")
