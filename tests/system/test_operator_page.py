@@ -561,6 +561,23 @@ def test_pictures_that_a_browser_keeps_are_for_the_session_that_fetched_them(
             assert set(statuses()) <= {403, 404}
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_verdicts_stay_in_their_card(browser: Browser, served: Served, language: str) -> None:
+    kept = served.client.get("/v1/inspections").json()["inspections"]
+    with opened(browser, served.url, locale=language) as page:
+        page.goto(f"/inspections/{kept[0]['inspection_id']}")
+        for width in (320, 340, 360, 390, 960, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            outer = page.locator(".card", has=page.locator(".verdicts")).bounding_box()
+            assert outer is not None
+            for button in page.locator(".verdicts button").all():
+                box = button.bounding_box()
+                assert box is not None
+                assert box["x"] >= outer["x"], width
+                assert box["x"] + box["width"] <= outer["x"] + outer["width"], width
+                assert not button.evaluate("(one) => one.scrollWidth > one.clientWidth"), width
+
+
 def test_the_frame_of_an_admin_fits_every_screen(
     browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:
