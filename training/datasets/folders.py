@@ -15,7 +15,6 @@ from training.datasets.sample import DatasetError, Sample
 GOOD = ("good", "ok", "normal")
 DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
 MASKS = ("ground_truth", "masks", "mask")
-PERHAPS_MASKS = ("groundtruth", "gt", "label", "labels", "annotations")
 
 _OF_MASK = re.compile("(.+)_(?:mask|gt|labels?)", re.IGNORECASE | re.DOTALL)
 
@@ -44,16 +43,10 @@ def parts_alone(folder: Path) -> list[Path]:
     return found
 
 
-def picture_of(stem: str) -> str | None:
-    """What a mask's name says that its picture is called, if it says so."""
-    named = _OF_MASK.fullmatch(stem)
-    return named and named[1]
-
-
 def masks_among(pictures: Sequence[Path]) -> dict[Path, Path]:
     """The pictures of masks that lie beside them, named as they are with `_mask`, `_gt` or `_label`."""
     by_stem = {composed(path.stem): path for path in pictures}
-    found = {path: by_stem.get(picture_of(composed(path.stem)) or "") for path in pictures}
+    found = {path: by_stem.get(_picture_of(composed(path.stem)) or "") for path in pictures}
     return {mask: path for mask, path in found.items() if path is not None}
 
 
@@ -147,6 +140,12 @@ def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
     return images(mask_folder) + apart + [mask for kind in kinds for mask in masks_among(images(kind))]
 
 
+def _picture_of(stem: str) -> str | None:
+    """What a mask's name says that its picture is called, if it says so."""
+    named = _OF_MASK.fullmatch(stem)
+    return named and named[1]
+
+
 def _pictures(folder: Path) -> Iterator[Path]:
     for file in folder.iterdir() if folder.is_dir() else ():
         if is_picture(file):
@@ -186,7 +185,7 @@ def _matching(entries: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, P
     """Match masks to pictures by name, with or without `_mask` or the like."""
     # A folder's name has no suffix to take off: 1.5 is not 1.
     by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
-    named = {of: entry for stem, entry in by_stem.items() if (of := picture_of(stem))}
+    named = {of: entry for stem, entry in by_stem.items() if (of := _picture_of(stem))}
     masks = {}
     for picture in pictures:
         stem = composed(picture.stem)

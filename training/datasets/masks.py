@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from flows.fastflow.images import ImageError, bits_used, read, read_bytes
+from flows.fastflow.images import bits_used, read, read_bytes
 from training.datasets.folders import images
 from training.datasets.sample import DatasetError
 
@@ -48,14 +48,6 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
             )
         union |= values > _level(int(values.max()))
     return union
-
-
-def is_drawn(file: Path) -> bool:
-    """Whether a picture can be read and has as few shades as no photograph has."""
-    try:
-        return len(np.unique(_values(file))) <= _FEW
-    except ImageError:
-        return False
 
 
 def uncounted(path: Path) -> float:

@@ -4,8 +4,7 @@
 
     <root>/<category>/good/*.png               good parts; ok and normal are the same
     <root>/<category>/<defect>/*.png           defective parts, one folder per kind: scratch, bad, ng ...
-    <root>/<category>/ground_truth/<defect>/*  optional: masks, as in MVTec AD; masks/ is the same, and gt/ or
-                                               labels/ if all in it are drawn and named after other pictures
+    <root>/<category>/ground_truth/<defect>/*  optional: masks, as in MVTec AD; masks/ is the same
 
 Where there are defective parts, a fifth of the good ones is kept for the test and never learned from.
 Which ones is decided by the sha256 of each file's name: the same everywhere, and when pictures are
@@ -20,11 +19,9 @@ from pathlib import Path
 from flows.fastflow.images import IMAGE_SUFFIXES
 from flows.fastflow.listing import some
 from flows.fastflow.parts import parts_of_names
-from flows.fastflow.picture_files import pictures_below
 from training.datasets.folders import (
     DEFECTIVE,
     GOOD,
-    PERHAPS_MASKS,
     composed,
     defective_samples,
     folder_of_masks,
@@ -34,10 +31,8 @@ from training.datasets.folders import (
     kinds_of_defects,
     mask_files,
     parts_alone,
-    picture_of,
     subfolders,
 )
-from training.datasets.masks import is_drawn
 from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
 
 NAME = "plain folders"
@@ -74,7 +69,7 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     """
     folder = root / category
     _, kept = _good(folder)
-    defective = defective_samples(*_kinds_and_masks(folder))
+    defective = defective_samples(_kinds(folder), folder_of_masks(folder))
     if not defective:
         move = f"move them into {folder / 'good'}, " if images(folder) else ""
         raise NoTestPicturesError(
@@ -86,13 +81,13 @@ def test_samples(root: Path, category: str) -> list[Sample]:
 
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
-    kinds, masks = _kinds_and_masks(root / category)
-    return mask_files(masks, kinds)
+    folder = root / category
+    return mask_files(folder_of_masks(folder), _kinds(folder))
 
 
 def mask_folder(root: Path, category: str) -> Path:
     """Where masks are looked for, in a folder for each kind of defect."""
-    return _kinds_and_masks(root / category)[1]
+    return folder_of_masks(root / category)
 
 
 def _good(folder: Path) -> tuple[list[Path], list[Path]]:
@@ -145,27 +140,3 @@ def _kinds(folder: Path) -> list[Path]:
                 f"good parts. Move them up, into {folder}"
             )
     return found
-
-
-def _kinds_and_masks(folder: Path) -> tuple[list[Path], Path]:
-    """The kinds of defects, and the folder of masks.
-
-    A kind may well be called label, with pictures numbered as those of others: they are no drawings.
-    """
-    every, masks = _kinds(folder), folder_of_masks(folder)
-    kinds = [kind for kind in every if kind.name.lower() not in PERHAPS_MASKS]
-    parts = [path for f in [*kinds, *filter(is_good, subfolders(folder))] for path in images(f)]
-    stems = {composed(path.stem) for path in parts}
-
-    def of_masks(perhaps: Path) -> bool:
-        files = pictures_below(perhaps).values()
-        return bool(files) and all(
-            not stems.isdisjoint((composed(file.stem), picture_of(composed(file.stem)))) and is_drawn(file)
-            for file in files
-        )
-
-    perhaps = [f for f in subfolders(folder) if kinds and f.name.lower() in PERHAPS_MASKS and of_masks(f)]
-    return (
-        [kind for kind in every if kind not in perhaps],
-        perhaps[0] if perhaps and not masks.is_dir() else masks,
-    )

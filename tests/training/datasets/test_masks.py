@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flows.fastflow.images import ImageError
-from training.datasets.masks import is_drawn, read_mask, uncounted
+from training.datasets.masks import read_mask, uncounted
 from training.datasets.sample import DatasetError
 
 SIZE = (6, 8)
@@ -49,14 +49,6 @@ def test_marks_of_16_bits_count_whatever_their_value(tmp_path: Path, mark: int, 
     assert cv2.imwrite(str(path := tmp_path / f"mask{suffix}"), samples)
     assert read_mask(path, (8, 9)).tolist() == (samples > 0).tolist()
     assert uncounted(path) == 0
-
-
-def test_a_drawing_is_told_from_a_photograph_by_its_shades(tmp_path: Path) -> None:
-    assert is_drawn(draw(tmp_path / "0.png"))
-    assert is_drawn(draw(tmp_path / "1.png", *range(16)))
-    assert not is_drawn(draw(tmp_path / "2.png", *range(17)))
-    (tmp_path / "3.png").write_bytes(b"damaged")
-    assert not is_drawn(tmp_path / "3.png")
 
 
 def test_the_masks_in_a_folder_are_united(tmp_path: Path) -> None:

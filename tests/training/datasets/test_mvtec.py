@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from tests.training.datasets.trees import names, touch
@@ -155,15 +153,6 @@ def test_masks_beside_the_test_are_masks_by_other_names_too(tmp_path: Path, name
 def test_a_folder_in_the_test_that_is_called_masks_is_none_of_masks(tmp_path: Path) -> None:
     touch(tmp_path, "tile/test/crack/1.png", "tile/test/masks/1.png", "tile/test/masks/crack/1.png")
     assert [s.mask for s in mvtec.test_samples(tmp_path, "tile")] == [None]
-
-
-def test_defects_of_labels_are_a_kind_whatever_they_look_like(tmp_path: Path) -> None:
-    touch(tmp_path, "tile/train/good/0.png", "tile/test/dent/1.png", "tile/test/label/1.png")
-    assert cv2.imwrite(str(tmp_path / "tile/test/label/1.png"), np.zeros((9, 9), np.uint8))
-    assert [(s.defect, s.mask) for s in mvtec.test_samples(tmp_path, "tile")] == [
-        ("dent", None),
-        ("label", None),
-    ]
 
 
 def test_kinds_and_their_masks_may_differ_in_case(tmp_path: Path) -> None:

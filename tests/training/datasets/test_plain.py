@@ -3,8 +3,6 @@
 import unicodedata
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 
 from flows.fastflow.parts import PARTS
@@ -145,59 +143,6 @@ def test_a_mask_among_good_parts_is_refused(tmp_path: Path, where: str) -> None:
         DatasetError, match=r"3_mask\.png is named as the mask of 3\.png, and good parts have"
     ):
         plain.train_images(tmp_path, "cap")
-
-
-def _draw(root: Path, *names: str, shades: int = 2) -> None:
-    for name in names:
-        touch(root, name)
-        drawn = np.arange(400).reshape(20, 20) * shades // 400 * (255 // (shades - 1))
-        assert cv2.imwrite(str(root / name), drawn)
-
-
-@pytest.mark.parametrize("name", ["gt", "GroundTruth", "label", "labels", "annotations"])
-def test_drawings_named_after_other_pictures_are_masks(tmp_path: Path, name: str) -> None:
-    cap = tmp_path / "cap"
-    touch(cap, *(f"good/g{i}.png" for i in range(10)), "ng/0.png", "ng/1.png")
-    _draw(cap, f"{name}/0_mask.png", f"{name}/g1.png")
-    assert [s for s in plain.test_samples(tmp_path, "cap") if s.defect] == [
-        Sample(cap / "ng/0.png", "ng", cap / f"{name}/0_mask.png"),
-        Sample(cap / "ng/1.png", "ng", None),
-    ]
-    assert names(cap, plain.masks(tmp_path, "cap")) == [f"{name}/0_mask.png", f"{name}/g1.png"]
-    assert len(plain.train_images(tmp_path, "cap")) == 8
-    touch(cap, "masks/ng/1.png")  # says by its name that it is one
-    assert [s.mask for s in plain.test_samples(tmp_path, "cap") if s.defect] == [None, cap / "masks/ng/1.png"]
-
-
-def test_drawings_lie_in_folders_of_kinds_too_or_are_told(tmp_path: Path) -> None:
-    cap = tmp_path / "cap"
-    touch(cap, "good/0.png", "good/1.png", "dent/0.png", "ng/0.png")
-    _draw(cap, "gt/ng/0.png")
-    assert [s.mask for s in plain.test_samples(tmp_path, "cap")[1:]] == [None, cap / "gt/ng/0.png"]
-    (cap / "gt/ng/0.png").rename(cap / "gt/0.png")  # of which of both?
-    tested = plain.test_samples(tmp_path, "cap")
-    assert [s.defect for s in tested[1:]] == ["dent", "ng"]
-    said = layout.unused_masks(tmp_path, "cap", tested)
-    assert said == (
-        f"of 1 pictures in {cap}/gt none is taken for a mask: {cap}/gt/dent/0_mask.png would be that of "
-        f"{cap}/dent/0.png"
-    )
-
-
-@pytest.mark.parametrize("why", ["photographs", "damaged", "other names", "nothing else"])
-def test_defects_of_labels_are_a_kind_of_defect(tmp_path: Path, why: str) -> None:
-    """Of bottles, say; as others, they may be numbered anew in each folder."""
-    cap = tmp_path / "cap"
-    touch(cap, *(f"good/{i}.png" for i in range(10)), *(["ng/0.png"] if why != "nothing else" else []))
-    if why == "damaged":
-        touch(cap, "label/0.png")
-    else:
-        number = 99 if why == "other names" else 0
-        _draw(cap, f"label/{number}.png", shades=200 if why == "photographs" else 2)
-    tested = [s for s in plain.test_samples(tmp_path, "cap") if s.defect]
-    assert [s.defect for s in tested] == (["label"] if why == "nothing else" else ["label", "ng"])
-    assert {s.mask for s in tested} == {None}
-    assert plain.masks(tmp_path, "cap") == []
 
 
 def test_masks_alone_keep_no_good_part_from_being_learned(tmp_path: Path) -> None:
