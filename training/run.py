@@ -93,7 +93,7 @@ def train(
     folder = runs / category / identity.fit[:12]
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder):
-        earlier = reusable(folder, identity, models, category, pictures.licence)
+        earlier = reusable(folder, identity, models, category)
         if resume and earlier is not None:
             progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
             _activate_again(models, category, earlier.name, progress, displace=displace)

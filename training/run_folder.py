@@ -174,10 +174,8 @@ def finish(folder: Path, identity: Identity, version: str) -> None:
     (folder / FINISHED).write_text(json.dumps(asdict(Finished(identity.bundle, version))))
 
 
-def reusable(
-    folder: Path, identity: Identity, models: Path, category: str, licence: str | None = None
-) -> Path | None:
-    """The bundle that this run published before, if it is whole and tells the licence of its pictures."""
+def reusable(folder: Path, identity: Identity, models: Path, category: str) -> Path | None:
+    """The bundle that this run published before, if it is whole."""
     try:
         finished = Finished(**json.loads((folder / FINISHED).read_text()))
     except (OSError, ValueError, TypeError):
@@ -185,9 +183,8 @@ def reusable(
     if finished.identity == identity.bundle:
         with suppress(BundleError):  # deleted or damaged: publish again
             bundle = resolve(models, category, finished.version)
-            # Not in the identity: what runs of before published need not be published anew.
-            if verify(bundle).data.licence == licence:
-                return bundle
+            verify(bundle)
+            return bundle
     return None
 
 

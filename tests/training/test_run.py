@@ -624,26 +624,6 @@ class TestAgain:
         assert sha256(outcome.bundle) == sha256(finished[1].bundle)
         assert verify(outcome.bundle).thresholds["float32"].target_fpr == 0.2
 
-    def test_a_licence_that_came_or_changed_since_is_published_without_another_fit(
-        self, finished: tuple[Place, Outcome, Recorder], place: Place
-    ) -> None:
-        """Else a server went on with a model that does not say it is not for commercial use."""
-        for licence in ("CC BY-NC 4.0", "CC BY 4.0"):
-            (place.folder / "licence.txt").write_text(licence)
-            recorder = Recorder()
-            outcome = place.train(resume=True, progress=recorder)
-            assert not outcome.reused
-            epochs, before = (
-                [line for line in one.lines if line.startswith("epoch")] for one in (recorder, finished[2])
-            )
-            assert epochs == before  # with the seconds that they took then
-            assert sha256(outcome.bundle) == sha256(finished[1].bundle)
-            assert verify(outcome.bundle).data.licence == licence
-            assert active_version(place.models, "tiny") == outcome.bundle.name
-            assert place.train(resume=True) == Outcome(outcome.bundle, reused=True)
-        (place.folder / "licence.txt").unlink()
-        assert verify(place.train(resume=True).bundle).data.licence is None
-
     def test_two_processes_never_share_a_run(self, place: Place) -> None:
         [note] = place.runs.glob(f"tiny/*/{FINISHED}")
         with FileLock(note.parent / "lock"), pytest.raises(FitError, match="another process is at work"):
