@@ -31,6 +31,8 @@ from bench.flows.comparison import table
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
+from flows.fastflow.plain_files import file_hashes
+from training.assessment import each_once
 from training.datasets.layout import test_samples
 from training.measurement import read_truth
 from training.progress import ConsoleProgress
@@ -98,7 +100,9 @@ def look(data: Path, category: str, models: Path) -> Counts:
         BundleError, DatasetError, ImageError: the model or pictures cannot be read; they are named.
     """
     detector = Detector.load(resolve(models, category))
-    samples = test_samples(data, category)
+    every = test_samples(data, category)
+    paths = [sample.path for sample in every]
+    samples = each_once(every, dict(zip(paths, file_hashes(paths), strict=True)))
     scores, maps, masks = [], [], []
     progress = ConsoleProgress(Console(stderr=True))
     with progress.stage(f"{models}: score", len(samples)) as advance:

@@ -239,16 +239,18 @@ def _of_learned_parts(samples: Sequence[Sample], data: Path, category: str) -> i
 def _fingerprint(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> str:
     """Digest of the test pictures' contents with their labels and masks, whatever their order and names."""
     marked = [
-        (sample.path, kind, [file for mask in masks for file in files_of(mask)])
+        (sample, kind, [file for mask in masks for file in files_of(mask)])
         for sample in samples
         for kind, masks in sample.masks.items()
     ]
     files = [file for _, _, of_one in marked for file in of_one]
     digests = dict(zip(files, file_hashes(files), strict=True))
-    rows = sorted(
-        [hashes[path], kind or "", *dict.fromkeys(digests[file] for file in of_one)]
-        for path, kind, of_one in marked
-    )
+    rows = []
+    for sample, kind, of_one in marked:
+        found = [digests[file] for file in of_one]
+        # Which copy comes first is a matter of names.
+        rows.append([hashes[sample.path], kind or "", *(sorted({*found}) if sample.copies else found)])
+    rows.sort()
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
@@ -274,7 +276,7 @@ def _write_scores(path: Path, rows: Sequence[Row]) -> None:
     writer = csv.writer(file)
     writer.writerow(["path", "defect", "score", "p_value", "decision"])
     for row in rows:
-        kinds = ", ".join(kind or "" for kind in row.sample.masks)
+        kinds = "/".join(kind or "" for kind in row.sample.masks)  # no folder's name holds a slash
         writer.writerow([row.path, kinds, repr(row.score), repr(row.p_value), row.decision])
     replace_file(path, file.getvalue().encode())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 
-from flows.fastflow.bundle import BundleError, first_fault
+from flows.fastflow.bundle import BundleError, first_fault, read_manifest
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
@@ -96,6 +96,12 @@ def train(
         earlier = reusable(folder, identity, models, category)
         if resume and earlier is not None:
             progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
+            then, now = read_manifest(earlier).data.licence, pictures.licence
+            if then != now:
+                progress.say(
+                    f"the licence of its pictures was {then or 'not told'} then, and is {now or 'not told'}"
+                    " now: without --resume it is trained anew, and tells so"
+                )
             _activate_again(models, category, earlier.name, progress, displace=displace)
             return Outcome(earlier, reused=True)
         _expect_writable(models / category)

@@ -624,6 +624,17 @@ class TestAgain:
         assert sha256(outcome.bundle) == sha256(finished[1].bundle)
         assert verify(outcome.bundle).thresholds["float32"].target_fpr == 0.2
 
+    def test_a_licence_that_came_since_is_told_and_not_recorded(
+        self, finished: tuple[Place, Outcome, Recorder], place: Place
+    ) -> None:
+        (place.folder / "licence.txt").write_text("CC BY-NC 4.0")
+        recorder = Recorder()
+        outcome = place.train(resume=True, progress=recorder)
+        assert outcome.reused
+        assert outcome.bundle.name == finished[1].bundle.name
+        assert any("was not told then, and is CC BY-NC 4.0" in line for line in recorder.lines)
+        assert verify(outcome.bundle).data.licence is None
+
     def test_two_processes_never_share_a_run(self, place: Place) -> None:
         [note] = place.runs.glob(f"tiny/*/{FINISHED}")
         with FileLock(note.parent / "lock"), pytest.raises(FitError, match="another process is at work"):

@@ -16,7 +16,7 @@ GOOD = ("good", "ok", "normal")
 DEFECTIVE = ("defect", "defects", "defective", "bad", "ng", "nok", "ko", "anomaly", "anomalous", "abnormal")
 MASKS = ("ground_truth", "masks", "mask")
 
-_OF_MASK = re.compile("(.+)_(?:mask|gt|labels?)", re.IGNORECASE | re.DOTALL)
+_OF_MASK = re.compile("(.+)_(mask|gt|labels?)", re.IGNORECASE | re.DOTALL)
 
 
 def images(folder: Path) -> list[Path]:
@@ -44,10 +44,19 @@ def parts_alone(folder: Path) -> list[Path]:
 
 
 def masks_among(pictures: Sequence[Path]) -> dict[Path, Path]:
-    """The pictures of masks that lie beside them, named as they are with `_mask`, `_gt` or `_label`."""
+    """The pictures of masks that lie beside them, named as they are with `_mask`, `_gt` or `_label`.
+
+    What is called a label may be a view of the part, as the picture is: a mask is of another type of file
+    (KolektorSDD's are BMP beside JPEG).
+    """
     by_stem = {composed(path.stem): path for path in pictures}
-    found = {path: by_stem.get(_picture_of(composed(path.stem)) or "") for path in pictures}
-    return {mask: path for mask, path in found.items() if path is not None}
+    found = {}
+    for path in pictures:
+        named = _OF_MASK.fullmatch(composed(path.stem))
+        of = named and by_stem.get(named[1])
+        if named and of and (named[2].lower() in ("mask", "gt") or of.suffix.lower() != path.suffix.lower()):
+            found[path] = of
+    return found
 
 
 def holds_images(folder: Path) -> bool:

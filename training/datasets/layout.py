@@ -125,10 +125,10 @@ def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | 
         samples: its test pictures.
     """
     defective = [sample.path for sample in samples if sample.defect is not None]
-    folder = find(root, category).mask_folder(root, category)
-    if folder is None or not defective or any(sample.mask for sample in samples):
+    if not defective or any(sample.mask for sample in samples):
         return None
-    if not (count := len(pictures_below(folder, lambda _: None))):
+    folder = find(root, category).mask_folder(root, category)
+    if folder is None or not (count := len(pictures_below(folder, lambda _: None))):
         return None
     wanted = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"
     return (

@@ -26,6 +26,7 @@ from pathlib import Path
 from flows.fastflow.images import IMAGE_SUFFIXES
 from flows.fastflow.listing import some
 from flows.fastflow.picture_files import pictures_below
+from flows.fastflow.plain_files import escaped
 from training.datasets.folders import (
     MASKS,
     defective_samples,
@@ -57,7 +58,7 @@ def train_images(root: Path, category: str) -> list[Path]:
     found = [path for folder in subfolders(train) if is_good(folder) for path in parts_alone(folder)]
     if not found:
         lie = Counter(path.parent for path in pictures_below(train, lambda _: None).values())
-        where = some([f"{count} in {place}" for place, count in lie.items()], 3)
+        where = some([f"{count} in {escaped(str(place))}" for place, count in lie.items()], 3)
         there = f". There are {where}" if where else ""
         raise DatasetError(f"no pictures in {train / 'good'}: {_EXPECTED}{there}")
     return found

@@ -527,7 +527,7 @@ def test_a_picture_of_two_kinds_of_defects_counts_in_both_and_is_marked_by_both_
     assert one["image_auroc"] == two["image_auroc"]
     assert len({one["test_fingerprint"], two["test_fingerprint"]}) == 2
     found = rows(tmp_path / "out/tiny" / two["version"])
-    assert [row["defect"] for row in found] == [""] * 8 + ["dent, scratch"] * 8
+    assert [row["defect"] for row in found] == [""] * 8 + ["dent/scratch"] * 8
     cv2.imwrite(str(data / "tiny/ground_truth/scratch/002_mask.png"), np.zeros((9, 64), np.uint8))
     result = run(data, tiny_bundle_store, tmp_path / "out")
     assert result.exit_code == 1

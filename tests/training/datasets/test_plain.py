@@ -126,6 +126,16 @@ def test_masks_have_other_names_too(tmp_path: Path, end: str) -> None:
         plain.train_images(tmp_path, "kos01")
 
 
+def test_a_view_of_a_label_is_no_mask(tmp_path: Path) -> None:
+    """It is a photograph as the other one is, and of the same type of file."""
+    cap = tmp_path / "cap"
+    touch(cap, "good/0.png", "good/0_label.png", "good/1.png", "ng/2.png", "ng/2_label.png")
+    defective = [s for s in plain.test_samples(tmp_path, "cap") if s.defect]
+    assert [s.path.name for s in defective] == ["2.png", "2_label.png"]
+    assert [s.mask for s in defective] == [None, None]
+    assert plain.masks(tmp_path, "cap") == []
+
+
 def test_of_two_masks_beside_a_picture_neither_is_a_part(tmp_path: Path) -> None:
     cap = tmp_path / "cap"
     touch(cap, "good/0.png", "good/1.png", "ng/2.png", "ng/2_gt.png", "ng/2_mask.png", "ng/label.png")

@@ -136,9 +136,7 @@ def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops
 
 
 def _outliers(
-    train: Sequence[tuple[str, Picture]],
-    parts: NDArray[np.int64],
-    near: Neighbours,
+    train: Sequence[tuple[str, Picture]], parts: NDArray[np.int64], near: Neighbours
 ) -> list[Finding]:
     """Good pictures unlike the others, the strangest first, by what tells them most apart."""
     if len(train) < FEWEST:
