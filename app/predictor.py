@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Final
@@ -100,7 +100,7 @@ class _Predictor:
         async def work(room: Reservation) -> Response:
             detector = await self.residency.get(category, version)
             limits = self.settings.max_bytes, self.settings.upload_idle_seconds
-            upload = await self.wishes.deadline.uploaded(uploads.read(self.request, room, *limits))
+            upload = await uploads.read(self.request, room, *limits)
             self._expect_time(category, 1)  # many may have come meanwhile, all at once
             room.wait_in_line()
             order = self.wishes.order(detector, upload.texts, wanted)
@@ -160,12 +160,12 @@ class _Predictor:
             ClientDisconnect: nobody waits for an answer any more.
         """
         self._negotiate(MEDIA_TYPES[:1])
-        deadline = self.wishes.deadline
+        until = self.wishes.deadline - _TO_ANSWER * self.wishes.milliseconds / 1000
 
         async def work(room: Reservation) -> Response:
             detector = await self.residency.get(category)
             settings = self.settings
-            reading = uploads.read_many(
+            upload = await uploads.read_many(
                 self.request,
                 room,
                 settings.max_bytes,
@@ -173,8 +173,6 @@ class _Predictor:
                 max(settings.max_bytes, settings.queue_bytes // 2),
                 settings.upload_idle_seconds,
             )
-            upload = await deadline.uploaded(reading)
-            until = deadline.at - _TO_ANSWER * deadline.milliseconds / 1000
             self._expect_time(category, len(upload.files))  # before, it might have been one
             for _ in upload.files:
                 room.wait_in_line()
@@ -198,7 +196,7 @@ class _Predictor:
     ) -> schemas.BatchItem:
         status, inspection, problem = 200, None, None
         try:
-            async with self._in_limit(asyncio.timeout(until - time.monotonic())):
+            async with self._until(until):
                 answer = await self._inspect(order, file, room)
                 draw = partial(answer.with_pictures, self.inline)
                 inspection = await self.inspector.off_loop(draw)
@@ -226,7 +224,7 @@ class _Predictor:
 
     async def _in_time(self, category: str, work: Callable[[Reservation], Awaitable[Response]]) -> Response:
         """Do the work with room for it, within the deadline; sending the response gives the room back."""
-        async with self._in_limit(self.wishes.deadline.kept()):
+        async with self._until(self.wishes.deadline):
             with ExitStack() as stack:
                 room = stack.enter_context(self.admission.reserve(category))
                 self._expect_time(category, 1)
@@ -236,9 +234,9 @@ class _Predictor:
         return response
 
     @asynccontextmanager
-    async def _in_limit(self, timeout: AbstractAsyncContextManager[asyncio.Timeout]) -> AsyncIterator[None]:
+    async def _until(self, deadline: float) -> AsyncIterator[None]:
         try:
-            async with timeout as limit:
+            async with asyncio.timeout(deadline - time.monotonic()) as limit:
                 yield
         except TimeoutError as error:
             if not limit.expired():
@@ -248,7 +246,7 @@ class _Predictor:
     def _too_late(self) -> Problem:
         return Problem(
             "deadline-exceeded",
-            f"Not done within {self.wishes.deadline.milliseconds} ms; what still waited is not computed.",
+            f"Not done within {self.wishes.milliseconds} ms; what still waited is not computed.",
         )
 
     def _expect_time(self, category: str, images: int) -> None:
@@ -256,12 +254,12 @@ class _Predictor:
         # What is held may be in the batcher's line already: counted twice, it stands for the decoding,
         # drawing and sending, which the batcher does not know.
         seconds = _TAIL * self.batcher.expected_wait(images, category, self.admission.images_held)
-        late = seconds - (self.wishes.deadline.at - time.monotonic())
+        late = seconds - (self.wishes.deadline - time.monotonic())
         if seconds > 0 and late > 0:  # where nothing waits, it is the deadline that has passed
             raise Problem(
                 "queue-full",
-                f"An answer would take about {seconds:.1f} s, longer than the "
-                f"{self.wishes.deadline.milliseconds} ms that the request has; try again later.",
+                f"An answer would take about {seconds:.1f} s, longer than the {self.wishes.milliseconds} ms "
+                "that the request has; try again later.",
                 retry_after=math.ceil(late),
             )
 

@@ -9,7 +9,6 @@ from fastapi import Depends, Header, Query, Request
 
 from app import forms
 from app.access import MayPredict
-from app.deadline import Deadline
 from app.inspection import Drawing
 from app.inspector import Order
 from app.problems import Problem
@@ -27,7 +26,8 @@ class _Wishes:
     """A request's wishes; times are those of its arrival."""
 
     start: float  # time.perf_counter()
-    deadline: Deadline
+    deadline: float  # time.monotonic()
+    milliseconds: int
     regions: bool
     store: bool
     texts: Mapping[str, str]
@@ -63,7 +63,7 @@ class _Wishes:
             request_id=self.request_id,
             idempotency_key=key if key is None or number is None else f"{key}#{number}",
             start=self.start,
-            deadline=self.deadline.at,
+            deadline=self.deadline,
         )
 
 
@@ -79,8 +79,7 @@ async def _wishes(
         Query(
             ge=1,
             le=600_000,
-            description="Give up so many milliseconds after the request came, the upload included; what "
-            "still waits is not computed.",
+            description="Give up after so many milliseconds; what still waits is not computed.",
             examples=[500],
         ),
     ] = None,
@@ -107,9 +106,11 @@ async def _wishes(
             "invalid-request", "Idempotency-Key needs store=true: what is not kept cannot be answered again."
         )
     given = {"part_id": part_id, "product_id": product_id, "recipe_id": recipe_id, "station": station}
+    milliseconds: int = timeout_ms or request.app.state.settings.deadline_ms
     return _Wishes(
         start=time.perf_counter(),
-        deadline=Deadline(timeout_ms, request.app.state.settings.deadline_ms),
+        deadline=time.monotonic() + milliseconds / 1000,
+        milliseconds=milliseconds,
         regions=regions,
         store=store,
         texts={name: text for name, text in given.items() if text},

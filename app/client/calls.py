@@ -76,7 +76,7 @@ class Wishes(TypedDict, total=False):
         regions: whether the answer has the regions above the pixel threshold; by default it has.
         store: whether the history keeps the inspection; by default it does.
         inline: pictures that the answer is to have in it.
-        deadline_ms: after which, the upload included, the server gives up.
+        deadline_ms: after which the server gives up.
         idempotency_key: names this inspection for good: with it, a program that was restarted may ask again.
             By default one is made up for every call, which a repeated attempt comes with too.
         request_id: for the server's log.

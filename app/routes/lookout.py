@@ -44,8 +44,7 @@ async def detect(category: Category, version: Version, predictor: Translator) ->
     request, settings = predictor.request, predictor.settings
 
     async def understand(room: Reservation) -> Asked:
-        reading = uploads.read(request, room, settings.max_bytes, settings.upload_idle_seconds)
-        upload = await predictor.wishes.deadline.uploaded(reading)
+        upload = await uploads.read(request, room, settings.max_bytes, settings.upload_idle_seconds)
         return Asked(upload, _WANTED, partial(_respond, request.state.request_id))
 
     call_id = request.headers.get(_CALL_ID, "")

@@ -120,15 +120,11 @@ async def _understand(predictor: Translator, room: Reservation) -> Asked:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
     limit = max(settings.max_bytes, settings.queue_bytes // 2)
     beyond = Problem("too-large", f"The request has more than {limit} bytes, the limit.")
-
-    async def read() -> bytes:
-        chunks = []
-        async for chunk in uploads.chunks(request, limit, settings.upload_idle_seconds, beyond):
-            room.hold(len(chunk))
-            chunks.append(chunk)
-        return b"".join(chunks)
-
-    body = await predictor.wishes.deadline.uploaded(read())
+    chunks = []
+    async for chunk in uploads.chunks(request, limit, settings.upload_idle_seconds, beyond):
+        room.hold(len(chunk))
+        chunks.append(chunk)
+    body = b"".join(chunks)
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)

@@ -270,62 +270,6 @@ def test_a_deadline_also_ends_a_slow_upload(blocked: Block) -> None:
     expect_problem(response, 504, "deadline-exceeded")
 
 
-def set_deadline(service: Blocked, milliseconds: int) -> None:
-    """Set the deadline of requests that say nothing; only now, for the model is loaded within it as well."""
-    state = service.app.state
-    state.settings = state.settings.model_copy(update={"deadline_ms": milliseconds})
-
-
-def send_slowly(service: Blocked, data: bytes, seconds: float) -> httpx.Response:
-    """Send a picture whose last byte comes so long after the first."""
-
-    def pieces() -> Iterator[bytes]:
-        for i in range(10):
-            yield data[i : i + 1]
-            time.sleep(seconds / 10)
-        yield data[10:]
-
-    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
-        return client.post(PREDICT, content=pieces(), headers=RAW)
-
-
-def test_the_servers_deadline_begins_with_the_end_of_the_upload(blocked: Block, tiny_images: Images) -> None:
-    data = tiny_images["good"][0]
-    with blocked() as service:
-        set_deadline(service, 300)
-        start = time.monotonic()
-        late = send_slowly(service, data, 1)  # the model is busy for longer than that
-        assert 1.2 < time.monotonic() - start < 30
-        expect_problem(late, 504, "deadline-exceeded")
-        assert service.held[0] == 0
-        set_deadline(service, 2000)
-        service.release.set()
-        assert send_slowly(service, data, 2.5).status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("path", "media_type", "status"),
-    [
-        (PREDICT, "image/png", b"408"),
-        (f"{PREDICT}:batch", "multipart/form-data; boundary=b", b"408"),
-        ("/v2/models/tiny/infer", "application/json", b"408"),
-        ("/2020-11-20/projects/tiny/models/latest/detect", "image/png", b"503"),
-    ],
-)
-@pytest.mark.parametrize("timeout", [None, 200])
-def test_an_upload_that_stalls_beyond_the_deadline_is_told_to_have_stalled(
-    blocked: Block, path: str, media_type: str, status: bytes, timeout: int | None
-) -> None:
-    """Unless the request asked for that deadline: then it is what has passed."""
-    query = "" if timeout is None else f"?timeout_ms={timeout}"
-    head = f"POST {path}{query} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: {media_type}\nContent-Length: 9999\n"
-    with blocked(upload_idle_seconds=1) as service:
-        set_deadline(service, 200)
-        answer = raw_exchange(service.url, head, b"-", close=False)
-        assert answer.startswith(b"HTTP/1.1 " + (status if timeout is None else b"504") + b" ")
-        eventually(lambda: service.held == (0, 0))
-
-
 def test_a_stalled_upload_is_given_up_and_what_it_held_is_free(blocked: Block, tiny_images: Images) -> None:
     data = tiny_images["good"][0]
     head = f"POST {PREDICT} HTTP/1.1\nHost: 127.0.0.1\nContent-Type: image/png\nContent-Length: {len(data)}\n"
