@@ -135,7 +135,7 @@ class CalibrationFiles:
         return sorted(file for file, station in self._stations(slot).items() if station is None)
 
     def _stations(self, slot: Slot) -> dict[str, str | None]:
-        """The stations that have a renewal of their own, by the file's name, which tells none."""
+        """The stations that have a renewal of their own, by their files' names, which are digits."""
         found: dict[str, str | None] = {}
         for path in self._path(slot).parent.glob(f"{slot.precision}.*.json"):
             known = self._known.get(path)
@@ -159,9 +159,9 @@ class CalibrationFiles:
         return found
 
     def precisions(self, slot: Slot) -> list[Precision]:
-        """For engines of which precisions the slot's version has renewals, of the line or of stations."""
-        found = {path.name.partition(".")[0] for path in self._path(slot).parent.glob("*.json")}
-        return [precision for precision in PRECISIONS if precision in found]
+        """For engines of which precisions the slot's version has a renewal of the line."""
+        line = replace(slot, station=None)
+        return [one for one in PRECISIONS if self._path(replace(line, precision=one)).is_file()]
 
     def change(self, slot: Slot, edit: Callable[[InForce | None], Renewal | None]) -> InForce | None:
         """Replace a renewal or remove it.

@@ -7,8 +7,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-# Kept by the browser that was allowed to see it, and by nothing in between; by `Vary` for the same session
-# alone: what a browser keeps would else be shown after the logout, and to the next key.
+# Kept by the browser that was allowed to see it, and by nothing in between.
 _CACHE_CONTROL: Final = "private, max-age=31536000, immutable"
 _TAG: Final = re.compile(r'(?:W/)?("[^"]*")')
 
@@ -26,6 +25,8 @@ NOT_MODIFIED: Final[Mapping[str, Any]] = {
 
 def headers(tag: str) -> dict[str, str]:
     """The headers of an answer whose content a tag names."""
+    # By `Vary` what lies on a browser's disk is for the same session alone, and is not shown after the logout
+    # or to the next key. What a tab has in memory goes with the tab.
     return {"ETag": f'"{tag}"', "Cache-Control": _CACHE_CONTROL, "Vary": "Cookie"}
 
 

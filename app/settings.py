@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         30_000,
         ge=1,
         le=600_000,
-        description="Milliseconds a prediction may take where the request says nothing.",
+        description="Milliseconds a prediction may take, its upload included, where it says nothing.",
     )
     history: Path = Field(Path("history"), description="Folder of the inspections' pictures and journal.")
     database: str | None = Field(

@@ -79,7 +79,8 @@ async def _wishes(
         Query(
             ge=1,
             le=600_000,
-            description="Give up after so many milliseconds; what still waits is not computed.",
+            description="Give up after so many milliseconds, the upload included; what still waits is not "
+            "computed.",
             examples=[500],
         ),
     ] = None,

@@ -112,7 +112,7 @@ def calibrate(
         measured = _measured(drawn, scorer, loaded.manifest.sample_bits, quiet=as_json)
 
         def edit(_: InForce | None) -> Renewal:
-            # All that may take minutes. Under the lock that an activation takes.
+            # Measuring may have taken minutes. Nothing is activated from here on: this has its lock.
             if version is None and models_folder.active_version(models, category) != folder.name:
                 raise Problem(
                     "conflict",

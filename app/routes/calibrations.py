@@ -135,7 +135,7 @@ async def renew_calibration(
     known = {"station": station, "reason": reason, "reviewed": reviewed}
     async with audited(request, audit, caller, "model.calibrate", category, known) as detail:
         # What is active need not be what serves: as long as neither changes, a stand-in may be renewed, too.
-        active = await asyncio.to_thread(models_folder.active_version, store.models, category)
+        active = await asyncio.to_thread(_active, store, category)
         detector = await residency.get(category)
         slot = Slot.of(detector, station)
         # Before megabytes are sent in vain; what counts is the look that follows.
@@ -175,7 +175,7 @@ async def renew_calibration(
 
         def edit(there: InForce | None) -> Renewal:
             # Again, under the lock that an activation takes.
-            if models_folder.active_version(store.models, category) != active:
+            if _active(store, category) != active:
                 raise _replaced()
             expect_match(if_match, _tag(there))
             asked = detector.calibrator.target_fpr
@@ -256,6 +256,13 @@ def _tag(there: InForce | None) -> str:
 def told(store: Store, detector: Detector, station: str | None) -> schemas.CalibrationInForce:
     """The calibration in force at a station; None for all that have none of their own."""
     return _told(store, detector, station, store.calibrations.stations(Slot.of(detector)))
+
+
+def _active(store: Store, category: str) -> str | None:
+    try:
+        return models_folder.active_version(store.models, category)
+    except OSError as error:  # of a share, say, that is away for a moment
+        raise Problem("model-loading", f"Which version of {category!r} is active cannot be read.") from error
 
 
 def all_told(store: Store, detector: Detector) -> tuple[list[schemas.CalibrationInForce], list[str]]:

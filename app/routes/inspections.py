@@ -39,13 +39,18 @@ async def _filter(
         Time | None,
         Query(
             alias="from",
-            description="Made at this time or later; UTC unless it says otherwise.",
+            description="Made at this time or later; UTC unless it says otherwise. Of a day, its beginning; "
+            "in an address + is %2B.",
             examples=["2026-11-25T00:00:00Z"],
         ),
     ] = None,
     made_before: Annotated[
         Time | None,
-        Query(alias="to", description="Made before this time.", examples=["2026-11-26T00:00:00Z"]),
+        Query(
+            alias="to",
+            description="Made before this time. Of a day, its beginning.",
+            examples=["2026-11-26T00:00:00Z"],
+        ),
     ] = None,
 ) -> queries.Filter:
     if category is not None:

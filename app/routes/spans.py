@@ -28,14 +28,17 @@ From = Annotated[
     Time | None,
     Query(
         alias="from",
-        description="Inspections made at this time or later; UTC unless it says otherwise.",
+        description="Inspections made at this time or later; UTC unless it says otherwise. Of a day, its "
+        "beginning; in an address + is %2B.",
         examples=["2026-11-25T06:00:00Z"],
     ),
 ]
 To = Annotated[
     Time | None,
     Query(
-        alias="to", description="Inspections made before; now by default.", examples=["2026-11-25T14:00:00Z"]
+        alias="to",
+        description="Inspections made before; now by default. Of a day, its beginning.",
+        examples=["2026-11-25T14:00:00Z"],
     ),
 ]
 OfStation = Annotated[str | None, text_query("Only inspections of this station.", "line-3")]

@@ -7,6 +7,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -474,6 +475,23 @@ class TestRenewals:
             run(store, scenario)
         said = f"tiny/{folder.name} was calibrated with pictures of the line for bfloat16 and not for float32"
         assert caplog.text.count(said) == passed_over
+
+    def test_one_of_a_station_is_none_of_the_line(
+        self, store: Path, folder: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """All other stations are judged by the version's own calibration."""
+        manifest = bundle.read_manifest(folder)
+        slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")
+        for one in (slot, replace(slot, precision="float32", station="line-3")):
+            made = renewal(one, [1.0, 2.0])
+            CalibrationFiles(store).change(one, partial(lambda made, _: made, made))
+
+        async def scenario(loader: Loader) -> None:
+            await loader.load(folder)
+
+        with caplog.at_level(logging.WARNING, "flowgauge.loader"):
+            run(store, scenario)
+        assert "with pictures of the line for bfloat16 and not for float32" in caplog.text
 
 
 class TestVerify:

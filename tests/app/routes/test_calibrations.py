@@ -1,6 +1,7 @@
 """Renewing calibrations over REST: whose is in force, what is refused, and what the audit log says of it."""
 
 import asyncio
+import errno
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -451,6 +452,23 @@ class TestIfMatch:
         )
         assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
         assert acts(client, "model.calibrate")[-1]["outcome"] == "refused"
+
+    @pytest.mark.parametrize("reads", [0, 1])
+    def test_while_nobody_can_tell_what_is_active(
+        self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch, reads: int
+    ) -> None:
+        """A share is away for a moment: before the work, or when it is done."""
+        read, left = models_folder.active_version, iter(range(reads))
+
+        def away(models: Path, category: str) -> str | None:
+            if next(left, None) is None:
+                raise OSError(errno.ESTALE, "Stale file handle")
+            return read(models, category)
+
+        monkeypatch.setattr(models_folder, "active_version", away)
+        detail = refused(send(client, good(9)), 503, "model-loading")
+        assert detail == "Which version of 'tiny' is active cannot be read."
+        assert not (store / "tiny" / models_folder.CALIBRATIONS).exists()
 
     def test_of_a_version_that_another_replaces_last_of_all(
         self, client: TestClient, store: Path, monkeypatch: pytest.MonkeyPatch

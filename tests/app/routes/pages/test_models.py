@@ -20,6 +20,7 @@ from tests.app.calibrating import files_read, good, send
 from tests.app.conftest import Keyed
 from tests.app.tuned import keyed_service
 from tests.flows.fastflow.manifests import edit
+from tests.waiting import eventually
 
 HTML = {"Accept": "text/html"}
 
@@ -250,6 +251,35 @@ def test_a_version_that_was_refused_and_is_repaired_serves(
         for path in ("/models/tiny", "/models", f"/models/tiny/versions/{folder.name}"):
             assert "was refused" not in text(keyed, path)
         assert '<span class="tag">serves</span>' in text(keyed, path)
+
+
+def test_an_active_version_that_is_not_loaded_yet(
+    store: Path,
+    tmp_path: Path,
+    tiny_images: dict[str, list[bytes]],
+    add_version: Callable[[Path, str, str], Path],
+) -> None:
+    """As after a training beside the server, until something is asked of the category."""
+    first = models_folder.resolve(store, "tiny").name
+    with keyed_service(store, tmp_path / "history") as keyed:
+
+        def used() -> str:
+            headers = {**keyed.show("line"), "Content-Type": "image/png"}
+            image = tiny_images["good"][0]
+            answer = keyed.client.post("/v1/models/tiny/predict", content=image, headers=headers)
+            version: str = answer.json()["model"]["version"]
+            return version
+
+        assert used() == first
+        new = add_version(store, "tiny", "20990101T000000-abcdef").name
+        models_folder.activate(store, "tiny", new)
+        said = f"Version {new} is active and not loaded yet; {first} serves until then."
+        for path in ("/models", f"/models/tiny/versions/{new}"):
+            assert said in text(keyed, path)
+        assert '<span class="tag">serves</span>' in text(keyed, f"/models/tiny/versions/{first}")
+        eventually(lambda: used() == new)
+        for path in ("/models", "/models/tiny", f"/models/tiny/versions/{new}"):
+            assert "not loaded yet" not in text(keyed, path)
 
 
 def test_a_category_without_an_active_version(served: Keyed, store: Path) -> None:
