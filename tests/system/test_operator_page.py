@@ -253,12 +253,13 @@ def test_a_review_that_was_saved_is_in_the_list_at_once(
         page.reload()
         assert [re.sub(r"\s+", " ", text) for text in reviews.all_inner_texts()] == shown
 
-        # One that is refused is not in it.
+        # One that is refused is not in it, and the one that it did not know of is.
         theirs = {"verdict": "good", "expected_revision": 2}
         assert served.client.post(f"/v1/inspections/{identifier}/reviews", json=theirs).is_success
         page.get_by_role("button", name="Defect").click()
         expect(page.get_by_role("alert").filter(has_text="Somebody else")).to_be_visible()
-        expect(reviews).to_have_count(2)
+        expect(reviews).to_have_count(3)
+        expect(reviews.nth(2)).to_contain_text("Good")
 
 
 def test_two_people_review_at_once(browser: Browser, served: Served, tiny_images: Images) -> None:

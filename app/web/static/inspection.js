@@ -147,7 +147,12 @@ async function explain(error) {
     // Somebody was faster: what they said is shown, and the next press knows of it.
     const now = await api(`/v1/inspections/${id}`).catch(() => null);
     if (now) {
+      const seen = revision;
       revision = now.review.revision;
+      // The message does not wait for the list.
+      api(`/v1/inspections/${id}/reviews`)
+        .then(({ reviews }) => reviews.filter((one) => one.revision > seen && one.revision <= now.review.revision).forEach(list))
+        .catch(() => {});
       showVerdict(now.review.verdict);
       text = t("script.review.conflict", { verdict: t(`verdict.${now.review.verdict}`) });
     }
