@@ -32,7 +32,7 @@ async def expect_known_query(request: Request) -> None:
         )
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
-        if name in seen and not known[name]:
+        if name in seen and not _is_list(known[name]):
             raise Problem("invalid-request", f"query parameter {name}: must come once, with one value")
         seen.add(name)
 
@@ -53,17 +53,17 @@ def expect_utf8(where: str, encoded: bytes) -> None:
         raise Problem("invalid-request", f"{where}: must be UTF-8, percent-encoded") from error
 
 
-def _names(dependant: Dependant) -> Iterator[tuple[str, bool]]:
-    """Query parameters of a route, or of what it depends on: those that its validators know.
+def _names(dependant: Dependant) -> Iterator[tuple[str, Any]]:
+    """Query parameters of a route, or of what it depends on, with types: those that its validators know.
 
-    With each, whether it may come several times. Not from the OpenAPI document, which takes a third of a
-    second to write and may never be asked for.
+    Not from the OpenAPI document, which takes a third of a second to write and may never be asked for.
     """
     for parameter in dependant.query_params:
-        yield parameter.alias, _is_list(parameter.field_info.annotation)
+        yield parameter.alias, parameter.field_info.annotation
     for one in dependant.dependencies:
         yield from _names(one)
 
 
 def _is_list(annotation: Any) -> bool:
+    """Whether a parameter of this type may come several times."""
     return any(get_origin(one) is list for one in (annotation, *get_args(annotation)))

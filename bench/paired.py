@@ -31,8 +31,7 @@ from bench.flows.comparison import table
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
-from flows.fastflow.plain_files import file_hashes
-from training.assessment import each_once
+from training.assessment import each_once, hashes_of
 from training.datasets.layout import test_samples
 from training.measurement import read_truth
 from training.progress import ConsoleProgress
@@ -101,8 +100,7 @@ def look(data: Path, category: str, models: Path) -> Counts:
     """
     detector = Detector.load(resolve(models, category))
     every = test_samples(data, category)
-    paths = [sample.path for sample in every]
-    samples = each_once(every, dict(zip(paths, file_hashes(paths), strict=True)))
+    samples = each_once(every, hashes_of(every))
     scores, maps, masks = [], [], []
     progress = ConsoleProgress(Console(stderr=True))
     with progress.stage(f"{models}: score", len(samples)) as advance:

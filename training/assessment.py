@@ -104,8 +104,7 @@ def assess(
     found = test_samples(data, category)
     _expect_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
-    paths = [sample.path for sample in found]
-    hashes = dict(zip(paths, file_hashes(paths), strict=True))
+    hashes = hashes_of(found)
     fresh = unseen(found, hashes, bundle, detector.manifest)
     samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
@@ -194,6 +193,12 @@ def unseen(
             f"{len(samples)} test pictures, so they can tell nothing; set others aside and train without them"
         )
     return left
+
+
+def hashes_of(samples: Sequence[Sample]) -> dict[Path, str]:
+    """The sha256 of each test picture's file, hexadecimal."""
+    paths = [sample.path for sample in samples]
+    return dict(zip(paths, file_hashes(paths), strict=True))
 
 
 def each_once(samples: Sequence[Sample], hashes: Mapping[Path, str]) -> list[Sample]:

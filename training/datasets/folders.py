@@ -149,12 +149,6 @@ def mask_files(mask_folder: Path, kinds: Sequence[Path]) -> list[Path]:
     return images(mask_folder) + apart + [mask for kind in kinds for mask in masks_among(images(kind))]
 
 
-def _picture_of(stem: str) -> str | None:
-    """What a mask's name says that its picture is called, if it says so."""
-    named = _OF_MASK.fullmatch(stem)
-    return named and named[1]
-
-
 def _pictures(folder: Path) -> Iterator[Path]:
     for file in folder.iterdir() if folder.is_dir() else ():
         if is_picture(file):
@@ -194,7 +188,7 @@ def _matching(entries: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, P
     """Match masks to pictures by name, with or without `_mask` or the like."""
     # A folder's name has no suffix to take off: 1.5 is not 1.
     by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
-    named = {of: entry for stem, entry in by_stem.items() if (of := _picture_of(stem))}
+    named = {of[1]: entry for stem, entry in by_stem.items() if (of := _OF_MASK.fullmatch(stem))}
     masks = {}
     for picture in pictures:
         stem = composed(picture.stem)
