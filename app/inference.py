@@ -1,6 +1,6 @@
 """Decoding and drawing, in small pools of threads; the model has a thread of its own, see `Batcher`.
 
-Pictures are decoded in turns, one of each category: nobody waits behind all that somebody else has sent.
+Both are done in turns, one of each category: nobody waits behind all that somebody else has sent.
 Drawing has threads of its own, or what was decided first would be told last.
 
 A job whose request ended (the client left, the deadline passed) before a thread took it up is never computed.
@@ -96,9 +96,18 @@ class Inference:
         except images.ImageError as error:
             raise Problem(_PROBLEMS.get(type(error), "undecodable-image"), str(error)) from error
 
-    async def draw(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Timed[T]:
-        """Run a function that makes a picture of a prediction."""
-        return await self._drawing.do("", partial(function, *args, **kwargs))
+    async def draw(
+        self, category: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> Timed[T]:
+        """Run a function that makes a picture of a prediction, or another part of its answer.
+
+        Args:
+            category: whose turn it takes.
+            function: what to run.
+            *args: for it.
+            **kwargs: for it.
+        """
+        return await self._drawing.do(category, partial(function, *args, **kwargs))
 
     def close(self) -> None:
         """Finish what runs, drop what waits, end the threads."""

@@ -129,19 +129,20 @@ class Inspector:
             manifest.category, data, detector.prepare, manifest.sample_bits, keep_pixels=keep_pixels
         )
 
-    async def off_loop(self, function: Callable[[], T]) -> T:
-        """Call what takes longer than the event loop should, in the threads that draw."""
-        timed: Timed[T] = await self._inference.draw(function)
+    async def off_loop(self, category: str, function: Callable[[], T]) -> T:
+        """Call what takes longer than the event loop should: in a category's turn, by threads that draw."""
+        timed: Timed[T] = await self._inference.draw(category, function)
         return timed.value
 
     async def _fresh(self, order: Order, data: bytes, decoded: Timed[Decoded], digest: str | None) -> Answer:
         detector = order.detector
         if order.store:  # before the model has worked for nothing
             self._history.expect_room(len(data))
-        settings = self._store.settings(detector.manifest.category)
+        category = detector.manifest.category
+        settings = self._store.settings(category)
         station = order.texts.get("station")
         calibrator = self._store.calibrations.get(detector, station)
-        region = await self._region(settings, station, decoded.value.prepared.layout.size)
+        region = await self._region(category, settings, station, decoded.value.prepared.layout.size)
         if region is not None:
             expect_detectable(detector, region)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
@@ -167,13 +168,14 @@ class Inspector:
         return Answer(inspection, explained.value.files)
 
     async def _region(
-        self, settings: CategorySettings, station: str | None, size: tuple[int, int]
+        self, category: str, settings: CategorySettings, station: str | None, size: tuple[int, int]
     ) -> NDArray[np.bool_] | None:
         """The mask of the region of interest; the first time, drawing it takes a while."""
         region = settings.known_region_mask(station, size)
         if region is None and settings.region_of(station)[1] is not None:
             # Not in asyncio's own threads: while a database hangs, all of them may wait for it.
-            region = (await self._inference.draw(settings.region_mask, station, size)).value
+            drawn = await self._inference.draw(category, settings.region_mask, station, size)
+            region = drawn.value
         return region
 
     async def _explain(self, inspected: Inspected, order: Order) -> Timed[Explained]:
@@ -181,7 +183,8 @@ class Inspector:
         explained = inspected.explain_at_once(order.wanted, order.regions)
         if explained is not None:
             return Timed(explained, 0.0, time.perf_counter() - begun)
-        return await self._inference.draw(inspected.explain, order.wanted, order.regions)
+        category = order.detector.manifest.category
+        return await self._inference.draw(category, inspected.explain, order.wanted, order.regions)
 
     async def _again(self, order: Order, found: Earlier, decoded: Decoded) -> Answer:
         """Give the answer that was given before, with pictures drawn anew from the map that was kept."""
@@ -196,7 +199,10 @@ class Inspector:
                 problem.name, f"This was inspected before; accept application/json. {problem.detail}"
             )
         scale = ColourScale(found.map_low, found.map_middle)
-        files = await self._inference.draw(draw, order.wanted, decoded.pixels, decoded.size, score_map, scale)
+        category = order.detector.manifest.category
+        files = await self._inference.draw(
+            category, draw, order.wanted, decoded.pixels, decoded.size, score_map, scale
+        )
         return Answer(inspection, files.value, replayed=True)
 
 

@@ -107,7 +107,7 @@ class _Predictor:
             answer = await while_connected(self.request, self._inspect(order, upload.files[0], room))
             if self.inline:  # megabytes of base64 are no work for the event loop
                 respond = partial(answer.respond, media_type, self.inline)
-                return await self.inspector.off_loop(respond)
+                return await self.inspector.off_loop(category, respond)
             return answer.respond(media_type, self.inline)
 
         return await self._in_time(category, work)
@@ -148,7 +148,7 @@ class _Predictor:
             answers = await while_connected(self.request, _gather_all(jobs))
             # The response beside them; as JSON it may be a third more.
             room.add_answer(sum(map(_drawn_bytes, answers)))
-            return await self.inspector.off_loop(partial(asked.respond, answers))
+            return await self.inspector.off_loop(category, partial(asked.respond, answers))
 
         return await self._in_time(category, work)
 
@@ -186,7 +186,7 @@ class _Predictor:
             decisions = [item.inspection.decision for item in done if item.inspection is not None]
             known = len(decisions) == len(done) or "REJECT" in decisions
             answer = schemas.BatchAnswer(decision=worst(decisions) if known else None, items=done)
-            body = await self.inspector.off_loop(answer.model_dump_json)
+            body = await self.inspector.off_loop(category, answer.model_dump_json)
             return Response(body, media_type=MEDIA_TYPES[0])
 
         return await self._in_time(category, work)
@@ -199,7 +199,7 @@ class _Predictor:
             async with self._until(until):
                 answer = await self._inspect(order, file, room)
                 draw = partial(answer.with_pictures, self.inline)
-                inspection = await self.inspector.off_loop(draw)
+                inspection = await self.inspector.off_loop(order.detector.manifest.category, draw)
                 # Until the last of them is done, and it is counted as a part of the answer.
                 room.add_answer(sum(map(len, (inspection.inline or {}).values())))
         # Whatever it is: the others are inspected, perhaps kept already, and want their answers.

@@ -99,7 +99,7 @@ async def infer(category: Category, predictor: Translator) -> Response:
     The input is `image`, BYTES [N]: files; or `pixels`, UINT8 [N, H, W, 3]: RGB, kept in the history as PNG.
     A picture that cannot be inspected is the answer to all; others may have been kept by then.
     """
-    return await predictor.translated(category, None, partial(_understand, predictor))
+    return await predictor.translated(category, None, partial(_understand, predictor, category))
 
 
 @router.post(
@@ -111,10 +111,10 @@ async def infer(category: Category, predictor: Translator) -> Response:
 )
 async def infer_with_version(category: Category, version: Version, predictor: Translator) -> Response:
     """Inspect pictures with a version named here, whichever is active; else as without one."""
-    return await predictor.translated(category, version, partial(_understand, predictor))
+    return await predictor.translated(category, version, partial(_understand, predictor, category))
 
 
-async def _understand(predictor: Translator, room: Reservation) -> Asked:
+async def _understand(predictor: Translator, category: str, room: Reservation) -> Asked:
     request, settings = predictor.request, predictor.settings
     if "content-encoding" in request.headers:
         raise Problem("unsupported-media-type", "The body is compressed; send it as it is.")
@@ -135,7 +135,7 @@ async def _understand(predictor: Translator, room: Reservation) -> Asked:
         files = [image if isinstance(image, bytes) else heatmap.encode_png(image) for image in found.images]
         return found, [File(None, file) for file in files]
 
-    found, files = await predictor.inspector.off_loop(take_apart)
+    found, files = await predictor.inspector.off_loop(category, take_apart)
 
     def respond(answers: list[Answer]) -> Response:
         answer, json_length = outgoing.encode(answers, found.outputs, found.id)

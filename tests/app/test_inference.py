@@ -78,7 +78,7 @@ def test_the_event_loop_goes_on_while_a_thread_works(inference: Inference) -> No
     release = threading.Event()
 
     async def scenario() -> None:
-        job = asyncio.ensure_future(inference.draw(release.wait, 60))
+        job = asyncio.ensure_future(inference.draw("tiny", release.wait, 60))
         try:
             for _ in range(10):
                 await asyncio.sleep(0.01)
@@ -95,9 +95,9 @@ def test_a_cancelled_job_is_not_computed(inference: Inference) -> None:
     computed: list[str] = []
 
     async def scenario() -> None:
-        running = [asyncio.ensure_future(inference.draw(release.wait)) for _ in range(2)]
-        waiting = asyncio.ensure_future(inference.draw(computed.append, "cancelled"))
-        last = asyncio.ensure_future(inference.draw(computed.append, "last"))
+        running = [asyncio.ensure_future(inference.draw("tiny", release.wait)) for _ in range(2)]
+        waiting = asyncio.ensure_future(inference.draw("tiny", computed.append, "cancelled"))
+        last = asyncio.ensure_future(inference.draw("tiny", computed.append, "last"))
         await asyncio.sleep(0.05)
         waiting.cancel()
         await asyncio.sleep(0.05)
@@ -145,7 +145,7 @@ class TestTurns:
                 if name == cancelled:
                     job.cancel()
             # What is drawn waits for none of them.
-            assert (await inference.draw(lambda: "drawn")).value == "drawn"
+            assert (await inference.draw("tiny", lambda: "drawn")).value == "drawn"
             await asyncio.sleep(0)
             if closes:
                 threading.Timer(0.05, release.set).start()
@@ -161,6 +161,26 @@ class TestTurns:
     ) -> None:
         names = ["a1", "a2", "a3", "a4", "b1", "c1"]
         assert self.decoded(inference, tiny_images["good"][0], names) == ["a1", "a2", "b1", "c1", "a3", "a4"]
+
+    def test_what_is_drawn_waits_for_one_picture_of_each_other_category(self, inference: Inference) -> None:
+        """A rejected part's regions are found there, behind nobody's overlays but one."""
+        begun, release, order = threading.Event(), threading.Event(), list[str]()
+
+        def held() -> None:
+            begun.set()
+            assert release.wait(60)
+
+        async def scenario() -> None:
+            first = asyncio.ensure_future(inference.draw("a", held))
+            assert await asyncio.to_thread(begun.wait, 60)
+            names = ["a1", "a2", "a3", "b1", "c1"]
+            jobs = [asyncio.ensure_future(inference.draw(name[0], order.append, name)) for name in names]
+            await asyncio.sleep(0)  # in which all are given to the thread
+            release.set()
+            await asyncio.gather(first, *jobs)
+
+        asyncio.run(scenario())
+        assert order == ["a1", "b1", "c1", "a2", "a3"]
 
     def test_one_that_nobody_waits_for_takes_no_turn_and_leaves_none_behind(
         self, inference: Inference, tiny_images: Images
@@ -184,7 +204,7 @@ def test_times_the_wait_and_the_work_apart(monkeypatch: pytest.MonkeyPatch) -> N
         now += seconds
 
     async def two() -> list[tuple[float, float]]:
-        jobs = [asyncio.ensure_future(inference.draw(work, seconds)) for seconds in (3.0, 5.0)]
+        jobs = [asyncio.ensure_future(inference.draw("tiny", work, seconds)) for seconds in (3.0, 5.0)]
         await asyncio.sleep(0)  # in which both are given to the thread
         both.set()
         return [(timed.waited, timed.took) for timed in await asyncio.gather(*jobs)]

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ import pytest
 from fastapi import FastAPI
 
 from app import predictor
+from app.inspection import Explained, Inspected
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import models_folder
@@ -43,9 +45,11 @@ class Service:
             body = {"files": [("file", image) for image in images]}
         return httpx.post(path + query, headers=headers, timeout=60, trust_env=False, **body)
 
-    def start(self, category: str, *images: bytes, query: str = "") -> "Future[httpx.Response]":
+    def start(
+        self, category: str, *images: bytes, query: str = "", **headers: str
+    ) -> "Future[httpx.Response]":
         """The same without waiting for the answer."""
-        return self._pool.submit(self.post, category, *images, query=query)
+        return self._pool.submit(self.post, category, *images, query=query, **headers)
 
     def get(self, path: str) -> Any:
         return httpx.get(self.url + path, timeout=60, trust_env=False)
@@ -113,6 +117,30 @@ class TestShares:
             assert [future.result().status_code for future in big + small] == [200] * 6
             eventually(lambda: service.held == (0, 0))
             assert not service.app.state.admission.images_held
+
+    def test_a_small_category_is_drawn_before_what_waits_of_a_big_one(
+        self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        data, release, drawn = tiny_images["good"][0], threading.Event(), list[str]()
+        explain = Inspected.explain
+
+        def held(inspected: Inspected, *args: Any) -> Explained:
+            drawn.append(inspected.detector.manifest.category)
+            assert release.wait(60)
+            return explain(inspected, *args)
+
+        monkeypatch.setattr(Inspected, "explain", held)
+        with serve(decode_threads=1) as service:
+            drawing = service.app.state.inspector._inference._drawing
+            sent = [service.start("big", data, Accept="image/png")]
+            eventually(lambda: len(drawn) == 1)
+            sent += [service.start("big", data, Accept="image/png") for _ in range(3)]
+            eventually(lambda: len(drawing) == 3)
+            sent.append(service.start("small", data, Accept="image/png"))
+            eventually(lambda: len(drawing) == 4)
+            release.set()
+            assert [future.result().status_code for future in sent] == [200] * 5
+        assert drawn == ["big", "big", "small", "big", "big"]
 
     def test_a_named_version_takes_from_the_same_share(
         self, serve: Serve, tiny_images: Images, monkeypatch: pytest.MonkeyPatch
