@@ -147,7 +147,9 @@ class Connection(HttpToolsProtocol):
             # A head is a few bytes and a request some kilobytes: thousands fit into one look at the network.
             self.transport.abort()
             raise ValueError("too many requests wait for the answers before theirs")
-        if self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT":
+        if self.parser.get_method() == b"CONNECT":
+            raise ValueError("this is no proxy")  # after the head the parser would take all for a tunnel's
+        if self.parser.should_upgrade():
             return  # `_parse` tells this head again
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         hosts = sum(name == b"host" for name, _ in self.headers)

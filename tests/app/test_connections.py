@@ -403,6 +403,9 @@ class TestHostileHeads:
             b"GET /live HTTP/1.1\r\nHost: x\r\nX A: b\r\n\r\n",
             b"GET http://x HTTP/1.1\r\nHost: x\r\n\r\n",
             b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"CONNECT /live HTTP/1.1\r\nHost: x\r\n\r\n",
+            b"CONNECT * HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nxx",
+            b"CONNECT /live HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: h2c\r\n\r\n",
             b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
             b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
             b"POST /read HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n"
