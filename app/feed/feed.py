@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Final
 
@@ -30,6 +31,8 @@ KEPT_IN_MEMORY: Final = 4096
 LOOK_SECONDS: Final = 0.5
 HEARTBEAT_SECONDS: Final = 15.0
 _PAGE: Final = 500
+# Events that one query of a replay looks at, some 20 ms: others have their turn before the next.
+_LOOKED_AT: Final = 20_000
 _LONGEST_DELAY: Final = 10.0
 
 
@@ -58,6 +61,9 @@ class Feed:
         self._news = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        # Not asyncio's own: those who replay keep nobody waiting who is up to date, nor sinks or acts.
+        self._reading = ThreadPoolExecutor(1, "feed")
+        self._replaying = ThreadPoolExecutor(1, "feed-replay")
         self.ended = False
         self._by_key: Counter[str | None] = Counter()
         # For monitoring.
@@ -76,7 +82,7 @@ class Feed:
             with self._database.read() as connection:
                 return connection.scalar(select(identity.c.id)) or "", log.newest(connection)
 
-        name, self._position = await asyncio.to_thread(look)
+        name, self._position = await self._loop.run_in_executor(self._reading, look)
         self.cursors = Cursors(name)
         self._floor = self._position
         self._task = asyncio.create_task(self._run())
@@ -87,6 +93,8 @@ class Feed:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        for threads in (self._reading, self._replaying):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     def wake(self, _: Sequence[object] = ()) -> None:
         """Something was committed; from any thread, also as a callback of the history."""
@@ -153,7 +161,7 @@ class Feed:
             with self._database.read() as connection:
                 return log.forgotten(connection), log.newest(connection)
 
-        return await asyncio.to_thread(look)
+        return await asyncio.get_running_loop().run_in_executor(self._replaying, look)
 
     async def wait(self, after: int) -> None:
         """Wait until there is an event after a number."""
@@ -168,19 +176,21 @@ class Feed:
             wanted: which events.
 
         Yields:
-            How far this has come, and the events on the way: none where there was nothing for a while.
+            How far this has come, and the events on the way: none where there was nothing for a while, or
+            among many that were looked at.
 
         Raises:
             Overtaken: whoever takes them is too slow; the log has what is missing.
             DatabaseUnavailable: the log cannot be read.
         """
+        loop = asyncio.get_running_loop()
         while after < self._floor:
-            after, events = await asyncio.to_thread(self._replay, after, wanted)
+            after, events = await loop.run_in_executor(self._replaying, self._replay, after, wanted)
             yield after, events
             if self.ended:
                 return
         yield after, []
-        now = asyncio.get_running_loop().time
+        now = loop.time
         due = now() + HEARTBEAT_SECONDS
         while not self.ended:
             if after < self._floor:
@@ -205,8 +215,8 @@ class Feed:
         with self._database.read() as connection:
             if after < log.forgotten(connection):
                 raise Overtaken
-            end = log.newest(connection)
-            events = log.read(connection, after, _PAGE, wanted)
+            end = min(log.newest(connection), after + _LOOKED_AT)
+            events = log.read(connection, after, _PAGE, wanted, end)
         return (events[-1].number if len(events) == _PAGE else max(after, end)), events
 
     def _since(self, after: int) -> list[Event]:
@@ -220,11 +230,11 @@ class Feed:
         return found[:_PAGE]
 
     async def _run(self) -> None:
-        delay = 0.0
+        delay, loop = 0.0, asyncio.get_running_loop()
         while True:
             self._awake.clear()
             try:
-                events = await asyncio.to_thread(self._read)
+                events = await loop.run_in_executor(self._reading, self._read)
             except Exception as error:
                 # With its traceback once: the history's own complaints are in the log as well.
                 logger.warning("new events cannot be read: %s", error, exc_info=not delay)

@@ -102,7 +102,9 @@ def append(connection: Connection, happenings: Sequence[Happening]) -> None:
     connection.execute(insert(events), [asdict(happening) for happening in happenings])
 
 
-def read(connection: Connection, after: int, limit: int, wanted: Wanted | None = None) -> list[Event]:
+def read(
+    connection: Connection, after: int, limit: int, wanted: Wanted | None = None, until: int | None = None
+) -> list[Event]:
     """The oldest events after a number, in their order.
 
     Args:
@@ -110,8 +112,11 @@ def read(connection: Connection, after: int, limit: int, wanted: Wanted | None =
         after: a number.
         limit: how many at most.
         wanted: which of them; None for all.
+        until: the last number to look at; None for all. Where hardly any are wanted, it bounds the time.
     """
     conditions = [] if wanted is None else wanted.conditions()
+    if until is not None:
+        conditions.append(_COLUMNS.number <= until)
     query = select(events).where(_COLUMNS.number > after, *conditions).order_by(_COLUMNS.number).limit(limit)
     return [Event(**row) for row in connection.execute(query).mappings()]
 

@@ -60,7 +60,7 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     with TestClient(create_app(Settings(models=store))):
         pass
     left = {thread.name for thread in set(threading.enumerate()) - before}
-    ours = ("decode", "inference", "loader", "history", "journal", "keyring")
+    ours = ("decode", "inference", "loader", "history", "journal", "keyring", "feed")
     assert not {name for name in left if name.startswith(ours)}
 
 

@@ -1,11 +1,13 @@
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from app.database.engine import Database
 from app.database.tables import identity
@@ -108,6 +110,65 @@ def test_replay_goes_over_into_live_without_a_gap(
 
     add(database, *expected[:20])
     use(database, work, kept=1000)
+
+
+def test_a_replay_for_hardly_anything_looks_at_so_many_at_a_time(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "_LOOKED_AT", 8)
+
+    async def work(feed: Feed) -> None:
+        async with aclosing(feed.follow(0, Wanted(category="grid"))) as follow:
+            steps = [await anext(follow) for _ in range(4)]
+            assert [(number, name(events)) for number, events in steps] == [
+                (8, []),
+                (16, ["wanted"]),
+                (21, []),
+                (21, []),
+            ]
+
+    add(database, *map(str, range(12)))
+    add(database, "wanted", category="grid")
+    add(database, *map(str, range(12, 20)))
+    use(database, work)
+
+
+def test_a_replay_that_takes_long_keeps_nobody_waiting(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is up to date hears at once, however many others read what was before."""
+    begun, release = threading.Event(), threading.Event()
+    read = log.read
+
+    def slow(connection: Connection, after: int, *args: Any) -> list[Event]:
+        if len(args) > 1:  # of a replay, which has a filter
+            begun.set()
+            assert release.wait(60)
+        return read(connection, after, *args)
+
+    async def work(feed: Feed) -> None:
+        async def replay() -> list[str]:
+            async with aclosing(feed.follow(0, ALL)) as follow:
+                return await take(follow, 12)
+
+        async with aclosing(feed.follow(feed.position, ALL)) as follow:
+            await anext(follow)
+            monkeypatch.setattr(log, "read", slow)
+            replays = [asyncio.create_task(replay()) for _ in range(20)]
+            try:
+                assert await asyncio.to_thread(begun.wait, 30)
+                add(database, "news")
+                feed.wake()
+                assert await take(follow, 1) == ["news"]
+                assert await asyncio.wait_for(asyncio.to_thread(str, "others"), 10) == "others"
+                assert not any(task.done() for task in replays)
+            finally:
+                release.set()
+            before = list(map(str, range(12)))
+            assert all(names[:12] == before for names in await asyncio.gather(*replays))
+
+    add(database, *map(str, range(12)))
+    use(database, work)
 
 
 def test_a_filter_lets_through_what_is_wanted_and_the_place_moves_on(database: Database) -> None:
