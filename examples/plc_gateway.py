@@ -46,11 +46,19 @@ class TriggerError(ValueError):
 
 @dataclass(frozen=True)
 class Line:
-    """A line: its topics and station, which model inspects its parts, and where its camera writes."""
+    """A line.
+
+    Attributes:
+        name: of its topics and its station.
+        category: whose model inspects its parts.
+        pictures: where its camera writes.
+        timeout: seconds that a decision may take.
+    """
 
     name: str
     category: str
     pictures: Path
+    timeout: float = 10.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,14 @@ async def decide(client: AsyncClient, line: Line, payload: bytes) -> dict[str, A
         data = find(line.pictures, name).read_bytes()
         # MQTT may deliver a trigger twice; the same part with the same picture is inspected once.
         key = hashlib.sha256(f"{line.name} {part_id} ".encode() + data).hexdigest()
-        found = await client.inspect(
-            line.category, data, part_id=part_id, station=line.name, idempotency_key=key
-        )
-    # ValueError: TriggerError, and texts that are no name or no Unicode.
+        try:
+            async with asyncio.timeout(line.timeout):  # over all attempts of the client
+                found = await client.inspect(
+                    line.category, data, part_id=part_id, station=line.name, idempotency_key=key
+                )
+        except TimeoutError as error:
+            raise TimeoutError(f"no decision within {line.timeout:g} s") from error
+    # ValueError: TriggerError, and texts that are no name or no Unicode. OSError: TimeoutError is one.
     except (ValueError, OSError, FlowGaugeError) as error:
         return {"part_id": part_id, "decision": "UNKNOWN", "reason": str(error)}
     return {
@@ -180,7 +192,7 @@ async def main() -> None:
     broker = Broker(given.broker, port, given.user, password, tls, given.ca)
     patience = min(PATIENCE_SECONDS, given.timeout)
     async with AsyncClient(given.url, key, timeout=given.timeout, patience=patience) as client:
-        line = Line(given.line, given.category, given.pictures)
+        line = Line(given.line, given.category, given.pictures, given.timeout)
         await serve(client, broker, line)
 
 

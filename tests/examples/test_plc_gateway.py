@@ -27,6 +27,47 @@ def test_a_trigger_that_names_no_picture_is_unknown_and_not_the_end(tmp_path: Pa
     assert asyncio.run(ask())["decision"] == "UNKNOWN"
 
 
+def test_a_decision_takes_no_longer_than_it_may_whatever_is_tried_meanwhile(tmp_path: Path) -> None:
+    """A server that is busy at first, then answers a little, and then no more."""
+    asked: list[bytes] = []
+    given_up, done = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        if len(asked) == 1:
+            writer.write(b"HTTP/1.1 503 Busy\r\nRetry-After: 0\r\nConnection: close\r\n")
+            busy = b'{"type": "queue-full", "title": "", "status": 503, "detail": "busy", "instance": "/", '
+            busy += b'"request_id": "1"}'
+            writer.write(b"Content-Type: application/problem+json\r\nContent-Length: %d\r\n\r\n" % len(busy))
+            writer.write(busy)
+        else:
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 999\r\n\r\n")
+            while not given_up.is_set():  # never silent for as long as a decision may take
+                writer.write(b" ")
+                await asyncio.sleep(0.1)
+        writer.close()
+        done.release()
+
+    async def ask() -> dict[str, object]:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, AsyncClient(f"http://127.0.0.1:{port}", timeout=60, patience=60) as client:
+            line = Line("line-3", "tiny", tmp_path, timeout=1.0)
+            answer = await decide(client, line, b'{"part_id": "P", "file": "a.png"}')
+            given_up.set()
+            for _ in asked:
+                await done.acquire()
+            return answer
+
+    (tmp_path / "a.png").write_bytes(b"picture")
+    assert asyncio.run(ask()) == {
+        "part_id": "P",
+        "decision": "UNKNOWN",
+        "reason": "no decision within 1 s",
+    }
+    assert len(asked) == 2
+
+
 @pytest.mark.parametrize(
     "told",
     [
