@@ -298,8 +298,11 @@ def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
         raise BundleError(f"{bundle / FLOW} cannot be read") from error
     with Uninitialised():  # every tensor that is wanted was found, and is loaded
         heads = [build() for _ in prefixes]
-    for head, prefix in zip(heads, prefixes, strict=True):
-        head.load_state_dict({k: tensors[f"{prefix}{k}"] for k in shapes})
+    try:
+        for head, prefix in zip(heads, prefixes, strict=True):
+            head.load_state_dict({k: tensors[f"{prefix}{k}"] for k in shapes})
+    except ValueError as error:  # of a transform that looks at what it is given, as permutations do
+        raise BundleError(f"{bundle / FLOW} holds no flow: {str(error).partition(';')[0]}") from error
     return heads
 
 

@@ -105,8 +105,11 @@ def export_onnx(detector: Detector, path: Path) -> None:
 
 def describe(detector: Detector) -> Mapping[str, str]:
     """What a client must know to decide by a score and to colour a map."""
-    manifest, calibrator = detector.manifest, detector.calibrator
-    threshold = calibrator.threshold
+    manifest, own = detector.manifest, detector.calibrator.own
+    threshold = own.reject
+    band = {}
+    if own.review is not None:
+        band = {"review_above": repr(own.review), "review_fpr": repr(manifest.review_fpr)}
     return {
         "category": manifest.category,
         "version": manifest.version,
@@ -117,6 +120,7 @@ def describe(detector: Detector) -> Mapping[str, str]:
         "reject_above": repr(threshold.reject),
         "target_fpr": repr(threshold.target_fpr),
         "certified": str(threshold.certified).lower(),
+        **band,
         "map_typical": repr(manifest.calibration.map_typical),
         "map_threshold": repr(manifest.calibration.map_threshold),
     }

@@ -76,6 +76,20 @@ class TestFlow:
         save_file(state, tiny / FLOW)
         self.refused(tiny, tiny_extractor, "does not fit its manifest: 1 tensors differ, first")
 
+    @pytest.mark.parametrize("index", [10**6, -1, 0])
+    def test_a_permutation_that_is_none(
+        self, tiny: Path, tiny_extractor: FeatureExtractor, index: int
+    ) -> None:
+        """Right names and shapes; 0 comes twice then."""
+        state = load((tiny / FLOW).read_bytes())
+        name = next(key for key in state if key.endswith(".index"))
+        assert state[name][0] != 0
+        state[name][0] = index
+        save_file(state, tiny / FLOW)
+        self.refused(
+            tiny, tiny_extractor, r"holds no flow: Permutation expected each of 0\.\.C-1 exactly once$"
+        )
+
     def test_shapes_that_no_memory_holds(self, tiny: Path, tiny_extractor: FeatureExtractor) -> None:
         """The file claims a tensor of 4 TB and has no such bytes."""
         tensor = {"dtype": "F32", "shape": [10**6, 10**6], "data_offsets": [0, 4 * 10**12]}

@@ -72,6 +72,21 @@ def test_the_threshold_decides_as_the_service_does(detector: Detector, inputs: N
         assert (one.score > limit) == (one.decision == "REJECT")
 
 
+def test_a_review_band_goes_with_the_model(detector: Detector) -> None:
+    assert not describe(detector).keys() & {"review_above", "review_fpr"}
+    manifest = detector.manifest.model_copy(update={"review_fpr": 0.5})
+    banded = Detector(manifest, detector.sha256, detector.scorer)
+    told = describe(banded)
+    assert told["review_fpr"] == "0.5"
+    decided = set()
+    for score in [*banded.calibrator.scores, float(told["reject_above"]) + 1]:
+        above = [score > float(told[limit]) for limit in ("review_above", "reject_above")]
+        decision = banded.calibrator.own.decide(score)
+        assert above == [decision != "PASS", decision == "REJECT"]
+        decided.add(decision)
+    assert decided == {"PASS", "REVIEW", "REJECT"}
+
+
 def test_what_no_single_graph_can_hold_is_refused(detector: Detector, tmp_path: Path) -> None:
     one = detector.scorer
     for heads, geometry, why in (
