@@ -109,7 +109,7 @@ class Refits:
         data: folder with the category in MVTec layout.
         category: its name.
         folder: for features and checkpoints.
-        config: of the runs, but for seed, method and engines.
+        config: of the runs, but for seed and method.
         held: keeps the features from being removed until it is closed.
     """
 
@@ -128,7 +128,9 @@ class Refits:
         test = [sample.path for sample in test_samples(data, category) if sample.defect is None]
         self.n_train, self.n_test = len(train), len(test)
         paths, hashes = [*train, *test], [*hashes, *file_hashes(test)]
-        self.features = {engine: self._features(engine, paths, hashes, held) for engine in ENGINES}
+        self.features = {
+            engine: self._features(engine, paths, hashes, held) for engine in config.calibration.engines
+        }
 
     def refit(self, condition: Condition, seed: int) -> list[Result]:
         """Fit, calibrate and test once."""
@@ -136,9 +138,7 @@ class Refits:
         config = self.config.model_copy(
             update={
                 "seed": seed,
-                "calibration": self.config.calibration.model_copy(
-                    update={"method": condition.method, "engines": ENGINES}
-                ),
+                "calibration": self.config.calibration.model_copy(update={"method": condition.method}),
             }
         )
         chosen = np.random.default_rng(seed).permutation(self.n_train)[: condition.pictures]
@@ -234,11 +234,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", choices=["split", "cross"], help="only this method")
     parser.add_argument("--pictures", choices=["all", "few"], help=f"only with all pictures, or with {FEW}")
+    parser.add_argument(
+        "--engines",
+        choices=ENGINES,
+        nargs="+",
+        default=list(ENGINES),
+        help="without bfloat16, float32 alone: a processor that has none takes twelve times as long for it",
+    )
     parser.add_argument("--out", type=Path, default=Path("bench-results/conformal_refits"))
     options = parser.parse_args()
     folder = options.out / options.category
     folder.mkdir(parents=True, exist_ok=True)
-    config = RunConfig.model_validate({"fit": {"epochs": options.epochs, "threads": options.threads}})
+    config = RunConfig.model_validate(
+        {
+            "fit": {"epochs": options.epochs, "threads": options.threads},
+            "calibration": {"engines": options.engines},
+        }
+    )
     # Results of other settings, such as the defaults of another day, are no part of this table.
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     file = folder / f"results-{settings}.jsonl"

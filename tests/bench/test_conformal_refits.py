@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.conformal_refits import Condition, Refits, Result, table
+from bench.conformal_refits import ENGINES, Condition, Refits, Result, table
 from tests.conftest import TINY_CONFIG
 from training.config import RunConfig
 
@@ -17,7 +17,7 @@ SPLIT = Result("split, all pictures", 0, "float32", "float32", 0.1, 10, 0.1, 99,
 
 @pytest.fixture(scope="module")
 def refits(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refits]:
-    calibration = {"fraction": 0.3, "target_fpr": 0.1, "folds": 2}
+    calibration = {"fraction": 0.3, "target_fpr": 0.1, "folds": 2, "engines": ENGINES}
     changes = {"fit": {"epochs": 1, "batch_size": 8}, "calibration": calibration}
     config = RunConfig.model_validate({**TINY_CONFIG.model_dump(), **changes})
     with ExitStack() as held:
