@@ -33,6 +33,9 @@ class ActNorm(ChannelAffine):
     learned. So does one that was trained by its samples, through `inverse` alone: a first batch sets s and t
     only while both are 0, as they are made.
 
+    Within an `Inverse`, densities go through `inverse`, and no data set it: it is learned from s = t = 0, or
+    set by a batch of latents that goes through `Inverse.inverse`. `Flow.sample` never sets it.
+
     Processes that train one model together (DistributedDataParallel) would each set it by their own batch,
     and average gradients of different models for good: give the model a first batch before it is wrapped,
     which hands the first process's s and t to all.

@@ -70,7 +70,7 @@ class Inverse(Transform):
     """The same map the other way round: its forward is the inner transform's inverse.
 
     A planar flow, say, maps easily in one direction and by a search in the other; this chooses which one
-    density estimation takes.
+    density estimation takes. An `ActNorm` in it is not set by data: see there.
 
     >>> from flows import Planar
     >>> flow = Planar(2)

@@ -1,10 +1,12 @@
 """A density: a transform and the base distribution of its latents."""
 
 import math
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 
+from flows.actnorm import no_initialisation
 from flows.distributions import Distribution
 from flows.transform import Transform
 
@@ -66,7 +68,7 @@ class Flow(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw n samples, (n, *event_shape).
+        """Draw n samples, (n, *event_shape). In training mode too it sets no `ActNorm`: samples are no data.
 
         Args:
             n: how many.
@@ -77,9 +79,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: the context has other than n rows.
         """
-        _expect_rows(context, n)
-        z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
-        return self.transform.inverse(z, context)[0]
+        return self._draw(n, context, temperature, generator)[1]
 
     def sample_and_log_prob(
         self,
@@ -95,10 +95,19 @@ class Flow(nn.Module):
         whatever the temperature the samples were drawn at. A flow that begins with `UniformDequantization`
         gives integers, and with each the density of the real number that it was rounded down from.
         """
-        _expect_rows(context, n)
-        z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
-        x, log_det = self.transform.inverse(z, context)
+        z, x, log_det = self._draw(n, context, temperature, generator)
         return x, self.base.log_prob(z, context) - log_det
+
+    def _draw(
+        self, n: int, context: Tensor | None, temperature: float, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Latents, samples, and the log-determinant of the way from one to the other."""
+        _expect_rows(context, n)
+        # Of an `Inverse` the way to samples is a forward pass, which would set an `ActNorm`. Evaluation mode
+        # sets none, and there torch.compile, which cannot trace what forbids it, traces the whole.
+        with no_initialisation() if self.training else nullcontext():
+            z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
+            return z, *self.transform.inverse(z, context)
 
 
 def _expect_rows(context: Tensor | None, rows: int) -> None:

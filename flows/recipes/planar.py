@@ -14,7 +14,7 @@ def planar(features: int, *, depth: int = 16) -> Flow:
 
     Taken from data to latents, so that densities are cheap; the paper, which fits an approximate posterior,
     takes them from latents to data: `Inverse` of the transform. `ActNorm` comes first: a plane, or a centre,
-    that starts far from the data does not find them.
+    that starts far from the data does not find them. (Of the `Inverse` data do not set it; see `ActNorm`.)
 
     >>> import torch
     >>> planar(2, depth=4).log_prob(torch.zeros(3, 2)).shape

@@ -16,12 +16,13 @@ from flows import (
     Compose,
     ConditionalDiagonalNormal,
     Flow,
+    Inverse,
     Logit,
     StandardLogistic,
     StandardNormal,
     UniformDequantization,
 )
-from flows.recipes import glow, maf, neural_spline, nice, real_nvp
+from flows.recipes import glow, maf, neural_spline, nice, planar, real_nvp
 from tests.flows.cases import Case, Shape, coupling, steps
 from tests.flows.contract import Setting
 
@@ -122,6 +123,30 @@ def test_a_temperature_below_1_draws_likelier_samples() -> None:
     assert cold[1].mean() > hot[1].mean() + 1
     # The densities are the flow's own, whatever the temperature.
     torch.testing.assert_close(one.log_prob(cold[0]), cold[1], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_drawing_sets_nothing(n: int) -> None:
+    """The way of an `Inverse` to its samples is a forward pass, which in training mode sets an `ActNorm`."""
+    torch.manual_seed(0)
+    one = Flow(Inverse(planar(2, depth=4).transform), StandardNormal((2,))).train()
+    x = torch.randn(5, 2)
+    before = one.log_prob(x)
+    one.sample(n)
+    drawn, log_prob = one.sample_and_log_prob(n)
+    assert torch.equal(one.log_prob(x), before)
+    torch.testing.assert_close(one.log_prob(drawn), log_prob, rtol=1e-4, atol=1e-4)
+    # What comes next is as before: a batch of latents through the transform itself sets it.
+    one.transform.inverse(torch.randn(5, 2))
+    assert not torch.equal(one.log_prob(x), before)
+
+
+def test_drawing_in_evaluation_mode_is_traced_whole() -> None:
+    one = glow((4,), steps=1, hidden=4).eval()
+    torch.compiler.reset()
+    compiled = torch.compile(one.sample_and_log_prob, backend="eager", fullgraph=True)
+    x, log_prob = compiled(3)
+    torch.testing.assert_close(one.log_prob(x), log_prob, rtol=1e-4, atol=1e-4)
 
 
 def test_a_conditional_flow_learns_what_the_context_says() -> None:
