@@ -97,13 +97,23 @@ def fit(
         samples was no longer finite; the flow has the best weights from before.
 
     Raises:
-        DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look, or
-            there are no samples.
+        DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
+            there are no samples, or a context has other rows than they.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
             f"a fit needs training and validation samples; got {len(train)} and {len(validation)}"
         )
+    for name, samples, rows in (
+        ("training", train, context),
+        ("validation", validation, validation_context),
+    ):
+        # `Flow` sees batches alone, whose rows of a longer context are those of other samples.
+        if rows is not None and rows.shape[:1] != samples.shape[:1]:
+            raise DensityFitError(
+                f"a fit needs a context of {len(samples)} rows for its {name} samples; "
+                f"got {tuple(rows.shape)}"
+            )
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         return _fit(flow, train, validation, settings, context, validation_context, on_point)
@@ -181,7 +191,14 @@ def mean_log_prob(
         samples: (N, ...), N >= 1.
         context: (N, ...), of a conditional flow.
         batch: samples at once; by default as many as `batch_rows` says.
+
+    Raises:
+        ValueError: the context has other rows than the samples.
     """
+    if context is not None and context.shape[:1] != samples.shape[:1]:
+        raise ValueError(
+            f"mean_log_prob expected a context of {len(samples)} rows; got {tuple(context.shape)}"
+        )
     flow.eval()
     batch = batch or batch_rows(samples[0].numel())
     values = [

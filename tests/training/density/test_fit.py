@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any
 
 import pytest
@@ -108,6 +109,21 @@ def test_contexts_go_with_their_samples() -> None:
     fit(flow, x, x[::5], settings, context=context, validation_context=context[::5])
     drawn = flow.sample(2, context=torch.tensor([[-0.8], [0.8]])).detach()
     assert drawn.flatten().tolist() == pytest.approx([-4, 4], abs=0.8)
+
+
+@pytest.mark.parametrize("rows", [(5, 1), (), (11, 1)])
+def test_a_context_of_other_rows_is_refused(rows: tuple[int, ...]) -> None:
+    """Of more rows the first would be paired with the samples, as if they were theirs."""
+    flow = Flow(ChannelAffine(2), ConditionalDiagonalNormal((2,), MLP(1, (4,), 4)))
+    train, validation, context = samples(10, 0), samples(8, 1), torch.zeros(rows)
+    settings = FitSettings(steps=1, batch_size=4)
+    got = re.escape(f"got {rows}")
+    with pytest.raises(DensityFitError, match=f"context of 10 rows for its training samples; {got}"):
+        fit(flow, train, validation, settings, context=context, validation_context=torch.zeros(8, 1))
+    with pytest.raises(DensityFitError, match=f"context of 8 rows for its validation samples; {got}"):
+        fit(flow, train, validation, settings, context=torch.zeros(10, 1), validation_context=context)
+    with pytest.raises(ValueError, match=f"expected a context of 10 rows; {got}"):
+        mean_log_prob(flow, train, context, batch=4)
 
 
 def test_batches_of_the_mean_change_nothing() -> None:
