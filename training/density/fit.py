@@ -98,7 +98,8 @@ def fit(
 
     Raises:
         DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
-            there are no samples, or a context has other rows than they.
+            there are no samples, a context has other rows than they, a number in either is not finite, or
+            the flow refuses a batch, as `ActNorm` does a first one of a single value per channel.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
@@ -114,6 +115,9 @@ def fit(
                 f"a fit needs a context of {len(samples)} rows for its {name} samples; "
                 f"got {tuple(rows.shape)}"
             )
+        expect_finite(samples, f"{name} samples")
+        if rows is not None:
+            expect_finite(rows, f"{name} context")
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
         torch.manual_seed(settings.seed)
         return _fit(flow, train, validation, settings, context, validation_context, on_point)
@@ -144,7 +148,10 @@ def _fit(
             # Drawn on the CPU, so that every device sees the same order; taken along once an epoch.
             order = torch.randperm(len(train)).to(train.device)
         rows, order = order[: settings.batch_size], order[settings.batch_size :]
-        loss = -flow.log_prob(train[rows], None if context is None else context[rows]).mean()
+        try:
+            loss = -flow.log_prob(train[rows], None if context is None else context[rows]).mean()
+        except ValueError as error:
+            raise DensityFitError(f"the flow refuses a training batch of {len(rows)}: {error}") from error
         value = loss.item()  # the step's one wait for a GPU
         if not math.isfinite(value):
             if best < math.inf:
@@ -173,6 +180,13 @@ def _fit(
     flow.load_state_dict(best_weights)
     flow.eval()
     return points
+
+
+def expect_finite(values: Tensor, name: str) -> None:
+    """Raise DensityFitError, with the first such row, unless all values are finite; (N, ...)."""
+    places = (~values.isfinite()).nonzero()
+    if len(places):
+        raise DensityFitError(f"row {int(places[0, 0])} of the {name} has a value that is not finite")
 
 
 def batch_rows(elements: int) -> int:

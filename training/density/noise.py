@@ -30,7 +30,7 @@ from flows import (
     Transform,
 )
 from flows.laws import Law
-from training.density.fit import DensityFitError, FitPoint, FitSettings, fit
+from training.density.fit import FitPoint, FitSettings, expect_finite, fit
 
 _HIDDEN = 16  # channels of the conditioners
 _HELD_OUT = 0.1  # of the pairs, to find the best weights by
@@ -178,8 +178,8 @@ def fit_noise(
             f"expected clean patches and their noise, both (N, C, S, S); got {tuple(clean.shape)} and "
             f"{tuple(noise.shape)}"
         )
-    if not (clean.isfinite().all() and noise.isfinite().all()):
-        raise DensityFitError("a clean or a noisy patch has a value that is not finite")
+    expect_finite(clean, "clean patches")
+    expect_finite(noise, "noise")
     held_out = max(1, round(_HELD_OUT * len(clean)))
     order = torch.randperm(len(clean), generator=torch.Generator().manual_seed(settings.seed))
     order = order.to(clean.device)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from flows import MLP, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
+from flows import MLP, ActNorm, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
+from flows.recipes import planar
 from training.density.fit import DensityFitError, FitPoint, FitSettings, batch_rows, fit, mean_log_prob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -165,12 +166,53 @@ def test_nothing_to_fit_is_refused(train: int, validation: int) -> None:
         fit(affine(), torch.zeros(train, 2), torch.zeros(validation, 2), FitSettings(steps=1))
 
 
-def test_samples_that_are_not_finite_end_it_in_words() -> None:
-    good, bad = torch.zeros(4, 2), torch.full((4, 2), torch.nan)
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("shape", [(6, 2), (6, 1, 2, 2)])
+def test_the_first_row_that_is_not_finite_is_named(bad: float, shape: tuple[int, ...]) -> None:
+    """One such row made the likelihood NaN, and a lower learning rate was advised."""
+    flow, settings = affine(), FitSettings(steps=3)
+    good, broken = torch.zeros(shape), torch.zeros(shape)
+    broken[4, ..., 0] = broken[3, ..., 1] = bad
+    whole = torch.arange(6)  # integers are finite
+    for arguments, contexts, name in (
+        ((broken, good), (None, None), "training samples"),
+        ((good, broken), (None, None), "validation samples"),
+        ((good, good), (broken, whole), "training context"),
+        ((good, good), (whole, broken), "validation context"),
+    ):
+        with pytest.raises(DensityFitError, match=f"^row 3 of the {name} has a value that is not finite$"):
+            fit(flow, *arguments, settings, context=contexts[0], validation_context=contexts[1])
+
+
+def test_a_likelihood_that_is_not_finite_ends_it_in_words() -> None:
+    class Broken(StandardNormal):
+        """Without a likelihood in one mode."""
+
+        broken: bool
+
+        def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+            return super().log_prob(z, context) * (math.nan if self.training is self.broken else 1)
+
+    base = Broken((2,))
+    flow, x = Flow(ChannelAffine(2), base), torch.zeros(4, 2)
+    base.broken = True
     with pytest.raises(DensityFitError, match="no longer finite at step 1"):
-        fit(affine(), bad, good, FitSettings(steps=3))
+        fit(flow, x, x, FitSettings(steps=3))
+    base.broken = False
     with pytest.raises(DensityFitError, match="validation samples was finite at no look"):
-        fit(affine(), good, bad, FitSettings(steps=3))
+        fit(flow, x, x, FitSettings(steps=3))
+
+
+@pytest.mark.parametrize(("rows", "batch_size"), [(1, 256), (9, 1)])
+def test_a_first_batch_that_the_flow_refuses_ends_it_in_words(rows: int, batch_size: int) -> None:
+    """A single vector tells `ActNorm` no deviation; of a picture one has many values for each channel."""
+    settings = FitSettings(steps=2, batch_size=batch_size)
+    refused = "refuses a training batch of 1: ActNorm expected a first training batch of several values"
+    with pytest.raises(DensityFitError, match=refused):
+        fit(planar(2, depth=1), samples(rows, 0), samples(5, 1), settings)
+    x = torch.randn(rows, 1, 4, 4)
+    points = fit(Flow(ActNorm(1), StandardNormal((1, 4, 4))), x, x, settings)
+    assert [point.step for point in points] == [2]
 
 
 def test_what_was_best_is_kept_where_the_likelihood_ends_later() -> None:

@@ -154,8 +154,9 @@ def test_what_does_not_fit_together_is_refused() -> None:
         fit_noise(torch.zeros(4, 1, 8, 6), torch.zeros(4, 1, 8, 6), settings)
     noise = torch.zeros(4, 1, 8, 8)
     noise[2, 0, 1, 1] = math.nan
-    with pytest.raises(DensityFitError, match="not finite"):
-        fit_noise(torch.zeros(4, 1, 8, 8), noise, settings)
+    for parts, name in (((torch.zeros(4, 1, 8, 8), noise), "noise"), ((noise, noise), "clean patches")):
+        with pytest.raises(DensityFitError, match=f"row 2 of the {name} has a value that is not finite"):
+            fit_noise(*parts, settings)
     with pytest.raises(DensityFitError, match="training and validation samples"):
         fit_noise(torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 8, 8), settings)
 
