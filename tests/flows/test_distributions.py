@@ -83,6 +83,20 @@ def test_the_logistic_is_scipys() -> None:
     assert stats.kstest(samples.flatten().numpy(), "logistic").pvalue > 0.01
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_logistic_has_a_sample_where_the_uniform_is_0(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """One number in 2^24 of float32's rand is 0, whose logit is -inf."""
+    monkeypatch.setattr(torch, "rand", lambda shape, **kinds: torch.zeros(shape, dtype=kinds["dtype"]))
+    base = StandardLogistic((3,)).to(dtype)
+    samples = base.sample(2)
+    assert samples.shape == (2, 3)
+    assert samples.dtype == dtype
+    assert samples.isfinite().all()
+    assert base.log_prob(samples).isfinite().all()
+
+
 @pytest.mark.parametrize("z", [19.9, 20.0, 20.0001, 25.0, 36.0, 40.0])
 def test_the_logistic_has_no_step(z: float) -> None:
     """torch's softplus is the identity from 20 on, which is off by 2e-9 there."""

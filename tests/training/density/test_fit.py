@@ -37,6 +37,25 @@ def test_it_finds_the_normal_that_the_samples_have() -> None:
     assert not flow.training
 
 
+def test_a_look_gives_the_mean_since_the_last_one() -> None:
+    class Kept(Flow):
+        losses: list[float]
+
+        def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+            found = super().log_prob(x, context)
+            if self.training:
+                self.losses.append(-found.mean().item())
+            return found
+
+    flow = Kept(ChannelAffine(2), StandardNormal((2,)))
+    flow.losses = []
+    settings = FitSettings(steps=5, every=2, learning_rate=0.1)
+    points = fit(flow, samples(50, 0), samples(50, 1), settings)
+    one, two, three, four, five = flow.losses
+    assert [point.train for point in points] == pytest.approx([(one + two) / 2, (three + four) / 2, five])
+    assert five < three < one
+
+
 def test_the_weights_that_did_best_on_validation_are_kept() -> None:
     """A rate at which it runs past the best: the last weights are not those kept."""
     seen: list[tuple[float, dict[str, Tensor]]] = []
