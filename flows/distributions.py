@@ -154,7 +154,8 @@ class ConditionalDiagonalNormal(Distribution):
 
     Args:
         event_shape: shape of one event; D values.
-        network: maps a context, (N, ...), to (N, 2 D): the means, then the logarithms of the deviations.
+        network: maps a context, (N, ...), which gets the base's dtype, to (N, 2 D): the means, then the
+            logarithms of the deviations. One that begins with `nn.Embedding` makes it integers again.
     """
 
     def __init__(self, event_shape: Sequence[int], network: nn.Module) -> None:
@@ -176,7 +177,7 @@ class ConditionalDiagonalNormal(Distribution):
         if context is None or context.shape[0] != rows:
             got = "none" if context is None else str(tuple(context.shape))
             raise ValueError(f"ConditionalDiagonalNormal expected a context of {rows} rows; got {got}")
-        parameters: Tensor = self.network(context)
+        parameters: Tensor = self.network(context.to(self.origin.dtype))
         dimensions = torch.Size(self.event_shape).numel()
         if parameters.shape != (rows, 2 * dimensions):
             raise ValueError(

@@ -158,6 +158,21 @@ def test_a_conditional_base_wants_a_row_for_each_event(context: torch.Tensor | N
         base.sample(2, context=context)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("own", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_conditional_base_takes_a_context_of_any_dtype(dtype: torch.dtype, own: torch.dtype) -> None:
+    base = ConditionalDiagonalNormal((2,), nn.Linear(3, 4)).to(own)
+    z, context = torch.randn(4, 2).to(own), torch.eye(3)[[0, 2, 1, 1]]
+    found = base.log_prob(z, context.to(dtype))
+    assert found.dtype == own
+    assert torch.equal(found, base.log_prob(z, context.to(own)))
+    samples = [
+        base.sample(4, context=context.to(kind), generator=torch.Generator().manual_seed(0))
+        for kind in (dtype, own)
+    ]
+    assert torch.equal(*samples)
+
+
 def test_autocast_rounds_a_conditional_bases_network_and_not_its_density() -> None:
     torch.manual_seed(0)
     base = ConditionalDiagonalNormal((300,), torch.nn.Linear(3, 600))
