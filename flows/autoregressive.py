@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,16 +60,16 @@ class MaskedAutoregressive(Transform):
         self.features = features
         self.context = context
         self.law = Affine() if law is None else law
-        inputs = torch.cat([torch.arange(1, features + 1), torch.zeros(context, dtype=torch.int64)])
+        inputs = [*range(1, features + 1), *(context * [0])]
         # A unit of degree d sees x_1 ... x_d; with a context, units of degree 0 bring it to the first m.
         lowest = 0 if context else 1
         highest = max(features - 1, lowest)
         degrees = [inputs, *(_degrees(lowest, highest, width) for width in hidden)]
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise(degrees):
-            layers += [_MaskedLinear(after[:, None] >= before), nn.ReLU()]
-        outputs = torch.arange(1, features + 1).repeat(self.law.per_element)
-        last = _MaskedLinear(outputs[:, None] > degrees[-1])
+            layers += [_MaskedLinear(before, after), nn.ReLU()]
+        # m_i sees what is before x_i.
+        last = _MaskedLinear(degrees[-1], self.law.per_element * [*range(features)])
         start_near_zero(last, start)
         self.network = nn.Sequential(*layers, last)
 
@@ -111,31 +112,44 @@ class MaskedAutoregressive(Transform):
         return parameters.reshape(len(x), self.law.per_element, self.features)
 
 
-def _degrees(lowest: int, highest: int, width: int) -> Tensor:
-    """Degrees of the units of a hidden layer, (width,): each as often as any other, or evenly spread."""
+def _degrees(lowest: int, highest: int, width: int) -> list[int]:
+    """Degrees of the units of a hidden layer: each as often as any other, or evenly spread."""
     span = highest - lowest + 1
     if width >= span:
-        return lowest + torch.arange(width) % span
+        return [lowest + i % span for i in range(width)]
     # Both ends, or the last dimensions would have no path to anything; one unit has but one end.
-    return lowest + torch.arange(width) * (span - 1) // max(1, width - 1)
+    return [lowest + i * (span - 1) // max(1, width - 1) for i in range(width)]
 
 
 class _MaskedLinear(nn.Linear):
-    """A linear layer of which some weights are 0 for good.
+    """A linear layer of which some weights are 0 for good: an output sees inputs of its degree at most.
 
     Args:
-        mask: (out, in), True where a weight may be other than 0.
+        before: degrees of the inputs.
+        after: degrees of the outputs.
     """
 
-    def __init__(self, mask: Tensor) -> None:
-        super().__init__(mask.shape[1], mask.shape[0])
-        self.register_buffer("mask", mask, persistent=False)
+    def __init__(self, before: Sequence[int], after: Sequence[int]) -> None:
+        super().__init__(len(before), len(after))
+        # As plain numbers too: made on "meta", the mask has none, and what is saved leaves it out.
+        self.degrees = tuple(before), tuple(after)
+        self.register_buffer("mask", self.fresh_mask(), persistent=False)
         self.mask: Tensor
+        self.register_load_state_dict_post_hook(_remask)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor) -> Tensor:
         return self.masked()(x)
+
+    def fresh_mask(self) -> Tensor:
+        """(out, in), True where a weight may be other than 0."""
+        before, after = (torch.tensor(degrees, device=self.weight.device) for degrees in self.degrees)
+        return after[:, None] >= before
 
     def masked(self) -> Callable[[Tensor], Tensor]:
         """The layer as a function, with its weights masked already."""
         weight = torch.where(self.mask, self.weight, 0.0)
         return partial(nn.functional.linear, weight=weight, bias=self.bias)
+
+
+def _remask(module: _MaskedLinear, _: Any) -> None:
+    module.mask = module.fresh_mask()

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from flows import Affine, MaskedAutoregressive, RationalQuadraticSpline
+from flows.recipes import maf
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,3 +142,25 @@ def test_a_law_of_many_parameters_gets_its_own() -> None:
         torch.nn.init.normal_(parameter)
     x = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close(flow.inverse(flow.forward(x)[0])[0], x)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("context", [0, 2])
+def test_one_made_without_memory_is_whole_once_its_state_is_loaded(context: int, assign: bool) -> None:
+    """Made on "meta", as large models are, given memory that holds anything, and then its weights."""
+    one = maf((5,), layers=2, hidden=(7, 3), context=context).eval()
+    x, rows = torch.randn(20, 5), torch.randn(20, context) if context else None
+    state = one.state_dict()
+    assert not any("mask" in name for name in state)
+    with torch.device("meta"):
+        two = maf((5,), layers=2, hidden=(7, 3), context=context).eval()
+    if not assign:
+        two.to_empty(device="cpu")
+        masks = [buffer for name, buffer in two.named_buffers() if name.endswith(".mask")]
+        assert len(masks) == 6
+        for mask in masks:
+            mask.copy_(torch.rand(mask.shape) < 0.5)
+    two.load_state_dict(state, assign=assign)
+    assert torch.equal(two.log_prob(x, rows), one.log_prob(x, rows))
+    z, _ = two.transform.forward(x, rows)
+    torch.testing.assert_close(two.transform.inverse(z, rows)[0], x, rtol=1e-4, atol=1e-4)
