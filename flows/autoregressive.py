@@ -109,7 +109,7 @@ class MaskedAutoregressive(Transform):
         # and rounding may part the two.
         with without_autocast(x.device.type):
             parameters = network(x)
-        return parameters.reshape(len(x), self.law.per_element, self.features)
+        return parameters.reshape(x.shape[0], self.law.per_element, self.features)
 
 
 def _degrees(lowest: int, highest: int, width: int) -> list[int]:

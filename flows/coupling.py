@@ -74,7 +74,7 @@ class Coupling(Transform):
             )
         # Of fewer bits under autocast, which concerns the conditioner: the law and its derivative are exact.
         parameters = parameters.to(x_a.dtype)
-        return parameters.reshape(len(x_a), per_element, transformed, *parameters.shape[2:])
+        return parameters.reshape(x_a.shape[0], per_element, transformed, *parameters.shape[2:])
 
 
 def _takes_context(conditioner: nn.Module) -> bool:

@@ -50,7 +50,7 @@ class Flow(nn.Module):
         Raises:
             ValueError: x has another shape, or the context other rows.
         """
-        _expect_rows(context, x.shape[:1].numel())
+        _expect_rows(context, x.shape[0] if x.ndim else 1)  # a single number is refused by the transform
         z, log_det = self.transform.forward(x, context)
         return self.base.log_prob(z, context) + log_det
 

@@ -109,13 +109,13 @@ class _Elementwise(Transform):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, self.features, "neural_spline")
         first, rest = self._split(x)
-        z, log_derivatives = self.law.forward(first, self.raw.expand(len(x), -1, -1))
+        z, log_derivatives = self.law.forward(first, self.raw.expand(x.shape[0], -1, -1))
         return torch.cat([z, rest], 1), log_derivatives.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, self.features, "neural_spline")
         first, rest = self._split(z)
-        x, log_derivatives = self.law.inverse(first, self.raw.expand(len(z), -1, -1))
+        x, log_derivatives = self.law.inverse(first, self.raw.expand(z.shape[0], -1, -1))
         return torch.cat([x, rest], 1), log_derivatives.sum(1)
 
     def _split(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -235,3 +235,54 @@ def test_calling_a_flow_gives_its_log_prob() -> None:
     one = flow((3,))
     x = torch.randn(4, 3, dtype=torch.float64)
     assert torch.equal(one(x), one.log_prob(x))
+
+
+def of_a_context() -> Flow:
+    """One whose couplings and base see it."""
+    base = ConditionalDiagonalNormal((4,), torch.nn.Linear(2, 8))
+    return Flow(real_nvp((4,), couplings=2, hidden=4, context=2).transform, base)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nice((4,), hidden=(4,)),
+        lambda: real_nvp((1, 4, 4), hidden=4, blocks=1),
+        lambda: glow((4,), steps=1, hidden=4),
+        lambda: neural_spline((4,), steps=1, hidden=4, bins=3),
+        lambda: Flow(Inverse(neural_spline((4,), steps=1, hidden=4, bins=3).transform), StandardNormal((4,))),
+        lambda: maf((4,), layers=2, hidden=(5,)),
+        lambda: Flow(Inverse(maf((4,), layers=1, hidden=(5,)).transform), StandardNormal((4,))),
+        lambda: planar(4, depth=2),
+        of_a_context,
+    ],
+    ids=[
+        "nice",
+        "realnvp",
+        "glow",
+        "spline",
+        "spline-inverse",
+        "maf",
+        "maf-inverse",
+        "planar",
+        "conditional",
+    ],
+)
+def test_an_exported_flow_takes_batches_of_every_size(make: Callable[[], Flow]) -> None:
+    torch.manual_seed(0)
+    one = make().eval()
+    conditional, event = isinstance(one.base, ConditionalDiagonalNormal), one.base.event_shape
+    with torch.no_grad():
+        for parameter in one.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+
+    def batch(rows: int) -> tuple[torch.Tensor, ...]:
+        x = torch.randn(rows, *event)
+        return (x, torch.randn(rows, 2)) if conditional else (x,)
+
+    rows = torch.export.Dim("rows", min=1, max=1000)
+    at = batch(3)
+    exported = torch.export.export(one, at, dynamic_shapes=tuple({0: rows} for _ in at)).module()
+    for size in (1, 7):
+        at = batch(size)
+        torch.testing.assert_close(exported(*at), one.log_prob(*at))
