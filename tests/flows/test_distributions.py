@@ -173,6 +173,14 @@ def test_a_conditional_base_takes_a_context_of_any_dtype(dtype: torch.dtype, own
     assert torch.equal(*samples)
 
 
+def test_a_conditional_base_leaves_the_classes_that_a_network_embeds_as_they_are() -> None:
+    base = ConditionalDiagonalNormal((2,), nn.Embedding(5, 4))
+    classes = torch.tensor([4, 0, 2])
+    mean, log_deviation = base.network(classes).detach().split(2, 1)
+    expected = stats.norm.logpdf(1, mean.numpy(), log_deviation.exp().numpy()).sum(1)
+    assert base.log_prob(torch.ones(3, 2), classes).tolist() == pytest.approx(expected, rel=1e-5)
+
+
 def test_autocast_rounds_a_conditional_bases_network_and_not_its_density() -> None:
     torch.manual_seed(0)
     base = ConditionalDiagonalNormal((300,), torch.nn.Linear(3, 600))
