@@ -109,11 +109,20 @@ class Refits:
         data: folder with the category in MVTec layout.
         category: its name.
         folder: for features and checkpoints.
-        config: of the runs, but for seed and method.
+        config: of the runs, but for seed, method and engines.
         held: keeps the features from being removed until it is closed.
+        engines: that calibrate and score.
     """
 
-    def __init__(self, data: Path, category: str, folder: Path, config: RunConfig, held: ExitStack) -> None:
+    def __init__(
+        self,
+        data: Path,
+        category: str,
+        folder: Path,
+        config: RunConfig,
+        held: ExitStack,
+        engines: Sequence[Precision] = ENGINES,
+    ) -> None:
         self.device = pick_device(config.device)
         self.folder = folder
         self.config = config
@@ -128,9 +137,7 @@ class Refits:
         test = [sample.path for sample in test_samples(data, category) if sample.defect is None]
         self.n_train, self.n_test = len(train), len(test)
         paths, hashes = [*train, *test], [*hashes, *file_hashes(test)]
-        self.features = {
-            engine: self._features(engine, paths, hashes, held) for engine in config.calibration.engines
-        }
+        self.features = {engine: self._features(engine, paths, hashes, held) for engine in engines}
 
     def refit(self, condition: Condition, seed: int) -> list[Result]:
         """Fit, calibrate and test once."""
@@ -138,7 +145,9 @@ class Refits:
         config = self.config.model_copy(
             update={
                 "seed": seed,
-                "calibration": self.config.calibration.model_copy(update={"method": condition.method}),
+                "calibration": self.config.calibration.model_copy(
+                    update={"method": condition.method, "engines": tuple(self.features)}
+                ),
             }
         )
         chosen = np.random.default_rng(seed).permutation(self.n_train)[: condition.pictures]
@@ -235,25 +244,19 @@ def main() -> None:
     parser.add_argument("--only", choices=["split", "cross"], help="only this method")
     parser.add_argument("--pictures", choices=["all", "few"], help=f"only with all pictures, or with {FEW}")
     parser.add_argument(
-        "--engines",
-        choices=ENGINES,
-        nargs="+",
-        default=list(ENGINES),
-        help="without bfloat16, float32 alone: a processor that has none takes twelve times as long for it",
+        "--float32-only",
+        action="store_true",
+        help="leave bfloat16 out, for which a processor that has none takes twelve times as long",
     )
     parser.add_argument("--out", type=Path, default=Path("bench-results/conformal_refits"))
     options = parser.parse_args()
     folder = options.out / options.category
     folder.mkdir(parents=True, exist_ok=True)
-    config = RunConfig.model_validate(
-        {
-            "fit": {"epochs": options.epochs, "threads": options.threads},
-            "calibration": {"engines": options.engines},
-        }
-    )
+    config = RunConfig.model_validate({"fit": {"epochs": options.epochs, "threads": options.threads}})
+    engines = ENGINES[:1] if options.float32_only else ENGINES
     # Results of other settings, such as the defaults of another day, are no part of this table.
     settings = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
-    file = folder / f"results-{settings}.jsonl"
+    file = folder / f"results-{settings}{'-float32' if options.float32_only else ''}.jsonl"
     results = [Result(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
     keep_freed_memory()
     torch.set_num_threads(options.threads)
@@ -265,7 +268,7 @@ def main() -> None:
     ]
     done = {(result.condition, result.seed) for result in results}
     with ExitStack() as held:
-        refits = Refits(options.data, options.category, folder, config, held)
+        refits = Refits(options.data, options.category, folder, config, held, engines)
         for condition, seed in product(conditions, options.seeds):
             if (str(condition), seed) in done:
                 continue

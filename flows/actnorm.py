@@ -34,7 +34,8 @@ class ActNorm(ChannelAffine):
     only while both are 0, as they are made.
 
     Within an `Inverse`, densities go through `inverse`, and no data set it: it is learned from s = t = 0, or
-    set by a batch of latents that goes through `Inverse.inverse`. `Flow.sample` never sets it.
+    set by a batch of latents that goes through `Inverse.inverse`. `Flow.sample` does not set it, unless it is
+    compiled in training mode.
 
     Processes that train one model together (DistributedDataParallel) would each set it by their own batch,
     and average gradients of different models for good: give the model a first batch before it is wrapped,

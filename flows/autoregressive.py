@@ -152,4 +152,5 @@ class _MaskedLinear(nn.Linear):
 
 
 def _remask(module: _MaskedLinear, _: Any) -> None:
-    module.mask = module.fresh_mask()
+    with torch.inference_mode(False):  # loaded within it, the flow could not be trained
+        module.mask = module.fresh_mask()

@@ -1,7 +1,5 @@
 """Coupling transforms: one part of the input decides how the other is transformed."""
 
-import inspect
-
 from torch import Tensor, nn
 
 from flows.laws import Law
@@ -33,7 +31,7 @@ class Coupling(Transform):
         conditioner: maps x_a with `partition.conditioning` channels to `law.per_element *
             partition.transformed` channels at every position: the first parameter of every transformed
             channel, then the second of each, and so on. Called with x_a, and with the context where there
-            is one and its `forward` takes two arguments; an `nn.Linear`, say, passes it over.
+            is one.
         law: additive, affine, or a spline.
     """
 
@@ -42,8 +40,6 @@ class Coupling(Transform):
         self.partition = partition
         self.conditioner = conditioner
         self.law = law
-        # Once, for torch.compile cannot trace how it is found out.
-        self._hands_context = _takes_context(conditioner)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         x_a, x_b = self.partition.split(x)
@@ -57,8 +53,7 @@ class Coupling(Transform):
 
     def _law_parameters(self, x_a: Tensor, context: Tensor | None) -> Tensor:
         """(N, per_element, transformed, ...)."""
-        with_context = context is not None and self._hands_context
-        parameters: Tensor = self.conditioner(x_a, context) if with_context else self.conditioner(x_a)
+        parameters: Tensor = self.conditioner(x_a) if context is None else self.conditioner(x_a, context)
         per_element, transformed = self.law.per_element, self.partition.transformed
         # Fewer channels or positions would broadcast, and the log-determinant would count them once.
         if parameters.shape[1] != per_element * transformed:
@@ -75,17 +70,3 @@ class Coupling(Transform):
         # Of fewer bits under autocast, which concerns the conditioner: the law and its derivative are exact.
         parameters = parameters.to(x_a.dtype)
         return parameters.reshape(x_a.shape[0], per_element, transformed, *parameters.shape[2:])
-
-
-def _takes_context(conditioner: nn.Module) -> bool:
-    """Whether a network's forward takes a second argument; one that does not tell is taken to."""
-    network = getattr(conditioner, "_orig_mod", conditioner)  # what torch.compile wraps takes anything
-    try:
-        signature = inspect.signature(network.forward)
-    except ValueError:  # of a scripted one
-        return True
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        return False
-    return True

@@ -155,13 +155,12 @@ class ConditionalDiagonalNormal(Distribution):
     Args:
         event_shape: shape of one event; D values.
         network: maps a context, (N, ...), to (N, 2 D): the means, then the logarithms of the deviations. It
-            sees the context in the base's dtype, but integers as they are where it has an `nn.Embedding`.
+            sees floating numbers in the dtype of its parameters, and others, such as classes, as they are.
     """
 
     def __init__(self, event_shape: Sequence[int], network: nn.Module) -> None:
         super().__init__(event_shape)
         self.network = network
-        self._embeds = any(isinstance(m, nn.Embedding | nn.EmbeddingBag) for m in network.modules())
 
     def log_prob(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         self._check(z)
@@ -178,8 +177,9 @@ class ConditionalDiagonalNormal(Distribution):
         if context is None or context.shape[0] != rows:
             got = "none" if context is None else str(tuple(context.shape))
             raise ValueError(f"ConditionalDiagonalNormal expected a context of {rows} rows; got {got}")
-        if context.is_floating_point() or not self._embeds:
-            context = context.to(self.origin.dtype)
+        if context.is_floating_point():
+            own = (one.dtype for one in self.network.parameters() if one.is_floating_point())
+            context = context.to(next(own, self.origin.dtype))
         parameters: Tensor = self.network(context)
         dimensions = torch.Size(self.event_shape).numel()
         if parameters.shape != (rows, 2 * dimensions):

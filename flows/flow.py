@@ -68,7 +68,7 @@ class Flow(nn.Module):
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Draw n samples, (n, *event_shape). In training mode too it sets no `ActNorm`: samples are no data.
+        """Draw n samples, (n, *event_shape). It sets no `ActNorm`, unless compiled: samples are no data.
 
         Args:
             n: how many.
@@ -103,9 +103,9 @@ class Flow(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Latents, samples, and the log-determinant of the way from one to the other."""
         _expect_rows(context, n)
-        # Of an `Inverse` the way to samples is a forward pass, which would set an `ActNorm`. Evaluation mode
-        # sets none, and there torch.compile, which cannot trace what forbids it, traces the whole.
-        with no_initialisation() if self.training else nullcontext():
+        # Of an `Inverse` the way to samples is a forward pass, which in training mode would set an `ActNorm`.
+        # torch.compile cannot trace what forbids it.
+        with nullcontext() if torch.compiler.is_compiling() else no_initialisation():
             z = self.base.sample(n, context=context, temperature=temperature, generator=generator)
             return z, *self.transform.inverse(z, context)
 

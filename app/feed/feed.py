@@ -161,7 +161,7 @@ class Feed:
             with self._database.read() as connection:
                 return log.forgotten(connection), log.newest(connection)
 
-        return await asyncio.get_running_loop().run_in_executor(self._replaying, look)
+        return await asyncio.to_thread(look)  # behind no replay
 
     async def wait(self, after: int) -> None:
         """Wait until there is an event after a number."""

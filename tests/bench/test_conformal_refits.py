@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.conformal_refits import ENGINES, Condition, Refits, Result, table
+from bench.conformal_refits import Condition, Refits, Result, table
 from tests.conftest import TINY_CONFIG
 from training.config import RunConfig
 
@@ -17,7 +17,7 @@ SPLIT = Result("split, all pictures", 0, "float32", "float32", 0.1, 10, 0.1, 99,
 
 @pytest.fixture(scope="module")
 def refits(tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Refits]:
-    calibration = {"fraction": 0.3, "target_fpr": 0.1, "folds": 2, "engines": ENGINES}
+    calibration = {"fraction": 0.3, "target_fpr": 0.1, "folds": 2}
     changes = {"fit": {"epochs": 1, "batch_size": 8}, "calibration": calibration}
     config = RunConfig.model_validate({**TINY_CONFIG.model_dump(), **changes})
     with ExitStack() as held:
@@ -52,6 +52,16 @@ def test_every_engine_is_judged_by_every_calibration(
     assert [one.promised for one in results if one.alpha == 0.1] == pytest.approx([promised] * 4)
     again = refits.refit(condition, 3)
     assert [one.rejected for one in again] == [one.rejected for one in results]
+
+
+def test_one_engine_alone(refits: Refits, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = refits.refit(Condition("split", None), 3)
+    monkeypatch.setattr(refits, "features", {"float32": refits.features["float32"]})
+    alone = refits.refit(Condition("split", None), 3)
+    assert {(one.engine, one.calibrated_by) for one in alone} == {("float32", "float32")}
+    assert [replace(one, seconds=0.0) for one in alone] == [
+        replace(one, seconds=0.0) for one in both if one.engine == one.calibrated_by == "float32"
+    ]
 
 
 def test_a_score_is_held_against_the_threshold_of_the_calibration(

@@ -164,3 +164,11 @@ def test_one_made_without_memory_is_whole_once_its_state_is_loaded(context: int,
     assert torch.equal(two.log_prob(x, rows), one.log_prob(x, rows))
     z, _ = two.transform.forward(x, rows)
     torch.testing.assert_close(two.transform.inverse(z, rows)[0], x, rtol=1e-4, atol=1e-4)
+
+
+def test_one_that_was_loaded_in_inference_mode_can_be_trained() -> None:
+    source, loaded = maf((3,), layers=1, hidden=(4,)), maf((3,), layers=1, hidden=(4,))
+    with torch.inference_mode():
+        loaded.load_state_dict(source.state_dict())
+    torch.autograd.backward(-loaded.log_prob(torch.randn(5, 3)).mean())
+    assert all(parameter.grad is not None for parameter in loaded.parameters())

@@ -1,8 +1,5 @@
 """Couplings: the laws over the partitions."""
 
-import copy
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -12,10 +9,8 @@ from flows import (
     Additive,
     Affine,
     Checkerboard,
-    ConditionalDiagonalNormal,
     ConvNet,
     Coupling,
-    Flow,
     Halves,
     Law,
     RationalQuadraticSpline,
@@ -129,71 +124,3 @@ def test_a_context_reaches_the_conditioner() -> None:
     torch.testing.assert_close(coupling.inverse(z, context)[0], x, rtol=1e-4, atol=1e-5)
     with pytest.raises(ValueError, match=r"expected a context of shape \(2, 3\).*; got none"):
         coupling.forward(x)
-
-
-class Given(nn.Module):
-    """A conditioner that takes a context."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.inner = nn.Linear(2, 2)
-
-    def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        out: Tensor = self.inner(torch.cat([x, context], 1))
-        return out
-
-
-class Anything(Given):
-    """The same, as wrappers of modules are called."""
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        return super().forward(*inputs)
-
-
-class Optional(Given):
-    """The same, with a context or without, which has another name."""
-
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        return super().forward(x, torch.zeros_like(x) if condition is None else condition)
-
-
-def every_way(coupling: Coupling) -> list[Coupling]:
-    """The coupling, a copy, one from a file, and one whose conditioner is compiled."""
-    file = io.BytesIO()
-    torch.save(coupling, file)
-    file.seek(0)
-    network = torch.compile(copy.deepcopy(coupling.conditioner), backend="eager")
-    compiled = Coupling(coupling.partition, network, coupling.law)  # type: ignore[arg-type]
-    return [coupling, copy.deepcopy(coupling), torch.load(file, weights_only=False), compiled]
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("network", [nn.Linear(1, 2), nn.Sequential(nn.Linear(1, 2)), Square()])
-def test_a_context_is_passed_over_by_a_conditioner_that_takes_none(network: nn.Module) -> None:
-    """As one for the base alone is."""
-    x, context = torch.randn(3, 2), torch.zeros(3, 1)
-    base = ConditionalDiagonalNormal((2,), nn.Linear(1, 4))
-    for coupling in every_way(Coupling(Halves(2), network, Affine())):
-        flow = Flow(coupling, base)
-        z, log_det = coupling.forward(x)
-        torch.testing.assert_close(flow.log_prob(x, context), base.log_prob(z, context) + log_det)
-        drawn, log_prob = flow.sample_and_log_prob(3, context=context)
-        torch.testing.assert_close(flow.log_prob(drawn, context), log_prob)
-
-
-@pytest.mark.parametrize("network", [Given(), Anything(), Optional()])
-def test_a_conditioner_that_takes_a_context_gets_it(network: nn.Module) -> None:
-    x = torch.randn(3, 2)
-    for coupling in every_way(Coupling(Halves(2), network, Affine())):
-        found = [coupling.forward(x, torch.full((3, 1), value))[0] for value in (0.0, 1.0)]
-        assert not torch.equal(*found)
-
-
-@pytest.mark.parametrize("network", [nn.Linear(1, 2), Given()])
-def test_a_coupling_with_a_context_is_traced_whole(network: nn.Module) -> None:
-    coupling = Coupling(Halves(2), network, Affine())
-    x, context = torch.randn(3, 2), torch.randn(3, 1)
-    torch.compiler.reset()
-    compiled = torch.compile(coupling.forward, backend="eager", fullgraph=True)
-    for found, expected in zip(compiled(x, context), coupling.forward(x, context), strict=True):
-        torch.testing.assert_close(found, expected)

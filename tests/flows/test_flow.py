@@ -141,12 +141,14 @@ def test_drawing_sets_nothing(n: int) -> None:
     assert not torch.equal(one.log_prob(x), before)
 
 
-def test_drawing_in_evaluation_mode_is_traced_whole() -> None:
-    one = glow((4,), steps=1, hidden=4).eval()
+@pytest.mark.parametrize("training", [True, False])
+def test_drawing_is_traced_whole(training: bool) -> None:
+    """Training by samples compiles as well."""
+    one = real_nvp((4,), couplings=2, hidden=4).train(training)
     torch.compiler.reset()
     compiled = torch.compile(one.sample_and_log_prob, backend="eager", fullgraph=True)
     x, log_prob = compiled(3)
-    torch.testing.assert_close(one.log_prob(x), log_prob, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(one.eval().log_prob(x), log_prob, rtol=1e-4, atol=1e-4)
 
 
 def test_a_conditional_flow_learns_what_the_context_says() -> None:

@@ -99,7 +99,7 @@ def fit(
     Raises:
         DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
             there are no samples, a context has other rows than they, a number in either is not finite, or
-            the flow refuses a batch, as `ActNorm` does a first one of a single value per channel.
+            the flow refuses a training batch, as `ActNorm` does a first one of a single value per channel.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
@@ -184,9 +184,12 @@ def _fit(
 
 def expect_finite(values: Tensor, name: str) -> None:
     """Raise DensityFitError, with the first such row, unless all values are finite; (N, ...)."""
-    places = (~values.isfinite()).nonzero()
-    if len(places):
-        raise DensityFitError(f"row {int(places[0, 0])} of the {name} has a value that is not finite")
+    step = batch_rows(values[:1].numel())  # all at once would take as much memory again
+    for begin in range(0, len(values), step):
+        places = (~values[begin : begin + step].isfinite()).nonzero()
+        if len(places):
+            row = begin + int(places[0, 0])
+            raise DensityFitError(f"row {row} of the {name} has a value that is not finite")
 
 
 def batch_rows(elements: int) -> int:
