@@ -121,7 +121,7 @@ def test_bfloat16_holds_the_weights_of_the_last_part(name: str) -> None:
 
 @pytest.mark.usefixtures("time_to_round")
 def test_features_change_less_than_by_openvinos_own_rounding() -> None:
-    """On a processor without bfloat16 OpenVINO emulates it."""
+    """On a processor without bfloat16 OpenVINO emulates it, or without AVX-512 computes in float32."""
     extractor = FeatureExtractor(find_weights("tf_efficientnet_lite0"), (2, 3))
 
     def noise(change: Callable[[tuple[Any, ...]], None]) -> float:
@@ -136,6 +136,8 @@ def test_features_change_less_than_by_openvinos_own_rounding() -> None:
         return float(np.sqrt(np.square((found - exact) / deviation).mean()))
 
     own = noise(lambda _: None)
+    if own == 0:
+        pytest.skip("OpenVINO does not round on this processor")
     found = noise(lambda parts: round_convolutions(CORE, EXACT, parts, SIZE, None))
     assert 0 < found < 0.6 * own
 
