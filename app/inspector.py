@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -63,6 +64,11 @@ class Order:
     start: float
     deadline: float
 
+    @property
+    def category(self) -> str:
+        """The model's."""
+        return self.detector.manifest.category
+
     def digest(self, image_sha256: str) -> str:
         """sha256 of what an idempotency key stands for: all that decides the answer, but for what is set.
 
@@ -70,7 +76,7 @@ class Order:
         activated in between.
         """
         fields = sorted(self.texts.items())
-        what = [self.detector.manifest.category, self.version, self.regions, image_sha256, fields]
+        what = [self.category, self.version, self.regions, image_sha256, fields]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
@@ -138,11 +144,10 @@ class Inspector:
         detector = order.detector
         if order.store:  # before the model has worked for nothing
             self._history.expect_room(len(data))
-        category = detector.manifest.category
-        settings = self._store.settings(category)
+        settings = self._store.settings(order.category)
         station = order.texts.get("station")
         calibrator = self._store.calibrations.get(detector, station)
-        region = await self._region(category, settings, station, decoded.value.prepared.layout.size)
+        region = await self._region(order.category, settings, station, decoded.value.prepared.layout.size)
         if region is not None:
             expect_detectable(detector, region)
         batched = await self._batcher.predict(detector, decoded.value.prepared, region, order.deadline)
@@ -174,8 +179,7 @@ class Inspector:
         region = settings.known_region_mask(station, size)
         if region is None and settings.region_of(station)[1] is not None:
             # Not in asyncio's own threads: while a database hangs, all of them may wait for it.
-            drawn = await self._inference.draw(category, settings.region_mask, station, size)
-            region = drawn.value
+            region = await self.off_loop(category, partial(settings.region_mask, station, size))
         return region
 
     async def _explain(self, inspected: Inspected, order: Order) -> Timed[Explained]:
@@ -183,8 +187,7 @@ class Inspector:
         explained = inspected.explain_at_once(order.wanted, order.regions)
         if explained is not None:
             return Timed(explained, 0.0, time.perf_counter() - begun)
-        category = order.detector.manifest.category
-        return await self._inference.draw(category, inspected.explain, order.wanted, order.regions)
+        return await self._inference.draw(order.category, inspected.explain, order.wanted, order.regions)
 
     async def _again(self, order: Order, found: Earlier, decoded: Decoded) -> Answer:
         """Give the answer that was given before, with pictures drawn anew from the map that was kept."""
@@ -199,9 +202,8 @@ class Inspector:
                 problem.name, f"This was inspected before; accept application/json. {problem.detail}"
             )
         scale = ColourScale(found.map_low, found.map_middle)
-        category = order.detector.manifest.category
         files = await self._inference.draw(
-            category, draw, order.wanted, decoded.pixels, decoded.size, score_map, scale
+            order.category, draw, order.wanted, decoded.pixels, decoded.size, score_map, scale
         )
         return Answer(inspection, files.value, replayed=True)
 

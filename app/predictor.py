@@ -199,7 +199,7 @@ class _Predictor:
             async with self._until(until):
                 answer = await self._inspect(order, file, room)
                 draw = partial(answer.with_pictures, self.inline)
-                inspection = await self.inspector.off_loop(order.detector.manifest.category, draw)
+                inspection = await self.inspector.off_loop(order.category, draw)
                 # Until the last of them is done, and it is counted as a part of the answer.
                 room.add_answer(sum(map(len, (inspection.inline or {}).values())))
         # Whatever it is: the others are inspected, perhaps kept already, and want their answers.

@@ -28,7 +28,7 @@ def test_a_trigger_that_names_no_picture_is_unknown_and_not_the_end(tmp_path: Pa
 
 
 def test_a_decision_takes_no_longer_than_it_may_whatever_is_tried_meanwhile(tmp_path: Path) -> None:
-    """A server that is busy at first, then answers a little, and then no more."""
+    """A server that is busy at first, and then answers without an end."""
     asked: list[bytes] = []
     given_up, done = asyncio.Event(), asyncio.Semaphore(0)
 
