@@ -8,8 +8,7 @@ both do to the features is in docs/experiments.md, 17.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, only_user
 from flows.fastflow.plain_files import replace_file
 from flows.fastflow.rounding import PROBES, VERSION, gram, nearest, portions, probe, round_together
 
@@ -29,35 +29,6 @@ logger = logging.getLogger("flowgauge.openvino")
 
 # A clamp at it changes no number, and keeps OpenVINO from taking what is added next for a bias.
 _FAR: Final = 1e30
-
-
-@dataclass(frozen=True)
-class _Convolution:
-    """A convolution whose weights can be rounded.
-
-    Attributes:
-        node: in the graph.
-        place: among the graph's operations.
-        weights: (groups, out / groups, in / groups, height, width), with the gain of a normalisation.
-        after: the last of what follows and is taken into weights and bias; or the convolution itself.
-        bias: (out,), what is added to each channel, or None.
-    """
-
-    node: Any
-    place: int
-    weights: NDArray[np.float32]
-    after: Any
-    bias: NDArray[np.float32] | None
-
-    @property
-    def gram_shape(self) -> tuple[int, int]:
-        """Groups and inputs, see `rounding.gram`."""
-        return self.weights.shape[0], self.weights[0, 0].size
-
-    @property
-    def flat(self) -> Tensor:
-        """The weights as (groups, out / groups, inputs)."""
-        return torch.from_numpy(self.weights).flatten(2)
 
 
 def round_convolutions(
@@ -74,7 +45,7 @@ def round_convolutions(
         kept: where rounded weights, which take seconds, are kept; see `rounded_beside`. None keeps nothing.
     """
     *before, last = parts
-    convolutions = list(_convolutions(last))
+    convolutions = list(found_in(last))
     weights = _read(kept, convolutions)
     if weights is None:
         weights = [nearest(convolution.flat) for convolution in convolutions]
@@ -96,57 +67,12 @@ def rounded_beside(graph: Path) -> Path:
     return graph.with_suffix(f".rounded-{VERSION}.safetensors")
 
 
-def _convolutions(model: Any) -> Iterable[_Convolution]:
-    for place, node in enumerate(model.get_ordered_ops()):
-        kind = node.get_type_name()
-        if kind not in ("Convolution", "GroupConvolution"):
-            continue
-        weights = _value(node.input_value(1))
-        how = node.get_attributes()
-        if weights is None or how["auto_pad"] != "explicit" or len(how["strides"]) != 2:
-            continue
-        if kind == "Convolution":
-            weights = weights[None]
-        after, bias = _with_bias(node, weights.shape[0] * weights.shape[1])
-        normalisation = _only_user(after, "BatchNormInference")
-        values = [] if normalisation is None else [_value(normalisation.input_value(i)) for i in range(1, 5)]
-        known = [value for value in values if value is not None]
-        if normalisation is not None and len(known) == 4:
-            gamma, beta, mean, variance = known
-            gain = gamma / np.sqrt(variance + np.float32(normalisation.get_attributes()["epsilon"]))
-            weights = weights * gain.reshape(*weights.shape[:2], 1, 1, 1)
-            after, bias = normalisation, beta + gain * ((0 if bias is None else bias) - mean)
-        yield _Convolution(node, place, weights, after, bias)
-
-
-def _with_bias(node: Any, channels: int) -> tuple[Any, NDArray[np.float32] | None]:
-    """What a constant for each channel is added by, and the constant; the node alone where there is none."""
-    added = _only_user(node, "Add")
-    if added is None:
-        return node, None
-    shapes = ((1, channels, 1, 1), (channels, 1, 1))
-    values = [_value(added.input_value(i)) for i in range(2)]
-    found = [value for value in values if value is not None and value.shape in shapes]
-    return (added, found[0].reshape(-1)) if found else (node, None)
-
-
-def _value(port: Any) -> NDArray[np.float32] | None:
-    """A float32 constant, perhaps kept in another shape or format; None where it is none."""
-    node, shape = port.get_node(), port.get_partial_shape()
-    while node.get_type_name() in ("Reshape", "Convert"):
-        node = node.input_value(0).get_node()
-    if node.get_type_name() != "Constant" or shape.is_dynamic or port.get_element_type() != ov.Type.f32:
-        return None
-    found: NDArray[np.float32] = node.data.astype(np.float32).reshape(shape.to_shape())
-    return found
-
-
 def _grams(
     core: Any,
     settings: Mapping[str, Any],
     before: Sequence[Any],
     last: Any,
-    convolutions: Sequence[_Convolution],
+    convolutions: Sequence[Convolution],
     size: tuple[int, int],
 ) -> list[Tensor]:
     """Of each convolution's inputs, over all probes."""
@@ -174,7 +100,7 @@ def _grams(
     return found
 
 
-def _gram(convolution: _Convolution, x: NDArray[np.float32]) -> Tensor:
+def _gram(convolution: Convolution, x: NDArray[np.float32]) -> Tensor:
     how = convolution.node.get_attributes()
     (top, left), (bottom, right) = how["pads_begin"], how["pads_end"]
     padded = torch.from_numpy(np.pad(x, ((0, 0), (0, 0), (top, bottom), (left, right))))
@@ -182,7 +108,7 @@ def _gram(convolution: _Convolution, x: NDArray[np.float32]) -> Tensor:
     return gram(padded, groups, kernel, stride=how["strides"], padding=(0, 0), dilation=how["dilations"])
 
 
-def _read(kept: Path | None, convolutions: Sequence[_Convolution]) -> list[Tensor] | None:
+def _read(kept: Path | None, convolutions: Sequence[Convolution]) -> list[Tensor] | None:
     if kept is None:
         return None
     try:
@@ -213,21 +139,14 @@ def _replace_weights(node: Any, weights: NDArray[np.float32]) -> None:
     node.input(1).replace_source_output(op.constant(weights.reshape(shape)).output(0))
 
 
-def _add_exactly(convolution: _Convolution, bias: NDArray[np.float32]) -> None:
+def _add_exactly(convolution: Convolution, bias: NDArray[np.float32]) -> None:
     """Add a bias in the place of what followed; to the sum with another map, where there is one.
 
     OpenVINO adds that map in the same pass as it convolves, if nothing lies between.
     """
     y, replaced = convolution.node, convolution.after
-    if (total := _only_user(replaced, "Add")) is not None:
+    if (total := only_user(replaced, "Add")) is not None:
         place = next(i for i in range(2) if total.input_value(i).get_node().get_name() != replaced.get_name())
         y, replaced = op.add(y, total.input_value(place)), total
     wide = op.constant(bias.reshape(1, -1, 1, 1))
     replaced.output(0).replace(op.add(op.clamp(y, -_FAR, _FAR), wide).output(0))
-
-
-def _only_user(node: Any, kind: str) -> Any | None:
-    """What alone takes a node's values, if it is of a kind."""
-    users = [target.get_node() for target in node.output(0).get_target_inputs()]
-    users = [user for user in users if user.get_type_name() != "ShapeOf"]
-    return users[0] if len(users) == 1 and users[0].get_type_name() == kind else None

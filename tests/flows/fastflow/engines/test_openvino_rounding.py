@@ -26,6 +26,7 @@ import openvino as ov
 
 from flows.fastflow.engines import openvino_rounding
 from flows.fastflow.engines.openvino_backbone import convert
+from flows.fastflow.engines.openvino_convolutions import value_of
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
 
@@ -70,7 +71,7 @@ def kinds(model: Any) -> Counter[str]:
 def constants(model: Any) -> list[Tensor]:
     """Weights of a graph's convolutions."""
     nodes = [op for op in model.get_ordered_ops() if "Convolution" in op.get_type_name()]
-    found = [openvino_rounding._value(node.input_value(1)) for node in nodes]
+    found = [value_of(node.input_value(1)) for node in nodes]
     return [torch.from_numpy(weight.copy()) for weight in found if weight is not None]
 
 
