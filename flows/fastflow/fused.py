@@ -42,6 +42,7 @@ class FusedHead(nn.Module):
 
     Args:
         head: the head. What can be used as it is, is shared with it.
+        logistic: log-scales are taken from the logistic function; otherwise from tanh, which takes longer.
 
     Attributes:
         channels: of each scale, finest first.
@@ -49,7 +50,7 @@ class FusedHead(nn.Module):
         scales: the flows.
     """
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, *, logistic: bool = True) -> None:
         super().__init__()
         self.channels = head.flow.channels
         self.bound = head.flow.config.clamp
@@ -60,7 +61,7 @@ class FusedHead(nn.Module):
             self.register_buffer(f"offset_{i}", offset, persistent=False)
         scales = [cast(Compose, scale) for scale in head.flow.scales]
         self.scales = nn.ModuleList(
-            Turns(scale) if alternating.alternates(scale) else Steps(scale) for scale in scales
+            (Turns if alternating.alternates(scale) else Steps)(scale, logistic) for scale in scales
         )
         self.requires_grad_(False)
         self.eval()
@@ -90,7 +91,7 @@ class FusedHead(nn.Module):
 class Turns(nn.Module):
     """A flow whose halves take turns, to energies: halves stay apart from the first step to the last."""
 
-    def __init__(self, flow: Compose) -> None:
+    def __init__(self, flow: Compose, logistic: bool) -> None:
         super().__init__()
         first, *rest = flow.transforms
         index = cast(Permutation, first).index
@@ -106,7 +107,8 @@ class Turns(nn.Module):
             other = slice(0, split) if i % 2 == 0 else slice(split, None)
             # Who was passed by in one step is transformed in the next, which takes the affine along.
             before = steps[-1] if steps else None
-            steps.append(Step(cast(Coupling, coupling), cast(ChannelAffine, affine), own, other, before))
+            parts = cast(Coupling, coupling), cast(ChannelAffine, affine)
+            steps.append(Step(*parts, own, other, before, logistic=logistic))
         for taken_along in steps[:-1]:
             del taken_along.passed_gain, taken_along.passed_shift
         self.steps = nn.ModuleList(steps)
@@ -123,7 +125,7 @@ class Turns(nn.Module):
 class Steps(nn.Module):
     """A flow that reorders channels after every step, to energies."""
 
-    def __init__(self, flow: Compose) -> None:
+    def __init__(self, flow: Compose, logistic: bool) -> None:
         super().__init__()
         steps: list[nn.Module] = []
         orders: list[Tensor] = []
@@ -136,6 +138,7 @@ class Steps(nn.Module):
                     cast(ChannelAffine, affine),
                     slice(split, None),
                     slice(0, split),
+                    logistic=logistic,
                 )
             )
             orders.append(cast(Permutation, permutation).index)
@@ -155,7 +158,7 @@ class Steps(nn.Module):
 
 
 class Step(nn.Module):
-    """y = (x + b) exp(c tanh a + s) + t, a coupling with its channel affines, see `alternating.fold`.
+    """y = (x + b) exp(d g(a) + s) + t, a coupling with its channel affines, see `alternating.fold`.
 
     Args:
         coupling: of channel halves, affine.
@@ -163,9 +166,11 @@ class Step(nn.Module):
         changed: the channels of the affine that the coupling transforms.
         passed: the others.
         before: the step that passed x by and left its affine to this one.
+        logistic: g is the logistic function; otherwise tanh.
 
     Attributes:
-        bound: c, of the log-scales.
+        logistic: as given.
+        slope: d.
         changed: how many channels are transformed.
         has_before: whether there is a step before.
         has_middle: whether the conditioner has a depthwise convolution between its others.
@@ -178,15 +183,18 @@ class Step(nn.Module):
         changed: slice,
         passed: slice,
         before: "Step | None" = None,
+        *,
+        logistic: bool,
     ) -> None:
         super().__init__()
+        self.logistic = logistic
         self.has_before = before is not None
         self.passed = affine.log_scale[passed].detach(), affine.shift[passed].detach()
         after = affine.log_scale[changed], affine.shift[changed]
         left = None if before is None else before.passed
-        folded = alternating.fold(coupling, after, left, affine.shift.dtype, logistic=False)
+        folded = alternating.fold(coupling, after, left, affine.shift.dtype, logistic=logistic)
         self.has_middle = folded.middle_weight is not None
-        self.bound = folded.bound
+        self.slope = (2 if logistic else 1) * folded.bound
         self.changed = len(folded.level)
         buffers = {
             "hidden_weight": folded.first_weight,
@@ -214,9 +222,10 @@ class Step(nn.Module):
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
-        # Copied first: tanh is slow on rows with gaps between them.
-        log_scale = torch.tanh(a.contiguous(memory_format=torch.channels_last))
-        return torch.addcmul(shift, x, torch.add(get("level"), log_scale, alpha=self.bound).exp())
+        # Copied first: either function is slow on rows with gaps between them.
+        a = a.contiguous(memory_format=torch.channels_last)
+        gate = torch.sigmoid(a) if self.logistic else torch.tanh(a)
+        return torch.addcmul(shift, x, torch.add(get("level"), gate, alpha=self.slope).exp())
 
     def pass_by(self, seen: Tensor) -> Tensor:
         """What the affine makes of the other half."""

@@ -214,7 +214,8 @@ class _OpenVinoHead:
     """
 
     def __init__(self, head: Head, engine: OpenVinoEngine) -> None:
-        self._fused = FusedHead(head)
+        # Around the middle of the logistic function bfloat16 would tell log-scales apart by .004.
+        self._fused = FusedHead(head, logistic=engine.precision == "float32")
         self._engine = engine
         self._shared: dict[Sizes, Any] = {}
         self._own: dict[Sizes, Any] = {}

@@ -116,7 +116,8 @@ class _Graph:
             spread = _convolve_each(hidden, get("middle_weight"))
             hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
-        log_scale = op.add(op.multiply(op.tanh(a), constant(step.bound)), get("level"))
+        gate = op.sigmoid(a) if step.logistic else op.tanh(a)
+        log_scale = op.add(op.multiply(gate, constant(step.slope)), get("level"))
         if step.has_before:
             x = op.add(x, get("before"))
         return op.add(op.multiply(x, op.exp(log_scale)), shift)

@@ -147,6 +147,24 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
     assert len(built) == 2
 
 
+@pytest.mark.parametrize(("precision", "expected"), [("float32", "Sigmoid"), ("openvino-bfloat16", "Tanh")])
+def test_bfloat16_keeps_the_function_whose_small_values_it_holds(
+    precision: Precision, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds: set[str] = set()
+
+    def watching(head: FusedHead, **how: bool) -> Any:
+        graph = openvino_head.build(head, **how)
+        kinds.update(node.get_type_name() for node in graph.get_ops())
+        return graph
+
+    monkeypatch.setattr(openvino_engine, "build", watching)
+    running = pick_engine(precision, CPU, "openvino", None).head(made(FlowConfig(steps=2), NORMALISATIONS[0]))
+    running(maps(n=1))
+    running.specialise(sizes())
+    assert kinds & {"Sigmoid", "Tanh"} == {expected}
+
+
 def sizes() -> list[tuple[int, ...]]:
     """Of one picture's maps."""
     return [tuple(m.shape[1:]) for m in maps(n=1)]
