@@ -24,6 +24,7 @@ from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
+from flows.fastflow.engines.openvino_winograd import rewrite
 from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
@@ -41,7 +42,7 @@ _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
 # Pictures of a batch whose maps are computed beside each other, at most, each by its share of the threads.
 _STREAMS: Final = 4
 # Weights of a backbone that is laid out for that too, at most.
-_STREAMED_BYTES: Final = 64 * 2**20
+_STREAMED_BYTES: Final = 128 * 2**20
 # Of a full batch, and of one for who waits: those that a start waits for, and that a head has graphs of its
 # own for.
 _FIRST_PORTIONS: Final[tuple[int, ...]] = (8, 1)
@@ -182,6 +183,8 @@ class OpenVinoEngine:
         model = converted(self._core, self._cache, extractor, size)
         model.reshape([1, *size, 3])
         if self.precision == "float32":
+            if _has_wide_vectors() and rewrite(model):
+                numbered(model)
             return [model]
         parts = split(model, size) or (model,)
         kept = None
@@ -278,6 +281,11 @@ def _shape(fused: FusedHead) -> tuple[object, ...]:
 def _kept_nowhere(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings for a graph that no start shall find on disk."""
     return {name: value for name, value in settings.items() if name != "CACHE_DIR"}
+
+
+def _has_wide_vectors() -> bool:
+    """Whether the processor has what products of matrices were found fast by: AVX2 or AVX-512."""
+    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 def _streams(threads: int) -> int:

@@ -30,7 +30,7 @@ from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_backbone, openvino_engine, openvino_head
+from flows.fastflow.engines import openvino_backbone, openvino_engine, openvino_head, openvino_winograd
 from flows.fastflow.engines.openvino_parts import shared
 
 CPU = torch.device("cpu")
@@ -432,6 +432,82 @@ def test_backbones_give_the_same_maps(tiny_extractor: FeatureExtractor, size: tu
     found = openvino().backbone(tiny_extractor, size)(images)
     for a, b in zip(found, tiny_extractor(images), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+class TestTiles:
+    """Of backbones with 3x3 convolutions that take less time so."""
+
+    SIZE = (64, 96)
+
+    @pytest.fixture
+    def extractor(self) -> FeatureExtractor:
+        """One with four of them."""
+        return FeatureExtractor(weights(name="resnet10t"), (1, 2, 3), self.SIZE)
+
+    @pytest.fixture
+    def rewritten(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        """How many convolutions of each graph were."""
+        found: list[int] = []
+
+        def counting(model: Any) -> int:
+            found.append(openvino_winograd.rewrite(model))
+            return found[-1]
+
+        monkeypatch.setattr(openvino_engine, "rewrite", counting)
+        return found
+
+    @pytest.mark.parametrize("by_tiles", [True, False])
+    def test_maps_are_those_of_torch(
+        self,
+        extractor: FeatureExtractor,
+        threads: Callable[[int], None],
+        rewritten: list[int],
+        monkeypatch: pytest.MonkeyPatch,
+        by_tiles: bool,
+    ) -> None:
+        """Of a picture alone and beside others; where the processor gains nothing, by convolutions."""
+        monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda: by_tiles)
+        threads(2)
+        backbone = openvino().backbone(extractor, self.SIZE)
+        assert rewritten == ([4] if by_tiles else [])
+        images = torch.randint(0, 256, (5, *self.SIZE, 3), dtype=torch.uint8)
+        alone = one_by_one(backbone, images)
+        for found, one, expected in zip(backbone(images), alone, extractor(images), strict=True):
+            torch.testing.assert_close(found, expected, rtol=0, atol=2e-5 * float(expected.abs().max()))
+            torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
+
+    def test_a_graph_that_rounds_has_none(self, extractor: FeatureExtractor, rewritten: list[int]) -> None:
+        pick_engine("openvino-bfloat16", CPU).backbone(extractor, self.SIZE)
+        assert not rewritten
+
+    def test_what_was_compiled_is_found_again(self, extractor: FeatureExtractor, tmp_path: Path) -> None:
+        kept = []
+        for _ in range(3):
+            openvino(tmp_path).backbone(extractor, self.SIZE)
+            kept.append({path.name for path in tmp_path.rglob("*.*")})
+        assert kept[0]
+        assert kept == 3 * [kept[0]]
+
+    def test_both_forms_are_kept_beside_each_other(
+        self, extractor: FeatureExtractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """One folder may serve two machines, and what is converted is the same for both."""
+        images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
+        found = []
+        for by_tiles in (True, False, True):
+            monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda by_tiles=by_tiles: by_tiles)
+            found.append(openvino(tmp_path).backbone(extractor, self.SIZE)(images))
+        assert len(list(tmp_path.rglob("*.xml"))) == 1
+        for first, between, again in zip(*found, strict=True):
+            assert torch.equal(first, again)
+            assert not torch.equal(first, between)
+            torch.testing.assert_close(first, between, rtol=0, atol=2e-5 * float(first.abs().max()))
+
+
+def test_only_processors_with_wide_vectors_are_given_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capability, expected in {"AVX2": True, "AVX512": True, "DEFAULT": False, "SVE256": False}.items():
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda known=capability: known)
+        assert openvino_engine._has_wide_vectors() is expected
 
 
 def test_a_detector_scores_the_same_and_says_by_whom(

@@ -1,0 +1,129 @@
+"""What a backbone takes whose 3x3 convolutions are computed by tiles, beside OpenVINO's own convolutions.
+
+    python -m bench.convolutions [--only NAME ...] [--size 256] [--rounds 15] [--threads 2]
+
+Backbones with weights of chance, each to its stages of strides 4 to 16, in float32, as the engine compiles
+them: pictures of a batch beside each other, one by all threads. Both take turns, and a ratio is that of a
+round; the median over rounds counts. Prints a Markdown table, and writes bench-results/convolutions.json.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import openvino as ov
+import torch
+from torch import Tensor
+
+from bench.chance import weights_of_chance
+from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
+from flows.fastflow.engines.openvino_winograd import rewrite
+from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.weights import Weights
+
+RESULTS = Path("bench-results/convolutions.json")
+BACKBONES = {
+    "resnet18": (1, 2, 3),
+    "resnet50": (1, 2, 3),
+    "wide_resnet50_2": (1, 2, 3),
+    "vgg16_bn": (2, 3, 4),
+}
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of a backbone: how many convolutions go by tiles, and by OpenVINO's own and by tiles what it takes.
+
+    Attributes:
+        weights: megabytes.
+        batch: milliseconds a picture, of each round.
+        one: milliseconds of a single picture, of each round.
+        difference: the largest of any map, over the map's largest number.
+    """
+
+    name: str
+    tiled: int
+    weights: tuple[float, float]
+    batch: tuple[list[float], list[float]]
+    one: tuple[list[float], list[float]]
+    difference: float
+
+    def row(self) -> str:
+        """Of the table."""
+        cells = [self.name, str(self.tiled), " / ".join(f"{n:.0f}" for n in self.weights)]
+        for own, tiled in (self.batch, self.one):
+            ratio = statistics.median(a / b for a, b in zip(own, tiled, strict=True))
+            cells += [f"{statistics.median(own):.1f} / {statistics.median(tiled):.1f}", f"{ratio:.2f}"]
+        return "| " + " | ".join([*cells, f"{self.difference:.0e}"]) + " |"
+
+
+def measure(name: str, stages: Sequence[int], side: int, rounds: int, threads: int) -> Found:
+    """Both forms of a backbone, in turns."""
+    size, core = (side, side), ov.Core()
+    extractor = FeatureExtractor(Weights(name, "chance", "0" * 64, weights_of_chance(name)), stages, size)
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,
+    }
+    running, weights, tiled = [], [], 0
+    for by_tiles in (False, True):
+        model = convert(extractor, size)
+        model.reshape([1, *size, 3])
+        if by_tiles:
+            tiled = rewrite(model)
+        constants = [node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
+        weights.append(sum(node.get_byte_size() for node in constants) / 1e6)
+        alone, together = (
+            core.compile_model(model, "CPU", settings | {"NUM_STREAMS": n}) for n in (1, threads)
+        )
+        running.append(OpenVinoBackbone([alone], [together], 0))
+    pictures = torch.randint(0, 256, (BATCH, *size, 3), dtype=torch.uint8, generator=torch.Generator())
+    expected, found = (backbone(pictures) for backbone in running)
+    largest = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
+    batch: tuple[list[float], list[float]] = ([], [])
+    one: tuple[list[float], list[float]] = ([], [])
+    for turn in range(rounds):
+        # Who begins changes, for who is second finds the other's data in the caches.
+        for i in (0, 1) if turn % 2 else (1, 0):
+            batch[i].append(_milliseconds(running[i], pictures) / BATCH)
+            one[i].append(_milliseconds(running[i], pictures[:1]))
+    return Found(name, tiled, (weights[0], weights[1]), batch, one, largest)
+
+
+def _milliseconds(backbone: OpenVinoBackbone, pictures: Tensor) -> float:
+    start = time.perf_counter()
+    backbone(pictures)
+    return 1000 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=BACKBONES, default=list(BACKBONES))
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    print(
+        "| backbone | by tiles | weights, MB | batch of 8: ms a picture | ratio | one: ms | ratio | differs |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    found = []
+    for name in asked.only:
+        found.append(measure(name, BACKBONES[name], asked.size, asked.rounds, asked.threads))
+        print(found[-1].row(), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1))
+
+
+if __name__ == "__main__":
+    main()
