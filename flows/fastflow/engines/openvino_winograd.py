@@ -32,7 +32,7 @@ _FACTORS: Final = np.array(
         [0, 0, 1],
     ]
 )
-# Channels, between those that go in and those that come out, from which on it takes less time.
+# Channels, between those that go in and those that come out, from which on it takes less time (docs/performance.md).
 _FEWEST: Final = 56
 
 
