@@ -48,6 +48,7 @@ from .errors import (
     UnreachableError,
     UnsendableError,
     UnsupportedMediaTypeError,
+    UntrustedError,
     UploadStalledError,
 )
 from .events import Event, Gap, Listening
@@ -112,6 +113,7 @@ __all__ = [
     "UnreachableError",
     "UnsendableError",
     "UnsupportedMediaTypeError",
+    "UntrustedError",
     "UploadStalledError",
     "Verdict",
     "Wishes",

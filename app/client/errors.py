@@ -2,6 +2,7 @@
 
 FlowGaugeError
     UnreachableError            there was no answer, or none that can be unpacked
+        UntrustedError          the server's certificate cannot be verified
     UnexpectedAnswerError       an answer, but none of FlowGauge
     UnsendableError             no request can be made of what was given, so nobody was asked
     ProblemError                FlowGauge said what is wrong: `type`, `detail`, `status`, `request_id`
@@ -21,6 +22,7 @@ FlowGaugeError
         InternalError           a defect of the server
 """
 
+import ssl
 from collections.abc import Mapping
 from typing import Final
 
@@ -44,6 +46,10 @@ class UnreachableError(FlowGaugeError):
     def __init__(self, message: str, *, sent: bool) -> None:
         super().__init__(message)
         self.sent = sent
+
+
+class UntrustedError(UnreachableError):
+    """The server's certificate cannot be verified: nothing was sent, and asking again does not help."""
 
 
 class UnexpectedAnswerError(FlowGaugeError):
@@ -244,10 +250,26 @@ def no_answer(url: str, error: httpx.RequestError) -> UnreachableError | Unsenda
     """The error for a request that got no answer, or one whose compressed body cannot be unpacked."""
     if isinstance(error, httpx.LocalProtocolError):  # on our side
         return UnsendableError(f"no request can be made of what was given ({error})")
+    if (why := _unverified(error)) is not None:
+        return UntrustedError(
+            f"the certificate of {url} cannot be verified: {why}; `ca` is for the PEM file of who signed it, "
+            "and it must name that host",
+            sent=False,
+        )
     # Without a connection there is nobody who could have got it.
     unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
     reason = str(error) or type(error).__name__
     return UnreachableError(f"no answer from {url} ({reason})", sent=not unsent)
+
+
+def _unverified(error: BaseException) -> str | None:
+    """Why a certificate was not accepted, if that is what an error comes of."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return cause.verify_message
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def wrong_answer(response: httpx.Response) -> UnexpectedAnswerError:

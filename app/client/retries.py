@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from .errors import BusyError, FlowGaugeError, UnexpectedAnswerError, UnreachableError
+from .errors import BusyError, FlowGaugeError, UnexpectedAnswerError, UnreachableError, UntrustedError
 
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
@@ -61,6 +61,8 @@ class Attempts:
     def _helps(self, error: FlowGaugeError) -> bool:
         if isinstance(error, BusyError):
             return True
+        if isinstance(error, UntrustedError):
+            return False
         if isinstance(error, UnreachableError):
             return self._repeatable or not error.sent
         return isinstance(error, UnexpectedAnswerError) and self._repeatable and error.status in _FROM_PROXIES

@@ -37,17 +37,17 @@ def ask(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """Calls a method of a client of an address, once by each of the two clients; iterators come as lists."""
 
     def ask_async(url: str, method: str, *args: Any, key: str | None = None, **options: Any) -> Any:
-        patience = options.pop("patience", 30)
+        patience, ca = options.pop("patience", 30), options.pop("ca", None)
 
         async def go() -> Any:
-            async with AsyncClient(url, key, patience=patience) as client:
+            async with AsyncClient(url, key, patience=patience, ca=ca) as client:
                 result = getattr(client, method)(*args, **options)
                 return await result if inspect.isawaitable(result) else [item async for item in result]
 
         return asyncio.run(go())
 
     def ask_sync(url: str, method: str, *args: Any, key: str | None = None, **options: Any) -> Any:
-        with Client(url, key, patience=options.pop("patience", 30)) as client:
+        with Client(url, key, patience=options.pop("patience", 30), ca=options.pop("ca", None)) as client:
             result = getattr(client, method)(*args, **options)
             return list(result) if isinstance(result, Iterator) else result
 

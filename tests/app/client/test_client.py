@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.client.conftest import Network
+from tests.certificates import make_certificate, serving_tls
 
 Ask = Callable[..., Any]
 Images = dict[str, list[bytes]]
@@ -249,6 +251,22 @@ class TestRetries:
         with pytest.raises(package.UnreachableError, match=r"127\.0\.0\.1:1 ") as caught:
             ask("http://127.0.0.1:1", "models", patience=0.3)
         assert not caught.value.sent
+
+    def test_a_certificate_that_cannot_be_verified_is_no_matter_of_patience(
+        self, ask: Ask, tmp_path: Path
+    ) -> None:
+        made = make_certificate(tmp_path, "DNS:localhost")
+        with serving_tls(create_app(Settings(models=tmp_path)), made) as url:
+            for host, ca, why in (
+                ("localhost", None, "self-signed certificate"),
+                ("127.0.0.1", made.certificate, "IP address mismatch"),
+            ):
+                start = time.monotonic()
+                with pytest.raises(package.UntrustedError, match=f"cannot be verified: {why}") as caught:
+                    ask(url.replace("127.0.0.1", host), "models", patience=60, ca=ca)
+                assert not caught.value.sent
+                assert time.monotonic() - start < 30
+            assert ask(url.replace("127.0.0.1", "localhost"), "models", ca=made.certificate) == []
 
     def test_a_limit_is_waited_for(self, ask: Ask, url_with_limit: tuple[str, str]) -> None:
         url, key = url_with_limit

@@ -46,6 +46,7 @@ def test_pauses_grow_up_to_a_limit_where_it_does_not() -> None:
         (busy(name="draining"), False, True),
         (errors.UnreachableError("", sent=False), False, True),
         (errors.UnreachableError("", sent=True), False, False),
+        (errors.UntrustedError("", sent=False), True, False),
         (errors.UnreachableError("", sent=True), True, True),
         (errors.UnsendableError(""), True, False),
         (errors.UnexpectedAnswerError("", 502), True, True),

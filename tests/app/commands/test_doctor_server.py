@@ -11,7 +11,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from typer.testing import CliRunner
 
@@ -24,7 +23,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from tests.certificates import Certificate, make_certificate
+from tests.certificates import make_certificate, serving_tls
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
@@ -208,20 +207,6 @@ def test_a_clock_that_is_wrong(
 
 def _http_date(seconds: float) -> str:
     return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(seconds))
-
-
-@contextmanager
-def serving_tls(app: FastAPI, made: Certificate) -> Iterator[str]:
-    config = uvicorn.Config(app, port=0, log_config=None, ssl_certfile=made.certificate, ssl_keyfile=made.key)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.01)
-    yield f"https://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
 
 
 def test_tls(settings: Settings, tmp_path: Path) -> None:
