@@ -2,9 +2,9 @@
 
     python -m bench.convolutions [--only NAME ...] [--size 256] [--rounds 15] [--threads 2]
 
-Backbones with weights of chance, each to its stages of strides 4 to 16, in float32, as the engine compiles
-them: pictures of a batch beside each other, one by all threads. Both take turns, and a ratio is that of a
-round; the median over rounds counts. Prints a Markdown table, and writes bench-results/convolutions.json.
+Backbones with weights of chance, each to its stages of strides 4 to 16, by the engine in float32. Both take
+turns, and a ratio is that of a round; the median over rounds counts. Prints a Markdown table, and writes
+bench-results/convolutions.json.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import openvino as ov
 import torch
 from torch import Tensor
 
 from bench.chance import weights_of_chance
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
+from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_winograd import rewrite
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.weights import Weights
@@ -40,7 +40,7 @@ class Found:
     """Of a backbone: how many convolutions go by tiles, and by OpenVINO's own and by tiles what it takes.
 
     Attributes:
-        weights: megabytes.
+        weights: MiB of them, in one layout.
         batch: milliseconds a picture, of each round.
         one: milliseconds of a single picture, of each round.
         difference: the largest of any map, over the map's largest number.
@@ -64,27 +64,17 @@ class Found:
 
 def measure(name: str, stages: Sequence[int], side: int, rounds: int, threads: int) -> Found:
     """Both forms of a backbone, in turns."""
-    size, core = (side, side), ov.Core()
+    size = (side, side)
     extractor = FeatureExtractor(Weights(name, "chance", "0" * 64, weights_of_chance(name)), stages, size)
-    settings = {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,
-    }
-    running, weights, tiled = [], [], 0
-    for by_tiles in (False, True):
-        model = convert(extractor, size)
-        model.reshape([1, *size, 3])
-        if by_tiles:
-            tiled = rewrite(model)
-        constants = [node for node in model.get_ordered_ops() if node.get_type_name() == "Constant"]
-        weights.append(sum(node.get_byte_size() for node in constants) / 1e6)
-        alone, together = (
-            core.compile_model(model, "CPU", settings | {"NUM_STREAMS": n}) for n in (1, threads)
-        )
-        running.append(OpenVinoBackbone([alone], [together], 0))
-    pictures = torch.randint(0, 256, (BATCH, *size, 3), dtype=torch.uint8, generator=torch.Generator())
+    torch.set_num_threads(threads)
+    graph = convert(extractor, size)
+    graph.reshape([1, *size, 3])
+    tiled = rewrite(graph)
+    engines = [OpenVinoEngine("float32", by_tiles=by_tiles) for by_tiles in (False, True)]
+    running = [engine.backbone(extractor, size) for engine in engines]
+    # One layout of the two that a small backbone has.
+    weights = [one.nbytes / 2**20 / (1 if one.batches == (1,) else 2) for one in running]
+    pictures = torch.randint(0, 256, (BATCH, *size, 3), dtype=torch.uint8)
     expected, found = (backbone(pictures) for backbone in running)
     largest = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
     batch: tuple[list[float], list[float]] = ([], [])
@@ -113,9 +103,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    print(
-        "| backbone | by tiles | weights, MB | batch of 8: ms a picture | ratio | one: ms | ratio | differs |"
-    )
+    print("| backbone | by tiles | weights, MiB | batch of 8: ms each | ratio | one: ms | ratio | differs |")
     print("|---|---|---|---|---|---|---|---|")
     found = []
     for name in asked.only:

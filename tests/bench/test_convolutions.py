@@ -8,7 +8,7 @@ from bench.convolutions import Found, measure
 
 
 def test_both_forms_are_computed_in_each_round() -> None:
-    found = measure("resnet18", (1, 2), side=32, rounds=2, threads=1)
+    found = measure("resnet18", (1, 2), side=96, rounds=2, threads=1)
     assert found.tiled == 7
     # Each kernel of 9 weights becomes 36 factors.
     assert found.weights[1] > 3 * found.weights[0]

@@ -41,7 +41,7 @@ Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
 # Pictures of a batch whose maps are computed beside each other, at most, each by its share of the threads.
 _STREAMS: Final = 4
-# Weights of a backbone that is laid out for that too, at most.
+# Weights of a backbone that is laid out for that too, at most, as they are in its graph.
 _STREAMED_BYTES: Final = 128 * 2**20
 # Of a full batch, and of one for who waits: those that a start waits for, and that a head has graphs of its
 # own for.
@@ -62,11 +62,16 @@ class OpenVinoEngine:
             that were rounded together, see `openvino_rounding`.
         cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
             decides what is computed.
+        by_tiles: whether 3x3 convolutions may be computed by tiles in float32, see `openvino_winograd`; None
+            is where the processor is one that gains by it.
     """
 
     batches = _FIRST_PORTIONS
 
-    def __init__(self, precision: Precision, cache: Path | None = None) -> None:
+    def __init__(
+        self, precision: Precision, cache: Path | None = None, *, by_tiles: bool | None = None
+    ) -> None:
+        self._by_tiles = _has_wide_vectors() if by_tiles is None else by_tiles
         self.precision = precision
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
         self._cache = openvino_cache.opened(cache)
@@ -183,7 +188,7 @@ class OpenVinoEngine:
         model = converted(self._core, self._cache, extractor, size)
         model.reshape([1, *size, 3])
         if self.precision == "float32":
-            if _has_wide_vectors() and rewrite(model):
+            if self._by_tiles and rewrite(model):
                 numbered(model)
             return [model]
         parts = split(model, size) or (model,)

@@ -9,6 +9,7 @@ which takes more time than is gained. What it gains, and where, is in docs/perfo
 """
 
 import itertools
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -18,11 +19,11 @@ from numpy.typing import NDArray
 from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, value_of
 from flows.fastflow.engines.openvino_parts import constant
 
-# Positions along a tile's side, and those that it is computed of.
+# Positions along the side of a tile that comes out, and of the one that goes in for it.
 _TILE: Final = 4
-_SEEN: Final = _TILE + 2
-# From a kernel's row or column to factors, for the points 0, 1, -1, 2, -2 and infinity.
-_FACTORS: Final = np.array(
+_SEES: Final = _TILE + 2
+# The filter transform, as the paper has it. Those of data, B^T and A^T, are written out below.
+_G: Final = np.array(
     [
         [1 / 4, 0, 0],
         [-1 / 6, -1 / 6, -1 / 6],
@@ -32,22 +33,26 @@ _FACTORS: Final = np.array(
         [0, 0, 1],
     ]
 )
-# Channels, between those that go in and those that come out, from which on it takes less time (docs/performance.md).
-_FEWEST: Final = 56
+# From so many channels on, between those that go in and those that come out, and so many tiles, it takes less
+# time (docs/performance.md).
+_FEWEST_CHANNELS: Final = 56
+_FEWEST_TILES: Final = 9
 
 
 def rewrite(model: Any) -> int:
     """Have 3x3 convolutions computed by tiles where that takes less time, in place.
 
-    What comes out differs by roundings, 1e-5 of a map's largest number.
+    Each differs by roundings, 1e-5 of what comes out at most.
 
     Args:
-        model: a backbone in float32, for one picture of a fixed size.
+        model: a backbone in float32. What is not of one picture and of a fixed size stays as it is.
 
     Returns:
         How many are computed so.
     """
     fitting = {c.node.get_name(): c for c in found_in(model) if _fits(c)}
+    if not fitting:
+        return 0
     flat = _FlatMaps()
     for node in model.get_ordered_ops():
         kind = node.get_type_name()
@@ -59,6 +64,7 @@ def rewrite(model: Any) -> int:
         elif kind == "Add" and _joins_maps(node) and any(map(flat.has, node.input_values())):
             flat.put(node.output(0), op.add(*map(flat.of, node.input_values())))
         elif kind == "Multiply" and flat.has(given := node.input_value(1)) and _is_one(node.input_value(0)):
+            # The frontend multiplies the second part of a sum by 1.
             flat.put(node.output(0), flat.of(given))
     model.validate_nodes_and_infer_types()
     return len(fitting)
@@ -92,13 +98,19 @@ class _FlatMaps:
 
 def _fits(convolution: Convolution) -> bool:
     """Whether it can be computed by tiles, and takes less time so."""
+    found = convolution.node.get_output_partial_shape(0)
+    if not found.is_static or found[0].get_length() != 1:
+        return False
+    tiles = math.prod(-(-side.get_length() // _TILE) for side in list(found)[2:])
     groups, out, channels, *kernel = convolution.weights.shape
     how = convolution.node.get_attributes()
     around = {*how["pads_begin"], *how["pads_end"]}
     steps = {*how["strides"], *how["dilations"]}
-    # The harmonic mean: both sides are moved about, and each is multiplied by the other.
+    if groups != 1 or kernel != [3, 3] or around != {1} or steps != {1}:
+        return False
+    # The harmonic mean: both are moved about, and each is multiplied by the other.
     between = 2 * out * channels / (out + channels)
-    return groups == 1 and kernel == [3, 3] and around == steps == {1} and between >= _FEWEST
+    return bool(between >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES)
 
 
 def _by_tiles(convolution: Convolution, flat: Any) -> Any:
@@ -114,21 +126,21 @@ def _by_tiles(convolution: Convolution, flat: Any) -> Any:
     padded = op.pad(flat, _integers(1, channels), beyond, "constant", zero)
 
     # Of all tiles their first rows, then their second ones, up to the sixth.
-    firsts = [_TILE * a + i for i in range(_SEEN) for a in range(rows)]
-    seen = _reshaped(_gathered(padded, firsts), _SEEN, rows * wide * channels)
-    by_row = _reshaped(_to_factors(seen), _SEEN * rows * wide, channels)
+    firsts = [_TILE * a + i for i in range(_SEES) for a in range(rows)]
+    seen = _reshaped(_gathered(padded, firsts), _SEES, rows * wide * channels)
+    by_row = _reshaped(_data_transform(seen), _SEES * rows * wide, channels)
     # Of what that gives, the same by columns.
-    order = itertools.product(range(_SEEN), range(_SEEN * rows), range(columns))
+    order = itertools.product(range(_SEES), range(_SEES * rows), range(columns))
     positions = [row * wide + _TILE * b + j for j, row, b in order]
-    seen = _reshaped(_gathered(by_row, positions), _SEEN, _SEEN * rows * columns * channels)
-    factors = _reshaped(_to_factors(seen), _SEEN * _SEEN, rows * columns, channels)
+    seen = _reshaped(_gathered(by_row, positions), _SEES, _SEES * rows * columns * channels)
+    factors = _reshaped(_data_transform(seen), _SEES * _SEES, rows * columns, channels)
 
-    products = op.matmul(factors, constant(_of_kernels(weights)), False, False)
+    products = op.matmul(factors, constant(_filter_transform(weights)), False, True)
 
     tiles = rows * columns * out
-    by_column = _from_factors(_reshaped(products, _SEEN, _SEEN * tiles))
-    turned = op.transpose(_reshaped(by_column, _TILE, _SEEN, tiles), _integers(1, 0, 2))
-    found = _from_factors(_reshaped(turned, _SEEN, _TILE * tiles))
+    by_column = _inverse_transform(_reshaped(products, _SEES, _SEES * tiles))
+    turned = op.transpose(_reshaped(by_column, _TILE, _SEES, tiles), _integers(1, 0, 2))
+    found = _inverse_transform(_reshaped(turned, _SEES, _TILE * tiles))
     # (row in a tile, column in it, row of it, its column, C) to a map.
     placed = op.transpose(_reshaped(found, _TILE, _TILE, rows, columns, out), _integers(2, 0, 3, 1, 4))
     if convolution.bias is not None:
@@ -139,15 +151,16 @@ def _by_tiles(convolution: Convolution, flat: Any) -> Any:
     return op.slice(whole, _integers(0, 0), _integers(height, width * out), _integers(1, 1))
 
 
-def _of_kernels(weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(36, C, C') of weights (C', C, 3, 3); of columns first, as factors are."""
-    kernels = weights.transpose(3, 2, 1, 0).astype(np.float64)
-    found = np.kron(_FACTORS, _FACTORS) @ kernels.reshape(9, -1)
-    return found.reshape(_SEEN * _SEEN, *kernels.shape[2:]).astype(np.float32)
+def _filter_transform(weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """U, (36, C', C), of weights (C', C, 3, 3); of columns first, as data are."""
+    both = np.einsum("jl,ik->jikl", _G, _G).reshape(_SEES * _SEES, -1)
+    flat = both @ weights.reshape(-1, both.shape[1]).T.astype(np.float64)
+    found: NDArray[np.float32] = flat.reshape(-1, *weights.shape[:2]).astype(np.float32)
+    return found
 
 
-def _to_factors(seen: Any) -> Any:
-    """Of six positions in a row, (6, n), their factors, (6, n)."""
+def _data_transform(seen: Any) -> Any:
+    """B^T d, (6, n), of six positions in a row, d, (6, n)."""
     two, four, five = map(constant, (2, 4, 5))
     x0, x1, x2, x3, x4, x5 = _apart(seen)
     even, odd = x4 - four * x2, x3 - four * x1
@@ -157,8 +170,8 @@ def _to_factors(seen: Any) -> Any:
     return op.concat([ends[0], *between, ends[1]], 0)
 
 
-def _from_factors(products: Any) -> Any:
-    """Of six products, (6, n), four positions in a row, (4, n)."""
+def _inverse_transform(products: Any) -> Any:
+    """A^T m, (4, n), four positions in a row, of six products, m, (6, n)."""
     two, four, eight = map(constant, (2, 4, 8))
     y0, y1, y2, y3, y4, y5 = _apart(products)
     even, odd = y1 + y2, y1 - y2
@@ -169,7 +182,7 @@ def _from_factors(products: Any) -> Any:
 
 def _apart(rows: Any) -> list[Any]:
     """Six rows, (1, n) each."""
-    parts = op.split(rows, op.constant(0), _SEEN).outputs()
+    parts = op.split(rows, op.constant(0), _SEES).outputs()
     # Operators are defined for nodes, and not for one of several outputs.
     return [op.reshape(part, _integers(1, -1), False) for part in parts]
 
@@ -193,9 +206,9 @@ def _joins_maps(node: Any) -> bool:
 
 
 def _is_one(port: Any) -> bool:
-    """Whether it is the number 1, by which the frontend multiplies the second part of a sum."""
+    """Whether it is the number 1."""
     factor = value_of(port)
-    return factor is not None and factor.size == 1 and factor.item() == 1
+    return factor is not None and factor.ndim == 0 and factor.item() == 1
 
 
 def _sides(port: Any) -> tuple[int, int, int]:

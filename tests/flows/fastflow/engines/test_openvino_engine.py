@@ -31,6 +31,7 @@ from tests.flows.fastflow.untrained import weights
 pytest.importorskip("openvino")
 
 from flows.fastflow.engines import openvino_backbone, openvino_engine, openvino_head, openvino_winograd
+from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_parts import shared
 
 CPU = torch.device("cpu")
@@ -437,7 +438,7 @@ def test_backbones_give_the_same_maps(tiny_extractor: FeatureExtractor, size: tu
 class TestTiles:
     """Of backbones with 3x3 convolutions that take less time so."""
 
-    SIZE = (64, 96)
+    SIZE = (136, 192)
 
     @pytest.fixture
     def extractor(self) -> FeatureExtractor:
@@ -462,13 +463,11 @@ class TestTiles:
         extractor: FeatureExtractor,
         threads: Callable[[int], None],
         rewritten: list[int],
-        monkeypatch: pytest.MonkeyPatch,
         by_tiles: bool,
     ) -> None:
         """Of a picture alone and beside others; where the processor gains nothing, by convolutions."""
-        monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda: by_tiles)
         threads(2)
-        backbone = openvino().backbone(extractor, self.SIZE)
+        backbone = OpenVinoEngine("float32", by_tiles=by_tiles).backbone(extractor, self.SIZE)
         assert rewritten == ([4] if by_tiles else [])
         images = torch.randint(0, 256, (5, *self.SIZE, 3), dtype=torch.uint8)
         alone = one_by_one(backbone, images)
@@ -477,26 +476,24 @@ class TestTiles:
             torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
 
     def test_a_graph_that_rounds_has_none(self, extractor: FeatureExtractor, rewritten: list[int]) -> None:
-        pick_engine("openvino-bfloat16", CPU).backbone(extractor, self.SIZE)
+        OpenVinoEngine("openvino-bfloat16", by_tiles=True).backbone(extractor, self.SIZE)
         assert not rewritten
 
     def test_what_was_compiled_is_found_again(self, extractor: FeatureExtractor, tmp_path: Path) -> None:
         kept = []
         for _ in range(3):
-            openvino(tmp_path).backbone(extractor, self.SIZE)
+            OpenVinoEngine("float32", tmp_path, by_tiles=True).backbone(extractor, self.SIZE)
             kept.append({path.name for path in tmp_path.rglob("*.*")})
         assert kept[0]
         assert kept == 3 * [kept[0]]
 
-    def test_both_forms_are_kept_beside_each_other(
-        self, extractor: FeatureExtractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_both_forms_are_kept_beside_each_other(self, extractor: FeatureExtractor, tmp_path: Path) -> None:
         """One folder may serve two machines, and what is converted is the same for both."""
         images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
         found = []
         for by_tiles in (True, False, True):
-            monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda by_tiles=by_tiles: by_tiles)
-            found.append(openvino(tmp_path).backbone(extractor, self.SIZE)(images))
+            engine = OpenVinoEngine("float32", tmp_path, by_tiles=by_tiles)
+            found.append(engine.backbone(extractor, self.SIZE)(images))
         assert len(list(tmp_path.rglob("*.xml"))) == 1
         for first, between, again in zip(*found, strict=True):
             assert torch.equal(first, again)
@@ -505,6 +502,9 @@ class TestTiles:
 
 
 def test_only_processors_with_wide_vectors_are_given_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda: "asked")
+    assert OpenVinoEngine("float32")._by_tiles == "asked"  # type: ignore[comparison-overlap]
+    monkeypatch.undo()
     for capability, expected in {"AVX2": True, "AVX512": True, "DEFAULT": False, "SVE256": False}.items():
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda known=capability: known)
         assert openvino_engine._has_wide_vectors() is expected

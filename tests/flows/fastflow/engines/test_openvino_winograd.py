@@ -18,6 +18,7 @@ pytest.importorskip("openvino")
 import openvino as ov
 import openvino.opset13 as op
 
+from flows.fastflow.engines import openvino_winograd
 from flows.fastflow.engines.openvino_backbone import convert
 from flows.fastflow.engines.openvino_winograd import rewrite
 
@@ -55,8 +56,15 @@ def layer_of(channels: int, out: int, **settings: Any) -> nn.Conv2d:
     return nn.Conv2d(channels, out, **{"kernel_size": 3, "padding": 1, **settings}, bias=False)
 
 
+@pytest.fixture
+def of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small maps, too, which take longer by tiles."""
+    monkeypatch.setattr(openvino_winograd, "_FEWEST_TILES", 1)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (4, 4), (5, 3), (8, 12), (15, 18)])
 @pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.usefixtures("of_any_size")
 def test_any_size_and_number_of_channels(size: tuple[int, int], has_bias: bool) -> None:
     layer, x = layer_of(50, 70), torch.randn(1, 50, *size, generator=torch.Generator().manual_seed(1))
     bias = torch.randn(70, generator=torch.Generator().manual_seed(2)) if has_bias else None
@@ -70,6 +78,7 @@ def test_any_size_and_number_of_channels(size: tuple[int, int], has_bias: bool) 
     torch.testing.assert_close(torch.from_numpy(found).double(), expected, rtol=0, atol=5e-5)
 
 
+@pytest.mark.usefixtures("of_any_size")
 def test_weights_that_tell_every_place_apart() -> None:
     """One that moves the map by a place must move it that way, on every edge."""
     for i in range(3):
@@ -109,7 +118,7 @@ def test_what_does_not_fit_or_gains_nothing_stays(channels: int, out: int, setti
 
 
 def test_groups_stay() -> None:
-    given = op.parameter([1, 128, 8, 8], np.float32)
+    given = op.parameter([1, 128, 12, 12], np.float32)
     weight = op.constant(np.ones((2, 64, 64, 3, 3), np.float32))
     found = op.group_convolution(given, weight, [1, 1], [1, 1], [1, 1], [1, 1])
     model = ov.Model([op.result(found)], [given])
@@ -118,13 +127,44 @@ def test_groups_stay() -> None:
 
 
 def test_weights_that_come_in_stay() -> None:
-    given, weight = op.parameter([1, 64, 8, 8], np.float32), op.parameter([64, 64, 3, 3], np.float32)
+    given, weight = op.parameter([1, 64, 12, 12], np.float32), op.parameter([64, 64, 3, 3], np.float32)
     found = op.convolution(given, weight, [1, 1], [1, 1], [1, 1], [1, 1])
     model = ov.Model([op.result(found)], [given, weight])
     assert rewrite(model) == 0
     assert kinds(model)["Convolution"] == 1
 
 
+@pytest.mark.parametrize(("size", "tiled"), [((12, 12), 1), ((9, 11), 1), ((8, 16), 0), ((33, 4), 1)])
+def test_maps_of_few_tiles_stay(size: tuple[int, int], tiled: int) -> None:
+    assert rewrite(graph_of(layer_of(64, 64), size)) == tiled
+
+
+@pytest.mark.parametrize("shape", [[2, 64, 12, 12], [-1, 64, 12, 12], [1, 64, -1, 12], [1, 64, 12, -1]])
+def test_several_pictures_and_sizes_that_are_open_stay(shape: list[int]) -> None:
+    model = graph_of(layer_of(64, 64), (12, 12))
+    model.reshape(shape)
+    before = kinds(model)
+    assert rewrite(model) == 0
+    assert kinds(model) == before
+
+
+def test_what_is_no_map_any_more_stays_beside_it() -> None:
+    """A factor of 1 that adds a dimension, and one that is no 1."""
+    given = op.parameter([1, 64, 12, 12], np.float32)
+    weight = op.constant(np.ones((64, 64, 3, 3), np.float32))
+    found = op.convolution(given, weight, [1, 1], [1, 1], [1, 1], [1, 1])
+    deeper = op.multiply(op.constant(np.ones((1, 1, 1, 1, 1), np.float32)), found)
+    doubled = op.multiply(op.constant(np.float32(2)), found)
+    model = ov.Model([op.result(deeper), op.result(doubled)], [given])
+    x = np.random.default_rng(0).standard_normal((1, 64, 12, 12)).astype(np.float32)
+    expected = compute(model, x)
+    assert rewrite(model) == 1
+    for a, b in zip(compute(model, x), expected, strict=True):
+        assert a.shape == b.shape
+        np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * np.abs(b).max())
+
+
+@pytest.mark.usefixtures("of_any_size")
 def test_a_map_that_several_take() -> None:
     """The convolution's own map goes out; it is joined to others, flat and not, and convolved again."""
     torch.manual_seed(0)
@@ -151,13 +191,14 @@ def test_a_map_that_several_take() -> None:
     ("name", "out_indices", "size", "tiled"),
     [
         # Sums of two maps, each of its own convolution; strided ones between.
-        ("resnet10t", (1, 2, 3), (64, 96), 4),
+        ("resnet10t", (1, 2, 3), (64, 96), 2),
+        ("resnet10t", (1, 2, 3), (192, 128), 3),
         # Sides of maps that no tile divides.
-        ("resnet10t", (1, 2, 3), (72, 104), 4),
+        ("resnet10t", (1, 2, 3), (152, 200), 4),
         # Products of channels between them.
-        ("resnet26", (1, 2), (64, 64), 3),
+        ("resnet26", (1, 2), (96, 96), 3),
         # Biases before normalisations.
-        ("vgg11_bn", (2, 3), (64, 64), 5),
+        ("vgg11_bn", (2, 3), (96, 96), 5),
         # None that gains.
         ("tf_efficientnet_lite0", (2, 3), (64, 64), 0),
     ],
