@@ -72,14 +72,21 @@ class Refused(Exception):  # noqa: N818
         problem: what kind of problem it is to whoever asks for the model.
         uncalibrated: whether it has no calibration for the engine, or one that cannot be read: then the
             message is for whoever inspects, too.
+        unforeseen: whether only the traceback of what it comes of says why.
     """
 
     def __init__(
-        self, reason: str, problem: ProblemName = "rejected-bundle", *, uncalibrated: bool = False
+        self,
+        reason: str,
+        problem: ProblemName = "rejected-bundle",
+        *,
+        uncalibrated: bool = False,
+        unforeseen: bool = False,
     ) -> None:
         super().__init__(reason)
         self.problem: ProblemName = problem
         self.uncalibrated = uncalibrated
+        self.unforeseen = unforeseen
 
 
 class Loader:
@@ -182,7 +189,8 @@ class Loader:
             return Refused(error.detail, error.name, uncalibrated=True)
         if not isinstance(error, bundle.BundleError | WeightsError | DeviceError | EngineError):
             return Refused(
-                f"Loading the bundle ended with {type(error).__name__}; the server's log has more."
+                f"Loading the bundle ended with {type(error).__name__}; the server's log has more.",
+                unforeseen=True,
             )
         text = f"The bundle was refused: {reason(error, folder, self._models)}."
         return Refused(text, uncalibrated=isinstance(error, UncalibratedError))

@@ -325,7 +325,9 @@ class Residency:
         self._complaints[key] = str(error)
         serving = self._serving.get(key[0])
         rest = f"; {serving} goes on serving" if serving not in (None, key[1]) else ""
-        logger.error("%s/%s was refused%s", *key, rest, exc_info=error)
+        logger.error(
+            "%s/%s was refused%s. %s", *key, rest, error, exc_info=error if error.unforeseen else None
+        )
 
     def _arrived(self, key: Key) -> None:
         self._memory.arrived(key)

@@ -179,6 +179,15 @@ class Settings(BaseSettings):
             raise ValueError("must be auto, cpu, cuda or cuda:N")
         return device
 
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _tell_precisions_apart(cls, engine: object) -> object:
+        if engine in ("float32", "bfloat16", "openvino-bfloat16"):
+            raise ValueError(
+                f"{engine} is what is computed in: set it as the precision (FLOWGAUGE_PRECISION)"
+            )
+        return engine
+
     @field_validator("trusted_proxies")
     @classmethod
     def _expect_addresses(cls, proxies: str) -> str:

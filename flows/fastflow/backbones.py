@@ -12,6 +12,7 @@ from pathlib import Path
 
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -158,6 +159,8 @@ def _expect_known(name: str) -> None:
 
 
 def _read(path: Path) -> State:
+    if path.is_dir():
+        raise WeightsNotFoundError(f"{path} is a folder, and no weights file")
     if not path.is_file():
         raise WeightsNotFoundError(f"there is no weights file {path}")
     try:
@@ -165,7 +168,9 @@ def _read(path: Path) -> State:
             return dict(load_file(path))
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and safetensors raise a dozen classes for a damaged file
-        raise WeightsError(f"{path} cannot be read as weights: {type(error).__name__}") from error
+        # What torch says of a pickle ends with the advice to run what is in it.
+        why = f" ({error})" if isinstance(error, SafetensorError) else ""
+        raise WeightsError(f"{path} cannot be read as weights: {type(error).__name__}{why}") from error
     for wrapper in ("state_dict", "model"):  # as Lightning and the authors of DeiT keep it
         state = state.get(wrapper, state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):

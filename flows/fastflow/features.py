@@ -66,8 +66,9 @@ class FeatureExtractor(nn.Module):
                 )
         except (RuntimeError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
             for_size = f" for pictures of {self.input_size}" if sized else ""
+            why = _strides(weights.name) if isinstance(error, IndexError) else str(error)
             raise WeightsError(
-                f"{weights.name} gives no feature maps at out_indices {indices}{for_size}: {error}"
+                f"{weights.name} gives no feature maps at out_indices {indices}{for_size}: {why}"
             ) from error
         if self.input_size is not None:
             _expect_whole_patches(backbone, weights.name, self.input_size)
@@ -146,6 +147,14 @@ class FeatureExtractor(nn.Module):
     def nbytes(self) -> int:
         """Memory of the weights, in bytes."""
         return module_bytes(self)
+
+
+def _strides(name: str) -> str:
+    """What stages a convolutional model has, in words."""
+    with Uninitialised():
+        model: Any = timm.create_model(name, pretrained=False, features_only=True)
+    strides = cast(FeatureInfo, model.feature_info).reduction()
+    return f"it has stages 0 to {len(strides) - 1}, of strides {', '.join(map(str, strides))}"
 
 
 def _expect_whole_patches(backbone: Any, name: str, size: tuple[int, int]) -> None:

@@ -198,6 +198,8 @@ class TestWhileAnotherBecomesActive:
             residency.expect_ready()
             assert (await problem(residency.get("tiny", "bad"))).name == "rejected-bundle"
             assert caplog.text.count("tiny/bad was refused") == 1
+            # What nobody foresaw comes with where it was; what is told in a sentence does not.
+            assert ("Traceback" in caplog.text) == ("ended with" in caplog.text)
             assert f"{old.manifest.version} goes on serving" in caplog.text
             flow.write_bytes(good)
             await until_serves(residency, "bad")
@@ -502,8 +504,8 @@ class TestWhereTheActiveOneIsNotThere:
 
         run(store, scenario)
         said = [record.message for record in caplog.records if record.levelname == "ERROR"]
-        assert said == [f"tiny/gone was refused; {first} goes on serving"]
-        assert "It is not in the models folder." in caplog.text
+        assert said == [f"tiny/gone was refused; {first} goes on serving. It is not in the models folder."]
+        assert "Traceback" not in caplog.text
 
     def test_after_a_restart_the_one_before_serves(
         self, store: Path, caplog: pytest.LogCaptureFixture
@@ -559,7 +561,7 @@ class TestWhereTheActiveOneIsNotThere:
         assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
             "tiny/moved is active, and not in the models folder any more; it serves until it leaves memory, "
             "at the latest with a restart",
-            "tiny/moved was refused",
+            "tiny/moved was refused. It is not in the models folder.",
             f"tiny/moved was refused; {first}, which was active before it, serves in its place",
         ]
 

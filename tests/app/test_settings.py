@@ -107,6 +107,12 @@ def test_proxies(proxies: str) -> None:
     assert Settings(trusted_proxies=proxies).trusted_proxies == proxies
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "openvino-bfloat16"])
+def test_a_precision_is_no_engine(precision: str) -> None:
+    with pytest.raises(ValidationError, match=f"{precision} is what is computed in: .*FLOWGAUGE_PRECISION"):
+        Settings(engine=precision)
+
+
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:12"])
 def test_devices(device: str) -> None:
     assert Settings(device=device).device == device

@@ -72,8 +72,13 @@ class TestDamage:
         save_file(state(), file) if suffix == ".safetensors" else torch.save(state(), file)
         data = file.read_bytes()
         file.write_bytes(data[: int(kept * len(data))])
-        with pytest.raises(WeightsError, match="cannot be read as weights"):
+        reason = r"SafetensorError \(.+\)$" if suffix == ".safetensors" else "Error$"
+        with pytest.raises(WeightsError, match=f"cannot be read as weights: .*{reason}"):
             backbones.find_weights(NAME, file=file)
+
+    def test_a_folder_is_told_apart(self, tmp_path: Path) -> None:
+        with pytest.raises(WeightsError, match=f"{tmp_path} is a folder, and no weights file"):
+            backbones.find_weights(NAME, file=tmp_path)
 
     def test_a_damaged_file_in_the_folder_is_named_and_not_passed_over(self, tmp_path: Path) -> None:
         kept = save_weights(weights(), tmp_path)
