@@ -5,6 +5,7 @@ Another version of OpenVINO finds nothing of what this one kept, so each has a f
 
 import logging
 import re
+import shutil
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -58,6 +59,19 @@ def clear(place: Path) -> None:
         for path in place.glob(f"*.{suffix}"):
             with suppress(OSError):  # another server's, or already gone
                 path.unlink()
+
+
+def blobs(place: Path) -> frozenset[str]:
+    """Names of the compiled graphs that are kept there."""
+    return frozenset(path.name for path in place.glob("*.blob"))
+
+
+def warn_of_none_kept(place: Path) -> None:
+    """Say that what was just compiled is not kept, and how much room there is."""
+    free = shutil.disk_usage(place).free // 2**20
+    logger.warning(
+        "a compiled backbone could not be kept in %s (%d MiB free): each start compiles it", place, free
+    )
 
 
 def _discard_unused(folder: Path) -> None:

@@ -210,8 +210,20 @@ class OpenVinoEngine:
 
         streams = _streams(self._settings["INFERENCE_NUM_THREADS"]) if nbytes <= _STREAMED_BYTES else 1
         together = compiled(streams) if streams > 1 else []
+        alone = self._kept(lambda: compiled(1))
         # Each lays out the weights for itself.
-        return OpenVinoBackbone(compiled(1), together, (2 if together else 1) * nbytes)
+        return OpenVinoBackbone(alone, together, (2 if together else 1) * nbytes)
+
+    def _kept(self, compiled: Callable[[], list[Any]]) -> list[Any]:
+        """Graphs, and a word in the log if they come from no disk and went to none: OpenVINO says nothing."""
+        if self._cache is None:
+            return compiled()
+        before = openvino_cache.blobs(self._cache)
+        graphs = compiled()
+        found = all(graph.get_property("LOADED_FROM_CACHE") for graph in graphs)
+        if not found and openvino_cache.blobs(self._cache) == before:
+            openvino_cache.warn_of_none_kept(self._cache)
+        return graphs
 
 
 class _OpenVinoHead:
@@ -222,7 +234,7 @@ class _OpenVinoHead:
     """
 
     def __init__(self, head: Head, engine: OpenVinoEngine) -> None:
-        # Around the middle of the logistic function bfloat16 would tell log-scales apart by .004.
+        # Its levels are further from 0, where bfloat16 is coarser; what that does has not been measured.
         self._fused = FusedHead(head, logistic=engine.precision == "float32")
         self._engine = engine
         self._shared: dict[Sizes, Any] = {}

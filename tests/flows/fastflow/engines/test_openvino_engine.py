@@ -556,6 +556,24 @@ class TestCache:
         found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
+    def test_a_compiled_one_that_cannot_be_kept_is_told(
+        self, tmp_path: Path, tiny_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """OpenVINO goes on without a word where there is room for what was converted, and for no more."""
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):
+                openvino(tmp_path).backbone(tiny_extractor, (64, 64))
+            assert not caplog.records
+            for path in tmp_path.rglob("*.blob"):
+                path.unlink()
+            images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+            with files_of_at_most(10_000):
+                found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        torch.testing.assert_close(found[0], tiny_extractor(images)[0], rtol=1e-3, atol=1e-4)
+        [record] = caplog.records
+        assert "a compiled backbone could not be kept in" in record.getMessage()
+        assert "each start compiles it" in record.getMessage()
+
     @pytest.mark.parametrize("suffix", [".xml", ".bin"])
     def test_a_damaged_one_is_made_anew(
         self, tmp_path: Path, tiny_extractor: FeatureExtractor, suffix: str
