@@ -1,8 +1,6 @@
 """Certificates for tests of TLS, made with openssl, and a server that has one."""
 
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,6 +8,8 @@ from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
+
+from tests.serving import running
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,5 @@ def make_certificate(folder: Path, *names: str, days: int = 90) -> Certificate:
 def serving_tls(app: FastAPI, made: Certificate) -> Iterator[str]:
     """Serve an app over TLS on a free port of 127.0.0.1; gives its URL."""
     config = uvicorn.Config(app, port=0, log_config=None, ssl_certfile=made.certificate, ssl_keyfile=made.key)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.01)
-        yield f"https://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
+    with running(config) as port:
+        yield f"https://127.0.0.1:{port}"

@@ -3,8 +3,6 @@
 import io
 import json
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from tests.serving import running
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
@@ -116,18 +115,8 @@ def serve_http() -> Serve:
 
     @contextmanager
     def serve(app: FastAPI) -> Iterator[str]:
-        server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, access_log=False))
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            while not server.started:
-                assert thread.is_alive(), "the server did not start"
-                time.sleep(0.01)
-            port = server.servers[0].sockets[0].getsockname()[1]
+        with running(uvicorn.Config(app, port=0, log_config=None, access_log=False)) as port:
             yield f"http://127.0.0.1:{port}"
-        finally:
-            server.should_exit = True
-            thread.join()
 
     return serve
 

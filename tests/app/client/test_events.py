@@ -31,6 +31,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from tests.serving import running
 from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
@@ -134,18 +135,9 @@ def test_what_happens_is_heard_asynchronously(url: str, tiny_images: Images) -> 
 
 @contextmanager
 def serving(settings: Settings, port: int) -> Iterator[int]:
-    server = uvicorn.Server(uvicorn.Config(create_app(settings), port=port, log_config=None))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    try:
-        while not server.started:
-            assert thread.is_alive(), "it does not start"
-            time.sleep(0.01)
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        server.force_exit = True
-        thread.join()
+    config = uvicorn.Config(create_app(settings), port=port, log_config=None)
+    with running(config, force=True) as listening:
+        yield listening
 
 
 def test_a_server_that_is_restarted_loses_no_event(

@@ -1,0 +1,30 @@
+"""A server of an app within the tests' own process."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+
+@contextmanager
+def running(config: uvicorn.Config, *, force: bool = False) -> Iterator[int]:
+    """Run a server in a thread of its own; gives the port that it listens on.
+
+    Args:
+        config: of the server.
+        force: in the end it waits for no connection.
+    """
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.01)
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        server.force_exit = force
+        thread.join()
