@@ -5,7 +5,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
@@ -182,7 +182,7 @@ class Settings(BaseSettings):
     @field_validator("engine", mode="before")
     @classmethod
     def _tell_precisions_apart(cls, engine: object) -> object:
-        if engine in ("float32", "bfloat16", "openvino-bfloat16"):
+        if engine in get_args(cls.model_fields["precision"].annotation):
             raise ValueError(
                 f"{engine} is what is computed in: set it as the precision (FLOWGAUGE_PRECISION)"
             )

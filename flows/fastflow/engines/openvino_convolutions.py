@@ -1,6 +1,6 @@
 """The convolutions of a graph, each with what is added and multiplied to its channels right after it."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,11 +40,16 @@ class Convolution:
         return torch.from_numpy(self.weights).flatten(2)
 
 
-def found_in(model: Any) -> Iterable[Convolution]:
-    """The convolutions whose weights and padding are constant, in the order in which they are computed."""
+def found_in(model: Any, wanted: Callable[[Any], bool] = lambda _: True) -> Iterable[Convolution]:
+    """The convolutions whose weights and padding are constant, in the order in which they are computed.
+
+    Args:
+        model: the graph.
+        wanted: tells by the node alone whether one is; of the others no weights are looked at.
+    """
     for place, node in enumerate(model.get_ordered_ops()):
         kind = node.get_type_name()
-        if kind not in ("Convolution", "GroupConvolution"):
+        if kind not in ("Convolution", "GroupConvolution") or not wanted(node):
             continue
         weights = value_of(node.input_value(1))
         how = node.get_attributes()

@@ -50,7 +50,7 @@ def rewrite(model: Any) -> int:
     Returns:
         How many are computed so.
     """
-    fitting = {c.node.get_name(): c for c in found_in(model) if _fits(c)}
+    fitting = {c.node.get_name(): c for c in found_in(model, _fits)}
     if not fitting:
         return 0
     flat = _FlatMaps()
@@ -96,21 +96,26 @@ class _FlatMaps:
         self._known[_name(turned.output(0))] = flat
 
 
-def _fits(convolution: Convolution) -> bool:
-    """Whether it can be computed by tiles, and takes less time so."""
-    found = convolution.node.get_output_partial_shape(0)
-    if not found.is_static or found[0].get_length() != 1:
+def _fits(node: Any) -> bool:
+    """Whether a convolution can be computed by tiles, and takes less time so."""
+    found, weights = node.get_output_partial_shape(0), node.get_input_partial_shape(1)
+    if not (found.is_static and weights.is_static) or found[0].get_length() != 1:
         return False
-    tiles = math.prod(-(-side.get_length() // _TILE) for side in list(found)[2:])
-    groups, out, channels, *kernel = convolution.weights.shape
-    how = convolution.node.get_attributes()
+    *groups, out, channels, height, width = weights.to_shape()
+    how = node.get_attributes()
     around = {*how["pads_begin"], *how["pads_end"]}
     steps = {*how["strides"], *how["dilations"]}
-    if groups != 1 or kernel != [3, 3] or around != {1} or steps != {1}:
+    if groups not in ([], [1]) or (height, width) != (3, 3) or around != {1} or steps != {1}:
         return False
     # The harmonic mean: both are moved about, and each is multiplied by the other.
     between = 2 * out * channels / (out + channels)
+    tiles = math.prod(_tiles(*found.to_shape()[2:]))
     return bool(between >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES)
+
+
+def _tiles(height: int, width: int) -> tuple[int, int]:
+    """How many cover a map, down and across; the last may lie beyond its edge."""
+    return -(-height // _TILE), -(-width // _TILE)
 
 
 def _by_tiles(convolution: Convolution, flat: Any) -> Any:
@@ -118,7 +123,7 @@ def _by_tiles(convolution: Convolution, flat: Any) -> Any:
     weights = convolution.weights[0]
     out, channels = weights.shape[:2]
     _, height, width = _sides(convolution.node.input_value(0))
-    rows, columns = -(-height // _TILE), -(-width // _TILE)
+    rows, columns = _tiles(height, width)
     # Zeros around the map, and beyond it as far as the last tiles see.
     tall, wide = rows * _TILE + 2, columns * _TILE + 2
     beyond = _integers(tall - height - 1, (wide - width - 1) * channels)
