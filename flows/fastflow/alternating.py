@@ -80,7 +80,7 @@ def forward(flow: Compose, x: Tensor) -> tuple[Tensor, Tensor]:
             (affine.log_scale[first:], affine.shift[first:]),
         ]
         seen, changed = i % 2, 1 - i % 2
-        steps.append(fold(cast(Coupling, coupling), own[changed], pending[changed], precision, logistic=True))
+        steps.append(fold(cast(Coupling, coupling), own[changed], pending[changed], precision))
         pending[changed], pending[seen] = None, own[seen]
     bounds = tuple(step.bound for step in steps)
     folded = [tensor for step in steps for tensor in step[1:]]
@@ -110,7 +110,7 @@ def _fits(coupling: nn.Module, *, swapped: bool) -> bool:
 class Folded(NamedTuple):
     """A coupling and the affines before and after it, folded: z = (x + before) exp(s) + t.
 
-    s = 2 c sigmoid(a) + level, or c tanh(a) + level, and a and t are what the convolutions give.
+    s = 2 c sigmoid(a) + level, and a and t are what the convolutions give.
     """
 
     bound: float
@@ -135,8 +135,6 @@ def fold(
     after: tuple[Tensor, Tensor],
     before: tuple[Tensor, Tensor] | None,
     precision: torch.dtype,
-    *,
-    logistic: bool,
 ) -> Folded:
     """Fold g ((g' x + h') exp(c tanh(a / c)) + t) + h into (x + h' / g') exp(s) + t'.
 
@@ -145,15 +143,14 @@ def fold(
         after: log g and h, of the affine that follows, at the channels that are transformed; each (C',).
         before: log g' and h', of one that was still to be applied to them, or None.
         precision: what the convolutions' weights become.
-        logistic: the scale is to be taken from the logistic function; otherwise from tanh.
     """
     net = cast(ConvNet | DepthwiseNet, coupling.conditioner)
     bound = cast(SoftClamp, cast(Affine, coupling.law).clamp).bound
     log_gain, shift = after
     nothing = torch.zeros_like(shift)
-    scale = torch.cat([torch.full_like(shift, (2 if logistic else 1) / bound), log_gain.exp()])
+    scale = torch.cat([torch.full_like(shift, 2 / bound), log_gain.exp()])
     bias = torch.addcmul(torch.cat([nothing, shift]), cast(Tensor, net.last.bias), scale)
-    level, earlier = log_gain - bound if logistic else log_gain, nothing
+    level, earlier = log_gain - bound, nothing
     if before is not None:
         level = level + before[0]
         earlier = before[1] * (-before[0]).exp()

@@ -42,7 +42,6 @@ class FusedHead(nn.Module):
 
     Args:
         head: the head. What can be used as it is, is shared with it.
-        logistic: log-scales are taken from the logistic function; otherwise from tanh, which takes longer.
 
     Attributes:
         channels: of each scale, finest first.
@@ -50,7 +49,7 @@ class FusedHead(nn.Module):
         scales: the flows.
     """
 
-    def __init__(self, head: Head, *, logistic: bool = True) -> None:
+    def __init__(self, head: Head) -> None:
         super().__init__()
         self.channels = head.flow.channels
         self.bound = head.flow.config.clamp
@@ -61,7 +60,7 @@ class FusedHead(nn.Module):
             self.register_buffer(f"offset_{i}", offset, persistent=False)
         scales = [cast(Compose, scale) for scale in head.flow.scales]
         self.scales = nn.ModuleList(
-            (Turns if alternating.alternates(scale) else Steps)(scale, logistic) for scale in scales
+            (Turns if alternating.alternates(scale) else Steps)(scale) for scale in scales
         )
         self.requires_grad_(False)
         self.eval()
@@ -91,7 +90,7 @@ class FusedHead(nn.Module):
 class Turns(nn.Module):
     """A flow whose halves take turns, to energies: halves stay apart from the first step to the last."""
 
-    def __init__(self, flow: Compose, logistic: bool) -> None:
+    def __init__(self, flow: Compose) -> None:
         super().__init__()
         first, *rest = flow.transforms
         index = cast(Permutation, first).index
@@ -108,7 +107,7 @@ class Turns(nn.Module):
             # Who was passed by in one step is transformed in the next, which takes the affine along.
             before = steps[-1] if steps else None
             parts = cast(Coupling, coupling), cast(ChannelAffine, affine)
-            steps.append(Step(*parts, own, other, before, logistic=logistic))
+            steps.append(Step(*parts, own, other, before))
         for taken_along in steps[:-1]:
             del taken_along.passed_gain, taken_along.passed_shift
         self.steps = nn.ModuleList(steps)
@@ -125,7 +124,7 @@ class Turns(nn.Module):
 class Steps(nn.Module):
     """A flow that reorders channels after every step, to energies."""
 
-    def __init__(self, flow: Compose, logistic: bool) -> None:
+    def __init__(self, flow: Compose) -> None:
         super().__init__()
         steps: list[nn.Module] = []
         orders: list[Tensor] = []
@@ -138,7 +137,6 @@ class Steps(nn.Module):
                     cast(ChannelAffine, affine),
                     slice(split, None),
                     slice(0, split),
-                    logistic=logistic,
                 )
             )
             orders.append(cast(Permutation, permutation).index)
@@ -158,7 +156,7 @@ class Steps(nn.Module):
 
 
 class Step(nn.Module):
-    """y = (x + b) exp(d g(a) + s) + t, a coupling with its channel affines, see `alternating.fold`.
+    """y = (x + b) exp(d sigmoid(a) + s) + t, a coupling with its channel affines, see `alternating.fold`.
 
     Args:
         coupling: of channel halves, affine.
@@ -166,10 +164,8 @@ class Step(nn.Module):
         changed: the channels of the affine that the coupling transforms.
         passed: the others.
         before: the step that passed x by and left its affine to this one.
-        logistic: g is the logistic function; otherwise tanh.
 
     Attributes:
-        logistic: as given.
         slope: d.
         changed: how many channels are transformed.
         has_before: whether there is a step before.
@@ -183,25 +179,24 @@ class Step(nn.Module):
         changed: slice,
         passed: slice,
         before: "Step | None" = None,
-        *,
-        logistic: bool,
     ) -> None:
         super().__init__()
-        self.logistic = logistic
         self.has_before = before is not None
         self.passed = affine.log_scale[passed].detach(), affine.shift[passed].detach()
         after = affine.log_scale[changed], affine.shift[changed]
         left = None if before is None else before.passed
-        folded = alternating.fold(coupling, after, left, affine.shift.dtype, logistic=logistic)
+        folded = alternating.fold(coupling, after, left, affine.shift.dtype)
         self.has_middle = folded.middle_weight is not None
-        self.slope = (2 if logistic else 1) * folded.bound
+        self.slope = 2 * folded.bound
         self.changed = len(folded.level)
+        # What is lowest is for torch, the level in the middle of the range for graphs that compute around it.
         buffers = {
             "hidden_weight": folded.first_weight,
             "hidden_bias": folded.first_bias,
             "weight": folded.last_weight,
             "bias": folded.last_bias,
-            "level": folded.level.view(1, -1, 1, 1),
+            "lowest": folded.level.view(1, -1, 1, 1),
+            "level": (folded.level + folded.bound).view(1, -1, 1, 1),
             "before": folded.before.view(1, -1, 1, 1) if self.has_before else None,
             "middle_weight": folded.middle_weight,
             "middle_bias": folded.middle_bias,
@@ -222,10 +217,9 @@ class Step(nn.Module):
         a, shift = parameters.to(x.dtype).chunk(2, 1)
         if self.has_before:
             x = x + get("before")
-        # Copied first: either function is slow on rows with gaps between them.
-        a = a.contiguous(memory_format=torch.channels_last)
-        gate = torch.sigmoid(a) if self.logistic else torch.tanh(a)
-        return torch.addcmul(shift, x, torch.add(get("level"), gate, alpha=self.slope).exp())
+        # Copied first: the function is slow on rows with gaps between them.
+        gate = torch.sigmoid(a.contiguous(memory_format=torch.channels_last))
+        return torch.addcmul(shift, x, torch.add(get("lowest"), gate, alpha=self.slope).exp())
 
     def pass_by(self, seen: Tensor) -> Tensor:
         """What the affine makes of the other half."""

@@ -234,8 +234,7 @@ class _OpenVinoHead:
     """
 
     def __init__(self, head: Head, engine: OpenVinoEngine) -> None:
-        # Its levels are further from 0, where bfloat16 is coarser; what that does has not been measured.
-        self._fused = FusedHead(head, logistic=engine.precision == "float32")
+        self._fused = FusedHead(head)
         self._engine = engine
         self._shared: dict[Sizes, Any] = {}
         self._own: dict[Sizes, Any] = {}

@@ -25,12 +25,13 @@ from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.score import ScoreRule
 from flows.fastflow.scorer import Scorer
 from tests.app.full_disk import files_of_at_most
-from tests.flows.fastflow.test_fused import NORMALISATIONS, made, maps
+from tests.flows.fastflow.test_fused import CHANNELS, NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
 from flows.fastflow.engines import openvino_backbone, openvino_engine, openvino_head, openvino_winograd
+from flows.fastflow.engines.openvino_convolutions import value_of
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_parts import shared
 
@@ -148,22 +149,15 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
     assert len(built) == 2
 
 
-@pytest.mark.parametrize(("precision", "expected"), [("float32", "Sigmoid"), ("openvino-bfloat16", "Tanh")])
-def test_bfloat16_keeps_the_function_whose_small_values_it_holds(
-    precision: Precision, expected: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kinds: set[str] = set()
-
-    def watching(head: FusedHead, **how: bool) -> Any:
-        graph = openvino_head.build(head, **how)
-        kinds.update(node.get_type_name() for node in graph.get_ops())
-        return graph
-
-    monkeypatch.setattr(openvino_engine, "build", watching)
-    running = pick_engine(precision, CPU, "openvino", None).head(made(FlowConfig(steps=2), NORMALISATIONS[0]))
-    running(maps(n=1))
-    running.specialise(sizes())
-    assert kinds & {"Sigmoid", "Tanh"} == {expected}
+@pytest.mark.parametrize("own", [True, False])
+def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(own: bool) -> None:
+    graph = openvino_head.build(FusedHead(made(FlowConfig(steps=2), NORMALISATIONS[0])), own=own)
+    functions = [node for node in graph.get_ops() if node.get_type_name() == "Sigmoid"]
+    assert len(functions) == 2 * len(CHANNELS)
+    for function in functions:
+        [user] = (target.get_node() for target in function.output(0).get_target_inputs())
+        assert user.get_type_name() == "Subtract"
+        assert value_of(user.input_value(1)) == 0.5
 
 
 def sizes() -> list[tuple[int, ...]]:
