@@ -87,7 +87,9 @@ class OpenVinoEngine:
         if self._cache is not None:
             self._settings["CACHE_DIR"] = str(self._cache)
         self._exact = self._settings | {"INFERENCE_PRECISION_HINT": _HINTS["float32"]}
-        self._compiling = threading.Lock()
+        # For what is known, and held for a moment alone: batches wait for it.
+        self._lock = threading.Lock()
+        self._compiling_backbone = threading.Lock()
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
@@ -96,14 +98,14 @@ class OpenVinoEngine:
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
         """See `Engine`."""
-        with self._compiling:
+        with self._lock:
             known = self._backbones.get(extractor, {}).get(input_size)
         if known is None:
-            # Not under the lock, for which batches wait: it may have to import timm, or to round weights.
             parts = self._backbone_parts(extractor, input_size)
-            with self._compiling:
-                known = self._compile_backbone(parts)
-                self._backbones.setdefault(extractor, {})[input_size] = known
+            with self._compiling_backbone:
+                compiled = self._compile_backbone(parts)
+            with self._lock:
+                known = self._backbones.setdefault(extractor, {}).setdefault(input_size, compiled)
         return known
 
     def head(self, head: Head) -> "_OpenVinoHead":
@@ -140,7 +142,7 @@ class OpenVinoEngine:
         """See `Engine`."""
         if self._cache is None:
             return False
-        with self._compiling:
+        with self._compiling_backbone, self._lock:
             openvino_cache.clear(self._cache)
             self._backbones.clear()
             self._heads.clear()
@@ -150,12 +152,12 @@ class OpenVinoEngine:
     def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
         """The compiled graph of heads of this one's shape, for maps of these sizes."""
         key = (_shape(fused), sizes)
-        with self._compiling:
+        with self._lock:
             known = self._heads.get(key)
         if known is None:
             # Not under the lock: batches of other sizes need not wait.
             compiled = self._compile(build(fused), sizes, self._settings)
-            with self._compiling:
+            with self._lock:
                 known = self._heads.setdefault(key, compiled)
         return known
 
@@ -165,7 +167,7 @@ class OpenVinoEngine:
 
     def make_room(self, head: "_OpenVinoHead", nbytes: int) -> bool:
         """Whether there is room for so many bytes in graphs of a head's own; then they are counted."""
-        with self._compiling:
+        with self._lock:
             if nbytes + sum(owner.own_bytes for owner in self._owners) > _OWN_BYTES:
                 return False
             head.own_bytes = nbytes
@@ -173,11 +175,13 @@ class OpenVinoEngine:
             return True
 
     def _pixels_request(self, key: tuple[Sizes, tuple[int, int], Enlarging]) -> PixelsRequest:
-        with self._compiling:
-            if key not in self._pixels:
-                graph = self._core.compile_model(openvino_pixels.build(*key), "CPU", self._exact)
-                self._pixels[key] = PixelsRequest(graph)
-            return self._pixels[key]
+        with self._lock:
+            known = self._pixels.get(key)
+        if known is None:
+            made = PixelsRequest(self._core.compile_model(openvino_pixels.build(*key), "CPU", self._exact))
+            with self._lock:
+                known = self._pixels.setdefault(key, made)
+        return known
 
     def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
         model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})

@@ -149,6 +149,13 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
     assert len(built) == 2
 
 
+def test_heads_do_not_wait_for_a_backbone_that_is_compiled() -> None:
+    engine, head = OpenVinoEngine("float32"), made(FlowConfig(steps=1), NORMALISATIONS[0])
+    with engine._compiling_backbone, ThreadPoolExecutor(1) as other:
+        found = other.submit(engine.head(head), maps(n=1)).result(timeout=60)
+    expect_equal(found, FusedHead(head)(maps(n=1)))
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(own: bool) -> None:
     graph = openvino_head.build(FusedHead(made(FlowConfig(steps=2), NORMALISATIONS[0])), own=own)
