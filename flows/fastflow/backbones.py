@@ -89,7 +89,14 @@ def find_weights(
         )
     for path in kept:
         state = _match(_read(path), name, str(path))
-        return _checked(Weights(name, str(path), digest(state), state), sha256)
+        found = _checked(Weights(name, str(path), digest(state), state), sha256)
+        # Nothing would be told of features that are a little wrong.
+        if not path.stem.endswith(found.sha256[:12]):
+            raise WeightsError(
+                f"{path} does not hold the weights that it is named after: it was damaged, or changed. "
+                "Delete it, and bring the weights again"
+            )
+        return found
     package = _package_file(name)
     if package is not None:
         state = _match(_read(package), name, str(package))

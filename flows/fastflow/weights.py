@@ -64,7 +64,8 @@ def digest(state: State) -> str:
 def save_weights(weights: Weights, folder: Path) -> Path:
     """Keep weights in a `backbones/` folder under their name and digest. Idempotent and atomic.
 
-    Those of a file that a run named are marked, unless they are there without a mark already.
+    Those of a file that a run named are marked, unless they are there without a mark already. What is there
+    and damaged is replaced.
 
     Raises:
         OSError: they cannot be written.
@@ -72,14 +73,15 @@ def save_weights(weights: Weights, folder: Path) -> Path:
     path = folder / f"{weights.name}-{weights.sha256[:12]}.safetensors"
     if not weights.named:
         _mark(path).unlink(missing_ok=True)
-    if not path.exists():
+    there = path.exists()
+    if not there or kept_weights(weights.name, folder, weights.sha256) is None:
         sweep(folder)
         with temporary_directory(folder) as temporary:
             file = temporary / path.name
             # Not `save_file`: of a full disk it tells by a SafetensorError, not an OSError.
             file.write_bytes(save({k: v.contiguous() for k, v in weights.state.items()}))
             file.chmod(0o644)
-            if weights.named:
+            if weights.named and not there:
                 _mark(path).write_text(_NAMED_TEXT)
             file.replace(path)
     return path

@@ -92,6 +92,13 @@ class TestDamage:
         with pytest.raises(WeightsNotFoundError, match="the model was trained on"):
             backbones.find_weights(NAME, folder=tmp_path, sha256=weights(2).sha256)
 
+    def test_a_training_takes_none_that_were_changed(self, tmp_path: Path) -> None:
+        kept = save_weights(weights(1), tmp_path)
+        save_file(state(2), kept)
+        with pytest.raises(WeightsError, match="does not hold the weights that it is named after") as caught:
+            backbones.find_weights(NAME, folder=tmp_path)
+        assert str(kept) in str(caught.value)
+
 
 class TestConversion:
     """Transformers' files as others keep them, by timm's own conversions."""

@@ -152,6 +152,18 @@ class TestKept:
         damage(save_weights(one, tmp_path))
         assert kept_weights(NAME, tmp_path, one.sha256) is None
 
+    @pytest.mark.parametrize("damage", [_cut, _others])
+    @pytest.mark.parametrize("named", [False, True])
+    def test_what_was_damaged_is_replaced_by_who_saves_it_again(
+        self, damage: Callable[[Path], object], named: bool, tmp_path: Path
+    ) -> None:
+        one = replace(weights(), named=named)
+        path = save_weights(one, tmp_path)
+        damage(path)
+        assert save_weights(one, tmp_path) == path
+        assert kept_weights(NAME, tmp_path, one.sha256) is not None
+        assert marked_files(NAME, tmp_path) == ([path] if named else [])
+
     def test_without_a_folder_there_is_nothing(self) -> None:
         assert kept_weights(NAME, None, weights().sha256) is None
 
