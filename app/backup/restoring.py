@@ -174,8 +174,12 @@ def _restore_models(
 ) -> tuple[int, list[str], list[str]]:
     """Bring the models back; how many versions, what was left alone, and what is not in the snapshot."""
     restored, left_alone, lacking = 0, [], []
-    for file in snapshot.backbones:
-        copy_file(folder.backbones / file, models / models_folder.BACKBONES / file)
+    for file, sha256 in snapshot.backbones.items():
+        target = models / models_folder.BACKBONES / file
+        if not target.exists():
+            copy_file(folder.backbones / file, target)
+        elif sha256_or_none(target.resolve()) != sha256:
+            left_alone.append(f"the weights {file} are others than the snapshot's")
     for category, copy in snapshot.models.items():
         (models / category).mkdir(parents=True, exist_ok=True)
         for version, sha256 in copy.versions.items():

@@ -9,7 +9,6 @@ import errno
 import itertools
 import os
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -236,16 +235,22 @@ class _Taking:
             copies[category] = CategoryCopy(
                 versions=versions, active=active, settings=settings, calibrations=calibrations
             )
-        backbones = {}
         kept = models / models_folder.BACKBONES
-        for path in sorted(kept.glob("*.safetensors")):
-            self._copied += copy_file(path, self._folder.backbones / path.name)
-            backbones[path.name] = sha256_of(path, LARGEST)
-        for path in sorted(kept.glob(f"*.safetensors{NAMED}")):
-            with suppress(FileNotFoundError):  # a training has found the same weights elsewhere by now
-                self._copied += copy_file(path, self._folder.backbones / path.name)
-                backbones[path.name] = sha256_of(path, LARGEST)
+        files = [*sorted(kept.glob("*.safetensors")), *sorted(kept.glob(f"*.safetensors{NAMED}"))]
+        backbones = {path.name: sha256 for path in files if (sha256 := self._weights(path)) is not None}
         return copies, backbones
+
+    def _weights(self, path: Path) -> str | None:
+        """Copy a file of weights, or what a link leads to; its sha256, None if it cannot be copied."""
+        try:
+            source = path.resolve(strict=True)
+            self._copied += copy_file(source, self._folder.backbones / path.name)
+            return sha256_of(source, LARGEST)
+        except (FileNotFoundError, FileError, RuntimeError) as error:  # the last of links in a circle
+            # Else a training has found the same weights elsewhere meanwhile.
+            if path.is_symlink() or path.exists():
+                self._problems.append(f"the weights {path.name} cannot be copied: {error}")
+            return None
 
     def _calibrations(self, category: Path, versions: Iterable[str]) -> dict[str, dict[str, str]]:
         """Copy the calibrations that were made after versions; sha256 by version and name."""

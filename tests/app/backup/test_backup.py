@@ -368,6 +368,31 @@ class TestMissing:
         assert list(taken.snapshot.models["tiny"].versions) == [folder.name]
 
 
+def test_weights_that_are_a_link_are_copied(plant: Plant, tmp_path: Path) -> None:
+    [weights] = (plant.settings.models / models_folder.BACKBONES).glob("*.safetensors")
+    elsewhere = weights.rename(tmp_path / "weights")
+    weights.symlink_to(elsewhere)
+    taken = take(plant.settings, plant.folder)
+    assert taken.snapshot.problems == []
+    assert verify(plant.folder, taken.name) == []
+    restore(plant.empty, plant.folder, taken.name)
+    restored = plant.empty.models / models_folder.BACKBONES / weights.name
+    assert not restored.is_symlink()
+    assert restored.read_bytes() == elsewhere.read_bytes()
+
+
+@pytest.mark.parametrize("to", ["nowhere", "itself"])
+def test_weights_that_are_a_link_to_nothing_are_said_and_the_rest_is_copied(plant: Plant, to: str) -> None:
+    [weights] = (plant.settings.models / models_folder.BACKBONES).glob("*.safetensors")
+    weights.unlink()
+    weights.symlink_to(weights if to == "itself" else weights.with_name("nowhere"))
+    taken = take(plant.settings, plant.folder)
+    [problem] = taken.snapshot.problems
+    assert problem.startswith(f"the weights {weights.name} cannot be copied: ")
+    assert taken.snapshot.backbones == {}
+    assert list(taken.snapshot.models) == ["tiny"]
+
+
 def test_weights_that_a_run_named_come_back_as_such(plant: Plant) -> None:
     [weights] = (plant.settings.models / models_folder.BACKBONES).glob("*.safetensors")
     weights.with_name(weights.name + NAMED).write_text("by a run")
@@ -512,6 +537,16 @@ class TestRefusals:
         plant.empty.history.mkdir(parents=True)
         with FileLock(plant.empty.history / "lock"), pytest.raises(BackupError, match="stop it first"):
             restore(plant.empty, plant.folder, taken.name)
+
+    def test_weights_that_are_there_are_left_alone(self, plant: Plant) -> None:
+        taken = take(plant.settings, plant.folder)
+        [name] = taken.snapshot.backbones
+        there = plant.empty.models / models_folder.BACKBONES / name
+        there.parent.mkdir(parents=True)
+        there.write_bytes(b"others")
+        restored = restore(plant.empty, plant.folder, taken.name)
+        assert there.read_bytes() == b"others"
+        assert restored.left_alone == [f"the weights {name} are others than the snapshot's"]
 
     def test_models_that_are_there_are_left_alone(self, plant: Plant) -> None:
         taken = take(plant.settings, plant.folder)
