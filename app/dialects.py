@@ -56,7 +56,8 @@ _LOOKOUT_NAMES: Final = {
     "idempotency-key-reused": ("ConflictException", 409),
     "rate-limited": ("ThrottlingException", 429),
     "queue-full": ("ThrottlingException", 429),
-    # Its clients try these again by themselves.
+    # Its clients try these again by themselves. A model that is refused is no fault of the picture's.
+    "rejected-bundle": ("InternalServerException", 500),
     "upload-stalled": ("InternalServerException", 503),
     "internal": ("InternalServerException", 500),
     "model-loading": ("InternalServerException", 503),
