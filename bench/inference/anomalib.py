@@ -72,7 +72,12 @@ def run(options: Options) -> Part:
         for title, own in bundles.items()
         for name in ours
     ]
-    theirs = [engine for engine in _THEIRS if options.device == "cpu" or engine.startswith("torch")]
+    theirs = [
+        engine
+        for engine in _THEIRS
+        if (options.device == "cpu" or engine.startswith("torch"))
+        and not engines.emulated(engine, options.device)
+    ]
     asked += [
         (f"anomalib {_MODELS[kind]} {name}", _theirs(python, options, kind, name, weights, jpeg))
         for kind in _MODELS

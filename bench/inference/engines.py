@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, cast
 
+import torch
+
 from flows.fastflow.detector import Detector, pick_device
-from flows.fastflow.engines import Engine, has_openvino, pick_engine
+from flows.fastflow.engines import Engine, has_openvino, pick_engine, slower_here
 from flows.fastflow.manifest import PRECISIONS, Precision
 from flows.fastflow.scorer import Scorer
 
@@ -67,9 +69,17 @@ def here(engines: Sequence[str], device: str) -> tuple[list[str], list[str]]:
             missing.append(f"{engine} was left out: it computes on the CPU alone")
         elif absent:
             missing.append(f"{engine} was left out: not installed: {', '.join(absent)}")
+        elif emulated(engine, device):
+            missing.append(f"{engine} was left out: there are no instructions for bfloat16 here")
         else:
             found.append(engine)
     return found, missing
+
+
+def emulated(engine: str, device: str) -> bool:
+    """Whether nobody would choose an engine here: torch then takes half a second a picture."""
+    vain = device == "cpu" and slower_here("bfloat16", torch.device(device)) is not None
+    return vain and engine.endswith("bfloat16")
 
 
 def pick(engine: str, device: str = "cpu") -> Engine:

@@ -77,8 +77,10 @@ def _is_there(models: Path, config: RunConfig) -> bool:
     if models_folder.active_version(models, CATEGORY) is None:
         return False
     found = read_manifest(models_folder.resolve(models, CATEGORY))
-    parts = ("flow", "geometry", "normalisation", "score")
+    parts = ("flow", "geometry", "normalisation")
     as_today = all(getattr(found, name) == getattr(config, name) for name in parts)
+    # The Gaussian's share is None where the fit chooses it.
+    as_today &= config.score.model_dump(exclude_none=True).items() <= found.score.model_dump().items()
     as_today &= (found.gaussian.sizes is None) == (config.gaussian.means == "channel")
     return as_today and set(_precisions()) <= found.thresholds.keys()
 

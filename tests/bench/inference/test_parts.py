@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from bench.anomalib_environment import EnvironmentMissingError
-from bench.inference import engines
+from bench.inference import engines, models
 from bench.inference.anomalib import ratios
 from bench.inference.anomalib import run as run_anomalib
 from bench.inference.categories import memory_ratio
@@ -28,6 +28,7 @@ from flows.fastflow import models_folder
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode
+from training.config import RunConfig
 
 
 def test_copies_are_served_as_categories_of_their_own(
@@ -74,6 +75,17 @@ def test_a_damaged_bundle_is_not_copied(tiny_bundle_store: Path, tmp_path: Path)
     (original / "flow.safetensors").write_bytes(b"")
     with pytest.raises(BundleError, match="was changed"):
         copies(original, tmp_path / "models", 1)
+
+
+def test_a_model_is_trained_anew_where_its_settings_are_others(
+    tiny_bundle_store: Path, tiny_config: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "CATEGORY", "tiny")
+    monkeypatch.setattr(models, "_precisions", lambda: ["float32"])
+    assert models._is_there(tiny_bundle_store, tiny_config)
+    for part, change in (("flow", {"steps": 3}), ("score", {"sharpness": 2.0}), ("score", {"gaussian": 0.9})):
+        other = RunConfig.model_validate(tiny_config.model_dump() | {part: change})
+        assert not models._is_there(tiny_bundle_store, other)
 
 
 def test_memory_over_flow_files() -> None:
@@ -203,6 +215,21 @@ def test_engines_that_cannot_run_are_named() -> None:
     assert found == ["torch-float32", "torch-bfloat16"]
     assert len(missing) == 3
     assert "CPU alone" in missing[0]
+
+
+@pytest.mark.usefixtures("without_bfloat16")
+def test_where_bfloat16_is_emulated_nobody_waits_for_it() -> None:
+    found, missing = engines.here(engines.ENGINES, "cpu")
+    assert {"torch-float32", "openvino-float32"} <= set(found)
+    assert not [name for name in found if name.endswith("bfloat16")]
+    said = [line for line in missing if "no instructions for bfloat16" in line]
+    assert [line.partition(" ")[0] for line in said] == ["torch-bfloat16", "openvino-bfloat16"]
+
+
+def test_where_there_are_instructions_for_bfloat16_it_takes_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    found, _ = engines.here(engines.ENGINES, "cpu")
+    assert {"torch-bfloat16", "openvino-bfloat16"} <= set(found)
 
 
 @pytest.mark.parametrize("name", ["torch", "torch-int4", "onnx-float32", ""])
