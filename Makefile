@@ -38,10 +38,10 @@ demo: $(VENV)/.installed-demo
 # Three at a time, for on two cores some always wait for a server or a clock, and the tests of a file in one
 # process, which share what they trained.
 test: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 3 --dist loadfile
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-all: lint postgres mosquitto chromium
-	$(BIN)/pytest -n 3 --dist loadfile -m ''
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)

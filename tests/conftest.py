@@ -32,9 +32,18 @@ from training.run import train
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+_TESTS = Path(__file__).parent
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 64
 _MOST_WORK = rounding._MOST_WORK
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: several processes, each with a file of its own, then end nearly at once.
+
+    Those of whole systems and of trainings take the longest; of the many of `app` none does.
+    """
+    items.sort(key=lambda item: item.path.relative_to(_TESTS).parts[0], reverse=True)
 
 
 def pytest_configure() -> None:

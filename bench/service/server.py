@@ -99,18 +99,14 @@ class Server:
                 stderr=log,
                 env=self._environment,
             )
-        while not self._is_ready():
-            if self._process.poll() is not None or time.monotonic() - begun > _START_SECONDS:
-                self.kill()
-                raise ServerError(f"the server did not get ready; the end of its log:\n{self.log_end()}")
-            time.sleep(0.02)
+        # One client for all questions: to make one takes as long as the server has for a part of its start.
+        with self.client() as client:
+            while not _is_ready(client):
+                if self._process.poll() is not None or time.monotonic() - begun > _START_SECONDS:
+                    self.kill()
+                    raise ServerError(f"the server did not get ready; the end of its log:\n{self.log_end()}")
+                time.sleep(0.02)
         return time.monotonic() - begun
-
-    def _is_ready(self) -> bool:
-        try:
-            return httpx.get(f"{self.url}/health/ready", timeout=5, trust_env=False).is_success
-        except httpx.TransportError:
-            return False
 
     def stop(self) -> float:
         """Stop it as a service manager does; returns the seconds that took.
@@ -167,6 +163,13 @@ class Server:
     def peak_bytes(self) -> int:
         """The most memory it has held so far."""
         return peak_bytes(self.pid)
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/ready", timeout=5).is_success
+    except httpx.TransportError:
+        return False
 
 
 def _free_port() -> int:

@@ -195,8 +195,8 @@ def test_what_was_taken_from_a_share_before_goes_back_when_it_is_mounted(
     path.write_bytes(tiny_images["good"][1])
     with watching(client, job(folder, "back")) as heard:
         mount(share, folder)
-        eventually(lambda: bool(heard.reasons))
-        assert any("a.png: taken to be moved before" in reason for reason in heard.reasons)
+        told = "a.png: taken to be moved before"
+        eventually(lambda: any(told in reason for reason in heard.reasons))
         (folder / "a.png").rename(folder / "b.png")
         eventually(lambda: len(heard.outcomes) == 2)
     assert sorted(one.file.name for one in heard.outcomes) == ["a.png", "b.png"]
