@@ -5,8 +5,8 @@ that no server has begun to use, all that it has was copied there, and may be on
 """
 
 import shlex
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,7 +40,7 @@ class Restored:
         rows: of each table.
         versions: of models that were not there.
         left_alone: what was there already and is otherwise in the snapshot, a sentence each.
-        lacking: what the snapshot lacks, likewise.
+        lacking: what the snapshot or the backup lacks, likewise.
         waiting: bytes that another journal had, and that wait in this one now.
     """
 
@@ -52,7 +52,43 @@ class Restored:
     waiting: int
 
 
-def restore(settings: Settings, folder: BackupFolder, name: str, journal: Path | None = None) -> Restored:
+class _Gaps:
+    """What a backup has lost of a snapshot: the first ends a restore, or all are left out and said.
+
+    Args:
+        name: the snapshot's.
+        allowed: whether they are left out.
+
+    Attributes:
+        said: a sentence each.
+    """
+
+    def __init__(self, name: str, *, allowed: bool) -> None:
+        self._name, self._allowed = name, allowed
+        self.said: list[str] = []
+
+    @contextmanager
+    def of(self, what: str) -> Iterator[None]:
+        """Within, it is brought back."""
+        try:
+            yield
+        except (FileNotFoundError, FileError, bundle.BundleError) as error:
+            if not self._allowed:
+                raise BackupError(
+                    f"{what} is missing or damaged in snapshot {self._name} ({error}); `flowgauge backup "
+                    "verify` tells all that is. Restore another one, or all else of this one by --incomplete"
+                ) from error
+            self.said.append(f"{what}, which the backup has lost")
+
+
+def restore(
+    settings: Settings,
+    folder: BackupFolder,
+    name: str,
+    journal: Path | None = None,
+    *,
+    incomplete: bool = False,
+) -> Restored:
     """Bring a snapshot back. Killed on the way, it can be done again.
 
     Args:
@@ -61,6 +97,8 @@ def restore(settings: Settings, folder: BackupFolder, name: str, journal: Path |
         folder: the backup.
         name: of the snapshot.
         journal: of the history that was used before, whose inspections wait to be filed and come along.
+        incomplete: whether pictures, maps, parts of the journal, versions and weights that the backup has
+            lost are left out. The database must be whole in any case.
 
     Raises:
         BackupError: the snapshot is damaged, the place not empty, one of them in use, or the journal none.
@@ -77,7 +115,8 @@ def restore(settings: Settings, folder: BackupFolder, name: str, journal: Path |
             with folder_lock(history).acquire(timeout=0):
                 _expect_empty(history)
                 with _waiting(journal, history) as waiting:
-                    return _restore(settings, folder, name, snapshot, waiting)
+                    gaps = _Gaps(name, allowed=incomplete)
+                    return _restore(settings, folder, name, snapshot, waiting, gaps)
         except Timeout as error:
             raise BackupError(f"a server uses the history {history}: stop it first") from error
 
@@ -108,7 +147,12 @@ def _waiting(journal: Path | None, history: Path) -> AbstractContextManager[Sequ
 
 
 def _restore(
-    settings: Settings, folder: BackupFolder, name: str, snapshot: Snapshot, waiting: Sequence[Path]
+    settings: Settings,
+    folder: BackupFolder,
+    name: str,
+    snapshot: Snapshot,
+    waiting: Sequence[Path],
+    gaps: _Gaps,
 ) -> Restored:
     history = settings.history.absolute()
     if sha256_or_none(folder.database_path(name)) != snapshot.database_sha256:
@@ -136,21 +180,20 @@ def _restore(
         forget(history, target)
         pictures = Pictures(history)
         pictures.open()
-        try:
-            for kept in kept_files(folder, name):
-                sha256 = kept.picture_sha256
+        for kept in kept_files(folder, name):
+            sha256 = kept.picture_sha256
+            with gaps.of(f"the picture of inspection {kept.id}"):
                 copy_anew(folder.pictures.picture_path(sha256), pictures.picture_path(sha256))
+            with gaps.of(f"the map of inspection {kept.id}"):
                 copy_anew(folder.pictures.map_path(kept.id), pictures.map_path(kept.id))
-            journal = _journal(folder, name, snapshot)
-            for path in journal:
+        journal = _journal(folder, name, snapshot)
+        for path in journal:
+            with gaps.of(f"the part {path.name} of the journal"):
                 copy_anew(path, history / JOURNAL / path.name)
-        except (FileNotFoundError, FileError) as error:
-            raise BackupError(
-                f"a picture, a map or a part of the journal of snapshot {name} is missing; "
-                "`flowgauge backup verify` tells which"
-            ) from error
         carried = carry(waiting, history / JOURNAL, max(map(number_of, journal), default=0))
-        versions, left_alone, lacking = _restore_models(settings.models.absolute(), folder, snapshot, name)
+        versions, left_alone, lacking = _restore_models(
+            settings.models.absolute(), folder, snapshot, name, gaps
+        )
         # The rows last, in one transaction: until then it can all be done again.
         with folder.opened(name) as source:
             rows = copy_rows(source, target)
@@ -158,7 +201,8 @@ def _restore(
         Audit(target).write(COMMAND_LINE, "backup.restore", name, "done", rows)
     finally:
         target.close()
-    return Restored(name, rows, versions, left_alone, [*snapshot.problems, *lacking], carried)
+    lacking = [*snapshot.problems, *gaps.said, *lacking]
+    return Restored(name, rows, versions, left_alone, lacking, carried)
 
 
 def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:
@@ -170,14 +214,15 @@ def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:
 
 
 def _restore_models(
-    models: Path, folder: BackupFolder, snapshot: Snapshot, name: str
+    models: Path, folder: BackupFolder, snapshot: Snapshot, name: str, gaps: _Gaps
 ) -> tuple[int, list[str], list[str]]:
     """Bring the models back; how many versions, what was left alone, and what is not in the snapshot."""
     restored, left_alone, lacking = 0, [], []
     for file, sha256 in snapshot.backbones.items():
         target = models / models_folder.BACKBONES / file
         if not target.exists():
-            copy_file(folder.backbones / file, target)
+            with gaps.of(f"the file of weights {file}"):
+                copy_file(folder.backbones / file, target)
         elif sha256_or_none(target.resolve()) != sha256:
             left_alone.append(f"the weights {file} are others than the snapshot's")
     for category, copy in snapshot.models.items():
@@ -187,10 +232,13 @@ def _restore_models(
                 if sha256_or_none(models / category / version / bundle.MANIFEST) != sha256:
                     left_alone.append(f"version {category}/{version} is another one than the snapshot's")
                 continue
-            with as_models(folder, category, copy, version, models) as staged:
+            with (
+                gaps.of(f"version {category}/{version}"),
+                as_models(folder, category, copy, version, models) as staged,
+            ):
                 manifest = bundle.verify(staged / category / version)
                 models_folder.move_into_place(staged / category / version, models, manifest)
-            restored += 1
+                restored += 1
         left_alone += _restore_calibrations(models, folder, name, category, copy)
         text, replaced = copy.active, replacement(copy, models_folder.versions(models, category))
         if replaced is not None:

@@ -133,6 +133,10 @@ def restore(
             help="The journal of the history used before: what waits there to be filed comes along."
         ),
     ] = None,
+    incomplete: Annotated[
+        bool,
+        typer.Option("--incomplete", help="Leave out and say what the backup has lost, instead of stopping."),
+    ] = False,
 ) -> None:
     """Bring a snapshot back into an empty history, for a server that does not run. Nothing is overwritten.
 
@@ -147,7 +151,7 @@ def restore(
 
     there = BackupFolder(folder)
     settings = _settings(history, models)
-    restored = bring_back(settings, there, there.find(name), journal)
+    restored = bring_back(settings, there, there.find(name), journal, incomplete=incomplete)
     typer.echo(
         f"{restored.name} is back: {restored.rows['inspections']} inspections, {restored.rows['reviews']} "
         f"reviews, {restored.rows['keys']} keys in {settings.history}; {restored.versions} versions of "

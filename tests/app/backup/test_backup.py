@@ -428,6 +428,31 @@ class TestDamage:
             assert connection.scalars(select(inspections.c.id)).all() == []
         database.close()
 
+    def test_all_that_is_not_lost_is_restored_where_that_is_wanted(self, plant: Plant) -> None:
+        versions = models_folder.versions(plant.settings.models, "tiny")
+        taken = take(plant.settings, plant.folder)
+        first, *_, last = plant.answers
+        plant.folder.pictures.map_path(last["inspection_id"]).unlink()
+        cut = next(plant.folder.bundles.glob(f"*/{bundle.FLOW}"))
+        cut.write_bytes(b"cut")
+        [weights] = plant.folder.backbones.iterdir()
+        weights.unlink()
+        with pytest.raises(BackupError, match="--incomplete"):
+            restore(plant.empty, plant.folder, taken.name)
+        restored = restore(plant.empty, plant.folder, taken.name, incomplete=True)
+        *lost, active = restored.lacking
+        assert lost == [
+            f"the map of inspection {last['inspection_id']}, which the backup has lost",
+            f"the file of weights {weights.name}, which the backup has lost",
+            f"version tiny/{versions[0]}, which the backup has lost",
+        ]
+        assert "none serves until one is activated" in active
+        assert restored.versions == 0
+        with TestClient(create_app(plant.empty)) as client:
+            assert client.get(f"{first['links']['inspection']}/source").content == plant.pictures[0]
+            assert client.get(f"{last['links']['inspection']}/map.npy").status_code == 410
+            assert client.get(last["links"]["inspection"]).json()["decision"] == last["decision"]
+
     def test_a_snapshot_whose_database_was_changed_is_not_restored(self, plant: Plant) -> None:
         taken = take(plant.settings, plant.folder)
         with closing(sqlite3.connect(plant.folder.database_path(taken.name))) as connection, connection:

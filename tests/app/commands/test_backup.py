@@ -160,6 +160,21 @@ def test_damage_is_told(run: Run, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("settings")
+def test_what_the_backup_has_lost_is_left_out_where_that_is_wanted(run: Run, tmp_path: Path) -> None:
+    said(run("create"))
+    [picture] = (tmp_path / "backup" / "pictures").rglob("?" * 64)
+    picture.unlink()
+    new = ("restore", "--history", tmp_path / "new" / "history", "--models", tmp_path / "new" / "models")
+    assert "all else of this one by --incomplete" in failed(run(*new))
+    result = run(*new, "--incomplete")
+    assert result.exit_code == 0, result.output
+    assert re.match(f"{NAME} is back: 1 inspections", result.stdout)
+    assert re.fullmatch(
+        "missing: the picture of inspection [0-9a-f-]{36}, which the backup has lost\n", result.stderr
+    )
+
+
 def test_what_waits_in_the_journal_of_before_comes_along(
     run: Run, settings: Settings, tmp_path: Path
 ) -> None:
