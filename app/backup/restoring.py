@@ -5,6 +5,7 @@ that no server has begun to use, all that it has was copied there, and may be on
 """
 
 import shlex
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,7 +18,15 @@ from app.access import COMMAND_LINE
 from app.audit import Audit
 from app.backup.carrying import carry, number_of, waiting_in
 from app.backup.contents import as_models, calibration, kept_files, replacement, say_replaced
-from app.backup.copying import copy_anew, copy_file, copy_rows, is_empty, sha256_or_none
+from app.backup.copying import (
+    LARGEST,
+    NO_ROOM,
+    copy_anew,
+    copy_file,
+    copy_rows,
+    is_empty,
+    sha256_or_none,
+)
 from app.backup.folder import JOURNAL, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
 from app.database.engine import Database
@@ -26,7 +35,7 @@ from app.history.identity import IDENTITY, forget
 from app.history.pictures import Pictures
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
-from flows.fastflow.plain_files import FileError, replace_file
+from flows.fastflow.plain_files import FileError, replace_file, sha256_of
 
 _BEGUN: Final = "restoring"
 
@@ -72,13 +81,18 @@ class _Gaps:
         """Within, it is brought back."""
         try:
             yield
-        except (FileNotFoundError, FileError, bundle.BundleError) as error:
+        except (OSError, FileError, bundle.BundleError) as error:
+            if isinstance(error, OSError) and error.errno in NO_ROOM:  # the place is at fault, not the backup
+                raise
+            # Of a folder that is copied one of several faults, each with both paths.
+            why = "a file of it cannot be read" if isinstance(error, shutil.Error) else str(error)
             if not self._allowed:
                 raise BackupError(
-                    f"{what} is missing or damaged in snapshot {self._name} ({error}); `flowgauge backup "
-                    "verify` tells all that is. Restore another one, or all else of this one by --incomplete"
+                    f"{what} is missing or damaged in snapshot {self._name}, or cannot be read: {why}. "
+                    "`flowgauge backup verify` tells all such. Restore another snapshot, or all else of this "
+                    "one by --incomplete"
                 ) from error
-            self.said.append(f"{what}, which the backup has lost")
+            self.said.append(f"{what} cannot be brought back: {why}")
 
 
 def restore(
@@ -221,8 +235,11 @@ def _restore_models(
     for file, sha256 in snapshot.backbones.items():
         target = models / models_folder.BACKBONES / file
         if not target.exists():
+            source = folder.backbones / file
             with gaps.of(f"the file of weights {file}"):
-                copy_file(folder.backbones / file, target)
+                if sha256_of(source, LARGEST) != sha256:
+                    raise FileError(f"{source} is not as it was copied")
+                copy_file(source, target)
         elif sha256_or_none(target.resolve()) != sha256:
             left_alone.append(f"the weights {file} are others than the snapshot's")
     for category, copy in snapshot.models.items():

@@ -1,16 +1,20 @@
 """Snapshots are taken of real services and brought back; what is served then is what was served before."""
 
 import asyncio
+import builtins
+import errno
 import hashlib
 import itertools
 import json
+import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -441,10 +445,10 @@ class TestDamage:
             restore(plant.empty, plant.folder, taken.name)
         restored = restore(plant.empty, plant.folder, taken.name, incomplete=True)
         *lost, active = restored.lacking
-        assert lost == [
-            f"the map of inspection {last['inspection_id']}, which the backup has lost",
-            f"the file of weights {weights.name}, which the backup has lost",
-            f"version tiny/{versions[0]}, which the backup has lost",
+        assert [line.partition(" cannot be brought back: ")[0] for line in lost] == [
+            f"the map of inspection {last['inspection_id']}",
+            f"the file of weights {weights.name}",
+            f"version tiny/{versions[0]}",
         ]
         assert "none serves until one is activated" in active
         assert restored.versions == 0
@@ -452,6 +456,42 @@ class TestDamage:
             assert client.get(f"{first['links']['inspection']}/source").content == plant.pictures[0]
             assert client.get(f"{last['links']['inspection']}/map.npy").status_code == 410
             assert client.get(last["links"]["inspection"]).json()["decision"] == last["decision"]
+
+    @pytest.mark.parametrize("kind", ["picture", "bundle", "weights"])
+    def test_what_cannot_be_read_is_lost_too(
+        self, plant: Plant, kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken = take(plant.settings, plant.folder)
+        victim = {
+            "picture": plant.folder.pictures.picture_path(plant.answers[0]["image"]["sha256"]),
+            "bundle": next(plant.folder.bundles.glob(f"*/{bundle.FLOW}")),
+            "weights": next(plant.folder.backbones.iterdir()),
+        }[kind]
+
+        def failing(opens: Callable[..., Any]) -> Callable[..., Any]:
+            def fails(path: Any, *how: Any, **more: Any) -> Any:
+                if getattr(path, "path", str(path)) == str(victim):  # shutil's is an entry of its folder
+                    raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+                return opens(path, *how, **more)
+
+            return fails
+
+        monkeypatch.setattr(builtins, "open", failing(open))  # by which shutil copies a folder
+        monkeypatch.setattr(os, "open", failing(os.open))
+        with pytest.raises(BackupError, match="--incomplete"):
+            restore(plant.empty, plant.folder, taken.name)
+        first = restore(plant.empty, plant.folder, taken.name, incomplete=True).lacking[0]
+        assert "cannot be brought back: " in first
+
+    def test_weights_that_rot_in_the_backup_are_not_brought_back(self, plant: Plant) -> None:
+        taken = take(plant.settings, plant.folder)
+        [weights] = plant.folder.backbones.iterdir()
+        whole = weights.read_bytes()
+        weights.write_bytes(bytes(len(whole)))
+        with pytest.raises(BackupError, match="is not as it was copied"):
+            restore(plant.empty, plant.folder, taken.name)
+        assert verify(plant.folder, take(plant.settings, plant.folder).name) == []
+        assert weights.read_bytes() == whole
 
     def test_a_snapshot_whose_database_was_changed_is_not_restored(self, plant: Plant) -> None:
         taken = take(plant.settings, plant.folder)
