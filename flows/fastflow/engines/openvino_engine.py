@@ -98,15 +98,19 @@ class OpenVinoEngine:
 
     def backbone(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone:
         """See `Engine`."""
-        with self._lock:
-            known = self._backbones.get(extractor, {}).get(input_size)
+        known = self._known(extractor, input_size)
         if known is None:
             parts = self._backbone_parts(extractor, input_size)
             with self._compiling_backbone:
-                compiled = self._compile_backbone(parts)
-            with self._lock:
-                known = self._backbones.setdefault(extractor, {}).setdefault(input_size, compiled)
+                # Who came first may have compiled it.
+                known = self._known(extractor, input_size) or self._compile_backbone(parts)
+                with self._lock:
+                    self._backbones.setdefault(extractor, {})[input_size] = known
         return known
+
+    def _known(self, extractor: FrozenBackbone, input_size: tuple[int, int]) -> OpenVinoBackbone | None:
+        with self._lock:
+            return self._backbones.get(extractor, {}).get(input_size)
 
     def head(self, head: Head) -> "_OpenVinoHead":
         """See `Engine`."""
@@ -116,7 +120,6 @@ class OpenVinoEngine:
         """See `Engine`."""
         largest = max(1, _PORTION_PIXELS // math.prod(size))
         rules = [np.asarray([x], np.float32) for x in (rule.gaussian, rule.energy_floor, rule.sharpness)]
-        # Not asked of the engine for every batch: it may be compiling something else.
         known: dict[Sizes, PixelsRequest] = {}
 
         def run(energies: Energies) -> Iterator[Pixels]:
@@ -142,8 +145,9 @@ class OpenVinoEngine:
         """See `Engine`."""
         if self._cache is None:
             return False
-        with self._compiling_backbone, self._lock:
+        with self._compiling_backbone:
             openvino_cache.clear(self._cache)
+        with self._lock:
             self._backbones.clear()
             self._heads.clear()
             self._pixels.clear()

@@ -3,6 +3,7 @@
 import copy
 import gc
 import logging
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -149,11 +150,28 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
     assert len(built) == 2
 
 
-def test_heads_do_not_wait_for_a_backbone_that_is_compiled() -> None:
+def test_batches_do_not_wait_for_a_backbone_that_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, head = OpenVinoEngine("float32"), made(FlowConfig(steps=1), NORMALISATIONS[0])
-    with engine._compiling_backbone, ThreadPoolExecutor(1) as other:
-        found = other.submit(engine.head(head), maps(n=1)).result(timeout=60)
-    expect_equal(found, FusedHead(head)(maps(n=1)))
+    begun, go_on, compiles = threading.Event(), threading.Event(), engine._compile_backbone
+
+    def slowly(parts: Sequence[Any]) -> Any:
+        begun.set()
+        assert go_on.wait(60)
+        return compiles(parts)
+
+    monkeypatch.setattr(engine, "_compile_backbone", slowly)
+    with ThreadPoolExecutor(2) as others:
+        backbone = others.submit(engine.backbone, FeatureExtractor(weights(), (1, 2)), (64, 64))
+        try:
+            assert begun.wait(60)
+            for n in (1, 3):  # nothing of either is compiled
+                found = others.submit(engine.head(head), maps(n=n)).result(timeout=60)
+                expect_equal(found, FusedHead(head)(maps(n=n)))
+                pixels = engine.pixels(ScoreRule(), (32, 32))(found)  # an iterator that has not begun
+                assert len(others.submit(list, pixels).result(timeout=60)) == n
+        finally:
+            go_on.set()
+        backbone.result(timeout=60)
 
 
 @pytest.mark.parametrize("own", [True, False])

@@ -126,15 +126,6 @@ def test_rules_share_a_graph_and_sizes_and_ways_to_enlarge_do_not(
     assert built[2:] == [(SIZE, "linear")]
 
 
-def test_neither_what_is_ready_nor_what_is_not_waits_for_a_backbone() -> None:
-    engine = openvino_engine.OpenVinoEngine("float32")
-    list(engine.pixels(ScoreRule(), SIZE)(some_energies()))
-    with engine._compiling_backbone, ThreadPoolExecutor(1) as other:
-        for size in (SIZE, (32, 32)):
-            run = engine.pixels(ScoreRule(), size)
-            assert len(other.submit(list, run(some_energies())).result(timeout=60)) == 1
-
-
 def test_models_that_share_a_graph_may_compute_at_once() -> None:
     engine = pick_engine("float32", torch.device("cpu"), "openvino")
     size = (256, 256)
