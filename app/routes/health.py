@@ -19,11 +19,12 @@ async def live() -> Health:
 # run in may all be waiting for a database that hangs, and that is no reason to send predictions elsewhere.
 @router.get("/ready", responses=documented("internal", "model-loading", "draining"))
 async def ready(residency: ResidencyPart, draining: DrainingPart) -> Health:
-    """Answer 200 when the models folder can be read and every category that was there at start can be served.
+    """Answer 200 when the models folder can be read, and each category there was at start has been loaded.
 
     Where its active version cannot be loaded (a damaged bundle), the one before serves in its place. Where
     none is left that could, this stays at 503 while other categories are served all the same; it is tried
-    again until a version loads. A server that is stopping is not ready.
+    again until a version loads. What can be served no longer after that leaves it at 200. A server that is
+    stopping is not ready.
 
     A history that takes no more, or a database that does not answer, leaves this at 200: predictions with
     store=false need neither. The metrics `flowgauge_history_accepting` and `flowgauge_history_failing` tell.

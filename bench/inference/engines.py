@@ -77,7 +77,7 @@ def here(engines: Sequence[str], device: str) -> tuple[list[str], list[str]]:
 
 
 def emulated(engine: str, device: str) -> bool:
-    """Whether nobody would choose an engine here: torch then takes half a second a picture."""
+    """Whether nobody would choose an engine here: torch took half a second a picture on AVX2."""
     vain = device == "cpu" and slower_here("bfloat16", torch.device(device)) is not None
     return vain and engine.endswith("bfloat16")
 

@@ -94,7 +94,7 @@ def find_weights(
         if not path.stem.endswith(found.sha256[:12]):
             raise WeightsError(
                 f"{path} does not hold the weights that it is named after: it was damaged, or changed. "
-                "Delete it, and bring the weights again"
+                f"`flowgauge backbones pull {name}` brings them again; if they are not timm's, delete it"
             )
         return found
     package = _package_file(name)

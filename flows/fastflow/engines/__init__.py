@@ -153,7 +153,7 @@ def slower_here(precision: Precision, device: torch.device) -> str | None:
     known = device.type == "cuda" or platform.machine().lower() in ("x86_64", "amd64")
     if precision == "float32" or not known or computes_bfloat16(device):
         return None
-    slower, here = "takes two to three times as long as", "processor"
+    slower, here = "takes several times as long as", "processor"
     if device.type == "cuda":
         slower, here = "is slower than", "GPU"
     return f"{precision} {slower} float32 on this {here}, which has no instructions for bfloat16; use float32"

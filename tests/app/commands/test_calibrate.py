@@ -194,7 +194,7 @@ def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
         assert (answer.status_code, answer.json()["type"]) == (422, "rejected-bundle")
     result = run("--precision", "bfloat16")
     assert result.exit_code == 0, result.output
-    assert "look: bfloat16 takes two to three times as long as float32" in result.stderr
+    assert "look: bfloat16 takes several times as long as float32" in result.stderr
     folder = models_folder.resolve(store, "tiny")
     manifest = bundle.read_manifest(folder)
     slot = Slot(manifest, bundle.manifest_sha256(folder, manifest), "bfloat16")

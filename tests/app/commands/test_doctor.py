@@ -117,7 +117,7 @@ def test_a_precision_that_is_slow_here_is_a_warning_and_no_problem(
     monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
     monkeypatch.setenv("FLOWGAUGE_DEVICE", "cpu")
     [warning] = report(tmp_path, 0)["warnings"]
-    assert warning.startswith("bfloat16 takes two to three times as long as float32")
+    assert warning.startswith("bfloat16 takes several times as long as float32")
     result = CliRunner().invoke(flowgauge.app, ["doctor", "--models", str(tmp_path)])
     assert "warning: bfloat16 takes" in result.stdout
     monkeypatch.delenv("FLOWGAUGE_PRECISION")

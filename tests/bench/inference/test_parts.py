@@ -84,7 +84,9 @@ def test_a_model_is_trained_anew_where_its_settings_are_others(
     monkeypatch.setattr(models, "_precisions", lambda: ["float32"])
     assert models._is_there(tiny_bundle_store, tiny_config)
     for part, change in (("flow", {"steps": 3}), ("score", {"sharpness": 2.0}), ("score", {"gaussian": 0.9})):
-        other = RunConfig.model_validate(tiny_config.model_dump() | {part: change})
+        settings = tiny_config.model_dump()
+        settings[part] |= change
+        other = RunConfig.model_validate(settings)
         assert not models._is_there(tiny_bundle_store, other)
 
 
