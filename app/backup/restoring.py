@@ -202,7 +202,7 @@ def _restore(
                 copy_anew(folder.pictures.map_path(kept.id), pictures.map_path(kept.id))
         journal = _journal(folder, name, snapshot)
         for path in journal:
-            with gaps.of(f"the part {path.name} of the journal"):
+            with gaps.of(f"{path.name}, a part of the journal,"):
                 copy_anew(path, history / JOURNAL / path.name)
         carried = carry(waiting, history / JOURNAL, max(map(number_of, journal), default=0))
         versions, left_alone, lacking = _restore_models(
