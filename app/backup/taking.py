@@ -20,7 +20,7 @@ from sqlalchemy import select, update
 from app.access import COMMAND_LINE
 from app.audit import Audit
 from app.backup import map_sums
-from app.backup.copying import LARGEST, copy_file, copy_rows, sha256_or_none
+from app.backup.copying import LARGEST, NO_ROOM, copy_file, copy_rows, sha256_or_none
 from app.backup.folder import DATABASE, JOURNAL, SNAPSHOT, BackupError, BackupFolder, CategoryCopy, Snapshot
 from app.category_settings import SETTINGS
 from app.database import clock
@@ -246,15 +246,17 @@ class _Taking:
         try:
             source = path.resolve(strict=True)
             sha256 = sha256_of(source, LARGEST)
+            # A kept file that was damaged is written anew, as large as before.
+            if sha256_or_none(target) != sha256:
+                target.unlink(missing_ok=True)
+                self._copied += copy_file(source, target)
         except (OSError, FileError, RuntimeError) as error:  # the last of links in a circle
+            if isinstance(error, OSError) and error.errno in NO_ROOM:
+                raise
             # Else a training has found the same weights elsewhere meanwhile.
             if path.is_symlink() or path.exists():
                 self._problems.append(f"the weights {path.name} cannot be copied: {error}")
             return None
-        # A kept file that was damaged is written anew, as large as before.
-        if sha256_or_none(target) != sha256:
-            target.unlink(missing_ok=True)
-            self._copied += copy_file(source, target)
         return sha256
 
     def _calibrations(self, category: Path, versions: Iterable[str]) -> dict[str, dict[str, str]]:
