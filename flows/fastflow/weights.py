@@ -74,7 +74,7 @@ def save_weights(weights: Weights, folder: Path) -> Path:
     if not weights.named:
         _mark(path).unlink(missing_ok=True)
     there = path.exists()
-    if not there or kept_weights(weights.name, folder, weights.sha256) is None:
+    if kept_weights(weights.name, folder, weights.sha256) is None:
         sweep(folder)
         with temporary_directory(folder) as temporary:
             file = temporary / path.name
