@@ -111,8 +111,8 @@ def restore(
         folder: the backup.
         name: of the snapshot.
         journal: of the history that was used before, whose inspections wait to be filed and come along.
-        incomplete: whether pictures, maps, parts of the journal, versions and weights that the backup has
-            lost are left out. The database must be whole in any case.
+        incomplete: whether pictures, maps, parts of the journal, versions, weights and calibrations that the
+            backup has lost are left out. The database must be whole in any case.
 
     Raises:
         BackupError: the snapshot is damaged, the place not empty, one of them in use, or the journal none.
@@ -197,13 +197,17 @@ def _restore(
         for kept in kept_files(folder, name):
             sha256 = kept.picture_sha256
             with gaps.of(f"the picture of inspection {kept.id}"):
-                copy_anew(folder.pictures.picture_path(sha256), pictures.picture_path(sha256))
+                picture = _as_copied(folder.pictures.picture_path(sha256), sha256)
+                copy_anew(picture, pictures.picture_path(sha256))
             with gaps.of(f"the map of inspection {kept.id}"):
-                copy_anew(folder.pictures.map_path(kept.id), pictures.map_path(kept.id))
+                score_map = _as_copied(folder.pictures.map_path(kept.id), kept.map_sha256)
+                copy_anew(score_map, pictures.map_path(kept.id))
         journal = _journal(folder, name, snapshot)
-        for path in journal:
+        for path, recorded in journal.items():
             with gaps.of(f"{path.name}, a part of the journal,"):
                 copy_anew(path, history / JOURNAL / path.name)
+                # Only now: of one that is cut off the server files what it can read.
+                _as_copied(path, recorded)
         carried = carry(waiting, history / JOURNAL, max(map(number_of, journal), default=0))
         versions, left_alone, lacking = _restore_models(
             settings.models.absolute(), folder, snapshot, name, gaps
@@ -219,12 +223,12 @@ def _restore(
     return Restored(name, rows, versions, left_alone, lacking, carried)
 
 
-def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> list[Path]:
-    """The files of the journal that must be there; of a snapshot that does not say, those that are."""
+def _journal(folder: BackupFolder, name: str, snapshot: Snapshot) -> dict[Path, str | None]:
+    """The files of the journal that must be there, with their sha256; of a snapshot without, all it has."""
     place = folder.snapshots / name / JOURNAL
     if snapshot.journal is None:
-        return list(place.glob("*.journal"))
-    return [place / file for file in snapshot.journal]
+        return dict.fromkeys(place.glob("*.journal"))
+    return {place / file: sha256 for file, sha256 in snapshot.journal.items()}
 
 
 def _restore_models(
@@ -233,15 +237,10 @@ def _restore_models(
     """Bring the models back; how many versions, what was left alone, and what is not in the snapshot."""
     restored, left_alone, lacking = 0, [], []
     for file, sha256 in snapshot.backbones.items():
-        target = models / models_folder.BACKBONES / file
-        if not target.exists():
-            source = folder.backbones / file
-            with gaps.of(f"the file of weights {file}"):
-                if sha256_of(source, LARGEST) != sha256:
-                    raise FileError(f"{source} is not as it was copied")
-                copy_file(source, target)
-        elif sha256_or_none(target.resolve()) != sha256:
-            left_alone.append(f"the weights {file} are others than the snapshot's")
+        source, target = folder.backbones / file, models / models_folder.BACKBONES / file
+        with gaps.of(f"the file of weights {file}"):
+            if not _brought_back(source, target, sha256):
+                left_alone.append(f"the weights {file} are others than the snapshot's")
     for category, copy in snapshot.models.items():
         (models / category).mkdir(parents=True, exist_ok=True)
         for version, sha256 in copy.versions.items():
@@ -256,7 +255,7 @@ def _restore_models(
                 manifest = bundle.verify(staged / category / version)
                 models_folder.move_into_place(staged / category / version, models, manifest)
                 restored += 1
-        left_alone += _restore_calibrations(models, folder, name, category, copy)
+        left_alone += _restore_calibrations(models, folder, name, category, copy, gaps)
         text, replaced = copy.active, replacement(copy, models_folder.versions(models, category))
         if replaced is not None:
             text = replaced[1] or text
@@ -273,7 +272,7 @@ def _restore_models(
 
 
 def _restore_calibrations(
-    models: Path, folder: BackupFolder, name: str, category: str, copy: CategoryCopy
+    models: Path, folder: BackupFolder, name: str, category: str, copy: CategoryCopy, gaps: _Gaps
 ) -> list[str]:
     """Bring the calibrations of a category's versions back; what was left alone."""
     left_alone = []
@@ -281,15 +280,31 @@ def _restore_calibrations(
         for file, sha256 in files.items():
             source = calibration(folder, name, category, version, file)
             target = models / category / models_folder.CALIBRATIONS / version / file
-            if target.exists():
-                if sha256_or_none(target) != sha256:
-                    left_alone.append(
-                        f"calibration {file} of {category}/{version} is another one than the snapshot's"
-                    )
-            elif sha256_or_none(source) == sha256:
-                copy_file(source, target)
-            else:
-                left_alone.append(
-                    f"the calibration {file} of {category}/{version} is damaged in the snapshot"
-                )
+            what = f"calibration {file} of {category}/{version}"
+            with gaps.of(what):
+                if not _brought_back(source, target, sha256):
+                    left_alone.append(f"{what} is another one than the snapshot's")
     return left_alone
+
+
+def _brought_back(source: Path, target: Path, sha256: str) -> bool:
+    """Copy a file of the backup to where there is none; whether what is there is the snapshot's.
+
+    Raises:
+        FileError, OSError: the backup has lost it, or the disk takes no more.
+    """
+    if target.exists():
+        return sha256_or_none(target.resolve()) == sha256
+    copy_file(_as_copied(source, sha256), target)
+    return True
+
+
+def _as_copied(source: Path, sha256: str | None) -> Path:
+    """A file of the backup that is as it was copied; as it is, where its sha256 was not recorded then.
+
+    Raises:
+        FileError, OSError: it is not, or cannot be read.
+    """
+    if sha256 is not None and sha256_of(source, LARGEST) != sha256:
+        raise FileError(f"{source} is not as it was copied")
+    return source

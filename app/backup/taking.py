@@ -166,7 +166,9 @@ class _Taking:
         return str(self._database.revision), rows
 
     def _files(self, target: Database, known: map_sums.Known) -> None:
-        wanted = select(_COLUMNS.id, _COLUMNS.image_sha256).where(_COLUMNS.has_pictures)
+        wanted = select(_COLUMNS.id, _COLUMNS.image_sha256, _COLUMNS.image_bytes, _COLUMNS.map_bytes).where(
+            _COLUMNS.has_pictures
+        )
         after = ""
         while True:
             with target.read() as connection:
@@ -178,7 +180,7 @@ class _Taking:
             sums: dict[str, str] = {}
             for row in rows:
                 try:
-                    sha256 = self._files_of(row.id, row.image_sha256, known)
+                    sha256 = self._files_of(row.id, row.image_sha256, (row.image_bytes, row.map_bytes), known)
                 except (FileNotFoundError, FileError):
                     missing.append(row.id)
                     continue
@@ -188,15 +190,19 @@ class _Taking:
             self._tell_missing(target, missing)
             after = rows[-1].id
 
-    def _files_of(self, identifier: str, image_sha256: str, known: map_sums.Known) -> str | None:
-        """Copy an inspection's files; the map's sha256.
+    def _files_of(
+        self, identifier: str, image_sha256: str, sizes: tuple[int, int], known: map_sums.Known
+    ) -> str | None:
+        """Copy an inspection's files, of these bytes; the map's sha256.
 
         Raises:
-            FileNotFoundError, FileError: one of them is missing.
+            FileNotFoundError, FileError: one of them is missing, cut off, or cannot be read.
         """
         source, target = Pictures(self._settings.history.absolute()), self._folder.pictures
-        self._copied += copy_file(source.picture_path(image_sha256), target.picture_path(image_sha256))
-        copied = copy_file(source.map_path(identifier), target.map_path(identifier))
+        image_bytes, map_bytes = sizes
+        image = source.picture_path(image_sha256)
+        self._copied += _copy_whole(image, target.picture_path(image_sha256), image_bytes)
+        copied = _copy_whole(source.map_path(identifier), target.map_path(identifier), map_bytes)
         self._copied += copied
         if not copied:
             if (sha256 := known(identifier)) is not None:
@@ -216,7 +222,7 @@ class _Taking:
         with self._database.read() as connection:
             there = select(_COLUMNS.id).where(_COLUMNS.id.in_(missing), _COLUMNS.has_pictures)
             self._problems += [
-                f"the picture or the map of inspection {identifier} is missing in the history"
+                f"the picture or the map of inspection {identifier} is missing or damaged in the history"
                 for identifier in connection.scalars(there)
             ]
 
@@ -269,7 +275,9 @@ class _Taking:
                     self._copied += copy_file(source, target)
                 except FileNotFoundError:  # removed meanwhile
                     continue
-                except FileError as error:
+                except (FileError, OSError) as error:
+                    if isinstance(error, OSError) and not _is_unreadable(source, error):
+                        raise
                     self._problems.append(f"calibration {source.name} of {category.name}/{name}: {error}")
                     continue
                 found.setdefault(name, {})[source.name] = sha256_of(target, LARGEST)
@@ -291,6 +299,34 @@ class _Taking:
                 self._problems.append(f"model {source.parent.name}/{source.name} is damaged: {error}")
             return None
         return sha256
+
+
+def _copy_whole(source: Path, target: Path, size: int) -> int:
+    """Copy a file of the history, which all snapshots share from then on: never one that was cut off.
+
+    Returns:
+        As `copy_file`.
+
+    Raises:
+        FileNotFoundError: it is missing.
+        FileError: it has another size than it was written with, or cannot be read.
+        OSError: the disk takes no more.
+    """
+    if source.stat().st_size != size:
+        raise FileError(f"{source} has not the {size} bytes that it was written with")
+    try:
+        return copy_file(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if _is_unreadable(source, error):
+            raise FileError(f"{source} cannot be read: {error}") from error
+        raise
+
+
+def _is_unreadable(source: Path, error: OSError) -> bool:
+    """Whether a file that could not be copied is at fault, and not the disk that it was copied to."""
+    return error.errno not in NO_ROOM and sha256_or_none(source) is None
 
 
 def _name(at_ms: int) -> str:

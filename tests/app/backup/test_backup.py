@@ -55,6 +55,13 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
+def file_of(pictures: Pictures, answer: dict[str, Any], kind: str) -> Path:
+    """Where the picture or the map of an inspection lies."""
+    if kind == "map":
+        return pictures.map_path(answer["inspection_id"])
+    return pictures.picture_path(answer["image"]["sha256"])
+
+
 def open_and_close(settings: Settings) -> None:
     async def start() -> None:
         history = History(settings)
@@ -351,6 +358,69 @@ class TestMissing:
         with TestClient(create_app(plant.empty)) as client:
             assert client.get(answer["links"]["inspection"]).json()["has_pictures"] is False
 
+    @pytest.mark.parametrize("kind", ["picture", "map"])
+    def test_what_is_cut_off_in_the_history_takes_the_place_of_no_copy(self, plant: Plant, kind: str) -> None:
+        """All snapshots share the one copy that there is."""
+        first = take(plant.settings, plant.folder)
+        answer = plant.answers[1]
+        there, copied = (
+            file_of(Pictures(plant.settings.history), answer, kind),
+            file_of(plant.folder.pictures, answer, kind),
+        )
+        whole = copied.read_bytes()
+        there.write_bytes(whole[: len(whole) // 2])
+        second = take(plant.settings, plant.folder)
+        [problem] = second.snapshot.problems
+        assert answer["inspection_id"] in problem
+        assert copied.read_bytes() == whole
+        assert verify(plant.folder, first.name) == verify(plant.folder, second.name) == []
+
+    @pytest.mark.parametrize("kind", ["picture", "map"])
+    def test_what_is_cut_off_before_the_first_snapshot_is_said(self, plant: Plant, kind: str) -> None:
+        answer = plant.answers[1]
+        file_of(Pictures(plant.settings.history), answer, kind).write_bytes(b"cut")
+        taken = take(plant.settings, plant.folder)
+        [problem] = taken.snapshot.problems
+        assert answer["inspection_id"] in problem
+        assert not file_of(plant.folder.pictures, answer, kind).exists()
+
+    @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
+    @pytest.mark.parametrize("kind", ["picture", "map", "calibration"])
+    def test_what_cannot_be_read_ends_no_snapshot(
+        self, plant: Plant, kind: str, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answer = plant.answers[1]
+        calibrations = plant.settings.models / "tiny" / models_folder.CALIBRATIONS
+        victim = (
+            next(calibrations.glob("*/*.json"))
+            if kind == "calibration"
+            else file_of(Pictures(plant.settings.history), answer, kind)
+        )
+        opens = os.open
+
+        def fails(path: Any, *how: Any, **more: Any) -> int:
+            if str(path) == str(victim):
+                raise OSError(number, os.strerror(number), str(path))
+            return opens(path, *how, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "open", fails)
+            taken = take(plant.settings, plant.folder)
+        [problem] = taken.snapshot.problems
+        assert (victim.name if kind == "calibration" else answer["inspection_id"]) in problem
+        assert verify(plant.folder, taken.name) == []
+
+    def test_a_backup_disk_that_fails_does_end_one(
+        self, plant: Plant, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fails(*_: object) -> None:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        monkeypatch.setattr("app.backup.copying.shutil.copyfileobj", fails)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            take(plant.settings, plant.folder)
+        assert plant.folder.names() == []
+
     def test_a_picture_that_retention_has_removed_is_no_problem(self, plant: Plant) -> None:
         database = Database(plant.settings.database_url)
         with database.write() as connection:
@@ -441,6 +511,8 @@ class TestDamage:
         cut.write_bytes(b"cut")
         [weights] = plant.folder.backbones.iterdir()
         weights.unlink()
+        calibration = next((plant.folder.snapshots / taken.name).glob("calibrations/*/*/*.json"))
+        calibration.write_bytes(b"cut")
         with pytest.raises(BackupError, match="--incomplete"):
             restore(plant.empty, plant.folder, taken.name)
         restored = restore(plant.empty, plant.folder, taken.name, incomplete=True)
@@ -449,6 +521,7 @@ class TestDamage:
             f"the map of inspection {last['inspection_id']}",
             f"the file of weights {weights.name}",
             f"version tiny/{versions[0]}",
+            f"calibration {calibration.name} of tiny/{versions[0]}",
         ]
         assert "none serves until one is activated" in active
         assert restored.versions == 0
@@ -492,6 +565,13 @@ class TestDamage:
             restore(plant.empty, plant.folder, taken.name)
         assert verify(plant.folder, take(plant.settings, plant.folder).name) == []
         assert weights.read_bytes() == whole
+
+    def test_a_calibration_that_is_lost_ends_a_restore(self, plant: Plant) -> None:
+        taken = take(plant.settings, plant.folder)
+        calibration = next((plant.folder.snapshots / taken.name).glob("calibrations/*/*/*.json"))
+        calibration.write_bytes(b"cut")
+        with pytest.raises(BackupError, match=f"calibration {calibration.name} of tiny/.* --incomplete"):
+            restore(plant.empty, plant.folder, taken.name)
 
     def test_a_snapshot_whose_database_was_changed_is_not_restored(self, plant: Plant) -> None:
         taken = take(plant.settings, plant.folder)

@@ -102,6 +102,38 @@ def test_without_a_file_of_the_journal_it_is_not_restored_in_part(waiting: Plant
         restore(waiting.empty, waiting.folder, taken.name)
 
 
+@pytest.mark.parametrize("damage", ["rotten", "cut off"])
+def test_a_damaged_file_of_the_journal_ends_a_restore_unless_that_is_wanted(
+    waiting: Plant, damage: str
+) -> None:
+    """A server would say that what is cut off was never answered. What it can read it files."""
+    taken = take(waiting.settings, waiting.folder)
+    path = waiting.folder.snapshots / taken.name / JOURNAL / "000000000008.journal"
+    if damage == "rotten":
+        rot(path)
+    else:
+        path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(
+        BackupError, match=r"000000000008\.journal, a part of the journal, is missing or damaged"
+    ):
+        restore(waiting.empty, waiting.folder, taken.name)
+    [lost] = restore(waiting.empty, waiting.folder, taken.name, incomplete=True).lacking
+    assert lost.startswith("000000000008.journal, a part of the journal, cannot be brought back: ")
+    assert (waiting.empty.history / JOURNAL / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["picture", "map"])
+def test_what_rots_in_the_backup_is_not_brought_back(plant: Plant, kind: str) -> None:
+    taken = take(plant.settings, plant.folder)
+    answer = plant.answers[0]
+    picture = plant.folder.pictures.picture_path(answer["image"]["sha256"])
+    rot(picture if kind == "picture" else map_of(plant, 0))
+    with pytest.raises(BackupError, match=f"the {kind} of inspection .* is not as it was copied"):
+        restore(plant.empty, plant.folder, taken.name)
+    lost = restore(plant.empty, plant.folder, taken.name, incomplete=True).lacking
+    assert f"the {kind} of inspection {answer['inspection_id']} cannot be brought back: " in lost[0]
+
+
 def test_what_could_not_be_filed_is_kept_with_the_journal(waiting: Plant) -> None:
     damaged = f"{6:012}-{0:012}.damaged"
     (waiting.settings.history / JOURNAL / damaged).write_bytes(b"evidence")
