@@ -87,7 +87,7 @@ class Asking:
         except (RefusedError, IdempotencyKeyReusedError) as error:
             return Outcome(found, sha256, None, error.details)
         except InternalError as error:
-            if trouble.fail():
+            if trouble.refuse(inspected):
                 return Outcome(found, sha256, None, error.details)
             raise Later(f"{found.name}: {error} (request {error.request_id})") from error
         except UnexpectedAnswerError as error:

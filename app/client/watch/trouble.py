@@ -30,7 +30,7 @@ class Trouble:
         attempts: that came to nothing, whatever for.
         again: when there is to be another, by the clock.
         faults: attempts that may have failed for the picture's sake.
-        before: how many pictures had been inspected when it was first refused on the way to the server.
+        before: how many pictures had been inspected when it was first refused, by the server or before it.
         delays: attempts that were not done in time, which is no fault of the picture.
         said: the last reason that was said of it.
     """
@@ -49,9 +49,9 @@ class Trouble:
         return self.faults >= MOST_FAULTS
 
     def refuse(self, inspected: int) -> bool:
-        """Count an attempt that something between here and the server has refused; whether to set it aside.
+        """Count an attempt that the server or something before it has refused; whether to set it aside.
 
-        A proxy may as well refuse everything. So others must have come through since the first time.
+        It may as well refuse everything. So others must have come through since the first time.
 
         Args:
             inspected: how many pictures were, of all that there were.

@@ -289,6 +289,38 @@ def test_to_another_disk(tmp_path: Path, other_disk: Path, inspection: Inspectio
     assert {path.name for path in out.iterdir()} == {"a.png", "a.png.json", "a.png.overlay.png"}
 
 
+def test_to_a_share_on_which_files_are_somebody_elses(
+    tmp_path: Path, other_disk: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their times cannot be set there."""
+
+    def refuses(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(path))
+
+    made = make(tmp_path, "a.png", b"one", inspection)
+    monkeypatch.setattr(os, "utime", refuses)
+    assert made.move(other_disk).read_bytes() == b"one"
+    assert not made.file.path.exists()
+
+
+def test_a_picture_is_on_another_disk_before_it_is_gone_here(
+    tmp_path: Path, other_disk: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path, "a.png", b"one", inspection)
+    kept: list[Path] = []
+    sync = os.fsync
+
+    def syncing(number: int) -> None:
+        assert made.file.path.exists()
+        kept.append(Path(f"/proc/self/fd/{number}").readlink())
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    target = made.move(other_disk)
+    assert [path.parent for path in kept[:-1]] == [target.parent]
+    assert kept[-1] == target.parent
+
+
 def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
     (tmp_path / "out").write_text("a file where a folder should be")
     made = make(tmp_path / "in", "a.png", b"one", inspection)

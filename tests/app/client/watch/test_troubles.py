@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -23,6 +23,7 @@ from app.client.watch import watcher as module
 from app.client.watch.folder import Found, Stamp
 from app.client.watch.watcher import Watcher
 from app.main import create_app
+from app.schemas.predict import Inspection
 from app.settings import Settings
 from tests.app.client.conftest import Network
 from tests.app.client.watch.conftest import (
@@ -136,6 +137,64 @@ class TestRefusedOnTheWay:
         assert (complete, [one.file.name for one in heard.outcomes]) == (False, ["b.png"])
         assert not (out / "failed").exists()
         assert [path.read_bytes() for path in folder.rglob("*.png")] == [pictures[0]]
+
+
+class TestFailures:
+    """A server that fails (500): at one picture, or at all."""
+
+    @pytest.fixture
+    def broken(self, monkeypatch: pytest.MonkeyPatch) -> dict[bytes, int]:
+        """Pictures at which the server fails, with how often it was asked about each."""
+        asked: dict[bytes, int] = {}
+        inspect = Client.inspect
+
+        def fails(client: Client, category: str, data: bytes, **wishes: Any) -> Inspection:
+            if data not in asked:
+                return inspect(client, category, data, **wishes)
+            asked[data] += 1
+            raise InternalError(problem("internal"))
+
+        monkeypatch.setattr(Client, "inspect", fails)
+        return asked
+
+    def test_at_one_alone_set_it_aside(
+        self, client: Client, folder: Path, tmp_path: Path, pictures: list[bytes], broken: dict[bytes, int]
+    ) -> None:
+        broken[pictures[0]] = 0
+        out = tmp_path / "out"
+        heard, complete = once(client, job(folder, "one", move_to=out))
+        assert complete
+        assert broken[pictures[0]] == 5
+        assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
+        told = json.loads((out / "failed" / "a.png.json").read_bytes())["problem"]
+        assert (told["type"], told["status"]) == ("internal", 500)
+
+    def test_at_all_set_none_aside(
+        self, client: Client, folder: Path, tmp_path: Path, pictures: list[bytes], broken: dict[bytes, int]
+    ) -> None:
+        """A device that is lost until a restart, say: a night's pictures would be set aside otherwise."""
+        broken |= dict.fromkeys(pictures, 0)
+        out = tmp_path / "out"
+        heard, complete = once_in_time(client, job(folder, "all", move_to=out))
+        assert (complete, heard.outcomes) == (False, [])
+        assert min(broken.values()) >= 5
+        assert not (out / "failed").exists()
+        broken.clear()  # it was started again
+        heard, complete = once(client, job(folder, "all", move_to=out))
+        assert (complete, len(ids(heard))) == (True, 2)
+
+    def test_one_that_waits_is_set_aside_when_another_comes_through(
+        self, client: Client, folder: Path, pictures: list[bytes], broken: dict[bytes, int]
+    ) -> None:
+        (folder / "b.png").unlink()
+        broken[pictures[0]] = 0
+        with watching(client, job(folder, "waits")) as heard:
+            eventually(lambda: broken[pictures[0]] >= 7)
+            assert heard.outcomes == []
+            (folder / "b.png").write_bytes(pictures[1])
+            eventually(lambda: len(heard.outcomes) >= 2)
+        assert [one.file.name for one in heard.outcomes] == ["b.png", "a.png"]
+        assert heard.outcomes[1].problem is not None
 
 
 @pytest.mark.parametrize(
