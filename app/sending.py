@@ -1,6 +1,6 @@
 """Sending an answer: its bytes stay on the account until the client has taken them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -11,6 +11,7 @@ from starlette.types import Message, Receive, Scope, Send
 from app.admission import Reservation
 from app.patience import Patience
 from app.problems import Problem
+from app.still_welcome import StillWelcome
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
 # in pieces, and no more than one or two of them are in a buffer that nobody counts.
@@ -56,6 +57,7 @@ class FewAtATime(InPieces, StreamingResponse):
         places: as many as may be sent at a time.
         all_sent: what is sent when all places are taken, such as "4 archives".
         content: as of `StreamingResponse`.
+        may_go_on: whether who began this still may, asked now and then.
         least_rate: bytes a second. It keeps nothing from others but a place and a little memory, so it may
             take its time; not for ever.
         options: as of `StreamingResponse`.
@@ -67,6 +69,7 @@ class FewAtATime(InPieces, StreamingResponse):
         all_sent: str,
         content: Iterator[bytes],
         *,
+        may_go_on: Callable[[], bool],
         least_rate: float = 8 * 1024,
         **options: Any,
     ) -> None:
@@ -74,18 +77,26 @@ class FewAtATime(InPieces, StreamingResponse):
         self.least_rate = least_rate
         self._places = places
         self._all_sent = all_sent
+        self._may_go_on = StillWelcome(may_go_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
 
         Raises:
             Problem: queue-full; nothing was sent.
-            ClientDisconnect: as of `InPieces`.
+            ClientDisconnect: as of `InPieces`; or the client may not go on.
         """
+
+        async def send_on(message: Message) -> None:
+            # Broken off, and not ended, it is not taken for a whole one.
+            if not self._may_go_on():
+                raise ClientDisconnect
+            await send(message)
+
         if not self._places.acquire(blocking=False):
             raise _all_taken(self._all_sent)
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_on)
         finally:
             self._places.release()
 

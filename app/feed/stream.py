@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final
@@ -13,14 +12,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.feed.feed import Feed, Overtaken
 from app.feed.log import Event, Wanted
+from app.still_welcome import StillWelcome
 
 MEDIA_TYPE: Final = "text/event-stream"
 # A reader that takes nothing for so long is sent away: it comes back and gets what it has missed.
 STALLED_SECONDS: Final = 30.0
 # A browser comes back after so long; others may as well.
 RETRY_MS: Final = 2000
-# A revoked key ends what it has begun within so many seconds, and no later than before the next event.
-_CHECK_SECONDS: Final = 2.0
 # The server buffers a piece whole, whatever the reader takes; so they are small.
 _PIECE_EVENTS: Final = 64
 
@@ -59,9 +57,8 @@ class EventStream(Response):
         self._wanted = wanted
         self._after = after
         self._gap = gap
-        self._may_listen = may_listen
+        self._may_listen = StillWelcome(may_listen)
         self._key_id = key_id
-        self._checked = time.monotonic()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it.
@@ -109,7 +106,7 @@ class EventStream(Response):
         try:
             async with aclosing(self._feed.follow(self._after, self._wanted)) as follow:
                 async for number, events in follow:
-                    if not self._still():
+                    if not self._may_listen():
                         yield b": the key is no longer valid\n\n"
                         return
                     for begin in range(0, len(events), _PIECE_EVENTS):
@@ -123,13 +120,6 @@ class EventStream(Response):
             yield b": too slow; connect again for what is missing\n\n"
             return
         yield b": the server is stopping\n\n"
-
-    def _still(self) -> bool:
-        now = time.monotonic()
-        if now - self._checked < _CHECK_SECONDS:
-            return True
-        self._checked = now
-        return self._may_listen()
 
     def _encode(self, event: Event) -> bytes:
         return self._frame(event.kind, event.number, event.data)

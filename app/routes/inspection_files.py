@@ -16,7 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app import immutable
+from app import guard, immutable
 from app.dependencies import HistoryPart
 from app.history.drawing import Source
 from app.history.history import MAX_DOWNLOADS, History
@@ -116,7 +116,8 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
     kind = "application/x-npy" if sha256 is None else format_of(file.read(16)).media_type
     file.seek(0)
     headers = {**immutable.headers(tag), "Content-Length": str(size)}
-    return _Download(history.downloads, file, headers=headers, media_type=kind)
+    may_go_on = partial(guard.is_still_welcome, request.scope)
+    return _Download(history.downloads, file, may_go_on=may_go_on, headers=headers, media_type=kind)
 
 
 class _Download(FewAtATime):
@@ -125,7 +126,7 @@ class _Download(FewAtATime):
     Args:
         places: as many files as may be open at a time.
         file: to send and close.
-        options: as of `StreamingResponse`.
+        options: as of `FewAtATime`.
     """
 
     def __init__(self, places: BoundedSemaphore, file: BinaryIO, **options: Any) -> None:

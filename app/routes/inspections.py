@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from sqlalchemy import Row
 from starlette.responses import Response
 
+from app import guard
 from app.access import MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryPart
@@ -110,13 +112,13 @@ _CSV: Final = "text/csv; charset=utf-8"
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
+def export_ndjson(wanted: Wanted, history: HistoryPart, request: Request) -> Response:
     """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
 
     Four exports of either kind are sent at a time. A reader that takes nothing for 30 seconds, or is 30
     seconds behind 256 KiB a second, is left.
     """
-    return _export(history, wanted, export.ndjson, _NDJSON)
+    return _export(request, history, wanted, export.ndjson, _NDJSON)
 
 
 @router.get(
@@ -127,16 +129,17 @@ def export_ndjson(wanted: Wanted, history: HistoryPart) -> Response:
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_csv(wanted: Wanted, history: HistoryPart) -> Response:
+def export_csv(wanted: Wanted, history: HistoryPart, request: Request) -> Response:
     """Export all inspections that a filter lets through as a table for spreadsheets.
 
     Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged. The
     limits are those of NDJSON.
     """
-    return _export(history, wanted, export.table, _CSV)
+    return _export(request, history, wanted, export.table, _CSV)
 
 
 def _export(
+    request: Request,
     history: History,
     wanted: queries.Filter,
     write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
@@ -153,6 +156,7 @@ def _export(
         history.exports,
         all_sent,
         write(chain([first], pages)),
+        may_go_on=partial(guard.is_still_welcome, request.scope),
         least_rate=LEAST_RATE,
         headers=headers,
         media_type=media_type,

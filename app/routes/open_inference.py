@@ -125,6 +125,7 @@ async def _understand(predictor: Translator, category: str, room: Reservation) -
         room.hold(len(chunk))
         chunks.append(chunk)
     body = b"".join(chunks)
+    chunks.clear()  # or all of it would be held twice, and counted once
     length = incoming.json_length(request.headers.get(outgoing.LENGTH), len(body))
     # Taken apart, they are there twice; of pixels the second time is their PNG, which is hardly longer.
     room.hold(_JSON_TIMES * length + len(body) - length)

@@ -1,14 +1,15 @@
 """How inspection fares: overkill and escape, drift, and the pictures to train the next version on."""
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import chain
 from typing import Any, Final
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from sqlalchemy import Connection, select
 from starlette.responses import Response
 
-from app import store
+from app import guard, store
 from app.access import MayReview, MaySeeHistory
 from app.database import clock
 from app.database.tables import inspections
@@ -112,7 +113,7 @@ _ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
     },
 )
 def get_training_set(
-    category: Category, _: MayReview, settings: SettingsPart, history: HistoryPart
+    category: Category, _: MayReview, settings: SettingsPart, history: HistoryPart, request: Request
 ) -> Response:
     """Give the pictures whose latest review is good, as a ZIP in the layout that training reads.
 
@@ -128,6 +129,7 @@ def get_training_set(
         history.archives,
         f"{MAX_ARCHIVES} archives",
         training_set.archive(chain([first], chosen), history.pictures, category),
+        may_go_on=partial(guard.is_still_welcome, request.scope),
         headers={
             "Content-Disposition": f'attachment; filename="{category}-training-set.zip"',
             "Cache-Control": "no-store",

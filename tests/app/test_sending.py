@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message
 
-from app import sending
+from app import sending, still_welcome
 from app.admission import Admission
 from app.problems import Problem
 from app.sending import PIECE_BYTES, Accounted, FewAtATime
@@ -43,8 +43,12 @@ def send(
     run(Accounted(response, room)({"type": "http"}, receive, client.send))
 
 
-def stream(places: BoundedSemaphore, client: Stalling) -> None:
-    response = FewAtATime(places, "1 such stream", iter([b"piece"] * 9))
+def stream(places: BoundedSemaphore, client: Stalling, welcome: int = 100) -> None:
+    """Stream to a client that is asked about as often, and may go on so many times."""
+    left = iter(range(welcome))
+    response = FewAtATime(
+        places, "1 such stream", iter([b"piece"] * 9), may_go_on=lambda: next(left, None) is not None
+    )
     asyncio.run(response({"type": "http"}, stalling.receive, client.send))
 
 
@@ -109,6 +113,15 @@ def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: p
     assert [message.get("body") for message in client.messages] == [None, b"piece"]
     stream(places, client := Stalling(100))
     assert b"".join(message.get("body", b"") for message in client.messages) == 9 * b"piece"
+
+
+def test_a_stream_to_who_may_not_have_the_rest_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(still_welcome, "CHECK_SECONDS", 0.0)
+    places, client = BoundedSemaphore(1), Stalling(100)
+    with pytest.raises(ClientDisconnect):
+        stream(places, client, welcome=3)
+    assert [message.get("more_body") for message in client.messages] == [None, True, True]
+    stream(places, Stalling(100))  # the place was given back
 
 
 def test_a_stream_for_which_there_is_no_place_is_refused() -> None:

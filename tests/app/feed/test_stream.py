@@ -8,6 +8,7 @@ from sqlalchemy import insert
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
+from app import still_welcome
 from app.database.engine import Database
 from app.database.tables import identity
 from app.feed import feed as feeds
@@ -146,7 +147,7 @@ def test_one_that_leaves_is_let_go(database: Database) -> None:
 def test_one_that_may_no_longer_listen_hears_no_event_more(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream, "_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(still_welcome, "CHECK_SECONDS", 0.0)
     add(database, 3)
     client = Client()
     use(database, client, may=lambda: False)

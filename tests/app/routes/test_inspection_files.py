@@ -201,8 +201,9 @@ class TestDownloads:
         monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
         (tmp_path / "picture").write_bytes(bytes(1_000_000))
         file, places = (tmp_path / "picture").open("rb"), BoundedSemaphore(1)
+        download = inspection_files._Download(places, file, may_go_on=lambda: True)
         with pytest.raises(ClientDisconnect):
-            asyncio.run(inspection_files._Download(places, file)({"type": "http"}, receive, Stalling(3).send))
+            asyncio.run(download({"type": "http"}, receive, Stalling(3).send))
         assert file.closed
         assert places.acquire(blocking=False)
 
@@ -219,7 +220,8 @@ class TestDownloads:
             sent += size
 
         async def take() -> float:
-            await inspection_files._Download(BoundedSemaphore(1), file)({"type": "http"}, receive, send)
+            download = inspection_files._Download(BoundedSemaphore(1), file, may_go_on=lambda: True)
+            await download({"type": "http"}, receive, send)
             return asyncio.get_running_loop().time()
 
         assert jumping.run(take()) > 120

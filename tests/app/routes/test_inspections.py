@@ -10,15 +10,17 @@ from typing import Any
 
 import httpx2
 import pytest
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.testclient import TestClient
+from starlette.types import Message
 
-from app import sending
-from app.access import ANONYMOUS
+from app import sending, still_welcome
+from app.access import ANONYMOUS, COMMAND_LINE
 from app.database import clock
 from app.history import queries, reviews
 from app.history.history import MAX_EXPORTS
+from app.keys import Keys
 from app.routes import inspections
 from app.schemas.history import InspectionPage, KeptInspection
 from tests.app.conftest import Keyed
@@ -311,13 +313,35 @@ class TestExport:
         history = keyed.app.state.history
         places = history.exports
         client = Stalling(4)
+        response = export(queries.Filter(), history, Request({"type": "http"}))
         with pytest.raises(ClientDisconnect):
-            asyncio.run(export(queries.Filter(), history)({"type": "http"}, receive, client.send))
+            asyncio.run(response({"type": "http"}, receive, client.send))
         assert max(len(message.get("body", b"")) for message in client.messages) == sending.PIECE_BYTES
         with ExitStack() as stack:  # all are free
             for _ in range(MAX_EXPORTS):
                 assert places.acquire(blocking=False)
                 stack.callback(places.release)
+
+    @pytest.mark.parametrize("export", [inspections.export_ndjson, inspections.export_csv])
+    def test_a_key_that_is_revoked_gets_no_more_of_it(
+        self, keyed: Keyed, export: Callable[..., Response], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(still_welcome, "CHECK_SECONDS", 0.0)
+        kept(keyed, *(row() for _ in range(2001)))
+        key, history = keyed.keys["viewer"], keyed.app.state.history
+        headers = [(b"x-api-key", key.encode())]
+        request = Request({"type": "http", "app": keyed.app, "headers": headers})
+        taken: list[Message] = []
+
+        async def send(message: Message) -> None:
+            taken.append(message)
+            if len(taken) == 3:
+                Keys(history.database).revoke(COMMAND_LINE, key.split("_")[1])
+                keyed.app.state.keyring.reload()
+
+        with pytest.raises(ClientDisconnect):
+            asyncio.run(export(queries.Filter(), history, request)(request.scope, receive, send))
+        assert [message.get("more_body") for message in taken] == [None, True, True]
 
     def test_of_nothing(self, keyed: Keyed) -> None:
         assert get(keyed, f"{LIST}.ndjson").content == b""
