@@ -13,7 +13,14 @@ from flows.fastflow.bundle import BundleError, first_fault, read_manifest
 from flows.fastflow.detector import pick_device
 from flows.fastflow.engines import pick_engine
 from flows.fastflow.features import FeatureExtractor
-from flows.fastflow.models_folder import BACKBONES, activate, active_version, check_category, versions
+from flows.fastflow.models_folder import (
+    BACKBONES,
+    activate,
+    active_version,
+    check_category,
+    left_behind,
+    versions,
+)
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import record_of
 from training import stages
@@ -206,6 +213,8 @@ def _activate_again(models: Path, category: str, version: str, progress: Progres
             return
         progress.say(f"{version} is active again, in the place of {active}")
     activate(models, category, version)
+    for line in left_behind(models, category, active, version):
+        progress.say(line)
 
 
 def _expect_writable(folder: Path) -> None:

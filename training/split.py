@@ -91,7 +91,7 @@ def too_few(held_out: int, calibration: CalibrationConfig, *, parts: bool) -> li
     return [
         f"too few for {asked:.2%}: {held_out} held-out {counted} can promise {1 / (held_out + 1):.2%} false "
         f"rejects at best; it takes {needed} of them, {math.ceil(needed / calibration.fraction)} good "
-        f"{counted} in all"
+        f"{counted} to learn from in all"
     ]
 
 

@@ -170,9 +170,9 @@ def activate(category: Category, version: Version, models: Models = _FOLDER, dev
 
     with audited("model.activate", f"{category}/{version}") as detail:
         _expect_good(models, category, version, device)
-        detail["previous"] = models_folder.active_version(models, category)
+        before = detail["previous"] = models_folder.active_version(models, category)
         models_folder.activate(models, category, version)
-    typer.echo(f"{category}/{version} is active.")
+    _say_active(models, category, before, version)
 
 
 @app.command("rollback")
@@ -189,9 +189,10 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
                 f"by its name: {', '.join(models_folder.versions(models, category))}"
             )
         _expect_good(models, category, version, device)
-        detail |= {"active": version, "previous": models_folder.active_version(models, category)}
+        before = models_folder.active_version(models, category)
+        detail |= {"active": version, "previous": before}
         models_folder.activate(models, category, version)
-    typer.echo(f"{category}/{version} is active.")
+    _say_active(models, category, before, version)
 
 
 @app.command("delete")
@@ -202,6 +203,14 @@ def delete(category: Category, version: Version, models: Models = _FOLDER) -> No
     with audited("model.delete", f"{category}/{version}"):
         models_folder.delete(models, category, version)
     typer.echo(f"{category}/{version} is deleted.")
+
+
+def _say_active(models: Path, category: str, before: str | None, version: str) -> None:
+    from flows.fastflow import models_folder
+
+    typer.echo(f"{category}/{version} is active.")
+    for line in models_folder.left_behind(models, category, before, version):
+        typer.echo(line)
 
 
 def _expect_good(models: Path, category: str, version: str, device: str) -> None:

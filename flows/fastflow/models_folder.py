@@ -161,6 +161,27 @@ def renewals_of(version: Path) -> Path:
     return version.parent / CALIBRATIONS / version.name
 
 
+def left_behind(models: Path, category: str, before: str | None, version: str) -> list[str]:
+    """What is lost where a version takes another's place, a line for people; none where nothing is.
+
+    Args:
+        models: the models folder.
+        category: of both.
+        before: the version that was active.
+        version: the one that is now.
+    """
+
+    def renewals(name: str) -> int:
+        return len(list(renewals_of(models / category / name).glob("*.json")))
+
+    if before is None or before == version or not (lost := renewals(before)):
+        return []
+    return [
+        f"calibrations that were made after {before} ({lost}, of the line or its stations) hold for it "
+        f"alone; {version} has {renewals(version)}: renew them by flowgauge calibrate --category {category}"
+    ]
+
+
 def publish(
     models: Path, manifest: Manifest, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
 ) -> Path:

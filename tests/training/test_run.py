@@ -28,7 +28,15 @@ from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.fit_pictures import fingerprint, load
 from flows.fastflow.images import read
 from flows.fastflow.manifest import Backbone, Manifest
-from flows.fastflow.models_folder import ACTIVE, activate, active_version, categories, resolve, versions
+from flows.fastflow.models_folder import (
+    ACTIVE,
+    activate,
+    active_version,
+    categories,
+    renewals_of,
+    resolve,
+    versions,
+)
 from flows.fastflow.parts import PARTS
 from flows.fastflow.plain_files import file_hashes, temporary_directory
 from flows.fastflow.recorded_backbone import record_of
@@ -500,6 +508,18 @@ class TestAgain:
         assert place.train(resume=True, progress=recorder).bundle == resolve(place.models, "tiny")
         assert active_version(place.models, "tiny") == first
         assert recorder.lines[1:] == [f"{first} is active again, in the place of other"]
+
+    def test_calibrations_of_the_version_before_are_said_to_be_of_no_use(self, place: Place) -> None:
+        first = str(active_version(place.models, "tiny"))
+        renewals = renewals_of(place.models / "tiny" / first)
+        renewals.mkdir(parents=True)
+        (renewals / "float32.json").write_text("{}")
+        recorder = Recorder()
+        version = place.train(resume=True, progress=recorder, calibration={"target_fpr": 0.2}).bundle.name
+        assert version != first
+        [line] = [line for line in recorder.lines if "were made after" in line]
+        assert line.startswith(f"calibrations that were made after {first} (1, of the line or its stations)")
+        assert f"{version} has 0: " in line
 
     def test_where_none_serves_a_reused_model_does(self, place: Place) -> None:
         first = active_version(place.models, "tiny")

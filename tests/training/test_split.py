@@ -160,5 +160,8 @@ def test_how_many_pictures_a_rate_takes_is_what_conformal_prediction_says(asked:
         certified = held_out > 0 and threshold(np.arange(float(held_out)), asked).certified
         said = too_few(held_out, calibration, parts=False)
         assert (said == []) == certified == (held_out == needed)
-        assert certified or f"it takes {needed} of them, {5 * needed} good pictures in all" in said[0]
+        assert (
+            certified
+            or f"it takes {needed} of them, {5 * needed} good pictures to learn from in all" in said[0]
+        )
     assert "0 held-out parts can" in too_few(0, calibration, parts=True)[0]

@@ -229,6 +229,23 @@ class TestActivate:
             assert said(run("rollback", "tiny")) == f"tiny/{version} is active.\n"
             assert models_folder.active_version(store, "tiny") == version
 
+    def test_what_was_calibrated_after_the_one_before_is_said_to_be_of_no_use(
+        self, run: Run, store: Path, first: str
+    ) -> None:
+        again(store, "x9")
+        renewals = models_folder.renewals_of(store / "tiny" / first)
+        renewals.mkdir(parents=True)
+        (renewals / "float32.json").write_text("{}")
+        active, lost = said(run("activate", "tiny", "x9")).splitlines()
+        assert active == "tiny/x9 is active."
+        assert lost == (
+            f"calibrations that were made after {first} (1, of the line or its stations) hold for it alone; "
+            "x9 has 0: renew them by flowgauge calibrate --category tiny"
+        )
+        assert said(run("activate", "tiny", "x9")) == "tiny/x9 is active.\n"
+        assert said(run("rollback", "tiny")) == f"tiny/{first} is active.\n"
+        assert "hold for it alone" in said(run("rollback", "tiny"))
+
     @pytest.mark.parametrize("name", DAMAGE)
     def test_one_that_a_server_would_refuse(self, run: Run, store: Path, first: str, name: str) -> None:
         change, reason = DAMAGE[name]

@@ -71,7 +71,7 @@ def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) 
         "  and 1 more",
         "fewer than 20: whether one of them is unlike the others was not looked for",
         "too few for 1.00%: 1 held-out pictures can promise 50.00% false rejects at best; it takes 99 "
-        "of them, 495 good pictures in all",
+        "of them, 495 good pictures to learn from in all",
     ]
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
 
@@ -136,7 +136,7 @@ def test_of_several_pictures_of_a_part_it_is_parts_that_count(tmp_path: Path) ->
     assert result.exit_code == 0, result.output
     assert "fewer than" not in result.stdout
     # Of ten parts two are held out.
-    said = "2 held-out parts can promise 33.33% false rejects at best; it takes 99 of them, 495 good parts in"
+    said = "2 held-out parts can promise 33.33% false rejects at best; it takes 99 of them, 495 good parts to"
     assert said in result.stdout
 
 
