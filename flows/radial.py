@@ -65,9 +65,12 @@ class Radial(Transform):
         return x, -_log_det(r, alpha, total, len(self.center))
 
     def _alpha_and_sum(self) -> tuple[Tensor, Tensor]:
-        """alpha and alpha + beta, both above 0 whatever the parameters are."""
-        tiny = torch.finfo(self.raw_alpha.dtype).tiny
-        return softplus(self.raw_alpha).clamp_min(tiny), softplus(self.raw_sum).clamp_min(tiny)
+        """alpha and alpha + beta, both above 0 whatever the parameters are.
+
+        So far above that their ratio and its slope at the centre are numbers: infinity times 0 is none.
+        """
+        least = torch.finfo(self.raw_alpha.dtype).tiny ** 0.25
+        return softplus(self.raw_alpha).clamp_min(least), softplus(self.raw_sum).clamp_min(least)
 
 
 def _root(square: Tensor) -> Tensor:

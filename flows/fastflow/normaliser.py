@@ -73,8 +73,9 @@ class FeatureNormaliser(nn.Module):
             if not (mean.isfinite().all() and std.isfinite().all()):
                 raise ValueError(f"scale {i}: no statistics of {int(count[0])} positions, or not finite ones")
             self.get_buffer(f"mean_{i}").copy_(mean)
-            # A dead channel has deviation 0: it then stays 0 instead of turning to NaN.
-            self.get_buffer(f"std_{i}").copy_(torch.where(std > 1e-6, std, 1.0))
+            # A dead channel has deviation 0, or what rounding makes of its constant: it then stays near 0.
+            dead = std <= 1e-6 * mean.abs().clamp_min(1)
+            self.get_buffer(f"std_{i}").copy_(torch.where(dead, 1.0, std))
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Normalise feature maps; shapes stay (N, C_i, H_i, W_i).

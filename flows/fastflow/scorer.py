@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_
 
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
+_NOT_NUMBERS: Final = "the model's energies of a picture are not numbers"
 
 
 class _Found(NamedTuple):
@@ -261,7 +262,7 @@ class Scorer:
         if energies.picture.device.type == "cpu" and any(
             bool(e.isnan().any()) for e in (*energies.flow, *energies.gaussian)
         ):
-            raise NotNumbersError("the model's energies of a picture are not numbers")
+            raise NotNumbersError(_NOT_NUMBERS)
         return energies
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
@@ -289,10 +290,7 @@ class Scorer:
             pixels = (combine(list(planes), rule) for planes in found.pixels.numpy())
             finished = _finished(pixels, found.picture, rule, masks)
         else:
-            inside = self._stack(masks, size)
-            flow, both = found.pixels.chunk(2, 1)
-            scores = image_score(flow, rule, found.picture, inside).tolist()
-            finished = list(zip(scores, anomaly_map(both, rule, inside).cpu().numpy(), strict=True))
+            finished = _finished_there(found, rule, self._stack(masks, size))
         wholes = _wholes(found.picture, rule, masks)
         return by_one_head(finished, wholes, statistics_of(*found.moments.unbind(2)))
 
@@ -313,6 +311,22 @@ class Scorer:
         everything = np.ones(size, np.bool_)
         masks = np.stack([everything if region is None else region for region in regions])
         return torch.from_numpy(masks).to(self.extractor.device)
+
+
+def _finished_there(
+    found: _Found, rule: ScoreRule, inside: Tensor | None
+) -> list[tuple[float, NDArray[np.float32]]]:
+    """Scores and maps, computed where the energies are, as on a GPU.
+
+    Raises:
+        NotNumbersError: one has what is no number. Asked of the energies, the GPU would be waited for twice.
+    """
+    flow, both = found.pixels.chunk(2, 1)
+    scores = image_score(flow, rule, found.picture, inside).cpu().numpy()
+    maps = anomaly_map(both, rule, inside).cpu().numpy()
+    if np.isnan(scores).any() or np.isnan(maps).any():
+        raise NotNumbersError(_NOT_NUMBERS)
+    return list(zip(scores.tolist(), maps, strict=True))
 
 
 def _finished(

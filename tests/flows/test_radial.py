@@ -90,6 +90,23 @@ def test_far_out_it_is_the_identity_and_no_square_is_too_large(dtype: torch.dtyp
         torch.testing.assert_close(gradient, torch.ones_like(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "alpha", "total"), [(torch.float32, 4.0, -90.0), (torch.float64, 1e3, -1e3)]
+)
+def test_where_all_falls_into_the_centre_the_centre_comes_back(
+    dtype: torch.dtype, alpha: float, total: float
+) -> None:
+    flow = made(alpha, total).to(dtype)
+    for apply in (flow.forward, flow.inverse):
+        given = torch.tensor([[0.0, 0, 0], [1, 0, 0]], dtype=dtype, requires_grad=True)
+        found, log_det = apply(given)
+        assert torch.equal(found[0], torch.zeros(3, dtype=dtype))
+        assert log_det.isfinite().all()
+        inputs = (given, flow.raw_alpha, flow.raw_sum, flow.center)
+        for gradient in torch.autograd.grad(found.sum(), inputs):
+            assert gradient.isfinite().all()
+
+
 def test_parameters_that_underflow_still_have_a_map() -> None:
     flow = made(-120.0, -120.0).float()
     for apply in (flow.forward, flow.inverse):

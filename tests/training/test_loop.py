@@ -360,6 +360,13 @@ def test_one_batch_and_one_epoch_are_enough(tmp_path: Path) -> None:
     assert row["epoch"] == 1
 
 
+def test_a_single_update_is_as_large_as_was_asked_for(tmp_path: Path) -> None:
+    """Of one step the schedule is its end."""
+    run(tmp_path, config(epochs=1, batch_size=64, learning_rate=1e-3))
+    [row] = lines(tmp_path)
+    assert row["learning_rate"] == 1e-3
+
+
 def test_the_learning_rate_rises_and_ends_near_zero(tmp_path: Path) -> None:
     run(tmp_path, config(epochs=10, learning_rate=1e-3))
     rates = [row["learning_rate"] for row in lines(tmp_path)]

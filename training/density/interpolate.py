@@ -25,7 +25,12 @@ def interpolate(flow: Flow, start: Tensor, end: Tensor, points: int) -> Tensor:
 
     Returns:
         (N, points, ...): the first and the last of each row are the given ones, as the flow inverts them.
+
+    Raises:
+        ValueError: there are fewer than 2 points.
     """
+    if points < 2:
+        raise ValueError(f"a way has at least 2 points, its ends; got {points}")
     a, b = _standardised(flow, start), _standardised(flow, end)  # (N, D)
     latents = torch.stack([slerp(a, b, i / (points - 1)) for i in range(points)], 1)  # (N, points, D)
     # As many at a time as there is memory for: an inverse may take D passes, whatever the number of its rows.

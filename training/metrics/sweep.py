@@ -65,6 +65,8 @@ class Sweep:
     def finish(self) -> None:
         """Sink to below every score."""
         self._draw_to(np.array([self._negatives]), np.array([self._tp]), np.array([self._overlap]))
+        self.tpr_curve[self._drawn :] = self._tp / self._positives
+        self.pro_curve[self._drawn :] = self._overlap / self._regions
 
     def _through_defects(
         self,
@@ -102,7 +104,8 @@ class Sweep:
         self.roc_area += _area_up_to(1.0, x, recall)
         for i, limit in enumerate(self._limits):
             self.pro_areas[i] += _area_up_to(limit, x, pro) / limit
-        end = int(np.searchsorted(FPR_GRID, x[-1], side="right"))
+        # Not at the end itself: from there the curves may rise straight up.
+        end = int(np.searchsorted(FPR_GRID, x[-1], side="left"))
         points = FPR_GRID[self._drawn : end]
         self.tpr_curve[self._drawn : end] = np.interp(points, x, recall)
         self.pro_curve[self._drawn : end] = np.interp(points, x, pro)

@@ -64,6 +64,18 @@ def test_a_dead_channel_becomes_zero_and_not_nan() -> None:
     torch.testing.assert_close(found[:, 2], torch.ones_like(found[:, 2]))
 
 
+@pytest.mark.parametrize("constant", [0.3, 300.7, 1000.1])
+def test_a_dead_channel_is_one_whatever_rounding_makes_of_it(constant: float) -> None:
+    """Means of fewer cells, at the border, round otherwise."""
+    x = maps()[0]
+    x[:, 2] = constant
+    normaliser = FeatureNormaliser((5,), "channel", 3)
+    normaliser.fit([[x]])
+    [found] = normaliser([x])
+    assert normaliser.get_buffer("std_0")[2] == 1
+    assert found[:, 2].abs().max() < 1e-3
+
+
 @pytest.mark.parametrize("pooling", [3, 5])
 def test_statistics_are_of_what_is_normalised(pooling: int) -> None:
     """Pooling comes first, or pooled features would have deviations below 1."""

@@ -24,7 +24,7 @@ from flows.fastflow.models_folder import resolve
 from flows.fastflow.regions import Regions
 from flows.fastflow.resizing import resize
 from flows.fastflow.score import ScoreRule
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.scorer import NotNumbersError, Scorer, _finished_there, _Found
 
 Pictures = dict[str, list[NDArray[np.uint8]]]
 STRETCH = Geometry()
@@ -328,3 +328,18 @@ def test_energies_that_are_no_numbers_are_an_error_and_no_decision(
     maps[-1][1, 0, 0, 0] = torch.nan
     with pytest.raises(ValueError, match="energies of a picture are not numbers"):
         scorer.score_features(maps)
+
+
+@pytest.mark.parametrize("part", ["flow", "gaussian", "picture"])
+def test_nor_do_they_pass_where_another_device_computes(scorer: Scorer, part: str) -> None:
+    """There scores and maps are looked at: a map may be of no numbers where its score is one."""
+    height, width = scorer.input_size
+    pixels, picture = torch.rand(2, 4, height, width), torch.rand(2, 1)
+    found = _Found(pixels, picture, torch.zeros(2, 2, 2))
+    assert len(_finished_there(found, scorer.rule, None)) == 2
+    if part == "picture":
+        picture[1] = torch.nan
+    else:
+        pixels[1, 0 if part == "flow" else 2, 0, 0] = torch.nan
+    with pytest.raises(NotNumbersError):
+        _finished_there(found, scorer.rule, None)

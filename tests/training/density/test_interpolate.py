@@ -43,6 +43,13 @@ def test_all_points_are_inverted_together_as_far_as_memory_goes(monkeypatch: pyt
     assert sizes == [60, 40, 20]
 
 
+@pytest.mark.parametrize("points", [1, 0])
+def test_a_way_has_both_its_ends(points: int) -> None:
+    flow = build("maf", (1, 4, 4), 17, arguments("maf", hidden=8, depth=1)).eval()
+    with pytest.raises(ValueError, match=f"at least 2 points, its ends; got {points}"):
+        interpolate(flow, torch.zeros(1, 1, 4, 4), torch.zeros(1, 1, 4, 4), points)
+
+
 def test_the_way_stays_at_the_latents_distance() -> None:
     a, b = torch.randn(2, 50, 200, dtype=torch.float64)
     b = b * a.norm(dim=1, keepdim=True) / b.norm(dim=1, keepdim=True)

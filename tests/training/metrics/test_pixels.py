@@ -118,7 +118,19 @@ def test_any_chunks_give_the_same(monkeypatch: pytest.MonkeyPatch, maps: Maps, m
     assert parts.average_precision == pytest.approx(whole.average_precision, abs=1e-12)
     assert parts.f1_max == pytest.approx(whole.f1_max, abs=1e-12)
     assert parts.aupro == pytest.approx(whole.aupro, abs=1e-12)
-    np.testing.assert_allclose(parts.curves.pro, whole.curves.pro, atol=0.02)
+    np.testing.assert_allclose(parts.curves.pro, whole.curves.pro, atol=1e-12)
+    np.testing.assert_allclose(parts.curves.tpr, whole.curves.tpr, atol=1e-12)
+
+
+def test_curves_rise_at_a_rate_as_high_as_all_that_lies_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Defects above every good pixel take several chunks, all of them at the rate 0."""
+    maps, masks = made_up(11, pictures=4, size=32)
+    for score_map, truth in zip(maps, masks, strict=True):
+        score_map[truth] += np.float32(100)
+    monkeypatch.setattr("training.metrics.sorted_runs.CHUNK", 64)
+    curves = pixel_figures(maps, masks).curves
+    assert curves.tpr[0] == curves.tpr[-1] == 1
+    assert curves.pro[0] == curves.pro[-1] == pytest.approx(1)
 
 
 def test_order_of_pictures_does_not_matter() -> None:
