@@ -88,8 +88,9 @@ async def decide(client: AsyncClient, line: Line, payload: bytes) -> dict[str, A
     try:
         part_id, name = read_trigger(payload)
         data = find(line.pictures, name).read_bytes()
-        # MQTT may deliver a trigger twice; the same part with the same picture is inspected once.
-        key = hashlib.sha256(f"{line.name} {part_id} ".encode() + data).hexdigest()
+        # MQTT may deliver a trigger twice; the same part with the same picture is inspected once by a model.
+        asked = json.dumps([line.category, line.name, part_id]).encode()
+        key = hashlib.sha256(asked + data).hexdigest()
         try:
             async with asyncio.timeout(line.timeout):  # over all attempts of the client
                 found = await client.inspect(

@@ -68,6 +68,31 @@ def test_a_decision_takes_no_longer_than_it_may_whatever_is_tried_meanwhile(tmp_
     assert len(asked) == 2
 
 
+def test_the_same_part_is_asked_about_once_by_each_model_and_line(tmp_path: Path) -> None:
+    """A gateway that was started with another category may ask again; with its own key it would be refused."""
+    keys: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        keys.append(head.partition("idempotency-key: ")[2].partition("\r\n")[0])
+        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        writer.close()
+
+    async def ask() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, AsyncClient(f"http://127.0.0.1:{port}", patience=0) as client:
+            for name, category in (("1", "tiny"), ("1", "tiny"), ("1", "cap"), ("2", "tiny")):
+                line = Line(name, category, tmp_path, timeout=5.0)
+                await decide(client, line, b'{"part_id": "P", "file": "a.png"}')
+
+    (tmp_path / "a.png").write_bytes(b"picture")
+    asyncio.run(ask())
+    assert all(keys)
+    assert keys[0] == keys[1]
+    assert len(set(keys)) == 3
+
+
 @pytest.mark.parametrize(
     "told",
     [
