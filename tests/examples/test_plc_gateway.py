@@ -69,7 +69,7 @@ def test_a_decision_takes_no_longer_than_it_may_whatever_is_tried_meanwhile(tmp_
 
 
 def test_the_same_part_is_asked_about_once_by_each_model_and_line(tmp_path: Path) -> None:
-    """A gateway that was started with another category may ask again; with its own key it would be refused."""
+    """A gateway that was started again with another category may ask again."""
     keys: list[str] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
