@@ -50,6 +50,7 @@ class Client:
     ) -> None:
         self._patience = patience
         self._connection = connection(url, key, ca, timeout)
+        self.url = str(self._connection.arguments["base_url"])
         self._http = httpx.Client(**self._connection.arguments)
 
     def inspect(self, category: str, image: Image, **wishes: Unpack[Wishes]) -> Inspection:

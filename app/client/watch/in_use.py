@@ -1,8 +1,8 @@
-"""Which watchers take pictures out of a folder, told to those that would do something else with them.
+"""Which watchers are at work in a folder, told to those that would do something else with its pictures.
 
-What is taken lies in one place for all watchers of a folder, and outlasts them: whoever is there deals with
-it, one for another category by its own model. So those that run at once must do the same. Each holds a lock,
-whose name begins with what it does; the system lets go of it when the process ends, however it ends.
+What is taken to be moved lies in one place for all watchers of a folder, and outlasts them: whoever moves
+pictures deals with it, one for another category by its own model. So those that run at once must do the same.
+Each holds a lock, whose name says what it does; the system lets go of it when the process ends in any way.
 """
 
 import contextlib
@@ -18,72 +18,75 @@ from .folder import OWN
 from .job import Job
 
 _WATCHERS: Final = "watchers"
+# What the names begin with of those that leave pictures where they are: these go well with each other.
+_STAYS: Final = "stays"
 # Who looks whether a lock is held has it for a moment.
 _LOOKED_AT_SECONDS: Final = 1.0
 
 
 class InUse:
-    """That a folder's pictures are taken by this watcher.
+    """That this watcher is at work in a folder.
 
     Args:
         job: what it does.
+        server: whom it asks.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, server: str) -> None:
         part = None if job.part is None else job.part.pattern
-        what = [job.category, job.station, part, str(job.move_to and job.move_to.resolve())]
-        self._doing = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
-        self._root = job.root
+        # Not where it moves them: two machines may name the same share in their own ways.
+        what = [server, job.category, job.station, part]
+        moves = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        self._doing = _STAYS if job.move_to is None else moves
+        self._folder = job.root / OWN / _WATCHERS
         self._lock: FileLock | None = None
+        self._has_locks = True
 
     def begin(self) -> None:
-        """Tell others; again where somebody has tidied up meanwhile, or mounted a share over the folder.
+        """Tell others; again where somebody has tidied up meanwhile.
+
+        Where the share has no locks, nobody is told, and nobody found.
 
         Raises:
-            OSError: a watcher that does something else takes pictures there; or the folder is not there.
+            OSError: a watcher that does something else is at work there.
         """
-        if self._lock is not None and Path(self._lock.lock_file).exists():
+        if not self._has_locks or (self._lock is not None and Path(self._lock.lock_file).exists()):
             return
         self.end()
-        folder = self._root / OWN / _WATCHERS
-        folder.mkdir(exist_ok=True)
-        lock = FileLock(folder / f"{self._doing}-{uuid.uuid4().hex}", thread_local=False)
-        with contextlib.suppress(NotImplementedError):  # there are no locks on this share
-            lock.acquire(timeout=_LOOKED_AT_SECONDS)
-            self._lock = lock
+        path = self._folder / f"{self._doing}-{uuid.uuid4().hex}"
+        lock = FileLock(path, thread_local=False)
         try:
-            expect_unused(self._root, self._doing)
+            self._folder.mkdir(exist_ok=True)
+            lock.acquire(timeout=_LOOKED_AT_SECONDS)
+        except (OSError, NotImplementedError):  # nobody else has this name, so it is not held
+            self._has_locks = False
+            _remove(path)
+            return
+        self._lock = lock
+        try:
+            self._expect_none_else()
         except OSError:
             self.end()
             raise
 
     def end(self) -> None:
-        """Tell others that it takes none any more."""
-        if self._lock is not None:
-            self._lock.release()
-            Path(self._lock.lock_file).unlink(missing_ok=True)
-            self._lock = None
+        """Tell others no more; what was found out of the share's locks is forgotten."""
+        lock, self._lock, self._has_locks = self._lock, None, True
+        if lock is not None:
+            _let_go(lock)
 
-
-def expect_unused(root: Path, doing: str = "none") -> None:
-    """Expect that no watcher takes pictures out of a folder that does something else with them.
-
-    Args:
-        root: the watched folder.
-        doing: what may be done with them, as locks begin.
-
-    Raises:
-        OSError: one does, or it cannot be found out.
-    """
-    folder = root / OWN / _WATCHERS
-    if not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if not path.name.startswith(f"{doing}-") and _is_held(path):
-            raise OSError(
-                f"{root}: a watcher with another --category, --station, --part or --move-to takes pictures "
-                "out of this folder, and would deal with those of this one, too: give each its own folder"
-            )
+    def _expect_none_else(self) -> None:
+        own = None if self._lock is None else Path(self._lock.lock_file).name
+        for path in self._folder.iterdir():
+            if path.name == own:
+                continue
+            doing = path.name.partition("-")[0]
+            if _is_held(path) and doing != self._doing:
+                raise OSError(
+                    f"{self._folder.parent.parent}: another watcher is at work in this folder, and one of "
+                    "the two has --move-to: it would deal with what is meant for the other, whose --url, "
+                    "--category, --station or --part is another one. Give each its own folder"
+                )
 
 
 def _is_held(path: Path) -> bool:
@@ -93,8 +96,18 @@ def _is_held(path: Path) -> bool:
         lock.acquire(timeout=0)
     except Timeout:
         return True
-    except (OSError, NotImplementedError):  # another user's, or there are no locks on this share
+    except (OSError, NotImplementedError):  # another user's
         return False
-    lock.release()
-    path.unlink(missing_ok=True)
+    _let_go(lock)
     return False
+
+
+def _let_go(lock: FileLock) -> None:
+    with contextlib.suppress(OSError):  # of a share that is away
+        lock.release()
+    _remove(Path(lock.lock_file))
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):  # as on Windows, where another watcher looks at it just now
+        path.unlink()

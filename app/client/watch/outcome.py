@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from .folder import MOST_BYTES, OVERLAY, SIDECAR, Found, printable, why
 FAILED: Final = "failed"
 _LONGEST_NAME: Final = 255  # bytes; less where the system says so, but some shares say 0, -1 or far more
 _LONGEST_SUFFIX: Final = 16  # what is longer is no kind of picture
+_NO_SYNC: Final = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,7 @@ class Outcome:
         target = _fitting(target)
         if not self._reserve(target):
             target = _marked(target, self.sha256 or self._stamp())
-        self._write(target)
-        _move(self.file.path, target)
+        _move(self.file.path, target, self._write(target))
         return target
 
     def _reserve(self, target: Path) -> bool:
@@ -113,12 +113,16 @@ class Outcome:
         stamp = self.file.stamp
         return hashlib.sha256(f"{stamp.size} {stamp.modified_ns}".encode()).hexdigest()
 
-    def _write(self, picture: Path) -> None:
+    def _write(self, picture: Path) -> list[Path]:
+        """Write what goes beside a picture; which files these are."""
+        written = [_sidecar(picture)]
         # Not under a name that was cut: without its JSON nothing would tell it from a picture.
         overlay = picture.with_name(picture.name + OVERLAY)
         if self.overlay is not None and _fits(overlay):
             replace(overlay, self.overlay)
-        replace(_sidecar(picture), self.sidecar())
+            written.append(overlay)
+        replace(written[0], self.sidecar())
+        return written
 
 
 def foreign(error: UnexpectedAnswerError) -> ProblemDetails:
@@ -220,7 +224,8 @@ def create(path: Path, content: bytes) -> bool:
         temporary.unlink(missing_ok=True)
 
 
-def _move(source: Path, target: Path) -> None:
+def _move(source: Path, target: Path, beside: Sequence[Path]) -> None:
+    """Move a picture; to another disk, where a power cut takes neither it nor what is beside it any more."""
     try:
         source.replace(target)
     except OSError as error:
@@ -237,6 +242,8 @@ def _move(source: Path, target: Path) -> None:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+        for path in beside:
+            _sync(path)
         _keep_names(target.parent)
         source.unlink()
 
@@ -244,10 +251,19 @@ def _move(source: Path, target: Path) -> None:
 def _copy(source: Path, target: Path) -> None:
     """Copy a file to where a power cut does not take it; its times, too, where they can be set."""
     shutil.copyfile(source, target)
-    with target.open("rb+") as copy:
-        os.fsync(copy.fileno())
+    _sync(target)
     with contextlib.suppress(OSError):  # on some shares all files are somebody else's
         shutil.copystat(source, target)
+
+
+def _sync(path: Path) -> None:
+    """Have a file's bytes outlast a power cut, where the share can do that."""
+    with path.open("rb+") as file:
+        try:
+            os.fsync(file.fileno())
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
 
 
 def _keep_names(folder: Path) -> None:

@@ -17,7 +17,7 @@ from ..sync import Client
 from .asking import Asking, Later, Wait
 from .claims import Claims, identity, put_back
 from .folder import Folder, Found, Stamp, printable, why
-from .in_use import InUse, expect_unused
+from .in_use import InUse
 from .job import Job, Listener
 from .outcome import Outcome, expect_own, is_dealt_with, oversized
 from .trouble import Trouble, Troubles, is_full, is_of_all
@@ -44,7 +44,7 @@ class Watcher:
 
     Raises:
         OSError: the folder cannot be written to, pictures that were taken to be moved cannot go back, or a
-            watcher that does something else takes pictures there.
+            watcher is at work there that does something else.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Watcher:
         self._identity: str | None = None
         self._folder = Folder(job.root, job.patterns, job.settle, clock, beside=job.move_to is None)
         self._claims = None if job.move_to is None else Claims(job.root, job.settle)
-        self._in_use = InUse(job)
+        self._in_use = InUse(job, client.url)
         self._done: dict[str, Stamp] = {}
         self._troubles = Troubles()
         self._closed: dict[str, OSError] = {}
@@ -110,8 +110,8 @@ class Watcher:
         numbers that it was read at, as a share that was never watched has none either.
 
         Raises:
-            OSError: it cannot be written to, what was taken from it cannot go back, or a watcher that does
-                something else takes pictures there.
+            OSError: it cannot be written to, what was taken from it cannot go back, or a watcher is at work
+                there that does something else.
         """
         root = self._job.root
         status = root.stat()
@@ -119,10 +119,11 @@ class Watcher:
         told = identity(root, self._identity if place == self._place else None)
         if self._claims is not None:
             self._claims.open()
-            self._in_use.begin()
+        if told != self._identity:
+            self._in_use.end()
+        self._in_use.begin()
         if told != self._identity:
             if self._claims is None:
-                expect_unused(root)
                 put_back(root)
             self._done.clear()  # of the other one; the JSON beside each picture tells
         self._place, self._identity = place, told

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import hashlib
 import json
@@ -232,10 +233,10 @@ def test_of_two_that_move_under_one_name_at_once_none_is_lost(
     )
     move = outcome._move
 
-    def overtaken(source: Path, target: Path) -> None:
+    def overtaken(source: Path, target: Path, beside: list[Path]) -> None:
         if source == first.file.path:
             second.move(out)
-        move(source, target)
+        move(source, target, beside)
 
     def link(source: Path, target: Path) -> None:
         raise OSError(errno.EPERM, "as on FAT", source, None, target)
@@ -317,8 +318,34 @@ def test_a_picture_is_on_another_disk_before_it_is_gone_here(
 
     monkeypatch.setattr(os, "fsync", syncing)
     target = made.move(other_disk)
-    assert [path.parent for path in kept[:-1]] == [target.parent]
-    assert kept[-1] == target.parent
+    temporary, *rest = kept
+    assert temporary.parent == target.parent
+    assert rest == [
+        target.with_name("a.png.json"),
+        target.with_name("a.png.overlay.png"),
+        target.parent,
+    ]
+
+
+@pytest.mark.parametrize(("number", "done"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_a_share_that_keeps_nothing_for_sure(
+    tmp_path: Path,
+    other_disk: Path,
+    inspection: Inspection,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    done: bool,
+) -> None:
+    """One that cannot say so is taken as it is; one on which something is lost is not."""
+
+    def fails(_: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    made = make(tmp_path, "a.png", b"one", inspection)
+    monkeypatch.setattr(os, "fsync", fails)
+    with contextlib.nullcontext() if done else pytest.raises(OSError, match=os.strerror(number)):
+        made.move(other_disk)
+    assert made.file.path.exists() != done
 
 
 def test_a_folder_that_cannot_be_written_to_loses_nothing(tmp_path: Path, inspection: Inspection) -> None:
