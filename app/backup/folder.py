@@ -248,6 +248,9 @@ class BackupFolder:
     def prune(self, keep: int) -> list[str]:
         """Delete all snapshots but the newest, and the files that those do not need.
 
+        What the history loses, later snapshots lack: of those that lack nothing as many stay, or the last
+        whole copies would go with them.
+
         Args:
             keep: how many stay, at least 1.
 
@@ -258,8 +261,11 @@ class BackupFolder:
             BackupError: a snapshot cannot be read, so that nobody knows its place; nothing was deleted.
         """
         names = self.names()
-        snapshots = [self.snapshot(name) for name in names][-keep:]
-        gone, kept = names[:-keep], names[-keep:]
+        known = {name: self.snapshot(name) for name in names}
+        whole = [name for name in names if not known[name].problems]
+        kept = [name for name in names if name in {*names[-keep:], *whole[-keep:]}]
+        gone = [name for name in names if name not in kept]
+        snapshots = [known[name] for name in kept]
         try:
             left = self._not_needed(kept)
         except OSError as error:

@@ -194,20 +194,25 @@ def _restore(
         forget(history, target)
         pictures = Pictures(history)
         pictures.open()
+        brought: set[str] = set()  # pictures, of which several inspections may have one
         for kept in kept_files(folder, name):
             sha256 = kept.picture_sha256
             with gaps.of(f"the picture of inspection {kept.id}"):
-                picture = _as_copied(folder.pictures.picture_path(sha256), sha256)
-                copy_anew(picture, pictures.picture_path(sha256))
+                if sha256 not in brought:
+                    picture = _as_copied(folder.pictures.picture_path(sha256), sha256)
+                    copy_anew(picture, pictures.picture_path(sha256))
+                    brought.add(sha256)
             with gaps.of(f"the map of inspection {kept.id}"):
-                score_map = _as_copied(folder.pictures.map_path(kept.id), kept.map_sha256)
+                score_map = _as_copied(folder.pictures.map_path(kept.id), kept.map_sha256, kept.map_bytes)
                 copy_anew(score_map, pictures.map_path(kept.id))
         journal = _journal(folder, name, snapshot)
         for path, recorded in journal.items():
             with gaps.of(f"{path.name}, a part of the journal,"):
                 copy_anew(path, history / JOURNAL / path.name)
-                # Only now: of one that is cut off the server files what it can read.
-                _as_copied(path, recorded)
+                try:
+                    _as_copied(path, recorded)
+                except FileError as error:
+                    raise FileError(f"{error}; what a server can read of it is filed") from error
         carried = carry(waiting, history / JOURNAL, max(map(number_of, journal), default=0))
         versions, left_alone, lacking = _restore_models(
             settings.models.absolute(), folder, snapshot, name, gaps
@@ -299,12 +304,18 @@ def _brought_back(source: Path, target: Path, sha256: str) -> bool:
     return True
 
 
-def _as_copied(source: Path, sha256: str | None) -> Path:
-    """A file of the backup that is as it was copied; as it is, where its sha256 was not recorded then.
+def _as_copied(source: Path, sha256: str | None, size: int | None = None) -> Path:
+    """A file of the backup that is as it was copied.
+
+    Args:
+        source: the file.
+        sha256: that it had then; of snapshots of earlier versions not all were recorded.
+        size: that it had, where it is known.
 
     Raises:
         FileError, OSError: it is not, or cannot be read.
     """
-    if sha256 is not None and sha256_of(source, LARGEST) != sha256:
+    is_cut = size is not None and source.stat().st_size != size
+    if is_cut or (sha256 is not None and sha256_of(source, LARGEST) != sha256):
         raise FileError(f"{source} is not as it was copied")
     return source

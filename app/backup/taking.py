@@ -36,6 +36,7 @@ from flows.fastflow.weights import NAMED
 _COLUMNS = inspections.columns
 _ROWS: Final = 1000
 _MAX_TEXT: Final = 16 * 2**20
+_NO_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(frozen=True)
@@ -312,9 +313,9 @@ def _copy_whole(source: Path, target: Path, size: int) -> int:
         FileError: it has another size than it was written with, or cannot be read.
         OSError: the disk takes no more.
     """
-    if source.stat().st_size != size:
-        raise FileError(f"{source} has not the {size} bytes that it was written with")
     try:
+        if source.stat().st_size != size:
+            raise FileError(f"{source} has not the {size} bytes that it was written with")
         return copy_file(source, target)
     except FileNotFoundError:
         raise
@@ -325,8 +326,8 @@ def _copy_whole(source: Path, target: Path, size: int) -> int:
 
 
 def _is_unreadable(source: Path, error: OSError) -> bool:
-    """Whether a file that could not be copied is at fault, and not the disk that it was copied to."""
-    return error.errno not in NO_ROOM and sha256_or_none(source) is None
+    """Whether a file that could not be copied is at fault, and neither this machine nor where it goes."""
+    return error.errno not in (*NO_ROOM, *_NO_MEANS) and sha256_or_none(source) is None
 
 
 def _name(at_ms: int) -> str:

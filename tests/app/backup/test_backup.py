@@ -384,10 +384,11 @@ class TestMissing:
         assert answer["inspection_id"] in problem
         assert not file_of(plant.folder.pictures, answer, kind).exists()
 
+    @pytest.mark.parametrize("where", ["name", "content"])
     @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
     @pytest.mark.parametrize("kind", ["picture", "map", "calibration"])
     def test_what_cannot_be_read_ends_no_snapshot(
-        self, plant: Plant, kind: str, number: int, monkeypatch: pytest.MonkeyPatch
+        self, plant: Plant, kind: str, number: int, where: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         answer = plant.answers[1]
         calibrations = plant.settings.models / "tiny" / models_folder.CALIBRATIONS
@@ -396,19 +397,39 @@ class TestMissing:
             if kind == "calibration"
             else file_of(Pictures(plant.settings.history), answer, kind)
         )
-        opens = os.open
 
-        def fails(path: Any, *how: Any, **more: Any) -> int:
-            if str(path) == str(victim):
-                raise OSError(number, os.strerror(number), str(path))
-            return opens(path, *how, **more)
+        def failing(does: Callable[..., Any]) -> Callable[..., Any]:
+            def fails(path: Any, *how: Any, **more: Any) -> Any:
+                if str(path) == str(victim):
+                    raise OSError(number, os.strerror(number), str(path))
+                return does(path, *how, **more)
+
+            return fails
 
         with monkeypatch.context() as patch:
-            patch.setattr(os, "open", fails)
+            patch.setattr(os, "open", failing(os.open))
+            if kind != "calibration" and where == "name":
+                patch.setattr(os, "stat", failing(os.stat))
             taken = take(plant.settings, plant.folder)
         [problem] = taken.snapshot.problems
         assert (victim.name if kind == "calibration" else answer["inspection_id"]) in problem
         assert verify(plant.folder, taken.name) == []
+
+    def test_as_many_snapshots_stay_that_lack_nothing(self, plant: Plant) -> None:
+        """Or the last whole copies of what the history has lost would be gone after so many nights."""
+        whole = [take(plant.settings, plant.folder).name for _ in range(3)]
+        there = file_of(Pictures(plant.settings.history), plant.answers[1], "map")
+        there.unlink()
+        lacking = [take(plant.settings, plant.folder).name for _ in range(3)]
+        with plant.folder.locked():
+            assert plant.folder.prune(2) == [whole[0], lacking[0]]
+        assert file_of(plant.folder.pictures, plant.answers[1], "map").exists()
+        assert [verify(plant.folder, name) for name in plant.folder.names()] == [[]] * 4
+        shutil.copy(file_of(plant.folder.pictures, plant.answers[1], "map"), there)  # as the manual says
+        mended = [take(plant.settings, plant.folder).name for _ in range(2)]
+        with plant.folder.locked():
+            assert plant.folder.prune(2) == [*whole[1:], *lacking[1:]]
+        assert plant.folder.names() == mended
 
     def test_a_backup_disk_that_fails_does_end_one(
         self, plant: Plant, monkeypatch: pytest.MonkeyPatch

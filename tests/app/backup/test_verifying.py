@@ -119,6 +119,7 @@ def test_a_damaged_file_of_the_journal_ends_a_restore_unless_that_is_wanted(
         restore(waiting.empty, waiting.folder, taken.name)
     [lost] = restore(waiting.empty, waiting.folder, taken.name, incomplete=True).lacking
     assert lost.startswith("000000000008.journal, a part of the journal, cannot be brought back: ")
+    assert lost.endswith("; what a server can read of it is filed")
     assert (waiting.empty.history / JOURNAL / path.name).read_bytes() == path.read_bytes()
 
 
