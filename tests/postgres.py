@@ -110,11 +110,12 @@ class Postgres:
             self._process = None
 
     @contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, encoding: str = "UTF8") -> Iterator[str]:
         """A database of its own, empty; gives its URL."""
         self._made += 1
         name = f"test_{self._made}"
-        self._execute(f"CREATE DATABASE {name}")
+        how = "" if encoding == "UTF8" else f" ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0"
+        self._execute(f"CREATE DATABASE {name}{how}")
         try:
             yield f"postgresql://postgres@/{name}?host={self._root}"
         finally:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import alembic.command
 import alembic.config
@@ -19,6 +19,9 @@ from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+if TYPE_CHECKING:
+    import psycopg
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 # A writer of SQLite waits for the one before it; longer than this is a fault.
 _BUSY_SECONDS = 30
@@ -26,6 +29,10 @@ _BUSY_SECONDS = 30
 _CONNECTIONS = 48
 # For a server that is gone without a word: its clients would wait for a quarter of an hour.
 _NETWORK = {"connect_timeout": "5", "tcp_user_timeout": "20000"}
+# What the database's encoding lacks, the server then refuses by itself, as it does other values.
+_CLIENT = {"client_encoding": "UTF8"}
+# States of PostgreSQL that pass: a standby that takes no writes, and connections that were idle for too long.
+_PASSING = ("25006", "25P03", "25P04")
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
@@ -143,6 +150,7 @@ class Database:
             if not self.is_sqlite:
                 # Two servers that start at once would both create the tables.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
+            self._expect_utf8(connection)
             config.attributes["connection"] = connection
             try:
                 alembic.command.upgrade(config, "head")
@@ -153,6 +161,22 @@ class Database:
                 ) from error
             except ProgrammingError as error:
                 raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
+
+    def _expect_utf8(self, connection: Connection) -> None:
+        """Refuse to begin in a database that cannot hold every text; one that was begun in goes on.
+
+        Raises:
+            DatabaseError: as the text says.
+        """
+        context = alembic.runtime.migration.MigrationContext.configure(connection)
+        if self.is_sqlite or context.get_current_revision() is not None:
+            return
+        encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
+        if encoding != "UTF8":
+            raise DatabaseError(
+                f"the database's encoding is {encoding}, which cannot hold every text that is sent: make it "
+                "by createdb --encoding UTF8 --template template0"
+            )
 
     def prepare(self) -> None:
         """Make the tables where there are none; those of another version stay as they are.
@@ -219,6 +243,8 @@ class Database:
                 raise DatabaseFileUnavailable(self._why(fault)) from error
             raise DatabaseUnavailable("the database does not answer, or takes no more") from error
         except AnyDatabaseError as error:
+            if getattr(error.orig, "sqlstate", None) in _PASSING:
+                raise DatabaseUnavailable("the database takes no writes at present") from error
             if _code(error.orig) not in _DAMAGED:
                 raise
             raise DatabaseDamaged(
@@ -256,8 +282,8 @@ def _migrations() -> alembic.config.Config:
 
 
 def _postgresql(url: URL) -> Engine:
-    arguments = {name: value for name, value in _NETWORK.items() if name not in url.query}
-    return create_engine(
+    arguments = {name: value for name, value in (_NETWORK | _CLIENT).items() if name not in url.query}
+    engine = create_engine(
         url,
         connect_args=arguments,
         pool_pre_ping=True,
@@ -265,6 +291,15 @@ def _postgresql(url: URL) -> Engine:
         max_overflow=_CONNECTIONS - 8,
         pool_timeout=10,
     )
+    event.listen(engine, "connect", _wait_no_longer)
+    return engine
+
+
+def _wait_no_longer(connection: "psycopg.Connection[Any]", _: object) -> None:
+    """Let PostgreSQL give up waiting for a lock, as SQLite does, or nobody would know what it waits for."""
+    # Not as an option of the connection, which some of what stands between does not know.
+    connection.execute(f"SET lock_timeout = '{_BUSY_SECONDS}s'")
+    connection.commit()
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection) -> None:

@@ -11,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import delete, func, insert, inspect, make_url, select, text
 from sqlalchemy.exc import DatabaseError as AnyDatabaseError
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from app.database.engine import (
     Database,
@@ -304,6 +304,70 @@ def test_a_server_that_stops_within_a_transaction_is_unavailable(postgres: Postg
         with database.read() as connection:
             assert connection.scalar(select(func.count()).select_from(audit)) == 0
         database.close()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_database_that_cannot_hold_every_text_is_not_begun_in(postgres: Postgres, encoding: str) -> None:
+    with postgres.database(encoding) as url:
+        database = Database(url)
+        for begin in (database.upgrade, database.prepare):
+            with pytest.raises(DatabaseError, match=rf"encoding is {encoding}, .*createdb --encoding UTF8"):
+                begin()
+        assert database.revision is None
+        database.close()
+
+
+def test_one_that_was_begun_in_goes_on_and_refuses_what_it_cannot_hold(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a value that it does not take, and not as a fault that passes: a batch would be tried for ever."""
+    with postgres.database("LATIN1") as url:
+        database = Database(url)
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "_expect_utf8", lambda *_: None)  # as versions before have begun in it
+            database.upgrade()
+        database.upgrade()
+        with database.write() as connection:
+            connection.execute(insert(audit), [{**ACT, "target": "Größe"}])
+        with pytest.raises(DataError), database.write() as connection:
+            connection.execute(insert(audit), [{**ACT, "target": "Halle \u2192 3"}])
+        with database.read() as connection:
+            assert connection.scalars(select(audit.c.target)).all() == ["Größe"]
+        database.close()
+
+
+def test_a_lock_that_somebody_holds_for_too_long_is_told(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with postgres.database() as url:
+        first = Database(url)
+        first.upgrade()
+        with first.read() as connection:
+            assert connection.scalar(text("SHOW lock_timeout")) == "30s"
+        monkeypatch.setattr("app.database.engine._BUSY_SECONDS", 1)
+        second = Database(url)
+        with first.write() as connection:
+            connection.execute(text("LOCK TABLE audit"))
+            with pytest.raises(DatabaseUnavailable), second.write() as waiting:
+                waiting.execute(insert(audit), [ACT])
+        with second.write() as connection:
+            connection.execute(insert(audit), [ACT])
+        first.close()
+        second.close()
+
+
+def test_a_database_that_takes_no_writes_is_unavailable(postgres: Postgres) -> None:
+    """A standby whose name was taken over, or one whose disk is full where it is hosted."""
+    with postgres.database() as url:
+        database = Database(url)
+        database.upgrade()
+        database.close()
+        standby = Database(f"{url}&options=-c%20default_transaction_read_only%3Don")
+        with pytest.raises(DatabaseUnavailable, match="takes no writes"), standby.write() as connection:
+            connection.execute(insert(audit), [ACT])
+        with standby.read() as connection:
+            assert connection.scalars(select(audit)).all() == []
+        standby.close()
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
