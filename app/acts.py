@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
 
 from fastapi import Request
 
 from app.access import SERVER, Caller
 from app.audit import Audit
+from app.database.engine import DatabaseUnavailable
 from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.audit")
+
+_AGAIN_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
@@ -58,7 +62,8 @@ async def audited(
 class Observer:
     """Notes in the audit log which version serves from when on, whoever has activated it.
 
-    A training container, say, activates what it publishes, and nobody has asked this service for it.
+    A training container, say, activates what it publishes, and nobody has asked this service for it. What the
+    database does not take waits for it, in order.
 
     Args:
         audit: the log.
@@ -66,21 +71,34 @@ class Observer:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._left: deque[tuple[str, Mapping[str, Any]]] = deque()
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
 
     def serves(self, category: str, version: str, sha256: str, previous: str | None) -> None:
         """Note that requests get a version from now on; in the event loop."""
-        detail = {"sha256": sha256, "previous": previous}
-        task = asyncio.create_task(self._write("model.serves", f"{category}/{version}", detail))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._left.append((f"{category}/{version}", {"sha256": sha256, "previous": previous}))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write())
 
     async def close(self) -> None:
-        """Write what is left to be written."""
-        await asyncio.gather(*self._tasks)
+        """Write what is left to be written, if the database takes it."""
+        self._closing.set()
+        if self._task is not None:
+            await self._task
 
-    async def _write(self, action: str, target: str, detail: Mapping[str, Any]) -> None:
-        try:
-            await asyncio.to_thread(self._audit.write, SERVER, action, target, "done", detail)
-        except Exception:  # every inspection has its version all the same
-            logger.exception("%s %s could not be written down", action, target)
+    async def _write(self) -> None:
+        while self._left:
+            target, detail = self._left[0]
+            try:
+                await asyncio.to_thread(self._audit.write, SERVER, "model.serves", target, "done", detail)
+            except DatabaseUnavailable as error:
+                if not self._closing.is_set():
+                    logger.warning("model.serves %s waits to be written down: %s", target, error)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._closing.wait(), _AGAIN_SECONDS)
+                    continue
+                logger.exception("model.serves %s could not be written down", target)
+            except Exception:  # every inspection has its version all the same
+                logger.exception("model.serves %s could not be written down", target)
+            self._left.popleft()

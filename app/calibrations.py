@@ -105,7 +105,7 @@ class CalibrationFiles:
             if self._known.pop(path, None) is not None:
                 logger.warning("the calibration %s is gone", path)
             return None
-        self._known[path] = stamp, in_force
+        self._know(path, stamp, in_force)
         return in_force
 
     def expect_served(self, slot: Slot) -> None:
@@ -152,7 +152,7 @@ class CalibrationFiles:
                         raise ValueError(f"a calibration of {own.whose} was found")  # noqa: TRY301
                     station = renewal.station
                     # Who asks for the stations goes on to ask what is in force there.
-                    self._known[path] = stamp, put_in_force(renewal, own)
+                    self._know(path, stamp, put_in_force(renewal, own))
             except (OSError, ValueError) as error:
                 self._complain(path, stamp, error)
             found[path.name] = station
@@ -206,6 +206,16 @@ class CalibrationFiles:
     def _path(self, slot: Slot) -> Path:
         manifest = slot.manifest
         return models_folder.renewals_of(self._models / manifest.category / manifest.version) / slot.file
+
+    def _know(self, path: Path, stamp: tuple[int, ...], in_force: InForce) -> None:
+        """Keep a renewal that was read, and of its category only those of its and of the active version."""
+        if path not in self._known:
+            category = in_force.renewal.category
+            kept = {path.parent.name, models_folder.active_version(self._models, category)}
+            for other in list(self._known):
+                if other.parent.parent == path.parent.parent and other.parent.name not in kept:
+                    self._known.pop(other, None)
+        self._known[path] = stamp, in_force
 
     def _complain(self, path: Path, stamp: tuple[int, ...], error: Exception) -> None:
         if self._broken.get(path) != stamp:

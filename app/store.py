@@ -1,6 +1,7 @@
 """The models folder as the service changes it: versions come, are activated, rolled back and deleted."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -17,6 +18,8 @@ from app.problems import Problem
 from app.residency import Residency
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.plain_files import sweep
+
+logger = logging.getLogger("flowgauge.store")
 
 # After a version was loaded and activated, requests get it at once, unless memory is so short that it was
 # dropped again in between.
@@ -187,6 +190,8 @@ class Store:
                 models_folder.activate(self.models, category, version)
         except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
+        for line in models_folder.left_behind(self.models, category, before, version):
+            logger.warning("%s: %s", category, line)
         return before
 
     def _delete(self, category: str, version: str) -> str | None:

@@ -285,9 +285,12 @@ class Journal:
             self._end()
 
     def _end(self) -> None:
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            try:
+                os.close(file)
+            except OSError:  # as shares tell late what was lost; the descriptor is gone all the same
+                logger.exception("the journal's file could not be closed")
 
 
 def _keep(segment: _Segment, data: bytes) -> Path:

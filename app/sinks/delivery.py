@@ -126,11 +126,12 @@ class Delivery:
         # For monitoring.
         self.counts: Counter[str] = Counter(sent=0, retried=0, dead=0, lost=0)
         self.failure: str | None = None
+        self._is_stuck = False  # before it comes to the sink: the events cannot be read or counted
 
     @property
     def failing(self) -> bool:
         """Whether nothing can be delivered at present."""
-        return self.failure is not None or not self.sink.is_ready
+        return self._is_stuck or self.failure is not None or not self.sink.is_ready
 
     @property
     def lag(self) -> int:
@@ -163,14 +164,18 @@ class Delivery:
                 page, passed = await asyncio.to_thread(self._read)
                 if page:
                     await self._deliver_page(page)
+                    self._is_stuck = False
                     continue
                 self._position = Position(passed, max(passed, self._position.attempted))
                 if passed - self._kept >= _UNWANTED:
                     await self._keep()
+                self._is_stuck = False
             except DatabaseUnavailable as error:
+                self._is_stuck = True
                 logger.warning("%s: the events cannot be read or counted: %s", self.sink.name, error)
                 await self._pause(_DATABASE_SECONDS)
             except Exception:  # whatever it was, there is a next attempt
+                self._is_stuck = True
                 logger.exception("%s: delivery has failed", self.sink.name)
                 await self._pause(LONGEST_DELAY)
             else:

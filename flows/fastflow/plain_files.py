@@ -148,12 +148,14 @@ def temporary_directory(parent: Path) -> Iterator[Path]:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file under another name and rename it into place."""
+    """Write a file under another name and rename it into place; a power cut leaves it or the one before."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=_PREFIX, suffix=_SUFFIX)
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or the name may be on the disk, and its bytes not
         temporary.chmod(0o644)
         temporary.replace(path)
     finally:

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.testclient import TestClient
 
 from app.access import ANONYMOUS
-from app.acts import audited
+from app.acts import Observer, audited
 from app.audit import Audit
-from app.database.engine import Database
+from app.database.engine import Database, DatabaseUnavailable
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
@@ -115,6 +115,39 @@ def test_what_serves_is_noted_whoever_has_activated_it(
     ]
     sha256 = bundle.manifest_sha256(second, bundle.read_manifest(second))
     assert noted[1]["detail"] == {"sha256": sha256, "previous": first}
+
+
+def test_what_serves_waits_for_a_database_that_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.acts._AGAIN_SECONDS", 0.01)
+    database = Database(f"sqlite:///{tmp_path / 'x.sqlite'}")
+    database.upgrade()
+    audit = Audit(database)
+    add, left = Audit.add, [3]
+
+    def fail(*arguments: Any, **more: Any) -> int:
+        if left[0]:
+            left[0] -= 1
+            raise DatabaseUnavailable("away")
+        return add(*arguments, **more)
+
+    monkeypatch.setattr(Audit, "add", fail)
+
+    async def scenario(times: int) -> None:
+        left[0] = times
+        observer = Observer(audit)
+        observer.serves("tiny", "a", "0" * 64, None)
+        observer.serves("tiny", "b", "1" * 64, "a")
+        while not audit.page(10) and left[0] < 1000:
+            await asyncio.sleep(0.01)
+        await observer.close()
+
+    asyncio.run(scenario(3))
+    assert [entry.target for entry in reversed(audit.page(10))] == ["tiny/a", "tiny/b"]
+    asyncio.run(scenario(10_000))  # a stop does not wait for it
+    assert len(audit.page(10)) == 2
+    database.close()
 
 
 def test_acts_on_models_name_them_by_content(

@@ -78,6 +78,21 @@ class TestFind:
         assert files.find(replace(slot, precision="bfloat16")) is None
         assert files.precisions(slot) == files.precisions(replace(slot, precision="bfloat16")) == ["float32"]
 
+    def test_those_of_versions_that_serve_no_more_are_let_go(
+        self, models: Path, files: CalibrationFiles, slot: Slot
+    ) -> None:
+        """A line that is trained anew every week would keep all of them."""
+        models_folder.activate(models, "screw", slot.manifest.version)
+        put(files, slot, 1.0)
+        put(files, replace(slot, station="line-3"), 2.0)
+        for n in range(3):
+            folder = made(models, version=f"2027010{n + 1}T000000-abcdef")
+            manifest = bundle.read_manifest(folder)
+            other = Slot(manifest, bundle.manifest_sha256(folder, manifest), "float32")
+            put(files, other, 3.0 + n)
+            assert len(files._known) == 3  # with those of the active version
+        assert in_force(files, slot) == [1.0]
+
     def test_of_another_version_it_says_nothing(
         self, models: Path, files: CalibrationFiles, slot: Slot
     ) -> None:

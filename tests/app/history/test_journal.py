@@ -591,6 +591,27 @@ def test_where_a_cut_record_cannot_be_taken_back_the_next_goes_elsewhere(
     journal.close()
 
 
+def test_a_file_that_cannot_be_closed_is_not_written_to_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its number is another file's by then: a share may tell at the close that it has no room."""
+    journal = Journal(folder, MANY)
+    records = [record(i) for i in range(2)]
+    journal.append(records[0])
+    close = os.close
+
+    def late(number: int) -> None:
+        close(number)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", late)
+        journal._end()
+    journal.append(records[1])
+    assert read_all(journal) == records
+    journal.close()
+
+
 def test_a_folder_that_has_gone_is_full(folder: Path) -> None:
     journal = Journal(folder, MANY)
     folder.rmdir()

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -500,3 +501,33 @@ def test_a_database_that_fails_for_a_while_costs_nothing(
     run(sink, work)
     assert sink.names == list("abc")
     assert run.position().number == 3
+
+
+@pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("nobody foresaw it")])
+def test_while_events_cannot_be_counted_it_is_failing(
+    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The receiver is well, and still gets nothing."""
+    monkeypatch.setattr(module, "_DATABASE_SECONDS", 0.01)
+    monkeypatch.setattr(module, "LONGEST_DELAY", 0.01)
+    sink = Memory()
+    away = threading.Event()
+    away.set()
+    move = positions.move
+
+    def fail(*arguments: object) -> None:
+        if away.is_set():
+            raise error
+        move(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(positions, "move", fail)
+
+    async def work(delivery: Delivery) -> None:
+        assert not delivery.failing
+        add(database, "a")
+        await until(lambda: delivery.failing)
+        assert sink.got == []
+        away.clear()
+        await until(lambda: len(sink.got) == 1 and not delivery.failing)
+
+    run(sink, work)
