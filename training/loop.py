@@ -95,9 +95,8 @@ def fit(
         head.flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
     )
     schedule: torch.optim.lr_scheduler.LRScheduler
-    if (
-        settings.schedule == "one-cycle" and steps * epochs > 1
-    ):  # of a single update it makes its end, nearly 0
+    # Of a single update it is its end, nearly 0.
+    if settings.schedule == "one-cycle" and steps * epochs > 1:
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimiser, settings.learning_rate, total_steps=steps * epochs
         )

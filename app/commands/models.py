@@ -146,13 +146,13 @@ def export(
     """
     from flows.fastflow import models_folder
     from flows.fastflow.detector import Detector
-    from flows.fastflow.export import ExportError, export_onnx
+    from flows.fastflow.export import UnsuitableModelError, export_onnx
 
     folder = models_folder.resolve(models, category, version)
     target = _file(output, f"{category}-{folder.name}.onnx")
     try:
         export_onnx(Detector.load(folder, device="cpu"), target.absolute())
-    except ExportError as error:
+    except UnsuitableModelError as error:
         raise typer.BadParameter(str(error), param_hint="CATEGORY") from error
     typer.echo(str(target))
 

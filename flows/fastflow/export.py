@@ -17,6 +17,10 @@ from flows.fastflow.score import anomaly_map, image_score, pixel_energies
 
 
 class ExportError(ValueError):
+    """No file was written."""
+
+
+class UnsuitableModelError(ExportError):
     """The model is none that a single graph can hold."""
 
 
@@ -34,17 +38,17 @@ class WholeModel(nn.Module):
         super().__init__()
         scorer = detector.scorer
         if len(scorer.heads) > 1:
-            raise ExportError(
+            raise UnsuitableModelError(
                 f"{detector.manifest.category} has {len(scorer.heads)} heads, whose scores are put together "
                 "by their calibration; train it with calibration.method: split to export it"
             )
         if scorer.geometry.fit != "stretch":
-            raise ExportError(
+            raise UnsuitableModelError(
                 f"{detector.manifest.category} takes pictures by geometry.fit: {scorer.geometry.fit}, of "
                 "which a graph of one size knows nothing; train it with geometry.fit: stretch to export it"
             )
         if scorer.geometry.margin:
-            raise ExportError(
+            raise UnsuitableModelError(
                 f"{detector.manifest.category} has geometry.margin: {scorer.geometry.margin}, pixels "
                 "around a picture that do not count, of which a graph knows nothing; train it without"
             )

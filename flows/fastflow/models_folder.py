@@ -171,14 +171,15 @@ def left_behind(models: Path, category: str, before: str | None, version: str) -
         version: the one that is now.
     """
 
-    def renewals(name: str) -> int:
-        return len(list(renewals_of(models / category / name).glob("*.json")))
+    def renewals(name: str) -> set[str]:
+        return {path.name for path in renewals_of(models / category / name).glob("*.json")}
 
-    if before is None or before == version or not (lost := renewals(before)):
+    if before is None or not (lost := renewals(before) - renewals(version)):
         return []
     return [
-        f"calibrations that were made after {before} ({lost}, of the line or its stations) hold for it "
-        f"alone; {version} has {renewals(version)}: renew them by flowgauge calibrate --category {category}"
+        f"{len(lost)} of the calibrations of the line and its stations that were made after {before} hold "
+        f"for it alone, and {version} has none in their place: flowgauge calibrate --category {category} "
+        "makes them"
     ]
 
 

@@ -188,7 +188,13 @@ def _matching(entries: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, P
     """Match masks to pictures by name, with or without `_mask` or the like."""
     # A folder's name has no suffix to take off: 1.5 is not 1.
     by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}
-    named = {of[1]: entry for stem, entry in by_stem.items() if (of := _OF_MASK.fullmatch(stem))}
+    # A view of a label may be called as a mask of another picture is.
+    stems = {composed(picture.stem) for picture in pictures}
+    named = {
+        of[1]: entry
+        for stem, entry in by_stem.items()
+        if stem not in stems and (of := _OF_MASK.fullmatch(stem))
+    }
     masks = {}
     for picture in pictures:
         stem = composed(picture.stem)

@@ -72,6 +72,8 @@ def test_samples(root: Path, category: str) -> list[Sample]:
     defective = defective_samples(_kinds(folder), folder_of_masks(folder))
     if not defective:
         move = f"move them into {folder / 'good'}, " if images(folder) else ""
+        if deeper := [f for kind in kinds_of_defects(folder) for f in subfolders(kind) if holds_images(f)]:
+            move += f"move up what lies in {some([str(f) for f in deeper], 3)}, where none is looked for, or "
         raise NoTestPicturesError(
             f"{folder} holds good parts alone, and all of them are learned from: to test, {move}put "
             f"defective parts into {folder / 'defect'} and train anew, which keeps a fifth of the good ones"

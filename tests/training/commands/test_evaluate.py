@@ -415,6 +415,26 @@ def test_without_a_category_all_that_have_a_model_are_measured(
     assert "untrained" not in index
 
 
+def test_a_category_of_good_parts_alone_is_no_failure_unless_it_is_named(
+    two: tuple[Path, Path], tmp_path: Path
+) -> None:
+    data, models = two
+    bare = shutil.copytree(data, tmp_path / "data")
+    for folder in (bare / "another/test").iterdir():
+        shutil.rmtree(folder)
+    out = tmp_path / "out"
+    result = run_all(bare, models, out)
+    assert result.exit_code == 0, result.output
+    assert "another is passed over: no pictures in the folders of " in result.stdout
+    assert (out / "tiny").is_dir()
+    result = run_all(bare, models, out, "--category", "another", "--category", "tiny")
+    assert result.exit_code == 1
+    assert "another failed: no pictures in the folders of " in result.stdout
+    for folder in (bare / "tiny/test").iterdir():
+        shutil.rmtree(folder)
+    assert run_all(bare, models, out).exit_code == 1  # nothing was measured
+
+
 def test_one_category_that_fails_does_not_stop_the_others(two: tuple[Path, Path], tmp_path: Path) -> None:
     result = run_all(*two, tmp_path, "--category", "untrained", "--category", "tiny", "--category", "tiny")
     assert result.exit_code == 1

@@ -9,7 +9,7 @@ from flows.fastflow.parts import PARTS
 from tests.odd_names import renamed
 from tests.training.datasets.trees import names, touch
 from training.datasets import layout, plain
-from training.datasets.sample import DatasetError, Sample
+from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
 
 
 def test_a_folder_of_pictures_is_all_good(tmp_path: Path) -> None:
@@ -134,6 +134,29 @@ def test_a_view_of_a_label_is_no_mask(tmp_path: Path) -> None:
     assert [s.path.name for s in defective] == ["2.png", "2_label.png"]
     assert [s.mask for s in defective] == [None, None]
     assert plain.masks(tmp_path, "cap") == []
+
+
+@pytest.mark.parametrize("where", ["masks/ng", "masks", "ground_truth/ng"])
+def test_each_view_has_the_mask_of_its_own_name(tmp_path: Path, where: str) -> None:
+    """And not that of the label, which is called as a mask of the other view might be."""
+    cap = tmp_path / "cap"
+    touch(cap, "good/0.png", "good/1.png", "ng/7.png", "ng/7_label.png", "ng/8.png")
+    touch(cap, *(f"{where}/{name}.png" for name in ("7", "7_label", "8_mask")))
+    found = {s.path.name: s.mask for s in plain.test_samples(tmp_path, "cap") if s.defect}
+    assert found == {
+        "7.png": cap / where / "7.png",
+        "7_label.png": cap / where / "7_label.png",
+        "8.png": cap / where / "8_mask.png",
+    }
+
+
+def test_what_lies_a_folder_too_deep_is_told_where_nothing_is_there_to_test_with(tmp_path: Path) -> None:
+    cap = tmp_path / "cap"
+    touch(cap, "good/0.png", "good/1.png", "scratch/left/2.png")
+    with pytest.raises(
+        NoTestPicturesError, match="move up what lies in .*scratch/left, where none is looked"
+    ):
+        plain.test_samples(tmp_path, "cap")
 
 
 def test_of_two_masks_beside_a_picture_neither_is_a_part(tmp_path: Path) -> None:
