@@ -117,7 +117,6 @@ def test_refuses_other_content_types(media_type: str) -> None:
         (b"--OTHER\r\n" + FILE + END, "no well-formed"),
         (b"--B0\r\nContent-Disposition\x01: x\r\n\r\n" + END, "no well-formed"),
         (b"--B0\r\nX: " + b"y" * 10_000 + b"\r\n\r\n" + END, "header is too long"),
-        (b"--B0\r\nX: " + b"y" * 4_100 + b"\r\n\r\n" + END, "header is too long"),
     ],
 )
 def test_refuses_bad_forms(body: bytes, complaint: str) -> None:
