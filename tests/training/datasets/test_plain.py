@@ -154,7 +154,7 @@ def test_what_lies_a_folder_too_deep_is_told_where_nothing_is_there_to_test_with
     cap = tmp_path / "cap"
     touch(cap, "good/0.png", "good/1.png", "scratch/left/2.png")
     with pytest.raises(
-        NoTestPicturesError, match="move up what lies in .*scratch/left, where none is looked"
+        NoTestPicturesError, match=r"move up what lies in .*scratch/left, where none is looked"
     ):
         plain.test_samples(tmp_path, "cap")
 
