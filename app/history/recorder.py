@@ -30,6 +30,8 @@ Rows = Sequence[dict[str, Any]]
 # Filed together: few enough that who waits for the first does not wait long.
 _BATCH_BYTES: Final = 16 * 1024 * 1024
 _BATCH_RECORDS: Final = 256
+# For a batch that is under way when the time for filing is over.
+_ANSWER_SECONDS: Final = 5.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 10.0  # seconds between attempts
 
 
@@ -91,10 +93,15 @@ class Recorder:
         return future
 
     def stop(self, seconds: float) -> None:
-        """File what waits, for so long at most, and end the thread; the rest stays in the journal."""
+        """File what waits, for so long at most, and end the thread; the rest stays in the journal.
+
+        A database that neither answers nor fails keeps nobody from the end: the thread goes with the process.
+        """
         self._stop_at = time.monotonic() + seconds
         self._awake.set()
-        self._thread.join()
+        self._thread.join(seconds + _ANSWER_SECONDS)
+        if self._thread.is_alive():
+            logger.error("the database does not answer: what was not filed waits in the journal")
 
     def _run(self) -> None:
         delay, next_attempt = 0.0, 0.0

@@ -749,3 +749,30 @@ def test_a_row_that_is_there_already_is_not_filed_twice(
 
     use(history_settings, work)
     assert len(rows(database_url)) == 1
+
+
+def test_a_database_that_neither_answers_nor_fails_keeps_nobody_from_the_end(
+    history_settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("app.history.history._CLOSE_SECONDS", 0.05)
+    monkeypatch.setattr("app.history.recorder._ANSWER_SECONDS", 0.05)
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        release.wait(60)
+
+    async def scenario() -> threading.Thread:
+        history = History(history_settings)
+        await history.open()
+        history.in_writer(hold)
+        assert await asyncio.to_thread(held.wait, 30)
+        await history.close()
+        return history._recorder._thread
+
+    thread = asyncio.run(scenario())
+    assert thread.is_alive()
+    assert "the database does not answer" in caplog.text
+    release.set()
+    thread.join(30)
+    assert not thread.is_alive()
