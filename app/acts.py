@@ -5,18 +5,21 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from fastapi import Request
 
 from app.access import SERVER, Caller
 from app.audit import Audit
+from app.database import clock
 from app.database.engine import DatabaseUnavailable
 from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.audit")
 
 _AGAIN_SECONDS: Final = 5.0
+_CLOSE_SECONDS: Final = 5.0
 
 
 @asynccontextmanager
@@ -71,34 +74,38 @@ class Observer:
 
     def __init__(self, audit: Audit) -> None:
         self._audit = audit
-        self._left: deque[tuple[str, Mapping[str, Any]]] = deque()
+        self._left: deque[tuple[str, Mapping[str, Any], int]] = deque()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def serves(self, category: str, version: str, sha256: str, previous: str | None) -> None:
         """Note that requests get a version from now on; in the event loop."""
-        self._left.append((f"{category}/{version}", {"sha256": sha256, "previous": previous}))
+        detail = {"sha256": sha256, "previous": previous}
+        self._left.append((f"{category}/{version}", detail, clock.now_ms()))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write())
 
     async def close(self) -> None:
-        """Write what is left to be written, if the database takes it."""
+        """Write what is left to be written, if the database takes it, and soon."""
         self._closing.set()
         if self._task is not None:
-            await self._task
+            await asyncio.wait((self._task,), timeout=_CLOSE_SECONDS)
+        for target, *_ in self._left:
+            logger.error("model.serves %s could not be written down", target)
 
     async def _write(self) -> None:
         while self._left:
-            target, detail = self._left[0]
+            target, detail, at_ms = self._left[0]
+            write = partial(self._audit.write, SERVER, "model.serves", target, "done", detail, at_ms=at_ms)
             try:
-                await asyncio.to_thread(self._audit.write, SERVER, "model.serves", target, "done", detail)
+                await asyncio.to_thread(write)
             except DatabaseUnavailable as error:
-                if not self._closing.is_set():
-                    logger.warning("model.serves %s waits to be written down: %s", target, error)
-                    with suppress(TimeoutError):
-                        await asyncio.wait_for(self._closing.wait(), _AGAIN_SECONDS)
-                    continue
-                logger.exception("model.serves %s could not be written down", target)
+                if self._closing.is_set():
+                    return
+                logger.warning("model.serves %s waits to be written down: %s", target, error)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), _AGAIN_SECONDS)
+                continue
             except Exception:  # every inspection has its version all the same
                 logger.exception("model.serves %s could not be written down", target)
             self._left.popleft()

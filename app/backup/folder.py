@@ -91,6 +91,8 @@ class Snapshot(_Record):
         models: the categories.
         backbones: sha256 of each file of weights, by its name.
         problems: what could not be copied, for people.
+        lost: ids of inspections whose picture or map the history had lost; a copy of before may be in the
+            backup, and stays for as long as a snapshot says so.
         number: counts the snapshots of the folder, from 1; 0 in those of versions that did not count.
         journal: sha256 of each file of the journal, by its name; None in those of versions that recorded
             none, and no sha256 of maps either (app/backup/map_sums.py).
@@ -107,6 +109,7 @@ class Snapshot(_Record):
     problems: list[str]
     number: int = Field(0, ge=0)
     journal: dict[FileName, Sha256] | None = None
+    lost: list[str] = []
 
 
 class BackupFolder:
@@ -246,10 +249,7 @@ class BackupFolder:
                 raise BackupError(f"the database of snapshot {name} cannot be read: {error}") from error
 
     def prune(self, keep: int) -> list[str]:
-        """Delete all snapshots but the newest, and the files that those do not need.
-
-        What the history loses, later snapshots lack: of those that lack nothing as many stay, or the last
-        whole copies would go with them.
+        """Delete all snapshots but the newest, and the files that those neither need nor tell as lost.
 
         Args:
             keep: how many stay, at least 1.
@@ -261,11 +261,8 @@ class BackupFolder:
             BackupError: a snapshot cannot be read, so that nobody knows its place; nothing was deleted.
         """
         names = self.names()
-        known = {name: self.snapshot(name) for name in names}
-        whole = [name for name in names if not known[name].problems]
-        kept = [name for name in names if name in {*names[-keep:], *whole[-keep:]}]
-        gone = [name for name in names if name not in kept]
-        snapshots = [known[name] for name in kept]
+        snapshots = [self.snapshot(name) for name in names][-keep:]
+        gone, kept = names[:-keep], names[-keep:]
         try:
             left = self._not_needed(kept)
         except OSError as error:
@@ -292,13 +289,13 @@ class BackupFolder:
         return gone
 
     def _not_needed(self, kept: Sequence[str]) -> list[orphans.Files]:
-        """Pictures and maps that none of these snapshots has."""
+        """Pictures and maps that none of these snapshots has, nor tells as lost."""
         left: list[orphans.Files] = []
         # One at a time: each is opened in a copy. The newest first, which needs most of the files.
         for name in reversed(kept):
             with self.opened(name) as database:
                 there = left or (orphans.Files.of(self.pictures, f"{number:02x}") for number in range(256))
-                left = [files.not_of(database) for files in there]
+                left = [files.not_of(database, self.snapshot(name).lost) for files in there]
         return left
 
     def _remove(self, names: Sequence[str]) -> None:

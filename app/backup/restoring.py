@@ -69,11 +69,12 @@ class _Gaps:
         allowed: whether they are left out.
 
     Attributes:
+        allowed: as given.
         said: a sentence each.
     """
 
     def __init__(self, name: str, *, allowed: bool) -> None:
-        self._name, self._allowed = name, allowed
+        self._name, self.allowed = name, allowed
         self.said: list[str] = []
 
     @contextmanager
@@ -86,7 +87,7 @@ class _Gaps:
                 raise
             # Of a folder that is copied one of several faults, each with both paths.
             why = "a file of it cannot be read" if isinstance(error, shutil.Error) else str(error)
-            if not self._allowed:
+            if not self.allowed:
                 raise BackupError(
                     f"{what} is missing or damaged in snapshot {self._name}, or cannot be read: {why}. "
                     "`flowgauge backup verify` tells all such. Restore another snapshot, or all else of this "
@@ -212,6 +213,8 @@ def _restore(
                 try:
                     _as_copied(path, recorded)
                 except FileError as error:
+                    if not gaps.allowed:
+                        raise
                     raise FileError(f"{error}; what a server can read of it is filed") from error
         carried = carry(waiting, history / JOURNAL, max(map(number_of, journal), default=0))
         versions, left_alone, lacking = _restore_models(

@@ -104,6 +104,7 @@ class _Taking:
         self._newest = next(reversed(folder.names()), None)
         self._copied = 0
         self._problems: list[str] = []
+        self._lost: list[str] = []
 
     def take(self, at_ms: int) -> Taken:
         journal = self._journal()
@@ -121,6 +122,7 @@ class _Taking:
             problems=self._problems,
             number=1 + (0 if self._newest is None else self._folder.number(self._newest)),
             journal=journal,
+            lost=self._lost,
         )
         (self._staging / SNAPSHOT).write_text(snapshot.model_dump_json(indent=1))
         # Losing power must not leave a snapshot that names files which never reached the disk.
@@ -222,10 +224,12 @@ class _Taking:
             connection.execute(update(inspections).where(_COLUMNS.id.in_(missing)).values(has_pictures=False))
         with self._database.read() as connection:
             there = select(_COLUMNS.id).where(_COLUMNS.id.in_(missing), _COLUMNS.has_pictures)
-            self._problems += [
-                f"the picture or the map of inspection {identifier} is missing or damaged in the history"
-                for identifier in connection.scalars(there)
-            ]
+            lost = connection.scalars(there).all()
+        self._lost += lost
+        self._problems += [
+            f"the picture or the map of inspection {identifier} is missing or damaged in the history"
+            for identifier in lost
+        ]
 
     def _models(self) -> tuple[dict[str, CategoryCopy], dict[str, str]]:
         models = self._settings.models.absolute()

@@ -31,8 +31,12 @@ _CONNECTIONS = 48
 _NETWORK = {"connect_timeout": "5", "tcp_user_timeout": "20000"}
 # What the database's encoding lacks, the server then refuses by itself, as it does other values.
 _CLIENT = {"client_encoding": "UTF8"}
-# States of PostgreSQL that pass: a standby that takes no writes, and connections that were idle for too long.
-_PASSING = ("25006", "25P03", "25P04")
+# States of PostgreSQL that pass.
+_PASSING = {
+    "25006": "the database takes no writes at present, as a standby",
+    "25P03": "the database has ended a connection that was idle for too long",
+    "25P04": "the database has ended a transaction that took too long",
+}
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _FORBIDDEN = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
@@ -148,6 +152,8 @@ class Database:
         config = _migrations()
         with self.write() as connection:
             if not self.is_sqlite:
+                # What another server does to the tables may take long, and is worth waiting for.
+                connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 # Two servers that start at once would both create the tables.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
             self._expect_utf8(connection)
@@ -175,7 +181,7 @@ class Database:
         if encoding != "UTF8":
             raise DatabaseError(
                 f"the database's encoding is {encoding}, which cannot hold every text that is sent: make it "
-                "by createdb --encoding UTF8 --template template0"
+                "by createdb --encoding UTF8 --locale C --template template0"
             )
 
     def prepare(self) -> None:
@@ -243,8 +249,8 @@ class Database:
                 raise DatabaseFileUnavailable(self._why(fault)) from error
             raise DatabaseUnavailable("the database does not answer, or takes no more") from error
         except AnyDatabaseError as error:
-            if getattr(error.orig, "sqlstate", None) in _PASSING:
-                raise DatabaseUnavailable("the database takes no writes at present") from error
+            if said := _PASSING.get(getattr(error.orig, "sqlstate", None) or ""):
+                raise DatabaseUnavailable(said) from error
             if _code(error.orig) not in _DAMAGED:
                 raise
             raise DatabaseDamaged(
@@ -291,7 +297,8 @@ def _postgresql(url: URL) -> Engine:
         max_overflow=_CONNECTIONS - 8,
         pool_timeout=10,
     )
-    event.listen(engine, "connect", _wait_no_longer)
+    if "lock_timeout" not in str(url.query.get("options", "")):
+        event.listen(engine, "connect", _wait_no_longer)
     return engine
 
 

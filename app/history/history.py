@@ -230,11 +230,14 @@ class History:
     def _close(self) -> None:
         self.drawer.close()
         self._appender.close()
-        self._recorder.stop(_CLOSE_SECONDS)
+        ended = self._recorder.stop(_CLOSE_SECONDS)
         self._journal.close()
         if self._journal.backlog:
             logger.warning("%d bytes stay in the journal for the next start", self._journal.backlog)
-        self._let_go()
+        if ended:
+            self._let_go()
+        else:  # with the process: until then nobody else may use the folder
+            self._finders.shutdown(wait=False)
 
     def _let_go(self) -> None:
         self._finders.shutdown(wait=False)

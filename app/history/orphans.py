@@ -1,12 +1,12 @@
 """Files of the history that no inspection needs."""
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Column, Connection, select
+from sqlalchemy import Column, ColumnElement, Connection, select
 
 from app.database.engine import Database
 from app.database.tables import inspections
@@ -38,13 +38,20 @@ class Files:
             {path.stem: path for path in _files(maps) if is_map_name(path.stem)},
         )
 
-    def not_of(self, database: Database) -> Self:
-        """Those that no inspection of a database has."""
+    def not_of(self, database: Database, lost: Collection[str] = ()) -> Self:
+        """Those that no inspection of a database has.
+
+        Args:
+            database: whose inspections have such files.
+            lost: ids of inspections that have none there, and are to count as if they had.
+        """
         with database.read() as connection:
-            return type(self)(
-                {sha256: self.uploads[sha256] for sha256 in unused(connection, self.uploads.keys())},
-                {name: self.maps[name] for name in _without(connection, _COLUMNS.id, self.maps.keys())},
-            )
+            of_lost = set(_of(connection, _COLUMNS.image_sha256, _COLUMNS.id, lost))
+            uploads = unused(connection, self.uploads.keys() - of_lost)
+            maps = _without(connection, _COLUMNS.id, self.maps.keys() - set(lost))
+        return type(self)(
+            {sha256: self.uploads[sha256] for sha256 in uploads}, {name: self.maps[name] for name in maps}
+        )
 
     def remove(self) -> None:
         """Delete them."""
@@ -86,11 +93,20 @@ def remove(path: Path) -> None:
 
 def _without(connection: Connection, column: Column[Any], values: Collection[str]) -> set[str]:
     """Those values that a column has in no inspection with pictures."""
-    left, ordered = set(values), sorted(values)
+    return set(values).difference(_of(connection, column, column, values, _COLUMNS.has_pictures))
+
+
+def _of(
+    connection: Connection,
+    column: Column[Any],
+    by: Column[Any],
+    values: Collection[str],
+    *conditions: ColumnElement[bool],
+) -> Iterator[str]:
+    """What a column says of the inspections that have one of these values in another."""
+    ordered = sorted(values)
     for i in range(0, len(ordered), 500):
-        wanted = column.in_(ordered[i : i + 500]), _COLUMNS.has_pictures
-        left -= set(connection.scalars(select(column).where(*wanted)))
-    return left
+        yield from connection.scalars(select(column).where(by.in_(ordered[i : i + 500]), *conditions))
 
 
 def _files(folder: Path) -> list[Path]:

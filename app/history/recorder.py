@@ -92,22 +92,32 @@ class Recorder:
         self._awake.set()
         return future
 
-    def stop(self, seconds: float) -> None:
+    def stop(self, seconds: float) -> bool:
         """File what waits, for so long at most, and end the thread; the rest stays in the journal.
 
         A database that neither answers nor fails keeps nobody from the end: the thread goes with the process.
+
+        Returns:
+            Whether the thread has ended. One that has not may still write.
         """
         self._stop_at = time.monotonic() + seconds
         self._awake.set()
         self._thread.join(seconds + _ANSWER_SECONDS)
         if self._thread.is_alive():
             logger.error("the database does not answer: what was not filed waits in the journal")
+            return False
+        return True
+
+    @property
+    def _is_late(self) -> bool:
+        """Whether there was a stop, and its time is over: the history may be another process's soon."""
+        return self._stop_at is not None and time.monotonic() > self._stop_at + _ANSWER_SECONDS
 
     def _run(self) -> None:
         delay, next_attempt = 0.0, 0.0
         while True:
             self._awake.clear()
-            while self._tasks:
+            while self._tasks and not self._is_late:
                 self._tasks.popleft()()
             if self._stop_at is not None and (time.monotonic() > self._stop_at or self.failure):
                 return

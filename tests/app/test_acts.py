@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from app.access import ANONYMOUS
 from app.acts import Observer, audited
 from app.audit import Audit
+from app.database import clock
 from app.database.engine import Database, DatabaseUnavailable
 from app.main import create_app
 from app.settings import Settings
@@ -118,7 +119,7 @@ def test_what_serves_is_noted_whoever_has_activated_it(
 
 
 def test_what_serves_waits_for_a_database_that_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("app.acts._AGAIN_SECONDS", 0.01)
     database = Database(f"sqlite:///{tmp_path / 'x.sqlite'}")
@@ -139,14 +140,19 @@ def test_what_serves_waits_for_a_database_that_is_away(
         observer = Observer(audit)
         observer.serves("tiny", "a", "0" * 64, None)
         observer.serves("tiny", "b", "1" * 64, "a")
+        served.append(clock.now_ms())
         while not audit.page(10) and left[0] < 1000:
             await asyncio.sleep(0.01)
         await observer.close()
 
+    served: list[int] = []
     asyncio.run(scenario(3))
-    assert [entry.target for entry in reversed(audit.page(10))] == ["tiny/a", "tiny/b"]
+    noted = [*reversed(audit.page(10))]
+    assert [entry.target for entry in noted] == ["tiny/a", "tiny/b"]
+    assert max(entry.created_ms for entry in noted) <= served[0]  # and not when the database was back
     asyncio.run(scenario(10_000))  # a stop does not wait for it
     assert len(audit.page(10)) == 2
+    assert caplog.text.count("could not be written down") == 2
     database.close()
 
 

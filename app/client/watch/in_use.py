@@ -6,6 +6,7 @@ Each holds a lock, whose name says what it does; the system lets go of it when t
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import uuid
@@ -22,6 +23,8 @@ _WATCHERS: Final = "watchers"
 _STAYS: Final = "stays"
 # Who looks whether a lock is held has it for a moment.
 _LOOKED_AT_SECONDS: Final = 1.0
+_NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class InUse:
@@ -45,10 +48,10 @@ class InUse:
     def begin(self) -> None:
         """Tell others; again where somebody has tidied up meanwhile.
 
-        Where the share has no locks, nobody is told, and nobody found.
+        Where the share has no locks, nobody is told, and nobody found; where it is full, nobody is told yet.
 
         Raises:
-            OSError: a watcher that does something else is at work there.
+            OSError: a watcher that does something else is at work there; or the folder cannot be written to.
         """
         if not self._has_locks or (self._lock is not None and Path(self._lock.lock_file).exists()):
             return
@@ -58,11 +61,18 @@ class InUse:
         try:
             self._folder.mkdir(exist_ok=True)
             lock.acquire(timeout=_LOOKED_AT_SECONDS)
-        except (OSError, NotImplementedError):  # nobody else has this name, so it is not held
-            self._has_locks = False
+        except (OSError, NotImplementedError) as error:
             _remove(path)
+            number = getattr(error, "errno", None)
+            # Nobody else has this name, so it was not waited for anybody.
+            self._has_locks = not isinstance(error, Timeout | NotImplementedError) and number not in _NO_LOCKS
+            if self._has_locks and number not in _FULL:
+                raise
+            # A watcher may be what makes room on a full disk.
+        else:
+            self._lock = lock
+        if not self._has_locks:
             return
-        self._lock = lock
         try:
             self._expect_none_else()
         except OSError:

@@ -238,12 +238,13 @@ def _move(source: Path, target: Path, beside: Sequence[Path]) -> None:
         try:
             with _named(target, temporary):
                 _copy(source, temporary)
+                for path in beside:
+                    with contextlib.suppress(FileNotFoundError, PermissionError):  # somebody reads it already
+                        _sync(path)
                 temporary.replace(target)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
-        for path in beside:
-            _sync(path)
         _keep_names(target.parent)
         source.unlink()
 

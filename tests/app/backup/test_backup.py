@@ -415,21 +415,35 @@ class TestMissing:
         assert (victim.name if kind == "calibration" else answer["inspection_id"]) in problem
         assert verify(plant.folder, taken.name) == []
 
-    def test_as_many_snapshots_stay_that_lack_nothing(self, plant: Plant) -> None:
-        """Or the last whole copies of what the history has lost would be gone after so many nights."""
-        whole = [take(plant.settings, plant.folder).name for _ in range(3)]
-        there = file_of(Pictures(plant.settings.history), plant.answers[1], "map")
+    @pytest.mark.parametrize("kind", ["picture", "map"])
+    def test_copies_of_what_is_told_as_lost_stay(self, plant: Plant, kind: str) -> None:
+        """They would be gone after so many nights, and they are the last ones."""
+        take(plant.settings, plant.folder)
+        answer = plant.answers[1]
+        there = file_of(Pictures(plant.settings.history), answer, kind)
+        copy = file_of(plant.folder.pictures, answer, kind)
+        content = there.read_bytes()
         there.unlink()
-        lacking = [take(plant.settings, plant.folder).name for _ in range(3)]
+        for _ in range(3):
+            taken = take(plant.settings, plant.folder)
+            assert taken.snapshot.lost == [answer["inspection_id"]]
+            with plant.folder.locked():
+                plant.folder.prune(1)
+        assert (plant.folder.names(), copy.read_bytes()) == ([taken.name], content)
+        assert verify(plant.folder, taken.name) == []
+        there.write_bytes(content)  # as the manual says
+        mended = take(plant.settings, plant.folder)
+        assert (mended.snapshot.lost, verify(plant.folder, mended.name)) == ([], [])
+        # Lost to retention it is nobody's.
+        database = Database(plant.settings.database_url)
+        with database.write() as connection:
+            chosen = inspections.c.id == answer["inspection_id"]
+            connection.execute(update(inspections).where(chosen).values(has_pictures=False))
+        database.close()
+        take(plant.settings, plant.folder)
         with plant.folder.locked():
-            assert plant.folder.prune(2) == [whole[0], lacking[0]]
-        assert file_of(plant.folder.pictures, plant.answers[1], "map").exists()
-        assert [verify(plant.folder, name) for name in plant.folder.names()] == [[]] * 4
-        shutil.copy(file_of(plant.folder.pictures, plant.answers[1], "map"), there)  # as the manual says
-        mended = [take(plant.settings, plant.folder).name for _ in range(2)]
-        with plant.folder.locked():
-            assert plant.folder.prune(2) == [*whole[1:], *lacking[1:]]
-        assert plant.folder.names() == mended
+            plant.folder.prune(1)
+        assert not copy.exists()
 
     def test_a_backup_disk_that_fails_does_end_one(
         self, plant: Plant, monkeypatch: pytest.MonkeyPatch

@@ -342,8 +342,11 @@ def test_a_lock_that_somebody_holds_for_too_long_is_told(
     with postgres.database() as url:
         first = Database(url)
         first.upgrade()
-        with first.read() as connection:
-            assert connection.scalar(text("SHOW lock_timeout")) == "30s"
+        own = Database(f"{url}&options=-c%20lock_timeout%3D7s")
+        for database, seconds in ((first, "30s"), (own, "7s")):
+            with database.read() as connection:
+                assert connection.scalar(text("SHOW lock_timeout")) == seconds
+        own.close()
         monkeypatch.setattr("app.database.engine._BUSY_SECONDS", 1)
         second = Database(url)
         with first.write() as connection:
@@ -352,6 +355,24 @@ def test_a_lock_that_somebody_holds_for_too_long_is_told(
                 waiting.execute(insert(audit), [ACT])
         with second.write() as connection:
             connection.execute(insert(audit), [ACT])
+        first.close()
+        second.close()
+
+
+def test_a_start_waits_for_another_servers_migrations_however_long(
+    postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.database.engine._BUSY_SECONDS", 1)
+    with postgres.database() as url:
+        first, second = Database(url), Database(url)
+        with first.write() as connection:
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
+            starting = threading.Thread(target=second.upgrade)
+            starting.start()
+            starting.join(2)
+            assert starting.is_alive()
+        starting.join(30)
+        assert (starting.is_alive(), second.revision is None) == (False, False)
         first.close()
         second.close()
 

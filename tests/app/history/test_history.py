@@ -762,17 +762,26 @@ def test_a_database_that_neither_answers_nor_fails_keeps_nobody_from_the_end(
         held.set()
         release.wait(60)
 
-    async def scenario() -> threading.Thread:
+    async def nothing(_: History) -> None:
+        pass
+
+    async def scenario() -> History:
         history = History(history_settings)
         await history.open()
         history.in_writer(hold)
         assert await asyncio.to_thread(held.wait, 30)
+        history.in_writer(lambda: late.append(1))
         await history.close()
-        return history._recorder._thread
+        return history
 
-    thread = asyncio.run(scenario())
+    late: list[int] = []
+    history = asyncio.run(scenario())
+    thread = history._recorder._thread
     assert thread.is_alive()
     assert "the database does not answer" in caplog.text
+    with pytest.raises(HistoryError, match="uses"):  # it may still write
+        use(history_settings, nothing)
     release.set()
     thread.join(30)
-    assert not thread.is_alive()
+    assert (thread.is_alive(), late) == (False, [])
+    history._let_go()

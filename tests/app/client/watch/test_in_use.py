@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -158,6 +159,45 @@ def test_a_share_without_locks_keeps_nobody_out(
     assert locks(root) == []
     for use in uses:
         use.end()
+
+
+def test_on_a_full_disk_others_are_found_and_oneself_is_told_later(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: InUse
+) -> None:
+    same = InUse(Job(root, "top", "line-1", move_to=tmp_path / "out"), SERVER)
+    other = InUse(Job(root, "side", "line-1", move_to=tmp_path / "out"), SERVER)
+    opens = os.open
+
+    def full(path: Any, flags: int, *how: Any, **more: Any) -> int:
+        if flags & os.O_CREAT and not Path(path).exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return opens(path, flags, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", full)
+        same.begin()
+        with pytest.raises(OSError, match=REFUSED):
+            other.begin()
+    assert len(locks(root)) == 1
+    same.begin()
+    assert len(locks(root)) == 2
+    same.end()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: Any, *_: Any, **__: Any) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    use = InUse(Job(root, "top", move_to=tmp_path / "out"), SERVER)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", fails)
+        with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+            use.begin()
+    use.begin()  # it was for a moment
+    assert len(locks(root)) == 1
+    use.end()
 
 
 def test_a_share_that_goes_away_hinders_no_end(

@@ -327,6 +327,21 @@ def test_a_picture_is_on_another_disk_before_it_is_gone_here(
     ]
 
 
+def test_who_takes_the_json_at_once_gets_no_picture_twice(
+    tmp_path: Path, other_disk: Path, inspection: Inspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make(tmp_path, "a.png", b"one", inspection)
+    copy = outcome._copy
+
+    def overtaken(source: Path, target: Path) -> None:
+        copy(source, target)
+        (other_disk / "a.png.json").unlink()
+
+    monkeypatch.setattr(outcome, "_copy", overtaken)
+    assert made.move(other_disk).read_bytes() == b"one"
+    assert not made.file.path.exists()
+
+
 @pytest.mark.parametrize(("number", "done"), [(errno.EINVAL, True), (errno.EIO, False)])
 def test_a_share_that_keeps_nothing_for_sure(
     tmp_path: Path,
