@@ -91,7 +91,7 @@ class Observer:
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=_CLOSE_SECONDS)
         for target, *_ in self._left:
-            logger.error("model.serves %s could not be written down", target)
+            logger.error("model.serves %s may not have been written down", target)
 
     async def _write(self) -> None:
         while self._left:

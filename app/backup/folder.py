@@ -295,7 +295,8 @@ class BackupFolder:
         for name in reversed(kept):
             with self.opened(name) as database:
                 there = left or (orphans.Files.of(self.pictures, f"{number:02x}") for number in range(256))
-                left = [files.not_of(database, self.snapshot(name).lost) for files in there]
+                lost = orphans.Lost.of(database, self.snapshot(name).lost)
+                left = [files.not_of(database, lost) for files in there]
         return left
 
     def _remove(self, names: Sequence[str]) -> None:

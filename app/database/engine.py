@@ -152,10 +152,12 @@ class Database:
         config = _migrations()
         with self.write() as connection:
             if not self.is_sqlite:
-                # What another server does to the tables may take long, and is worth waiting for.
+                # Two servers that start at once would both create the tables. What the other does to them may
+                # take long, and is worth waiting for; a lock of somebody else is not.
+                before = connection.exec_driver_sql("SHOW lock_timeout").scalar()
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
-                # Two servers that start at once would both create the tables.
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
+                connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
             self._expect_utf8(connection)
             config.attributes["connection"] = connection
             try:

@@ -18,6 +18,26 @@ _COLUMNS = inspections.columns
 
 
 @dataclass(frozen=True)
+class Lost:
+    """What inspections had and lost.
+
+    Attributes:
+        uploads: sha256 of the pictures.
+        maps: the inspections' ids.
+    """
+
+    uploads: frozenset[str] = frozenset()
+    maps: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, database: Database, ids: Collection[str]) -> Self:
+        """What these inspections of a database had."""
+        with database.read() as connection:
+            uploads = frozenset(_of(connection, _COLUMNS.image_sha256, _COLUMNS.id, ids))
+        return cls(uploads, frozenset(ids))
+
+
+@dataclass(frozen=True)
 class Files:
     """Pictures and maps of one folder each, of 256.
 
@@ -38,17 +58,16 @@ class Files:
             {path.stem: path for path in _files(maps) if is_map_name(path.stem)},
         )
 
-    def not_of(self, database: Database, lost: Collection[str] = ()) -> Self:
+    def not_of(self, database: Database, lost: Lost = Lost()) -> Self:
         """Those that no inspection of a database has.
 
         Args:
             database: whose inspections have such files.
-            lost: ids of inspections that have none there, and are to count as if they had.
+            lost: files that are to count as if an inspection had them.
         """
         with database.read() as connection:
-            of_lost = set(_of(connection, _COLUMNS.image_sha256, _COLUMNS.id, lost))
-            uploads = unused(connection, self.uploads.keys() - of_lost)
-            maps = _without(connection, _COLUMNS.id, self.maps.keys() - set(lost))
+            uploads = unused(connection, self.uploads.keys() - lost.uploads)
+            maps = _without(connection, _COLUMNS.id, self.maps.keys() - lost.maps)
         return type(self)(
             {sha256: self.uploads[sha256] for sha256 in uploads}, {name: self.maps[name] for name in maps}
         )

@@ -24,7 +24,7 @@ _STAYS: Final = "stays"
 # Who looks whether a lock is held has it for a moment.
 _LOOKED_AT_SECONDS: Final = 1.0
 _NO_LOCKS: Final = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_NOT_YET: Final = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM)
 
 
 class InUse:
@@ -42,33 +42,34 @@ class InUse:
         moves = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
         self._doing = _STAYS if job.move_to is None else moves
         self._folder = job.root / OWN / _WATCHERS
+        self._path = self._folder / f"{self._doing}-{uuid.uuid4().hex}"
         self._lock: FileLock | None = None
         self._has_locks = True
 
     def begin(self) -> None:
         """Tell others; again where somebody has tidied up meanwhile.
 
-        Where the share has no locks, nobody is told, and nobody found; where it is full, nobody is told yet.
+        Where the share has no locks, nobody is told, and nobody found; where it is full, or the folder is
+        another user's, nobody is told yet.
 
         Raises:
-            OSError: a watcher that does something else is at work there; or the folder cannot be written to.
+            OSError: a watcher that does something else is at work there; or the share fails.
         """
-        if not self._has_locks or (self._lock is not None and Path(self._lock.lock_file).exists()):
+        if not self._has_locks or (self._lock is not None and self._path.exists()):
             return
         self.end()
-        path = self._folder / f"{self._doing}-{uuid.uuid4().hex}"
-        lock = FileLock(path, thread_local=False)
+        lock = FileLock(self._path, thread_local=False)
         try:
             self._folder.mkdir(exist_ok=True)
             lock.acquire(timeout=_LOOKED_AT_SECONDS)
         except (OSError, NotImplementedError) as error:
-            _remove(path)
+            _remove(self._path)
             number = getattr(error, "errno", None)
             # Nobody else has this name, so it was not waited for anybody.
             self._has_locks = not isinstance(error, Timeout | NotImplementedError) and number not in _NO_LOCKS
-            if self._has_locks and number not in _FULL:
+            if self._has_locks and number not in _NOT_YET:
                 raise
-            # A watcher may be what makes room on a full disk.
+            # A watcher may be what makes room on a full disk; one in another user's folder can look at least.
         else:
             self._lock = lock
         if not self._has_locks:
@@ -86,9 +87,8 @@ class InUse:
             _let_go(lock)
 
     def _expect_none_else(self) -> None:
-        own = None if self._lock is None else Path(self._lock.lock_file).name
-        for path in self._folder.iterdir():
-            if path.name == own:
+        for path in self._folder.glob("*"):  # of a folder that is not there, none
+            if path == self._path:
                 continue
             doing = path.name.partition("-")[0]
             if _is_held(path) and doing != self._doing:

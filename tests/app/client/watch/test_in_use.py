@@ -184,9 +184,26 @@ def test_on_a_full_disk_others_are_found_and_oneself_is_told_later(
     same.end()
 
 
-def test_a_folder_that_cannot_be_written_to_is_told(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EPERM])
+def test_where_not_even_the_folder_of_locks_can_be_made_it_works_all_the_same(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
+    """That of another user, or on a full disk that this one may empty."""
+
+    def fails(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(number, os.strerror(number), str(path))
+
+    use = InUse(Job(root, "top", move_to=tmp_path / "out"), SERVER)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", fails)
+        use.begin()
+        use.begin()
+    use.begin()
+    assert len(locks(root)) == 1
+    use.end()
+
+
+def test_a_share_that_fails_is_told(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(path: Any, *_: Any, **__: Any) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
