@@ -204,8 +204,8 @@ class _Taking:
         source, target = Pictures(self._settings.history.absolute()), self._folder.pictures
         image_bytes, map_bytes = sizes
         image = source.picture_path(image_sha256)
-        self._copied += _copy_whole(image, target.picture_path(image_sha256), image_bytes)
-        copied = _copy_whole(source.map_path(identifier), target.map_path(identifier), map_bytes)
+        self._copied += _copy_sound(image, target.picture_path(image_sha256), image_bytes)
+        copied = _copy_sound(source.map_path(identifier), target.map_path(identifier), map_bytes)
         self._copied += copied
         if not copied:
             if (sha256 := known(identifier)) is not None:
@@ -277,12 +277,10 @@ class _Taking:
             for source in sorted(models_folder.renewals_of(category / name).glob("*.json")):
                 target = self._staging / models_folder.CALIBRATIONS / category.name / name / source.name
                 try:
-                    self._copied += copy_file(source, target)
+                    self._copied += _copy_sound(source, target)
                 except FileNotFoundError:  # removed meanwhile
                     continue
-                except (FileError, OSError) as error:
-                    if isinstance(error, OSError) and not _is_unreadable(source, error):
-                        raise
+                except FileError as error:
                     self._problems.append(f"calibration {source.name} of {category.name}/{name}: {error}")
                     continue
                 found.setdefault(name, {})[source.name] = sha256_of(target, LARGEST)
@@ -306,8 +304,13 @@ class _Taking:
         return sha256
 
 
-def _copy_whole(source: Path, target: Path, size: int) -> int:
-    """Copy a file of the history, which all snapshots share from then on: never one that was cut off.
+def _copy_sound(source: Path, target: Path, size: int | None = None) -> int:
+    """Copy a file that is as it was written; what is the file's fault is told from what is the backup's.
+
+    Args:
+        source: the file.
+        target: where its copy goes, which all snapshots may share.
+        size: that it was written with, where that is known: what was cut off must take no copy's place.
 
     Returns:
         As `copy_file`.
@@ -318,7 +321,7 @@ def _copy_whole(source: Path, target: Path, size: int) -> int:
         OSError: the disk takes no more.
     """
     try:
-        if source.stat().st_size != size:
+        if size is not None and source.stat().st_size != size:
             raise FileError(f"{source} has not the {size} bytes that it was written with")
         return copy_file(source, target)
     except FileNotFoundError:
