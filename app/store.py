@@ -184,10 +184,9 @@ class Store:
             raise unknown(category, version) from error
 
     def _point_to(self, category: str, version: str) -> str | None:
-        before = models_folder.active_version(self.models, category)
         try:
             with telling_conflicts():
-                models_folder.activate(self.models, category, version)
+                before = models_folder.activate(self.models, category, version)
         except models_folder.UnknownModelError as error:
             raise unknown(category, version) from error
         for line in models_folder.left_behind(self.models, category, before, version):

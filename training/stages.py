@@ -12,7 +12,7 @@ from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.highest import highest, say_highest
 from flows.fastflow.manifest import Precision
-from flows.fastflow.models_folder import BACKBONES, activate, active_version, left_behind
+from flows.fastflow.models_folder import BACKBONES, activate, left_behind
 from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
 from flows.fastflow.weights import Weights, save_weights
@@ -167,8 +167,7 @@ def publish(
     )
     # As a server will load it: a bundle that would be refused there must not become the active one.
     Detector.load(bundle, device=str(run.device), backbone=run.extractor)
-    before = active_version(run.models, run.category)
-    activate(run.models, run.category, bundle.name)
+    before = activate(run.models, run.category, bundle.name)
     for line in left_behind(run.models, run.category, before, bundle.name):
         run.progress.say(line)
     finish(run.folder, run.identity, bundle.name)

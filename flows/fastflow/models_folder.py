@@ -113,8 +113,11 @@ def resolve(models: Path, category: str, version: str | None = None) -> Path:
     raise UnknownModelError(f"category {category!r} has no version {wanted!r}; there are: {known}")
 
 
-def activate(models: Path, category: str, version: str) -> None:
+def activate(models: Path, category: str, version: str) -> str | None:
     """Make a version the one that serves, in one atomic step; the one before is remembered.
+
+    Returns:
+        The version that served until now, which may be the same; None where none did.
 
     Raises:
         UnknownModelError: there is no such category or version.
@@ -126,6 +129,7 @@ def activate(models: Path, category: str, version: str) -> None:
         if before != version:
             lines = [version, *([before] if before else [])]
             replace_file(models / category / ACTIVE, "\n".join(lines).encode())
+    return before
 
 
 def delete(models: Path, category: str, version: str) -> None:
