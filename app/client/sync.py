@@ -35,6 +35,9 @@ class Client:
         timeout: seconds that the network may be silent in an attempt; for events 30 at least.
         patience: seconds in which a call that failed is sent again, where that can help; 0 for once.
 
+    Attributes:
+        url: of the server, without a slash at its end.
+
     Raises:
         AddressError: url, key or ca cannot be right.
     """
@@ -50,7 +53,7 @@ class Client:
     ) -> None:
         self._patience = patience
         self._connection = connection(url, key, ca, timeout)
-        self.url = str(self._connection.arguments["base_url"])
+        self.url = self._connection.url
         self._http = httpx.Client(**self._connection.arguments)
 
     def inspect(self, category: str, image: Image, **wishes: Unpack[Wishes]) -> Inspection:

@@ -164,12 +164,10 @@ class Delivery:
                 page, passed = await asyncio.to_thread(self._read)
                 if page:
                     await self._deliver_page(page)
-                    self._is_stuck = False
-                    continue
-                self._position = Position(passed, max(passed, self._position.attempted))
-                if passed - self._kept >= _UNWANTED:
-                    await self._keep()
-                self._is_stuck = False
+                else:
+                    self._position = Position(passed, max(passed, self._position.attempted))
+                    if passed - self._kept >= _UNWANTED:
+                        await self._keep()
             except DatabaseUnavailable as error:
                 self._is_stuck = True
                 logger.warning("%s: the events cannot be read or counted: %s", self.sink.name, error)
@@ -179,7 +177,9 @@ class Delivery:
                 logger.exception("%s: delivery has failed", self.sink.name)
                 await self._pause(LONGEST_DELAY)
             else:
-                await self._or_stop(self._feed.wait(passed))
+                self._is_stuck = False
+                if not page:
+                    await self._or_stop(self._feed.wait(passed))
 
     def _read(self) -> tuple[list[Event], int]:
         """The next events that are wanted; and where there are none, up to which number."""

@@ -119,10 +119,11 @@ class Watcher:
         told = identity(root, self._identity if place == self._place else None)
         if self._claims is not None:
             self._claims.open()
-        if told != self._identity:
+        is_another = told != self._identity
+        if is_another:
             self._in_use.end()
         self._in_use.begin()
-        if told != self._identity:
+        if is_another:
             if self._claims is None:
                 put_back(root)
             self._done.clear()  # of the other one; the JSON beside each picture tells
