@@ -70,6 +70,11 @@ COMMANDS = {
         "Make, list and revoke the keys of the service.",
         _NOTHING_LEFT,
     ),
+    "webhooks": Mount(
+        "app.commands.webhooks:app",
+        "List who is told of inspections; send what was given up once more.",
+        "what was not sent is kept; what was sent last may be sent again",
+    ),
     "backup": Mount(
         "app.commands.backup:app",
         "Copy what a service has kept and what it serves, and bring it back.",

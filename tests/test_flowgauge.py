@@ -60,6 +60,7 @@ def test_help_shows_the_commands_in_the_order_of_the_work() -> None:
         "serve",
         "models",
         "keys",
+        "webhooks",
         "backup",
         "predict",
         "watch",

@@ -1,33 +1,47 @@
-"""What a sink has given up, in a file for people: one JSON object a line."""
+"""What a sink has given up, in files for people: one JSON object a line."""
 
 import json
 import logging
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
 
 from app.database import clock
 from app.feed.log import Event
+from app.sinks.errors import SinkError
+from flows.fastflow.plain_files import replace_file
 
 logger = logging.getLogger("flowgauge.sinks")
 
 MAX_BYTES: Final = 16 * 1024 * 1024
+# Letters are added in no time, and what is taken out is read and written at once.
+_LOCK_SECONDS: Final = 30
 
 
 class DeadLetters:
     """A file that grows to a limit, and the one before it: the newest letters are there, the oldest go.
 
-    Threads may share one, as stations of a sink do.
+    Threads may share one, as stations of a sink do, and processes: a server adds while a command takes.
 
     Args:
-        path: of the file; the one before it ends in .1.
-        max_bytes: of each.
+        path: of the file; the one before it ends in .1, what is taken out at present in .taken.
+        max_bytes: of each; what is put back may be both in one.
     """
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self.path = path
+        self._before = path.with_name(f"{path.name}.1")
+        self._taken = path.with_name(f"{path.name}.taken")
         self._max_bytes = max_bytes
-        self._lock = threading.Lock()
+        # A file's lock is asked for again and again; threads of one process need not wait like that.
+        self._threads = threading.Lock()
+        self._processes = FileLock(path.with_name(f"{path.name}.lock"), timeout=_LOCK_SECONDS)
+        self._taking = FileLock(path.with_name(f"{path.name}.taken.lock"), timeout=0)
 
     def add(self, event: Event, reason: str) -> None:
         """Write an event down; where even that fails, the log has it.
@@ -39,14 +53,92 @@ class DeadLetters:
         letter = {"given_up": clock.iso(clock.now_ms()), "reason": reason, "data": json.loads(event.data)}
         line = json.dumps(letter) + "\n"
         try:
-            with self._lock:
-                self._append(line)
-        except OSError:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self._locked():
+                if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
+                    self.path.replace(self._before)
+                with self.path.open("a") as file:
+                    file.write(line)
+        except OSError:  # also of a lock
             logger.exception("a dead letter cannot be written to %s: %s", self.path, line)
 
-    def _append(self, line: str) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
-            self.path.replace(self.path.with_name(f"{self.path.name}.1"))
-        with self.path.open("a") as file:
-            file.write(line)
+    def __len__(self) -> int:
+        """How many there are."""
+        return sum(len(_lines(path)) for path in (self._taken, self._before, self.path))
+
+    @contextmanager
+    def taken(self) -> Iterator[deque[str]]:
+        """Take all letters out, the oldest first; those that are still in the queue at the end are put back.
+
+        A process that is killed meanwhile loses none: the next who takes finds them all.
+
+        Yields:
+            Their lines.
+
+        Raises:
+            SinkError: somebody else is at it.
+            OSError: they cannot be read, or written.
+        """
+        letters: deque[str] = deque()
+        if not len(self):
+            yield letters
+            return
+        try:
+            self._taking.acquire()
+        except Timeout as error:
+            raise SinkError(f"somebody else takes letters out of {self.path} at this moment") from error
+        try:
+            with self._locked():
+                letters.extend(
+                    line for path in (self._taken, self._before, self.path) for line in _lines(path)
+                )
+                replace_file(self._taken, _text(letters))
+                self._before.unlink(missing_ok=True)
+                self.path.unlink(missing_ok=True)
+            try:
+                yield letters
+            finally:
+                with self._locked():
+                    if letters:
+                        replace_file(self._before, self._newest([*letters, *_lines(self._before)]))
+                    self._taken.unlink()
+        finally:
+            self._taking.release()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with self._threads, self._processes:
+            yield
+
+    def _newest(self, lines: list[str]) -> bytes:
+        """As many of the last lines as two files hold."""
+        size, kept = 0, deque[str]()
+        for line in reversed(lines):
+            size += len(line) + 1
+            if size > 2 * self._max_bytes:
+                break
+            kept.appendleft(line)
+        return _text(kept)
+
+
+def read(line: str) -> Event | None:
+    """The event of a letter, without its number; None where the line was cut off, or changed by hand."""
+    try:
+        data: dict[str, Any] = json.loads(line)["data"]
+        return Event(
+            "inspection", data["category"], data["station"], data["decision"], json.dumps(data), number=0
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _lines(path: Path) -> list[str]:
+    """The file's lines that are not empty; none where there is no file."""
+    try:
+        return [line for line in path.read_text(errors="replace").split("\n") if line]
+    except FileNotFoundError:
+        return []
+
+
+def _text(lines: Iterable[str]) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()

@@ -35,9 +35,7 @@ class Sinks:
 
     def __init__(self, settings: Settings, database: Database, feed: Feed, identity: str) -> None:
         self.deliveries: Sequence[Delivery] = [
-            Delivery(
-                sink, database, feed, DeadLetters(settings.history / "sinks" / f"{sink.name}.dead.ndjson")
-            )
+            Delivery(sink, database, feed, dead_letters_of(settings, sink.name))
             for sink in _make(settings, identity)
         ]
 
@@ -49,6 +47,16 @@ class Sinks:
     async def close(self) -> None:
         """End, within a few seconds."""
         await asyncio.gather(*(delivery.close() for delivery in self.deliveries))
+
+
+def dead_letters_of(settings: Settings, sink: str) -> DeadLetters:
+    """What a sink has given up.
+
+    Args:
+        settings: of the service.
+        sink: its name.
+    """
+    return DeadLetters(settings.history / "sinks" / f"{sink}.dead.ndjson")
 
 
 def describe(settings: Settings) -> list[str]:

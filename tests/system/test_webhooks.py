@@ -6,8 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from tests.receiver import Answer, Message, Receiver
+from tests.receiver import Answer, Message, Receiver, accept
 from tests.system.line import Line, first_of_each, make_line
+from tests.system.processes import FlowGauge
 from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
@@ -75,7 +76,7 @@ def test_nothing_is_lost_whoever_is_restarted_or_killed(
 
 
 def test_one_receiver_does_not_hold_up_another_nor_the_service(
-    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path
+    tiny_bundle_store: Path, tiny_images: Images, tmp_path: Path, flowgauge: FlowGauge
 ) -> None:
     def poisoned(_: int, body: bytes) -> Answer:
         return (500, {}) if json.loads(body)["data"]["station"] == "s2" else (204, {})
@@ -123,6 +124,12 @@ def test_one_receiver_does_not_hold_up_another_nor_the_service(
             assert metrics['flowgauge_sink_deliveries_total{outcome="dead",sink="webhook-broken"}'] == 4
             assert metrics['flowgauge_sink_deliveries_total{outcome="sent",sink="webhook-good"}'] == 12
             assert metrics['flowgauge_sink_deliveries_total{outcome="sent",sink="webhook-other"}'] == 0
+            broken.answer = accept
+            options = ("--webhooks", file, "--history", server.history)
+            said = flowgauge.run("webhooks", "redeliver", "broken", *options)
+            assert said.startswith("4 delivered, 0 kept")
+            assert {m.id for m in broken.accepted} == wanted
+            assert not _dead(dead / "webhook-broken.dead.ndjson")
         for receiver in (good, slow):
             expect_order(line, [message for message in receiver.messages if message.path == "/hook"])
     assert elsewhere.messages == []

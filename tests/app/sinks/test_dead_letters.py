@@ -1,13 +1,17 @@
 import json
 import logging
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.feed.log import Event
-from app.sinks.dead_letters import DeadLetters
+from app.sinks.dead_letters import DeadLetters, read
+from app.sinks.errors import SinkError
 
 
 def event(number: int) -> Event:
@@ -36,7 +40,7 @@ def test_the_newest_are_kept_and_the_room_is_bounded(tmp_path: Path) -> None:
     kept = [letter["data"]["n"] for path in files for letter in letters(path)]  # type: ignore[index]
     assert kept == list(range(kept[0], 100))
     assert all(path.stat().st_size <= 1000 for path in files)
-    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert stems(tmp_path) == [dead.path.name, files[0].name]
 
 
 def test_threads_that_meet_at_the_limit_lose_no_full_file(
@@ -66,3 +70,106 @@ def test_where_it_cannot_be_written_the_log_has_it(tmp_path: Path, caplog: pytes
     with caplog.at_level(logging.ERROR):
         DeadLetters(tmp_path / "file" / "a.dead.ndjson").add(event(7), "no")
     assert '{"n": 7}' in caplog.text
+
+
+def stems(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.endswith(".lock"))
+
+
+def test_what_is_taken_out_comes_in_its_order_and_leaves_no_file(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path / "a.dead.ndjson", max_bytes=1000)
+    for number in range(20):
+        dead.add(event(number), "no")
+    kept = len(dead)
+    assert kept == len([*letters(tmp_path / "a.dead.ndjson.1"), *letters(dead.path)])
+    with dead.taken() as lines:
+        assert [json.loads(line)["data"]["n"] for line in lines] == list(range(20 - kept, 20))
+        lines.clear()
+    assert len(dead) == 0
+    assert stems(tmp_path) == []
+
+
+def test_what_is_left_is_put_back_before_what_came_meanwhile(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    for number in range(3):
+        dead.add(event(number), "no")
+
+    def fail() -> None:
+        with dead.taken() as lines:
+            lines.popleft()
+            DeadLetters(dead.path).add(event(3), "no")  # as a server does, which has one of its own
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert len(dead) == 3
+    with dead.taken() as lines:
+        assert [json.loads(line)["data"]["n"] for line in lines] == [1, 2, 3]
+    assert len(dead) == 3
+
+
+def test_two_full_files_are_put_back_whole(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path / "a.dead.ndjson", max_bytes=1000)
+    for number in range(40):
+        dead.add(event(number), "no")
+    before = [*letters(tmp_path / "a.dead.ndjson.1"), *letters(dead.path)]
+    with dead.taken():
+        pass
+    with dead.taken() as lines:
+        assert [json.loads(line) for line in lines] == before
+        for number in range(40, 60):
+            dead.add(event(number), "no")
+    with dead.taken() as lines:  # no more than two files of old ones, and those are the newest
+        kept = [json.loads(line)["data"]["n"] for line in lines]
+    assert kept == list(range(kept[0], 60))
+    assert kept[0] > before[0]["data"]["n"]  # type: ignore[index]
+    assert (tmp_path / "a.dead.ndjson.1").stat().st_size <= 2000
+
+
+def test_letters_of_a_killed_taker_are_found_by_the_next(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    for number in range(2):
+        dead.add(event(number), "no")
+    program = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from app.sinks.dead_letters import DeadLetters\n"
+        "with DeadLetters(Path(sys.argv[1])).taken() as lines:\n"
+        "    lines.clear()\n"
+        "    os._exit(9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program, dead.path], check=False).returncode == 9
+    dead.add(event(2), "no")
+    assert len(dead) == 3
+    with dead.taken() as lines:
+        assert [json.loads(line)["data"]["n"] for line in lines] == [0, 1, 2]
+
+
+def test_only_one_takes(tmp_path: Path) -> None:
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    dead.add(event(1), "no")
+    with dead.taken() as lines:
+        with pytest.raises(SinkError, match="somebody else takes letters"), DeadLetters(dead.path).taken():
+            pass
+        assert len(lines) == 1
+    assert len(dead) == 1
+
+
+def test_where_there_are_no_letters_nothing_is_made(tmp_path: Path) -> None:
+    with DeadLetters(tmp_path / "sinks" / "a.dead.ndjson").taken() as lines:
+        assert not lines
+    assert not (tmp_path / "sinks").exists()
+
+
+@pytest.mark.parametrize("line", ["", "{", "7", "{}", '{"data": 7}', '{"data": {"category": "bottle"}}'])
+def test_a_line_that_is_no_letter_has_no_event(line: str) -> None:
+    assert read(line) is None
+
+
+def test_a_letter_has_the_event_that_was_given_up(tmp_path: Path) -> None:
+    data = {"inspection_id": "1", "category": "bottle", "station": None, "decision": "PASS", "score": 1.5}
+    gone = Event("inspection", "bottle", None, "PASS", json.dumps(data), 7)
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    dead.add(gone, "no")
+    with dead.taken() as lines:
+        assert read(lines[0]) == replace(gone, number=0)
