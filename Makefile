@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py clients examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows postgres mosquitto chromium clean
+.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows postgres mosquitto nginx chromium clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -37,10 +37,10 @@ demo: $(VENV)/.installed-demo
 
 # Three at a time, for on two cores some always wait for a server or a clock, and the tests of a file in one
 # process, which share what they trained.
-test: lint postgres mosquitto chromium
+test: lint postgres mosquitto nginx chromium
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-all: lint postgres mosquitto chromium
+test-all: lint postgres mosquitto nginx chromium
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
 lint: $(VENV)/.installed-dev
@@ -84,6 +84,12 @@ mosquitto:
 	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends mosquitto; \
 	  else echo 'no MQTT broker: its tests are skipped; on Debian: apt-get install mosquitto'; fi; }
+
+nginx:
+	@ls /usr/sbin/nginx >/dev/null 2>&1 || command -v nginx >/dev/null || { \
+	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends nginx; \
+	  else echo 'no nginx: its tests are skipped; on Debian: apt-get install nginx'; fi; }
 
 # The operator's page is tested in it.
 chromium:

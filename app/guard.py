@@ -43,6 +43,7 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOGINS_PER_MINUTE: Final = 20  # by address
 REFUSALS_PER_MINUTE: Final = 60  # by address; those beyond are not looked into, nor logged
 _MOST_KEYS: Final = 100_000
+_SHOWN: Final = 64  # characters of what a client has sent
 
 
 class Guard:
@@ -69,6 +70,7 @@ class Guard:
         self._logins = TokenBuckets(MOST_ADDRESSES)
         self._refusals = TokenBuckets(MOST_ADDRESSES)
         self._unlogged = 0  # refusals since the last that was
+        self._told_of_proxy = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none; should there be, this is where they get in
@@ -91,6 +93,7 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
+        self._tell_of_proxy(scope)
         if not _is_open(scope):
             caller, session = self._identify(scope)
             scope["state"] |= {"caller": caller, "session": session}
@@ -98,6 +101,23 @@ class Guard:
             # Otherwise a page could log a browser in with a key of its own, and see what is done with it.
             _expect_same_origin(Headers(scope=scope))
             _expect_token(self._logins.take(_address(scope), LOGINS_PER_MINUTE), "The limit of logins")
+
+    def _tell_of_proxy(self, scope: Scope) -> None:
+        """Log once that a proxy comes from an address that was not named: its clients all count as one."""
+        if self._told_of_proxy or (forwarded := Headers(scope=scope).get("x-forwarded-for")) is None:
+            return
+        address = _address(scope)
+        # What one that was named has told has taken its address's place already.
+        told = address in (part.strip() for part in forwarded.split(","))
+        if told and self._settings.trusted_proxies:
+            return
+        self._told_of_proxy = True
+        logger.warning(
+            "%s passes on requests of others (X-Forwarded-For: %r), and FLOWGAUGE_TRUSTED_PROXIES does not "
+            "name it, so all of them count as one address, and TLS before it is not believed",
+            address,
+            forwarded[:_SHOWN],
+        )
 
     def _identify(self, scope: Scope) -> tuple[Caller, str | None]:
         keyring: Keyring = scope["app"].state.keyring

@@ -152,6 +152,6 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
     app.add_middleware(Guard, settings=settings)
     app.add_middleware(HeadRequests)
     app.add_middleware(RequestContext, telemetry=telemetry, draining=draining)
-    app.add_middleware(SecurityHeaders)
+    app.add_middleware(SecurityHeaders, hsts_seconds=settings.hsts_seconds)
     problem_answers.install(app, error_page)
     return app

@@ -13,14 +13,20 @@ _DEFAULTS: Final = (
     (b"cache-control", b"no-store"),
     (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_YEAR: Final = 365 * 24 * 60 * 60
 
 
 class SecurityHeaders:
-    """ASGI middleware, the outermost. What a route has set for itself stays."""
+    """ASGI middleware, the outermost. What a route has set for itself stays.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: what answers.
+        hsts_seconds: for so long browsers shall ask this host by TLS alone, once they have (RFC 6797); 0 says
+            nothing.
+    """
+
+    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
         self.app = app
+        self._hsts_seconds = hsts_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -32,8 +38,8 @@ class SecurityHeaders:
                 headers = list(message.get("headers", ()))
                 own = {name for name, _ in headers}  # ASGI has names in lower case
                 defaults = list(_DEFAULTS)
-                if scope["scheme"] == "https":
-                    defaults.append((b"strict-transport-security", b"max-age=%d" % _YEAR))
+                if self._hsts_seconds and scope["scheme"] == "https":
+                    defaults.append((b"strict-transport-security", b"max-age=%d" % self._hsts_seconds))
                 headers += [header for header in defaults if header[0] not in own]
                 message = {**message, "headers": headers}
             await send(message)

@@ -146,6 +146,11 @@ class Settings(BaseSettings):
         None, description="PEM file of the server's certificate; with FLOWGAUGE_TLS_KEY."
     )
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    hsts_seconds: int = Field(
+        0,
+        ge=0,
+        description="Browsers that came by TLS ask this host by TLS alone for so long, on all its ports.",
+    )
     trusted_proxies: str = Field(
         "",
         description="Addresses or networks of proxies, by commas: only their X-Forwarded-For is believed. "

@@ -47,7 +47,20 @@ def test_a_backup_is_of_what_the_service_has_and_goes_where_it_may_write() -> No
     command = typer.main.get_command(app).commands["create"]  # type: ignore[attr-defined]
     given = command.make_context("create", arguments[2:]).params
     assert (str(given["folder"]), given["keep"]) == (backup["Service"]["ReadWritePaths"], 14)
-    assert backup["Unit"]["RequiresMountsFor"] == backup["Service"]["ReadWritePaths"]
+    disk = f"+/usr/bin/mountpoint --quiet {backup['Service']['ReadWritePaths']}"
+    assert backup["Service"]["ExecStartPre"] == disk
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DEPLOY.glob("*.service")))
+def test_what_is_not_there_yet_is_a_failure_and_not_silence(name: str) -> None:
+    """A unit whose mount cannot be had is never started: no restart and no `--failed` know of it."""
+    assert not {"requires", "requiresmountsfor", "bindsto", "requisite"} & set(read(name)["Unit"])
+
+
+def test_nothing_hides_a_gpu_from_the_service() -> None:
+    """ProtectClock was a DeviceAllow before systemd 252.8, so all other devices were denied."""
+    service = read("flowgauge.service")["Service"]
+    assert not {"protectclock", "privatedevices", "deviceallow", "devicepolicy"} & set(service)
 
 
 def test_the_timer_makes_up_for_nights_that_the_machine_was_off() -> None:
@@ -61,8 +74,6 @@ def test_the_watcher_comes_back_however_long_its_folder_takes() -> None:
     assert (unit["Service"]["Restart"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "0")
     assert int(unit["Service"]["RestartSec"]) >= 1
     assert "RestartPreventExitStatus" not in unit["Service"]
-    # What these name and cannot be had is not waited for: the service is never started.
-    assert not {"requires", "requiresmountsfor", "bindsto", "requisite"} & set(unit["Unit"])
 
 
 def test_the_watcher_takes_what_the_unit_gives_it_and_may_write_there() -> None:
@@ -81,7 +92,7 @@ def test_the_watcher_may_do_no_more_than_the_service() -> None:
     service, watcher = read("flowgauge.service")["Service"], read("flowgauge-watch.service")["Service"]
     assert watcher["User"] != service["User"]
     held = [name for name in service if re.match("protect|private|restrict|nonew|capab", name)]
-    assert len(held) == 11
+    assert len(held) == 10
     assert [watcher[name] for name in held] == [service[name] for name in held]
 
 

@@ -137,7 +137,7 @@ class BackupFolder:
         if not mark.is_file():
             if self.path.exists() and any(path.name not in _OF_DISKS for path in self.path.iterdir()):
                 raise BackupError(f"{self.path} is no backup and not empty: name another folder")
-            self.path.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # pictures and hashes of keys
             replace_file(mark, f"{_FORMAT}\n".encode())
         self._expect_format()
         for folder in (self.snapshots, self.bundles, self.backbones):

@@ -367,3 +367,29 @@ def test_no_cookie_has_anything_to_unescape(tmp_path: Path) -> None:
     scope = {"type": "http", "method": "GET", "path": "/docs", "headers": [(b"cookie", rb'a="\"\101"; b=c')]}
     asyncio.run(Guard(route, Settings(models=tmp_path))(scope, receive, send))
     assert seen == [{"a": '?"?101', "b": "c"}]
+
+
+PROXY = "FLOWGAUGE_TRUSTED_PROXIES does not name it"
+
+
+@pytest.mark.parametrize("others", ["192.0.2.6", "192.0.2.6\r\nforged, 192.0.2.7"])
+def test_a_proxy_that_is_not_named_is_told_of_once(
+    keyed: Keyed, caplog: pytest.LogCaptureFixture, others: str
+) -> None:
+    for _ in range(3):
+        keyed.client.get("/health/live", headers={"X-Forwarded-For": others})
+    told = [record.getMessage() for record in caplog.records if PROXY in record.getMessage()]
+    assert len(told) == 1
+    assert "\n" not in told[0]
+
+
+def test_a_proxy_that_is_named_is_not_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """uvicorn puts what it has told in the place of its address; another one is told of all the same."""
+    (tmp_path / "models").mkdir()
+    settings = Settings(
+        models=tmp_path / "models", history=tmp_path / "history", trusted_proxies="10.0.0.1, 10.0.0.2"
+    )
+    for address, told in {"192.0.2.6": False, "10.0.0.3": True}.items():
+        with TestClient(create_app(settings), client=(address, 1)) as client:
+            client.get("/health/live", headers={"X-Forwarded-For": "192.0.2.9, 192.0.2.6"})
+        assert (PROXY in caplog.text) is told

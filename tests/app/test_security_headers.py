@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,7 +7,9 @@ from starlette.responses import Response
 from starlette.testclient import TestClient
 from starlette.types import Receive, Scope, Send
 
+from app.main import create_app
 from app.security_headers import SecurityHeaders
+from app.settings import Settings
 from tests.app.conftest import Keyed
 
 EXPECTED = {
@@ -43,9 +46,17 @@ def test_are_on_every_kind_of_answer(keyed: Keyed, monkeypatch: pytest.MonkeyPat
     expect_headers(response)
 
 
-def test_only_under_tls_the_browser_is_told_to_stay_there(keyed: Keyed) -> None:
-    response = TestClient(keyed.app, base_url="https://testserver").get("/health/live")
-    assert response.headers["Strict-Transport-Security"] == "max-age=31536000"
+@pytest.mark.parametrize(
+    ("scheme", "seconds", "told"),
+    [("https", 31536000, "max-age=31536000"), ("https", 0, None), ("http", 31536000, None)],
+)
+def test_only_under_tls_and_only_where_it_is_wanted_the_browser_is_told_to_stay_there(
+    tmp_path: Path, scheme: str, seconds: int, told: str | None
+) -> None:
+    (tmp_path / "models").mkdir()
+    settings = Settings(models=tmp_path / "models", history=tmp_path / "history", hsts_seconds=seconds)
+    with TestClient(create_app(settings), base_url=f"{scheme}://127.0.0.1") as client:
+        assert client.get("/health/live").headers.get("Strict-Transport-Security") == told
 
 
 def test_what_a_route_has_set_stays() -> None:
