@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
@@ -29,12 +31,15 @@ from flows.fastflow.engines import Engine, Kind, pick_engine
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import Precision
 from flows.fastflow.recorded_backbone import FrozenBackbone, fits
-from flows.fastflow.scorer import Scorer
+from flows.fastflow.scorer import NotNumbersError, Scorer, TogetherError
 from flows.fastflow.weights import WeightsError
 
 logger = logging.getLogger("flowgauge.loader")
 
 T = TypeVar("T")
+
+# What was compiled is deleted at most so often: its files may be damaged again in a server's lifetime.
+_FORGET_SECONDS: Final = 3600.0
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Loader:
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._renewed_for_others: set[str] = set()  # what that was said of
-        self._forgotten = False
+        self._forgotten = -math.inf  # time.monotonic()
         # By backbone the shapes of models that the engine is ready for.
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
@@ -180,11 +185,14 @@ class Loader:
     async def _try(self, function: Callable[[Path], T], folder: Path) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, function, folder)
-        # Reading a damaged file can fail in any way; none of them may reach the other models.
-        except Exception as error:
+        except asyncio.CancelledError:
+            raise
+        # Reading a damaged file can fail in any way, and a library of Rust in one that is no Exception; none
+        # of them may reach the other models.
+        except BaseException as error:
             raise self._refused(folder, error) from error
 
-    def _refused(self, folder: Path, error: Exception) -> Refused:
+    def _refused(self, folder: Path, error: BaseException) -> Refused:
         if isinstance(error, Problem):  # of the calibration beside the bundle
             return Refused(error.detail, error.name, uncalibrated=True)
         if not isinstance(error, bundle.BundleError | WeightsError | DeviceError | EngineError):
@@ -219,17 +227,17 @@ class Loader:
 
     def _load(self, folder: Path, without: Calibrator | None = None) -> Resident:
         try:
-            detector = self._read(folder, without)
+            detector = self._prepare(folder, without)
         except GoldenError as error:
-            # Perhaps not the model is damaged, but what was compiled of it; that is tried once.
-            if self._forgotten or not self._engine.forget():
+            # Perhaps not the model is damaged, but what was compiled of it. Not for an upload, whose golden
+            # pictures may be anything, and not again and again: meanwhile all models compile anew.
+            now = time.monotonic()
+            if without is not None or now - self._forgotten < _FORGET_SECONDS or not self._engine.forget():
                 raise
-            self._forgotten = True
+            self._forgotten = now
             self._warm.clear()
             logger.warning("%s; all that was compiled is deleted, and made anew", error)
-            detector = self._read(folder, without)
-        detector.scorer.let_go()
-        self._warm_up(detector)
+            detector = self._prepare(folder, without)
         self._extractors.add(detector.scorer.extractor)
         self._replayed.add(detector.sha256)
         self._say_if_renewed_for_others(Slot.of(detector))
@@ -237,6 +245,12 @@ class Loader:
         with suppress(RuntimeError):  # it closes
             self._specialising.submit(_specialise, ref(detector.scorer), folder)
         return Resident(detector, detector.nbytes)
+
+    def _prepare(self, folder: Path, without: Calibrator | None) -> Detector:
+        detector = self._read(folder, without)
+        detector.scorer.let_go()
+        self._warm_up(detector)
+        return detector
 
     def _read(self, folder: Path, without: Calibrator | None) -> Detector:
         manifest = bundle.read_manifest(folder)
@@ -273,7 +287,10 @@ class Loader:
         shape = (manifest.input_size, manifest.normalisation, manifest.gaussian, manifest.flow, whole)
         warm = self._warm.setdefault(scorer.extractor, set())
         if shape not in warm:
-            scorer.warm_up()
+            try:
+                scorer.warm_up()
+            except (TogetherError, NotNumbersError) as error:
+                raise GoldenError(f"{error}; it will not be served") from error
             warm.add(shape)
 
 

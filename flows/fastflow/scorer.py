@@ -23,6 +23,14 @@ from flows.fastflow.regions import Regions, expect_usable, one_each
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, picture_part, pixel_energies
 from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
 
+# By what share what is found for pictures together may differ from what is for one: convolutions of another
+# order or shape round otherwise, and on a GPU those of float32 may be in TF32.
+_FEATURES_DIFFER: Final[dict[Precision, float]] = {
+    "float32": 1e-2,
+    "bfloat16": 5e-2,
+    "openvino-bfloat16": 5e-2,
+}
+_FOUND_DIFFERS: Final = 5e-2
 # Of the tiles of a picture that are computed together: memory does not grow with the picture.
 _CHUNK_PIXELS = 2**20
 _NOT_NUMBERS: Final = "the model's energies of a picture are not numbers"
@@ -44,6 +52,10 @@ class _Found(NamedTuple):
 
 class NotNumbersError(ValueError):
     """What a head gives for a picture are no numbers: what was compiled of it is damaged, or the head is."""
+
+
+class TogetherError(ValueError):
+    """Pictures are not scored together as each alone: what was compiled for several is damaged."""
 
 
 class Scorer:
@@ -120,18 +132,30 @@ class Scorer:
 
     @torch.inference_mode()
     def warm_up(self) -> None:
-        """Let the engine prepare for first batches; it takes long for the first model of its shape."""
-        maps: list[Tensor] = []
-        for n in self._backbone.batches:
-            maps = self.features([np.zeros((*self.input_size, 3), np.uint8)] * n)
+        """Let the engine prepare for first batches; it takes long for the first model of its shape.
+
+        What is compiled for several pictures is compared with what is for one, which golden pictures are
+        scored by.
+
+        Raises:
+            TogetherError: they differ by more than rounding.
+        """
+        picture = np.random.default_rng(0).integers(0, 256, (*self.input_size, 3), np.uint8)
+        alone = self.features([picture])
+        for n in set(self._backbone.batches) - {1}:
+            _expect_alike(alone, self.features([picture] * n), _FEATURES_DIFFER[self.precision])
         makes_pixels = self.layout(self.input_size).is_whole
-        for n in self.engine.batches:
-            several = [m.expand(n, *m.shape[1:]) for m in maps]
+
+        def found(n: int) -> list[Tensor]:
+            maps = [m.expand(n, *m.shape[1:]) for m in alone]
             if makes_pixels:
-                self.score_features(several)
-            else:
-                for head in self._running:
-                    head(several)
+                scored = self.score_features(maps)
+                return [torch.from_numpy(np.stack([one.score_map for one in scored]))]
+            return [part for head in self._running for part in self._found(self._energies(head, maps))]
+
+        one = found(1)
+        for n in set(self.engine.batches) - {1}:
+            _expect_alike(one, found(n), _FOUND_DIFFERS)
 
     def let_go(self) -> None:
         """Keep of the heads what computes, and not the form they were fitted in, half of their memory.
@@ -349,3 +373,22 @@ def _wholes(pictures: Tensor, rule: ScoreRule, masks: Regions) -> list[float | N
 def _of_tiles(blend: Blend, picture: Tensor, moments: Tensor) -> _Found:
     """What was found in a picture's tiles, as of one: the strangest tile speaks for the whole picture."""
     return _Found(blend.result(), picture.amax(0, keepdim=True), moments.mean(0, keepdim=True))
+
+
+def _expect_alike(alone: Sequence[Tensor], together: Sequence[Tensor], differ: float) -> None:
+    """Compare every row with the only one.
+
+    Args:
+        alone: each (1, ...).
+        together: each (n, ...).
+        differ: share of the norm of what is alone.
+
+    Raises:
+        TogetherError: a row differs by more, or has what is no number.
+    """
+    for one, several in zip(alone, together, strict=True):
+        distances = (several.float() - one.float()).flatten(1).norm(dim=1)
+        if not bool((distances <= differ * one.float().norm()).all()):  # also where it is not a number
+            raise TogetherError(
+                "pictures are not scored together as one alone: what was compiled is damaged, or the model is"
+            )

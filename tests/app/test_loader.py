@@ -413,6 +413,63 @@ class TestDamagedCache:
         assert self.load(store, folder, tmp_path / "engines") == "loaded"
         assert not damaged
 
+    @pytest.mark.parametrize("part", ["_OpenVinoHead", "OpenVinoBackbone"])
+    def test_one_that_is_wrong_for_pictures_together_alone_is_made_anew_too(
+        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+    ) -> None:
+        """Golden pictures are scored one at a time, by graphs of their own."""
+        engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
+        damaged = [True]
+        kind = getattr(engine, part)
+        compute, forget = kind.__call__, engine.OpenVinoEngine.forget
+
+        def computing(self: Any, maps: Any) -> Any:
+            found = compute(self, maps)
+            if damaged and len(maps if part == "OpenVinoBackbone" else maps[0]) > 1:
+                (found if part == "OpenVinoBackbone" else found.flow)[0][-1].mul_(1.5)
+            return found
+
+        def forgetting(self: Any) -> bool:
+            damaged.clear()
+            forgotten: bool = forget(self)
+            return forgotten
+
+        monkeypatch.setattr(kind, "__call__", computing)
+        monkeypatch.setattr(engine.OpenVinoEngine, "forget", forgetting)
+        assert self.load(store, folder, tmp_path / "engines") == "loaded"
+        assert not damaged
+
+    def test_where_all_made_anew_is_wrong_too_the_model_is_refused(
+        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
+        compute = engine._OpenVinoHead.__call__
+
+        def computing(self: Any, maps: Any) -> Any:
+            found = compute(self, maps)
+            if len(maps[0]) > 1:
+                found.flow[0][-1].fill_(torch.nan)
+            return found
+
+        monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
+        assert "it will not be served" in self.load(store, folder, tmp_path / "engines")
+
+    def test_an_upload_deletes_nothing(self, store: Path, folder: Path, tmp_path: Path) -> None:
+        """Its golden pictures may be anything, and other models are served by what is compiled."""
+        openvino_cache = pytest.importorskip("flows.fastflow.engines.openvino_cache")
+        edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
+        place = openvino_cache.of_this_version(tmp_path / "engines")
+        place.mkdir(parents=True)
+        (place / "of-others.blob").write_bytes(b"")
+
+        async def scenario() -> None:
+            loader = Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
+            assert "it will not be served" in await refused(loader.check(folder))
+            loader.close()
+
+        asyncio.run(scenario())
+        assert (place / "of-others.blob").exists()
+
     def test_a_model_that_is_damaged_itself_is_refused_and_deletes_it_once(
         self, store: Path, folder: Path, tmp_path: Path
     ) -> None:
@@ -446,6 +503,27 @@ class TestDamagedCache:
             loader.close()
 
         asyncio.run(scenario())
+
+
+class TestWhatIsNoException:
+    """Libraries of Rust end with one of their own, which derives from BaseException."""
+
+    class Panic(BaseException):
+        pass
+
+    def test_is_a_refusal_of_that_model_alone(
+        self, store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def panic(*_: object) -> None:
+            raise self.Panic
+
+        async def scenario(loader: Loader) -> None:
+            with monkeypatch.context() as patch:
+                patch.setattr(Loader, "_read", panic)
+                assert "ended with Panic" in await refused(loader.load(folder))
+            await loader.load(folder)
+
+        run(store, scenario)
 
 
 class TestRenewals:
