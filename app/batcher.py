@@ -16,6 +16,7 @@ from statistics import median_low
 from typing import ParamSpec
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from app.batch import Batched, Job, Outcome, compute, failure, too_late
@@ -33,6 +34,10 @@ Observer = Callable[[int, float, Sequence[str]], None]
 # where an average would have requests refused for it.
 _REMEMBERED = 9
 _MUCH_SLOWER = 3.0  # one batch that hangs says no more than that of the next ones
+# A batch that takes longer will not end: by default nobody waits for an answer for a quarter of it.
+_HANGS_SECONDS = 120.0
+# Who stops has given all requests their time before.
+_CLOSE_SECONDS = 10.0
 
 P = ParamSpec("P")
 _Answers = Sequence[tuple[Job, Batched | Exception]]
@@ -49,6 +54,7 @@ class Batcher:
         observer: called in the event loop after each batch.
 
     Attributes:
+        lost: the device, where it computes no more, in words: nothing helps but a new process.
         batches: computed so far.
         passes: of a backbone so far; as many as batches, if none had to be repeated and no image was large.
         images: computed so far, those that failed too.
@@ -65,6 +71,7 @@ class Batcher:
         self._closed = False
         self._paces: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._lanes: dict[str, Lane] = {}  # where a category's images waited last
+        self.lost: str | None = None
         self.batches = self.passes = self.images = 0
         # A daemon: a server whose start fails after this must be able to end.
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
@@ -116,6 +123,15 @@ class Batcher:
         with self._changed:
             return len(self._queue) + len(self._running)
 
+    def expect_alive(self) -> None:
+        """Raise the problem model-loading where no image is answered until the process is restarted."""
+        with self._changed:
+            spent = time.monotonic() - self._began if self._running else 0.0
+        if self.lost is not None:
+            raise Problem("model-loading", self.lost)
+        if spent > _HANGS_SECONDS:
+            raise Problem("model-loading", f"A batch takes {spent:.0f} s by now, and all others wait.")
+
     def expected_wait(
         self, images: int = 1, category: str | None = None, held: Mapping[str, int] | None = None
     ) -> float:
@@ -155,7 +171,9 @@ class Batcher:
             waiting = self._queue.clear()
             self._changed.notify()
         self._deliver([(job, _closing()) for job in waiting])
-        self._thread.join()
+        self._thread.join(_CLOSE_SECONDS)
+        if self._thread.is_alive():  # it ends with the process
+            logger.error("the batch that runs has not ended in %.0f s; it is left", _CLOSE_SECONDS)
 
     def _lane(self, category: str) -> Lane:
         return self._lanes.get(category, Lane(category, None))
@@ -196,8 +214,21 @@ class Batcher:
             with self._changed:
                 jobs = self._running or self._queue.clear()
             outcome.answers += [(job, failure(error)) for job in jobs]
+        self._look_at_device(outcome)
         self._finish(outcome)
         return True
+
+    def _look_at_device(self, outcome: Outcome) -> None:
+        """After a failure, see whether the device still computes: an error of CUDA may be there to stay."""
+        if self.lost is not None:
+            return
+        for job, answer in outcome.answers:
+            if isinstance(answer, Exception) and not isinstance(answer, Problem):
+                device = job.detector.device
+                if not computes(device):
+                    self.lost = f"{device} does not compute any more: the server must be restarted."
+                    logger.critical("%s", self.lost)
+                return
 
     def _finish(self, outcome: Outcome) -> None:
         seconds = time.monotonic() - self._began
@@ -232,6 +263,15 @@ class Batcher:
                 job.future.set_exception(answer)
             else:
                 job.future.set_result(answer)
+
+
+def computes(device: torch.device) -> bool:
+    """Whether a device still adds numbers. After some errors of CUDA it does not, for the process's life."""
+    try:
+        return bool((torch.ones(1, device=device) + 1).item() == 2)
+    except Exception:
+        logger.exception("%s", device)
+        return False
 
 
 def _closing() -> Problem:

@@ -9,6 +9,7 @@ from fastapi import Depends, Path, Request
 
 from app.admission import Admission
 from app.audit import Audit
+from app.batcher import Batcher
 from app.draining import Draining
 from app.feed.feed import Feed
 from app.history.drift import Drift
@@ -31,6 +32,11 @@ async def _settings(request: Request) -> Settings:
 async def _admission(request: Request) -> Admission:
     admission: Admission = request.app.state.admission
     return admission
+
+
+async def _batcher(request: Request) -> Batcher:
+    batcher: Batcher = request.app.state.batcher
+    return batcher
 
 
 async def _residency(request: Request) -> Residency:
@@ -100,6 +106,7 @@ StorePart = Annotated[Store, Depends(_store)]
 InspectorPart = Annotated[Inspector, Depends(_inspector)]
 SettingsPart = Annotated[Settings, Depends(_settings)]
 AdmissionPart = Annotated[Admission, Depends(_admission)]
+BatcherPart = Annotated[Batcher, Depends(_batcher)]
 ResidencyPart = Annotated[Residency, Depends(_residency)]
 TelemetryPart = Annotated[Telemetry, Depends(_telemetry)]
 DrainingPart = Annotated[Draining, Depends(_draining)]

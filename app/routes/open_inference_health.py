@@ -2,23 +2,27 @@
 
 from fastapi import APIRouter
 
-from app.dependencies import DrainingPart, ResidencyPart
+from app.dependencies import BatcherPart, DrainingPart, ResidencyPart
 from app.dialects import OPEN_INFERENCE
 from app.openapi import documented
+from app.problems import Problem
 from app.schemas.open_inference import Live, Ready
 
 router = APIRouter(prefix="/v2/health", tags=["open inference"])
 
 
 @router.get("/live", responses=documented("internal", dialect=OPEN_INFERENCE))
-async def live() -> Live:
-    """Answer as long as the process can answer at all."""
+async def live(batcher: BatcherPart) -> Live:
+    """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
+    if batcher.lost is not None:
+        raise Problem("internal", batcher.lost)
     return Live(live=True)
 
 
 @router.get("/ready", responses=documented("internal", "model-loading", "draining", dialect=OPEN_INFERENCE))
-async def ready(residency: ResidencyPart, draining: DrainingPart) -> Ready:
+async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> Ready:
     """Answer 200 when every active model is loaded, as /health/ready."""
     draining.expect_not_begun()
     residency.expect_ready()
+    batcher.expect_alive()
     return Ready(ready=True)

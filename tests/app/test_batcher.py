@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from app import batcher as module
 from app.batch import Batched
 from app.batcher import Batcher, Observer
 from app.problems import Problem
@@ -640,6 +642,94 @@ class TestFailures:
                 with pytest.raises(MemoryError):
                     await asyncio.wait_for(batcher.predict(detector, prepared[0]), 30)
             assert (await batcher.predict(detector, prepared[0])).batch_size == 1
+
+        run(scenario)
+
+
+class TestDevice:
+    """After a failure it is asked whether it still computes; on a CPU it always does."""
+
+    @pytest.mark.parametrize("still", [True, False])
+    def test_one_that_computes_no_more_is_told_for_good(
+        self,
+        detector: Detector,
+        prepared: list[Prepared],
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        still: bool,
+    ) -> None:
+        asked = []
+
+        def computes(device: torch.device) -> bool:
+            asked.append(device)
+            return still
+
+        monkeypatch.setattr(module, "computes", computes)
+
+        async def scenario(batcher: Batcher) -> None:
+            await batcher.predict(detector, prepared[0])
+            assert not asked
+            for _ in range(2):
+                with monkeypatch.context() as patch:
+                    patch.setattr(Scorer, "features", _explode)
+                    with pytest.raises(RuntimeError):
+                        await batcher.predict(detector, prepared[0])
+            await batcher.predict(detector, prepared[0])
+            if still:
+                assert batcher.lost is None
+                batcher.expect_alive()
+                return
+            assert batcher.lost == "cpu does not compute any more: the server must be restarted."
+            with pytest.raises(Problem, match="must be restarted"):
+                batcher.expect_alive()
+
+        run(scenario)
+        assert asked == [detector.device] * (2 if still else 1)
+        assert caplog.text.count("does not compute any more") == (0 if still else 1)
+
+    def test_a_cpu_computes(self) -> None:
+        assert module.computes(torch.device("cpu"))
+
+    def test_a_device_that_is_not_there_does_not(self, caplog: pytest.LogCaptureFixture) -> None:
+        assert not module.computes(torch.device("cuda:99"))
+        assert "cuda:99" in caplog.text
+
+
+class TestHanging:
+    def test_a_batch_that_does_not_end_is_told(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scenario(batcher: Batcher) -> None:
+            waiting = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            batcher.expect_alive()
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "_HANGS_SECONDS", 0.0)
+                with pytest.raises(Problem, match="A batch takes"):
+                    batcher.expect_alive()
+            gate.open()
+            await waiting
+            batcher.expect_alive()
+
+        run(scenario)
+
+    def test_it_does_not_hold_up_the_end(
+        self,
+        detector: Detector,
+        prepared: list[Prepared],
+        gate: Gate,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(module, "_CLOSE_SECONDS", 0.01)
+
+        async def scenario(batcher: Batcher) -> None:
+            waiting = asyncio.create_task(batcher.predict(detector, prepared[0]))
+            await gate.wait_until_entered()
+            batcher.close()
+            assert "the batch that runs has not ended" in caplog.text
+            gate.open()
+            await waiting
 
         run(scenario)
 

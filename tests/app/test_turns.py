@@ -1,5 +1,6 @@
 import asyncio
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from functools import partial
@@ -7,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from app import turns as module
 from app.turns import Turns
 
 
@@ -82,3 +84,124 @@ def test_one_that_fails_fails_alone(turns: Turns) -> None:
         assert isinstance(second, ZeroDivisionError)
 
     asyncio.run(scenario())
+
+
+class Clock:
+    """Stands still but for what jobs say they take."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        self.done: list[str] = []
+        monkeypatch.setattr(module, "time", self)
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def job(self, name: str, seconds: float) -> None:
+        self.now += seconds
+        self.done.append(name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+def order(turns: Turns, clock: Clock, *jobs: tuple[str, float]) -> list[str]:
+    """In which order jobs are done that all waited while the thread was busy with another lane's."""
+    begun, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        begun.set()
+        assert release.wait(60)
+
+    held = turns.submit("held", hold)
+    assert begun.wait(60)
+    waiting = [turns.submit(name, partial(clock.job, name, seconds)) for name, seconds in jobs]
+    release.set()
+    for one in (held, *waiting):
+        one.result(60)
+    done, clock.done = clock.done, []
+    return done
+
+
+def test_lanes_of_quick_jobs_take_turns_one_by_one(turns: Turns, clock: Clock) -> None:
+    """Though they do not take quite as long."""
+    jobs = [("a", 0.001), ("a", 0.004), ("a", 0.001), ("b", 0.003), ("b", 0.001), ("c", 0.002)]
+    assert "".join(order(turns, clock, *jobs)) == "abcaba"
+
+
+def test_who_sends_what_takes_long_holds_up_others_by_one_job(turns: Turns, clock: Clock) -> None:
+    """A flood of pictures of seconds each, beside a line whose pictures take a hundredth."""
+    jobs = [("large", 1.0)] * 3 + [("small", 0.004)] * 250
+    done = order(turns, clock, *jobs)
+    assert [i for i, name in enumerate(done) if name == "large"] == [0, 201, 252]
+
+
+def test_what_a_lane_has_used_is_counted_while_it_runs(clock: Clock) -> None:
+    """By what its job before has taken: two threads do not both take what takes long."""
+    turns = Turns(2, "tested")
+    begun = threading.Semaphore(0)
+    release = {name: threading.Event() for name in ("other", "large", "small")}
+    taken: list[str] = []
+
+    def hold(name: str) -> None:
+        taken.append(name)
+        begun.release()
+        assert release[name].wait(60)
+
+    try:
+        jobs = [turns.submit("other", partial(hold, "other"))]
+        assert begun.acquire(timeout=60)
+        turns.submit("large", partial(clock.job, "large", 1.0)).result(60)
+        for name in ("large", "large", "small"):
+            jobs.append(turns.submit(name, partial(hold, name)))
+            if len(jobs) == 2:
+                assert begun.acquire(timeout=60)  # nobody else waits
+        release["other"].set()
+        assert begun.acquire(timeout=60)
+        assert taken == ["other", "large", "small"]
+        for event in release.values():
+            event.set()
+        for job in jobs:
+            job.result(60)
+    finally:
+        for event in release.values():
+            event.set()
+        turns.close()
+
+
+def test_a_lane_that_was_idle_has_saved_up_nothing(turns: Turns, clock: Clock) -> None:
+    for _ in range(50):
+        turns.submit("busy", partial(clock.job, "busy", 0.01)).result(60)
+    done = order(turns, clock, *[("idle", 0.01)] * 10, *[("busy", 0.01)] * 10)
+    assert "busy" in done[:2]
+    assert done[:8].count("busy") >= 3
+
+
+def test_lanes_that_owe_nothing_are_forgotten(turns: Turns) -> None:
+    for number in range(300):
+        turns.submit(f"lane {number}", lambda: None).result(60)
+    turns.submit("last", lambda: None).result(60)
+    assert len(turns._lanes) <= 2  # that a thread may not have ended yet
+
+
+def test_the_end_drops_what_waits(clock: Clock) -> None:
+    turns = Turns(1, "tested")
+    begun, release = threading.Event(), threading.Event()
+
+    def hold() -> str:
+        begun.set()
+        assert release.wait(60)
+        return "held"
+
+    held = turns.submit("a", hold)
+    assert begun.wait(60)
+    waiting = turns.submit("b", lambda: None)
+    closing = threading.Thread(target=turns.close)
+    closing.start()
+    while not waiting.cancelled():
+        time.sleep(0.001)
+    release.set()
+    closing.join(60)
+    assert held.result(60).value == "held"

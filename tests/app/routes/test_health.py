@@ -103,3 +103,16 @@ def test_is_not_ready_without_its_models_folder(store: Path) -> None:
         response = client.get("/health/ready")
         assert response.status_code == 503
         assert str(store) not in response.text
+
+
+def test_a_device_that_is_lost_asks_for_a_restart(store: Path) -> None:
+    """As after some errors of CUDA: every load balancer and orchestrator is to know."""
+    with TestClient(create_app(Settings(models=store))) as client:
+        wait_until_ready(client)
+        client.app.state.batcher.lost = "cuda:0 does not compute any more"  # type: ignore[attr-defined]
+        answers = {
+            path: client.get(path)
+            for path in ("/health/ready", "/v2/health/ready", "/health/live", "/v2/health/live")
+        }
+    assert [answer.status_code for answer in answers.values()] == [503, 503, 500, 500]
+    assert all("cuda:0 does not compute any more" in answer.text for answer in answers.values())
