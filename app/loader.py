@@ -8,15 +8,16 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Final, Literal, Self, TypeVar
 from weakref import ReferenceType, WeakKeyDictionary, WeakSet, ref
 
 from app.calibrations import CalibrationFiles
 from app.problems import Problem, ProblemName
 from app.renewals import Slot
 from app.settings import Settings
+from app.turns import Timed, Turns
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.calibration import Calibrator
 from flows.fastflow.detector import (
@@ -37,6 +38,8 @@ from flows.fastflow.weights import WeightsError
 logger = logging.getLogger("flowgauge.loader")
 
 T = TypeVar("T")
+# Who waits for a load: a line, or an administrator who activates; who asks for a version by name; an upload.
+Lane = Literal["active", "named", "upload"]
 
 # What was compiled is deleted at most so often: its files may be damaged again in a server's lifetime.
 _FORGET_SECONDS: Final = 3600.0
@@ -122,10 +125,11 @@ class Loader:
         self._kind: Kind = engine
         self._cache = cache
         self._calibrations = CalibrationFiles(models)
-        # One thread: two categories never build the same backbone twice.
-        self._thread = ThreadPoolExecutor(1, "loader")
+        # One thread: two categories never build the same backbone twice. What a line waits for has its turn
+        # beside what somebody asks for by name, or uploads, however much that is.
+        self._turns = Turns(1, "loader")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
-        self._begun: dict[Path, Future[Resident | None]] = {}
+        self._begun: dict[Path, Future[Timed[Resident | None]]] = {}
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._renewed_for_others: set[str] = set()  # what that was said of
@@ -139,7 +143,7 @@ class Loader:
         Only if its backbone is compiled: otherwise it would take longer than what it is to fill the time of,
         and a start that is refused meanwhile would have to wait for it.
         """
-        self._begun[folder] = self._thread.submit(self._load_if_compiled, folder)
+        self._begun[folder] = self._turns.submit("active", partial(self._load_if_compiled, folder))
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -147,11 +151,12 @@ class Loader:
         how = settings.precision, settings.engine, settings.compiled
         return cls(settings.models, settings.device, *how)
 
-    async def load(self, folder: Path) -> Resident:
+    async def load(self, folder: Path, lane: Lane = "active") -> Resident:
         """Load a bundle, which may be complete but not in its place yet.
 
         Args:
             folder: .../<category>/<version>.
+            lane: who waits for it; each has its turn.
 
         Raises:
             Refused: it cannot be loaded, for whatever reason.
@@ -159,10 +164,10 @@ class Loader:
         begun = self._begun.pop(folder, None)
         self._begun.clear()  # of another version, nobody knows when it would be asked for
         if begun is not None:
-            resident = await self._try(lambda _: begun.result(), folder)
+            resident = await self._try(lambda _: begun.result().value, folder, lane)
             if resident is not None:
                 return resident
-        return await self._try(self._load, folder)
+        return await self._try(self._load, folder, lane)
 
     async def check(self, folder: Path) -> str:
         """Load a bundle as `load` does, to see that it is good; gives its manifest's sha256.
@@ -172,7 +177,7 @@ class Loader:
         Raises:
             Refused: it could not be loaded, for whatever other reason.
         """
-        return await self._try(self._check, folder)
+        return await self._try(self._check, folder, "upload")
 
     async def verify(self, folder: Path) -> str:
         """Verify a bundle's files without loading it; gives its manifest's sha256.
@@ -180,11 +185,11 @@ class Loader:
         Raises:
             Refused: a file was changed, is missing or cannot be read.
         """
-        return await self._try(_verify, folder)
+        return await self._try(_verify, folder, "active")
 
-    async def _try(self, function: Callable[[Path], T], folder: Path) -> T:
+    async def _try(self, function: Callable[[Path], T], folder: Path, lane: Lane) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, function, folder)
+            return (await self._turns.do(lane, partial(function, folder))).value
         except asyncio.CancelledError:
             raise
         # Reading a damaged file can fail in any way, and a library of Rust in one that is no Exception; none
@@ -206,7 +211,7 @@ class Loader:
     def close(self) -> None:
         """Let a load that runs finish, and end the threads."""
         self._specialising.shutdown(wait=False, cancel_futures=True)
-        self._thread.shutdown(cancel_futures=True)
+        self._turns.close()
         self._specialising.shutdown()
 
     @cached_property

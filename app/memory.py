@@ -86,6 +86,11 @@ class Memory:
         """The versions of a category that are loaded, refused or being loaded."""
         return [key[1] for key in self._loads if key[0] == category]
 
+    def longest_unused(self, category: str) -> list[Key]:
+        """The versions of a category that are loaded, the one first that nobody has wanted for longest."""
+        own = [key for key in self._residents() if key[0] == category]
+        return sorted(own, key=lambda key: self._asked.get(key, 0.0))
+
     def result(self, key: Key) -> Resident | Refusal | None:
         """What has come of a load; None while it runs, or if there is none."""
         load = self._loads.get(key)

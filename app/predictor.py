@@ -105,7 +105,9 @@ class _Predictor:
             room.wait_in_line()
             order = self.wishes.order(detector, upload.texts, wanted)
             answer = await while_connected(self.request, self._inspect(order, upload.files[0], room))
+            room.add_answer(_drawn_bytes(answer))
             if self.inline:  # megabytes of base64 are no work for the event loop
+                room.add_answer(2 * _drawn_bytes(answer))  # and in the JSON they are longer, and there twice
                 respond = partial(answer.respond, media_type, self.inline)
                 return await self.inspector.off_loop(category, respond)
             return answer.respond(media_type, self.inline)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.catalogue import Catalogue, expect_readable
-from app.loader import Loader, Refused, Resident
+from app.loader import Lane, Loader, Refused, Resident
 from app.memory import Key, Load, Loaded, Memory, Refusal
 from app.problems import Problem
 from flows.fastflow import models_folder
@@ -20,6 +20,9 @@ logger = logging.getLogger("flowgauge.residency")
 # nothing; one that is repaired need not wait for a restart.
 REFUSAL_SECONDS = 10.0
 _LONGEST_PAUSE = 300.0
+# Of the versions of a category that are asked for by name.
+_NAMED_AT_ONCE = 2
+_NAMED_KEPT = 4
 
 
 class Residency:
@@ -31,8 +34,9 @@ class Residency:
 
     Loaded are the active versions, those that serve in their place, and those asked for by name. Once they
     need more than the budget, the ones unused for longest go, whatever they are, and are loaded again when
-    they are asked for. A model that a request has been given stays until that request is done. One model may
-    be larger than the budget, and one more than fits is in memory while it is loaded.
+    they are asked for. Of a category a few are kept that were asked for by name, and a few are loaded at a
+    time. A model that a request has been given stays until that request is done. One model may be larger than
+    the budget, and one more than fits is in memory while it is loaded.
 
     Args:
         models: the models folder.
@@ -185,8 +189,9 @@ class Residency:
         key = category, await self._catalogue.find(category, version)
         if version is not None:
             if self._active.get(category) != version:
+                self._expect_few_named(key)
                 self._named.add(key)
-            result = await self._use(key, asked=asked)
+            result = await self._use(key, asked=asked, lane="named")
         else:
             self._named.discard(key)
             if self._active.get(category) != key[1]:
@@ -219,6 +224,19 @@ class Residency:
                 "or its backbone's weights are missing here. Publish it again; the server's log has more.",
             )
         return result.detector
+
+    def _expect_few_named(self, key: Key) -> None:
+        """Let nobody keep the loader busy with the versions of a category.
+
+        Raises:
+            Problem: model-loading.
+        """
+        loads = [load for name in self._memory.versions(key[0]) if (load := self._memory.get((key[0], name)))]
+        if self._memory.get(key) is None and sum(not load.done() for load in loads) >= _NAMED_AT_ONCE:
+            raise Problem(
+                "model-loading",
+                f"{_NAMED_AT_ONCE} versions of {key[0]!r} are being loaded; ask for another one after that.",
+            )
 
     def _say_if_gone(self, active: Key) -> None:
         """Log once that a version is loaded, and cannot be loaded again."""
@@ -275,27 +293,27 @@ class Residency:
                 self._memory.budget,
             )
 
-    async def _use(self, key: Key, *, asked: bool = True) -> Resident | Refusal:
-        load = self._start(key)
+    async def _use(self, key: Key, *, asked: bool = True, lane: Lane = "active") -> Resident | Refusal:
+        load = self._start(key, lane)
         if asked:
             self._memory.touch(key)
         # Shielded: a request that is cancelled must not cancel the load that others wait for.
         return await asyncio.shield(load)
 
-    def _start(self, key: Key) -> Load:
+    def _start(self, key: Key, lane: Lane = "active") -> Load:
         load = self._memory.get(key)
         if load is None:
-            load = asyncio.create_task(self._load(key))
+            load = asyncio.create_task(self._load(key, lane))
             self._memory.put(key, load)
             load.add_done_callback(lambda _: self._arrived(key))
         return load
 
-    async def _load(self, key: Key) -> Resident | Refusal:
+    async def _load(self, key: Key, lane: Lane) -> Resident | Refusal:
         start = time.perf_counter()
         try:
             if not self._catalogue.has(*key):
                 raise Refused("It is not in the models folder.")  # noqa: TRY301  (as all that is refused)
-            resident = await self._loader.load(self._folder(key))
+            resident = await self._loader.load(self._folder(key), lane)
         except Refused as error:
             self.refusals += 1
             self._complain(key, error)
@@ -332,7 +350,18 @@ class Residency:
     def _arrived(self, key: Key) -> None:
         self._memory.arrived(key)
         self._settle(key[0])
+        self._drop_named(key)
         self._memory.shrink()
+
+    def _drop_named(self, arrived: Key) -> None:
+        """Keep a few of a category's versions that were asked for by name: others displaced other lines'."""
+        category, _ = arrived
+        serving = {(category, self._active.get(category)), (category, self._serving.get(category))}
+        named = self._named - serving
+        if arrived in named:
+            others = [key for key in self._memory.longest_unused(category) if key in named - {arrived}]
+            for key in others[: max(0, len(others) + 1 - _NAMED_KEPT)]:
+                self._memory.drop(key)
 
     def _settle(self, category: str) -> None:
         """Let a category's active version serve if it is loaded; drop what is of no use any more."""

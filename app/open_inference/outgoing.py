@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -14,6 +15,8 @@ from app.problems import Problem
 from app.schemas.open_inference import Datatype, InferenceResponse, OutputTensor
 
 LENGTH: Final = "Inference-Header-Content-Length"
+# Numbers as JSON take a hundred bytes each while they are written, and nothing else of the process goes on.
+MOST_IN_JSON: Final = 2**20
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def encode(
         The body, and the length of its JSON where bytes follow that.
 
     Raises:
-        Problem: invalid-request, where maps do not fit into one tensor.
+        Problem: invalid-request, where maps do not fit into one tensor, or are more than JSON should have.
     """
     tensors, pieces = [], []
     for name, as_bytes in outputs.items():
@@ -80,6 +83,12 @@ def encode(
                 f"The {name}s of these pictures differ in size and fit into no tensor: send one at a time.",
             )
         shape = [len(values), *np.shape(values[0])]
+        if not as_bytes and math.prod(shape) > MOST_IN_JSON:
+            raise Problem(
+                "invalid-request",
+                f"The {name}s of these pictures are {math.prod(shape)} numbers; in JSON there are at most "
+                f"{MOST_IN_JSON}: ask for them with the parameter binary_data, or send fewer pictures.",
+            )
         tensor = OutputTensor(name=name, datatype=output.datatype, shape=shape)
         if as_bytes:
             pieces.append(_bytes(output.datatype, values))

@@ -1,10 +1,12 @@
 """The Open Inference Protocol under /v2: clients of KServe and Triton work unchanged."""
 
+import asyncio
 import importlib.metadata
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from app import uploads
@@ -20,6 +22,7 @@ from app.dependencies import (
 )
 from app.dialects import OPEN_INFERENCE
 from app.forms import File, Upload
+from app.inference import while_connected
 from app.inspection import Answer
 from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
@@ -31,6 +34,7 @@ from app.schemas import open_inference as schemas
 from app.settings import Settings
 from app.store import unknown
 from flows.fastflow import heatmap, models_folder
+from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])
 
@@ -68,9 +72,14 @@ def version_metadata(
     "/models/{category}/ready",
     responses=_documented("unknown-model", "rejected-bundle", "internal", "model-loading"),
 )
-async def model_ready(category: Category, residency: ResidencyPart, _: MayPredict) -> schemas.ModelReady:
-    """Answer 200 when the active version is loaded; if it is not, it is loaded first."""
-    await residency.get(category)
+async def model_ready(
+    request: Request, category: Category, residency: ResidencyPart, settings: SettingsPart, _: MayPredict
+) -> schemas.ModelReady:
+    """Answer 200 when the active version is loaded; if it is not, it is loaded first.
+
+    One that is not loaded within FLOWGAUGE_DEADLINE_MS is 503, and loaded all the same.
+    """
+    await _loaded(request, residency.get(category), settings)
     return schemas.ModelReady(name=category, ready=True)
 
 
@@ -79,11 +88,27 @@ async def model_ready(category: Category, residency: ResidencyPart, _: MayPredic
     responses=_documented("unknown-model", "rejected-bundle", "internal", "model-loading"),
 )
 async def version_ready(
-    category: Category, version: Version, residency: ResidencyPart, _: MayPredict
+    request: Request,
+    category: Category,
+    version: Version,
+    residency: ResidencyPart,
+    settings: SettingsPart,
+    _: MayPredict,
 ) -> schemas.ModelReady:
-    """Answer 200 when a version is loaded; if it is not, it is loaded first."""
-    await residency.get(category, version)
+    """Answer 200 when a version is loaded; if it is not, it is loaded first, as without a version."""
+    await _loaded(request, residency.get(category, version), settings)
     return schemas.ModelReady(name=category, ready=True)
+
+
+async def _loaded(request: Request, load: Coroutine[Any, Any, Detector], settings: Settings) -> None:
+    """Wait for a load as long as for an inspection, and no longer than somebody listens."""
+    try:
+        async with asyncio.timeout(settings.deadline_ms / 1000) as limit:
+            await while_connected(request, load)
+    except TimeoutError as error:
+        if not limit.expired():
+            raise
+        raise Problem("model-loading", "It is still being loaded.") from error
 
 
 @router.post(

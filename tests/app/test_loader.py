@@ -301,7 +301,7 @@ class TestBegin:
     def test_what_was_begun_is_what_is_loaded(self, loader: Loader, folder: Path, replays: list[str]) -> None:
         replays.clear()
         loader.begin(folder)
-        begun = loader._begun[folder].result()
+        begun = loader._begun[folder].result().value
         assert begun is not None
 
         async def scenario() -> None:
@@ -320,7 +320,7 @@ class TestBegin:
         (tmp_path / "engines").mkdir()
         loader = Loader(store, "cpu", "float32", engine, tmp_path / "engines")
         loader.begin(folder)
-        assert loader._begun[folder].result() is None
+        assert loader._begun[folder].result().value is None
         assert not replays
         assert asyncio.run(loader.load(folder)).detector.manifest.category == "tiny"
         loader.close()

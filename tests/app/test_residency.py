@@ -147,6 +147,78 @@ def test_a_request_keeps_the_version_it_has_been_given(store: Path, add_version:
     run(store, scenario)
 
 
+class TestVersionsAskedForByName:
+    """Whoever may inspect can name any version: that is nobody else's burden."""
+
+    def test_a_few_are_kept_and_never_in_place_of_the_active_one(
+        self, store: Path, add_version: AddVersion
+    ) -> None:
+        names = [f"v{number}" for number in range(6)]
+        for name in names:
+            add_version(store, "tiny", name)
+
+        async def scenario(residency: Residency) -> None:
+            active = (await residency.get("tiny")).manifest.version
+            for name in names[:4]:
+                await residency.get("tiny", name)
+            await residency.get("tiny", "v0")
+            for name in names[4:]:
+                await residency.get("tiny", name)
+            assert {one.version for one in residency.loaded()} == {active, "v0", "v3", "v4", "v5"}
+
+        run(store, scenario)
+
+    def test_one_that_became_active_is_none_of_them(self, store: Path, add_version: AddVersion) -> None:
+        names = [f"v{number}" for number in range(6)]
+        for name in names:
+            add_version(store, "tiny", name)
+
+        async def scenario(residency: Residency) -> None:
+            await residency.load("tiny", "v0")
+            models_folder.activate(store, "tiny", "v0")
+            await residency.get("tiny")
+            for name in names[1:]:
+                await residency.get("tiny", name)
+            assert {one.version for one in residency.loaded()} == {"v0", "v2", "v3", "v4", "v5"}
+
+        run(store, scenario)
+
+    def test_they_wait_for_each_other_and_nobody_for_them(
+        self, store: Path, add_version: AddVersion, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for name in ("v0", "v1", "v2"):
+            add_version(store, "tiny", name)
+        add_version(store, "nut", "n0")
+        models_folder.activate(store, "nut", "n0")
+        begun: list[str] = []
+        first, go_on = threading.Event(), threading.Event()
+        load = Detector.load
+
+        def slow(path: Path, **kwargs: Any) -> Detector:
+            begun.append(path.name)
+            first.set()
+            assert go_on.wait(60)
+            return load(path, **kwargs)
+
+        monkeypatch.setattr(Detector, "load", slow)
+
+        async def scenario(residency: Residency) -> None:
+            named = [asyncio.create_task(residency.get("tiny", name)) for name in ("v0", "v1")]
+            assert await asyncio.to_thread(first.wait, 60)
+            beyond = await problem(residency.get("tiny", "v2"))
+            assert beyond.name == "model-loading"
+            assert beyond.detail.startswith("2 versions of 'tiny' are being loaded")
+            active = asyncio.create_task(residency.get("nut"))
+            await asyncio.sleep(0)  # after which it waits, too
+            again = asyncio.create_task(residency.get("tiny", "v1"))
+            go_on.set()
+            await asyncio.gather(active, again, *named)
+            await residency.get("tiny", "v2")
+
+        run(store, scenario)
+        assert begun == ["v0", "n0", "v1", "v2"]
+
+
 class TestWhileAnotherBecomesActive:
     """The line goes on with the version it has, until there is a better one."""
 

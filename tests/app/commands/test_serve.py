@@ -106,7 +106,7 @@ class TestRefusals:
         assert complaint.startswith("flowgauge serve: the database of the history does not answer")
         [(loader, folder)] = begun
         assert folder.parent == store / "tiny"
-        assert not any(thread.is_alive() for thread in loader._thread._threads)
+        assert not any(thread.is_alive() for thread in loader._turns._threads._threads)
 
     def test_a_folder_that_is_not_there(self, tmp_path: Path) -> None:
         complaint = self.refused(1, "--models", str(tmp_path / "absent"))

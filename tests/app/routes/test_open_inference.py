@@ -2,8 +2,10 @@
 
 import base64
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,9 @@ from app.main import create_app
 from app.open_inference.outgoing import LENGTH
 from app.settings import Settings
 from flows.fastflow import images, models_folder
+from flows.fastflow.detector import Detector
 from tests.app.conftest import Keyed
+from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 ReadPng = Callable[[bytes], NDArray[np.uint8]]
@@ -243,6 +247,49 @@ def test_maps_of_different_sizes_fit_into_no_tensor() -> None:
         patch.setattr(outgoing, "OUTPUTS", {"map": output})
         with pytest.raises(Problem, match="differ in size"):
             outgoing.encode([Fake(1), Fake(2)], {"map": True}, None)  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("pictures", [4, 5])
+def test_maps_that_are_too_many_numbers_for_json_are_refused_in_words(pictures: int) -> None:
+    """Each takes a hundred bytes as an object and text, and nothing else is answered while it is written."""
+    from app.open_inference import outgoing
+    from app.problems import Problem
+
+    class Fake:
+        inspection = SimpleNamespace(model=SimpleNamespace(category="tiny", version="v0"))
+
+    output = outgoing.Output("FP32", (-1, -1, -1), lambda _: np.zeros((512, 512), np.float32))
+    answers: list[Any] = [Fake()] * pictures
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outgoing, "OUTPUTS", {"map": output})
+        told, length = outgoing.encode(answers, {"map": True}, None)
+        assert length is not None
+        assert len(told) == length + pictures * 2**20
+        if pictures == 4:
+            assert len(outgoing.encode(answers, {"map": False}, None)[0]) > 4 * 2**20
+        else:
+            with pytest.raises(Problem, match=r"ask for them with the parameter binary_data"):
+                outgoing.encode(answers, {"map": False}, None)
+
+
+@pytest.mark.parametrize("path", ["", "/versions/{version}"])
+def test_readiness_waits_for_no_load_without_end(
+    store: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    load, go_on = Detector.load, threading.Event()
+
+    def slow(*args: Any, **kwargs: Any) -> Detector:
+        assert go_on.wait(60)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(Detector, "load", slow)
+    asked = f"/v2/models/tiny{path.format(version=models_folder.resolve(store, 'tiny').name)}/ready"
+    with TestClient(create_app(Settings(models=store, deadline_ms=200))) as client:
+        response = client.get(asked)
+        go_on.set()
+        assert response.status_code == 503
+        assert "still being loaded" in response.json()["error"]
+        eventually(lambda: client.get(asked).status_code == 200)
 
 
 def test_keys(keyed: Keyed) -> None:
