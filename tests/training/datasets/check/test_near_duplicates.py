@@ -112,3 +112,59 @@ def test_the_limit_lies_at_a_seventh_of_what_is_usual(noise: float, near: bool) 
     assert bool(neighbours(pictures).pairs) == near
     _, ratio = nearest_in_training(pictures[1:2], pictures[:1], neighbours(pictures).usual[:1])
     assert (ratio[0] <= LIMIT) == near
+
+
+def still(parts: int, frames: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Photographs of parts that nothing but noise tells apart, and of which part each is."""
+    rng = np.random.default_rng(seed)
+    exact = np.repeat(rng.integers(20, 236, (parts, 16, 16)), frames, axis=0)
+    noisy = (exact + rng.normal(0, 0.7, exact.shape)).round()
+    return noisy.astype(np.uint8), np.repeat(np.arange(parts), frames)
+
+
+@pytest.mark.parametrize(("parts", "frames"), [(40, 5), (20, 10), (10, 20), (15, 14), (4, 50)])
+def test_photographs_of_still_parts_are_found_however_many_there_are_of_each(parts: int, frames: int) -> None:
+    pictures, shown = still(parts, frames)
+    found = neighbours(pictures)
+    assert {i for pair in found.pairs for i in pair[:2]} == set(range(parts * frames))
+    assert all(shown[i] == shown[j] for i, j, _ in found.pairs)
+    others = np.random.default_rng(9).integers(20, 236, (20, 16, 16)).astype(np.uint8)
+    _, ratio = nearest_in_training(np.concatenate([pictures[::frames] + 1, others]), pictures, found.usual)
+    assert (ratio[:parts] <= LIMIT).all()
+    assert (ratio[parts:] > LIMIT).all()
+
+
+def test_photographs_of_a_part_are_found_beside_a_copy_of_one_of_them() -> None:
+    pictures, shown = still(10, 20)
+    pictures[1] = pictures[0]
+    pairs = neighbours(pictures).pairs
+    assert {i for pair in pairs for i in pair[:2]} == set(range(200))
+    assert all(shown[i] == shown[j] for i, j, _ in pairs)
+
+
+def test_variants_of_parts_that_look_alike_are_no_photographs_of_one_part() -> None:
+    """What leaps is the way from one variant to the next, but more than noise tells the parts apart."""
+    rng = np.random.default_rng(0)
+    variants = np.repeat(rng.integers(20, 236, (5, 16, 16)), 40, axis=0)
+    parts = (variants + rng.normal(0, 4, variants.shape)).round().clip(0, 255).astype(np.uint8)
+    assert neighbours(parts).pairs == []
+
+
+def test_pictures_of_a_part_leave_few_pairs_that_link_them_all() -> None:
+    pictures, _ = still(5, 100)
+    pairs = neighbours(pictures).pairs
+    assert len(pairs) <= 17 * 500
+    for part in range(5):
+        linked, own = {100 * part}, [pair[:2] for pair in pairs if pair[0] // 100 == part]
+        for i, j in sorted(own):
+            if i in linked:
+                linked.add(j)
+        assert linked == set(range(100 * part, 100 * part + 100))
+
+
+def test_photographs_of_parts_that_are_told_are_no_leap() -> None:
+    """Others of its part are no neighbours of a picture; what is usual is among other parts."""
+    pictures, shown = still(10, 20)
+    found = neighbours(pictures, shown)
+    assert found.pairs == []
+    assert (found.usual > 0.5).all()
