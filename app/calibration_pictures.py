@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +13,29 @@ from app.history.history import History
 from app.inspector import Inspector
 from app.problems import Problem
 from app.renewing import Measured, UnfitPicturesError, expect_fit_to_calibrate
-from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 
 MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was recorded of a picture of the history when it was inspected.
+
+    Attributes:
+        p_value: by the calibration that was in force then.
+        calibration: its id.
+        n_calibration: how many pictures that was made of.
+        promised: the rate that it promised, if it was a cross calibration; None of a split one.
+        lowered: whether a region of interest was in force, which lowers scores and never raises them.
+    """
+
+    p_value: float
+    calibration: str
+    n_calibration: int
+    promised: float | None
+    lowered: bool
 
 
 @dataclass(frozen=True)
@@ -29,17 +46,21 @@ class Picture:
         name: for messages.
         sha256: of its bytes.
         data: of an upload, its bytes; None of one that the history has.
+        inspection_id: of one that the history has.
         decision: of one that the history has, how its part had been decided.
         part_id: of one that the history has, the part that it shows, where that was said.
         of_part: sha256 of all pictures of that part that the history knows of, its own among them.
+        recorded: see `app.fair_draw.recall`.
     """
 
     name: str
     sha256: str
     data: bytes | None = None
+    inspection_id: str | None = None
     decision: str | None = None
     part_id: str | None = None
     of_part: frozenset[str] = frozenset()
+    recorded: Recorded | None = None
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
@@ -88,6 +109,7 @@ def reviewed(
         Picture(
             f"inspection {one.inspection_id}",
             one.sha256,
+            inspection_id=one.inspection_id,
             decision=one.decision,
             part_id=one.part_id,
             of_part=frozenset() if one.part_id is None else sets[one.part_id],
@@ -174,35 +196,3 @@ async def measure(
     if not measured:
         raise Problem("conflict", "None of the reviewed images can be read any more.")
     return measured
-
-
-def unfair(pictures: Sequence[Picture], reject: Threshold, review_fpr: float | None) -> str | None:
-    """A warning where reviewed pictures are hardly a fair draw of good parts, or None.
-
-    Of good parts that were chosen at random about as many had been rejected, or put into the review band, as
-    the rates say. More than that by three standard deviations, of this draw and of the calibration that the
-    thresholds are from, and at least three, says that people review what stands out.
-
-    Args:
-        pictures: those to calibrate with.
-        reject: by which they had been decided.
-        review_fpr: share of good parts that are rejected or in the review band; None where there is none.
-    """
-    drawn = [picture.decision for picture in pictures if picture.data is None]
-    rejected = drawn.count("REJECT")
-    n, n_before = len(drawn), reject.n_calibration
-    # Few pictures cannot promise what was asked for, and more is to be expected then.
-    least = reject.achievable_fpr
-    looks = [(rejected, max(least, reject.target_fpr), "rejected")]
-    if review_fpr is not None:
-        band = rejected + drawn.count("REVIEW")
-        looks.append((band, max(least, review_fpr), "rejected or sent to review"))
-    for seen, rate, how in looks:
-        deviation = math.sqrt(rate * (1 - rate) * (1 / n_before + 1 / n)) if n else 0.0
-        if seen >= 3 and seen > n * (rate + 3 * deviation):
-            return (
-                f"{seen} of {n} reviewed images had been {how}: good parts that stand out are reviewed more "
-                "often than others, so the threshold is higher than it need be, and lets more defects pass. "
-                "Review parts drawn at random."
-            )
-    return None

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app import calibration_pictures, uploads, verdict
+from app import calibration_pictures, fair_draw, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.admission import CALIBRATIONS
@@ -23,6 +23,7 @@ from app.dependencies import (
     SettingsPart,
     StorePart,
 )
+from app.history.history import History
 from app.inference import while_connected
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
@@ -37,6 +38,7 @@ from app.store import Store
 from flows.fastflow import fit_pictures, models_folder
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.calibration import Calibrator
+from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 
@@ -187,8 +189,8 @@ async def renew_calibration(
         decided_by = verdict.thresholds(before, tuned)
         was = verdict.shown(decided_by)
         band = verdict.review_fpr(before, tuned)
-        unfair = calibration_pictures.unfair(chosen, decided_by.reject, band)
-        warnings = _warnings(before, after, unfair, fitted)
+        unlikely = await asyncio.to_thread(_unfair, history, chosen, decided_by.reject, band)
+        warnings = _warnings(before, after, unlikely, fitted)
         detail |= {
             "version": detector.manifest.version,
             "engine": detector.engine,
@@ -314,6 +316,12 @@ def _fitted(store: Store, detector: Detector) -> FitPictures | None:
         return fit_pictures.load(store.models / manifest.category / manifest.version, manifest)
     except BundleError as error:
         raise Problem("rejected-bundle", "Its list of fitted pictures was changed or is gone.") from error
+
+
+def _unfair(
+    history: History, chosen: list[Picture], reject: Threshold, review_fpr: float | None
+) -> str | None:
+    return fair_draw.unfair(fair_draw.recall(history.database, chosen), reject, review_fpr)
 
 
 def _warnings(

@@ -94,12 +94,12 @@ def threshold(
     """
     scores = _finite(calibration)
     n = len(scores)
-    rank = _rank(n, target_fpr)
-    enough = rank >= 1
-    rank = max(rank, 1)
-    promised = rank / (n + 1) if models == 1 else min(1.0, 2 * (rank + models - 1) / (n + models))
+    asked = rank(n, target_fpr)
+    enough = asked >= 1
+    place = max(asked, 1)
+    promised = place / (n + 1) if models == 1 else min(1.0, 2 * (place + models - 1) / (n + models))
     return Threshold(
-        reject=float(np.sort(scores)[n - rank]),
+        reject=float(np.sort(scores)[n - place]),
         target_fpr=target_fpr,
         certified=enough and models == 1,
         achievable_fpr=promised,
@@ -155,8 +155,8 @@ def false_reject_band(
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
     from scipy.stats import betabinom  # takes a second, which serving need not wait for
 
-    rank = max(_rank(n_calibration, target_fpr), 1)
-    law = betabinom(n_test, rank, n_calibration + 1 - rank)
+    place = max(rank(n_calibration, target_fpr), 1)
+    law = betabinom(n_test, place, n_calibration + 1 - place)
     return int(law.ppf((1 - confidence) / 2)), int(law.ppf((1 + confidence) / 2))
 
 
@@ -179,14 +179,18 @@ def realised_range(n_calibration: int, target_fpr: float, confidence: float = 0.
         raise ValueError(f"confidence must lie in (0, 1); got {confidence}")
     from scipy.special import betaincinv  # takes a moment, which serving need not wait for
 
-    rank = max(_rank(n_calibration, target_fpr), 1)
+    place = max(rank(n_calibration, target_fpr), 1)
     tail = (1 - confidence) / 2
-    low, high = (betaincinv(rank, n_calibration + 1 - rank, q) for q in (tail, 1 - tail))
+    low, high = (betaincinv(place, n_calibration + 1 - place, q) for q in (tail, 1 - tail))
     return float(low), float(high)
 
 
-def _rank(n: int, target_fpr: float) -> int:
-    """l = floor(target_fpr (n + 1)): the threshold is the l-th largest score; 0 where n is too small."""
+def rank(n: int, target_fpr: float) -> int:
+    """l = floor(target_fpr (n + 1)): the threshold is the l-th largest of n scores; 0 where n is too small.
+
+    Raises:
+        ValueError: a rate that is not in (0, 1).
+    """
     if not 0 < target_fpr < 1:
         raise ValueError(f"target_fpr must lie in (0, 1), as 0.01 for 1 %; got {target_fpr}")
     product = target_fpr * (n + 1)

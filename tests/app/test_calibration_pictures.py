@@ -1,67 +1,15 @@
-"""What is said of reviewed pictures that a calibration is made of, and what holding them takes."""
+"""Which reviewed pictures a calibration is made of, and what holding them takes."""
 
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from app.calibration_pictures import Picture, fresh, reviewed, unfair
+from app.calibration_pictures import fresh, reviewed
 from app.history.history import History
 from app.settings import Settings
-from flows.fastflow.conformal import Threshold
 from tests.app.history.rows import add, row
-
-CERTIFIED = Threshold(3.0, 0.01, certified=True, achievable_fpr=0.01, n_calibration=300)
-
-
-def drawn(**decisions: int) -> list[Picture]:
-    return [
-        Picture(f"inspection {decision} {i}", f"{decision} {i}", decision=decision)
-        for decision, n in decisions.items()
-        for i in range(n)
-    ]
-
-
-class TestUnfair:
-    def test_as_many_as_the_rates_say_are_a_fair_draw(self) -> None:
-        assert unfair(drawn(PASS=360, REVIEW=36, REJECT=4), CERTIFIED, 0.1) is None
-
-    def test_rejected_parts_that_are_reviewed_more_often(self) -> None:
-        said = unfair(drawn(PASS=380, REJECT=20), CERTIFIED, None)
-        assert said is not None
-        assert said.startswith("20 of 400 reviewed images had been rejected: ")
-
-    def test_parts_of_the_review_band_that_are_reviewed_more_often(self) -> None:
-        """People are asked to look at these, and random ones are passed."""
-        pictures = drawn(PASS=360, REVIEW=76, REJECT=4)
-        said = unfair(pictures, CERTIFIED, 0.1)
-        assert said is not None
-        assert said.startswith("80 of 440 reviewed images had been rejected or sent to review: ")
-        assert unfair(pictures, CERTIFIED, None) is None
-
-    def test_few_calibration_pictures_reject_more_than_was_asked_for(self) -> None:
-        few = Threshold(3.0, 0.01, certified=False, achievable_fpr=1 / 13, n_calibration=12)
-        pictures = drawn(PASS=185, REJECT=15)
-        assert unfair(pictures, few, None) is None
-        assert unfair(pictures, CERTIFIED, None) is not None
-
-    @pytest.mark.parametrize("pictures", [[], drawn(REJECT=2), [Picture("a.png", "a", b"x")] * 9])
-    def test_too_few_of_the_history_say_nothing(self, pictures: list[Picture]) -> None:
-        assert unfair(pictures, CERTIFIED, 0.1) is None
-
-    def test_a_fair_draw_is_hardly_ever_called_unfair(self) -> None:
-        """Over calibrations and draws: the real rate is another than the promised one."""
-        rng = np.random.default_rng(0)
-        warned = 0
-        for _ in range(400):
-            rate = rng.beta(3, 298)
-            decisions = rng.binomial(1, rate, 400)
-            warned += (
-                unfair(drawn(PASS=400 - decisions.sum(), REJECT=decisions.sum()), CERTIFIED, None) is not None
-            )
-        assert warned <= 8
 
 
 @pytest.fixture
