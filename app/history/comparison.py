@@ -11,7 +11,7 @@ from app.history import kolmogorov
 
 # The chance of an alarm that all comparisons in a window share, where nothing has changed.
 FALSE_ALARMS: Final = 0.01
-# What is certain but smaller than this is no alarm.
+# What is certain but smaller than this is no alarm: it takes more than one inspection in ten that changed.
 LEAST_DISTANCE: Final = 0.1
 
 

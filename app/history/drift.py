@@ -10,8 +10,11 @@ at most 1 %. A few calibration images need a greater distance, and where no dist
 says so. Parts that resemble the ones just before them, by batches of material, say, are not exchangeable and
 alarm more often, and so do several pictures of each part.
 
-A difference that is certain but small is no alarm: a distance below 0.1 means that at most one inspection in
-ten is not as it was. So a few defects in a hundred parts are no alarm, and a series of them is.
+A difference that is certain but small is no alarm: where at most one inspection in ten is not as it was, the
+distance is at most 0.1. So a few defects in a hundred parts are no alarm, and a series of them is. The
+converse does not hold: a distance below 0.1 may be of a change of all inspections. Scores of a normal law
+that lie 1.4 times as far apart have 0.081, and of good parts 4.8 % are rejected then instead of 1 %. What
+happens at the ends alone such a distance does not see.
 """
 
 import json

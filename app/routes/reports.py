@@ -117,7 +117,9 @@ def get_training_set(
 ) -> Response:
     """Give the pictures whose latest review is good, as a ZIP in the layout that training reads.
 
-    Each picture is in it once; one that another review calls a defect is not.
+    Each picture is in it once; one that another review calls a defect is not. What people review is a
+    selection: the threshold of a version that is trained with these pictures promises its rate for such, so
+    renew its calibration with good pictures as they come along.
     """
     with history.database.read() as connection:
         _expect_known(connection, settings, category)
