@@ -50,7 +50,7 @@ def calibrate(
 
     The rates that are set stay; thresholds, p-values and the colours of heatmaps follow from these pictures
     from now on, for the whole category or for one station, also in a server that is running. To promise that
-    at most 1 % of good parts are rejected takes 99 pictures, for 0.1 % it takes 999.
+    on average at most 1 % of good pictures are rejected takes 99, for 0.1 % it takes 999.
 
     Refused are pictures that the model was fitted to, copies, and pictures that cannot be read.
     """
@@ -248,6 +248,8 @@ def _measured(
 
 
 def _print(told: dict[str, Any]) -> None:
+    from flows.fastflow.conformal import realised_range
+
     whose = "all stations" if told["station"] is None else f"station {told['station']}"
     each = ", one of each part" if told["of_parts"] else ""
     typer.echo(
@@ -257,12 +259,15 @@ def _print(told: dict[str, Any]) -> None:
     if told["parts_file"] is not None:
         typer.echo(f"which of them show the same part is told by {told['parts_file']}")
     after, before = told["threshold"], told["before"]
-    promise = f"at most {after['target_fpr']:.2%} of good parts, certified"
+    promise = f"on average at most {after['target_fpr']:.2%} of good pictures, certified"
     if not after["certified"]:
         promise = (
-            f"asked for at most {after['target_fpr']:.2%} of good parts; these {told['pictures']} pictures "
-            f"can promise only {after['achievable_fpr']:.2%}"
+            f"asked for at most {after['target_fpr']:.2%} of good pictures; these {told['pictures']} "
+            f"can promise only {after['achievable_fpr']:.2%} on average"
         )
+    if after["guarantee"] == "split":
+        low, high = realised_range(after["n_calibration"], after["target_fpr"])
+        promise += f"; by this calibration it is {low:.2%} to {high:.2%} (95 %)"
     moved = (
         "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
     )

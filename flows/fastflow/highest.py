@@ -33,4 +33,5 @@ def say_highest(names: Sequence[str], scores: Sequence[float], target_fpr: float
         now, then = (threshold(some, target_fpr, models=models) for some in (ordered, ordered[1:]))
         lost = ", and no longer certified" if now.certified and not then.certified else ""
         line += f"; without {names[0]} the threshold would be {then.reject:.4g}, not {now.reject:.4g}{lost}"
-    return f"{line}. Is {names[0]} really good?"
+    advice = "Take it away only if it is defective, not because it scores high."
+    return f"{line}. Is {names[0]} really good? {advice}"

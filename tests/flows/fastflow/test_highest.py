@@ -18,7 +18,7 @@ def test_the_highest_come_first_and_five_of_them() -> None:
 def test_they_are_named_with_what_the_threshold_would_be_without_the_first() -> None:
     assert say_highest(highest(NAMES, SCORES), SCORES, 0.01) == (
         "highest of 6 good pictures to calibrate: b 9, e 5, f 4, c 3, d 2; without b the threshold would be "
-        "5, not 9. Is b really good?"
+        "5, not 9. Is b really good? Take it away only if it is defective, not because it scores high."
     )
 
 
@@ -40,7 +40,9 @@ def test_heads_are_counted_as_the_threshold_does() -> None:
 
 def test_a_single_picture_has_no_threshold_without_it() -> None:
     assert (
-        say_highest(["a"], [1.5], 0.01) == "highest of 1 good pictures to calibrate: a 1.5. Is a really good?"
+        say_highest(["a"], [1.5], 0.01)
+        == "highest of 1 good pictures to calibrate: a 1.5. Is a really good? "
+        "Take it away only if it is defective, not because it scores high."
     )
 
 

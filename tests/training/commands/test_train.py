@@ -58,7 +58,8 @@ def test_it_says_what_was_done_and_what_comes_next(trained: Result, tiny_data: P
     assert lines[4].startswith("forecast: ")
     assert lines[-4].startswith("it took: ")
     assert lines[-3:] == [
-        f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good parts (here 9.09%), "
+        f"threshold {reject:.4f}: certified to reject on average at most 10.00% of good pictures "
+        "(here 9.09%), "
         "from 10 held-out pictures",
         f"published and active: {bundle}",
         f"next: flowgauge evaluate --data {tiny_data} --category tiny --models {root / 'models'}",
@@ -194,7 +195,7 @@ def test_a_promise_of_folds_is_said_as_what_it_is(
     result = run(tiny_data, root, "--config", str(crossed), "--epochs", "1")
     assert result.exit_code == 0, result.output
     said = result.stdout.splitlines()[-3]
-    assert "cross-calibrated to reject 1.00% of good parts; promised on average: at most" in said
+    assert "cross-calibrated to reject 1.00% of good pictures; promised on average: at most" in said
     assert "each scored by the head that has not seen it" in said
 
 

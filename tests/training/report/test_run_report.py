@@ -131,7 +131,9 @@ def test_good_pictures_that_the_threshold_hangs_on_are_named(html: str, bundle: 
     [said] = [text for text in Page(html).text if "good pictures to calibrate" in text]
     assert said.startswith("In float32, highest of 10 good pictures to calibrate: ")
     assert all(name in said for name in names)
-    assert said.endswith(f"Is {names[0]} really good?")
+    assert said.endswith(
+        f"Is {names[0]} really good? Take it away only if it is defective, not because it scores high."
+    )
 
 
 def test_other_rates_are_there_with_intervals(html: str, detector: Detector, samples: list[Sample]) -> None:
