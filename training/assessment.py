@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from flows.fastflow import fit_pictures
 from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
-from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES
+from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, FitPictures
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import active_version, is_category, renewals_of, resolve
 from flows.fastflow.parts import PartsError, parts_of_names, parts_where_told
@@ -27,6 +28,7 @@ from training.datasets.masks import files_of
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
+from training.near_copies import few_enough, near_copies
 from training.progress import Progress
 from training.report import write_report
 from training.summary import TestedOn, metrics, summarise
@@ -105,7 +107,8 @@ def assess(
     _expect_calibrated(bundle, precision)
     detector = Detector.load(bundle, device=device, precision=precision)
     hashes = hashes_of(found)
-    fresh = unseen(found, hashes, bundle, detector.manifest)
+    known = known_pictures(bundle, detector.manifest)
+    fresh = unseen(found, hashes, bundle, known)
     samples = each_once(fresh, hashes)
     independent = _show_different_parts(samples, data / category)
     _say_renewals(renewals_of(bundle), precision, progress)
@@ -114,8 +117,20 @@ def assess(
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
-    with progress.stage("look", len(samples)) as advance:
-        expect_usable(samples, torch.get_num_threads(), advance, detector.manifest.sample_bits)
+    learned = few_enough(_learned(data, category, found, fresh, known), len(samples))
+    threads, sample_bits = torch.get_num_threads(), detector.manifest.sample_bits
+    with progress.stage("look", len(samples) + len(learned)) as advance:
+        thumbnails = expect_usable(samples, threads, advance, sample_bits)
+        near = near_copies(
+            [sample.path for sample in samples],
+            thumbnails,
+            learned,
+            known,
+            data / category,
+            threads=threads,
+            advance=advance,
+            sample_bits=sample_bits,
+        )
     with progress.stage("evaluate", len(samples)) as advance:
         evaluation = evaluate(detector, samples, advance, independent=independent)
     threshold = detector.calibrator.threshold
@@ -125,6 +140,9 @@ def assess(
         same_parts=_of_learned_parts(samples, data, category),
         seen=len(found) - len(fresh),
         copies=len(fresh) - len(samples),
+        near_copies=near.found,
+        compared_with=near.compared_with,
+        mask_folders=sum(any(mask.is_dir() for mask in chain(*s.masks.values())) for s in samples),
     )
     summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, tested_on)
     if _replaces_others(folder / SUMMARY, tested_on):
@@ -167,8 +185,32 @@ def _expect_calibrated(bundle: Path, precision: Precision) -> None:
         )
 
 
+def known_pictures(bundle: Path, manifest: Manifest) -> list[FitPictures]:
+    """What a version was fitted to, and what it was calibrated with; fewer of one that does not say so.
+
+    Raises:
+        BundleError: a list of the bundle was changed.
+    """
+    lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
+    return [pictures for pictures in lists if pictures is not None]
+
+
+def _learned(
+    data: Path, category: str, found: Sequence[Sample], fresh: Sequence[Sample], known: Sequence[FitPictures]
+) -> list[Path]:
+    """Where the pictures of the version may be: to train with today, or among the test pictures."""
+    if not known:
+        return []
+    left = {sample.path for sample in fresh}
+    seen = [sample.path for sample in found if sample.path not in left]
+    try:
+        return [*train_images(data, category), *seen]
+    except DatasetError:  # a test set may come alone
+        return seen
+
+
 def unseen(
-    samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, manifest: Manifest
+    samples: Sequence[Sample], hashes: Mapping[Path, str], bundle: Path, known: Sequence[FitPictures]
 ) -> list[Sample]:
     """Leave out test pictures that a version was fitted to or calibrated with: figures of them flatter.
 
@@ -178,14 +220,11 @@ def unseen(
         samples: the test pictures.
         hashes: the sha256 of each of them.
         bundle: the version.
-        manifest: the bundle's.
+        known: its pictures, from `known_pictures`.
 
     Raises:
         DatasetError: none is left.
-        BundleError: a list of the bundle was changed.
     """
-    lists = [fit_pictures.load(bundle, manifest, name) for name in (FIT_PICTURES, CALIBRATION_PICTURES)]
-    known = [pictures for pictures in lists if pictures is not None]
     left = [sample for sample in samples if not any(hashes[sample.path] in pictures for pictures in known)]
     if not left:
         raise DatasetError(

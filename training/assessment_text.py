@@ -5,8 +5,9 @@ from typing import Any
 
 from flows.fastflow.conformal import Threshold
 from training.assessment import Assessed
+from training.near_copies import say_near_copies
 from training.operating_points import OperatingPoint, Share
-from training.summary import METRICS, means, more_than_chance, percentage
+from training.summary import METRICS, means, more_than_chance, percentage, say_mask_folders
 
 
 def report_lines(found: Assessed) -> list[str]:
@@ -24,6 +25,8 @@ def report_lines(found: Assessed) -> list[str]:
             f"{summary['same_parts']} good test pictures show parts of which there are training pictures, as "
             "their names tell: figures on them flatter"
         )
+    if (said := say_near_copies(summary["near_copies"], summary["compared_with"])) is not None:
+        lines.append(said)
     if summary["copies"]:
         lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
     if summary["image_auroc"] is None:
@@ -48,6 +51,7 @@ def report_lines(found: Assessed) -> list[str]:
             f"AUPRO {summary['aupro_0.3']:.3f} up to 30 % and {summary['aupro_0.05']:.3f} up to 5 %, "
             f"AUPIMO {aupimo}"
         )
+        lines += [] if (said := say_mask_folders(summary)) is None else [said]
     if summary["false_rejects"] is not None:
         lines += _kept(summary, threshold, independent=found.evaluation.independent)
     if summary["escapes"] is not None:

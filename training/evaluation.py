@@ -8,11 +8,13 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.detector import Detector
 from flows.fastflow.images import ImageError, read
 from flows.fastflow.listing import lines
+from training.datasets.check.survey import thumbnail_of
 from training.datasets.masks import read_mask
 from training.datasets.sample import DatasetError, Sample
 from training.measurement import Figures, Measurement
@@ -100,7 +102,7 @@ class Evaluation:
 
 def expect_usable(
     samples: Sequence[Sample], threads: int, advance: Callable[[int], None], sample_bits: int
-) -> None:
+) -> NDArray[np.uint8]:
     """Read every test picture and mask once: what is wrong is told before hours are spent on the others.
 
     Args:
@@ -109,29 +111,37 @@ def expect_usable(
         advance: called with 1 after every picture.
         sample_bits: of the pictures, see `images.decode`.
 
+    Returns:
+        (N, 64, 64) their thumbnails.
+
     Raises:
         DatasetError: with every picture and mask that cannot be read or does not fit.
     """
 
-    def look(sample: Sample) -> str | None:
+    def look(sample: Sample) -> NDArray[np.uint8] | str:
         try:
-            height, width, _ = read(sample.path, sample_bits=sample_bits).shape
+            image = read(sample.path, sample_bits=sample_bits)
+            height, width, _ = image.shape
             for mask in chain(*sample.masks.values()):
                 read_mask(mask, (height, width))
         except (ImageError, DatasetError, OSError) as error:
             return str(error)
-        return None
+        return thumbnail_of(image)
 
-    wrong = []
+    wrong, thumbnails = [], []
     with ThreadPoolExecutor(threads) as pool:
-        for said in pool.map(look, samples):
-            wrong += [] if said is None else [said]
+        for found in pool.map(look, samples):
+            if isinstance(found, str):
+                wrong.append(found)
+            else:
+                thumbnails.append(found)
             advance(1)
     if wrong:
         listed = "\n".join(lines(wrong, _SHOWN))
         raise DatasetError(
             f"{len(wrong)} test pictures or masks cannot be used; repair them or take them away:\n{listed}"
         )
+    return np.stack(thumbnails)
 
 
 def evaluate(

@@ -63,6 +63,10 @@ class TestedOn:
         same_parts: good test pictures of parts of which there are training pictures, as names tell.
         seen: those that training had.
         copies: later copies of others, byte for byte.
+        near_copies: those that nearly are training pictures, and are measured all the same, see
+            `training.near_copies`.
+        compared_with: how many training pictures these were looked for among; 0: they were not.
+        mask_folders: those of which a mask is a folder, as in MVTec LOCO AD.
     """
 
     data: str = ""
@@ -70,6 +74,9 @@ class TestedOn:
     same_parts: int = 0
     seen: int = 0
     copies: int = 0
+    near_copies: Sequence[str] = ()
+    compared_with: int = 0
+    mask_folders: int = 0
 
 
 def summarise(
@@ -110,6 +117,17 @@ def summarise(
         "engine": engine,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def say_mask_folders(summary: Mapping[str, Any]) -> str | None:
+    """A line about masks that are folders, whose pictures are united here; None where there are none."""
+    if not summary["mask_folders"]:
+        return None
+    return (
+        f"the masks of {summary['mask_folders']} test pictures are folders, whose pictures are united: AUPRO "
+        "does not compare with the sPRO that is published for MVTec LOCO AD, which counts each of them as a "
+        "region of its own and full from its saturation area on"
+    )
 
 
 def _expected_rejects(threshold: Threshold, evaluation: Evaluation, good: int) -> list[int] | None:

@@ -13,11 +13,12 @@ from flows.fastflow.plain_files import replace_file
 from training.datasets.licence import forbids_commerce
 from training.evaluation import Evaluation
 from training.loop import of_final_weights
+from training.near_copies import say_near_copies
 from training.publication import HIGHEST
 from training.report import charts
 from training.report.mistakes import worst
 from training.report.pages import render
-from training.summary import METRICS, more_than_chance
+from training.summary import METRICS, more_than_chance, say_mask_folders
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -65,6 +66,8 @@ def write_report(
         pixel_count=evaluation.figures.masked,
         band=summary["expected_rejects"],
         more_than_chance=more_than_chance(summary),
+        near_copies=say_near_copies(summary["near_copies"], summary["compared_with"]),
+        mask_folders=say_mask_folders(summary),
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),
         charts={name: chart for name, chart in drawn.items() if chart is not None},

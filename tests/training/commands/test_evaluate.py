@@ -140,6 +140,9 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
         "same_parts": 0,
         "seen": 0,
         "copies": 0,
+        "near_copies": [],
+        "compared_with": 32,
+        "mask_folders": 0,
         "with_mask": 0,
         "regions": 0,
         "image_auroc": auroc,
@@ -338,6 +341,62 @@ def test_test_pictures_of_parts_that_are_learned_from_are_counted(
     folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
     assert json.loads((folder / "summary.json").read_text())["same_parts"] == 8
     assert said in (folder / "report.html").read_text()
+
+
+def test_test_pictures_that_nearly_are_training_pictures_are_told_and_measured(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    learned = sorted((data / "tiny/train/good").iterdir())[3]
+    again = data / "tiny/test/good/again.png"
+    again.write_bytes(cv2.imencode(".png", read(learned)[..., ::-1] ^ 1)[1].tobytes())
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert "9 good and 8 defective test pictures" in result.stdout
+    named = f"test/good/again.png ~ train/good/{learned.name}"
+    said = (
+        "1 test picture nearly is a training picture, saved anew or of the same part: figures on such "
+        f"flatter ({named}; looked for among 32)"
+    )
+    assert said in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["near_copies"], summary["good"]) == ([named], 9)
+    assert f"{said}." in (folder / "report.html").read_text()
+
+
+def test_where_training_pictures_are_not_there_it_is_said_that_none_were_looked_for(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    for path in (data / "tiny/train/good").iterdir():  # others than those of the fit
+        path.write_bytes(path.read_bytes() + b" ")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    said = "hether test pictures nearly are training pictures was not looked for: those that the version was "
+    assert f"w{said}fitted to are not in the data folder" in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    assert json.loads((folder / "summary.json").read_text())["compared_with"] == 0
+    assert f"W{said}" in (folder / "report.html").read_text()
+
+
+def test_masks_that_are_folders_are_said_not_to_compare_with_published_figures(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    mask = np.zeros((64, 64), np.uint8)
+    mask[:9, :9] = 255
+    for path in sorted((data / "tiny/test/scratch").iterdir())[:2]:
+        masks = data / "tiny/ground_truth/scratch" / path.stem
+        masks.mkdir(parents=True)
+        for part in (mask, mask[::-1]):
+            assert cv2.imwrite(str(masks / f"{part[0, 0]}.png"), part)
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    said = (
+        "he masks of 2 test pictures are folders, whose pictures are united: AUPRO does not compare with the "
+    )
+    assert f"t{said}sPRO that is published for MVTec LOCO AD" in result.stdout
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    assert json.loads((folder / "summary.json").read_text())["mask_folders"] == 2
+    assert f"T{said}" in (folder / "report.html").read_text()
 
 
 def test_a_second_evaluation_replaces_the_first(

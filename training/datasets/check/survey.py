@@ -82,6 +82,27 @@ def survey(
     return looked
 
 
+def thumbnail_of(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The thumbnail of a decoded picture, (64, 64) uint8, as of a `Picture`.
+
+    Args:
+        image: (H, W, 3) uint8, RGB.
+    """
+    return _thumbnail(_lightness(_lab(image)))
+
+
+def _lab(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(resize(image, (_SIDE, _SIDE)), cv2.COLOR_RGB2LAB), dtype=np.uint8)
+
+
+def _lightness(lab: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(lab[..., 0], dtype=np.uint8)
+
+
+def _thumbnail(lightness: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return resize(lightness, (THUMBNAIL, THUMBNAIL))
+
+
 def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
     try:
         data = read_bytes(path)
@@ -90,9 +111,8 @@ def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
         return Undecodable(path, str(error))
     except OSError as error:
         return Undecodable(path, f"The file cannot be read: {error.strerror}.")
-    small = resize(image, (_SIDE, _SIDE))
-    lab = cv2.cvtColor(small, cv2.COLOR_RGB2LAB)
-    lightness = np.ascontiguousarray(lab[..., 0], dtype=np.uint8)
+    lab = _lab(image)
+    lightness = _lightness(lab)
     mean, spread = (np.asarray(v, dtype=np.float32).ravel() for v in cv2.meanStdDev(lab))
     percentiles = _percentiles(lightness)
     statistics = [*percentiles, *mean[1:], *spread[1:], *_edges(lightness)]
@@ -106,7 +126,7 @@ def _look(path: Path, sample_bits: int) -> Picture | Undecodable:
         brightest=percentiles[-1],
         spread=float(spread[0]),
         colourfulness=float(np.hypot(np.hypot(*(mean[1:] - 128)), np.hypot(*spread[1:]))),
-        thumbnail=resize(lightness, (THUMBNAIL, THUMBNAIL)),
+        thumbnail=_thumbnail(lightness),
         statistics=np.asarray(statistics, dtype=np.float32),
     )
 

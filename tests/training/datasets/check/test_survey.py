@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.training.datasets.check.parts import part, write
-from training.datasets.check.survey import Picture, Undecodable, survey
+from training.datasets.check.survey import Picture, Undecodable, survey, thumbnail_of
 
 
 def look(*paths: Path) -> list[Picture]:
@@ -29,6 +29,7 @@ def test_figures_of_a_picture_that_is_known(tmp_path: Path) -> None:
     assert halves.thumbnail.shape == (64, 64)
     assert halves.thumbnail.dtype == np.uint8
     assert halves.statistics.shape == (17,)
+    np.testing.assert_array_equal(thumbnail_of(image), halves.thumbnail)
 
 
 def test_grey_is_grey_in_every_format_and_colour_is_not(tmp_path: Path) -> None:

@@ -1,0 +1,129 @@
+"""Test pictures that nearly are training pictures: found among what the version knows, and told about."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.images import read
+from flows.fastflow.parts import PARTS, PartsError
+from tests.conftest import png
+from training.datasets.check.survey import thumbnail_of
+from training.near_copies import NearCopies, few_enough, near_copies, say_near_copies
+
+
+def texture(seed: int) -> NDArray[np.uint8]:
+    coarse = np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (64, 64), interpolation=cv2.INTER_CUBIC))
+
+
+def wrote(path: Path, picture: NDArray[np.uint8]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(png(picture))
+    return path
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> list[Path]:
+    return [wrote(tmp_path / f"train/good/{i:02}.png", texture(i)) for i in range(30)]
+
+
+@pytest.fixture
+def test(tmp_path: Path, train: list[Path]) -> list[Path]:
+    """One of a part that training never saw, and two that it saw: with a grey level more, and as a JPEG."""
+    seen = read(train[7]).clip(0, 254) + 1
+    jpeg = tmp_path / "test/good/c.jpg"
+    paths = [
+        wrote(tmp_path / "test/good/a.png", texture(99)),
+        wrote(tmp_path / "test/dent/b.png", seen),
+        jpeg,
+    ]
+    jpeg.write_bytes(
+        cv2.imencode(".jpg", read(train[3])[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 60])[1].tobytes()
+    )
+    return paths
+
+
+def known(paths: list[Path]) -> list[FitPictures]:
+    """As a bundle has them: what it was fitted to, and what it was calibrated with."""
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    return [FitPictures(digests[:5]), FitPictures(digests[5:])]
+
+
+def looked(test: list[Path], learned: list[Path], of_version: list[Path], folder: Path) -> NearCopies:
+    advanced: list[int] = []
+    thumbnails = np.stack([thumbnail_of(read(path)) for path in test])
+    found = near_copies(
+        test,
+        thumbnails,
+        learned,
+        known(of_version),
+        folder,
+        threads=2,
+        advance=advanced.append,
+        sample_bits=16,
+    )
+    assert sum(advanced) == len(learned)
+    return found
+
+
+def test_they_are_found_the_closest_first(test: list[Path], train: list[Path], tmp_path: Path) -> None:
+    assert looked(test, train, train, tmp_path) == NearCopies(
+        ["test/dent/b.png ~ train/good/07.png", "test/good/c.jpg ~ train/good/03.png"], 30
+    )
+
+
+def test_only_what_the_version_knows_counts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
+    """Pictures that came into the folder since taught it nothing."""
+    without = [path for i, path in enumerate(train) if i != 7]
+    assert looked(test, train, without, tmp_path) == NearCopies(["test/good/c.jpg ~ train/good/03.png"], 29)
+    assert looked(test, train, [], tmp_path) == looked(test, [], train, tmp_path) == NearCopies([], 0)
+
+
+def test_what_cannot_be_read_is_passed_over(test: list[Path], train: list[Path], tmp_path: Path) -> None:
+    of_version = train[:]
+    (tmp_path / "train/good/x.png").write_bytes(b"no picture")
+    found = looked(test, [*train, tmp_path / "train/good/x.png", tmp_path / "gone.png"], of_version, tmp_path)
+    assert found.compared_with == 30
+
+
+def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_path: Path) -> None:
+    """Names of test pictures need not tell a part, and a single part has no others."""
+    (tmp_path / PARTS).write_text(r"^(\d)\d")
+    assert len(looked(test, train, train, tmp_path).found) == 2
+    (tmp_path / PARTS).write_text(r"\d\d\.(png)$")
+    assert looked(test, train, train, tmp_path) == NearCopies([], 0)
+    (tmp_path / PARTS).write_text("(")
+    with pytest.raises(PartsError):
+        looked(test, train, train, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("learned", "tested", "left"), [(0, 5, 0), (50, 5, 50), (51, 5, 26), (9, 0, 1), (5000, 2, 20)]
+)
+def test_looking_for_them_has_an_end(learned: int, tested: int, left: int) -> None:
+    paths = [Path(str(i)) for i in range(learned)]
+    some = few_enough(paths, tested)
+    assert len(some) == left
+    assert len(set(some)) == left
+
+
+def test_what_is_said() -> None:
+    assert say_near_copies([], 30) is None
+    assert say_near_copies(["a ~ b"], 30) == (
+        "1 test picture nearly is a training picture, saved anew or of the same part: figures on such "
+        "flatter (a ~ b; looked for among 30)"
+    )
+    many = [f"{i} ~ t" for i in range(7)]
+    assert say_near_copies(many, 30) == (
+        "7 test pictures nearly are training pictures, saved anew or of the same part: figures on such "
+        "flatter (0 ~ t, 1 ~ t, 2 ~ t, 3 ~ t, 4 ~ t and 2 more; looked for among 30)"
+    )
+    assert say_near_copies([], 0) == (
+        "whether test pictures nearly are training pictures was not looked for: those that the version was "
+        "fitted to are not in the data folder"
+    )

@@ -1,0 +1,110 @@
+"""Test pictures that nearly are pictures of the fit: saved anew, or another photograph of the same part.
+
+Copies byte for byte are left out of an evaluation. Of these nobody can be sure, so they are measured like all
+others and told about: figures on them flatter.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.listing import some
+from flows.fastflow.parts import by_first_appearance, parts_where_told
+from training.datasets.check.near_duplicates import LIMIT, nearest_in_training, neighbours
+from training.datasets.check.survey import Picture, survey
+
+_SHOWN = 5  # of the names in a message
+_MOST = 10  # training pictures for each test picture: looking for copies is not to take longer than the rest
+
+
+@dataclass(frozen=True)
+class NearCopies:
+    """What was found.
+
+    Attributes:
+        found: test pictures that nearly are training pictures, the closest first, each as "TEST ~ TRAINING",
+            named within the category's folder.
+        compared_with: how many training pictures they were compared with; 0 where none could be found.
+    """
+
+    found: list[str]
+    compared_with: int
+
+
+def few_enough(learned: Sequence[Path], tested: int) -> list[Path]:
+    """Training pictures, at most ten for each of so many test pictures, evenly from among all."""
+    step = max(1, -(-len(learned) // max(1, _MOST * tested)))
+    return list(learned[::step])
+
+
+def near_copies(
+    tested: Sequence[Path],
+    thumbnails: NDArray[np.uint8],
+    learned: Sequence[Path],
+    known: Collection[FitPictures],
+    folder: Path,
+    *,
+    threads: int,
+    advance: Callable[[int], None],
+    sample_bits: int,
+) -> NearCopies:
+    """Look for test pictures that nearly are pictures which a version was fitted to or calibrated with.
+
+    Args:
+        tested: the test pictures.
+        thumbnails: (M, 64, 64) lightness of each of them, see `survey.thumbnail_of`.
+        learned: pictures that may be those of the version; what is none, or cannot be read, is passed over.
+        known: those of the version, by their contents.
+        folder: the category's, which may have a parts.txt.
+        threads: pictures decoded at a time.
+        advance: called with 1 after every one of `learned`.
+        sample_bits: of the pictures, see `images.decode`.
+
+    Raises:
+        PartsError: there is a parts.txt that cannot be used.
+    """
+    looked = survey(learned, threads=threads, advance=advance, sample_bits=sample_bits)
+    train = [
+        one
+        for one in looked
+        if isinstance(one, Picture) and any(one.sha256 in pictures for pictures in known)
+    ]
+    parts = parts_where_told([one.path.name for one in train], folder)
+    shown = np.arange(len(train)) if parts is None else by_first_appearance(parts)
+    # What is usual is a distance between different parts.
+    if len(np.unique(shown)) < 2 or not len(tested):
+        return NearCopies([], 0)
+    pictures = np.stack([one.thumbnail for one in train])
+    index, ratio = nearest_in_training(thumbnails, pictures, neighbours(pictures, shown).usual)
+    order = [i for i in np.argsort(ratio, kind="stable").tolist() if ratio[i] <= LIMIT]
+    names = [
+        " ~ ".join(path.relative_to(folder).as_posix() for path in (tested[i], train[index[i]].path))
+        for i in order
+    ]
+    return NearCopies(names, len(train))
+
+
+def say_near_copies(found: Sequence[str], compared_with: int) -> str | None:
+    """A line about what `near_copies` found, or that it could not be looked for; None where there is none.
+
+    Args:
+        found, compared_with: see `NearCopies`.
+    """
+    if compared_with == 0:
+        return (
+            "whether test pictures nearly are training pictures was not looked for: those that the version "
+            "was fitted to are not in the data folder"
+        )
+    if not found:
+        return None
+    many = f"{len(found)} test pictures nearly are training pictures"
+    if len(found) == 1:
+        many = "1 test picture nearly is a training picture"
+    return (
+        f"{many}, saved anew or of the same part: figures on such flatter "
+        f"({some(found, _SHOWN)}; looked for among {compared_with})"
+    )
