@@ -1,24 +1,9 @@
 // Lists of inspections: cards are cloned from the page's empty one, newest first, and never more than fit.
+import { retry, retryFailed } from "./pictures.js";
 import { clock, localTimes, number, t } from "./texts.js";
 
 export const SYMBOLS = { PASS: "✓", REVIEW: "?", REJECT: "✕" };
-const RETRIES = 6;
 const LOOK_AT_DATE_MS = 60000;
-
-// A picture may not be drawn at once where many are asked for: asked again a little later, it will be.
-export function retry(image, times = 0) {
-  const source = image.getAttribute("src");
-  const again = () => {
-    if (times >= RETRIES) return;
-    setTimeout(() => {
-      image.removeAttribute("src");
-      image.setAttribute("src", source);
-      retry(image, times + 1);
-    }, 400 * 2 ** times);
-  };
-  if (times === 0 && image.complete && image.naturalWidth === 0) again(); // it failed before this script ran
-  else image.addEventListener("error", again, { once: true });
-}
 
 export class Cards {
   constructor(list) {
@@ -37,8 +22,16 @@ export class Cards {
     this.date = date;
   }
 
+  card(id) {
+    return this.list.querySelector(`[data-id="${CSS.escape(id)}"]`);
+  }
+
   has(id) {
-    return this.list.querySelector(`[data-id="${CSS.escape(id)}"]`) !== null;
+    return this.card(id) !== null;
+  }
+
+  retryPictures() {
+    retryFailed(this.list);
   }
 
   // `one` is an inspection as the feed, the history's list or an answer to a prediction has it, made alike by `told`.
@@ -65,9 +58,10 @@ export class Cards {
     const time = card.querySelector("time");
     time.dateTime = one.created;
     time.textContent = clock(one.created);
-    this.setVerdict(card, one.verdict);
+    this.setVerdict(card, one.verdict, one.revision);
     const image = card.querySelector("img");
     if (one.pictured) {
+      field("gone").remove();
       image.src = `/inspections/${one.id}/thumbnail.jpg`;
       retry(image);
     } else {
@@ -76,13 +70,16 @@ export class Cards {
     return card;
   }
 
-  setVerdict(card, verdict) {
+  // The latest review counts, whichever is heard of last.
+  setVerdict(card, verdict, revision) {
+    if (revision < Number(card.dataset.revision)) return;
+    card.dataset.revision = revision;
     card.querySelector('[data-field="verdict"]').textContent = verdict ? t(`verdict.${verdict}`) : "";
   }
 
-  reviewed(id, verdict) {
-    const card = this.list.querySelector(`[data-id="${CSS.escape(id)}"]`);
-    if (card) this.setVerdict(card, verdict);
+  reviewed(id, verdict, revision) {
+    const card = this.card(id);
+    if (card) this.setVerdict(card, verdict, revision);
   }
 }
 
@@ -101,6 +98,7 @@ export function told(one) {
     part: one.part_id,
     station: one.station,
     verdict: one.review ? one.review.verdict : null,
+    revision: one.review ? one.review.revision : 0,
     pictured: one.has_pictures !== false,
   };
 }

@@ -1,7 +1,8 @@
 // Inspecting by hand: what is dropped, chosen or photographed goes to the service, one after the other.
 import { api } from "./api.js";
 import { guardUnsaved } from "./base.js";
-import { Cards, SYMBOLS, retry, told } from "./cards.js";
+import { Cards, SYMBOLS, told } from "./cards.js";
+import { retry } from "./pictures.js";
 import { number, t } from "./texts.js";
 
 const form = document.getElementById("inspect");

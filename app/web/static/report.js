@@ -1,4 +1,6 @@
 // The shift's times are of the reader's place: the form speaks it, the address says UTC.
+import { retry } from "./pictures.js";
+
 const language = document.documentElement.lang;
 const form = document.getElementById("shift");
 const [from, to] = [form.elements.from, form.elements.to];
@@ -62,6 +64,8 @@ for (const one of document.querySelectorAll("time.day")) {
 for (const one of document.querySelectorAll(".span time")) {
   one.textContent = new Date(one.dateTime).toLocaleString(language, { dateStyle: "medium", timeStyle: "short" });
 }
+
+document.querySelectorAll(".rejects img").forEach((image) => retry(image));
 
 preset.addEventListener("change", () => {
   if (!times[preset.value]) return;
