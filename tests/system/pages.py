@@ -115,6 +115,17 @@ def until_held(page: Page, held: Sequence[Route], count: int = 1) -> None:
         page.wait_for_timeout(20)
 
 
+def look_away(page: Page, away: bool) -> None:
+    """Bring another tab of the browser to the front, or this one again, as far as the page can tell."""
+    page.evaluate(
+        """(away) => {
+          Object.defineProperty(document, "hidden", { value: away, configurable: true });
+          document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        away,
+    )
+
+
 def eventually_listed(client: httpx.Client, count: int, **query: str) -> list[dict[str, Any]]:
     """The inspections of a list, when it has so many: a browser's are filed after they were answered."""
 

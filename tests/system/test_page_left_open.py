@@ -1,16 +1,29 @@
 """A page that is left open: a server that stands still, midnight, and sessions that end meanwhile."""
 
+import json
 import re
 import signal
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.system.pages import TIMEOUT_MS, drop, eventually_listed, inspect, opened, serving
+from tests.system.pages import (
+    TIMEOUT_MS,
+    drop,
+    eventually_listed,
+    inspect,
+    look_away,
+    opened,
+    serving,
+    until_held,
+)
 from tests.system.processes import FlowGauge
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
+EVENTS = re.compile(r"/v1/events")
+DOT = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+LIST = re.compile(r"/v1/inspections\?")
 
 
 def new_key(flowgauge: FlowGauge, name: str) -> str:
@@ -84,6 +97,204 @@ def test_a_wall_that_is_left_open(
         expect(time).to_have_text(re.compile(r"^\d\d:\d\d:\d\d [AP]M$"))
         page.clock.fast_forward("24:00:00")
         expect(time).to_have_text(re.compile(r"^\w+ \d+, 20\d\d, "))
+
+
+def test_a_wall_is_live_once_it_has_caught_up(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    streams: list[Route] = []
+    lists: list[Route] = []
+
+    def refuse_twice(route: Route) -> None:
+        lists.append(route)
+        if len(lists) == 1:
+            limited = {"type": "rate-limited", "detail": "The limit is 60."}
+            route.fulfill(status=429, headers={"Retry-After": "20"}, json=limited)
+        elif len(lists) == 2:
+            route.abort()
+        else:
+            route.continue_()
+
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        page.clock.install()
+        page.route(EVENTS, lambda route: streams.append(route))
+        page.route(LIST, refuse_twice)
+        page.goto("/")
+        until_held(page, streams)
+        missed = inspect(client, tiny_images["good"][0])["inspection_id"]
+        card, state = page.locator(f'[data-id="{missed}"]'), page.locator("#state")
+        with page.expect_event("requestfinished", lambda request: bool(LIST.search(request.url))):
+            streams[0].continue_()
+        page.clock.run_for(19_000)
+        assert len(lists) == 1
+        expect(state).to_have_text("Connecting …")
+        page.clock.run_for(1_000)
+        until_held(page, lists, 2)
+        expect(card).to_have_count(0)
+        page.clock.run_for(5_000)
+        expect(card).to_have_count(1)
+        expect(state).to_have_text("Live")
+
+        # In the background it hears nothing, and does not say that it does until it is connected again.
+        look_away(page, True)
+        missed = inspect(client, tiny_images["good"][0])["inspection_id"]
+        look_away(page, False)
+        expect(state).to_have_text("Connecting …")
+        until_held(page, streams, 2)
+        expect(state).to_have_text("Connecting …")
+        streams[1].continue_()
+        expect(state).to_have_text("Live")
+        expect(page.locator(f'[data-id="{missed}"]')).to_have_count(1)
+
+
+def test_a_server_that_is_away_is_told_of_once(
+    browser: Browser, tiny_bundle_store: Path, flowgauge: FlowGauge
+) -> None:
+    tries: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        tries.append(route)
+        route.abort()
+
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        page.route(EVENTS, refuse)
+        page.goto("/")
+        band, state = page.locator("#offline"), page.locator("#state")
+        expect(band).to_be_visible()
+        page.evaluate("""() => {
+          window.written = 0;
+          const band = document.getElementById("offline");
+          new MutationObserver(() => (window.written += 1)).observe(band, { childList: true });
+        }""")
+        until_held(page, tries, len(tries) + 2)
+
+        # A cable that is plugged in again is no server yet.
+        page.evaluate("dispatchEvent(new Event('offline'))")
+        page.evaluate("dispatchEvent(new Event('online'))")
+        expect(band).to_be_visible()
+        assert page.evaluate("window.written") == 0
+        page.unroute(EVENTS)
+        expect(state).to_have_text("Live")
+        expect(band).to_be_hidden()
+
+
+def test_an_answer_that_comes_late_does_not_take_back_a_review(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    """Neither on a card that is shown nor on one that the answer brings."""
+    streams: list[Route] = []
+    lists: list[Route] = []
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        shown = inspect(client, tiny_images["good"][0])["inspection_id"]
+        page.route(EVENTS, lambda route: streams.append(route))
+        page.route(LIST, lambda route: lists.append(route))
+        page.goto("/")
+        until_held(page, streams)
+        missed = inspect(client, tiny_images["good"][1])["inspection_id"]
+        streams[0].continue_()
+        until_held(page, lists)
+        late = lists[0].fetch()
+        for identifier in (missed, shown):
+            said = {"verdict": "defect", "expected_revision": 0}
+            assert client.post(f"/v1/inspections/{identifier}/reviews", json=said).is_success
+        verdict = '[data-id="{}"] [data-field="verdict"]'.format
+        expect(page.locator(verdict(shown))).to_have_text("Defect")
+        lists[0].fulfill(response=late)
+        expect(page.locator("#state")).to_have_text("Live")
+        expect(page.locator(verdict(missed))).to_have_text("Defect")
+        expect(page.locator(verdict(shown))).to_have_text("Defect")
+
+
+def test_a_wall_that_is_paused_for_long_counts_so_far(
+    browser: Browser, tiny_bundle_store: Path, flowgauge: FlowGauge
+) -> None:
+    def told(i: int) -> str:
+        identifier = f"0193a6b2-{i:04x}-7d4f-8a53-5d1d3b7a8c11"
+        event = {"inspection_id": identifier, "created_at": "2026-11-25T01:15:00.123Z", "category": "tiny"}
+        event |= {"station": None, "part_id": None, "decision": "PASS"}
+        return f"event: inspection\ndata: {json.dumps(event | {'score': 1.0})}\n\n"
+
+    streams: list[Route] = []
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        page.route("**/thumbnail.jpg", lambda route: route.fulfill(content_type="image/svg+xml", body=DOT))
+        page.route(EVENTS, lambda route: streams.append(route))
+        page.goto("/")
+        page.get_by_role("button", name="Pause").click()
+        for count, name in ((999, "Go on (999 new)"), (1100, "Go on (999+ new)")):
+            until_held(page, streams, len(streams) + 1)
+            body = "".join(map(told, range(count)))
+            streams[-1].fulfill(content_type="text/event-stream", body=body)
+            expect(page.get_by_role("button", name=name)).to_be_visible()
+        page.get_by_role("button", name="Go on").click()
+        expect(page.locator(".inspection").first).to_have_attribute("data-id", re.compile("0193a6b2-044b"))
+
+
+def test_pictures_that_did_not_come_are_asked_for_again(
+    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+) -> None:
+    """When the wall connects again, which is when its server is there again."""
+    asked: list[Route] = []
+    streams: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route)
+        route.abort()
+
+    with (
+        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
+        opened(browser, str(client.base_url)) as page,
+    ):
+        identifier = inspect(client, tiny_images["defect"][3])["inspection_id"]
+        thumbnail = f"**/{identifier}/thumbnail.jpg"
+        page.clock.install()
+        page.route(thumbnail, refuse)
+        page.goto("/")
+        image = page.locator(f'[data-id="{identifier}"] img')
+        for i in range(6):
+            until_held(page, asked, i + 1)
+            page.clock.run_for(400 * 2**i)
+        until_held(page, asked, 7)
+        expect(image).to_have_attribute("data-failed", "")
+        page.unroute(thumbnail)
+        look_away(page, True)
+
+        # Of what retention has left without its picture, a card says so whoever has made it.
+        page.route(EVENTS, lambda route: streams.append(route))
+        look_away(page, False)
+        until_held(page, streams)
+        gone = inspect(client, tiny_images["good"][0])["inspection_id"]
+
+        def without_pictures(route: Route) -> None:
+            answer = route.fetch()
+            found = answer.json()
+            for one in found["inspections"]:
+                one["has_pictures"] = one["inspection_id"] != gone
+            route.fulfill(response=answer, json=found)
+
+        page.route(LIST, without_pictures)
+        streams[0].continue_()
+        loaded = "(image) => image.complete && image.naturalWidth > 0"
+        page.wait_for_function(loaded, arg=image.element_handle())
+        expect(page.locator(f'[data-id="{gone}"] .picture')).to_have_text("Picture no longer kept")
+
+        # So are those of a report.
+        page.route(thumbnail, lambda route: route.continue_() if len(asked) > 7 else refuse(route))
+        page.goto("/report")
+        until_held(page, asked, 8)
+        page.clock.run_for(400)
+        page.wait_for_function(loaded, arg=page.locator(".rejects img").element_handle())
 
 
 def test_a_session_that_ends_costs_no_work(

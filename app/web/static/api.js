@@ -70,15 +70,13 @@ export async function api(path, { etag = false, ...request } = {}) {
     if (writes) showBand(response.status === 401 ? "expired" : null);
     else if (response.status === 401) location.assign("/login?next=" + encodeURIComponent(location.pathname + location.search));
   }
+  const after = Number(response.headers.get("Retry-After")) || null;
   let answer = null;
   try {
     answer = text ? JSON.parse(text) : null;
   } catch {
-    throw new ApiError(response.status, "internal", t("script.failed", { status: response.status }));
+    throw new ApiError(response.status, "internal", t("script.failed", { status: response.status }), after);
   }
-  if (!response.ok) {
-    const after = Number(response.headers.get("Retry-After")) || null;
-    throw new ApiError(response.status, answer?.type, explain(response.status, answer), after);
-  }
+  if (!response.ok) throw new ApiError(response.status, answer?.type, explain(response.status, answer), after);
   return etag ? { answer, etag: response.headers.get("ETag") } : answer;
 }

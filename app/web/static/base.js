@@ -14,11 +14,18 @@ export function announce(text) {
 }
 
 const band = document.getElementById("offline");
-const away = band.textContent;
+const words = band.textContent;
+const away = new Map(); // what is said of the server, by who found it out of reach
 
-export function showOffline(offline, text = away) {
-  band.textContent = text;
-  band.hidden = !offline;
+// The band stays until all who found the server out of reach have reached it: that the browser has a network again
+// says nothing of the server.
+export function showOffline(who, offline, text = words) {
+  if (offline) away.set(who, text);
+  else away.delete(who);
+  const said = [...away.values()].pop();
+  band.hidden = said === undefined;
+  // It is read out whenever it is written.
+  if (said !== undefined && said !== band.textContent) band.textContent = said;
 }
 
 // The browser asks whether to leave while there is something that would be lost.
@@ -50,10 +57,10 @@ document.getElementById("leave")?.addEventListener("click", async () => {
     await api("/logout", { method: "POST" });
   } catch (error) {
     if (error.type === "another-key") return; // which is said already
-    if (error.status !== 401) return showOffline(true, error.message);
+    if (error.status !== 401) return showOffline("logout", true, error.message);
   }
   return location.assign("/login");
 });
 
-addEventListener("offline", () => showOffline(true));
-addEventListener("online", () => showOffline(false));
+addEventListener("offline", () => showOffline("network", true));
+addEventListener("online", () => ["network", "logout"].forEach((who) => showOffline(who, false)));

@@ -6,7 +6,7 @@ const RETRY_MS = 3000;
 const SILENT_MS = 40000; // the server tells its position every 15 seconds: a connection that brings two of them not is dead
 
 export class Live {
-  // handlers: open(), lost(), and one for each kind of event, by its name
+  // handlers: connecting(), open(), lost(), and one for each kind of event, by its name
   constructor(query, handlers) {
     this.query = query;
     this.handlers = handlers;
@@ -17,6 +17,7 @@ export class Live {
 
   connect() {
     this.close();
+    this.handlers.connecting();
     const source = (this.source = new EventSource(`/v1/events${this.query}`));
     this.watch();
     source.addEventListener("open", () => this.handlers.open());

@@ -6,6 +6,9 @@ import { Live } from "./live.js";
 import { number, t } from "./texts.js";
 
 const COUNT_AGAIN_MS = 60000;
+const FIRST_WAIT_S = 1;
+const LONGEST_WAIT_S = 30;
+const MOST_COUNTED = 999;
 const list = document.getElementById("inspections");
 const { category, station, decision, limit } = list.dataset;
 const cards = new Cards(list);
@@ -13,7 +16,10 @@ const counts = document.getElementById("counts");
 const counted = new Set(); // since the counters were last fetched
 let paused = false;
 const waiting = new Map(); // by id, the newest inspections that have come and are not shown yet
-const missed = new Set(); // ids of all of them
+const missed = new Set(); // ids of all of them, up to one more than is counted
+const early = new Map(); // reviews of what the list may bring yet, by id
+const state = document.getElementById("state");
+let turn = 0; // of the connection: what one before has still to ask for, it no longer asks for
 let drawing = false;
 
 function query(values) {
@@ -21,11 +27,10 @@ function query(values) {
   return given.length ? "?" + new URLSearchParams(given) : "";
 }
 
-function setState(state) {
-  const shown = document.getElementById("state");
-  if (shown.dataset.state === state) return;
-  shown.dataset.state = state;
-  shown.textContent = t(`script.live.${state}`);
+function setState(now) {
+  if (state.dataset.state === now) return;
+  state.dataset.state = now;
+  state.textContent = t(`script.live.${now}`);
 }
 
 function setCount(name, value) {
@@ -45,9 +50,27 @@ async function catchUp() {
   const page = await api(`/v1/inspections${query({ category, station, decision, limit })}`);
   for (const one of page.inspections) {
     arrive(told(one));
-    reviewed(one.inspection_id, one.review.verdict);
+    reviewed(one.inspection_id, one.review.verdict, one.review.revision);
   }
   await count();
+}
+
+// A new connection does not bring what came before it: until the list has, the wall has a gap and is not live.
+async function goLive() {
+  const mine = ++turn;
+  setState("waiting");
+  for (let wait = FIRST_WAIT_S; mine === turn; wait = Math.min(2 * wait, LONGEST_WAIT_S)) {
+    try {
+      await catchUp();
+      if (mine !== turn) return;
+      early.clear();
+      setState("live");
+      return;
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 1000 * (error.retryAfter ?? wait)));
+    }
+  }
 }
 
 // The newest first, as many as fit.
@@ -57,8 +80,9 @@ function newest() {
 
 function arrive(one) {
   if ((decision && one.decision !== decision) || cards.has(one.id)) return;
-  waiting.set(one.id, one);
-  missed.add(one.id);
+  if (!waiting.has(one.id)) waiting.set(one.id, one);
+  if (early.has(one.id)) reviewed(one.id, ...early.get(one.id));
+  if (missed.size <= MOST_COUNTED) missed.add(one.id);
   if (waiting.size > 4 * cards.limit) {
     const kept = newest();
     waiting.clear();
@@ -72,9 +96,10 @@ function arrive(one) {
 }
 
 // Also what is not shown yet: its card is made of what is known then.
-function reviewed(id, verdict) {
-  cards.reviewed(id, verdict);
-  if (waiting.has(id)) waiting.get(id).verdict = verdict;
+function reviewed(id, verdict, revision) {
+  cards.reviewed(id, verdict, revision);
+  const one = waiting.get(id);
+  if (one && one.revision <= revision) Object.assign(one, { verdict, revision });
 }
 
 function show() {
@@ -89,7 +114,8 @@ function show() {
 const pause = document.getElementById("pause");
 
 function showPaused() {
-  pause.textContent = paused ? t("script.live.resume", { n: missed.size }) : t("script.live.pause");
+  const n = missed.size > MOST_COUNTED ? `${MOST_COUNTED}+` : missed.size;
+  pause.textContent = paused ? t("script.live.resume", { n }) : t("script.live.pause");
 }
 
 pause.addEventListener("click", () => {
@@ -102,14 +128,19 @@ pause.addEventListener("click", () => {
 for (const figure of counts.querySelectorAll("[data-count]")) figure.dataset.value = figure.textContent.replace(/\D/g, "");
 
 new Live(query({ category, station }), {
+  connecting() {
+    turn += 1;
+    if (state.dataset.state === "live") setState("waiting");
+  },
   open() {
-    setState("live");
-    showOffline(false);
-    catchUp().catch(() => {}); // the next opening asks again
+    showOffline("stream", false);
+    cards.retryPictures();
+    goLive();
   },
   lost() {
+    turn += 1;
     setState("offline");
-    showOffline(true);
+    showOffline("stream", true);
   },
   inspection(event) {
     const one = told(event);
@@ -120,7 +151,9 @@ new Live(query({ category, station }), {
     arrive(one);
   },
   review(event) {
-    reviewed(event.inspection_id, event.verdict);
+    const { inspection_id: id, verdict, revision } = event;
+    reviewed(id, verdict, revision);
+    if (state.dataset.state !== "live" && !cards.has(id) && !waiting.has(id)) early.set(id, [verdict, revision]);
   },
 });
 setInterval(() => document.hidden || count().catch(() => {}), COUNT_AGAIN_MS);
