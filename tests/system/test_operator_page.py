@@ -23,6 +23,7 @@ from tests.system.pages import (
     until_held,
 )
 from tests.system.processes import FlowGauge, stop
+from tests.waiting import eventually
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
@@ -180,6 +181,179 @@ def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_im
         held[1].continue_()
         expect(page.get_by_role("alert").filter(has_text="Somebody else")).to_be_visible()
         expect(page).to_have_url(re.compile(newer))
+
+
+def test_every_link_waits_for_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
+    identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
+    with opened(browser, served.url) as page:
+        look_at(page, identifier)
+        held: list[Route] = []
+        page.route("**/reviews", lambda route: held.append(route))
+        page.keyboard.press("g")
+        until_held(page, held)
+        page.get_by_role("link", name="Scores", exact=True).click()
+        assert page.evaluate(ASKS)
+        held[0].fulfill(status=500, json={"type": "internal", "detail": "Ask again."})
+
+        # What has failed is read here, and nothing leads away any more.
+        expect(page.locator("#review-error")).to_contain_text("The server failed")
+        expect(page).to_have_url(re.compile(identifier))
+        assert not page.evaluate(ASKS)
+        page.keyboard.press("g")
+        until_held(page, held, 2)
+        page.get_by_role("link", name="Scores", exact=True).click()
+        held[1].continue_()
+        expect(page).to_have_url(re.compile("/scores$"))
+        said = served.client.get(f"/v1/inspections/{identifier}").json()
+        assert said["review"] == {"revision": 1, "verdict": "good"}
+
+
+def test_a_way_on_that_leads_nowhere_is_not_waited_for(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
+
+    def revision() -> int:
+        found: int = served.client.get(f"/v1/inspections/{newer}").json()["review"]["revision"]
+        return found
+
+    with opened(browser, served.url) as page:
+        look_at(page, newer)
+        held: list[Route] = []
+        page.route(f"**/inspections/{older}*", lambda route: held.append(route))
+        said, wrong = page.locator("#review-said"), page.locator("#review-error")
+        page.keyboard.press("ArrowLeft")
+        until_held(page, held)
+        page.keyboard.press("d")
+        page.keyboard.press("Escape")
+        expect(wrong).to_have_text(re.compile("^Not saved: the other inspection is on its way"))
+        assert revision() == 0
+        page.keyboard.press("d")
+        expect(said).to_have_text("Saved: Defect.")
+        expect(wrong).to_be_hidden()
+
+        # After some seconds nothing is on its way any more, whatever has become of it.
+        page.keyboard.press("ArrowLeft")
+        until_held(page, held, 2)
+
+        def saved() -> bool:
+            page.keyboard.press("g")
+            return revision() >= 2
+
+        eventually(saved)
+        held[1].abort("aborted")
+        expect(said).to_have_text("Saved: Good.")
+
+        # A link that is downloaded leads nowhere.
+        page.unroute(f"**/inspections/{older}*")
+        before = revision()
+        with page.expect_download():
+            page.locator("#older").click(modifiers=["Alt"])
+        page.keyboard.press("d")
+        expect(said).to_have_text("Saved: Defect.")
+        assert revision() == before + 1
+
+
+def test_a_review_whose_answer_was_lost_is_known_as_ones_own(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
+    lost: list[Route] = []
+    away: list[Route] = []
+
+    def lose(route: Route) -> None:
+        if route.request.method == "GET":
+            away.append(route)
+            route.abort() if len(lost) == 2 else route.continue_()
+        elif len(lost) < 2:
+            route.fetch()  # it is saved
+            lost.append(route)
+            route.abort()
+        else:
+            route.continue_()
+
+    with opened(browser, served.url) as page:
+        look_at(page, identifier)
+        page.route("**/reviews", lose)
+        page.locator("summary").click()
+        page.get_by_label("Note").fill("a hair")
+        said, wrong, reviews = (page.locator(one) for one in ("#review-said", "#review-error", ".reviews li"))
+        page.get_by_role("button", name="Good").click()
+        expect(said).to_have_text("Saved: Good.")
+        expect(wrong).to_be_hidden()
+        expect(page.get_by_label("Note")).to_have_value("")
+        expect(reviews).to_have_count(1)
+
+        # Where nothing can be asked either, it is known as such at the next press, which says otherwise.
+        page.get_by_role("button", name="Defect").click()
+        expect(wrong).to_have_text("No connection to the server.")
+        expect(reviews).to_have_count(1)
+        lost.append(lost[0])
+        page.get_by_role("button", name="Good").click()
+        expect(said).to_have_text("Saved: Good.")
+        expect(wrong).to_be_hidden()
+        expect(reviews).to_have_text([re.compile("^Good"), re.compile("^Defect"), re.compile("^Good")])
+        found = served.client.get(f"/v1/inspections/{identifier}/reviews").json()["reviews"]
+        assert [(one["verdict"], one["note"]) for one in found] == [
+            ("good", "a hair"),
+            ("defect", None),
+            ("good", None),
+        ]
+
+
+def test_the_answer_to_an_earlier_question_says_nothing(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
+    with opened(browser, served.url) as page:
+        held: list[Route] = []
+        page.route("**/rates", lambda route: held.append(route))
+        page.goto(f"/inspections/{identifier}")
+        until_held(page, held)
+        page.keyboard.press("g")
+        until_held(page, held, 2)
+        held[1].continue_()
+        overkill, reviewed = page.locator('[data-rate="overkill"]'), page.locator('[data-rate="reviewed"]')
+        expect(reviewed).to_contain_text("inspected")
+        said = overkill.inner_text()
+        with page.expect_event("requestfinished", lambda request: request.url.endswith("/rates")):
+            held[0].fulfill(status=500, json={"type": "internal", "detail": "Ask again."})
+        assert overkill.inner_text() == said
+
+
+def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    identifier = inspect(served.client, tiny_images["defect"][3])["inspection_id"]
+    asked: list[Route] = []
+
+    def refuse(route: Route) -> None:
+        asked.append(route)
+        route.abort()
+
+    with opened(browser, served.url) as page:
+        page.clock.install()
+        page.route("**/heatmap.jpg", lambda route: route.continue_() if len(asked) >= 2 else refuse(route))
+        missed, slider = page.locator("#picture-error"), page.get_by_role("slider", name="Heatmap")
+        look_at(page, identifier)
+        until_held(page, asked)
+        with page.expect_event("requestfinished", lambda request: request.url.endswith("/heatmap.jpg")):
+            page.clock.run_for(2_000)
+        expect(missed).to_be_hidden()
+        expect(slider).to_be_enabled()
+
+        # Where it does not come at all, no part looks like a good one.
+        page.unroute("**/heatmap.jpg")
+        page.route("**/heatmap.jpg", refuse)
+        look_at(page, identifier)
+        while missed.is_hidden():
+            page.clock.run_for(1_000)
+        expect(missed).to_have_text(re.compile("^The picture or its heatmap did not come"))
+        expect(missed).to_have_role("alert")
+        expect(slider).to_be_disabled()
+        before = slider.input_value()
+        page.keyboard.press("h")
+        expect(slider).to_have_value(before)
 
 
 def test_rates_are_known_once_every_decision_was_reviewed(

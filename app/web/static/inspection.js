@@ -1,11 +1,13 @@
 // One inspection: the heatmap's slider, reviews by button and by key, the way to its neighbours.
-import { api } from "./api.js";
 import { announce, guardUnsaved } from "./base.js";
+import { retry } from "./pictures.js";
 import { showRates } from "./rates.js";
-import { localTimes, t } from "./texts.js";
+import { Reviews } from "./reviews.js";
+import { t } from "./texts.js";
 
 const article = document.getElementById("inspection");
-const { id, category } = article.dataset;
+const { category } = article.dataset;
+const LEAVING_MS = 10000;
 const byId = (name) => document.getElementById(name);
 
 // --- the picture
@@ -44,70 +46,96 @@ if (heat) {
   outlines.addEventListener("change", () => {
     byId("regions").style.visibility = outlines.checked ? "visible" : "hidden";
   });
+  // Without its heatmap a part would look like a good one.
+  const failed = () => {
+    byId("picture-error").hidden = false;
+    opacity.disabled = true;
+  };
+  document.querySelectorAll(".stack image").forEach((image) => retry(image, failed));
 }
 
 // --- reviews
 const buttons = [...document.querySelectorAll("[data-verdict]")];
 const said = byId("review-said");
 const wrong = byId("review-error");
-let revision = Number(article.dataset.revision);
+const reviews = new Reviews(article.dataset);
 let busy = false;
 let sending = ""; // the note of a review that is on its way
-let next = null; // the neighbour asked for while a review is on its way
-let leaving = false; // a neighbour is on its way: what is pressed now is meant for it, not for this part
+let next = null; // the link that was followed while a review is on its way
+let leaving = null; // a neighbour is on its way: what is pressed now is meant for it, not for this part
+
+function complain(text) {
+  wrong.textContent = text;
+  wrong.hidden = false;
+}
 
 function unsaved() {
   return buttons.length > 0 && byId("note").value.trim() !== sending;
 }
 
+function stay() {
+  clearTimeout(leaving);
+  leaving = null;
+}
+
+// No script is told that a page which was on its way does not come.
+function leave() {
+  stay();
+  leaving = setTimeout(stay, LEAVING_MS);
+}
+
 for (const link of document.querySelectorAll("#older, #newer")) {
   link.addEventListener("click", (event) => {
-    leaving = !(event.ctrlKey || event.metaKey || event.shiftKey); // those open it elsewhere
-    if (!leaving || !unsaved()) return;
+    if (opensElsewhere(event)) return;
+    if (!unsaved()) return leave();
     // Said here: whether the browser's own question was answered with staying, no script is told.
     event.preventDefault();
-    leaving = false;
-    wrong.textContent = t("script.review.note");
-    wrong.hidden = false;
+    complain(t("script.review.note"));
     byId("note").closest("details").open = true;
     byId("note").focus();
   });
 }
-guardUnsaved(unsaved);
-addEventListener("pageshow", () => (leaving = false));
+guardUnsaved(() => busy || unsaved());
+addEventListener("pageshow", () => {
+  if (leaving !== null) wrong.hidden = true;
+  stay();
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || leaving === null) return;
+  stop(); // as browsers do, where they let Escape do so
+  stay();
+});
 
-// A review that fails must still be read here: the way on waits for it.
+function opensElsewhere(event) {
+  return event.ctrlKey || event.metaKey || event.shiftKey || event.altKey;
+}
+
+// A review that fails must still be read here: every way on waits for it.
 function go(link) {
   if (busy) next = link;
   else link?.click();
 }
+
+document.addEventListener(
+  "click",
+  (event) => {
+    const link = event.target.closest("a[href]");
+    if (!busy || !link || link.target || opensElsewhere(event) || link.getAttribute("href").startsWith("#")) return;
+    event.preventDefault();
+    event.stopPropagation();
+    go(link);
+  },
+  { capture: true },
+);
 
 function showVerdict(verdict) {
   for (const button of buttons) button.setAttribute("aria-pressed", String(button.dataset.verdict === verdict));
   said.textContent = verdict ? t("script.review.is", { verdict: t(`verdict.${verdict}`) }) : "";
 }
 
-// As the page shows those that were there when it was loaded.
-function list(added) {
-  const item = document.createElement("li");
-  const verdict = document.createElement("strong");
-  const time = document.createElement("time");
-  verdict.textContent = t(`verdict.${added.verdict}`);
-  time.dateTime = added.created;
-  item.append(verdict, " ", time, added.reviewer ? ` · ${added.reviewer}` : "");
-  if (added.note) {
-    const note = document.createElement("span");
-    note.className = "note";
-    note.textContent = added.note;
-    item.append(document.createElement("br"), note);
-  }
-  localTimes(item);
-  byId("reviews").querySelector("ol").append(item);
-  byId("reviews").hidden = false;
-}
-
 async function review(verdict) {
-  if (busy || leaving || !buttons.length) return;
+  if (busy || !buttons.length) return;
+  if (leaving !== null) return complain(t("script.review.leaving"));
   busy = true;
   next = null;
   buttons.forEach((button) => (button.disabled = true));
@@ -116,14 +144,12 @@ async function review(verdict) {
   const waited = setTimeout(() => (said.textContent = t("script.review.saving")), 2000);
   const before = said.textContent;
   try {
-    const body = { verdict, expected_revision: revision };
-    if (byId("reviewer").value.trim()) body.reviewer = byId("reviewer").value.trim();
+    const given = { verdict };
+    if (byId("reviewer").value.trim()) given.reviewer = byId("reviewer").value.trim();
     sending = byId("note").value.trim();
-    if (sending) body.note = sending;
-    const added = await api(`/v1/inspections/${id}/reviews`, { method: "POST", body, keepalive: true });
-    revision = added.revision;
+    if (sending) given.note = sending;
+    await reviews.save(given);
     showVerdict(verdict);
-    list(added);
     said.textContent = t("script.review.saved", { verdict: t(`verdict.${verdict}`) });
     if (!unsaved()) byId("note").value = ""; // what was written meanwhile stays for the next press
     if (byId("rates")) showRates(byId("rates"), category);
@@ -131,7 +157,7 @@ async function review(verdict) {
     next = null;
     clearTimeout(waited);
     said.textContent = before;
-    await explain(error);
+    explain(error);
   } finally {
     clearTimeout(waited);
     busy = false;
@@ -141,24 +167,13 @@ async function review(verdict) {
   go(next);
 }
 
-async function explain(error) {
-  let text = error.message;
-  if (error.status === 409) {
-    // Somebody was faster: what they said is shown, and the next press knows of it.
-    const now = await api(`/v1/inspections/${id}`).catch(() => null);
-    if (now) {
-      const seen = revision;
-      revision = now.review.revision;
-      // The message does not wait for the list.
-      api(`/v1/inspections/${id}/reviews`)
-        .then(({ reviews }) => reviews.filter((one) => one.revision > seen && one.revision <= now.review.revision).forEach(list))
-        .catch(() => {});
-      showVerdict(now.review.verdict);
-      text = t("script.review.conflict", { verdict: t(`verdict.${now.review.verdict}`) });
-    }
-  }
-  wrong.textContent = text;
-  wrong.hidden = false;
+function explain(error) {
+  if (!error.now) return complain(error.message);
+  // Somebody was faster: what they said is shown, and the next press knows of it.
+  const { revision, verdict } = error.now;
+  reviews.see(revision);
+  showVerdict(verdict);
+  complain(t("script.review.conflict", { verdict: t(`verdict.${verdict}`) }));
 }
 
 if (buttons.length) {
@@ -182,7 +197,7 @@ const keys = {
   ArrowLeft: () => go(byId("older")),
   ArrowRight: () => go(byId("newer")),
   h: () => {
-    if (!heat) return;
+    if (!heat || opacity.disabled) return;
     if (opacity.value !== "0") before = opacity.value;
     setHeat(opacity.value === "0" ? before : "0");
   },

@@ -2,6 +2,8 @@
 import { api } from "./api.js";
 import { number, percent, t } from "./texts.js";
 
+const turns = new WeakMap(); // of a section, how often it was asked for: the answer to an earlier question says nothing
+
 function said(rate) {
   if (rate.value === null) return t("script.rates.unknown");
   return t("script.rates.value", { value: percent(rate.value), low: percent(rate.low), high: percent(rate.high) });
@@ -9,8 +11,11 @@ function said(rate) {
 
 export async function showRates(section, category) {
   const field = (name) => section.querySelector(`[data-rate="${name}"]`);
+  const turn = (turns.get(section) ?? 0) + 1;
+  turns.set(section, turn);
   try {
     const rates = await api(`/v1/models/${encodeURIComponent(category)}/rates`);
+    if (turns.get(section) !== turn) return;
     const counts = Object.values(rates.decisions);
     const sum = (name) => number(counts.reduce((total, one) => total + one[name], 0), 0);
     for (const name of ["overkill", "escape"]) {
@@ -23,6 +28,6 @@ export async function showRates(section, category) {
       all: sum("inspections"),
     });
   } catch (error) {
-    field("overkill").textContent = error.message;
+    if (turns.get(section) === turn) field("overkill").textContent = error.message;
   }
 }
