@@ -13,7 +13,9 @@ const result = document.getElementById("result");
 const seen = document.getElementById("seen");
 const cards = new Cards(document.getElementById("inspections"));
 const queue = []; // the first of them is under way
-const BUSY = [0, 429, 503]; // no connection, the key's limit, not now: no fault of the picture
+// No connection, too slow a one, the key's limit, a proxy without its server, not now: no fault of the picture.
+const BUSY = [0, 408, 429, 502, 503, 504];
+const LATE = [408, 504]; // of these it may be the picture's fault all the same: it is too large for the line
 const AGAIN_S = 5; // where the service does not say when
 let working = false;
 let timer = null;
@@ -70,7 +72,7 @@ function asked(file) {
   body.set("file", file);
   // Sent again after an answer that was lost, it is not inspected twice.
   const key = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return { file, body, category: form.elements.category.value, headers: { "Idempotency-Key": key } };
+  return { file, body, category: form.elements.category.value, headers: { "Idempotency-Key": key }, late: 0 };
 }
 
 // One that was changed or removed after it was chosen cannot be sent, which looks like a lost connection.
@@ -84,7 +86,8 @@ async function readable(file) {
 }
 
 // Gives what the picture waits for, in words, or nothing where it is done with.
-async function inspect({ file, body, category, headers }) {
+async function inspect(one) {
+  const { file, body, category, headers } = one;
   if (file.size > Number(form.dataset.maxBytes)) {
     complain(file.name, t("script.inspect.too_large"));
     return "";
@@ -95,6 +98,9 @@ async function inspect({ file, body, category, headers }) {
     if (error.status === 401 || error.type === "another-key") return t("script.inspect.waiting", { n: queue.length });
     const gone = error.status === 0 && !(await readable(file));
     if (BUSY.includes(error.status) && !gone) {
+      // One that comes too late again and again lets the others go first.
+      one.late = LATE.includes(error.status) ? one.late + 1 : 0;
+      if (one.late > 1) queue.push(queue.shift());
       timer = setTimeout(work, 1000 * (error.retryAfter ?? AGAIN_S));
       return t("script.inspect.later", { why: error.message, n: queue.length });
     }
