@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -558,6 +559,55 @@ def test_pictures_wait_for_a_connection_and_for_the_keys_limit(
         expect(page.get_by_role("button", name="Clear this list")).to_be_hidden()
 
 
+def test_a_picture_that_comes_too_late_holds_up_no_other(
+    browser: Browser, served: Served, tiny_images: Images
+) -> None:
+    """Nor is one lost to a proxy whose server is away for a moment."""
+    asked: list[str | None] = []
+    problem = {"type": "upload-stalled", "detail": "Send it again."}
+    page_of_proxy: dict[str, Any] = {
+        "headers": {"Retry-After": "600", "Content-Type": "text/html"},
+        "body": "<h1>Oh</h1>",
+    }
+
+    def answer(route: Route) -> None:
+        key = route.request.headers.get("idempotency-key")
+        asked.append(key)
+        count = asked.count(key)
+        if key == asked[0] and count <= 2:
+            route.fulfill(status=504, **page_of_proxy)
+        elif key == asked[0] and count == 3:
+            route.fulfill(status=408, headers={"Retry-After": "600"}, json=problem)
+        elif len(asked) == 3:
+            route.fulfill(status=502, **page_of_proxy)
+        else:
+            route.continue_()
+
+    with opened(browser, served.url) as page:
+        page.clock.install()
+        page.route("**/predict", answer)
+        page.goto("/inspect")
+        progress, result = page.locator("#progress"), page.locator("#result")
+        names, data = ("late.png", "second.png", "third.png"), tiny_images["good"][0]
+        page.set_input_files(
+            "#files", [FilePayload(name=n, mimeType="image/png", buffer=data) for n in names]
+        )
+        for count, status in enumerate((504, 504, 502), 1):
+            while len(asked) < count:
+                page.wait_for_timeout(20)
+            expect(progress).to_have_text(
+                f"The server did not answer as expected ({status}). 3 waiting; this goes on by itself."
+            )
+            page.clock.fast_forward(600_000)
+        expect(progress).to_contain_text("It did not arrive in time")
+        expect(result).to_contain_text("third.png")
+        page.clock.fast_forward(600_000)
+        expect(result).to_contain_text("late.png")
+        late, second, third = dict.fromkeys(asked)
+        assert asked == [late, late, second, second, third, late, late]
+        expect(page.locator("#problems")).to_be_empty()
+
+
 def test_a_file_that_is_gone_holds_up_no_other(
     browser: Browser, served: Served, tiny_images: Images, tmp_path: Path
 ) -> None:
@@ -839,6 +889,50 @@ def test_nobody_is_shut_out(
             expect(page.locator("#result")).to_be_visible()
         assert serious(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_arrow_keys_pass_over_choices_and_enter_makes_one(browser: Browser, served: Served) -> None:
+    with opened(browser, served.url) as page:
+        page.goto("/scores")
+        station, show = page.get_by_label("Station"), page.locator("#filter button")
+        expect(show).to_be_hidden()
+        page.evaluate("window.here = true")
+        station.focus()
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        expect(station).to_have_value("line 1")
+        expect(show).to_be_visible()
+        expect(station).to_be_focused()
+        assert page.evaluate("window.here")
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(re.compile(r"station=line\+1"))
+        expect(station).to_be_focused()
+        page.keyboard.press("ArrowUp")
+        show.click()
+        expect(page).to_have_url(re.compile(r"station=line\+0"))
+        expect(station).to_be_focused()
+
+        # So is a shift, whose times can be read before, and the language.
+        page.goto("/report")
+        shift, begin = page.get_by_label("Shift"), page.locator("#from")
+        before = begin.input_value()
+        shift.focus()
+        page.keyboard.press("End")
+        expect(shift).to_have_value("yesterday")
+        expect(begin).not_to_have_value(before)
+        expect(page).to_have_url(re.compile("/report$"))
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(re.compile("from="))
+        expect(shift).to_be_focused()
+        language = page.locator("#language")
+        language.focus()
+        page.keyboard.press("Home")
+        expect(language).to_have_value("de")
+        expect(page.locator("#speak")).to_be_visible()
+        expect(page.locator("html")).to_have_attribute("lang", "en")
+        page.locator("#speak").click()
+        expect(page.locator("html")).to_have_attribute("lang", "de")
+        expect(language).to_be_focused()
 
 
 def test_the_switches_of_language_and_colours_are_remembered(browser: Browser, served: Served) -> None:

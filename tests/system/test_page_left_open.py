@@ -220,7 +220,7 @@ def test_a_wall_that_is_paused_for_long_counts_so_far(
     def told(i: int) -> str:
         identifier = f"0193a6b2-{i:04x}-7d4f-8a53-5d1d3b7a8c11"
         event = {"inspection_id": identifier, "created_at": "2026-11-25T01:15:00.123Z", "category": "tiny"}
-        event |= {"station": None, "part_id": None, "decision": "PASS"}
+        event |= {"decision": "PASS"}
         return f"event: inspection\ndata: {json.dumps(event | {'score': 1.0})}\n\n"
 
     streams: list[Route] = []

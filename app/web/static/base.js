@@ -1,5 +1,6 @@
 // What every page does: times of the reader's place, the switches at the top, and what is read out.
 import { api } from "./api.js";
+import { onChoice } from "./choice.js";
 import { localTimes, t } from "./texts.js";
 
 const YEAR = 365 * 24 * 3600;
@@ -39,8 +40,9 @@ export function guardUnsaved(unsaved) {
 
 localTimes();
 
-document.getElementById("language").addEventListener("change", (event) => {
-  remember("flowgauge_language", event.target.value);
+const language = document.getElementById("language");
+onChoice(language, document.getElementById("speak"), () => {
+  remember("flowgauge_language", language.value);
   location.reload();
 });
 

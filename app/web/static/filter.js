@@ -1,11 +1,21 @@
-// A choice is enough: no button needs to be pressed.
+// What is chosen is shown at once, or by Enter and a button where it is chosen by keys.
+import { onChoice } from "./choice.js";
+
 const form = document.getElementById("filter");
+const button = form.querySelector("button");
 document.documentElement.classList.add("scripted");
 // After the browser's Back the page shows what it was made for, which may not be what was chosen on it last.
 addEventListener("pageshow", () => form.reset());
-form.addEventListener("change", () => {
+
+function show() {
   const chosen = new URLSearchParams();
   for (const [name, value] of new FormData(form)) if (value) chosen.set(name, value);
   const query = chosen.toString();
   location.assign(form.getAttribute("action") + (query ? `?${query}` : ""));
+}
+
+form.querySelectorAll("select").forEach((select) => onChoice(select, button, show));
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  show();
 });

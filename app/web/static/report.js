@@ -1,4 +1,5 @@
 // The shift's times are of the reader's place: the form speaks it, the address says UTC.
+import { onChoice } from "./choice.js";
 import { retry } from "./pictures.js";
 
 const language = document.documentElement.lang;
@@ -72,7 +73,9 @@ preset.addEventListener("change", () => {
   const [begin, end] = times[preset.value]();
   [from.value, to.value] = [begin, end].map(local);
   from.setCustomValidity("");
-  show(begin, end);
+});
+onChoice(preset, form.querySelector("button"), () => {
+  if (times[preset.value]) show(...times[preset.value]());
 });
 for (const one of [from, to]) one.addEventListener("change", () => (preset.value = ""));
 
