@@ -269,6 +269,8 @@ def computes(device: torch.device) -> bool:
     """Whether a device still adds numbers. After some errors of CUDA it does not, for the process's life."""
     try:
         return bool((torch.ones(1, device=device) + 1).item() == 2)
+    except torch.OutOfMemoryError:
+        return True  # others have filled it, for the moment
     except Exception:
         logger.exception("%s", device)
         return False

@@ -44,6 +44,7 @@ LOGINS_PER_MINUTE: Final = 20  # by address
 REFUSALS_PER_MINUTE: Final = 60  # by address; those beyond are not looked into, nor logged
 _MOST_KEYS: Final = 100_000
 _SHOWN: Final = 64  # characters of what a client has sent
+_MOST_TOLD_OF: Final = 16  # anybody may send what proxies send
 
 
 class Guard:
@@ -70,7 +71,7 @@ class Guard:
         self._logins = TokenBuckets(MOST_ADDRESSES)
         self._refusals = TokenBuckets(MOST_ADDRESSES)
         self._unlogged = 0  # refusals since the last that was
-        self._told_of_proxy = False
+        self._told_of: set[str] = set()  # addresses of proxies that were not named
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none; should there be, this is where they get in
@@ -103,15 +104,15 @@ class Guard:
             _expect_token(self._logins.take(_address(scope), LOGINS_PER_MINUTE), "The limit of logins")
 
     def _tell_of_proxy(self, scope: Scope) -> None:
-        """Log once that a proxy comes from an address that was not named: its clients all count as one."""
-        if self._told_of_proxy or (forwarded := Headers(scope=scope).get("x-forwarded-for")) is None:
+        """Log once of an address that a proxy comes from it and was not named: its clients count as one."""
+        forwarded = ", ".join(Headers(scope=scope).getlist("x-forwarded-for"))
+        address = client_address(scope)
+        if not forwarded or address in self._told_of or len(self._told_of) >= _MOST_TOLD_OF:
             return
-        address = _address(scope)
         # What one that was named has told has taken its address's place already.
-        told = address in (part.strip() for part in forwarded.split(","))
-        if told and self._settings.trusted_proxies:
+        if self._settings.trusted_proxies and address in map(_without_port, forwarded.split(",")):
             return
-        self._told_of_proxy = True
+        self._told_of.add(address)
         logger.warning(
             "%s passes on requests of others (X-Forwarded-For: %r), and FLOWGAUGE_TRUSTED_PROXIES does not "
             "name it, so all of them count as one address, and TLS before it is not believed",
@@ -244,6 +245,16 @@ def _expect_token(wait: float, limit: str) -> None:
     if wait > 0:
         seconds = math.ceil(wait)
         raise Problem("rate-limited", f"{limit} is reached; try again in {seconds} s.", seconds)
+
+
+def _without_port(part: str) -> str:
+    """An address of X-Forwarded-For, as `client_address` has it."""
+    host = part.strip()
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    return client_address({"client": (host, 0)})
 
 
 def _address(scope: Scope) -> str:

@@ -1,6 +1,5 @@
 """Loading models, in a thread of its own, and saying why one is refused."""
 
-import asyncio
 import logging
 import math
 import time
@@ -125,23 +124,25 @@ class Loader:
         self._kind: Kind = engine
         self._cache = cache
         self._calibrations = CalibrationFiles(models)
-        # One thread: two categories never build the same backbone twice. What a line waits for has its turn
-        # beside what somebody asks for by name, or uploads, however much that is.
-        self._turns = Turns(1, "loader")
+        # One thread: two categories never build the same backbone twice. What a line waits for goes before
+        # what somebody asks for by name, and uploads.
+        self._turns = Turns(1, "loader", first="active")
         self._specialising = ThreadPoolExecutor(1, "specialiser")
         self._begun: dict[Path, Future[Timed[Resident | None]]] = {}
         self._extractors: WeakSet[FrozenBackbone] = WeakSet()
         self._replayed: set[str] = set()
         self._renewed_for_others: set[str] = set()  # what that was said of
         self._forgotten = -math.inf  # time.monotonic()
+        self._damaged: set[str] = set()  # sha256 of the manifests of models that failed with all made anew
         # By backbone the shapes of models that the engine is ready for.
         self._warm: WeakKeyDictionary[FrozenBackbone, set[tuple[object, ...]]] = WeakKeyDictionary()
 
     def begin(self, folder: Path) -> None:
         """Begin to load a bundle that `load` will be called for first, before there is an event loop.
 
-        Only if its backbone is compiled: otherwise it would take longer than what it is to fill the time of,
-        and a start that is refused meanwhile would have to wait for it.
+        Nothing else may have been loaded before. Only if its backbone is compiled: otherwise it would take
+        longer than what it is to fill the time of, and a start that is refused meanwhile would have to wait
+        for it.
         """
         self._begun[folder] = self._turns.submit("active", partial(self._load_if_compiled, folder))
 
@@ -156,7 +157,7 @@ class Loader:
 
         Args:
             folder: .../<category>/<version>.
-            lane: who waits for it; each has its turn.
+            lane: who waits for it.
 
         Raises:
             Refused: it cannot be loaded, for whatever reason.
@@ -167,7 +168,7 @@ class Loader:
             resident = await self._try(lambda _: begun.result().value, folder, lane)
             if resident is not None:
                 return resident
-        return await self._try(self._load, folder, lane)
+        return await self._try(partial(self._load, may_forget=lane == "active"), folder, lane)
 
     async def check(self, folder: Path) -> str:
         """Load a bundle as `load` does, to see that it is good; gives its manifest's sha256.
@@ -189,15 +190,12 @@ class Loader:
 
     async def _try(self, function: Callable[[Path], T], folder: Path, lane: Lane) -> T:
         try:
-            return (await self._turns.do(lane, partial(function, folder))).value
-        except asyncio.CancelledError:
-            raise
-        # Reading a damaged file can fail in any way, and a library of Rust in one that is no Exception; none
-        # of them may reach the other models.
-        except BaseException as error:
+            return (await self._turns.do(lane, partial(_failing, function, folder))).value
+        # Reading a damaged file can fail in any way; none of them may reach the other models.
+        except Exception as error:
             raise self._refused(folder, error) from error
 
-    def _refused(self, folder: Path, error: BaseException) -> Refused:
+    def _refused(self, folder: Path, error: Exception) -> Refused:
         if isinstance(error, Problem):  # of the calibration beside the bundle
             return Refused(error.detail, error.name, uncalibrated=True)
         if not isinstance(error, bundle.BundleError | WeightsError | DeviceError | EngineError):
@@ -223,26 +221,30 @@ class Loader:
         manifest = bundle.read_manifest(folder)
         sha256 = bundle.manifest_sha256(folder, manifest)
         # No picture is judged by it.
-        return self._load(folder, own_calibrator(manifest, sha256, "float32")).detector.sha256
+        without = own_calibrator(manifest, sha256, "float32")
+        return self._load(folder, without, may_forget=False).detector.sha256
 
     def _load_if_compiled(self, folder: Path) -> Resident | None:
         manifest = bundle.read_manifest(folder)
         is_compiled = self._engine.has_compiled(manifest.backbone, manifest.input_size)
         return self._load(folder) if is_compiled else None
 
-    def _load(self, folder: Path, without: Calibrator | None = None) -> Resident:
+    def _load(self, folder: Path, without: Calibrator | None = None, *, may_forget: bool = True) -> Resident:
         try:
             detector = self._prepare(folder, without)
         except GoldenError as error:
-            # Perhaps not the model is damaged, but what was compiled of it. Not for an upload, whose golden
-            # pictures may be anything, and not again and again: meanwhile all models compile anew.
-            now = time.monotonic()
-            if without is not None or now - self._forgotten < _FORGET_SECONDS or not self._engine.forget():
+            # Perhaps not the model is damaged, but what was compiled of it. Only for what a line waits for,
+            # and neither again and again nor twice for one model: meanwhile all models compile anew.
+            now, sha256 = time.monotonic(), bundle.manifest_sha256(folder, bundle.read_manifest(folder))
+            tried = now - self._forgotten < _FORGET_SECONDS or sha256 in self._damaged
+            if not may_forget or tried or not self._engine.forget():
                 raise
             self._forgotten = now
             self._warm.clear()
             logger.warning("%s; all that was compiled is deleted, and made anew", error)
+            self._damaged.add(sha256)
             detector = self._prepare(folder, without)
+            self._damaged.discard(sha256)
         self._extractors.add(detector.scorer.extractor)
         self._replayed.add(detector.sha256)
         self._say_if_renewed_for_others(Slot.of(detector))
@@ -305,6 +307,16 @@ def _specialise(scorer: ReferenceType[Scorer], folder: Path) -> None:
             still_there.specialise()
         except Exception:  # of OpenVINO's many kinds
             logger.exception("%s/%s goes on with the graphs that it shares", folder.parent.name, folder.name)
+
+
+def _failing(function: Callable[[Path], T], folder: Path) -> T:
+    """Call a function; what it ends with is an Exception. A library of Rust may panic with what is none."""
+    try:
+        return function(folder)
+    except Exception:
+        raise
+    except BaseException as error:
+        raise RuntimeError(f"it ended with {type(error).__name__}") from error
 
 
 def _verify(folder: Path) -> str:

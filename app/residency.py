@@ -191,7 +191,9 @@ class Residency:
             if self._active.get(category) != version:
                 self._expect_few_named(key)
                 self._named.add(key)
-            result = await self._use(key, asked=asked, lane="named")
+                result = await self._use(key, asked=asked, lane="named")
+            else:
+                result = await self._use(key, asked=asked)
         else:
             self._named.discard(key)
             if self._active.get(category) != key[1]:
@@ -231,7 +233,8 @@ class Residency:
         Raises:
             Problem: model-loading.
         """
-        loads = [load for name in self._memory.versions(key[0]) if (load := self._memory.get((key[0], name)))]
+        of_category = [other for other in self._named - {key} if other[0] == key[0]]
+        loads = [load for other in of_category if (load := self._memory.get(other)) is not None]
         if self._memory.get(key) is None and sum(not load.done() for load in loads) >= _NAMED_AT_ONCE:
             raise Problem(
                 "model-loading",
@@ -356,9 +359,9 @@ class Residency:
     def _drop_named(self, arrived: Key) -> None:
         """Keep a few of a category's versions that were asked for by name: others displaced other lines'."""
         category, _ = arrived
-        serving = {(category, self._active.get(category)), (category, self._serving.get(category))}
-        named = self._named - serving
-        if arrived in named:
+        serving = self._active.get(category), self._serving.get(category)
+        named = {key for key in self._named if key[1] not in serving}
+        if arrived in named and isinstance(self._memory.result(arrived), Resident):
             others = [key for key in self._memory.longest_unused(category) if key in named - {arrived}]
             for key in others[: max(0, len(others) + 1 - _NAMED_KEPT)]:
                 self._memory.drop(key)

@@ -5,6 +5,7 @@ import functools
 import os
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -20,17 +21,26 @@ class Server(uvicorn.Server):
     First the service says that it is draining: it is not ready, refuses new predictions, and asks clients to
     close their connections. After `drain_seconds`, the time a load balancer takes to see it, the port is
     closed; then what was accepted is finished, for `timeout_graceful_shutdown` of the configuration at most.
+    A device that is lost is a stop without a signal.
 
     Args:
         config: uvicorn's. Its lifespan must be off: `run_app` runs it.
         draining: told when it begins.
         drain_seconds: between the signal and the closing of the port.
+        is_lost: whether the device computes no more; asked ten times a second.
     """
 
-    def __init__(self, config: uvicorn.Config, draining: Draining, drain_seconds: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        draining: Draining,
+        drain_seconds: float,
+        is_lost: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__(config)
         self._draining = draining
         self._drain_seconds = drain_seconds
+        self._is_lost = is_lost
 
     def run_app(self, app: FastAPI, listener: socket.socket) -> None:
         """Start the service, serve it on a socket that listens, and stop it.
@@ -67,6 +77,10 @@ class Server(uvicorn.Server):
             for listener in sockets or []
         ]
         self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Stop where the device is lost, too: whoever started this process can start another one."""
+        return await super().on_tick(counter) or self._is_lost()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Close the port, and what would stay open for ever; then wait for the rest."""

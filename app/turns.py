@@ -59,9 +59,11 @@ class Turns:
     Args:
         threads: jobs at a time.
         name: of the threads, with a number.
+        first: a lane that goes before all others.
     """
 
-    def __init__(self, threads: int, name: str) -> None:
+    def __init__(self, threads: int, name: str, first: str | None = None) -> None:
+        self._first = first
         self._threads = ThreadPoolExecutor(threads, name)
         self._lock = threading.Lock()  # guards what follows
         self._lanes: dict[str, _Lane] = {}  # that have jobs, or had; who was served last is last
@@ -83,6 +85,8 @@ class Turns:
                 if own is not None and job in own.jobs:
                     own.jobs.remove(job)
             raise
+        finally:
+            del future, job  # of one that failed the error leads here, and would keep all that it was given
 
     def submit(self, lane: str, function: Callable[[], T]) -> "Future[Timed[T]]":
         """The same for who has no event loop."""
@@ -113,12 +117,13 @@ class Turns:
         """Do the job whose turn it is, past those that nobody waits for any more."""
         with self._lock:
             while True:
-                waiting = [(lane.start, name) for name, lane in self._lanes.items() if lane.jobs]
+                waiting = [name for name, lane in self._lanes.items() if lane.jobs]
                 if not waiting:
                     return
                 # Of those with the least start the first: who was served last is last.
-                self._now, name = min(waiting, key=lambda one: one[0])
+                name = min(waiting, key=lambda one: (one != self._first, self._lanes[one].start))
                 lane = self._lanes[name]
+                self._now = max(self._now, lane.start if name != self._first else 0)
                 future, job = lane.jobs.popleft()
                 if future.set_running_or_notify_cancel():
                     break
@@ -132,6 +137,7 @@ class Turns:
         except BaseException as error:
             future.set_exception(error)
         finally:
+            del future, job  # as in `do`
             with self._lock:
                 lane.latest = max(1, math.ceil((time.perf_counter() - begun) / _STEP))
                 lane.start += lane.latest - counted

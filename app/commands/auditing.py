@@ -6,17 +6,20 @@ from typing import Any
 
 import typer
 
-from app.settings import settings_from
+from app.settings import Settings, settings_from
 
 
 @contextmanager
-def audited(action: str, target: str, known: Mapping[str, Any] | None = None) -> Iterator[dict[str, Any]]:
-    """Write what is done here to the audit log of the server that the environment names, if there is one.
+def audited(
+    action: str, target: str, known: Mapping[str, Any] | None = None, settings: Settings | None = None
+) -> Iterator[dict[str, Any]]:
+    """Write what is done here to the audit log of a server, if there is one.
 
     Args:
         action: such as model.activate.
         target: such as bottle/20261125T011500-3f9a2c.
         known: details, JSON, that are known before.
+        settings: the server's; None for those that the environment names.
 
     Yields:
         The detail to be logged at the end, JSON.
@@ -25,7 +28,7 @@ def audited(action: str, target: str, known: Mapping[str, Any] | None = None) ->
     from app.audit import Audit
     from app.database.engine import Database
 
-    settings = settings_from()
+    settings = settings or settings_from()
     if not settings.has_database:
         typer.echo(
             f"There is no audit log in {settings.history.absolute()}, so this is not written down: set "

@@ -177,11 +177,19 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(LEAST_GRACE_SECONDS, math.ceil(settings.deadline_ms / 1000) + 5),
     )
+
+    def lost() -> str | None:
+        batcher = getattr(app.state, "batcher", None)
+        return None if batcher is None else batcher.lost
+
+    server = Server(config, app.state.draining, settings.drain_seconds, lambda: lost() is not None)
     try:
-        Server(config, app.state.draining, settings.drain_seconds).run_app(app, guarded)
+        server.run_app(app, guarded)
     except HistoryError as error:
         _stop(1, str(error))
     logger.info("stopped")
+    if said := lost():
+        _stop(1, said)  # so that a service manager starts it again
 
 
 @contextmanager

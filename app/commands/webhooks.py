@@ -83,7 +83,7 @@ def redeliver_dead_letters(
     def tell(refusal: str) -> None:
         typer.echo(f"an event is kept: {refusal}", err=True)
 
-    with audited("webhook.redeliver", name) as detail:
+    with audited("webhook.redeliver", name, settings=settings) as detail:
         done = asyncio.run(redeliver(sink, dead, tell))
         detail.update(delivered=done.delivered, kept=done.kept)
     typer.echo(f"{done.delivered} delivered, {done.kept} kept in {dead.path.parent}")

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import os
+import stat
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -57,8 +59,10 @@ class DeadLetters:
             with self._locked():
                 if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
                     self.path.replace(self._before)
-                with self.path.open("a") as file:
-                    file.write(line)
+                with self.path.open("ab+") as file:
+                    # A line that a kill or a full disk has cut off is that one alone.
+                    whole = not file.tell() or (file.seek(-1, os.SEEK_END), file.read(1))[1] == b"\n"
+                    file.write((b"" if whole else b"\n") + line.encode())
         except OSError:  # also of a lock
             logger.exception("a dead letter cannot be written to %s: %s", self.path, line)
 
@@ -76,23 +80,23 @@ class DeadLetters:
             Their lines.
 
         Raises:
-            SinkError: somebody else is at it.
+            SinkError: somebody else is at it, or this is another user than the server's.
             OSError: they cannot be read, or written.
         """
         letters: deque[str] = deque()
         if not len(self):
             yield letters
             return
+        _expect_same_user(self.path.parent)
         try:
             self._taking.acquire()
         except Timeout as error:
             raise SinkError(f"somebody else takes letters out of {self.path} at this moment") from error
         try:
             with self._locked():
-                letters.extend(
-                    line for path in (self._taken, self._before, self.path) for line in _lines(path)
-                )
-                replace_file(self._taken, _text(letters))
+                found = (line for path in (self._taken, self._before, self.path) for line in _lines(path))
+                letters.extend(dict.fromkeys(found))  # a kill may have left some in two files
+                _write(self._taken, letters, like=self.path.parent)
                 self._before.unlink(missing_ok=True)
                 self.path.unlink(missing_ok=True)
             try:
@@ -100,7 +104,8 @@ class DeadLetters:
             finally:
                 with self._locked():
                     if letters:
-                        replace_file(self._before, self._newest([*letters, *_lines(self._before)]))
+                        kept = self._newest([*letters, *_lines(self._before)])
+                        _write(self._before, kept, like=self.path.parent)
                     self._taken.unlink()
         finally:
             self._taking.release()
@@ -110,7 +115,7 @@ class DeadLetters:
         with self._threads, self._processes:
             yield
 
-    def _newest(self, lines: list[str]) -> bytes:
+    def _newest(self, lines: list[str]) -> deque[str]:
         """As many of the last lines as two files hold."""
         size, kept = 0, deque[str]()
         for line in reversed(lines):
@@ -118,13 +123,23 @@ class DeadLetters:
             if size > 2 * self._max_bytes:
                 break
             kept.appendleft(line)
-        return _text(kept)
+        return kept
+
+
+def _expect_same_user(folder: Path) -> None:
+    """Raise SinkError unless the folder is this user's: what others leave in it the server cannot change."""
+    if hasattr(os, "geteuid") and (owner := folder.stat().st_uid) != os.geteuid():
+        raise SinkError(
+            f"{folder} belongs to the user {owner}: run this as that one, as whom the server runs"
+        )
 
 
 def read(line: str) -> Event | None:
     """The event of a letter, without its number; None where the line was cut off, or changed by hand."""
     try:
         data: dict[str, Any] = json.loads(line)["data"]
+        if not all(isinstance(data[name], str) for name in ("inspection_id", "created_at", "category")):
+            return None
         return Event(
             "inspection", data["category"], data["station"], data["decision"], json.dumps(data), number=0
         )
@@ -140,5 +155,7 @@ def _lines(path: Path) -> list[str]:
         return []
 
 
-def _text(lines: Iterable[str]) -> bytes:
-    return "".join(f"{line}\n" for line in lines).encode()
+def _write(path: Path, lines: Iterable[str], like: Path) -> None:
+    """Write a file in one step; who may enter a folder may read it, and nobody else."""
+    replace_file(path, "".join(f"{line}\n" for line in lines).encode())
+    path.chmod(0o600 | (stat.S_IMODE(like.stat().st_mode) & 0o044))

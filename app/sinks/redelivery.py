@@ -3,9 +3,12 @@
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from app.sinks.dead_letters import DeadLetters, read
 from app.sinks.delivery import Sink, Undelivered
+
+_IN_A_ROW: Final = 3
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,7 @@ class Redelivery:
 
     Attributes:
         delivered: letters that the receiver has now.
-        refused: that it will never take; they are kept.
+        refused: that it did not take while it took others; they are kept.
         unreadable: that are no letters any more; they are kept.
         waiting: the one that stopped it, and those behind; they are kept.
         stopped: why; None where all were tried.
@@ -35,20 +38,20 @@ class Redelivery:
 async def redeliver(sink: Sink, dead: DeadLetters, refusal: Callable[[str], None]) -> Redelivery:
     """Deliver a sink's dead letters, one attempt each, the oldest first, marked as redelivered.
 
-    What the receiver answers to one letter alone does not stop the others; what it would answer to each does:
-    that it cannot be reached, or not now, that an address or a secret is wrong. Letters leave their file when
-    all is over: a process that is killed delivers them again.
+    A letter that fails is kept and does not stop the others, unless several in a row do, as where an address
+    or a secret is wrong, or the receiver cannot be reached or takes nothing now. Letters leave their file
+    when all is over: a process that is killed delivers them again.
 
     Args:
         sink: where to; opened and closed here.
         dead: its letters.
-        refusal: is told what the receiver answers to a letter that it will never take.
+        refusal: is told what the receiver answers to a letter that is passed over.
 
     Raises:
         SinkError: somebody else takes letters out.
         OSError: the files cannot be read or written.
     """
-    delivered = unreadable = 0
+    delivered = unreadable = failures = 0
     stopped = None
     kept = deque[str]()
     await sink.open()
@@ -64,7 +67,8 @@ async def redeliver(sink: Sink, dead: DeadLetters, refusal: Callable[[str], None
                     try:
                         await sink.deliver(event, redelivered=True)
                     except Undelivered as error:
-                        if error.final:
+                        failures += not error.final
+                        if error.final or (error.counts and failures < _IN_A_ROW):
                             refusal(str(error))
                             kept.append(letters.popleft())
                         else:
@@ -72,6 +76,7 @@ async def redeliver(sink: Sink, dead: DeadLetters, refusal: Callable[[str], None
                     else:
                         letters.popleft()
                         delivered += 1
+                        failures = 0
                 waiting = len(letters)
             finally:
                 letters.extendleft(reversed(kept))

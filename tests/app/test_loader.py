@@ -454,7 +454,9 @@ class TestDamagedCache:
         monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
         assert "it will not be served" in self.load(store, folder, tmp_path / "engines")
 
-    def test_an_upload_deletes_nothing(self, store: Path, folder: Path, tmp_path: Path) -> None:
+    def test_an_upload_or_one_asked_for_by_name_deletes_nothing(
+        self, store: Path, folder: Path, tmp_path: Path
+    ) -> None:
         """Its golden pictures may be anything, and other models are served by what is compiled."""
         openvino_cache = pytest.importorskip("flows.fastflow.engines.openvino_cache")
         edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
@@ -465,6 +467,7 @@ class TestDamagedCache:
         async def scenario() -> None:
             loader = Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
             assert "it will not be served" in await refused(loader.check(folder))
+            assert "it will not be served" in await refused(loader.load(folder, "named"))
             loader.close()
 
         asyncio.run(scenario())
@@ -481,10 +484,11 @@ class TestDamagedCache:
 
         async def scenario() -> None:
             loader = Loader(store, "cpu", "float32", "openvino", cache)
-            for there in (False, True):
+            for there in (False, True, True):
                 (place / "of-others.blob").write_bytes(b"")
                 assert "it will not be served" in await refused(loader.load(folder))
                 assert (place / "of-others.blob").exists() == there
+                loader._forgotten -= there * 3600.0  # as an hour later: it is known not to help
             loader.close()
 
         asyncio.run(scenario())
@@ -520,7 +524,10 @@ class TestWhatIsNoException:
         async def scenario(loader: Loader) -> None:
             with monkeypatch.context() as patch:
                 patch.setattr(Loader, "_read", panic)
-                assert "ended with Panic" in await refused(loader.load(folder))
+                with pytest.raises(Refused) as caught:
+                    await loader.load(folder)
+                assert caught.value.unforeseen
+                assert str(caught.value.__cause__) == "it ended with Panic"
             await loader.load(folder)
 
         run(store, scenario)

@@ -168,6 +168,20 @@ class TestVersionsAskedForByName:
 
         run(store, scenario)
 
+    def test_one_that_is_refused_displaces_none(self, store: Path, add_version: AddVersion) -> None:
+        names = [f"v{number}" for number in range(4)]
+        for name in names:
+            add_version(store, "tiny", name)
+        damage(add_version(store, "tiny", "v-damaged"))
+
+        async def scenario(residency: Residency) -> None:
+            for name in names:
+                await residency.get("tiny", name)
+            await problem(residency.get("tiny", "v-damaged"))
+            assert {one.version for one in residency.loaded()} == set(names)
+
+        run(store, scenario)
+
     def test_one_that_became_active_is_none_of_them(self, store: Path, add_version: AddVersion) -> None:
         names = [f"v{number}" for number in range(6)]
         for name in names:

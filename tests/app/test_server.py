@@ -74,6 +74,13 @@ async def endless():
     await ended.wait()
     return "the end"
 
+lost = []
+
+@app.get("/lose")
+async def lose():
+    lost.append("the device")
+    return "lost"
+
 @app.get("/stuck")
 async def stuck():
     print("began", flush=True)
@@ -82,7 +89,7 @@ async def stuck():
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
 config = uvicorn.Config(app, lifespan="off", log_config=None, timeout_graceful_shutdown=grace)
-Server(config, draining, drain_seconds).run_app(app, listener)
+Server(config, draining, drain_seconds, lambda: bool(lost)).run_app(app, listener)
 print("returned", flush=True)
 """
 
@@ -148,6 +155,14 @@ def is_refused(port: int) -> bool:
 
 def is_draining(server: Running) -> bool:
     return server.ask("/ready").getresponse().status == 503
+
+
+def test_a_device_that_is_lost_is_a_stop_without_a_signal(start: Start) -> None:
+    with start() as server:
+        working = server.begin("/work/0")
+        assert server.ask("/lose").getresponse().read() == b'"lost"'
+        assert server.end() == ["closed", "returned"]
+        del working
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

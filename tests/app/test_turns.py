@@ -1,12 +1,14 @@
 import asyncio
+import gc
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app import turns as module
 from app.turns import Turns
@@ -171,12 +173,67 @@ def test_what_a_lane_has_used_is_counted_while_it_runs(clock: Clock) -> None:
         turns.close()
 
 
-def test_a_lane_that_was_idle_has_saved_up_nothing(turns: Turns, clock: Clock) -> None:
-    for _ in range(50):
-        turns.submit("busy", partial(clock.job, "busy", 0.01)).result(60)
-    done = order(turns, clock, *[("idle", 0.01)] * 10, *[("busy", 0.01)] * 10)
-    assert "busy" in done[:2]
-    assert done[:8].count("busy") >= 3
+@pytest.fixture
+def others(turns: Turns, clock: Clock) -> Iterator[Callable[[int], None]]:
+    """A lane that always has jobs, so that time goes on for all; does so many of them."""
+    permits, done = threading.Semaphore(0), threading.Semaphore(0)
+    jobs = 60
+
+    def one() -> None:
+        assert permits.acquire(timeout=60)
+        clock.now += 0.004
+        done.release()
+
+    waiting = [turns.submit("others", one) for _ in range(jobs)]
+
+    def do(count: int) -> None:
+        for _ in range(count):
+            permits.release()
+        for _ in range(count):
+            assert done.acquire(timeout=60)
+
+    yield do
+    permits.release(jobs)
+    for job in waiting:
+        job.result(60)
+
+
+def test_a_lane_that_was_idle_has_saved_up_nothing(
+    turns: Turns, clock: Clock, others: Callable[[int], None]
+) -> None:
+    """It has its turns beside others, and not all that it missed before."""
+    others(20)
+    jobs = [turns.submit("idle", partial(clock.job, "idle", 0.004)) for _ in range(10)]
+    others(5)
+    assert 3 <= len(clock.done) <= 7
+    others(6)
+    for job in jobs:
+        job.result(60)
+
+
+def test_a_lane_that_owes_is_remembered_until_it_does_not(
+    turns: Turns, clock: Clock, others: Callable[[int], None]
+) -> None:
+    large = turns.submit("large", partial(clock.job, "large", 0.099))  # twenty of the others'
+    others(2)
+    large.result(60)
+    again = turns.submit("large", partial(clock.job, "large", 0.099))
+    others(12)
+    assert clock.done == ["large"]
+    others(10)
+    again.result(60)
+    assert "large" in turns._lanes
+    others(30)
+    assert "large" not in turns._lanes
+
+
+def test_one_lane_goes_before_all_others(clock: Clock) -> None:
+    turns = Turns(1, "tested", first="first")
+    try:
+        jobs = [("a", 0.001), ("b", 0.001), ("first", 5.0), ("a", 0.001), ("first", 5.0)]
+        assert order(turns, clock, *jobs) == ["first", "first", "a", "b", "a"]
+    finally:
+        turns.close()
 
 
 def test_lanes_that_owe_nothing_are_forgotten(turns: Turns) -> None:
@@ -184,6 +241,34 @@ def test_lanes_that_owe_nothing_are_forgotten(turns: Turns) -> None:
         turns.submit(f"lane {number}", lambda: None).result(60)
     turns.submit("last", lambda: None).result(60)
     assert len(turns._lanes) <= 2  # that a thread may not have ended yet
+
+
+def test_what_has_failed_is_let_go_without_a_collection(turns: Turns) -> None:
+    """An upload that cannot be decoded is in nobody's account any more."""
+
+    def fail(upload: NDArray[np.float64]) -> None:
+        raise ValueError(len(upload))
+
+    async def scenario() -> None:
+        upload = np.zeros(1000)
+        alive = weakref.ref(upload)
+        try:
+            await turns.do("a", partial(fail, upload))
+        except ValueError:
+            pass
+        else:
+            pytest.fail("it did not fail")
+        del upload
+        await turns.do("a", lambda: None)  # after which the thread is past it
+        await asyncio.sleep(0)
+        assert alive() is None
+
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+    finally:
+        gc.enable()
 
 
 def test_the_end_drops_what_waits(clock: Clock) -> None:

@@ -32,15 +32,19 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nginx; on Debian: ap
 
 
 @contextmanager
-def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[int]:
-    """nginx with our file on a free port, before a server on another."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[tuple[int, int]]:
+    """nginx with our file on two free ports, with TLS and without, before a server on another."""
+    with socket.socket() as one, socket.socket() as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        port, plain = one.getsockname()[1], other.getsockname()[1]
     ours = DEPLOY.read_text()
     for before, after in {
         "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream};",
+        "listen 80;": f"listen 127.0.0.1:{plain};",
+        "listen [::]:80;": "",  # a machine that tests may have none
         "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "listen [::]:443 ssl;": "",
         f"{NAME}.pem": str(tls.certificate),
         f"{NAME}.key": str(tls.key),
     }.items():
@@ -62,7 +66,7 @@ def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[int]:
         process = subprocess.Popen([PROGRAM, "-p", folder, "-c", configuration], stderr=log)
     try:
         eventually((folder / "pid").exists)
-        yield port
+        yield port, plain
     finally:
         process.terminate()
         assert process.wait(60) == 0, (folder / "log").read_text()
@@ -84,7 +88,7 @@ def keyed(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[tuple[Server, str
 def test_all_that_the_file_promises(keyed: tuple[Server, str], tmp_path: Path) -> None:
     server, key = keyed
     tls = make_certificate(tmp_path, "DNS:localhost", "IP:127.0.0.1")
-    with nginx(tmp_path / "nginx", server.port, tls) as port:
+    with nginx(tmp_path / "nginx", server.port, tls) as (port, plain):
         base = f"https://127.0.0.1:{port}"
         trust = ssl.create_default_context(cafile=tls.certificate)
         with (
@@ -94,6 +98,9 @@ def test_all_that_the_file_promises(keyed: tuple[Server, str], tmp_path: Path) -
             ) as line,
         ):
             eventually(lambda: _answers(browser))
+            answer = httpx.get(f"http://127.0.0.1:{plain}/wall?x=1", trust_env=False)
+            assert answer.status_code == 301
+            assert answer.headers["location"] == "https://127.0.0.1/wall?x=1"
             # What a client says of itself is not passed on; the session's cookie is for TLS alone.
             answer = browser.post("/login", json={"key": key}, headers={"X-Forwarded-For": "192.0.2.6"})
             assert answer.status_code == 200, answer.text

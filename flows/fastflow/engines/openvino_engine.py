@@ -5,6 +5,7 @@ The backbone is converted once and its graph kept on disk. Heads of one shape sh
 may get graphs of its own, with its weights in them: OpenVINO then need not lay them out anew for every batch.
 """
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,9 +16,11 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.engines import openvino_cache, openvino_pixels
+from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
 from flows.fastflow.engines.openvino_head import build, weights_of
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
@@ -33,6 +36,8 @@ from flows.fastflow.manifest import Backbone, Precision
 from flows.fastflow.memory import memory_of
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 from flows.fastflow.score import ScoreRule
+
+logger = logging.getLogger("flowgauge.openvino")
 
 # Of each map that a head takes, (N, C, H, W).
 Sizes: TypeAlias = tuple[tuple[int, ...], ...]
@@ -50,6 +55,8 @@ _FIRST_PORTIONS: Final[tuple[int, ...]] = (8, 1)
 _OWN_BYTES: Final = 128 * 2**20
 # Pixels of pictures whose maps are made together, or their planes would take too much memory.
 _PORTION_PIXELS: Final = 2**19
+# The share by which rows of a batch may differ from what is found alone: they are rounded in other orders.
+_DIFFER: Final = 5e-2
 _HINTS: Final[dict[Precision, str]] = {"float32": "f32", "openvino-bfloat16": "bf16"}
 
 
@@ -93,6 +100,7 @@ class OpenVinoEngine:
         self._backbones: WeakKeyDictionary[FrozenBackbone, dict[tuple[int, int], OpenVinoBackbone]]
         self._backbones = WeakKeyDictionary()
         self._heads: dict[tuple[object, Sizes], Any] = {}
+        self._looked_at: set[object] = set()  # shapes of heads whose graphs were compared
         self._pixels: dict[tuple[Sizes, tuple[int, int], Enlarging], PixelsRequest] = {}
         self._owners: WeakSet[_OpenVinoHead] = WeakSet()
 
@@ -151,6 +159,7 @@ class OpenVinoEngine:
             self._backbones.clear()
             self._heads.clear()
             self._pixels.clear()
+            self._looked_at.clear()
         return True
 
     def shared_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
@@ -164,6 +173,24 @@ class OpenVinoEngine:
             with self._lock:
                 known = self._heads.setdefault(key, compiled)
         return known
+
+    def forget_graphs(self, fused: FusedHead) -> bool:
+        """Drop the shared graphs of heads of this one's shape, and what is on disk; False without a disk."""
+        if self._cache is None:
+            return False
+        with self._compiling_backbone:
+            openvino_cache.clear(self._cache)
+        with self._lock:
+            self._heads = {key: graph for key, graph in self._heads.items() if key[0] != _shape(fused)}
+        return True
+
+    def once_for_shape(self, fused: FusedHead, look: Callable[[], None]) -> None:
+        """Look at the shared graphs of heads of this one's shape, unless somebody has."""
+        with self._lock:
+            if _shape(fused) in self._looked_at:
+                return
+            self._looked_at.add(_shape(fused))
+        look()
 
     def own_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
         """A compiled graph of one head alone. Not kept on disk, where every version would leave some."""
@@ -272,6 +299,7 @@ class _OpenVinoHead:
 
         for n in _PORTIONS:
             self._engine.shared_graph(self._fused, of(n))
+        self._engine.once_for_shape(self._fused, lambda: self._expect_sound([of(n) for n in _PORTIONS]))
         batches = [of(n) for n in _FIRST_PORTIONS]
         if not self._engine.make_room(self, len(batches) * sum(w.nbytes for w in self._weights)):
             return
@@ -284,16 +312,57 @@ class _OpenVinoHead:
             self.own_bytes = 0
             raise
 
+    def _expect_sound(self, batches: Sequence[Sizes]) -> None:
+        """Compare graphs for several pictures with the one for a single picture, and make all anew once.
+
+        What is kept on disk may be damaged there, and golden pictures are scored one by one.
+
+        Raises:
+            EngineError: they differ although they were made anew.
+        """
+        for anew in (False, True):
+            *several, alone = (self._found_by(sizes) for sizes in batches)
+            if all(_alike(rows, one) for found in several for rows, one in zip(found, alone, strict=True)):
+                return
+            if anew or not self._engine.forget_graphs(self._fused):
+                break
+            self._shared.clear()
+            logger.warning("graphs for several pictures are damaged; all that was compiled is made anew")
+        raise EngineError("graphs for several pictures do not give what the one for a single picture does")
+
+    def _found_by(self, sizes: Sizes) -> list[NDArray[np.float32]]:
+        """What a shared graph gives for the same maps in every row, by a request of its own."""
+        request = self._prepared(self._engine.shared_graph(self._fused, sizes), len(sizes))
+        random = np.random.default_rng(0)
+        maps = [
+            np.repeat(random.standard_normal((1, *size), dtype=np.float32), n, axis=0) for n, *size in sizes
+        ]
+        for i, m in enumerate(maps):
+            request.set_input_tensor(i, shared(m))
+        infer(request)
+        return [output.data.copy() for output in request.output_tensors]
+
+    def _prepared(self, graph: Any, maps: int) -> Any:
+        """A request that has the weights, which follow the maps."""
+        request = graph.create_infer_request()
+        for i, weight in enumerate(self._weights, start=maps):
+            request.set_input_tensor(i, shared(weight.numpy()))
+        return request
+
     def _request(self, sizes: Sizes) -> Any:
         request = self._own.get(sizes)
         if request is None:
             request = self._shared.get(sizes)
         if request is None:
-            request = self._engine.shared_graph(self._fused, sizes).create_infer_request()
-            for i, weight in enumerate(self._weights, start=len(sizes)):
-                request.set_input_tensor(i, shared(weight.numpy()))
+            request = self._prepared(self._engine.shared_graph(self._fused, sizes), len(sizes))
             self._shared[sizes] = request
         return request
+
+
+def _alike(rows: NDArray[np.float32], one: NDArray[np.float32]) -> bool:
+    """Whether all rows (n, ...) are (1, ...), but for rounding in bfloat16; never where one is no number."""
+    distances = np.linalg.norm((rows - one).reshape(len(rows), -1), axis=1)
+    return bool((distances <= _DIFFER * np.linalg.norm(one)).all())
 
 
 def _shape(fused: FusedHead) -> tuple[object, ...]:

@@ -99,23 +99,42 @@ def test_one_that_is_refused_is_kept_and_holds_up_nothing(
         assert [json.loads(line)["data"]["inspection_id"] for line in lines] == ["b"]
 
 
-@pytest.mark.parametrize("status", [404, 500, 503])
-def test_a_receiver_that_takes_none_is_asked_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: DeadLetters, status: int
+@pytest.mark.parametrize(("status", "tried"), [(404, "bcd"), (500, "bcd"), (503, "b"), (429, "b")])
+def test_a_receiver_that_takes_none_is_not_asked_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: DeadLetters, status: int, tried: str
 ) -> None:
     def broken_from_b(number: int, _: bytes) -> Answer:
         return (204 if number == 0 else status), {}
 
-    give_up(dead, "a", "b", "c", "d")
+    give_up(dead, *"abcdefg")
     with Receiver(broken_from_b) as receiver:
         configure(tmp_path, monkeypatch, receiver.url)
         result = run("redeliver", "mes")
         assert result.exit_code == 1
-        assert f"error: 3 were not sent: the receiver answers {status}" in result.stderr
-        assert sent(receiver) == ["a", "b"]
+        left = 7 - len(tried)  # of which the last was tried
+        assert f"error: {left} were not sent: the receiver answers {status}" in result.stderr
+        assert result.stdout.startswith("1 delivered, 6 kept")
+        assert sent(receiver) == ["a", *tried]
         receiver.answer = lambda *_: (204, {})
         assert run("redeliver", "mes").exit_code == 0
-    assert sent(receiver) == ["a", "b", "b", "c", "d"]
+    assert sent(receiver) == ["a", *tried, *"bcdefg"]
+
+
+def test_one_that_the_receiver_always_fails_over_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: DeadLetters
+) -> None:
+    """As it was given up for: so that others go on."""
+
+    def fails_over(_: int, body: bytes) -> Answer:
+        return (500 if json.loads(body)["data"]["inspection_id"] in "ace" else 204), {}
+
+    give_up(dead, *"abcdefgh")
+    with Receiver(fails_over) as receiver:
+        configure(tmp_path, monkeypatch, receiver.url)
+        result = run("redeliver", "mes")
+    assert result.stdout.startswith("5 delivered, 3 kept")
+    with dead.taken() as lines:
+        assert [json.loads(line)["data"]["inspection_id"] for line in lines] == ["a", "c", "e"]
 
 
 def test_a_receiver_that_is_not_there_loses_nothing(
@@ -156,6 +175,24 @@ def test_the_audit_log_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, d
     assert (begun.action, begun.target, begun.outcome) == ("webhook.redeliver", "mes", "begun")
     assert (ended.outcome, ended.actor) == ("done", "command line")
     assert ended.detail == {"begun": begun.number, "delivered": 2, "kept": 0}
+
+
+def test_the_audit_log_is_that_of_the_history_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = tmp_path / "another"
+    history.mkdir()
+    database = Database(settings_from(history=history).database_url)
+    database.prepare()
+    give_up(DeadLetters(history / "sinks" / "webhook-mes.dead.ndjson"), "a")
+    with Receiver() as receiver:
+        configure(tmp_path, monkeypatch, receiver.url)
+        result = run("redeliver", "mes", "--history", str(history))
+        assert result.exit_code == 0, result.output
+    assert "no audit log" not in result.stderr
+    assert [entry.action for entry in Audit(database).page(10)] == ["webhook.redeliver"] * 2
+    database.close()
+    assert not settings_from().history.exists()
 
 
 def test_what_is_wrong_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

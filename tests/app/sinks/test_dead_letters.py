@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import shutil
+import stat
 import subprocess
 import sys
 import time
@@ -145,6 +148,49 @@ def test_letters_of_a_killed_taker_are_found_by_the_next(tmp_path: Path) -> None
         assert [json.loads(line)["data"]["n"] for line in lines] == [0, 1, 2]
 
 
+def test_a_line_that_was_cut_off_is_lost_alone(tmp_path: Path) -> None:
+    """By a kill, or a disk that was full: what comes later begins a line of its own."""
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    dead.add(event(0), "no")
+    with dead.path.open("a") as file:
+        file.write('{"given_up": "2026')
+    dead.add(event(1), "no")
+    with dead.taken() as lines:
+        assert [json.loads(lines[i])["data"]["n"] for i in (0, 2)] == [0, 1]
+        assert lines[1] == '{"given_up": "2026'
+
+
+@pytest.mark.parametrize("where", ["a.dead.ndjson.1", "a.dead.ndjson"])
+def test_what_a_kill_has_left_in_two_files_is_there_once(tmp_path: Path, where: str) -> None:
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    for number in range(3):
+        dead.add(event(number), "no")
+    shutil.copy(dead.path, tmp_path / "a.dead.ndjson.taken")
+    dead.path.rename(tmp_path / where)
+    with dead.taken() as lines:
+        assert [json.loads(line)["data"]["n"] for line in lines] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(("folder", "file"), [(0o700, 0o600), (0o750, 0o640), (0o755, 0o644)])
+def test_who_may_not_enter_the_folder_may_not_read_it(tmp_path: Path, folder: int, file: int) -> None:
+    tmp_path.chmod(folder)
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    dead.add(event(0), "no")
+    with dead.taken():
+        assert stat.S_IMODE((tmp_path / "a.dead.ndjson.taken").stat().st_mode) == file
+    assert stat.S_IMODE((tmp_path / "a.dead.ndjson.1").stat().st_mode) == file
+
+
+def test_another_user_than_the_servers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files and locks of root would keep the server from its own."""
+    dead = DeadLetters(tmp_path / "a.dead.ndjson")
+    dead.add(event(0), "no")
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    with pytest.raises(SinkError, match="run this as that one"), dead.taken():
+        pass
+    assert len(dead) == 1
+
+
 def test_only_one_takes(tmp_path: Path) -> None:
     dead = DeadLetters(tmp_path / "a.dead.ndjson")
     dead.add(event(1), "no")
@@ -161,13 +207,26 @@ def test_where_there_are_no_letters_nothing_is_made(tmp_path: Path) -> None:
     assert not (tmp_path / "sinks").exists()
 
 
-@pytest.mark.parametrize("line", ["", "{", "7", "{}", '{"data": 7}', '{"data": {"category": "bottle"}}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "{", "7", "{}", '{"data": 7}', '{"data": {"category": "bottle"}}'),
+        '{"data": {"inspection_id": "1", "category": "bottle", "station": null, "decision": "PASS"}}',
+        '{"data": {"inspection_id": 1, "created_at": "", "category": "", "station": "", "decision": "PASS"}}',
+    ],
+)
 def test_a_line_that_is_no_letter_has_no_event(line: str) -> None:
     assert read(line) is None
 
 
 def test_a_letter_has_the_event_that_was_given_up(tmp_path: Path) -> None:
-    data = {"inspection_id": "1", "category": "bottle", "station": None, "decision": "PASS", "score": 1.5}
+    data = {
+        "inspection_id": "1",
+        "created_at": "2026-11-25T01:15:00.123Z",
+        "category": "bottle",
+        "station": None,
+        "decision": "PASS",
+    }
     gone = Event("inspection", "bottle", None, "PASS", json.dumps(data), 7)
     dead = DeadLetters(tmp_path / "a.dead.ndjson")
     dead.add(gone, "no")

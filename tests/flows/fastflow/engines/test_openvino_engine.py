@@ -31,7 +31,13 @@ from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
 
-from flows.fastflow.engines import openvino_backbone, openvino_engine, openvino_head, openvino_winograd
+from flows.fastflow.engines import (
+    openvino_backbone,
+    openvino_cache,
+    openvino_engine,
+    openvino_head,
+    openvino_winograd,
+)
 from flows.fastflow.engines.openvino_convolutions import value_of
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_parts import shared
@@ -263,6 +269,53 @@ class TestSpecialise:
             running.specialise(sizes())
         assert running.own_bytes == 0
         expect_equal(running(maps(n=8)), FusedHead(head)(maps(n=8)))
+
+    @pytest.mark.parametrize("n", [2, 4, 8])
+    @pytest.mark.parametrize("for_good", [False, True])
+    def test_graphs_for_several_pictures_that_are_damaged_are_made_anew(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, for_good: bool
+    ) -> None:
+        """Golden pictures are scored one by one, and a start waits for the largest of them alone."""
+        head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+        engine = openvino(tmp_path)
+        running: Any = engine.head(head)
+        cleared: list[Path] = []
+        found_by, clear = openvino_engine._OpenVinoHead._found_by, openvino_cache.clear
+
+        def damaged(self: Any, of_maps: Any) -> Any:
+            found = found_by(self, of_maps)
+            if of_maps[0][0] == n and (for_good or not cleared):
+                found[0][-1] *= 1.2
+            return found
+
+        def clearing(cache: Path) -> None:
+            cleared.append(cache)
+            clear(cache)
+
+        monkeypatch.setattr(openvino_engine._OpenVinoHead, "_found_by", damaged)
+        monkeypatch.setattr(openvino_cache, "clear", clearing)
+        if for_good:
+            with pytest.raises(EngineError, match="do not give what the one for a single picture does"):
+                running.specialise(sizes())
+        else:
+            running.specialise(sizes())
+            assert running.own_bytes > 0
+        assert len(cleared) == 1
+        expect_equal(running(maps(n=n)), FusedHead(head)(maps(n=n)))
+
+    def test_they_are_compared_once_for_all_heads_of_a_shape(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        compared: list[int] = []
+        expect_sound = openvino_engine._OpenVinoHead._expect_sound
+
+        def counting(self: Any, batches: Any) -> None:
+            compared.append(len(batches))
+            expect_sound(self, batches)
+
+        monkeypatch.setattr(openvino_engine._OpenVinoHead, "_expect_sound", counting)
+        engine = openvino()
+        for _ in range(2):
+            engine.head(made(FlowConfig(steps=2), NORMALISATIONS[0])).specialise(sizes())
+        assert compared == [len(openvino_engine._PORTIONS)]
 
     def test_nothing_of_its_own_is_kept_on_disk(self, tmp_path: Path) -> None:
         engine = openvino(tmp_path)
