@@ -342,6 +342,7 @@ def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
             page.clock.run_for(2_000)
         expect(missed).to_be_hidden()
         expect(slider).to_be_enabled()
+        expect(page.locator("#heat")).to_be_visible()
 
         # Where it does not come at all, no part looks like a good one.
         page.unroute("**/heatmap.jpg")
@@ -351,6 +352,7 @@ def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
             page.clock.run_for(1_000)
         expect(missed).to_have_text(re.compile("^The picture or its heatmap did not come"))
         expect(missed).to_have_role("alert")
+        expect(page.locator("#heat")).to_be_hidden()  # nor has it the browser's own sign, in colours
         expect(slider).to_be_disabled()
         before = slider.input_value()
         page.keyboard.press("h")

@@ -14,6 +14,8 @@ export function retry(image, failed = () => {}, times = 0) {
   const again = () => {
     if (heard) return;
     heard = true;
+    // In an SVG browsers draw a sign for it, large and in colours, over what is there.
+    if (name === "href") image.setAttribute("visibility", "hidden");
     if (times >= RETRIES) {
       image.dataset.failed = "";
       failed();
@@ -25,6 +27,7 @@ export function retry(image, failed = () => {}, times = 0) {
     }, 400 * 2 ** times);
   };
   image.addEventListener("error", again, { once: true });
+  image.addEventListener("load", () => image.removeAttribute("visibility"), { once: true });
   if (times > 0) return;
   if (name === "href") lookAt(image, source, again);
   else if (image.complete && image.naturalWidth === 0) again(); // it failed before this script ran
