@@ -174,6 +174,12 @@ async def renew_calibration(
         if (await residency.get(category)).sha256 != detector.sha256:
             raise _replaced()
         before = await asyncio.to_thread(store.calibrations.get, detector, station)
+        tuned = await asyncio.to_thread(store.settings, category)
+        decided_by = verdict.thresholds(before, tuned)
+        was = verdict.shown(decided_by)
+        band = verdict.review_fpr(before, tuned)
+        # Before the change: what fails here must not look like a change that failed.
+        unlikely = await asyncio.to_thread(_unfair, history, chosen, decided_by.reject, band)
 
         def edit(there: InForce | None) -> Renewal:
             # Again, under the lock that an activation takes.
@@ -185,11 +191,6 @@ async def renew_calibration(
 
         after = await asyncio.to_thread(store.calibrations.change, slot, edit)
         in_force = await asyncio.to_thread(told, store, detector, station)
-        tuned = await asyncio.to_thread(store.settings, category)
-        decided_by = verdict.thresholds(before, tuned)
-        was = verdict.shown(decided_by)
-        band = verdict.review_fpr(before, tuned)
-        unlikely = await asyncio.to_thread(_unfair, history, chosen, decided_by.reject, band)
         warnings = _warnings(before, after, unlikely, fitted)
         detail |= {
             "version": detector.manifest.version,

@@ -111,7 +111,9 @@ def inspect(client: httpx.Client, data: bytes, **texts: str) -> dict[str, Any]:
 
 def until_held(page: Page, held: Sequence[Route], count: int = 1) -> None:
     """Wait until so many requests of a page are held. It hears of them only while it is asked something."""
+    until = time.monotonic() + TIMEOUT_MS / 1000
     while len(held) < count:
+        assert time.monotonic() < until, f"{len(held)} of {count} requests came"
         page.wait_for_timeout(20)
 
 

@@ -338,8 +338,12 @@ def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
         missed, slider = page.locator("#picture-error"), page.get_by_role("slider", name="Heatmap")
         look_at(page, identifier)
         until_held(page, asked)
+        late = page.locator("#picture-late")
+        expect(late).to_have_text("The picture or its heatmap has not come yet.")
+        expect(slider).to_be_disabled()
         with page.expect_event("requestfinished", lambda request: request.url.endswith("/heatmap.jpg")):
             page.clock.run_for(2_000)
+        expect(late).to_be_hidden()
         expect(missed).to_be_hidden()
         expect(slider).to_be_enabled()
         expect(page.locator("#heat")).to_be_visible()
@@ -352,6 +356,7 @@ def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
             page.clock.run_for(1_000)
         expect(missed).to_have_text(re.compile("^The picture or its heatmap did not come"))
         expect(missed).to_have_role("alert")
+        expect(late).to_be_hidden()
         expect(page.locator("#heat")).to_be_hidden()  # nor has it the browser's own sign, in colours
         expect(slider).to_be_disabled()
         before = slider.input_value()

@@ -35,7 +35,8 @@ async function send(path, { method = "GET", headers, body, keepalive, patienceMs
     const response = await fetch(path, { method, headers: sent, body, signal: patience.signal, keepalive, credentials: "same-origin" });
     return [response, await response.text()];
   } catch {
-    throw new ApiError(0, "offline", t("script.offline"));
+    // Where it was given up here, the server may be there and the line be slow.
+    throw new ApiError(0, patience.signal.aborted ? "late" : "offline", t("script.offline"));
   } finally {
     clearTimeout(timer);
   }

@@ -25,29 +25,33 @@ function giveFocus(select) {
   }
 }
 
-// `made` is called when the choice is made, not whenever the list shows another line.
+const changed = new WeakSet(); // forms, and lists without one, of which a choice is not made yet
+
+// `made` is called when the choice is made, not whenever the list shows another line; it gives false where that leads
+// nowhere.
 export function onChoice(select, button, made) {
+  const whole = select.form ?? select;
   let byKeys = false;
-  let changed = false;
+  let last = false; // whether it was this one of the form that was changed
   const make = () => {
-    if (byKeys) keepFocus(select);
-    changed = false;
-    made();
+    changed.delete(whole);
+    if (made() !== false && byKeys) keepFocus(select);
   };
   select.addEventListener("pointerdown", () => (byKeys = false));
   select.addEventListener("keydown", (event) => {
     byKeys = true;
-    if (event.key !== "Enter" || !changed) return;
+    if (event.key !== "Enter" || !changed.has(whole)) return;
     event.preventDefault();
     make();
   });
   select.addEventListener("change", () => {
-    changed = true;
+    changed.add(whole);
+    last = true;
     if (!byKeys) return make();
     button.hidden = false;
     button.classList.remove("without-script");
   });
   if (button.type === "button") button.addEventListener("click", make);
-  select.form?.addEventListener("submit", () => changed && keepFocus(select));
+  select.form?.addEventListener("submit", () => last && keepFocus(select));
   giveFocus(select);
 }

@@ -15,7 +15,7 @@ const cards = new Cards(document.getElementById("inspections"));
 const queue = []; // the first of them is under way
 // No connection, too slow a one, the key's limit, a proxy without its server, not now: no fault of the picture.
 const BUSY = [0, 408, 429, 502, 503, 504];
-const LATE = [408, 504]; // of these it may be the picture's fault all the same: it is too large for the line
+const LATE = [408, 504]; // of these, as of two minutes without an answer, it may be too large for the line
 const AGAIN_S = 5; // where the service does not say when
 let working = false;
 let timer = null;
@@ -99,7 +99,7 @@ async function inspect(one) {
     const gone = error.status === 0 && !(await readable(file));
     if (BUSY.includes(error.status) && !gone) {
       // One that comes too late again and again lets the others go first.
-      one.late = LATE.includes(error.status) ? one.late + 1 : 0;
+      one.late = LATE.includes(error.status) || error.type === "late" ? one.late + 1 : 0;
       if (one.late > 1) queue.push(queue.shift());
       timer = setTimeout(work, 1000 * (error.retryAfter ?? AGAIN_S));
       return t("script.inspect.later", { why: error.message, n: queue.length });

@@ -46,12 +46,17 @@ if (heat) {
   outlines.addEventListener("change", () => {
     byId("regions").style.visibility = outlines.checked ? "visible" : "hidden";
   });
-  // Without its heatmap a part would look like a good one.
-  const failed = () => {
-    byId("picture-error").hidden = false;
-    opacity.disabled = true;
+  // Without its heatmap a part would look like a good one: from the first moment that is said.
+  const missing = new Map();
+  const told = (image, state) => {
+    if (state === "came") missing.delete(image);
+    else missing.set(image, state);
+    opacity.disabled = missing.size > 0;
+    const failed = [...missing.values()].includes("failed");
+    byId("picture-late").hidden = failed || missing.size === 0;
+    byId("picture-error").hidden = !failed;
   };
-  document.querySelectorAll(".stack image").forEach((image) => retry(image, failed));
+  document.querySelectorAll(".stack image").forEach((image) => retry(image, (state) => told(image, state)));
 }
 
 // --- reviews
@@ -96,7 +101,8 @@ for (const link of document.querySelectorAll("#older, #newer")) {
   });
 }
 guardUnsaved(() => busy || unsaved());
-addEventListener("pageshow", () => {
+addEventListener("pageshow", (event) => {
+  if (!event.persisted) return; // its own loading has ended, perhaps while a neighbour is on its way
   if (leaving !== null) wrong.hidden = true;
   stay();
 });

@@ -6,7 +6,7 @@ const RETRY_MS = 3000;
 const SILENT_MS = 40000; // the server tells its position every 15 seconds: a connection that brings two of them not is dead
 
 export class Live {
-  // handlers: connecting(), open(), lost(), and one for each kind of event, by its name
+  // handlers: connecting(), open(), lost(), closed(), and one for each kind of event, by its name
   constructor(query, handlers) {
     this.query = query;
     this.handlers = handlers;
@@ -50,5 +50,6 @@ export class Live {
     clearTimeout(this.silence);
     if (this.source) this.source.close();
     this.source = null;
+    this.handlers.closed();
   }
 }

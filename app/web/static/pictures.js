@@ -6,8 +6,9 @@ function ask(image, name, source) {
   image.setAttribute(name, source);
 }
 
-// An <img>, or the <image> of an SVG. `failed` is told when no try is left.
-export function retry(image, failed = () => {}, times = 0) {
+// An <img>, or the <image> of an SVG. `told` hears "late" at every try that fails, "failed" when none is left, and
+// "came" when one brings it.
+export function retry(image, told = () => {}, times = 0) {
   const name = image instanceof SVGElement ? "href" : "src";
   const source = image.getAttribute(name);
   let heard = false;
@@ -18,16 +19,21 @@ export function retry(image, failed = () => {}, times = 0) {
     if (name === "href") image.setAttribute("visibility", "hidden");
     if (times >= RETRIES) {
       image.dataset.failed = "";
-      failed();
+      told("failed");
       return;
     }
+    told("late");
     setTimeout(() => {
       ask(image, name, source);
-      retry(image, failed, times + 1);
+      retry(image, told, times + 1);
     }, 400 * 2 ** times);
   };
+  const came = () => {
+    image.removeAttribute("visibility");
+    told("came");
+  };
   image.addEventListener("error", again, { once: true });
-  image.addEventListener("load", () => image.removeAttribute("visibility"), { once: true });
+  image.addEventListener("load", came, { once: true });
   if (times > 0) return;
   if (name === "href") lookAt(image, source, again);
   else if (image.complete && image.naturalWidth === 0) again(); // it failed before this script ran

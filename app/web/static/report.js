@@ -40,8 +40,11 @@ const times = {
   "22-6": () => shift(22, 6),
 };
 
-// Also after the browser's Back, which may bring what was chosen last.
-addEventListener("pageshow", () => {
+// Also after the browser's Back, which may bring what was chosen last; not where somebody has chosen while it loaded.
+let chosen = false;
+form.addEventListener("input", () => (chosen = true));
+addEventListener("pageshow", (event) => {
+  if (chosen && !event.persisted) return;
   form.reset();
   from.setCustomValidity("");
   for (const one of [from, to]) one.value = local(new Date(one.dataset.moment));
@@ -75,7 +78,8 @@ preset.addEventListener("change", () => {
   from.setCustomValidity("");
 });
 onChoice(preset, form.querySelector("button"), () => {
-  if (times[preset.value]) show(...times[preset.value]());
+  if (!times[preset.value]) return false;
+  return show(...times[preset.value]());
 });
 for (const one of [from, to]) one.addEventListener("change", () => (preset.value = ""));
 
@@ -83,12 +87,13 @@ function show(begin, end) {
   if (begin >= end) {
     from.setCustomValidity(form.dataset.order);
     from.reportValidity();
-    return;
+    return false;
   }
   const asked = new URLSearchParams({ from: begin.toISOString(), to: end.toISOString() });
   if (form.elements.station.value) asked.set("station", form.elements.station.value);
   asked.set("tz", Intl.DateTimeFormat().resolvedOptions().timeZone ?? "UTC"); // whose days the bars are
   location.assign(`/report?${asked}`);
+  return true;
 }
 
 form.addEventListener("submit", (event) => {

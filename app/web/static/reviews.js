@@ -40,15 +40,14 @@ export class Reviews {
 
   // The review after the latest that was seen, if it is one of those that were sent.
   async own(error) {
-    if (error.status === 409) {
-      error.now = (await api(this.path, { patienceMs: LOOK_MS })).review;
-      // One that says what nobody has said here needs no closer look.
-      const { revision, verdict } = error.now;
-      if (revision === this.revision + 1 && !this.sent.some((one) => one.verdict === verdict)) return null;
-    }
-    const { reviews } = await api(`${this.path}/reviews`, { patienceMs: LOOK_MS });
+    const now = error.status === 409 ? (await api(this.path, { patienceMs: LOOK_MS })).review : null;
+    // One that says what nobody has said here needs no closer look.
+    const isAnothers = now?.revision === this.revision + 1 && !this.sent.some((one) => one.verdict === now.verdict);
+    const { reviews } = isAnothers ? { reviews: [] } : await api(`${this.path}/reviews`, { patienceMs: LOOK_MS });
     const next = reviews.find((one) => one.revision === this.revision + 1);
-    return next && this.sent.some((one) => same(next, one)) ? next : null;
+    if (next && this.sent.some((one) => same(next, one))) return next;
+    if (now) error.now = now; // only by now is it known that it is not one's own
+    return null;
   }
 
   take(review) {

@@ -52,7 +52,7 @@ async function catchUp() {
     arrive(told(one));
     reviewed(one.inspection_id, one.review.verdict, one.review.revision);
   }
-  await count();
+  count().catch(() => {}); // it is asked again by and by
 }
 
 // A new connection does not bring what came before it: until the list has, the wall has a gap and is not live.
@@ -128,8 +128,10 @@ pause.addEventListener("click", () => {
 for (const figure of counts.querySelectorAll("[data-count]")) figure.dataset.value = figure.textContent.replace(/\D/g, "");
 
 new Live(query({ category, station }), {
-  connecting() {
+  closed() {
     turn += 1;
+  },
+  connecting() {
     if (state.dataset.state === "live") setState("waiting");
   },
   open() {
