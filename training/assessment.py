@@ -28,7 +28,7 @@ from training.datasets.masks import files_of
 from training.datasets.sample import DatasetError, Sample
 from training.evaluation import Evaluation, Row, evaluate, expect_usable
 from training.loop import read_metrics
-from training.near_copies import few_enough, near_copies
+from training.near_copies import few_enough, near_copies, of_version
 from training.progress import Progress
 from training.report import write_report
 from training.summary import TestedOn, metrics, summarise
@@ -117,7 +117,8 @@ def assess(
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
-    learned = few_enough(_learned(data, category, found, fresh, known), len(samples))
+    learned = of_version(_learned(data, category, found, fresh, known), known)
+    learned = few_enough(learned, len(samples))
     threads, sample_bits = torch.get_num_threads(), detector.manifest.sample_bits
     with progress.stage("look", len(samples) + len(learned)) as advance:
         thumbnails = expect_usable(samples, threads, advance, sample_bits)

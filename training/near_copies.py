@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.images import FILE_LIMITS
 from flows.fastflow.listing import some
 from flows.fastflow.parts import by_first_appearance, parts_where_told
+from flows.fastflow.plain_files import FileError, sha256_of
 from training.datasets.check.near_duplicates import LIMIT, nearest_in_training, neighbours
 from training.datasets.check.survey import Picture, survey
 
@@ -33,6 +35,19 @@ class NearCopies:
 
     found: list[str]
     compared_with: int
+
+
+def of_version(paths: Sequence[Path], known: Collection[FitPictures]) -> list[Path]:
+    """Those of the files that are pictures of a version, by their contents; what cannot be read is none."""
+    found = []
+    for path in paths:
+        try:
+            sha256 = sha256_of(path, FILE_LIMITS.max_bytes)
+        except (OSError, FileError):
+            continue
+        if any(sha256 in pictures for pictures in known):
+            found.append(path)
+    return found
 
 
 def few_enough(learned: Sequence[Path], tested: int) -> list[Path]:
@@ -96,8 +111,8 @@ def say_near_copies(found: Sequence[str], compared_with: int) -> str | None:
     """
     if compared_with == 0:
         return (
-            "whether test pictures nearly are training pictures was not looked for: those that the version "
-            "was fitted to are not in the data folder"
+            "whether test pictures nearly are training pictures was not looked for: too few of those that "
+            "the version was fitted to are known and in the data folder"
         )
     if not found:
         return None

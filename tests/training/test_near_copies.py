@@ -13,7 +13,7 @@ from flows.fastflow.images import read
 from flows.fastflow.parts import PARTS, PartsError
 from tests.conftest import png
 from training.datasets.check.survey import thumbnail_of
-from training.near_copies import NearCopies, few_enough, near_copies, say_near_copies
+from training.near_copies import NearCopies, few_enough, near_copies, of_version, say_near_copies
 
 
 def texture(seed: int) -> NDArray[np.uint8]:
@@ -102,6 +102,14 @@ def test_what_is_usual_is_among_parts(test: list[Path], train: list[Path], tmp_p
         looked(test, train, train, tmp_path)
 
 
+def test_those_of_the_version_are_found_among_many_others(train: list[Path], tmp_path: Path) -> None:
+    """Before a share of them is taken: else it would be a share of what came into the folder since."""
+    (tmp_path / "folder.png").mkdir()
+    paths = [tmp_path / "gone.png", *train, tmp_path / "folder.png"]
+    assert of_version(paths, known(train[10:15])) == train[10:15]
+    assert of_version(paths, []) == []
+
+
 @pytest.mark.parametrize(
     ("learned", "tested", "left"), [(0, 5, 0), (50, 5, 50), (51, 5, 26), (9, 0, 1), (5000, 2, 20)]
 )
@@ -124,6 +132,6 @@ def test_what_is_said() -> None:
         "flatter (0 ~ t, 1 ~ t, 2 ~ t, 3 ~ t, 4 ~ t and 2 more; looked for among 30)"
     )
     assert say_near_copies([], 0) == (
-        "whether test pictures nearly are training pictures was not looked for: those that the version was "
-        "fitted to are not in the data folder"
+        "whether test pictures nearly are training pictures was not looked for: too few of those that "
+        "the version was fitted to are known and in the data folder"
     )
