@@ -41,7 +41,7 @@ def test_tells_all_that_there_is(keyed: Keyed) -> None:
         assert words in text
     assert "The score 4.250 is above the limit 3.000." in text
     assert "None of the 24 good parts in calibration scored this high." in text
-    assert "at most 5% of good parts are rejected" in text
+    assert "at most 5% of images of good parts are rejected, on average" in text
     assert 'points="10,10 20,10 20,30 "' in text
     assert f'href="/v1/inspections/{identifier}/source"' in text
 
