@@ -72,31 +72,27 @@ bench-flows: $(VENV)/.installed-dev
 	done; \
 	exit $$failed
 
+# $(call provide,COMMAND THAT SUCCEEDS WHERE IT IS THERE,DEBIAN'S PACKAGE,WHAT IT IS)
+define provide
+@{ $(1); } >/dev/null 2>&1 || { \
+  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2); \
+  else echo 'no $(3): its tests are skipped; on Debian: apt-get install $(2)'; fi; }
+endef
+
 # The tests start a server of their own from these programs; where they cannot be had, those tests are skipped.
 postgres:
-	@ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || { \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends postgresql; \
-	  else echo 'no PostgreSQL server: its tests are skipped; on Debian: apt-get install postgresql'; fi; }
+	$(call provide,ls /usr/lib/postgresql/*/bin/postgres,postgresql,PostgreSQL server)
 
 mosquitto:
-	@ls /usr/sbin/mosquitto >/dev/null 2>&1 || command -v mosquitto >/dev/null || { \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends mosquitto; \
-	  else echo 'no MQTT broker: its tests are skipped; on Debian: apt-get install mosquitto'; fi; }
+	$(call provide,ls /usr/sbin/mosquitto || command -v mosquitto,mosquitto,MQTT broker)
 
 nginx:
-	@ls /usr/sbin/nginx >/dev/null 2>&1 || command -v nginx >/dev/null || { \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends nginx; \
-	  else echo 'no nginx: its tests are skipped; on Debian: apt-get install nginx'; fi; }
+	$(call provide,ls /usr/sbin/nginx || command -v nginx,nginx,nginx)
 
 # The operator's page is tested in it.
 chromium:
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || { \
-	  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends chromium; \
-	  else echo 'no Chromium: its tests are skipped; on Debian: apt-get install chromium'; fi; }
+	$(call provide,command -v chromium || command -v chromium-browser,chromium,Chromium)
 
 clean:
 	rm -rf $(VENV) .bench-venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

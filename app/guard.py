@@ -106,8 +106,10 @@ class Guard:
     def _tell_of_proxy(self, scope: Scope) -> None:
         """Log once of an address that a proxy comes from it and was not named: its clients count as one."""
         forwarded = ", ".join(Headers(scope=scope).getlist("x-forwarded-for"))
+        if not forwarded or len(self._told_of) >= _MOST_TOLD_OF:
+            return
         address = client_address(scope)
-        if not forwarded or address in self._told_of or len(self._told_of) >= _MOST_TOLD_OF:
+        if address in self._told_of:
             return
         # What one that was named has told has taken its address's place already.
         if self._settings.trusted_proxies and address in map(_without_port, forwarded.split(",")):

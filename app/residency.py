@@ -188,12 +188,11 @@ class Residency:
     async def _obtain(self, category: str, version: str | None, *, asked: bool) -> Detector:
         key = category, await self._catalogue.find(category, version)
         if version is not None:
-            if self._active.get(category) != version:
+            lane: Lane = "active" if self._active.get(category) == version else "named"
+            if lane == "named":
                 self._expect_few_named(key)
                 self._named.add(key)
-                result = await self._use(key, asked=asked, lane="named")
-            else:
-                result = await self._use(key, asked=asked)
+            result = await self._use(key, asked=asked, lane=lane)
         else:
             self._named.discard(key)
             if self._active.get(category) != key[1]:

@@ -126,7 +126,6 @@ def assess(
             [sample.path for sample in samples],
             thumbnails,
             learned,
-            known,
             data / category,
             threads=threads,
             advance=advance,

@@ -60,7 +60,6 @@ def near_copies(
     tested: Sequence[Path],
     thumbnails: NDArray[np.uint8],
     learned: Sequence[Path],
-    known: Collection[FitPictures],
     folder: Path,
     *,
     threads: int,
@@ -72,8 +71,7 @@ def near_copies(
     Args:
         tested: the test pictures.
         thumbnails: (M, 64, 64) lightness of each of them, see `survey.thumbnail_of`.
-        learned: pictures that may be those of the version; what is none, or cannot be read, is passed over.
-        known: those of the version, by their contents.
+        learned: those of the version, from `of_version`; what cannot be decoded is passed over.
         folder: the category's, which may have a parts.txt.
         threads: pictures decoded at a time.
         advance: called with 1 after every one of `learned`.
@@ -83,11 +81,7 @@ def near_copies(
         PartsError: there is a parts.txt that cannot be used.
     """
     looked = survey(learned, threads=threads, advance=advance, sample_bits=sample_bits)
-    train = [
-        one
-        for one in looked
-        if isinstance(one, Picture) and any(one.sha256 in pictures for pictures in known)
-    ]
+    train = [one for one in looked if isinstance(one, Picture)]
     parts = parts_where_told([one.path.name for one in train], folder)
     shown = np.arange(len(train)) if parts is None else by_first_appearance(parts)
     # What is usual is a distance between different parts.

@@ -68,7 +68,7 @@ class DeadLetters:
 
     def __len__(self) -> int:
         """How many there are."""
-        return sum(len(_lines(path)) for path in (self._taken, self._before, self.path))
+        return len(self._all())
 
     @contextmanager
     def taken(self) -> Iterator[deque[str]]:
@@ -94,8 +94,7 @@ class DeadLetters:
             raise SinkError(f"somebody else takes letters out of {self.path} at this moment") from error
         try:
             with self._locked():
-                found = (line for path in (self._taken, self._before, self.path) for line in _lines(path))
-                letters.extend(dict.fromkeys(found))  # a kill may have left some in two files
+                letters.extend(dict.fromkeys(self._all()))  # a kill may have left some in two files
                 _write(self._taken, letters, like=self.path.parent)
                 self._before.unlink(missing_ok=True)
                 self.path.unlink(missing_ok=True)
@@ -114,6 +113,10 @@ class DeadLetters:
     def _locked(self) -> Iterator[None]:
         with self._threads, self._processes:
             yield
+
+    def _all(self) -> list[str]:
+        """The lines of all files, the oldest first."""
+        return [line for path in (self._taken, self._before, self.path) for line in _lines(path)]
 
     def _newest(self, lines: list[str]) -> deque[str]:
         """As many of the last lines as two files hold."""

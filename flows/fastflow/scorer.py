@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.fastflow.alike import are_alike
 from flows.fastflow.blending import Blend
 from flows.fastflow.engines import Engine, RunningHead, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
@@ -396,8 +397,7 @@ def _expect_alike(alone: Sequence[Tensor], together: Sequence[Tensor], differ: f
         TogetherError: a row differs by more, or has what is no number.
     """
     for one, several in zip(alone, together, strict=True):
-        distances = (several.float() - one.float()).flatten(1).norm(dim=1)
-        if not bool((distances <= differ * one.float().norm()).all()):  # also where it is not a number
+        if not are_alike(several, one, differ):
             raise TogetherError(
                 "pictures are not scored together as one alone: what was compiled is damaged, or the model is"
             )

@@ -20,6 +20,7 @@ from starlette.testclient import TestClient
 from app.access import COMMAND_LINE, Role
 from app.admission import Reservation
 from app.database.engine import Database
+from app.history.history import History
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
@@ -72,6 +73,15 @@ def keyed(tmp_path: Path) -> Iterator[Keyed]:
     app = create_app(settings)
     with TestClient(app) as client:
         yield Keyed(client, app, {**keys, "limited": limited})
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    """An empty history of no service."""
+    history = History(Settings(models=tmp_path / "models", history=tmp_path / "history"))
+    history.database.prepare()
+    yield history
+    history.database.close()
 
 
 @pytest.fixture

@@ -1,23 +1,10 @@
 """Which reviewed pictures a calibration is made of, and what holding them takes."""
 
 import tracemalloc
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from app.calibration_pictures import fresh, reviewed
 from app.history.history import History
-from app.settings import Settings
 from tests.app.history.rows import add, row
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    history = History(Settings(models=tmp_path / "models", history=tmp_path / "history"))
-    history.database.prepare()
-    yield history
-    history.database.close()
 
 
 class TestReviewed:

@@ -1,8 +1,6 @@
 """What is said of reviewed pictures that are no fair draw of good parts."""
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from app.calibration_pictures import Picture, Recorded, reviewed
 from app.fair_draw import FALSE_WARNINGS, recall, unfair
 from app.history.history import History
-from app.settings import Settings
 from flows.fastflow.conformal import Threshold
 from tests.app.history.rows import add, row
 
@@ -164,14 +161,6 @@ class TestByPValues:
             ]
             warned += unfair(pictures, CERTIFIED, 0.05) is not None
         assert warned <= rounds * FALSE_WARNINGS + 3 * (rounds * FALSE_WARNINGS) ** 0.5
-
-
-@pytest.fixture
-def history(tmp_path: Path) -> Iterator[History]:
-    history = History(Settings(models=tmp_path / "models", history=tmp_path / "history"))
-    history.database.prepare()
-    yield history
-    history.database.close()
 
 
 def answer(**changed: Any) -> str:

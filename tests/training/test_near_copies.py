@@ -54,14 +54,14 @@ def known(paths: list[Path]) -> list[FitPictures]:
     return [FitPictures(digests[:5]), FitPictures(digests[5:])]
 
 
-def looked(test: list[Path], learned: list[Path], of_version: list[Path], folder: Path) -> NearCopies:
+def looked(test: list[Path], learned: list[Path], versions: list[Path], folder: Path) -> NearCopies:
+    learned = of_version(learned, known(versions))
     advanced: list[int] = []
     thumbnails = np.stack([thumbnail_of(read(path)) for path in test])
     found = near_copies(
         test,
         thumbnails,
         learned,
-        known(of_version),
         folder,
         threads=2,
         advance=advanced.append,

@@ -16,9 +16,9 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 import openvino as ov
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from flows.fastflow.alike import are_alike
 from flows.fastflow.engines import openvino_cache, openvino_pixels
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
@@ -322,7 +322,8 @@ class _OpenVinoHead:
         """
         for anew in (False, True):
             *several, alone = (self._found_by(sizes) for sizes in batches)
-            if all(_alike(rows, one) for found in several for rows, one in zip(found, alone, strict=True)):
+            pairs = [pair for found in several for pair in zip(found, alone, strict=True)]
+            if all(are_alike(rows, one, _DIFFER) for rows, one in pairs):
                 return
             if anew or not self._engine.forget_graphs(self._fused):
                 break
@@ -330,7 +331,7 @@ class _OpenVinoHead:
             logger.warning("graphs for several pictures are damaged; all that was compiled is made anew")
         raise EngineError("graphs for several pictures do not give what the one for a single picture does")
 
-    def _found_by(self, sizes: Sizes) -> list[NDArray[np.float32]]:
+    def _found_by(self, sizes: Sizes) -> list[Tensor]:
         """What a shared graph gives for the same maps in every row, by a request of its own."""
         request = self._prepared(self._engine.shared_graph(self._fused, sizes), len(sizes))
         random = np.random.default_rng(0)
@@ -340,7 +341,7 @@ class _OpenVinoHead:
         for i, m in enumerate(maps):
             request.set_input_tensor(i, shared(m))
         infer(request)
-        return [output.data.copy() for output in request.output_tensors]
+        return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
 
     def _prepared(self, graph: Any, maps: int) -> Any:
         """A request that has the weights, which follow the maps."""
@@ -357,12 +358,6 @@ class _OpenVinoHead:
             request = self._prepared(self._engine.shared_graph(self._fused, sizes), len(sizes))
             self._shared[sizes] = request
         return request
-
-
-def _alike(rows: NDArray[np.float32], one: NDArray[np.float32]) -> bool:
-    """Whether all rows (n, ...) are (1, ...), but for rounding in bfloat16; never where one is no number."""
-    distances = np.linalg.norm((rows - one).reshape(len(rows), -1), axis=1)
-    return bool((distances <= _DIFFER * np.linalg.norm(one)).all())
 
 
 def _shape(fused: FusedHead) -> tuple[object, ...]:
