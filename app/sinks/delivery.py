@@ -240,7 +240,7 @@ class Delivery:
             if self._stopping.is_set():
                 return False
             try:
-                await self._attempt(event, again)
+                await attempt(self.sink, event, again)
             except Undelivered as error:
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
@@ -265,16 +265,6 @@ class Delivery:
                     self.failure = None
                 return True
 
-    async def _attempt(self, event: Event, again: bool) -> None:
-        try:
-            await self.sink.deliver(event, again)
-        except Undelivered:
-            raise
-        except Exception as error:  # whatever it was, the events of other stations go on
-            logger.exception("%s: an attempt has failed", self.sink.name)
-            said = f"an error that was not foreseen: {type(error).__name__}"
-            raise Undelivered(said, reached=True, counts=True) from error
-
     async def _keep(self) -> None:
         position = self._position
         await self._write(lambda connection: positions.move(connection, self.sink.name, position))
@@ -298,6 +288,22 @@ class Delivery:
         finally:
             for task in tasks:
                 task.cancel()
+
+
+async def attempt(sink: Sink, event: Event, redelivered: bool) -> None:
+    """Deliver an event, see `Sink.deliver`.
+
+    Raises:
+        Undelivered: this attempt has failed, for whatever reason: other events go on.
+    """
+    try:
+        await sink.deliver(event, redelivered)
+    except Undelivered:
+        raise
+    except Exception as error:
+        logger.exception("%s: an attempt has failed", sink.name)
+        said = f"an error that was not foreseen: {type(error).__name__}"
+        raise Undelivered(said, reached=True, counts=True) from error
 
 
 async def _true(event: asyncio.Event) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.sinks.dead_letters import DeadLetters, read
-from app.sinks.delivery import Sink, Undelivered
+from app.sinks.delivery import Sink, Undelivered, attempt
 
 _IN_A_ROW: Final = 3
 
@@ -65,7 +65,7 @@ async def redeliver(sink: Sink, dead: DeadLetters, refusal: Callable[[str], None
                         kept.append(letters.popleft())
                         continue
                     try:
-                        await sink.deliver(event, redelivered=True)
+                        await attempt(sink, event, redelivered=True)
                     except Undelivered as error:
                         failures += not error.final
                         if error.final or (error.counts and failures < _IN_A_ROW):

@@ -13,6 +13,7 @@ from app.feed.log import Event
 from app.settings import settings_from
 from app.sinks.dead_letters import DeadLetters
 from app.sinks.errors import SinkError
+from app.sinks.webhook import WebhookSink
 from tests.receiver import Answer, Receiver
 
 SECRET = f"whsec_{base64.b64encode(b'k' * 32).decode()}"
@@ -135,6 +136,27 @@ def test_one_that_the_receiver_always_fails_over_holds_up_no_other(
     assert result.stdout.startswith("5 delivered, 3 kept")
     with dead.taken() as lines:
         assert [json.loads(line)["data"]["inspection_id"] for line in lines] == ["a", "c", "e"]
+
+
+def test_an_error_that_nobody_foresaw_holds_up_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead: DeadLetters
+) -> None:
+    deliver = WebhookSink.deliver
+
+    async def fails_over_b(self: WebhookSink, event: Event, redelivered: bool) -> None:
+        if json.loads(event.data)["inspection_id"] == "b":
+            raise RuntimeError("nobody foresaw it")
+        await deliver(self, event, redelivered)
+
+    monkeypatch.setattr(WebhookSink, "deliver", fails_over_b)
+    give_up(dead, *"abc")
+    with Receiver() as receiver:
+        configure(tmp_path, monkeypatch, receiver.url)
+        result = run("redeliver", "mes")
+    assert result.exit_code == 1
+    assert result.stdout == f"2 delivered, 1 kept in {dead.path.parent}\n"
+    assert "an error that was not foreseen: RuntimeError" in result.stderr
+    assert sent(receiver) == ["a", "c"]
 
 
 def test_a_receiver_that_is_not_there_loses_nothing(
