@@ -92,6 +92,8 @@ class Month:
             "image_sha256": f"{number:064x}",
             "image_bytes": 100_000,
             "has_pictures": True,
+            "seen_ms": None,
+            "precision": "float32",
             "map_bytes": 131_200,
             "map_low": 1.0,
             "map_middle": 3.0,
@@ -144,12 +146,26 @@ def cases(month: Month) -> dict[str, Draw]:
             deep(rng),
         ),
         "part_id": lambda rng: (Filter(part_id=month.part(rng.randrange(month.rows))), None),
+        "part_id of a category": lambda rng: (
+            Filter(part_id=month.part(rng.randrange(month.rows)), category=pick(rng, _CATEGORIES)),
+            None,
+        ),
+        "a part for a key of three categories": lambda rng: (
+            Filter(
+                part_id=month.part(rng.randrange(month.rows)),
+                categories=frozenset(rng.sample(_CATEGORIES, 3)),
+            ),
+            None,
+        ),
         "station": lambda rng: (Filter(station=pick(rng, _STATIONS)), None),
         "station, deep": lambda rng: (Filter(station=pick(rng, _STATIONS)), deep(rng)),
         "station and decision, deep": lambda rng: (
             Filter(station=pick(rng, _STATIONS), decision="REVIEW"),
             deep(rng),
         ),
+        "retired station and decision": lambda _: (Filter(station="line-old", decision="PASS"), None),
+        "station and verdict": lambda rng: (Filter(station=pick(rng, _STATIONS), verdict="defect"), None),
+        "decision and verdict": lambda _: (Filter(decision="PASS", verdict="defect"), None),
         "category, station and decision, deep": lambda rng: (
             Filter(category=pick(rng, _CATEGORIES), station=pick(rng, _STATIONS), decision="REJECT"),
             deep(rng),

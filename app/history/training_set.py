@@ -24,6 +24,7 @@ from sqlalchemy import func, select
 
 from app.database import clock
 from app.database.engine import Database
+from app.database.hints import filtered
 from app.database.tables import inspections
 from app.history.pictures import Pictures, format_of
 from app.history.queries import elsewhere
@@ -99,14 +100,16 @@ def good_pictures(
             page = [GoodPicture(*row) for row in connection.execute(good)]
             same = (
                 _COLUMNS.image_sha256.in_({picture.sha256 for picture in page}),
-                _COLUMNS.category == category,
+                filtered(_COLUMNS.category) == category,
             )
             contradicted = set(
-                connection.scalars(select(_COLUMNS.image_sha256).where(*same, _COLUMNS.verdict == "defect"))
+                connection.scalars(
+                    select(_COLUMNS.image_sha256).where(*same, filtered(_COLUMNS.verdict) == "defect")
+                )
             )
             named = (
                 select(_COLUMNS.image_sha256, func.min(_COLUMNS.part_id).label("part"))
-                .where(*same, _COLUMNS.part_id.is_not(None))
+                .where(*same, filtered(_COLUMNS.part_id).is_not(None))
                 .group_by(_COLUMNS.image_sha256)
             )
             parts = {row.image_sha256: row.part for row in connection.execute(named)}
@@ -133,7 +136,7 @@ def pictures_of_parts(database: Database, category: str, parts: Collection[str])
         some = wanted[start : start + _PAGE]
         of_some = (
             select(_COLUMNS.part_id, _COLUMNS.image_sha256)
-            .where(_COLUMNS.part_id.in_(some), _COLUMNS.category == category)
+            .where(_COLUMNS.part_id.in_(some), filtered(_COLUMNS.category) == category)
             .distinct()
         )
         with database.read() as connection:
