@@ -121,6 +121,7 @@ def describe(detector: Detector) -> Mapping[str, str]:
         "backbone": manifest.backbone.name,
         "sample_bits": str(manifest.sample_bits),
         "shrink": detector.scorer.geometry.shrink,
+        "mixed": detector.scorer.geometry.mixed,
         "reject_above": repr(threshold.reject),
         "target_fpr": repr(threshold.target_fpr),
         "certified": str(threshold.certified).lower(),

@@ -39,7 +39,7 @@ Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 # By section of a manifest, what was so before it could be chosen.
 _AS_IT_WAS: dict[str, dict[str, object]] = {
-    "geometry": {"shrink": "area"},
+    "geometry": {"shrink": "area", "mixed": "linear"},
     "normalisation": {"pooled": "all"},
     "score": {"enlarging": "linear", "sharpness": 2.0},
 }

@@ -244,7 +244,15 @@ class Scorer:
         """
         n = len(maps[0])
         if layouts is None:
-            whole = Layout(self.input_size, (0, 0), (0,), (0,), self.input_size, self.geometry.shrink)
+            whole = Layout(
+                size=self.input_size,
+                before=(0, 0),
+                tops=(0,),
+                lefts=(0,),
+                tile=self.input_size,
+                shrink=self.geometry.shrink,
+                mixed=self.geometry.mixed,
+            )
             layouts = [whole] * n
         ends = np.cumsum([0, *map(len, layouts)]).tolist()
         if ends[-1] != n:

@@ -26,6 +26,7 @@ OTHER: dict[str, Any] = {
     "geometry": {
         "fit": "tile",
         "shrink": "halves",
+        "mixed": "linear",
         "margin": 8,
         "overlap": 0.5,
         "scale": 0.5,

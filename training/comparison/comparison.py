@@ -189,13 +189,14 @@ def _write_pictures(
 ) -> list[tuple[int, int]]:
     """Pictures at the model's input size, (N, H, W, 3) uint8; returns the (height, width) they came with."""
     height, width = detector.manifest.input_size
+    geometry = detector.scorer.geometry
     sizes = []
     # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
     with path.open("wb") as file:
         write_header(file, np.dtype(np.uint8), (len(pictures), height, width, 3))
         for picture in pictures:
             image = read(picture, sample_bits=detector.manifest.sample_bits)
-            file.write(resize(image, (height, width), detector.scorer.geometry.shrink).tobytes())
+            file.write(resize(image, (height, width), geometry.shrink, geometry.mixed).tobytes())
             sizes.append((image.shape[0], image.shape[1]))
             advance(1)
     return sizes

@@ -48,11 +48,12 @@ def test_a_model_of_before_there_was_a_choice_reduces_as_it_did(
     path = made(tmp_path)
     document = json.loads((path / "manifest.json").read_text())
     assert document["geometry"].pop("shrink") == "area"
+    assert document["geometry"].pop("mixed") == "linear"
     document["geometry"] = said
     if said is None:
         del document["geometry"]
     (path / "manifest.json").write_text(json.dumps(document))
-    assert read_manifest(path).geometry == Geometry(shrink="area", **(said or {}))
+    assert read_manifest(path).geometry == Geometry(shrink="area", mixed="linear", **(said or {}))
 
 
 def test_a_model_of_before_there_was_a_choice_pools_as_it_did(tmp_path: Path) -> None:

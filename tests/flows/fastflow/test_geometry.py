@@ -1,6 +1,7 @@
 """Pictures of any size before a model of one: sizes, tiles, reflection, and settings that make no sense."""
 
 import math
+from itertools import product
 from typing import Any, get_args
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.geometry import Geometry, Layout
-from flows.fastflow.resizing import Shrink, resize
+from flows.fastflow.resizing import Mixed, Shrink, resize
 
 STRIDES = (8, 16, 32)
 INPUT = (256, 256)
@@ -82,12 +83,12 @@ def test_a_picture_one_pixel_wide_is_repeated() -> None:
     ids=lambda a: a["fit"],
 )
 def test_pictures_are_reduced_as_was_asked(asked: dict[str, Any]) -> None:
-    image = np.random.default_rng(0).integers(0, 256, (900, 700, 3), np.uint8)
-    for shrink in get_args(Shrink):
-        geometry = Geometry(**asked, shrink=shrink)
-        layout = geometry.layout((900, 700), (256, 256), (8,))
-        inside = layout.prepare(image).pixels[layout.inside]
-        np.testing.assert_array_equal(inside, resize(image, layout.size, shrink))
+    for size in ((900, 700), (900, 200)):
+        image = np.random.default_rng(0).integers(0, 256, (*size, 3), np.uint8)
+        for shrink, mixed in product(get_args(Shrink), get_args(Mixed)):
+            layout = Geometry(**asked, shrink=shrink, mixed=mixed).layout(size, (256, 256), (8,))
+            inside = layout.prepare(image).pixels[layout.inside]
+            np.testing.assert_array_equal(inside, resize(image, layout.size, shrink, mixed))
 
 
 @pytest.mark.parametrize("fit", ["stretch", "pad"])

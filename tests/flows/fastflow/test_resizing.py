@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+import cv2
 import numpy as np
 import pytest
 
@@ -112,8 +115,48 @@ def test_growing_interpolates() -> None:
     np.testing.assert_array_equal(resize(image, (1, 4)), [[0, 25, 75, 100]])
 
 
-def test_growing_in_one_direction_interpolates() -> None:
-    assert resize(RGB, (HEIGHT * 2, WIDTH // 2)).shape == (HEIGHT * 2, WIDTH // 2, 3)
+MIXED = [(1000, 250), (250, 1000), (630, 230), (618, 200), (257, 255), (2100, 100), (3, 900)]
+
+
+class TestOneSideGrows:
+    """The other one becomes shorter by averages, as it would alone."""
+
+    @pytest.mark.parametrize("shape", MIXED)
+    @pytest.mark.parametrize("shrink", get_args(Shrink))
+    def test_no_row_and_no_column_is_stepped_over(self, shape: tuple[int, int], shrink: Shrink) -> None:
+        for axis, side in enumerate(shape):
+            if side <= 256:
+                continue
+            for at in range(0, side, 7):
+                lines = np.zeros(shape, np.float32)
+                lines[(slice(None),) * axis + (at,)] = 255
+                seen = resize(lines, (256, 256), shrink).sum() / (256 * 255)
+                assert seen > (0.05 if shrink == "halves" else 0.5) * 256 / side, (axis, at)
+
+    @pytest.mark.parametrize("shape", MIXED)
+    def test_first_the_one_is_averaged_and_then_the_other_interpolated(self, shape: tuple[int, int]) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+        shorter = resize(image, (min(shape[0], 256), min(shape[1], 256)))
+        np.testing.assert_array_equal(resize(image, (256, 256)), resize(shorter, (256, 256)))
+
+    def test_of_a_steady_picture_nothing_changes(self) -> None:
+        image = np.full((700, 100, 3), 93, np.uint8)
+        np.testing.assert_array_equal(resize(image, (256, 256)), np.full((256, 256, 3), 93, np.uint8))
+
+    def test_models_of_before_go_on_as_they_did(self) -> None:
+        image = np.random.default_rng(0).integers(0, 256, (630, 230, 3), np.uint8)
+        wanted = cv2.resize(image, (256, 256))
+        np.testing.assert_array_equal(resize(image, (256, 256), "area", "linear"), wanted)
+        assert (resize(image, (256, 256)) != wanted).any()
+
+    @pytest.mark.parametrize("shape", [(900, 700), (100, 200), (256, 700), (300, 256), (256, 256)])
+    @pytest.mark.parametrize("shrink", get_args(Shrink))
+    def test_where_sides_do_not_differ_so_both_ways_are_the_same(
+        self, shape: tuple[int, int], shrink: Shrink
+    ) -> None:
+        image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        linear = resize(image, (256, 256), shrink, "linear")
+        np.testing.assert_array_equal(resize(image, (256, 256), shrink, "area"), linear)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (HEIGHT, WIDTH), (HEIGHT, 10), (100, 200)])
