@@ -79,7 +79,10 @@ class Asking:
         try:
             inspection = self._client.inspect(self._job.category, data, **wishes)
         except (UndecodableImageError, UnsupportedMediaTypeError) as error:
-            if found.quiet < UNDECODED_TIMES * self._job.settle:
+            # The same bytes would be refused again, and once it is written to it is another one. The last
+            # attempt is for what was written unseen, where times are coarse.
+            trouble.quiet = UNDECODED_TIMES * self._job.settle
+            if found.quiet < trouble.quiet:
                 return None
             return Outcome(found, sha256, None, error.details)
         except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:

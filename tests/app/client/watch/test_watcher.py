@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import httpx
 import numpy as np
 import pytest
 from fastapi import FastAPI
@@ -28,12 +29,22 @@ from app.settings import Settings
 from flows.fastflow.bundle import FLOW
 from flows.fastflow.models_folder import resolve
 from tests.app.client.conftest import Network
-from tests.app.client.watch.conftest import Heard, ids, job, once, watching
+from tests.app.client.watch.conftest import Heard, Refuses, behind, ids, job, once, watching
 from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 Losing = Callable[[str, int], AbstractContextManager[Network]]
+
+
+def noting(asked: list[bytes]) -> Refuses:
+    """Notes the pictures that are sent, and refuses none."""
+
+    def refuses(request: httpx.Request) -> bool:
+        asked.extend([request.content] if request.method == "POST" else [])
+        return False
+
+    return refuses
 
 
 def kept(client: Client, station: str) -> list[str]:
@@ -219,6 +230,49 @@ def test_what_is_half_written_is_waited_for(
     assert asked == [data[: step * number] for number in range(1, 7)]
     [outcome] = heard.outcomes
     assert outcome.inspection is not None
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize(
+    "data", [b"no image", b"\x89PNG\r\n\x1a\n" + 50 * b"\0"], ids=["no picture", "a damaged one"]
+)
+def test_what_cannot_be_decoded_is_sent_twice(
+    url: str, folder: Path, tmp_path: Path, data: bytes, moved: bool
+) -> None:
+    """As soon as it seems whole, and at last: a damaged one is no load on the server and the network."""
+    asked, heard, readings = list[bytes](), Heard(), itertools.count()
+    options = {"move_to": tmp_path / "out"} if moved else {}
+    (folder / "bad.png").write_bytes(data)
+    with behind(url, 502, noting(asked)) as (client, _):
+        # However long an answer takes: the ten times are fifty readings.
+        watcher = Watcher(client, job(folder, "bad", **options), heard, clock=lambda: 0.01 * next(readings))
+        assert watcher.run(threading.Event(), once=True)
+    assert asked == [data, data]
+    [outcome] = heard.outcomes
+    assert (outcome.problem is not None, outcome.file.quiet >= 0.5) == (True, True)
+
+
+def test_what_is_whole_after_it_could_not_be_decoded_is_inspected_as_soon_as_any(
+    url: str, folder: Path, tiny_images: Images
+) -> None:
+    whole = tiny_images["good"][0]
+    half = whole[: len(whole) // 2]
+    seconds, asked, heard = [0.0], list[bytes](), Heard()
+    with behind(url, 502, noting(asked)) as (client, _):
+        watcher = Watcher(client, job(folder, "half"), heard, clock=lambda: seconds[0])
+
+        def go_on(until: float) -> None:
+            while seconds[0] < until:
+                seconds[0] += 0.02
+                watcher._round(threading.Event())
+
+        (folder / "a.png").write_bytes(half)
+        go_on(0.4)
+        assert (asked, heard.outcomes) == ([half], [])
+        (folder / "a.png").write_bytes(whole)
+        go_on(0.5)
+    assert asked == [half, whole]
+    assert len(ids(heard)) == 1
 
 
 def test_what_is_written_to_again_since_it_was_found_is_waited_for(
