@@ -5,6 +5,7 @@ What is no picture's fault stops them all (`Wait`), what may be this one's own d
 
 import hashlib
 import json
+import re
 
 from ...schemas.predict import Inspection
 from ..calls import Wishes
@@ -26,7 +27,7 @@ from ..errors import (
 )
 from ..sync import Client
 from .folder import UNDECODED_TIMES, Found, printable
-from .job import Job
+from .job import Job, Listener
 from .outcome import Outcome, foreign, unspeakable
 from .trouble import Trouble, is_a_refusal, is_too_late, may_be_its_own
 
@@ -49,11 +50,14 @@ class Asking:
     Args:
         client: of the server.
         job: what to do.
+        listener: is told when a picture is inspected without the part that it was to have.
     """
 
-    def __init__(self, client: Client, job: Job) -> None:
+    def __init__(self, client: Client, job: Job, listener: Listener) -> None:
         self._client = client
         self._job = job
+        self._listener = listener
+        self._has_warned = False
 
     def outcome(
         self, found: Found, data: bytes, sha256: str, identity: str, trouble: Trouble, inspected: int
@@ -104,7 +108,17 @@ class Asking:
             raise Later(f"{found.name}: {error}") from error
         except FlowGaugeError as error:  # no picture's fault
             raise Wait(str(error)) from error
+        if not part_id:
+            self._warn(found.name)
         return self._with_overlay(found, trouble, sha256, inspection)
+
+    def _warn(self, name: str) -> None:
+        """Say that a picture has no part where it was to have one; once, as it may be so of all of them."""
+        if self._job.part is None or self._has_warned:
+            return
+        self._has_warned = True
+        told = f"{name}: --part finds no id in it; it is inspected without a part, as are others like it"
+        self._listener.warns(printable(told))
 
     def _with_overlay(self, found: Found, trouble: Trouble, sha256: str, inspection: Inspection) -> Outcome:
         """What was said of a picture, with its overlay where one is wanted and can be had."""
@@ -161,9 +175,14 @@ class Asking:
 
     def _wishes(self, name: str, sha256: str, identity: str) -> Wishes:
         job = self._job
-        match = None if job.part is None else job.part.search(name)
-        part_id = None if match is None else match[1]
+        part_id = None if job.part is None else _part_id(job.part, name)
         # All that the server compares before it answers with what it has.
         what = [identity, job.category, job.station, part_id, name, sha256]
         key = hashlib.sha256(json.dumps(what).encode()).hexdigest()
         return {"station": job.station, "part_id": part_id, "idempotency_key": f"watch-{key}"}
+
+
+def _part_id(expression: re.Pattern[str], name: str) -> str | None:
+    """The part's id in a picture's name, without its folders: dates and the like are often numbers, too."""
+    match = expression.search(name.rpartition("/")[2]) or expression.search(name)
+    return None if match is None else match[1]

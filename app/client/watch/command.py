@@ -42,7 +42,10 @@ def watch(
     ] = None,
     part: Annotated[
         str | None,
-        typer.Option(help="Regular expression; its first group, found in the name, is the part's id."),
+        typer.Option(
+            help="Regular expression; its first group is the part's id. It is searched in the file's name; "
+            "where it does not match, in the path below FOLDER, with slashes."
+        ),
     ] = None,
     move_to: Annotated[
         Path | None,
@@ -164,6 +167,9 @@ class _Printer:
 
     def waits(self, reason: str) -> None:
         typer.secho(f"waiting: {reason}", fg="yellow", err=True)
+
+    def warns(self, reason: str) -> None:
+        typer.secho(f"warning: {reason}", fg="yellow", err=True)
 
 
 def main() -> None:

@@ -17,7 +17,8 @@ class Job:
         root: the folder.
         category: which model.
         station: where they come from.
-        part: its first group, found in a picture's name, is the part's id.
+        part: its first group is the part's id. It is searched in a picture's name; where it does not match,
+            in the path below the root, with slashes.
         move_to: the folder for pictures that are dealt with; None leaves them.
         patterns: of names.
         settle: seconds for which a file must not change before it counts as whole.
@@ -42,3 +43,6 @@ class Listener(Protocol):
 
     def waits(self, reason: str) -> None:
         """Nothing goes on, or not with a picture; it is tried again."""
+
+    def warns(self, reason: str) -> None:
+        """It goes on, but perhaps not as it is meant."""

@@ -50,7 +50,7 @@ class Watcher:
     def __init__(
         self, client: Client, job: Job, listener: Listener, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._asking = Asking(client, job)
+        self._asking = Asking(client, job, listener)
         self._job = job
         self._listener = listener
         self._clock = clock

@@ -27,12 +27,16 @@ class Heard:
     def __init__(self) -> None:
         self.outcomes: list[Outcome] = []
         self.reasons: list[str] = []
+        self.warnings: list[str] = []
 
     def dealt_with(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
 
     def waits(self, reason: str) -> None:
         self.reasons.append(reason)
+
+    def warns(self, reason: str) -> None:
+        self.warnings.append(reason)
 
 
 @pytest.fixture

@@ -105,6 +105,13 @@ def test_a_link_within_the_folder_is_none_of_them(run: Run, folder: Path) -> Non
     assert result.stdout.startswith("2026-11-29/P-1_top.png: REJECT, score ")
 
 
+def test_a_part_that_is_not_in_the_name_is_told(run: Run, folder: Path) -> None:
+    result = run(folder, "--once", "--json", "--part", r"^p-(\d+)", "--station", "no part")
+    assert (result.exit_code, [line["part_id"] for line in lines(result)]) == (0, [None])
+    told = "--part finds no id in it; it is inspected without a part, as are others like it"
+    assert result.stderr == f"warning: P-1_top.png: {told}\n"
+
+
 def test_a_pattern(run: Run, folder: Path) -> None:
     result = run(folder, "--once", "--json", "--pattern", "*_side.png")
     assert (result.exit_code, result.stdout) == (0, "")

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -170,6 +171,52 @@ def test_moved_pictures_with_their_names_and_parts(
     }
     assert {one.inspection.part_id for one in heard.outcomes if one.inspection is not None} == {"P-17", None}
     assert [path.name for path in folder.rglob("*") if path.is_file()] == ["identity"]
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (r"(\d+)", {"17", "8", "2026"}),
+        (r"(\d+)[^/]*$", {"17", "8", None}),
+        (r"^P-(\d+)", {"17", None}),
+        (r"/(\d+)/", {"11"}),
+        (r"^2026/11/(.*)\.", {"30/P-17_top", "30/top", "30/8"}),
+        (r"^(P-\d+)?", {"P-17", None}),
+    ],
+)
+def test_a_part_is_searched_in_the_name_and_then_in_the_path(
+    client: Client, folder: Path, tiny_images: Images, part: str, expected: set[str | None]
+) -> None:
+    """As cameras make a folder a day, whose numbers are those of no part where the name has one."""
+    (folder / "2026/11/30").mkdir(parents=True)
+    for name in ("P-17_top.png", "top.png", "8.png"):
+        (folder / "2026/11/30" / name).write_bytes(tiny_images["good"][0])
+    heard, complete = once(client, job(folder, f"dated {part}", part=re.compile(part)))
+    assert (complete, len(ids(heard))) == (True, 3)
+    assert {one.inspection.part_id for one in heard.outcomes if one.inspection is not None} == expected
+
+
+def test_that_names_have_no_part_is_told_once(
+    client: Client, folder: Path, tmp_path: Path, tiny_images: Images
+) -> None:
+    (folder / "day").mkdir()
+    for name in ("day/P-1.png", "day/top.png", "side.png"):
+        (folder / name).write_bytes(tiny_images["good"][0])
+        time.sleep(0.01)
+    options = {"part": re.compile("^P-(.)"), "move_to": tmp_path / "out"}
+    heard, stop = Heard(), threading.Event()
+    watcher = Watcher(client, job(folder, "no part", **options), heard)
+    assert watcher.run(stop, once=True)
+    (folder / "late.png").write_bytes(tiny_images["good"][0])
+    assert watcher.run(stop, once=True)
+    assert (len(ids(heard)), heard.reasons) == (4, [])
+    [warning] = heard.warnings
+    assert warning.startswith("day/top.png: --part finds no id in it; it is inspected without a part")
+
+
+def test_without_a_part_to_search_none_is_missed(client: Client, folder: Path, tiny_images: Images) -> None:
+    (folder / "a.png").write_bytes(tiny_images["good"][0])
+    assert once(client, job(folder, "none asked for"))[0].warnings == []
 
 
 def test_a_lost_answer_is_asked_for_again(
