@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import signal
 import sys
@@ -52,7 +53,8 @@ def watch(
         typer.Option(help="Move pictures there when they are inspected, bad ones into its folder failed."),
     ] = None,
     pattern: Annotated[
-        list[str] | None, typer.Option(help="Names to look for; may be repeated. [default: pictures]")
+        list[str] | None,
+        typer.Option(help="Names to look for, without folders; may be repeated. [default: pictures]"),
     ] = None,
     settle: Annotated[
         float, typer.Option(help="Seconds without a change after which a file is whole.", min=0.01)
@@ -123,6 +125,12 @@ def _job(
             f"{move_to} is in {folder}, so what is moved there would be found again", param_hint="--move-to"
         )
     patterns = PATTERNS if not pattern else tuple(pattern)
+    for one in patterns:
+        if "/" in one or os.sep in one:
+            raise typer.BadParameter(
+                f"{one!r} has a slash, and patterns are of names: to look in one folder, watch FOLDER/sub",
+                param_hint="--pattern",
+            )
     return Job(folder, category, station, expression, move_to, patterns, settle, overlay)
 
 

@@ -122,6 +122,11 @@ def test_a_pattern(run: Run, folder: Path) -> None:
     [
         (["--part", "("], "--part"),
         (["--part", "P"], "no group"),
+        (
+            ["--pattern", "*.png", "--pattern", "sub/*.png"],
+            "'sub/*.png' has a slash, and patterns are of names",
+        ),
+        (["--pattern", f".{os.sep}*.png"], "watch FOLDER/sub"),
         (["--settle", "0"], "--settle"),
         (["--key", "a\nb"], "--key"),
         (["--ca", "absent.pem"], "absent.pem"),
