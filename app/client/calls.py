@@ -178,8 +178,10 @@ class Search(TypedDict, total=False):
         part_id: of this part.
         station: from there.
         verdict: whose latest review says this.
-        made_from: made at this time or later; UTC where the time has no zone.
-        made_before: made before this time.
+        made_from: made at this time or later: a datetime, or a text as answers have it,
+            "2026-11-30T06:00:00Z", or of a day, "2026-11-30", which is its beginning. UTC where there is no
+            zone.
+        made_before: made before this time, given likewise.
     """
 
     category: str | None
@@ -187,8 +189,8 @@ class Search(TypedDict, total=False):
     part_id: str | None
     station: str | None
     verdict: Verdict | None
-    made_from: datetime | None
-    made_before: datetime | None
+    made_from: datetime | str | None
+    made_before: datetime | str | None
 
 
 def page(search: Search, limit: int, cursor: str | None) -> Call[InspectionPage]:
@@ -196,7 +198,7 @@ def page(search: Search, limit: int, cursor: str | None) -> Call[InspectionPage]
     params: dict[str, Any] = {**search, "limit": limit, "cursor": cursor}
     for ours, theirs in (("made_from", "from"), ("made_before", "to")):
         moment = params.pop(ours, None)
-        params[theirs] = None if moment is None else moment.isoformat()
+        params[theirs] = moment.isoformat() if isinstance(moment, datetime) else moment
     return Call("GET", "/v1/inspections", _model(InspectionPage), _given(params))
 
 

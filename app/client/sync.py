@@ -92,7 +92,8 @@ class Client:
 
         Args:
             page: how many to ask for at a time, at most 500.
-            search: the filter: category, decision, made_from and others, see `Search`.
+            search: the filter: category, decision, made_from (a datetime, or a text as "2026-11-30") and
+                others, see `Search`.
         """
         cursor = None
         while True:

@@ -161,6 +161,24 @@ def test_the_history_is_read_page_by_page(ask: Ask, url: str, tiny_images: Image
     assert ask(url, "inspections", station=station, made_before=begun) == []
 
 
+@pytest.mark.parametrize("limit", ["made_from", "made_before"])
+def test_times_of_the_history_may_be_texts(ask: Ask, url: str, tiny_images: Images, limit: str) -> None:
+    station = f"times-{limit}-{ask.__name__}"
+    made = [ask(url, "inspect", "tiny", tiny_images["good"][i], station=station) for i in range(2)]
+    created = [ask(url, "inspection", one.inspection_id).created for one in made]
+
+    def found(moment: datetime | str) -> list[str]:
+        return [one.inspection_id for one in ask(url, "inspections", station=station, **{limit: moment})]
+
+    second = datetime.fromisoformat(created[1])
+    assert found(created[1]) == found(second) == [made[1 if limit == "made_from" else 0].inspection_id]
+    today = second.replace(hour=0, minute=0, second=0, microsecond=0)
+    for day in (today, today + timedelta(days=1)):
+        assert found(day.date().isoformat()) == found(day)
+    with pytest.raises(package.InvalidRequestError, match="must be a time as"):
+        ask(url, "inspections", **{limit: "30.11.2026"})
+
+
 def test_reviews(ask: Ask, url: str, tiny_images: Images) -> None:
     identifier = ask(url, "inspect", "tiny", tiny_images["defect"][0]).inspection_id
     review = ask(url, "review", identifier, "good", expected_revision=0, reviewer="me", note="dust")
