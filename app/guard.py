@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app import credentials, problem_answers, small_bodies
 from app.access import ANONYMOUS, Caller
 from app.client_address import client_address
+from app.forwarded import last_addresses
 from app.keyring import Keyring
 from app.keys import Key
 from app.limits import MOST_ADDRESSES, TokenBuckets
@@ -105,21 +106,25 @@ class Guard:
 
     def _tell_of_proxy(self, scope: Scope) -> None:
         """Log once of an address that a proxy comes from it and was not named: its clients count as one."""
-        forwarded = ", ".join(Headers(scope=scope).getlist("x-forwarded-for"))
-        if not forwarded or len(self._told_of) >= _MOST_TOLD_OF:
+        if len(self._told_of) >= _MOST_TOLD_OF:
+            return
+        forwarded = [address.decode("latin-1") for address in last_addresses(scope["headers"])]
+        if not forwarded:
             return
         address = client_address(scope)
         if address in self._told_of:
             return
         # What one that was named has told has taken its address's place already.
-        if self._settings.trusted_proxies and address in map(_without_port, forwarded.split(",")):
+        if self._settings.trusted_proxies and (
+            address in forwarded or address in map(_without_port, forwarded)  # the former costs nothing
+        ):
             return
         self._told_of.add(address)
         logger.warning(
             "%s passes on requests of others (X-Forwarded-For: %r), and FLOWGAUGE_TRUSTED_PROXIES does not "
             "name it, so all of them count as one address, and TLS before it is not believed",
             address,
-            forwarded[:_SHOWN],
+            ", ".join(forwarded)[:_SHOWN],
         )
 
     def _identify(self, scope: Scope) -> tuple[Caller, str | None]:
@@ -249,9 +254,8 @@ def _expect_token(wait: float, limit: str) -> None:
         raise Problem("rate-limited", f"{limit} is reached; try again in {seconds} s.", seconds)
 
 
-def _without_port(part: str) -> str:
+def _without_port(host: str) -> str:
     """An address of X-Forwarded-For, as `client_address` has it."""
-    host = part.strip()
     if host.startswith("["):
         host = host[1:].partition("]")[0]
     elif host.count(":") == 1:

@@ -132,6 +132,7 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
         from app.connections import Connection, Listener, allow_connections
         from app.database.engine import DatabaseError, DatabaseUnavailable, read_url
         from app.exposure import ExposureError, expect_keys_on_network
+        from app.forwarded import TrustedProxies
         from app.history.history import HistoryError
         from app.main import create_app
         from app.server import Server
@@ -160,16 +161,16 @@ def _serve(loader: "Loader", settings: Settings, categories: list[str], device: 
     guarded = Listener(listener, allow_connections(settings.max_connections))
     app = create_app(settings, loader)
     gc.freeze()  # what was imported stays: no collection need walk through it while somebody waits
+    proxies = settings.trusted_proxies
     config = uvicorn.Config(
-        app,
+        TrustedProxies(app, proxies) if proxies else app,  # type: ignore[arg-type]
         http=Connection,
         ws="none",
         lifespan="off",
         log_config=None,
         access_log=False,  # the service writes its own line per request, with the request's id
         server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=settings.trusted_proxies,
+        proxy_headers=False,  # `TrustedProxies` is for that
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
         # Longer than the cycle of a line, and than proxies keep theirs: a request that is sent just when its

@@ -414,3 +414,27 @@ def test_a_proxy_that_is_named_is_not_told_of(
     with TestClient(create_app(settings), client=(address, 1)) as client:
         client.get("/health/live", headers=[("X-Forwarded-For", one) for one in forwarded])
     assert (PROXY in caplog.text) is told
+
+
+@pytest.mark.parametrize(("address", "told"), [("203.0.113.9", False), ("203.0.113.8", True)])
+def test_a_header_full_of_addresses_is_not_gone_through(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    told: bool,
+) -> None:
+    looked_at: list[str] = []
+    without_port = guard._without_port
+
+    def counted(part: str) -> str:
+        looked_at.append(part)
+        return without_port(part)
+
+    monkeypatch.setattr(guard, "_without_port", counted)
+    (tmp_path / "models").mkdir()
+    settings = Settings(models=tmp_path / "models", history=tmp_path / "history", trusted_proxies="10.0.0.1")
+    with TestClient(create_app(settings), client=(address, 1)) as client:
+        client.get("/health/live", headers=[(b"x-forwarded-for", b"," * 60_000 + b"203.0.113.9")])
+    assert len(looked_at) <= 16
+    assert (PROXY in caplog.text) is told
