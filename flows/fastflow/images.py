@@ -16,10 +16,11 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -34,6 +35,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from . import containers
+
+T = TypeVar("T")
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -114,6 +117,31 @@ def decode(
     Raises:
         TooLarge, UnsupportedFormat, Undecodable: and nothing else, whatever the bytes are.
     """
+
+    def pixels(header: ImageFile, file: containers.Stripped) -> NDArray[np.uint8]:
+        by_opencv = _opencv_is_right(header)
+        found = _by_opencv(header, file.data, sample_bits) if by_opencv else _by_pillow(header, sample_bits)
+        return np.ascontiguousarray(_upright(found, file.orientation), dtype=np.uint8)
+
+    return _opened(data, limits, pixels)
+
+
+def size_of(data: bytes, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
+    """(height, width) of what :func:`decode` would make of a file, by its header alone.
+
+    Raises:
+        TooLarge, UnsupportedFormat, Undecodable: as :func:`decode`, as far as the header tells.
+    """
+
+    def size(header: ImageFile, file: containers.Stripped) -> tuple[int, int]:
+        lies = 5 <= file.orientation <= 8
+        return (header.width, header.height) if lies else (header.height, header.width)
+
+    return _opened(data, limits, size)
+
+
+def _opened(data: bytes, limits: Limits, make: Callable[[ImageFile, containers.Stripped], T]) -> T:
+    """What is made of a file whose header was looked at; whatever goes wrong is an ImageError."""
     if len(data) > limits.max_bytes:
         raise TooLarge(f"The file is larger than the {limits.max_bytes:,} bytes allowed.")
     reader = _reader_of(data)
@@ -125,11 +153,7 @@ def decode(
         file = containers.strip(reader.format, data)
         header = reader(io.BytesIO(file.data))
         _check(header, file, limits)
-        if _opencv_is_right(header):
-            pixels = _by_opencv(header, file.data, sample_bits)
-        else:
-            pixels = _by_pillow(header, sample_bits)
-        return np.ascontiguousarray(_upright(pixels, file.orientation), dtype=np.uint8)
+        return make(header, file)
     except ImageError:
         raise
     except containers.Refused as error:

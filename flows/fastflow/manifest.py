@@ -253,6 +253,13 @@ class Manifest(_Record):
             raise ValueError(f"has more than {MAX_INPUT_PIXELS:,} pixels; got {size}")
         return size
 
+    @field_validator("golden")
+    @classmethod
+    def _a_file_each(cls, golden: list[Golden]) -> list[Golden]:
+        if len({one.file for one in golden}) < len(golden):
+            raise ValueError("two entries name the same file, whose score need not be checked twice")
+        return golden
+
     @model_validator(mode="after")
     def _complete_calibrations(self) -> Self:
         calibrations = {**self.reduced, "float32": self.calibration}

@@ -72,6 +72,10 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
         lambda d: d.update(golden=d["golden"] * 65),
         "golden: List should have at most 64",
     ),
+    "a golden picture that comes twice": (
+        lambda d: d.update(golden=d["golden"] * 2),
+        "golden: .*two entries name the same file",
+    ),
     "more files than anybody needs": (
         lambda d: d.update(files={str(i): "0" * 64 for i in range(257)}),
         "files: Dictionary should have at most 256",

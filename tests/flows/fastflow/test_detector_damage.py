@@ -1,23 +1,31 @@
 """A bundle that would not compute what was calibrated is refused, with the reason."""
 
 import json
+import math
 import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load, save_file
 
 from flows.fastflow import backbones
 from flows.fastflow.bundle import FLOW, MANIFEST, BundleError
-from flows.fastflow.detector import Detector
+from flows.fastflow.detector import _MOST_GOLDEN_PIXELS, Detector
 from flows.fastflow.engines import Kind, pick_engine
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
+from flows.fastflow.scored import Scored
+from flows.fastflow.scorer import NotNumbersError, Scorer
 from flows.fastflow.weights import WeightsError, WeightsNotFoundError
+from tests.conftest import png
 from tests.flows.fastflow.manifests import edit, rehash
 
 State = dict[str, torch.Tensor]
@@ -204,6 +212,54 @@ class TestGolden:
         rehash(tiny)
         with pytest.raises(BundleError, match=r"golden/0\.png scores .* when the model was made"):
             Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+
+    def test_pictures_that_would_keep_the_loader_for_hours(
+        self, tiny: Path, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """50 kB each, and 0.26 billion pixels in tiles that overlap."""
+        scored: list[int] = []
+
+        def score(_: Scorer, images: Sequence[NDArray[np.uint8]]) -> list[Scored]:
+            scored.append(len(images))
+            raise NotNumbersError
+
+        monkeypatch.setattr(Scorer, "score", score)
+        data = png(np.zeros((4096, 4096, 3), np.uint8))
+        files = [f"golden/large{i}.png" for i in range(13)]
+        for file in files:
+            (tiny / file).write_bytes(data)
+        rehash(tiny)
+        geometry = {"fit": "tile", "overlap": 0.75, "max_pixels": 2**24}
+
+        def hold(n: int) -> None:
+            golden = [{"file": file, "score": 1.0} for file in files[:n]]
+            edit(tiny, lambda document: document.update(golden=golden, geometry=geometry))
+
+        hold(13)
+        with pytest.raises(BundleError, match=r"13 golden pictures are 3,408,351,232 pixels in tiles"):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+        assert scored == []
+        hold(3)  # as many as a training takes
+        with pytest.raises(BundleError, match="it will not be served"):
+            Detector.load(tiny, device="cpu", backbone=tiny_extractor)
+        assert scored == [1]
+
+    @pytest.mark.parametrize(
+        "size", [(4096, 4096), (16_384, 1024), (1507, 15_230), (1, 16_384), (7071, 7071)]
+    )
+    @pytest.mark.parametrize(
+        ("side", "stride"), [(32, 8), (63, 8), (98, 14), (224, 32), (63, 1), (511, 64), (2048, 32)]
+    )
+    @pytest.mark.parametrize("stretched", [1, 4])
+    def test_three_pictures_may_be_of_any_geometry(
+        self, size: tuple[int, int], side: int, stride: int, stretched: int
+    ) -> None:
+        """So no bundle that a training makes is refused for what its pictures cost."""
+        tile = min(4096, stretched * side), side // (stretched if side > 1024 else 1)
+        for overlap, margin in product([0.5, 0.6, 0.7, 0.74, 0.75], [0, min(tile) // 4]):
+            geometry = Geometry(fit="tile", overlap=overlap, scale=4, max_pixels=2**24, margin=margin)
+            layout = geometry.layout(size, tile, [stride])
+            assert 3 * len(layout) * math.prod(tile) <= _MOST_GOLDEN_PIXELS
 
 
 class TestBackbone:

@@ -34,6 +34,7 @@ from flows.fastflow.images import (
     decode,
     read,
     read_bytes,
+    size_of,
 )
 
 HEIGHT, WIDTH = 37, 53  # odd, unequal, no multiple of a JPEG block
@@ -267,6 +268,21 @@ def test_exif_orientation_is_applied(kind: str, orientation: int) -> None:
     assert np.abs(image.astype(int) - truth).max() <= (2 if kind == "JPEG" else 0)
     assert image.flags.c_contiguous
     assert image.flags.writeable
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_is_that_of_the_upright_picture(kind: str, orientation: int) -> None:
+    data = oriented(kind, orientation)
+    assert size_of(data) == decode(data).shape[:2]
+
+
+def test_the_size_is_told_by_the_header_alone() -> None:
+    assert size_of(claiming("png", 3000, 2000)) == (2000, 3000)
+    with pytest.raises(TooLarge, match="60000 x 2 pixels"):
+        size_of(claiming("png", 60_000, 2))
+    with pytest.raises(UnsupportedFormat):
+        size_of(b"text")
 
 
 def test_orientation_behind_the_pixels_of_a_png_is_applied() -> None:
