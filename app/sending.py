@@ -1,7 +1,6 @@
 """Sending an answer: its bytes stay on the account until the client has taken them."""
 
 from collections.abc import Callable, Iterator
-from threading import BoundedSemaphore
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -10,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.admission import Reservation
 from app.patience import Patience
-from app.problems import Problem
+from app.places import Places
 from app.still_welcome import StillWelcome
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
@@ -55,7 +54,7 @@ class FewAtATime(InPieces, StreamingResponse):
 
     Args:
         places: as many as may be sent at a time.
-        all_sent: what is sent when all places are taken, such as "4 archives".
+        key_id: whose place it is, see `Places`.
         content: as of `StreamingResponse`.
         may_go_on: whether who began this still may, asked now and then.
         least_rate: bytes a second. It keeps nothing from others but a place and a little memory, so it may
@@ -65,8 +64,8 @@ class FewAtATime(InPieces, StreamingResponse):
 
     def __init__(
         self,
-        places: BoundedSemaphore,
-        all_sent: str,
+        places: Places,
+        key_id: str | None,
         content: Iterator[bytes],
         *,
         may_go_on: Callable[[], bool],
@@ -76,7 +75,7 @@ class FewAtATime(InPieces, StreamingResponse):
         super().__init__(content, **options)
         self.least_rate = least_rate
         self._places = places
-        self._all_sent = all_sent
+        self._key_id = key_id
         self._may_go_on = StillWelcome(may_go_on)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,27 +92,8 @@ class FewAtATime(InPieces, StreamingResponse):
                 raise ClientDisconnect
             await send(message)
 
-        if not self._places.acquire(blocking=False):
-            raise _all_taken(self._all_sent)
-        try:
+        with self._places.hold(self._key_id):
             await super().__call__(scope, receive, send_on)
-        finally:
-            self._places.release()
-
-
-def expect_room(places: BoundedSemaphore, all_sent: str) -> None:
-    """Refuse what could not be sent before work is done for it; by then the place may be another's.
-
-    Raises:
-        Problem: queue-full, as of `FewAtATime`.
-    """
-    if not places.acquire(blocking=False):
-        raise _all_taken(all_sent)
-    places.release()
-
-
-def _all_taken(all_sent: str) -> Problem:
-    return Problem("queue-full", f"{all_sent} are being sent, the limit; try again later.")
 
 
 class Accounted(InPieces):

@@ -21,6 +21,7 @@ from app.database.tables import identity
 from app.feed import log
 from app.feed.cursor import Cursors
 from app.feed.log import Event, Wanted
+from app.places import Places
 from app.problems import Problem
 
 logger = logging.getLogger("flowgauge.feed")
@@ -51,7 +52,7 @@ class Feed:
 
     def __init__(self, database: Database, most_readers: int, kept: int = KEPT_IN_MEMORY) -> None:
         self._database = database
-        self._most_readers = most_readers
+        self._places = Places(most_readers, "listen to the events", "FLOWGAUGE_MAX_READERS sets it")
         self._kept = kept
         self._latest: deque[Event] = deque()
         # All events after the one and up to the other are in `_latest`.
@@ -65,7 +66,6 @@ class Feed:
         self._reading = ThreadPoolExecutor(1, "feed")
         self._replaying = ThreadPoolExecutor(1, "feed-replay")
         self.ended = False
-        self._by_key: Counter[str | None] = Counter()
         # For monitoring.
         self.sent = 0
         self.dropped: Counter[str] = Counter(slow=0, turned_away=0)
@@ -114,41 +114,27 @@ class Feed:
     @property
     def readers(self) -> int:
         """How many listen at present."""
-        return self._by_key.total()
+        return self._places.taken
 
     @contextmanager
     def reader(self, key_id: str | None = None) -> Iterator[None]:
         """Be one of those who listen.
 
         Args:
-            key_id: whose; a key takes half of the places and leaves the rest to others. None, where there
-                are no keys, may take them all.
+            key_id: whose, see `Places`.
 
         Raises:
             Problem: queue-full, where there are as many as may be; draining, where the port closes.
         """
         if self.ended:
             raise Problem("draining", "The server is stopping. Listen again, to another server.")
-        if self.readers >= self._most_readers:
-            self.dropped["turned_away"] += 1
-            raise Problem(
-                "queue-full",
-                f"{self.readers} listen to the events, the limit; FLOWGAUGE_MAX_READERS sets it.",
-            )
-        if key_id is not None and self._by_key[key_id] >= -(-self._most_readers // 2):
-            self.dropped["turned_away"] += 1
-            raise Problem(
-                "queue-full",
-                f"{self._by_key[key_id]} listen to the events with this key, half of the limit "
-                "(FLOWGAUGE_MAX_READERS), and no key gets more. Use several keys.",
-            )
-        self._by_key[key_id] += 1
         try:
+            self._places.expect_room(key_id)
+        except Problem:
+            self.dropped["turned_away"] += 1
+            raise
+        with self._places.hold(key_id):
             yield
-        finally:
-            self._by_key[key_id] -= 1
-            if not self._by_key[key_id]:
-                del self._by_key[key_id]
 
     async def kept(self) -> tuple[int, int]:
         """After which number events are kept, and up to which.

@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from app.admission import Admission
 from app.history.pictures import Pictures
-from app.problems import Problem
+from app.places import Places
 from flows.fastflow import heatmap, images, resizing
 
 logger = logging.getLogger("flowgauge.history")
@@ -67,22 +67,32 @@ class Drawer:
         self.unsent = Admission(sys.maxsize, _MOST_BYTES)
         self._pictures = pictures
         self._thread = ThreadPoolExecutor(1, "history-drawing")
-        self._waiting = 0
+        self._places = Places(_MOST_WAITING, "pictures wait to be drawn")
 
-    async def draw(self, kind: Drawing, source: Source, scale: heatmap.ColourScale) -> bytes | None:
+    async def draw(
+        self, kind: Drawing, source: Source, scale: heatmap.ColourScale, key_id: str | None = None
+    ) -> bytes | None:
         """Draw a PNG of the upload's size; None where what it is drawn from is missing or damaged.
 
         Args:
             kind: which picture.
             source: the inspection.
             scale: the heatmap's colours.
+            key_id: whose place it takes while it waits, see `Places`.
 
         Raises:
             Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._draw(kind, source, scale))
+        return await self._in_turn(lambda: self._draw(kind, source, scale), key_id)
 
-    async def view(self, kind: View, source: Source, scale: heatmap.ColourScale, side: int) -> bytes | None:
+    async def view(
+        self,
+        kind: View,
+        source: Source,
+        scale: heatmap.ColourScale,
+        side: int,
+        key_id: str | None = None,
+    ) -> bytes | None:
         """Draw a JPEG for looking at, small enough for a list or a phone; None as for `draw`.
 
         Args:
@@ -90,26 +100,20 @@ class Drawer:
             source: the inspection.
             scale: the heatmap's colours.
             side: pixels of its longer side at most; a smaller upload keeps its size.
+            key_id: as for `draw`.
 
         Raises:
             Problem: queue-full.
         """
-        return await self._in_turn(lambda: self._view(kind, source, scale, side))
+        return await self._in_turn(lambda: self._view(kind, source, scale, side), key_id)
 
     def close(self) -> None:
         """Finish what is being drawn, and end the thread."""
         self._thread.shutdown(cancel_futures=True)
 
-    async def _in_turn(self, work: Callable[[], bytes | None]) -> bytes | None:
-        if self._waiting >= _MOST_WAITING:
-            raise Problem(
-                "queue-full", f"{self._waiting} pictures wait to be drawn, the limit; try again later."
-            )
-        self._waiting += 1
-        try:
+    async def _in_turn(self, work: Callable[[], bytes | None], key_id: str | None) -> bytes | None:
+        with self._places.hold(key_id):
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        finally:
-            self._waiting -= 1
 
     def _draw(self, kind: Drawing, source: Source, scale: heatmap.ColourScale) -> bytes | None:
         image, scores = self._decoded(source), self._pictures.score_map(source.identifier)

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -21,6 +20,7 @@ from app.history.pictures import Pictures
 from app.history.recent_answers import RecentAnswers
 from app.history.recorder import Recorder, Rows
 from app.history.settling import Settling
+from app.places import Places
 from app.problems import Problem
 from app.settings import Settings
 
@@ -67,9 +67,9 @@ class History:
         self.pictures = Pictures(self.folder)
         self.drawer = Drawer(self.pictures)
         # Who sends an archive of pictures holds a place, and one of the pictures in memory.
-        self.archives = threading.BoundedSemaphore(MAX_ARCHIVES)
-        self.exports = threading.BoundedSemaphore(MAX_EXPORTS)
-        self.downloads = threading.BoundedSemaphore(MAX_DOWNLOADS)
+        self.archives = Places(MAX_ARCHIVES, "archives are being sent")
+        self.exports = Places(MAX_EXPORTS, "exports are being sent")
+        self.downloads = Places(MAX_DOWNLOADS, "files are being sent")
         self._journal_bytes = settings.journal_bytes
         # Where the database is gone, each of these waits for a timeout; what else needs a thread must not.
         self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")

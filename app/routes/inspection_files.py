@@ -7,7 +7,6 @@ import os
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any, BinaryIO, Final, Literal
 
 from fastapi import APIRouter, Request
@@ -17,13 +16,15 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app import guard, immutable
+from app.access import Caller, MaySeeResult
 from app.dependencies import HistoryPart
 from app.history.drawing import Source
-from app.history.history import MAX_DOWNLOADS, History
+from app.history.history import History
 from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of, read_map
 from app.inference import while_connected
 from app.openapi import documented
+from app.places import Places
 from app.problems import Problem, ProblemName
 from app.routes.known_inspection import KnownInspection
 from app.sending import Accounted, FewAtATime
@@ -51,15 +52,19 @@ _DRAWN: Final = _documented("image/png")
 
 
 @router.get("/overlay.png", response_class=Response, responses=_DRAWN)
-async def get_overlay(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
+async def get_overlay(
+    request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
+) -> Response:
     """Draw the uploaded image with its heatmap over it."""
-    return await _drawn(request, row, history, "overlay")
+    return await _drawn(request, caller, row, history, "overlay")
 
 
 @router.get("/heatmap.png", response_class=Response, responses=_DRAWN)
-async def get_heatmap(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
+async def get_heatmap(
+    request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
+) -> Response:
     """Draw the map in colours, at the size of the uploaded image."""
-    return await _drawn(request, row, history, "heatmap")
+    return await _drawn(request, caller, row, history, "heatmap")
 
 
 @router.get(
@@ -67,20 +72,26 @@ async def get_heatmap(request: Request, row: KnownInspection, history: HistoryPa
     response_class=Response,
     responses=_documented(*(one.media_type for one in FORMATS)),
 )
-def get_source(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
+def get_source(
+    request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
+) -> Response:
     """Give the uploaded image, byte for byte."""
     sha256 = row.image_sha256
-    return _kept(request, row, history, history.pictures.picture_path(sha256), sha256)
+    return _kept(request, caller, row, history, history.pictures.picture_path(sha256), sha256)
 
 
 @router.get("/map.npy", response_class=Response, responses=_documented("application/x-npy"))
-def get_map(request: Request, row: KnownInspection, history: HistoryPart) -> Response:
+def get_map(request: Request, row: KnownInspection, history: HistoryPart, caller: MaySeeResult) -> Response:
     """Give the anomaly map of the whole upload as NumPy's .npy: float16, (height, width) as computed."""
-    return _kept(request, row, history, history.pictures.map_path(row.id), None)
+    return _kept(request, caller, row, history, history.pictures.map_path(row.id), None)
 
 
 async def _drawn(
-    request: Request, row: Row[Any], history: History, kind: Literal["overlay", "heatmap"]
+    request: Request,
+    caller: Caller,
+    row: Row[Any],
+    history: History,
+    kind: Literal["overlay", "heatmap"],
 ) -> Response:
     tag = f"{row.id}.{kind}"
     if not row.has_pictures:
@@ -90,7 +101,7 @@ async def _drawn(
     scale = ColourScale(row.map_low, row.map_middle)
     with ExitStack() as stack:
         room = stack.enter_context(history.drawer.unsent.reserve(kind))
-        drawing = history.drawer.draw(kind, Source.of(row), scale)
+        drawing = history.drawer.draw(kind, Source.of(row), scale, caller.key_id)
         png = await while_connected(request, drawing)  # whoever leaves makes room for the others
         if png is None:
             raise await run_in_threadpool(lost, history.database, row.id)
@@ -99,7 +110,9 @@ async def _drawn(
     return Accounted(response, room)
 
 
-def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256: str | None) -> Response:
+def _kept(
+    request: Request, caller: Caller, row: Row[Any], history: History, path: Path, sha256: str | None
+) -> Response:
     """A file as it is kept: a picture, of which the sha256 is known, or a map, of which the size is.
 
     Of a map no sum is kept, but what it holds tells whether it is one still.
@@ -117,7 +130,9 @@ def _kept(request: Request, row: Row[Any], history: History, path: Path, sha256:
     file.seek(0)
     headers = {**immutable.headers(tag), "Content-Length": str(size)}
     may_go_on = partial(guard.is_still_welcome, request.scope)
-    return _Download(history.downloads, file, may_go_on=may_go_on, headers=headers, media_type=kind)
+    return _Download(
+        history.downloads, caller.key_id, file, may_go_on=may_go_on, headers=headers, media_type=kind
+    )
 
 
 class _Download(FewAtATime):
@@ -125,13 +140,14 @@ class _Download(FewAtATime):
 
     Args:
         places: as many files as may be open at a time.
+        key_id: as of `FewAtATime`.
         file: to send and close.
         options: as of `FewAtATime`.
     """
 
-    def __init__(self, places: BoundedSemaphore, file: BinaryIO, **options: Any) -> None:
+    def __init__(self, places: Places, key_id: str | None, file: BinaryIO, **options: Any) -> None:
         content = iter(partial(file.read, _PIECE_BYTES), b"")
-        super().__init__(places, f"{MAX_DOWNLOADS} files", content, **options)
+        super().__init__(places, key_id, content, **options)
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

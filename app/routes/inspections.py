@@ -11,11 +11,11 @@ from sqlalchemy import Row
 from starlette.responses import Response
 
 from app import guard
-from app.access import MaySeeHistory
+from app.access import Caller, MaySeeHistory
 from app.database import clock
 from app.dependencies import HistoryPart
 from app.history import export, queries
-from app.history.history import MAX_EXPORTS, History
+from app.history.history import History
 from app.openapi import documented
 from app.patience import LEAST_RATE
 from app.routes.known_inspection import KnownInspection
@@ -23,7 +23,7 @@ from app.routes.spans import Time
 from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
-from app.sending import FewAtATime, expect_room
+from app.sending import FewAtATime
 
 router = APIRouter(prefix="/v1/inspections", tags=["history"])
 
@@ -112,13 +112,13 @@ _CSV: Final = "text/csv; charset=utf-8"
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_ndjson(wanted: Wanted, history: HistoryPart, request: Request) -> Response:
+def export_ndjson(wanted: Wanted, history: HistoryPart, request: Request, caller: MaySeeHistory) -> Response:
     """Export all inspections that a filter lets through, each as in the list, one JSON object a line.
 
-    Four exports of either kind are sent at a time. A reader that takes nothing for 30 seconds, or is 30
-    seconds behind 256 KiB a second, is left.
+    Four exports of either kind are sent at a time, two of them with one key. A reader that takes nothing for
+    30 seconds, or is 30 seconds behind 256 KiB a second, is left.
     """
-    return _export(request, history, wanted, export.ndjson, _NDJSON)
+    return _export(request, caller, history, wanted, export.ndjson, _NDJSON)
 
 
 @router.get(
@@ -129,24 +129,24 @@ def export_ndjson(wanted: Wanted, history: HistoryPart, request: Request) -> Res
         **documented("invalid-request", "internal", "history-unavailable", "queue-full"),
     },
 )
-def export_csv(wanted: Wanted, history: HistoryPart, request: Request) -> Response:
+def export_csv(wanted: Wanted, history: HistoryPart, request: Request, caller: MaySeeHistory) -> Response:
     """Export all inspections that a filter lets through as a table for spreadsheets.
 
     Text that a spreadsheet would run as a formula begins with an apostrophe; NDJSON has it unchanged. The
     limits are those of NDJSON.
     """
-    return _export(request, history, wanted, export.table, _CSV)
+    return _export(request, caller, history, wanted, export.table, _CSV)
 
 
 def _export(
     request: Request,
+    caller: Caller,
     history: History,
     wanted: queries.Filter,
     write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
     media_type: str,
 ) -> Response:
-    all_sent = f"{MAX_EXPORTS} exports"
-    expect_room(history.exports, all_sent)
+    history.exports.expect_room(caller.key_id)
     pages = queries.pages(history.database, wanted)
     # The first page now: where the database does not answer, that can still be said.
     first = next(pages, ())
@@ -154,7 +154,7 @@ def _export(
     headers = {"Content-Disposition": f'attachment; filename="{name}"', "Cache-Control": "no-store"}
     return FewAtATime(
         history.exports,
-        all_sent,
+        caller.key_id,
         write(chain([first], pages)),
         may_go_on=partial(guard.is_still_welcome, request.scope),
         least_rate=LEAST_RATE,

@@ -15,7 +15,6 @@ from app.database import clock
 from app.database.tables import inspections
 from app.dependencies import Category, DriftPart, HistoryPart, SettingsPart
 from app.history import rates, reports, training_set
-from app.history.history import MAX_ARCHIVES
 from app.openapi import documented
 from app.problems import Problem
 from app.routes.spans import From, OfStation, To, span
@@ -113,7 +112,7 @@ _ARCHIVE: Final[dict[int | str, dict[str, Any]]] = {
     },
 )
 def get_training_set(
-    category: Category, _: MayReview, settings: SettingsPart, history: HistoryPart, request: Request
+    category: Category, caller: MayReview, settings: SettingsPart, history: HistoryPart, request: Request
 ) -> Response:
     """Give the pictures whose latest review is good, as a ZIP in the layout that training reads.
 
@@ -129,7 +128,7 @@ def get_training_set(
         raise Problem("conflict", f"No picture that is kept of {category!r} has been reviewed as good yet.")
     return FewAtATime(
         history.archives,
-        f"{MAX_ARCHIVES} archives",
+        caller.key_id,
         training_set.archive(chain([first], chosen), history.pictures, category),
         may_go_on=partial(guard.is_still_welcome, request.scope),
         headers={

@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from app import immutable
+from app.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history.drawing import Source, View
 from app.history.losses import gone, lost
@@ -28,7 +29,9 @@ _VIEWS: Final[dict[Name, tuple[View, int]]] = {
 
 
 @router.get("/inspections/{inspection_id}/{name}.jpg", response_class=Response)
-async def get_view(request: Request, name: Name, row: KnownInspection, history: HistoryPart) -> Response:
+async def get_view(
+    request: Request, name: Name, row: KnownInspection, history: HistoryPart, caller: MaySeeResult
+) -> Response:
     """Draw one. The API has the same in full: overlay.png, heatmap.png and the upload itself."""
     tag = f"{row.id}.{name}.jpg"
     if not row.has_pictures:
@@ -37,7 +40,7 @@ async def get_view(request: Request, name: Name, row: KnownInspection, history: 
         return known
     kind, side = _VIEWS[name]
     scale = ColourScale(row.map_low, row.map_middle)
-    drawing = history.drawer.view(kind, Source.of(row), scale, side)
+    drawing = history.drawer.view(kind, Source.of(row), scale, side, caller.key_id)
     jpeg = await while_connected(request, drawing)
     if jpeg is None:
         raise await run_in_threadpool(lost, history.database, row.id)

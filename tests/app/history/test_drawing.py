@@ -301,6 +301,23 @@ def test_the_seventeenth_that_waits_is_refused_until_the_others_have_theirs(
     run(work())
 
 
+def test_a_key_leaves_places_to_others(waiting: Drawer, held: Held) -> None:
+    async def work() -> None:
+        kept = keep(held, encoded(60, 40))
+        held.let_go.clear()
+        asked = [asyncio.create_task(waiting.draw("overlay", kept, SCALE, "one")) for _ in range(MOST // 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(Problem, match="8 pictures wait to be drawn with this key") as caught:
+            await waiting.view("picture", kept, SCALE, 30, "one")
+        assert caught.value.name == "queue-full"
+        asked.append(asyncio.create_task(waiting.draw("overlay", kept, SCALE, "other")))
+        await asyncio.sleep(0)
+        assert await drawn(held, asked)
+        assert await waiting.view("picture", kept, SCALE, 30, "one") is not None
+
+    run(work())
+
+
 def test_one_is_drawn_at_a_time_and_not_in_the_loops_thread(waiting: Drawer, held: Held) -> None:
     async def work() -> None:
         assert await drawn(held, await fill(waiting, held, keep(held, encoded(60, 40))))

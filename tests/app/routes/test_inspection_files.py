@@ -6,7 +6,6 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from threading import BoundedSemaphore
 from typing import Any
 
 import httpx2
@@ -27,6 +26,7 @@ from app.history.history import MAX_DOWNLOADS, History
 from app.history.retention import Retention
 from app.main import create_app
 from app.patience import Patience
+from app.places import Places
 from app.problems import Problem
 from app.routes import inspection_files
 from app.settings import Settings
@@ -191,7 +191,7 @@ class TestDownloads:
         path, places = inspected(own, tiny_images["good"][0]), history_of(own).downloads
         with ExitStack() as stack:
             for _ in range(MAX_DOWNLOADS):
-                stack.enter_context(places)
+                stack.enter_context(places.hold(None))
             refused = own.get(f"{path}/{name}")
             assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
         for _ in range(MAX_DOWNLOADS + 1):  # each gives its place back
@@ -200,12 +200,12 @@ class TestDownloads:
     def test_a_client_that_stalls_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
         (tmp_path / "picture").write_bytes(bytes(1_000_000))
-        file, places = (tmp_path / "picture").open("rb"), BoundedSemaphore(1)
-        download = inspection_files._Download(places, file, may_go_on=lambda: True)
+        file, places = (tmp_path / "picture").open("rb"), Places(1, "files")
+        download = inspection_files._Download(places, None, file, may_go_on=lambda: True)
         with pytest.raises(ClientDisconnect):
             asyncio.run(download({"type": "http"}, receive, Stalling(3).send))
         assert file.closed
-        assert places.acquire(blocking=False)
+        assert places.taken == 0
 
     def test_a_slow_line_gets_a_large_picture(self, tmp_path: Path) -> None:
         """16 MB at 1 Mbit/s, which take two minutes on a clock that jumps to what is waited for."""
@@ -220,7 +220,7 @@ class TestDownloads:
             sent += size
 
         async def take() -> float:
-            download = inspection_files._Download(BoundedSemaphore(1), file, may_go_on=lambda: True)
+            download = inspection_files._Download(Places(1, "files"), None, file, may_go_on=lambda: True)
             await download({"type": "http"}, receive, send)
             return asyncio.get_running_loop().time()
 
@@ -409,6 +409,33 @@ class TestAccess:
             for role in keyed.keys:
                 assert keyed.client.get(f"{path}/{name}", headers=keyed.show(role)).status_code == 200
             expect_problem(keyed.client.get(f"{path}/{name}"), 401, "unauthenticated")
+
+    def test_a_key_leaves_places_to_others(self, keyed: Keyed, store: Path, tiny_images: Images) -> None:
+        for name in ("backbones", "tiny"):
+            (store / name).rename(keyed.app.state.settings.models / name)
+        path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
+        history: History = keyed.app.state.history
+        page = f"{path.removeprefix('/v1')}/thumbnail.jpg"
+        for places, most, what, names in (
+            (history.downloads, MAX_DOWNLOADS, "files are being sent", (f"{path}/source", f"{path}/map.npy")),
+            (
+                history.drawer._places,
+                16,
+                "pictures wait",
+                (f"{path}/overlay.png", f"{path}/heatmap.png", page),
+            ),
+        ):
+            with ExitStack() as stack:
+                for _ in range(most // 2):
+                    stack.enter_context(places.hold(keyed.keys["viewer"][3:19]))
+                for name in names:
+                    refused = keyed.client.get(name, headers=keyed.show("viewer"))
+                    assert (refused.status_code, name) == (503, name)
+                    if name != page:
+                        assert refused.json()["type"] == "queue-full"
+                        assert f"{most // 2} {what}" in refused.json()["detail"]
+                        assert "with this key" in refused.json()["detail"]
+                    assert keyed.client.get(name, headers=keyed.show("operator")).status_code == 200
 
     def test_of_another_category_is_forbidden(self, keyed: Keyed) -> None:
         [identifier] = add(keyed.app.state.history.database, row(category="other"))

@@ -297,12 +297,24 @@ class TestExport:
         kept(keyed, row())
         with ExitStack() as stack:
             for _ in range(MAX_EXPORTS):
-                stack.enter_context(keyed.app.state.history.exports)
+                stack.enter_context(keyed.app.state.history.exports.hold(None))
             for path in (f"{LIST}.ndjson", f"{LIST}.csv"):
                 response = get(keyed, path)
                 assert (response.status_code, response.json()["type"]) == (503, "queue-full")
         for path in (MAX_EXPORTS + 1) * (f"{LIST}.ndjson", f"{LIST}.csv"):  # each gives its place back
             assert get(keyed, path).status_code == 200
+
+    @pytest.mark.parametrize("path", [f"{LIST}.ndjson", f"{LIST}.csv"])
+    def test_a_key_leaves_exports_to_others(self, keyed: Keyed, path: str) -> None:
+        kept(keyed, row())
+        with ExitStack() as stack:
+            for _ in range(MAX_EXPORTS // 2):
+                stack.enter_context(keyed.app.state.history.exports.hold(keyed.keys["viewer"][3:19]))
+            refused = get(keyed, path)
+            assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
+            assert refused.json()["detail"].startswith("2 exports are being sent with this key")
+            assert get(keyed, path, "operator").status_code == 200
+        assert get(keyed, path).status_code == 200
 
     @pytest.mark.parametrize("export", [inspections.export_ndjson, inspections.export_csv])
     def test_a_reader_that_stalls_is_left(
@@ -313,14 +325,13 @@ class TestExport:
         history = keyed.app.state.history
         places = history.exports
         client = Stalling(4)
-        response = export(queries.Filter(), history, Request({"type": "http"}))
+        response = export(queries.Filter(), history, Request({"type": "http"}), ANONYMOUS)
         with pytest.raises(ClientDisconnect):
             asyncio.run(response({"type": "http"}, receive, client.send))
         assert max(len(message.get("body", b"")) for message in client.messages) == sending.PIECE_BYTES
         with ExitStack() as stack:  # all are free
             for _ in range(MAX_EXPORTS):
-                assert places.acquire(blocking=False)
-                stack.callback(places.release)
+                stack.enter_context(places.hold(None))
 
     @pytest.mark.parametrize("export", [inspections.export_ndjson, inspections.export_csv])
     def test_a_key_that_is_revoked_gets_no_more_of_it(
@@ -340,7 +351,7 @@ class TestExport:
                 keyed.app.state.keyring.reload()
 
         with pytest.raises(ClientDisconnect):
-            asyncio.run(export(queries.Filter(), history, request)(request.scope, receive, send))
+            asyncio.run(export(queries.Filter(), history, request, ANONYMOUS)(request.scope, receive, send))
         assert [message.get("more_body") for message in taken] == [None, True, True]
 
     def test_of_nothing(self, keyed: Keyed) -> None:

@@ -1,6 +1,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from app.access import ANONYMOUS
 from app.database import clock
 from app.database.tables import retention
 from app.history import reviews
+from app.history.history import MAX_ARCHIVES
 from app.main import create_app
 from app.schemas.history import Verdict
 from app.settings import Settings
@@ -285,15 +287,25 @@ def test_few_training_sets_are_sent_at_a_time(client: TestClient) -> None:
     [good] = kept(client, row(), verdict="good")
     assert good
     places = client.app.state.history.archives  # type: ignore[attr-defined]
-    taken = 0
-    while places.acquire(blocking=False):
-        taken += 1
-    response = client.get("/v1/models/tiny/training-set")
-    assert (response.status_code, response.json()["type"]) == (503, "queue-full")
-    for _ in range(taken):
-        places.release()
-    for _ in range(taken + 1):  # each gives its place back
+    with ExitStack() as stack:
+        for _ in range(MAX_ARCHIVES):
+            stack.enter_context(places.hold(None))
+        response = client.get("/v1/models/tiny/training-set")
+        assert (response.status_code, response.json()["type"]) == (503, "queue-full")
+    for _ in range(MAX_ARCHIVES + 1):  # each gives its place back
         assert client.get("/v1/models/tiny/training-set").status_code == 200
+
+
+def test_a_key_leaves_training_sets_to_others(keyed: Keyed) -> None:
+    kept(keyed, row(), verdict="good")
+    path = "/v1/models/tiny/training-set"
+    with ExitStack() as stack:
+        for _ in range(MAX_ARCHIVES // 2):
+            stack.enter_context(keyed.app.state.history.archives.hold(keyed.keys["operator"][3:19]))
+        refused = keyed.client.get(path, headers=keyed.show("operator"))
+        assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
+        assert "2 archives are being sent with this key" in refused.json()["detail"]
+        assert keyed.client.get(path, headers=keyed.show("admin")).status_code == 200
 
 
 def test_a_training_set_of_nothing_is_a_conflict(client: TestClient) -> None:
