@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import read
 from training.augment import AugmentError, Variant
 from training.cache_folder import CacheFolder
+from training.pinned import Pinned, read
 from training.versions import library_versions
 
 Features = list[NDArray[np.float32]]
@@ -106,6 +106,7 @@ class FeatureCache:
 
         Raises:
             ImageError, AugmentError: a picture cannot be read or changed; it is named.
+            DatasetError: its file is gone, or is another than the views say; it is named.
         """
         views = self.views[start : start + self.batch_size]
         images = np.stack([self._pixels(view) for view in views])
@@ -122,7 +123,8 @@ class FeatureCache:
         return self._tiles[1][view.tile]
 
     def _read(self, view: View) -> NDArray[np.uint8]:
-        image = read(view.path, sample_bits=self.sample_bits)
+        # Compared with its hash: features of another picture would lie under it until they are evicted.
+        image = read(Pinned(view.path, view.sha256), self.sample_bits)
         if view.variant is None:
             return image
         try:
@@ -146,7 +148,7 @@ class FeatureCache:
             Per scale (N, C_i, H_i, W_i) float32, memory-mapped and read-only, in the order of the views.
 
         Raises:
-            ImageError, AugmentError: a picture cannot be read or changed; it is named.
+            ImageError, AugmentError, DatasetError: as `compute`.
             CacheError: there is no room for them.
         """
         computed = False

@@ -18,6 +18,7 @@ from training.cross import Folds, folds_of, parts_of
 from training.datasets.layout import licence, test_samples, train_images
 from training.datasets.sample import DatasetError
 from training.feature_cache import View
+from training.pinned import Pinned
 from training.split import Split, without_copies
 from training.tiles import Tile
 
@@ -53,6 +54,16 @@ class Pictures:
     def held_out(self) -> list[Path]:
         """The pictures to calibrate with, one of a part: no fit sees them, or in folds one fit does not."""
         return [self.paths[i] for i in self.calibrating]
+
+    @property
+    def pinned(self) -> list[Pinned]:
+        """All files, each with what it held when it was hashed."""
+        return [Pinned(*one) for one in zip(self.paths, self.hashes, strict=True)]
+
+    @property
+    def pinned_held_out(self) -> list[Pinned]:
+        """The same of `held_out`."""
+        return [Pinned(self.paths[i], self.hashes[i]) for i in self.calibrating]
 
     @property
     def seen(self) -> NDArray[np.int64]:

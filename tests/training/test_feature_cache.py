@@ -20,8 +20,10 @@ from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
 from flows.fastflow.weights import Weights, digest
 from tests.app.full_disk import files_of_at_most
+from tests.training.pins import pins
 from training.augment import AugmentError, Variant
 from training.cache_folder import GIB, CacheFolder
+from training.datasets.sample import DatasetError
 from training.feature_cache import FeatureCache, Features, View
 from training.tiles import Tile, choose
 
@@ -83,6 +85,11 @@ def cache_of(
     )
 
 
+def views_of(paths: list[Path]) -> list[View]:
+    """The pictures as they are."""
+    return [View(*picture, i) for i, picture in enumerate(pins(paths))]
+
+
 def cached(
     folder: Path,
     extractor: FeatureExtractor,
@@ -107,7 +114,7 @@ def test_tiles_are_rows_and_another_geometry_is_another_cache(
     """Pictures of 64 x 64: padded they fill the input otherwise, and in tiles of 48 columns they are two."""
     folder = tmp_path / "cache"
     tile = Geometry(fit="tile")
-    tiles = choose(paths, tile, SIZE, extractor.strides, 16, 16)
+    tiles = choose(pins(paths), tile, SIZE, extractor.strides, 16, 16)
     assert [t.picture for t in tiles] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     done: list[int] = []
     for _ in range(2):  # computed, then found
@@ -292,6 +299,33 @@ def test_a_picture_that_cannot_be_read_is_named_and_leaves_nothing(
     assert visible(tmp_path / "cache") == hidden(tmp_path / "cache") == []
 
 
+def test_a_picture_that_was_changed_since_is_named_and_no_cache_vouches_for_it(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    """It would be found in every later run of the picture that was hashed."""
+    views, original = views_of(paths), paths[3].read_bytes()
+    paths[3].write_bytes(paths[0].read_bytes())
+    cache = cache_of(tmp_path / "cache", extractor, views)
+    with pytest.raises(DatasetError, match=f"{paths[3].name} was changed"), cache.features(lambda _: None):
+        pass
+    assert not cache.there
+    assert visible(tmp_path / "cache") == hidden(tmp_path / "cache") == []
+    paths[3].write_bytes(original)
+    with cache_of(tmp_path / "cache", extractor, views).features(lambda _: None) as found:
+        expected = cached(tmp_path / "other", extractor, paths)
+        assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_picture_that_is_gone_since_is_named_and_leaves_nothing(
+    tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
+) -> None:
+    cache = cache_of(tmp_path / "cache", extractor, views_of(paths))
+    paths[3].unlink()
+    with pytest.raises(DatasetError, match=f"{paths[3].name}: No such"), cache.features(lambda _: None):
+        pass
+    assert visible(tmp_path / "cache") == hidden(tmp_path / "cache") == []
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_of_the_system(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
@@ -335,11 +369,8 @@ def test_the_fingerprint_depends_on_the_set_of_files_alone() -> None:
 def test_changed_copies_have_features_of_their_own(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
-    views = [
-        View(paths[0], "a", 0),
-        View(paths[0], "a", 0, Variant(mirrored=True)),
-        View(paths[1], "b", 1),
-    ]
+    first, second = views_of(paths[:2])
+    views = [first, replace(first, variant=Variant(mirrored=True)), second]
     cache = cache_of(tmp_path, extractor, views)
     mirrored = torch.from_numpy(resize(np.ascontiguousarray(read(paths[0])[:, ::-1]), SIZE)[None])
     with cache.features(lambda _: None) as found:
@@ -363,13 +394,14 @@ def test_other_changes_are_another_cache(
 def test_samples_of_12_bits_are_seen_as_their_upper_8_and_cached_apart(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
-    views = [View(path, str(i), i) for i, path in enumerate(paths)]
     found = {}
     for bits in (12, 16):
         for path in paths:
             grey = read(path)[..., 0].astype(np.uint16)
             cv2.imwrite(str(path), grey << (bits - 8) | 7)
+        views = views_of(paths)
         cache = cache_of(tmp_path / "c", extractor, views, sample_bits=bits)
+        assert cache.name != cache_of(tmp_path / "c", extractor, views, sample_bits=28 - bits).name
         with cache.features(lambda _: None) as features:
             found[cache.name] = [np.array(array) for array in features]
         for path in paths:  # as it was, in 8 bits
@@ -382,7 +414,7 @@ def test_a_picture_that_cannot_be_changed_so_is_named(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
     cv2.imwrite(str(paths[1]), np.zeros((40, 60, 3), np.uint8))
-    views = [View(path, "a", i, Variant(quarter_turns=1)) for i, path in enumerate(paths)]
+    views = [replace(view, variant=Variant(quarter_turns=1)) for view in views_of(paths)]
     cache = cache_of(tmp_path / "c", extractor, views, batch_size=1)
     with pytest.raises(AugmentError, match=r"001\.png: .*60x40"), cache.features(lambda _: None):
         pass
@@ -400,8 +432,7 @@ def test_a_disk_that_fills_up_is_an_error_and_leaves_nothing(
 def test_the_first_batch_need_not_be_computed_again(
     tmp_path: Path, extractor: CountingExtractor, paths: list[Path]
 ) -> None:
-    views = [View(path, path.name, i) for i, path in enumerate(paths)]
-    cache = cache_of(tmp_path, extractor, views)
+    cache = cache_of(tmp_path, extractor, views_of(paths))
     first = cache.compute(0)
     with cache.features(lambda _: None, first) as found:
         assert all(np.array_equal(a[:2], b) for a, b in zip(found, first, strict=True))

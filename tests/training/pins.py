@@ -1,0 +1,12 @@
+"""Pictures as a run that begins now would pin them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flows.fastflow.plain_files import file_hashes
+from training.pinned import Pinned
+
+
+def pins(paths: Sequence[Path]) -> list[Pinned]:
+    """The files, each with what it holds now."""
+    return [Pinned(*one) for one in zip(paths, file_hashes(paths), strict=True)]

@@ -1,0 +1,89 @@
+"""A run's pictures, each pinned to what its file held when the run began.
+
+A run may read a picture hours after it was hashed. What it then computes stands under that hash, in cached
+features and in the published version, so it must be of the same bytes.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from flows.fastflow import images
+from flows.fastflow.images import FILE_LIMITS, ImageError, decode
+from flows.fastflow.listing import lines
+from training.datasets.sample import DatasetError
+
+_NAMED = 20
+
+
+class Pinned(NamedTuple):
+    """A picture's file, and the sha256 of what it held when the run began."""
+
+    path: Path
+    sha256: str
+
+
+def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
+    """The picture's pixels, see `images.decode`.
+
+    Raises:
+        DatasetError: as `read_bytes`.
+        ImageError: it cannot be decoded; it is named.
+    """
+    data = read_bytes(picture)
+    try:
+        return decode(data, FILE_LIMITS, sample_bits)
+    except ImageError as error:
+        raise type(error)(f"{picture.path}: {error}") from error
+
+
+def read_bytes(picture: Pinned) -> bytes:
+    """The picture's bytes, of one that is too large no more than shows `images.decode` that it is.
+
+    Raises:
+        DatasetError: they are others than when the run began, or cannot be read any more; it is named.
+    """
+    try:
+        data = images.read_bytes(picture.path)
+    except OSError as error:
+        raise _gone([_unreadable(picture, error)]) from error
+    # Of one that is too large not all was read: that it is so is for who decodes it to say.
+    if len(data) <= FILE_LIMITS.max_bytes and hashlib.sha256(data).hexdigest() != picture.sha256:
+        raise DatasetError(
+            f"{picture.path} was changed since the run began. Put it back as it was, and --resume goes on "
+            "from what is fitted; as it is now, this is another run, which begins anew"
+        )
+    return data
+
+
+def expect_there(pictures: Sequence[Pinned]) -> None:
+    """Find pictures that are gone, all at once, before anything is computed of others.
+
+    Raises:
+        DatasetError: some cannot be opened any more; they are named, at most `_NAMED` of them.
+    """
+    wrong = []
+    for picture in pictures:
+        try:
+            picture.path.open("rb").close()
+        except OSError as error:
+            wrong.append(_unreadable(picture, error))
+    if wrong:
+        raise _gone(wrong)
+
+
+def _unreadable(picture: Pinned, error: OSError) -> str:
+    return f"{picture.path}: {error.strerror or error}"
+
+
+def _gone(wrong: Sequence[str]) -> DatasetError:
+    listed = "\n".join(lines(wrong, _NAMED))
+    return DatasetError(
+        f"{len(wrong)} pictures that were there when the run began cannot be read any more:\n{listed}\n"
+        "Put them back, and --resume goes on from what is fitted; without them, this is another run, which "
+        "begins anew"
+    )
