@@ -134,8 +134,9 @@ def look(data: Path, category: str, models: Path, engine: str, device: str = "cp
     asked = detector.calibrator.target_fpr
     console = Console(stderr=True)
     progress = ConsoleProgress(console)
-    with progress.stage(f"{category}, {engine}: calibrate", len(pictures.held_out)) as advance:
-        calibrated = calibrate(scorer, pictures.held_out, asked, advance, detector.manifest.sample_bits)
+    held_out = pictures.pinned_held_out
+    with progress.stage(f"{category}, {engine}: calibrate", len(held_out)) as advance:
+        calibrated = calibrate(scorer, held_out, asked, advance, detector.manifest.sample_bits)
     limit = Calibrator(calibrated.calibration, asked, identifier=engine).threshold
     samples = test_samples(data, category)
     with progress.stage(f"{category}, {engine}: test", len(samples)) as advance, Measurement() as measured:

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from flows.fastflow import calibration
 from flows.fastflow.calibration import Measurement
 from flows.fastflow.conformal import threshold
-from flows.fastflow.images import read
 from flows.fastflow.manifest import Calibration, ThresholdRecord
 from flows.fastflow.scorer import Scorer
+from training.pinned import Pinned, read
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Calibrated:
 
 def calibrate(
     scorer: Scorer,
-    paths: Sequence[Path],
+    pictures: Sequence[Pinned],
     target_fpr: float,
     advance: Callable[[int], None],
     sample_bits: int,
@@ -41,20 +40,27 @@ def calibrate(
 
     Args:
         scorer: the fitted model, as the engine that will serve computes it.
-        paths: good pictures that the fit never saw.
+        pictures: good ones that the fit never saw.
         target_fpr: share of good parts that may be rejected.
         advance: called with 1 after every picture.
         sample_bits: of the pictures, see `images.decode`.
 
     Raises:
-        ImageError: a picture cannot be read; it is named.
+        ImageError: a picture cannot be decoded; it is named.
+        DatasetError: its file is gone or was changed; it is named.
     """
-    return concluded([measured(scorer, path, advance, sample_bits) for path in paths], target_fpr)
+    return concluded([measured(scorer, one, advance, sample_bits) for one in pictures], target_fpr)
 
 
-def measured(scorer: Scorer, path: Path, advance: Callable[[int], None], sample_bits: int) -> Measurement:
-    """Score a good picture alone, as a part on the line comes."""
-    [scored] = scorer.score([read(path, sample_bits=sample_bits)])
+def measured(
+    scorer: Scorer, picture: Pinned, advance: Callable[[int], None], sample_bits: int
+) -> Measurement:
+    """Score a good picture alone, as a part on the line comes.
+
+    Raises:
+        ImageError, DatasetError: as `calibrate`.
+    """
+    [scored] = scorer.score([read(picture, sample_bits)])
     advance(1)
     return calibration.measure(scored)
 

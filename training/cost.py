@@ -16,14 +16,16 @@ import torch
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
-from flows.fastflow.images import ImageError, read
+from flows.fastflow.images import ImageError
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.scorer import Scorer
 from training.cache_folder import DiskSpaceError
 from training.config import RunConfig
+from training.datasets.sample import DatasetError
 from training.feature_cache import FeatureCache, Features
 from training.loop import FitError, fit
 from training.pictures import Pictures
+from training.pinned import Pinned, expect_there, read
 from training.run_folder import checkpoint_bytes
 from training.split import Split
 
@@ -99,10 +101,12 @@ def forecast(
     Raises:
         DiskSpaceError: the disk is too full for it; nothing has been written.
         ImageError, AugmentError: a picture cannot be read or changed.
+        DatasetError: pictures are gone or were changed since the run began; they are named.
         FitError: the features are of no use, or the fit diverges whatever its rate.
         OSError: the folder cannot be written to.
         ForecastError: anything else went wrong, of which nobody knows whether the run will suffer from it.
     """
+    expect_there(pictures.pinned)
     first, per_view = _time_backbone(cache)
     rows = pictures.rows(cache.views)
     heads = len(rows)
@@ -124,8 +128,9 @@ def forecast(
     device = cache.extractor.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
-            timed = _time_flow(config, cache.extractor, first, pictures.held_out[0], len(rows[0].fit), folder)
-        except (FitError, ImageError, OSError):  # the run would end by them too, after hours
+            held_out = pictures.pinned_held_out[0]
+            timed = _time_flow(config, cache.extractor, first, held_out, len(rows[0].fit), folder)
+        except (FitError, ImageError, DatasetError, OSError):  # the run would end by them too, after hours
             raise
         except Exception as error:
             raise ForecastError(f"{type(error).__name__}: {error}") from error
@@ -203,7 +208,7 @@ class _Flow:
 
 
 def _time_flow(
-    config: RunConfig, extractor: FeatureExtractor, first: Features, picture: Path, rows: int, folder: Path
+    config: RunConfig, extractor: FeatureExtractor, first: Features, picture: Pinned, rows: int, folder: Path
 ) -> _Flow:
     """Run the very loop for an epoch of a few batches, all of the same pictures."""
     batch = min(config.fit.batch_size, rows)
@@ -239,7 +244,7 @@ def _time_flow(
     scorer = Scorer(extractor, head, config.input_size, rule, config.geometry)
 
     def score_it() -> None:
-        scorer.score([read(picture, sample_bits=config.sample_bits)])
+        scorer.score([read(picture, config.sample_bits)])
 
     score_it()
     score, _ = _timed(score_it)

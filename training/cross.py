@@ -27,6 +27,7 @@ from training.config import RunConfig
 from training.datasets.sample import DatasetError
 from training.feature_cache import Features
 from training.loop import METRICS, EpochMetrics, fit, of_final_weights, read_metrics
+from training.pinned import Pinned
 from training.split import Split, split
 
 Folds = NDArray[np.int64]
@@ -127,7 +128,7 @@ def scorers(
 
 def calibrate_engines(
     engines: Mapping[Precision, Scorer],
-    paths: Sequence[Path],
+    pictures: Sequence[Pinned],
     folds: Folds | None,
     target_fpr: float,
     advance: Callable[[int], None],
@@ -137,18 +138,18 @@ def calibrate_engines(
 
     Args:
         engines: from `scorers`.
-        paths: good pictures that the fit never saw; of folds all pictures.
+        pictures: good ones that the fit never saw; of folds all.
         folds: of each picture, see `folds_of`.
         target_fpr: share of good parts that may be rejected.
         advance: called with 1 after every picture of every engine.
         sample_bits: of the pictures, see `images.decode`.
 
     Raises:
-        ImageError: a picture cannot be read; it is named.
+        ImageError, DatasetError: as `calibrate`.
     """
     if folds is None:
         return {
-            name: calibrate(engine, paths, target_fpr, advance, sample_bits)
+            name: calibrate(engine, pictures, target_fpr, advance, sample_bits)
             for name, engine in engines.items()
         }
     found = {}
@@ -156,7 +157,7 @@ def calibrate_engines(
         apart = [engine.with_heads(head) for head in engine.heads]
         seen_by = folds.tolist()
         of_each = [
-            measured(apart[k], path, advance, sample_bits) for k, path in zip(seen_by, paths, strict=True)
+            measured(apart[k], one, advance, sample_bits) for k, one in zip(seen_by, pictures, strict=True)
         ]
         found[name] = concluded(of_each, target_fpr, seen_by)
     return found

@@ -12,7 +12,7 @@ from safetensors.torch import save
 from flows.fastflow.bundle import head_prefixes
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.highest import highest
-from flows.fastflow.images import read
+from flows.fastflow.images import FILE_LIMITS, decode
 from flows.fastflow.manifest import DataRecord, Gaussian, Golden, Manifest, Precision
 from flows.fastflow.models_folder import publish
 from flows.fastflow.recorded_backbone import record_of
@@ -21,6 +21,7 @@ from training.calibrate import Calibrated
 from training.config import RunConfig
 from training.cross import final_metrics
 from training.loop import METRICS
+from training.pinned import Pinned, read_bytes
 from training.versions import library_versions
 
 CONFIG = "config.yaml"
@@ -34,7 +35,7 @@ def publish_model(
     models: Path,
     engines: Mapping[Precision, Scorer],
     calibrated: Mapping[Precision, Calibrated],
-    held_out: Sequence[Path],
+    held_out: Sequence[Pinned],
     record: DataRecord,
     fitted: Sequence[str],
     calibrating: Sequence[str],
@@ -56,6 +57,9 @@ def publish_model(
 
     Returns:
         The bundle's directory. It is not active yet.
+
+    Raises:
+        DatasetError: a picture's file is gone or was changed since; it is named.
     """
     # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
     reference, found = engines["float32"], calibrated["float32"]
@@ -69,7 +73,9 @@ def publish_model(
     # The lowest, the middle and the highest score: three pictures that show a drift at either end.
     ranked = np.argsort(found.scores)
     chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
-    golden = {f"golden/{i}{held_out[k].suffix.lower()}": k for i, k in enumerate(chosen)}
+    golden = {
+        f"golden/{i}{held_out[k].path.suffix.lower()}": read_bytes(held_out[k]) for i, k in enumerate(chosen)
+    }
     manifest = Manifest(
         category=category,
         version=f"{now:%Y%m%dT%H%M%S}-{weights_id}",
@@ -90,19 +96,19 @@ def publish_model(
         metrics=final_metrics(folder, len(reference.heads)),
         data=record,
         libraries=library_versions(),
-        golden=[_golden(file, held_out[k], engines, config.sample_bits) for file, k in golden.items()],
+        golden=[_golden(file, data, engines, config.sample_bits) for file, data in golden.items()],
         files={},
     )
-    files = {file: held_out[k].read_bytes() for file, k in golden.items()}
+    files = dict(golden)
     files["report/metrics.jsonl"] = (folder / METRICS).read_bytes()
     files[FIT_PICTURES], files[CALIBRATION_PICTURES] = dump(fitted), dump(calibrating)
     files["report/config.yaml"] = (folder / CONFIG).read_bytes()
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
-    files[HIGHEST] = json.dumps(highest([path.name for path in held_out], found.scores)).encode()
+    files[HIGHEST] = json.dumps(highest([one.path.name for one in held_out], found.scores)).encode()
     return publish(models, manifest, tensors, files)
 
 
-def _golden(file: str, picture: Path, engines: Mapping[Precision, Scorer], sample_bits: int) -> Golden:
-    image = read(picture, sample_bits=sample_bits)
+def _golden(file: str, data: bytes, engines: Mapping[Precision, Scorer], sample_bits: int) -> Golden:
+    image = decode(data, FILE_LIMITS, sample_bits)
     scores = {name: engine.score([image])[0].score for name, engine in engines.items()}
     return Golden(file=file, score=scores.pop("float32"), reduced=scores)

@@ -23,6 +23,7 @@ from training.cross import calibrate_engines, final_metrics, fit_heads
 from training.feature_cache import FeatureCache, Features
 from training.loop import EpochMetrics
 from training.pictures import Pictures
+from training.pinned import expect_there
 from training.progress import Progress
 from training.publication import publish_model
 from training.run_folder import Identity, finish
@@ -69,7 +70,7 @@ def feature_cache(run: Run) -> FeatureCache:
     """The features of all pictures and of their copies, which may be there already."""
     config, strides = run.config, run.extractor.strides
     tiles = choose(
-        run.pictures.paths,
+        run.pictures.pinned,
         config.geometry,
         config.input_size,
         strides,
@@ -134,12 +135,13 @@ def calibrate_by_engine(
     run: Run, engines: Mapping[Precision, Scorer], log: TensorBoardLog | None
 ) -> dict[Precision, Calibrated]:
     """Thresholds from the held-out pictures, for every engine."""
-    held_out, folds = run.pictures.held_out, run.pictures.folds
+    held_out, folds = run.pictures.pinned_held_out, run.pictures.folds
+    expect_there(held_out)
     target_fpr = run.config.calibration.target_fpr
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
         calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance, run.config.sample_bits)
     scores = calibrated["float32"].scores
-    first = highest([path.name for path in held_out], scores)
+    first = highest([one.path.name for one in held_out], scores)
     run.progress.say(say_highest(first, scores, target_fpr, len(run.pictures.parts)))
     if log is not None:
         reached = final_metrics(run.folder, len(run.pictures.parts))
@@ -159,7 +161,7 @@ def publish(
         run.models,
         engines,
         calibrated,
-        run.pictures.held_out,
+        run.pictures.pinned_held_out,
         run.pictures.record,
         [run.pictures.hashes[i] for i in run.pictures.seen],
         [run.pictures.hashes[i] for i in run.pictures.known],

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flows.fastflow.heatmap import ColourScale, overlay
-from flows.fastflow.images import read
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig, dump_config
 from training.loop import EpochMetrics
+from training.pinned import Pinned, read
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -80,7 +80,7 @@ class TensorBoardLog:
         self,
         calibrated: Calibrated,
         scorer: Scorer,
-        held_out: Sequence[Path],
+        held_out: Sequence[Pinned],
         reached: Mapping[str, float],
     ) -> None:
         """Log what calibration found, with heatmaps of good pictures from the lowest score to the highest.
@@ -90,6 +90,9 @@ class TensorBoardLog:
             scorer: the fitted model.
             held_out: the good pictures it was found on, in the order of its scores.
             reached: what the fit ended with, see `training.cross.final_metrics`.
+
+        Raises:
+            DatasetError: a picture's file is gone or was changed since; it is named.
         """
         step = self._last
         self._writer.add_histogram("held_out/score", np.asarray(calibrated.scores), step)
@@ -98,7 +101,7 @@ class TensorBoardLog:
         if low < middle:
             ranked = np.argsort(calibrated.scores, kind="stable")
             for i in np.unique(np.linspace(0, len(ranked) - 1, _PICTURES).round().astype(int)):
-                image = read(held_out[ranked[i]], sample_bits=self.config.sample_bits)
+                image = read(held_out[ranked[i]], self.config.sample_bits)
                 [scored] = scorer.score([image])
                 pair = np.hstack([image, overlay(image, scored.score_map, ColourScale(low, middle))])
                 self._writer.add_image(f"held_out/good_{i:04}", pair, step, dataformats="HWC")

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from flows.fastflow.geometry import Geometry
-from flows.fastflow.images import read
+from training.pinned import Pinned, read
 
 # The fractional part of its multiples fills an interval evenly, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -20,7 +19,7 @@ class Tile(NamedTuple):
 
 
 def choose(
-    paths: Sequence[Path],
+    pictures: Sequence[Pinned],
     geometry: Geometry,
     input_size: tuple[int, int],
     strides: Sequence[int],
@@ -33,7 +32,7 @@ def choose(
     so that all places of a part are learned.
 
     Args:
-        paths: the pictures; read for their sizes where they are tiled.
+        pictures: read for their sizes where they are tiled.
         geometry: how they are brought to the input size.
         input_size: (height, width) of a tile.
         strides: of the backbone's maps.
@@ -41,13 +40,14 @@ def choose(
         sample_bits: of the pictures, see `images.decode`.
 
     Raises:
-        ImageError: a picture cannot be read; it is named.
+        ImageError: a picture cannot be decoded; it is named.
+        DatasetError: its file is gone or was changed; it is named.
     """
     if geometry.fit != "tile":
-        return [Tile(picture, 0) for picture in range(len(paths))]
+        return [Tile(picture, 0) for picture in range(len(pictures))]
     chosen = []
-    for picture, path in enumerate(paths):
-        n = len(geometry.layout(read(path, sample_bits=sample_bits).shape[:2], input_size, strides))
+    for picture, pinned in enumerate(pictures):
+        n = len(geometry.layout(read(pinned, sample_bits).shape[:2], input_size, strides))
         taken = min(n, most)
         first = picture * _GOLDEN % 1
         chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]

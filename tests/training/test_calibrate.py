@@ -9,7 +9,9 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import ImageError, read
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.scorer import Scorer
+from tests.training.pins import pins
 from training.calibrate import Calibrated, calibrate
+from training.datasets.sample import DatasetError
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def ignore(steps: int) -> None:
 
 @pytest.fixture(scope="module")
 def calibrated(scorer: Scorer, pictures: list[Path]) -> Calibrated:
-    return calibrate(scorer, pictures, 0.25, ignore, 16)
+    return calibrate(scorer, pins(pictures), 0.25, ignore, 16)
 
 
 def test_scores_are_those_of_serving_picture_by_picture(
@@ -74,7 +76,7 @@ def test_the_pixel_threshold_bounds_the_maps_peaks_the_same_way(
 def test_too_few_pictures_are_said_to_certify_nothing(
     scorer: Scorer, pictures: list[Path], calibrated: Calibrated
 ) -> None:
-    found = calibrate(scorer, pictures, 0.01, ignore, 16)
+    found = calibrate(scorer, pins(pictures), 0.01, ignore, 16)
     assert not found.threshold.certified
     assert found.threshold.reject == max(found.scores)
     assert found.threshold.achievable_fpr == 1 / 9
@@ -83,7 +85,7 @@ def test_too_few_pictures_are_said_to_certify_nothing(
 
 
 def test_one_picture_is_enough_for_a_threshold(scorer: Scorer, pictures: list[Path]) -> None:
-    found = calibrate(scorer, pictures[:1], 0.5, ignore, 16)
+    found = calibrate(scorer, pins(pictures[:1]), 0.5, ignore, 16)
     assert found.threshold.certified
     assert found.threshold.reject == found.scores[0]
 
@@ -99,12 +101,25 @@ def test_defects_score_above_the_threshold(
 
 def test_every_picture_is_told(scorer: Scorer, pictures: list[Path]) -> None:
     steps: list[int] = []
-    calibrate(scorer, pictures[:3], 0.5, steps.append, 16)
+    calibrate(scorer, pins(pictures[:3]), 0.5, steps.append, 16)
     assert steps == [1, 1, 1]
 
 
 def test_a_picture_that_cannot_be_read_is_named(scorer: Scorer, pictures: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(pictures[0].read_bytes()[:100])
+    both = pins([pictures[0], broken])
     with pytest.raises(ImageError, match=r"broken\.png"):
-        calibrate(scorer, [pictures[0], broken], 0.5, ignore, 16)
+        calibrate(scorer, both, 0.5, ignore, 16)
+
+
+def test_a_picture_that_was_changed_since_the_run_began_calibrates_nothing(
+    scorer: Scorer, pictures: list[Path], tmp_path: Path
+) -> None:
+    """It could be one that the fit has seen."""
+    path = tmp_path / "good.png"
+    path.write_bytes(pictures[0].read_bytes())
+    pinned = pins([path])
+    path.write_bytes(pictures[1].read_bytes())
+    with pytest.raises(DatasetError, match=r"good\.png was changed since the run began"):
+        calibrate(scorer, pinned, 0.5, ignore, 16)

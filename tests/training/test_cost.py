@@ -16,6 +16,7 @@ from training.backbone import BackboneLoader
 from training.cache_folder import GIB, CacheFolder, DiskSpaceError
 from training.config import RunConfig
 from training.cost import Cost, ForecastError, _Flow, disk_used, duration, forecast, peak_memory, size
+from training.datasets.sample import DatasetError
 from training.feature_cache import FeatureCache
 from training.loop import CHECKPOINT, FitError
 from training.pictures import Pictures, gather
@@ -167,6 +168,29 @@ def test_a_forecast_that_fails_ends_no_run(
     _, bundle = trained(config, tiny_data, tmp_path, said)
     assert bundle.is_dir()
     assert "forecast: none, for the cost could not be measured: OutOfMemoryError: too large" in said.lines
+
+
+def test_a_held_out_picture_that_was_changed_since_ends_the_run_before_it_takes_hours(
+    config: RunConfig, tiny_data: Path, tmp_path: Path
+) -> None:
+    config = changed(config, backbone={"batch_size": 1})
+    pictures = gather(config, shutil.copytree(tiny_data, tmp_path / "data"), "tiny")
+    cache = cache_of(config, pictures, tmp_path)
+    assert pictures.held_out[0] != pictures.paths[0]  # of which the first batch is
+    shutil.copy(pictures.paths[0], pictures.held_out[0])
+    with pytest.raises(DatasetError, match=f"{pictures.held_out[0].name} was changed since the run began"):
+        forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
+
+
+def test_pictures_that_are_gone_are_all_named_before_anything_is_measured(
+    config: RunConfig, tiny_data: Path, tmp_path: Path
+) -> None:
+    pictures = gather(config, shutil.copytree(tiny_data, tmp_path / "data"), "tiny")
+    cache = cache_of(config, pictures, tmp_path)
+    for i in (3, 30):
+        pictures.paths[i].unlink()
+    with pytest.raises(DatasetError, match=r"(?s)2 pictures that were there .*003\.png: .*030\.png: "):
+        forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
 
 
 def test_a_forecast_that_fails_leaves_no_trace(

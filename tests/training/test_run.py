@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,12 +58,17 @@ class Killed(BaseException):
     """Stands for SIGKILL, which no `except Exception` sees."""
 
 
+def kill() -> None:
+    raise Killed
+
+
 @dataclass
 class Recorder:
-    """Keeps what a run tells; ends it at the n-th step of a stage."""
+    """Keeps what a run tells; ends it at the n-th step of a stage, or does something else there."""
 
     kill_in: str = ""
     kill_at: int = 1
+    then: Callable[[], object] = kill
     lines: list[str] = field(default_factory=list)
     stages: dict[str, tuple[int, int]] = field(default_factory=dict)  # steps promised, steps done
 
@@ -77,7 +83,7 @@ class Recorder:
             done = self.stages[title][1] + steps
             self.stages[title] = (total, done)
             if title == self.kill_in and done >= self.kill_at:
-                raise Killed
+                self.then()
 
         yield advance
 
@@ -714,6 +720,59 @@ class TestAgain:
         assert [p.name for p in (place.runs / "features").iterdir()] == [
             p.name for p in (finished[0].runs / "features").iterdir()
         ]
+
+
+CROSS = {"calibration": {"method": "cross", "folds": 2}}
+
+
+class TestMeanwhile:
+    """Pictures that are changed or taken away while a run is at work."""
+
+    @pytest.mark.parametrize(
+        ("stage", "step", "gone", "changes"),
+        [("fit", 6, True, {}), ("fit", 8, False, CROSS), ("calibrate", 10, False, {})],
+        ids=["gone after the fit", "changed after the fit of folds", "changed after the calibration"],
+    )
+    def test_a_held_out_picture_is_named_and_once_put_back_nothing_is_fitted_again(
+        self, fresh: Place, stage: str, step: int, gone: bool, changes: dict[str, Any]
+    ) -> None:
+        pictures = sorted((fresh.folder / "train/good").iterdir())
+        before = {path: path.read_bytes() for path in pictures}
+        part = split(32, 0.3, fresh.config.seed)
+        held_out = [pictures[i] for i in part.calibration]
+
+        def meddle() -> None:
+            for path in held_out:
+                path.unlink()
+                if not gone:  # a picture that was fitted to would certify a threshold by its low score
+                    path.write_bytes(before[pictures[part.fit[0]]])
+
+        with pytest.raises(DatasetError, match="--resume goes on from what is fitted") as raised:
+            fresh.train(progress=Recorder(stage, step, meddle), **changes)
+        named = [path for path in pictures if str(path) in str(raised.value)]
+        assert named == held_out if gone else len(named) == 1
+        assert ("were there when" if gone else "was changed since the run began") in str(raised.value)
+        assert categories(fresh.models) == []
+        for path in held_out:
+            path.write_bytes(before[path])
+        checkpoints = sorted(fresh.runs.glob(f"tiny/*/**/{CHECKPOINT}"))
+        stamps = [path.stat().st_mtime_ns for path in checkpoints]
+        bundle = fresh.train(resume=True, **changes).bundle
+        assert stamps == [path.stat().st_mtime_ns for path in checkpoints]
+        assert len(stamps) == (2 if changes else 1)
+        golden = {(bundle / one.file).read_bytes() for one in verify(bundle).golden}
+        assert len(golden & set(before.values())) == 3
+
+    def test_features_of_a_picture_that_was_changed_are_not_left_for_later_runs(self, fresh: Place) -> None:
+        shutil.rmtree(fresh.runs)
+        path = fresh.folder / "train/good/030.png"  # of the last batch: the others have been computed
+        before = path.read_bytes()
+        meddle = partial(shutil.copy, path.with_name("000.png"), path)
+        with pytest.raises(DatasetError, match=r"030\.png was changed since the run began"):
+            fresh.train(progress=Recorder("check", 32, meddle))
+        assert not list(fresh.runs.glob("features/*"))
+        path.write_bytes(before)
+        assert not fresh.train(resume=True).reused
 
 
 class TestErrors:

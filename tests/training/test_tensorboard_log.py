@@ -9,9 +9,13 @@ from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from flows.fastflow.bundle import read_manifest
+from flows.fastflow.detector import Detector
 from tests.conftest import Silent
 from tests.flows.fastflow import untrained
+from tests.training.pins import pins
+from training.calibrate import calibrate
 from training.config import RunConfig
+from training.datasets.sample import DatasetError
 from training.loop import EpochMetrics
 from training.run import Outcome, train
 from training.tensorboard_log import TensorBoardError, TensorBoardLog
@@ -101,6 +105,22 @@ def test_held_out_scores_and_heatmaps_of_good_pictures(logged: Any) -> None:
     assert images == [f"held_out/good_{i:04}" for i in (0, 3, 6, 9)]
     # A picture and beside it the same with its heatmap.
     assert {(logged.Images(tag)[0].width, logged.Images(tag)[0].height) for tag in images} == {(128, 64)}
+
+
+def test_a_picture_that_was_changed_since_it_calibrated_is_not_shown(
+    config: RunConfig, outcome: Outcome, tiny_images: dict[str, list[bytes]], tmp_path: Path
+) -> None:
+    path = tmp_path / "good.png"
+    path.write_bytes(tiny_images["good"][0])
+    pictures = pins([path])
+    scorer = Detector.load(outcome.bundle, device="cpu").scorer
+    found = calibrate(scorer, pictures, 0.5, lambda _: None, 16)
+    path.write_bytes(tiny_images["good"][1])
+    with (
+        TensorBoardLog(tmp_path / "log", config) as log,
+        pytest.raises(DatasetError, match=r"good\.png was changed"),
+    ):
+        log.end(found, scorer, pictures, {})
 
 
 def test_settings_can_be_read_and_compared(logged: Any) -> None:

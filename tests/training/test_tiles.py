@@ -8,6 +8,9 @@ import pytest
 
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import ImageError
+from tests.training.pins import pins
+from training.datasets.sample import DatasetError
+from training.pinned import Pinned
 from training.tiles import Tile, choose
 
 SIZE, STRIDES = (64, 64), (8, 16)
@@ -26,18 +29,18 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_a_picture_that_is_not_tiled_is_one_row_and_is_not_read() -> None:
-    missing = [Path("a.png"), Path("b.png")]
+    missing = [Pinned(Path("a.png"), ""), Pinned(Path("b.png"), "")]
     for geometry in (Geometry(), Geometry(fit="pad")):
         assert choose(missing, geometry, SIZE, STRIDES, 16, 16) == [Tile(0, 0), Tile(1, 0)]
 
 
 def test_all_tiles_are_taken_where_they_are_few(paths: list[Path]) -> None:
-    tiles = choose(paths, TILE, SIZE, STRIDES, 16, 16)
+    tiles = choose(pins(paths), TILE, SIZE, STRIDES, 16, 16)
     assert tiles == [Tile(0, 0), *(Tile(1, i) for i in range(4)), *(Tile(2, i) for i in range(9))]
 
 
 def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_picture(paths: list[Path]) -> None:
-    same = [paths[2]] * 30
+    same = pins([paths[2]]) * 30
     tiles = choose(same, TILE, SIZE, STRIDES, 3, 16)
     assert len(tiles) == len(set(tiles)) == 90
     assert all(0 <= tile.number < 9 for tile in tiles)
@@ -50,5 +53,15 @@ def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_picture(p
 
 def test_a_picture_that_cannot_be_read_is_named(paths: list[Path]) -> None:
     paths[1].write_bytes(b"no picture")
+    pictures = pins(paths)
     with pytest.raises(ImageError, match=r"1\.png"):
-        choose(paths, TILE, SIZE, STRIDES, 3, 16)
+        choose(pictures, TILE, SIZE, STRIDES, 3, 16)
+
+
+def test_a_picture_that_is_gone_or_changed_since_is_named(paths: list[Path]) -> None:
+    pictures = pins(paths)
+    paths[1].rename(paths[2])
+    with pytest.raises(DatasetError, match=r"1\.png: No such file"):
+        choose(pictures, TILE, SIZE, STRIDES, 3, 16)
+    with pytest.raises(DatasetError, match=r"2\.png was changed"):
+        choose(pictures[2:], TILE, SIZE, STRIDES, 3, 16)
