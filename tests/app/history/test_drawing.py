@@ -27,7 +27,7 @@ COLOUR = (200, 60, 20)
 BLACK, WHITE = (0, 0, 4), (252, 255, 164)  # the ends of inferno
 TINTED = (231, 177, 106)  # six tenths of the bright end over the picture's colour
 PATIENCE = 10  # seconds until a test gives up
-MOST = 16
+MOST = 32
 
 Colour = tuple[int, int, int]
 Read = Callable[[bytes], NDArray[np.uint8]]
@@ -275,7 +275,7 @@ async def refused(waiting: Drawer, kept: Source) -> None:
     with pytest.raises(Problem) as caught:
         await one_more(waiting, kept)
     assert caught.value.name == "queue-full"
-    assert str(caught.value) == "16 pictures wait to be drawn, the limit; try again later."
+    assert str(caught.value) == "32 pictures wait to be drawn, the limit; try again later."
     with pytest.raises(Problem) as caught:
         await waiting.view("picture", kept, SCALE, 30)
     assert caught.value.name == "queue-full"
@@ -287,9 +287,7 @@ async def drawn(held: Held, asked: Asked) -> bool:
     return all((data or b"").startswith(b"\x89PNG") for data in await asyncio.gather(*asked))
 
 
-def test_the_seventeenth_that_waits_is_refused_until_the_others_have_theirs(
-    waiting: Drawer, held: Held
-) -> None:
+def test_one_more_than_may_wait_is_refused_until_the_others_have_theirs(waiting: Drawer, held: Held) -> None:
     async def work() -> None:
         kept = keep(held, encoded(60, 40))
         for _ in range(2):
@@ -307,7 +305,7 @@ def test_a_key_leaves_places_to_others(waiting: Drawer, held: Held) -> None:
         held.let_go.clear()
         asked = [asyncio.create_task(waiting.draw("overlay", kept, SCALE, "one")) for _ in range(MOST // 2)]
         await asyncio.sleep(0)
-        with pytest.raises(Problem, match="8 pictures wait to be drawn with this key") as caught:
+        with pytest.raises(Problem, match="16 pictures wait to be drawn with this key") as caught:
             await waiting.view("picture", kept, SCALE, 30, "one")
         assert caught.value.name == "queue-full"
         asked.append(asyncio.create_task(waiting.draw("overlay", kept, SCALE, "other")))
