@@ -11,10 +11,18 @@ from training.config import CalibrationConfig, FitConfig, RunConfig
 def unused(config: RunConfig) -> list[str]:
     """A line for each setting that has another value than its default, which decides nothing in this run."""
     fit, calibration, augment = config.fit, config.calibration, config.augment
+    normalisation = config.normalisation
     folded = calibration.method == "cross"
     lines = []
     if config.geometry.fit != "tile" and fit.tiles != FitConfig().tiles:
         lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is {config.geometry.fit}, not tile")
+    if fit.epochs is not None and fit.steps != FitConfig().steps:
+        lines.append(f"fit.steps is {fit.steps}, but fit.epochs is {fit.epochs}, not null")
+    if normalisation.pooling == 1 and normalisation.pooled != RunConfig().normalisation.pooled:
+        lines.append(
+            f"normalisation.pooled is {normalisation.pooled}, but normalisation.pooling is 1, which pools "
+            "none"
+        )
     if not folded and calibration.folds != CalibrationConfig().folds:
         lines.append(f"calibration.folds is {calibration.folds}, but calibration.method is split, not cross")
     if folded and calibration.fraction != CalibrationConfig().fraction:

@@ -5,11 +5,20 @@ from typing import Any
 
 import pytest
 
+from flows.fastflow.presets import PRESETS
 from training.config import RunConfig, dump_config, load_config
 from training.unused import unused
 
 SAID: list[tuple[dict[str, Any], str]] = [
     ({"fit": {"tiles": 4}}, "fit.tiles is 4, but geometry.fit is stretch, not tile: it does nothing"),
+    (
+        {"fit": {"steps": 100, "epochs": 500}},
+        "fit.steps is 100, but fit.epochs is 500, not null: it does nothing",
+    ),
+    (
+        {"normalisation": {"pooling": 1, "pooled": "all"}},
+        "normalisation.pooled is all, but normalisation.pooling is 1, which pools none: it does nothing",
+    ),
     (
         {"calibration": {"folds": 10}},
         "calibration.folds is 10, but calibration.method is split, not cross: it does nothing",
@@ -41,10 +50,30 @@ def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], sai
         {"calibration": {"method": "cross", "folds": 10}},
         {"calibration": {"fraction": 0.4}},
         {"augment": {"copies": 16, "degrees": 5}},
+        {"fit": {"steps": 100}},
+        {"fit": {"epochs": 500}},
+        {"normalisation": {"pooling": 5, "pooled": "all"}},
+        {"normalisation": {"pooling": 1}},
     ],
 )
 def test_what_does_something_is_not(settings: dict[str, Any]) -> None:
     assert unused(RunConfig.model_validate(settings)) == []
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_sets_nothing_that_does_nothing(tmp_path: Path, name: str) -> None:
+    config = load_config(None, preset=name)
+    assert unused(config) == []
+    (tmp_path / "run.yaml").write_text(dump_config(config))
+    assert unused(load_config(tmp_path / "run.yaml")) == []  # as a bundle has it
+
+
+def test_updates_that_the_epochs_of_a_preset_leave_nothing_to_do_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("preset: fastflow-paper/resnet18\nfit: {steps: 100}\n")
+    assert unused(load_config(path)) == ["fit.steps is 100, but fit.epochs is 500, not null: it does nothing"]
+    path.write_text("preset: fastflow-paper/resnet18\nfit: {steps: 100, epochs: null}\n")
+    assert unused(load_config(path)) == []
 
 
 def test_what_is_of_one_category_alone_fails_no_other(tmp_path: Path) -> None:
