@@ -17,12 +17,14 @@ from flows.fastflow.bundle import BundleError, read_manifest
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, FitPictures
+from flows.fastflow.listing import some
 from flows.fastflow.manifest import Manifest, Precision
 from flows.fastflow.models_folder import active_version, is_category, renewals_of, resolve
 from flows.fastflow.parts import PartsError, parts_of_names, parts_where_told
-from flows.fastflow.plain_files import file_hashes, replace_file
+from flows.fastflow.plain_files import escaped, file_hashes, replace_file
 from training.comparison.comparison import Peers, compare, planned
 from training.datasets.check.copies import same_parts
+from training.datasets.check.passed_over import idle_in_test
 from training.datasets.layout import categories, test_samples, train_images, unused_masks
 from training.datasets.masks import files_of
 from training.datasets.sample import DatasetError, Sample
@@ -34,6 +36,7 @@ from training.report import write_report
 from training.summary import TestedOn, metrics, summarise
 
 SUMMARY, SCORES = "summary.json", "scores.csv"
+_SHOWN = 10  # folders of pictures that are passed over
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,10 @@ def assess(
     _say_renewals(renewals_of(bundle), precision, progress)
     if (said := unused_masks(data, category, found)) is not None:
         progress.say(said)
+    idle = idle_in_test(data, category, found, without_masks=said is not None)
+    if idle:
+        folders = [one.said(escaped(str(one.place))) for one in idle]
+        progress.say(f"passed over in the test's folders: {some(folders, _SHOWN, '; ')}")
     comparison = None if peers is None else planned(detector, bundle, data, category, peers)
     folder = out / category / bundle.name
     folder.mkdir(parents=True, exist_ok=True)
@@ -142,6 +149,7 @@ def assess(
         copies=len(fresh) - len(samples),
         near_copies=near.found,
         compared_with=near.compared_with,
+        passed_over=sum(one.count for one in idle),
         mask_folders=sum(any(mask.is_dir() for mask in chain(*s.masks.values())) for s in samples),
     )
     summary = summarise(category, bundle.name, detector.engine, threshold, evaluation, tested_on)

@@ -7,7 +7,7 @@ from flows.fastflow.conformal import Threshold
 from training.assessment import Assessed
 from training.near_copies import say_near_copies
 from training.operating_points import OperatingPoint, Share
-from training.summary import METRICS, means, more_than_chance, percentage, say_mask_folders
+from training.summary import METRICS, means, more_than_chance, percentage, say_mask_folders, say_passed_over
 
 
 def report_lines(found: Assessed) -> list[str]:
@@ -29,6 +29,8 @@ def report_lines(found: Assessed) -> list[str]:
         lines.append(said)
     if summary["copies"]:
         lines.append(f"left out: {summary['copies']} test pictures that are copies of others, byte for byte")
+    if (said := say_passed_over(summary)) is not None:
+        lines.append(said)
     if summary["image_auroc"] is None:
         lines.append("image AUROC not measured: it needs good and defective test pictures")
     else:

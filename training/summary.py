@@ -66,6 +66,8 @@ class TestedOn:
         near_copies: those that nearly are training pictures, and are measured all the same, see
             `training.near_copies`.
         compared_with: how many training pictures these were looked for among; 0: they were not.
+        passed_over: pictures in the test's folders that have no part in anything, as those that lie too deep,
+            see `training.datasets.check.passed_over.idle_in_test`.
         mask_folders: those of which a mask is a folder, as in MVTec LOCO AD.
     """
 
@@ -76,6 +78,7 @@ class TestedOn:
     copies: int = 0
     near_copies: Sequence[str] = ()
     compared_with: int = 0
+    passed_over: int = 0
     mask_folders: int = 0
 
 
@@ -117,6 +120,16 @@ def summarise(
         "engine": engine,
         "evaluated": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def say_passed_over(summary: Mapping[str, Any]) -> str | None:
+    """A line about pictures in the test's folders that are not tested on; None where there are none."""
+    if not (count := summary["passed_over"]):
+        return None
+    return (
+        f"{count} {'picture' if count == 1 else 'pictures'} in the test's folders had no part in this: they "
+        "lie where none are looked for, or cannot be read; the data check says where"
+    )
 
 
 def say_mask_folders(summary: Mapping[str, Any]) -> str | None:

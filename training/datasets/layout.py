@@ -54,6 +54,9 @@ class Layout(Protocol):
     def mask_folder(self, root: Path, category: str) -> Path | None:
         """Where masks are looked for, in a folder for each kind of defect; None where a list names them."""
 
+    def test_folders(self, root: Path, category: str) -> list[Path] | None:
+        """Where test pictures and masks are looked for, at some depth; None where a list names them."""
+
 
 # The first that recognises a folder reads it: the most particular first.
 LAYOUTS: tuple[Layout, ...] = (visa, mvtec, plain)
@@ -116,6 +119,24 @@ def masks(root: Path, category: str) -> list[Path]:
     return find(root, category).masks(root, category)
 
 
+def mask_folder(root: Path, category: str) -> Path | None:
+    """Where masks are looked for, in a folder for each kind of defect; None where a list names them.
+
+    Raises:
+        DatasetError: the layout is not known.
+    """
+    return find(root, category).mask_folder(root, category)
+
+
+def test_folders(root: Path, category: str) -> list[Path] | None:
+    """Where test pictures and masks are looked for, at some depth; None where a list names them.
+
+    Raises:
+        DatasetError: the layout is not known.
+    """
+    return find(root, category).test_folders(root, category)
+
+
 def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | None:
     """What to say where a folder of masks holds pictures, at any depth, and none is taken for a mask.
 
@@ -127,7 +148,7 @@ def unused_masks(root: Path, category: str, samples: Sequence[Sample]) -> str | 
     defective = [sample.path for sample in samples if sample.defect is not None]
     if not defective or any(sample.mask for sample in samples):
         return None
-    folder = find(root, category).mask_folder(root, category)
+    folder = mask_folder(root, category)
     if folder is None or not (count := len(pictures_below(folder, lambda _: None))):
         return None
     wanted = folder / defective[0].parent.name / f"{defective[0].stem}_mask.png"

@@ -93,6 +93,11 @@ def mask_folder(root: Path, category: str) -> Path:
     return next((one for one in usual if one.is_dir()), folder_of_masks(folder))
 
 
+def test_folders(root: Path, category: str) -> list[Path]:
+    """Where test pictures and masks are looked for: not in validation/, nor in other folders of a test."""
+    return [_test_folder(root / category), mask_folder(root, category)]
+
+
 _EXPECTED = (
     "expected the layout of MVTec AD, <category>/train/good/*.png and "
     "<category>/test/<defect>/*.png, "

@@ -92,6 +92,11 @@ def mask_folder(root: Path, category: str) -> Path:
     return folder_of_masks(root / category)
 
 
+def test_folders(root: Path, category: str) -> list[Path]:
+    """Where test pictures and masks are looked for: any folder of the category may be of a kind of defect."""
+    return [root / category]
+
+
 def _good(folder: Path) -> tuple[list[Path], list[Path]]:
     """All good pictures of a category, and those of them that are kept for the test."""
     loose = images(folder)

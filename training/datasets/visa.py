@@ -70,6 +70,10 @@ def mask_folder(root: Path, category: str) -> None:
     """The split names each mask, wherever it lies."""
 
 
+def test_folders(root: Path, category: str) -> None:
+    """The split names each test picture, wherever it lies."""
+
+
 def masks(root: Path, category: str) -> list[Path]:
     """List every mask there is, whether or not a picture goes with it."""
     return images(root / category / "Data" / "Masks" / "Anomaly")

@@ -18,7 +18,7 @@ from training.publication import HIGHEST
 from training.report import charts
 from training.report.mistakes import worst
 from training.report.pages import render
-from training.summary import METRICS, more_than_chance, say_mask_folders
+from training.summary import METRICS, more_than_chance, say_mask_folders, say_passed_over
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -67,6 +67,7 @@ def write_report(
         band=summary["expected_rejects"],
         more_than_chance=more_than_chance(summary),
         near_copies=say_near_copies(summary["near_copies"], summary["compared_with"]),
+        passed_over=say_passed_over(summary),
         mask_folders=say_mask_folders(summary),
         independent=evaluation.independent,
         highest=_highest(bundle, manifest),

@@ -142,6 +142,7 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
         "copies": 0,
         "near_copies": [],
         "compared_with": 32,
+        "passed_over": 0,
         "mask_folders": 0,
         "with_mask": 0,
         "regions": 0,
@@ -208,6 +209,33 @@ def test_masks_that_lie_elsewhere_than_looked_for_are_told(
         f"that of {tiny}/test/scratch/000.png"
     )
     assert "pixel AUROC not measured: no defect has a mask" in said
+
+
+def test_pictures_that_lie_too_deep_or_loose_in_the_test_are_told(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """Else the defects that were found would be all there are."""
+    data = shutil.copytree(tiny_data, tmp_path / "data")
+    test = data / "tiny/test"
+    (test / "dent/cam1").mkdir(parents=True)
+    for i in range(3):
+        (test / f"scratch/00{i}.png").rename(test / f"dent/cam1/{i}.png")
+    (test / "scratch/003.png").rename(test / "loose.png")
+    (data / "tiny/validation/good").mkdir(parents=True)
+    shutil.copy(test / "good/000.png", data / "tiny/validation/good")
+    result = run(data, tiny_bundle_store, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert lines[0] == (
+        f"passed over in the test's folders: {test}: 1 where none are looked for; "
+        f"{test}/dent/cam1: 3 where none are looked for"
+    )
+    assert "8 good and 4 defective test pictures" in result.stdout
+    said = "4 pictures in the test's folders had no part in this: they lie where none are looked for"
+    assert f"{said}, or cannot be read; the data check says where" in lines
+    folder = tmp_path / "out/tiny" / resolve(tiny_bundle_store, "tiny").name
+    assert json.loads((folder / "summary.json").read_text())["passed_over"] == 4
+    assert said in (folder / "report.html").read_text().replace("&#39;", "'")
 
 
 def test_masks_that_mark_all_leave_no_figures_of_pixels_but_all_others(

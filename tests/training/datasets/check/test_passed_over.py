@@ -6,8 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.odd_names import ESCAPED, LATIN_1, renamed
+from tests.rights import without_roots_rights
 from tests.training.datasets.check.parts import SIZE, category, part, write
+from tests.training.datasets.trees import touch
+from training.datasets import layout
 from training.datasets.check import check
+from training.datasets.check.passed_over import idle_in_test
 
 
 def messages(folder: Path, *, test: bool = True) -> list[str]:
@@ -113,3 +118,68 @@ def test_without_a_readable_test_set_its_pictures_are_not_called_idle(disc: Path
     checked = check(disc.parent, disc.name)
     assert checked.no_test is not None
     assert "passed_over" not in checked.counts
+
+
+def test_a_folder_that_is_not_in_utf8_is_told(disc: Path) -> None:
+    (disc / "test/scratch/cam").mkdir()
+    write(disc / "test/scratch/cam/0.png", part(50))
+    folder = renamed(disc / "test/scratch/cam")
+    assert folder.name == LATIN_1
+    assert messages(disc) == [f"test/scratch/{ESCAPED}: 1 where none are looked for"]
+
+
+def test_a_folder_that_may_not_be_entered_is_told(disc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = disc / "test/scratch/cam1"
+    write(closed / "0.png", part(50))
+    closed.chmod(0o744)
+    monkeypatch.chdir(disc.parent)  # what is above it may be root's alone
+    disc.parent.chmod(0o755)
+    with without_roots_rights():
+        found = messages(Path(disc.name))
+    assert found == ["test/scratch/cam1: 1 that may not be looked at"]
+
+
+def idle(data: Path, name: str, *, without_masks: bool = False) -> list[tuple[str, int]]:
+    """The folders, in the category's, of what is idle in its test, with the numbers."""
+    samples = layout.test_samples(data, name)
+    found = idle_in_test(data, name, samples, without_masks=without_masks)
+    return [(one.place.relative_to(data / name).as_posix(), one.count) for one in found]
+
+
+@pytest.mark.parametrize("test", ["test", "test_public"])
+def test_in_the_test_of_mvtec_it_is_what_lies_there_or_among_its_masks(tmp_path: Path, test: str) -> None:
+    train = ("train/good/0.png", "train/good/cam1/0.png", "train/bad/0.png")
+    tests = (f"{test}/good/1.png", f"{test}/hit/2.png", f"{test}/scratch/cam1/3.png", f"{test}/4.png")
+    masks = ("ground_truth/hit/2_mask.png", "ground_truth/hit/a/b/2.png", "ground_truth/hit/2.gif")
+    touch(tmp_path / "tile", *train, *tests, *masks, "validation/good/5.png", "test_private/6.png")
+    of_test = [(test, 1), (f"{test}/scratch/cam1", 1)]
+    assert idle(tmp_path, "tile") == [("ground_truth/hit", 1), ("ground_truth/hit/a/b", 1), *of_test]
+    assert idle(tmp_path, "tile", without_masks=True) == of_test
+    for path in train:
+        (tmp_path / "tile" / path).unlink()
+    assert idle(tmp_path, "tile", without_masks=True) == of_test  # a test set may come alone
+
+
+def test_in_the_test_of_plain_folders_it_is_all_that_training_does_not_tell(tmp_path: Path) -> None:
+    good = [f"good/{i}.png" for i in range(5)]
+    masks = ("masks/dent/0.png", "masks/dent/a/b/0.png")
+    touch(tmp_path / "cap", *good, "good/cam1/0.png", "dent/0.png", "scratch/cam1/0.png", *masks)
+    assert idle(tmp_path, "cap") == [("masks/dent/a/b", 1), ("scratch/cam1", 1)]
+    assert idle(tmp_path, "cap", without_masks=True) == [("scratch/cam1", 1)]
+
+
+def test_where_a_list_names_the_test_pictures_none_is_idle(tmp_path: Path) -> None:
+    named = [f"candle/Data/Images/Normal/{i}.JPG" for i in range(2)]
+    touch(tmp_path, *named, "candle/Data/Images/Normal/2.JPG", "candle/Data/Images/Anomaly/cam1/0.JPG")
+    rows = [f"candle,{split},normal,{name}," for split, name in zip(("train", "test"), named, strict=True)]
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv/1cls.csv").write_text("\n".join(["object,split,label,image,mask", *rows]))
+    assert idle(tmp_path, "candle") == []
+
+
+def test_without_masks_that_can_be_listed_nothing_is_called_idle(tmp_path: Path) -> None:
+    """A picture too deep may be one, and who asks the data check is told what is wrong."""
+    touch(tmp_path / "tile", "train/good/0.png", "test/hit/1.png", "test/hit/cam1/2.png")
+    touch(tmp_path / "tile", "ground_truth/dent/3_mask.png")
+    renamed(tmp_path / "tile/ground_truth/dent")
+    assert idle(tmp_path, "tile") == []
