@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from flows.fastflow.conformal import Threshold
+from flows.fastflow.review_band import say_empty_band
 from training.assessment import Assessed
 from training.near_copies import say_near_copies
 from training.operating_points import OperatingPoint, Share
@@ -65,7 +66,9 @@ def report_lines(found: Assessed) -> list[str]:
         ]
         lines += _aligned(table)
     if summary["reviews"] is not None:
-        lines.append(_to_a_person(summary["reviews"]))
+        reviews = summary["reviews"]
+        empty = say_empty_band(threshold.n_calibration, threshold.target_fpr, reviews["review_fpr"])
+        lines.append(empty or _to_a_person(reviews))
     intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
     lines.append(f"thresholds of other rates{intervals}:")
     lines += _aligned(_rates(found.evaluation.operating_points))

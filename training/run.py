@@ -23,6 +23,7 @@ from flows.fastflow.models_folder import (
 )
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import record_of
+from flows.fastflow.review_band import say_empty_band
 from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
@@ -140,6 +141,9 @@ def train(
                 len(pictures.held_out), config.calibration, parts=pictures.distinct is not None
             ):
                 progress.say(line)
+        asked = config.calibration
+        if said := say_empty_band(len(pictures.held_out), asked.target_fpr, asked.review_fpr):
+            progress.say(said)
         if device.type == "cpu" and config.fit.threads > (cores := os.cpu_count() or config.fit.threads):
             progress.say(
                 f"fit.threads is {config.fit.threads}, on {cores} cores: threads that wait for each other "

@@ -71,6 +71,7 @@ def calibrate(
     from flows.fastflow.manifest import PRECISIONS
     from flows.fastflow.parts import numbered, one_of_each
     from flows.fastflow.plain_files import file_hashes
+    from flows.fastflow.review_band import say_empty_band
 
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
@@ -146,7 +147,10 @@ def calibrate(
             )
         if slower := slower_here(engine, loaded.device):
             warnings.append(slower)
+        band = verdict.review_fpr(after.calibrator, settings)
         shown = verdict.shown(verdict.thresholds(after.calibrator, settings))
+        if empty := say_empty_band(shown.n_calibration, shown.target_fpr, band):
+            warnings.append(empty)
         told = {
             "category": category,
             "calibration": after.calibrator.identifier,
@@ -272,7 +276,7 @@ def _print(told: dict[str, Any]) -> None:
         "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
     )
     typer.echo(f"rejected above {after['reject']:.4g}{moved}: {promise}")
-    if after["review"] is not None:
+    if after["review"] is not None and after["review"] < after["reject"]:
         typer.echo(f"to a person above {after['review']:.4g}")
     for warning in told["warnings"]:
         typer.secho(f"look: {warning}", fg="yellow", err=True)

@@ -118,8 +118,10 @@ def _names(data: Path, given: list[str]) -> list[str]:
 
 def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
     from flows.fastflow.bundle import read_manifest
+    from flows.fastflow.review_band import say_empty_band
 
-    threshold = read_manifest(outcome.bundle).thresholds["float32"]
+    manifest = read_manifest(outcome.bundle)
+    threshold = manifest.thresholds["float32"]
     if threshold.guarantee == "cross":
         progress.say(
             f"threshold {threshold.reject:.4f}: cross-calibrated to reject {threshold.target_fpr:.2%} of "
@@ -138,6 +140,8 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
             f"cannot promise {threshold.target_fpr:.2%} false rejects; the best they can is "
             f"{threshold.achievable_fpr:.2%}. More good pictures, or a larger --target-fpr, would do."
         )
+    if said := say_empty_band(threshold.n_calibration, threshold.target_fpr, manifest.review_fpr):
+        progress.say(said)
 
 
 def _say_next(data: Path, category: str, models: Path, progress: "ConsoleProgress") -> None:

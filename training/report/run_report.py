@@ -10,6 +10,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.highest import say_highest
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.plain_files import replace_file
+from flows.fastflow.review_band import say_empty_band
 from training.datasets.licence import forbids_commerce
 from training.evaluation import Evaluation
 from training.loop import of_final_weights
@@ -66,6 +67,9 @@ def write_report(
         pixel_count=evaluation.figures.masked,
         band=summary["expected_rejects"],
         more_than_chance=more_than_chance(summary),
+        empty_band=say_empty_band(
+            threshold.n_calibration, threshold.target_fpr, detector.calibrator.review_fpr
+        ),
         near_copies=say_near_copies(summary["near_copies"], summary["compared_with"]),
         passed_over=say_passed_over(summary),
         mask_folders=say_mask_folders(summary),

@@ -191,6 +191,24 @@ def test_too_few_are_said_to_promise_less(run: Run, tmp_path: Path) -> None:
     assert told in run(images=few).stdout
 
 
+def test_a_review_band_that_these_pictures_leave_empty_is_told(run: Run, store: Path, tmp_path: Path) -> None:
+    change(models_folder.resolve(store, "tiny"), review_fpr=0.3)
+    few = tmp_path / "few"
+    few.mkdir()
+    for i, data in enumerate(good(3)):
+        (few / f"{i}.png").write_bytes(data)
+    said = (
+        "look: the review band is empty: 3 pictures to calibrate with do not tell 10.00% and 30.00% apart, "
+        "so nothing goes to a person; it takes 6\n"
+    )
+    result = run(images=few)
+    assert said in result.stderr
+    assert "to a person above" not in result.stdout
+    result = run()  # with 19
+    assert "review band" not in result.stderr
+    assert "to a person above" in result.stdout
+
+
 def test_another_engine_gets_a_calibration_that_the_bundle_has_not(
     run: Run, store: Path, tiny_images: dict[str, list[bytes]], without_bfloat16: None
 ) -> None:

@@ -297,6 +297,24 @@ def test_what_goes_to_a_person_is_told_and_renewed_thresholds_are_not_taken(
     assert rows(folder) == found
 
 
+def test_a_review_band_that_is_empty_is_said_to_be_so(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+) -> None:
+    """A share of 0 in it would look as if the model were sure of every part."""
+    models = shutil.copytree(tiny_bundle_store, tmp_path / "models")
+    version = resolve(models, "tiny")
+    edit(version, lambda document: document.update(review_fpr=0.15))
+    result = run(tiny_data, models, tmp_path / "out")
+    said = (
+        "he review band is empty: 10 pictures to calibrate with do not tell 10.00% and 15.00% apart, so "
+        "nothing goes to a person; it takes 19"
+    )
+    assert f"t{said}" in result.stdout.splitlines()
+    assert "review band from" not in result.stdout
+    folder = tmp_path / "out/tiny" / version.name
+    assert f"T{said}." in (folder / "report.html").read_text()
+
+
 def test_a_version_can_be_named(tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path) -> None:
     version = resolve(tiny_bundle_store, "tiny").name
     assert run(tiny_data, tiny_bundle_store, tmp_path, "--version", version).exit_code == 0

@@ -199,6 +199,24 @@ def test_a_promise_of_folds_is_said_as_what_it_is(
     assert "each scored by the head that has not seen it" in said
 
 
+def test_a_review_band_that_is_empty_is_said_before_the_fit_and_at_the_end(
+    trained: Result, tiny_data: Path, yaml_file: Path, root: Path, tmp_path: Path
+) -> None:
+    place = shutil.copytree(root, tmp_path / "copy")
+    config = load_config(yaml_file)
+    said = (
+        "the review band is empty: 10 pictures to calibrate with do not tell 10.00% and 15.00% apart, so "
+        "nothing goes to a person; it takes 19"
+    )
+    for review_fpr, times in ((0.15, 2), (0.3, 0)):
+        calibration = config.calibration.model_copy(update={"review_fpr": review_fpr})
+        path = tmp_path / "run.yaml"
+        path.write_text(dump_config(config.model_copy(update={"calibration": calibration})))
+        result = run(tiny_data, place, "--config", str(path), "--resume")  # which fits nothing anew
+        assert result.exit_code == 0, result.output
+        assert result.stdout.splitlines().count(said) == times
+
+
 def test_the_folders_may_be_set_by_the_environment(
     trained: Result,
     tiny_data: Path,

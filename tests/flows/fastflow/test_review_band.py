@@ -1,0 +1,40 @@
+"""An empty review band is said, and how many pictures it takes is what conformal prediction says."""
+
+import numpy as np
+import pytest
+
+from flows.fastflow.conformal import threshold
+from flows.fastflow.review_band import pictures_for_band, say_empty_band
+
+RATES = [(0.01, 0.03), (0.01, 0.02), (0.01, 0.011), (0.005, 0.5), (0.1, 0.3), (0.001, 0.002), (0.5, 0.9)]
+
+
+def test_too_few_pictures_for_two_rates_are_told_and_enough_are_not() -> None:
+    assert say_empty_band(42, 0.01, 0.03) == (
+        "the review band is empty: 42 pictures to calibrate with do not tell 1.00% and 3.00% apart, so "
+        "nothing goes to a person; it takes 66"
+    )
+    assert say_empty_band(65, 0.01, 0.03) is not None
+    assert say_empty_band(66, 0.01, 0.03) is None
+    assert say_empty_band(200, 0.01, 0.03) is None
+
+
+def test_without_a_band_none_is_empty() -> None:
+    assert say_empty_band(5, 0.01, None) is None
+    assert say_empty_band(5, 0.01, 0.01) is None
+
+
+@pytest.mark.parametrize(("target", "review"), RATES)
+def test_it_is_said_where_no_score_lies_between_the_thresholds(target: float, review: float) -> None:
+    for count in range(1, 300):
+        scores = np.arange(float(count))
+        empty = threshold(scores, review).reject >= threshold(scores, target).reject
+        assert (say_empty_band(count, target, review) is not None) == empty
+
+
+@pytest.mark.parametrize(("target", "review"), RATES)
+def test_from_so_many_pictures_on_it_is_never_empty(target: float, review: float) -> None:
+    needed = pictures_for_band(target, review)
+    assert all(say_empty_band(n, target, review) is None for n in range(needed, 3 * needed + 100) if n)
+    if target < review / 2:  # rates nearer to each other may be told apart by fewer, and not by a few more
+        assert needed == 1 or say_empty_band(needed - 1, target, review) is not None
