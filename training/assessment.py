@@ -158,14 +158,7 @@ def assess(
     _write_scores(folder / SCORES, evaluation.rows)
     report = _write_figures(folder, bundle, detector, evaluation, summary)
     if comparison is not None:  # what was measured is kept, whatever becomes of it
-        ours = {
-            "model": "FlowGauge",
-            **metrics(evaluation.figures),
-            "recall": evaluation.recall,
-            "false_rejects": evaluation.false_rejects,
-            "fit_seconds": _fit_seconds(bundle),
-            "milliseconds": evaluation.milliseconds,
-        }
+        ours = _beside_others(bundle, detector, evaluation)
         progress.say(f"its own figures are in {report}; now the others are fitted")
         summary["comparison"] = [ours, *compare(comparison, detector, samples, progress)]
         report = _write_figures(folder, bundle, detector, evaluation, summary)
@@ -331,6 +324,20 @@ def _write_scores(path: Path, rows: Sequence[Row]) -> None:
         kinds = "/".join(kind or "" for kind in row.sample.masks)  # no folder's name holds a slash
         writer.writerow([row.path, kinds, repr(row.score), repr(row.p_value), row.decision])
     replace_file(path, file.getvalue().encode())
+
+
+def _beside_others(bundle: Path, detector: Detector, evaluation: Evaluation) -> dict[str, Any]:
+    """The version's row of a comparison, as `compare` gives those of the others."""
+    on_cpu = detector.device.type == "cpu"
+    return {
+        "model": "FlowGauge",
+        **metrics(evaluation.figures),
+        "recall": evaluation.recall,
+        "false_rejects": evaluation.false_rejects,
+        "fit_seconds": _fit_seconds(bundle),
+        "milliseconds": evaluation.milliseconds if on_cpu else None,  # the others are computed by a CPU
+        "engine": detector.engine,
+    }
 
 
 def _fit_seconds(bundle: Path) -> float:

@@ -8,7 +8,15 @@ from flows.fastflow.review_band import say_empty_band
 from training.assessment import Assessed
 from training.near_copies import say_near_copies
 from training.operating_points import OperatingPoint, Share
-from training.summary import METRICS, means, more_than_chance, percentage, say_mask_folders, say_passed_over
+from training.summary import (
+    METRICS,
+    means,
+    more_than_chance,
+    percentage,
+    say_mask_folders,
+    say_passed_over,
+    say_times,
+)
 
 
 def report_lines(found: Assessed) -> list[str]:
@@ -73,7 +81,7 @@ def report_lines(found: Assessed) -> list[str]:
     lines.append(f"thresholds of other rates{intervals}:")
     lines += _aligned(_rates(found.evaluation.operating_points))
     if "comparison" in summary:
-        rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms"]]
+        rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms", "engine"]]
         rows += [
             [
                 peer["model"],
@@ -81,11 +89,13 @@ def report_lines(found: Assessed) -> list[str]:
                 _percent(peer["recall"]),
                 _percent(peer["false_rejects"]),
                 f"{peer['fit_seconds']:.0f}",
-                f"{peer['milliseconds']:.0f}",
+                "-" if peer["milliseconds"] is None else f"{peer['milliseconds']:.0f}",
+                peer["engine"],
             ]
             for peer in summary["comparison"]
         ]
         lines += ["same pictures, backbone, stages and size; thresholds by the same rule:", *_aligned(rows)]
+        lines.append(say_times(summary["comparison"]))
     lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
     return lines

@@ -143,6 +143,20 @@ def say_mask_folders(summary: Mapping[str, Any]) -> str | None:
     )
 
 
+def say_times(comparison: Sequence[Mapping[str, Any]]) -> str:
+    """A line about the times of a comparison: what they are of, and why one is left out."""
+    line = (
+        "times: of the fit without reading pictures (the flow's where the version was trained, and without the "
+        "backbone's features, which are kept), and the model's for a picture"
+    )
+    left_out = [
+        f"; that of {row['model']} is left out, for by {row['engine']} it does not compare with those by a CPU"
+        for row in comparison
+        if row["milliseconds"] is None
+    ]
+    return "".join([line, *left_out])
+
+
 def _expected_rejects(threshold: Threshold, evaluation: Evaluation, good: int) -> list[int] | None:
     """How many good test pictures chance alone lets be rejected, in 95 of 100 split calibrations."""
     if not good or threshold.guarantee != "split" or not evaluation.independent:

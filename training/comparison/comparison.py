@@ -33,6 +33,7 @@ from training.progress import Progress
 from training.summary import metrics
 
 MODELS = ("PaDiM", "PatchCore")
+_ENGINE = "torch-cpu-float32"  # which computes them: their process knows no other device
 _PROCESS = Path(__file__).with_name("anomalib_process.py")
 _VERSION = "from importlib.metadata import version; print(version('anomalib'))"
 # As `flowgauge.keep_freed_memory` does for us, or each of PatchCore's hundreds of passes over all patches
@@ -111,7 +112,7 @@ def compare(
 
     Returns:
         Per model its name, the figures of `training.summary.METRICS`, recall and false rejects at its
-        threshold, and its times.
+        threshold, its times, and the engine that took them.
 
     Raises:
         ComparisonError: anomalib fails.
@@ -263,4 +264,5 @@ def _measured(
         "recall": float(rejected[defective].mean()) if defective.any() else None,
         "false_rejects": float(rejected[~defective].mean()) if not defective.all() else None,
         **json.loads((folder / f"{model}.json").read_text()),
+        "engine": _ENGINE,
     }

@@ -19,7 +19,7 @@ from training.publication import HIGHEST
 from training.report import charts
 from training.report.mistakes import worst
 from training.report.pages import render
-from training.summary import METRICS, more_than_chance, say_mask_folders, say_passed_over
+from training.summary import METRICS, more_than_chance, say_mask_folders, say_passed_over, say_times
 
 REPORT = "report.html"
 _EPOCHS, _DATA_CHECK = "report/metrics.jsonl", "report/data_check.json"
@@ -83,6 +83,7 @@ def write_report(
         data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
         non_commercial=forbids_commerce(manifest.data.licence or ""),
         comparison=comparison,
+        times=say_times(comparison),
         best={key: max((r[key] for r in comparison if r[key] is not None), default=None) for key in METRICS},
     )
     path = folder / REPORT

@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner, Result
 
@@ -810,7 +811,42 @@ def test_a_comparison_is_printed_kept_and_shown(
     at = lines.index("same pictures, backbone, stages and size; thresholds by the same rule:")
     for line, row in zip(lines[at + 2 : at + 5], (ours, padim, patchcore), strict=True):
         assert line.split()[:2] == [row["model"], f"{row['image_auroc']:.3f}"]
+        assert line.split()[-2:] == [f"{row['milliseconds']:.0f}", "torch-cpu-float32"]
+        assert row["engine"] == "torch-cpu-float32"
+    assert ours["milliseconds"] == summary["milliseconds"]
+    assert lines[at + 5].startswith(
+        "times: of the fit without reading pictures (the flow's where the version"
+    )
+    assert "is left out" not in lines[at + 5]
     assert "<h2>Side by side</h2>" in file.with_name("report.html").read_text()
+
+
+def test_a_time_on_a_gpu_is_not_put_beside_those_on_a_cpu(
+    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = Detector.load
+
+    def elsewhere(*arguments: Any, **options: Any) -> Detector:
+        """A detector that takes where it computes for a GPU, so that none is needed."""
+        detector = load(*arguments, **options)
+        detector.device, detector.engine = torch.device("cuda", 0), "torch-cuda-float32"
+        return detector
+
+    monkeypatch.setattr(Detector, "load", elsewhere)
+    python = interpreter(tmp_path / "stand-in")
+    result = run(tiny_data, tiny_bundle_store, tmp_path / "out", "--compare", "--compare-python", str(python))
+    assert result.exit_code == 0, result.output
+    [file] = (tmp_path / "out").rglob("summary.json")
+    summary = json.loads(file.read_text())
+    rows = summary["comparison"]
+    assert [row["milliseconds"] is None for row in rows] == [True, False, False]
+    assert [row["engine"] for row in rows] == ["torch-cuda-float32", *["torch-cpu-float32"] * 2]
+    assert summary["milliseconds"] > 0  # what was measured is kept
+    [line] = [line for line in result.stdout.splitlines() if line.startswith("  FlowGauge ")]
+    assert line.split()[-2:] == ["-", "torch-cuda-float32"]
+    said = "that of FlowGauge is left out, for by torch-cuda-float32 it does not compare with those by a CPU"
+    assert f"and the model's for a picture; {said}\n" in result.stdout
+    assert said in file.with_name("report.html").read_text()
 
 
 def test_a_comparison_that_cannot_be_made_leaves_nothing(

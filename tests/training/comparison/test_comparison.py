@@ -109,6 +109,7 @@ def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(
         assert row["false_rejects"] == sum(s > limit for s, t in zip(scores, truth, strict=True) if not t) / 8
         assert row["fit_seconds"] > 0
         assert row["milliseconds"] > 0
+        assert row["engine"] == "torch-cpu-float32"
         assert set(METRICS) < set(row)
 
 

@@ -422,11 +422,18 @@ def test_a_comparison_is_a_table_with_the_best_in_bold(write: Write, samples: li
             "recall": 1.0,
             "false_rejects": 0.0,
             "fit_seconds": 3.0,
-            "milliseconds": 50.0,
+            "milliseconds": milliseconds,
+            "engine": engine,
         }
-        for model, figure in (("FlowGauge", 0.75), ("PatchCore", 0.5))
+        for model, figure, milliseconds, engine in (
+            ("FlowGauge", 0.75, None, "torch-cuda-float32"),
+            ("PatchCore", 0.5, 50.0, "torch-cpu-float32"),
+        )
     ]
     html = write(samples, comparison=rows)
     assert html.count('<td class="best">0.750</td>') == len(METRICS) - 1
     assert '<td class="best">0.500</td>' not in html
     assert "Side by side" in Page(html).text
+    assert "<td>\N{EN DASH}</td><td>torch-cuda-float32</td>" in html
+    assert "<td>50</td><td>torch-cpu-float32</td>" in html
+    assert "that of FlowGauge is left out, for by torch-cuda-float32 it does not compare" in html
