@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.backup import lost
 from app.backup.copying import NO_ROOM, copy_whole, sha256_or_none
 from app.database.engine import Database, DatabaseError
 from app.history import orphans
@@ -44,7 +45,9 @@ DATABASE: Final = "database.sqlite"
 JOURNAL: Final = "journal"
 _FORMAT: Final = 1
 _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{9}Z")
-_MAX_BYTES: Final = 64 * 2**20
+# Of snapshot.json. Versions of before wrote 158 bytes into it for each inspection that had lost its files:
+# this is enough for 3.4 million of them, and to read it takes three times as much memory.
+_MAX_BYTES: Final = 512 * 2**20
 # What a file system has in its topmost folder by itself.
 _OF_DISKS: Final = frozenset({"lost+found", "System Volume Information", "$RECYCLE.BIN"})
 
@@ -92,7 +95,9 @@ class Snapshot(_Record):
         backbones: sha256 of each file of weights, by its name.
         problems: what could not be copied, for people.
         lost: ids of inspections whose picture or map the history had lost; a copy of before may be in the
-            backup, and stays for as long as a snapshot says so.
+            backup, and stays for as long as a snapshot says so. The first ones; all are in its database, but
+            not in that of versions that named all of them here (app/backup/lost.py).
+        unnamed: how many further ones there are, which have one sentence together in `problems`.
         number: counts the snapshots of the folder, from 1; 0 in those of versions that did not count.
         journal: sha256 of each file of the journal, by its name; None in those of versions that recorded
             none, and no sha256 of maps either (app/backup/map_sums.py).
@@ -110,6 +115,12 @@ class Snapshot(_Record):
     number: int = Field(0, ge=0)
     journal: dict[FileName, Sha256] | None = None
     lost: list[str] = []
+    unnamed: int = Field(0, ge=0)
+
+    @property
+    def missing(self) -> int:
+        """How many things could not be copied."""
+        return len(self.problems) + max(self.unnamed - 1, 0)
 
 
 class BackupFolder:
@@ -189,28 +200,33 @@ class BackupFolder:
             if name not in names:
                 raise BackupError(f"{self.path} has no snapshot {name!r}; it has {', '.join(names)}")
             return name
-        good, damaged = self.read_all()
+        good: list[str] = []
+        damaged: list[str] = []
+        for each, snapshot in self.read_each():
+            if isinstance(snapshot, BackupError):
+                damaged.append(str(snapshot))
+            else:
+                good.append(each)
         if damaged:
             choice = (
                 f"Name the snapshot that is meant, one of {', '.join(good)}" if good else "There is no other"
             )
-            raise BackupError(f"{'; '.join(damaged.values())}, and may be the newest. {choice}")
+            raise BackupError(f"{'; '.join(damaged)}, and may be the newest. {choice}")
         return names[-1]
 
-    def read_all(self) -> tuple[dict[str, Snapshot], dict[str, str]]:
-        """The snapshots by name, oldest first, and why others cannot be read.
+    def read_each(self) -> Iterator[tuple[str, Snapshot | BackupError]]:
+        """The snapshots with their names, oldest first; of one that cannot be read, why.
+
+        One after the other: those that name all of millions of lost inspections are large.
 
         Raises:
             BackupError: this is no backup.
         """
-        good: dict[str, Snapshot] = {}
-        damaged: dict[str, str] = {}
         for name in self.names():
             try:
-                good[name] = self.snapshot(name)
+                yield name, self.snapshot(name)
             except BackupError as error:
-                damaged[name] = str(error)
-        return good, damaged
+                yield name, error
 
     def snapshot(self, name: str) -> Snapshot:
         """Read what a snapshot says of itself.
@@ -218,11 +234,7 @@ class BackupFolder:
         Raises:
             BackupError: it cannot be read.
         """
-        path = self.snapshots / name / SNAPSHOT
-        try:
-            return Snapshot.model_validate_json(read_file(path, _MAX_BYTES))
-        except (OSError, FileError, ValidationError) as error:
-            raise BackupError(f"{path} cannot be read: the snapshot is damaged") from error
+        return read_snapshot(self.snapshots / name / SNAPSHOT)
 
     def database_path(self, name: str) -> Path:
         """A snapshot's database."""
@@ -261,7 +273,9 @@ class BackupFolder:
             BackupError: a snapshot cannot be read, so that nobody knows its place; nothing was deleted.
         """
         names = self.names()
-        snapshots = [self.snapshot(name) for name in names][-keep:]
+        # Without the inspections that some name in millions: there may be a snapshot of every night.
+        short: dict[str, list[str]] = {"problems": [], "lost": []}
+        snapshots = [self.snapshot(name).model_copy(update=short) for name in names][-keep:]
         gone, kept = names[:-keep], names[-keep:]
         try:
             left = self._not_needed(kept)
@@ -295,8 +309,10 @@ class BackupFolder:
         for name in reversed(kept):
             with self.opened(name) as database:
                 there = left or (orphans.Files.of(self.pictures, f"{number:02x}") for number in range(256))
-                lost = orphans.Lost.of(database, self.snapshot(name).lost)
-                left = [files.not_of(database, lost) for files in there]
+                # Most ids are in the database alone, and in snapshots of before in snapshot.json alone.
+                named = orphans.Lost.of(database, self.snapshot(name).lost)
+                having = lost.had_files(database)
+                left = [files.not_of(database, named, having) for files in there]
         return left
 
     def _remove(self, names: Sequence[str]) -> None:
@@ -316,3 +332,15 @@ class BackupFolder:
             raise BackupError(
                 f"{self.path} is a backup of format {found[:20]!r}; this version of FlowGauge reads {_FORMAT}"
             )
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Read a file snapshot.json.
+
+    Raises:
+        BackupError: it cannot be read.
+    """
+    try:
+        return Snapshot.model_validate_json(read_file(path, _MAX_BYTES))
+    except (OSError, FileError, ValidationError) as error:
+        raise BackupError(f"{path} cannot be read: the snapshot is damaged") from error

@@ -19,9 +19,18 @@ from sqlalchemy import select, update
 
 from app.access import COMMAND_LINE
 from app.audit import Audit
-from app.backup import map_sums
+from app.backup import lost, map_sums
 from app.backup.copying import LARGEST, NO_ROOM, copy_file, copy_rows, sha256_or_none
-from app.backup.folder import DATABASE, JOURNAL, SNAPSHOT, BackupError, BackupFolder, CategoryCopy, Snapshot
+from app.backup.folder import (
+    DATABASE,
+    JOURNAL,
+    SNAPSHOT,
+    BackupError,
+    BackupFolder,
+    CategoryCopy,
+    Snapshot,
+    read_snapshot,
+)
 from app.category_settings import SETTINGS
 from app.database import clock
 from app.database.engine import Database, shown
@@ -36,6 +45,9 @@ from flows.fastflow.weights import NAMED
 _COLUMNS = inspections.columns
 _ROWS: Final = 1000
 _MAX_TEXT: Final = 16 * 2**20
+# Of inspections that have lost their files so many are named one by one: nobody reads a sentence for each of
+# millions.
+_NAMED: Final = 1000
 _NO_MEANS: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -64,7 +76,8 @@ def take(settings: Settings, folder: BackupFolder) -> Taken:
         folder: where to; made if absent.
 
     Raises:
-        BackupError: there is nothing to copy, or not what a server has used.
+        BackupError: there is nothing to copy, or not what a server has used; or what the snapshot would say
+            of itself could not be read later.
         DatabaseError: the database cannot be used, or another version of FlowGauge has made it.
         OSError: the disk takes no more; nothing half-written is left.
     """
@@ -105,6 +118,7 @@ class _Taking:
         self._copied = 0
         self._problems: list[str] = []
         self._lost: list[str] = []
+        self._unnamed = 0
 
     def take(self, at_ms: int) -> Taken:
         journal = self._journal()
@@ -123,8 +137,9 @@ class _Taking:
             number=1 + (0 if self._newest is None else self._folder.number(self._newest)),
             journal=journal,
             lost=self._lost,
+            unnamed=self._unnamed,
         )
-        (self._staging / SNAPSHOT).write_text(snapshot.model_dump_json(indent=1))
+        self._write(snapshot)
         # Losing power must not leave a snapshot that names files which never reached the disk.
         os.sync()
         while (place := self._folder.snapshots / _name(at_ms)).exists():  # the clock was here before
@@ -132,6 +147,22 @@ class _Taking:
         self._staging.rename(place)
         behind = self._newest if self._newest is not None and place.name < self._newest else None
         return Taken(place.name, snapshot, self._copied, behind)
+
+    def _write(self, snapshot: Snapshot) -> None:
+        """Write what a snapshot says; one that nobody could read would keep all others from being deleted.
+
+        Raises:
+            BackupError: it cannot be read back.
+        """
+        path = self._staging / SNAPSHOT
+        path.write_text(snapshot.model_dump_json(indent=1))
+        try:
+            read_snapshot(path)
+        except BackupError as error:
+            raise BackupError(
+                f"the new snapshot's {SNAPSHOT}, {path.stat().st_size:,} bytes, cannot be read back: no "
+                "snapshot was taken"
+            ) from error
 
     def _journal(self) -> dict[str, str]:
         """Copy the journal, with what could not be filed; sha256 of each file as it was copied."""
@@ -159,9 +190,15 @@ class _Taking:
         try:
             target.upgrade()
             map_sums.make(target)
+            lost.make(target)
             rows = copy_rows(self._database, target)
             with map_sums.known_to(self._folder) as known:
                 self._files(target, known)
+            if self._unnamed:
+                self._problems.append(
+                    f"and likewise of more inspections, {self._unnamed:,} in number: the table "
+                    f"{lost.LOST.name} of the snapshot's {DATABASE} has the ids of all"
+                )
             _fold(target)
         finally:
             target.close()
@@ -224,11 +261,14 @@ class _Taking:
             connection.execute(update(inspections).where(_COLUMNS.id.in_(missing)).values(has_pictures=False))
         with self._database.read() as connection:
             there = select(_COLUMNS.id).where(_COLUMNS.id.in_(missing), _COLUMNS.has_pictures)
-            lost = connection.scalars(there).all()
-        self._lost += lost
+            gone = connection.scalars(there).all()
+        lost.add(target, gone)
+        named = gone[: _NAMED - len(self._lost)]
+        self._lost += named
+        self._unnamed += len(gone) - len(named)
         self._problems += [
             f"the picture or the map of inspection {identifier} is missing or damaged in the history"
-            for identifier in lost
+            for identifier in named
         ]
 
     def _models(self) -> tuple[dict[str, CategoryCopy], dict[str, str]]:

@@ -76,20 +76,23 @@ def list_snapshots(
 
     Exit code 1: there is one that cannot be read, which is then said.
     """
-    from app.backup.folder import BackupFolder
+    from app.backup.folder import BackupError, BackupFolder
 
-    found, damaged = BackupFolder(folder).read_all()
-    if as_json:
-        rows = [{"name": name, **snapshot.model_dump()} for name, snapshot in found.items()]
-        typer.echo(json.dumps(rows, indent=1))
-    else:
-        for name, snapshot in found.items():
-            missing = f", {len(snapshot.problems)} missing" if snapshot.problems else ""
+    damaged, rows = [], []
+    for name, snapshot in BackupFolder(folder).read_each():
+        if isinstance(snapshot, BackupError):
+            damaged.append(str(snapshot))
+        elif as_json:
+            rows.append({"name": name, **snapshot.model_dump()})
+        else:
+            missing = f", {snapshot.missing} missing" if snapshot.missing else ""
             typer.echo(
                 f"{name}  {snapshot.rows['inspections']} inspections, categories: "
                 f"{', '.join(snapshot.models) or 'none'}{missing}"
             )
-    for reason in damaged.values():
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+    for reason in damaged:
         typer.echo(reason, err=True)
     if damaged:
         raise typer.Exit(1)

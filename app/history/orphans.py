@@ -58,16 +58,19 @@ class Files:
             {path.stem: path for path in _files(maps) if is_map_name(path.stem)},
         )
 
-    def not_of(self, database: Database, lost: Lost = Lost()) -> Self:
+    def not_of(
+        self, database: Database, lost: Lost = Lost(), having: ColumnElement[bool] = _COLUMNS.has_pictures
+    ) -> Self:
         """Those that no inspection of a database has.
 
         Args:
             database: whose inspections have such files.
             lost: files that are to count as if an inspection had them.
+            having: which inspections have their files.
         """
         with database.read() as connection:
-            uploads = unused(connection, self.uploads.keys() - lost.uploads)
-            maps = _without(connection, _COLUMNS.id, self.maps.keys() - lost.maps)
+            uploads = _without(connection, _COLUMNS.image_sha256, self.uploads.keys() - lost.uploads, having)
+            maps = _without(connection, _COLUMNS.id, self.maps.keys() - lost.maps, having)
         return type(self)(
             {sha256: self.uploads[sha256] for sha256 in uploads}, {name: self.maps[name] for name in maps}
         )
@@ -99,7 +102,7 @@ def sweep(database: Database, pictures: Pictures, folder: str) -> bool:
 
 def unused(connection: Connection, pictures: Collection[str]) -> set[str]:
     """Those of some pictures, by sha256, that no inspection keeps."""
-    return _without(connection, _COLUMNS.image_sha256, pictures)
+    return _without(connection, _COLUMNS.image_sha256, pictures, _COLUMNS.has_pictures)
 
 
 def remove(path: Path) -> None:
@@ -110,9 +113,11 @@ def remove(path: Path) -> None:
         logger.exception("%s could not be removed", path)
 
 
-def _without(connection: Connection, column: Column[Any], values: Collection[str]) -> set[str]:
-    """Those values that a column has in no inspection with pictures."""
-    return set(values).difference(_of(connection, column, column, values, _COLUMNS.has_pictures))
+def _without(
+    connection: Connection, column: Column[Any], values: Collection[str], having: ColumnElement[bool]
+) -> set[str]:
+    """Those values that a column has in no inspection of which a condition holds."""
+    return set(values).difference(_of(connection, column, column, values, having))
 
 
 def _of(

@@ -61,12 +61,16 @@ def work(settings: Settings, images: Images) -> tuple[list[bytes], list[dict[str
 
 
 def make_old(folder: BackupFolder, name: str) -> None:
-    """Make a snapshot what a version took that did not number them and recorded no sums."""
+    """Make a snapshot what a version took that did not number them and recorded no sums.
+
+    What its history had lost it named in snapshot.json alone.
+    """
     with closing(sqlite3.connect(folder.database_path(name))) as connection:
         connection.execute("DROP TABLE map_sums")
+        connection.execute("DROP TABLE lost_files")
     path = folder.snapshots / name / SNAPSHOT
     told = json.loads(path.read_text())
-    del told["number"], told["journal"]
+    del told["number"], told["journal"], told["unnamed"]
     told["database_sha256"] = hashlib.sha256(folder.database_path(name).read_bytes()).hexdigest()
     path.write_text(json.dumps(told))
 

@@ -304,15 +304,15 @@ def test_what_a_map_was_is_known_although_the_snapshot_before_is_damaged(plant: 
     assert [verify(plant.folder, taken.name) for taken in (first, last)] == [[fault], [fault]]
 
 
-def test_sums_are_not_brought_back(plant: Plant) -> None:
-    """They are of the backup; a history has no such table."""
+def test_sums_and_what_was_lost_are_not_brought_back(plant: Plant) -> None:
+    """They are of the backup; a history has no such tables."""
     restore(plant.empty, plant.folder, take(plant.settings, plant.folder).name)
     database = Database(plant.empty.database_url)
     with database.read() as connection:
         tables = connection.exec_driver_sql("SELECT name FROM sqlite_master").scalars().all()
     database.close()
     assert "inspections" in tables
-    assert "map_sums" not in tables
+    assert {"map_sums", "lost_files"}.isdisjoint(tables)
     scores = Pictures(plant.empty.history).score_map(plant.answers[0]["inspection_id"])
     assert scores is not None
     assert np.isfinite(scores).all()

@@ -135,6 +135,27 @@ def test_what_is_missing_is_told(run: Run, settings: Settings) -> None:
     assert said(run("list")).endswith(", 1 missing\n")
 
 
+def test_of_very_many_that_are_missing_the_first_are_named_and_all_are_counted(
+    run: Run, settings: Settings, tiny_images: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.backup.taking._NAMED", 1)
+    with TestClient(create_app(settings)) as client:
+        for _ in range(2):
+            answer = client.post("/v1/models/tiny/predict", content=tiny_images["good"][0])
+            assert client.get(answer.json()["links"]["inspection"]).status_code == 200
+    for score_map in (settings.history / "maps").rglob("*.npy"):
+        score_map.unlink()
+    first, second = failed(run("create")).splitlines()
+    assert first.startswith("missing: the picture or the map of inspection ")
+    assert second == (
+        "missing: and likewise of more inspections, 2 in number: the table lost_files of the snapshot's "
+        "database.sqlite has the ids of all"
+    )
+    assert said(run("list")).endswith(", 3 missing\n")
+    [row] = json.loads(said(run("list", "--json")))
+    assert (len(row["lost"]), len(row["problems"]), row["unnamed"]) == (1, 2, 2)
+
+
 def test_what_was_missing_is_told_again_where_it_is_verified_and_restored(
     run: Run, settings: Settings, tmp_path: Path
 ) -> None:
