@@ -115,7 +115,8 @@ class Drift:
         reference: what inspections of a category and a station are compared with now; None where there is
             nothing.
         latest: gives the latest rows of a category, so many at most, oldest first: of one station, or, where
-            that is None, of all but some.
+            that is None, of all but some; from an id on. Filing waits for it, so it must not read a whole
+            history.
         categories: those that are watched before anything of them is inspected or asked about.
         stations: those of a category that have a calibration of their own.
     """
@@ -124,7 +125,7 @@ class Drift:
         self,
         window: int,
         reference: Callable[[str, str | None], Reference | None],
-        latest: Callable[[str, int, str | None, Sequence[str]], Sequence[Row]],
+        latest: Callable[[str, int, str | None, Sequence[str], str], Sequence[Row]],
         categories: Callable[[], Iterable[str]] = tuple,
         stations: Callable[[str], Sequence[str]] = lambda _: (),
     ) -> None:
@@ -189,8 +190,8 @@ class Drift:
         if known is None:
             first = first_id(reference.since_ms)
             without = () if reference.station is not None else self._stations(category)
-            latest = self._latest(category, self.window, reference.station, without)
-            self._add(window, category, [row for row in latest if row["id"] >= first])
+            latest = self._latest(category, self.window, reference.station, without, first)
+            self._add(window, category, latest)
         self._windows[key] = window
         return window
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from sqlalchemy import select
@@ -22,6 +23,9 @@ from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Calibration, Precision
 
 logger = logging.getLogger("flowgauge.drift")
+
+# Those that were not made at some stations are looked for among so many windows of a category's latest.
+_WINDOWS: Final = 20
 
 
 class References:
@@ -145,7 +149,7 @@ def samples(calibration: Calibration) -> dict[str, np.ndarray[tuple[int], np.dty
 
 
 def latest(
-    database: Database, category: str, limit: int, station: str | None, without: Sequence[str]
+    database: Database, category: str, limit: int, station: str | None, without: Sequence[str], first: str
 ) -> Sequence[Row]:
     """The latest inspections of a category, oldest first: what `Drift` begins with.
 
@@ -154,17 +158,21 @@ def latest(
         category: of the inspections.
         limit: how many, at most.
         station: where they were made; None for anywhere but at some.
-        without: those.
+        without: those. They are left out of the category's latest `limit` times 20, so where nearly all are
+            made there, fewer are found than there may be.
+        first: the id from which on they are wanted.
     """
     columns = inspections.c
-    where = [columns.category == category]
+    wanted = [columns[name] for name in ("id", "version", "precision", "score", "features", "station")]
+    query = select(*wanted).where(columns.category == category, columns.id >= first)
+    query = query.order_by(columns.id.desc())
     if station is not None:
-        where.append(columns.station == station)
+        query = query.where(columns.station == station)
     elif without:
-        where.append(elsewhere(columns.station, without))
-    query = select(
-        columns.id, columns.version, columns.precision, columns.score, columns.features, columns.station
-    )
-    query = query.where(*where).order_by(columns.id.desc()).limit(limit)
+        # Outside of a limit: looking for rows that are rare, or that there are not, must not read the whole
+        # history, for filing waits meanwhile.
+        among = query.limit(limit * _WINDOWS).subquery().c
+        query = select(*among).where(elsewhere(among.station, without)).order_by(among.id.desc())
+    query = query.limit(limit)
     with database.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()][::-1]

@@ -2,13 +2,10 @@
 
 import json
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
-from sqlalchemy import event
 
 from app.backup import lost
 from app.backup.folder import SNAPSHOT, BackupError, BackupFolder
@@ -18,6 +15,7 @@ from app.backup.verifying import verify
 from app.database.engine import Database
 from app.history import orphans
 from tests.app.backup.conftest import Plant, make_old
+from tests.app.plans import plans_of
 
 
 def lose_all(plant: Plant) -> dict[Path, bytes]:
@@ -42,21 +40,6 @@ def recorded(folder: BackupFolder, name: str) -> list[str]:
 def prune(folder: BackupFolder, keep: int) -> list[str]:
     with folder.locked():
         return folder.prune(keep)
-
-
-@contextmanager
-def listening(database: Database, queries: list[tuple[str, Any]]) -> Iterator[None]:
-    """Write down what a database is asked for, with the values."""
-
-    def write(_: object, __: object, query: str, values: Any, *___: object) -> None:
-        if query.startswith("SELECT"):
-            queries.append((query, values))
-
-    event.listen(database.engine, "before_cursor_execute", write)
-    try:
-        yield
-    finally:
-        event.remove(database.engine, "before_cursor_execute", write)
 
 
 def copies(plant: Plant) -> list[bytes]:
@@ -127,17 +110,11 @@ class TestMany:
 
     def test_files_are_looked_up_and_no_table_is_gone_through(self, plant: Plant, first: Taken) -> None:
         """This is asked 512 times of each snapshot that stays; SQLite says in words how it answers."""
-        queries: list[tuple[str, Any]] = []
         files = orphans.Files({"0" * 64: plant.folder.path}, {"1": plant.folder.path})
         with plant.folder.opened(first.name) as database:
             having = lost.had_files(database)
-            with listening(database, queries):
+            with plans_of(database) as plans:
                 files.not_of(database, having=having)
-            with database.read() as connection:
-                plans = [
-                    [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)]
-                    for query, values in queries
-                ]
         one_lost = "SEARCH lost_files USING COVERING INDEX sqlite_autoindex_lost_files_1 (id=?)"
         assert plans == [
             [

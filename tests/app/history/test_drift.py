@@ -47,7 +47,10 @@ rows.count = 0  # type: ignore[attr-defined]
 
 
 def watch(compared: Reference | None, window: int = 100, before: Sequence[Row] = ()) -> Drift:
-    return Drift(window, lambda *_: compared, lambda _, limit, *__: before[-limit:])
+    def latest(category: str, limit: int, station: str | None, without: object, first: str) -> Sequence[Row]:
+        return [row for row in before if row["id"] >= first][-limit:]
+
+    return Drift(window, lambda *_: compared, latest)
 
 
 def seen(drift: Drift) -> State:
@@ -387,11 +390,13 @@ def test_after_a_restart_each_window_has_as_many_of_its_own_as_it_holds() -> Non
     """A station that inspects little, or no more, is told all the same; the others lack nothing for it."""
     rng = np.random.default_rng(17)
     general = reference(rng.normal(size=50))
-    own = replace(general, station="line-3")
+    own = replace(general, station="line-3", since_ms=1_790_000_000_000)
     asked = []
 
-    def latest(category: str, limit: int, station: str | None, without: Sequence[str]) -> Sequence[Row]:
-        asked.append((category, limit, station, tuple(without)))
+    def latest(
+        category: str, limit: int, station: str | None, without: Sequence[str], first: str
+    ) -> Sequence[Row]:
+        asked.append((category, limit, station, tuple(without), first))
         return list(rows(rng.normal(9 if station else 0, size=limit)))
 
     drift = Drift(
@@ -404,7 +409,10 @@ def test_after_a_restart_each_window_has_as_many_of_its_own_as_it_holds() -> Non
     [(name, windows)] = drift.states().items()
     told = [(state.station, state.inspections, state.alarm) for state in windows]
     assert (name, told) == ("tiny", [(None, 40, False), ("line-3", 40, True)])
-    assert asked == [("tiny", 40, None, ("line-3",)), ("tiny", 40, "line-3", ())]
+    assert asked == [
+        ("tiny", 40, None, ("line-3",), first_id(0)),
+        ("tiny", 40, "line-3", (), first_id(1_790_000_000_000)),
+    ]
 
 
 def test_a_station_whose_calibration_went_between_two_looks_is_told_once() -> None:

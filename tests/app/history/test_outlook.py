@@ -13,6 +13,7 @@ from app.history.rates import Stratum
 from app.history.reports import Span
 from app.schemas.predict import Decision
 from tests.app.history.rows import add, row
+from tests.app.plans import plans_of
 
 EVER = Span(0, 2**45)
 
@@ -185,20 +186,13 @@ def test_the_plan_reads_no_more_than_the_latest(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
     database.upgrade()
     add(database, *(row() for _ in range(10)))
-    plans: list[str] = []
-    with database.read() as connection:
+    with database.write() as connection:
         connection.exec_driver_sql("ANALYZE")
-        execute = connection.execute
-
-        def explained(query: Any, *rest: Any) -> Any:
-            compiled = query.compile(connection, compile_kwargs={"literal_binds": True})
-            plans.extend(r[3] for r in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {compiled}"))
-            return execute(query, *rest)
-
-        connection.execute = explained  # type: ignore[method-assign, assignment]
+    with plans_of(database) as plans, database.read() as connection:
         outlook.look(connection, kept(last=5), [Limits(1.0, None)])
-    inner = next(plan for plan in plans if "inspections" in plan)
+    [plan] = plans
+    inner = next(line for line in plan if "inspections" in line)
     assert inner.startswith("SEARCH")
     assert "INDEX" in inner
-    assert not any("ORDER BY" in plan for plan in plans)
+    assert not any("ORDER BY" in line for line in plan)
     database.close()

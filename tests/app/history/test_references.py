@@ -2,7 +2,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from starlette.testclient import TestClient
 
 from app.calibrations import CalibrationFiles
 from app.category_settings import SETTINGS, SettingsFiles
-from app.history.references import References
+from app.database.clock import first_id
+from app.database.engine import Database
+from app.history.references import References, latest
 from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
@@ -20,9 +22,12 @@ from flows.fastflow import bundle, models_folder
 from tests.app.bundles import again
 from tests.app.calibrating import renewal
 from tests.app.history.rows import add, row
+from tests.app.plans import plans_of
 from tests.app.stores import damage
 
 AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60, 60], [0, 60]]]}
+
+AT = 1_790_000_000_000
 
 
 @pytest.fixture
@@ -217,3 +222,71 @@ def test_an_alarm_outlives_a_restart_after_changes_that_it_does_not_depend_on(
         assert drift(client) == (True, 20)
     with TestClient(create_app(settings)) as client:
         assert drift(client) == (True, 20)
+
+
+class TestLatest:
+    @pytest.fixture
+    def database(self, tmp_path: Path) -> Iterator[Database]:
+        database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
+        database.upgrade()
+        yield database
+        database.close()
+
+    @staticmethod
+    def ids(
+        database: Database, limit: int, station: str | None = None, *without: str, since_ms: int = 0
+    ) -> list[str]:
+        return [one["id"] for one in latest(database, "tiny", limit, station, without, first_id(since_ms))]
+
+    def test_they_are_the_last_ones_of_the_category_oldest_first(self, database: Database) -> None:
+        stations = ("a", "b", None, "b", "a")
+        ids = add(database, *(row(AT + i, station=name) for i, name in enumerate(stations)))
+        add(database, row(AT + 9, category="other"))
+        assert self.ids(database, 3) == ids[2:]
+        assert self.ids(database, 3, "a") == [ids[0], ids[4]]
+        assert self.ids(database, 1, "a") == ids[4:]
+        assert self.ids(database, 2, None, "a") == [ids[2], ids[3]]
+        assert self.ids(database, 9, None, "a", "b") == [ids[2]]
+
+    @pytest.mark.parametrize(("station", "without"), [(None, ()), (None, ("b",)), ("a", ())])
+    def test_none_is_of_before_the_moment_from_which_on_they_are_wanted(
+        self, database: Database, station: str | None, without: tuple[str, ...]
+    ) -> None:
+        ids = add(database, *(row(AT + i, station="a") for i in range(5)))
+        assert self.ids(database, 9, station, *without, since_ms=AT + 3) == ids[3:]
+        assert self.ids(database, 9, station, *without, since_ms=AT + 5) == []
+
+    def test_those_of_no_such_station_are_looked_for_among_the_latest(self, database: Database) -> None:
+        """Where each station has a calibration of its own there are none: all was read to find that out."""
+        elsewhere = add(database, *(row(AT + i, station="b") for i in range(2)))
+        add(database, *(row(AT + 2 + i, station="a") for i in range(39)))
+        assert self.ids(database, 2, None, "a") == elsewhere[1:]  # within 2 * 20
+        assert self.ids(database, 1, None, "a") == []
+        assert self.ids(database, 3, None, "a") == elsewhere
+        assert self.ids(database, 2, "b") == elsewhere
+
+    @pytest.mark.parametrize(
+        ("station", "without", "index", "then"),
+        [
+            (None, (), "ix_inspections_category (category=? AND id>?)", []),
+            ("a", (), "ix_inspections_category_station (category=? AND station=? AND id>?)", []),
+            (
+                None,
+                ("b", "c"),
+                "ix_inspections_category (category=? AND id>?)",
+                ["SCAN anon_1", "USE TEMP B-TREE FOR ORDER BY"],  # of so many windows
+            ),
+        ],
+    )
+    def test_the_plan_reads_no_more_than_those(
+        self, database: Database, station: str | None, without: tuple[str, ...], index: str, then: list[str]
+    ) -> None:
+        """They come in the order of an index, and it ends where they do; SQLite says so in words."""
+        add(database, *(row(AT + i, station="abc"[i % 3]) for i in range(30)))
+        with database.write() as connection:
+            connection.exec_driver_sql("ANALYZE")
+        with plans_of(database) as plans:
+            self.ids(database, 5, station, *without, since_ms=AT)
+        [plan] = plans
+        begin = ["CO-ROUTINE anon_1"] if without else []
+        assert plan == [*begin, f"SEARCH inspections USING INDEX {index}", *then]

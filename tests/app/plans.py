@@ -1,0 +1,30 @@
+"""How SQLite answers what it is asked."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import event
+
+from app.database.engine import Database
+
+
+@contextmanager
+def plans_of(database: Database) -> Iterator[list[list[str]]]:
+    """The lines of the plan of each query within; there from its end on."""
+    queries: list[tuple[str, Any]] = []
+    plans: list[list[str]] = []
+
+    def write(_: object, __: object, query: str, values: Any, *___: object) -> None:
+        if query.startswith("SELECT"):
+            queries.append((query, values))
+
+    event.listen(database.engine, "before_cursor_execute", write)
+    try:
+        yield plans
+    finally:
+        event.remove(database.engine, "before_cursor_execute", write)
+    with database.read() as connection:
+        for query, values in queries:
+            rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)
+            plans.append([row[3] for row in rows])
