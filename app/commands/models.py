@@ -181,9 +181,10 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
     from flows.fastflow import models_folder
 
     with audited("model.rollback", category) as detail:
-        models_folder.resolve(models, category)
         version = models_folder.previous_version(models, category)
         if version is None:
+            # Only here: that the active one is not there any more is a reason to go back.
+            models_folder.resolve(models, category)
             raise models_folder.ConflictError(
                 f"no version of {category!r} served before the active one, or it was deleted; activate one "
                 f"by its name: {', '.join(models_folder.versions(models, category))}"

@@ -259,6 +259,15 @@ class TestActivate:
         assert models_folder.active_version(store, "tiny") == first
         assert models_folder.previous_version(store, "tiny") is None
 
+    def test_back_from_one_whose_folder_is_gone(self, run: Run, store: Path, first: str) -> None:
+        """It is a reason to go back."""
+        models_folder.activate(store, "tiny", again(store, "x9").name)
+        shutil.rmtree(store / "tiny" / "x9")
+        assert said(run("rollback", "tiny")) == f"tiny/{first} is active.\n"
+        assert models_folder.active_version(store, "tiny") == first
+        # To what is gone there is no way.
+        assert "no version of 'tiny' served before" in failed(run("rollback", "tiny"))
+
     def test_back_to_one_that_was_damaged(self, run: Run, store: Path, first: str) -> None:
         models_folder.activate(store, "tiny", again(store, "x9").name)
         damage(store / "tiny" / first)
