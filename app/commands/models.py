@@ -197,12 +197,20 @@ def roll_back(category: Category, models: Models = _FOLDER, device: Device = "au
 
 
 @app.command("delete")
-def delete(category: Category, version: Version, models: Models = _FOLDER) -> None:
-    """Delete a version that does not serve."""
+def delete(category: Category, version: Version, models: Models = _FOLDER, device: Device = "auto") -> None:
+    """Delete a version that does not serve; the one before the active one only if that passes `verify`."""
+    from app.served import AsServed
     from flows.fastflow import models_folder
 
+    def expect(active: Path) -> None:
+        if (fault := _fault(AsServed(settings_from(models=models, device=device)), active)) is not None:
+            raise models_folder.ConflictError(
+                f"{category}/{version} serves as long as {active.name}, the active one, is refused; activate "
+                f"another version first. Why it is refused: {fault}"
+            )
+
     with audited("model.delete", f"{category}/{version}"):
-        models_folder.delete(models, category, version)
+        models_folder.delete(models, category, version, expect)
     typer.echo(f"{category}/{version} is deleted.")
 
 

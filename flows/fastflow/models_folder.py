@@ -7,7 +7,7 @@ models/backbones/               weights of frozen backbones, shared by all categ
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -132,8 +132,17 @@ def activate(models: Path, category: str, version: str) -> str | None:
     return before
 
 
-def delete(models: Path, category: str, version: str) -> None:
+def delete(
+    models: Path, category: str, version: str, expect: Callable[[Path], None] = lambda _: None
+) -> None:
     """Remove a version that does not serve, as far as the folder tells.
+
+    Args:
+        models: the models folder.
+        category: of the version.
+        version: its name.
+        expect: is called with the active version where the one before it is to go, which would serve in its
+            place; it raises where the active one, whose files are good, could not serve.
 
     Raises:
         UnknownModelError: there is no such category or version.
@@ -154,6 +163,7 @@ def delete(models: Path, category: str, version: str) -> None:
                     f"{category}/{version} serves as long as {active}, the active one, is damaged; activate "
                     "another version first"
                 ) from error
+            expect(models / category / active)
         remove_directory(folder)
         renewed = renewals_of(folder)
         if renewed.is_dir():

@@ -288,6 +288,42 @@ class TestDelete:
         assert line == f"error: tiny/{first} is active; activate another version first"
         bundle.verify(store / "tiny" / first)
 
+    @pytest.mark.parametrize("name", ["golden score", "weights"])
+    def test_the_one_before_while_a_server_would_refuse_the_active_one(
+        self, run: Run, store: Path, first: str, name: str
+    ) -> None:
+        """It serves in its place, although no file of the active one is damaged."""
+        models_folder.activate(store, "tiny", again(store, "x9").name)
+        change, reason = DAMAGE[name]
+        change(store / "tiny" / "x9")
+        bundle.verify(store / "tiny" / "x9")
+        result = run("delete", "tiny", first)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert result.stderr.startswith(
+            f"error: tiny/{first} serves as long as x9, the active one, is refused; activate another version "
+            "first. Why it is refused: "
+        )
+        assert reason in result.stderr
+        bundle.verify(store / "tiny" / first)
+
+    def test_the_one_before_while_the_active_one_is_not_calibrated_for_what_serves(
+        self, run: Run, store: Path, first: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        models_folder.activate(store, "tiny", again(store, "x9").name)
+        monkeypatch.setenv("FLOWGAUGE_PRECISION", "bfloat16")
+        assert "was not calibrated for bfloat16 engines" in run("delete", "tiny", first).stderr
+        bundle.verify(store / "tiny" / first)
+        monkeypatch.delenv("FLOWGAUGE_PRECISION")
+        assert said(run("delete", "tiny", first)) == f"tiny/{first} is deleted.\n"
+        assert models_folder.versions(store, "tiny") == ["x9"]
+
+    def test_another_one_whatever_the_active_one_is(self, run: Run, store: Path) -> None:
+        for version in ("x8", "x9"):
+            models_folder.activate(store, "tiny", again(store, version).name)
+        again(store, "x7")
+        DAMAGE["weights"][0](store / "tiny" / "x9")
+        assert said(run("delete", "tiny", "x7")) == "tiny/x7 is deleted.\n"
+
 
 REFUSED = [
     (["activate", "nut", "v1"], "no model of category 'nut'"),
