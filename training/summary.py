@@ -146,11 +146,12 @@ def say_mask_folders(summary: Mapping[str, Any]) -> str | None:
 def say_times(comparison: Sequence[Mapping[str, Any]]) -> str:
     """A line about the times of a comparison: what they are of, and why one is left out."""
     line = (
-        "times: of the fit without reading pictures (the flow's where the version was trained, and without the "
-        "backbone's features, which are kept), and the model's for a picture"
+        "times: of the fit without reading pictures (the flow's where the version was trained, and without "
+        "the backbone's features, which are kept), and the model's for a picture"
     )
     left_out = [
-        f"; that of {row['model']} is left out, for by {row['engine']} it does not compare with those by a CPU"
+        f"; that of {row['model']} is left out, for by {row['engine']} it does not compare with those by a "
+        "CPU"
         for row in comparison
         if row["milliseconds"] is None
     ]
