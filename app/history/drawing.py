@@ -23,8 +23,8 @@ logger = logging.getLogger("flowgauge.history")
 Drawing = Literal["overlay", "heatmap"]
 View = Literal["picture", "overlay", "heatmap"]
 
-# Whoever looks at the history waits, rather than take memory and time from the line. Half of these are for one
-# key, which a hall's screens may share: a browser asks for six at a time.
+# Whoever looks at the history waits, rather than take memory and time from the line. A key has half of these
+# places, and several screens may share one: a browser asks for six pictures at a time.
 _MOST_WAITING: Final = 32
 # Drawn and not yet taken; beyond, nothing more is begun. More than the largest drawing that is possible by
 # default has (50 megapixels of noise): one that is taken slowly must not shut all others out.

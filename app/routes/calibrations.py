@@ -12,6 +12,7 @@ from app.acts import audited
 from app.admission import CALIBRATIONS
 from app.calibration_pictures import MAX_PICTURES, Picture
 from app.calibrations import or_own
+from app.category_settings import CategorySettings
 from app.database import clock
 from app.dependencies import (
     AdmissionPart,
@@ -41,6 +42,7 @@ from flows.fastflow.calibration import Calibrator
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
+from flows.fastflow.review_band import say_empty_band
 
 router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
 
@@ -191,7 +193,7 @@ async def renew_calibration(
 
         after = await asyncio.to_thread(store.calibrations.change, slot, edit)
         in_force = await asyncio.to_thread(told, store, detector, station)
-        warnings = _warnings(before, after, unlikely, fitted)
+        warnings = _warnings(before, after, tuned, unlikely, fitted)
         detail |= {
             "version": detector.manifest.version,
             "engine": detector.engine,
@@ -326,13 +328,21 @@ def _unfair(
 
 
 def _warnings(
-    before: Calibrator, after: InForce | None, unfair: str | None, fitted: FitPictures | None
+    before: Calibrator,
+    after: InForce | None,
+    tuned: CategorySettings,
+    unfair: str | None,
+    fitted: FitPictures | None,
 ) -> list[str]:
     """What is to be said of a renewal; `unfair` of its pictures."""
     warnings = []
     if after is not None:
         warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
         warnings += [unfair] if unfair else []
+        rejected = verdict.thresholds(after.calibrator, tuned).reject
+        band = verdict.review_fpr(after.calibrator, tuned)
+        empty = say_empty_band(rejected.n_calibration, rejected.target_fpr, band)
+        warnings += [f"{empty[0].upper()}{empty[1:]}."] if empty else []
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")
     return warnings

@@ -119,6 +119,16 @@ class TestRenewal:
         assert (threshold["target_fpr"], threshold["achievable_fpr"]) == (0.2, 0.2)
         assert threshold["review"] < threshold["reject"]
 
+    def test_so_few_that_nothing_goes_to_a_person_are_told(self, client: TestClient) -> None:
+        change = {"target_fpr": 0.2, "review_fpr": 0.4, "reason": "x"}
+        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
+        said = (
+            "The review band is empty: 3 pictures to calibrate with do not tell 20.00% and 40.00% apart, so "
+            "nothing goes to a person; it takes 4."
+        )
+        assert said in send(client, good(3)).json()["warnings"]
+        assert not [one for one in send(client, good(4)).json()["warnings"] if "review band" in one]
+
     def test_too_few_pictures_are_said_to_promise_less(self, client: TestClient) -> None:
         threshold = send(client, good(3)).json()["threshold"]
         assert (threshold["certified"], threshold["achievable_fpr"]) == (False, 0.25)
