@@ -25,13 +25,17 @@ def no_initialisation() -> Iterator[None]:
 
 
 class ActNorm(ChannelAffine):
-    """z = exp(s) x + t per channel, set by the first training batch to mean 0 and deviation 1.
+    """z = exp(s) (x - m) + t per channel, set by the first training batch to mean 0 and deviation 1.
 
-    Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.1. log det = H W sum(s). After the first batch
-    s and t are ordinary parameters. Only a forward pass in training mode sets them, `eval()` never does; that
-    they were set is part of the state_dict, so that a model that was loaded and trained on keeps what it has
-    learned. So does one that was trained by its samples, through `inverse` alone: a first batch sets s and t
-    only while both are 0, as they are made.
+    Kingma and Dhariwal 2018, Glow, arXiv 1807.03039, section 3.1. log det = H W sum(s). The first batch sets
+    m to its mean, s to minus the logarithm of its deviation, and leaves t at 0. From then on m stays, and s
+    and t are ordinary parameters. (The paper has no m: its t is -mean / deviation, and where that is large a
+    step in s moves all of z, so that fits of data far from 0 end worse.)
+
+    Only a forward pass in training mode sets them, `eval()` never does; that they were set is part of the
+    state_dict, so that a model that was loaded and trained on keeps what it has learned. So does one that was
+    trained by its samples, through `inverse` alone: a first batch sets m and s only while s and t are 0, as
+    they are made. A state_dict of before, which has no m (`center`), is one of m = 0.
 
     Within an `Inverse`, densities go through `inverse`, and no data set it: it is learned from s = t = 0, or
     set by a batch of latents that goes through `Inverse.inverse`. `Flow.sample` does not set it, unless it is
@@ -39,7 +43,7 @@ class ActNorm(ChannelAffine):
 
     Processes that train one model together (DistributedDataParallel) would each set it by their own batch,
     and average gradients of different models for good: give the model a first batch before it is wrapped,
-    which hands the first process's s and t to all.
+    which hands the first process's m and s to all.
 
     >>> layer = ActNorm(2).train()
     >>> z, _ = layer.forward(5 + 3 * torch.randn(1000, 2))
@@ -57,6 +61,8 @@ class ActNorm(ChannelAffine):
     def __init__(self, channels: int, *, floor: float = 1e-6) -> None:
         super().__init__(channels)
         self.floor = floor
+        self.register_buffer("center", torch.zeros_like(self.shift.detach()))
+        self.center: Tensor
         self.register_buffer("initialised", torch.tensor(False))
         self.initialised: Tensor
         # Once the buffer says so this stops it being read: each look would make the GPU be waited for.
@@ -66,7 +72,11 @@ class ActNorm(ChannelAffine):
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self._pending and self.training and _initialises.get() and not bool(self.initialised):
             self._initialise(x)
-        return super().forward(x)
+        return super().forward(x - self._broadcast(self.center, x))
+
+    def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        x, log_det = super().inverse(z)
+        return x + self._broadcast(self.center, x), log_det
 
     @torch.no_grad()
     def _initialise(self, x: Tensor) -> None:
@@ -86,10 +96,16 @@ class ActNorm(ChannelAffine):
         if not deviation.isfinite().all():
             raise ValueError("ActNorm expected a first training batch of finite values")
         scale = torch.where(deviation > self.floor, deviation, 1.0)
+        self.center.copy_(values.mean(1))
         self.log_scale.copy_(-scale.log())
-        self.shift.copy_(-values.mean(1) / scale)
         self.initialised.fill_(True)
         self._pending = False
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        shift = state_dict.get(prefix + "shift")
+        if shift is not None:  # a part without this layer leaves it as it is
+            state_dict.setdefault(prefix + "center", torch.zeros_like(shift))
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
 
 def _read_flag(module: ActNorm, _: Any) -> None:

@@ -165,6 +165,13 @@ def recomputed(event: Shape) -> Transform:
     return Compose([t for t in inner.transforms if isinstance(t, Transform)], recompute=True)
 
 
+def set_actnorm(event: Shape) -> Transform:
+    """Activation normalisation that a batch has set."""
+    layer = ActNorm(event[0]).train()
+    layer.forward(5 + 3 * torch.randn(20, *event))
+    return layer
+
+
 class Given(Transform):
     """A conditional transform with a context of its own, the same for every row."""
 
@@ -187,6 +194,7 @@ CASES = [
     Case("channel affine", lambda event: ChannelAffine(event[0])),
     Case("scaling", lambda event: Scaling(event[0])),
     Case("actnorm", lambda event: ActNorm(event[0])),
+    Case("actnorm that was set", set_actnorm),
     Case("invertible 1x1 convolution", lambda event: InvertibleConv1x1(event[0])),
     Case("planar", lambda event: Planar(event[0]), vectors),
     Case("radial", lambda event: Radial(event[0]), vectors),

@@ -1,11 +1,14 @@
 """Activation normalisation: set once, by the first training batch."""
 
 import copy
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from flows import ActNorm
+from flows import ActNorm, Compose, Flow, InvertibleConv1x1, StandardNormal
+from flows.recipes import glow, maf, neural_spline, nice, planar, radial
+from training.density.fit import FitSettings, fit, mean_log_prob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -54,6 +57,8 @@ def test_what_was_loaded_stays_when_training_goes_on() -> None:
     two.load_state_dict(one.state_dict())
     two.forward(100 + torch.randn(20, 2))
     assert torch.equal(one.shift, two.shift)
+    assert torch.equal(one.center, two.center)
+    assert one.center.min() > 2
 
 
 def test_what_was_loaded_before_it_was_set_is_still_to_be_set() -> None:
@@ -61,7 +66,7 @@ def test_what_was_loaded_before_it_was_set_is_still_to_be_set() -> None:
     two.forward(3 + torch.randn(20, 2))
     two.load_state_dict(one.state_dict())
     two.forward(100 + torch.randn(20, 2))
-    assert two.shift.min() < -50
+    assert two.center.min() > 50
 
 
 @pytest.mark.parametrize("learned", ["log_scale", "shift"])
@@ -83,6 +88,94 @@ def test_what_was_learned_through_the_inverse_stays(learned: str) -> None:
     two.load_state_dict(layer.state_dict())
     two.forward(x)
     assert torch.equal(two.shift, layer.shift)
+
+
+def set_by(x: torch.Tensor) -> ActNorm:
+    """One that this batch has set."""
+    layer = ActNorm(x.shape[1]).to(x).train()
+    layer.forward(x)
+    return layer.eval()
+
+
+@pytest.mark.parametrize("size", [(), (2, 3)])
+def test_it_is_the_formula(size: tuple[int, ...]) -> None:
+    layer = set_by(3 + 2 * torch.randn(20, 4, *size, dtype=torch.float64))
+    torch.nn.init.normal_(layer.log_scale)
+    torch.nn.init.normal_(layer.shift)
+    x = torch.randn(5, 4, *size, dtype=torch.float64)
+    m, s, t = (p.view(4, *[1] * len(size)) for p in (layer.center, layer.log_scale, layer.shift))
+    z, log_det = layer.forward(x)
+    torch.testing.assert_close(z, s.exp() * (x - m) + t)
+    back, log_det_back = layer.inverse(z)
+    torch.testing.assert_close(back, x)
+    torch.testing.assert_close(log_det, -log_det_back)
+    torch.testing.assert_close(log_det, (x[0, 0].numel() * layer.log_scale.sum()).expand(5))
+
+
+def test_far_from_0_single_precision_keeps_its_digits() -> None:
+    """exp(s) x and t are near a million there, and of their sum few digits would be left."""
+    x = 1e5 + 0.1 * torch.randn(200, 2, dtype=torch.float64).float()
+    layer = set_by(x)
+    z, _ = layer.forward(x)
+    exact = (x.double() - layer.center.double()) * layer.log_scale.double().exp()
+    torch.testing.assert_close(z.double(), exact, rtol=1e-6, atol=1e-6)
+    assert torch.equal(layer.inverse(z)[0], x)
+
+
+def test_a_step_in_the_scale_leaves_the_middle_of_the_data() -> None:
+    x = 1000 + torch.randn(200, 2, dtype=torch.float64)
+    layer = set_by(x)
+    torch.nn.init.constant_(layer.log_scale, 0.5)
+    z, _ = layer.forward(x)
+    assert z.mean(0).tolist() == pytest.approx([0, 0], abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nice((2,), hidden=(8,)),
+        lambda: glow((2,), steps=2, hidden=8),
+        lambda: neural_spline((2,), steps=1, hidden=8, bins=4),
+        lambda: maf((2,), layers=2, hidden=(8,)),
+        lambda: planar(2, depth=3),
+        lambda: radial(2, depth=3),
+    ],
+)
+def test_a_fit_does_not_depend_on_where_the_data_lie(make: Callable[[], Flow]) -> None:
+    noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    x = 0.5 * torch.stack([noise[:, 0], noise[:, 0].square() + 0.3 * noise[:, 1]], 1)
+    found = []
+    for offset in (0, 1000):
+        torch.manual_seed(0)
+        flow, at = make(), x + offset
+        fit(flow, at[:200], at[200:], FitSettings(steps=40, batch_size=100, learning_rate=1e-2))
+        found.append(mean_log_prob(flow, at[200:]))
+    assert found[0] == pytest.approx(found[1], abs=0.05)
+
+
+def test_weights_of_before_without_a_center_keep_their_densities() -> None:
+    torch.manual_seed(0)
+    flow = Flow(Compose([ActNorm(3), InvertibleConv1x1(3), ActNorm(3)]), StandardNormal((3,))).eval()
+    for parameter in flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    x = torch.randn(10, 3)
+    expected = flow.log_prob(x)
+    of_before = {name: value for name, value in flow.state_dict().items() if not name.endswith("center")}
+    assert len(of_before) == len(flow.state_dict()) - 2
+    for assign in (False, True):
+        other = Flow(Compose([ActNorm(3), InvertibleConv1x1(3), ActNorm(3)]), StandardNormal((3,)))
+        other.train().log_prob(50 + x)  # it has centers of its own
+        other.load_state_dict(of_before, assign=assign)
+        assert torch.equal(other.eval().log_prob(x), expected)
+    assert not any(name.endswith("center") for name in of_before)
+
+
+def test_a_part_of_weights_leaves_what_it_does_not_have() -> None:
+    layer = set_by(5 + torch.randn(20, 2))
+    before = layer.center.clone()
+    missing = layer.load_state_dict({}, strict=False).missing_keys
+    assert sorted(missing) == ["center", "initialised", "log_scale", "shift"]
+    assert torch.equal(layer.center, before)
 
 
 def test_a_learned_one_takes_a_batch_of_one_value() -> None:

@@ -107,7 +107,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal[1, 2] = 2
+    format: Literal[1, 2, 3] = 3
     recipe: str
     arguments: dict[str, _Argument]
     event_shape: tuple[_Channels, _Side, _Side]
@@ -248,7 +248,10 @@ def load(folder: Path, device: torch.device | str = "cpu") -> Saved:
             # Of the precision that the file has, whatever torch's default is.
             doubles = {t.dtype for t in tensors.values() if t.is_floating_point()} == {torch.float64}
             precision = torch.float64 if doubles else torch.float32
-            _expect_fit(folder, shapes.to(precision).state_dict(), tensors)
+            expected = shapes.to(precision).state_dict()
+            if record.format < 3:
+                _add_centers(expected, tensors)
+            _expect_fit(folder, expected, tensors)
             flow = build(record.recipe, record.event_shape, record.levels, record.arguments).to(precision)
     except RecipeError as error:
         raise SavedFlowError(f"{folder / RECIPE}: {error}") from error
@@ -347,6 +350,13 @@ def _expect_same_masks(folder: Path, record: Record) -> None:
             f"{folder} is of an earlier version, whose masks of hidden layers narrower than {dimensions - 1} "
             f"units were others; fit it again with `flowgauge flows train maf`"
         )
+
+
+def _add_centers(expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:
+    # Before format 3 an `ActNorm` had no center, which is one of 0.
+    for key, wanted in expected.items():
+        if key.endswith(".center") and key not in found:
+            found[key] = torch.zeros(wanted.shape, dtype=wanted.dtype)
 
 
 def _expect_fit(folder: Path, expected: dict[str, Tensor], found: dict[str, Tensor]) -> None:

@@ -133,7 +133,7 @@ def test_samples_come_in_batches_that_fit_their_size(original: Path, monkeypatch
     ("changes", "said"),
     [
         ({"recipe": "ffjord"}, "there is no recipe 'ffjord'; there are: nice, "),
-        ({"format": 3}, "is damaged: format: Input should be 1 or 2"),
+        ({"format": 4}, "is damaged: format: Input should be 1, 2 or 3"),
         ({"levels": 1}, "is damaged: levels: "),
         ({"event_shape": [1, 8]}, "is damaged: event_shape"),
         ({"event_shape": [1, 2048, 8]}, "is damaged: event_shape"),
@@ -217,6 +217,24 @@ def test_other_flows_of_the_format_before_are_read(tmp_path: Path, recipe: str, 
     write(tmp_path / "run", recipe, hidden=hidden)
     edit(tmp_path / "run", format=1)
     saved.load(tmp_path / "run")
+
+
+@pytest.mark.parametrize("recipe", ["glow", "nice"])
+def test_flows_of_before_whose_activation_norms_have_no_center_keep_their_densities(
+    tmp_path: Path, recipe: str
+) -> None:
+    write(tmp_path / "run", recipe)
+    tensors = load((tmp_path / "run" / "flow.safetensors").read_bytes())
+    of_before = {name: value for name, value in tensors.items() if not name.endswith(".center")}
+    assert len(of_before) < len(tensors)
+    reweigh(tmp_path / "run", of_before)
+    with pytest.raises(SavedFlowError, match=r"does not fit its recipe: it lacks .*\.center"):
+        saved.load(tmp_path / "run")
+    edit(tmp_path / "run", format=2)
+    flow = saved.load(tmp_path / "run").flow
+    for name, value in flow.state_dict().items():
+        expected = of_before[name] if name in of_before else torch.zeros_like(value)
+        assert torch.equal(value, expected), name
 
 
 @pytest.mark.parametrize("name", ["recipe.json", "flow.safetensors"])
