@@ -38,7 +38,8 @@ def real_nvp(
     also as a layer of the flow, there is `ActNorm`: it does the same for depth, and no density depends on the
     rest of its batch. The base has learned means and deviations.
 
-    Vectors: couplings over halves that take turns, with `ActNorm` in between. All of their networks start at
+    Vectors: couplings over halves that take turns, each followed by `ActNorm`, as in the paper by batch
+    normalisation. Another one comes first: no network sees the unit of the data. All networks start at
     random: from the identity, where the networks of `flows` start on their own, fits of densities with
     several modes get stuck more often.
 
@@ -92,7 +93,7 @@ def real_nvp(
 
 
 def _vector_steps(features: int, couplings: int, hidden: tuple[int, ...], context: int) -> list[Transform]:
-    steps: list[Transform] = []
+    steps: list[Transform] = [ActNorm(features)]
     for i in range(couplings):
         halves = Halves(features, swapped=i % 2 == 1)
         network = MLP(halves.conditioning, hidden, 2 * halves.transformed, context=context, start=1.0)

@@ -1,13 +1,12 @@
 """Activation normalisation: set once, by the first training batch."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
 
 from flows import ActNorm, Compose, Flow, InvertibleConv1x1, StandardNormal
-from flows.recipes import glow, maf, neural_spline, nice, planar, radial
+from flows.recipes import planar
 from training.density.fit import FitSettings, fit, mean_log_prob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -130,24 +129,14 @@ def test_a_step_in_the_scale_leaves_the_middle_of_the_data() -> None:
     assert z.mean(0).tolist() == pytest.approx([0, 0], abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: nice((2,), hidden=(8,)),
-        lambda: glow((2,), steps=2, hidden=8),
-        lambda: neural_spline((2,), steps=1, hidden=8, bins=4),
-        lambda: maf((2,), layers=2, hidden=(8,)),
-        lambda: planar(2, depth=3),
-        lambda: radial(2, depth=3),
-    ],
-)
-def test_a_fit_does_not_depend_on_where_the_data_lie(make: Callable[[], Flow]) -> None:
+def test_a_fit_does_not_depend_on_where_the_data_lie() -> None:
+    """With z = exp(s) x + t a step in s moves all of z. Other recipes: recipes/test_recipes.py."""
     noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
     x = 0.5 * torch.stack([noise[:, 0], noise[:, 0].square() + 0.3 * noise[:, 1]], 1)
     found = []
     for offset in (0, 1000):
         torch.manual_seed(0)
-        flow, at = make(), x + offset
+        flow, at = planar(2, depth=3), x + offset
         fit(flow, at[:200], at[200:], FitSettings(steps=40, batch_size=100, learning_rate=1e-2))
         found.append(mean_log_prob(flow, at[200:]))
     assert found[0] == pytest.approx(found[1], abs=0.05)

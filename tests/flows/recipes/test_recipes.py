@@ -28,6 +28,7 @@ from flows import (
     UniformDequantization,
 )
 from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
+from training.density.fit import FitSettings, fit, mean_log_prob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -112,6 +113,31 @@ def test_stacks_find_data_that_lie_far_off(recipe: Recipe) -> None:
     first = flow.train().log_prob(far).mean().item()
     best = -math.log(0.1 * 5.0) - math.log(2 * math.pi) - 1  # minus the entropy of the data's own density
     assert first > best - 1.5
+
+
+SMALL: dict[str, Callable[[], Flow]] = {
+    "nice": lambda: nice((2,), hidden=(8,)),
+    "real_nvp": lambda: real_nvp((2,), couplings=4, hidden=8),
+    "glow": lambda: glow((2,), steps=2, hidden=8),
+    "neural_spline": lambda: neural_spline((2,), steps=1, hidden=8, bins=4),
+    "maf": lambda: maf((2,), layers=2, hidden=(8,)),
+    "planar": lambda: planar(2, depth=3),
+    "radial": lambda: radial(2, depth=3),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_fit_of_vectors_does_not_depend_on_their_unit_and_origin(name: str) -> None:
+    """Fits, and not first densities alone: a network that saw small numbers would hardly learn from them."""
+    noise = torch.randn(300, 2, generator=torch.Generator().manual_seed(0))
+    x = 0.5 * torch.stack([noise[:, 0], noise[:, 0].square() + 0.3 * noise[:, 1]], 1)
+    found = []
+    for unit, origin in ((1.0, 0.0), (1e-3, 0.0), (1.0, 1000.0)):
+        torch.manual_seed(0)
+        flow, at = SMALL[name](), unit * x + origin
+        fit(flow, at[:200], at[200:], FitSettings(steps=40, batch_size=100, learning_rate=1e-2))
+        found.append(mean_log_prob(flow, at[200:]) + 2 * math.log(unit))
+    assert found == pytest.approx(3 * found[:1], abs=0.05)
 
 
 @pytest.mark.parametrize("recipe", IMAGES)
