@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flows import MLP, ActNorm, ChannelAffine, ConditionalDiagonalNormal, Flow, StandardNormal
-from flows.recipes import planar
+from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
 from training.density.fit import DensityFitError, FitPoint, FitSettings, batch_rows, fit, mean_log_prob
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,6 +145,78 @@ def test_a_context_of_other_rows_is_refused(rows: tuple[int, ...]) -> None:
         fit(flow, train, validation, settings, context=torch.zeros(10, 1), validation_context=context)
     with pytest.raises(ValueError, match=f"expected a context of 10 rows; {got}"):
         mean_log_prob(flow, train, context, batch=4)
+
+
+CONDITIONAL: dict[str, Callable[..., Flow]] = {
+    "nice": lambda event, **k: nice(event, hidden=(4,), **k),
+    "real_nvp": lambda event, **k: real_nvp(event, couplings=2, hidden=4, blocks=1, **k),
+    "real_nvp, recomputed": lambda event, **k: real_nvp(event, couplings=2, hidden=4, recompute=True, **k),
+    "glow": lambda event, **k: glow(event, steps=1, hidden=4, **k),
+    "glow, recomputed": lambda event, **k: glow(event, steps=1, hidden=4, recompute=True, **k),
+    "neural_spline": lambda event, **k: neural_spline(event, steps=1, hidden=4, bins=3, **k),
+    "maf": lambda event, **k: maf(event, layers=1, hidden=(4,), **k),
+}
+NO_CONTEXT = "^the flow depends on no context; make it with context=K$"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+@pytest.mark.parametrize("event", [(4,), (1, 4, 4)])
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_context_that_the_flow_would_throw_away_is_refused(
+    name: str, event: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """p(x) would be learned in silence, where p(x | context) was meant. A flow that takes one is fitted."""
+    x, context = torch.randn(12, *event), torch.arange(24).view(12, 2).to(dtype)
+    settings = FitSettings(steps=1, batch_size=6)
+    contexts: dict[str, Any] = {"context": context, "validation_context": context}
+    with pytest.raises(DensityFitError, match=NO_CONTEXT):
+        fit(CONDITIONAL[name](event), x, x, settings, **contexts)
+    points = fit(CONDITIONAL[name](event, context=2), x, x, settings, **contexts)
+    assert len(points) == 1
+    with pytest.raises(DensityFitError, match=r"refuses a training batch of 6: expected a context"):
+        fit(CONDITIONAL[name](event, context=3), x, x, settings, **contexts)
+
+
+@pytest.mark.parametrize("recipe", [planar, radial])
+def test_recipes_that_take_no_context_refuse_one(recipe: Callable[..., Flow]) -> None:
+    x, context = samples(10, 0), torch.zeros(10, 1)
+    with pytest.raises(DensityFitError, match=NO_CONTEXT):
+        fit(recipe(2, depth=1), x, x, FitSettings(steps=1), context=context, validation_context=context)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64])
+def test_a_context_of_classes_is_one(dtype: torch.dtype) -> None:
+    """No gradient reaches what is rounded to a class, and yet the density depends on it."""
+
+    class Classes(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(3, 4)
+            torch.nn.init.zeros_(self.table.weight)
+
+        def forward(self, context: Tensor) -> Tensor:
+            found: Tensor = self.table(context.long())
+            return found
+
+    flow = Flow(ChannelAffine(2), ConditionalDiagonalNormal((2,), Classes()))
+    x, classes = samples(30, 0), torch.arange(30).to(dtype) % 3
+    fit(flow, x, x, FitSettings(steps=2), context=classes, validation_context=classes)
+    assert flow.state_dict()["base.network.table.weight"].abs().min() > 0
+
+
+def test_the_look_at_a_context_changes_no_bit_of_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the noise of dequantisation, what `ActNorm` is set by, nor a gradient."""
+    x = torch.randint(16, (40, 1, 4, 4), generator=torch.Generator().manual_seed(0)).float()
+    context, settings = x.mean((2, 3)), FitSettings(steps=3, batch_size=16)
+    found = []
+    for looks in (True, False):
+        if not looks:
+            monkeypatch.setattr("training.density.fit._expect_use", lambda *_: None)
+        torch.manual_seed(0)
+        flow = glow((1, 4, 4), steps=1, hidden=4, levels=16, context=1, recompute=True)
+        fit(flow, x, x[:9], settings, context=context, validation_context=context[:9])
+        found.append(flow.state_dict())
+    assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
 def test_batches_of_the_mean_change_nothing() -> None:
