@@ -52,13 +52,14 @@ class ActNorm(ChannelAffine):
 
     Args:
         channels: C of images (N, C, H, W), D of vectors (N, D).
-        floor: a channel that varies less than this in the first batch keeps its scale.
+        floor: a channel that varies less than this in the first batch keeps its scale; unless given, one that
+            varies no more than rounding lets a constant do, whatever the unit is.
 
     Raises:
         ValueError: the first training batch has a single value per channel, of which nothing can be learned.
     """
 
-    def __init__(self, channels: int, *, floor: float = 1e-6) -> None:
+    def __init__(self, channels: int, *, floor: float | None = None) -> None:
         super().__init__(channels)
         self.floor = floor
         self.register_buffer("center", torch.zeros_like(self.shift.detach()))
@@ -95,8 +96,14 @@ class ActNorm(ChannelAffine):
         deviation = values.std(1, correction=0)
         if not deviation.isfinite().all():
             raise ValueError("ActNorm expected a first training batch of finite values")
-        scale = torch.where(deviation > self.floor, deviation, 1.0)
-        self.center.copy_(values.mean(1))
+        mean = values.mean(1)
+        if self.floor is None:
+            digits = torch.finfo(x.dtype)
+            floor = (4 * digits.eps * mean.abs()).clamp_min(digits.tiny)
+        else:
+            floor = torch.full_like(mean, self.floor)
+        scale = torch.where(deviation > floor, deviation, 1.0)
+        self.center.copy_(mean)
         self.log_scale.copy_(-scale.log())
         self.initialised.fill_(True)
         self._pending = False

@@ -181,6 +181,33 @@ def test_a_constant_channel_keeps_its_scale() -> None:
     assert layer.log_scale[0].item() == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("value", [0.0, 0.1, -1234.567, 3.3e5, 1e-20])
+@pytest.mark.parametrize("rows", [3, 256, 100_000])
+def test_a_constant_keeps_its_scale_whatever_rounding_makes_of_its_deviation(
+    value: float, rows: int, dtype: torch.dtype
+) -> None:
+    layer = set_by(torch.full((rows, 2), value, dtype=dtype))
+    assert layer.log_scale.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("unit", [1e-9, 1e-7, 1e9])
+def test_data_of_any_unit_are_brought_to_deviation_1(unit: float) -> None:
+    """An absolute floor took what is small for a constant."""
+    x = unit * (5 + torch.randn(500, 2))
+    z, _ = set_by(x).forward(x)
+    assert z.mean(0).tolist() == pytest.approx([0, 0], abs=1e-4)
+    assert z.std(0, correction=0).tolist() == pytest.approx([1, 1], rel=1e-4)
+
+
+def test_a_floor_that_is_given_is_the_floor() -> None:
+    x = torch.stack([torch.arange(9.0), torch.arange(9.0) / 100], 1)
+    layer = ActNorm(2, floor=0.1).train()
+    layer.forward(x)
+    assert layer.log_scale[0].item() != 0
+    assert layer.log_scale[1].item() == 0
+
+
 def test_a_first_batch_of_one_value_is_refused() -> None:
     with pytest.raises(ValueError, match=r"expected a first training batch of several values.*got \(1, 2\)"):
         ActNorm(2).train().forward(torch.zeros(1, 2))
