@@ -12,7 +12,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from flows import Flow
+from flows import Compose, Flow, UniformDequantization
 
 # Numbers of samples that are looked at together, without gradients. The networks of a flow may make a hundred
 # times as many of them: some 400 MB.
@@ -101,14 +101,16 @@ def fit(
 
     Raises:
         DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
-            there are no samples, a context has other rows than they, a number in either is not finite, the
-            flow depends on no context and is given one, or it refuses a training batch, as `ActNorm` does a
-            first one of a single value per channel.
+            there are no samples, a context has other rows than they, a number in either is not finite, a
+            sample of a flow over integers is none of its integers, the flow depends on no context and is
+            given one, or it refuses a training batch, as `ActNorm` does a first one of a single value per
+            channel.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
             f"a fit needs training and validation samples; got {len(train)} and {len(validation)}"
         )
+    over = _dequantization(flow)
     for name, samples, rows in (
         ("training", train, context),
         ("validation", validation, validation_context),
@@ -120,6 +122,8 @@ def fit(
                 f"got {tuple(rows.shape)}"
             )
         expect_finite(samples, f"{name} samples")
+        if over is not None:
+            expect_levels(samples, over.levels, f"{name} samples")
         if rows is not None:
             expect_finite(rows, f"{name} context")
     with torch.random.fork_rng(devices=[train.device] if train.device.type == "cuda" else []):
@@ -188,6 +192,15 @@ def _fit(
     return points
 
 
+def _dequantization(flow: Flow) -> UniformDequantization | None:
+    """What a flow over integers begins with; None of one over real numbers."""
+    # Benches fit models of other libraries, which have a `log_prob` alone.
+    first = getattr(flow, "transform", None)
+    while isinstance(first, Compose):
+        first = first.transforms[0]
+    return first if isinstance(first, UniformDequantization) else None
+
+
 @torch.no_grad()
 def _expect_use(flow: Flow, samples: Tensor, context: Tensor) -> None:
     """Raise DensityFitError if the flow never looks at a context: it would learn p(x) for p(x | context).
@@ -232,6 +245,23 @@ def expect_finite(values: Tensor, name: str) -> None:
         if len(places):
             row = begin + int(places[0, 0])
             raise DensityFitError(f"row {row} of the {name} has a value that is not finite")
+
+
+def expect_levels(values: Tensor, levels: int, name: str) -> None:
+    """Raise DensityFitError, with the first such value, unless all are integers 0 ... levels - 1; (N, ...).
+
+    A flow over integers takes others too: dequantised pictures in [0, 1] all lie in the first cell, and
+    values beyond the last are no number behind a logit.
+    """
+    step = batch_rows(values[:1].numel())
+    for begin in range(0, len(values), step):
+        part = values[begin : begin + step]
+        places = ((part < 0) | (part > levels - 1) | (part != part.floor())).nonzero()
+        if len(places):
+            value, row = part[tuple(places[0])].item(), begin + int(places[0, 0])
+            raise DensityFitError(
+                f"row {row} of the {name} has the value {value:g}; the flow takes integers 0 ... {levels - 1}"
+            )
 
 
 def batch_rows(elements: int) -> int:

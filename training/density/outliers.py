@@ -26,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from flows import Compose, Flow, Transform, UniformDequantization
-from training.density.fit import batch_rows
+from training.density.fit import batch_rows, expect_levels
 
 
 def negative_log_likelihood(flow: Flow, x: Tensor, *, draws: int = 4, seed: int = 0) -> Tensor:
@@ -39,7 +39,8 @@ def negative_log_likelihood(flow: Flow, x: Tensor, *, draws: int = 4, seed: int 
         seed: of the draws.
 
     Raises:
-        ValueError: there is no draw, or the flow does not begin with `UniformDequantization`.
+        ValueError: there is no draw, the flow does not begin with `UniformDequantization`, or a value is none
+            of its integers.
     """
     return -_mean_over_draws(flow, lambda rest, y, log_det: rest.log_prob(y) + log_det, x, draws, seed)
 
@@ -154,6 +155,7 @@ def _mean_over_draws(
     steps = cast(list[Transform], [*flow.transform.transforms] if isinstance(flow.transform, Compose) else [])
     if len(steps) < 2 or not isinstance(steps[0], UniformDequantization):
         raise ValueError("expected a flow over integers, which begins with UniformDequantization")
+    expect_levels(x, steps[0].levels, "pictures")
     rest = Flow(Compose(steps[1:]), flow.base)
     found = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     rows = batch_rows(math.prod(x.shape[1:]))

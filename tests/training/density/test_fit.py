@@ -276,6 +276,33 @@ def test_the_first_row_that_is_not_finite_is_named(bad: float, shape: tuple[int,
             fit(flow, *arguments, settings, context=contexts[0], validation_context=contexts[1])
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.int64, torch.uint8])
+@pytest.mark.parametrize("name", ["nice", "glow"])
+def test_integers_of_another_range_are_refused(name: str, dtype: torch.dtype) -> None:
+    """Bytes given to fewer levels ended in NaN behind the logit, and `ActNorm` was blamed."""
+    event, settings = (1, 4, 4), FitSettings(steps=1)
+    flow, good = CONDITIONAL[name](event, levels=16), torch.full((5, *event), 15, dtype=dtype)
+    bad = good.clone()
+    bad[3, 0, 2, 1] = bad[4, 0, 0, 0] = 16
+    said = r"^row 3 of the {} samples has the value 16; the flow takes integers 0 ... 15$"
+    with pytest.raises(DensityFitError, match=said.format("training")):
+        fit(flow, bad, good, settings)
+    with pytest.raises(DensityFitError, match=said.format("validation")):
+        fit(flow, good, bad, settings)
+    good[2:] = torch.arange(16).view(event)
+    assert len(fit(flow, good, good, settings)) == 1
+
+
+def test_pictures_between_0_and_1_are_no_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given to 256 levels they all are in the first cell, and 0.6 bits per dimension were told."""
+    monkeypatch.setattr("training.density.fit._ELEMENTS", 2 * 16)  # they are looked at two by two
+    x = torch.zeros(5, 1, 4, 4)
+    x[3, 0, 0, 1] = 0.5
+    said = r"^row 3 of the training samples has the value 0.5; the flow takes integers 0 ... 255$"
+    with pytest.raises(DensityFitError, match=said):
+        fit(CONDITIONAL["nice"]((1, 4, 4), levels=256), x, x, FitSettings(steps=1))
+
+
 def test_a_likelihood_that_is_not_finite_ends_it_in_words() -> None:
     class Broken(StandardNormal):
         """Without a likelihood in one mode."""

@@ -66,6 +66,18 @@ def test_a_flow_over_real_numbers_has_no_score() -> None:
             negative_log_likelihood(flow, pictures())
 
 
+@pytest.mark.parametrize("score", [negative_log_likelihood, latent_surprise])
+@pytest.mark.parametrize(("value", "said"), [(0.5, "0.5"), (4.0, "4"), (-1.0, "-1"), (math.nan, "nan")])
+def test_pictures_of_other_values_have_no_score(
+    score: Callable[..., Tensor], value: float, said: str
+) -> None:
+    x = pictures()
+    x[2, 0, 1, 0] = x[3, 0, 0, 0] = value
+    said = f"^row 2 of the pictures has the value {said}; the flow takes integers 0 ... 3$"
+    with pytest.raises(ValueError, match=said):
+        score(small_flow(), x)
+
+
 def test_the_seed_decides_and_the_callers_numbers_stay() -> None:
     flow, x = small_flow(), pictures()
     torch.manual_seed(1)
