@@ -6,7 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from flows.permutation import expect_permutation
-from flows.transform import Transform, channels_log_det, expect_channels, expect_some, without_autocast
+from flows.transform import (
+    Transform,
+    channels_log_det,
+    expect_channels,
+    expect_floating,
+    expect_some,
+    without_autocast,
+)
 
 
 class InvertibleConv1x1(Transform):
@@ -62,6 +69,7 @@ class InvertibleConv1x1(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(x, len(self.sign), "InvertibleConv1x1")
+        expect_floating(x, "InvertibleConv1x1")
         # Neither autocast nor cuDNN's TF32 convolutions: the inverse must be that of what was computed.
         with without_autocast(x.device.type):
             lower, upper = self._factors()
@@ -72,6 +80,7 @@ class InvertibleConv1x1(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_channels(z, len(self.sign), "InvertibleConv1x1")
+        expect_floating(z, "InvertibleConv1x1")
         lower, upper = self._factors()
         columns = z.movedim(1, 0).flatten(1).to(lower.dtype)[self.order.argsort()]  # (C, N H W)
         columns = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)

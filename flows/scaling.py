@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from flows.transform import Transform, channels_log_det, expect_channels, expect_some
+from flows.transform import Transform, channels_log_det, expect_channels, expect_floating, expect_some
 
 
 class _PerChannel(Transform):
@@ -17,6 +17,7 @@ class _PerChannel(Transform):
     def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
         """A parameter, (C,), shaped to broadcast over x: (1, C) or (1, C, 1, 1)."""
         expect_channels(x, len(self.log_scale), type(self).__name__)
+        expect_floating(x, type(self).__name__)
         return parameter.view((1, -1) + (1,) * (x.ndim - 2))
 
     def _log_det(self, x: Tensor) -> Tensor:

@@ -23,7 +23,8 @@ class Transform(nn.Module, ABC):
 
     A transform may depend on a context, one row for each row of the input: (N, K), or maps (N, K, H, W).
     The transform of each row is invertible whatever its context is; those that have no use for one pass it
-    over. Input of a wrong shape raises ValueError and says what was expected.
+    over. Input of a wrong shape raises ValueError and says what was expected. So do integers, but where they
+    are moved alone.
 
     Flows call `forward` and `inverse` by name, two directions of equal rank: hooks of `nn.Module` run for
     neither.
@@ -53,6 +54,13 @@ def channels_log_det(log_scale: Tensor, x: Tensor) -> Tensor:
     """H W sum(s), (N,), of what scales channels, or mixtures of them, by exp(s) at every position of x."""
     # Not expanded: who adds to it in place must not meet one number under all rows.
     return (x.shape[2:].numel() * log_scale.sum()).repeat(x.shape[0])
+
+
+def expect_floating(x: Tensor, owner: str) -> None:
+    """Raise ValueError unless x holds floating numbers: in the dtype of integers results would be cut."""
+    if not x.is_floating_point():
+        kind = str(x.dtype).removeprefix("torch.")
+        raise ValueError(f"{owner} expected floating numbers; got {kind}, of which x.float() makes some")
 
 
 def expect_channels(x: Tensor, channels: int, owner: str) -> None:

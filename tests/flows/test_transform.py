@@ -1,8 +1,9 @@
-"""What every constructor refuses."""
+"""What every constructor refuses, and integers, which are moved or refused."""
 
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from flows import (
     ActNorm,
@@ -16,6 +17,9 @@ from flows import (
     Squeeze,
     Transform,
 )
+from tests.flows.cases import CASES, Case
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 SIZED: list[Callable[[int], Transform]] = [
     ActNorm,
@@ -39,3 +43,34 @@ def test_no_channels_are_refused(make: Callable[[int], Transform], channels: int
 def test_an_empty_event_is_refused() -> None:
     with pytest.raises(ValueError, match="Flatten expected at least 1 channel or feature; got 0"):
         Flatten((2, 0, 3))
+
+
+@pytest.mark.parametrize("way", ["forward", "inverse"])
+@pytest.mark.parametrize("event", [(2,), (3, 2, 2), (1, 4, 4)])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_integers_are_refused_in_words_or_give_what_floating_numbers_give(
+    case: Case, event: tuple[int, ...], way: str
+) -> None:
+    """Some layers gave results of the integers' dtype, cut to integers."""
+    if not case.takes(event):
+        return
+    torch.manual_seed(0)
+    transform = case.make(event).eval()
+    x = torch.randint(-3, 4, (5, *(event if way == "forward" else case.latent(event))))
+    apply = getattr(transform, way)
+    try:
+        found = apply(x)
+    except ValueError as error:
+        assert "expected floating numbers; got int64" in str(error)  # noqa: PT017
+        return
+    for one, other in zip(found, apply(x.float()), strict=True):
+        torch.testing.assert_close(one.float(), other)
+    assert torch.equal(found[0].flatten().sort().values, x.flatten().sort().values)  # only moved
+
+
+@pytest.mark.parametrize("kind", [ActNorm, ChannelAffine, InvertibleConv1x1, Planar, Radial, Scaling])
+def test_who_refuses_integers_is_named(kind: Callable[[int], Transform]) -> None:
+    layer = kind(2).train()
+    said = f"^{type(layer).__name__} expected floating numbers; got int32, of which x.float.. makes some$"
+    with pytest.raises(ValueError, match=said):
+        layer.forward(torch.ones(3, 2, dtype=torch.int32))

@@ -18,6 +18,7 @@ from flows import Compose, Flow, UniformDequantization
 # times as many of them: some 400 MB.
 _ELEMENTS = 2**20
 _MOST_ROWS = 1000
+_CASTS = {torch.float32: "float()", torch.float64: "double()"}
 
 
 class DensityFitError(ValueError):
@@ -101,10 +102,10 @@ def fit(
 
     Raises:
         DensityFitError: the likelihood is no longer finite before it was finite at a look, or at no look,
-            there are no samples, a context has other rows than they, a number in either is not finite, a
-            sample of a flow over integers is none of its integers, the flow depends on no context and is
-            given one, or it refuses a training batch, as `ActNorm` does a first one of a single value per
-            channel.
+            there are no samples, or they are of another dtype than the flow (but integers of a flow over
+            them), a context has other rows than they, a number in either is not finite, a sample of a flow
+            over integers is none of its integers, the flow depends on no context and is given one, or it
+            refuses a training batch, as `ActNorm` does a first one of a single value per channel.
     """
     if not len(train) or not len(validation):
         raise DensityFitError(
@@ -121,6 +122,8 @@ def fit(
                 f"a fit needs a context of {len(samples)} rows for its {name} samples; "
                 f"got {tuple(rows.shape)}"
             )
+        if over is None or samples.is_floating_point():
+            _expect_dtype(samples, flow, f"{name} samples")
         expect_finite(samples, f"{name} samples")
         if over is not None:
             expect_levels(samples, over.levels, f"{name} samples")
@@ -199,6 +202,17 @@ def _dequantization(flow: Flow) -> UniformDequantization | None:
     while isinstance(first, Compose):
         first = first.transforms[0]
     return first if isinstance(first, UniformDequantization) else None
+
+
+def _expect_dtype(samples: Tensor, flow: Flow, name: str) -> None:
+    own = next((p.dtype for p in flow.parameters() if p.is_floating_point()), samples.dtype)
+    if samples.dtype == own:
+        return
+    came, wanted = (str(dtype).removeprefix("torch.") for dtype in (samples.dtype, own))
+    told = f"samples.{_CASTS.get(own, f'to({own})')}"
+    if samples.is_floating_point():
+        told += f", or flow.{_CASTS.get(samples.dtype, f'to({samples.dtype})')}"
+    raise DensityFitError(f"the {name} are {came} and the flow {wanted}: {told}")
 
 
 @torch.no_grad()

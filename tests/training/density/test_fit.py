@@ -303,6 +303,25 @@ def test_pictures_between_0_and_1_are_no_integers(monkeypatch: pytest.MonkeyPatc
         fit(CONDITIONAL["nice"]((1, 4, 4), levels=256), x, x, FitSettings(steps=1))
 
 
+@pytest.mark.parametrize(
+    ("samples_are", "flow_is", "said"),
+    [
+        (torch.float64, torch.float32, "float64 and the flow float32: samples.float(), or flow.double()"),
+        (torch.float32, torch.float64, "float32 and the flow float64: samples.double(), or flow.float()"),
+        (torch.int64, torch.float32, "int64 and the flow float32: samples.float()"),
+    ],
+)
+def test_samples_of_another_dtype_than_the_flow_are_refused(
+    samples_are: torch.dtype, flow_is: torch.dtype, said: str
+) -> None:
+    flow, settings = glow((2,), steps=1, hidden=4).to(flow_is), FitSettings(steps=1)
+    good, bad = samples(10, 0).to(flow_is), samples(10, 0).to(samples_are)
+    with pytest.raises(DensityFitError, match=f"^the training samples are {re.escape(said)}$"):
+        fit(flow, bad, good, settings)
+    with pytest.raises(DensityFitError, match=f"^the validation samples are {re.escape(said)}$"):
+        fit(flow, good, bad, settings)
+
+
 def test_a_likelihood_that_is_not_finite_ends_it_in_words() -> None:
     class Broken(StandardNormal):
         """Without a likelihood in one mode."""
