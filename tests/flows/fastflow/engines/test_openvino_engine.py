@@ -658,13 +658,19 @@ class TestCache:
         found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
-    def test_other_weights_stages_and_sizes_have_other_names(
-        self, tmp_path: Path, tiny_extractor: FeatureExtractor
-    ) -> None:
-        engine = openvino(tmp_path)
+    def test_other_weights_stages_and_sizes_have_other_names(self, tmp_path: Path) -> None:
+        images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
+        of_each = ((0, (1, 2)), (1, (1, 2)), (0, (2, 3)))
+        extractors = [FeatureExtractor(weights(seed), stages) for seed, stages in of_each]
+        for extractor in extractors:
+            found = openvino(tmp_path).backbone(extractor, (64, 64))(images)
+            for a, b in zip(found, extractor(images), strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+        assert len(list(tmp_path.rglob("*.xml"))) == 3
+        engine = openvino(tmp_path / "of sizes")
         for size in ((64, 64), (64, 96), (64, 64)):
-            engine.backbone(tiny_extractor, size)
-        assert len(list(tmp_path.rglob("*.xml"))) == 2
+            engine.backbone(extractors[0], size)
+        assert len(list((tmp_path / "of sizes").rglob("*.xml"))) == 2
 
     @pytest.mark.parametrize("what", ["head", "pixels", "backbone", "backbone in two parts"])
     def test_what_was_compiled_is_found_again(
