@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, event, insert, select
+from sqlalchemy import Connection, delete, event, insert, select
 
 from app.access import ANONYMOUS
 from app.database import clock
@@ -272,6 +272,27 @@ def test_a_review_that_comes_between_two_steps_keeps_the_inspection(kept: Kept) 
 
     kept.apply(between, retention_pass_days=1)
     assert kept.rows() == {ids[-1]: True}
+    kept.whole()
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)  # SQLite has one writer at a time
+def test_a_review_while_bytes_are_freed_keeps_the_picture(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = sorted(kept.add(5) for _ in range(3))
+    oldest, reviewed = Retention._oldest, list[str]()
+
+    def then_reviewed(self: Retention, connection: Connection) -> list[str]:
+        found = oldest(self, connection)
+        if found and not reviewed:
+            kept.review(found[0])
+            reviewed.append(found[0])
+        return found
+
+    monkeypatch.setattr(Retention, "_oldest", then_reviewed)
+    kept.apply(retention_bytes=1)
+    assert reviewed == [ids[0]]
+    assert kept.rows() == dict(zip(ids, (True, False, False), strict=True))
     kept.whole()
 
 
