@@ -124,9 +124,14 @@ def test_cross_gives_what_cross_conformal_prediction_does() -> None:
 
 
 def test_of_a_region_each_head_is_ranked_in_its_own_fold() -> None:
-    folds = [0, 1, 0, 1]
-    made = Calibrator(calibrate(measurements([1.0, 2.0, 3.0, 4.0]), 0.2, folds), 0.2, identifier="x")
-    pixels = [np.array([0.5, 1.5]), np.array([1.0, 2.0])]
+    """The parts of whole pictures differ: ranked among all pictures, a head would give other scores."""
+    parts, folds = [0.1, 1.9, 0.2, 1.8], [0, 1, 0, 1]
+    taken = [
+        dataclasses.replace(one, picture=part)
+        for one, part in zip(measurements([1.0, 2.0, 3.0, 4.0]), parts, strict=True)
+    ]
+    made = Calibrator(calibrate(taken, 0.2, folds), 0.2, identifier="x")
+    pixels = [np.array([1 - 0.1, 3 - 0.2]), np.array([2 - 1.9, 4 - 1.8])]
     for by_head in ([1.0, 1.2], [0.5, 2.0], [0.0, 9.0], [9.0, 9.0]):
         score = made.score(found(by_head, picture=None))
         at_least = sum(s >= x for x, fold in zip(by_head, pixels, strict=True) for s in fold)
