@@ -56,6 +56,12 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compiled")
 
 
+@pytest.fixture(scope="module")
+def small_extractor() -> FeatureExtractor:
+    """A backbone that is compiled in an instant; its files are larger than what a full disk takes."""
+    return FeatureExtractor(weights(), (1, 2))
+
+
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     """Sets the number of threads that engines begin with."""
@@ -486,13 +492,13 @@ def test_memory_counted_beside_the_heads_own_is_that_of_folded_weights() -> None
 
 
 def test_on_a_full_disk_a_backbone_is_computed_and_not_kept(
-    tiny_extractor: FeatureExtractor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    small_extractor: FeatureExtractor, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
     engine = openvino(tmp_path)
     with files_of_at_most(10_000), caplog.at_level(logging.WARNING):
-        found = engine.backbone(tiny_extractor, (64, 64))(images)
-    for a, b in zip(found, tiny_extractor(images), strict=True):
+        found = engine.backbone(small_extractor, (64, 64))(images)
+    for a, b in zip(found, small_extractor(images), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     assert "cannot be kept" in caplog.text
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".xml", ".bin", ".part")]
@@ -620,42 +626,43 @@ def test_tiles_and_regions_work_as_with_torch(tiny_bundle_store: Path, compiled:
 
 class TestCache:
     def test_a_converted_backbone_is_not_converted_again(
-        self, tmp_path: Path, tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+        self, tmp_path: Path, small_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
-        expected = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        expected = openvino(tmp_path).backbone(small_extractor, (64, 64))(images)
         monkeypatch.setattr(openvino_backbone, "convert", lambda *_: pytest.fail("converted again"))
-        found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        found = openvino(tmp_path).backbone(small_extractor, (64, 64))(images)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
     def test_a_compiled_one_that_cannot_be_kept_is_told(
-        self, tmp_path: Path, tiny_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, small_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
     ) -> None:
         """OpenVINO goes on without a word where there is room for what was converted, and for no more."""
         with caplog.at_level(logging.WARNING):
             for _ in range(2):
-                openvino(tmp_path).backbone(tiny_extractor, (64, 64))
+                openvino(tmp_path).backbone(small_extractor, (64, 64))
             assert not caplog.records
             for path in tmp_path.rglob("*.blob"):
+                assert path.stat().st_size > 10_000
                 path.unlink()
             images = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
             with files_of_at_most(10_000):
-                found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
-        torch.testing.assert_close(found[0], tiny_extractor(images)[0], rtol=1e-3, atol=1e-4)
+                found = openvino(tmp_path).backbone(small_extractor, (64, 64))(images)
+        torch.testing.assert_close(found[0], small_extractor(images)[0], rtol=1e-3, atol=1e-4)
         [record] = caplog.records
         assert "a compiled backbone could not be kept in" in record.getMessage()
         assert "each start compiles it" in record.getMessage()
 
     @pytest.mark.parametrize("suffix", [".xml", ".bin"])
     def test_a_damaged_one_is_made_anew(
-        self, tmp_path: Path, tiny_extractor: FeatureExtractor, suffix: str
+        self, tmp_path: Path, small_extractor: FeatureExtractor, suffix: str
     ) -> None:
         images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
-        expected = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        expected = openvino(tmp_path).backbone(small_extractor, (64, 64))(images)
         for path in [*tmp_path.rglob(f"*{suffix}"), *tmp_path.rglob("*.blob")]:
             path.chmod(0o600)
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        found = openvino(tmp_path).backbone(tiny_extractor, (64, 64))(images)
+        found = openvino(tmp_path).backbone(small_extractor, (64, 64))(images)
         assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
 
     def test_other_weights_stages_and_sizes_have_other_names(self, tmp_path: Path) -> None:
@@ -674,7 +681,7 @@ class TestCache:
 
     @pytest.mark.parametrize("what", ["head", "pixels", "backbone", "backbone in two parts"])
     def test_what_was_compiled_is_found_again(
-        self, tmp_path: Path, what: str, tiny_extractor: FeatureExtractor
+        self, tmp_path: Path, what: str, small_extractor: FeatureExtractor
     ) -> None:
         """Whatever OpenVINO has numbered in between."""
         head = made(FlowConfig(steps=2), NORMALISATIONS[0])
@@ -688,7 +695,7 @@ class TestCache:
             elif what == "pixels":
                 list(engine.pixels(ScoreRule(), (32, 32))(energies))
             else:
-                backbone = engine.backbone(tiny_extractor, (64, 64))
+                backbone = engine.backbone(small_extractor, (64, 64))
                 assert isinstance(backbone, openvino_backbone.OpenVinoBackbone)
                 assert len(backbone._alone._graphs) == (2 if "parts" in what else 1)
             kept.append(set(tmp_path.rglob("*.blob")))
@@ -696,50 +703,50 @@ class TestCache:
         assert kept == 3 * [kept[0]]
 
     def test_a_backbone_is_there_when_what_each_precision_needs_of_it_is(
-        self, tmp_path: Path, tiny_extractor: FeatureExtractor
+        self, tmp_path: Path, small_extractor: FeatureExtractor
     ) -> None:
         """A start that relied on it would wait for weights to be rounded."""
-        record, exact = record_of(tiny_extractor), openvino(tmp_path)
+        record, exact = record_of(small_extractor), openvino(tmp_path)
         rounding = pick_engine("openvino-bfloat16", CPU, "openvino", tmp_path)
         assert not exact.has_compiled(record, (64, 64))
-        exact.backbone(tiny_extractor, (64, 64))
+        exact.backbone(small_extractor, (64, 64))
         assert exact.has_compiled(record, (64, 64))
         assert not rounding.has_compiled(record, (64, 64))
-        rounding.backbone(tiny_extractor, (64, 64))
+        rounding.backbone(small_extractor, (64, 64))
         assert rounding.has_compiled(record, (64, 64))
         assert rounding.forget()
         assert not exact.has_compiled(record, (64, 64))
         assert not list(tmp_path.rglob("*.safetensors"))
 
     def test_a_folder_that_cannot_be_written_to_costs_time_alone(
-        self, tmp_path: Path, tiny_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, small_extractor: FeatureExtractor, caplog: pytest.LogCaptureFixture
     ) -> None:
         (tmp_path / "file").write_bytes(b"")
         images = torch.randint(0, 256, (1, 64, 64, 3), dtype=torch.uint8)
         with caplog.at_level(logging.WARNING):
-            found = openvino(tmp_path / "file" / "cache").backbone(tiny_extractor, (64, 64))(images)
+            found = openvino(tmp_path / "file" / "cache").backbone(small_extractor, (64, 64))(images)
         assert "each start compiles them" in caplog.text
-        torch.testing.assert_close(found[0], tiny_extractor(images)[0], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found[0], small_extractor(images)[0], rtol=1e-3, atol=1e-4)
 
 
 def test_a_backbone_that_cannot_be_converted_is_named(
-    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    small_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise RuntimeError("no such operation")
 
     monkeypatch.setattr(openvino_backbone, "TorchScriptPythonDecoder", refuse)
-    with pytest.raises(EngineError, match=f"cannot convert {tiny_extractor.name}: no such operation"):
-        openvino().backbone(tiny_extractor, (64, 64))
+    with pytest.raises(EngineError, match=f"cannot convert {small_extractor.name}: no such operation"):
+        openvino().backbone(small_extractor, (64, 64))
 
 
 def test_nothing_is_reported_to_anybody(
-    tiny_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
+    small_extractor: FeatureExtractor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenVINO's own conversion sends what it converts to its makers, unless somebody opted out."""
     telemetry = pytest.importorskip("openvino_telemetry")
     monkeypatch.setattr(telemetry.Telemetry, "init", lambda *_, **__: pytest.fail("telemetry began"))
-    openvino().backbone(tiny_extractor, (64, 64))
+    openvino().backbone(small_extractor, (64, 64))
 
 
 def test_a_head_that_is_not_there_is_not_made_up() -> None:
