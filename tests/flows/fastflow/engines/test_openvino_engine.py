@@ -197,12 +197,16 @@ def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(own: b
         assert value_of(user.input_value(1)) == 0.5
 
 
-def sizes() -> list[tuple[int, ...]]:
+def sizes(channels: Sequence[int] = CHANNELS) -> list[tuple[int, ...]]:
     """Of one picture's maps."""
-    return [tuple(m.shape[1:]) for m in maps(n=1)]
+    return [tuple(m.shape[1:]) for m in maps(channels, n=1)]
 
 
 class TestSpecialise:
+    def one_step(self) -> Head:
+        """Of one scale: compiling takes as many seconds as there are steps."""
+        return made(FlowConfig(steps=1), NORMALISATIONS[0], (6,))
+
     @pytest.fixture
     def alone(self, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         """From the call on a shared graph is a failure."""
@@ -233,33 +237,33 @@ class TestSpecialise:
                 torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-2)
 
     def test_another_head_of_the_shape_keeps_its_own_weights(self, alone: Callable[[], None]) -> None:
-        one, other = (made(FlowConfig(steps=2), NORMALISATIONS[0]) for _ in range(2))
+        one, other = (self.one_step() for _ in range(2))
         for parameter in other.flow.parameters():
             parameter.mul_(0.5)
         engine = openvino()
         running = [engine.head(one), engine.head(other)]
         for head in running:
-            head.specialise(sizes())
+            head.specialise(sizes((6,)))
         alone()
         for head, expected in zip(running, (one, other), strict=True):
-            expect_equal(head(maps(n=1)), FusedHead(expected)(maps(n=1)))
+            expect_equal(head(maps((6,), n=1)), FusedHead(expected)(maps((6,), n=1)))
 
     def test_room_for_it_is_bounded_and_comes_back(self, monkeypatch: pytest.MonkeyPatch) -> None:
         engine = openvino()
-        heads = [made(FlowConfig(steps=2), NORMALISATIONS[0]) for _ in range(3)]
+        heads = [self.one_step() for _ in range(3)]
         running: list[Any] = [engine.head(head) for head in heads]
-        running[0].specialise(sizes())
+        running[0].specialise(sizes((6,)))
         monkeypatch.setattr(openvino_engine, "_OWN_BYTES", running[0].own_bytes)
-        running[1].specialise(sizes())
+        running[1].specialise(sizes((6,)))
         assert (running[0].own_bytes > 0, running[1].own_bytes) == (True, 0)
-        expect_equal(running[1](maps(n=1)), FusedHead(heads[1])(maps(n=1)))
+        expect_equal(running[1](maps((6,), n=1)), FusedHead(heads[1])(maps((6,), n=1)))
         del running[0]
         gc.collect()
-        running[1].specialise(sizes())
+        running[1].specialise(sizes((6,)))
         assert running[1].own_bytes > 0
 
     def test_where_it_fails_the_shared_graphs_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+        head = self.one_step()
         running: Any = openvino().head(head)
         compiled: list[object] = []
         own_graph = openvino_engine.OpenVinoEngine.own_graph
@@ -272,9 +276,9 @@ class TestSpecialise:
 
         monkeypatch.setattr(openvino_engine.OpenVinoEngine, "own_graph", once)
         with pytest.raises(RuntimeError, match="no memory"):
-            running.specialise(sizes())
+            running.specialise(sizes((6,)))
         assert running.own_bytes == 0
-        expect_equal(running(maps(n=8)), FusedHead(head)(maps(n=8)))
+        expect_equal(running(maps((6,), n=8)), FusedHead(head)(maps((6,), n=8)))
 
     @pytest.mark.parametrize("n", [2, 4, 8])
     @pytest.mark.parametrize("for_good", [False, True])
@@ -282,7 +286,7 @@ class TestSpecialise:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n: int, for_good: bool
     ) -> None:
         """Golden pictures are scored one by one, and a start waits for the largest of them alone."""
-        head = made(FlowConfig(steps=2), NORMALISATIONS[0])
+        head = self.one_step()
         engine = openvino(tmp_path)
         running: Any = engine.head(head)
         cleared: list[Path] = []
@@ -302,12 +306,12 @@ class TestSpecialise:
         monkeypatch.setattr(openvino_cache, "clear", clearing)
         if for_good:
             with pytest.raises(EngineError, match="do not give what the one for a single picture does"):
-                running.specialise(sizes())
+                running.specialise(sizes((6,)))
         else:
-            running.specialise(sizes())
+            running.specialise(sizes((6,)))
             assert running.own_bytes > 0
         assert len(cleared) == 1
-        expect_equal(running(maps(n=n)), FusedHead(head)(maps(n=n)))
+        expect_equal(running(maps((6,), n=n)), FusedHead(head)(maps((6,), n=n)))
 
     def test_they_are_compared_once_for_all_heads_of_a_shape(self, monkeypatch: pytest.MonkeyPatch) -> None:
         compared: list[int] = []
@@ -320,17 +324,17 @@ class TestSpecialise:
         monkeypatch.setattr(openvino_engine._OpenVinoHead, "_expect_sound", counting)
         engine = openvino()
         for _ in range(2):
-            engine.head(made(FlowConfig(steps=2), NORMALISATIONS[0])).specialise(sizes())
+            engine.head(self.one_step()).specialise(sizes((6,)))
         assert compared == [len(openvino_engine._PORTIONS)]
 
     def test_nothing_of_its_own_is_kept_on_disk(self, tmp_path: Path) -> None:
         engine = openvino(tmp_path)
         [place] = tmp_path.iterdir()
-        running: Any = [engine.head(made(FlowConfig(steps=2), NORMALISATIONS[0])) for _ in range(2)]
-        running[0].specialise(sizes())
+        running: Any = [engine.head(self.one_step()) for _ in range(2)]
+        running[0].specialise(sizes((6,)))
         kept = {path.name for path in place.iterdir()}
         assert len(kept) == len(openvino_engine._PORTIONS)  # which heads share
-        running[1].specialise(sizes())
+        running[1].specialise(sizes((6,)))
         assert running[1].own_bytes > 0
         assert {path.name for path in place.iterdir()} == kept
 
