@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from app.database.engine import Database
@@ -252,21 +253,32 @@ def silent() -> Silent:
 
 
 @pytest.fixture(scope="session")
+def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of tests, the same one for every process that takes part in it."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle_store(
-    tmp_path_factory: pytest.TempPathFactory, tiny_data: Path, tiny_config: RunConfig, silent: Silent
+    of_all_workers: Path, tiny_data: Path, tiny_config: RunConfig, silent: Silent
 ) -> Iterator[Path]:
     """A models folder with one really trained model of the category "tiny". Not to be changed: copy it."""
-    root = tmp_path_factory.mktemp("store")
-    train(
-        tiny_config,
-        tiny_data,
-        "tiny",
-        models=root / "models",
-        runs=root / "runs",
-        resume=False,
-        progress=silent,
-    )
-    models = root / "models"
+    root = of_all_workers / "store"
+    models, done = root / "models", root / "done"
+    with FileLock(of_all_workers / "store.lock"):  # who comes second takes what the first has made
+        if not done.exists():
+            shutil.rmtree(root, ignore_errors=True)  # of a process that was killed
+            train(
+                tiny_config,
+                tiny_data,
+                "tiny",
+                models=models,
+                runs=root / "runs",
+                resume=False,
+                progress=silent,
+            )
+            done.touch()
     before = _contents(models)
     yield models
     assert _contents(models) == before, "a test has changed the models that others share"

@@ -1,6 +1,5 @@
 """What the tests of the whole system share."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,13 +32,6 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
     path = tmp_path_factory.mktemp("config") / "run.yaml"
     path.write_text(dump_config(tiny_config.model_copy(update={"fit": fit})))
     return path
-
-
-@pytest.fixture(scope="session")
-def of_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of this run of tests, the same one for every process that takes part in it."""
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
 
 @pytest.fixture(scope="session")
