@@ -64,16 +64,22 @@ def kill() -> None:
 
 @dataclass
 class Recorder:
-    """Keeps what a run tells; ends it at the n-th step of a stage, or does something else there."""
+    """Keeps what a run tells; ends it at the n-th step of a stage, or does something else there.
+
+    Or at a line that begins so.
+    """
 
     kill_in: str = ""
     kill_at: int = 1
     then: Callable[[], object] = kill
+    kill_on: str | None = None
     lines: list[str] = field(default_factory=list)
     stages: dict[str, tuple[int, int]] = field(default_factory=dict)  # steps promised, steps done
 
     def say(self, line: str) -> None:
         self.lines.append(line)
+        if self.kill_on is not None and line.startswith(self.kill_on):
+            self.then()
 
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -367,33 +373,29 @@ def test_no_test_picture_is_read(fresh: Place) -> None:
     assert [path for path in inside - {"train"} if not path.startswith("train/good")] == []
 
 
-def test_training_needs_no_test_pictures(fresh: Place) -> None:
+def test_without_test_pictures_too_few_to_calibrate_certify_nothing_and_it_is_recorded(fresh: Place) -> None:
     shutil.rmtree(fresh.folder / "test")
-    assert not fresh.train().reused
-
-
-def test_training_does_not_look_at_broken_test_pictures(fresh: Place) -> None:
-    shutil.rmtree(fresh.folder / "test")
-    for name in ("test", "ground_truth"):
-        (fresh.folder / name).write_bytes(b"no folder: listing it would fail")
-    assert not fresh.train().reused
-
-
-def test_too_few_pictures_certify_nothing_and_it_is_recorded(fresh: Place) -> None:
-    threshold = verify(fresh.train(calibration={"target_fpr": 0.01}).bundle).thresholds["float32"]
+    outcome = fresh.train(calibration={"target_fpr": 0.01})
+    assert not outcome.reused
+    threshold = verify(outcome.bundle).thresholds["float32"]
     assert not threshold.certified
     assert threshold.target_fpr == 0.01
     assert threshold.achievable_fpr == pytest.approx(1 / 11)
 
 
-def test_names_and_order_do_not_change_the_fingerprint_and_the_licence_is_recorded(
+def test_beside_broken_test_pictures_names_and_order_change_no_fingerprint_and_the_licence_is_recorded(
     finished: tuple[Place, Outcome, Recorder], fresh: Place
 ) -> None:
+    shutil.rmtree(fresh.folder / "test")
+    for name in ("test", "ground_truth"):
+        (fresh.folder / name).write_bytes(b"no folder: listing it would fail")
     good = fresh.folder / "train/good"
     for i, path in enumerate(sorted(good.iterdir())):
         path.rename(good / f"{(i * 7) % 32:02}-renamed.PNG")
     (fresh.folder / "licence.txt").write_bytes("© Tiny Parts Ltd., proprietary\nmore\n".encode("latin-1"))
-    manifest = verify(fresh.train().bundle)
+    outcome = fresh.train()
+    assert not outcome.reused
+    manifest = verify(outcome.bundle)
     assert manifest.data.fingerprint == verify(finished[1].bundle).data.fingerprint
     assert manifest.data.licence is not None
     assert manifest.data.licence.endswith("Tiny Parts Ltd., proprietary")
@@ -416,7 +418,7 @@ def test_more_threads_than_cores_are_warned_of(
 ) -> None:
     """They take not a little longer, but many times as long."""
     monkeypatch.setattr("training.run.os.cpu_count", lambda: cores)
-    recorder = Recorder(kill_in="fit", kill_at=1)
+    recorder = Recorder(kill_on="backbone ")
     with pytest.raises(Killed):
         fresh.train(progress=recorder, device="cpu", fit={"threads": 2})
     said = [line for line in recorder.lines if "fit.threads is 2, on 1 cores" in line]
