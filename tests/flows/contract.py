@@ -6,6 +6,7 @@ test_contract.py applies them to the table of cases.py, test_contract_catches.py
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -92,6 +93,13 @@ def jacobian(apply: Direction, x: Tensor, row: int) -> Tensor:
     return matrix.flatten(1)
 
 
+@lru_cache(maxsize=2)
+def jacobians(case: Case, setting: Setting, name: str) -> tuple[Tensor, ...]:
+    """Those of every row, in the direction of that name; kept, for several checks ask for the same ones."""
+    [way] = [way for way in ways(setting.transform(case), case, setting) if way.name == name]
+    return tuple(jacobian(way.apply, way.at, row) for row in range(len(way.at)))
+
+
 def check_outputs(case: Case, setting: Setting) -> None:
     """Shape, dtype and device of both results follow the input, which is left as it was."""
     for dtype in (torch.float64, torch.float32, torch.bfloat16):
@@ -174,14 +182,13 @@ def condition(matrix: Tensor) -> tuple[float, float]:
 def check_log_det(case: Case, setting: Setting) -> None:
     """log_det equals log |det| of the autograd Jacobian, row by row, in both directions."""
     transform = setting.transform(case)
-    z, _ = transform.forward(setting.data(case))
-    for way in (
-        *ways(transform, case, setting),
-        Way("inverse of what it gave", transform.inverse, transform.forward, z.detach()),
-    ):
+    tried = [(way, jacobians(case, setting, way.name)) for way in ways(transform, case, setting)]
+    z = transform.forward(setting.data(case))[0].detach()
+    back = Way("inverse of what it gave", transform.inverse, transform.forward, z)
+    tried.append((back, tuple(jacobian(back.apply, z, row) for row in range(len(z)))))
+    for way, matrices in tried:
         _, log_det = way.apply(way.at)
-        for row in range(len(way.at)):
-            matrix = jacobian(way.apply, way.at, row)
+        for row, matrix in enumerate(matrices):
             error = (log_det.expand(len(way.at))[row] - torch.linalg.slogdet(matrix).logabsdet).abs().item()
             # What elimination loses on an ill-conditioned matrix is no fault of log_det.
             assert error <= 1e-8 + EPS * condition(matrix)[0], f"{way.name}: log_det is off by {error:.3g}"
@@ -217,7 +224,9 @@ def check_vmap(case: Case, setting: Setting) -> None:
         for a, b in zip(way.apply(way.at), torch.func.vmap(one)(way.at), strict=True):
             torch.testing.assert_close(a, b, msg=f"{way.name}: vmap differs")
         matrix = torch.func.jacrev(one)(way.at[0])[0].reshape(way.at[0].numel(), way.at[0].numel())
-        torch.testing.assert_close(matrix, jacobian(way.apply, way.at, 0), msg=f"{way.name}: jacrev differs")
+        torch.testing.assert_close(
+            matrix, jacobians(case, setting, way.name)[0], msg=f"{way.name}: jacrev differs"
+        )
 
 
 def check_compiles(case: Case, setting: Setting) -> None:
@@ -238,8 +247,7 @@ def check_round_trip(case: Case, setting: Setting) -> None:
         x = way.at
         y, log_det = way.apply(x)
         back, undone = way.undo(y)
-        for row in range(len(x)):
-            matrix = jacobian(way.apply, x, row)
+        for row, matrix in enumerate(jacobians(case, setting, way.name)):
             if matrix.isinf().any():
                 continue  # beyond the range of double precision
             assert matrix.isfinite().all(), f"{way.name} has no derivative at a point"
