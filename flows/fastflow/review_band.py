@@ -5,18 +5,28 @@ import math
 from flows.fastflow.conformal import rank
 
 
+def _is_empty(pictures: int, target_fpr: float, review_fpr: float) -> bool:
+    low, high = (max(1, rank(pictures, rate)) for rate in (target_fpr, review_fpr))
+    return low == high
+
+
 def pictures_for_band(target_fpr: float, review_fpr: float) -> int:
     """From how many calibration pictures on the thresholds of two rates are never the same score.
 
     With n of them the thresholds are the scores of rank max(1, floor(alpha (n + 1))), see
-    `flows.fastflow.conformal`. The larger rate must have left the first rank, n + 1 >= 2 / review_fpr, and a
-    whole rank lies between the two for sure where n + 1 >= 1 / (review_fpr - target_fpr).
+    `flows.fastflow.conformal`. Both ranks are k > 1 where k / target_fpr <= n + 1 < (k + 1) / review_fpr,
+    and such n + 1 there are only for k < target_fpr / (review_fpr - target_fpr).
 
     Args:
         target_fpr: of rejected good parts.
         review_fpr: of good parts rejected or reviewed, more than that.
     """
-    return math.ceil(max(2 / review_fpr, 1 / (review_fpr - target_fpr)) * (1 - 1e-12)) - 1
+    most = max(2, math.ceil(target_fpr / (review_fpr - target_fpr))) / review_fpr
+    pictures = math.ceil(most)
+    # Not every such interval has a whole number in it.
+    while pictures > 1 and not _is_empty(pictures - 1, target_fpr, review_fpr):
+        pictures -= 1
+    return pictures
 
 
 def say_empty_band(pictures: int, target_fpr: float, review_fpr: float | None) -> str | None:
@@ -31,8 +41,7 @@ def say_empty_band(pictures: int, target_fpr: float, review_fpr: float | None) -
     """
     if review_fpr is None or review_fpr <= target_fpr:
         return None
-    low, high = (max(1, rank(pictures, rate)) for rate in (target_fpr, review_fpr))
-    if low < high:
+    if not _is_empty(pictures, target_fpr, review_fpr):
         return None
     return (
         f"the review band is empty: {pictures} pictures to calibrate with do not tell {target_fpr:.2%} and "

@@ -308,7 +308,7 @@ def test_a_review_band_that_is_empty_is_said_to_be_so(
     result = run(tiny_data, models, tmp_path / "out")
     said = (
         "he review band is empty: 10 pictures to calibrate with do not tell 10.00% and 15.00% apart, so "
-        "nothing goes to a person; it takes 19"
+        "nothing goes to a person; it takes 13"
     )
     assert f"t{said}" in result.stdout.splitlines()
     assert "review band from" not in result.stdout

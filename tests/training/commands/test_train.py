@@ -206,7 +206,7 @@ def test_a_review_band_that_is_empty_is_said_before_the_fit_and_at_the_end(
     config = load_config(yaml_file)
     said = (
         "the review band is empty: 10 pictures to calibrate with do not tell 10.00% and 15.00% apart, so "
-        "nothing goes to a person; it takes 19"
+        "nothing goes to a person; it takes 13"
     )
     for review_fpr, times in ((0.15, 2), (0.3, 0)):
         calibration = config.calibration.model_copy(update={"review_fpr": review_fpr})
