@@ -99,8 +99,9 @@ class ActNorm(ChannelAffine):
             raise ValueError("ActNorm expected a first training batch of finite values")
         mean = values.mean(1)
         if self.floor is None:
-            digits = torch.finfo(x.dtype)
-            floor = (4 * digits.eps * mean.abs()).clamp_min(digits.tiny)
+            # Means are taken in single precision at least.
+            digits = torch.finfo(torch.promote_types(x.dtype, torch.float32)).eps
+            floor = (4 * digits * mean.abs()).clamp_min(torch.finfo(x.dtype).tiny)
         else:
             floor = torch.full_like(mean, self.floor)
         scale = torch.where(deviation > floor, deviation, 1.0)
@@ -111,7 +112,8 @@ class ActNorm(ChannelAffine):
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         shift = state_dict.get(prefix + "shift")
-        if shift is not None:  # a part without this layer leaves it as it is
+        # Not a part without this layer, nor parameters alone: those leave it as it is.
+        if shift is not None and prefix + "initialised" in state_dict:
             state_dict.setdefault(prefix + "center", torch.zeros_like(shift))
         super()._load_from_state_dict(state_dict, prefix, *rest)
 

@@ -1,6 +1,7 @@
 """Activation normalisation: set once, by the first training batch."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -167,6 +168,15 @@ def test_a_part_of_weights_leaves_what_it_does_not_have() -> None:
     assert torch.equal(layer.center, before)
 
 
+def test_parameters_alone_leave_the_mean_and_it_is_told_as_missing() -> None:
+    """As of averaged weights; a state_dict of before there was a mean has the flag."""
+    layer = set_by(5 + torch.randn(20, 2))
+    before = layer.center.clone()
+    missing = layer.load_state_dict(dict(layer.named_parameters()), strict=False).missing_keys
+    assert sorted(missing) == ["center", "initialised"]
+    assert torch.equal(layer.center, before)
+
+
 def test_a_learned_one_takes_a_batch_of_one_value() -> None:
     layer = ActNorm(2).train()
     torch.nn.init.constant_(layer.shift, 2.0)
@@ -198,6 +208,11 @@ def test_data_of_any_unit_are_brought_to_deviation_1(unit: float) -> None:
     z, _ = set_by(x).forward(x)
     assert z.mean(0).tolist() == pytest.approx([0, 0], abs=1e-4)
     assert z.std(0, correction=0).tolist() == pytest.approx([1, 1], rel=1e-4)
+
+
+def test_what_varies_by_a_few_hundredths_of_its_mean_is_normalised_in_half_precision() -> None:
+    x = (100 + 2 * torch.randn(500, 2)).bfloat16()
+    assert set_by(x).log_scale.tolist() == pytest.approx([-math.log(2)] * 2, abs=0.1)
 
 
 def test_a_floor_that_is_given_is_the_floor() -> None:

@@ -270,6 +270,8 @@ def expect_levels(values: Tensor, levels: int, name: str) -> None:
     step = batch_rows(values[:1].numel())
     for begin in range(0, len(values), step):
         part = values[begin : begin + step]
+        if not part.is_floating_point():
+            part = part.float()  # as of truth values, which have no floor
         places = ((part < 0) | (part > levels - 1) | (part != part.floor())).nonzero()
         if len(places):
             value, row = part[tuple(places[0])].item(), begin + int(places[0, 0])

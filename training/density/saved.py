@@ -33,6 +33,7 @@ from torch.nn.modules.module import (
 
 from flows import Flow
 from flows.fastflow.plain_files import FileError, read_file, temporary_directory
+from flows.fastflow.resizing import Mixed
 from training.density.fit import batch_rows
 from training.density.named import RecipeError, build, recipe_name
 from training.density.pictures import Pictures
@@ -118,6 +119,11 @@ class Record(BaseModel):
     weights_sha256: str = ""
     created: str = ""
     libraries: dict[str, str] = {}
+
+    @property
+    def mixed(self) -> Mixed:
+        """How the pictures of a folder were resized for the fit, see `flows.fastflow.resizing.resize`."""
+        return "linear" if self.format < 3 else "area"
 
 
 @dataclass(frozen=True)

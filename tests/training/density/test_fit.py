@@ -293,6 +293,11 @@ def test_integers_of_another_range_are_refused(name: str, dtype: torch.dtype) ->
     assert len(fit(flow, good, good, settings)) == 1
 
 
+def test_truth_values_are_integers_of_two_levels() -> None:
+    x = torch.rand(6, 1, 4, 4) > 0.5
+    assert len(fit(CONDITIONAL["nice"]((1, 4, 4), levels=2), x, x, FitSettings(steps=1))) == 1
+
+
 def test_pictures_between_0_and_1_are_no_integers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Given to 256 levels they all are in the first cell, and 0.6 bits per dimension were told."""
     monkeypatch.setattr("training.density.fit._ELEMENTS", 2 * 16)  # they are looked at two by two

@@ -78,7 +78,7 @@ def test_what_is_read_has_the_same_densities_and_samples_bit_for_bit(tmp_path: P
     before = torch.get_rng_state()
     loaded = saved.load(tmp_path / "run")
     assert torch.equal(torch.get_rng_state(), before)
-    assert not loaded.flow.training
+    assert (loaded.flow.training, loaded.record.mixed) == (False, "area")
     x = torch.randint(17, (5, 1, 8, 8)).float()
     values = []
     for density in (flow, loaded.flow):
@@ -231,8 +231,9 @@ def test_flows_of_before_whose_activation_norms_have_no_center_keep_their_densit
     with pytest.raises(SavedFlowError, match=r"does not fit its recipe: it lacks .*\.center"):
         saved.load(tmp_path / "run")
     edit(tmp_path / "run", format=2)
-    flow = saved.load(tmp_path / "run").flow
-    for name, value in flow.state_dict().items():
+    loaded = saved.load(tmp_path / "run")
+    assert loaded.record.mixed == "linear"
+    for name, value in loaded.flow.state_dict().items():
         expected = of_before[name] if name in of_before else torch.zeros_like(value)
         assert torch.equal(value, expected), name
 

@@ -64,7 +64,8 @@ def score(
     torch.set_num_threads(threads)
     where = pick_device(device)
     loaded = saved.load(run, where)
-    names, pictures, failures = to_score(data, loaded.record.event_shape, loaded.record.levels)
+    record = loaded.record
+    names, pictures, failures = to_score(data, record.event_shape, record.levels, record.mixed)
     dimensions = math.prod(loaded.record.event_shape) * math.log(2)
     surprise = negative_log_likelihood(loaded.flow, pictures.to(where), draws=draws, seed=seed).cpu()
     usual = torch.tensor([loaded.record.validation_bits_per_dim * dimensions], dtype=torch.float64)

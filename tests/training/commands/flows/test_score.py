@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import flowgauge
+from training.commands.flows.data import to_score
 from training.density import saved
 from training.density.outliers import negative_log_likelihood
 from training.density.pictures import digits
@@ -152,3 +153,14 @@ def test_a_file_that_is_there_is_kept_unless_it_is_to_be_replaced(digits_run: Pa
 @pytest.mark.parametrize("options", [["--by", "beauty"], ["--top", "-1"], ["--draws", "0"], ["surplus"]])
 def test_wrong_usage_exits_2(digits_run: Path, options: list[str]) -> None:
     assert run(digits_run, "digits", *options).exit_code == 2
+
+
+def test_a_flow_of_before_sees_pictures_as_it_was_fitted_to_them(tmp_path: Path) -> None:
+    """Of one that is longer than its input one way and shorter the other rows were passed over."""
+    cv2.imwrite(str(tmp_path / "strip.png"), np.random.default_rng(0).integers(0, 256, (100, 10), np.uint8))
+    (_, now, _), (_, before, _) = (
+        to_score(str(tmp_path), (1, 16, 16), 256, mixed) for mixed in ("area", "linear")
+    )
+    assert (now != before).any()
+    pixels = cv2.imread(str(tmp_path / "strip.png"), cv2.IMREAD_GRAYSCALE)
+    assert (before[0, 0].numpy() == cv2.resize(np.asarray(pixels), (16, 16))).all()
