@@ -42,7 +42,7 @@ def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
 
 
 def read_bytes(picture: Pinned) -> bytes:
-    """The picture's bytes, of one that is too large no more than shows `images.decode` that it is.
+    """The picture's bytes.
 
     Raises:
         DatasetError: they are others than when the run began, or cannot be read any more; it is named.
@@ -51,8 +51,8 @@ def read_bytes(picture: Pinned) -> bytes:
         data = images.read_bytes(picture.path)
     except OSError as error:
         raise _gone([_unreadable(picture, error)]) from error
-    # Of one that is too large not all was read: that it is so is for who decodes it to say.
-    if len(data) <= FILE_LIMITS.max_bytes and hashlib.sha256(data).hexdigest() != picture.sha256:
+    # No run begins with one that is too large, which is not read to its end.
+    if len(data) > FILE_LIMITS.max_bytes or hashlib.sha256(data).hexdigest() != picture.sha256:
         raise DatasetError(
             f"{picture.path} was changed since the run began. Put it back as it was, and --resume goes on "
             "from what is fitted; as it is now, this is another run, which begins anew"
@@ -83,7 +83,8 @@ def _unreadable(picture: Pinned, error: OSError) -> str:
 def _gone(wrong: Sequence[str]) -> DatasetError:
     listed = "\n".join(lines(wrong, _NAMED))
     return DatasetError(
-        f"{len(wrong)} pictures that were there when the run began cannot be read any more:\n{listed}\n"
+        f"pictures that were there when the run began cannot be read any more, {len(wrong)} in number:\n"
+        f"{listed}\n"
         "Put them back, and --resume goes on from what is fitted; without them, this is another run, which "
         "begins anew"
     )

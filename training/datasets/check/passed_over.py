@@ -85,14 +85,21 @@ def idle_in_test(
     told = {path.parent for path in train}
     if without_masks and (folder := layout.mask_folder(data, category)) is not None:
         told.add(folder)
-    found = _idle(data / category, train, [*(sample.path for sample in samples), *masks])
-    chosen = [one for one in found if _lies_in(one.place, places) and not _lies_in(one.place, told)]
+    known = [*(sample.path for sample in samples), *masks]
+    chosen = [one for one in _idle(data / category, train, known, places) if not _lies_in(one.place, told)]
     return sorted(chosen, key=lambda one: (one.place, one.why))
 
 
-def _idle(folder: Path, train: Collection[Path], others: Collection[Path] | None) -> list[Idle]:
+def _idle(
+    folder: Path,
+    train: Collection[Path],
+    others: Collection[Path] | None,
+    places: Collection[Path] | None = None,
+) -> list[Idle]:
+    """In some places, or where `passed_over` looks."""
     known = {*train, *(others or ())}
     within = {folder} if others is not None else {path.parent for path in train}
+    within = within if places is None else {*places}
     left: Counter[tuple[Path, str]] = Counter()
     for file in {file for root in within for file in root.rglob("*")}:
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
