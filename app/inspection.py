@@ -77,9 +77,7 @@ def draw(
 
 def _mask(score_map: NDArray[np.float32], size: tuple[int, int], threshold: float) -> NDArray[np.uint8]:
     colours = np.full((*size, 3), 255, dtype=np.uint8)
-    colours[resizing.resize(score_map, size, mixed="linear") > threshold] = list(
-        bytes.fromhex(MASK_COLOUR[1:])
-    )
+    colours[resizing.resize(score_map, size) > threshold] = list(bytes.fromhex(MASK_COLOUR[1:]))
     return colours
 
 

@@ -202,14 +202,23 @@ def delete(category: Category, version: Version, models: Models = _FOLDER, devic
     from app.served import AsServed
     from flows.fastflow import models_folder
 
-    def expect(active: Path) -> None:
-        if (fault := _fault(AsServed(settings_from(models=models, device=device)), active)) is not None:
-            raise models_folder.ConflictError(
-                f"{category}/{version} serves as long as {active.name}, the active one, is refused; activate "
-                f"another version first. Why it is refused: {fault}"
-            )
-
     with audited("model.delete", f"{category}/{version}"):
+        active, fault = None, None
+        if version == models_folder.previous_version(models, category):
+            active = models_folder.active_version(models, category)
+        # Before the folder is locked: to load a model takes longer than others wait for the lock.
+        if active is not None and (models / category / active).is_dir():
+            fault = _fault(AsServed(settings_from(models=models, device=device)), models / category / active)
+
+        def expect(name: str) -> None:
+            if name != active:
+                raise models_folder.ConflictError(f"{category}/{name} was activated meanwhile; start again")
+            if fault is not None:
+                raise models_folder.ConflictError(
+                    f"{category}/{version} serves as long as {name}, the active one, is refused; activate "
+                    f"another version first. Why it is refused: {fault}"
+                )
+
         models_folder.delete(models, category, version, expect)
     typer.echo(f"{category}/{version} is deleted.")
 

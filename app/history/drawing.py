@@ -25,7 +25,7 @@ View = Literal["picture", "overlay", "heatmap"]
 
 # Whoever looks at the history waits, rather than take memory and time from the line. A key has half of these
 # places, and several screens may share one: a browser asks for six pictures at a time.
-_MOST_WAITING: Final = 32
+MOST_WAITING: Final = 32
 # Drawn and not yet taken; beyond, nothing more is begun. More than the largest drawing that is possible by
 # default has (50 megapixels of noise): one that is taken slowly must not shut all others out.
 _MOST_BYTES: Final = 256 * 2**20
@@ -68,7 +68,7 @@ class Drawer:
         self.unsent = Admission(sys.maxsize, _MOST_BYTES)
         self._pictures = pictures
         self._thread = ThreadPoolExecutor(1, "history-drawing")
-        self._places = Places(_MOST_WAITING, "pictures wait to be drawn")
+        self._places = Places(MOST_WAITING, "pictures wait to be drawn")
 
     async def draw(
         self, kind: Drawing, source: Source, scale: heatmap.ColourScale, key_id: str | None = None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, func, literal, select
 
 from app.calibrations import CalibrationFiles
 from app.category_settings import CategorySettings
@@ -163,16 +163,19 @@ def latest(
         first: the id from which on they are wanted.
     """
     columns = inspections.c
-    wanted = [columns[name] for name in ("id", "version", "precision", "score", "features", "station")]
-    query = select(*wanted).where(columns.category == category, columns.id >= first)
-    query = query.order_by(columns.id.desc())
+    since: ColumnElement[str] = literal(first)
+    where = []
     if station is not None:
-        query = query.where(columns.station == station)
+        where.append(columns.station == station)
     elif without:
-        # Outside of a limit: looking for rows that are rare, or that there are not, must not read the whole
-        # history, for filing waits meanwhile.
-        among = query.limit(limit * _WINDOWS).subquery().c
-        query = select(*among).where(elsewhere(among.station, without)).order_by(among.id.desc())
-    query = query.limit(limit)
+        # Looking for rows that are rare, or that there are not, must not read the whole history, for filing
+        # waits meanwhile. Where the latest so many begin the index tells, without a row.
+        ids = select(columns.id).where(columns.category == category, columns.id >= first)
+        oldest = ids.order_by(columns.id.desc()).limit(1).offset(limit * _WINDOWS - 1).scalar_subquery()
+        since = func.coalesce(oldest, first)
+        where.append(elsewhere(columns.station, without))
+    wanted = [columns[name] for name in ("id", "version", "precision", "score", "features", "station")]
+    query = select(*wanted).where(columns.category == category, columns.id >= since, *where)
+    query = query.order_by(columns.id.desc()).limit(limit)
     with database.read() as connection:
         return [dict(row) for row in connection.execute(query).mappings()][::-1]

@@ -100,7 +100,7 @@ async def _drawn(
         return known
     scale = ColourScale(row.map_low, row.map_middle)
     with ExitStack() as stack:
-        room = stack.enter_context(history.drawer.unsent.reserve(kind))
+        room = stack.enter_context(history.drawer.unsent.reserve(caller.key_id or kind))
         drawing = history.drawer.draw(kind, Source.of(row), scale, caller.key_id)
         png = await while_connected(request, drawing)  # whoever leaves makes room for the others
         if png is None:
@@ -122,6 +122,9 @@ def _kept(
         raise gone()
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
+    history.downloads.expect_room(
+        caller.key_id
+    )  # before the whole file is read, to be compared with its sha256
     size = row.map_bytes if sha256 is None else row.image_bytes
     file = _open(path, size, sha256)
     if file is None or (sha256 is None and not _is_map(file)):

@@ -132,17 +132,15 @@ def activate(models: Path, category: str, version: str) -> str | None:
     return before
 
 
-def delete(
-    models: Path, category: str, version: str, expect: Callable[[Path], None] = lambda _: None
-) -> None:
+def delete(models: Path, category: str, version: str, expect: Callable[[str], None] = lambda _: None) -> None:
     """Remove a version that does not serve, as far as the folder tells.
 
     Args:
         models: the models folder.
         category: of the version.
         version: its name.
-        expect: is called with the active version where the one before it is to go, which would serve in its
-            place; it raises where the active one, whose files are good, could not serve.
+        expect: is called with the active version's name where the one before it is to go, which would serve
+            in its place; it raises where the active one, whose files are good, could not serve.
 
     Raises:
         UnknownModelError: there is no such category or version.
@@ -163,7 +161,7 @@ def delete(
                     f"{category}/{version} serves as long as {active}, the active one, is damaged; activate "
                     "another version first"
                 ) from error
-            expect(models / category / active)
+            expect(active)
         remove_directory(folder)
         renewed = renewals_of(folder)
         if renewed.is_dir():

@@ -85,8 +85,8 @@ class Asking:
         except (UndecodableImageError, UnsupportedMediaTypeError) as error:
             # The same bytes would be refused again, and once it is written to it is another one. The last
             # attempt is for what was written unseen, where times are coarse.
-            trouble.quiet = UNDECODED_TIMES * self._job.settle
-            if found.quiet < trouble.quiet:
+            trouble.needs_quiet = UNDECODED_TIMES * self._job.settle
+            if found.quiet < trouble.needs_quiet:
                 return None
             return Outcome(found, sha256, None, error.details)
         except (RejectedBundleError, NotAcceptableError, MethodNotAllowedError) as error:

@@ -32,7 +32,7 @@ class Trouble:
         faults: attempts that may have failed for the picture's sake.
         before: how many pictures had been inspected when it was first refused, by the server or before it.
         delays: attempts that were not done in time, which is no fault of the picture.
-        quiet: seconds without a change before there is to be another; of one that could not be decoded.
+        needs_quiet: seconds without a change before there is to be another; of one that could not be decoded.
         said: the last reason that was said of it.
     """
 
@@ -42,7 +42,7 @@ class Trouble:
     faults: int = 0
     before: int | None = None
     delays: int = 0
-    quiet: float = 0.0
+    needs_quiet: float = 0.0
     said: str | None = None
 
     def fail(self) -> bool:

@@ -197,7 +197,7 @@ class Watcher:
         if self._done.get(str(found.path)) == found.stamp:
             return True
         trouble = self._troubles.of(found)
-        if self._clock() < trouble.again or found.quiet < trouble.quiet:
+        if self._clock() < trouble.again or found.quiet < trouble.needs_quiet:
             return False
         outcome = None
         try:

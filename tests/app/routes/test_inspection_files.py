@@ -22,6 +22,7 @@ from app import sending
 from app.database import clock
 from app.database.tables import inspections
 from app.history import losses
+from app.history.drawing import MOST_WAITING
 from app.history.history import MAX_DOWNLOADS, History
 from app.history.retention import Retention
 from app.main import create_app
@@ -420,7 +421,7 @@ class TestAccess:
             (history.downloads, MAX_DOWNLOADS, "files are being sent", (f"{path}/source", f"{path}/map.npy")),
             (
                 history.drawer._places,
-                16,
+                MOST_WAITING,
                 "pictures wait",
                 (f"{path}/overlay.png", f"{path}/heatmap.png", page),
             ),
