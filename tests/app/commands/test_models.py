@@ -14,6 +14,7 @@ import flowgauge
 from app.audit import Audit, Entry
 from app.database.engine import Database
 from app.main import create_app
+from app.served import AsServed
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.app.bundles import again, left_in
@@ -316,6 +317,25 @@ class TestDelete:
         monkeypatch.delenv("FLOWGAUGE_PRECISION")
         assert said(run("delete", "tiny", first)) == f"tiny/{first} is deleted.\n"
         assert models_folder.versions(store, "tiny") == ["x9"]
+
+    def test_the_one_before_while_another_is_activated(
+        self, run: Run, store: Path, first: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """To look at the active one takes a while, and the folder is not locked meanwhile."""
+        for version in ("x8", "x9"):
+            models_folder.activate(store, "tiny", again(store, version).name)
+        load = AsServed.load
+
+        def then_activated(self: AsServed, folder: Path) -> object:
+            found = load(self, folder)
+            models_folder.activate(store, "tiny", "x8")
+            models_folder.activate(store, "tiny", first)
+            return found
+
+        monkeypatch.setattr(AsServed, "load", then_activated)
+        line = failed(run("delete", "tiny", "x8"))
+        assert line == f"error: tiny/{first} was activated meanwhile; start again"
+        bundle.verify(store / "tiny" / "x8")
 
     def test_another_one_whatever_the_active_one_is(self, run: Run, store: Path) -> None:
         for version in ("x8", "x9"):

@@ -402,6 +402,20 @@ class TestGone:
 
 
 class TestAccess:
+    def test_a_key_that_takes_drawings_slowly_leaves_room_to_others(
+        self, keyed: Keyed, store: Path, tiny_images: Images
+    ) -> None:
+        for name in ("backbones", "tiny"):
+            (store / name).rename(keyed.app.state.settings.models / name)
+        path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
+        account = keyed.app.state.history.drawer.unsent
+        account.count(keyed.keys["viewer"][3:19], 0, account.max_bytes * 3 // 4)
+        status = {
+            role: keyed.client.get(f"{path}/overlay.png", headers=keyed.show(role)).status_code
+            for role in ("viewer", "operator")
+        }
+        assert status == {"viewer": 503, "operator": 200}
+
     def test_who_may_see_files(self, keyed: Keyed, store: Path, tiny_images: Images) -> None:
         for name in ("backbones", "tiny"):  # a model appears whole: the service may be looking
             (store / name).rename(keyed.app.state.settings.models / name)
