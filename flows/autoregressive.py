@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flows.conditioners import start_near_zero
 from flows.laws import Affine, Law
-from flows.transform import Transform, expect_floating, expect_some, expect_vectors, without_autocast
+from flows.transform import Transform, expect_some, expect_vectors, without_autocast
 
 
 class MaskedAutoregressive(Transform):
@@ -75,13 +75,11 @@ class MaskedAutoregressive(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, self.features, "MaskedAutoregressive")
-        expect_floating(x, "MaskedAutoregressive")
         z, log_derivatives = self.law.forward(x, self._law_parameters(self.network, x, context))
         return z, log_derivatives.sum(1)
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, self.features, "MaskedAutoregressive")
-        expect_floating(z, "MaskedAutoregressive")
         known = torch.arange(self.features, device=z.device)
         x, log_derivatives = torch.zeros_like(z), torch.zeros_like(z)
         # Masking takes as long as the products of a few rows, so it is done once and not in every pass.

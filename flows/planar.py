@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_floating, expect_some, expect_vectors, without_autocast
+from flows.transform import Transform, expect_some, expect_vectors, without_autocast
 
 # softplus(x + log(e - 1)) is 1 at x = 0.
 _UNIT = math.log(math.e - 1)
@@ -51,7 +51,6 @@ class Planar(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, len(self.w), "Planar")
-        expect_floating(x, "Planar")
         push, _, margin = self._push()
         wide = x.to(push.dtype)
         a = self._along(wide)
@@ -60,7 +59,6 @@ class Planar(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, len(self.w), "Planar")
-        expect_floating(z, "Planar")
         push, c, margin = self._push()
         wide = z.to(push.dtype)
         a = _solve(self._along(wide), c, margin)

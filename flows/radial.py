@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from flows.transform import Transform, expect_floating, expect_some, expect_vectors
+from flows.transform import Transform, expect_some, expect_vectors
 
 
 class Radial(Transform):
@@ -43,7 +43,6 @@ class Radial(Transform):
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(x, len(self.center), "Radial")
-        expect_floating(x, "Radial")
         alpha, total = self._alpha_and_sum()
         offset = x - self.center
         r = _norm(offset)
@@ -52,7 +51,6 @@ class Radial(Transform):
 
     def inverse(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         expect_vectors(z, len(self.center), "Radial")
-        expect_floating(z, "Radial")
         alpha, total = self._alpha_and_sum()
         offset = z - self.center
         image = _norm(offset)

@@ -72,9 +72,10 @@ def expect_channels(x: Tensor, channels: int, owner: str) -> None:
 
 
 def expect_vectors(x: Tensor, features: int, owner: str) -> None:
-    """Raise ValueError unless x is (N, features)."""
+    """Raise ValueError unless x is (N, features), of floating numbers."""
     if x.ndim != 2 or x.shape[1] != features:
         raise ValueError(f"{owner} expected shape (N, {features}); got {tuple(x.shape)}")
+    expect_floating(x, owner)
 
 
 def expect_images(x: Tensor, channels: int, owner: str) -> None:

@@ -122,9 +122,8 @@ def _kept(
         raise gone()
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
-    history.downloads.expect_room(
-        caller.key_id
-    )  # before the whole file is read, to be compared with its sha256
+    # Before the whole file is read, to be compared with its sha256.
+    history.downloads.expect_room(caller.key_id)
     size = row.map_bytes if sha256 is None else row.image_bytes
     file = _open(path, size, sha256)
     if file is None or (sha256 is None and not _is_map(file)):

@@ -39,9 +39,7 @@ def say_empty_band(pictures: int, target_fpr: float, review_fpr: float | None) -
     Raises:
         ValueError: a rate that is not in (0, 1).
     """
-    if review_fpr is None or review_fpr <= target_fpr:
-        return None
-    if not _is_empty(pictures, target_fpr, review_fpr):
+    if review_fpr is None or review_fpr <= target_fpr or not _is_empty(pictures, target_fpr, review_fpr):
         return None
     return (
         f"the review band is empty: {pictures} pictures to calibrate with do not tell {target_fpr:.2%} and "

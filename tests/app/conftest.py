@@ -59,6 +59,10 @@ class Keyed:
         """Headers of a request with a key."""
         return {"X-API-Key": self.keys[role]}
 
+    def key_id(self, role: str) -> str:
+        """The part of a key's text that is no secret."""
+        return self.keys[role][3:19]
+
 
 @pytest.fixture
 def keyed(tmp_path: Path) -> Iterator[Keyed]:

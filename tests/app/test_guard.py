@@ -181,7 +181,7 @@ def test_a_revoked_key_and_its_session_end_at_once(keyed: Keyed) -> None:
     session = {"Cookie": f"{COOKIE}={keyed.client.cookies[COOKIE]}"}
     keyed.client.cookies.clear()
     assert keyed.client.get(WHO, headers=session).status_code == 200
-    key_id = keyed.keys["viewer"][3:19]
+    key_id = keyed.key_id("viewer")
     assert keyed.client.delete(f"/v1/keys/{key_id}", headers=keyed.show("admin")).status_code == 204
     assert "revoked" in expect_problem(
         keyed.client.get(WHO, headers=keyed.show("viewer")), 401, "unauthenticated"
@@ -204,7 +204,7 @@ def test_a_key_revoked_from_the_command_line_ends_within_two_seconds(
 
     with keyring._reading:  # no copy is being made
         monkeypatch.setattr(keyring, "reload", reload_and_ask)
-        Keys(keyed.app.state.database).revoke(COMMAND_LINE, keyed.keys["viewer"][3:19])
+        Keys(keyed.app.state.database).revoke(COMMAND_LINE, keyed.key_id("viewer"))
     # By the next copy; how long a busy machine takes for one says nothing of the keys.
     assert RELOAD_SECONDS <= 2
     eventually(lambda: bool(refused))

@@ -253,12 +253,8 @@ class _Uses(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def expect_finite(values: Tensor, name: str) -> None:
     """Raise DensityFitError, with the first such row, unless all values are finite; (N, ...)."""
-    step = batch_rows(values[:1].numel())  # all at once would take as much memory again
-    for begin in range(0, len(values), step):
-        places = (~values[begin : begin + step].isfinite()).nonzero()
-        if len(places):
-            row = begin + int(places[0, 0])
-            raise DensityFitError(f"row {row} of the {name} has a value that is not finite")
+    if (found := _first(values, lambda part: ~part.isfinite())) is not None:
+        raise DensityFitError(f"row {found[0]} of the {name} has a value that is not finite")
 
 
 def expect_levels(values: Tensor, levels: int, name: str) -> None:
@@ -267,17 +263,28 @@ def expect_levels(values: Tensor, levels: int, name: str) -> None:
     A flow over integers takes others too: dequantised pictures in [0, 1] all lie in the first cell, and
     values beyond the last are no number behind a logit.
     """
-    step = batch_rows(values[:1].numel())
-    for begin in range(0, len(values), step):
-        part = values[begin : begin + step]
+
+    def is_other(part: Tensor) -> Tensor:
         if not part.is_floating_point():
             part = part.float()  # as of truth values, which have no floor
-        places = ((part < 0) | (part > levels - 1) | (part != part.floor())).nonzero()
+        return (part < 0) | (part > levels - 1) | (part != part.floor())
+
+    if (found := _first(values, is_other)) is not None:
+        row, value = found
+        raise DensityFitError(
+            f"row {row} of the {name} has the value {value:g}; the flow takes integers 0 ... {levels - 1}"
+        )
+
+
+def _first(values: Tensor, is_bad: Callable[[Tensor], Tensor]) -> tuple[int, float] | None:
+    """The row and the value of the first bad one of values (N, ...); None where all are good."""
+    step = batch_rows(values[:1].numel())  # all at once would take as much memory again
+    for begin in range(0, len(values), step):
+        part = values[begin : begin + step]
+        places = is_bad(part).nonzero()
         if len(places):
-            value, row = part[tuple(places[0])].item(), begin + int(places[0, 0])
-            raise DensityFitError(
-                f"row {row} of the {name} has the value {value:g}; the flow takes integers 0 ... {levels - 1}"
-            )
+            return begin + int(places[0, 0]), part[tuple(places[0])].item()
+    return None
 
 
 def batch_rows(elements: int) -> int:

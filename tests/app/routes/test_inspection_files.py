@@ -409,7 +409,7 @@ class TestAccess:
             (store / name).rename(keyed.app.state.settings.models / name)
         path = inspected(keyed.client, tiny_images["good"][0], **keyed.show("line"))
         account = keyed.app.state.history.drawer.unsent
-        account.count(keyed.keys["viewer"][3:19], 0, account.max_bytes * 3 // 4)
+        account.count(keyed.key_id("viewer"), 0, account.max_bytes * 3 // 4)
         status = {
             role: keyed.client.get(f"{path}/overlay.png", headers=keyed.show(role)).status_code
             for role in ("viewer", "operator")
@@ -442,7 +442,7 @@ class TestAccess:
         ):
             with ExitStack() as stack:
                 for _ in range(most // 2):
-                    stack.enter_context(places.hold(keyed.keys["viewer"][3:19]))
+                    stack.enter_context(places.hold(keyed.key_id("viewer")))
                 for name in names:
                     refused = keyed.client.get(name, headers=keyed.show("viewer"))
                     assert (refused.status_code, name) == (503, name)

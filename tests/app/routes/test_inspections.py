@@ -309,7 +309,7 @@ class TestExport:
         kept(keyed, row())
         with ExitStack() as stack:
             for _ in range(MAX_EXPORTS // 2):
-                stack.enter_context(keyed.app.state.history.exports.hold(keyed.keys["viewer"][3:19]))
+                stack.enter_context(keyed.app.state.history.exports.hold(keyed.key_id("viewer")))
             refused = get(keyed, path)
             assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
             assert refused.json()["detail"].startswith("2 exports are being sent with this key")

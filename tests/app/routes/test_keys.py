@@ -93,7 +93,7 @@ def test_refuses_what_is_out_of_range(keyed: Keyed, wrong: dict[str, object]) ->
 
 def test_revoking_again_changes_nothing_and_the_key_stays_in_the_list(keyed: Keyed) -> None:
     admin = keyed.show("admin")
-    url = f"{URL}/{keyed.keys['line'][3:19]}"
+    url = f"{URL}/{keyed.key_id('line')}"
     assert keyed.client.delete(url, headers=admin).status_code == 204
     shown = keyed.client.get(url, headers=admin).json()
     assert not shown["valid"]
@@ -103,7 +103,7 @@ def test_revoking_again_changes_nothing_and_the_key_stays_in_the_list(keyed: Key
 
 
 def test_a_key_cannot_revoke_itself(keyed: Keyed) -> None:
-    response = keyed.client.delete(f"{URL}/{keyed.keys['admin'][3:19]}", headers=keyed.show("admin"))
+    response = keyed.client.delete(f"{URL}/{keyed.key_id('admin')}", headers=keyed.show("admin"))
     expect_problem(response, 409, "conflict")
     assert keyed.client.get(URL, headers=keyed.show("admin")).status_code == 200
 
@@ -133,7 +133,7 @@ def test_every_change_leads_to_who_made_it(keyed: Keyed) -> None:
     ).json()
     keyed.client.delete(f"{URL}/{made['id']}", headers=admin | {"X-Request-ID": "revoked-1"})
     entries = keyed.client.get("/v1/audit", params={"target": made["id"]}, headers=admin).json()["entries"]
-    actor = f"{keyed.keys['admin'][3:19]} the admin"
+    actor = f"{keyed.key_id('admin')} the admin"
     assert [(e["action"], e["actor"], e["request_id"]) for e in entries] == [
         ("key.revoke", actor, "revoked-1"),
         ("key.create", actor, "made-1"),
@@ -154,7 +154,7 @@ def test_one_server_sees_at_once_what_it_was_told(keyed: Keyed) -> None:
 
 def test_what_is_refused_is_written_down_too(keyed: Keyed) -> None:
     admin = keyed.show("admin")
-    own = keyed.keys["admin"][3:19]
+    own = keyed.key_id("admin")
     for key_id, status in ((own, 409), ("0" * 16, 404)):
         assert keyed.client.delete(f"/v1/keys/{key_id}", headers=admin).status_code == status
         answer = keyed.client.get("/v1/audit", params={"target": key_id}, headers=admin).json()

@@ -301,7 +301,7 @@ def test_a_key_leaves_training_sets_to_others(keyed: Keyed) -> None:
     path = "/v1/models/tiny/training-set"
     with ExitStack() as stack:
         for _ in range(MAX_ARCHIVES // 2):
-            stack.enter_context(keyed.app.state.history.archives.hold(keyed.keys["operator"][3:19]))
+            stack.enter_context(keyed.app.state.history.archives.hold(keyed.key_id("operator")))
         refused = keyed.client.get(path, headers=keyed.show("operator"))
         assert (refused.status_code, refused.json()["type"]) == (503, "queue-full")
         assert "2 archives are being sent with this key" in refused.json()["detail"]

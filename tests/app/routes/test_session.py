@@ -17,7 +17,7 @@ from tests.app.guarded import WHO, expect_problem, log_in
 @pytest.mark.parametrize("role", Role)
 def test_who_am_i(keyed: Keyed, role: Role) -> None:
     assert keyed.client.get(WHO, headers=keyed.show(role)).json() == {
-        "key_id": keyed.keys[role][3:19],
+        "key_id": keyed.key_id(role),
         "name": f"the {role}",
         "role": role.value,
         "permissions": sorted(PERMISSIONS[role]),

@@ -49,7 +49,9 @@ def passed_over(
         others: the test pictures, and masks or folders of them. Without them only folders below those of the
             training pictures are looked into: what lies beside these may be for the test.
     """
-    named = [(escaped(one.place.relative_to(folder).as_posix()), one) for one in _idle(folder, train, others)]
+    within = {folder} if others is not None else {path.parent for path in train}
+    found = _idle(folder, train, others, within)
+    named = [(escaped(one.place.relative_to(folder).as_posix()), one) for one in found]
     return [
         Finding(kind="passed_over", severity="warning", files=[name], message=one.said(name))
         for name, one in sorted(named, key=lambda pair: (pair[0], pair[1].count, pair[1].why))
@@ -94,12 +96,10 @@ def _idle(
     folder: Path,
     train: Collection[Path],
     others: Collection[Path] | None,
-    places: Collection[Path] | None = None,
+    within: Collection[Path],
 ) -> list[Idle]:
-    """In some places, or where `passed_over` looks."""
+    """Those that lie in some folders, at any depth."""
     known = {*train, *(others or ())}
-    within = {folder} if others is not None else {path.parent for path in train}
-    within = within if places is None else {*places}
     left: Counter[tuple[Path, str]] = Counter()
     for file in {file for root in within for file in root.rglob("*")}:
         hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
