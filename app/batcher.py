@@ -6,6 +6,7 @@ batch to fill: while one is computed, the next one gathers.
 
 import asyncio
 import logging
+import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -33,6 +34,9 @@ Observer = Callable[[int, float, Sequence[str]], None]
 # The pace is the median of so many batches: a slow one, such as the first after a long pause, is outvoted
 # where an average would have requests refused for it.
 _REMEMBERED = 9
+# Where models of several groups are served, those of one wait for batches of the others. In a quarter of a
+# second a slow model has enough images together to compute each about as fast as in a full batch.
+_OTHERS_WAIT_SECONDS = 0.25
 _MUCH_SLOWER = 3.0  # one batch that hangs says no more than that of the next ones
 # A batch that takes longer will not end: by default nobody waits for an answer for a quarter of it.
 _HANGS_SECONDS = 120.0
@@ -46,8 +50,9 @@ _Answers = Sequence[tuple[Job, Batched | Exception]]
 class Batcher:
     """Computes predictions, in a thread of its own. To be made and used in one event loop.
 
-    One thread, because a detector is to be called from one at a time and torch uses all cores for it. How
-    much may wait here is bounded by who calls, see `Admission`.
+    One thread, because a detector is to be called from one at a time and torch uses all cores for it; the
+    categories share it by time, see `FairQueue`. How much may wait here is bounded by who calls, see
+    `Admission`.
 
     Args:
         max_batch: images computed together, at most; one in several tiles counts as so many.
@@ -65,7 +70,7 @@ class Batcher:
         self._observer = observer
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()  # guards all that follows
-        self._queue: FairQueue[Job] = FairQueue(lambda job: job.tiles)
+        self._queue: FairQueue[Job] = FairQueue(lambda job: job.tiles, self._pace)
         self._running: list[Job] = []
         self._began = 0.0
         self._closed = False
@@ -154,7 +159,7 @@ class Batcher:
             else:
                 to_come = Counter(held) + Counter({category: images})
                 more = {self._lane(name): n for name, n in to_come.items()}
-                ahead = self._queue.forecast(self._lane(category), more, self._max_batch)
+                ahead = self._queue.forecast(self._lane(category), more, self._max_batch, self._longest())
             seconds = sum(n * self._pace(group) for group, n in ahead.items())
             if self._running:
                 whole = sum(job.tiles for job in self._running) * self._pace(self._running[0].lane.group)
@@ -176,7 +181,13 @@ class Batcher:
             logger.error("the batch that runs has not ended in %.0f s; it is left", _CLOSE_SECONDS)
 
     def _lane(self, category: str) -> Lane:
-        return self._lanes.get(category, Lane(category, None))
+        """Where a category's images wait; of one that has sent none, where those did that are computed."""
+        group = self._running[0].lane.group if self._running else None
+        return self._lanes.get(category, Lane(category, group))
+
+    def _longest(self) -> float:
+        """Seconds that a batch of several images is to take at most."""
+        return _OTHERS_WAIT_SECONDS if len(self._paces) > 1 else math.inf
 
     def _pace(self, group: Hashable) -> float:
         """Seconds per tile (an image is one, or several); of a group never computed, those of the slowest."""
@@ -206,7 +217,7 @@ class Batcher:
                 if self._closed:
                     return False
                 self._began = time.monotonic()
-                self._queue.take(self._max_batch, self._running)
+                self._queue.take(self._max_batch, self._running, self._longest())
             compute(self._running, outcome)
         # Nothing may end this thread, not even SystemExit: all that comes later would wait for ever.
         except BaseException as error:

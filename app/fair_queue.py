@@ -1,8 +1,8 @@
-"""A line for work of several categories: each has its turn, whatever the others send."""
+"""A line for work of several categories: each has as much time, whatever the others send."""
 
 import math
-from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -21,7 +21,11 @@ class Lane(NamedTuple):
 
 
 class FairQueue(Generic[T]):
-    """Lanes that take turns (round-robin), one item a turn. A lane that has been served goes to the end.
+    """Lanes that take turns, one item a turn: whose items have taken least time is next.
+
+    That is start-time fair queueing (Goyal, Vin and Cheng 1996): beside a lane whose items take a second
+    each, one of milliseconds has hundreds done between two of them. A lane that was idle begins where the
+    others are, and has saved up nothing.
 
     An item may take several places of a batch, and one that takes more than a batch has gets a batch alone.
 
@@ -33,19 +37,29 @@ class FairQueue(Generic[T]):
 
     Args:
         places: how many places of a batch an item takes; by default one.
+        pace: seconds that a place of a group takes, as far as is known; by default as long in all.
     """
 
-    def __init__(self, places: Callable[[T], int] = lambda _: 1) -> None:
+    def __init__(
+        self, places: Callable[[T], int] = lambda _: 1, pace: Callable[[Hashable], float] = lambda _: 1.0
+    ) -> None:
         self._places = places
+        self._pace = pace
         self._latest: dict[Lane, int] = {}  # places of the item that was last put into a lane
-        self._lanes: OrderedDict[Lane, deque[T]] = OrderedDict()  # in the order of their turns, none empty
+        self._lanes: OrderedDict[Lane, deque[T]] = OrderedDict()  # none empty; who was served last is last
+        # When a lane may have its next turn, in seconds that its items took; of idle ones if that is to come.
+        self._starts: dict[Lane, float] = {}
+        self._now = 0.0  # the start of the batch that was taken last
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
 
     def put(self, lane: Lane, item: T) -> None:
         """Add an item at the end of its lane."""
-        self._lanes.setdefault(lane, deque()).append(item)
+        if lane not in self._lanes:
+            self._lanes[lane] = deque()
+            self._starts[lane] = self._start(lane)
+        self._lanes[lane].append(item)
         self._latest[lane] = self._places(item)
 
     def remove(self, lane: Lane, item: T) -> bool:
@@ -58,21 +72,36 @@ class FairQueue(Generic[T]):
             del self._lanes[lane]
         return True
 
-    def take(self, limit: int, into: list[T]) -> None:
+    def take(self, limit: int, into: list[T], seconds: float = math.inf) -> None:
         """Move the next batch into a list: items of one group, in at most `limit` places; or nothing.
 
         Into an empty list one item is taken however many places it takes.
+
+        Args:
+            limit: places.
+            into: where to.
+            seconds: that a batch may take, as far as is known, if it has more than one item.
         """
-        group = next((lane.group for lane in self._lanes), None)
+        first = self._next(self._lanes)
+        if first is None:
+            return
+        self._now = max(self._now, self._starts[first])
+        for idle in [lane for lane, start in self._starts.items() if start <= self._now]:
+            if idle not in self._lanes:
+                del self._starts[idle]
+        pace = self._pace(first.group)
+        limit = _fit(limit, pace, seconds)
         taken = sum(map(self._places, into))
         while taken < limit:
-            lane = next((lane for lane in self._lanes if lane.group == group), None)
+            lane = self._next(lane for lane in self._lanes if lane.group == first.group)
             if lane is None:
                 return
-            taken += self._places(self._lanes[lane][0])
+            places = self._places(self._lanes[lane][0])
+            taken += places
             if taken > limit and into:  # its lane keeps its turn
                 return
             into.append(self._lanes[lane].popleft())
+            self._starts[lane] += places * pace
             if self._lanes[lane]:
                 self._lanes.move_to_end(lane)
             else:
@@ -82,6 +111,7 @@ class FairQueue(Generic[T]):
         """Empty the queue; what waited."""
         waiting = [item for items in self._lanes.values() for item in items]
         self._lanes.clear()
+        self._starts.clear()
         return waiting
 
     def waiting(self) -> Counter[Hashable]:
@@ -91,36 +121,71 @@ class FairQueue(Generic[T]):
             counts[lane.group] += sum(map(self._places, items))
         return counts
 
-    def forecast(self, lane: Lane, more: Mapping[Lane, int], limit: int) -> Counter[Hashable]:
+    def forecast(
+        self, lane: Lane, more: Mapping[Lane, int], limit: int, seconds: float = math.inf
+    ) -> Counter[Hashable]:
         """How many places will have been taken in each group when all items of a lane have.
 
         Args:
             lane: which; it need not be there yet.
             more: how many items are to come, by lane; each takes as many places as the last one of its lane.
             limit: of a batch.
+            seconds: likewise, see `take`.
         """
         waiting = Counter({other: len(items) for other, items in self._lanes.items()}) + Counter(more)
-        own = waiting[lane]
-        groups, largest = Counter[Hashable](), Counter[Hashable]()
-        # Items of the group that come before the lane's last, and that one: those that fill a batch alone,
-        # the others, the places that these take, and the most that one of them takes.
+        groups: defaultdict[Hashable, list[Lane]] = defaultdict(list)
+        for other in waiting:
+            groups[other.group].append(other)
+        start = self._start(lane) + (waiting[lane] - 1) * self._cost(lane)
+        limits = {group: _fit(limit, self._pace(group), seconds) for group in groups}
+        beside = groups.get(lane.group, [])
+        own = self._batches(beside, waiting, start, limits.get(lane.group, limit))
+        if own == 1:  # that begins with the first lane of the group
+            start = min(map(self._start, beside))
+        ahead = Counter[Hashable]()
+        for group, lanes in groups.items():
+            most = limits[group]
+            batches = own if group == lane.group else self._batches(lanes, waiting, start, most)
+            largest = max(self._latest.get(other, 1) for other in lanes)
+            # A batch is answered when all of it is done.
+            places = sum(waiting[other] * self._latest.get(other, 1) for other in lanes)
+            ahead[group] = min(places, batches * max(most, largest))
+        return +ahead
+
+    def _batches(self, lanes: list[Lane], waiting: Mapping[Lane, int], start: float, limit: int) -> int:
+        """How many batches of a group there are, at most, until none of its items may begin by a start."""
+        # Items that fill a batch alone, the others, the places that these take, and the most that one takes.
         large = small = small_places = widest = 0
-        for other, n in waiting.items():
-            places = self._latest.get(other, 1)
-            groups[other.group] += places * n
-            largest[other.group] = max(largest[other.group], places)
-            if other.group == lane.group:
-                turns = min(n, own)
-                if places >= limit:
-                    large += turns
-                else:
-                    small, small_places, widest = (
-                        small + turns,
-                        small_places + places * turns,
-                        max(widest, places),
-                    )
+        for lane in lanes:
+            turns = waiting[lane]
+            early = start - self._start(lane)
+            if early < 0:
+                continue
+            if (cost := self._cost(lane)) > 0:
+                # Sums of fractions: one that begins at the same time may seem to begin a trifle later.
+                turns = min(turns, math.floor(early / cost + 1e-6) + 1)
+            places = self._latest.get(lane, 1)
+            if places >= limit:
+                large += turns
+            else:
+                small, small_places = small + turns, small_places + places * turns
+                widest = max(widest, places)
         # A batch ends before what does not fit, with fewer empty places than that takes, or before a large
         # one.
-        batches = large + min(large, small) + math.ceil(small_places / (limit - max(0, widest - 1)))
-        # A batch is answered when all of it is done, and the groups take turns as the lanes do.
-        return Counter({group: min(n, batches * max(limit, largest[group])) for group, n in groups.items()})
+        return large + min(large, small) + math.ceil(small_places / (limit - max(0, widest - 1)))
+
+    def _start(self, lane: Lane) -> float:
+        return max(self._starts.get(lane, 0.0), self._now)
+
+    def _cost(self, lane: Lane) -> float:
+        """Seconds that an item like the last one of a lane takes."""
+        return self._latest.get(lane, 1) * self._pace(lane.group)
+
+    def _next(self, lanes: Iterable[Lane]) -> Lane | None:
+        """Whose turn it is: of those with the least start the first, for who was served last is last."""
+        return min(lanes, key=self._starts.__getitem__, default=None)
+
+
+def _fit(limit: int, pace: float, seconds: float) -> int:
+    """How many places a batch has that is to take so many seconds at most; one in any case."""
+    return limit if limit * pace <= seconds else max(1, int(seconds / pace))

@@ -1,4 +1,4 @@
-"""python -m bench.service swap|overload|fairness|crash|batching|cpu|all
+"""python -m bench.service swap|overload|fairness|unlike|crash|batching|cpu|all
 
 Trains small models of 8 categories once, into --folder, and then runs a scenario against a server of them.
 Prints the figures and writes them to OUT/SCENARIO.json. If anything was not as promised, the exit code is 1
@@ -15,7 +15,7 @@ from typing import Any
 
 import flowgauge
 
-SCENARIOS = ("swap", "overload", "fairness", "crash", "batching", "cpu")
+SCENARIOS = ("swap", "overload", "fairness", "unlike", "crash", "batching", "cpu")
 
 
 def main() -> int:
@@ -30,7 +30,9 @@ def main() -> int:
     parser.add_argument("--clients", type=int, help="at a time; by default as the scenario promises")
     parser.add_argument("--seconds", type=float, help="of load; by default as the scenario promises")
     parser.add_argument("--kills", type=int, help="of crash")
-    parser.add_argument("--timeout-ms", type=int, help="of overload and fairness: deadline of every request")
+    parser.add_argument(
+        "--timeout-ms", type=int, help="of overload, fairness and unlike: deadline of every request"
+    )
     parser.add_argument("--folder", type=Path, default=Path("bench-results/fleet"), help="of the models")
     parser.add_argument("--out", type=Path, default=Path("bench-results/service"))
     options = parser.parse_args()
@@ -52,7 +54,7 @@ def _run(name: str, options: argparse.Namespace) -> int:
         wanted["kills"] = options.kills
     else:
         wanted["seconds"] = options.seconds
-    if name in ("overload", "fairness"):
+    if name in ("overload", "fairness", "unlike"):
         wanted["timeout_ms"] = options.timeout_ms
     given = {key: value for key, value in wanted.items() if value is not None}
     with tempfile.TemporaryDirectory(prefix="flowgauge-bench-") as work:

@@ -62,7 +62,9 @@ class Fleet:
         return scores
 
 
-def make(folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versions: int = 2) -> Fleet:
+def make(
+    folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versions: int = 2, name: str = "part"
+) -> Fleet:
     """Train a fleet, or take the one that an earlier run has left in the folder.
 
     Every version of every category is trained with a seed of its own, so a score tells which of them gave it.
@@ -72,9 +74,10 @@ def make(folder: Path, *, size: int = _DEFAULT_SIZE, categories: int = 8, versio
         size: side of the models' input; 256 is the default model, smaller ones have fewer stages and steps.
         categories: how many.
         versions: of each.
+        name: of the categories, with a number.
     """
     models = folder / "models"
-    names = [f"part{number}" for number in range(categories)]
+    names = [f"{name}{number}" for number in range(categories)]
     pictures = tuple(jpeg(part(1000 + i, size, defect=i % 4 == 3)) for i in range(PICTURES))
     for number, category in enumerate(names):
         have = models_folder.versions(models, category)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -270,6 +271,44 @@ def test_a_flood_of_one_category_delays_another_by_a_batch(
     # The batch that was running, and the one that it was in.
     [at] = [number for number, names in enumerate(seen) if "quiet" in names]
     assert at <= 1
+
+
+def test_models_of_several_groups_share_the_time(
+    detector: Detector, prepared: list[Prepared], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A picture of the slow model takes ten times as long: the other one has ten computed for each."""
+    slow = of_category(detector, "slow", (64, 96))
+    image = slow.prepare(prepared[0].pixels)
+    clock = _Clock(monkeypatch, gate)
+    features = Scorer.features
+    seen: list[tuple[str, int]] = []
+
+    def takes(scorer: Scorer, batch: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
+        clock.now += len(batch) * (0.1 if scorer.input_size == (64, 96) else 0.01)
+        return features(scorer, batch)
+
+    monkeypatch.setattr(Scorer, "features", takes)
+
+    async def scenario(batcher: Batcher) -> None:
+        for model, pixels in ((detector, prepared[0]), (slow, image)):
+            await clock.batch(batcher, model, [pixels], 0)  # so that it is known how long they take
+        first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+        await gate.wait_until_entered()
+        rest = [asyncio.create_task(batcher.predict(slow, image)) for _ in range(8)]
+        rest += [asyncio.create_task(batcher.predict(detector, prepared[0])) for _ in range(90)]
+        await until(lambda: batcher.pending == 99)
+        gate.open()
+        await asyncio.gather(first, *rest)
+        await until(lambda: sum(size for _, size in seen) == 101)
+
+    run(scenario, max_batch=16, observer=lambda size, _, names: seen.append((names[0], size)))
+    batches = seen[3:]
+    # No other waits for more than a quarter of a second of the slow one, in which it has two computed.
+    assert {size for name, size in batches if name == "slow"} == {2}
+    turns = [number for number, (name, _) in enumerate(batches) if name == "slow"]
+    between = [sum(size for _, size in batches[a + 1 : b]) for a, b in pairwise(turns)]
+    # Ten times two, in whole batches of 16; taking turns by batches, it would be 16.
+    assert sum(between) / len(between) == pytest.approx(20, abs=3)
 
 
 class TestDeadlines:
@@ -855,10 +894,10 @@ class TestExpectedWait:
             await until(lambda: batcher.pending == 41)
             assert batcher.expected_wait(1, "tiny") == pytest.approx(4.1)
             assert batcher.expected_wait(1) == pytest.approx(4.1)
-            assert batcher.expected_wait(1, "quiet") == pytest.approx(0.5)  # in the next batch of four
-            assert batcher.expected_wait(1, "quiet", {"tiny": 60}) == pytest.approx(0.5)
+            assert batcher.expected_wait(1, "quiet") == pytest.approx(0.4)  # in the next batch of four
+            assert batcher.expected_wait(1, "quiet", {"tiny": 60}) == pytest.approx(0.4)
             assert batcher.expected_wait(1, "tiny", {"tiny": 9}) == pytest.approx(5.0)
-            assert batcher.expected_wait(1, "quiet", {"quiet": 4}) == pytest.approx(1.3)
+            assert batcher.expected_wait(1, "quiet", {"quiet": 4}) == pytest.approx(1.2)
             clock.now += 0.1  # it takes twice as long as was thought, and so will the next ones
             assert batcher.expected_wait(1, "tiny") == pytest.approx(8.2)
             clock.now += 100  # but not for ever

@@ -1,4 +1,6 @@
-from collections import Counter
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Mapping
 
 import pytest
 from hypothesis import given
@@ -22,9 +24,9 @@ def queue(text: str) -> FairQueue[str]:
     return made
 
 
-def take(waiting: FairQueue[str], limit: int) -> str:
+def take(waiting: FairQueue[str], limit: int, seconds: float = math.inf) -> str:
     taken: list[str] = []
-    waiting.take(limit, taken)
+    waiting.take(limit, taken, seconds)
     return " ".join(taken)
 
 
@@ -150,9 +152,10 @@ def test_the_forecast_holds(sent: list[str], limit: int, served: int) -> None:
     assert taken <= expected
 
 
-def large(text: str) -> FairQueue[str]:
+def large(text: str, paces: Mapping[Hashable, float] | None = None) -> FairQueue[str]:
     """A queue of items that take as many places as the digit after their lane's name says: "a1x3"."""
-    made: FairQueue[str] = FairQueue(lambda item: int(item.split("x")[1]))
+    known = defaultdict(lambda: 1.0, paces or {})
+    made: FairQueue[str] = FairQueue(lambda item: int(item.split("x")[1]), known.__getitem__)
     for item in text.split():
         made.put(lane(item.split("x")[0]), item)
     return made
@@ -161,8 +164,8 @@ def large(text: str) -> FairQueue[str]:
 def test_places_are_counted_and_what_does_not_fit_keeps_its_turn() -> None:
     waiting = large("a1x3 a1x3 a2x2 a2x1 a3x1")
     assert take(waiting, 4) == "a1x3"
-    assert take(waiting, 4) == "a2x2 a3x1"
-    assert take(waiting, 4) == "a1x3 a2x1"
+    assert take(waiting, 4) == "a2x2 a3x1 a2x1"
+    assert take(waiting, 4) == "a1x3"
 
 
 def test_an_item_larger_than_a_batch_gets_one_alone() -> None:
@@ -171,6 +174,59 @@ def test_an_item_larger_than_a_batch_gets_one_alone() -> None:
     taken = ["a3x1"]
     large("a1x9").take(4, taken)
     assert taken == ["a3x1"]
+
+
+def test_groups_share_the_time_and_not_the_items() -> None:
+    """A place of group a takes ten times as long as one of group b, which for each has ten done."""
+    waiting = large("a1x1 " * 20 + "b1x1 " * 200, {"a": 1.0, "b": 0.1})
+    turns = [(batch[0], len(batch.split())) for batch in (take(waiting, 4) for _ in range(12))]
+    assert turns[:2] == [("a", 4), ("b", 4)]
+    done = Counter[str]()
+    for name, n in turns:
+        done[name] += n
+    assert done == {"a": 8, "b": 40}
+
+
+def test_lanes_of_a_group_share_its_places() -> None:
+    """Pictures that are cut into nine tiles: of those without, nine are computed for each."""
+    waiting = large("a1x9 " * 4 + "a2x1 " * 40)
+    batches = [take(waiting, 9) for _ in range(4)]
+    assert batches == ["a1x9", " ".join(["a2x1"] * 9), "a1x9", " ".join(["a2x1"] * 9)]
+
+
+def test_an_idle_lane_saves_up_nothing_and_owes_what_it_took() -> None:
+    waiting = large("a1x1 " * 10)
+    for _ in range(5):
+        take(waiting, 1)
+    waiting.put(lane("b1"), "b1x1")
+    waiting.put(lane("b1"), "b1x1")
+    # Not two at once, though it has had nothing of five.
+    assert [take(waiting, 1) for _ in range(4)] == ["b1x1", "a1x1", "b1x1", "a1x1"]
+    owing = large("a1x9")
+    assert take(owing, 1) == "a1x9"
+    owing.put(lane("a1"), "a1x9")
+    for _ in range(9):
+        owing.put(lane("b1"), "b1x1")
+    assert [take(owing, 1) for _ in range(10)] == ["b1x1"] * 9 + ["a1x9"]
+
+
+def test_lanes_that_are_gone_are_forgotten() -> None:
+    waiting: FairQueue[str] = FairQueue()
+    for number in range(100):
+        waiting.put(lane(f"a{number}"), "one")
+        take(waiting, 1)
+    for _ in range(2):  # the others are even with it
+        waiting.put(lane("a1"), "one")
+        take(waiting, 1)
+    assert list(waiting._starts) == [lane("a1")]
+
+
+def test_a_batch_takes_no_longer_than_it_may_as_far_as_is_known() -> None:
+    waiting = large("a1x1 " * 9 + "b1x1 " * 9, {"a": 0.1, "b": 9.0})
+    assert take(waiting, 8, seconds=0.35) == "a1x1 a1x1 a1x1"
+    assert take(waiting, 8, seconds=0.35) == "b1x1"
+    assert take(waiting, 8) == " ".join(["a1x1"] * 6)
+    assert waiting.forecast(lane("b1"), {}, 8, 0.35) == {"b": 8}
 
 
 def test_a_forecast_counts_places() -> None:
@@ -186,22 +242,26 @@ def test_a_forecast_counts_places() -> None:
 
 
 @given(
-    st.lists(st.sampled_from(["a1x1", "a2x3", "a3x2", "a4x9", "a5x4"]), max_size=40),
+    st.lists(st.sampled_from(["a1x1", "a2x3", "a3x2", "a4x9", "a5x4", "b1x1", "b2x7", "c1x2"]), max_size=40),
     st.integers(1, 8),
     st.integers(0, 9),
+    st.fixed_dictionaries({group: st.sampled_from([0.0, 0.1, 1 / 3, 0.7, 5.0]) for group in "abc"}),
+    st.sampled_from([0.05, 0.9, 2.0, 10.0, math.inf]),
 )
-def test_the_forecast_of_places_holds(sent: list[str], limit: int, served: int) -> None:
-    waiting = large(" ".join(sent))
-    gone = sum(take(waiting, limit).split().count("a3x2") for _ in range(served))
+def test_the_forecast_of_places_holds(
+    sent: list[str], limit: int, served: int, paces: dict[Hashable, float], seconds: float
+) -> None:
+    waiting = large(" ".join(sent), paces)
+    gone = sum(take(waiting, limit, seconds).split().count("a3x2") for _ in range(served))
     waiting.put(lane("a3"), "a3x2")
-    expected = waiting.forecast(lane("a3"), {}, limit)["a"]
+    expected = waiting.forecast(lane("a3"), {}, limit, seconds)
     left = sent.count("a3x2") + 1 - gone
-    taken = 0
+    taken = Counter[str]()
     while left:
-        batch = take(waiting, limit).split()
-        taken += sum(int(item.split("x")[1]) for item in batch)
+        batch = take(waiting, limit, seconds).split()
+        taken[batch[0][0]] += sum(int(item.split("x")[1]) for item in batch)
         left -= batch.count("a3x2")
-    assert taken <= expected
+    assert all(places <= expected[group] for group, places in taken.items())
 
 
 @given(st.lists(st.sampled_from(["a1", "a2", "b1", "b2", "c1"]), max_size=80), st.integers(1, 9))

@@ -14,7 +14,7 @@ import pytest
 
 from app.served import AsServed
 from app.settings import Settings
-from bench.service import cpu, crash, fairness, overload, swap
+from bench.service import cpu, crash, fairness, overload, swap, unlike
 from bench.service.client import Answer, Connection, DisconnectedError, Pool
 from bench.service.figures import milliseconds, slope_per_minute
 from bench.service.fleet import unique
@@ -220,6 +220,20 @@ def test_fairness_sees_a_wrong_answer(flood: Shot, few: Shot, fault: str) -> Non
 def test_fairness_sees_that_there_was_no_overload() -> None:
     [found] = fairness.wrong([shot(200)], [shot(200)], 1.0)
     assert "this was no overload" in found
+
+
+@pytest.mark.parametrize(
+    ("alone", "quick", "flood", "fault"),
+    [
+        (shot(200), shot(503, headers={"retry-after": "1"}), shot(200), "1 of 2 requests of the quick"),
+        (shot(503, headers={"retry-after": "1"}), shot(200), shot(200), "1 of 2 requests of the quick"),
+        (shot(200), shot(200), shot(504), "1 of 3 requests were accepted and not answered"),
+    ],
+)
+def test_unlike_models_are_seen_to_fail(alone: Shot, quick: Shot, flood: Shot, fault: str) -> None:
+    assert unlike.wrong([shot(200)], [shot(200)], [shot(503, headers={"retry-after": "1"})], 1.0) == []
+    [found] = unlike.wrong([alone], [quick], [flood], 1.0)
+    assert found.startswith(fault)
 
 
 @pytest.fixture
