@@ -1,15 +1,12 @@
 """One category floods the service while another sends a picture now and then, and is answered every time."""
 
 import asyncio
-import random
-import time
 from pathlib import Path
 
 from bench.service import overload
-from bench.service.client import Connection
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, closed_loop, shoot
+from bench.service.load import Shot, cameras, closed_loop
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 3.0
@@ -87,22 +84,8 @@ async def _drive(
     every: float,
     query: str,
 ) -> tuple[list[Shot], list[Shot]]:
-    until = time.monotonic() + seconds
-    flood: list[Shot] = []
-    few: list[Shot] = []
-
-    async def client(number: int, category: str, shots: list[Shot], pause: float) -> None:
-        rng = random.Random(number)  # noqa: S311
-        async with Connection(port) as connection:
-            while (begun := time.monotonic()) < until:
-                picture = rng.randrange(len(fleet.pictures))
-                shot = await shoot(connection.request, fleet, category, picture, query, begun)
-                shots.append(shot)
-                told = shot.answer.headers.get("retry-after", "0") if shot.answer else "0"
-                await asyncio.sleep(max(float(told), pause))
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(clients):
-            group.create_task(client(number, categories[0], flood, 0))
-        group.create_task(client(clients, categories[1], few, every))
-    return flood, few
+    flood, few = categories
+    return await asyncio.gather(
+        cameras(port, fleet, flood, clients=clients, seconds=seconds, query=query),
+        cameras(port, fleet, few, clients=1, seconds=seconds, every=every, query=query),
+    )

@@ -96,6 +96,39 @@ async def closed_loop(
     return shots
 
 
+async def cameras(
+    port: int, fleet: Fleet, category: str, *, clients: int, seconds: float, every: float = 0, query: str = ""
+) -> list[Shot]:
+    """Let clients send pictures to one category, each one after the other, and wait when they are told to.
+
+    Args:
+        port: of the server.
+        fleet: the pictures.
+        category: that is asked.
+        clients: how many.
+        seconds: after which none sends another.
+        every: seconds from an answer to the next picture, at least.
+        query: of the requests.
+    """
+    until = time.monotonic() + seconds
+    shots: list[Shot] = []
+
+    async def client(number: int) -> None:
+        rng = random.Random(number)  # noqa: S311
+        async with Connection(port) as connection:
+            while (begun := time.monotonic()) < until:
+                picture = rng.randrange(len(fleet.pictures))
+                shot = await shoot(connection.request, fleet, category, picture, query, begun)
+                shots.append(shot)
+                told = shot.answer.headers.get("retry-after", "0") if shot.answer else "0"
+                await asyncio.sleep(max(float(told), every))
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(clients):
+            group.create_task(client(number))
+    return shots
+
+
 async def open_loop(port: int, fleet: Fleet, *, rate: float, seconds: float, query: str = "") -> list[Shot]:
     """Send pictures at a rate, in categories by chance, whether or not there are answers.
 

@@ -1,17 +1,14 @@
-"""A category of a slow model is asked for more than can be computed, while another one inspects on."""
+"""A category of a slow model has always pictures waiting, while another one inspects on."""
 
 import asyncio
-import random
 import shutil
-import time
 from pathlib import Path
 
 from bench.service import fleet as fleets
 from bench.service import overload
-from bench.service.client import Connection
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, closed_loop, per_second, shoot
+from bench.service.load import Shot, cameras, per_second
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 5.0
@@ -23,7 +20,7 @@ def run(
     fleet: Fleet,
     work: Path,
     *,
-    clients: int = 32,
+    clients: int = 16,
     seconds: float = 30,
     every: float = 0.2,
     timeout_ms: int = 10_000,
@@ -83,21 +80,8 @@ def wrong(alone: list[Shot], quick: list[Shot], flood: list[Shot], timeout: floa
 async def _drive(
     port: int, quick: Fleet, slow: Fleet, clients: int, seconds: float, every: float, query: str
 ) -> tuple[list[Shot], list[Shot]]:
-    until = time.monotonic() + seconds
-    shots: list[Shot] = []
-
-    async def camera(number: int) -> None:
-        rng = random.Random(number)  # noqa: S311
-        async with Connection(port) as connection:
-            while (begun := time.monotonic()) < until:
-                picture = rng.randrange(len(quick.pictures))
-                shots.append(
-                    await shoot(connection.request, quick, quick.categories[0], picture, query, begun)
-                )
-                await asyncio.sleep(every)
-
-    async with asyncio.TaskGroup() as group:
-        flood = group.create_task(closed_loop(port, slow, clients=clients, seconds=seconds, query=query))
-        for number in range(_CAMERAS):
-            group.create_task(camera(number))
-    return shots, flood.result()
+    [slow_category], quick_category = slow.categories, quick.categories[0]
+    return await asyncio.gather(
+        cameras(port, quick, quick_category, clients=_CAMERAS, seconds=seconds, every=every, query=query),
+        cameras(port, slow, slow_category, clients=clients, seconds=seconds, query=query),
+    )
