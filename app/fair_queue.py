@@ -2,7 +2,9 @@
 
 import math
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Mapping
+from heapq import heapify, heappop, heappush
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -82,7 +84,7 @@ class FairQueue(Generic[T]):
             into: where to.
             seconds: that a batch may take, as far as is known, if it has more than one item.
         """
-        first = self._next(self._lanes)
+        first = min(self._lanes, key=self._starts.__getitem__, default=None)
         if first is None:
             return
         self._now = max(self._now, self._starts[first])
@@ -92,18 +94,22 @@ class FairQueue(Generic[T]):
         pace = self._pace(first.group)
         limit = _fit(limit, pace, seconds)
         taken = sum(map(self._places, into))
-        while taken < limit:
-            lane = self._next(lane for lane in self._lanes if lane.group == first.group)
-            if lane is None:
-                return
-            places = self._places(self._lanes[lane][0])
+        # Of those with the least start the first, for who was served last is last.
+        order = count()
+        turns = [(self._starts[lane], next(order), lane) for lane in self._lanes if lane.group == first.group]
+        heapify(turns)
+        while turns and taken < limit:
+            start, _, lane = heappop(turns)
+            items = self._lanes[lane]
+            places = self._places(items[0])
             taken += places
             if taken > limit and into:  # its lane keeps its turn
                 return
-            into.append(self._lanes[lane].popleft())
-            self._starts[lane] += places * pace
-            if self._lanes[lane]:
+            into.append(items.popleft())
+            self._starts[lane] = start + places * pace
+            if items:
                 self._lanes.move_to_end(lane)
+                heappush(turns, (self._starts[lane], next(order), lane))
             else:
                 del self._lanes[lane]
 
@@ -136,23 +142,26 @@ class FairQueue(Generic[T]):
         groups: defaultdict[Hashable, list[Lane]] = defaultdict(list)
         for other in waiting:
             groups[other.group].append(other)
-        start = self._start(lane) + (waiting[lane] - 1) * self._cost(lane)
-        limits = {group: _fit(limit, self._pace(group), seconds) for group in groups}
+        pace = self._pace(lane.group)
+        start = self._start(lane) + (waiting[lane] - 1) * self._latest.get(lane, 1) * pace
         beside = groups.get(lane.group, [])
-        own = self._batches(beside, waiting, start, limits.get(lane.group, limit))
+        own = self._batches(beside, waiting, start, _fit(limit, pace, seconds), pace)
         if own == 1:  # that begins with the first lane of the group
             start = min(map(self._start, beside))
         ahead = Counter[Hashable]()
         for group, lanes in groups.items():
-            most = limits[group]
-            batches = own if group == lane.group else self._batches(lanes, waiting, start, most)
+            pace = self._pace(group)
+            most = _fit(limit, pace, seconds)
+            batches = own if group == lane.group else self._batches(lanes, waiting, start, most, pace)
             largest = max(self._latest.get(other, 1) for other in lanes)
             # A batch is answered when all of it is done.
             places = sum(waiting[other] * self._latest.get(other, 1) for other in lanes)
             ahead[group] = min(places, batches * max(most, largest))
         return +ahead
 
-    def _batches(self, lanes: list[Lane], waiting: Mapping[Lane, int], start: float, limit: int) -> int:
+    def _batches(
+        self, lanes: list[Lane], waiting: Mapping[Lane, int], start: float, limit: int, pace: float
+    ) -> int:
         """How many batches of a group there are, at most, until none of its items may begin by a start."""
         # Items that fill a batch alone, the others, the places that these take, and the most that one takes.
         large = small = small_places = widest = 0
@@ -161,10 +170,10 @@ class FairQueue(Generic[T]):
             early = start - self._start(lane)
             if early < 0:
                 continue
-            if (cost := self._cost(lane)) > 0:
-                # Sums of fractions: one that begins at the same time may seem to begin a trifle later.
-                turns = min(turns, math.floor(early / cost + 1e-6) + 1)
             places = self._latest.get(lane, 1)
+            if pace > 0:
+                # Sums of fractions: one that begins at the same time may seem to begin a trifle later.
+                turns = min(turns, math.floor(early / (places * pace) + 1e-6) + 1)
             if places >= limit:
                 large += turns
             else:
@@ -176,14 +185,6 @@ class FairQueue(Generic[T]):
 
     def _start(self, lane: Lane) -> float:
         return max(self._starts.get(lane, 0.0), self._now)
-
-    def _cost(self, lane: Lane) -> float:
-        """Seconds that an item like the last one of a lane takes."""
-        return self._latest.get(lane, 1) * self._pace(lane.group)
-
-    def _next(self, lanes: Iterable[Lane]) -> Lane | None:
-        """Whose turn it is: of those with the least start the first, for who was served last is last."""
-        return min(lanes, key=self._starts.__getitem__, default=None)
 
 
 def _fit(limit: int, pace: float, seconds: float) -> int:
