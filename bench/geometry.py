@@ -26,7 +26,7 @@ from flows.fastflow.resizing import resize
 from training.config import RunConfig
 from training.datasets.layout import test_samples
 from training.datasets.sample import Sample
-from training.metrics import image_auroc, pixel_figures
+from training.measurement import Measurement
 from training.progress import ConsoleProgress
 from training.run import train
 
@@ -36,9 +36,12 @@ _BAND = 16  # a border is so much of a side
 
 @dataclass(frozen=True)
 class Figures:
-    """What was measured of one model; border figures on the good test pictures."""
+    """What was measured of one model; border figures on the good test pictures.
 
-    image_auroc: float
+    AUROCs are None where `training.measurement.Figures` has none.
+    """
+
+    image_auroc: float | None
     pixel_auroc: float | None
     border_over_interior: float
     peaks_in_border: float
@@ -85,9 +88,9 @@ def main() -> None:
                 progress=ConsoleProgress(Console(stderr=True)),
             )
             found = measure(Detector.load(outcome.bundle), samples)
-            pixels = "" if found.pixel_auroc is None else f"{found.pixel_auroc:.4f}"
+            aurocs = ["" if x is None else f"{x:.4f}" for x in (found.image_auroc, found.pixel_auroc)]
             print(
-                f"| `{text}` | {seed} | {found.image_auroc:.4f} | {pixels} "
+                f"| `{text}` | {seed} | {' | '.join(aurocs)} "
                 f"| {found.border_over_interior:.3f} "
                 f"| {found.peaks_in_border:.0%} ({found.border_share:.0%}) "
                 f"| {found.milliseconds:.0f} |",
@@ -97,32 +100,28 @@ def main() -> None:
 
 def measure(detector: Detector, samples: list[Sample]) -> Figures:
     """Measure a model on test pictures."""
-    scores, maps, masks, good = [], [], [], []
+    good = []
     seconds = 0.0
-    for sample in samples:
-        image = read(sample.path, sample_bits=detector.manifest.sample_bits)
-        begun = time.monotonic()
-        [prediction] = detector.predict([image])
-        seconds += time.monotonic() - begun
-        scores.append(prediction.score)
-        scale = _SIDE / max(image.shape[:2])
-        size = max(1, round(scale * image.shape[0])), max(1, round(scale * image.shape[1]))
-        score_map = resize(prediction.score_map, size)
-        mask = np.zeros(size, np.bool_)
-        if sample.mask is not None:
-            drawn = read(sample.mask).max(2)
-            mask = resize((drawn > drawn.max() / 2).astype(np.float32), size) >= 0.5
-        if sample.defect is None:
-            good.append(score_map)
-        if sample.defect is None or mask.any():
-            maps.append(score_map)
-            masks.append(mask)
+    with Measurement() as measured:
+        for sample in samples:
+            image = read(sample.path, sample_bits=detector.manifest.sample_bits)
+            height, width = image.shape[:2]
+            begun = time.monotonic()
+            [prediction] = detector.predict([image])
+            seconds += time.monotonic() - begun
+            scale = _SIDE / max(height, width)
+            size = max(1, round(scale * height)), max(1, round(scale * width))
+            score_map = resize(prediction.score_map, size)
+            measured.add(sample, (height, width), prediction.score, score_map)
+            if sample.defect is None:
+                good.append(score_map)
+        found = measured.figures()
     borders = [border(m.shape) for m in good]
     outside = [float(m[b].mean()) for m, b in zip(good, borders, strict=True)]
     inside = [float(m[~b].mean()) for m, b in zip(good, borders, strict=True)]
     return Figures(
-        image_auroc=image_auroc([s.defect is not None for s in samples], scores),
-        pixel_auroc=pixel_figures(maps, masks).auroc if any(mask.any() for mask in masks) else None,
+        image_auroc=found.image_auroc,
+        pixel_auroc=None if found.pixels is None else found.pixels.auroc,
         border_over_interior=float(np.mean(outside) / np.mean(inside)),
         peaks_in_border=float(np.mean([b.flat[m.argmax()] for m, b in zip(good, borders, strict=True)])),
         border_share=float(np.mean([b.mean() for b in borders])),
