@@ -9,14 +9,13 @@ import hashlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from flows.fastflow.images import read
+from training.pinned import Pinned, size_of
 
 Image = NDArray[np.uint8]
 _NOT_SQUARE = (
@@ -98,20 +97,21 @@ class Variant:
         return changed
 
 
-def expect_square(paths: Sequence[Path]) -> None:
+def expect_square(pictures: Sequence[Pinned]) -> None:
     """Find pictures that cannot be turned by a right angle, before anything is computed of others.
 
     Args:
-        paths: the files.
+        pictures: their headers are read.
 
     Raises:
         AugmentError: one is not square; it is named.
-        ImageError: one cannot be read; it is named.
+        ImageError: one cannot be decoded, as far as its header tells; it is named.
+        DatasetError: its file is gone or was changed; it is named.
     """
-    for path in paths:
-        height, width = read(path).shape[:2]
+    for picture in pictures:
+        height, width = size_of(picture)
         if height != width:
-            raise AugmentError(f"{path}: {_NOT_SQUARE.format(width=width, height=height)}")
+            raise AugmentError(f"{picture.path}: {_NOT_SQUARE.format(width=width, height=height)}")
 
 
 def variants(config: AugmentConfig, sha256: str, seed: int) -> list[Variant]:

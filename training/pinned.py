@@ -5,9 +5,9 @@ features and in the published version, so it must be of the same bytes.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from flows.fastflow.images import FILE_LIMITS, ImageError, decode
 from flows.fastflow.listing import lines
 from training.datasets.sample import DatasetError
 
+T = TypeVar("T")
 _NAMED = 20
 
 
@@ -34,9 +35,23 @@ def read(picture: Pinned, sample_bits: int) -> NDArray[np.uint8]:
         DatasetError: as `read_bytes`.
         ImageError: it cannot be decoded; it is named.
     """
+    return _made_of(picture, lambda data: decode(data, FILE_LIMITS, sample_bits))
+
+
+def size_of(picture: Pinned) -> tuple[int, int]:
+    """The picture's (height, width), by its header alone.
+
+    Raises:
+        DatasetError: as `read_bytes`.
+        ImageError: it cannot be decoded, as far as the header tells; it is named.
+    """
+    return _made_of(picture, lambda data: images.size_of(data, FILE_LIMITS))
+
+
+def _made_of(picture: Pinned, make: Callable[[bytes], T]) -> T:
     data = read_bytes(picture)
     try:
-        return decode(data, FILE_LIMITS, sample_bits)
+        return make(data)
     except ImageError as error:
         raise type(error)(f"{picture.path}: {error}") from error
 

@@ -129,7 +129,8 @@ def train(
         for line in unused(config):
             progress.say(line)
         if config.augment.right_angles:
-            expect_square([pictures.paths[i] for i in pictures.fitted])
+            pinned = pictures.pinned
+            expect_square([pinned[i] for i in pictures.fitted])
         of_parts = "" if pictures.distinct is None else f" of {pictures.distinct} parts"
         progress.say(
             f"{len(pictures.paths)} good pictures{of_parts} of {category}: {len(pictures.seen)} to fit, "

@@ -69,14 +69,7 @@ class Run:
 def feature_cache(run: Run) -> FeatureCache:
     """The features of all pictures and of their copies, which may be there already."""
     config, strides = run.config, run.extractor.strides
-    tiles = choose(
-        run.pictures.pinned,
-        config.geometry,
-        config.input_size,
-        strides,
-        config.fit.tiles,
-        config.sample_bits,
-    )
+    tiles = choose(run.pictures.pinned, config.geometry, config.input_size, strides, config.fit.tiles)
     return FeatureCache(
         CacheFolder(run.runs / "features", round(config.feature_cache.max_gib * GIB)),
         run.extractor,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from flows.fastflow.geometry import Geometry
-from training.pinned import Pinned, read
+from training.pinned import Pinned, size_of
 
 # The fractional part of its multiples fills an interval evenly, however many there are.
 _GOLDEN = (math.sqrt(5) - 1) / 2
@@ -24,7 +24,6 @@ def choose(
     input_size: tuple[int, int],
     strides: Sequence[int],
     most: int,
-    sample_bits: int,
 ) -> list[Tile]:
     """The tiles to fit to, picture by picture; the only one of each, where pictures are not tiled.
 
@@ -32,22 +31,21 @@ def choose(
     so that all places of a part are learned.
 
     Args:
-        pictures: read for their sizes where they are tiled.
+        pictures: their headers are read for their sizes where they are tiled.
         geometry: how they are brought to the input size.
         input_size: (height, width) of a tile.
         strides: of the backbone's maps.
         most: tiles of a picture.
-        sample_bits: of the pictures, see `images.decode`.
 
     Raises:
-        ImageError: a picture cannot be decoded; it is named.
+        ImageError: a picture cannot be decoded, as far as its header tells; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
     if geometry.fit != "tile":
         return [Tile(picture, 0) for picture in range(len(pictures))]
     chosen = []
     for picture, pinned in enumerate(pictures):
-        n = len(geometry.layout(read(pinned, sample_bits).shape[:2], input_size, strides))
+        n = len(geometry.layout(size_of(pinned), input_size, strides))
         taken = min(n, most)
         first = picture * _GOLDEN % 1
         chosen += [Tile(picture, int((i + first) * n / taken)) for i in range(taken)]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from flows.fastflow.images import ImageError
+from tests.training.pins import pins
 from training.augment import AugmentConfig, AugmentError, Variant, expect_square, variants
 
 HASH = "5f" * 32
@@ -83,12 +84,12 @@ def test_pictures_that_are_not_square_are_found_however_they_are_kept(tmp_path: 
     kept.add_text("notes", "a" * 3_000_000, zip=True)
     for name, height in (("a.png", 6), ("b.png", 4)):
         PIL.Image.fromarray(image(height, 6)).save(tmp_path / name, pnginfo=kept)
-    expect_square([tmp_path / "a.png"])
+    expect_square(pins([tmp_path / "a.png"]))
     with pytest.raises(AugmentError, match=r"b\.png: .*needs square pictures; this one is 6x4"):
-        expect_square([tmp_path / "a.png", tmp_path / "b.png"])
+        expect_square(pins([tmp_path / "a.png", tmp_path / "b.png"]))
     (tmp_path / "c.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"c\.png: The file is not a PNG"):
-        expect_square([tmp_path / "c.png"])
+        expect_square(pins([tmp_path / "c.png"]))
 
 
 def test_a_small_turn_is_about_the_centre_and_counter_clockwise() -> None:

@@ -114,7 +114,7 @@ def test_tiles_are_rows_and_another_geometry_is_another_cache(
     """Pictures of 64 x 64: padded they fill the input otherwise, and in tiles of 48 columns they are two."""
     folder = tmp_path / "cache"
     tile = Geometry(fit="tile")
-    tiles = choose(pins(paths), tile, SIZE, extractor.strides, 16, 16)
+    tiles = choose(pins(paths), tile, SIZE, extractor.strides, 16)
     assert [t.picture for t in tiles] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
     done: list[int] = []
     for _ in range(2):  # computed, then found

@@ -5,13 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from flows.fastflow import images
 from flows.fastflow.images import FILE_LIMITS, ImageError
 from tests.training.pins import pins
 from training.datasets.sample import DatasetError
-from training.pinned import Pinned, expect_there, read, read_bytes
+from training.pinned import Pinned, expect_there, read, read_bytes, size_of
 
 
 @pytest.fixture
@@ -71,6 +72,27 @@ def test_a_picture_that_is_gone_is_told_and_what_to_do(paths: list[Path]) -> Non
     paths[0].unlink()
     with pytest.raises(DatasetError, match=r"(?s)000\.png: No such.*Put them back, and --resume goes on"):
         read(picture, 16)
+
+
+def test_a_size_is_that_of_the_pixels_and_read_from_the_header(tmp_path: Path) -> None:
+    path = tmp_path / "long.png"
+    PIL.Image.new("RGB", (30, 20)).save(path)
+    [picture] = pins([path])
+    assert size_of(picture) == read(picture, 16).shape[:2] == (20, 30)
+    data = path.read_bytes()
+    path.write_bytes(data[:45] + bytes(5) + data[50:])  # in the compressed pixels
+    with pytest.raises(DatasetError, match=r"long\.png was changed since the run began"):
+        size_of(picture)
+    [damaged] = pins([path])
+    assert size_of(damaged) == (20, 30)
+    with pytest.raises(ImageError, match=r"long\.png: The PNG picture cannot be decoded"):
+        read(damaged, 16)
+    path.write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"long\.png: The file is not a PNG"):
+        size_of(pins([path])[0])
+    path.unlink()
+    with pytest.raises(DatasetError, match=r"(?s)long\.png: No such.*Put them back"):
+        size_of(damaged)
 
 
 def test_pictures_that_are_gone_are_named_together(paths: list[Path]) -> None:

@@ -31,37 +31,37 @@ def paths(tmp_path: Path) -> list[Path]:
 def test_a_picture_that_is_not_tiled_is_one_row_and_is_not_read() -> None:
     missing = [Pinned(Path("a.png"), ""), Pinned(Path("b.png"), "")]
     for geometry in (Geometry(), Geometry(fit="pad")):
-        assert choose(missing, geometry, SIZE, STRIDES, 16, 16) == [Tile(0, 0), Tile(1, 0)]
+        assert choose(missing, geometry, SIZE, STRIDES, 16) == [Tile(0, 0), Tile(1, 0)]
 
 
 def test_all_tiles_are_taken_where_they_are_few(paths: list[Path]) -> None:
-    tiles = choose(pins(paths), TILE, SIZE, STRIDES, 16, 16)
+    tiles = choose(pins(paths), TILE, SIZE, STRIDES, 16)
     assert tiles == [Tile(0, 0), *(Tile(1, i) for i in range(4)), *(Tile(2, i) for i in range(9))]
 
 
 def test_of_many_tiles_some_are_taken_once_each_and_others_of_the_next_picture(paths: list[Path]) -> None:
     same = pins([paths[2]]) * 30
-    tiles = choose(same, TILE, SIZE, STRIDES, 3, 16)
+    tiles = choose(same, TILE, SIZE, STRIDES, 3)
     assert len(tiles) == len(set(tiles)) == 90
     assert all(0 <= tile.number < 9 for tile in tiles)
     counts = np.bincount([tile.number for tile in tiles], minlength=9)
     assert counts.min() >= 7  # of ten, were it perfectly even
     by_picture = [{t.number for t in tiles if t.picture == i} for i in range(30)]
     assert all(max(numbers) - min(numbers) >= 6 for numbers in by_picture)  # over the whole picture
-    assert choose(same, TILE, SIZE, STRIDES, 3, 16) == tiles
+    assert choose(same, TILE, SIZE, STRIDES, 3) == tiles
 
 
 def test_a_picture_that_cannot_be_read_is_named(paths: list[Path]) -> None:
     paths[1].write_bytes(b"no picture")
     pictures = pins(paths)
     with pytest.raises(ImageError, match=r"1\.png"):
-        choose(pictures, TILE, SIZE, STRIDES, 3, 16)
+        choose(pictures, TILE, SIZE, STRIDES, 3)
 
 
 def test_a_picture_that_is_gone_or_changed_since_is_named(paths: list[Path]) -> None:
     pictures = pins(paths)
     paths[1].rename(paths[2])
     with pytest.raises(DatasetError, match=r"1\.png: No such file"):
-        choose(pictures, TILE, SIZE, STRIDES, 3, 16)
+        choose(pictures, TILE, SIZE, STRIDES, 3)
     with pytest.raises(DatasetError, match=r"2\.png was changed"):
-        choose(pictures[2:], TILE, SIZE, STRIDES, 3, 16)
+        choose(pictures[2:], TILE, SIZE, STRIDES, 3)
