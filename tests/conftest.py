@@ -11,8 +11,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 # of its own; and tests/system, which drops this, runs what a user gets.
 os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -28,6 +27,7 @@ from flows.fastflow import rounding
 from tests import mosquitto
 from tests import postgres as postgres_server
 from training.config import RunConfig
+from training.progress import Silent
 from training.run import train
 
 if TYPE_CHECKING:
@@ -228,22 +228,6 @@ TINY_CONFIG = RunConfig.model_validate(
 def tiny_config() -> RunConfig:
     """A run that takes seconds."""
     return TINY_CONFIG
-
-
-class Silent:
-    """A run's progress that nobody watches."""
-
-    def say(self, line: str) -> None:
-        """Say nothing."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show nothing."""
-        del title, total
-        return self._stage()
-
-    @contextmanager
-    def _stage(self) -> Iterator[Callable[[int], None]]:
-        yield lambda _: None
 
 
 @pytest.fixture(scope="session")

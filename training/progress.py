@@ -1,7 +1,7 @@
 """How a run tells a person what it is doing."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 from rich.console import Console
@@ -56,3 +56,15 @@ class ConsoleProgress:
                 bar.advance(task, steps)
 
             yield advance
+
+
+class Silent:
+    """Progress that nobody watches."""
+
+    def say(self, line: str) -> None:
+        """Say nothing."""
+
+    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Show nothing."""
+        del title, total
+        return nullcontext(lambda _: None)

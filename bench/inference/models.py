@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from bench.chance import weights_of_chance
-from bench.service.fleet import Quiet, jpeg, part
+from bench.service.fleet import jpeg, part
 from flows.fastflow import models_folder
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.engines import has_openvino
@@ -17,6 +17,7 @@ from flows.fastflow.manifest import PRECISIONS, Precision
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.recorded_backbone import RecordedBackbone
 from training.config import RunConfig
+from training.progress import Silent
 from training.run import train
 
 CATEGORY = "part"
@@ -62,7 +63,7 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
             models=models,
             runs=place / "runs",
             resume=False,
-            progress=Quiet(),
+            progress=Silent(),
         )
     return models_folder.resolve(models, CATEGORY)
 

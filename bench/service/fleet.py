@@ -1,8 +1,7 @@
 """A models folder of several categories in several versions, each really trained, and pictures to send."""
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from training.config import RunConfig
+from training.progress import Silent
 from training.run import train
 
 PICTURES = 32
@@ -120,7 +120,7 @@ def _train(folder: Path, category: str, config: RunConfig) -> None:
         models=folder / "models",
         runs=folder / "runs",
         resume=False,
-        progress=Quiet(),
+        progress=Silent(),
     )
 
 
@@ -143,19 +143,3 @@ def jpeg(image: NDArray[np.uint8]) -> bytes:
     """Encode an RGB picture."""
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])[1].tobytes()
-
-
-class Quiet:
-    """Progress that nobody watches."""
-
-    def say(self, line: str) -> None:
-        """Say nothing."""
-
-    def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
-        """Show nothing."""
-        del title, total
-        return self._stage()
-
-    @contextmanager
-    def _stage(self) -> Iterator[Callable[[int], None]]:
-        yield lambda _: None

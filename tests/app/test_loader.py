@@ -28,9 +28,9 @@ from flows.fastflow.scorer import Scorer
 from tests.app.bundles import again
 from tests.app.calibrating import renewal
 from tests.app.stores import change, damage
-from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from training.config import BackboneConfig, RunConfig
+from training.progress import Silent
 from training.run import train
 
 T = TypeVar("T")

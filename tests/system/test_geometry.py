@@ -14,11 +14,12 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import decode, read
 from flows.fastflow.models_folder import active_version, resolve
 from flows.fastflow.resizing import resize
-from tests.conftest import Silent, picture, png
+from tests.conftest import picture, png
 from tests.system.processes import FlowGauge
 from training.config import RunConfig
 from training.datasets import mvtec
 from training.evaluation import evaluate
+from training.progress import Silent
 from training.run import train
 
 GEOMETRIES = {

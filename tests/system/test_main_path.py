@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from flows.fastflow.models_folder import active_version, versions
-from tests.conftest import Silent
 from tests.system.processes import FlowGauge, stop
 from training.config import load_config
+from training.progress import Silent
 from training.run import train
 
 

@@ -20,10 +20,10 @@ from bench.chance import weights_of_chance
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.presets import PAPER, PRESETS
-from tests.conftest import Silent
 from tests.stand_in_hub import Hub, serve
 from tests.system.processes import COMMAND
 from training.config import load_config
+from training.progress import Silent
 from training.run import train
 
 # A step of one batch on four pictures, one more to calibrate with.

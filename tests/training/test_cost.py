@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from flows.fastflow.models_folder import BACKBONES
-from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from training.backbone import BackboneLoader
 from training.cache_folder import GIB, CacheFolder, DiskSpaceError
@@ -20,7 +19,7 @@ from training.datasets.sample import DatasetError
 from training.feature_cache import FeatureCache
 from training.loop import CHECKPOINT, FitError
 from training.pictures import Pictures, gather
-from training.progress import Progress
+from training.progress import Progress, Silent
 from training.run import train
 from training.tiles import Tile
 

@@ -16,12 +16,12 @@ from flows.fastflow.fit_pictures import load
 from flows.fastflow.images import decode, read
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.plain_files import file_hashes
-from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from training.config import ConfigError, RunConfig, load_config
 from training.cross import final_metrics, fit_heads, folds_of, parts_of
 from training.datasets.sample import DatasetError
 from training.loop import METRICS, read_metrics
+from training.progress import Silent
 from training.run import train
 
 Images = dict[str, list[bytes]]

@@ -16,10 +16,10 @@ from flows.fastflow.bundle import read_manifest
 from flows.fastflow.detector import Detector
 from flows.fastflow.models_folder import activate, active_version
 from flows.fastflow.weights import digest
-from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from training.config import RunConfig
 from training.fanout import SUMMARY, Result, table, train_each
+from training.progress import Silent
 from training.publication import publish_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,13 +10,13 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from flows.fastflow.bundle import read_manifest
 from flows.fastflow.detector import Detector
-from tests.conftest import Silent
 from tests.flows.fastflow import untrained
 from tests.training.pins import pins
 from training.calibrate import calibrate
 from training.config import RunConfig
 from training.datasets.sample import DatasetError
 from training.loop import EpochMetrics
+from training.progress import Silent
 from training.run import Outcome, train
 from training.tensorboard_log import TensorBoardError, TensorBoardLog
 

@@ -21,11 +21,11 @@ from flows.fastflow.detector import Detector
 from flows.fastflow.images import read
 from flows.fastflow.models_folder import resolve
 from flows.fastflow.parts import PARTS
-from tests.conftest import Silent
 from tests.flows.fastflow.manifests import edit
 from tests.training.comparison.stand_in import interpreter
 from training.config import RunConfig
 from training.metrics import image_f1_max
+from training.progress import Silent
 from training.run import train
 
 

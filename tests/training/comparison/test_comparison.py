@@ -7,8 +7,8 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import cv2
@@ -24,13 +24,13 @@ from flows.fastflow.images import read
 from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
 from tests.app.full_disk import files_of_at_most
-from tests.conftest import Silent
 from tests.training.comparison.stand_in import interpreter
 from training.comparison.comparison import ComparisonError, Peers, compare, planned
 from training.config import RunConfig, dump_config, load_config
 from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
 from training.metrics import image_auroc, pixel_figures
+from training.progress import Silent
 from training.split import split, without_copies
 from training.summary import METRICS
 
@@ -231,9 +231,8 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(
     done: list[int] = []
 
     class Steps(Silent):
-        @contextmanager
-        def _stage(self) -> Iterator[Callable[[int], None]]:
-            yield done.append
+        def stage(self, title: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+            return nullcontext(done.append)
 
     plan = planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -5,8 +5,8 @@ asked for, and only to be told about.
 """
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +24,10 @@ from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbou
 from training.datasets.check.passed_over import passed_over
 from training.datasets.check.survey import Picture, Undecodable, survey
 from training.datasets.sample import DatasetError, NoTestPicturesError, Sample
+from training.progress import Silent
 
 Stage = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
-@contextmanager
-def _unseen(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    del title, total
-    yield lambda _: None
+_UNSEEN: Stage = Silent().stage
 
 
 def check(
@@ -41,7 +37,7 @@ def check(
     test: bool = True,
     threads: int = 2,
     sample_bits: int = MAX_SAMPLE_BITS,
-    stage: Stage = _unseen,
+    stage: Stage = _UNSEEN,
 ) -> DataCheck:
     """Look at every picture of a category and say what deserves a second look.
 
