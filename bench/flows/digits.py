@@ -31,11 +31,11 @@ from torch import Tensor
 from bench.flows.models import parameters
 from bench.flows.normflows_models import (
     NormflowsDensity,
-    as_large_as,
     nf_glow,
     nf_nice,
     nf_real_nvp,
     nf_spline,
+    width_as_large_as,
 )
 from bench.service.figures import Figures, report
 from flows import Compose, Flatten, Flow, Logit, Transform, UniformDequantization
@@ -202,7 +202,7 @@ def compare(
     for name, family in families(data).items():
         if only not in (None, name):
             continue
-        width = _width(family)
+        width = width_as_large_as(family.theirs, parameters(family.ours()), family.most)
         theirs = partial(_their_flow, family, width, data)
         makers: dict[str, Callable[[], Flow]] = {"ours": family.ours, "normflows": theirs}
         means = {}
@@ -226,19 +226,6 @@ def compare(
 
 def _their_flow(family: Family, width: int, data: Pictures) -> Flow:
     return their_flow(family.theirs(width), data)
-
-
-def _width(family: Family) -> int:
-    """The narrowest hidden width of theirs with as many parameters as ours."""
-    wanted = parameters(family.ours())
-    widths: list[int] = []
-
-    def make(hidden: int) -> NormflowsDensity:
-        widths.append(hidden)
-        return family.theirs(hidden)
-
-    as_large_as(make, wanted, family.most)
-    return widths[-1]
 
 
 def _draw(

@@ -4,6 +4,7 @@ Each is built as its documentation builds it, and becomes the base of a `Flow` w
 preprocessing as ours: so the same fit, the same noise and the same counting of bits serve both.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -151,22 +152,15 @@ def nf_spline(shape: tuple[int, int, int], hidden: int, *, steps: int) -> Normfl
     return NormflowsDensity((features,), nf.NormalizingFlow(base, flows))
 
 
-def as_large_as(make: Callable[[int], NormflowsDensity], wanted: int, most: int) -> NormflowsDensity:
-    """The narrowest model with at least so many parameters, of hidden widths 1 ... `most`.
+def width_as_large_as(make: Callable[[int], NormflowsDensity], wanted: int, most: int) -> int:
+    """The least hidden width, 1 ... `most`, whose model has at least so many parameters.
 
     Raises:
         ValueError: even the widest has fewer.
     """
-    low, high = 1, most
-    while low < high:
-        middle = (low + high) // 2
-        if parameters(make(middle)) >= wanted:
-            high = middle
-        else:
-            low = middle + 1
-    found = make(low)
-    if parameters(found) < wanted:
+    fewer = bisect_left(range(1, most + 1), wanted, key=lambda width: parameters(make(width)))
+    if fewer == most:
         raise ValueError(
-            f"a hidden width of {most} gives {parameters(found)} parameters, fewer than {wanted}"
+            f"a hidden width of {most} gives {parameters(make(most))} parameters, fewer than {wanted}"
         )
-    return found
+    return fewer + 1
