@@ -10,12 +10,11 @@ from typing import TypeVar
 
 from bench.inference import engines
 from bench.inference.categories import COUNT, STEPS, Line, fleet_of, grow
-from bench.inference.http import rate_of
 from bench.inference.models import DEFAULT
 from bench.inference.options import Options
 from bench.inference.report import Part, Table, quantiles
 from bench.service.fleet import jpeg, part
-from bench.service.load import Shot
+from bench.service.load import Shot, per_second
 from bench.service.server import Server
 
 K = TypeVar("K")
@@ -125,6 +124,6 @@ def _in_turns(options: Options, loads: Mapping[K, Load]) -> dict[K, Turns]:
             before = loads[key].line.server.cpu_seconds()
             shots = loads[key].send(options.seconds)
             found[key].cpu.append(loads[key].line.server.cpu_seconds() - before)
-            found[key].rates.append(rate_of(shots))
+            found[key].rates.append(per_second(shots))
             found[key].answers.append([shot.seconds for shot in shots])
     return found

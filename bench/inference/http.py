@@ -22,7 +22,7 @@ from bench.inference.options import Options
 from bench.inference.report import Aim, Part, Ratio, Table, quantiles, ratio
 from bench.service.figures import Figures
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, closed_loop
+from bench.service.load import Shot, closed_loop, per_second
 from bench.service.server import Server
 
 _LATENCY = Aim(2.0, at_most=True)
@@ -158,7 +158,7 @@ def _tables(served: Served, bare: dict[tuple[str, str], list[Turn]], same: str) 
         for kind, title in _KINDS.items()
     ]
     full = [
-        f"{statistics.median(map(rate_of, served.saturated)):.1f}",
+        f"{statistics.median(map(per_second, served.saturated)):.1f}",
         quantiles([shot.seconds for shot in shots] for shots in served.saturated),
         f"{statistics.median(served.cpu):.2f}",
         spent("least"),
@@ -199,11 +199,6 @@ def send(server: Server, fleet: Fleet, clients: int, seconds: float) -> list[Sho
     """
     shots = asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=seconds, query=_QUERY))
     return inspected(shots)
-
-
-def rate_of(shots: Sequence[Shot]) -> float:
-    """Answers a second, from the first request to the last answer."""
-    return len(shots) / (max(shot.ended for shot in shots) - min(shot.begun for shot in shots))
 
 
 def inspected(shots: list[Shot]) -> list[Shot]:

@@ -9,7 +9,7 @@ import numpy as np
 from bench.service.client import Connection
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, closed_loop, open_loop, shoot
+from bench.service.load import Shot, closed_loop, open_loop, per_second, shoot
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 3.0
@@ -45,8 +45,7 @@ def run(
         alone = asyncio.run(_alone(server.port, fleet))
         asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=_WARM_UP_SECONDS))
         measured = asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=measure_seconds))
-        # Until the last answer: those that were under way at the end count too.
-        capacity = len(measured) / (max(s.ended for s in measured) - min(s.begun for s in measured))
+        capacity = per_second(measured)
         rate = times * capacity
         shots = asyncio.run(open_loop(server.port, fleet, rate=rate, seconds=seconds, query=query))
         time.sleep(max(0.0, max(s.begun for s in shots) + 1 - time.monotonic()))

@@ -125,6 +125,7 @@ def test_quantiles_and_slopes() -> None:
 def test_answers_a_second_count_until_the_last_answer() -> None:
     shots = [Shot("cap", 0, begun, begun + 1.5, None) for begun in (10.0, 10.5, 11.0, 11.5)]
     assert per_second(shots) == 4 / 3
+    assert per_second([Shot("cap", 0, 10.0, 11.0, None), Shot("cap", 0, 10.5, 14.0, None)]) == 0.5
 
 
 def test_what_the_server_is_measured_against_computes_on_its_engine(tiny_bundle_store: Path) -> None:

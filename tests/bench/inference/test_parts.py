@@ -18,7 +18,7 @@ from bench.inference.contestant import Results, Turn
 from bench.inference.copies import copies, flow_bytes
 from bench.inference.gpu import GpuError, gpu_for
 from bench.inference.growth import Turns
-from bench.inference.http import AnswerError, Served, expect_engine, inspected, rate_of
+from bench.inference.http import AnswerError, Served, expect_engine, inspected
 from bench.inference.http import ratios as ratios_of_http
 from bench.inference.model import ratios as ratios_of_model
 from bench.inference.options import Options
@@ -113,11 +113,6 @@ def test_an_answer_that_is_none_ends_the_part() -> None:
         inspected([lost])
     with pytest.raises(AnswerError, match="nothing was sent"):
         inspected([])
-
-
-def test_a_rate_lasts_until_the_last_answer() -> None:
-    shots = [Shot("part", 0, 10.0, 11.0, None), Shot("part", 0, 10.5, 14.0, None)]
-    assert rate_of(shots) == 0.5
 
 
 def timed(milliseconds: dict[tuple[str, str], float]) -> Results:
