@@ -6,6 +6,7 @@ from typing import Any
 from flows.fastflow.conformal import Threshold
 from flows.fastflow.review_band import say_empty_band
 from training.assessment import Assessed
+from training.columns import aligned
 from training.near_copies import say_near_copies
 from training.operating_points import OperatingPoint, Share
 from training.summary import (
@@ -72,14 +73,14 @@ def report_lines(found: Assessed) -> list[str]:
             [name, str(kind["count"]), _figure(kind["image_auroc"]), _percent(kind["recall"])]
             for name, kind in summary["defects"].items()
         ]
-        lines += _aligned(table)
+        lines += _indented(table)
     if summary["reviews"] is not None:
         reviews = summary["reviews"]
         empty = say_empty_band(threshold.n_calibration, threshold.target_fpr, reviews["review_fpr"])
         lines.append(empty or _to_a_person(reviews))
     intervals = ", with 95 % intervals of what was seen" if found.evaluation.independent else ""
     lines.append(f"thresholds of other rates{intervals}:")
-    lines += _aligned(_rates(found.evaluation.operating_points))
+    lines += _indented(_rates(found.evaluation.operating_points))
     if "comparison" in summary:
         rows = [["model", *METRICS.values(), "recall", "false rejects", "fit s", "ms", "engine"]]
         rows += [
@@ -94,7 +95,7 @@ def report_lines(found: Assessed) -> list[str]:
             ]
             for peer in summary["comparison"]
         ]
-        lines += ["same pictures, backbone, stages and size; thresholds by the same rule:", *_aligned(rows)]
+        lines += ["same pictures, backbone, stages and size; thresholds by the same rule:", *_indented(rows)]
         lines.append(say_times(summary["comparison"]))
     lines.append(f"scores of every picture: {found.folder / 'scores.csv'}")
     lines.append(f"report: {found.report}")
@@ -163,20 +164,11 @@ def overview(summaries: Sequence[dict[str, Any]]) -> list[str]:
         ]
         for row in [*summaries, {"category": "mean", **means(summaries)}]
     ]
-    return _aligned(table)
+    return _indented(table)
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines: the first column to the left, numbers to the right."""
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return [
-        "  "
-        + "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in table
-    ]
+def _indented(table: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for line in aligned(table)]
 
 
 def _figure(value: float | None) -> str:

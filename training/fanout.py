@@ -12,6 +12,7 @@ from flows.fastflow.bundle import read_manifest
 from flows.fastflow.models_folder import BACKBONES
 from flows.fastflow.plain_files import replace_file
 from training.backbone import BackboneLoader
+from training.columns import aligned
 from training.config import RunConfig
 from training.progress import Progress
 from training.run import Outcome, train
@@ -115,14 +116,7 @@ def table(results: Sequence[Result]) -> list[str]:
         ]
         for r in results
     ]
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if i in (0, len(head) - 1) else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in [head, *rows]
-    ]
+    return aligned([head, *rows], left=(0, len(head) - 1))
 
 
 def _result(category: str, outcome: Outcome, seconds: float) -> Result:
