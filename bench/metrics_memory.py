@@ -4,13 +4,14 @@ python -m bench.metrics_memory            # 1,000 maps of 512 px: 1 GiB of score
 """
 
 import argparse
-import resource
+import os
 import sys
 import time
 
 import cv2
 import numpy as np
 
+from bench.memory import peak_bytes
 from training.metrics import PixelMetrics
 
 
@@ -56,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _peak() -> float:
     """The largest resident size of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_bytes(os.getpid()) / 2**20
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ step, for 32 steps with `recompute` and without.
 import argparse
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.memory import status_bytes
 from flows import ActNorm, Compose, standard_normal_log_prob
 from flows.recipes import glow
 
@@ -170,17 +172,10 @@ def memory_of_this_process(recompute: bool, steps: int, hidden: int, batch: int)
     for parameter in model.parameters():
         parameter.grad = torch.zeros_like(parameter)
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts here (proc(5))
-    before = _status("VmRSS")
+    before = status_bytes(os.getpid(), "VmRSS")
     z, log_det = model(x)
     torch.autograd.backward(-(standard_normal_log_prob(z) + log_det).mean())
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)
+    return status_bytes(os.getpid(), "VmHWM") - before
 
 
 def memory(steps: int, hidden: int, batch: int) -> dict[str, float]:
