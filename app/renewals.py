@@ -110,7 +110,7 @@ def put_in_force(renewal: Renewal, slot: Slot) -> InForce:
     """Make a renewal decide.
 
     Raises:
-        ValueError: it is of another version, engine or station, or its maps give no scale of colours.
+        ValueError: it is of another version, engine or station, or its statistics are of another backbone.
     """
     manifest = slot.manifest
     found = renewal.category, renewal.version, renewal.manifest_sha256, renewal.precision, renewal.station

@@ -97,14 +97,14 @@ class TensorBoardLog:
         step = self._last
         self._writer.add_histogram("held_out/score", np.asarray(calibrated.scores), step)
         self._writer.add_scalar("held_out/threshold", calibrated.threshold.reject, step)
-        low, middle = calibrated.calibration.map_typical, calibrated.calibration.map_threshold
-        if low < middle:
-            ranked = np.argsort(calibrated.scores, kind="stable")
-            for i in np.unique(np.linspace(0, len(ranked) - 1, _PICTURES).round().astype(int)):
-                image = read(held_out[ranked[i]], self.config.sample_bits)
-                [scored] = scorer.score([image])
-                pair = np.hstack([image, overlay(image, scored.score_map, ColourScale(low, middle))])
-                self._writer.add_image(f"held_out/good_{i:04}", pair, step, dataformats="HWC")
+        made = calibrated.calibration
+        colours = ColourScale(made.map_typical, made.map_threshold)
+        ranked = np.argsort(calibrated.scores, kind="stable")
+        for i in np.unique(np.linspace(0, len(ranked) - 1, _PICTURES).round().astype(int)):
+            image = read(held_out[ranked[i]], self.config.sample_bits)
+            [scored] = scorer.score([image])
+            pair = np.hstack([image, overlay(image, scored.score_map, colours)])
+            self._writer.add_image(f"held_out/good_{i:04}", pair, step, dataformats="HWC")
         if step:
             found = {f"metrics/{name}": value for name, value in reached.items()}
             settings = _flat(self.config.model_dump(mode="json"))

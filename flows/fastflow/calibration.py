@@ -146,9 +146,6 @@ class Calibrator:
         scores: of the calibration pictures, float64, sorted, not to be written to.
         guarantee: what `threshold` promises, see `conformal`.
         colour_scale: of heatmaps; its middle is the pixel threshold.
-
-    Raises:
-        ValueError: the maps of the calibration give no scale of colours.
     """
 
     def __init__(

@@ -20,16 +20,13 @@ class FeatureNormaliser(nn.Module):
     Args:
         channels: channels of each scale.
         mode: "channel" or "layer".
-        pooling: side of an average-pooling window applied first (1 = none); gives each position its
+        pooling: odd side of an average-pooling window applied first (1 = none); gives each position its
             neighbourhood, as PatchCore does (Roth et al. 2022, arXiv 2106.08265, section 3.1).
         pooled: which scales are pooled: all, or the coarsest alone, the last one (of a transformer's, which
             are of one size, the deepest); small defects are drawn sharper then (docs/experiments.md, 10).
 
     Attributes:
         windows: side of each scale's window.
-
-    Raises:
-        ValueError: the window is even.
     """
 
     def __init__(
@@ -40,8 +37,6 @@ class FeatureNormaliser(nn.Module):
         pooled: Pooled = "coarsest",
     ) -> None:
         super().__init__()
-        if pooling % 2 == 0:
-            raise ValueError(f"FeatureNormaliser expected an odd pooling window; got {pooling}")
         self.mode = mode
         self.channels = tuple(channels)
         finer = 1 if pooled == "coarsest" else pooling

@@ -155,12 +155,6 @@ def test_statistics_of_nothing_or_of_nan_are_refused() -> None:
         normaliser.fit([bad])
 
 
-@pytest.mark.parametrize("pooling", [0, 2, 4])
-def test_an_even_window_is_refused(pooling: int) -> None:
-    with pytest.raises(ValueError, match=f"expected an odd pooling window; got {pooling}"):
-        FeatureNormaliser((1,), "channel", pooling)
-
-
 def test_another_number_of_scales_than_announced_is_an_error() -> None:
     with pytest.raises(ValueError, match="zip"):
         FeatureNormaliser((5,), "channel", 1).fit([maps()])
