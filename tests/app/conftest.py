@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -86,6 +87,13 @@ def history(tmp_path: Path) -> Iterator[History]:
     history.database.prepare()
     yield history
     history.database.close()
+
+
+def history_of(client: TestClient) -> History:
+    """The history of a service in memory."""
+    app: Any = client.app
+    history: History = app.state.history
+    return history
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What tests of a category's settings share: a service with keys, and what services answer."""
+"""What tests of a category's settings share: services with and without keys, and what they answer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +14,11 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Keyed
+
+
+def service(models: Path) -> TestClient:
+    """A service without keys, whose history lies beside its models."""
+    return TestClient(create_app(Settings(models=models, history=models.parent / "history")))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from tests.training.run_yaml import write
 from training.config import (
     ConfigError,
     RunConfig,
@@ -86,12 +87,6 @@ OTHER: dict[str, Any] = {
     "feature_cache": {"max_gib": 1.5},
     "tensorboard": "logs",
 }
-
-
-def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "run.yaml"
-    path.write_text(text)
-    return path
 
 
 def leaves(model: type[BaseModel], prefix: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

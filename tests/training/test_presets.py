@@ -7,13 +7,8 @@ import pytest
 import yaml
 
 from flows.fastflow.presets import PAPER, PRESETS
+from tests.training.run_yaml import write
 from training.config import ConfigError, RunConfig, dump_config, load_config
-
-
-def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "run.yaml"
-    path.write_text(text)
-    return path
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -2,13 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.run_yaml import write
 from training.config import ConfigError, load_config
-
-
-def write(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "run.yaml"
-    path.write_text(text)
-    return path
 
 
 @pytest.mark.parametrize(

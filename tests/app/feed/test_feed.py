@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from app.database.engine import Database
-from app.database.tables import identity
 from app.feed import feed as feeds
 from app.feed import log
 from app.feed.feed import Feed, Overtaken
 from app.feed.log import Event, Happening, Wanted
 from app.problems import Problem
+from tests.app.databases import with_identity
 
 ALL = Wanted()
 
@@ -34,11 +34,7 @@ def name(events: list[Event]) -> list[str]:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
-    database.upgrade()
-    with database.write() as connection:
-        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
-    return database
+    return with_identity(tmp_path)
 
 
 def use(

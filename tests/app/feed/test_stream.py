@@ -4,28 +4,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
 from app import still_welcome
 from app.database.engine import Database
-from app.database.tables import identity
 from app.feed import feed as feeds
 from app.feed import log, stream
 from app.feed.feed import Feed
 from app.feed.log import Happening, Wanted
 from app.feed.stream import EventStream
 from app.problems import Problem
+from tests.app.databases import with_identity
 
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
-    database.upgrade()
-    with database.write() as connection:
-        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
-    return database
+    return with_identity(tmp_path)
 
 
 def add(database: Database, count: int) -> None:

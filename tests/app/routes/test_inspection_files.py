@@ -6,7 +6,6 @@ import resource
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -33,7 +32,7 @@ from app.routes import inspection_files
 from app.settings import Settings
 from flows.fastflow import images
 from tests import jumping
-from tests.app.conftest import Keyed
+from tests.app.conftest import Keyed, history_of
 from tests.app.guarded import expect_problem
 from tests.app.history.rows import add, row
 from tests.app.stalling import Stalling, receive
@@ -65,12 +64,6 @@ def inspected(client: TestClient, data: bytes, **headers: str) -> str:
     """The path of an inspection made just now."""
     path: str = predict(client, data, **headers).json()["links"]["inspection"]
     return path
-
-
-def history_of(client: TestClient) -> History:
-    app: Any = client.app
-    history: History = app.state.history
-    return history
 
 
 def remove_pictures(client: TestClient) -> None:

@@ -1,7 +1,6 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,21 +28,14 @@ def scrape(client: TestClient, **headers: str) -> dict[str, float]:
     }
 
 
-@pytest.fixture
-def running(store: Path, tmp_path: Path) -> Any:
-    """A service of the test's own, whose counters begin at 0."""
-    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
-        yield client
-
-
-def test_inspections_are_counted(running: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
+def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
     decisions = {"PASS": 0, "REJECT": 0}
     for data in (*tiny_images["good"][:2], *tiny_images["defect"][:2]):
-        answer = running.post("/v1/models/tiny/predict", content=data, headers=PNG)
+        answer = client.post("/v1/models/tiny/predict", content=data, headers=PNG)
         decisions[answer.json()["decision"]] += 1
     # A batch is counted after its answers are given.
-    eventually(lambda: scrape(running)["flowgauge_batch_images_sum"] == 4)
-    said = scrape(running)
+    eventually(lambda: scrape(client)["flowgauge_batch_images_sum"] == 4)
+    said = scrape(client)
     for decision, count in decisions.items():
         labels = {"category": "tiny", "decision": decision}
         assert said.get(f"flowgauge_decisions_total{labels}", 0) == count
@@ -59,8 +51,8 @@ def test_inspections_are_counted(running: TestClient, tiny_images: dict[str, lis
     assert said["flowgauge_telemetry_failures_total"] == 0
 
 
-def test_room_for_the_history_is_told_before_there_is_none(running: TestClient, tmp_path: Path) -> None:
-    said = scrape(running)
+def test_room_for_the_history_is_told_before_there_is_none(client: TestClient, tmp_path: Path) -> None:
+    said = scrape(client)
     assert said["flowgauge_history_accepting"] == 1
     free = shutil.disk_usage(tmp_path).free
     assert said["flowgauge_history_free_bytes"] == pytest.approx(free, rel=0.5)
@@ -72,38 +64,36 @@ def test_a_history_without_room_for_the_largest_upload_is_told(store: Path) -> N
         assert scrape(client)["flowgauge_history_accepting"] == 0
 
 
-def test_refusals_are_counted_by_reason(running: TestClient) -> None:
-    running.post("/v1/models/tiny/predict", content=b"no image", headers=PNG)
+def test_refusals_are_counted_by_reason(client: TestClient) -> None:
+    client.post("/v1/models/tiny/predict", content=b"no image", headers=PNG)
     for i in range(5):
-        running.post(f"/v1/models/unheard-of-{i}/predict", content=b"no image", headers=PNG)
-    said = scrape(running)
+        client.post(f"/v1/models/unheard-of-{i}/predict", content=b"no image", headers=PNG)
+    said = scrape(client)
     assert said["flowgauge_problems_total{'type': 'unsupported-media-type'}"] == 1
     assert said["flowgauge_problems_total{'type': 'unknown-model'}"] == 5
     assert said["flowgauge_problems_total{'type': 'queue-full'}"] == 0
     assert not [name for name in said if "unheard-of" in name]
 
 
-def test_what_clients_ask_for_adds_no_series(
-    running: TestClient, tiny_images: dict[str, list[bytes]]
-) -> None:
+def test_what_clients_ask_for_adds_no_series(client: TestClient, tiny_images: dict[str, list[bytes]]) -> None:
     # The model is loaded in the background, and has a series of its own once it is.
-    assert running.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=PNG).is_success
+    assert client.post("/v1/models/tiny/predict", content=tiny_images["good"][0], headers=PNG).is_success
     for path in ("/nothing", "/v1/models/x"):
-        running.get(path)
-    before = set(scrape(running))
+        client.get(path)
+    before = set(scrape(client))
     for i in range(20):
-        running.get(f"/nothing/{i}")
-        running.get(f"/v1/models/category-{i}")
-        running.request(f"BREW{i}", "/nothing")
-    added = set(scrape(running)) - before
+        client.get(f"/nothing/{i}")
+        client.get(f"/v1/models/category-{i}")
+        client.request(f"BREW{i}", "/nothing")
+    added = set(scrape(client)) - before
     assert {name for name in added if "/metrics" not in name} == {
         "flowgauge_requests_total{'method': 'other', 'route': 'none', 'status': '404'}"
     }
 
 
-def test_openmetrics_where_it_is_asked_for(running: TestClient) -> None:
-    assert running.get("/metrics").headers["content-type"].startswith("text/plain; version=")
-    response = running.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+def test_openmetrics_where_it_is_asked_for(client: TestClient) -> None:
+    assert client.get("/metrics").headers["content-type"].startswith("text/plain; version=")
+    response = client.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert response.headers["content-type"].startswith("application/openmetrics-text")
     assert response.text.endswith("# EOF\n")
 
@@ -129,7 +119,7 @@ def test_needs_a_key_that_may_see_the_history_of_every_category(tmp_path: Path) 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/openmetrics-text"])
 @pytest.mark.parametrize("version", ["abc", "1.x", "", "."])
-def test_a_version_that_is_none_gets_the_plain_format(running: TestClient, kind: str, version: str) -> None:
-    response = running.get("/metrics", headers={"Accept": f"{kind};version={version}"})
+def test_a_version_that_is_none_gets_the_plain_format(client: TestClient, kind: str, version: str) -> None:
+    response = client.get("/metrics", headers={"Accept": f"{kind};version={version}"})
     assert response.status_code == 200
     assert response.text.startswith("# HELP")

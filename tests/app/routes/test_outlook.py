@@ -1,6 +1,5 @@
 """What other rates would do, over the wire: positions by the calibration in force, and refusals."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,21 +7,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from app.main import create_app
 from app.routes.outlook import MOST_RATES, RATES
-from app.settings import Settings
 from flows.fastflow import bundle, conformal, models_folder
 from tests.app.calibrating import good, send
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
 
 URL = "/v1/models/tiny/thresholds/outlook"
-
-
-@pytest.fixture
-def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
-        yield client
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import numpy as np
@@ -13,12 +12,11 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app.history.history import History
 from app.history.retention import Retention
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import models_folder
-from tests.app.conftest import Keyed
+from tests.app.conftest import Keyed, history_of
 from tests.app.guarded import expect_problem
 from tests.conftest import picture, png
 from tests.waiting import eventually
@@ -44,12 +42,6 @@ def post(
     if key is not None:
         headers["Idempotency-Key"] = key
     return client.post(PREDICT + query, content=data, headers={"Content-Type": "image/png", **headers})
-
-
-def history_of(client: TestClient) -> History:
-    app: Any = client.app
-    history: History = app.state.history
-    return history
 
 
 def kept(client: TestClient) -> list[str]:

@@ -1,7 +1,6 @@
 """What an operator's settings make of a prediction, and the regions that explain it."""
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from starlette.testclient import TestClient
 
-from app.main import create_app
 from app.schemas.predict import Inspection
-from app.settings import Settings
 from flows.fastflow import images
 from tests.app.bundles import again
 from tests.app.stores import change
@@ -25,13 +22,6 @@ THRESHOLDS = "/v1/models/tiny/thresholds"
 REGION = "/v1/models/tiny/region"
 # The scratch of a defective part ends left of it.
 RIGHT = {"image": {"width": 640, "height": 320}, "polygons": [[[520, 0], [640, 0], [640, 320], [520, 320]]]}
-
-
-@pytest.fixture
-def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
-    """A service whose settings and history are the test's own."""
-    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
-        yield client
 
 
 def predict(client: TestClient, data: bytes, **query: str) -> Inspection:

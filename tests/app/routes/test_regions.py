@@ -1,8 +1,6 @@
 """Regions of interest: what lies outside never counts, and no region hides every defect."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.category_settings import SETTINGS
-from app.main import create_app
 from app.routes import regions
-from app.settings import Settings
 from tests.app.bundles import again
-from tests.app.tuned import acts, keyed_service, predicted, refused
+from tests.app.tuned import acts, keyed_service, predicted, refused, service
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/region"
@@ -30,23 +26,6 @@ MIDDLE: dict[str, Any] = {
     "image": {"width": 640, "height": 640},
     "polygons": [[[160, 160], [560, 160], [560, 560], [160, 560]]],
 }
-
-
-def service(models: Path) -> TestClient:
-    return TestClient(create_app(Settings(models=models, history=models.parent / "history")))
-
-
-@pytest.fixture
-def client(store: Path) -> Iterator[TestClient]:
-    with service(store) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """One for all that is refused: it leaves no trace."""
-    with service(shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")) as client:
-        yield client
 
 
 def put(

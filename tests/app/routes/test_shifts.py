@@ -1,17 +1,14 @@
 """The report on a shift: what it counts, by hand, and what was changed meanwhile."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
 from starlette.testclient import TestClient
 
 from app.access import ANONYMOUS
 from app.audit import Audit
 from app.database import clock
-from app.main import create_app
-from app.settings import Settings
 from flows.fastflow import models_folder
 from tests.app.conftest import Keyed
 from tests.app.history.rows import add, row
@@ -19,12 +16,6 @@ from tests.waiting import eventually
 
 HOUR = 3_600_000
 SHIFT = "/v1/reports/shift"
-
-
-@pytest.fixture
-def client(store: Path, tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(Settings(models=store, history=tmp_path / "history"))) as client:
-        yield client
 
 
 def kept(client: TestClient | Keyed, *rows: dict[str, Any]) -> list[str]:

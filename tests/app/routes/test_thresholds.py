@@ -1,7 +1,5 @@
 """False-reject rates: what is set decides, nobody's change is lost, and the audit log has all of them."""
 
-import shutil
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -11,33 +9,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.category_settings import SETTINGS
-from app.main import create_app
-from app.settings import Settings
 from flows.fastflow import bundle, conformal, models_folder
 from tests.app.bundles import again
 from tests.app.calibrating import good, send
-from tests.app.tuned import acts, keyed_service, predicted, refused
+from tests.app.tuned import acts, keyed_service, predicted, refused, service
 from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 URL = "/v1/models/tiny/thresholds"
-
-
-def service(models: Path) -> TestClient:
-    return TestClient(create_app(Settings(models=models, history=models.parent / "history")))
-
-
-@pytest.fixture
-def client(store: Path) -> Iterator[TestClient]:
-    with service(store) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def steady(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    """One for all that is refused: it leaves no trace."""
-    with service(shutil.copytree(tiny_bundle_store, tmp_path_factory.mktemp("steady") / "models")) as client:
-        yield client
 
 
 def change(client: TestClient, if_match: str | None = "*", **body: Any) -> httpx2.Response:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from app.database.engine import Database, DatabaseUnavailable
-from app.database.tables import deliveries, identity
+from app.database.tables import deliveries
 from app.feed import log
 from app.feed.feed import Feed
 from app.feed.log import Event, Happening, Wanted
@@ -19,6 +19,7 @@ from app.sinks import positions
 from app.sinks.dead_letters import DeadLetters
 from app.sinks.delivery import Delivery, Undelivered
 from app.sinks.positions import Position
+from tests.app.databases import with_identity
 from tests.waiting import until
 
 INSPECTIONS = Wanted(kinds=frozenset({"inspection"}))
@@ -71,11 +72,7 @@ def add(database: Database, *names: str, station: str | None = None, kind: str =
 
 @pytest.fixture
 def database(tmp_path: Path) -> Database:
-    database = Database(f"sqlite:///{tmp_path / 'history.sqlite'}")
-    database.upgrade()
-    with database.write() as connection:
-        connection.execute(insert(identity).values(id="6b1e6f5e-6f0e-4a53-9a6a-3f9c1d2b7a10"))
-    return database
+    return with_identity(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -23,18 +23,13 @@ from flows.fastflow.containers.png import MAX_PIXEL_CHUNKS
 from flows.fastflow.containers.stripped import MAX_SEGMENTS
 from flows.fastflow.containers.tiff import MAX_TAGS
 from flows.fastflow.images import ImageError, Undecodable, decode
+from tests.flows.fastflow.saving import save
 
 HEIGHT, WIDTH = 37, 53
 RGB = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
 PHOTO = Image.fromarray(RGB)
 FORMATS = ["PNG", "JPEG", "TIFF", "WEBP"]
 MEGABYTES = 4 * 2**20  # the size of a hostile file here
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def chunk(name: bytes, body: bytes = b"") -> bytes:

@@ -36,6 +36,7 @@ from flows.fastflow.images import (
     read_bytes,
     size_of,
 )
+from tests.flows.fastflow.saving import save
 
 HEIGHT, WIDTH = 37, 53  # odd, unequal, no multiple of a JPEG block
 ROW, COLUMN = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -45,12 +46,6 @@ DEEP = (RGB.astype(np.uint16) << 8) | ((COLUMN * 7 + ROW * 3)[..., None] % 256).
 PHOTO = Image.fromarray(RGB)
 ALPHA = Image.fromarray(np.dstack([RGB, RGB[..., 1]]))  # colours under full transparency too
 PALETTE = PHOTO.quantize(16)
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def png(header: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
