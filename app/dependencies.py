@@ -3,7 +3,7 @@
 Asynchronous, because FastAPI would run each of them in a thread otherwise.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Request
 
@@ -24,96 +24,30 @@ from app.store import Store
 from app.telemetry import Telemetry
 
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
+def _part(name: str) -> Any:
+    """What routes ask for by an alias below: `app.state` has it by this name, see `create_app`."""
+
+    async def part(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(part)
 
 
-async def _admission(request: Request) -> Admission:
-    admission: Admission = request.app.state.admission
-    return admission
-
-
-async def _batcher(request: Request) -> Batcher:
-    batcher: Batcher = request.app.state.batcher
-    return batcher
-
-
-async def _residency(request: Request) -> Residency:
-    residency: Residency = request.app.state.residency
-    return residency
-
-
-async def _telemetry(request: Request) -> Telemetry:
-    telemetry: Telemetry = request.app.state.telemetry
-    return telemetry
-
-
-async def _draining(request: Request) -> Draining:
-    draining: Draining = request.app.state.draining
-    return draining
-
-
-async def _audit(request: Request) -> Audit:
-    audit: Audit = request.app.state.audit
-    return audit
-
-
-async def _keys(request: Request) -> Keys:
-    keys: Keys = request.app.state.keys
-    return keys
-
-
-async def _keyring(request: Request) -> Keyring:
-    keyring: Keyring = request.app.state.keyring
-    return keyring
-
-
-async def _sessions(request: Request) -> Sessions:
-    sessions: Sessions = request.app.state.sessions
-    return sessions
-
-
-async def _history(request: Request) -> History:
-    history: History = request.app.state.history
-    return history
-
-
-async def _feed(request: Request) -> Feed:
-    feed: Feed = request.app.state.feed
-    return feed
-
-
-async def _drift(request: Request) -> Drift:
-    drift: Drift = request.app.state.drift
-    return drift
-
-
-async def _store(request: Request) -> Store:
-    store: Store = request.app.state.store
-    return store
-
-
-async def _inspector(request: Request) -> Inspector:
-    inspector: Inspector = request.app.state.inspector
-    return inspector
-
-
-HistoryPart = Annotated[History, Depends(_history)]
-FeedPart = Annotated[Feed, Depends(_feed)]
-DriftPart = Annotated[Drift, Depends(_drift)]
-StorePart = Annotated[Store, Depends(_store)]
-InspectorPart = Annotated[Inspector, Depends(_inspector)]
-SettingsPart = Annotated[Settings, Depends(_settings)]
-AdmissionPart = Annotated[Admission, Depends(_admission)]
-BatcherPart = Annotated[Batcher, Depends(_batcher)]
-ResidencyPart = Annotated[Residency, Depends(_residency)]
-TelemetryPart = Annotated[Telemetry, Depends(_telemetry)]
-DrainingPart = Annotated[Draining, Depends(_draining)]
-AuditPart = Annotated[Audit, Depends(_audit)]
-KeysPart = Annotated[Keys, Depends(_keys)]
-KeyringPart = Annotated[Keyring, Depends(_keyring)]
-SessionsPart = Annotated[Sessions, Depends(_sessions)]
+HistoryPart = Annotated[History, _part("history")]
+FeedPart = Annotated[Feed, _part("feed")]
+DriftPart = Annotated[Drift, _part("drift")]
+StorePart = Annotated[Store, _part("store")]
+InspectorPart = Annotated[Inspector, _part("inspector")]
+SettingsPart = Annotated[Settings, _part("settings")]
+AdmissionPart = Annotated[Admission, _part("admission")]
+BatcherPart = Annotated[Batcher, _part("batcher")]
+ResidencyPart = Annotated[Residency, _part("residency")]
+TelemetryPart = Annotated[Telemetry, _part("telemetry")]
+DrainingPart = Annotated[Draining, _part("draining")]
+AuditPart = Annotated[Audit, _part("audit")]
+KeysPart = Annotated[Keys, _part("keys")]
+KeyringPart = Annotated[Keyring, _part("keyring")]
+SessionsPart = Annotated[Sessions, _part("sessions")]
 
 
 async def expect_not_draining(request: Request) -> None:
