@@ -19,7 +19,7 @@ from app.history.history import History
 from app.openapi import documented
 from app.patience import LEAST_RATE
 from app.routes.known_inspection import KnownInspection
-from app.routes.spans import Time
+from app.routes.spans import From, To
 from app.routes.texts import text_query
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
@@ -37,23 +37,8 @@ async def _filter(
     verdict: Annotated[
         schemas.Verdict | None, Query(description="Whose latest review has this verdict.")
     ] = None,
-    made_from: Annotated[
-        Time | None,
-        Query(
-            alias="from",
-            description="Made at this time or later; UTC unless it says otherwise. Of a day, its beginning; "
-            "in an address + is %2B.",
-            examples=["2026-11-25T00:00:00Z"],
-        ),
-    ] = None,
-    made_before: Annotated[
-        Time | None,
-        Query(
-            alias="to",
-            description="Made before this time. Of a day, its beginning.",
-            examples=["2026-11-26T00:00:00Z"],
-        ),
-    ] = None,
+    made_from: From = None,
+    made_before: To = None,
 ) -> queries.Filter:
     if category is not None:
         caller.expect_category(category)

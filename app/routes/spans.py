@@ -1,4 +1,4 @@
-"""The time and the station that a report is about, as they come in a query."""
+"""The time and the station that a report or a list is about, as they come in a query."""
 
 import re
 from datetime import UTC, datetime
@@ -37,7 +37,7 @@ To = Annotated[
     Time | None,
     Query(
         alias="to",
-        description="Inspections made before; now by default. Of a day, its beginning.",
+        description="Inspections made before; up to now by default. Of a day, its beginning.",
         examples=["2026-11-25T14:00:00Z"],
     ),
 ]
