@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import ipaddress
 import logging
 import re
 import resource
@@ -22,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from app import problem_answers, problems
+from app.client_address import holder_of
 from app.limits import MOST_ADDRESSES, TokenBuckets
 from app.schemas.problem import ProblemDetails
 
@@ -336,14 +336,6 @@ class _Counted(socket.socket):
         closed, self._on_close = self._on_close, None
         if closed is not None:
             closed()
-
-
-def holder_of(host: str) -> str:
-    """Whom to count a connection for."""
-    address = ipaddress.ip_address(host)
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
 
 
 def allow_connections(wanted: int) -> int:

@@ -1,7 +1,6 @@
 """Who may come in: every request passes here before any route sees it."""
 
 import hmac
-import ipaddress
 import logging
 import math
 import re
@@ -13,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import credentials, problem_answers, small_bodies
 from app.access import ANONYMOUS, Caller
-from app.client_address import client_address
+from app.client_address import client_address, holder_of
 from app.forwarded import last_addresses
 from app.keyring import Keyring
 from app.keys import Key
@@ -102,7 +101,9 @@ class Guard:
         elif scope["path"] == LOGIN and scope["method"] not in SAFE_METHODS:
             # Otherwise a page could log a browser in with a key of its own, and see what is done with it.
             _expect_same_origin(Headers(scope=scope))
-            _expect_token(self._logins.take(_address(scope), LOGINS_PER_MINUTE), "The limit of logins")
+            _expect_token(
+                self._logins.take(holder_of(client_address(scope)), LOGINS_PER_MINUTE), "The limit of logins"
+            )
 
     def _tell_of_proxy(self, scope: Scope) -> None:
         """Log once of an address that a proxy comes from it and was not named: its clients count as one."""
@@ -159,7 +160,7 @@ class Guard:
         return key.caller
 
     def _count_refusal(self, scope: Scope, problem: Problem) -> None:
-        address = _address(scope)
+        address = holder_of(client_address(scope))
         wait = self._refusals.take(address, REFUSALS_PER_MINUTE)
         if wait > 0:
             self._unlogged += 1
@@ -261,15 +262,3 @@ def _without_port(host: str) -> str:
     elif host.count(":") == 1:
         host = host.partition(":")[0]
     return client_address({"client": (host, 0)})
-
-
-def _address(scope: Scope) -> str:
-    """Whom to count a request for: an IPv4 address, or the 64 bits of IPv6 that one household has."""
-    host = client_address(scope)
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    return str(ipaddress.ip_network((address, 64), strict=False))

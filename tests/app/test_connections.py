@@ -22,7 +22,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from app.connections import MAX_PIPELINED, Connection, Listener, holder_of
+from app.connections import MAX_PIPELINED, Connection, Listener
 from app.draining import Draining
 from app.limits import TokenBuckets
 from app.server import Server
@@ -609,20 +609,6 @@ class TestRoom:
             for number, share in enumerate(shares, start=1):
                 flood = [opened(port, f"127.0.0.{number}") for _ in range(limit)]
                 assert sum(is_served(connection) for connection in flood) == share
-
-    @pytest.mark.parametrize(
-        ("host", "holder"),
-        [
-            ("192.0.2.7", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-            ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-            ("fe80::1%eth0", "fe80::/64"),
-            ("::1", "::/64"),
-        ],
-    )
-    def test_a_household_is_one_holder(self, host: str, holder: str) -> None:
-        assert holder_of(host) == holder
 
 
 def hello(made: Certificate) -> bytes:
