@@ -100,7 +100,7 @@ class Store:
         Raises:
             Problem: unknown-model; rejected-bundle, with the reason, and the version before goes on serving.
         """
-        await asyncio.to_thread(self._resolve, category, version)
+        await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
             return await self._activate(category, version)
 
@@ -112,7 +112,7 @@ class Store:
         """
         # The active one need not be there any more: that is a reason to go back.
         if await asyncio.to_thread(models_folder.active_version, self.models, category) is None:
-            await asyncio.to_thread(self._resolve, category, None)
+            await asyncio.to_thread(resolve, self.models, category, None)
         async with self._lock(category):
             previous = await asyncio.to_thread(models_folder.previous_version, self.models, category)
             if previous is None:
@@ -132,7 +132,7 @@ class Store:
         Raises:
             Problem: unknown-model.
         """
-        await asyncio.to_thread(self._resolve, category, version)
+        await asyncio.to_thread(resolve, self.models, category, version)
         return self._residency.unload(category, version)
 
     async def delete(self, category: str, version: str) -> str | None:
@@ -144,7 +144,7 @@ class Store:
         Raises:
             Problem: unknown-model; conflict, if it is the active one, or serves in its place.
         """
-        await asyncio.to_thread(self._resolve, category, version)
+        await asyncio.to_thread(resolve, self.models, category, version)
         async with self._lock(category):
             active = await asyncio.to_thread(models_folder.active_version, self.models, category)
             if version != active and version == self._residency.serving(category):
@@ -176,13 +176,6 @@ class Store:
             "model-loading", f"Version {version!r} is active, but was dropped from memory again and again."
         )
 
-    def _resolve(self, category: str, version: str | None) -> Path:
-        try:
-            return models_folder.resolve(self.models, category, version)
-        except models_folder.UnknownModelError as error:
-            expect_readable(self.models)
-            raise unknown(category, version) from error
-
     def _point_to(self, category: str, version: str) -> str | None:
         try:
             with telling_conflicts():
@@ -207,6 +200,19 @@ class Store:
 
     def _lock(self, category: str) -> asyncio.Lock:
         return self._locks.setdefault(category, asyncio.Lock())
+
+
+def resolve(models: Path, category: str, version: str | None) -> Path:
+    """The folder of a version; of the active one for None.
+
+    Raises:
+        Problem: unknown-model, or model-loading where the models folder cannot be read.
+    """
+    try:
+        return models_folder.resolve(models, category, version)
+    except models_folder.UnknownModelError as error:
+        expect_readable(models)
+        raise unknown(category, version) from error
 
 
 def unknown(category: str, version: str | None) -> Problem:

@@ -17,7 +17,7 @@ from app.residency import Residency
 from app.routes import version_reports
 from app.schemas import models as schemas
 from app.schemas import predict as predict_schemas
-from app.store import unknown
+from app.store import resolve
 from flows.fastflow import bundle, models_folder
 from flows.fastflow.manifest import Manifest
 
@@ -93,11 +93,7 @@ def told(models: Path, category: str, loaded: Collection[str]) -> schemas.Model:
 
 def told_version(models: Path, category: str, version: str, loaded: Collection[str]) -> schemas.Version:
     """What is known of a version; arguments and problems as of `told`."""
-    try:
-        models_folder.resolve(models, category, version)
-    except models_folder.UnknownModelError as error:
-        expect_readable(models)
-        raise unknown(category, version) from error
+    resolve(models, category, version)
     return _version(
         models, category, version, version == models_folder.active_version(models, category), loaded
     )

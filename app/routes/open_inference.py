@@ -12,7 +12,6 @@ from starlette.responses import Response
 from app import uploads
 from app.access import AnyCaller, MayPredict, MaySeeModels
 from app.admission import Reservation
-from app.catalogue import expect_readable
 from app.dependencies import (
     Category,
     ResidencyPart,
@@ -32,7 +31,7 @@ from app.predictor import PROBLEMS, Asked, Translator
 from app.problems import Problem
 from app.schemas import open_inference as schemas
 from app.settings import Settings
-from app.store import unknown
+from app.store import resolve
 from flows.fastflow import heatmap, models_folder
 from flows.fastflow.detector import Detector
 
@@ -174,11 +173,7 @@ async def _understand(predictor: Translator, category: str, room: Reservation) -
 
 
 def _metadata(settings: Settings, category: str, version: str | None) -> schemas.ModelMetadata:
-    try:
-        models_folder.resolve(settings.models, category, version)
-    except models_folder.UnknownModelError as error:
-        expect_readable(settings.models)
-        raise unknown(category, version) from error
+    resolve(settings.models, category, version)
     versions = models_folder.versions(settings.models, category) if version is None else [version]
     outputs = [
         schemas.TensorMetadata(name=name, datatype=output.datatype, shape=list(output.shape))

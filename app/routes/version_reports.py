@@ -10,12 +10,11 @@ from starlette.responses import Response
 
 from app import immutable
 from app.access import MaySeeModels
-from app.catalogue import expect_readable
 from app.dependencies import Category, SettingsPart, Version
 from app.openapi import documented
 from app.problems import Problem
-from app.store import unknown
-from flows.fastflow import bundle, models_folder
+from app.store import resolve
+from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
 
 router = APIRouter(prefix="/v1/models/{category}/versions/{version}/report", tags=["models"])
@@ -84,11 +83,7 @@ def files(manifest: Manifest) -> list[str]:
 
 def _read(models: Path, category: str, version: str, name: str) -> tuple[str, bytes]:
     """The sha256 and the bytes of a file of a report."""
-    try:
-        folder = models_folder.resolve(models, category, version)
-    except models_folder.UnknownModelError as error:
-        expect_readable(models)
-        raise unknown(category, version) from error
+    folder = resolve(models, category, version)
     try:
         manifest = bundle.read_manifest(folder)
         if name not in files(manifest):
