@@ -1,18 +1,17 @@
 """The decision on a score: the thresholds of a model, as its category's settings want them."""
 
-from typing import Final
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.category_settings import CategorySettings
+from app.history.rates import DECISIONS
 from app.problems import Problem
 from app.schemas.predict import CalibrationUsed, Decision
 from app.schemas.predict import Threshold as ShownThreshold
 from flows.fastflow.calibration import Calibrator, Thresholds
 from flows.fastflow.detector import Detector
-
-SEVERITY: Final[dict[Decision, int]] = {"PASS": 0, "REVIEW": 1, "REJECT": 2}
 
 
 def thresholds(calibrator: Calibrator, settings: CategorySettings) -> Thresholds:
@@ -113,6 +112,6 @@ def expect_settings(detector: Detector, settings: CategorySettings) -> None:
         raise Problem("rejected-bundle", f"{whose}{problem.detail}") from problem
 
 
-def worst(decisions: list[Decision]) -> Decision:
-    """The decision on a part of which several images were inspected."""
-    return max(decisions, key=SEVERITY.__getitem__)
+def worst(decisions: Iterable[Decision]) -> Decision:
+    """The decision on a part of which several images were inspected; there must be one."""
+    return max(decisions, key=DECISIONS.index)

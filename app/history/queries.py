@@ -22,6 +22,7 @@ from app.database.engine import Database
 from app.database.hints import filtered
 from app.database.tables import inspections
 from app.problems import Problem
+from app.schemas.predict import Decision
 
 _COLUMNS: Final = inspections.columns
 # What lists show of an inspection: all but the answer, which may be long.
@@ -167,7 +168,7 @@ def find_idempotent(connection: Connection, key_id: str | None, key: str) -> Ear
 
 def part_decisions(
     connection: Connection, part_id: str, categories: Collection[str] | None
-) -> dict[str, int]:
+) -> dict[Decision, int]:
     """How many images of a part got which decision."""
     query = (
         select(_COLUMNS.decision, func.count()).where(_COLUMNS.part_id == part_id).group_by(_COLUMNS.decision)

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from app.schemas.history import Verdict
 from app.schemas.predict import Decision
 
+# By severity: the worst is the last.
 DECISIONS: tuple[Decision, ...] = ("PASS", "REVIEW", "REJECT")
 
 CONFIDENCE = 0.95

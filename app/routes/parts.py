@@ -11,17 +11,18 @@ from app import forms
 from app.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history import export, queries
+from app.history.rates import DECISIONS
 from app.known_query import expect_utf8
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas import history as schemas
 from app.schemas.predict import Decision
+from app.verdict import worst
 
 router = APIRouter(prefix="/v1/parts", tags=["history"])
 
 _MOST_IMAGES: Final = 500
 _MOST_EXPECTED: Final = 1000
-_WORST_FIRST: Final[tuple[Decision, ...]] = ("REJECT", "REVIEW", "PASS")
 
 
 @router.get(
@@ -62,7 +63,7 @@ async def get_part(
     """
     expect_utf8("the path", request.scope["raw_path"])
 
-    def find() -> tuple[dict[str, int], Sequence[Row[Any]]]:
+    def find() -> tuple[dict[Decision, int], Sequence[Row[Any]]]:
         wanted = queries.Filter(part_id=part_id, categories=caller.categories)
         with history.database.read() as connection:
             counts = queries.part_decisions(connection, part_id, caller.categories)
@@ -72,12 +73,12 @@ async def get_part(
     counts, rows = await run_in_threadpool(find)
     if not counts:
         raise Problem("unknown-inspection", "No inspection that is kept has this part_id.")
-    worst = next(decision for decision in _WORST_FIRST if counts.get(decision))
+    decision = worst(counts)
     # Whatever a view that is missing shows, a part that is rejected stays so.
-    unknown = expect is not None and sum(counts.values()) < expect and worst != "REJECT"
+    unknown = expect is not None and sum(counts.values()) < expect and decision != "REJECT"
     return schemas.Part(
         part_id=part_id,
-        decision=None if unknown else worst,
-        images={decision: counts.get(decision, 0) for decision in reversed(_WORST_FIRST)},
+        decision=None if unknown else decision,
+        images={one: counts.get(one, 0) for one in DECISIONS},
         inspections=[export.summary(row) for row in rows],
     )

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, tzinfo
 from typing import Final
 
 from app.database import clock
+from app.history.rates import DECISIONS
 from app.history.reports import Span
 from app.history.shift_details import HOUR_MS
 from app.schemas.predict import Decision
@@ -13,7 +14,6 @@ from app.schemas.reports import HourCounts
 
 WIDTH: Final = 1000
 _MOST_HOURS: Final = 48  # of a bar each; beyond, a bar is a day
-_ORDER: Final[tuple[Decision, ...]] = ("PASS", "REVIEW", "REJECT")
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def bars(hours: Sequence[HourCounts], span: Span, zone: tzinfo = UTC) -> Bars:
 def _bar(begin_ms: int, day: str | None, counts: dict[Decision, int], busiest: int) -> Bar:
     total = sum(counts.values())
     parts, x = [], 0.0
-    for decision in _ORDER:
+    for decision in DECISIONS:
         width = round(WIDTH * counts.get(decision, 0) / busiest, 1) if busiest else 0.0
         if width:
             parts.append(Part(decision, round(x, 1), width))
