@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import Depends, Query, Request
 from starlette.responses import Response
@@ -26,6 +26,8 @@ from app.sending import Accounted
 from app.settings import Settings
 from app.verdict import worst
 from app.wishes import Wishes
+
+T = TypeVar("T")
 
 # What an image's way can end with, whatever protocol asks; those of keys come before any route.
 PROBLEMS: Final[tuple[ProblemName, ...]] = (
@@ -147,7 +149,7 @@ class _Predictor:
                 return answer
 
             jobs = list(map(inspect, orders, files))
-            answers = await while_connected(self.request, _gather_all(jobs))
+            answers = await while_connected(self.request, _gather(jobs))
             # The response beside them; as JSON it may be a third more.
             room.add_answer(sum(map(_drawn_bytes, answers)))
             return await self.inspector.off_loop(category, partial(asked.respond, answers))
@@ -318,13 +320,7 @@ Predictor = Annotated[_Predictor, Depends(_predictor)]
 Translator = Annotated[_Predictor, Depends(_translator)]
 
 
-async def _gather(items: list[Coroutine[Any, Any, schemas.BatchItem]]) -> list[schemas.BatchItem]:
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(item) for item in items]
-    return [task.result() for task in tasks]
-
-
-async def _gather_all(jobs: list[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+async def _gather(jobs: list[Coroutine[Any, Any, T]]) -> list[T]:
     """All answers, or the first failure; then what has not begun is not computed."""
     try:
         async with asyncio.TaskGroup() as group:
