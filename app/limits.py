@@ -52,6 +52,3 @@ class TokenBuckets:
             return (1 - bucket.tokens) / rate
         bucket.tokens -= 1
         return 0.0
-
-    def __len__(self) -> int:
-        return len(self._buckets)

@@ -127,16 +127,16 @@ class Residency:
         """Why a version was refused when it was last loaded; None if it was not. Any thread may ask."""
         return self._complaints.get((category, version or ""))
 
-    def unload(self, category: str, version: str | None = None) -> bool:
-        """Drop a version, by default all of a category, from memory; whether anything was there.
+    def unload(self, category: str, version: str) -> bool:
+        """Drop a version from memory; whether it was there.
 
         What is being inspected is finished, and what is asked for again is loaded again.
         """
-        keys = [(category, known) for known in self._memory.versions(category) if version in (None, known)]
-        there = [key for key in keys if not isinstance(self._memory.result(key), Refusal)]
-        for key in keys:
-            self._memory.drop(key)
-        return bool(there)
+        if version not in self._memory.versions(category):
+            return False
+        was_refused = isinstance(self._memory.result((category, version)), Refusal)
+        self._memory.drop((category, version))
+        return not was_refused
 
     def loaded(self) -> list[Loaded]:
         """What is in memory. Any thread may ask."""

@@ -24,7 +24,7 @@ class SecurityHeaders:
             nothing.
     """
 
-    def __init__(self, app: ASGIApp, hsts_seconds: int = 0) -> None:
+    def __init__(self, app: ASGIApp, hsts_seconds: int) -> None:
         self.app = app
         self._hsts_seconds = hsts_seconds
 

@@ -35,7 +35,7 @@ class Server(uvicorn.Server):
         config: uvicorn.Config,
         draining: Draining,
         drain_seconds: float,
-        is_lost: Callable[[], bool] = lambda: False,
+        is_lost: Callable[[], bool],
     ) -> None:
         super().__init__(config)
         self._draining = draining

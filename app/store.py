@@ -52,16 +52,12 @@ class Store:
     """
 
     def __init__(
-        self,
-        models: Path,
-        residency: Residency,
-        max_bundle_bytes: int,
-        calibrations: CalibrationFiles | None = None,
+        self, models: Path, residency: Residency, max_bundle_bytes: int, calibrations: CalibrationFiles
     ) -> None:
         self.models = models
         self._residency = residency
         self._settings = SettingsFiles(models)
-        self.calibrations = calibrations or CalibrationFiles(models)
+        self.calibrations = calibrations
         # One after the other, and what waits for its turn keeps no thread from other work.
         self._settings_thread = ThreadPoolExecutor(1, "settings")
         self._uploads = BundleUploads(models, residency, max_bundle_bytes)

@@ -37,24 +37,24 @@ class References:
         precision: of the engine that serves.
         serving: gives the version that answers for a category, see `Residency.serving`; None where none does
             yet, and the active one will.
-        calibrations: those beside the bundles, to be read once for all who ask; by default its own.
-        database: with the audit log, which tells what was changed; without it the files alone tell.
+        calibrations: those beside the bundles, to be read once for all who ask.
+        database: with the audit log, which tells what was changed.
     """
 
     def __init__(
         self,
         models: Path,
         settings: Callable[[str], CategorySettings],
-        precision: Precision = "float32",
-        serving: Callable[[str], str | None] = lambda _: None,
-        calibrations: CalibrationFiles | None = None,
-        database: Database | None = None,
+        precision: Precision,
+        serving: Callable[[str], str | None],
+        calibrations: CalibrationFiles,
+        database: Database,
     ) -> None:
         self._models = models
         self._settings = settings
         self._precision = precision
         self._serving = serving
-        self._calibrations = calibrations or CalibrationFiles(models)
+        self._calibrations = calibrations
         self._database = database
         self._slots: dict[str, Slot] = {}
         self._known: dict[tuple[str, str | None], Reference] = {}
@@ -129,8 +129,6 @@ class References:
         return known
 
     def _acts(self, category: str) -> list[Act]:
-        if self._database is None:
-            return []
         try:
             with self._database.read() as connection:
                 return acts(connection, category)

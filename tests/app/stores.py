@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from safetensors.torch import load, save
 
+from app.calibrations import CalibrationFiles
 from app.loader import Loader
 from app.problems import Problem
 from app.residency import Residency
@@ -26,7 +27,7 @@ def run(models: Path, scenario: Scenario[T]) -> T:
     async def main() -> T:
         residency = Residency(models, Loader(models, "cpu"), 2**31)
         try:
-            return await scenario(Store(models, residency, 2**30), residency)
+            return await scenario(Store(models, residency, 2**30, CalibrationFiles(models)), residency)
         finally:
             residency.close()
 

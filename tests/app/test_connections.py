@@ -109,7 +109,7 @@ def serve(release: threading.Event) -> Serve:
             ssl_certfile=made.certificate if made else None,
             ssl_keyfile=made.key if made else None,
         )
-        server = Server(config, Draining(), 0)
+        server = Server(config, Draining(), 0, lambda: False)
         listener = Listener(socket.create_server(("127.0.0.1", 0)), limit)
         port = listener.getsockname()[1]
         thread = threading.Thread(target=server.run_app, args=(app, listener))
@@ -699,7 +699,7 @@ config = uvicorn.Config(app, http=Connection, ws="none", lifespan="off", log_con
 config.load()
 resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 20,) * 2)
 print(listener.getsockname()[1], flush=True)
-Server(config, Draining(), 0).run_app(app, listener)
+Server(config, Draining(), 0, lambda: False).run_app(app, listener)
 """
 
 

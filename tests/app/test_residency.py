@@ -315,7 +315,7 @@ class TestWhileAnotherBecomesActive:
 
         async def scenario(residency: Residency) -> None:
             old = (await residency.get("tiny")).manifest.version
-            residency.unload("tiny")
+            residency.unload("tiny", old)
             damage(store / "tiny" / old)
             models_folder.activate(store, "tiny", "zzz-new")
             assert (await residency.get("tiny")).manifest.version == "zzz-new"

@@ -64,7 +64,7 @@ def test_what_a_route_has_set_stays() -> None:
         headers = {"Cache-Control": "private, max-age=60", "Content-Security-Policy": "default-src 'self'"}
         await Response("x", headers=headers)(scope, receive, send)
 
-    response = TestClient(SecurityHeaders(app)).get("/")
+    response = TestClient(SecurityHeaders(app, 0)).get("/")
     assert response.headers["Cache-Control"] == "private, max-age=60"
     assert response.headers["Content-Security-Policy"] == "default-src 'self'"
     assert response.headers["X-Content-Type-Options"] == "nosniff"

@@ -3,8 +3,7 @@ import { has, t } from "./texts.js";
 
 const csrf = document.querySelector('meta[name="csrf-token"]');
 const keyId = document.querySelector('meta[name="key-id"]').content;
-const READ_MS = 30000;
-const WRITE_MS = 30000;
+const PATIENCE_MS = 30000;
 
 class ApiError extends Error {
   constructor(status, type, detail, retryAfter = null) {
@@ -22,7 +21,7 @@ function explain(status, problem) {
 }
 
 // patienceMs: for what takes longer than an answer should.
-async function send(path, { method = "GET", headers, body, keepalive, patienceMs } = {}) {
+async function send(path, { method = "GET", headers, body, keepalive, patienceMs = PATIENCE_MS } = {}) {
   const sent = { Accept: "application/json", ...headers };
   if (csrf.content && method !== "GET") sent["X-CSRF-Token"] = csrf.content;
   if (body !== undefined && !(body instanceof FormData) && !(body instanceof Blob)) {
@@ -30,7 +29,7 @@ async function send(path, { method = "GET", headers, body, keepalive, patienceMs
     body = JSON.stringify(body);
   }
   const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), patienceMs ?? (method === "GET" ? READ_MS : WRITE_MS));
+  const timer = setTimeout(() => patience.abort(), patienceMs);
   try {
     const response = await fetch(path, { method, headers: sent, body, signal: patience.signal, keepalive, credentials: "same-origin" });
     return [response, await response.text()];

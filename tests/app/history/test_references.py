@@ -19,6 +19,7 @@ from app.main import create_app
 from app.renewals import Slot
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from flows.fastflow.manifest import Precision
 from tests.app.bundles import again
 from tests.app.calibrating import renewal
 from tests.app.history.rows import add, row
@@ -29,10 +30,31 @@ AREA = {"image": {"width": 64, "height": 64}, "polygons": [[[0, 0], [60, 0], [60
 
 AT = 1_790_000_000_000
 
+MakeReferences = Callable[..., References]
+
 
 @pytest.fixture
-def references(store: Path) -> References:
-    return References(store, SettingsFiles(store).get)
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
+    database.upgrade()
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def make_references(store: Path, database: Database) -> MakeReferences:
+    """References of one's own, that have read nothing; by default of an engine with a calibration."""
+
+    def make(precision: Precision = "float32") -> References:
+        settings = SettingsFiles(store).get
+        return References(store, settings, precision, lambda _: None, CalibrationFiles(store), database)
+
+    return make
+
+
+@pytest.fixture
+def references(make_references: MakeReferences) -> References:
+    return make_references()
 
 
 def test_a_reference_is_of_the_active_version(
@@ -73,12 +95,14 @@ def test_what_serves_in_place_of_the_active_version_is_watched(
 
 
 @pytest.mark.parametrize("changed", ["settings", "pointer", "settings in place"])
-def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> None:
+def test_a_reference_knows_since_when_it_may_hold(
+    make_references: MakeReferences, store: Path, changed: str
+) -> None:
     settings = store / "tiny" / SETTINGS
     settings.write_text(json.dumps({"revision": 1, "rates_revision": 1}))
     for path in (settings, store / "tiny" / models_folder.ACTIVE, store / "tiny"):
         os.utime(path, (1000, 1000))
-    first = References(store, SettingsFiles(store).get)("tiny")
+    first = make_references()("tiny")
     assert first is not None
     assert first.since_ms == 1_000_000
     before = time.time()
@@ -88,7 +112,7 @@ def test_a_reference_knows_since_when_it_may_hold(store: Path, changed: str) -> 
         models_folder.activate(store, "tiny", again(store, "v2").name)
     else:
         settings.write_text(json.dumps({"revision": 2, "rates_revision": 1}))
-    second = References(store, SettingsFiles(store).get)("tiny")
+    second = make_references()("tiny")
     assert second is not None
     assert second.since_ms >= int(before * 1000) - 10  # the file system's clock has its own steps
 
@@ -123,8 +147,8 @@ def test_a_renewed_calibration_is_what_its_stations_are_compared_with(
     assert references("tiny", "line-3") is after
 
 
-def test_an_engine_without_a_calibration_has_no_reference(store: Path) -> None:
-    assert References(store, SettingsFiles(store).get, "bfloat16")("tiny") is None
+def test_an_engine_without_a_calibration_has_no_reference(make_references: MakeReferences) -> None:
+    assert make_references("bfloat16")("tiny") is None
 
 
 def test_what_has_no_active_version_has_no_reference(references: References) -> None:
@@ -134,14 +158,14 @@ def test_what_has_no_active_version_has_no_reference(references: References) -> 
 
 @pytest.mark.parametrize("broken", ["manifest", "settings"])
 def test_what_cannot_be_read_is_said_once(
-    references: References, store: Path, broken: str, caplog: pytest.LogCaptureFixture
+    make_references: MakeReferences, store: Path, broken: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Metrics ask every few seconds."""
     file = models_folder.resolve(store, "tiny") / bundle.MANIFEST
     if broken == "settings":
         file = store / "tiny" / SETTINGS
         file.write_text("{}")
-    text = file.read_text()
+    text, references = file.read_text(), make_references()
     for _ in range(2):
         file.write_text("broken")
         with caplog.at_level(logging.WARNING, "flowgauge.drift"):
@@ -150,7 +174,7 @@ def test_what_cannot_be_read_is_said_once(
         caplog.clear()
         file.write_text(text)
         assert references("tiny") is not None
-        references = References(store, SettingsFiles(store).get)
+        references = make_references()
 
 
 def test_a_window_that_goes_on_after_a_restart_does_not_span_a_change_of_the_region(
@@ -225,13 +249,6 @@ def test_an_alarm_outlives_a_restart_after_changes_that_it_does_not_depend_on(
 
 
 class TestLatest:
-    @pytest.fixture
-    def database(self, tmp_path: Path) -> Iterator[Database]:
-        database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
-        database.upgrade()
-        yield database
-        database.close()
-
     @staticmethod
     def ids(
         database: Database, limit: int, station: str | None = None, *without: str, since_ms: int = 0
