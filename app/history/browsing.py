@@ -1,6 +1,6 @@
 """Reading the history by eye: what stands before and after an inspection, the stations, a line of scores."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -29,7 +29,7 @@ def neighbours(connection: Connection, wanted: Filter, identifier: str) -> Neigh
     older = queries.page(connection, wanted, 1, identifier)
     newer = [
         found
-        for one in _one_by_one(wanted)
+        for one in wanted.one_by_one()
         if (
             found := connection.scalar(
                 select(_COLUMNS.id)
@@ -40,14 +40,6 @@ def neighbours(connection: Connection, wanted: Filter, identifier: str) -> Neigh
         )
     ]
     return Neighbours(older[0].id if older else None, min(newer, default=None))
-
-
-def _one_by_one(wanted: Filter) -> Iterable[Filter]:
-    """The filter, once for each category that it allows: rows of one stand together in an index."""
-    if wanted.categories is None:
-        return [wanted]
-    allowed = wanted.categories if wanted.category is None else wanted.categories & {wanted.category}
-    return [replace(wanted, category=category, categories=None) for category in sorted(allowed)]
 
 
 def stations(connection: Connection, categories: Collection[str] | None) -> list[str]:
@@ -82,7 +74,7 @@ def decisions(connection: Connection, wanted: Filter) -> dict[Decision, int]:
                 .where(*replace(one, decision=decision).conditions())
             )
             or 0
-            for one in _one_by_one(wanted)
+            for one in wanted.one_by_one()
         )
         for decision in DECISIONS
     }

@@ -90,6 +90,17 @@ class Filter:
             conditions.append(_COLUMNS.id < first_id(self.to_ms))
         return conditions
 
+    def one_by_one(self) -> list["Filter"]:
+        """The filter, once for each of `categories`, and without these; itself where they do not matter.
+
+        The rows of one category stand together in an index. Databases would go through those of several from
+        the first to the last, and sort them to find the newest.
+        """
+        if self.categories is None:
+            return [self]
+        allowed = self.categories if self.category is None else self.categories & {self.category}
+        return [replace(self, category=category, categories=None) for category in sorted(allowed)]
+
 
 @dataclass(frozen=True)
 class Earlier:
@@ -123,14 +134,7 @@ def page(connection: Connection, wanted: Filter, limit: int, after: str | None =
         limit: how many at most.
         after: an id; only older ones.
     """
-    if wanted.categories is None:
-        return connection.execute(page_query(wanted, limit, after)).all()
-    # Databases would sort all rows of several categories to find the newest: each has a page of its own.
-    allowed = wanted.categories if wanted.category is None else wanted.categories & {wanted.category}
-    pages = (
-        connection.execute(page_query(replace(wanted, category=category), limit, after)).all()
-        for category in allowed
-    )
+    pages = (connection.execute(page_query(one, limit, after)).all() for one in wanted.one_by_one())
     return list(heapq.merge(*pages, key=attrgetter("id"), reverse=True))[:limit]
 
 
