@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +15,16 @@ if TYPE_CHECKING:
 Models = Annotated[Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="The models folder.")]
 Category = Annotated[str, typer.Argument(help="The category, as `flowgauge models list` names it.")]
 Version = Annotated[str, typer.Argument(help="The version.")]
+VersionOrActive = Annotated[str | None, typer.Argument(help="The version; by default the active one.")]
 Device = Annotated[str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")]
 _FOLDER = Path("models")
+
+
+def _output(kind: str) -> Any:
+    """The option of where a file of a version goes; `_file` takes it."""
+    told = f"The file, or a folder for it; by default CATEGORY-VERSION.{kind}, here."
+    return typer.Option("--output", "-o", help=told)
+
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
 
@@ -100,13 +108,8 @@ def verify(
 @app.command("pack")
 def pack(
     category: Category,
-    version: Annotated[str | None, typer.Argument(help="The version; by default the active one.")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The file, or a folder for it; by default CATEGORY-VERSION.zip, here."
-        ),
-    ] = None,
+    version: VersionOrActive = None,
+    output: Annotated[Path | None, _output("zip")] = None,
     models: Models = _FOLDER,
 ) -> None:
     """Put a version into one file, to be carried to a server and uploaded; prints the file's name.
@@ -130,13 +133,8 @@ def pack(
 @app.command("export")
 def export(
     category: Category,
-    version: Annotated[str | None, typer.Argument(help="The version; by default the active one.")] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", "-o", help="The file, or a folder for it; by default CATEGORY-VERSION.onnx, here."
-        ),
-    ] = None,
+    version: VersionOrActive = None,
+    output: Annotated[Path | None, _output("onnx")] = None,
     models: Models = _FOLDER,
 ) -> None:
     """Write a version as one ONNX graph, for runtimes that know nothing of FlowGauge; prints the file's name.
