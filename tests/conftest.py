@@ -7,6 +7,9 @@ import signal
 
 # As the front door does; torch's OpenMP reads it when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+# One thread, here and in whatever is started: tensors of tests are so small that to hand them to a second
+# takes longer than to compute with them, with bfloat16 ten times as long. tests/system drops this too.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Each of the hundreds of services that tests start would convert its backbone for OpenVINO, which has tests
 # of its own; and tests/system, which drops this, runs what a user gets.
 os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
@@ -48,13 +51,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_configure() -> None:
-    # Two threads everywhere: figures that depend on the number of threads are then the same in every test.
-    torch.set_num_threads(2)
     # A shell's background command ignores Ctrl-C, and so would every child that a test interrupts.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     # Of the million objects that imports and tests are, none becomes garbage while they are collected.
     gc.disable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Figures that depend on the number of threads are then the same in every test."""
+    torch.set_num_threads(1)
 
 
 def pytest_collection_finish() -> None:
@@ -218,7 +225,7 @@ TINY_CONFIG = RunConfig.model_validate(
         "device": "cpu",
         "backbone": {"out_indices": [1, 2]},
         "flow": {"steps": 4},
-        "fit": {"epochs": 4, "batch_size": 4},
+        "fit": {"epochs": 4, "batch_size": 4, "threads": 1},
         "calibration": {"fraction": 0.3, "target_fpr": 0.1},
     }
 )

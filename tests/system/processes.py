@@ -20,7 +20,8 @@ COMMAND = [sys.executable, "-m", "flowgauge"]
 
 def environment() -> dict[str, str]:
     """A user's environment: none of our settings but what was compiled before, and no hint of no network."""
-    dropped = ("FLOWGAUGE_", "HF_", "COVERAGE_")
+    # With as many threads as it takes by itself.
+    dropped = ("FLOWGAUGE_", "HF_", "COVERAGE_", "OMP_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
     return kept | {"PYTHONUNBUFFERED": "1", ENGINE_CACHE: os.environ[ENGINE_CACHE]}
 

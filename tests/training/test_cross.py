@@ -42,7 +42,7 @@ def run(
     config = with_calibration(
         tiny_config, method="cross", folds=3, engines=("float32", "bfloat16"), review_fpr=0.3
     )
-    config = RunConfig.model_validate({**config.model_dump(), "fit": {"epochs": 2, "batch_size": 4}})
+    config = config.model_copy(update={"fit": config.fit.model_copy(update={"epochs": 2})})
     return lambda resume: (
         train(
             config,

@@ -59,7 +59,8 @@ def pictures(tmp_path: Path) -> Path:
 def run(store: Path, pictures: Path) -> Run:
     def calibrate(*arguments: str, category: str = "tiny", images: Path = pictures) -> Result:
         where = ["--models", str(store), "--category", category, "--images", str(images)]
-        return CliRunner().invoke(flowgauge.app, ["calibrate", *where, "--device", "cpu", *arguments])
+        where += ["--device", "cpu", "--threads", "1"]  # as in all tests
+        return CliRunner().invoke(flowgauge.app, ["calibrate", *where, *arguments])
 
     return calibrate
 

@@ -69,8 +69,15 @@ def run(tiny_bundle_store: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
 
-    def invoke(*arguments: str | Path, models: Path = tiny_bundle_store, category: str = "tiny") -> Result:
+    def invoke(
+        *arguments: str | Path,
+        models: Path = tiny_bundle_store,
+        category: str = "tiny",
+        threads: int | None = 1,  # as in all tests
+    ) -> Result:
         options = ["predict", "--category", category, "--models", str(models), *map(str, arguments)]
+        if threads is not None:
+            options += ["--threads", str(threads)]
         return CliRunner().invoke(
             flowgauge.app, options, env={"COLUMNS": "200", "NO_COLOR": "1", "TERMINAL_WIDTH": "200"}
         )
@@ -248,14 +255,11 @@ def test_the_device_is_the_servers_unless_told_otherwise(
 
 
 def test_threads_and_device(run: Run, folder: Path) -> None:
-    try:
-        assert run(folder / "good", "--threads", "1", "--device", "cpu").exit_code == 0
-        assert torch.get_num_threads() == 1
-        assert run(folder / "good").exit_code == 0
-        assert torch.get_num_threads() == 2
-    finally:
-        torch.set_num_threads(2)
-    assert run(folder, "--threads", "0").exit_code == 2
+    assert run(folder / "good", threads=None).exit_code == 0
+    assert torch.get_num_threads() == 2
+    assert run(folder / "good", "--device", "cpu", threads=1).exit_code == 0
+    assert torch.get_num_threads() == 1
+    assert run(folder, threads=0).exit_code == 2
     result = run(folder, "--device", "tpu")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: 'tpu' is no device")

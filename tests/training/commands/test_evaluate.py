@@ -28,10 +28,12 @@ from training.metrics import image_f1_max
 from training.progress import Silent
 from training.run import train
 
+ONE_THREAD = ("--threads", "1")  # as in all tests
+
 
 def run(data: Path, models: Path, out: Path, *options: str, category: str = "tiny") -> Result:
     arguments = ["evaluate", "--data", str(data), "--category", category, "--models", str(models)]
-    return CliRunner().invoke(flowgauge.app, [*arguments, "--out", str(out), *options])
+    return CliRunner().invoke(flowgauge.app, [*arguments, "--out", str(out), *ONE_THREAD, *options])
 
 
 @pytest.fixture(scope="module")
@@ -495,8 +497,8 @@ def two(
 
 
 def run_all(data: Path, models: Path, out: Path, *options: str) -> Result:
-    arguments = ["evaluate", "--data", str(data), "--models", str(models), "--out", str(out), *options]
-    return CliRunner().invoke(flowgauge.app, arguments)
+    arguments = ["evaluate", "--data", str(data), "--models", str(models), "--out", str(out)]
+    return CliRunner().invoke(flowgauge.app, [*arguments, *ONE_THREAD, *options])
 
 
 def test_without_a_category_all_that_have_a_model_are_measured(
@@ -597,10 +599,10 @@ def test_good_pictures_alone_give_the_false_rejects(
 
 
 def test_pictures_that_the_model_had_are_left_out(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+    folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     """Whether they fitted the flows or calibrated the threshold, and under whatever name they come."""
-    usual = rows(_folder(tiny_data, tiny_bundle_store, tmp_path / "usual"))
+    usual = rows(folder)
     data = shutil.copytree(tiny_data, tmp_path / "data")
     good = sorted((data / "tiny/train/good").iterdir())
     for path in good:
@@ -614,10 +616,10 @@ def test_pictures_that_the_model_had_are_left_out(
 
 
 def test_a_picture_that_is_there_twice_counts_once(
-    tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
+    folder: Path, tiny_data: Path, tiny_bundle_store: Path, tmp_path: Path
 ) -> None:
     """Else its score would count twice in every share, and narrow the intervals."""
-    usual = rows(_folder(tiny_data, tiny_bundle_store, tmp_path / "usual"))
+    usual = rows(folder)
     data = shutil.copytree(tiny_data, tmp_path / "data")
     test = data / "tiny/test"
     for kind in ("good", "scratch"):
