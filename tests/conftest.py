@@ -59,9 +59,10 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     """Figures that depend on the number of threads are then the same in every test."""
-    torch.set_num_threads(1)
+    marker = item.get_closest_marker("threads")
+    torch.set_num_threads(1 if marker is None else marker.args[0])
 
 
 def pytest_collection_finish() -> None:

@@ -150,6 +150,7 @@ class TestExtractors:
         run(store, scenario)
         assert f"tiny/{folder.name} goes on with the graphs that it shares" in caplog.text
 
+    @pytest.mark.threads(2)
     def test_one_that_is_loaded_again_gets_graphs_of_its_own_too(self, store: Path, folder: Path) -> None:
         pytest.importorskip("openvino")
         from flows.fastflow.engines.openvino_engine import _OpenVinoHead
@@ -280,6 +281,7 @@ class TestGolden:
         assert len(replays) == 1
 
 
+@pytest.mark.threads(2)
 class TestBegin:
     """A start begins to load before there is an event loop."""
 
@@ -357,6 +359,7 @@ class TestBegin:
         assert loader._begun[folder].done()
 
 
+@pytest.mark.threads(2)
 class TestDamagedCache:
     """Files that OpenVINO reads without complaint, and that are not what was compiled."""
 

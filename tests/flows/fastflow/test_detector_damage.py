@@ -334,6 +334,7 @@ class TestBackbone:
         with pytest.raises(BundleError, match=r"flow\.safetensors does not fit its manifest"):
             Detector.load(tiny, device="cpu")
 
+    @pytest.mark.threads(2)
     @pytest.mark.parametrize("kind", ["torch", "openvino"])
     @pytest.mark.parametrize("values", [{"strides": [1, 8]}, {"mean": []}, {"std": [0, 0, 0]}], ids=str)
     def test_a_false_record(self, tiny: Path, tmp_path: Path, kind: Kind, values: dict[str, object]) -> None:

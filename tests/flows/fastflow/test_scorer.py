@@ -137,6 +137,7 @@ def test_two_heads_may_share_a_backbone(scorer: Scorer, tiny_pictures: Pictures)
     assert scores(scorer, tiny_pictures["good"]) == before
 
 
+@pytest.mark.threads(2)
 @pytest.mark.parametrize("kind", ["torch", "openvino"])
 def test_what_was_fitted_may_go_and_what_computes_stays(
     scorer: Scorer, tiny_pictures: Pictures, kind: Literal["torch", "openvino"]

@@ -8,6 +8,8 @@ from flows.fastflow.engines import Kind, pick_engine, slower_here
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.manifest import PRECISIONS, Precision
 
+pytestmark = pytest.mark.threads(2)
+
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 

@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Literal
@@ -42,6 +42,8 @@ from flows.fastflow.engines.openvino_convolutions import value_of
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_parts import shared
 
+pytestmark = pytest.mark.threads(2)
+
 CPU = torch.device("cpu")
 
 
@@ -63,11 +65,9 @@ def small_extractor() -> FeatureExtractor:
 
 
 @pytest.fixture
-def threads() -> Iterator[Callable[[int], None]]:
+def threads() -> Callable[[int], None]:
     """Sets the number of threads that engines begin with."""
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
+    return torch.set_num_threads
 
 
 def one_by_one(backbone: RunningBackbone, images: torch.Tensor) -> list[torch.Tensor]:

@@ -18,6 +18,8 @@ pytest.importorskip("openvino")
 
 from flows.fastflow.engines import openvino_engine, openvino_pixels
 
+pytestmark = pytest.mark.threads(2)
+
 SIZE = (64, 48)
 
 
