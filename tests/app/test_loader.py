@@ -281,27 +281,35 @@ class TestGolden:
         assert len(replays) == 1
 
 
+@pytest.fixture(scope="module")
+def compiled(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What OpenVINO has compiled of the tiny model, which takes seconds. Not to be changed: copy it."""
+    pytest.importorskip("openvino")
+    cache = tmp_path_factory.mktemp("compiled") / "engines"
+    loader = Loader(tiny_bundle_store, "cpu", "float32", "openvino", cache)
+    asyncio.run(loader.load(models_folder.resolve(tiny_bundle_store, "tiny")))
+    loader.close()
+    return cache
+
+
+@pytest.fixture
+def engines(compiled: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return shutil.copytree(compiled, tmp_path / "engines")
+
+
 @pytest.mark.threads(2)
 class TestBegin:
     """A start begins to load before there is an event loop."""
 
     @pytest.fixture
-    def loader(self, store: Path, folder: Path, tmp_path: Path) -> Iterator[Loader]:
+    def loader(self, store: Path, engines: Path) -> Iterator[Loader]:
         """Of an engine that has the backbone compiled."""
-        pytest.importorskip("openvino")
-
-        def of_this_engine() -> Loader:
-            return Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
-
-        first = of_this_engine()
-        asyncio.run(first.load(folder))
-        first.close()
-        loader = of_this_engine()
+        loader = Loader(store, "cpu", "float32", "openvino", engines)
         yield loader
         loader.close()
 
     def test_what_was_begun_is_what_is_loaded(self, loader: Loader, folder: Path, replays: list[str]) -> None:
-        replays.clear()
         loader.begin(folder)
         begun = loader._begun[folder].result().value
         assert begun is not None
@@ -378,23 +386,21 @@ class TestDamagedCache:
         return asyncio.run(main())
 
     def test_is_deleted_and_made_anew(
-        self, store: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+        self, store: Path, folder: Path, engines: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        pytest.importorskip("openvino")
-        cache = tmp_path / "engines"
-        assert self.load(store, folder, cache) == "loaded"
-        for path in cache.rglob("*.blob"):
+        assert self.load(store, folder, engines) == "loaded"
+        for path in engines.rglob("*.blob"):
             path.unlink()
-        [weights] = cache.rglob("*.bin")
+        [weights] = engines.rglob("*.bin")
         good = weights.read_bytes()
         half = len(good) // 2
         weights.write_bytes(good[:half] + bytes(half // 2) + good[half + half // 2 :])
-        assert self.load(store, folder, cache) == "loaded"
+        assert self.load(store, folder, engines) == "loaded"
         assert "all that was compiled is deleted" in caplog.text
         assert weights.read_bytes() == good
 
     def test_one_that_gives_no_numbers_is_made_anew_too(
-        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, store: Path, folder: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
         damaged = [True]
@@ -413,12 +419,12 @@ class TestDamagedCache:
 
         monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
         monkeypatch.setattr(engine.OpenVinoEngine, "forget", forgetting)
-        assert self.load(store, folder, tmp_path / "engines") == "loaded"
+        assert self.load(store, folder, engines) == "loaded"
         assert not damaged
 
     @pytest.mark.parametrize("part", ["_OpenVinoHead", "OpenVinoBackbone"])
     def test_one_that_is_wrong_for_pictures_together_alone_is_made_anew_too(
-        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str
+        self, store: Path, folder: Path, engines: Path, monkeypatch: pytest.MonkeyPatch, part: str
     ) -> None:
         """Golden pictures are scored one at a time, by graphs of their own."""
         engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
@@ -439,11 +445,11 @@ class TestDamagedCache:
 
         monkeypatch.setattr(kind, "__call__", computing)
         monkeypatch.setattr(engine.OpenVinoEngine, "forget", forgetting)
-        assert self.load(store, folder, tmp_path / "engines") == "loaded"
+        assert self.load(store, folder, engines) == "loaded"
         assert not damaged
 
     def test_where_all_made_anew_is_wrong_too_the_model_is_refused(
-        self, store: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, store: Path, folder: Path, engines: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         engine = pytest.importorskip("flows.fastflow.engines.openvino_engine")
         compute = engine._OpenVinoHead.__call__
@@ -455,7 +461,7 @@ class TestDamagedCache:
             return found
 
         monkeypatch.setattr(engine._OpenVinoHead, "__call__", computing)
-        assert "it will not be served" in self.load(store, folder, tmp_path / "engines")
+        assert "it will not be served" in self.load(store, folder, engines)
 
     def test_an_upload_or_one_asked_for_by_name_deletes_nothing(
         self, store: Path, folder: Path, tmp_path: Path
@@ -496,13 +502,12 @@ class TestDamagedCache:
 
         asyncio.run(scenario())
 
-    def test_sizes_of_batches_are_made_ready_again(self, store: Path, folder: Path, tmp_path: Path) -> None:
-        pytest.importorskip("openvino")
+    def test_sizes_of_batches_are_made_ready_again(self, store: Path, folder: Path, engines: Path) -> None:
         damaged = again(store, "v1", "nut")
         edit(damaged, lambda manifest: manifest["golden"][0].update(score=1e3))
 
         async def scenario() -> None:
-            loader = Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
+            loader = Loader(store, "cpu", "float32", "openvino", engines)
             resident = await loader.load(folder)
             assert len(loader._warm[resident.detector.scorer.extractor]) == 1
             await refused(loader.load(damaged))
