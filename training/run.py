@@ -145,11 +145,8 @@ def train(
         asked = config.calibration
         if said := say_empty_band(len(pictures.held_out), asked.target_fpr, asked.review_fpr):
             progress.say(said)
-        if device.type == "cpu" and config.fit.threads > (cores := os.cpu_count() or config.fit.threads):
-            progress.say(
-                f"fit.threads is {config.fit.threads}, on {cores} cores: threads that wait for each other "
-                f"take many times as long; --threads {cores} is faster"
-            )
+        if device.type == "cpu" and (said := _said_of_threads(config.fit.threads)):
+            progress.say(said)
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
         extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
         expect_whole_positions(config.input_size, extractor.strides, weights.name)
@@ -220,6 +217,19 @@ def _activate_again(models: Path, category: str, version: str, progress: Progres
     activate(models, category, version)
     for line in left_behind(models, category, active, version):
         progress.say(line)
+
+
+def _said_of_threads(threads: int) -> str | None:
+    """What is to be said of a number of threads on this machine's cores, if anything."""
+    cores = os.cpu_count() or threads
+    if threads > cores:
+        return (
+            f"fit.threads is {threads}, on {cores} cores: threads that wait for each other "
+            f"take many times as long; --threads {cores} is faster"
+        )
+    if cores >= 2 * threads:
+        return f"fit.threads is {threads}, of {cores} cores: more, by --threads, may be faster"
+    return None
 
 
 def _expect_writable(folder: Path) -> None:

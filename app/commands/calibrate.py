@@ -40,7 +40,9 @@ def calibrate(
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")
+    ] = None,
     device: Annotated[
         str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N.")
     ] = "auto",
@@ -84,7 +86,8 @@ def calibrate(
     told_by = _parts_file(images)
     # Before anything that takes long.
     parts = numbered([file.name for file in files.values()], images if told_by is None else told_by.parent)
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     folder = models_folder.resolve(models, category, version)
     # By float32, which every bundle can be checked by; the engine may have no calibration yet.
     loaded = Detector.load(folder, device=device)

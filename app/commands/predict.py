@@ -57,7 +57,10 @@ def predict(
     models: Annotated[
         Path, typer.Option(envvar="FLOWGAUGE_MODELS", help="Folder of the published models.")
     ] = Path("models"),
-    threads: Annotated[int, typer.Option(help="CPU threads; a server has its own.", min=1)] = 2,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="CPU threads; a server has its own.", min=1, show_default="torch's choice"),
+    ] = None,
     device: Annotated[
         str, typer.Option(envvar="FLOWGAUGE_DEVICE", help="auto, cpu, cuda or cuda:N; a server has its own.")
     ] = "auto",
@@ -206,7 +209,7 @@ def _local(
     category: str,
     version: str | None,
     station: str | None,
-    threads: int,
+    threads: int | None,
     device: str,
     precision: str,
     drawn: bool,
@@ -229,7 +232,8 @@ def _local(
     engine = next((known for known in PRECISIONS if known == precision), None)
     if engine is None:
         raise typer.BadParameter(f"{precision!r}: use {' or '.join(PRECISIONS)}", param_hint="--precision")
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     calibrations = CalibrationFiles(models)
     try:
         detector = Detector.load(

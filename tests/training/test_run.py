@@ -412,17 +412,21 @@ def test_three_pictures_are_enough_for_a_model(fresh: Place) -> None:
     Detector.load(bundle, device="cpu")
 
 
-@pytest.mark.parametrize(("cores", "warned"), [(1, True), (2, False), (8, False), (None, False)])
-def test_more_threads_than_cores_are_warned_of(
-    fresh: Place, monkeypatch: pytest.MonkeyPatch, cores: int | None, warned: bool
+@pytest.mark.parametrize(
+    ("cores", "told"),
+    [(1, "take many times as long"), (2, None), (3, None), (8, "more, by --threads"), (None, None)],
+)
+def test_threads_that_do_not_fit_the_cores_are_told(
+    fresh: Place, monkeypatch: pytest.MonkeyPatch, cores: int | None, told: str | None
 ) -> None:
-    """They take not a little longer, but many times as long."""
+    """More take not a little longer, but many times as long; of fewer nobody knows why it takes long."""
     monkeypatch.setattr("training.run.os.cpu_count", lambda: cores)
     recorder = Recorder(kill_on="backbone ")
     with pytest.raises(Killed):
         fresh.train(progress=recorder, device="cpu", fit={"threads": 2})
-    said = [line for line in recorder.lines if "fit.threads is 2, on 1 cores" in line]
-    assert len(said) == warned
+    said = [line for line in recorder.lines if "fit.threads is 2, o" in line]
+    assert len(said) == (told is not None)
+    assert all(told is not None and told in line for line in said)
 
 
 def test_parts_are_fitted_or_held_out_whole_and_calibrate_by_one_picture(fresh: Place) -> None:

@@ -26,7 +26,9 @@ def evaluate(
     out: Annotated[
         Path, typer.Option(help="Scores, figures and the report are written to OUT/CATEGORY/VERSION.")
     ] = Path("evaluations"),
-    threads: Annotated[int, typer.Option(help="CPU threads.", min=1)] = 2,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads.", min=1, show_default="torch's choice")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[
         str,
@@ -83,9 +85,10 @@ def evaluate(
     names = list(dict.fromkeys(category)) if category else with_models(data, models)
     if version is not None and len(names) > 1:
         raise typer.BadParameter("a version belongs to one category; name it with --category")
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)
     coreset = 0.01 if compare_coreset is None else compare_coreset
-    peers = Peers(compare_python, coreset, threads) if compare else None
+    peers = Peers(compare_python, coreset, torch.get_num_threads()) if compare else None
     progress = ConsoleProgress(Console())
     done: list[Assessed] = []
     failed: dict[str, str] = {}
