@@ -6,7 +6,6 @@ batch to fill: while one is computed, the next one gathers.
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -34,9 +33,10 @@ Observer = Callable[[int, float, Sequence[str]], None]
 # The pace is the median of so many batches: a slow one, such as the first after a long pause, is outvoted
 # where an average would have requests refused for it.
 _REMEMBERED = 9
-# Where models of several groups are served, those of one wait for batches of the others. In a quarter of a
-# second a slow model has enough images together to compute each about as fast as in a full batch.
+# Where models of several groups are served, those of one wait for batches of the others, which are to take
+# no longer. A slow model has few images in such a batch, and little to gain by more.
 _OTHERS_WAIT_SECONDS = 0.25
+_SERVED_SECONDS = 60.0  # a group that was last computed longer ago is not being served
 _MUCH_SLOWER = 3.0  # one batch that hangs says no more than that of the next ones
 # A batch that takes longer will not end: by default nobody waits for an answer for a quarter of it.
 _HANGS_SECONDS = 120.0
@@ -76,6 +76,9 @@ class Batcher:
         self._closed = False
         self._paces: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
         self._lanes: dict[str, Lane] = {}  # where a category's images waited last
+        self._ended: dict[Hashable, float] = {}  # when a group's last batch did
+        self._limits: dict[Hashable, int] = {}  # places of a group's batches, if there are other groups
+        self._idle_since = time.monotonic()
         self.lost: str | None = None
         self.batches = self.passes = self.images = 0
         # A daemon: a server whose start fails after this must be able to end.
@@ -110,6 +113,9 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise _closing()
+            if not (self._queue or self._running):
+                self._queue.rest(max(0.0, now - self._idle_since))
+                self._idle_since = now
             self._queue.put(lane, job)
             self._lanes[lane.category] = lane
             self._changed.notify()
@@ -159,7 +165,9 @@ class Batcher:
             else:
                 to_come = Counter(held) + Counter({category: images})
                 more = {self._lane(name): n for name, n in to_come.items()}
-                ahead = self._queue.forecast(self._lane(category), more, self._max_batch, self._longest())
+                ahead = self._queue.forecast(self._lane(category), more, self._limit)
+                if category not in self._lanes:  # it may share a batch with any of those that wait
+                    ahead += self._longest_batch()
             seconds = sum(n * self._pace(group) for group, n in ahead.items())
             if self._running:
                 whole = sum(job.tiles for job in self._running) * self._pace(self._running[0].lane.group)
@@ -181,13 +189,28 @@ class Batcher:
             logger.error("the batch that runs has not ended in %.0f s; it is left", _CLOSE_SECONDS)
 
     def _lane(self, category: str) -> Lane:
-        """Where a category's images wait; of one that has sent none, where those did that are computed."""
-        group = self._running[0].lane.group if self._running else None
-        return self._lanes.get(category, Lane(category, group))
+        return self._lanes.get(category, Lane(category, None))
 
-    def _longest(self) -> float:
-        """Seconds that a batch of several images is to take at most."""
-        return _OTHERS_WAIT_SECONDS if len(self._paces) > 1 else math.inf
+    def _limit(self, group: Hashable) -> int:
+        """How many places a batch of a group has; of a group that is new to a server of others one."""
+        since = time.monotonic() - _SERVED_SECONDS
+        if any(other != group and ended > since for other, ended in self._ended.items()):
+            return self._limits.get(group, 1)
+        return self._max_batch
+
+    def _fit(self, group: Hashable, tiles: int, seconds: float) -> None:
+        """Learn from a batch how many places those of its group are to have."""
+        fit = int(tiles * _OTHERS_WAIT_SECONDS / seconds) if seconds > 0 else self._max_batch
+        limit = self._limits.get(group, 1)
+        # One more in any case: what a batch takes however small it is may be most of it.
+        limit = max(limit, fit, tiles + 1) if seconds <= _OTHERS_WAIT_SECONDS else min(limit, fit)
+        self._limits[group] = min(max(1, limit), self._max_batch)
+
+    def _longest_batch(self) -> Counter[Hashable]:
+        """The batch that would take longest of what waits, as the places of its group."""
+        batches = {group: min(n, self._limit(group)) for group, n in self._queue.waiting().items()}
+        longest = max(batches, key=lambda group: batches[group] * self._pace(group), default=None)
+        return Counter() if longest is None else Counter({longest: batches[longest]})
 
     def _pace(self, group: Hashable) -> float:
         """Seconds per tile (an image is one, or several); of a group never computed, those of the slowest."""
@@ -217,7 +240,7 @@ class Batcher:
                 if self._closed:
                     return False
                 self._began = time.monotonic()
-                self._queue.take(self._max_batch, self._running, self._longest())
+                self._queue.take(self._limit, self._running)
             compute(self._running, outcome)
         # Nothing may end this thread, not even SystemExit: all that comes later would wait for ever.
         except BaseException as error:
@@ -246,9 +269,16 @@ class Batcher:
         size = len(outcome.computed)
         with self._changed:
             self._running = []
+            pace = 0.0
             if size:
                 tiles = sum(job.tiles for job in outcome.computed)
-                self._paces[outcome.computed[0].lane.group].append(seconds / tiles)
+                group = outcome.computed[0].lane.group
+                self._paces[group].append(seconds / tiles)
+                self._ended[group] = self._began + seconds
+                self._fit(group, tiles, seconds)
+                pace = self._pace(group)  # and not what this one took: a slow one is outvoted
+            self._queue.settle(pace)
+            self._idle_since = self._began + seconds
         self.batches += size > 0
         self.passes += outcome.passes
         self.images += size

@@ -8,6 +8,8 @@ from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
+# How many places a batch of a group has.
+Limit = Callable[[Hashable], int]
 
 
 class Lane(NamedTuple):
@@ -31,9 +33,10 @@ class FairQueue(Generic[T]):
 
     An item may take several places of a batch, and one that takes more than a batch has gets a batch alone.
 
-    A batch begins with the lane whose turn it is, and takes in the lanes of its group. So an item of a
-    category that sends little is in the next batch but for those of other groups, as long as the group has
-    no more lanes than a batch has places: however long another lane is.
+    A batch begins with the lane whose turn it is, and takes in the lanes of its group, unless they are ahead
+    of those of other groups by a batch. So an item of a category that sends little is in the next batch but
+    for those of other groups, as long as the group has no more lanes than a batch has places: however long
+    another lane is.
 
     Not safe for several threads by itself.
 
@@ -52,6 +55,9 @@ class FairQueue(Generic[T]):
         # When a lane may have its next turn, in seconds that its items took; of idle ones if that is to come.
         self._starts: dict[Lane, float] = {}
         self._now = 0.0  # the start of the batch that was taken last
+        # The lanes of that batch with the places that each of their items took, and what a place was counted.
+        self._taken: list[tuple[Lane, int]] = []
+        self._counted = 0.0
 
     def __len__(self) -> int:
         return sum(map(len, self._lanes.values()))
@@ -74,38 +80,37 @@ class FairQueue(Generic[T]):
             del self._lanes[lane]
         return True
 
-    def take(self, limit: int, into: list[T], seconds: float = math.inf) -> None:
-        """Move the next batch into a list: items of one group, in at most `limit` places; or nothing.
+    def take(self, limit: Limit, into: list[T]) -> None:
+        """Move the next batch into a list: items of one group, in no more places than it has; or nothing.
 
         Into an empty list one item is taken however many places it takes.
-
-        Args:
-            limit: places.
-            into: where to.
-            seconds: that a batch may take, as far as is known, if it has more than one item.
         """
         first = min(self._lanes, key=self._starts.__getitem__, default=None)
         if first is None:
             return
-        self._now = max(self._now, self._starts[first])
+        self._now = self._starts[first]
         for idle in [lane for lane, start in self._starts.items() if start <= self._now]:
             if idle not in self._lanes:
                 del self._starts[idle]
-        pace = self._pace(first.group)
-        limit = _fit(limit, pace, seconds)
+        pace, most = self._pace(first.group), limit(first.group)
+        # Or lanes that are far ahead would have the time of others, in batches that one begins who is not.
+        others = (self._starts[lane] for lane in self._lanes if lane.group != first.group)
+        until = min(others, default=math.inf) + most * pace
+        self._taken, self._counted = [], pace
         taken = sum(map(self._places, into))
         # Of those with the least start the first, for who was served last is last.
         order = count()
         turns = [(self._starts[lane], next(order), lane) for lane in self._lanes if lane.group == first.group]
         heapify(turns)
-        while turns and taken < limit:
+        while turns and taken < most:
             start, _, lane = heappop(turns)
             items = self._lanes[lane]
             places = self._places(items[0])
             taken += places
-            if taken > limit and into:  # its lane keeps its turn
+            if into and (taken > most or start > until):  # its lane keeps its turn
                 return
             into.append(items.popleft())
+            self._taken.append((lane, places))
             self._starts[lane] = start + places * pace
             if items:
                 self._lanes.move_to_end(lane)
@@ -113,11 +118,21 @@ class FairQueue(Generic[T]):
             else:
                 del self._lanes[lane]
 
+    def settle(self, pace: float) -> None:
+        """Count of the batch that was taken last what a place of it took, in seconds: it was a guess."""
+        for lane, places in self._taken:
+            if lane in self._starts:
+                self._starts[lane] = max(self._now, self._starts[lane] + places * (pace - self._counted))
+        self._taken = []
+
+    def rest(self, seconds: float) -> None:
+        """Let time pass in which nothing waited and nothing was done: nobody owes so much any more."""
+        self._now += seconds
+
     def clear(self) -> list[T]:
         """Empty the queue; what waited."""
         waiting = [item for items in self._lanes.values() for item in items]
         self._lanes.clear()
-        self._starts.clear()
         return waiting
 
     def waiting(self) -> Counter[Hashable]:
@@ -127,53 +142,81 @@ class FairQueue(Generic[T]):
             counts[lane.group] += sum(map(self._places, items))
         return counts
 
-    def forecast(
-        self, lane: Lane, more: Mapping[Lane, int], limit: int, seconds: float = math.inf
-    ) -> Counter[Hashable]:
+    def forecast(self, lane: Lane, more: Mapping[Lane, int], limit: Limit) -> Counter[Hashable]:
         """How many places will have been taken in each group when all items of a lane have.
+
+        Of lanes of other groups that have had turns lately, items are counted that they will send meanwhile.
 
         Args:
             lane: which; it need not be there yet.
             more: how many items are to come, by lane; each takes as many places as the last one of its lane.
-            limit: of a batch.
-            seconds: likewise, see `take`.
+            limit: of batches.
         """
         waiting = Counter({other: len(items) for other, items in self._lanes.items()}) + Counter(more)
         groups: defaultdict[Hashable, list[Lane]] = defaultdict(list)
         for other in waiting:
             groups[other.group].append(other)
-        pace = self._pace(lane.group)
-        start = self._start(lane) + (waiting[lane] - 1) * self._latest.get(lane, 1) * pace
-        beside = groups.get(lane.group, [])
-        own = self._batches(beside, waiting, start, _fit(limit, pace, seconds), pace)
-        if own == 1:  # that begins with the first lane of the group
-            start = min(map(self._start, beside))
-        ahead = Counter[Hashable]()
-        for group, lanes in groups.items():
-            pace = self._pace(group)
-            most = _fit(limit, pace, seconds)
-            batches = own if group == lane.group else self._batches(lanes, waiting, start, most, pace)
-            largest = max(self._latest.get(other, 1) for other in lanes)
-            # A batch is answered when all of it is done.
-            places = sum(waiting[other] * self._latest.get(other, 1) for other in lanes)
-            ahead[group] = min(places, batches * max(most, largest))
-        return +ahead
+        firsts = {group: min(map(self._start, lanes)) for group, lanes in groups.items()}
 
-    def _batches(
-        self, lanes: list[Lane], waiting: Mapping[Lane, int], start: float, limit: int, pace: float
-    ) -> int:
-        """How many batches of a group there are, at most, until none of its items may begin by a start."""
-        # Items that fill a batch alone, the others, the places that these take, and the most that one takes.
-        large = small = small_places = widest = 0
+        def until(group: Hashable) -> float:
+            others = (first for other, first in firsts.items() if other != group)
+            return min(others, default=math.inf) + limit(group) * self._pace(group)
+
+        own = lane.group
+        cost = self._latest.get(lane, 1) * self._pace(own)
+        start = self._start(lane) + (waiting[lane] - 1) * cost
+        found = Counter[Hashable]()
+        if own in groups:
+            batches, found[own] = self._ahead(
+                groups.pop(own), waiting, start, limit(own), is_cut=start > until(own)
+            )
+            if batches == 1:  # that begins with the first lane of the group
+                start = firsts[own]
+        for group, lanes in groups.items():
+            _, found[group] = self._ahead(
+                lanes, waiting, start, limit(group), is_cut=start > until(group), is_other=True
+            )
+        return +found
+
+    def _ahead(
+        self,
+        lanes: list[Lane],
+        waiting: Mapping[Lane, int],
+        start: float,
+        limit: int,
+        *,
+        is_cut: bool,
+        is_other: bool = False,
+    ) -> tuple[int, int]:
+        """Of a group, how many batches and places there are, at most, until none of its items may begin.
+
+        Args:
+            lanes: of the group.
+            waiting: how many items of each there are.
+            start: when all that begins by then has begun.
+            limit: places of a batch.
+            is_cut: whether a batch may end before it is full, since its lanes are ahead of other groups.
+            is_other: whether its lanes may send more meanwhile.
+        """
+        # Items that fill a batch alone, the others, the places that these take, the most that one takes, and
+        # the most of all.
+        large = small = small_places = widest = largest = 0
+        total = 0  # places, of whatever may fill up these batches
+        pace = self._pace(lanes[0].group)
         for lane in lanes:
-            turns = waiting[lane]
-            early = start - self._start(lane)
-            if early < 0:
+            turns, places = waiting[lane], self._latest.get(lane, 1)
+            total += turns * places
+            begins = self._start(lane)
+            if begins > start:
                 continue
-            places = self._latest.get(lane, 1)
             if pace > 0:
                 # Sums of fractions: one that begins at the same time may seem to begin a trifle later.
-                turns = min(turns, math.floor(early / (places * pace) + 1e-6) + 1)
+                in_time = math.floor((start - begins) / (places * pace) + 1e-6) + 1
+                if is_other and begins > self._now:
+                    total += max(0, in_time - turns) * places
+                    turns = in_time
+                turns = min(turns, in_time)
+            largest = max(largest, places)
             if places >= limit:
                 large += turns
             else:
@@ -181,12 +224,11 @@ class FairQueue(Generic[T]):
                 widest = max(widest, places)
         # A batch ends before what does not fit, with fewer empty places than that takes, or before a large
         # one.
-        return large + min(large, small) + math.ceil(small_places / (limit - max(0, widest - 1)))
+        batches = large + min(large, small) + math.ceil(small_places / (limit - max(0, widest - 1)))
+        if is_cut and batches:  # the last one begins with what was left, and may be full
+            batches += 1
+        # A batch is answered when all of it is done.
+        return batches, min(total, batches * max(limit, largest))
 
     def _start(self, lane: Lane) -> float:
         return max(self._starts.get(lane, 0.0), self._now)
-
-
-def _fit(limit: int, pace: float, seconds: float) -> int:
-    """How many places a batch has that is to take so many seconds at most; one in any case."""
-    return limit if limit * pace <= seconds else max(1, int(seconds / pace))

@@ -69,6 +69,11 @@ class Turns:
         self._lanes: dict[str, _Lane] = {}  # that have jobs, or had; who was served last is last
         self._now = 0  # the start of the turn that was taken last
 
+    def __len__(self) -> int:
+        """How many jobs wait for a thread."""
+        with self._lock:
+            return sum(len(lane.jobs) for lane in self._lanes.values())
+
     async def do(self, lane: str, function: Callable[[], T]) -> Timed[T]:
         """Have a function called by a thread, when it is its lane's turn."""
         future, job = self._put(lane, function)
