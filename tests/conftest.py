@@ -71,15 +71,6 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small tensors: handing them to a second thread takes longer than computing with them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(autouse=True, scope="session")
 def little_time_to_round() -> Iterator[None]:
     """Engines in bfloat16 round only small convolutions together, or every test with one would take seconds.

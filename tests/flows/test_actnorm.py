@@ -10,8 +10,6 @@ from flows import ActNorm, Compose, Flow, InvertibleConv1x1, StandardNormal
 from flows.recipes import planar
 from training.density.fit import FitSettings, fit, mean_log_prob
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("size", [(), (4, 5)])
 def test_the_first_training_batch_comes_out_with_mean_0_and_deviation_1(size: tuple[int, ...]) -> None:

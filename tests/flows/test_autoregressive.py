@@ -6,8 +6,6 @@ import torch
 from flows import Affine, MaskedAutoregressive, RationalQuadraticSpline
 from flows.recipes import maf
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def made(features: int, context: int = 0) -> MaskedAutoregressive:
     """With random weights everywhere."""

@@ -9,8 +9,6 @@ from hypothesis import strategies as st
 
 from flows import LearnedClamp, SigmoidScale, SoftClamp, SoftplusScale
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 bounds = st.floats(0.01, 20)
 
 

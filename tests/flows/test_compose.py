@@ -15,8 +15,6 @@ from flows import (
     Transform,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def scale_and_shift(scale: float, shift: float) -> ChannelAffine:
     """x -> scale x + shift for one dimension."""

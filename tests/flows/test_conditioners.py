@@ -9,8 +9,6 @@ from torch.nn.functional import conv2d
 
 from flows import MLP, ConvNet, DepthwiseNet, GlowNet, ResNet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("network", [ConvNet, DepthwiseNet])
 @pytest.mark.parametrize("kernel_size", [1, 3, 5])

@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 from tests.flows.cases import CASES, Case
 from tests.flows.contract import CHECKS, Setting, check_compiles
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SETTINGS = {
     "vectors": Setting((2,)),
     "vectors, odd": Setting((5,), rows=2, seed=1),

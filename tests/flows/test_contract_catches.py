@@ -10,8 +10,6 @@ from tests.flows.cases import Case, coupling
 from tests.flows.contract import CHECKS, Setting
 from tests.flows.wrong import WRONG
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 VECTORS = Setting((4,), rows=3, seed=5)
 IMAGES = Setting((3, 2, 2), rows=3, seed=5)
 EXPECTED = [(name, check) for name, (_, checks) in WRONG.items() for check in sorted(checks)]

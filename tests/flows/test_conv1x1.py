@@ -8,8 +8,6 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from flows import InvertibleConv1x1
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def weight(layer: InvertibleConv1x1) -> torch.Tensor:
     """W, read off from what the layer does to the axes."""

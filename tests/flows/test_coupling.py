@@ -17,8 +17,6 @@ from flows import (
     SoftClamp,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Square(nn.Module):
     """A conditioner that is nobody's inverse: a = x^2 - 3 and t = |x|, for equal halves."""

@@ -8,8 +8,6 @@ from scipy import stats
 
 from flows import Compose, Flow, Logit, StandardLogistic, StandardNormal, UniformDequantization
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.float32, torch.float64])
 def test_integers_come_back_and_the_noise_is_uniform(dtype: torch.dtype) -> None:

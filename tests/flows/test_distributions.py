@@ -16,8 +16,6 @@ from flows import (
     standard_normal_log_prob,
 )
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("event", [(1,), (4,), (3, 2, 5)])
 def test_log_prob_is_scipys_summed_over_the_event(event: tuple[int, ...]) -> None:

@@ -26,8 +26,6 @@ from flows.recipes import glow, maf, neural_spline, nice, planar, real_nvp
 from tests.flows.cases import Case, Shape, coupling, steps
 from tests.flows.contract import Setting
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def flow(event: Shape, seed: int = 0, spread: float = 0.6) -> Flow:
     """Random steps over a standard normal."""

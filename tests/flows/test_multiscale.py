@@ -5,8 +5,6 @@ import torch
 
 from flows import Affine, ChannelAffine, Compose, Coupling, FactorOut, GlowNet, Halves, Inverse, Squeeze
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_the_first_half_goes_on_and_the_other_is_finished() -> None:
     inner = ChannelAffine(2)

@@ -5,8 +5,6 @@ import torch
 
 from flows import Checkerboard, Halves
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize(("channels", "first"), [(2, 1), (3, 2), (4, 2), (5, 3), (112, 56)])
 def test_the_first_half_is_the_larger_one(channels: int, first: int) -> None:

@@ -7,8 +7,6 @@ import torch
 
 from flows import Compose, Permutation
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("size", [(), (2, 3)])
 def test_channel_i_of_the_result_is_channel_index_i_of_the_input(size: tuple[int, ...]) -> None:

@@ -13,8 +13,6 @@ from torch.nn.functional import softplus
 from flows import Planar
 from flows.planar import _solve
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def margins() -> st.SearchStrategy[float]:
     """1 + c, from all but folded to stretched a million times."""

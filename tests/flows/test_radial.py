@@ -6,8 +6,6 @@ from torch.nn.functional import softplus
 
 from flows import Radial
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def made(alpha: float, total: float, features: int = 3) -> Radial:
     """A radial flow around 0 with raw parameters."""

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from flows import MLP, ActNorm, Affine, Compose, Coupling, Flow, Halves, InvertibleConv1x1, Planar, Transform
 from flows.recipes import glow, real_nvp
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def gradients(flow: Flow, x: Tensor, context: Tensor | None) -> list[Tensor]:
     """Of the input, the context and the parameters."""

@@ -5,8 +5,6 @@ import torch
 
 from flows import Flatten, Squeeze
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_each_block_becomes_four_channels() -> None:
     x = torch.arange(2 * 16.0).view(1, 2, 4, 4)

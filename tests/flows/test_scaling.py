@@ -6,8 +6,6 @@ import torch
 
 from flows import ChannelAffine, Scaling
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.mark.parametrize("size", [(), (2, 3)])
 def test_it_starts_as_the_identity(size: tuple[int, ...]) -> None:

@@ -9,8 +9,6 @@ from torch.autograd import gradgradcheck
 from flows import RationalQuadraticSpline
 from flows.spline import rational_quadratic
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAW = RationalQuadraticSpline(bins=5, bound=3.0)
 
 

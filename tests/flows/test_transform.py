@@ -19,8 +19,6 @@ from flows import (
 )
 from tests.flows.cases import CASES, Case
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 SIZED: list[Callable[[int], Transform]] = [
     ActNorm,
     ChannelAffine,

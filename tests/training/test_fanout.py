@@ -22,8 +22,6 @@ from training.fanout import SUMMARY, Result, table, train_each
 from training.progress import Silent
 from training.publication import publish_model
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 class Said(Silent):
     """A progress that keeps its lines, and may be interrupted at one of them."""

@@ -30,8 +30,6 @@ from flows import (
 from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
 from training.density.fit import FitSettings, fit, mean_log_prob
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 Recipe = Callable[..., Flow]
 IMAGES: list[Recipe] = [nice, real_nvp, glow, neural_spline, maf]
 

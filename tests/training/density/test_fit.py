@@ -14,8 +14,6 @@ from flows import MLP, ActNorm, ChannelAffine, ConditionalDiagonalNormal, Flow, 
 from flows.recipes import glow, maf, neural_spline, nice, planar, radial, real_nvp
 from training.density.fit import DensityFitError, FitPoint, FitSettings, batch_rows, fit, mean_log_prob
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def samples(n: int, seed: int) -> Tensor:
     """Of a normal with means 3, -1 and deviations 0.5, 2."""
