@@ -228,7 +228,10 @@ def _said_of_threads(threads: int) -> str | None:
             f"take many times as long; --threads {cores} is faster"
         )
     if cores >= 2 * threads:
-        return f"fit.threads is {threads}, of {cores} cores: more, by --threads, may be faster"
+        return (
+            f"fit.threads is {threads}, of {cores} cores: more, by --threads, may be faster, "
+            "and change the last digits of results"
+        )
     return None
 
 
