@@ -8,11 +8,10 @@ import asyncio
 import logging
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from statistics import median_low
 from typing import ParamSpec
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from app.batch import Batched, Job, Outcome, compute, failure, too_late
 from app.fair_queue import FairQueue, Lane
+from app.pace import Pace
 from app.problems import Problem
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Prepared
@@ -30,13 +30,8 @@ logger = logging.getLogger("flowgauge.batcher")
 # Of a batch that was computed: its images, the seconds it took, and the category of each image.
 Observer = Callable[[int, float, Sequence[str]], None]
 
-# The pace is the median of so many batches: a slow one, such as the first after a long pause, is outvoted
-# where an average would have requests refused for it.
-_REMEMBERED = 9
-# Where models of several groups are served, those of one wait for batches of the others, which are to take
-# no longer. A slow model has few images in such a batch, and little to gain by more.
-_OTHERS_WAIT_SECONDS = 0.25
-_SERVED_SECONDS = 60.0  # a group that was last computed longer ago is not being served
+# A group that was last computed longer ago is not being served. A station may inspect a part now and then.
+_SERVED_SECONDS = 3600.0
 _MUCH_SLOWER = 3.0  # one batch that hangs says no more than that of the next ones
 # A batch that takes longer will not end: by default nobody waits for an answer for a quarter of it.
 _HANGS_SECONDS = 120.0
@@ -74,10 +69,8 @@ class Batcher:
         self._running: list[Job] = []
         self._began = 0.0
         self._closed = False
-        self._paces: dict[Hashable, deque[float]] = defaultdict(lambda: deque(maxlen=_REMEMBERED))
+        self._paces: dict[Hashable, Pace] = {}
         self._lanes: dict[str, Lane] = {}  # where a category's images waited last
-        self._ended: dict[Hashable, float] = {}  # when a group's last batch did
-        self._limits: dict[Hashable, int] = {}  # places of a group's batches, if there are other groups
         self._idle_since = time.monotonic()
         self.lost: str | None = None
         self.batches = self.passes = self.images = 0
@@ -194,17 +187,9 @@ class Batcher:
     def _limit(self, group: Hashable) -> int:
         """How many places a batch of a group has; of a group that is new to a server of others one."""
         since = time.monotonic() - _SERVED_SECONDS
-        if any(other != group and ended > since for other, ended in self._ended.items()):
-            return self._limits.get(group, 1)
+        if any(other != group and pace.ended > since for other, pace in self._paces.items()):
+            return self._paces[group].places if group in self._paces else 1
         return self._max_batch
-
-    def _fit(self, group: Hashable, tiles: int, seconds: float) -> None:
-        """Learn from a batch how many places those of its group are to have."""
-        fit = int(tiles * _OTHERS_WAIT_SECONDS / seconds) if seconds > 0 else self._max_batch
-        limit = self._limits.get(group, 1)
-        # One more in any case: what a batch takes however small it is may be most of it.
-        limit = max(limit, fit, tiles + 1) if seconds <= _OTHERS_WAIT_SECONDS else min(limit, fit)
-        self._limits[group] = min(max(1, limit), self._max_batch)
 
     def _longest_batch(self) -> Counter[Hashable]:
         """The batch that would take longest of what waits, as the places of its group."""
@@ -215,8 +200,7 @@ class Batcher:
     def _pace(self, group: Hashable) -> float:
         """Seconds per tile (an image is one, or several); of a group never computed, those of the slowest."""
         known = [self._paces[group]] if group in self._paces else self._paces.values()
-        # The lower median: of two batches the first one of the process was the slow one.
-        return max(map(median_low, known), default=0.0)
+        return max((pace.seconds for pace in known), default=0.0)
 
     def _expire(self, job: Job) -> None:
         self._withdraw(job)
@@ -269,16 +253,13 @@ class Batcher:
         size = len(outcome.computed)
         with self._changed:
             self._running = []
-            pace = 0.0
+            self._idle_since = self._began + seconds
+            counts = 0.0
             if size:
                 tiles = sum(job.tiles for job in outcome.computed)
-                group = outcome.computed[0].lane.group
-                self._paces[group].append(seconds / tiles)
-                self._ended[group] = self._began + seconds
-                self._fit(group, tiles, seconds)
-                pace = self._pace(group)  # and not what this one took: a slow one is outvoted
-            self._queue.settle(pace)
-            self._idle_since = self._began + seconds
+                pace = self._paces.setdefault(outcome.computed[0].lane.group, Pace(self._max_batch))
+                counts = pace.add(tiles, seconds, self._idle_since)
+            self._queue.settle(counts)
         self.batches += size > 0
         self.passes += outcome.passes
         self.images += size

@@ -316,58 +316,73 @@ def test_models_of_several_groups_share_the_time(
     assert sum(between) == pytest.approx(10 * sum(sizes[:-1]), abs=8)
 
 
-class TestSizes:
-    """Of batches, where models of several groups are served."""
+@pytest.mark.parametrize(("later", "size"), [(0.0, 2), (3590.0, 2), (3601.0, 8)])
+def test_batches_are_full_unless_another_group_is_served(
+    detector: Detector,
+    prepared: list[Prepared],
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    later: float,
+    size: int,
+) -> None:
+    clock = _Clock(monkeypatch, gate)
+    slow = of_category(detector, "slow", (64, 96))
+    image = slow.prepare(prepared[0].pixels)
 
-    @staticmethod
-    def sizes(
-        seconds: Callable[[int], float], monkeypatch: pytest.MonkeyPatch, pauses: float = 0.0
-    ) -> list[int]:
-        """What batches of one group hold, each as many as there may be, after one of another group."""
-        now = 1000.0
-        monkeypatch.setattr("app.batcher.time.monotonic", lambda: now)
+    async def scenario(batcher: Batcher) -> int:
+        await clock.batch(batcher, slow, [image], 2)
+        await clock.batch(batcher, detector, prepared[:1], 0.01)
+        clock.now += later
+        running = asyncio.create_task(batcher.predict(slow, image))
+        await gate.wait_until_entered()
+        rest = [asyncio.create_task(batcher.predict(slow, image)) for _ in range(8)]
+        await until(lambda: batcher.pending == 9)
+        clock.now += 2
+        gate.open()
+        await running
+        return (await asyncio.gather(*rest))[0].batch_size
 
-        async def scenario(batcher: Batcher) -> list[int]:
-            nonlocal now
-            batcher._ended["other"] = now
-            sizes = []
-            for _ in range(40):
-                now += pauses
-                sizes.append(batcher._limit("own"))
-                batcher._fit("own", sizes[-1], seconds(sizes[-1]))
-            return sizes
+    assert run(scenario, max_batch=8) == size
 
-        return run(scenario, max_batch=16)
 
-    @pytest.mark.parametrize(
-        ("seconds", "first", "later"),
-        [
-            (lambda n: 0.01 * n, [1, 16], {16}),  # a quick one needs no limit
-            (lambda n: 0.1 * n, [1, 2, 3], {2, 3}),
-            (lambda n: 2.0 * n, [1, 1], {1}),
-            # However long the smallest takes, others cost little more.
-            (lambda n: 0.13 + 0.01 * n, [1, 2], {11, 12, 13}),
-            (lambda n: 0.2 + 0.003 * n, [1, 2], {16}),
-        ],
-    )
-    def test_are_what_takes_a_quarter_of_a_second(
-        self,
-        seconds: Callable[[int], float],
-        first: list[int],
-        later: set[int],
-        monkeypatch: pytest.MonkeyPatch,
-    ) -> None:
-        sizes = self.sizes(seconds, monkeypatch)
-        assert sizes[: len(first)] == first
-        assert set(sizes[-2:]) <= later
+def test_a_group_that_is_new_beside_another_begins_with_a_batch_of_one(
+    detector: Detector, prepared: list[Prepared], gate: Gate
+) -> None:
+    """Nobody knows yet how long it takes, and the other one's line waits for it."""
+    new = of_category(detector, "new", (64, 96))
+    image = new.prepare(prepared[0].pixels)
 
-    def test_are_full_where_the_others_were_computed_long_ago(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert self.sizes(lambda n: 0.1 * n, monkeypatch, pauses=61.0) == [16] * 40
+    async def scenario(batcher: Batcher) -> int:
+        first = asyncio.create_task(batcher.predict(detector, prepared[0]))
+        await gate.wait_until_entered()
+        rest = [asyncio.create_task(batcher.predict(new, image)) for _ in range(8)]
+        await until(lambda: batcher.pending == 9)
+        gate.open()
+        await first
+        return (await asyncio.gather(*rest))[0].batch_size
 
-    def test_grow_again_after_a_slow_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        took = iter([0.01, 0.16, 3.0])
-        sizes = self.sizes(lambda n: next(took, 0.01 * n), monkeypatch)
-        assert sizes[:5] == [1, 16, 16, 1, 16]
+    assert run(scenario, max_batch=8) == 1
+
+
+def test_a_slow_first_batch_is_no_debt_for_ever(
+    detector: Detector, prepared: list[Prepared], gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one that compiles something: fifteen more were counted as if each took as long, and never mended."""
+    clock = _Clock(monkeypatch, gate)
+    other = of_category(detector, "other", (64, 96))
+    image = other.prepare(prepared[0].pixels)
+
+    async def scenario(batcher: Batcher) -> None:
+        await clock.batch(batcher, detector, prepared[:1], 3.0)
+        await clock.batch(batcher, detector, prepared[:4], 0.2)
+        [(_, start)] = batcher._queue._starts.items()
+        # What the batches took: the first was counted when nothing was known.
+        assert start == pytest.approx(3.2)
+        clock.now += 100
+        await clock.batch(batcher, other, [image], 0.01)
+        assert batcher._queue._now > start
+
+    run(scenario, max_batch=4)
 
 
 class TestDeadlines:
