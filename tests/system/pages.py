@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route
+from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route, expect
 
 from tests.system.processes import FlowGauge
 from tests.waiting import eventually
@@ -147,3 +147,10 @@ def serious(page: Page) -> list[str]:
         for one in found
         if one["impact"] in ("serious", "critical") or one["id"] in _ASTRAY
     ]
+
+
+def enter_key(page: Page, key: str) -> None:
+    """Enter a key on the login's page, once its script is loaded: until then the form does nothing."""
+    page.get_by_label("Your key").fill(key)
+    expect(page.locator("#login button")).to_be_enabled()
+    page.keyboard.press("Enter")

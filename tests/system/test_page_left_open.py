@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 from tests.system.pages import (
     TIMEOUT_MS,
     drop,
+    enter_key,
     eventually_listed,
     inspect,
     look_away,
@@ -36,8 +37,7 @@ def new_key(flowgauge: FlowGauge, name: str) -> str:
 
 def enter(page: Page, key: str) -> None:
     """Log in on the page for it, and wait for the page that was wanted."""
-    page.get_by_label("Your key").fill(key)
-    page.keyboard.press("Enter")
+    enter_key(page, key)
     page.wait_for_url(lambda url: "/login" not in url)
 
 

@@ -21,5 +21,7 @@ form?.addEventListener("submit", async (event) => {
   }
 });
 
+// Who enters a key before this is loaded would be shown what the service says of a form.
+if (form) form.querySelector("button").disabled = false;
 // Who follows a link from elsewhere comes without the cookie, which goes along from our own pages alone.
 if (form) api("/v1/session").then(goOn, () => {});
