@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from app.batch import Batched, Job, Outcome, compute, failure, too_late
 from app.fair_queue import FairQueue, Lane
-from app.pace import Pace
+from app.pace import MUCH_SLOWER, Pace
 from app.problems import Problem
 from flows.fastflow.detector import Detector
 from flows.fastflow.geometry import Prepared
@@ -32,7 +32,6 @@ Observer = Callable[[int, float, Sequence[str]], None]
 
 # A group that was last computed longer ago is not being served. A station may inspect a part now and then.
 _SERVED_SECONDS = 3600.0
-_MUCH_SLOWER = 3.0  # one batch that hangs says no more than that of the next ones
 # A batch that takes longer will not end: by default nobody waits for an answer for a quarter of it.
 _HANGS_SECONDS = 120.0
 # Who stops has given all requests their time before.
@@ -166,7 +165,7 @@ class Batcher:
                 whole = sum(job.tiles for job in self._running) * self._pace(self._running[0].lane.group)
                 spent = time.monotonic() - self._began
                 # One that already takes longer than it should says that the next ones will.
-                slower = min(max(1.0, spent / whole), _MUCH_SLOWER) if whole else 1.0
+                slower = min(max(1.0, spent / whole), MUCH_SLOWER) if whole else 1.0
                 seconds = slower * seconds + max(0.0, whole - spent)
         return seconds
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, NamedTuple, TypeVar
@@ -89,13 +89,11 @@ class FairQueue(Generic[T]):
         if first is None:
             return
         self._now = self._starts[first]
-        for idle in [lane for lane, start in self._starts.items() if start <= self._now]:
-            if idle not in self._lanes:
-                del self._starts[idle]
+        self._starts = {
+            lane: start for lane, start in self._starts.items() if lane in self._lanes or start > self._now
+        }
         pace, most = self._pace(first.group), limit(first.group)
-        # Or lanes that are far ahead would have the time of others, in batches that one begins who is not.
-        others = (self._starts[lane] for lane in self._lanes if lane.group != first.group)
-        until = min(others, default=math.inf) + most * pace
+        until = self._until(first.group, self._lanes, limit)
         self._taken, self._counted = [], pace
         taken = sum(map(self._places, into))
         # Of those with the least start the first, for who was served last is last.
@@ -156,26 +154,18 @@ class FairQueue(Generic[T]):
         groups: defaultdict[Hashable, list[Lane]] = defaultdict(list)
         for other in waiting:
             groups[other.group].append(other)
-        firsts = {group: min(map(self._start, lanes)) for group, lanes in groups.items()}
-
-        def until(group: Hashable) -> float:
-            others = (first for other, first in firsts.items() if other != group)
-            return min(others, default=math.inf) + limit(group) * self._pace(group)
-
         own = lane.group
         cost = self._latest.get(lane, 1) * self._pace(own)
         start = self._start(lane) + (waiting[lane] - 1) * cost
         found = Counter[Hashable]()
-        if own in groups:
-            batches, found[own] = self._ahead(
-                groups.pop(own), waiting, start, limit(own), is_cut=start > until(own)
-            )
+        if beside := groups.pop(own, []):
+            is_cut = start > self._until(own, waiting, limit)
+            batches, found[own] = self._ahead(beside, waiting, start, limit(own), is_cut=is_cut)
             if batches == 1:  # that begins with the first lane of the group
-                start = firsts[own]
+                start = min(map(self._start, beside))
         for group, lanes in groups.items():
-            _, found[group] = self._ahead(
-                lanes, waiting, start, limit(group), is_cut=start > until(group), is_other=True
-            )
+            is_cut = start > self._until(group, waiting, limit)
+            _, found[group] = self._ahead(lanes, waiting, start, limit(group), is_cut=is_cut, is_other=True)
         return +found
 
     def _ahead(
@@ -229,6 +219,14 @@ class FairQueue(Generic[T]):
             batches += 1
         # A batch is answered when all of it is done.
         return batches, min(total, batches * max(limit, largest))
+
+    def _until(self, group: Hashable, lanes: Iterable[Lane], limit: Limit) -> float:
+        """How late a lane of a group may begin to come along in a batch: a batch ahead of those of others.
+
+        Or lanes that are far ahead would have the time of others, in batches that one begins who is not.
+        """
+        others = (self._start(lane) for lane in lanes if lane.group != group)
+        return min(others, default=math.inf) + limit(group) * self._pace(group)
 
     def _start(self, lane: Lane) -> float:
         return max(self._starts.get(lane, 0.0), self._now)

@@ -8,7 +8,8 @@ from typing import Final
 # The pace is the median of so many batches: a slow one, such as the first after a long pause, is outvoted
 # where an average would have requests refused for it.
 _REMEMBERED: Final = 9
-_MUCH_SLOWER: Final = 3.0  # a batch that hangs is no debt of minutes
+# A batch that hangs is no debt of minutes, and says no more than that of the next ones.
+MUCH_SLOWER: Final = 3.0
 # Those of other groups wait for a batch. It is to take no longer; but where one image alone does, since a
 # batch takes its time however small it is, others come along for little more.
 _OTHERS_WAIT_SECONDS: Final = 0.25
@@ -56,4 +57,4 @@ class Pace:
         else:
             wanted = max(self.places, fit, places + 1)
         self.places = min(max(1, wanted), self._most)
-        return min(seconds / places, _MUCH_SLOWER * self.seconds)
+        return min(seconds / places, MUCH_SLOWER * self.seconds)

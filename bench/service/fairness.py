@@ -1,12 +1,13 @@
 """One category floods the service while another sends a picture now and then, and is answered every time."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from bench.service import overload
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, cameras, closed_loop
+from bench.service.load import Shot, closed_loop
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 3.0
@@ -84,8 +85,8 @@ async def _drive(
     every: float,
     query: str,
 ) -> tuple[list[Shot], list[Shot]]:
-    flood, few = categories
+    flood, few = ([category] for category in categories)
+    send = partial(closed_loop, port, fleet, seconds=seconds, query=query)
     return await asyncio.gather(
-        cameras(port, fleet, flood, clients=clients, seconds=seconds, query=query),
-        cameras(port, fleet, few, clients=1, seconds=seconds, every=every, query=query),
+        send(clients=clients, categories=flood, every=0), send(clients=1, categories=few, every=every)
     )

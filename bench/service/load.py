@@ -66,7 +66,14 @@ async def shoot(
 
 
 async def closed_loop(
-    port: int, fleet: Fleet, *, clients: int, seconds: float, query: str = "", categories: Sequence[str] = ()
+    port: int,
+    fleet: Fleet,
+    *,
+    clients: int,
+    seconds: float,
+    query: str = "",
+    categories: Sequence[str] = (),
+    every: float | None = None,
 ) -> list[Shot]:
     """Let clients send pictures one after the other, each to a category of its own.
 
@@ -77,6 +84,8 @@ async def closed_loop(
         seconds: after which none sends another.
         query: of the requests, such as `?store=false`.
         categories: to ask; all by default.
+        every: seconds from an answer to the next picture, or as many as a refusal tells to wait, if these are
+            more. By default none, whatever it tells.
     """
     names = list(categories) or fleet.categories
     until = time.monotonic() + seconds
@@ -88,40 +97,11 @@ async def closed_loop(
         async with Connection(port) as connection:
             while (begun := time.monotonic()) < until:
                 picture = rng.randrange(len(fleet.pictures))
-                shots.append(await shoot(connection.request, fleet, category, picture, query, begun))
-
-    async with asyncio.TaskGroup() as group:
-        for number in range(clients):
-            group.create_task(client(number))
-    return shots
-
-
-async def cameras(
-    port: int, fleet: Fleet, category: str, *, clients: int, seconds: float, every: float = 0, query: str = ""
-) -> list[Shot]:
-    """Let clients send pictures to one category, each one after the other, and wait when they are told to.
-
-    Args:
-        port: of the server.
-        fleet: the pictures.
-        category: that is asked.
-        clients: how many.
-        seconds: after which none sends another.
-        every: seconds from an answer to the next picture, at least.
-        query: of the requests.
-    """
-    until = time.monotonic() + seconds
-    shots: list[Shot] = []
-
-    async def client(number: int) -> None:
-        rng = random.Random(number)  # noqa: S311
-        async with Connection(port) as connection:
-            while (begun := time.monotonic()) < until:
-                picture = rng.randrange(len(fleet.pictures))
                 shot = await shoot(connection.request, fleet, category, picture, query, begun)
                 shots.append(shot)
-                told = shot.answer.headers.get("retry-after", "0") if shot.answer else "0"
-                await asyncio.sleep(max(float(told), every))
+                if every is not None:
+                    told = shot.answer.headers.get("retry-after", "0") if shot.answer else "0"
+                    await asyncio.sleep(max(float(told), every))
 
     async with asyncio.TaskGroup() as group:
         for number in range(clients):

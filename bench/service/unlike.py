@@ -2,13 +2,14 @@
 
 import asyncio
 import shutil
+from functools import partial
 from pathlib import Path
 
 from bench.service import fleet as fleets
 from bench.service import overload
 from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, cameras, per_second
+from bench.service.load import Shot, closed_loop, per_second
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 5.0
@@ -80,8 +81,8 @@ def wrong(alone: list[Shot], quick: list[Shot], flood: list[Shot], timeout: floa
 async def _drive(
     port: int, quick: Fleet, slow: Fleet, clients: int, seconds: float, every: float, query: str
 ) -> tuple[list[Shot], list[Shot]]:
-    [slow_category], quick_category = slow.categories, quick.categories[0]
+    send = partial(closed_loop, port, seconds=seconds, query=query)
     return await asyncio.gather(
-        cameras(port, quick, quick_category, clients=_CAMERAS, seconds=seconds, every=every, query=query),
-        cameras(port, slow, slow_category, clients=clients, seconds=seconds, query=query),
+        send(quick, clients=_CAMERAS, categories=quick.categories[:1], every=every),
+        send(slow, clients=clients, every=0),
     )

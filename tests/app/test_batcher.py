@@ -86,6 +86,22 @@ async def problem(call: Awaitable[object]) -> str:
     return caught.value.name
 
 
+async def let_wait(
+    batcher: Batcher,
+    gate: Gate,
+    first: Coroutine[Any, Any, Batched],
+    calls: Sequence[Coroutine[Any, Any, Batched]],
+) -> "list[asyncio.Task[Batched]]":
+    """Let calls wait while a first one is computed, and then all be; their tasks."""
+    running = asyncio.create_task(first)
+    await gate.wait_until_entered()
+    rest = [asyncio.create_task(call) for call in calls]
+    await until(lambda: batcher.pending == 1 + len(rest))
+    gate.open()
+    await running
+    return rest
+
+
 @contextmanager
 def complaints(loop: asyncio.AbstractEventLoop) -> Iterator[list[str]]:
     """What the event loop complains of, such as exceptions that nobody looked at."""
@@ -198,20 +214,13 @@ class TestBatches:
             await gate.wait_until_entered()
             gate.let_one_through()
             await known
-            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await gate.wait_until_entered()
-            rest = [
-                asyncio.create_task(call)
-                for call in (
-                    batcher.predict(wide, image),
-                    batcher.predict(detector, prepared[1]),
-                    batcher.predict(wide, image),
-                )
+            calls = [
+                batcher.predict(wide, image),
+                batcher.predict(detector, prepared[1]),
+                batcher.predict(wide, image),
             ]
-            await until(lambda: batcher.pending == 4)
-            gate.open()
-            await first
-            return await asyncio.gather(*rest)
+            first = batcher.predict(detector, prepared[0])
+            return await asyncio.gather(*await let_wait(batcher, gate, first, calls))
 
         results = run(scenario)
         assert [batched.batch_size for batched in results] == [2, 1, 2]
@@ -353,12 +362,8 @@ def test_a_group_that_is_new_beside_another_begins_with_a_batch_of_one(
     image = new.prepare(prepared[0].pixels)
 
     async def scenario(batcher: Batcher) -> int:
-        first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-        await gate.wait_until_entered()
-        rest = [asyncio.create_task(batcher.predict(new, image)) for _ in range(8)]
-        await until(lambda: batcher.pending == 9)
-        gate.open()
-        await first
+        calls = [batcher.predict(new, image) for _ in range(8)]
+        rest = await let_wait(batcher, gate, batcher.predict(detector, prepared[0]), calls)
         return (await asyncio.gather(*rest))[0].batch_size
 
     assert run(scenario, max_batch=8) == 1
@@ -545,15 +550,9 @@ class TestTiles:
         assert len(cut.layout) == 4
 
         async def scenario(batcher: Batcher) -> list[Batched]:
-            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await gate.wait_until_entered()
-            rest = [
-                asyncio.create_task(batcher.predict(model, image))
-                for model, image in ((tiled, cut), (detector, prepared[1]), (tiled, cut))
-            ]
-            await until(lambda: batcher.pending == 4)
-            gate.open()
-            await first
+            images = ((tiled, cut), (detector, prepared[1]), (tiled, cut))
+            calls = [batcher.predict(model, image) for model, image in images]
+            rest = await let_wait(batcher, gate, batcher.predict(detector, prepared[0]), calls)
             results = await asyncio.gather(*rest)
             assert (batcher.batches, batcher.passes, batcher.images) == (2, 2, 4)
             return results
@@ -573,12 +572,8 @@ class TestTiles:
         cut = self.part(tiled, 100)
 
         async def scenario(batcher: Batcher) -> list[int]:
-            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await gate.wait_until_entered()
-            rest = [asyncio.create_task(batcher.predict(tiled, cut)) for _ in range(3)]
-            await until(lambda: batcher.pending == 4)
-            gate.open()
-            await first
+            calls = [batcher.predict(tiled, cut) for _ in range(3)]
+            rest = await let_wait(batcher, gate, batcher.predict(detector, prepared[0]), calls)
             return [batched.batch_size for batched in await asyncio.gather(*rest)]
 
         assert run(scenario, max_batch=8) == [2, 2, 1]
@@ -594,15 +589,8 @@ class TestTiles:
             cut = replace(cut, pixels=cut.pixels.astype(np.float32))
 
         async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
-            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await gate.wait_until_entered()
-            rest = [
-                asyncio.create_task(batcher.predict(model, image))
-                for model, image in ((tiled, cut), (detector, prepared[1]))
-            ]
-            await until(lambda: batcher.pending == 3)
-            gate.open()
-            await first
+            calls = [batcher.predict(tiled, cut), batcher.predict(detector, prepared[1])]
+            rest = await let_wait(batcher, gate, batcher.predict(detector, prepared[0]), calls)
             results = await asyncio.gather(*rest, return_exceptions=True)
             assert (batcher.batches, batcher.passes, batcher.images) == (2, 1 + 2 + 1, 3)
             return results
@@ -646,17 +634,12 @@ class TestFailures:
         poison = replace(prepared[3], pixels=prepared[3].pixels.astype(np.float32))
 
         async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
-            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await gate.wait_until_entered()
             calls = [
                 batcher.predict(detector, prepared[1]),
                 batcher.predict(other, poison),
                 batcher.predict(other, prepared[2]),
             ]
-            rest = [asyncio.create_task(call) for call in calls]
-            await until(lambda: batcher.pending == 4)
-            gate.open()
-            await first
+            rest = await let_wait(batcher, gate, batcher.predict(detector, prepared[0]), calls)
             results = await asyncio.gather(*rest, return_exceptions=True)
             assert (batcher.batches, batcher.passes) == (2, 1 + 1 + 3)
             return results
@@ -676,17 +659,12 @@ class TestFailures:
         nothing = np.zeros((64, 64), np.bool_)  # a region without a pixel is refused by the head
 
         async def scenario(batcher: Batcher) -> list[Batched | BaseException]:
-            first = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await gate.wait_until_entered()
             calls = [
                 batcher.predict(detector, prepared[1]),
                 batcher.predict(other, prepared[2], nothing),
                 batcher.predict(other, prepared[3]),
             ]
-            rest = [asyncio.create_task(call) for call in calls]
-            await until(lambda: batcher.pending == 4)
-            gate.open()
-            await first
+            rest = await let_wait(batcher, gate, batcher.predict(detector, prepared[0]), calls)
             results = await asyncio.gather(*rest, return_exceptions=True)
             assert (batcher.batches, batcher.passes) == (2, 2)
             return results

@@ -16,9 +16,9 @@ from app.settings import Settings
 from tests.app.conftest import Keyed
 
 
-def service(models: Path) -> TestClient:
+def service(models: Path, **settings: Any) -> TestClient:
     """A service without keys, whose history lies beside its models."""
-    return TestClient(create_app(Settings(models=models, history=models.parent / "history")))
+    return TestClient(create_app(Settings(models=models, history=models.parent / "history", **settings)))
 
 
 @contextmanager

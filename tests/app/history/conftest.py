@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from app.database import clock
+from app.database.engine import Database
 from app.history.entry import Entry
 from app.settings import Settings
 
@@ -21,6 +22,15 @@ MakeEntry = Callable[..., Entry]
 def history_settings(database_url: str, tmp_path: Path) -> Settings:
     """Settings of a history in a folder of the test's own, over each kind of database."""
     return Settings(history=tmp_path / "history", database=database_url)
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[Database]:
+    """An empty database of SQLite, whose plans are in words."""
+    database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
+    database.upgrade()
+    yield database
+    database.close()
 
 
 @pytest.fixture

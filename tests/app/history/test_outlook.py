@@ -1,6 +1,5 @@
 """Other thresholds: counts by hand, and rates as those of the decisions that were taken."""
 
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -181,18 +180,15 @@ def test_very_many_stations_may_have_been_changed(database: Database) -> None:
     assert sum(seen.positions[0].changes.values()) == 12
 
 
-def test_the_plan_reads_no_more_than_the_latest(tmp_path: Path) -> None:
+def test_the_plan_reads_no_more_than_the_latest(sqlite: Database) -> None:
     """The rows come in the order of an index, so that the limit ends the reading; SQLite says so in words."""
-    database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
-    database.upgrade()
-    add(database, *(row() for _ in range(10)))
-    with database.write() as connection:
+    add(sqlite, *(row() for _ in range(10)))
+    with sqlite.write() as connection:
         connection.exec_driver_sql("ANALYZE")
-    with plans_of(database) as plans, database.read() as connection:
+    with plans_of(sqlite) as plans, sqlite.read() as connection:
         outlook.look(connection, kept(last=5), [Limits(1.0, None)])
     [plan] = plans
     inner = next(line for line in plan if "inspections" in line)
     assert inner.startswith("SEARCH")
     assert "INDEX" in inner
     assert not any("ORDER BY" in line for line in plan)
-    database.close()

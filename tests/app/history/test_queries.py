@@ -1,11 +1,7 @@
 """SQLite reads the index that finds the fewest rows, of which it has no statistics to know."""
 
-from collections.abc import Iterator
 from itertools import chain, combinations, product
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from app.database.engine import Database
 from app.history import queries
@@ -22,14 +18,6 @@ GIVEN: dict[str, Any] = {
     "verdict": "good",
 }
 COMBINATIONS = list(chain.from_iterable(combinations(GIVEN, n) for n in range(1, 6)))
-
-
-@pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'database.sqlite'}")
-    database.upgrade()
-    yield database
-    database.close()
 
 
 def by_index(names: str) -> str:

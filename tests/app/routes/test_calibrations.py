@@ -17,31 +17,19 @@ from starlette.testclient import TestClient
 
 from app import calibration_pictures, forms
 from app.calibrations import CalibrationFiles
-from app.main import create_app
 from app.renewals import Slot
 from app.routes import calibrations
-from app.settings import Settings
 from flows.fastflow import bundle, conformal, images, models_folder
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FIT_PICTURES
 from tests.app.bundles import again, archive, left_in, repacked
 from tests.app.calibrating import URL, good, renewal, send
-from tests.app.tuned import acts, keyed_service, predicted, refused
+from tests.app.tuned import acts, keyed_service, predicted, refused, service
 from tests.flows.fastflow.manifests import edit
 
 Images = dict[str, list[bytes]]
 PREDICT = "/v1/models/tiny/predict"
 ZIP = {"Content-Type": "application/zip"}
-
-
-def service(models: Path, **settings: Any) -> TestClient:
-    return TestClient(create_app(Settings(models=models, history=models.parent / "history", **settings)))
-
-
-@pytest.fixture
-def client(store: Path) -> Iterator[TestClient]:
-    with service(store) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")
