@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py clients examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows postgres mosquitto nginx chromium clean
+.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows programs postgres clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -36,17 +36,19 @@ demo: $(VENV)/.installed-demo
 		$(if $(DATA),--data '$(DATA)') $(if $(CATEGORY),--category '$(CATEGORY)')
 
 # Three at a time, for on two cores some always wait for a server or a clock, and the tests of a file in one
-# process, which share what they trained.
-test: lint postgres mosquitto nginx chromium
+# process, which share what they trained. Bytecode is kept for the hundreds of processes that the tests start, also
+# where PYTHONDONTWRITEBYTECODE is set, as it often is in containers.
+test test-all: export PYTHONDONTWRITEBYTECODE =
+test: lint programs
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-test-all: lint postgres mosquitto nginx chromium
+test-all: lint programs
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy --strict $(SOURCES)
+	$(BIN)/mypy --strict --num-workers 2 $(SOURCES)
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
@@ -72,27 +74,28 @@ bench-flows: $(VENV)/.installed-dev
 	done; \
 	exit $$failed
 
-# $(call provide,COMMAND THAT SUCCEEDS WHERE IT IS THERE,DEBIAN'S PACKAGE,WHAT IT IS)
+# $(call provide,DEBIAN'S PACKAGES): those that are not there, in one go.
 define provide
-@{ $(1); } >/dev/null 2>&1 || { \
-  if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
-    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $(2); \
-  else echo 'no $(3): its tests are skipped; on Debian: apt-get install $(2)'; fi; }
+@missing=; for package in $(1); do \
+  case $$package in \
+    postgresql) ls /usr/lib/postgresql/*/bin/postgres ;; \
+    chromium) command -v chromium || command -v chromium-browser ;; \
+    *) ls /usr/sbin/$$package || command -v $$package ;; \
+  esac >/dev/null 2>&1 || missing="$$missing $$package"; \
+done; \
+if [ -z "$$missing" ]; then :; \
+elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
+else echo "not there, so its tests are skipped:$$missing; on Debian: apt-get install$$missing"; fi
 endef
 
-# The tests start a server of their own from these programs; where they cannot be had, those tests are skipped.
+# The tests start servers of their own from these programs, and a browser; where one cannot be had, its tests are
+# skipped.
+programs:
+	$(call provide,postgresql mosquitto nginx chromium)
+
 postgres:
-	$(call provide,ls /usr/lib/postgresql/*/bin/postgres,postgresql,PostgreSQL server)
-
-mosquitto:
-	$(call provide,ls /usr/sbin/mosquitto || command -v mosquitto,mosquitto,MQTT broker)
-
-nginx:
-	$(call provide,ls /usr/sbin/nginx || command -v nginx,nginx,nginx)
-
-# The operator's page is tested in it.
-chromium:
-	$(call provide,command -v chromium || command -v chromium-browser,chromium,Chromium)
+	$(call provide,postgresql)
 
 clean:
 	rm -rf $(VENV) .bench-venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
