@@ -46,7 +46,7 @@ class Entry:
     role: str | None
     action: str
     target: str
-    outcome: str
+    outcome: Outcome
     detail: dict[str, Any]
     request_id: str | None
 

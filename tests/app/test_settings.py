@@ -1,5 +1,6 @@
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -108,7 +109,7 @@ def test_proxies(proxies: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "openvino-bfloat16"])
-def test_a_precision_is_no_engine(precision: str) -> None:
+def test_a_precision_is_no_engine(precision: Any) -> None:
     with pytest.raises(ValidationError, match=f"{precision} is what is computed in: .*FLOWGAUGE_PRECISION"):
         Settings(engine=precision)
 

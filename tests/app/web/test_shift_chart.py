@@ -1,7 +1,6 @@
 """The bars of a shift, by hand."""
 
 from datetime import UTC, datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,19 +8,20 @@ import pytest
 from app.database import clock
 from app.history.reports import Span
 from app.history.shift_details import HOUR_MS
+from app.schemas.predict import Decision
 from app.schemas.reports import HourCounts
 from app.web.shift_chart import bars
 
 BEGIN = 1_790_000_000_000 // HOUR_MS * HOUR_MS
 
 
-def hour(number: int, **decisions: Any) -> HourCounts:
+def hour(number: int, decisions: dict[Decision, int]) -> HourCounts:
     return HourCounts(from_=clock.iso(BEGIN + number * HOUR_MS), decisions=decisions)
 
 
 def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
     span = Span(BEGIN + 1000, BEGIN + 3 * HOUR_MS)
-    made = bars([hour(0, PASS=6, REVIEW=1, REJECT=1), hour(2, PASS=3, REJECT=1)], span)
+    made = bars([hour(0, {"PASS": 6, "REVIEW": 1, "REJECT": 1}), hour(2, {"PASS": 3, "REJECT": 1})], span)
     assert not made.daily
     assert {one.day for one in made.bars} == {None}
     first, quiet, last = made.bars
@@ -38,7 +38,7 @@ def test_every_hour_has_a_bar_as_long_as_its_share_of_the_busiest() -> None:
 def test_a_long_time_has_a_bar_a_day() -> None:
     day = BEGIN // (24 * HOUR_MS) * 24
     first = day - BEGIN // HOUR_MS
-    hours = [hour(first + n, PASS=1) for n in (0, 23, 24)]
+    hours = [hour(first + n, {"PASS": 1}) for n in (0, 23, 24)]
     made = bars(hours, Span(day * HOUR_MS, (day + 72) * HOUR_MS))
     assert made.daily
     assert [one.total for one in made.bars] == [2, 1, 0]
@@ -51,7 +51,9 @@ def test_days_are_those_of_the_place_also_when_summer_time_ends() -> None:
         return clock.from_datetime(datetime(2026, 10, day, hours, tzinfo=UTC))
 
     begin = at(23, 22)
-    hours = [hour((at(day, utc) - BEGIN) // HOUR_MS, PASS=day) for day, utc in ((24, 22), (25, 22), (26, 23))]
+    hours = [
+        hour((at(day, utc) - BEGIN) // HOUR_MS, {"PASS": day}) for day, utc in ((24, 22), (25, 22), (26, 23))
+    ]
     made = bars(hours, Span(begin, at(27, 23)), ZoneInfo("Europe/Berlin"))
     begins = [at(23, 22), at(24, 22), at(25, 23), at(26, 23)]
     assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]
@@ -63,7 +65,7 @@ def test_where_midnight_is_within_an_hour_of_utc_the_first_day_is_that_of_the_ti
     """Kolkata is five and a half hours ahead: its days begin at 18:30 of UTC."""
     begin = clock.from_datetime(datetime(2026, 10, 23, 18, 30, tzinfo=UTC))
     first = begin // HOUR_MS - BEGIN // HOUR_MS
-    hours = [hour(first + n, PASS=1) for n in (0, 23, 24, 25, 72)]
+    hours = [hour(first + n, {"PASS": 1}) for n in (0, 23, 24, 25, 72)]
     made = bars(hours, Span(begin, begin + 72 * HOUR_MS), ZoneInfo("Asia/Kolkata"))
     begins = [begin, *(begin + n * 24 * HOUR_MS + HOUR_MS // 2 for n in (1, 2))]
     assert [one.begin for one in made.bars] == [clock.iso(ms) for ms in begins]

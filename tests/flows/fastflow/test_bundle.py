@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +44,7 @@ def test_the_manifest_is_made_to_be_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("said", [None, {}, {"fit": "pad"}])
 def test_a_model_of_before_there_was_a_choice_reduces_as_it_did(
-    tmp_path: Path, said: dict[str, str] | None
+    tmp_path: Path, said: dict[str, Any] | None
 ) -> None:
     path = made(tmp_path)
     document = json.loads((path / "manifest.json").read_text())

@@ -17,7 +17,7 @@ from flows.fastflow.parts import by_first_appearance, parts_of_names
 from training.datasets import layout
 from training.datasets.check.consistency import odd_bits, odd_colours, odd_light, odd_sizes, sizes
 from training.datasets.check.copies import copies, same_parts
-from training.datasets.check.findings import TITLES, DataCheck, Finding, within
+from training.datasets.check.findings import TITLES, DataCheck, Finding, Severity, within
 from training.datasets.check.mask_files import check_masks
 from training.datasets.check.near_duplicates import Neighbours, neighbours
 from training.datasets.check.outliers import FEWEST, LIMIT, deviations, neighbour_distances
@@ -124,7 +124,7 @@ def _undecodable(looked: Sequence[Picture | Undecodable], folder: Path, *, stops
     for one in looked:
         if isinstance(one, Undecodable):
             name = one.path.relative_to(folder).as_posix()
-            severity = "error" if stops else "warning"
+            severity: Severity = "error" if stops else "warning"
             findings.append(
                 Finding(kind="undecodable", severity=severity, files=[name], message=f"{name}: {one.reason}")
             )
