@@ -8,18 +8,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import alembic.command
-import alembic.config
-import alembic.runtime.migration
-import alembic.script
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from app.database.tables import REVISION
+
 if TYPE_CHECKING:
+    import alembic.config
     import psycopg
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -149,7 +148,6 @@ class Database:
             DatabaseError: a later version of FlowGauge has changed them already, or the database refuses.
             DatabaseUnavailable: as every use of it.
         """
-        config = _migrations()
         with self.write() as connection:
             if not self.is_sqlite:
                 # Two servers that start at once would both create the tables. What the other does to them may
@@ -158,27 +156,19 @@ class Database:
                 connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
                 connection.exec_driver_sql("SELECT pg_advisory_xact_lock(4661783)")
                 connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{before}'")
-            self._expect_utf8(connection)
-            config.attributes["connection"] = connection
-            try:
-                alembic.command.upgrade(config, "head")
-            except alembic.util.CommandError as error:
-                raise DatabaseError(
-                    "the database was made by a later version of FlowGauge; run that version, or restore a "
-                    "backup"
-                ) from error
-            except ProgrammingError as error:
-                raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
+            found = _revision(connection)
+            if found == REVISION:
+                return
+            if found is None and not self.is_sqlite:
+                self._expect_utf8(connection)
+            _migrate(connection)
 
     def _expect_utf8(self, connection: Connection) -> None:
-        """Refuse to begin in a database that cannot hold every text; one that was begun in goes on.
+        """Refuse to begin in a database that cannot hold every text.
 
         Raises:
             DatabaseError: as the text says.
         """
-        context = alembic.runtime.migration.MigrationContext.configure(connection)
-        if self.is_sqlite or context.get_current_revision() is not None:
-            return
         encoding = connection.exec_driver_sql("SHOW server_encoding").scalar()
         if encoding != "UTF8":
             raise DatabaseError(
@@ -198,7 +188,7 @@ class Database:
         found = self.revision
         if found is None:
             self.upgrade()
-        elif found != alembic.script.ScriptDirectory.from_config(_migrations()).get_current_head():
+        elif found != REVISION:
             raise DatabaseError(
                 f"the database's tables, revision {found}, are of another version of FlowGauge: use that "
                 "one, or start the server of this one, which brings them up to date"
@@ -208,8 +198,7 @@ class Database:
     def revision(self) -> str | None:
         """The revision of the tables, or None where there are none."""
         with self.read() as connection:
-            context = alembic.runtime.migration.MigrationContext.configure(connection)
-            return context.get_current_revision()
+            return _revision(connection)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
@@ -283,10 +272,40 @@ def _code(fault: BaseException | None) -> int:
     return (getattr(fault, "sqlite_errorcode", None) or 0) & 0xFF
 
 
-def _migrations() -> alembic.config.Config:
+def _revision(connection: Connection) -> str | None:
+    """Where Alembic notes which of its steps were taken."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def _migrations() -> "alembic.config.Config":
+    import alembic.config
+
     config = alembic.config.Config()
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     return config
+
+
+def _migrate(connection: Connection) -> None:
+    """Take the steps that are missing, in the transaction of a connection.
+
+    Raises:
+        DatabaseError: as `Database.upgrade`.
+    """
+    # Here and not above: a start has nothing to migrate but once, and would wait for the import each time.
+    import alembic.command
+
+    config = _migrations()
+    config.attributes["connection"] = connection
+    try:
+        alembic.command.upgrade(config, "head")
+    except alembic.util.CommandError as error:
+        raise DatabaseError(
+            "the database was made by a later version of FlowGauge; run that version, or restore a backup"
+        ) from error
+    except ProgrammingError as error:
+        raise DatabaseError(f"the database's tables cannot be made: {error.orig}") from error
 
 
 def _postgresql(url: URL) -> Engine:

@@ -5,6 +5,8 @@ inspection's id is a UUID of version 7 (RFC 9562), whose text sorts by time; so 
 and ranges of time at once, and every other index ends in it.
 """
 
+from typing import Final
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -21,6 +23,9 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.types import TypeEngine
+
+# Of the last step in migrations/versions, which leaves the tables as they are here.
+REVISION: Final = "0004"
 
 # PostgreSQL must compare ids and cursors byte by byte, as SQLite does, whatever its locale is.
 _TEXT_ID: TypeEngine[str] = String(36).with_variant(String(36, collation="C"), "postgresql")

@@ -9,11 +9,13 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import delete, func, insert, inspect, make_url, select, text
 from sqlalchemy.exc import DatabaseError as AnyDatabaseError
 from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from app.database.engine import (
+    _MIGRATIONS,
     Database,
     DatabaseDamaged,
     DatabaseError,
@@ -22,7 +24,7 @@ from app.database.engine import (
     read_url,
     shown,
 )
-from app.database.tables import audit, inspections, metadata
+from app.database.tables import REVISION, audit, inspections, metadata
 from tests.postgres import Postgres
 from tests.rights import without_roots_rights
 
@@ -70,7 +72,12 @@ def test_the_migrations_make_the_declared_indexes_with_their_conditions(
 def test_upgrading_again_changes_nothing(database: Database) -> None:
     before = database.revision
     database.upgrade()
-    assert database.revision == before == "0004"
+    assert database.revision == before == REVISION
+
+
+def test_the_revision_is_that_of_the_last_migration() -> None:
+    """Else a start would take older tables for these, or migrate at each."""
+    assert ScriptDirectory(str(_MIGRATIONS)).get_heads() == [REVISION]
 
 
 def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
@@ -89,7 +96,7 @@ def test_two_servers_may_upgrade_at_once(database_url: str) -> None:
     for thread in threads:
         thread.join()
     assert errors == []
-    assert {database.revision for database in databases} == {"0004"}
+    assert {database.revision for database in databases} == {REVISION}
     for database in databases:
         database.close()
 
@@ -105,7 +112,7 @@ def test_a_new_file_that_another_connection_is_writing_is_waited_for(tmp_path: P
         assert upgrading.is_alive()
         other.execute("COMMIT")
         upgrading.join()
-        assert database.revision == "0004"
+        assert database.revision == REVISION
         database.close()
 
 
