@@ -15,7 +15,6 @@ from app.history.drift import Drift
 from app.history.history import History
 from app.history.rates import escape, overkill
 from app.history.reports import Span, complete, shifts
-from app.problems import Problem
 from app.residency import Residency
 from app.sinks.delivery import Delivery
 from app.telemetry import Telemetry
@@ -87,8 +86,9 @@ def watch_history(telemetry: Telemetry, history: History, max_bytes: int) -> Non
     )
     telemetry.watch(
         "history_accepting",
-        "1 while the largest upload would be kept, 0 while predictions may be refused for want of room.",
-        lambda: _accepts(history, max_bytes),
+        "1 while the largest upload would be kept; 0 while predictions may be refused for want of room, and "
+        "from one that the disk did not take to the next that it takes.",
+        lambda: float(history.accepts(max_bytes)),
     )
     telemetry.watch(
         "error_rate",
@@ -162,14 +162,6 @@ def watch_sinks(telemetry: Telemetry, deliveries: Sequence[Delivery]) -> None:
         lambda: {one.sink.name: float(one.failing) for one in deliveries},
         labels=("sink",),
     )
-
-
-def _accepts(history: History, size: int) -> float:
-    try:
-        history.expect_room(size)
-    except Problem:
-        return 0.0
-    return 1.0
 
 
 def _rates(database: Database) -> dict[tuple[str, str], float]:

@@ -65,8 +65,13 @@ def create_app(settings: Settings, loader: Loader | None = None) -> FastAPI:
             state.database = database = history.database
             state.audit = audit_log = Audit(database)
             observer = Observer(audit_log)
+
+            def serves(category: str, version: str, sha256: str, previous: str | None) -> None:
+                observer.serves(category, version, sha256, previous)
+                telemetry.serves(category)
+
             state.residency = residency = Residency(
-                settings.models, loader or Loader.of(settings), settings.model_bytes, observer.serves
+                settings.models, loader or Loader.of(settings), settings.model_bytes, serves
             )
             calibrations = CalibrationFiles(settings.models)
             references = References(

@@ -1,7 +1,7 @@
 """What monitoring is told: counters and histograms kept here, gauges read from the parts when asked for.
 
 Labels are bounded: routes by their template and never by their path, problems by the table of types, and
-categories only where a model of the category has answered.
+categories only where a model of the category serves or has answered.
 """
 
 import logging
@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,7 +23,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from app.problems import TYPES
-from app.schemas.predict import Inspection
+from app.schemas.predict import Decision, Inspection
 
 logger = logging.getLogger("flowgauge.telemetry")
 
@@ -101,6 +101,11 @@ class Telemetry:
         self._request_seconds.labels(template).observe(seconds)
         if problem is not None:
             self._problems.labels(problem).inc()
+
+    def serves(self, category: str) -> None:
+        """Count a category's decisions from now on, from 0, so that the first one is a rise."""
+        for decision in get_args(Decision):
+            self._decisions.labels(category, decision)
 
     def decided(self, inspection: Inspection) -> None:
         """Count an inspected image; to be called once for each, when its answer is sure.

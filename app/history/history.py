@@ -183,6 +183,14 @@ class History:
         """Bytes that wait to be filed."""
         return self._journal.backlog
 
+    def accepts(self, picture_bytes: int) -> bool:
+        """Whether a picture of so many bytes would be kept, and the last one was not refused by the disk."""
+        try:
+            self._journal.expect_room(picture_bytes)
+        except JournalFull:
+            return False
+        return not self._journal.refused
+
     @property
     def failure(self) -> str | None:
         """Why nothing can be filed at present, for the log and for metrics; None while all is well."""

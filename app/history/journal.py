@@ -74,6 +74,7 @@ class Journal:
         # Positions in all that was ever appended, in bytes. Read without a lock.
         self.appended = sum(segment.size for segment in self._segments)
         self.dropped = 0
+        self.refused = False  # whether the disk took nothing of the last record; expect_room does not tell
         # The last segment, open for appending; one that an earlier process has left never is.
         self._file: int | None = None
         self._mark = b""
@@ -111,8 +112,10 @@ class Journal:
                 file = self._file if self._file is not None else self._begin()
                 _write(file, record.encode(self._mark))
             except OSError as error:
+                self.refused = True
                 self._take_back()
                 raise JournalFull("the disk takes no more") from error
+            self.refused = False
             with self._lock:
                 segment = self._segments[-1]
                 segment.size += record.size

@@ -556,8 +556,10 @@ def test_a_record_that_the_disk_cuts_off_is_taken_back(folder: Path) -> None:
             journal.append(record(3, size=1500))
         [path] = folder.iterdir()
         assert path.stat().st_size == first.size
+        assert journal.refused
     assert journal.backlog == first.size
     journal.append(second)
+    assert not journal.refused
     assert read_all(journal) == [first, second]
     with pytest.raises(JournalFull):
         journal.append(record(4, size=3000))

@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,40 @@ def test_inspections_are_counted(client: TestClient, tiny_images: dict[str, list
     assert said["flowgauge_held_images"] == said["flowgauge_held_bytes"] == 0
     assert said["flowgauge_pending_images"] == said["flowgauge_history_failing"] == 0
     assert said["flowgauge_telemetry_failures_total"] == 0
+
+
+def test_the_first_decision_of_a_category_is_a_rise(client: TestClient) -> None:
+    """Monitoring takes the first value that it sees for what there was already."""
+
+    def decisions() -> dict[str, float]:
+        return {name: value for name, value in scrape(client).items() if "decisions" in name}
+
+    eventually(lambda: decisions() != {})
+    assert decisions() == {
+        f"flowgauge_decisions_total{{'category': 'tiny', 'decision': '{decision}'}}": 0
+        for decision in ("PASS", "REVIEW", "REJECT")
+    }
+
+
+def test_a_disk_that_takes_nothing_is_told_until_it_takes_something(
+    client: TestClient, tiny_images: dict[str, list[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room, but the disk is read-only, say, or a quota is used up."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    def predict() -> int:
+        picture = tiny_images["good"][0]
+        return client.post("/v1/models/tiny/predict", content=picture, headers=PNG).status_code
+
+    with monkeypatch.context() as patch:
+        patch.setattr("app.history.journal._write", refuse)
+        assert predict() == 503
+        assert scrape(client)["flowgauge_history_accepting"] == 0
+    assert scrape(client)["flowgauge_history_accepting"] == 0
+    assert predict() == 200
+    assert scrape(client)["flowgauge_history_accepting"] == 1
 
 
 def test_room_for_the_history_is_told_before_there_is_none(client: TestClient, tmp_path: Path) -> None:
