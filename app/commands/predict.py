@@ -23,6 +23,8 @@ from app.schemas.texts import text_fault
 _PATIENCE_SECONDS: Final = 5.0
 # Images in a row for which it was away, after which no other is tried.
 _AWAY: Final = 3
+# What a proxy answers where no server does.
+_NO_SERVER: Final = (502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Finding:
 
 
 class AwayError(ValueError):
-    """The server does not answer, or takes the key no more: others would not be inspected either."""
+    """The server does not answer, or takes nothing by this key: others would not be inspected either."""
 
 
 class NotInspectedError(ValueError):
@@ -309,14 +311,27 @@ def _remote(
                 found = client.inspect(
                     category, data, version=version, station=station, inline=inline, store=store
                 )
-            except (clients.UnreachableError, clients.AccessError) as error:
-                raise AwayError(str(error)) from error
             except clients.FlowGaugeError as error:
-                raise NotInspectedError(str(error)) from error
+                raise (AwayError if _is_away(error) else NotInspectedError)(str(error)) from error
             overlay = base64.b64decode(found.inline["overlay"]) if found.inline else None
             return Finding(found.score, found.decision, found.p_value, found.model.version, overlay)
 
         yield inspect
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether others would not be inspected either; one that is merely busy has more time for the next."""
+    from app import client as clients
+
+    if isinstance(error, clients.UnexpectedAnswerError):  # of a proxy, whose server is away
+        return error.status in _NO_SERVER
+    return isinstance(
+        error,
+        clients.UnreachableError
+        | clients.AccessError
+        | clients.DrainingError
+        | clients.HistoryUnavailableError,
+    )
 
 
 def _asked_for(version: str | None) -> str:

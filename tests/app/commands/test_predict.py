@@ -16,6 +16,7 @@ import torch
 from fastapi import FastAPI
 from numpy.typing import NDArray
 from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from typer.testing import CliRunner, Result
 
 import flowgauge
@@ -447,6 +448,43 @@ def test_where_the_server_goes_away_the_rest_is_not_tried_and_what_was_found_is_
         assert ["error" in line for line in lines(result)] == [False] * 2 + [True] * 3
     else:
         assert "2 inspected" in result.stdout
+
+
+class _Gateway:
+    """A proxy, as far as requests for predictions go, whose server is away."""
+
+    def __init__(self, app: ASGIApp, status: int) -> None:
+        self._app, self._status = app, status
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].endswith("/predict"):
+            await HTMLResponse("<h1>no server</h1>", self._status)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_behind_a_proxy_too_the_rest_is_not_tried(
+    run: Run, folder: Path, store: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    monkeypatch.setattr("app.commands.predict._PATIENCE_SECONDS", 0.0)
+    app = create_app(Settings(models=store))
+    app.add_middleware(_Gateway, status=status)
+    with serve_http(app) as url:
+        result = run(folder, "--url", url)
+    assert result.exit_code == 1
+    assert "3 more were not tried, as the server is away" in result.stderr
+
+
+def test_where_the_server_can_keep_nothing_the_rest_is_not_tried(
+    run: Run, folder: Path, store: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.commands.predict._PATIENCE_SECONDS", 0.0)
+    with serve_http(create_app(Settings(models=store, max_bytes=10_000, journal_bytes=1))) as url:
+        result = run(folder, "--url", url)
+        assert run(folder, "--url", url, "--no-store").exit_code == 0
+    assert result.exit_code == 1
+    assert "3 more were not tried" in result.stderr
 
 
 def test_what_was_found_before_ctrl_c_is_printed(
