@@ -51,7 +51,7 @@ from .errors import (
     UntrustedError,
     UploadStalledError,
 )
-from .events import Event, Gap, Listening
+from .events import Event, Gap, Listening, Position
 from .sync import Client
 
 __all__ = [
@@ -89,6 +89,7 @@ __all__ = [
     "NotFoundError",
     "Part",
     "Picture",
+    "Position",
     "PreconditionFailedError",
     "PreconditionRequiredError",
     "ProblemDetails",

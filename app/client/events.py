@@ -25,13 +25,18 @@ class Gap(BaseModel):
     detail: str
 
 
-Happening = InspectionEvent | ReviewEvent | ModelEvent | ThresholdsEvent | Gap
+class Position(BaseModel):
+    """Nothing that was asked for has happened up to here; see `Listening`."""
+
+
+Happening = InspectionEvent | ReviewEvent | ModelEvent | ThresholdsEvent | Gap | Position
 _KINDS: Final[Mapping[str, type[Happening]]] = {
     "inspection": InspectionEvent,
     "review": ReviewEvent,
     "model": ModelEvent,
     "thresholds": ThresholdsEvent,
     "gap": Gap,
+    "position": Position,
 }
 
 
@@ -57,12 +62,15 @@ class Listening(TypedDict, total=False):
         decision: of inspections with one of these decisions.
         after: the id of the last event that is known; "beginning" for all that are kept. By default those
             from now on.
+        positions: whether each `Position` is wanted, too: at first and every 15 seconds without another
+            event. Its id leads on as any other's does; where what is wanted is rare there is no newer one.
     """
 
     category: str | None
     station: str | None
     decision: Sequence[Decision] | None
     after: str | None
+    positions: bool
 
 
 class Stream:
@@ -73,7 +81,10 @@ class Stream:
     """
 
     def __init__(self, wanted: Listening) -> None:
-        self._wanted = {name: value for name, value in wanted.items() if value is not None}
+        self._positions = wanted.get("positions", False)
+        self._wanted = {
+            name: value for name, value in wanted.items() if value is not None and name != "positions"
+        }
         self._last: str | None = None
         self._retry_ms = 0
         self._buffer = b""
@@ -100,7 +111,7 @@ class Stream:
                 yield event
 
     def _event(self, frame: str) -> Event | None:
-        """An event, or None: a comment, a position, or a kind of a later server."""
+        """An event, or None: a comment, a position that is not wanted, or a kind of a later server."""
         fields: dict[str, str] = {}
         for line in frame.split("\n"):
             name, _, value = line.partition(":")
@@ -111,7 +122,7 @@ class Stream:
             return None
         kind = _KINDS.get(fields.get("event", ""))
         self._last = fields["id"]
-        if kind is None:
+        if kind is None or (kind is Position and not self._positions):
             return None
         try:
             return Event(fields["id"], kind.model_validate_json(fields.get("data", "")))

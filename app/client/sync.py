@@ -160,7 +160,7 @@ class Client:
         leads a program that was restarted to all that followed it: `events(after=...)`.
 
         Args:
-            wanted: which events: category, station, decision, after; see `Listening`.
+            wanted: which events: category, station, decision, after, positions; see `Listening`.
 
         Raises:
             FlowGaugeError: the server does not let us listen, or has been away for longer than our patience.

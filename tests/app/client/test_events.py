@@ -20,6 +20,7 @@ from app.client import (
     Gap,
     InspectionEvent,
     InvalidRequestError,
+    Position,
     ReviewEvent,
     UnreachableError,
     sync,
@@ -50,6 +51,12 @@ def test_events_come_whole_however_the_bytes_are_cut() -> None:
         assert [(event.id, event.data) for event in events] == [("P2", Gap(detail="zu sp\u00e4t\u2028"))]
         assert stream.pause == 2
         assert stream.request()["headers"]["Last-Event-ID"] == "P3"
+
+
+def test_positions_come_where_they_are_wanted_and_no_server_is_asked_for_them() -> None:
+    stream = Stream({"positions": True, "station": "line-3"})
+    assert [(event.id, event.data) for event in stream.feed(_POSITION)] == [("P1", Position())]
+    assert stream.request()["params"] == {"station": "line-3"}
 
 
 def test_what_is_no_event_is_passed_over() -> None:
@@ -112,6 +119,16 @@ def test_what_happens_is_heard(url: str, tiny_images: Images) -> None:
         data = next(later).data
         assert isinstance(data, ReviewEvent)
         assert data.verdict == "good"
+
+
+def test_who_has_heard_nothing_yet_misses_nothing_until_it_is_back(url: str, tiny_images: Images) -> None:
+    with Client(url) as client:
+        first = next(client.events(station="rare", positions=True))
+        assert isinstance(first.data, Position)
+        made = client.inspect("tiny", tiny_images["good"][0], station="rare")
+        heard = next(client.events(station="rare", after=first.id)).data
+        assert isinstance(heard, InspectionEvent)
+        assert heard.inspection_id == made.inspection_id
 
 
 async def hear(url: str, count: int) -> list[str]:
