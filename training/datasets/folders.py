@@ -135,7 +135,7 @@ def defective_samples(kinds: Sequence[Path], mask_folder: Path) -> list[Sample]:
         of_parts = sorted({*found} - {*beside})
         folder = _of_kind(mask_folder, kind, kinds)
         flat = not folder.is_dir() and len(kinds) == 1
-        apart = _matching(images(mask_folder), of_parts) if flat else _masks(folder, of_parts)
+        apart = masks_of(images(mask_folder), of_parts) if flat else _masks(folder, of_parts)
         masks = {part: mask for mask, part in beside.items()} | apart
         samples += [Sample(path, kind.name, masks.get(path)) for path in of_parts]
     return samples
@@ -175,7 +175,7 @@ def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
         DatasetError: there are masks and pictures, and none is of another.
     """
     entries = _mask_entries(folder)
-    masks = _matching(entries, pictures)
+    masks = masks_of(entries, pictures)
     if entries and pictures and not masks:
         raise DatasetError(
             f"no mask in {folder} is named after a picture of its kind: the first is "
@@ -184,7 +184,7 @@ def _masks(folder: Path, pictures: Sequence[Path]) -> dict[Path, Path]:
     return masks
 
 
-def _matching(entries: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path]:
+def masks_of(entries: Sequence[Path], pictures: Sequence[Path]) -> dict[Path, Path]:
     """Match masks to pictures by name, with or without `_mask` or the like."""
     # A folder's name has no suffix to take off: 1.5 is not 1.
     by_stem = {composed(entry.name if entry.is_dir() else entry.stem): entry for entry in entries}

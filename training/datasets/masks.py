@@ -42,9 +42,10 @@ def read_mask(path: Path, image_size: tuple[int, int]) -> NDArray[np.bool_]:
     for file in files:
         values = _values(file)
         if values.shape != tuple(image_size):
+            lies = values.shape == tuple(image_size)[::-1]
             raise DatasetError(
                 f"the mask {file} has size {values.shape[1]}x{values.shape[0]}, its picture "
-                f"{image_size[1]}x{image_size[0]}"
+                f"{image_size[1]}x{image_size[0]}{', perhaps turned by its EXIF orientation' if lies else ''}"
             )
         union |= values > _level(int(values.max()))
     return union

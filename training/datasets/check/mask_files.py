@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from flows.fastflow.images import FILE_LIMITS, orientation_of, read_bytes
 from training.datasets.check.findings import Finding, Kind, within
-from training.datasets.masks import read_mask, uncounted
+from training.datasets.folders import is_good, masks_of
+from training.datasets.masks import files_of, read_mask, uncounted
 from training.datasets.sample import Sample
 
 _NEARLY_ALL = 0.95  # of a picture's pixels
@@ -43,6 +45,9 @@ def check_masks(
         except (ValueError, OSError) as error:
             said = within(str(error), folder)
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
+        if sample.defect is None:
+            said = f"{files[0]} marks {marked:.1%} of {files[1]}, which lies among the good parts"
+            return _warning("mask_of_good", files, said) if marked else None
         if not marked:
             return _warning("mask_empty", files, f"{files[0]} marks no pixel of {files[1]}")
         if marked > _NEARLY_ALL:
@@ -60,9 +65,22 @@ def check_masks(
             )
         return None
 
+    good = [sample.path for sample in samples if sample.defect is None]
+    of_good = masks_of([mask for mask in masks if is_good(mask.parent)], good)
     with ThreadPoolExecutor(threads) as pool:
-        found = [finding for finding in pool.map(look, samples) if finding is not None]
-    used = {sample.mask for sample in samples}
+        looked = [*samples, *(Sample(path, None, mask) for path, mask in of_good.items())]
+        found = [finding for finding in pool.map(look, looked) if finding is not None]
+    turned = [sample for sample in samples if sample.path in sizes and _may_lie_otherwise(sample)]
+    if turned:
+        found.append(
+            _warning(
+                "mask_turned",
+                [named(sample.path) for sample in turned],
+                f"{len(turned)} of the pictures with masks are turned by their EXIF orientation and their "
+                f"masks are not, {named(turned[0].path)} the first: masks must be drawn on upright pictures",
+            )
+        )
+    used = {sample.mask for sample in looked}
     orphans = [named(mask) for mask in masks if mask not in used]
     found += [_warning("mask_without_picture", [name], f"no picture goes with {name}") for name in orphans]
     without = [s for s in samples if s.defect is not None and s.mask is None]
@@ -71,6 +89,20 @@ def check_masks(
             _warning("defect_without_mask", [named(s.path)], f"{named(s.path)} has no mask") for s in without
         ]
     return found
+
+
+def _may_lie_otherwise(sample: Sample) -> bool:
+    """Whether a picture is turned by EXIF and its mask is not: on the file's own pixels it lies elsewhere."""
+    if sample.mask is None or _orientation(sample.path) == 1:
+        return False
+    return any(_orientation(file) == 1 for file in files_of(sample.mask))
+
+
+def _orientation(file: Path) -> int:
+    try:
+        return orientation_of(read_bytes(file), FILE_LIMITS)
+    except (ValueError, OSError):  # which is told elsewhere
+        return 1
 
 
 def _warning(kind: Kind, files: list[str], message: str) -> Finding:

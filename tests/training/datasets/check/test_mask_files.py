@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
-from tests.training.datasets.check.parts import SIZE, category, write
+from tests.training.datasets.check.parts import SIZE, category, part, write
 from training.datasets.check import Finding, check
 
 
@@ -119,3 +120,56 @@ def test_a_mask_that_counts_as_it_was_drawn_raises_no_alarm(disc: Path, how: str
         mask(disc, 1).unlink()
         write(mask(disc, 1).with_suffix(".jpg"), drawn, cv2.IMWRITE_JPEG_QUALITY, 60)
     assert findings(disc) == []
+
+
+def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path) -> None:
+    """Some tools write one for every picture."""
+    for name in ("000_mask.png", "001.png"):
+        write(disc / "ground_truth/good" / name, np.zeros((SIZE, SIZE), np.uint8))
+    [found] = findings(disc)  # there is one good part
+    assert (found.kind, found.files) == ("mask_without_picture", ["ground_truth/good/001.png"])
+
+
+def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path) -> None:
+    marked = np.zeros((SIZE, SIZE), np.uint8)
+    marked[:12, :12] = 255
+    write(disc / "ground_truth/good/000_mask.png", marked)
+    [found] = findings(disc)
+    assert (found.kind, found.files) == (
+        "mask_of_good",
+        ["ground_truth/good/000_mask.png", "test/good/000.png"],
+    )
+    assert found.message == (
+        "ground_truth/good/000_mask.png marks 1.6% of test/good/000.png, which lies among the good parts"
+    )
+
+
+def turned(path: Path, orientation: int) -> None:
+    """Give a picture's file an EXIF orientation; its pixels stay where they are."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    with Image.open(path) as image:
+        image.load()
+        image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 6])
+def test_masks_that_are_not_turned_as_their_pictures_are_told(disc: Path, orientation: int) -> None:
+    for number in range(2):
+        turned(disc / f"test/scratch/{number:03}.png", orientation)
+    turned(mask(disc, 1), orientation)  # drawn by a tool that keeps the orientation
+    [found] = findings(disc)
+    assert (found.kind, found.files) == ("mask_turned", ["test/scratch/000.png"])
+    assert found.message == (
+        "1 of the pictures with masks are turned by their EXIF orientation and their masks are not, "
+        "test/scratch/000.png the first: masks must be drawn on upright pictures"
+    )
+
+
+def test_a_mask_that_lies_while_its_picture_stands_is_told_with_the_cause(disc: Path) -> None:
+    picture = disc / "test/scratch/000.png"
+    write(picture, part(7)[:50])
+    turned(picture, 6)
+    write(mask(disc, 0), np.full((50, SIZE), 255, np.uint8))
+    found = {one.kind: one for one in findings(disc)}
+    assert f"its picture 50x{SIZE}, perhaps turned by its EXIF orientation" in found["mask_unusable"].message
