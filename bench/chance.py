@@ -4,23 +4,30 @@ As timm begins a backbone, many have none: residual branches end in a normalisat
 scale of 1e-5. What multiplies by 0 an optimiser may leave out, and no test sees what it computes.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 _SILENT = 1e-2  # gains and scales at most so large
 
 
-def weights_of_chance(name: str, seed: int = 0) -> dict[str, Tensor]:
+def weights_of_chance(name: str, seed: int = 0, **settings: Any) -> dict[str, Tensor]:
     """The tensors of a timm architecture, by their names.
 
     Gains are from .5 to 1.5 where they would silence a branch, and so are the variances that normalisations
     of batches have seen; their means are from -.2 to .2. torch's own random numbers are left as they were.
+
+    Args:
+        name: of the architecture.
+        seed: of chance.
+        settings: of the architecture, other than timm's.
     """
     import timm  # takes a second, which programs that are timed need not
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        state = dict(timm.create_model(name, pretrained=False).state_dict())
+        state = dict(timm.create_model(name, pretrained=False, **settings).state_dict())
         for key, tensor in state.items():
             if key.endswith("running_mean"):
                 state[key] = torch.empty_like(tensor).uniform_(-0.2, 0.2)

@@ -41,7 +41,7 @@ def compute(model: Any, given: Any) -> list[NDArray[np.float32]]:
         # After its first block of stride 4, whose output is narrower than what lies in it.
         ("tf_efficientnet_lite0", (2, 3, 4), (24, 16, 24), 0),
         # A map of stride 2 is an output of the first part.
-        ("tf_efficientnet_lite0", (0, 3), (24, 16, 24), 1),
+        ("test_efficientnet", (0, 3), (24, 16, 24), 1),
         # After its maximum pooling.
         ("resnet10t", (1, 2, 3), (64, 16, 24), 0),
         ("convnext_atto", (1, 2), (40, 16, 24), 0),
@@ -52,8 +52,9 @@ def test_both_parts_compute_what_the_whole_does(
 ) -> None:
     backbone = extractor(name, out_indices)
     images = np.random.default_rng(0).integers(0, 256, (2, *SIZE, 3), dtype=np.uint8)
-    expected = compute(convert(backbone, SIZE), images)
-    parts = split(convert(backbone, SIZE), SIZE)
+    whole = convert(backbone, SIZE)
+    expected = compute(whole, images)
+    parts = split(whole, SIZE)
     assert parts is not None
     first, second = parts
     [given] = second.inputs
@@ -69,7 +70,7 @@ def test_both_parts_compute_what_the_whole_does(
 def test_sides_that_are_no_multiples_of_four_are_parted_where_others_are() -> None:
     """Maps round up: a quarter of 61 is 16."""
     size = (61, 94)
-    parts = split(convert(extractor("tf_efficientnet_lite0", (2, 3, 4), size), size), size)
+    parts = split(convert(extractor("test_efficientnet", (2, 3, 4), size), size), size)
     assert parts is not None
     [given] = parts[1].inputs
     assert [given.get_partial_shape()[i].get_length() for i in (1, 2, 3)] == [24, 16, 24]
@@ -93,7 +94,7 @@ def test_only_what_comes_after_is_rounded(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(ov.Core, "compile_model", watched)
     # Once, for a picture by all threads.
     monkeypatch.setattr(openvino_engine, "_STREAMS", 1)
-    backbone = extractor("tf_efficientnet_lite0", (2, 3))
+    backbone = extractor("test_efficientnet", (2, 3))
     images = torch.randint(0, 256, (3, *SIZE, 3), dtype=torch.uint8)
     found = pick_engine("openvino-bfloat16", CPU).backbone(backbone, SIZE)(images)
     expected = pick_engine("float32", CPU, "openvino").backbone(backbone, SIZE)(images)

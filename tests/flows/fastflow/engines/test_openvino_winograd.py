@@ -200,7 +200,7 @@ def test_a_map_that_several_take() -> None:
         # Biases before normalisations.
         ("vgg11_bn", (2, 3), (96, 96), 5),
         # None that gains.
-        ("tf_efficientnet_lite0", (2, 3), (64, 64), 0),
+        ("test_efficientnet", (2, 3), (64, 64), 0),
     ],
 )
 def test_backbones_compute_the_same(
