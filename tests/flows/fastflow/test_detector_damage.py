@@ -263,6 +263,12 @@ class TestGolden:
 
 
 class TestBackbone:
+    @pytest.fixture(scope="module")
+    @staticmethod
+    def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """What engines have compiled; of another record there is nothing in it."""
+        return tmp_path_factory.mktemp("engines")
+
     def test_weights_that_are_nowhere(self, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         shutil.rmtree(tiny.parents[1] / "backbones")
         monkeypatch.setattr(backbones, "_package_file", lambda _: None)
@@ -337,10 +343,10 @@ class TestBackbone:
     @pytest.mark.threads(2)
     @pytest.mark.parametrize("kind", ["torch", "openvino"])
     @pytest.mark.parametrize("values", [{"strides": [1, 8]}, {"mean": []}, {"std": [0, 0, 0]}], ids=str)
-    def test_a_false_record(self, tiny: Path, tmp_path: Path, kind: Kind, values: dict[str, object]) -> None:
+    def test_a_false_record(self, tiny: Path, kept: Path, kind: Kind, values: dict[str, object]) -> None:
         if kind == "openvino":
             pytest.importorskip("openvino")
-        engine = pick_engine("float32", torch.device("cpu"), kind, tmp_path / "engines")
+        engine = pick_engine("float32", torch.device("cpu"), kind, kept)
         Detector.load(tiny, device="cpu", engine=engine)  # keeps what it compiled
         edit(tiny, set_backbone(**values))
         with pytest.raises(BundleError, match="here; is this another version of timm"):
