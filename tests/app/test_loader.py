@@ -150,27 +150,6 @@ class TestExtractors:
         run(store, scenario)
         assert f"tiny/{folder.name} goes on with the graphs that it shares" in caplog.text
 
-    @pytest.mark.threads(2)
-    def test_one_that_is_loaded_again_gets_graphs_of_its_own_too(self, store: Path, folder: Path) -> None:
-        pytest.importorskip("openvino")
-        from flows.fastflow.engines.openvino_engine import _OpenVinoHead
-
-        async def scenario() -> None:
-            loader = Loader(store, "cpu", "float32", "openvino")
-            # The second has no picture replayed and no batch made ready: that was done with the first.
-            residents = [await loader.load(folder) for _ in range(2)]
-            await asyncio.to_thread(loader._specialising.shutdown)
-            for resident in residents:
-                scorer = resident.detector.scorer
-                [head] = scorer._running
-                picture = np.zeros((*scorer.input_size, 3), np.uint8)
-                sizes = [tuple(m.shape) for m in scorer.features([picture])]
-                assert isinstance(head, _OpenVinoHead)
-                assert tuple(sizes) in head._own
-            loader.close()
-
-        asyncio.run(scenario())
-
     def test_nothing_is_kept_of_what_was_fitted(self, store: Path, folder: Path) -> None:
         async def scenario(loader: Loader) -> None:
             resident = await loader.load(folder)
@@ -282,25 +261,48 @@ class TestGolden:
 
 
 @pytest.fixture(scope="module")
-def compiled(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What OpenVINO has compiled of the tiny model, which takes seconds. Not to be changed: copy it."""
+def small_bundle_store(
+    tiny_data: Path, tiny_config: RunConfig, silent: Silent, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A model of which OpenVINO compiles all in a third of the time. Not to be changed: copy it."""
     pytest.importorskip("openvino")
+    torch.manual_seed(0)
+    root = tmp_path_factory.mktemp("small")
+    torch.save(timm.create_model("test_efficientnet", pretrained=False).state_dict(), root / "weights.pth")
+    changes = {
+        "backbone": BackboneConfig(
+            name="test_efficientnet", out_indices=(1, 2), weights=root / "weights.pth"
+        ),
+        "flow": tiny_config.flow.model_copy(update={"steps": 2}),
+        "fit": tiny_config.fit.model_copy(update={"epochs": 1}),
+    }
+    config, models = tiny_config.model_copy(update=changes), root / "models"
+    train(config, tiny_data, "tiny", models=models, runs=root / "runs", resume=False, progress=silent)
+    return models
+
+
+@pytest.fixture(scope="module")
+def compiled(small_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What OpenVINO has compiled of it, which takes seconds. Not to be changed: copy it."""
     cache = tmp_path_factory.mktemp("compiled") / "engines"
-    loader = Loader(tiny_bundle_store, "cpu", "float32", "openvino", cache)
-    asyncio.run(loader.load(models_folder.resolve(tiny_bundle_store, "tiny")))
+    loader = Loader(small_bundle_store, "cpu", "float32", "openvino", cache)
+    asyncio.run(loader.load(models_folder.resolve(small_bundle_store, "tiny")))
     loader.close()
     return cache
 
 
-@pytest.fixture
-def engines(compiled: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
-    return shutil.copytree(compiled, tmp_path / "engines")
+class Compiled:
+    """What tests of OpenVINO's graphs share."""
 
+    @pytest.fixture
+    def store(self, small_bundle_store: Path, tmp_path: Path) -> Path:
+        """A models folder of the test's own, with the small model as "tiny"."""
+        return shutil.copytree(small_bundle_store, tmp_path / "models")
 
-@pytest.mark.threads(2)
-class TestBegin:
-    """A start begins to load before there is an event loop."""
+    @pytest.fixture
+    def engines(self, compiled: Path, tmp_path: Path) -> Path:
+        """A folder of the test's own, with what was compiled of it."""
+        return shutil.copytree(compiled, tmp_path / "engines")
 
     @pytest.fixture
     def loader(self, store: Path, engines: Path) -> Iterator[Loader]:
@@ -308,6 +310,31 @@ class TestBegin:
         loader = Loader(store, "cpu", "float32", "openvino", engines)
         yield loader
         loader.close()
+
+
+@pytest.mark.threads(2)
+class TestSpecialising(Compiled):
+    def test_one_that_is_loaded_again_gets_graphs_of_its_own_too(self, loader: Loader, folder: Path) -> None:
+        from flows.fastflow.engines.openvino_engine import _OpenVinoHead
+
+        async def scenario() -> None:
+            # The second has no picture replayed and no batch made ready: that was done with the first.
+            residents = [await loader.load(folder) for _ in range(2)]
+            await asyncio.to_thread(loader._specialising.shutdown)
+            for resident in residents:
+                scorer = resident.detector.scorer
+                [head] = scorer._running
+                picture = np.zeros((*scorer.input_size, 3), np.uint8)
+                sizes = [tuple(m.shape) for m in scorer.features([picture])]
+                assert isinstance(head, _OpenVinoHead)
+                assert tuple(sizes) in head._own
+
+        asyncio.run(scenario())
+
+
+@pytest.mark.threads(2)
+class TestBegin(Compiled):
+    """A start begins to load before there is an event loop."""
 
     def test_what_was_begun_is_what_is_loaded(self, loader: Loader, folder: Path, replays: list[str]) -> None:
         loader.begin(folder)
@@ -368,7 +395,7 @@ class TestBegin:
 
 
 @pytest.mark.threads(2)
-class TestDamagedCache:
+class TestDamagedCache(Compiled):
     """Files that OpenVINO reads without complaint, and that are not what was compiled."""
 
     @staticmethod
@@ -388,7 +415,6 @@ class TestDamagedCache:
     def test_is_deleted_and_made_anew(
         self, store: Path, folder: Path, engines: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        assert self.load(store, folder, engines) == "loaded"
         for path in engines.rglob("*.blob"):
             path.unlink()
         [weights] = engines.rglob("*.bin")
@@ -464,55 +490,46 @@ class TestDamagedCache:
         assert "it will not be served" in self.load(store, folder, engines)
 
     def test_an_upload_or_one_asked_for_by_name_deletes_nothing(
-        self, store: Path, folder: Path, tmp_path: Path
+        self, loader: Loader, folder: Path, engines: Path
     ) -> None:
         """Its golden pictures may be anything, and other models are served by what is compiled."""
         openvino_cache = pytest.importorskip("flows.fastflow.engines.openvino_cache")
         edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
-        place = openvino_cache.of_this_version(tmp_path / "engines")
-        place.mkdir(parents=True)
+        place = openvino_cache.of_this_version(engines)
         (place / "of-others.blob").write_bytes(b"")
 
         async def scenario() -> None:
-            loader = Loader(store, "cpu", "float32", "openvino", tmp_path / "engines")
             assert "it will not be served" in await refused(loader.check(folder))
             assert "it will not be served" in await refused(loader.load(folder, "named"))
-            loader.close()
 
         asyncio.run(scenario())
         assert (place / "of-others.blob").exists()
 
     def test_a_model_that_is_damaged_itself_is_refused_and_deletes_it_once(
-        self, store: Path, folder: Path, tmp_path: Path
+        self, loader: Loader, folder: Path, engines: Path
     ) -> None:
         openvino_cache = pytest.importorskip("flows.fastflow.engines.openvino_cache")
         edit(folder, lambda manifest: manifest["golden"][0].update(score=1e3))
-        cache = tmp_path / "engines"
-        place = openvino_cache.of_this_version(cache)
-        place.mkdir(parents=True)
+        place = openvino_cache.of_this_version(engines)
 
         async def scenario() -> None:
-            loader = Loader(store, "cpu", "float32", "openvino", cache)
             for there in (False, True, True):
                 (place / "of-others.blob").write_bytes(b"")
                 assert "it will not be served" in await refused(loader.load(folder))
                 assert (place / "of-others.blob").exists() == there
                 loader._forgotten -= there * 3600.0  # as an hour later: it is known not to help
-            loader.close()
 
         asyncio.run(scenario())
 
-    def test_sizes_of_batches_are_made_ready_again(self, store: Path, folder: Path, engines: Path) -> None:
+    def test_sizes_of_batches_are_made_ready_again(self, loader: Loader, store: Path, folder: Path) -> None:
         damaged = again(store, "v1", "nut")
         edit(damaged, lambda manifest: manifest["golden"][0].update(score=1e3))
 
         async def scenario() -> None:
-            loader = Loader(store, "cpu", "float32", "openvino", engines)
             resident = await loader.load(folder)
             assert len(loader._warm[resident.detector.scorer.extractor]) == 1
             await refused(loader.load(damaged))
             assert not loader._warm
-            loader.close()
 
         asyncio.run(scenario())
 
