@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -52,13 +53,36 @@ def key(settings: Settings) -> str:
     return make_key(settings, Role.ADMIN)
 
 
-def test_all_is_well(settings: Settings, key: str, serve_http: Serve) -> None:
+@dataclass(frozen=True)
+class Guarded:
+    """A server with the tiny model, that asks for keys."""
+
+    url: str
+    settings: Settings
+    admin: str
+    viewer: str  # of the tiny model alone
+    line: str  # of a category that has no model
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory, serve_http: Serve
+) -> Iterator[Guarded]:
+    """For tests that leave it as it is."""
+    history = tmp_path_factory.mktemp("guarded") / "history"
+    settings = Settings(models=tiny_bundle_store, history=history, preload=False)
+    admin = make_key(settings, Role.ADMIN)
+    viewer, line = make_key(settings, Role.VIEWER, ["tiny"]), make_key(settings, Role.LINE, ["cap"])
     with serve_http(create_app(settings)) as url:
-        found = findings(url, key)
+        yield Guarded(url, settings, admin, viewer, line)
+
+
+def test_all_is_well(guarded: Guarded) -> None:
+    found = findings(guarded.url, guarded.admin)
     assert {state for state, _ in found.values()} == {"ok"}, found
     assert list(found) == ["network", "version", "clock", "ready", "key", "model tiny"]
     assert found["key"][1].endswith("role admin")
-    assert models_folder.resolve(settings.models, "tiny").name in found["model tiny"][1]
+    assert models_folder.resolve(guarded.settings.models, "tiny").name in found["model tiny"][1]
 
 
 def test_its_pictures_are_not_kept(settings: Settings, key: str, serve_http: Serve) -> None:
@@ -71,18 +95,18 @@ def test_its_pictures_are_not_kept(settings: Settings, key: str, serve_http: Ser
     database.close()
 
 
-def test_the_command_says_it_and_fails_on_problems(settings: Settings, key: str, serve_http: Serve) -> None:
+def test_the_command_says_it_and_fails_on_problems(guarded: Guarded) -> None:
     def run(*options: str, code: int) -> str:
         result = CliRunner().invoke(flowgauge.app, ["doctor", *options])
         assert result.exit_code == code, result.output
         return result.stdout
 
-    with serve_http(create_app(settings)) as url:
-        said = " ".join(run("--url", url, "--key", key, code=0).split())
-        assert "ok model tiny: " in said
-        assert key not in said
-        assert "problem key: the server asks for a key" in " ".join(run("--url", url, code=1).split())
-        checks = json.loads(run("--url", url, "--json", code=1))
+    url, key = guarded.url, guarded.admin
+    said = " ".join(run("--url", url, "--key", key, code=0).split())
+    assert "ok model tiny: " in said
+    assert key not in said
+    assert "problem key: the server asks for a key" in " ".join(run("--url", url, code=1).split())
+    checks = json.loads(run("--url", url, "--json", code=1))
     assert {"name": "ready", "state": "ok", "said": "every active model is loaded"} in checks
 
 
@@ -96,26 +120,22 @@ def test_a_server_without_keys_is_noted(settings: Settings, serve_http: Serve) -
     assert found["model tiny"][0] == "ok"
 
 
-def test_a_wrong_key_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
-    wrong = f"{key[:-43]}{'x' * 43}"
-    with serve_http(create_app(settings)) as url:
-        assert findings(url, wrong)["key"] == ("problem", "There is no such key.")
-        assert findings(url, "fg_\n\u00e4")["key"][0] == "problem"
+def test_a_wrong_key_is_a_problem(guarded: Guarded) -> None:
+    wrong = f"{guarded.admin[:-43]}{'x' * 43}"
+    assert findings(guarded.url, wrong)["key"] == ("problem", "There is no such key.")
+    assert findings(guarded.url, "fg_\n\u00e4")["key"][0] == "problem"
 
 
-def test_a_key_that_may_not_predict(settings: Settings, serve_http: Serve) -> None:
-    viewer = make_key(settings, Role.VIEWER, ["tiny"])
-    with serve_http(create_app(settings)) as url:
-        found = findings(url, viewer)
+def test_a_key_that_may_not_predict(guarded: Guarded) -> None:
+    found = findings(guarded.url, guarded.viewer)
     assert found["key"][1].endswith("role viewer, for tiny alone")
     assert found["model tiny"][0] == "note"
     assert "not tried" in found["model tiny"][1]
 
 
-def test_a_key_for_categories_that_have_no_model(settings: Settings, serve_http: Serve) -> None:
-    other = make_key(settings, Role.LINE, ["cap"])
-    with serve_http(create_app(settings)) as url:
-        assert findings(url, other)["models"] == ("note", "there are none that this key is for")
+def test_a_key_for_categories_that_have_no_model(guarded: Guarded) -> None:
+    found = findings(guarded.url, guarded.line)
+    assert found["models"] == ("note", "there are none that this key is for")
 
 
 def test_a_damaged_model_is_a_problem(settings: Settings, key: str, serve_http: Serve) -> None:
@@ -196,8 +216,10 @@ def test_something_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize(("shift", "words"), [(-3600, "behind"), (3600, "ahead of"), (1, None), (-1, None)])
 def test_a_clock_that_is_wrong(
-    settings: Settings, serve_http: Serve, monkeypatch: pytest.MonkeyPatch, shift: float, words: str | None
+    tmp_path: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch, shift: float, words: str | None
 ) -> None:
+    (tmp_path / "no-models").mkdir()
+    settings = Settings(models=tmp_path / "no-models", history=tmp_path / "history")
     monkeypatch.setattr("uvicorn.server.formatdate", lambda now, **_: _http_date(now + shift))
     with serve_http(create_app(settings)) as url:
         clock = findings(url)["clock"]
@@ -236,9 +258,8 @@ def test_a_certificate_that_ends_soon(settings: Settings, tmp_path: Path) -> Non
     assert found["ready"][0] == "ok"  # the rest is looked at all the same
 
 
-def test_no_tls_where_it_is_expected(settings: Settings, serve_http: Serve) -> None:
-    with serve_http(create_app(settings)) as url:
-        found = findings(f"https{url.removeprefix('http')}")
+def test_no_tls_where_it_is_expected(guarded: Guarded) -> None:
+    found = findings(f"https{guarded.url.removeprefix('http')}")
     assert list(found) == ["network", "tls"]
     assert "is it http:// instead?" in found["tls"][1]
 

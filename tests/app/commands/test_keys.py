@@ -1,8 +1,5 @@
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +7,7 @@ from sqlalchemy import delete
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
+import flowgauge
 from app.commands.keys import app
 from app.database import tables
 from app.database.engine import Database
@@ -147,21 +145,11 @@ def test_the_database_password_is_not_shown(monkeypatch: pytest.MonkeyPatch, dat
         (["revoke", "x"], "there is no key"),
     ],
 )
-def test_a_refusal_is_one_line_and_changes_nothing(
-    arguments: list[str], message: str, tmp_path: Path
-) -> None:
-    environment = {**os.environ, "FLOWGAUGE_HISTORY": str(tmp_path / "history")}
+def test_a_refusal_is_one_line_and_changes_nothing(arguments: list[str], message: str) -> None:
     create("--role", "viewer", "--name", "there before")
     before = listed()
-    done = subprocess.run(
-        [sys.executable, "-m", "flowgauge", "keys", *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 1
+    done = CliRunner().invoke(flowgauge.app, ["keys", *arguments])
+    assert done.exit_code == 1
     assert done.stdout == ""
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
