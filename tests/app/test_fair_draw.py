@@ -157,7 +157,7 @@ class TestByPValues:
         rng, warned, rounds = np.random.default_rng(0), 0, 600
         for _ in range(rounds):
             pictures = [
-                one for name, n in (("a", 199), ("b", 999)) for one in recorded(fair(rng, n, 700), name, n=n)
+                one for name, n in (("a", 199), ("b", 999)) for one in recorded(fair(rng, n, 300), name, n=n)
             ]
             warned += unfair(pictures, CERTIFIED, 0.05) is not None
         assert warned <= rounds * FALSE_WARNINGS + 3 * (rounds * FALSE_WARNINGS) ** 0.5
