@@ -368,7 +368,7 @@ def test_overlays_that_are_written_are_not_kept(run: Run, tmp_path: Path) -> Non
     """A folder may hold more of them than the memory."""
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
     peaks: list[int] = []
-    for count in (3, 3, 15):  # the first for what is loaded once
+    for count in (2, 2, 8):  # the first for what is loaded once
         parts = tmp_path / f"{len(peaks)}"
         parts.mkdir()
         for i in range(count):
