@@ -11,10 +11,11 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -255,19 +256,19 @@ class Started:
 def starting(
     folder: Path,
     models: Path | None = None,
+    settings: Mapping[str, str] = MappingProxyType({}),
     *,
     before: str = "",
     verify: ssl.SSLContext | bool = True,
-    **settings: str,
 ) -> Iterator[Started]:
     """Start the server on a free port.
 
     Args:
         folder: of its history and its log, empty but for what the test has put there.
         models: none unless some are given.
+        settings: variables of the environment, without FLOWGAUGE_.
         before: a program to run before the server's.
         verify: as for httpx.
-        settings: variables of the environment, without FLOWGAUGE_.
     """
     if models is None:
         models = folder / "empty"
@@ -293,7 +294,7 @@ def starting(
             process.kill()
 
 
-def _first_words(process: subprocess.Popen[str], log: Path, settings: dict[str, str]) -> str:
+def _first_words(process: subprocess.Popen[str], log: Path, settings: Mapping[str, str]) -> str:
     if settings.get("LOG_FORMAT") == "json":  # then it says nothing elsewhere
         eventually(lambda: "\n" in log.read_text() or process.poll() is not None)
         return log.read_text().partition("\n")[0]
@@ -316,7 +317,7 @@ def make_first_key(history: Path) -> None:
 @pytest.fixture(scope="module")
 def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """A server without models and without keys; for tests that leave it as it is."""
-    with starting(tmp_path_factory.mktemp("bare"), MAX_CONNECTIONS="8") as started:
+    with starting(tmp_path_factory.mktemp("bare"), settings={"MAX_CONNECTIONS": "8"}) as started:
         yield started
 
 
@@ -334,7 +335,7 @@ def guarded(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -
         "PRELOAD": "false",
     }
     context = ssl.create_default_context(cafile=made.certificate)
-    with starting(folder, tiny_bundle_store, verify=context, **settings) as started:
+    with starting(folder, tiny_bundle_store, settings, verify=context) as started:
         yield started
 
 
@@ -364,7 +365,7 @@ def logged_json(
             "PRELOAD": "false",
         }
         folder = tmp_path_factory.mktemp("logged_json")
-        with starting(folder, tiny_bundle_store, before=WITHOUT_BFLOAT16, **settings) as started:
+        with starting(folder, tiny_bundle_store, settings, before=WITHOUT_BFLOAT16) as started:
             assert started.get("/health/live").status_code == 200
             return Ended(started.stop(), started.log, "hush", rest.partition("?")[0])
 
@@ -412,7 +413,7 @@ def test_a_compiled_model_is_loading_while_the_service_is_imported_and_work_outl
 ) -> None:
     data = tiny_images["good"][0]
     (tmp_path / "engines").mkdir()  # of torch, nothing more need be there
-    with starting(tmp_path, store, before=TELLING, ENGINE_CACHE=str(tmp_path / "engines")) as started:
+    with starting(tmp_path, store, {"ENGINE_CACHE": str(tmp_path / "engines")}, before=TELLING) as started:
 
         def slowly() -> Iterator[bytes]:
             yield data[:100]
@@ -484,7 +485,7 @@ def test_a_proxy_that_is_named_says_where_requests_come_from(guarded: Started) -
 @pytest.mark.slow
 def test_a_proxy_that_is_not_named_does_not_say_where_requests_come_from(tmp_path: Path) -> None:
     make_first_key(tmp_path / "history")  # without one, no proxy is taken
-    with starting(tmp_path, TRUSTED_PROXIES="10.0.0.5") as started:
+    with starting(tmp_path, settings={"TRUSTED_PROXIES": "10.0.0.5"}) as started:
         expect_to_come_from(started, "127.0.0.1", keyed=True)
 
 
