@@ -15,6 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,7 +27,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from app.database.engine import Database
-from flows.fastflow import rounding
+from flows.fastflow import models_folder, rounding
+from flows.fastflow.weights import NAMED
 from tests import mosquitto
 from tests import postgres as postgres_server
 from training.config import RunConfig
@@ -247,20 +249,28 @@ def tiny_bundle_store(
     of_all_workers: Path, tiny_data: Path, tiny_config: RunConfig, silent: Silent
 ) -> Iterator[Path]:
     """A models folder with one really trained model of the category "tiny". Not to be changed: copy it."""
-    root = of_all_workers / "store"
+    with trained_once(of_all_workers / "store", tiny_config, tiny_data, silent) as models:
+        yield models
+
+
+@contextmanager
+def trained_once(root: Path, config: RunConfig, data: Path, progress: Silent) -> Iterator[Path]:
+    """A models folder with a model of the category "tiny", which every process of a run of tests shares.
+
+    Args:
+        root: the same for all of them.
+        config: of the model.
+        data: with the category.
+        progress: of the training.
+    """
     models, done = root / "models", root / "done"
-    with FileLock(of_all_workers / "store.lock"):  # who comes second takes what the first has made
+    with FileLock(root.with_suffix(".lock")):  # who comes second takes what the first has made
         if not done.exists():
             shutil.rmtree(root, ignore_errors=True)  # of a process that was killed
-            train(
-                tiny_config,
-                tiny_data,
-                "tiny",
-                models=models,
-                runs=root / "runs",
-                resume=False,
-                progress=silent,
-            )
+            train(config, data, "tiny", models=models, runs=root / "runs", resume=False, progress=progress)
+            # As if they came from a package: a file that was named has a mark beside it.
+            for mark in (models / models_folder.BACKBONES).glob(f"*{NAMED}"):
+                mark.unlink()
             done.touch()
     before = _contents(models)
     yield models

@@ -12,6 +12,8 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import timm
+import torch
 import uvicorn
 from fastapi import FastAPI
 from numpy.typing import NDArray
@@ -26,7 +28,10 @@ from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
+from tests.conftest import trained_once
 from tests.serving import running
+from training.config import BackboneConfig, RunConfig
+from training.progress import Silent
 
 Serve = Callable[[FastAPI], AbstractContextManager[str]]
 
@@ -108,6 +113,28 @@ def held(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr(Reservation, "add_answer", adding)
     return sizes
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_store(
+    of_all_workers: Path,
+    tiny_data: Path,
+    tiny_config: RunConfig,
+    silent: Silent,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Path]:
+    """As elsewhere, but with a backbone of a tenth of the size: what is tested here does not depend on it.
+
+    Nearly every test of this folder copies, hashes, loads and asks the model. Its weights are random ones.
+    """
+    weights = tmp_path_factory.mktemp("weights") / "random.pth"
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        torch.save(timm.create_model("test_efficientnet", pretrained=False).state_dict(), weights)
+    backbone = BackboneConfig(name="test_efficientnet", out_indices=(1, 2), weights=weights)
+    config = tiny_config.model_copy(update={"backbone": backbone})
+    with trained_once(of_all_workers / "small-store", config, tiny_data, silent) as models:
+        yield models
 
 
 @pytest.fixture

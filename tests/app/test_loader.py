@@ -165,7 +165,7 @@ class TestExtractors:
 
         async def scenario(loader: Loader) -> None:
             kept = await loader.load(folder)
-            assert "channels of tf_efficientnet_lite0" in await refused(loader.load(other))
+            assert "channels of test_efficientnet" in await refused(loader.load(other))
             assert (await loader.load(folder)).detector.scorer.extractor is kept.detector.scorer.extractor
 
         run(store, scenario)
@@ -261,32 +261,12 @@ class TestGolden:
 
 
 @pytest.fixture(scope="module")
-def small_bundle_store(
-    tiny_data: Path, tiny_config: RunConfig, silent: Silent, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A model of which OpenVINO compiles all in a third of the time. Not to be changed: copy it."""
+def compiled(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What OpenVINO has compiled of the tiny model, which takes seconds. Not to be changed: copy it."""
     pytest.importorskip("openvino")
-    torch.manual_seed(0)
-    root = tmp_path_factory.mktemp("small")
-    torch.save(timm.create_model("test_efficientnet", pretrained=False).state_dict(), root / "weights.pth")
-    changes = {
-        "backbone": BackboneConfig(
-            name="test_efficientnet", out_indices=(1, 2), weights=root / "weights.pth"
-        ),
-        "flow": tiny_config.flow.model_copy(update={"steps": 2}),
-        "fit": tiny_config.fit.model_copy(update={"epochs": 1}),
-    }
-    config, models = tiny_config.model_copy(update=changes), root / "models"
-    train(config, tiny_data, "tiny", models=models, runs=root / "runs", resume=False, progress=silent)
-    return models
-
-
-@pytest.fixture(scope="module")
-def compiled(small_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What OpenVINO has compiled of it, which takes seconds. Not to be changed: copy it."""
     cache = tmp_path_factory.mktemp("compiled") / "engines"
-    loader = Loader(small_bundle_store, "cpu", "float32", "openvino", cache)
-    asyncio.run(loader.load(models_folder.resolve(small_bundle_store, "tiny")))
+    loader = Loader(tiny_bundle_store, "cpu", "float32", "openvino", cache)
+    asyncio.run(loader.load(models_folder.resolve(tiny_bundle_store, "tiny")))
     loader.close()
     return cache
 
@@ -295,13 +275,8 @@ class Compiled:
     """What tests of OpenVINO's graphs share."""
 
     @pytest.fixture
-    def store(self, small_bundle_store: Path, tmp_path: Path) -> Path:
-        """A models folder of the test's own, with the small model as "tiny"."""
-        return shutil.copytree(small_bundle_store, tmp_path / "models")
-
-    @pytest.fixture
     def engines(self, compiled: Path, tmp_path: Path) -> Path:
-        """A folder of the test's own, with what was compiled of it."""
+        """A folder of the test's own, with what was compiled of the tiny model."""
         return shutil.copytree(compiled, tmp_path / "engines")
 
     @pytest.fixture
