@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from app.access import Role
 from bench.service import fleet
-from tests.system.processes import ENGINE_CACHE, FlowGauge
+from bench.service.server import Server
+from tests.system.pages import Site, site
+from tests.system.processes import ENGINE_CACHE, FlowGauge, first_key
 from training.config import RunConfig, dump_config
 
 
@@ -39,3 +42,11 @@ def small_fleet(of_all_workers: Path) -> fleet.Fleet:
     """Three categories in two versions, each really trained. Not to be changed: copy it."""
     with FileLock(of_all_workers / "fleet.lock"):  # who comes second takes what the first has made
         return fleet.make(of_all_workers / "fleet", size=64, categories=3, versions=2)
+
+
+@pytest.fixture(scope="module")
+def keyed(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A server that asks for keys, and a client with an administrator's."""
+    server = Server(tiny_bundle_store, tmp_path_factory.mktemp("keyed"))
+    with site(server, first_key(server.history, Role.ADMIN)) as keyed:
+        yield keyed

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from bench.service.server import Server
 from tests.system.offline import expect_no_network, loopback_up
-from tests.system.pages import drop, inspect, opened, serving
-from tests.system.processes import FlowGauge
+from tests.system.pages import drop, inspect, opened, site
 
 
 def main(work: Path, models: Path, picture: Path) -> None:
@@ -21,10 +21,10 @@ def main(work: Path, models: Path, picture: Path) -> None:
     expect_no_network()
     asked: list[str] = []
     missing: list[str] = []
-    with serving(FlowGauge(work), "--models", models) as (_, client), sync_playwright() as playwright:
+    with site(Server(models, work)) as served, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        base = str(client.base_url)
-        identifier = inspect(client, picture.read_bytes())["inspection_id"]
+        base = served.url
+        identifier = inspect(served.client, picture.read_bytes())["inspection_id"]
         with opened(browser, base) as page:
             page.on("request", lambda request: asked.append(request.url))
             page.on("response", lambda one: missing.append(f"{one.status} {one.url}") if not one.ok else None)

@@ -1,18 +1,21 @@
 """The operator's page in a real browser: what its tests share."""
 
 import base64
-import re
-import subprocess
+import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import httpx
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, Route, expect
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Route, expect
 
-from tests.system.processes import FlowGauge
+from app.access import Role
+from bench.service.server import Server
 from tests.waiting import eventually
 
 # A busy machine takes its time.
@@ -29,6 +32,9 @@ _MISSING = """
   }
 """
 
+# A page without scripts.
+_EMPTY = "/health/live"
+
 # Faults that axe holds for lesser ones: a list that is none, two places of one name.
 _ASTRAY = ("aria-allowed-role", "landmark-unique")
 
@@ -43,40 +49,64 @@ _DROP = """([selector, name, data]) => {
 }"""
 
 
-@contextmanager
-def serving(flowgauge: FlowGauge, *options: object) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """A server on a free port, ready, and a client that speaks to it.
+@dataclass(frozen=True)
+class Site:
+    """A server with the model "tiny", and a client that speaks to it.
 
-    Its log goes to a file: a browser makes it long, and a pipe that nobody reads would be full and the server
-    stand still.
+    Tests share one: what a test counts there it counts of a station, or of a key, of its own.
     """
-    path = flowgauge.cwd / "server.log"
-    with path.open("w") as log:
-        server = flowgauge.start("serve", "--port", "0", "--device", "cpu", *map(str, options), log=log)
-    try:
-        while (found := re.search(r"(http://\S+)/docs[\s\S]*Ctrl-C", path.read_text())) is None:
-            assert server.poll() is None, path.read_text()
-            time.sleep(0.1)
-        with httpx.Client(base_url=found[1], timeout=120, trust_env=False) as client:
-            while client.get("/health/ready").status_code != 200:
-                assert server.poll() is None, path.read_text()
-                time.sleep(0.1)
-            yield server, client
-    finally:
-        server.kill()
-        server.wait()
+
+    server: Server
+    client: httpx.Client
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.server.url
+
+    def key(self, role: Role, name: str, *categories: str) -> str:
+        """A new key, where there is one already: for these categories, or for all."""
+        wanted = {"role": role, "name": name, "categories": list(categories) or None}
+        made = self.client.post("/v1/keys", json=wanted)
+        assert made.status_code == 201, made.text
+        text: str = made.json()["key"]
+        return text
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """The server is stopped, and goes on after that: nothing ends but what it does."""
+        os.kill(self.server.pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(self.server.pid, signal.SIGCONT)
 
 
 @contextmanager
-def opened(browser: Browser, base: str, **options: Any) -> Iterator[Page]:
+def site(server: Server, key: str | None = None) -> Iterator[Site]:
+    """A server that is started, and a client of it with this key."""
+    with server, server.client() as client:
+        if key is not None:
+            client.headers["X-API-Key"] = key
+        yield Site(server, client)
+
+
+@contextmanager
+def opened(browser: Browser, base: str, *, alone: bool = False, **options: Any) -> Iterator[Page]:
     """A page that fails the test when a script of it fails, or something that it asks for is missing.
 
     Its scripts find no function that is younger than the oldest browsers that are promised.
+
+    Args:
+        browser: that opens it.
+        base: where its server is.
+        alone: with a profile of its own; for a test that sets the clock or cuts the connection, which is for
+            all pages of a profile, or that must find nothing that another has fetched.
+        options: of the profile.
     """
-    context = browser.new_context(base_url=base, **{"viewport": DESKTOP, "locale": "en-GB", **options})
-    context.add_init_script(_MISSING)
-    context.set_default_timeout(TIMEOUT_MS)
-    page = context.new_page()
+    options = {"base_url": base, "viewport": DESKTOP, "locale": "en-GB", **options}
+    profile = _own_profile(browser, options) if alone else _profile(browser, options)
+    page = profile.new_page()
     wrong: list[str] = []
 
     def on_dialog(dialog: Dialog) -> None:
@@ -90,9 +120,45 @@ def opened(browser: Browser, base: str, **options: Any) -> Iterator[Page]:
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("dialog", on_dialog)
     page.on("console", on_console)
-    yield page
-    context.close()
+    try:
+        yield page
+    finally:
+        _leave(browser, profile)
     assert wrong == []
+
+
+# A page's first process takes the processor half a second: so profiles stay, each held open by an empty page.
+_PROFILES: WeakKeyDictionary[Browser, dict[str, BrowserContext]] = WeakKeyDictionary()
+
+
+def _profile(browser: Browser, options: dict[str, Any]) -> BrowserContext:
+    """A profile with these options and nothing in it that no other page is open in."""
+    kept = _PROFILES.setdefault(browser, {})
+    name = repr(sorted(options.items()))
+    if name not in kept:
+        kept[name] = _own_profile(browser, options)
+        kept[name].new_page().goto(_EMPTY)
+    return kept[name] if len(kept[name].pages) == 1 else _own_profile(browser, options)
+
+
+def _own_profile(browser: Browser, options: dict[str, Any]) -> BrowserContext:
+    profile = browser.new_context(**options)
+    profile.add_init_script(_MISSING)
+    profile.set_default_timeout(TIMEOUT_MS)
+    return profile
+
+
+def _leave(browser: Browser, profile: BrowserContext) -> None:
+    """Leave nothing behind in a profile that stays; another is closed."""
+    if profile not in _PROFILES.get(browser, {}).values():
+        profile.close()
+        return
+    first, *others = profile.pages
+    for page in others:
+        page.close()
+    profile.clear_cookies()
+    first.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
+    assert first.evaluate("navigator.onLine && `${Date}`.includes('native code')"), "open the page alone"
 
 
 def drop(page: Page, name: str, data: bytes) -> None:

@@ -14,6 +14,10 @@ from typing import IO
 
 import httpx
 
+from app.access import COMMAND_LINE, Role
+from app.database.engine import Database
+from app.keys import Keys
+
 ENGINE_CACHE = "FLOWGAUGE_ENGINE_CACHE"
 COMMAND = [sys.executable, "-m", "flowgauge"]
 
@@ -86,3 +90,13 @@ def stop(server: subprocess.Popen[str]) -> str:
     said, _ = server.communicate(timeout=60)
     assert server.returncode == 0, said
     return said
+
+
+def first_key(history: Path, role: Role) -> str:
+    """A key of a history folder whose server has not been started yet: it asks for keys from then on."""
+    history.mkdir()
+    database = Database(f"sqlite:///{history / 'history.sqlite'}")
+    database.upgrade()
+    _, key = Keys(database).create(COMMAND_LINE, role, "the first")
+    database.close()
+    return key

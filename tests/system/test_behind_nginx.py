@@ -14,12 +14,11 @@ import httpx
 import numpy as np
 import pytest
 
-from app.access import COMMAND_LINE, Role
-from app.database.engine import Database
-from app.keys import Keys
+from app.access import Role
 from bench.service.listening import listening
 from bench.service.server import Server
 from tests.certificates import Certificate, make_certificate
+from tests.system.processes import first_key
 from tests.waiting import eventually
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "nginx.conf"
@@ -76,11 +75,7 @@ def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[tuple[int, 
 def keyed(tiny_bundle_store: Path, tmp_path: Path) -> Iterator[tuple[Server, str]]:
     """A server that believes a proxy on this machine, and an admin's key."""
     server = Server(tiny_bundle_store, tmp_path / "work", trusted_proxies="127.0.0.1")
-    server.history.mkdir()
-    database = Database(f"sqlite:///{server.history / 'history.sqlite'}")
-    database.upgrade()
-    _, key = Keys(database).create(COMMAND_LINE, Role.ADMIN, "me")
-    database.close()
+    key = first_key(server.history, Role.ADMIN)
     with server:
         yield server, key
 

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.access import COMMAND_LINE, Role
-from app.database.engine import Database
-from app.keys import Keys
+from app.access import Role
 from bench.service.fleet import Fleet
 from bench.service.server import Server
+from tests.system.processes import first_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -118,11 +117,7 @@ def asked(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Address, key, category, and the paths of a good and of a defective picture."""
     folder = tmp_path_factory.mktemp("foreign")
     server = Server(small_fleet.models, folder)
-    server.history.mkdir()
-    database = Database(f"sqlite:///{server.history / 'history.sqlite'}")
-    database.upgrade()
-    _, key = Keys(database).create(COMMAND_LINE, Role.LINE, "line 3")
-    database.close()
+    key = first_key(server.history, Role.LINE)
     (folder / "good.jpg").write_bytes(small_fleet.pictures[0])
     (folder / "bad.jpg").write_bytes(small_fleet.pictures[3])
     with server:

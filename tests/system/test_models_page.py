@@ -17,10 +17,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from app.web import messages
+from bench.service.server import Server
 from flows.fastflow import bundle, models_folder
 from tests.conftest import picture, png
-from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, serving, until_held
-from tests.system.processes import FlowGauge
+from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, site, until_held
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
@@ -59,7 +59,8 @@ def served(
     folder = tmp_path_factory.mktemp("served")
     models = shutil.copytree(tiny_bundle_store, folder / "models")
     add_version(models, b"<title>as made</title><p>Trained.</p><script>document.title = 'ran'</script>")
-    with serving(FlowGauge(folder), "--models", models) as (_, client):
+    with site(Server(models, folder)) as made:
+        client = made.client
         for verdict in ("good", "defect"):
             for i, data in enumerate(tiny_images[verdict]):
                 answer = inspect(client, data, part_id=f"P-{verdict}-{i}", station=f"line-{i % 2}")
@@ -67,7 +68,7 @@ def served(
                 reviewed = client.post(f"/v1/inspections/{answer['inspection_id']}/reviews", json=said)
                 assert reviewed.is_success, reviewed.text
         version = client.get(HOME).json()["active"]
-        yield Served(str(client.base_url), client, version)
+        yield Served(made.url, client, version)
 
 
 def ready(page: Page) -> Locator:
@@ -707,7 +708,7 @@ def test_days_are_named_as_they_were_counted(browser: Browser, served: Served) -
 
 
 def test_the_last_minute_is_reported(browser: Browser, served: Served) -> None:
-    with opened(browser, served.url) as page:
+    with opened(browser, served.url, alone=True) as page:
         page.goto("/report")
         begin, end = (page.locator(one).get_attribute("data-moment") for one in ("#from", "#to"))
         page.get_by_role("button", name="Show").click()

@@ -2,54 +2,48 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, FilePayload, Page, Route, expect
 
+from app.access import Role
 from app.sessions import COOKIE
+from bench.service.server import Server
 from tests.system.pages import (
     PHONE,
     TIMEOUT_MS,
+    Site,
     drop,
     enter_key,
     eventually_listed,
     inspect,
     opened,
     serious,
-    serving,
+    site,
     until_held,
 )
-from tests.system.processes import FlowGauge, stop
+from tests.system.processes import FlowGauge
 from tests.waiting import eventually
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
+BOXES = "(all) => all.map((one) => one.getBoundingClientRect()).map((box) => [box.left, box.right])"
 # Whether the browser asks before the page is left.
 ASKS = "() => !dispatchEvent(new Event('beforeunload', { cancelable: true }))"
-
-
-@dataclass(frozen=True)
-class Served:
-    """A server with the tiny model and a little history, and a client that speaks to it."""
-
-    url: str
-    client: httpx.Client
 
 
 @pytest.fixture(scope="module")
 def served(
     tiny_bundle_store: Path, tiny_images: Images, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Served]:
-    flowgauge = FlowGauge(tmp_path_factory.mktemp("served"))
-    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
+) -> Iterator[Site]:
+    """A server with a little history."""
+    with site(Server(tiny_bundle_store, tmp_path_factory.mktemp("served"))) as served:
         for i, data in enumerate((*tiny_images["good"], *tiny_images["defect"])):
-            inspect(client, data, part_id=f"P-{i}", station=f"line {i % 2}")
-        yield Served(str(client.base_url), client)
+            inspect(served.client, data, part_id=f"P-{i}", station=f"line {i % 2}")
+        yield served
 
 
 def live(page: Page, path: str = "/") -> None:
@@ -64,7 +58,7 @@ def look_at(page: Page, identifier: str) -> None:
     expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
 
 
-def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
+def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Site, tiny_images: Images) -> None:
     hostile = "<img src=x onerror=alert(1)>"
     with opened(browser, served.url) as wall, opened(browser, served.url) as page:
         live(wall)
@@ -110,7 +104,7 @@ def test_from_a_dropped_picture_to_a_review(browser: Browser, served: Served, ti
         assert said["part_id"] == hostile
 
 
-def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Served, tiny_images: Images) -> None:
+def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Site, tiny_images: Images) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
         look_at(page, newer)
@@ -132,7 +126,7 @@ def test_keys_lead_to_neighbours_and_help(browser: Browser, served: Served, tiny
 
 
 def test_a_key_pressed_on_the_way_is_not_for_the_part_before(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
@@ -156,7 +150,7 @@ def test_a_key_pressed_on_the_way_is_not_for_the_part_before(
         expect(page.locator("#review-said")).to_have_text("Saved: Good.")
 
 
-def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
+def test_the_way_on_waits_for_a_review(browser: Browser, served: Site, tiny_images: Images) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
         look_at(page, older)
@@ -185,7 +179,7 @@ def test_the_way_on_waits_for_a_review(browser: Browser, served: Served, tiny_im
         expect(page).to_have_url(re.compile(newer))
 
 
-def test_every_link_waits_for_a_review(browser: Browser, served: Served, tiny_images: Images) -> None:
+def test_every_link_waits_for_a_review(browser: Browser, served: Site, tiny_images: Images) -> None:
     identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
     with opened(browser, served.url) as page:
         look_at(page, identifier)
@@ -211,7 +205,7 @@ def test_every_link_waits_for_a_review(browser: Browser, served: Served, tiny_im
 
 
 def test_a_way_on_that_leads_nowhere_is_not_waited_for(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
 
@@ -257,7 +251,7 @@ def test_a_way_on_that_leads_nowhere_is_not_waited_for(
 
 
 def test_a_review_whose_answer_was_lost_is_known_as_ones_own(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
     lost: list[Route] = []
@@ -304,7 +298,7 @@ def test_a_review_whose_answer_was_lost_is_known_as_ones_own(
 
 
 def test_the_answer_to_an_earlier_question_says_nothing(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
     with opened(browser, served.url) as page:
@@ -324,7 +318,7 @@ def test_the_answer_to_an_earlier_question_says_nothing(
 
 
 def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     identifier = inspect(served.client, tiny_images["defect"][3])["inspection_id"]
     asked: list[Route] = []
@@ -333,7 +327,7 @@ def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
         asked.append(route)
         route.abort()
 
-    with opened(browser, served.url) as page:
+    with opened(browser, served.url, alone=True) as page:
         page.clock.install()
         page.route("**/heatmap.jpg", lambda route: route.continue_() if len(asked) >= 2 else refuse(route))
         missed, slider = page.locator("#picture-error"), page.get_by_role("slider", name="Heatmap")
@@ -366,7 +360,7 @@ def test_a_picture_that_does_not_come_is_asked_for_again_and_missed_aloud(
 
 
 def test_rates_are_known_once_every_decision_was_reviewed(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     ids: dict[str, str] = {}
     for data in (*tiny_images["good"], *tiny_images["defect"]):
@@ -384,7 +378,7 @@ def test_rates_are_known_once_every_decision_was_reviewed(
 
 
 def test_a_note_that_comes_after_the_verdict_is_not_lost(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     older, newer = (inspect(served.client, data)["inspection_id"] for data in tiny_images["good"][:2])
     with opened(browser, served.url) as page:
@@ -413,7 +407,7 @@ def test_a_note_that_comes_after_the_verdict_is_not_lost(
 
 
 def test_a_review_that_was_saved_is_in_the_list_at_once(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     identifier = inspect(served.client, tiny_images["good"][0])["inspection_id"]
     hostile = "<img src=x onerror=alert(1)>"
@@ -445,7 +439,7 @@ def test_a_review_that_was_saved_is_in_the_list_at_once(
         expect(reviews.nth(2)).to_contain_text("Good")
 
 
-def test_two_people_review_at_once(browser: Browser, served: Served, tiny_images: Images) -> None:
+def test_two_people_review_at_once(browser: Browser, served: Site, tiny_images: Images) -> None:
     path = f"/inspections/{inspect(served.client, tiny_images['good'][2])['inspection_id']}"
     with opened(browser, served.url) as first, opened(browser, served.url) as second:
         for page in (first, second):
@@ -462,7 +456,7 @@ def test_two_people_review_at_once(browser: Browser, served: Served, tiny_images
 
 
 def test_the_wall_shows_what_was_chosen_and_waits_when_told_to(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     data = tiny_images["good"][0]
     with opened(browser, served.url) as page:
@@ -488,7 +482,7 @@ def test_the_wall_shows_what_was_chosen_and_waits_when_told_to(
 
 
 def test_what_cannot_be_inspected_is_told_and_the_rest_goes_on(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     with opened(browser, served.url) as page:
         page.goto("/inspect")
@@ -500,7 +494,7 @@ def test_what_cannot_be_inspected_is_told_and_the_rest_goes_on(
 
 
 def test_a_file_that_waits_keeps_what_the_form_said(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     with opened(browser, served.url) as page:
         page.goto("/inspect")
@@ -523,7 +517,7 @@ def test_a_file_that_waits_keeps_what_the_form_said(
 
 
 def test_pictures_wait_for_a_connection_and_for_the_keys_limit(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     keys: list[str | None] = []
 
@@ -537,7 +531,7 @@ def test_pictures_wait_for_a_connection_and_for_the_keys_limit(
         else:
             route.continue_()
 
-    with opened(browser, served.url) as page:
+    with opened(browser, served.url, alone=True) as page:
         page.clock.install()
         page.goto("/inspect")
         drop(page, "notes.txt", b"no picture")
@@ -568,7 +562,7 @@ def test_pictures_wait_for_a_connection_and_for_the_keys_limit(
 
 
 def test_a_picture_that_comes_too_late_holds_up_no_other(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     """Nor is one lost to a proxy whose server is away for a moment."""
     asked: list[str | None] = []
@@ -591,7 +585,7 @@ def test_a_picture_that_comes_too_late_holds_up_no_other(
         else:
             route.continue_()
 
-    with opened(browser, served.url) as page:
+    with opened(browser, served.url, alone=True) as page:
         page.clock.install()
         page.route("**/predict", answer)
         page.goto("/inspect")
@@ -617,7 +611,7 @@ def test_a_picture_that_comes_too_late_holds_up_no_other(
 
 
 def test_a_file_that_is_gone_holds_up_no_other(
-    browser: Browser, served: Served, tiny_images: Images, tmp_path: Path
+    browser: Browser, served: Site, tiny_images: Images, tmp_path: Path
 ) -> None:
     paths = [tmp_path / "first.png", tmp_path / "gone.png", tmp_path / "last.png"]
     for path in paths:
@@ -635,7 +629,7 @@ def test_a_file_that_is_gone_holds_up_no_other(
 
 
 def test_an_earlier_card_says_when_its_picture_was_inspected(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     with opened(browser, served.url) as page:
         page.goto("/inspect")
@@ -649,7 +643,7 @@ def test_an_earlier_card_says_when_its_picture_was_inspected(
 
 
 def test_no_decision_stands_over_the_picture_before(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     with opened(browser, served.url) as page:
         page.goto("/inspect")
@@ -674,7 +668,7 @@ def test_no_decision_stands_over_the_picture_before(
 
 
 def test_a_review_that_comes_while_the_wall_waits_is_shown_after(
-    browser: Browser, served: Served, tiny_images: Images
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     with opened(browser, served.url) as page:
         live(page)
@@ -689,116 +683,101 @@ def test_a_review_that_comes_while_the_wall_waits_is_shown_after(
 
 
 def test_the_wall_survives_a_restart_without_a_gap(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
-    data = tiny_images["good"][0]
-    with serving(flowgauge, "--models", tiny_bundle_store) as (server, client):
-        port = str(client.base_url.port)
-        context = opened(browser, str(client.base_url))
-        page = context.__enter__()
-        live(page)
-        inspect(client, data)
+    data, server = tiny_images["good"][0], served.server
+    with opened(browser, served.url) as page:
+        live(page, "/?station=restarted")
+        inspect(served.client, data, station="restarted")
         expect(page.locator(".inspection")).to_have_count(1)
-        stop(server)
-    expect(page.locator("#offline")).to_be_visible()
-    expect(page.locator("#state")).to_have_text("Offline")
-    with serving(flowgauge, "--models", tiny_bundle_store, "--port", port) as (_, client):
-        missed = [inspect(client, data)["inspection_id"] for _ in range(3)]
+        server.stop()
+        try:
+            expect(page.locator("#offline")).to_be_visible()
+            expect(page.locator("#state")).to_have_text("Offline")
+        finally:
+            server.start(server.port)
+        missed = [inspect(served.client, data, station="restarted")["inspection_id"] for _ in range(3)]
         expect(page.locator("#state")).to_have_text("Live")
         expect(page.locator("#offline")).to_be_hidden()
         for identifier in missed:
             expect(page.locator(f'[data-id="{identifier}"]')).to_have_count(1)
         expect(page.locator(".inspection")).to_have_count(4)
         expect(page.locator("#counts [data-count]").first).not_to_have_text("0")
-        context.__exit__(None, None, None)
-
-
-def key_of(flowgauge: FlowGauge, role: str, *options: str) -> str:
-    """A new key of a role."""
-    said = flowgauge.run("keys", "create", "--role", role, "--name", f"the {role}", *options)
-    found = re.search(r"fg_\w{16}_[\w-]{43}", said)
-    assert found is not None, said
-    return found[0]
 
 
 def test_a_key_is_exchanged_and_writes_carry_the_token(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+    browser: Browser, keyed: Site, tiny_images: Images, flowgauge: FlowGauge
 ) -> None:
-    line, operator = key_of(flowgauge, "line"), key_of(flowgauge, "operator")
-    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
-        base = str(client.base_url)
-        client.headers["X-API-Key"] = line
-        path = f"/inspections/{inspect(client, tiny_images['defect'][0])['inspection_id']}"
-        with opened(browser, base) as page:
-            held: list[Route] = []
-            page.route(re.compile(r"login\.js"), lambda route: held.append(route), times=1)
-            page.goto(path, wait_until="commit")
-            expect(page).to_have_url(re.compile("/login"))
-            # Until the page can take a key, a form that is sent would show what the service says of forms.
-            until_held(page, held)
-            page.get_by_label("Your key").fill(operator)
-            page.keyboard.press("Enter")
-            expect(page.locator("#login button")).to_be_disabled()
-            held[0].continue_()
-            enter_key(page, operator[:-1] + "!")
-            expect(page.locator("#login-error")).to_be_visible()
-            enter_key(page, operator)
-            expect(page).to_have_url(f"{base}{path}")
-            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
-            [cookie] = [one for one in page.context.cookies() if one.get("name") == COOKIE]
-            assert cookie.get("httpOnly")
-            page.keyboard.press("g")
-            expect(page.locator("#review-said")).to_have_text("Saved: Good.")
-            page.get_by_role("button", name="Log out").click()
-            expect(page).to_have_url(f"{base}/login")
-            page.goto(path)
-            expect(page).to_have_url(re.compile("/login"))
+    base, operator = keyed.url, keyed.key(Role.OPERATOR, "the operator")
+    path = f"/inspections/{inspect(keyed.client, tiny_images['defect'][0])['inspection_id']}"
+    with opened(browser, base, alone=True) as page:
+        held: list[Route] = []
+        page.route(re.compile(r"login\.js"), lambda route: held.append(route), times=1)
+        page.goto(path, wait_until="commit")
+        expect(page).to_have_url(re.compile("/login"))
+        # Until the page can take a key, a form that is sent would show what the service says of forms.
+        until_held(page, held)
+        page.get_by_label("Your key").fill(operator)
+        page.keyboard.press("Enter")
+        expect(page.locator("#login button")).to_be_disabled()
+        held[0].continue_()
+        enter_key(page, operator[:-1] + "!")
+        expect(page.locator("#login-error")).to_be_visible()
+        enter_key(page, operator)
+        expect(page).to_have_url(f"{base}{path}")
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+        [cookie] = [one for one in page.context.cookies() if one.get("name") == COOKIE]
+        assert cookie.get("httpOnly")
+        page.keyboard.press("g")
+        expect(page.locator("#review-said")).to_have_text("Saved: Good.")
+        page.get_by_role("button", name="Log out").click()
+        expect(page).to_have_url(f"{base}/login")
+        page.goto(path)
+        expect(page).to_have_url(re.compile("/login"))
 
-            # A wall whose session ends is led to the login, not left to believe that the server is away.
-            enter_key(page, operator)
-            expect(page).to_have_url(f"{base}{path}")
-            live(page)
-            flowgauge.run("keys", "revoke", operator.split("_")[1])
-            expect(page).to_have_url(re.compile("/login"))
+        # A wall whose session ends is led to the login, not left to believe that the server is away.
+        enter_key(page, operator)
+        expect(page).to_have_url(f"{base}{path}")
+        live(page)
+        flowgauge.run("keys", "revoke", operator.split("_")[1], "--history", keyed.server.history)
+        expect(page).to_have_url(re.compile("/login"))
 
 
 def test_pictures_that_a_browser_keeps_are_for_the_session_that_fetched_them(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+    browser: Browser, keyed: Site, tiny_images: Images
 ) -> None:
     """Neither for who comes after a logout nor for the next key; the same session need not ask again."""
-    admin, other = key_of(flowgauge, "admin"), key_of(flowgauge, "viewer", "--category", "other")
-    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
-        base = str(client.base_url)
-        client.headers["X-API-Key"] = admin
-        path = f"/inspections/{inspect(client, tiny_images['defect'][0])['inspection_id']}"
-        pictures = [f"{path}/{name}.jpg" for name in ("picture", "overlay")] + [f"/v1{path}/overlay.png"]
-        status = "(path) => fetch(path).then((answer) => answer.blob().then(() => answer.status))"
-        kept = "(url) => performance.getEntriesByName(url).some((one) => one.transferSize === 0)"
-        with opened(browser, base) as page:
+    base, mine = keyed.url, keyed.key(Role.ADMIN, "mine")
+    other = keyed.key(Role.VIEWER, "of another category", "other")
+    path = f"/inspections/{inspect(keyed.client, tiny_images['defect'][0])['inspection_id']}"
+    pictures = [f"{path}/{name}.jpg" for name in ("picture", "overlay")] + [f"/v1{path}/overlay.png"]
+    status = "(path) => fetch(path).then((answer) => answer.blob().then(() => answer.status))"
+    kept = "(url) => performance.getEntriesByName(url).some((one) => one.transferSize === 0)"
+    with opened(browser, base, alone=True) as page:
 
-            def statuses() -> list[int]:
-                return [page.evaluate(status, picture) for picture in pictures]
+        def statuses() -> list[int]:
+            return [page.evaluate(status, picture) for picture in pictures]
 
-            page.goto(path)
-            enter_key(page, admin)
-            expect(page).to_have_url(f"{base}{path}")
-            assert statuses() == [200, 200, 200]
-            assert statuses() == [200, 200, 200]
-            for picture in pictures:
-                page.wait_for_function(kept, arg=base + picture)
-            page.get_by_role("button", name="Log out").click()
-            expect(page).to_have_url(f"{base}/login")
-            assert statuses() == [401, 401, 401]
-            page.goto(pictures[0])
-            expect(page).to_have_url(re.compile("/login"))
-            page.goto("/login")
-            enter_key(page, other)
-            expect(page.locator("#leave")).to_be_visible()
-            assert set(statuses()) <= {403, 404}
+        page.goto(path)
+        enter_key(page, mine)
+        expect(page).to_have_url(f"{base}{path}")
+        assert statuses() == [200, 200, 200]
+        assert statuses() == [200, 200, 200]
+        for picture in pictures:
+            page.wait_for_function(kept, arg=base + picture)
+        page.get_by_role("button", name="Log out").click()
+        expect(page).to_have_url(f"{base}/login")
+        assert statuses() == [401, 401, 401]
+        page.goto(pictures[0])
+        expect(page).to_have_url(re.compile("/login"))
+        page.goto("/login")
+        enter_key(page, other)
+        expect(page.locator("#leave")).to_be_visible()
+        assert set(statuses()) <= {403, 404}
 
 
 @pytest.mark.parametrize("language", ["en", "de"])
-def test_verdicts_stay_in_their_card(browser: Browser, served: Served, language: str) -> None:
+def test_verdicts_stay_in_their_card(browser: Browser, served: Site, language: str) -> None:
     kept = served.client.get("/v1/inspections").json()["inspections"]
     with opened(browser, served.url, locale=language) as page:
         page.goto(f"/inspections/{kept[0]['inspection_id']}")
@@ -814,47 +793,43 @@ def test_verdicts_stay_in_their_card(browser: Browser, served: Served, language:
                 assert not button.evaluate("(one) => one.scrollWidth > one.clientWidth"), width
 
 
-def test_the_frame_of_an_admin_fits_every_screen(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
-) -> None:
+def test_the_frame_of_an_admin_fits_every_screen(browser: Browser, keyed: Site, tiny_images: Images) -> None:
     """Who may see all pages, and can log out, has the widest header."""
-    admin = key_of(flowgauge, "admin")
-    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
-        client.headers["X-API-Key"] = admin
-        inspection = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
-        for language in ("en", "de"):
-            with opened(browser, str(client.base_url), locale=language) as page:
-                page.goto("/login")
-                page.locator("#key").fill(admin)
-                # The ring of the focus, five pixels around the field, covers no words.
-                label, ring, hint = (
-                    page.locator(one).bounding_box() for one in ("[for=key]", "#key", "#login-help")
-                )
-                assert label is not None
-                assert ring is not None
-                assert hint is not None
-                assert label["y"] + label["height"] <= ring["y"] - 5
-                assert ring["y"] + ring["height"] + 5 <= hint["y"]
-                page.keyboard.press("Enter")
-                expect(page.locator("#leave")).to_be_visible()
-                for path in ("/", inspection, "/inspect", "/scores", "/models", "/models/tiny", "/report"):
-                    page.goto(path)
-                    for width in (320, 340, 360, 390, 768, 780, 800, 834, 900, 1024):
-                        page.set_viewport_size({"width": width, "height": 800})
-                        wide = page.evaluate(
-                            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-                        )
-                        assert wide <= 0, (language, path, width)
-                        for tool in page.locator(".tools > *").all():
-                            box = tool.bounding_box()
-                            assert box is not None
-                            assert box["x"] >= 0, (language, path, width)
-                            assert box["x"] + box["width"] <= width, (language, path, width)
+    admin = keyed.key(Role.ADMIN, "the admin")
+    inspection = f"/inspections/{inspect(keyed.client, tiny_images['good'][0])['inspection_id']}"
+    for language in ("en", "de"):
+        with opened(browser, keyed.url, locale=language) as page:
+            page.goto("/login")
+            page.locator("#key").fill(admin)
+            # The ring of the focus, five pixels around the field, covers no words.
+            label, ring, hint = (
+                page.locator(one).bounding_box() for one in ("[for=key]", "#key", "#login-help")
+            )
+            assert label is not None
+            assert ring is not None
+            assert hint is not None
+            assert label["y"] + label["height"] <= ring["y"] - 5
+            assert ring["y"] + ring["height"] + 5 <= hint["y"]
+            page.keyboard.press("Enter")
+            expect(page.locator("#leave")).to_be_visible()
+            for path in ("/", inspection, "/inspect", "/scores", "/models", "/models/tiny", "/report"):
+                page.goto(path)
+                for width in (320, 340, 360, 390, 768, 780, 800, 834, 900, 1024):
+                    page.set_viewport_size({"width": width, "height": 800})
+                    wide = page.evaluate(
+                        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                    )
+                    assert wide <= 0, (language, path, width)
+                    tools = page.locator(".tools > *").evaluate_all(BOXES)
+                    assert tools
+                    for left, right in tools:
+                        assert left >= 0, (language, path, width)
+                        assert right <= width, (language, path, width)
 
 
 @pytest.mark.parametrize("width", [360, 1280])
 def test_long_names_push_nothing_sideways(
-    browser: Browser, served: Served, tiny_images: Images, width: int
+    browser: Browser, served: Site, tiny_images: Images, width: int
 ) -> None:
     long = "W" * 200
     identifier = inspect(served.client, tiny_images["defect"][0], part_id=long, station=long)["inspection_id"]
@@ -880,7 +855,7 @@ def test_long_names_push_nothing_sideways(
 )
 @pytest.mark.parametrize("name", ["wall", "inspection", "inspect", "scores", "login", "error"])
 def test_nobody_is_shut_out(
-    browser: Browser, served: Served, tiny_images: Images, name: str, scheme: str, size: str
+    browser: Browser, served: Site, tiny_images: Images, name: str, scheme: str, size: str
 ) -> None:
     answer = inspect(served.client, tiny_images["defect"][0], part_id="P-7", station="line 1")
     path = {
@@ -902,7 +877,7 @@ def test_nobody_is_shut_out(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_arrow_keys_pass_over_choices_and_enter_makes_one(browser: Browser, served: Served) -> None:
+def test_arrow_keys_pass_over_choices_and_enter_makes_one(browser: Browser, served: Site) -> None:
     with opened(browser, served.url) as page:
         page.goto("/scores")
         station, show = page.get_by_label("Station"), page.locator("#filter button")
@@ -945,7 +920,7 @@ def test_arrow_keys_pass_over_choices_and_enter_makes_one(browser: Browser, serv
         expect(language).to_be_focused()
 
 
-def test_the_switches_of_language_and_colours_are_remembered(browser: Browser, served: Served) -> None:
+def test_the_switches_of_language_and_colours_are_remembered(browser: Browser, served: Site) -> None:
     with opened(browser, served.url, color_scheme="light") as page:
         page.goto("/scores")
         page.get_by_label("Language").select_option("de")

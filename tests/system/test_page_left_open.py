@@ -2,23 +2,26 @@
 
 import json
 import re
-import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
+from app.access import Role
+from bench.service.server import Server
 from tests.system.pages import (
     TIMEOUT_MS,
+    Site,
     drop,
     enter_key,
     eventually_listed,
     inspect,
     look_away,
     opened,
-    serving,
+    site,
     until_held,
 )
-from tests.system.processes import FlowGauge
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
@@ -27,12 +30,10 @@ DOT = '<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
 LIST = re.compile(r"/v1/inspections\?")
 
 
-def new_key(flowgauge: FlowGauge, name: str) -> str:
-    """A key that may do everything."""
-    said = flowgauge.run("keys", "create", "--role", "admin", "--name", name)
-    found = re.search(r"fg_\w{16}_[\w-]{43}", said)
-    assert found is not None, said
-    return found[0]
+@pytest.fixture(scope="module")
+def served(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with site(Server(tiny_bundle_store, tmp_path_factory.mktemp("served"))) as served:
+        yield served
 
 
 def enter(page: Page, key: str) -> None:
@@ -48,48 +49,43 @@ def log_in(other: Page, key: str) -> None:
     enter(other, key)
 
 
-def test_a_wall_that_is_left_open(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
-) -> None:
-    data = tiny_images["good"][0]
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (server, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
+def test_a_wall_that_is_left_open(browser: Browser, served: Site, tiny_images: Images) -> None:
+    data, station = tiny_images["good"][0], "left-open"
+    with opened(browser, served.url, alone=True) as page:
         page.clock.install()
-        page.goto("/")
+        page.goto(f"/?station={station}")
         state = page.locator("#state")
         expect(state).to_have_text("Live")
 
         # Each thing that is heard tells that the server is there.
         for count in (1, 2):
             page.clock.fast_forward(30_000)
-            inspect(client, data)
+            inspect(served.client, data, station=station)
             page.clock.run_for(100)
             expect(page.locator(".inspection")).to_have_count(count)
         expect(state).to_have_text("Live")
 
         # A server that stands still ends no connection, so nothing tells of it but silence.
-        server.send_signal(signal.SIGSTOP)
-        page.clock.fast_forward(41_000)
-        expect(state).to_have_text("Offline")
-        expect(page.locator("#offline")).to_be_visible()
-        server.send_signal(signal.SIGCONT)
+        with served.standing_still():
+            page.clock.fast_forward(41_000)
+            expect(state).to_have_text("Offline")
+            expect(page.locator("#offline")).to_be_visible()
         expect(state).to_have_text("Live")
         expect(page.locator("#offline")).to_be_hidden()
 
         # What waits is counted once, also where it was asked for again, and all of it.
         page.get_by_role("button", name="Pause").click()
-        for _ in range(98):
-            inspect(client, data)
+        for count in (32, 32, 32, 2):
+            files = [("file", (f"{i}.png", data)) for i in range(count)]
+            asked = f"/v1/models/tiny/predict:batch?station={station}"
+            assert served.client.post(asked, files=files).status_code == 200
         expect(page.get_by_role("button", name="Go on (98 new)")).to_be_visible()
-        server.send_signal(signal.SIGSTOP)
-        page.clock.fast_forward(41_000)
-        expect(state).to_have_text("Offline")
-        server.send_signal(signal.SIGCONT)
-        with page.expect_response("**/wall/counts"):  # the list was asked for before
+        with served.standing_still():
+            page.clock.fast_forward(41_000)
+            expect(state).to_have_text("Offline")
+        with page.expect_response("**/wall/counts?*"):  # the list was asked for before
             expect(state).to_have_text("Live")
-        inspect(client, data)
+        inspect(served.client, data, station=station)
         expect(page.get_by_role("button", name="Go on (99 new)")).to_be_visible()
         page.get_by_role("button", name="Go on").click()
 
@@ -99,9 +95,7 @@ def test_a_wall_that_is_left_open(
         expect(time).to_have_text(re.compile(r"^\w+ \d+, 20\d\d, "))
 
 
-def test_a_wall_is_live_once_it_has_caught_up(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
-) -> None:
+def test_a_wall_is_live_once_it_has_caught_up(browser: Browser, served: Site, tiny_images: Images) -> None:
     streams: list[Route] = []
     lists: list[Route] = []
 
@@ -115,16 +109,13 @@ def test_a_wall_is_live_once_it_has_caught_up(
         else:
             route.continue_()
 
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
+    with opened(browser, served.url, alone=True) as page:
         page.clock.install()
         page.route(EVENTS, lambda route: streams.append(route))
         page.route(LIST, refuse_twice)
         page.goto("/")
         until_held(page, streams)
-        missed = inspect(client, tiny_images["good"][0])["inspection_id"]
+        missed = inspect(served.client, tiny_images["good"][0])["inspection_id"]
         card, state = page.locator(f'[data-id="{missed}"]'), page.locator("#state")
         with page.expect_event("requestfinished", lambda request: bool(LIST.search(request.url))):
             streams[0].continue_()
@@ -140,7 +131,7 @@ def test_a_wall_is_live_once_it_has_caught_up(
 
         # In the background it hears nothing, and does not say that it does until it is connected again.
         look_away(page, True)
-        missed = inspect(client, tiny_images["good"][0])["inspection_id"]
+        missed = inspect(served.client, tiny_images["good"][0])["inspection_id"]
         look_away(page, False)
         expect(state).to_have_text("Connecting …")
         until_held(page, streams, 2)
@@ -150,19 +141,14 @@ def test_a_wall_is_live_once_it_has_caught_up(
         expect(page.locator(f'[data-id="{missed}"]')).to_have_count(1)
 
 
-def test_a_server_that_is_away_is_told_of_once(
-    browser: Browser, tiny_bundle_store: Path, flowgauge: FlowGauge
-) -> None:
+def test_a_server_that_is_away_is_told_of_once(browser: Browser, served: Site) -> None:
     tries: list[Route] = []
 
     def refuse(route: Route) -> None:
         tries.append(route)
         route.abort()
 
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
+    with opened(browser, served.url) as page:
         page.route(EVENTS, refuse)
         page.goto("/")
         band, state = page.locator("#offline"), page.locator("#state")
@@ -185,27 +171,24 @@ def test_a_server_that_is_away_is_told_of_once(
 
 
 def test_an_answer_that_comes_late_does_not_take_back_a_review(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     """Neither on a card that is shown nor on one that the answer brings."""
     streams: list[Route] = []
     lists: list[Route] = []
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
-        shown = inspect(client, tiny_images["good"][0])["inspection_id"]
+    with opened(browser, served.url) as page:
+        shown = inspect(served.client, tiny_images["good"][0])["inspection_id"]
         page.route(EVENTS, lambda route: streams.append(route))
         page.route(LIST, lambda route: lists.append(route))
         page.goto("/")
         until_held(page, streams)
-        missed = inspect(client, tiny_images["good"][1])["inspection_id"]
+        missed = inspect(served.client, tiny_images["good"][1])["inspection_id"]
         streams[0].continue_()
         until_held(page, lists)
         late = lists[0].fetch()
         for identifier in (missed, shown):
             said = {"verdict": "defect", "expected_revision": 0}
-            assert client.post(f"/v1/inspections/{identifier}/reviews", json=said).is_success
+            assert served.client.post(f"/v1/inspections/{identifier}/reviews", json=said).is_success
         verdict = '[data-id="{}"] [data-field="verdict"]'.format
         expect(page.locator(verdict(shown))).to_have_text("Defect")
         lists[0].fulfill(response=late)
@@ -214,9 +197,7 @@ def test_an_answer_that_comes_late_does_not_take_back_a_review(
         expect(page.locator(verdict(shown))).to_have_text("Defect")
 
 
-def test_a_wall_that_is_paused_for_long_counts_so_far(
-    browser: Browser, tiny_bundle_store: Path, flowgauge: FlowGauge
-) -> None:
+def test_a_wall_that_is_paused_for_long_counts_so_far(browser: Browser, served: Site) -> None:
     def told(i: int) -> str:
         identifier = f"0193a6b2-{i:04x}-7d4f-8a53-5d1d3b7a8c11"
         event = {"inspection_id": identifier, "created_at": "2026-11-25T01:15:00.123Z", "category": "tiny"}
@@ -224,16 +205,13 @@ def test_a_wall_that_is_paused_for_long_counts_so_far(
         return f"event: inspection\ndata: {json.dumps(event | {'score': 1.0})}\n\n"
 
     streams: list[Route] = []
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
+    with opened(browser, served.url) as page:
         page.route("**/thumbnail.jpg", lambda route: route.fulfill(content_type="image/svg+xml", body=DOT))
         page.route(EVENTS, lambda route: streams.append(route))
-        page.goto("/")
+        page.goto("/?station=paused")  # where nothing newer is shown
         page.get_by_role("button", name="Pause").click()
-        for count, name in ((999, "Go on (999 new)"), (1100, "Go on (999+ new)")):
-            until_held(page, streams, len(streams) + 1)
+        for number, (count, name) in enumerate(((999, "Go on (999 new)"), (1100, "Go on (999+ new)")), 1):
+            until_held(page, streams, number)
             body = "".join(map(told, range(count)))
             streams[-1].fulfill(content_type="text/event-stream", body=body)
             expect(page.get_by_role("button", name=name)).to_be_visible()
@@ -242,7 +220,7 @@ def test_a_wall_that_is_paused_for_long_counts_so_far(
 
 
 def test_pictures_that_did_not_come_are_asked_for_again(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
     """When the wall connects again, which is when its server is there again."""
     asked: list[Route] = []
@@ -252,11 +230,8 @@ def test_pictures_that_did_not_come_are_asked_for_again(
         asked.append(route)
         route.abort()
 
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
-        identifier = inspect(client, tiny_images["defect"][3])["inspection_id"]
+    with opened(browser, served.url, alone=True) as page:
+        identifier = inspect(served.client, tiny_images["defect"][3])["inspection_id"]
         thumbnail = f"**/{identifier}/thumbnail.jpg"
         page.clock.install()
         page.route(thumbnail, refuse)
@@ -274,7 +249,7 @@ def test_pictures_that_did_not_come_are_asked_for_again(
         page.route(EVENTS, lambda route: streams.append(route))
         look_away(page, False)
         until_held(page, streams)
-        gone = inspect(client, tiny_images["good"][0])["inspection_id"]
+        gone = inspect(served.client, tiny_images["good"][0])["inspection_id"]
 
         def without_pictures(route: Route) -> None:
             answer = route.fetch()
@@ -294,130 +269,117 @@ def test_pictures_that_did_not_come_are_asked_for_again(
         page.goto("/report")
         until_held(page, asked, 8)
         page.clock.run_for(400)
-        page.wait_for_function(loaded, arg=page.locator(".rejects img").element_handle())
+        page.wait_for_function(
+            loaded, arg=page.locator(f'.rejects img[src*="{identifier}"]').element_handle()
+        )
 
 
-def test_a_session_that_ends_costs_no_work(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
-) -> None:
-    key = new_key(flowgauge, "the engineer")
-    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
-        client.headers["X-API-Key"] = key
-        path = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
-        with opened(browser, str(client.base_url)) as page:
-            page.goto(path)
-            enter(page, key)
-            expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
+def test_a_session_that_ends_costs_no_work(browser: Browser, keyed: Site, tiny_images: Images) -> None:
+    key = keyed.key(Role.ADMIN, "the engineer")
+    path = f"/inspections/{inspect(keyed.client, tiny_images['good'][0])['inspection_id']}"
+    with opened(browser, keyed.url, alone=True) as page:
+        page.goto(path)
+        enter(page, key)
+        expect(page.locator('[data-rate="reviewed"]')).to_contain_text("inspected")
 
-            # Another login, in another tab, has another token.
-            other = page.context.new_page()
-            log_in(other, key)
-            page.keyboard.press("g")
-            expect(page.locator("#review-said")).to_have_text("Saved: Good.")
+        # Another login, in another tab, has another token.
+        other = page.context.new_page()
+        log_in(other, key)
+        page.keyboard.press("g")
+        expect(page.locator("#review-said")).to_have_text("Saved: Good.")
 
-            # A write without a session leaves the page as it is, and goes through after the login.
-            page.context.clear_cookies()
-            page.locator("summary").click()
-            page.get_by_label("Note").fill("seen twice")
-            page.get_by_role("button", name="Defect").click()
-            link = page.get_by_role("link", name="Log in in another tab")
-            expect(link).to_be_visible()
-            expect(page.get_by_label("Note")).to_have_value("seen twice")
-            with page.expect_popup() as popup:
-                link.click()
-            enter(popup.value, key)
-            page.get_by_role("button", name="Defect").click()
-            expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
-            expect(link).to_be_hidden()
-            assert client.get(f"/v1{path}").json()["review"] == {"revision": 2, "verdict": "defect"}
+        # A write without a session leaves the page as it is, and goes through after the login.
+        page.context.clear_cookies()
+        page.locator("summary").click()
+        page.get_by_label("Note").fill("seen twice")
+        page.get_by_role("button", name="Defect").click()
+        link = page.get_by_role("link", name="Log in in another tab")
+        expect(link).to_be_visible()
+        expect(page.get_by_label("Note")).to_have_value("seen twice")
+        with page.expect_popup() as popup:
+            link.click()
+        enter(popup.value, key)
+        page.get_by_role("button", name="Defect").click()
+        expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
+        expect(link).to_be_hidden()
+        assert keyed.client.get(f"/v1{path}").json()["review"] == {"revision": 2, "verdict": "defect"}
 
-            # Pictures that wait are inspected after it.
-            page.goto("/inspect")
-            page.context.clear_cookies()
-            drop(page, "part.png", tiny_images["good"][1])
-            expect(page.locator("#progress")).to_contain_text("Waiting for the login: 1")
-            log_in(other, key)
-            page.evaluate("dispatchEvent(new Event('focus'))")
-            expect(page.locator("#result")).to_contain_text("part.png")
-            expect(page.locator("#problems")).to_be_empty()
+        # Pictures that wait are inspected after it.
+        page.goto("/inspect")
+        page.context.clear_cookies()
+        drop(page, "part.png", tiny_images["good"][1])
+        expect(page.locator("#progress")).to_contain_text("Waiting for the login: 1")
+        log_in(other, key)
+        page.evaluate("dispatchEvent(new Event('focus'))")
+        expect(page.locator("#result")).to_contain_text("part.png")
+        expect(page.locator("#problems")).to_be_empty()
 
-            page.context.set_offline(True)
-            page.evaluate("document.getElementById('offline').hidden = true")
-            page.get_by_role("button", name="Log out").click()
-            expect(page.locator("#offline")).to_have_text("No connection to the server.")
+        page.context.set_offline(True)
+        page.evaluate("document.getElementById('offline').hidden = true")
+        page.get_by_role("button", name="Log out").click()
+        expect(page.locator("#offline")).to_have_text("No connection to the server.")
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
+    browser: Browser, served: Site, tiny_images: Images
 ) -> None:
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (server, client),
-        opened(browser, str(client.base_url)) as page,
-    ):
+    with opened(browser, served.url, alone=True) as page:
         page.clock.install()
         page.goto("/inspect")
-        server.send_signal(signal.SIGSTOP)
-        drop(page, "part.png", tiny_images["good"][0])
-        page.clock.fast_forward(119_000)
-        expect(page.locator("#progress")).to_contain_text("part.png")
-        page.clock.fast_forward(2_000)
-        expect(page.locator("#progress")).to_contain_text("No connection to the server. 1 waiting")
-        server.send_signal(signal.SIGCONT)
+        page.get_by_label("Station").fill("asked-again")
+        with served.standing_still():
+            drop(page, "part.png", tiny_images["good"][0])
+            page.clock.fast_forward(119_000)
+            expect(page.locator("#progress")).to_contain_text("part.png")
+            page.clock.fast_forward(2_000)
+            expect(page.locator("#progress")).to_contain_text("No connection to the server. 1 waiting")
         page.clock.fast_forward(5_000)
         expect(page.locator("#result")).to_contain_text("part.png")
-        assert len(eventually_listed(client, 1)) == 1
+        assert len(eventually_listed(served.client, 1, station="asked-again")) == 1
 
 
-def test_the_login_of_another_key_costs_no_work(
-    browser: Browser, tiny_bundle_store: Path, tiny_images: Images, flowgauge: FlowGauge
-) -> None:
-    mine, theirs = new_key(flowgauge, "the early shift"), new_key(flowgauge, "the late shift")
-    with serving(flowgauge, "--models", tiny_bundle_store) as (_, client):
-        client.headers["X-API-Key"] = mine
-        path = f"/inspections/{inspect(client, tiny_images['good'][0])['inspection_id']}"
-        with opened(browser, str(client.base_url)) as page:
-            page.goto(path)
-            enter(page, mine)
-            page.locator("summary").click()
-            page.get_by_label("Note").fill("seen twice")
-            waiting = page.context.new_page()
-            waiting.goto("/inspect")
-            other = page.context.new_page()
-            log_in(other, theirs)
-            page.get_by_role("button", name="Defect").click()
-            band = page.locator("#another-key")
-            expect(band).to_contain_text("logged in as another key")
-            expect(page.locator("#review-error")).to_have_text(band.inner_text())
-            expect(page.get_by_label("Note")).to_have_value("seen twice")
-            assert client.get(f"/v1{path}").json()["review"]["revision"] == 0
-            page.get_by_role("button", name="Log out").click()
-            expect(page.locator("#offline")).to_be_hidden()
-            for name in ("one.png", "two.png"):
-                drop(waiting, name, tiny_images["good"][1])
-            expect(waiting.locator("#progress")).to_contain_text("Waiting for the login: 2")
-            expect(waiting.locator("#another-key")).to_be_visible()
-            expect(waiting.locator("#problems")).to_be_empty()
+def test_the_login_of_another_key_costs_no_work(browser: Browser, keyed: Site, tiny_images: Images) -> None:
+    mine, theirs = keyed.key(Role.ADMIN, "the early shift"), keyed.key(Role.ADMIN, "the late shift")
+    path = f"/inspections/{inspect(keyed.client, tiny_images['good'][0])['inspection_id']}"
+    with opened(browser, keyed.url, alone=True) as page:
+        page.goto(path)
+        enter(page, mine)
+        page.locator("summary").click()
+        page.get_by_label("Note").fill("seen twice")
+        waiting = page.context.new_page()
+        waiting.goto("/inspect")
+        waiting.get_by_label("Station").fill("handed-over")
+        other = page.context.new_page()
+        log_in(other, theirs)
+        page.get_by_role("button", name="Defect").click()
+        band = page.locator("#another-key")
+        expect(band).to_contain_text("logged in as another key")
+        expect(page.locator("#review-error")).to_have_text(band.inner_text())
+        expect(page.get_by_label("Note")).to_have_value("seen twice")
+        assert keyed.client.get(f"/v1{path}").json()["review"]["revision"] == 0
+        page.get_by_role("button", name="Log out").click()
+        expect(page.locator("#offline")).to_be_hidden()
+        for name in ("one.png", "two.png"):
+            drop(waiting, name, tiny_images["good"][1])
+        expect(waiting.locator("#progress")).to_contain_text("Waiting for the login: 2")
+        expect(waiting.locator("#another-key")).to_be_visible()
+        expect(waiting.locator("#problems")).to_be_empty()
 
-            # With the key of before all of it goes through.
-            log_in(other, mine)
-            page.get_by_role("button", name="Defect").click()
-            expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
-            expect(band).to_be_hidden()
-            waiting.evaluate("dispatchEvent(new Event('focus'))")
-            expect(waiting.locator("#result")).to_contain_text("two.png")
-            expect(waiting.locator("#problems")).to_be_empty()
-            keys = {one["key_id"] for one in client.get("/v1/inspections").json()["inspections"]}
-            assert len(keys) == 1
+        # With the key of before all of it goes through.
+        log_in(other, mine)
+        page.get_by_role("button", name="Defect").click()
+        expect(page.locator("#review-said")).to_have_text("Saved: Defect.")
+        expect(band).to_be_hidden()
+        waiting.evaluate("dispatchEvent(new Event('focus'))")
+        expect(waiting.locator("#result")).to_contain_text("two.png")
+        expect(waiting.locator("#problems")).to_be_empty()
+        found = eventually_listed(keyed.client, 2, station="handed-over")
+        assert {one["key_id"] for one in found} == {mine.split("_")[1]}
 
 
-def test_dark_pages_are_printed_in_light_colours(
-    browser: Browser, tiny_bundle_store: Path, flowgauge: FlowGauge
-) -> None:
+def test_dark_pages_are_printed_in_light_colours(browser: Browser, served: Site) -> None:
     soft = "() => getComputedStyle(document.querySelector('.count.PASS')).backgroundColor"
-    with (
-        serving(flowgauge, "--models", tiny_bundle_store) as (_, client),
-        opened(browser, str(client.base_url), color_scheme="light") as page,
-    ):
+    with opened(browser, served.url, color_scheme="light") as page:
         page.goto("/")
         light = page.evaluate(soft)
         page.emulate_media(color_scheme="dark")
