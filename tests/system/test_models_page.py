@@ -727,11 +727,18 @@ def test_the_last_minute_is_reported(browser: Browser, served: Served) -> None:
         assert asked(page) == ("2031-03-05T05:00:00.000Z", "2031-03-05T14:01:00.000Z")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["en", "de"])
-def test_nothing_stands_in_the_way(browser: Browser, served: Served, scheme: Any, language: str) -> None:
+@pytest.mark.parametrize(
+    ("language", "scheme"),
+    [
+        ("en", "light"),
+        ("de", "dark"),
+        pytest.param("en", "dark", marks=pytest.mark.slow),
+        pytest.param("de", "light", marks=pytest.mark.slow),
+    ],
+)
+def test_nothing_stands_in_the_way(browser: Browser, served: Served, language: str, scheme: Any) -> None:
     """Of screen readers and keys, on a desktop and on a phone."""
-    size = {} if language == "en" else {"viewport": PHONE, "has_touch": True}
+    size: dict[str, Any] = {} if language == "en" else {"viewport": PHONE, "has_touch": True}
     with opened(browser, served.url, color_scheme=scheme, locale=language, **size) as page:
         for path in ("/models", PAGE, f"{PAGE}/versions/{LATER}", "/report"):
             page.goto(path)

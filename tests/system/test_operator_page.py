@@ -863,7 +863,9 @@ def test_nobody_is_shut_out(
         "inspection": f"/inspections/{answer['inspection_id']}",
         "error": "/inspections/none",
     }
-    options = {"viewport": PHONE, "is_mobile": True, "has_touch": True} if size == "phone" else {}
+    options: dict[str, Any] = (
+        {"viewport": PHONE, "is_mobile": True, "has_touch": True} if size == "phone" else {}
+    )
     with opened(browser, served.url, color_scheme=scheme, reduced_motion="reduce", **options) as page:
         page.goto(path.get(name, f"/{name}"))
         if name == "wall":

@@ -7,7 +7,7 @@ from bench.service.fleet import Fleet
 
 
 def test_versions_change_and_no_answer_is_wrong(small_fleet: Fleet, tmp_path: Path) -> None:
-    figures, failures = swap.run(small_fleet, tmp_path, clients=8, seconds=6, every=0.3)
+    figures, failures = swap.run(small_fleet, tmp_path, clients=8, seconds=4, every=0.3)
     assert failures == []
     assert figures["answers"] > 50
     assert min(figures["changes"].values()) > 0
