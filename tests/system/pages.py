@@ -159,7 +159,7 @@ def _leave(browser: Browser, profile: BrowserContext) -> None:
     profile.clear_cookies()
     profile.set_offline(False)
     first.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
-    assert first.evaluate("`${Date}`.includes('native code')"), "open the page alone"
+    assert first.evaluate("`${Date.now}`.includes('native code')"), "open the page alone"
 
 
 def drop(page: Page, name: str, data: bytes) -> None:
