@@ -158,7 +158,7 @@ def test_what_is_set_decides_here_as_on_a_server(
     """Rates, a review band, a region, and a calibration of one station."""
     app = create_app(Settings(models=store))
     with serve_http(app) as url, httpx.Client(base_url=f"{url}/v1/models/tiny", trust_env=False) as client:
-        rates = {"target_fpr": 0.2, "review_fpr": 0.6, "reason": "x"}
+        rates = {"target_fpr": 0.2, "review_fpr": 0.8, "reason": "x"}
         match = {"If-Match": "*"}
         assert client.patch("/thresholds", json=rates, headers=match).status_code == 200
         corners = [[0, 0], [64, 0], [64, 40], [0, 40]]
