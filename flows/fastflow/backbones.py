@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from flows.fastflow.hub import HubError, download
+from flows.fastflow.uninitialised import Uninitialised
 from flows.fastflow.weights import (
     State,
     Weights,
@@ -192,7 +193,7 @@ def _match(state: State, name: str, origin: str) -> State:
     authors published them, and position embeddings of another grid, timm has conversions of its own.
     """
     _expect_known(name)
-    with torch.device("meta"):
+    with torch.device("meta"), Uninitialised():  # only names and shapes are asked for
         wanted = timm.create_model(name, pretrained=False).state_dict()
     if wanted.keys() == state.keys():
         odd = [key for key in wanted if state[key].shape != wanted[key].shape]

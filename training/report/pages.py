@@ -1,5 +1,6 @@
 """Templates to pages: escaped throughout, since names of files, categories and defects are anybody's."""
 
+from functools import cache
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -11,6 +12,12 @@ NOT_MEASURED = "\N{EN DASH}"
 
 def render(template: str, **context: Any) -> str:
     """Fill one of the templates beside this module."""
+    return _environment().get_template(template).render(**context)
+
+
+@cache
+def _environment() -> Environment:
+    """Of all pages: to compile a template takes much longer than to fill it."""
     environment = Environment(
         loader=PackageLoader("training.report"),
         autoescape=True,
@@ -19,7 +26,7 @@ def render(template: str, **context: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(share=share, figure=figure)
-    return environment.get_template(template).render(**context)
+    return environment
 
 
 def share(value: float | None, digits: int = 1) -> str:
