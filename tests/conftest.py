@@ -75,12 +75,13 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def little_time_to_round() -> Iterator[None]:
-    """Engines in bfloat16 round only small convolutions together, or every test with one would take seconds.
+    """Engines in bfloat16 round no convolutions together, or every test with one would take seconds.
 
-    What rounding does is for the tests of rounding, which take `time_to_round`.
+    What rounding does is for tests/flows/fastflow, which has some time for it, and for those of its tests
+    that take `time_to_round`.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rounding, "_MOST_WORK", 3e7)
+        patch.setattr(rounding, "_MOST_WORK", 0)
         yield
 
 
