@@ -40,7 +40,8 @@ WATCHED = Split(FIT[:11], HELD_OUT, FIT[11:])
 def config(**fit_settings: Any) -> RunConfig:
     # float32 whatever the machine computes, so that the figures here are the same on all.
     settings = {"epochs": EPOCHS, "batch_size": 4, "precision": "float32", **fit_settings}
-    return RunConfig.model_validate({"flow": {"steps": 3}, "fit": settings})
+    # Of steps there are two kinds, which alternate.
+    return RunConfig.model_validate({"flow": {"steps": 2}, "fit": settings})
 
 
 def features() -> Features:
@@ -219,7 +220,7 @@ def test_a_run_stopped_after_any_epoch_continues_to_the_same_bits(
     assert [row.epoch for row in watch.epochs] == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("batch", [1, 3, 4, 6, 15, 16])
+@pytest.mark.parametrize("batch", [1, 4, 6, 16])
 def test_a_run_stopped_within_an_epoch_continues_from_its_start(
     whole: tuple[Head, Path], tmp_path: Path, batch: int
 ) -> None:
