@@ -235,8 +235,8 @@ class TestReviewed:
     def test_a_part_that_is_known_by_one_of_its_pictures_is_left_out(
         self, client: TestClient, tiny_data: Path
     ) -> None:
-        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
-        for path in fitted:
+        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())[:6]
+        for path in fitted:  # of six, some were held out
             self.inspect(client, path.read_bytes(), part="P-1")
         for data in good(3):
             self.inspect(client, data, part="P-1")
@@ -249,8 +249,8 @@ class TestReviewed:
     def test_a_part_that_another_station_knows_by_a_fitted_picture_is_left_out(
         self, client: TestClient, tiny_data: Path
     ) -> None:
-        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())
-        for path in fitted:
+        fitted = sorted((tiny_data / "tiny" / "train" / "good").iterdir())[:6]
+        for path in fitted:  # of six, some were held out
             self.inspect(client, path.read_bytes(), part="P-1", station="cam-1")
         known, fresh = good(2)
         self.inspect(client, known, part="P-1", station="cam-2")
