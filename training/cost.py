@@ -19,6 +19,7 @@ from flows.fastflow.head import Head
 from flows.fastflow.images import ImageError
 from flows.fastflow.memory import module_bytes
 from flows.fastflow.scorer import Scorer
+from flows.fastflow.uninitialised import Uninitialised
 from training.cache_folder import DiskSpaceError
 from training.config import RunConfig
 from training.datasets.sample import DatasetError
@@ -260,7 +261,7 @@ def _timed(work: Callable[[], T]) -> tuple[float, T]:
 def _head_bytes(config: RunConfig, maps: Features) -> tuple[int, int]:
     """Bytes of a head's checkpoint and of the head in a bundle, for maps of these sizes."""
     channels, sizes = [x.shape[1] for x in maps], config.gaussian.sizes(maps)
-    with torch.random.fork_rng(devices=[]):
+    with torch.device("meta"), Uninitialised():  # only sizes are asked for
         head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
     # Adam keeps two moments of what is learned, `fit.stopping` the best epoch's weights.
     copies = 2 if config.fit.stopping is None else 3
