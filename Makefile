@@ -86,7 +86,7 @@ done; \
 if [ -z "$$missing" ]; then :; \
 elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
   apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends $$missing; \
-else echo "not there, so its tests are skipped:$$missing; on Debian: apt-get install$$missing"; fi
+else echo "not there, so what needs it is skipped:$$missing; on Debian: apt-get install$$missing"; fi
 endef
 
 # The tests start servers of their own from these programs, and a browser; where one cannot be had, its tests are

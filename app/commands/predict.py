@@ -39,7 +39,7 @@ class Finding:
 
 
 class AwayError(ValueError):
-    """The server does not answer, or takes nothing by this key: others would not be inspected either."""
+    """The server does not answer, or takes nothing, or nothing by this key: no other would be inspected."""
 
 
 class NotInspectedError(ValueError):
@@ -91,7 +91,7 @@ def predict(
     A high score is an anomaly; the p-value is the share of good parts that score at least as high. With --url
     the server keeps every image and its answer, as if a line had sent it; --no-store has it keep nothing.
 
-    Where the server is away for three images in a row the others are not tried.
+    Where the server is away, or takes nothing, for three images in a row the others are not tried.
 
     Exit codes: 0 when every image was inspected, whatever the decisions; 1 when one could not be, or a
     folder could not be read, or an overlay could not be written (the others are inspected all the same), or
@@ -150,7 +150,7 @@ def predict(
     if not as_json:
         _tell(findings, failures | unwritten)
     if untried:
-        typer.secho(f"{untried} more were not tried, as the server is away", fg="red", err=True)
+        typer.secho(f"{untried} more were not tried, as none would be inspected now", fg="red", err=True)
     if failures:
         typer.secho(f"{len(failures)} of {len(files) + len(closed)} not inspected", fg="red", err=True)
     if unwritten:
@@ -298,6 +298,8 @@ def _remote(
         except clients.UnreachableError as error:
             raise NotInspectedError(f"{error}. Start a server there: flowgauge serve") from error
         except clients.UnexpectedAnswerError as error:
+            if _is_away(error):
+                raise NotInspectedError(str(error)) from error
             raise typer.BadParameter(f"{url} is no FlowGauge server: {error}", param_hint="--url") from error
         if version is not None and version not in there:
             raise typer.BadParameter(

@@ -1,4 +1,5 @@
 import asyncio
+import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -184,6 +185,42 @@ def test_a_server_that_is_restarted_loses_no_event(
         made.append(client.inspect("tiny", tiny_images["good"][1], station="line").inspection_id)
         listener.join(60)
     assert [e.data.inspection_id for e in heard if isinstance(e.data, InspectionEvent)] == made
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_server_that_tells_where_it_is_and_breaks_is_as_good_as_away(asynchronous: bool) -> None:
+    """Or who listens for positions, too, would come back to it ten times a second for ever."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Breaking) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+
+        def listen() -> None:
+            with Client(url, patience=0.5) as client:
+                for number, event in enumerate(client.events(positions=True)):
+                    assert isinstance(event.data, Position)
+                    assert number < 50
+
+        async def listen_too() -> None:
+            async with AsyncClient(url, patience=0.5) as client:
+                number = 0
+                async for event in client.events(positions=True):
+                    assert isinstance(event.data, Position)
+                    number += 1
+                    assert number < 50
+
+        with pytest.raises(UnreachableError):
+            asyncio.run(listen_too()) if asynchronous else listen()
+        server.shutdown()
+
+
+class _Breaking(socketserver.StreamRequestHandler):
+    """Begins a stream of events, and ends the connection in the middle of it."""
+
+    def handle(self) -> None:
+        while self.rfile.readline().strip():
+            pass
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+        self.wfile.write(head + b"%x\r\n%s\r\n" % (len(_POSITION), _POSITION))
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])

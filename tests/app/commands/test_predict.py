@@ -443,7 +443,7 @@ def test_where_the_server_goes_away_the_rest_is_not_tried_and_what_was_found_is_
         result = run(folder, "--url", url, *(["--json"] if as_json else []))
     assert result.exit_code == 1
     assert len(asked) == 5
-    assert "7 more were not tried, as the server is away" in result.stderr
+    assert "7 more were not tried, as none would be inspected now" in result.stderr
     if as_json:
         assert ["error" in line for line in lines(result)] == [False] * 2 + [True] * 3
     else:
@@ -451,13 +451,13 @@ def test_where_the_server_goes_away_the_rest_is_not_tried_and_what_was_found_is_
 
 
 class _Gateway:
-    """A proxy, as far as requests for predictions go, whose server is away."""
+    """A proxy, as far as requests for a path go, whose server is away."""
 
-    def __init__(self, app: ASGIApp, status: int) -> None:
-        self._app, self._status = app, status
+    def __init__(self, app: ASGIApp, status: int, path: str) -> None:
+        self._app, self._status, self._path = app, status, path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"].endswith("/predict"):
+        if scope["type"] == "http" and scope["path"].endswith(self._path):
             await HTMLResponse("<h1>no server</h1>", self._status)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -469,11 +469,24 @@ def test_behind_a_proxy_too_the_rest_is_not_tried(
 ) -> None:
     monkeypatch.setattr("app.commands.predict._PATIENCE_SECONDS", 0.0)
     app = create_app(Settings(models=store))
-    app.add_middleware(_Gateway, status=status)
+    app.add_middleware(_Gateway, status=status, path="/predict")
     with serve_http(app) as url:
         result = run(folder, "--url", url)
     assert result.exit_code == 1
-    assert "3 more were not tried, as the server is away" in result.stderr
+    assert "3 more were not tried, as none would be inspected now" in result.stderr
+
+
+def test_a_server_that_is_away_behind_a_proxy_is_no_wrong_usage(
+    run: Run, folder: Path, store: Path, serve_http: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.commands.predict._PATIENCE_SECONDS", 0.0)
+    app = create_app(Settings(models=store))
+    app.add_middleware(_Gateway, status=502, path="/tiny")
+    with serve_http(app) as url:
+        result = run(folder, "--url", url)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+    assert "502" in result.stderr
 
 
 def test_where_the_server_can_keep_nothing_the_rest_is_not_tried(
@@ -484,7 +497,7 @@ def test_where_the_server_can_keep_nothing_the_rest_is_not_tried(
         result = run(folder, "--url", url)
         assert run(folder, "--url", url, "--no-store").exit_code == 0
     assert result.exit_code == 1
-    assert "3 more were not tried" in result.stderr
+    assert "3 more were not tried, as none would be inspected now" in result.stderr
 
 
 def test_what_was_found_before_ctrl_c_is_printed(

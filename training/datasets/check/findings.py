@@ -50,7 +50,7 @@ TITLES: dict[Kind, str] = {
     "mask_empty": "masks that mark nothing",
     "mask_full": "masks that mark nearly all of the picture",
     "mask_shades": "masks of several shades, of which the darker do not count",
-    "mask_turned": "masks that may lie otherwise than their pictures",
+    "mask_turned": "masks that are not turned as their pictures are",
     "mask_of_good": "good parts in which a mask marks something: are they defective?",
     "mask_without_picture": "masks without a picture",
     "defect_without_mask": "defective parts without a mask, where others have one",

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from flows.fastflow.images import FILE_LIMITS, orientation_of, read_bytes
+from flows.fastflow.images import FILE_LIMITS, orientation_of, read, read_bytes
 from training.datasets.check.findings import Finding, Kind, within
-from training.datasets.folders import is_good, masks_of
+from training.datasets.folders import MASKS, is_good, masks_of
 from training.datasets.masks import files_of, read_mask, uncounted
 from training.datasets.sample import Sample
 
@@ -17,6 +17,7 @@ _MUCH = 0.05  # of what is drawn in a mask
 def check_masks(
     samples: Sequence[Sample],
     masks: Sequence[Path],
+    train: Sequence[Path],
     sizes: Mapping[Path, tuple[int, int]],
     folder: Path,
     *,
@@ -27,7 +28,8 @@ def check_masks(
     Args:
         samples: the test pictures.
         masks: every mask there is.
-        sizes: (height, width) of the test pictures that could be decoded.
+        train: the good pictures that are learned from.
+        sizes: (height, width) of all these pictures that could be decoded.
         folder: the category's folder, which names are relative to.
         threads: masks read at a time.
     """
@@ -38,10 +40,12 @@ def check_masks(
     def look(sample: Sample) -> Finding | None:
         if sample.mask is None or sample.path not in sizes:
             return None
+        size = sizes[sample.path]
         files = [named(sample.mask), named(sample.path)]
         try:
-            marked = float(read_mask(sample.mask, sizes[sample.path]).mean())
+            marked = float(read_mask(sample.mask, size).mean())
             dark = uncounted(sample.mask)
+            turned = _may_lie_elsewhere(sample.path, sample.mask, size)
         except (ValueError, OSError) as error:
             said = within(str(error), folder)
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
@@ -63,24 +67,21 @@ def check_masks(
                 f"{dark:.0%} of what is drawn in {files[0]} is darker than half of the brightest, in areas: "
                 "that does not count as defective",
             )
+        if turned:
+            return _warning(
+                "mask_turned",
+                files,
+                f"{files[1]} is turned by its EXIF orientation and {files[0]} is not: was it drawn on the "
+                "upright picture?",
+            )
         return None
 
-    good = [sample.path for sample in samples if sample.defect is None]
-    of_good = masks_of([mask for mask in masks if is_good(mask.parent)], good)
+    used = {sample.mask for sample in samples}
+    of_good = _masks_of_good([mask for mask in masks if mask not in used], samples, train)
+    looked = [*samples, *(Sample(path, None, mask) for path, mask in of_good.items())]
     with ThreadPoolExecutor(threads) as pool:
-        looked = [*samples, *(Sample(path, None, mask) for path, mask in of_good.items())]
         found = [finding for finding in pool.map(look, looked) if finding is not None]
-    turned = [sample for sample in samples if sample.path in sizes and _may_lie_otherwise(sample)]
-    if turned:
-        found.append(
-            _warning(
-                "mask_turned",
-                [named(sample.path) for sample in turned],
-                f"{len(turned)} of the pictures with masks are turned by their EXIF orientation and their "
-                f"masks are not, {named(turned[0].path)} the first: masks must be drawn on upright pictures",
-            )
-        )
-    used = {sample.mask for sample in looked}
+    used |= set(of_good.values())
     orphans = [named(mask) for mask in masks if mask not in used]
     found += [_warning("mask_without_picture", [name], f"no picture goes with {name}") for name in orphans]
     without = [s for s in samples if s.defect is not None and s.mask is None]
@@ -91,18 +92,40 @@ def check_masks(
     return found
 
 
-def _may_lie_otherwise(sample: Sample) -> bool:
-    """Whether a picture is turned by EXIF and its mask is not: on the file's own pixels it lies elsewhere."""
-    if sample.mask is None or _orientation(sample.path) == 1:
-        return False
-    return any(_orientation(file) == 1 for file in files_of(sample.mask))
+def _masks_of_good(
+    masks: Sequence[Path], samples: Sequence[Sample], train: Sequence[Path]
+) -> dict[Path, Path]:
+    """The masks of good parts, which some tools write for every picture; by picture.
+
+    Of those that are no defect's: what lies in a folder of good parts, and of what lies beside folders, where
+    there is one kind of defect, what marks nothing. Numbers may begin anew in each folder of pictures.
+    """
+    good = [sample.path for sample in samples if sample.defect is None]
+    left = [mask for mask in masks if is_good(mask.parent) or (_is_flat(mask) and _marks_nothing(mask))]
+    tested = masks_of(left, good)
+    return tested | masks_of([mask for mask in left if mask not in tested.values()], train)
 
 
-def _orientation(file: Path) -> int:
+def _is_flat(mask: Path) -> bool:
+    return mask.is_file() and mask.parent.name.lower() in MASKS
+
+
+def _marks_nothing(mask: Path) -> bool:
     try:
-        return orientation_of(read_bytes(file), FILE_LIMITS)
-    except (ValueError, OSError):  # which is told elsewhere
-        return 1
+        return not read(mask).any()
+    except (ValueError, OSError):
+        return False
+
+
+def _may_lie_elsewhere(picture: Path, mask: Path, size: tuple[int, int]) -> bool:
+    """Whether a picture is turned by EXIF and its mask is not: on the file's own pixels that lies elsewhere.
+
+    Where a quarter turn changes the size (height, width), a mask that fits is one of the upright picture.
+    """
+    orientation = orientation_of(read_bytes(picture), FILE_LIMITS)
+    if orientation == 1 or (orientation >= 5 and size[0] != size[1]):
+        return False
+    return any(orientation_of(read_bytes(file), FILE_LIMITS) == 1 for file in files_of(mask))
 
 
 def _warning(kind: Kind, files: list[str], message: str) -> Finding:

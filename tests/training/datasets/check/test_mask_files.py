@@ -122,18 +122,47 @@ def test_a_mask_that_counts_as_it_was_drawn_raises_no_alarm(disc: Path, how: str
     assert findings(disc) == []
 
 
-def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path) -> None:
-    """Some tools write one for every picture."""
-    for name in ("000_mask.png", "001.png"):
-        write(disc / "ground_truth/good" / name, np.zeros((SIZE, SIZE), np.uint8))
-    [found] = findings(disc)  # there is one good part
-    assert (found.kind, found.files) == ("mask_without_picture", ["ground_truth/good/001.png"])
+BLACK = np.zeros((SIZE, SIZE), np.uint8)
+MARKED = BLACK.copy()
+MARKED[:12, :12] = 255
 
 
-def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path) -> None:
-    marked = np.zeros((SIZE, SIZE), np.uint8)
-    marked[:12, :12] = 255
-    write(disc / "ground_truth/good/000_mask.png", marked)
+@pytest.fixture
+def plain(disc: Path) -> Path:
+    """Good parts, of which some are learned from, and defective ones of one kind, with their masks."""
+    folder = disc.parent / "cap"
+    for i in range(10):
+        write(folder / f"good/{i:03}.png", part(i))
+    shutil.copytree(disc / "test/scratch", folder / "scratch")
+    shutil.copytree(disc / "ground_truth/scratch", folder / "masks/scratch")
+    return folder
+
+
+def test_masks_of_good_parts_are_passed_over_where_they_are_black(disc: Path, plain: Path) -> None:
+    """Some tools write one for every picture, of those that are learned from, too."""
+    for name in ("000_mask.png", "001.png", "777.png"):
+        write(disc / "ground_truth/good" / name, BLACK)
+    [found] = findings(disc)  # 001 is learned from
+    assert (found.kind, found.files) == ("mask_without_picture", ["ground_truth/good/777.png"])
+    for i in range(10):
+        write(plain / f"masks/good/{i:03}.png", BLACK)
+    assert findings(plain) == []
+
+
+def test_black_masks_of_good_parts_may_lie_beside_those_of_the_only_kind(plain: Path) -> None:
+    for path in (plain / "masks/scratch").iterdir():
+        path.rename(plain / "masks" / path.name)
+    (plain / "masks/scratch").rmdir()
+    for i in range(3, 10):
+        write(plain / f"masks/{i:03}.png", BLACK)
+    assert findings(plain) == []
+    write(plain / "masks/009.png", MARKED)  # of a good part, or of one whose picture is gone
+    [found] = findings(plain)
+    assert (found.kind, found.files) == ("mask_without_picture", ["masks/009.png"])
+
+
+def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path, plain: Path) -> None:
+    write(disc / "ground_truth/good/000_mask.png", MARKED)
     [found] = findings(disc)
     assert (found.kind, found.files) == (
         "mask_of_good",
@@ -142,6 +171,15 @@ def test_a_good_part_in_which_a_mask_marks_something_is_told(disc: Path) -> None
     assert found.message == (
         "ground_truth/good/000_mask.png marks 1.6% of test/good/000.png, which lies among the good parts"
     )
+    for i in range(10):
+        write(plain / f"masks/good/{i:03}.png", MARKED)
+    told = sorted((f.kind, *f.files) for f in findings(plain))
+    assert told == [("mask_of_good", f"masks/good/{i:03}.png", f"good/{i:03}.png") for i in range(10)]
+
+
+def test_a_damaged_mask_of_a_good_part_is_told(disc: Path) -> None:
+    write(disc / "ground_truth/good/000.png", BLACK).write_bytes(b"no picture")
+    assert [f.kind for f in findings(disc)] == ["mask_unusable"]
 
 
 def turned(path: Path, orientation: int) -> None:
@@ -159,17 +197,24 @@ def test_masks_that_are_not_turned_as_their_pictures_are_told(disc: Path, orient
         turned(disc / f"test/scratch/{number:03}.png", orientation)
     turned(mask(disc, 1), orientation)  # drawn by a tool that keeps the orientation
     [found] = findings(disc)
-    assert (found.kind, found.files) == ("mask_turned", ["test/scratch/000.png"])
+    assert (found.kind, found.files) == (
+        "mask_turned",
+        ["ground_truth/scratch/000_mask.png", "test/scratch/000.png"],
+    )
     assert found.message == (
-        "1 of the pictures with masks are turned by their EXIF orientation and their masks are not, "
-        "test/scratch/000.png the first: masks must be drawn on upright pictures"
+        "test/scratch/000.png is turned by its EXIF orientation and ground_truth/scratch/000_mask.png "
+        "is not: was it drawn on the upright picture?"
     )
 
 
-def test_a_mask_that_lies_while_its_picture_stands_is_told_with_the_cause(disc: Path) -> None:
-    picture = disc / "test/scratch/000.png"
-    write(picture, part(7)[:50])
-    turned(picture, 6)
-    write(mask(disc, 0), np.full((50, SIZE), 255, np.uint8))
-    found = {one.kind: one for one in findings(disc)}
-    assert f"its picture 50x{SIZE}, perhaps turned by its EXIF orientation" in found["mask_unusable"].message
+def test_where_a_turned_picture_has_another_size_the_size_tells(disc: Path) -> None:
+    for number in range(3):
+        picture = disc / f"test/scratch/{number:03}.png"
+        write(picture, part(2000 + number)[:50])
+        turned(picture, 6)
+        write(mask(disc, number), MARKED[:, :50])  # of the upright picture
+    assert {f.kind for f in findings(disc)} == {"size"}  # than the others
+    write(mask(disc, 0), MARKED[:50])
+    [found] = [f for f in findings(disc) if f.kind != "size"]
+    assert found.kind == "mask_unusable"
+    assert f"its picture 50x{SIZE}, perhaps turned by its EXIF orientation" in found.message
