@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -103,6 +104,16 @@ class Mosquitto:
             self._process.terminate()
             self._process.wait(20)
             self._process = None
+
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """It answers nothing for a while, as behind a cable that was pulled."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as `kill -9` does."""

@@ -11,8 +11,11 @@ from app.sinks.errors import SinkError
 _PORTS: Final = {"mqtt": 1883, "mqtts": 8883}
 _PLACES: Final = frozenset({"station", "category", "decision"})
 _MOST_BYTES: Final = 1024  # of the template; a topic may have 65535
+# Code points that are no characters (Unicode, section 23.7): mosquitto takes none in a topic, it disconnects.
+_LAST: Final = [chr(plane << 16 | end) for plane in range(17) for end in (0xFFFE, 0xFFFF)]
+_NONE: Final = "\ufdd0-\ufdef" + "".join(_LAST)
 # What separates levels and what stands for many topics, and what brokers keep to themselves or refuse.
-_RESERVED: Final = re.compile(r"[/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_RESERVED: Final = re.compile(rf"[/+#$\x00-\x1f\x7f-\x9f\ud800-\udfff{_NONE}]")
 NO_STATION: Final = "none"
 
 
@@ -67,7 +70,7 @@ def expect_topic(name: str, topic: str) -> None:
         not topic
         or topic.startswith("$")
         or len(topic.encode()) > _MOST_BYTES
-        or re.search(r"[+#\x00]", topic)
+        or re.search(rf"[+#\x00{_NONE}]", topic)
     ):
         raise SinkError(f"{name} must be a topic without + and #, not beginning with $; got {topic[:80]!r}")
 

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import ssl
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +19,9 @@ from app.sinks.tls import trusting
 logger = logging.getLogger("flowgauge.sinks")
 
 _QOS: Final = 1
-# For each answer of the broker.
+# For each answer of the broker, and at the end.
 _ANSWER_SECONDS: Final = 10.0
+_FAREWELL_SECONDS: Final = 2.0
 _KEEPALIVE_SECONDS: Final = 30
 _STEADY_SECONDS: Final = 10.0  # a connection that lasted so long was none that is refused again and again
 
@@ -70,16 +72,18 @@ class MqttSink:
         self._client: aiomqtt.Client | None = None
         self._connected = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._closing = False
 
     async def open(self) -> None:
         """Begin to connect."""
         self._task = asyncio.create_task(self._stay_connected())
 
     async def close(self) -> None:
-        """Say that this server is offline, if the broker can be reached, and disconnect."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Say that this server is offline, if the broker takes it within seconds, and disconnect."""
+        self._closing = True
+        while self._task is not None and not self._task.done():
+            self._task.cancel()  # asyncio.wait_for, of Python 3.11, may swallow it
+            await asyncio.wait((self._task,), timeout=3 * _FAREWELL_SECONDS)
 
     @property
     def is_ready(self) -> bool:
@@ -104,7 +108,7 @@ class MqttSink:
         try:
             await client.publish(topic, json.dumps(payload), qos=_QOS, timeout=_ANSWER_SECONDS)
         except aiomqtt.MqttError as error:
-            raise Undelivered(f"the broker did not take it: {error}", reached=True) from error
+            raise Undelivered(f"the broker did not take {topic!r}: {error}", reached=True) from error
 
     async def _stay_connected(self) -> None:
         loop = asyncio.get_running_loop()
@@ -114,6 +118,8 @@ class MqttSink:
             try:
                 await self._session()
             except (aiomqtt.MqttError, OSError) as error:
+                if self._closing:  # it did not hear the farewell, and its error took the cancellation's place
+                    return
                 if not complained:
                     logger.warning(
                         "the MQTT broker %s port %d: %s; connecting again and again",
@@ -157,7 +163,9 @@ class MqttSink:
                 async for _ in client.messages:  # none is subscribed to: it waits for the end
                     pass
             except asyncio.CancelledError:
-                await client.publish(self._status_topic, _status("offline"), qos=_QOS, retain=True)
+                client.timeout = _FAREWELL_SECONDS
+                with suppress(aiomqtt.MqttError):
+                    await client.publish(self._status_topic, _status("offline"), qos=_QOS, retain=True)
                 raise
             finally:
                 self._connected.clear()

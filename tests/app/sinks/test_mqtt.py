@@ -67,6 +67,41 @@ def test_an_event_is_published_and_the_state_retained(broker: Mosquitto) -> None
     assert not sink.is_ready
 
 
+def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.sinks.mqtt._FAREWELL_SECONDS", 0.2)
+    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
+
+    async def do() -> None:
+        await sink.open()
+        async with asyncio.timeout(60):
+            await sink.ready()
+            with broker.standing_still():
+                await sink.close()
+        assert not asyncio.all_tasks() - {asyncio.current_task()}
+
+    asyncio.run(do())
+    with subscribed(broker) as subscriber:
+        asyncio.run(until(lambda: states(subscriber) == [("offline", True)]))
+
+
+@pytest.mark.parametrize("odd", ["\ufdd0", "\ufdef", "\ufffe", "\U0001fffe", "\U0010ffff"])
+def test_a_station_whose_name_is_no_text_for_a_broker_holds_up_no_other(broker: Mosquitto, odd: str) -> None:
+    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
+
+    async def work(sink: MqttSink) -> None:
+        await sink.ready()
+        await sink.deliver(event(1, f"L{odd}"), redelivered=False)
+        await sink.deliver(event(2), redelivered=False)
+        assert sink.is_ready
+
+    with subscribed(broker, "flowgauge/+/bottle/inspection") as subscriber:
+        use(sink, work)
+        asyncio.run(until(lambda: len(subscriber.messages) == 2))
+    assert subscriber.messages[0][0] == "flowgauge/L_/bottle/inspection"
+
+
 def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one(
     broker: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
