@@ -1,8 +1,8 @@
 """What goes over the wire in the Open Inference Protocol, version 2, which KServe and Triton speak."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Datatype = Literal["BYTES", "UINT8", "FP32", "FP64"]
 # Lists are read no further than so far, whatever was sent: of what is wrong in them each element is an error.
@@ -65,11 +65,16 @@ class TensorParameters(BaseModel):
     binary_data: bool | None = Field(None, description="Of an output: to come after the JSON.")
 
 
+def _null_too(of: type[BaseModel]) -> BeforeValidator:
+    """Take null for nothing: programs that write every field send it where they have nothing to say."""
+    return BeforeValidator(lambda given: {} if given is None else given, json_schema_input_type=of | None)
+
+
 class RequestedOutput(BaseModel):
     """An output that is wanted."""
 
     name: str = Field(examples=["score"])
-    parameters: TensorParameters = TensorParameters()
+    parameters: Annotated[TensorParameters, _null_too(TensorParameters)] = TensorParameters()
 
 
 class InputTensor(BaseModel):
@@ -78,7 +83,7 @@ class InputTensor(BaseModel):
     name: str = Field(examples=["image"])
     shape: list[int] = Field(examples=[[1]], max_length=_FEW)
     datatype: str = Field(examples=["BYTES"])
-    parameters: TensorParameters = TensorParameters()
+    parameters: Annotated[TensorParameters, _null_too(TensorParameters)] = TensorParameters()
     data: Any = Field(
         None,
         description="Of `image`, base64 of each file; of `pixels`, numbers. null where they follow the JSON.",
@@ -102,7 +107,7 @@ class InferenceRequest(BaseModel):
     """Pictures to inspect."""
 
     id: str | None = Field(None, description="Comes back with the answer.", max_length=256, examples=["42"])
-    parameters: RequestParameters = RequestParameters()
+    parameters: Annotated[RequestParameters, _null_too(RequestParameters)] = RequestParameters()
     inputs: list[InputTensor] = Field(max_length=_FEW)
     outputs: list[RequestedOutput] | None = Field(
         None, description="Without it: decision, score, p_value, inspection_id.", max_length=_FEW

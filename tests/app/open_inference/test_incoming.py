@@ -56,6 +56,18 @@ def test_pixels(shape: tuple[int, ...]) -> None:
         assert np.array_equal(np.stack(found.images), values.reshape(-1, *shape[-3:]))
 
 
+def test_what_is_null_says_nothing() -> None:
+    """Programs that write every field write it so."""
+    text = base64.b64encode(b"one").decode()
+    found = request(
+        image(1, data=[text], parameters=None),
+        id=None,
+        parameters=None,
+        outputs=[{"name": "score", "parameters": None}],
+    )
+    assert (found.images, found.id, found.texts, found.outputs) == ([b"one"], None, {}, {"score": False})
+
+
 def test_texts_and_outputs() -> None:
     found = request(
         image(1),
