@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import ssl
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from examples import plc_gateway
 from examples.plc_gateway import Broker, Line, TriggerError, decide, read_trigger
 from tests import mosquitto
 from tests.certificates import make_certificate
+from tests.waiting import until
+
+
+def soon(seconds: float = 60.0) -> float:
+    return asyncio.get_running_loop().time() + seconds
 
 
 @pytest.mark.parametrize(
@@ -22,7 +29,7 @@ from tests.certificates import make_certificate
 def test_a_trigger_that_names_no_picture_is_unknown_and_not_the_end(tmp_path: Path, payload: bytes) -> None:
     async def ask() -> dict[str, object]:
         async with AsyncClient("http://127.0.0.1:9") as client:
-            return await decide(client, Line("line-3", "tiny", tmp_path), payload)
+            return await decide(client, Line("line-3", "tiny", tmp_path), payload, soon())
 
     assert asyncio.run(ask())["decision"] == "UNKNOWN"
 
@@ -53,7 +60,7 @@ def test_a_decision_takes_no_longer_than_it_may_whatever_is_tried_meanwhile(tmp_
         port = server.sockets[0].getsockname()[1]
         async with server, AsyncClient(f"http://127.0.0.1:{port}", timeout=60, patience=60) as client:
             line = Line("line-3", "tiny", tmp_path, timeout=1.0)
-            answer = await decide(client, line, b'{"part_id": "P", "file": "a.png"}')
+            answer = await decide(client, line, b'{"part_id": "P", "file": "a.png"}', soon(1.0))
             given_up.set()
             for _ in asked:
                 await done.acquire()
@@ -66,6 +73,87 @@ def test_a_decision_takes_no_longer_than_it_may_whatever_is_tried_meanwhile(tmp_
         "reason": "no decision within 1 s",
     }
     assert len(asked) == 2
+
+
+def test_a_share_that_hangs_holds_up_neither_other_triggers_nor_the_end(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "hung.png")
+
+    async def ask() -> list[str]:
+        async with AsyncClient("http://127.0.0.1:9", patience=0) as client:
+            line = Line("line-3", "tiny", tmp_path, timeout=0.3)
+            return [
+                (await decide(client, line, json.dumps({"part_id": "P", "file": name}).encode(), soon(0.3)))[
+                    "reason"
+                ]
+                for name in ("hung.png", "missing.png")
+            ]
+
+    hung, missing = asyncio.run(ask())
+    assert hung == "no decision within 0.3 s"
+    assert "No such file" in missing
+    os.close(os.open(tmp_path / "hung.png", os.O_WRONLY))  # it comes back, too late
+
+
+def test_what_waited_for_too_long_is_unknown_and_not_sent(
+    broker: mosquitto.Mosquitto, tmp_path: Path
+) -> None:
+    """Or parts that are long gone would be inspected first, once a server is well again."""
+    asked: list[bytes] = []
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        await reader.read()
+        writer.close()
+
+    async def play(plc: mosquitto.Subscriber) -> list[dict[str, Any]]:
+        def told() -> list[bytes]:
+            return [payload for topic, payload, _ in plc.messages if topic == "line-3/decision"]
+
+        server = await asyncio.start_server(hang, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, AsyncClient(f"http://127.0.0.1:{port}", timeout=60, patience=0) as client:
+            line = Line("line-3", "tiny", tmp_path, timeout=2.0)
+            serving = asyncio.create_task(plc_gateway.serve(client, Broker("127.0.0.1", broker.port), line))
+            await until(lambda: len(plc.messages) == 1)  # it is there
+            async with aiomqtt.Client("127.0.0.1", broker.port) as sender:
+                for number in range(5):
+                    trigger = json.dumps({"part_id": f"P-{number}", "file": "a.png"})
+                    await sender.publish("line-3/trigger", trigger, qos=1)
+            await until(lambda: len(told()) == 5)
+            serving.cancel()
+            await asyncio.gather(serving, return_exceptions=True)
+        return [json.loads(one) for one in told()]
+
+    (tmp_path / "a.png").write_bytes(b"picture")
+    with mosquitto.subscribed(broker, "line-3/+") as plc:
+        answers = asyncio.run(play(plc))
+    assert [one["part_id"] for one in answers] == [f"P-{number}" for number in range(5)]
+    assert {one["reason"] for one in answers} == {"no decision within 2 s"}
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_a_gateway_that_ends_in_order_says_so(
+    broker: mosquitto.Mosquitto, tmp_path: Path, frozen: bool
+) -> None:
+    """And it ends, whether the broker answers or not."""
+
+    async def play(plc: mosquitto.Subscriber) -> None:
+        def said() -> list[bytes]:
+            return [payload for _, payload, _ in plc.messages]
+
+        async with AsyncClient("http://127.0.0.1:9") as client:
+            line = Line("line-3", "tiny", tmp_path)
+            serving = asyncio.create_task(plc_gateway.serve(client, Broker("127.0.0.1", broker.port), line))
+            await until(lambda: said() == [b"online"])
+            with broker.standing_still() if frozen else nullcontext():
+                serving.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await serving
+            await until(lambda: said() == [b"online", b"offline"])
+
+    with mosquitto.subscribed(broker, "line-3/gateway") as plc:
+        asyncio.run(play(plc))
 
 
 def test_the_same_part_is_asked_about_once_by_each_model_and_line(tmp_path: Path) -> None:
@@ -84,7 +172,7 @@ def test_the_same_part_is_asked_about_once_by_each_model_and_line(tmp_path: Path
         async with server, AsyncClient(f"http://127.0.0.1:{port}", patience=0) as client:
             for name, category in (("1", "tiny"), ("1", "tiny"), ("1", "cap"), ("2", "tiny")):
                 line = Line(name, category, tmp_path, timeout=5.0)
-                await decide(client, line, b'{"part_id": "P", "file": "a.png"}')
+                await decide(client, line, b'{"part_id": "P", "file": "a.png"}', soon())
 
     (tmp_path / "a.png").write_bytes(b"picture")
     asyncio.run(ask())
@@ -128,14 +216,9 @@ def test_what_was_asked_is_answered_though_the_broker_goes_away_meanwhile(
             super().__init__(*given, **named)
             made.append(self)
 
-    async def slowly(client: AsyncClient, line: Line, payload: bytes) -> dict[str, Any]:
+    async def slowly(client: AsyncClient, line: Line, payload: bytes, until: float) -> dict[str, Any]:
         await gate.wait()
         return {"part_id": json.loads(payload)["part_id"], "decision": "PASS"}
-
-    async def until(condition: Any) -> None:
-        async with asyncio.timeout(60):
-            while not condition():
-                await asyncio.sleep(0.02)
 
     parts = {f"P-{number}" for number in range(4)}
 
@@ -146,7 +229,7 @@ def test_what_was_asked_is_answered_though_the_broker_goes_away_meanwhile(
         async with AsyncClient("http://127.0.0.1:9") as client:
             line = Line("line-3", "tiny", tmp_path)
             serving = asyncio.create_task(plc_gateway.serve(client, Broker("127.0.0.1", broker.port), line))
-            await until(lambda: told("gateway"))
+            await until(lambda: bool(told("gateway")))
             gateway = made[0]
             async with aiomqtt.Client("127.0.0.1", broker.port) as sender:
                 for part in sorted(parts):

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -257,7 +258,7 @@ def attack(label: str, role: Role, plant: Plant, *, examples: int, derandomize: 
             if label not in OPEN:
                 expect_key_needed(case, session, plant)
         expect_documented(case, response)
-        expect_no_leak(response.content, plant)
+        expect_no_leak(response, plant)
 
     run()
 
@@ -314,7 +315,12 @@ def expect_key_needed(case: Case[Any], session: requests.Session, plant: Plant) 
 
 
 def expect_documented(case: Case[Any], response: Any) -> None:
-    """The document has a `default` for unknown paths and wrong methods; nothing else may hide behind it."""
+    """The document has a `default` for unknown paths and wrong methods; nothing else may hide behind it.
+
+    A name of dots is resolved by the client, who then asks for another path.
+    """
+    if not urlsplit(response.request.url).path.startswith(case.operation.path.partition("{")[0]):
+        return
     responses = case.operation.definition.raw["responses"]
     status = str(response.status_code)
     if response.status_code < 400:
@@ -335,10 +341,11 @@ def expect_documented(case: Case[Any], response: Any) -> None:
     assert kind in examples, f"{label} answers {status} {kind}, which it does not document"
 
 
-def expect_no_leak(content: bytes, plant: Plant) -> None:
-    """No path of this machine, no traceback."""
+def expect_no_leak(response: Any, plant: Plant) -> None:
+    """No path of this machine, no traceback; but for what was sent, which may be any of these words."""
+    sent = f"{response.request.url}{response.request.headers}{response.request.body}"
     for secret in (str(plant.folder), "Traceback", "site-packages", "sqlite"):
-        assert secret.encode() not in content
+        assert secret.encode() not in response.content or secret in sent
 
 
 def test_the_attack_would_see_an_undocumented_answer(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
