@@ -6,6 +6,7 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Path, Query, Request
 from sqlalchemy import Row
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import PathConvertor, register_url_convertor
 
 from app import forms
 from app.access import MaySeeResult
@@ -25,9 +26,17 @@ _MOST_IMAGES: Final = 500
 _MOST_EXPECTED: Final = 1000
 
 
+class _Whole(PathConvertor):
+    """The rest of a path, since a part id may hold slashes. What has several lines is refused as an id."""
+
+    regex = "(?s:.*)"
+
+
+register_url_convertor("whole", _Whole())
+
+
 @router.get(
-    # A part id may hold slashes.
-    "/{part_id:path}",
+    "/{part_id:whole}",
     responses=documented("invalid-request", "unknown-inspection", "internal", "history-unavailable"),
 )
 async def get_part(

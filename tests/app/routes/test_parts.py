@@ -173,7 +173,7 @@ def test_a_part_that_is_not_there(keyed: Keyed) -> None:
         expect_problem(response, 404, "unknown-inspection")
 
 
-@pytest.mark.parametrize("part_id", ["x" * 257, "a\0b", "\x1b[31m", "a\x9fb"])
+@pytest.mark.parametrize("part_id", ["x" * 257, "a\0b", "\x1b[31m", "a\x9fb", "a\nb", "P-1\n"])
 def test_what_can_be_no_id_of_a_part(service: TestClient, part_id: str) -> None:
     response = get(service, part_id)
     assert "part_id" in expect_problem(response, 400, "invalid-request")
