@@ -35,7 +35,8 @@ def test_nothing_is_said_that_no_template_or_script_asks_for() -> None:
     assert templates.loader is not None
     used = [templates.loader.get_source(templates, name)[0] for name in templates.list_templates()]
     folder = messages._FOLDER.parent
-    used += [path.read_text() for pattern in ("static/*.js", "*.py") for path in folder.glob(pattern)]
+    for pattern in ("static/*.js", "*.py"):
+        used += [path.read_text(encoding="utf-8") for path in folder.glob(pattern)]
     source = "\n".join(used)
     begun = set(re.findall(r't\(\W?["`]([\w.-]+\.)(?:" ~|\$\{)', source)) | {"number.", "script.live."}
     begun |= {"script.pvalue."}
