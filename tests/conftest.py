@@ -1,6 +1,7 @@
 """What several rooms test with: synthetic pictures, and a small model that was really trained on them."""
 
 import gc
+import locale
 import os
 import shutil
 import signal
@@ -71,6 +72,15 @@ def pytest_collection_finish() -> None:
     """From here on garbage is looked for, among what is made from here on."""
     gc.freeze()
     gc.enable()
+
+
+@pytest.fixture
+def ascii_locale() -> Iterator[None]:
+    """That of a system set up for no language; or of any, while a library in another thread sets it."""
+    before = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, "C")
+    yield
+    locale.setlocale(locale.LC_CTYPE, before)
 
 
 @pytest.fixture(autouse=True, scope="session")

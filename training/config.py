@@ -346,7 +346,7 @@ def _read(path: Path | None) -> dict[str, object]:
     if path is None:
         return {}
     try:
-        loaded = yaml.load(path.read_text(), RunLoader)  # noqa: S506  (a SafeLoader)
+        loaded = yaml.load(path.read_text(encoding="utf-8"), RunLoader)  # noqa: S506  (a SafeLoader)
     except OSError as error:
         raise ConfigError(f"cannot read the run's file {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

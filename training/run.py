@@ -122,7 +122,7 @@ def train(
             sample_bits=config.sample_bits,
             stage=progress.stage,
         )
-        (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1))
+        (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1), encoding="utf-8")
         checked.raise_for_errors()
         for line in checked.lines():
             progress.say(line)

@@ -107,7 +107,7 @@ def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
         (folder / FINISHED).unlink(missing_ok=True)
         for checkpoint in _checkpoints(folder):
             checkpoint.unlink()
-    (folder / CONFIG).write_text(dump_config(config))
+    (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
 
 
 def given_up(folder: Path, *, finished: bool) -> str | None:

@@ -155,7 +155,7 @@ class _Taking:
             BackupError: it cannot be read back.
         """
         path = self._staging / SNAPSHOT
-        path.write_text(snapshot.model_dump_json(indent=1))
+        path.write_text(snapshot.model_dump_json(indent=1), encoding="utf-8")
         try:
             read_snapshot(path)
         except BackupError as error:

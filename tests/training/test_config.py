@@ -126,6 +126,13 @@ def test_every_field_is_reachable_by_yaml(tmp_path: Path, path: tuple[str, ...])
         assert at(found, path) != at(RunConfig().model_dump(mode="json"), path)
 
 
+@pytest.mark.usefixtures("ascii_locale")
+def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes("# für die Linie\ntensorboard: prüfung\n".encode())
+    assert load_config(path).tensorboard == Path("prüfung")
+
+
 def test_the_working_size_is_reachable_by_yaml(tmp_path: Path) -> None:
     found = load_config(write(tmp_path, "geometry: {fit: tile, working_size: 900}"))
     assert found.geometry.working_size == 900

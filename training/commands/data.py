@@ -59,7 +59,7 @@ def check_pictures(
     for line in _for_a_run(found):
         progress.say(line)
     if json is not None:
-        json.write_text(found.model_dump_json(indent=1))
+        json.write_text(found.model_dump_json(indent=1), encoding="utf-8")
     check_category(category)  # or training would refuse it, with a whole set at the end of a night
     if found.errors:
         raise typer.Exit(1)

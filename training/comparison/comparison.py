@@ -242,7 +242,7 @@ def _run(python: Path, folder: Path, progress: Progress) -> None:
         finally:
             process.communicate()
     if process.returncode:
-        last = (errors.read_text().strip().splitlines() or ["it said nothing"])[-1]
+        last = (errors.read_text(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
         raise ComparisonError(f"anomalib's process ended with {process.returncode}: {last}")
 
 

@@ -76,6 +76,16 @@ def test_a_check_says_what_deserves_a_look_and_writes_all_of_it(tmp_path: Path) 
     assert json.loads((tmp_path / "found.json").read_text())["counts"] == {"leak": 3}
 
 
+@pytest.mark.usefixtures("ascii_locale")
+def test_names_are_written_in_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
+    folder = category(tmp_path, train=6)
+    shutil.copy(folder / "train/good/000.png", folder / "test/good/grün.png")
+    result = check(tmp_path, "--json", str(tmp_path / "found.json"))
+    assert result.exit_code == 0, result.output
+    [found] = json.loads((tmp_path / "found.json").read_bytes())["findings"]
+    assert found["files"] == ["test/good/grün.png", "train/good/000.png"]
+
+
 def test_a_check_of_pictures_that_cannot_be_trained_on_ends_with_1(tmp_path: Path) -> None:
     folder = category(tmp_path, train=3, good=0)
     (folder / "train/good/001.png").write_bytes(b"")
