@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +17,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.certificates import Certificate
+from tests.waiting import standing_still
 
 _START_SECONDS = 30.0
 
@@ -109,15 +109,10 @@ class Mosquitto:
             except subprocess.TimeoutExpired:
                 assert time.monotonic() < deadline, "the broker does not end"
 
-    @contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """It answers nothing for a while, as behind a cable that was pulled."""
+    def standing_still(self) -> AbstractContextManager[None]:
+        """It answers nothing for a while."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self._process.send_signal(signal.SIGCONT)
+        return standing_still(self._process.pid)
 
     def kill(self) -> None:
         """End it as `kill -9` does."""

@@ -1,8 +1,11 @@
 """Waiting for what happens elsewhere: in a thread, in another task, in another process."""
 
 import asyncio
+import os
+import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 _SECONDS: Final = 120  # a busy machine's; what holds sooner is seen sooner
@@ -21,3 +24,13 @@ async def until(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(_SECONDS):
         while not holds():
             await asyncio.sleep(0.002)
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    """A process is stopped, as behind a cable that was pulled, and goes on after that."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

@@ -16,7 +16,7 @@ from . import calls
 from .calls import Call, Image, Search, Wishes
 from .connection import connection
 from .errors import FlowGaugeError, expect, no_answer, of_response
-from .events import MEDIA_TYPE, PATH, Event, Listening, Position, Stream
+from .events import MEDIA_TYPE, PATH, Event, Listening, Stream
 from .retries import Attempts, Reconnecting
 
 T = TypeVar("T")
@@ -161,8 +161,7 @@ class AsyncClient:
                     if event is None:
                         reconnecting.let_in()
                     else:
-                        if not isinstance(event.data, Position):  # one begins each stream
-                            reconnecting.served()
+                        reconnecting.heard(event)
                         yield event
                 reconnecting.served()
                 pause = stream.pause

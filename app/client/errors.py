@@ -63,6 +63,11 @@ class UnexpectedAnswerError(FlowGaugeError):
         super().__init__(message)
         self.status = status
 
+    @property
+    def server_is_away(self) -> bool:
+        """Whether proxies say so while the server behind them restarts or hangs (RFC 9110, 15.6.3 to 5)."""
+        return self.status in (502, 503, 504)
+
 
 class UnsendableError(FlowGaugeError):
     """No request can be made of what was given, such as an idempotency key with a line break."""

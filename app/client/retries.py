@@ -7,14 +7,14 @@ from collections.abc import Callable
 from typing import Final
 
 from .errors import BusyError, FlowGaugeError, UnexpectedAnswerError, UnreachableError, UntrustedError
+from .events import Event, Position
 
 _FIRST_SECONDS: Final = 0.1
 _LONGEST_SECONDS: Final = 5.0
 # A connection that stood for so long was one: when it is lost, patience begins anew.
 _LASTING_SECONDS: Final = 5.0
-# What proxies say while the server behind them restarts or hangs (RFC 9110, sections 15.6.3 to 15.6.5), and
-# of a request that stalled on its way to them (section 15.5.9).
-_FROM_PROXIES: Final = (502, 503, 504, 408)
+# What proxies say of a request that stalled on its way to them (RFC 9110, section 15.5.9).
+_STALLED: Final = 408
 
 
 class Attempts:
@@ -65,7 +65,9 @@ class Attempts:
             return False
         if isinstance(error, UnreachableError):
             return self._repeatable or not error.sent
-        return isinstance(error, UnexpectedAnswerError) and self._repeatable and error.status in _FROM_PROXIES
+        if not isinstance(error, UnexpectedAnswerError):
+            return False
+        return self._repeatable and (error.server_is_away or error.status == _STALLED)
 
 
 class Reconnecting:
@@ -85,6 +87,11 @@ class Reconnecting:
     def let_in(self) -> None:
         """The server took the connection."""
         self._since = self._clock()
+
+    def heard(self, event: Event) -> None:
+        """An event came; a position, with which each connection begins, says nothing of it."""
+        if not isinstance(event.data, Position):
+            self.served()
 
     def served(self) -> None:
         """It gave something, or ended the connection in order."""

@@ -23,8 +23,6 @@ from app.schemas.texts import text_fault
 _PATIENCE_SECONDS: Final = 5.0
 # Images in a row for which it was away, after which no other is tried.
 _AWAY: Final = 3
-# What a proxy answers where no server does.
-_NO_SERVER: Final = (502, 503, 504)
 
 
 @dataclass(frozen=True)
@@ -325,8 +323,8 @@ def _is_away(error: Exception) -> bool:
     """Whether others would not be inspected either; one that is merely busy has more time for the next."""
     from app import client as clients
 
-    if isinstance(error, clients.UnexpectedAnswerError):  # of a proxy, whose server is away
-        return error.status in _NO_SERVER
+    if isinstance(error, clients.UnexpectedAnswerError):
+        return error.server_is_away
     return isinstance(
         error,
         clients.UnreachableError

@@ -1,11 +1,9 @@
 """The operator's page in a real browser: what its tests share."""
 
 import base64
-import os
-import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -16,7 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog,
 
 from app.access import Role
 from bench.service.server import Server
-from tests.waiting import eventually
+from tests.waiting import eventually, standing_still
 
 # A busy machine takes its time.
 TIMEOUT_MS = 60_000
@@ -72,14 +70,9 @@ class Site:
         text: str = made.json()["key"]
         return text
 
-    @contextmanager
-    def standing_still(self) -> Iterator[None]:
-        """The server is stopped, and goes on after that: nothing ends but what it does."""
-        os.kill(self.server.pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            os.kill(self.server.pid, signal.SIGCONT)
+    def standing_still(self) -> AbstractContextManager[None]:
+        """The server answers nothing for a while."""
+        return standing_still(self.server.pid)
 
 
 @contextmanager

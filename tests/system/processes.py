@@ -65,23 +65,29 @@ class FlowGauge:
         """A server on a free port, ready; and a client that speaks to it."""
         server = self.start("serve", "--port", "0", "--device", "cpu", *options)
         try:
-            assert server.stdout is not None
-            greeting = ""
-            for line in server.stdout:
-                greeting += line
-                if line.startswith("Ctrl-C"):
-                    break
-            found = re.search(r"(http://\S+)/docs", greeting)
-            assert found is not None, greeting
+            said = greeting(server)
+            found = re.search(r"(http://\S+)/docs", said)
+            assert found is not None, said
             # Proxies of the environment have no business with this machine's own address.
             with httpx.Client(base_url=found[1], timeout=120, trust_env=False) as client:
                 while client.get("/health/ready").status_code != 200:
-                    assert server.poll() is None, server.stdout.read()
+                    assert server.poll() is None, server.communicate()[0]
                     time.sleep(0.1)
                 yield server, client
         finally:
             server.kill()
             server.communicate()
+
+
+def greeting(server: subprocess.Popen[str]) -> str:
+    """What a server says first, up to how to end it; all of it where it ends before."""
+    assert server.stdout is not None
+    said = ""
+    for line in server.stdout:
+        said += line
+        if line.startswith("Ctrl-C"):
+            break
+    return said
 
 
 def stop(server: subprocess.Popen[str]) -> str:

@@ -23,15 +23,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from app.access import COMMAND_LINE, Role
+from app.access import Role
 from app.commands.serve import serve, warnings_of
-from app.database.engine import Database
-from app.keys import Keys
 from app.loader import Loader
 from app.settings import Settings, settings_from
 from flows.fastflow import bundle, models_folder
 from tests.certificates import make_certificate
 from tests.postgres import Postgres
+from tests.system.processes import first_key, greeting
 from tests.waiting import eventually
 
 PROGRAM = "import typer, app.commands.serve as s; cli = typer.Typer(); cli.command()(s.serve); cli()"
@@ -298,20 +297,7 @@ def _first_words(process: subprocess.Popen[str], log: Path, settings: Mapping[st
     if settings.get("LOG_FORMAT") == "json":  # then it says nothing elsewhere
         eventually(lambda: "\n" in log.read_text() or process.poll() is not None)
         return log.read_text().partition("\n")[0]
-    assert process.stdout is not None
-    said = ""
-    for line in process.stdout:
-        said += line
-        if line.startswith("Ctrl-C"):
-            break
-    return said
-
-
-def make_first_key(history: Path) -> None:
-    database = Database(Settings(history=history).database_url)
-    database.prepare()
-    Keys(database).create(COMMAND_LINE, Role.ADMIN, "first")
-    database.close()
+    return greeting(process)
 
 
 @pytest.fixture(scope="module")
@@ -326,7 +312,7 @@ def guarded(tiny_bundle_store: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A server with keys, TLS and proxies that it trusts; for tests that leave it as it is."""
     folder = tmp_path_factory.mktemp("guarded")
     made = make_certificate(folder, "IP:127.0.0.1")
-    make_first_key(folder / "history")
+    first_key(folder / "history", Role.ADMIN)
     settings = {
         **NETWORK,
         "TLS_CERTIFICATE": str(made.certificate),
@@ -477,7 +463,7 @@ def test_a_proxy_that_is_named_says_where_requests_come_from(guarded: Started) -
 
 @pytest.mark.slow
 def test_a_proxy_that_is_not_named_does_not_say_where_requests_come_from(tmp_path: Path) -> None:
-    make_first_key(tmp_path / "history")  # without one, no proxy is taken
+    first_key(tmp_path / "history", Role.ADMIN)  # without one, no proxy is taken
     with starting(tmp_path, settings={"TRUSTED_PROXIES": "10.0.0.5"}) as started:
         expect_to_come_from(started, "127.0.0.1", keyed=True)
 

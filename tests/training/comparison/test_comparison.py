@@ -7,8 +7,8 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from flows.fastflow.plain_files import file_hashes
 from flows.fastflow.resizing import resize
 from tests.app.full_disk import files_of_at_most
 from tests.training.comparison.stand_in import interpreter
-from training.comparison.comparison import ComparisonError, Peers, Plan, compare, planned
+from training.comparison.comparison import ComparisonError, Peers, compare, planned
 from training.config import RunConfig, dump_config, load_config
 from training.datasets.layout import test_samples as samples_of
 from training.datasets.sample import Sample
@@ -66,16 +66,6 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return interpreter(tmp_path_factory.mktemp("stand-in"))
 
 
-@contextmanager
-def _with_malloc(setting: str) -> Iterator[None]:
-    """An environment whose allocator nobody has set up, but for what FLOWGAUGE_MALLOC says."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith(("MALLOC_", "THP_"))]:
-            patch.delenv(name)
-        patch.setenv("FLOWGAUGE_MALLOC", setting)
-        yield
-
-
 @dataclass(frozen=True)
 class Compared:
     """What came of a comparison: rows, or the error; what was said, and the others' allocator settings."""
@@ -86,35 +76,43 @@ class Compared:
     settings: dict[str, str]
 
 
-def _compared(ready: Plan, detector: Detector, samples: list[Sample], python: Path, malloc: str) -> Compared:
-    """Their process takes seconds to start: what is looked at comes from two of them."""
-    progress, rows, said = Lines(), list[dict[str, Any]](), ""
-    settings = python.parent / "anomalib/settings.json"
-    settings.unlink(missing_ok=True)
-    with _with_malloc(malloc):
-        try:
-            rows = compare(ready, detector, samples, progress)
-        except ComparisonError as error:
-            said = str(error)
-    return Compared(rows, said, progress.lines, json.loads(settings.read_text()))
+@pytest.fixture(scope="module")
+def compare_by(
+    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], python: Path
+) -> Callable[[float, str], Compared]:
+    """Compares by a coreset, and by FLOWGAUGE_MALLOC where nobody has set up the allocator.
+
+    Their process takes seconds to start: what is looked at comes from two of them.
+    """
+
+    def compared(coreset: float, malloc: str) -> Compared:
+        progress, rows, said = Lines(), list[dict[str, Any]](), ""
+        settings = python.parent / "anomalib/settings.json"
+        settings.unlink(missing_ok=True)
+        ready = planned(detector, bundle, tiny_data, "tiny", Peers(python, coreset, 1))
+        with pytest.MonkeyPatch.context() as patch:
+            for name in [name for name in os.environ if name.startswith(("MALLOC_", "THP_"))]:
+                patch.delenv(name)
+            patch.setenv("FLOWGAUGE_MALLOC", malloc)
+            try:
+                rows = compare(ready, detector, samples, progress)
+            except ComparisonError as error:
+                said = str(error)
+        return Compared(rows, said, progress.lines, json.loads(settings.read_text()))
+
+    return compared
 
 
 @pytest.fixture(scope="module")
-def compared(
-    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], python: Path
-) -> Compared:
+def compared(compare_by: Callable[[float, str], Compared]) -> Compared:
     """A comparison in the usual environment."""
-    ready = planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.01, 1))
-    return _compared(ready, detector, samples, python, "")
+    return compare_by(0.01, "")
 
 
 @pytest.fixture(scope="module")
-def failed(
-    detector: Detector, bundle: Path, tiny_data: Path, samples: list[Sample], python: Path
-) -> Compared:
+def failed(compare_by: Callable[[float, str], Compared]) -> Compared:
     """One whose second model fails, where the allocator's own settings are wanted."""
-    ready = planned(detector, bundle, tiny_data, "tiny", Peers(python, 0.5, 1))
-    return _compared(ready, detector, samples, python, "default")
+    return compare_by(0.5, "default")
 
 
 def test_peers_see_the_same_split_and_pixels_and_are_measured_by_us(

@@ -90,8 +90,8 @@ def check(
     # Why there are no test pictures may be that they lie elsewhere.
     others = [*(s.path for s in samples), *masks] if samples or elsewhere else None
     findings += passed_over(folder, paths, others)
-    sizes_by_path = {p.path: p.size for p in [*train, *tested]}
-    findings += check_masks(samples, masks, paths, sizes_by_path, folder, threads=threads)
+    pictures = {p.path: p for p in [*train, *tested]}
+    findings += check_masks(samples, masks, paths, pictures, folder, threads=threads)
     order = list(TITLES)
     return DataCheck(
         category=category,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flows.fastflow.images import FILE_LIMITS, orientation_of, read, read_bytes
 from training.datasets.check.findings import Finding, Kind, within
+from training.datasets.check.survey import Picture
 from training.datasets.folders import MASKS, is_good, masks_of
 from training.datasets.masks import files_of, read_mask, uncounted
 from training.datasets.sample import Sample
@@ -18,7 +19,7 @@ def check_masks(
     samples: Sequence[Sample],
     masks: Sequence[Path],
     train: Sequence[Path],
-    sizes: Mapping[Path, tuple[int, int]],
+    pictures: Mapping[Path, Picture],
     folder: Path,
     *,
     threads: int,
@@ -29,7 +30,7 @@ def check_masks(
         samples: the test pictures.
         masks: every mask there is.
         train: the good pictures that are learned from.
-        sizes: (height, width) of all these pictures that could be decoded.
+        pictures: all of these that could be decoded.
         folder: the category's folder, which names are relative to.
         threads: masks read at a time.
     """
@@ -38,14 +39,14 @@ def check_masks(
         return path.relative_to(folder).as_posix()
 
     def look(sample: Sample) -> Finding | None:
-        if sample.mask is None or sample.path not in sizes:
+        if sample.mask is None or sample.path not in pictures:
             return None
-        size = sizes[sample.path]
+        picture = pictures[sample.path]
         files = [named(sample.mask), named(sample.path)]
         try:
-            marked = float(read_mask(sample.mask, size).mean())
+            marked = float(read_mask(sample.mask, picture.size).mean())
             dark = uncounted(sample.mask)
-            turned = _may_lie_elsewhere(sample.path, sample.mask, size)
+            turned = _may_lie_elsewhere(picture, sample.mask)
         except (ValueError, OSError) as error:
             said = within(str(error), folder)
             return _warning("mask_unusable", files, f"{files[0]} cannot be used: {said}")
@@ -117,13 +118,13 @@ def _marks_nothing(mask: Path) -> bool:
         return False
 
 
-def _may_lie_elsewhere(picture: Path, mask: Path, size: tuple[int, int]) -> bool:
+def _may_lie_elsewhere(picture: Picture, mask: Path) -> bool:
     """Whether a picture is turned by EXIF and its mask is not: on the file's own pixels that lies elsewhere.
 
-    Where a quarter turn changes the size (height, width), a mask that fits is one of the upright picture.
+    Where a quarter turn changes the size, a mask that fits is one of the upright picture.
     """
-    orientation = orientation_of(read_bytes(picture), FILE_LIMITS)
-    if orientation == 1 or (orientation >= 5 and size[0] != size[1]):
+    height, width = picture.size
+    if picture.orientation == 1 or (picture.orientation >= 5 and height != width):
         return False
     return any(orientation_of(read_bytes(file), FILE_LIMITS) == 1 for file in files_of(mask))
 
