@@ -1,10 +1,11 @@
-"""What a backbone takes whose 3x3 convolutions are computed by tiles, beside OpenVINO's own convolutions.
+"""What a backbone takes whose convolutions are written anew, beside OpenVINO's own.
 
     python -m bench.convolutions [--only NAME ...] [--size 256] [--rounds 15] [--threads 2]
 
-Backbones with weights of chance, each to its stages of strides 4 to 16, by the engine in float32. Both take
-turns, and a ratio is that of a round; the median over rounds counts. Prints a Markdown table, and writes
-bench-results/convolutions.json.
+Backbones with weights of chance, each to its stages of strides 4 to 16: in float32, where 3x3 convolutions go
+by tiles, and in bfloat16, where the processor has it, by the one of pixels that is as exact as in float32
+beside a graph whose first layers are. Both take turns, and a ratio is that of a round; the median over rounds
+counts. Prints Markdown tables, and writes bench-results/convolutions.json.
 """
 
 import argparse
@@ -16,13 +17,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from openvino import Core
 from torch import Tensor
 
 from bench.chance import weights_of_chance
+from flows.fastflow.engines import computes_bfloat16
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.engines.openvino_stem import make_exact
 from flows.fastflow.engines.openvino_winograd import rewrite
 from flows.fastflow.features import FeatureExtractor
+from flows.fastflow.manifest import Precision
 from flows.fastflow.weights import Weights
 
 RESULTS = Path("bench-results/convolutions.json")
@@ -37,7 +42,7 @@ BATCH = 8
 
 @dataclass(frozen=True)
 class Found:
-    """Of a backbone: how many convolutions go by tiles, and by OpenVINO's own and by tiles what it takes.
+    """Of a backbone: how many convolutions are written anew, and what it takes by OpenVINO's own and so.
 
     Attributes:
         weights: MiB of them, in one layout.
@@ -47,7 +52,8 @@ class Found:
     """
 
     name: str
-    tiled: int
+    precision: Precision
+    anew: int
     weights: tuple[float, float]
     batch: tuple[list[float], list[float]]
     one: tuple[list[float], list[float]]
@@ -55,22 +61,24 @@ class Found:
 
     def row(self) -> str:
         """Of the table."""
-        cells = [self.name, str(self.tiled), " / ".join(f"{n:.0f}" for n in self.weights)]
-        for own, tiled in (self.batch, self.one):
-            ratio = statistics.median(a / b for a, b in zip(own, tiled, strict=True))
-            cells += [f"{statistics.median(own):.1f} / {statistics.median(tiled):.1f}", f"{ratio:.2f}"]
+        cells = [self.name, str(self.anew), " / ".join(f"{n:.0f}" for n in self.weights)]
+        for own, anew in (self.batch, self.one):
+            ratio = statistics.median(a / b for a, b in zip(own, anew, strict=True))
+            cells += [f"{statistics.median(own):.1f} / {statistics.median(anew):.1f}", f"{ratio:.2f}"]
         return "| " + " | ".join([*cells, f"{self.difference:.0e}"]) + " |"
 
 
-def measure(name: str, stages: Sequence[int], side: int, rounds: int, threads: int) -> Found:
+def measure(
+    name: str, stages: Sequence[int], precision: Precision, side: int, rounds: int, threads: int
+) -> Found:
     """Both forms of a backbone, in turns."""
     size = (side, side)
     extractor = FeatureExtractor(Weights(name, "chance", "0" * 64, weights_of_chance(name)), stages, size)
     torch.set_num_threads(threads)
     graph = convert(extractor, size)
     graph.reshape([1, *size, 3])
-    tiled = rewrite(graph)
-    engines = [OpenVinoEngine("float32", by_tiles=by_tiles) for by_tiles in (False, True)]
+    anew = rewrite(graph) if precision == "float32" else int(make_exact(Core(), graph, size))
+    engines = [OpenVinoEngine(precision, rewrites=rewrites) for rewrites in (False, True)]
     running = [engine.backbone(extractor, size) for engine in engines]
     # One layout of the two that a small backbone has.
     weights = [one.nbytes / 2**20 / (1 if one.batches == (1,) else 2) for one in running]
@@ -84,7 +92,7 @@ def measure(name: str, stages: Sequence[int], side: int, rounds: int, threads: i
         for i in (0, 1) if turn % 2 else (1, 0):
             batch[i].append(_milliseconds(running[i], pictures) / BATCH)
             one[i].append(_milliseconds(running[i], pictures[:1]))
-    return Found(name, tiled, (weights[0], weights[1]), batch, one, largest)
+    return Found(name, precision, anew, (weights[0], weights[1]), batch, one, largest)
 
 
 def _milliseconds(backbone: OpenVinoBackbone, pictures: Tensor) -> float:
@@ -103,12 +111,19 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    print("| backbone | by tiles | weights, MiB | batch of 8: ms each | ratio | one: ms | ratio | differs |")
-    print("|---|---|---|---|---|---|---|---|")
+    precisions: list[Precision] = ["float32"]
+    if computes_bfloat16(torch.device("cpu")):
+        precisions.append("openvino-bfloat16")
     found = []
-    for name in asked.only:
-        found.append(measure(name, BACKBONES[name], asked.size, asked.rounds, asked.threads))
-        print(found[-1].row(), flush=True)
+    for precision in precisions:
+        print(f"{precision}:\n")
+        print("| backbone | anew | weights, MiB | batch of 8: ms each | ratio | one: ms | ratio | differs |")
+        print("|---|---|---|---|---|---|---|---|")
+        for name in asked.only:
+            stages = BACKBONES[name]
+            found.append(measure(name, stages, precision, asked.size, asked.rounds, asked.threads))
+            print(found[-1].row(), flush=True)
+        print()
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1))
 

@@ -2,7 +2,8 @@
 
 The backbone is converted once and its graph kept on disk. Heads of one shape share their graphs, see
 `openvino_head`: one for each size of batch, up to the largest; a batch is computed in such portions. A head
-may get graphs of its own, with its weights in them: OpenVINO then need not lay them out anew for every batch.
+may get graphs of its own, with its weights in them, see `openvino_own`: OpenVINO then need not lay them out
+anew for every batch.
 """
 
 import logging
@@ -16,6 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet
 import numpy as np
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.alike import are_alike
@@ -23,10 +25,12 @@ from flows.fastflow.engines import openvino_cache, openvino_pixels
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
 from flows.fastflow.engines.openvino_head import build, weights_of
+from flows.fastflow.engines.openvino_own import OwnGraphs
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
+from flows.fastflow.engines.openvino_stem import make_exact
 from flows.fastflow.engines.openvino_winograd import rewrite
 from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
@@ -44,14 +48,13 @@ Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
-# Pictures of a batch whose maps are computed beside each other, at most, each by its share of the threads.
+# Pictures of a batch that are computed beside each other, at most, each by its share of the threads.
 _STREAMS: Final = 4
 # Weights of a backbone that is laid out for that too, at most, as they are in its graph.
 _STREAMED_BYTES: Final = 128 * 2**20
-# Of a full batch, and of one for who waits: those that a start waits for, and that a head has graphs of its
-# own for.
+# Of a full batch, and of one for who waits: those that a start waits for.
 _FIRST_PORTIONS: Final[tuple[int, ...]] = (8, 1)
-# Weights in such graphs, of all heads together; the others go on sharing theirs.
+# Weights in graphs that are a head's own, of all heads together; the others go on sharing theirs.
 _OWN_BYTES: Final = 128 * 2**20
 # Pixels of pictures whose maps are made together, or their planes would take too much memory.
 _PORTION_PIXELS: Final = 2**19
@@ -69,19 +72,24 @@ class OpenVinoEngine:
             that were rounded together, see `openvino_rounding`.
         cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
             decides what is computed.
-        by_tiles: whether 3x3 convolutions may be computed by tiles in float32, see `openvino_winograd`; None
-            is where the processor is one that gains by it.
+        rewrites: whether a backbone's convolutions may be written anew for speed: 3x3 ones by tiles in
+            float32, see `openvino_winograd`, in bfloat16 the one of pixels, see `openvino_stem`. None is
+            where the processor is one that gains by it.
+
+    Attributes:
+        streams: how many pictures of a batch are computed beside each other.
     """
 
     batches = _FIRST_PORTIONS
 
     def __init__(
-        self, precision: Precision, cache: Path | None = None, *, by_tiles: bool | None = None
+        self, precision: Precision, cache: Path | None = None, *, rewrites: bool | None = None
     ) -> None:
-        self._by_tiles = _has_wide_vectors() if by_tiles is None else by_tiles
+        self._rewrites = _has_wide_vectors() if rewrites is None else rewrites
         self.precision = precision
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
         self._cache = openvino_cache.opened(cache)
+        self.streams = _streams(torch.get_num_threads())
         self._core = ov.Core()
         # Left to itself it rounds to bfloat16 wherever the processor can.
         self._settings: dict[str, Any] = {
@@ -192,9 +200,13 @@ class OpenVinoEngine:
             self._looked_at.add(_shape(fused))
         look()
 
-    def own_graph(self, fused: FusedHead, sizes: Sizes) -> Any:
-        """A compiled graph of one head alone. Not kept on disk, where every version would leave some."""
-        return self._compile(build(fused, own=True), sizes, _kept_nowhere(self._settings))
+    def own_graphs(self, fused: FusedHead, sizes: Sizes) -> OwnGraphs:
+        """Of one head alone, for maps of one picture. Not kept on disk: every version would leave some."""
+        model, settings = build(fused, own=True), _kept_nowhere(self._settings)
+        alone = self._compile(model, sizes, settings)
+        if self.streams == 1:
+            return OwnGraphs(alone, None)
+        return OwnGraphs(alone, self._compile(model, sizes, settings | {"NUM_STREAMS": self.streams}))
 
     def make_room(self, head: "_OpenVinoHead", nbytes: int) -> bool:
         """Whether there is room for so many bytes in graphs of a head's own; then they are counted."""
@@ -223,10 +235,12 @@ class OpenVinoEngine:
         model = converted(self._core, self._cache, extractor, size)
         model.reshape([1, *size, 3])
         if self.precision == "float32":
-            if self._by_tiles and rewrite(model):
+            if self._rewrites and rewrite(model):
                 numbered(model)
             return [model]
-        parts = split(model, size) or (model,)
+        parts: tuple[Any, ...] = (model,)
+        if not (self._rewrites and make_exact(self._core, model, size)):
+            parts = split(model, size) or parts
         kept = None
         if self._cache is not None:
             kept = rounded_beside(kept_as(self._cache, record_of(extractor), size))
@@ -243,7 +257,7 @@ class OpenVinoEngine:
             graphs = zip(parts, settings, strict=True)
             return [self._core.compile_model(graph, "CPU", hints | how) for graph, hints in graphs]
 
-        streams = _streams(self._settings["INFERENCE_NUM_THREADS"]) if nbytes <= _STREAMED_BYTES else 1
+        streams = self.streams if nbytes <= _STREAMED_BYTES else 1
         together = compiled(streams) if streams > 1 else []
         alone = self._kept(lambda: compiled(1))
         # Each lays out the weights for itself.
@@ -272,13 +286,21 @@ class _OpenVinoHead:
         self._fused = FusedHead(head)
         self._engine = engine
         self._shared: dict[Sizes, Any] = {}
-        self._own: dict[Sizes, Any] = {}
+        self._own: tuple[Sizes, OwnGraphs] | None = None
         self.own_bytes = 0
         self._weights = [weight.contiguous() for weight in weights_of(self._fused).values()]
         self.nbytes = memory_of((*self._fused.buffers(), *self._weights))
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
         whole = [np.ascontiguousarray(m.numpy()) for m in maps]
+        of_one = tuple((1, *m.shape[1:]) for m in whole)
+        own = self._own
+        found = own[1](whole) if own is not None and own[0] == of_one else self._by_shared(whole)
+        outputs = [torch.from_numpy(column) for column in found]
+        scales = len(maps)
+        return Energies(outputs[:scales], outputs[scales : 2 * scales], *outputs[2 * scales :])
+
+    def _by_shared(self, whole: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         found = []
         for start, end in _portions(len(whole[0])):
             portion = [m[start:end] for m in whole]
@@ -287,9 +309,7 @@ class _OpenVinoHead:
                 request.set_input_tensor(i, shared(m))
             infer(request)
             found.append([output.data.copy() for output in request.output_tensors])
-        outputs = [torch.from_numpy(np.concatenate(column)) for column in zip(*found, strict=True)]
-        scales = len(maps)
-        return Energies(outputs[:scales], outputs[scales : 2 * scales], *outputs[2 * scales :])
+        return [np.concatenate(column) for column in zip(*found, strict=True)]
 
     def specialise(self, sizes: Sequence[tuple[int, ...]]) -> None:
         """See `engines.RunningHead`."""
@@ -300,15 +320,14 @@ class _OpenVinoHead:
         for n in _PORTIONS:
             self._engine.shared_graph(self._fused, of(n))
         self._engine.once_for_shape(self._fused, lambda: self._expect_sound([of(n) for n in _PORTIONS]))
-        batches = [of(n) for n in _FIRST_PORTIONS]
-        if not self._engine.make_room(self, len(batches) * sum(w.nbytes for w in self._weights)):
+        # Each graph lays them out for itself.
+        graphs = 2 if self._engine.streams > 1 else 1
+        if not self._engine.make_room(self, graphs * sum(w.nbytes for w in self._weights)):
             return
         try:
-            for of_maps in batches:
-                # At once for the thread that computes: it takes whichever it finds.
-                self._own[of_maps] = self._engine.own_graph(self._fused, of_maps).create_infer_request()
+            # At once for the thread that computes: it takes what it finds.
+            self._own = (of(1), self._engine.own_graphs(self._fused, of(1)))
         except Exception:
-            self._own.clear()
             self.own_bytes = 0
             raise
 
@@ -351,9 +370,7 @@ class _OpenVinoHead:
         return request
 
     def _request(self, sizes: Sizes) -> Any:
-        request = self._own.get(sizes)
-        if request is None:
-            request = self._shared.get(sizes)
+        request = self._shared.get(sizes)
         if request is None:
             request = self._prepared(self._engine.shared_graph(self._fused, sizes), len(sizes))
             self._shared[sizes] = request

@@ -1,16 +1,28 @@
 """What graphs for OpenVINO are made of here, and how they are asked without copies."""
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import numpy as np
 import openvino as ov
 import openvino.opset13 as op
 from numpy.typing import NDArray
 
+# A clamp at it changes no number, and keeps OpenVINO from taking what is added next for a bias.
+_FAR: Final = 1e30
+
 
 def constant(value: Any, kind: type[np.generic] = np.float32) -> Any:
     """A constant of a graph."""
     return op.constant(np.asarray(value, kind))
+
+
+def added_exactly(x: Any, bias: NDArray[np.float32]) -> Any:
+    """A number for each channel added to a map, in float32.
+
+    As a convolution's bias OpenVINO would take it in the format of what comes out: rounded, the same error at
+    every position. After something that is no sum it is added in float32, in the same pass.
+    """
+    return op.add(op.clamp(x, -_FAR, _FAR), op.constant(bias.reshape(1, -1, 1, 1)))
 
 
 def numbered(model: ov.Model) -> ov.Model:

@@ -2,15 +2,13 @@
 
 See `flows.fastflow.rounding` for the weights. OpenVINO multiplies what a batch normalisation does to a
 channel into the weights before it rounds them, so it is multiplied here, or they would be rounded once more.
-What is added to a channel it takes as the convolution's bias, in the format of what comes out: rounded, the
-same error at every position. After something that is no sum it is added in float32, in the same pass. What
-both do to the features is in docs/experiments.md, 17.
+What is added to a channel is added in float32. What both do to the features is in docs/experiments.md, 17.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -22,13 +20,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, only_user
+from flows.fastflow.engines.openvino_parts import added_exactly
 from flows.fastflow.plain_files import replace_file
 from flows.fastflow.rounding import PROBES, VERSION, gram, nearest, portions, probe, round_together
 
 logger = logging.getLogger("flowgauge.openvino")
-
-# A clamp at it changes no number, and keeps OpenVINO from taking what is added next for a bias.
-_FAR: Final = 1e30
 
 
 def round_convolutions(
@@ -148,5 +144,4 @@ def _add_exactly(convolution: Convolution, bias: NDArray[np.float32]) -> None:
     if (total := only_user(replaced, "Add")) is not None:
         place = next(i for i in range(2) if total.input_value(i).get_node().get_name() != replaced.get_name())
         y, replaced = op.add(y, total.input_value(place)), total
-    wide = op.constant(bias.reshape(1, -1, 1, 1))
-    replaced.output(0).replace(op.add(op.clamp(y, -_FAR, _FAR), wide).output(0))
+    replaced.output(0).replace(added_exactly(y, bias).output(0))

@@ -26,10 +26,11 @@ def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
         are those of the model. None where there is no such map that all the rest is computed from alone.
     """
     order = model.get_ordered_ops()
-    at = _narrowest(order, size)
-    if at is None:
+    parting = joint(model, size)
+    if parting is None:
         return None
-    before = {op.get_name() for op in order[: at + 1]}
+    names = [op.get_name() for op in order]
+    before = set(names[: names.index(parting.get_name()) + 1])
     results = model.get_results()
     is_early = [_source(result).get_name() in before for result in results]
     n = sum(is_early)
@@ -37,21 +38,26 @@ def split(model: Any, size: tuple[int, int]) -> tuple[Any, Any] | None:
     if n == len(results) or not all(is_early[:n]):
         return None
     early, late = results[:n], results[n:]
-    joint = order[at].output(0)
-    rest = opset13.parameter(joint.get_partial_shape(), joint.get_element_type())
-    for target in joint.get_target_inputs():
+    port = parting.output(0)
+    rest = opset13.parameter(port.get_partial_shape(), port.get_element_type())
+    for target in port.get_target_inputs():
         if not _leads_out(target.get_node()):
             target.replace_source_output(rest.output(0))
-    first = ov.Model([*early, opset13.result(joint)], model.get_parameters())
+    first = ov.Model([*early, opset13.result(port)], model.get_parameters())
     return first, ov.Model(late, [rest])
 
 
-def _narrowest(order: list[Any], size: tuple[int, int]) -> int | None:
-    """Where in the order the map is made to part at.
+def joint(model: Any, size: tuple[int, int]) -> Any | None:
+    """What makes the map to part at, None where there is none.
 
     Of the maps of the first size that is small enough that of the fewest numbers, the first of equals, if no
     other one is needed after it.
+
+    Args:
+        model: a backbone with one input.
+        size: (height, width) of the pictures.
     """
+    order = model.get_ordered_ops()
     place = {op.get_name(): i for i, op in enumerate(order)}
     # Of what depends on the picture: the place up to which it is needed.
     needed: dict[str, int] = {}
@@ -72,7 +78,7 @@ def _narrowest(order: list[Any], size: tuple[int, int]) -> int | None:
             break
         sides = shape[1:]
         if best is None or math.prod(shape) < least:
-            best, least = i, math.prod(shape)
+            best, least = op, math.prod(shape)
     return best
 
 

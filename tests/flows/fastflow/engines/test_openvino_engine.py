@@ -75,11 +75,14 @@ def one_by_one(backbone: RunningBackbone, images: torch.Tensor) -> list[torch.Te
     return [torch.cat(maps) for maps in zip(*(backbone(image[None]) for image in images), strict=True)]
 
 
+def parts_of(energies: Energies) -> tuple[torch.Tensor, ...]:
+    """All that a head finds, each (N, ...)."""
+    return (*energies.flow, *energies.gaussian, *energies[2:])
+
+
 def expect_equal(found: Energies, expected: Energies) -> None:
     """To a few roundings."""
-    for a, b in zip((*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-    for a, b in zip(found[2:], expected[2:], strict=True):
+    for a, b in zip(parts_of(found), parts_of(expected), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 
@@ -238,6 +241,61 @@ class TestSpecialise:
             ):
                 torch.testing.assert_close(a, b, rtol=2e-2, atol=1e-2)
 
+    @pytest.mark.parametrize("given", [1, 2, 3, 5])
+    def test_pictures_give_what_they_give_alone(
+        self, alone: Callable[[], None], threads: Callable[[int], None], given: int
+    ) -> None:
+        """In batches of any size, by how many threads ever."""
+        threads(given)
+        head = self.one_step()
+        running = openvino().head(head)
+        running.specialise(sizes((6,)))
+        alone()
+        batch = maps((6,), n=19)
+        one_by_one = [running([m[i : i + 1] for m in batch]) for i in range(19)]
+        for n in (19, 2, 3, 8):
+            found = running([m[:n] for m in batch])
+            expect_equal(found, FusedHead(head)([m[:n] for m in batch]))
+            for i, one in enumerate(one_by_one[:n]):
+                for rows, same in zip(parts_of(found), parts_of(one), strict=True):
+                    torch.testing.assert_close(rows[i : i + 1], same, rtol=1e-5, atol=1e-6)
+                    assert given > 2 or torch.equal(rows[i : i + 1], same)
+
+    def test_one_that_fails_waits_for_those_beside_it(
+        self, monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+    ) -> None:
+        """They write to memory that goes with the batch; the next batch is computed."""
+        threads(2)
+        head = self.one_step()
+        running: Any = openvino().head(head)
+        running.specialise(sizes((6,)))
+        handed: list[object] = []
+        waited: list[object] = []
+
+        class Watched:
+            def __init__(self, request: Any) -> None:
+                self._request = request
+
+            def set_input_tensor(self, port: int, tensor: object) -> None:
+                handed.append(self)
+                if len(handed) == 4:
+                    raise RuntimeError("no memory")
+                self._request.set_input_tensor(port, tensor)
+
+            def wait(self) -> None:
+                waited.append(self)
+                self._request.wait()
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(self._request, name)
+
+        _, own = running._own
+        own._together = [Watched(request) for request in own._together]
+        with pytest.raises(RuntimeError, match="no memory"):
+            running(maps((6,), n=8))
+        assert waited[-len(own._together) :] == own._together
+        expect_equal(running(maps((6,), n=8)), FusedHead(head)(maps((6,), n=8)))
+
     def test_another_head_of_the_shape_keeps_its_own_weights(self, alone: Callable[[], None]) -> None:
         one, other = (self.one_step() for _ in range(2))
         for parameter in other.flow.parameters():
@@ -264,19 +322,22 @@ class TestSpecialise:
         running[1].specialise(sizes((6,)))
         assert running[1].own_bytes > 0
 
-    def test_where_it_fails_the_shared_graphs_go_on(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_where_it_fails_the_shared_graphs_go_on(
+        self, monkeypatch: pytest.MonkeyPatch, threads: Callable[[int], None]
+    ) -> None:
         head = self.one_step()
         running: Any = openvino().head(head)
         compiled: list[object] = []
-        own_graph = openvino_engine.OpenVinoEngine.own_graph
+        compile_one = openvino_engine.OpenVinoEngine._compile
 
-        def once(*arguments: Any) -> object:
-            if compiled:
+        def all_but_own(self: Any, model: Any, sizes: Any, settings: Any) -> Any:
+            if "NUM_STREAMS" in settings:
                 raise RuntimeError("no memory")
-            compiled.append(own_graph(*arguments))
-            return compiled[0]
+            compiled.append(compile_one(self, model, sizes, settings))
+            return compiled[-1]
 
-        monkeypatch.setattr(openvino_engine.OpenVinoEngine, "own_graph", once)
+        threads(2)
+        monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compile", all_but_own)
         with pytest.raises(RuntimeError, match="no memory"):
             running.specialise(sizes((6,)))
         assert running.own_bytes == 0
@@ -340,9 +401,14 @@ class TestSpecialise:
         assert {path.name for path in place.iterdir()} == kept
 
     def test_then_every_size_of_batch_is_ready(
-        self, tiny_bundle_store: Path, compiled: Path, monkeypatch: pytest.MonkeyPatch
+        self,
+        tiny_bundle_store: Path,
+        compiled: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        threads: Callable[[int], None],
     ) -> None:
         """A start waits for the first and the last of them alone."""
+        threads(2)
         found = resolve(tiny_bundle_store, "tiny")
         scorer = Detector.load(found, device="cpu", engine=openvino(compiled)).scorer
         scorer.warm_up()
@@ -358,7 +424,7 @@ class TestSpecialise:
         scorer.score([image] * 9)  # 8 and 1
         assert not compiling
         scorer.specialise()
-        assert sorted(compiling) == [1, 2, 4, 8]  # of its own the others
+        assert sorted(compiling) == [1, 1, 2, 4]  # of its own those for one
         scorer.score([image] * 15)
         assert len(compiling) == 4
 
@@ -541,18 +607,18 @@ class TestTiles:
         monkeypatch.setattr(openvino_engine, "rewrite", counting)
         return found
 
-    @pytest.mark.parametrize("by_tiles", [True, False])
+    @pytest.mark.parametrize("rewrites", [True, False])
     def test_maps_are_those_of_torch(
         self,
         extractor: FeatureExtractor,
         threads: Callable[[int], None],
         rewritten: list[int],
-        by_tiles: bool,
+        rewrites: bool,
     ) -> None:
         """Of a picture alone and beside others; where the processor gains nothing, by convolutions."""
         threads(2)
-        backbone = OpenVinoEngine("float32", by_tiles=by_tiles).backbone(extractor, self.SIZE)
-        assert rewritten == ([4] if by_tiles else [])
+        backbone = OpenVinoEngine("float32", rewrites=rewrites).backbone(extractor, self.SIZE)
+        assert rewritten == ([4] if rewrites else [])
         images = torch.randint(0, 256, (5, *self.SIZE, 3), dtype=torch.uint8)
         alone = one_by_one(backbone, images)
         for found, one, expected in zip(backbone(images), alone, extractor(images), strict=True):
@@ -560,13 +626,13 @@ class TestTiles:
             torch.testing.assert_close(found, one, rtol=1e-5, atol=1e-6 * float(one.abs().max()))
 
     def test_a_graph_that_rounds_has_none(self, extractor: FeatureExtractor, rewritten: list[int]) -> None:
-        OpenVinoEngine("openvino-bfloat16", by_tiles=True).backbone(extractor, self.SIZE)
+        OpenVinoEngine("openvino-bfloat16", rewrites=True).backbone(extractor, self.SIZE)
         assert not rewritten
 
     def test_what_was_compiled_is_found_again(self, extractor: FeatureExtractor, tmp_path: Path) -> None:
         kept = []
         for _ in range(3):
-            OpenVinoEngine("float32", tmp_path, by_tiles=True).backbone(extractor, self.SIZE)
+            OpenVinoEngine("float32", tmp_path, rewrites=True).backbone(extractor, self.SIZE)
             kept.append({path.name for path in tmp_path.rglob("*.*")})
         assert kept[0]
         assert kept == 3 * [kept[0]]
@@ -575,8 +641,8 @@ class TestTiles:
         """One folder may serve two machines, and what is converted is the same for both."""
         images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
         found = []
-        for by_tiles in (True, False, True):
-            engine = OpenVinoEngine("float32", tmp_path, by_tiles=by_tiles)
+        for rewrites in (True, False, True):
+            engine = OpenVinoEngine("float32", tmp_path, rewrites=rewrites)
             found.append(engine.backbone(extractor, self.SIZE)(images))
         assert len(list(tmp_path.rglob("*.xml"))) == 1
         for first, between, again in zip(*found, strict=True):
@@ -587,7 +653,7 @@ class TestTiles:
 
 def test_only_processors_with_wide_vectors_are_given_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda: "asked")
-    assert OpenVinoEngine("float32")._by_tiles == "asked"  # type: ignore[comparison-overlap]
+    assert OpenVinoEngine("float32")._rewrites == "asked"  # type: ignore[comparison-overlap]
     monkeypatch.undo()
     for capability, expected in {"AVX2": True, "AVX512": True, "DEFAULT": False, "SVE256": False}.items():
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda known=capability: known)

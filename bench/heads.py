@@ -1,0 +1,115 @@
+"""What a head takes by graphs of its own, beside those that it shares with all heads of its shape.
+
+    python -m bench.heads [--only NAME ...] [--rounds 25] [--threads 2]
+
+Heads of the default flow with weights of chance, for the maps that a backbone gives of 256 px, by OpenVINO in
+float32 and, where the processor has it, in bfloat16. Both take turns, and a ratio is that of a round; the
+median over rounds counts. Prints a Markdown table, and writes bench-results/heads.json.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flows.fastflow.engines import RunningHead, computes_bfloat16
+from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.head import Head
+from flows.fastflow.manifest import Normalisation, Precision
+from flows.fastflow.model import FlowConfig
+
+RESULTS = Path("bench-results/heads.json")
+# Channels and side of each map.
+MAPS = {
+    "tf_efficientnet_lite0": ((40, 32), (112, 16), (320, 8)),
+    "resnet18": ((64, 64), (128, 32), (256, 16)),
+}
+BATCHES = (8, 1)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Milliseconds a picture, of each round: by shared graphs and by its own, for each of `BATCHES`."""
+
+    name: str
+    precision: Precision
+    times: list[tuple[list[float], list[float]]]
+
+    def row(self) -> str:
+        """Of the table."""
+        cells = [self.name, self.precision]
+        for sharing, own in self.times:
+            ratio = statistics.median(a / b for a, b in zip(sharing, own, strict=True))
+            cells += [f"{statistics.median(sharing):.2f} / {statistics.median(own):.2f}", f"{ratio:.2f}"]
+        return "| " + " | ".join(cells) + " |"
+
+
+def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found:
+    """A head that shares its graphs and one that has its own, in turns."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    maps = [torch.randn(max(BATCHES), channels, side, side) for channels, side in MAPS[name]]
+    sizes = [tuple(m.shape[1:]) for m in maps]
+    engine = OpenVinoEngine(precision)
+    sharing, own = (engine.head(_of_chance(maps)) for _ in range(2))
+    own.specialise(sizes)
+    if not own.own_bytes:
+        raise ValueError(f"no room for graphs of its own for a head on {name}")
+    times: list[tuple[list[float], list[float]]] = [([], []) for _ in BATCHES]
+    for turn in range(rounds):
+        for n, of_batch in zip(BATCHES, times, strict=True):
+            batch = [m[:n] for m in maps]
+            # Who begins changes, for who is second finds the other's data in the caches.
+            for i in (0, 1) if turn % 2 else (1, 0):
+                of_batch[i].append(_milliseconds((sharing, own)[i], batch) / n)
+    return Found(name, precision, times)
+
+
+def _of_chance(maps: Sequence[Tensor]) -> Head:
+    channels = [m.shape[1] for m in maps]
+    sizes = [(m.shape[2], m.shape[3]) for m in maps]
+    head = Head(channels, Normalisation(mode="channel", pooling=3), FlowConfig(), sizes).eval()
+    for parameter in head.flow.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    head.fit_statistics(lambda: [maps])
+    return head.requires_grad_(False)
+
+
+def _milliseconds(head: RunningHead, maps: Sequence[Tensor]) -> float:
+    head(maps)
+    start = time.perf_counter()
+    head(maps)
+    return 1000 * (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", choices=MAPS, default=list(MAPS))
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--threads", type=int, default=2)
+    asked = parser.parse_args()
+    precisions: list[Precision] = ["float32"]
+    if computes_bfloat16(torch.device("cpu")):
+        precisions.append("openvino-bfloat16")
+    print("| head on | | batch of 8: shared / own, ms each | ratio | one: ms | ratio |")
+    print("|---|---|---|---|---|---|")
+    found = []
+    for name in asked.only:
+        for precision in precisions:
+            found.append(measure(name, precision, asked.rounds, asked.threads))
+            print(found[-1].row(), flush=True)
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps([asdict(one) for one in found], indent=1))
+
+
+if __name__ == "__main__":
+    main()

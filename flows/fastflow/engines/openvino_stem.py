@@ -1,0 +1,108 @@
+"""A backbone's convolution of pixels, by bfloat16 and as exact as in float32.
+
+bfloat16 holds every integer up to 256, and so every pixel, as long as nothing is taken off and no gain given
+before the convolution: both go into its weights. What a weight loses by rounding a second one holds. Products
+are summed in float32, so nothing is rounded but the sum. Where the map at which a graph is parted, so that
+its first layers stay in float32 (`openvino_split`), is picked from such sums alone, by ReLU and maximum
+pooling, it is the same to the last bit whether they are rounded before or after: the graph need not be
+parted. So it is with ResNets. What it gains is in docs/performance.md.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as op
+import torch
+from numpy.typing import NDArray
+
+from flows.fastflow.engines.openvino_convolutions import Convolution, found_in
+from flows.fastflow.engines.openvino_parts import added_exactly, constant
+from flows.fastflow.engines.openvino_split import joint
+
+# In the middle of what pixels can be: what is left of the offset is small, and so is what it loses.
+_MIDDLE: Final = 128
+# What a convolution of normalised pixels may differ by from one of pixels, as a share of their deviation.
+_DIFFER: Final = 1e-5
+# Of operations that give one of the numbers they are given, and keep those in order that are rounded.
+_PICK: Final = ("Relu", "MaxPool")
+
+
+def make_exact(core: Any, model: Any, size: tuple[int, int]) -> bool:
+    """Have the convolution of pixels computed so, in place, if all that rounding shall spare is made of it.
+
+    Args:
+        core: OpenVINO's.
+        model: a backbone for one picture, (1, height, width, 3) uint8.
+        size: (height, width) of the pictures.
+
+    Returns:
+        Whether it is; else nothing was changed.
+    """
+    until = joint(model, size)
+    stem = next(iter(found_in(model)), None)
+    if until is None or stem is None or not _leads_to(stem, until):
+        return False
+    normalised = _normalisation(core, stem, model, size)
+    if normalised is None:
+        return False
+    gain, offset = normalised
+    weights = stem.weights[0] * gain.reshape(-1, 1, 1)
+    # What is added to a pixel is no constant for the sum: zeros around the picture are none of it. A channel
+    # of ones knows where it ends.
+    ones = (stem.weights[0] * (offset + _MIDDLE * gain).reshape(-1, 1, 1)).sum(1, keepdims=True)
+    whole = np.concatenate([weights, ones], 1)
+    most = _rounded(whole)
+    both = np.concatenate([most, _rounded(whole - most)], 1)
+    planes = op.transpose(model.inputs[0].get_node(), constant([0, 3, 1, 2], np.int64))
+    pixels = op.subtract(op.convert(planes, np.float32), constant(_MIDDLE))
+    one = op.constant(np.ones((1, 1, *size), np.float32))
+    how = stem.node.get_attributes()
+    given = op.concat([pixels, one, pixels, one], 1)
+    found = op.convolution(
+        given, op.constant(both), how["strides"], how["pads_begin"], how["pads_end"], how["dilations"]
+    )
+    if stem.bias is not None:
+        found = added_exactly(found, stem.bias)
+    stem.after.output(0).replace(found.output(0))
+    model.validate_nodes_and_infer_types()
+    return True
+
+
+def _leads_to(stem: Convolution, until: Any) -> bool:
+    """Whether a map is picked from a convolution's sums, and nobody else needs them."""
+    node = stem.after
+    if stem.node.get_type_name() != "Convolution":
+        return False
+    while node.get_friendly_name() != until.get_friendly_name():
+        users = [target.get_node() for target in node.output(0).get_target_inputs()]
+        if len(users) != 1 or users[0].get_type_name() not in _PICK:
+            return False
+        [node] = users
+    return True
+
+
+def _normalisation(
+    core: Any, stem: Convolution, model: Any, size: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """What each channel of pixels is multiplied by before the convolution and what is added then, (3,) each.
+
+    None where anything else is done to them.
+    """
+    port = stem.node.input_value(0)
+    if port.get_partial_shape() != ov.PartialShape([1, 3, *size]):
+        return None
+    picture = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
+    asked = ov.Model([op.result(port)], model.get_parameters()).clone()
+    [found] = core.compile_model(asked, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(picture).values()
+    given = picture[0].transpose(2, 0, 1).reshape(3, -1).astype(np.float64)
+    rows = found.reshape(3, -1).astype(np.float64)
+    gain, offset = np.array([np.polyfit(x, y, 1) for x, y in zip(given, rows, strict=True)]).T
+    errors = np.abs(gain[:, None] * given + offset[:, None] - rows).max(1)
+    return (gain, offset) if (errors <= _DIFFER * rows.std(1)).all() else None
+
+
+def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The nearest that bfloat16 holds."""
+    found: NDArray[np.float32] = torch.from_numpy(weights).bfloat16().float().numpy()
+    return found
