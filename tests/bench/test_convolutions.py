@@ -1,13 +1,15 @@
 """The bench of convolutions sets both forms of a backbone beside each other."""
 
 import pytest
+import torch
 
 pytest.importorskip("openvino")
 
 from bench.convolutions import Found, measure
 
 
-def test_both_forms_are_computed_in_each_round() -> None:
+def test_both_forms_are_computed_in_each_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
     found = measure("resnet18", (1, 2), "float32", side=96, rounds=2, threads=1)
     assert found.anew == 7
     # Each kernel of 9 weights becomes 36 factors.

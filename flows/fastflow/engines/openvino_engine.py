@@ -31,7 +31,7 @@ from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
 from flows.fastflow.engines.openvino_stem import make_exact
-from flows.fastflow.engines.openvino_winograd import rewrite
+from flows.fastflow.engines.openvino_winograd import fewest_channels, rewrite
 from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
 from flows.fastflow.fused import Energies, FusedHead
@@ -85,7 +85,7 @@ class OpenVinoEngine:
     def __init__(
         self, precision: Precision, cache: Path | None = None, *, rewrites: bool | None = None
     ) -> None:
-        self._rewrites = _has_wide_vectors() if rewrites is None else rewrites
+        self._rewrites = fewest_channels() is not None if rewrites is None else rewrites
         self.precision = precision
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
         self._cache = openvino_cache.opened(cache)
@@ -386,11 +386,6 @@ def _shape(fused: FusedHead) -> tuple[object, ...]:
 def _kept_nowhere(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings for a graph that no start shall find on disk."""
     return {name: value for name, value in settings.items() if name != "CACHE_DIR"}
-
-
-def _has_wide_vectors() -> bool:
-    """Whether the processor has what products of matrices were found fast by: AVX2 or AVX-512."""
-    return torch.backends.cpu.get_cpu_capability().startswith("AVX")
 
 
 def _streams(threads: int) -> int:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import openvino.opset13 as op
+import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, value_of
@@ -33,10 +34,16 @@ _G: Final = np.array(
         [0, 0, 1],
     ]
 )
-# From so many channels on, between those that go in and those that come out, and so many tiles, it takes less
-# time (docs/performance.md).
-_FEWEST_CHANNELS: Final = 56
+# From so many channels on, between those that go in and those that come out, by the vectors that torch says a
+# processor has, and so many tiles, it takes less time (docs/performance.md). The wider they are, the more is
+# spent on moving numbers and the less on multiplying them.
+_FEWEST_CHANNELS: Final = {"AVX2": 56, "AVX512": 112}
 _FEWEST_TILES: Final = 9
+
+
+def fewest_channels() -> int | None:
+    """From how many channels on this processor gains by tiles; None where that is not known."""
+    return _FEWEST_CHANNELS.get(torch.backends.cpu.get_cpu_capability())
 
 
 def rewrite(model: Any) -> int:
@@ -109,8 +116,9 @@ def _fits(node: Any) -> bool:
         return False
     # The harmonic mean: both are moved about, and each is multiplied by the other.
     between = 2 * out * channels / (out + channels)
+    fewest = fewest_channels() or _FEWEST_CHANNELS["AVX2"]
     tiles = math.prod(_tiles(*found.to_shape()[2:]))
-    return bool(between >= _FEWEST_CHANNELS and tiles >= _FEWEST_TILES)
+    return bool(between >= fewest and tiles >= _FEWEST_TILES)
 
 
 def _tiles(height: int, width: int) -> tuple[int, int]:

@@ -597,8 +597,9 @@ class TestTiles:
 
     @pytest.fixture
     def rewritten(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-        """How many convolutions of each graph were."""
+        """How many convolutions of each graph were, on a processor with vectors of 256 bits."""
         found: list[int] = []
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
 
         def counting(model: Any) -> int:
             found.append(openvino_winograd.rewrite(model))
@@ -637,6 +638,7 @@ class TestTiles:
         assert kept[0]
         assert kept == 3 * [kept[0]]
 
+    @pytest.mark.usefixtures("rewritten")
     def test_both_forms_are_kept_beside_each_other(self, extractor: FeatureExtractor, tmp_path: Path) -> None:
         """One folder may serve two machines, and what is converted is the same for both."""
         images = torch.randint(0, 256, (1, *self.SIZE, 3), dtype=torch.uint8)
@@ -652,12 +654,11 @@ class TestTiles:
 
 
 def test_only_processors_with_wide_vectors_are_given_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openvino_engine, "_has_wide_vectors", lambda: "asked")
-    assert OpenVinoEngine("float32")._rewrites == "asked"  # type: ignore[comparison-overlap]
-    monkeypatch.undo()
-    for capability, expected in {"AVX2": True, "AVX512": True, "DEFAULT": False, "SVE256": False}.items():
+    fewest = {"AVX2": 56, "AVX512": 112, "DEFAULT": None, "SVE256": None}
+    for capability, expected in fewest.items():
         monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda known=capability: known)
-        assert openvino_engine._has_wide_vectors() is expected
+        assert openvino_winograd.fewest_channels() == expected
+        assert OpenVinoEngine("float32")._rewrites is (expected is not None)
 
 
 def test_a_detector_scores_the_same_and_says_by_whom(

@@ -56,6 +56,12 @@ def layer_of(channels: int, out: int, **settings: Any) -> nn.Conv2d:
     return nn.Conv2d(channels, out, **{"kernel_size": 3, "padding": 1, **settings}, bias=False)
 
 
+@pytest.fixture(autouse=True)
+def processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One with vectors of 256 bits, as far as torch says."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+
 @pytest.fixture
 def of_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small maps, too, which take longer by tiles."""
@@ -137,6 +143,16 @@ def test_weights_that_come_in_stay() -> None:
 @pytest.mark.parametrize(("size", "tiled"), [((12, 12), 1), ((9, 11), 1), ((8, 16), 0), ((33, 4), 1)])
 def test_maps_of_few_tiles_stay(size: tuple[int, int], tiled: int) -> None:
     assert rewrite(graph_of(layer_of(64, 64), size)) == tiled
+
+
+@pytest.mark.parametrize(("capability", "fewest"), [("AVX2", 56), ("AVX512", 112), ("SVE256", 56)])
+def test_convolutions_of_few_channels_stay(
+    monkeypatch: pytest.MonkeyPatch, capability: str, fewest: int
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert rewrite(graph_of(layer_of(fewest, fewest), (12, 12))) == 1
+    # Their harmonic mean counts.
+    assert rewrite(graph_of(layer_of(fewest - 6, fewest + 4), (12, 12))) == 0
 
 
 @pytest.mark.parametrize("shape", [[2, 64, 12, 12], [-1, 64, 12, 12], [1, 64, -1, 12], [1, 64, 12, -1]])
