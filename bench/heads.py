@@ -35,11 +35,17 @@ BATCHES = (8, 1)
 
 @dataclass(frozen=True)
 class Found:
-    """Milliseconds a picture, of each round: by shared graphs and by its own, for each of `BATCHES`."""
+    """What a head takes.
+
+    Attributes:
+        times: milliseconds a picture, of each round: by shared graphs and by its own, for each of `BATCHES`.
+        difference: the largest of any energy of the flow, over the largest energy of its scale.
+    """
 
     name: str
     precision: Precision
     times: list[tuple[list[float], list[float]]]
+    difference: float
 
     def row(self) -> str:
         """Of the table."""
@@ -47,7 +53,7 @@ class Found:
         for sharing, own in self.times:
             ratio = statistics.median(a / b for a, b in zip(sharing, own, strict=True))
             cells += [f"{statistics.median(sharing):.2f} / {statistics.median(own):.2f}", f"{ratio:.2f}"]
-        return "| " + " | ".join(cells) + " |"
+        return "| " + " | ".join([*cells, f"{self.difference:.0e}"]) + " |"
 
 
 def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found:
@@ -57,10 +63,13 @@ def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found
     maps = [torch.randn(max(BATCHES), channels, side, side) for channels, side in MAPS[name]]
     sizes = [tuple(m.shape[1:]) for m in maps]
     engine = OpenVinoEngine(precision)
-    sharing, own = (engine.head(_of_chance(maps)) for _ in range(2))
+    head = _of_chance(maps)
+    sharing, own = engine.head(head), engine.head(head)
     own.specialise(sizes)
     if not own.own_bytes:
         raise ValueError(f"no room for graphs of its own for a head on {name}")
+    pairs = zip(sharing(maps).flow, own(maps).flow, strict=True)
+    difference = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
     times: list[tuple[list[float], list[float]]] = [([], []) for _ in BATCHES]
     for turn in range(rounds):
         for n, of_batch in zip(BATCHES, times, strict=True):
@@ -68,7 +77,7 @@ def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found
             # Who begins changes, for who is second finds the other's data in the caches.
             for i in (0, 1) if turn % 2 else (1, 0):
                 of_batch[i].append(_milliseconds((sharing, own)[i], batch) / n)
-    return Found(name, precision, times)
+    return Found(name, precision, times, difference)
 
 
 def _of_chance(maps: Sequence[Tensor]) -> Head:
@@ -100,8 +109,8 @@ def main() -> None:
     precisions: list[Precision] = ["float32"]
     if computes_bfloat16(torch.device("cpu")):
         precisions.append("openvino-bfloat16")
-    print("| head on | | batch of 8: shared / own, ms each | ratio | one: ms | ratio |")
-    print("|---|---|---|---|---|---|")
+    print("| head on | | batch of 8: shared / own, ms each | ratio | one: ms | ratio | differs |")
+    print("|---|---|---|---|---|---|---|")
     found = []
     for name in asked.only:
         for precision in precisions:

@@ -5,7 +5,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib.metadata import version
 from itertools import chain, pairwise
 from pathlib import Path
@@ -20,7 +20,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_parts import shared
+from flows.fastflow.engines.openvino_parts import let_end, shared, streams_of
 from flows.fastflow.manifest import Backbone
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
@@ -123,8 +123,7 @@ class OpenVinoBackbone:
 
     def __init__(self, alone: Sequence[Any], together: Sequence[Any], nbytes: int) -> None:
         self._alone, self._together = _Requests(alone), _Requests(together)
-        # As OpenVINO has them: not more than the machine has cores.
-        self._streams = int(together[0].get_property("NUM_STREAMS")) if together else 1
+        self._streams = streams_of(together[0]) if together else 1
         self.batches: tuple[int, ...] = (1,) if self._streams == 1 else (self._streams, 1)
         self.nbytes = nbytes
 
@@ -171,10 +170,7 @@ class _Requests:
         try:
             yield taken
         except BaseException:
-            # Others may be at work still, on memory that goes with the batch.
-            for request in chain(*taken):
-                with suppress(Exception):  # the one that failed says so again
-                    request.wait()
+            let_end(chain(*taken))
             raise
         self.idle.extend(taken)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from flows.fastflow.alike import are_alike
-from flows.fastflow.engines import openvino_cache, openvino_pixels
+from flows.fastflow.engines import computes_bfloat16, openvino_cache, openvino_pixels
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
 from flows.fastflow.engines.openvino_head import build, weights_of
@@ -30,7 +30,7 @@ from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
 from flows.fastflow.engines.openvino_split import split
-from flows.fastflow.engines.openvino_stem import make_exact
+from flows.fastflow.engines.openvino_stem import stem_in_bfloat16
 from flows.fastflow.engines.openvino_winograd import fewest_channels, rewrite
 from flows.fastflow.enlarging import Enlarging
 from flows.fastflow.finish import Pixels
@@ -68,8 +68,8 @@ class OpenVinoEngine:
 
     Args:
         precision: float32, or openvino-bfloat16, in which convolutions and what lies between them are
-            computed in bfloat16, but for the first layers of a backbone, see `openvino_split`, by weights
-            that were rounded together, see `openvino_rounding`.
+            computed in bfloat16, by weights that were rounded together, see `openvino_rounding`; but for the
+            first layers of a backbone, see `openvino_split`, or of ResNets `openvino_stem`.
         cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
             decides what is computed.
         rewrites: whether a backbone's convolutions may be written anew for speed: 3x3 ones by tiles in
@@ -77,7 +77,7 @@ class OpenVinoEngine:
             where the processor is one that gains by it.
 
     Attributes:
-        streams: how many pictures of a batch are computed beside each other.
+        streams: how many pictures of a batch are computed beside each other, at most.
     """
 
     batches = _FIRST_PORTIONS
@@ -85,7 +85,7 @@ class OpenVinoEngine:
     def __init__(
         self, precision: Precision, cache: Path | None = None, *, rewrites: bool | None = None
     ) -> None:
-        self._rewrites = fewest_channels() is not None if rewrites is None else rewrites
+        self._rewrites = _gains_by_rewriting(precision) if rewrites is None else rewrites
         self.precision = precision
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
         self._cache = openvino_cache.opened(cache)
@@ -211,7 +211,7 @@ class OpenVinoEngine:
     def make_room(self, head: "_OpenVinoHead", nbytes: int) -> bool:
         """Whether there is room for so many bytes in graphs of a head's own; then they are counted."""
         with self._lock:
-            if nbytes + sum(owner.own_bytes for owner in self._owners) > _OWN_BYTES:
+            if nbytes + sum(owner.own_bytes for owner in self._owners if owner is not head) > _OWN_BYTES:
                 return False
             head.own_bytes = nbytes
             self._owners.add(head)
@@ -239,7 +239,7 @@ class OpenVinoEngine:
                 numbered(model)
             return [model]
         parts: tuple[Any, ...] = (model,)
-        if not (self._rewrites and make_exact(self._core, model, size)):
+        if not (self._rewrites and stem_in_bfloat16(self._core, _kept_nowhere(self._exact), model, size)):
             parts = split(model, size) or parts
         kept = None
         if self._cache is not None:
@@ -276,7 +276,7 @@ class OpenVinoEngine:
 
 
 class _OpenVinoHead:
-    """See `engines.RunningHead`. Weights are set once, in a request for each size of batch.
+    """See `engines.RunningHead`. Weights are set once, in its own graphs or in requests for sizes of batch.
 
     Attributes:
         own_bytes: weights in the graphs that are this head's alone.
@@ -328,7 +328,7 @@ class _OpenVinoHead:
             # At once for the thread that computes: it takes what it finds.
             self._own = (of(1), self._engine.own_graphs(self._fused, of(1)))
         except Exception:
-            self.own_bytes = 0
+            self._own, self.own_bytes = None, 0
             raise
 
     def _expect_sound(self, batches: Sequence[Sizes]) -> None:
@@ -386,6 +386,13 @@ def _shape(fused: FusedHead) -> tuple[object, ...]:
 def _kept_nowhere(settings: dict[str, Any]) -> dict[str, Any]:
     """The settings for a graph that no start shall find on disk."""
     return {name: value for name, value in settings.items() if name != "CACHE_DIR"}
+
+
+def _gains_by_rewriting(precision: Precision) -> bool:
+    """Whether the processor does, as far as that is known."""
+    if precision == "float32":
+        return fewest_channels() is not None
+    return computes_bfloat16(torch.device("cpu"))
 
 
 def _streams(threads: int) -> int:

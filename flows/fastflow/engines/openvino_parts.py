@@ -1,5 +1,7 @@
 """What graphs for OpenVINO are made of here, and how they are asked without copies."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, cast
 
 import numpy as np
@@ -36,6 +38,18 @@ def numbered(model: ov.Model) -> ov.Model:
     for i, port in enumerate((*model.inputs, *model.outputs)):
         port.get_tensor().set_names({f"{i}"})
     return model
+
+
+def streams_of(graph: Any) -> int:
+    """How many a compiled graph has, as OpenVINO made them: not more than the machine has cores."""
+    return int(graph.get_property("NUM_STREAMS"))
+
+
+def let_end(requests: Iterable[Any]) -> None:
+    """Wait for requests, whatever became of them: at work still, they write to memory that goes."""
+    for request in requests:
+        with suppress(Exception):  # one that failed says so again
+            request.wait()
 
 
 def infer(request: Any) -> None:

@@ -41,7 +41,9 @@ def round_convolutions(
         kept: where rounded weights, which take seconds, are kept; see `rounded_beside`. None keeps nothing.
     """
     *before, last = parts
-    convolutions = list(found_in(last))
+    every = list(found_in(last))
+    # Of the others nothing is lost. `openvino_stem` makes one, and what is kept is the same without it.
+    convolutions = [one for one in every if not torch.equal(nearest(one.flat), one.flat)]
     weights = _read(kept, convolutions)
     if weights is None:
         weights = [nearest(convolution.flat) for convolution in convolutions]
@@ -51,8 +53,9 @@ def round_convolutions(
             for i, covered in zip(portion, grams, strict=True):
                 weights[i] = round_together(convolutions[i].flat, covered)
         _write(kept, weights)
-    for convolution, rounded in zip(convolutions, weights, strict=True):
-        _replace_weights(convolution.node, rounded.numpy())
+    rounded = {one.place: found.numpy() for one, found in zip(convolutions, weights, strict=True)}
+    for convolution in every:
+        _replace_weights(convolution.node, rounded.get(convolution.place, convolution.weights))
         if convolution.bias is not None:
             _add_exactly(convolution, convolution.bias)
     last.validate_nodes_and_infer_types()

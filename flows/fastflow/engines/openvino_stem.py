@@ -1,13 +1,14 @@
-"""A backbone's convolution of pixels, by bfloat16 and as exact as in float32.
+"""A backbone's convolution of pixels, by bfloat16 and as good as in float32.
 
 bfloat16 holds every integer up to 256, and so every pixel, as long as nothing is taken off and no gain given
-before the convolution: both go into its weights. What a weight loses by rounding a second one holds. Products
-are summed in float32, so nothing is rounded but the sum. Where the map at which a graph is parted, so that
-its first layers stay in float32 (`openvino_split`), is picked from such sums alone, by ReLU and maximum
-pooling, it is the same to the last bit whether they are rounded before or after: the graph need not be
+before the convolution: both go into its weights. What a weight loses by rounding a second one holds, to 2^-17
+of it. Products are summed in float32, so nothing is rounded to bfloat16 but the sum. Where the map at which a
+graph is parted, so that its first layers stay in float32 (`openvino_split`), is picked from such sums alone,
+by ReLU and maximum pooling, it is the same whether they are rounded before or after: the graph need not be
 parted. So it is with ResNets. What it gains is in docs/performance.md.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ import openvino.opset13 as op
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.engines.openvino_convolutions import Convolution, found_in
+from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, value_of
 from flows.fastflow.engines.openvino_parts import added_exactly, constant
 from flows.fastflow.engines.openvino_split import joint
 
@@ -28,11 +29,12 @@ _DIFFER: Final = 1e-5
 _PICK: Final = ("Relu", "MaxPool")
 
 
-def make_exact(core: Any, model: Any, size: tuple[int, int]) -> bool:
-    """Have the convolution of pixels computed so, in place, if all that rounding shall spare is made of it.
+def stem_in_bfloat16(core: Any, settings: Mapping[str, Any], model: Any, size: tuple[int, int]) -> bool:
+    """Have the convolution of pixels computed so, in place, if of its sums alone the map to part at is.
 
     Args:
         core: OpenVINO's.
+        settings: to compute by in float32 what is done to pixels.
         model: a backbone for one picture, (1, height, width, 3) uint8.
         size: (height, width) of the pictures.
 
@@ -41,9 +43,9 @@ def make_exact(core: Any, model: Any, size: tuple[int, int]) -> bool:
     """
     until = joint(model, size)
     stem = next(iter(found_in(model)), None)
-    if until is None or stem is None or not _leads_to(stem, until):
+    if until is None or stem is None or not _leads_to(stem, until) or not _is_rounded(until):
         return False
-    normalised = _normalisation(core, stem, model, size)
+    normalised = _normalisation(core, settings, stem, model, size)
     if normalised is None:
         return False
     gain, offset = normalised
@@ -74,16 +76,40 @@ def _leads_to(stem: Convolution, until: Any) -> bool:
     node = stem.after
     if stem.node.get_type_name() != "Convolution":
         return False
-    while node.get_friendly_name() != until.get_friendly_name():
-        users = [target.get_node() for target in node.output(0).get_target_inputs()]
+    while node.get_name() != until.get_name():
+        users = _users(node)
         if len(users) != 1 or users[0].get_type_name() not in _PICK:
             return False
         [node] = users
     return True
 
 
+def _is_rounded(until: Any) -> bool:
+    """Whether who takes a map in a graph of its own rounds it first: convolutions, and sums with another map.
+
+    A normalisation would take it in float32: of a map that lies far from 0 it is what shows low contrast.
+    """
+    for user in _users(until):
+        values = [value_of(value) for value in user.input_values()]
+        constants = [value for value in values if value is not None]
+        if user.get_type_name() == "Multiply" and constants and (constants[0] == 1).all():
+            # The frontend multiplies the second part of a sum by 1.
+            if not _is_rounded(user):
+                return False
+        elif user.get_type_name() == "Add":
+            if constants:
+                return False
+        elif user.get_type_name() not in ("Convolution", "GroupConvolution"):
+            return False
+    return True
+
+
+def _users(node: Any) -> list[Any]:
+    return [target.get_node() for target in node.output(0).get_target_inputs()]
+
+
 def _normalisation(
-    core: Any, stem: Convolution, model: Any, size: tuple[int, int]
+    core: Any, settings: Mapping[str, Any], stem: Convolution, model: Any, size: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
     """What each channel of pixels is multiplied by before the convolution and what is added then, (3,) each.
 
@@ -94,7 +120,7 @@ def _normalisation(
         return None
     picture = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     asked = ov.Model([op.result(port)], model.get_parameters()).clone()
-    [found] = core.compile_model(asked, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(picture).values()
+    [found] = core.compile_model(asked, "CPU", dict(settings))(picture).values()
     given = picture[0].transpose(2, 0, 1).reshape(3, -1).astype(np.float64)
     rows = found.reshape(3, -1).astype(np.float64)
     gain, offset = np.array([np.polyfit(x, y, 1) for x, y in zip(given, rows, strict=True)]).T
