@@ -3,9 +3,9 @@
     python -m bench.convolutions [--only NAME ...] [--size 256] [--rounds 15] [--threads 2]
 
 Backbones with weights of chance, each to its stages of strides 4 to 16: in float32, where 3x3 convolutions go
-by tiles, and in bfloat16, where the processor has it, by the one of pixels that is as exact as in float32
-beside a graph whose first layers are. Both take turns, and a ratio is that of a round; the median over rounds
-counts. Prints Markdown tables, and writes bench-results/convolutions.json.
+by tiles, and in bfloat16, where the processor has it, with the one of pixels in bfloat16, too, beside first
+layers in float32. Both take turns, and a ratio is that of a round; the median over rounds counts. Prints
+Markdown tables, and writes bench-results/convolutions.json.
 """
 
 import argparse
