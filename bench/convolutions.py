@@ -10,19 +10,18 @@ Markdown tables, and writes bench-results/convolutions.json.
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from openvino import Core
-from torch import Tensor
 
 from bench.chance import weights_of_chance
-from flows.fastflow.engines import computes_bfloat16
-from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, convert
+from bench.inference.engines import openvino_precisions
+from bench.turns import Times, cells, in_turns
+from flows.fastflow.engines.openvino_backbone import convert
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_stem import stem_in_bfloat16
 from flows.fastflow.engines.openvino_winograd import rewrite
@@ -55,17 +54,17 @@ class Found:
     precision: Precision
     anew: int
     weights: tuple[float, float]
-    batch: tuple[list[float], list[float]]
-    one: tuple[list[float], list[float]]
+    batch: Times
+    one: Times
     difference: float
 
     def row(self) -> str:
         """Of the table."""
-        cells = [self.name, str(self.anew), " / ".join(f"{n:.0f}" for n in self.weights)]
-        for own, anew in (self.batch, self.one):
-            ratio = statistics.median(a / b for a, b in zip(own, anew, strict=True))
-            cells += [f"{statistics.median(own):.1f} / {statistics.median(anew):.1f}", f"{ratio:.2f}"]
-        return "| " + " | ".join([*cells, f"{self.difference:.0e}"]) + " |"
+        weights = " / ".join(f"{n:.0f}" for n in self.weights)
+        times = cells((self.batch, self.one), digits=1)
+        return (
+            "| " + " | ".join([self.name, str(self.anew), weights, *times, f"{self.difference:.0e}"]) + " |"
+        )
 
 
 def measure(
@@ -88,20 +87,11 @@ def measure(
     pictures = torch.randint(0, 256, (BATCH, *size, 3), dtype=torch.uint8)
     expected, found = (backbone(pictures) for backbone in running)
     largest = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(found, expected, strict=True))
-    batch: tuple[list[float], list[float]] = ([], [])
-    one: tuple[list[float], list[float]] = ([], [])
-    for turn in range(rounds):
-        # Who begins changes, for who is second finds the other's data in the caches.
-        for i in (0, 1) if turn % 2 else (1, 0):
-            batch[i].append(_milliseconds(running[i], pictures) / BATCH)
-            one[i].append(_milliseconds(running[i], pictures[:1]))
+    batch, one = (
+        in_turns((partial(running[0], pictures[:n]), partial(running[1], pictures[:n])), rounds, n)
+        for n in (BATCH, 1)
+    )
     return Found(name, precision, anew, (weights[0], weights[1]), batch, one, largest)
-
-
-def _milliseconds(backbone: OpenVinoBackbone, pictures: Tensor) -> float:
-    start = time.perf_counter()
-    backbone(pictures)
-    return 1000 * (time.perf_counter() - start)
 
 
 def main() -> None:
@@ -114,11 +104,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    precisions: list[Precision] = ["float32"]
-    if computes_bfloat16(torch.device("cpu")):
-        precisions.append("openvino-bfloat16")
     found = []
-    for precision in precisions:
+    for precision in openvino_precisions():
         print(f"{precision}:\n")
         print("| backbone | anew | weights, MiB | batch of 8: ms each | ratio | one: ms | ratio | differs |")
         print("|---|---|---|---|---|---|---|---|")

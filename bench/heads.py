@@ -9,16 +9,16 @@ median over rounds counts. Prints a Markdown table, and writes bench-results/hea
 
 import argparse
 import json
-import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from flows.fastflow.engines import RunningHead, computes_bfloat16
+from bench.inference.engines import openvino_precisions
+from bench.turns import Times, cells, in_turns
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation, Precision
@@ -44,16 +44,13 @@ class Found:
 
     name: str
     precision: Precision
-    times: list[tuple[list[float], list[float]]]
+    times: list[Times]
     difference: float
 
     def row(self) -> str:
         """Of the table."""
-        cells = [self.name, self.precision]
-        for sharing, own in self.times:
-            ratio = statistics.median(a / b for a, b in zip(sharing, own, strict=True))
-            cells += [f"{statistics.median(sharing):.2f} / {statistics.median(own):.2f}", f"{ratio:.2f}"]
-        return "| " + " | ".join([*cells, f"{self.difference:.0e}"]) + " |"
+        times = cells(self.times, digits=2)
+        return "| " + " | ".join([self.name, self.precision, *times, f"{self.difference:.0e}"]) + " |"
 
 
 def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found:
@@ -70,13 +67,10 @@ def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found
         raise ValueError(f"no room for graphs of its own for a head on {name}")
     pairs = zip(sharing(maps).flow, own(maps).flow, strict=True)
     difference = max(float((a - b).abs().max() / a.abs().max()) for a, b in pairs)
-    times: list[tuple[list[float], list[float]]] = [([], []) for _ in BATCHES]
-    for turn in range(rounds):
-        for n, of_batch in zip(BATCHES, times, strict=True):
-            batch = [m[:n] for m in maps]
-            # Who begins changes, for who is second finds the other's data in the caches.
-            for i in (0, 1) if turn % 2 else (1, 0):
-                of_batch[i].append(_milliseconds((sharing, own)[i], batch) / n)
+    times = []
+    for n in BATCHES:
+        batch = [m[:n] for m in maps]
+        times.append(in_turns((partial(sharing, batch), partial(own, batch)), rounds, n))
     return Found(name, precision, times, difference)
 
 
@@ -90,13 +84,6 @@ def _of_chance(maps: Sequence[Tensor]) -> Head:
     return head.requires_grad_(False)
 
 
-def _milliseconds(head: RunningHead, maps: Sequence[Tensor]) -> float:
-    head(maps)
-    start = time.perf_counter()
-    head(maps)
-    return 1000 * (time.perf_counter() - start)
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(
@@ -106,14 +93,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--threads", type=int, default=2)
     asked = parser.parse_args()
-    precisions: list[Precision] = ["float32"]
-    if computes_bfloat16(torch.device("cpu")):
-        precisions.append("openvino-bfloat16")
     print("| head on | | batch of 8: shared / own, ms each | ratio | one: ms | ratio | differs |")
     print("|---|---|---|---|---|---|---|")
     found = []
     for name in asked.only:
-        for precision in precisions:
+        for precision in openvino_precisions():
             found.append(measure(name, precision, asked.rounds, asked.threads))
             print(found[-1].row(), flush=True)
     RESULTS.parent.mkdir(exist_ok=True)

@@ -82,6 +82,15 @@ def emulated(engine: str, device: str) -> bool:
     return vain and engine.endswith("bfloat16")
 
 
+def openvino_precisions() -> list[Precision]:
+    """Those of OpenVINO's engines that this processor has instructions for."""
+    return [
+        precision_of(engine)
+        for engine in OURS
+        if split(engine)[0] == "openvino" and not emulated(engine, "cpu")
+    ]
+
+
 def pick(engine: str, device: str = "cpu") -> Engine:
     """What computes.
 

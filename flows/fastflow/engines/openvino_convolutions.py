@@ -93,8 +93,18 @@ def value_of(port: Any) -> NDArray[np.float32] | None:
     return found
 
 
+def is_one(port: Any) -> bool:
+    """Whether it is the number 1, by which the frontend multiplies the second part of a sum."""
+    factor = value_of(port)
+    return factor is not None and factor.ndim == 0 and factor.item() == 1
+
+
+def users_of(node: Any) -> list[Any]:
+    """What takes a node's values."""
+    return [target.get_node() for target in node.output(0).get_target_inputs()]
+
+
 def only_user(node: Any, kind: str) -> Any | None:
     """What alone takes a node's values, if it is of a kind."""
-    users = [target.get_node() for target in node.output(0).get_target_inputs()]
-    users = [user for user in users if user.get_type_name() != "ShapeOf"]
+    users = [user for user in users_of(node) if user.get_type_name() != "ShapeOf"]
     return users[0] if len(users) == 1 and users[0].get_type_name() == kind else None

@@ -11,6 +11,7 @@ from typing import Any
 import openvino as ov
 from openvino import opset13
 
+from flows.fastflow.engines.openvino_convolutions import users_of
 from flows.fastflow.head import stays_exact
 
 
@@ -107,7 +108,7 @@ def _leads_out(op: Any) -> bool:
         return True
     if op.get_type_name() != "Convert":
         return False
-    users = [target.get_node() for target in op.output(0).get_target_inputs()]
+    users = users_of(op)
     return bool(users) and all(user.get_type_name() == "Result" for user in users)
 
 

@@ -17,9 +17,10 @@ import openvino.opset13 as op
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, value_of
+from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, is_one, users_of, value_of
 from flows.fastflow.engines.openvino_parts import added_exactly, constant
 from flows.fastflow.engines.openvino_split import joint
+from flows.fastflow.rounding import nearest
 
 # In the middle of what pixels can be: what is left of the offset is small, and so is what it loses.
 _MIDDLE: Final = 128
@@ -53,9 +54,9 @@ def stem_in_bfloat16(core: Any, settings: Mapping[str, Any], model: Any, size: t
     # What is added to a pixel is no constant for the sum: zeros around the picture are none of it. A channel
     # of ones knows where it ends.
     ones = (stem.weights[0] * (offset + _MIDDLE * gain).reshape(-1, 1, 1)).sum(1, keepdims=True)
-    whole = np.concatenate([weights, ones], 1)
-    most = _rounded(whole)
-    both = np.concatenate([most, _rounded(whole - most)], 1)
+    whole = torch.from_numpy(np.concatenate([weights, ones], 1))
+    most = nearest(whole)
+    both = torch.cat([most, nearest(whole - most)], 1).numpy()
     planes = op.transpose(model.inputs[0].get_node(), constant([0, 3, 1, 2], np.int64))
     pixels = op.subtract(op.convert(planes, np.float32), constant(_MIDDLE))
     one = op.constant(np.ones((1, 1, *size), np.float32))
@@ -77,7 +78,7 @@ def _leads_to(stem: Convolution, until: Any) -> bool:
     if stem.node.get_type_name() != "Convolution":
         return False
     while node.get_name() != until.get_name():
-        users = _users(node)
+        users = users_of(node)
         if len(users) != 1 or users[0].get_type_name() not in _PICK:
             return False
         [node] = users
@@ -89,23 +90,16 @@ def _is_rounded(until: Any) -> bool:
 
     A normalisation would take it in float32: of a map that lies far from 0 it is what shows low contrast.
     """
-    for user in _users(until):
-        values = [value_of(value) for value in user.input_values()]
-        constants = [value for value in values if value is not None]
-        if user.get_type_name() == "Multiply" and constants and (constants[0] == 1).all():
-            # The frontend multiplies the second part of a sum by 1.
-            if not _is_rounded(user):
-                return False
-        elif user.get_type_name() == "Add":
-            if constants:
-                return False
-        elif user.get_type_name() not in ("Convolution", "GroupConvolution"):
-            return False
-    return True
 
+    def rounds(user: Any) -> bool:
+        kind, given = user.get_type_name(), user.input_values()
+        if kind == "Multiply":
+            return any(map(is_one, given)) and _is_rounded(user)
+        if kind == "Add":
+            return all(value_of(value) is None for value in given)
+        return kind in ("Convolution", "GroupConvolution")
 
-def _users(node: Any) -> list[Any]:
-    return [target.get_node() for target in node.output(0).get_target_inputs()]
+    return all(map(rounds, users_of(until)))
 
 
 def _normalisation(
@@ -126,9 +120,3 @@ def _normalisation(
     gain, offset = np.array([np.polyfit(x, y, 1) for x, y in zip(given, rows, strict=True)]).T
     errors = np.abs(gain[:, None] * given + offset[:, None] - rows).max(1)
     return (gain, offset) if (errors <= _DIFFER * rows.std(1)).all() else None
-
-
-def _rounded(weights: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The nearest that bfloat16 holds."""
-    found: NDArray[np.float32] = torch.from_numpy(weights).bfloat16().float().numpy()
-    return found

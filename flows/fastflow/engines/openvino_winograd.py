@@ -17,7 +17,7 @@ import openvino.opset13 as op
 import torch
 from numpy.typing import NDArray
 
-from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, value_of
+from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, is_one
 from flows.fastflow.engines.openvino_parts import constant
 
 # Positions along the side of a tile that comes out, and of the one that goes in for it.
@@ -70,8 +70,7 @@ def rewrite(model: Any) -> int:
             flat.put(node.output(0), op.relu(flat.of(node.input_value(0))))
         elif kind == "Add" and _joins_maps(node) and any(map(flat.has, node.input_values())):
             flat.put(node.output(0), op.add(*map(flat.of, node.input_values())))
-        elif kind == "Multiply" and flat.has(given := node.input_value(1)) and _is_one(node.input_value(0)):
-            # The frontend multiplies the second part of a sum by 1.
+        elif kind == "Multiply" and flat.has(given := node.input_value(1)) and is_one(node.input_value(0)):
             flat.put(node.output(0), flat.of(given))
     model.validate_nodes_and_infer_types()
     return len(fitting)
@@ -216,12 +215,6 @@ def _joins_maps(node: Any) -> bool:
     """Whether it adds maps of the same sides."""
     first, second = (node.input_value(i).get_partial_shape() for i in range(2))
     return bool(first == second) and len(first) == 4
-
-
-def _is_one(port: Any) -> bool:
-    """Whether it is the number 1."""
-    factor = value_of(port)
-    return factor is not None and factor.ndim == 0 and factor.item() == 1
 
 
 def _sides(port: Any) -> tuple[int, int, int]:
