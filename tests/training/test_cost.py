@@ -23,6 +23,9 @@ from training.progress import Progress, Silent
 from training.run import train
 from training.tiles import Tile
 
+# As the run has: what it keeps of features is named by it.
+pytestmark = pytest.mark.threads(2)
+
 CPU = torch.device("cpu")
 
 
@@ -53,7 +56,6 @@ def cache(config: RunConfig, pictures: Pictures, tmp_path: Path) -> FeatureCache
 
 
 def cache_of(config: RunConfig, pictures: Pictures, folder: Path) -> FeatureCache:
-    torch.set_num_threads(config.fit.threads)  # as the run will: its caches are named by it
     tiles = [Tile(picture, 0) for picture in range(len(pictures.paths))]
     return FeatureCache(
         CacheFolder(folder / "features", GIB),
