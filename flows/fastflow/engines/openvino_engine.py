@@ -87,6 +87,7 @@ class OpenVinoEngine:
     ) -> None:
         self._rewrites = _gains_by_rewriting(precision) if rewrites is None else rewrites
         self.precision = precision
+        self._rounds = precision != "float32"
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
         self._cache = openvino_cache.opened(cache)
         self.streams = _streams(torch.get_num_threads())
@@ -177,7 +178,7 @@ class OpenVinoEngine:
             known = self._heads.get(key)
         if known is None:
             # Not under the lock: batches of other sizes need not wait.
-            compiled = self._compile(build(fused), sizes, self._settings)
+            compiled = self._compile(build(fused, bfloat16=self._rounds), sizes, self._settings)
             with self._lock:
                 known = self._heads.setdefault(key, compiled)
         return known
@@ -202,7 +203,8 @@ class OpenVinoEngine:
 
     def own_graphs(self, fused: FusedHead, sizes: Sizes) -> OwnGraphs:
         """Of one head alone, for maps of one picture. Not kept on disk: every version would leave some."""
-        model, settings = build(fused, own=True), _kept_nowhere(self._settings)
+        model = build(fused, own=True, bfloat16=self._rounds)
+        settings = _kept_nowhere(self._settings)
         alone = self._compile(model, sizes, settings)
         if self.streams == 1:
             return OwnGraphs(alone, None)

@@ -13,6 +13,7 @@ import openvino.opset13 as op
 from torch import Tensor, nn
 
 from flows.fastflow.engines.openvino_parts import constant, numbered
+from flows.fastflow.engines.openvino_scale import times_exp_tanh
 from flows.fastflow.fused import FusedHead, Step, Steps, Turns
 
 
@@ -22,7 +23,7 @@ def weights_of(head: FusedHead) -> dict[str, Tensor]:
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
-def build(head: FusedHead, *, own: bool = False) -> ov.Model:
+def build(head: FusedHead, *, own: bool = False, bfloat16: bool = False) -> ov.Model:
     """The graph of heads that have this one's shape.
 
     Inputs are feature maps, per scale (N, C_i, H_i, W_i) with any N, H_i, W_i, and then what `weights_of`
@@ -31,8 +32,10 @@ def build(head: FusedHead, *, own: bool = False) -> ov.Model:
     Args:
         head: one of that shape.
         own: the graph is this head's alone, and its weights are in it, not inputs.
+        bfloat16: it is to be computed in bfloat16, the flow's halves and squares included, and with scales
+            that are near enough for that.
     """
-    graph = _Graph(head, own)
+    graph = _Graph(head, own, bfloat16)
     maps = [op.parameter([-1, c, -1, -1], np.float32) for i, c in enumerate(head.channels)]
     features = [graph.normalise(i, x) for i, x in enumerate(maps)]
     flow = [graph.flow(f"scales.{i}", head.scales[i], x) for i, x in enumerate(features)]
@@ -51,8 +54,8 @@ def build(head: FusedHead, *, own: bool = False) -> ov.Model:
 class _Graph:
     """Builds parts of the graph; weights are inputs, or constants."""
 
-    def __init__(self, head: FusedHead, own: bool) -> None:
-        self._head, self._own = head, own
+    def __init__(self, head: FusedHead, own: bool, bfloat16: bool) -> None:
+        self._head, self._own, self._bfloat16 = head, own, bfloat16
         make = _constant_of if own else _input_of
         self._weights = {name: make(tensor) for name, tensor in weights_of(head).items()}
         self.inputs = [] if own else list(self._weights.values())
@@ -70,13 +73,12 @@ class _Graph:
 
     def flow(self, name: str, flow: nn.Module, x: Any) -> Any:
         if isinstance(flow, Turns):
-            axis = constant(1, np.int64)
-            halves = [op.gather(x, self._weight(f"{name}.{half}"), axis) for half in ("first", "second")]
+            halves = [self._half(name, flow, half, x) for half in ("first", "second")]
             for i, step in enumerate(cast(Sequence[Step], flow.steps)):
                 seen, changed = i % 2, 1 - i % 2
                 halves[changed] = self._step(f"{name}.steps.{i}", step, halves[seen], halves[changed])
             halves[seen] = self._pass_by(f"{name}.steps.{i}", halves[seen])
-            return _energy(halves, flow.channels)
+            return self._energy(halves, flow.channels)
         steps = cast(Steps, flow)
         orders = op.split(self._weight(f"{name}.orders"), constant(0, np.int64), len(steps.steps))
         for i, step in enumerate(cast(Sequence[Step], steps.steps)):
@@ -84,14 +86,14 @@ class _Graph:
             y = self._step(f"{name}.steps.{i}", step, seen, changed)
             x = op.concat([self._pass_by(f"{name}.steps.{i}", seen), y], 1)
             x = op.gather(x, op.squeeze(orders.output(i), constant([0], np.int64)), constant(1, np.int64))
-        return _energy([x], steps.channels)
+        return self._energy([x], steps.channels)
 
     def gaussian(self, i: int, x: Any) -> Any:
         offset = self._weight(f"offset_{i}")
         of_positions = len(offset.shape) == 3
         wide = op.unsqueeze(offset, constant([0], np.int64)) if of_positions else _per_channel(offset)
         z = op.subtract(_convolve(x, self._weight(f"kernel_{i}")), wide)
-        return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
+        return self._energy([z], self._head.channels[i])
 
     def picture(self, features: Sequence[Any], moments: Sequence[tuple[Any, Any]]) -> Any:
         first, energies = self._head.picture.first, []
@@ -108,6 +110,15 @@ class _Graph:
             energies.append(op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5)))
         return _beside(energies)
 
+    def _half(self, name: str, flow: Turns, half: str, x: Any) -> Any:
+        """The channels of a half."""
+        if not (self._own and self._bfloat16):
+            return op.gather(x, self._weight(f"{name}.{half}"), constant(1, np.int64))
+        # Where products of matrices are fast, one with ones and zeros costs less than laying out anew what
+        # was gathered.
+        chosen = np.eye(flow.channels, dtype=np.float32)[flow.get_buffer(half).numpy()]
+        return _convolve(x, op.constant(chosen[:, :, None, None]))
+
     def _step(self, name: str, step: Step, seen: Any, x: Any) -> Any:
         def get(part: str) -> Any:
             return self._weight(f"{name}.{part}")
@@ -117,13 +128,20 @@ class _Graph:
             spread = _convolve_each(hidden, get("middle_weight"))
             hidden = op.relu(op.add(spread, _per_channel(get("middle_bias"))))
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
-        # Less a half, and so around 0, where bfloat16 is as fine as of tanh. In a head's own graph OpenVINO
-        # computes both in the convolution before, where tanh would take four times as long as that.
-        gate = op.subtract(op.sigmoid(a), constant(0.5))
-        log_scale = op.add(op.multiply(gate, constant(step.slope)), get("level"))
         if step.has_before:
             x = op.add(x, get("before"))
-        return op.add(op.multiply(x, op.exp(log_scale)), shift)
+        return op.add(self._scaled(x, a, step.slope, get("level")), shift)
+
+    def _scaled(self, x: Any, a: Any, slope: float, level: Any) -> Any:
+        """x exp(s), see `Step`; the level is of the middle of the range."""
+        if self._bfloat16:
+            scaled = times_exp_tanh(x, a, slope / 2, level)
+            if scaled is not None:
+                return scaled
+        # Less a half, and so around 0, where bfloat16 is as fine as of tanh. In a head's own graph OpenVINO
+        # computes both in the convolution before, where tanh took four times as long as that.
+        gate = op.subtract(op.sigmoid(a), constant(0.5))
+        return op.multiply(x, op.exp(op.add(op.multiply(gate, constant(slope)), level)))
 
     def _last_of(self, hidden: Any, weight: Any, bias: Any, n: int) -> list[Any]:
         """What the last convolution makes, 2 n channels, in two halves."""
@@ -137,6 +155,21 @@ class _Graph:
         return op.add(
             op.multiply(x, self._weight(f"{name}.passed_gain")), self._weight(f"{name}.passed_shift")
         )
+
+    def _energy(self, parts: Sequence[Any], channels: int) -> Any:
+        """q = 1/2 mean_C z^2 of z whose channels lie in several maps: (N, H, W)."""
+        sums = [self._sum(op.multiply(z, z)) for z in parts]
+        total = sums[0] if len(sums) == 1 else op.add(*sums)
+        return op.multiply(op.squeeze(total, constant([1], np.int64)), constant(0.5 / channels))
+
+    def _sum(self, x: Any) -> Any:
+        """Over channels, (N, 1, H, W)."""
+        if not self._bfloat16:
+            return op.reduce_sum(x, constant([1], np.int64), True)
+        # OpenVINO leaves in float32 whatever leads to an output past every convolution: from step to step,
+        # the halves, which it would turn to bfloat16 for every convolution of them.
+        channels = x.get_output_partial_shape(0)[1].get_length()
+        return _convolve(x, op.constant(np.ones((1, channels, 1, 1), np.float32)))
 
     def _weight(self, name: str) -> Any:
         return self._weights[name]
@@ -164,13 +197,6 @@ def _convolve_each(x: Any, weight: Any) -> Any:
 
 def _split(x: Any, sizes: Sequence[int], axis: int = 1) -> list[Any]:
     return list(op.variadic_split(x, constant(axis, np.int64), constant(list(sizes), np.int64)).outputs())
-
-
-def _energy(parts: Sequence[Any], channels: int) -> Any:
-    axis = constant([1], np.int64)
-    sums = [op.reduce_sum(op.multiply(z, z), axis, False) for z in parts]
-    total = sums[0] if len(sums) == 1 else op.add(*sums)
-    return op.multiply(total, constant(0.5 / channels))
 
 
 def _moments(x: Any) -> tuple[Any, Any]:

@@ -4,15 +4,18 @@ import copy
 import gc
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import pytest
 import torch
 
+from flows import Compose, Coupling
+from flows.fastflow.alternating import convolve
 from flows.fastflow.detector import Detector
 from flows.fastflow.engines import Engine, RunningBackbone, computes_bfloat16, pick_engine
 from flows.fastflow.engines.errors import EngineError
@@ -30,6 +33,8 @@ from tests.flows.fastflow.test_fused import CHANNELS, NORMALISATIONS, made, maps
 from tests.flows.fastflow.untrained import weights
 
 pytest.importorskip("openvino")
+
+import openvino as ov
 
 from flows.fastflow.engines import (
     openvino_backbone,
@@ -147,9 +152,9 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
 ) -> None:
     built = []
 
-    def counting(head: FusedHead) -> object:
+    def counting(head: FusedHead, **how: bool) -> object:
         built.append(head)
-        return openvino_head.build(head)
+        return openvino_head.build(head, **how)
 
     monkeypatch.setattr(openvino_engine, "build", counting)
     one, other = made(FlowConfig(steps=2), NORMALISATIONS[0]), made(FlowConfig(steps=2), NORMALISATIONS[0])
@@ -190,15 +195,135 @@ def test_batches_do_not_wait_for_a_backbone_that_is_compiled(monkeypatch: pytest
         backbone.result(timeout=60)
 
 
+def kinds(graph: Any) -> Counter[str]:
+    """How many nodes of a graph there are of each kind."""
+    return Counter(node.get_type_name() for node in graph.get_ops())
+
+
 @pytest.mark.parametrize("own", [True, False])
-def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(own: bool) -> None:
-    graph = openvino_head.build(FusedHead(made(FlowConfig(steps=2), NORMALISATIONS[0])), own=own)
+@pytest.mark.parametrize(("clamp", "bfloat16"), [(2.0, False), (20.0, False), (20.0, True)])
+def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(
+    own: bool, clamp: float, bfloat16: bool
+) -> None:
+    head = FusedHead(made(FlowConfig(steps=2, clamp=clamp), NORMALISATIONS[0]))
+    graph = openvino_head.build(head, own=own, bfloat16=bfloat16)
     functions = [node for node in graph.get_ops() if node.get_type_name() == "Sigmoid"]
     assert len(functions) == 2 * len(CHANNELS)
     for function in functions:
         [user] = (target.get_node() for target in function.output(0).get_target_inputs())
         assert user.get_type_name() == "Subtract"
         assert value_of(user.input_value(1)) == 0.5
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_in_bfloat16_scales_of_the_usual_bound_take_no_function(own: bool) -> None:
+    head = FusedHead(made(FlowConfig(steps=2), NORMALISATIONS[0]))
+    found = kinds(openvino_head.build(head, own=own, bfloat16=True))
+    assert (found["Sigmoid"], found["Clamp"]) == (0, 2 * len(CHANNELS))
+
+
+def with_scales(head: Head, factor: float) -> Head:
+    """The head, with raw log-scales that are so many times as large."""
+    for flow in head.flow.scales:
+        for coupling in (one for one in cast(Compose, flow).transforms if isinstance(one, Coupling)):
+            last = cast(Any, coupling.conditioner).last
+            for parameter in (last.weight, last.bias):
+                parameter[: len(parameter) // 2] *= factor
+    return head
+
+
+def by_graph(head: Head, given: Sequence[torch.Tensor], precision: str, *, own: bool) -> Energies:
+    """What the graph for bfloat16 gives when it is computed in a precision."""
+    fused = FusedHead(head)
+    model = openvino_head.build(fused, own=own, bfloat16=True)
+    model.reshape({model.inputs[i]: list(m.shape) for i, m in enumerate(given)})
+    settings = {"INFERENCE_PRECISION_HINT": precision}
+    request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
+    weights = [] if own else [w.contiguous() for w in openvino_head.weights_of(fused).values()]
+    for i, x in enumerate((*given, *weights)):
+        request.set_input_tensor(i, shared(x.numpy()))
+    request.infer()
+    found = [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
+    n = len(given)
+    return Energies(found[:n], found[n : 2 * n], *found[2 * n :])
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("permutation", ["halves", "index"])
+@pytest.mark.parametrize("kernels", ["3-1", "depthwise-5"])
+@pytest.mark.parametrize(("clamp", "factor", "near"), [(2.0, 1, 1e-3), (2.0, 50, 3e-2), (20.0, 1, 1e-5)])
+def test_the_graph_for_bfloat16_computes_the_same(
+    own: bool,
+    permutation: Literal["halves", "index"],
+    kernels: Kernels,
+    clamp: float,
+    factor: float,
+    near: float,
+) -> None:
+    """In float32 there is left what its scales are off, of which there is nothing with the largest bound."""
+    flow = FlowConfig(steps=3, kernels=kernels, permutation=permutation, clamp=clamp)
+    of_positions = [(m.shape[2], m.shape[3]) for m in maps((6, 5))]
+    head = with_scales(made(flow, NORMALISATIONS[0], (6, 5), sizes=of_positions), factor)
+    given = maps((6, 5), n=2)
+    found, expected = by_graph(head, given, "f32", own=own), FusedHead(head)(given)
+    for a, b in zip(found.flow, expected.flow, strict=True):
+        assert float((a / b - 1).abs().median()) < near
+    for a, b in zip(parts_of(found)[2:], parts_of(expected)[2:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def raw_log_scales(head: Head, given: Sequence[torch.Tensor]) -> torch.Tensor:
+    """u of the first steps, of which tanh is taken."""
+    fused = FusedHead(head)
+    found = []
+    for scale, x in zip(fused.scales, fused.normaliser(given), strict=True):
+        step = cast(Any, scale).steps[0]
+        seen = x.index_select(1, cast(Any, scale).first)
+        raw = torch.relu(convolve(seen, step.hidden_weight, step.hidden_bias))
+        raw = torch.relu(convolve(raw, step.middle_weight, step.middle_bias))
+        found.append(convolve(raw, step.weight, step.bias)[:, : step.changed].flatten() / 2)
+    return torch.cat(found)
+
+
+@pytest.mark.skipif(not computes_bfloat16(CPU), reason="no instructions for bfloat16")
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize(("factor", "beyond"), [(1, (0.0, 0.0)), (50, (0.01, 0.5))])
+def test_in_bfloat16_energies_are_near_those_in_float32(
+    own: bool, factor: float, beyond: tuple[float, float]
+) -> None:
+    """A root of a scale that was rounded on the way would be off by 3 % and more: it is one pass."""
+    channels = (32, 24)
+    head = with_scales(made(FlowConfig(steps=2), NORMALISATIONS[0], channels), factor)
+    given = maps(channels, n=4)
+    clipped = float((raw_log_scales(head, given).abs() > 2.6).double().mean())
+    assert beyond[0] <= clipped <= beyond[1]
+    found, expected = by_graph(head, given, "bf16", own=own), FusedHead(head)(given)
+    for a, b in zip((*found.flow, *found.gaussian), (*expected.flow, *expected.gaussian), strict=True):
+        assert float((a / b - 1).abs().mean()) < 1.5e-2
+
+
+@pytest.mark.skipif(not computes_bfloat16(CPU), reason="no instructions for bfloat16")
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("clamp", [2.0, 20.0])
+def test_in_bfloat16_maps_are_not_turned_from_one_format_to_the_other_at_every_step(
+    own: bool, clamp: float
+) -> None:
+    """What goes in is turned, however many steps there are."""
+
+    def turned(steps: int, *, bfloat16: bool) -> int:
+        head = made(FlowConfig(steps=steps, clamp=clamp), NORMALISATIONS[0], (32,))
+        engine = OpenVinoEngine("openvino-bfloat16")
+        model = openvino_head.build(FusedHead(head), own=own, bfloat16=bfloat16)
+        compiled = engine._compile(model, ((1, 32, 8, 7),), engine._settings)
+        found = 0
+        for node in compiled.get_runtime_model().get_ops():
+            if node.get_rt_info()["layerType"].astype(str) in ("Reorder", "Convert"):
+                shape = tuple(node.get_output_shape(0))
+                found += shape[2:] == (8, 7) and shape[1] > 1
+        return found
+
+    assert 0 < turned(2, bfloat16=True) == turned(6, bfloat16=True)
+    assert turned(2, bfloat16=False) < turned(6, bfloat16=False)
 
 
 def sizes(channels: Sequence[int] = CHANNELS) -> list[tuple[int, ...]]:
