@@ -43,12 +43,12 @@ def times_exp_tanh(x: Any, a: Any, bound: float, level: Any) -> Any | None:
     end = 2 * _END
     clipped = op.clamp(a, -end, end)
     square = op.multiply(clipped, clipped)
-    half = math.sqrt(0.5)
-    coefficients = [half * bound / power * k / end ** (2 * i + 1) for i, k in enumerate(_TANH)]
+    root = math.sqrt(0.5)
+    coefficients = [root * bound / power * k / end ** (2 * i + 1) for i, k in enumerate(_TANH)]
     polynomial = constant(coefficients[-1])
     for k in coefficients[-2::-1]:
         polynomial = op.add(op.multiply(polynomial, square), constant(k))
-    shifted = op.add(op.multiply(polynomial, clipped), constant(half))  # (1 + y) / sqrt(2)
+    shifted = op.add(op.multiply(polynomial, clipped), constant(root))  # (1 + y) / sqrt(2)
     scale = op.add(op.multiply(shifted, shifted), constant(0.5))
     for _ in range(power.bit_length() - 1):
         scale = op.multiply(scale, scale)
