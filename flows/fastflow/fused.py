@@ -189,14 +189,14 @@ class Step(nn.Module):
         self.has_middle = folded.middle_weight is not None
         self.slope = 2 * folded.bound
         self.changed = len(folded.level)
-        # What is lowest is for torch, the level in the middle of the range for graphs that compute around it.
+        # What is lowest is for torch, exp of the middle of the range for graphs that compute around it.
         buffers = {
             "hidden_weight": folded.first_weight,
             "hidden_bias": folded.first_bias,
             "weight": folded.last_weight,
             "bias": folded.last_bias,
             "lowest": folded.level.view(1, -1, 1, 1),
-            "level": (folded.level + folded.bound).view(1, -1, 1, 1),
+            "gain": (folded.level + folded.bound).exp().view(1, -1, 1, 1),
             "before": folded.before.view(1, -1, 1, 1) if self.has_before else None,
             "middle_weight": folded.middle_weight,
             "middle_bias": folded.middle_bias,

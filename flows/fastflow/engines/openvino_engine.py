@@ -156,7 +156,7 @@ class OpenVinoEngine:
         if self._cache is None:
             return False
         kept = kept_as(self._cache, backbone, input_size)
-        return kept.is_file() and (self.precision == "float32" or rounded_beside(kept).is_file())
+        return kept.is_file() and (not self._rounds or rounded_beside(kept).is_file())
 
     def forget(self) -> bool:
         """See `Engine`."""
@@ -236,7 +236,7 @@ class OpenVinoEngine:
         """The graph of a backbone for one picture, or its two parts, each of a precision."""
         model = converted(self._core, self._cache, extractor, size)
         model.reshape([1, *size, 3])
-        if self.precision == "float32":
+        if not self._rounds:
             if self._rewrites and rewrite(model):
                 numbered(model)
             return [model]

@@ -13,13 +13,13 @@ import openvino.opset13 as op
 from torch import Tensor, nn
 
 from flows.fastflow.engines.openvino_parts import constant, numbered
-from flows.fastflow.engines.openvino_scale import times_exp_tanh
+from flows.fastflow.engines.openvino_scale import exp_tanh
 from flows.fastflow.fused import FusedHead, Step, Steps, Turns
 
 
 def weights_of(head: FusedHead) -> dict[str, Tensor]:
     """What the graph takes beside feature maps, by the names of its inputs, in their order."""
-    # What the lowest log-scales are says the same as their level, for torch.
+    # What the lowest log-scales are says the same as the gain, for torch.
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
@@ -130,18 +130,19 @@ class _Graph:
         a, shift = self._last_of(hidden, get("weight"), get("bias"), step.changed)
         if step.has_before:
             x = op.add(x, get("before"))
-        return op.add(self._scaled(x, a, step.slope, get("level")), shift)
+        scaled = op.multiply(op.multiply(x, get("gain")), self._scale(a, step.slope))
+        return op.add(scaled, shift)
 
-    def _scaled(self, x: Any, a: Any, slope: float, level: Any) -> Any:
-        """x exp(s), see `Step`; the level is of the middle of the range."""
+    def _scale(self, a: Any, slope: float) -> Any:
+        """exp(c tanh(a / 2)), where the slope is 2 c."""
         if self._bfloat16:
-            scaled = times_exp_tanh(x, a, slope / 2, level)
-            if scaled is not None:
-                return scaled
+            scale = exp_tanh(a, slope / 2)
+            if scale is not None:
+                return scale
         # Less a half, and so around 0, where bfloat16 is as fine as of tanh. In a head's own graph OpenVINO
         # computes both in the convolution before, where tanh took four times as long as that.
         gate = op.subtract(op.sigmoid(a), constant(0.5))
-        return op.multiply(x, op.exp(op.add(op.multiply(gate, constant(slope)), level)))
+        return op.exp(op.multiply(gate, constant(slope)))
 
     def _last_of(self, hidden: Any, weight: Any, bias: Any, n: int) -> list[Any]:
         """What the last convolution makes, 2 n channels, in two halves."""

@@ -24,18 +24,16 @@ _OFF: Final = 6e-3
 _LARGEST_BOUND: Final = 4.0
 
 
-def times_exp_tanh(x: Any, a: Any, bound: float, level: Any) -> Any | None:
-    """x exp(c tanh(a / 2) + level), or None where c is so large that it would be too far off.
+def exp_tanh(a: Any, bound: float) -> Any | None:
+    """exp(c tanh(a / 2)), or None where c is so large that it would be too far off.
 
     With y = s / n, exp(s) is (1 + y + y^2 / 2)^n, and 1 + y + y^2 / 2 is ((1 + y)^2 + 1) / 2. OpenVINO
-    computes all of it in one pass, in float32, and rounds what comes out: were y rounded, the power would be
-    off n times as much.
+    computes all of it in one pass, in float32, with the product that takes it, and rounds what comes out:
+    were y rounded, the power would be off n times as much.
 
     Args:
-        x: (N, C, H, W).
-        a: likewise.
+        a: (N, C, H, W).
         bound: c.
-        level: (1, C, 1, 1).
     """
     power = power_of(bound)
     if power is None:
@@ -52,7 +50,7 @@ def times_exp_tanh(x: Any, a: Any, bound: float, level: Any) -> Any | None:
     scale = op.add(op.multiply(shifted, shifted), constant(0.5))
     for _ in range(power.bit_length() - 1):
         scale = op.multiply(scale, scale)
-    return op.multiply(op.multiply(x, op.exp(level)), scale)
+    return scale
 
 
 def power_of(bound: float) -> int | None:

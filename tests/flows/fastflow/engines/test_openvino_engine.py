@@ -43,7 +43,7 @@ from flows.fastflow.engines import (
     openvino_head,
     openvino_winograd,
 )
-from flows.fastflow.engines.openvino_convolutions import value_of
+from flows.fastflow.engines.openvino_convolutions import users_of, value_of
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
 from flows.fastflow.engines.openvino_parts import shared
 
@@ -195,11 +195,6 @@ def test_batches_do_not_wait_for_a_backbone_that_is_compiled(monkeypatch: pytest
         backbone.result(timeout=60)
 
 
-def kinds(graph: Any) -> Counter[str]:
-    """How many nodes of a graph there are of each kind."""
-    return Counter(node.get_type_name() for node in graph.get_ops())
-
-
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize(("clamp", "bfloat16"), [(2.0, False), (20.0, False), (20.0, True)])
 def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(
@@ -210,7 +205,7 @@ def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(
     functions = [node for node in graph.get_ops() if node.get_type_name() == "Sigmoid"]
     assert len(functions) == 2 * len(CHANNELS)
     for function in functions:
-        [user] = (target.get_node() for target in function.output(0).get_target_inputs())
+        [user] = users_of(function)
         assert user.get_type_name() == "Subtract"
         assert value_of(user.input_value(1)) == 0.5
 
@@ -218,7 +213,8 @@ def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(
 @pytest.mark.parametrize("own", [True, False])
 def test_in_bfloat16_scales_of_the_usual_bound_take_no_function(own: bool) -> None:
     head = FusedHead(made(FlowConfig(steps=2), NORMALISATIONS[0]))
-    found = kinds(openvino_head.build(head, own=own, bfloat16=True))
+    graph = openvino_head.build(head, own=own, bfloat16=True)
+    found = Counter(node.get_type_name() for node in graph.get_ops())
     assert (found["Sigmoid"], found["Clamp"]) == (0, 2 * len(CHANNELS))
 
 
@@ -270,6 +266,21 @@ def test_the_graph_for_bfloat16_computes_the_same(
         assert float((a / b - 1).abs().median()) < near
     for a, b in zip(parts_of(found)[2:], parts_of(expected)[2:], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [-20.0, 20.0])
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("clamp", [2.0, 20.0])
+def test_a_level_of_log_scales_is_a_factor_however_far_from_1(level: float, own: bool, clamp: float) -> None:
+    head, given = made(FlowConfig(steps=2, clamp=clamp), NORMALISATIONS[0], (6, 5)), maps((6, 5), n=2)
+    for flow in head.flow.scales:
+        cast(Any, flow).transforms[-1].log_scale += level
+    found, expected = by_graph(head, given, "f32", own=own), FusedHead(head)(given)
+    for a, b in zip(found.flow, expected.flow, strict=True):
+        assert float((a / b - 1).abs().median()) < 1e-3
+    running = openvino().head(head)
+    for a, b in zip(running(given).flow, expected.flow, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=0)
 
 
 def raw_log_scales(head: Head, given: Sequence[torch.Tensor]) -> torch.Tensor:

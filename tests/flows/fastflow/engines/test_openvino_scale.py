@@ -9,16 +9,15 @@ pytest.importorskip("openvino")
 import openvino as ov
 import openvino.opset13 as op
 
-from flows.fastflow.engines.openvino_scale import off_by_power, power_of, times_exp_tanh
+from flows.fastflow.engines.openvino_scale import exp_tanh, off_by_power, power_of
 
 BOUNDS = (0.1, 0.82, 1.31, 2.0, 2.08, 3.0, 4.0)  # some as large as their power allows
 
 
-def scales(bound: float, u: NDArray[np.float32], level: float = 0.0) -> NDArray[np.float32]:
-    """What 1 is multiplied by where a is 2 u, by a graph in float32."""
+def scales(bound: float, u: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The scale where a is 2 u, by a graph in float32."""
     a = op.parameter([1, 1, 1, len(u)], np.float32)
-    one, low = (op.constant(np.full((1, 1, 1, 1), value, np.float32)) for value in (1.0, level))
-    found = times_exp_tanh(one, a, bound, low)
+    found = exp_tanh(a, bound)
     assert found is not None
     graph = ov.Core().compile_model(ov.Model([found], [a]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     result: NDArray[np.float32] = graph(2 * u.reshape(1, 1, 1, -1))[0].reshape(-1)
@@ -66,14 +65,8 @@ def test_it_grows_to_what_it_is_far_out_but_for_a_hundredth() -> None:
     np.testing.assert_array_equal(far, far[[2, 2, 2, 3, 3, 3]])
 
 
-@pytest.mark.parametrize("level", [-80.0, -2.0, 80.0])
-def test_the_level_is_a_factor(level: float) -> None:
-    u = np.linspace(-3, 3, 101, dtype=np.float32)
-    np.testing.assert_allclose(scales(2.0, u, level), np.exp(level) * scales(2.0, u), rtol=1e-5)
-
-
 @pytest.mark.parametrize("bound", [4.1, 20.0])
 def test_of_larger_bounds_there_is_none(bound: float) -> None:
     a = op.parameter([1, 1, 1, 1], np.float32)
     assert power_of(bound) is None
-    assert times_exp_tanh(a, a, bound, op.constant(np.zeros((1, 1, 1, 1), np.float32))) is None
+    assert exp_tanh(a, bound) is None
