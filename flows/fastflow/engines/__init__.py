@@ -80,7 +80,10 @@ class RunningBackbone(Protocol):
     nbytes: int
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Per scale (N, C_i, H_i, W_i) float32, of images (N, H, W, 3) uint8 RGB."""
+        """Per scale (N, C_i, H_i, W_i), of images (N, H, W, 3) uint8 RGB, as the engine's heads take them.
+
+        Float32, or bfloat16 where those would round them.
+        """
 
 
 class RunningHead(Protocol):

@@ -20,7 +20,8 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from torch import Tensor, nn
 
 from flows.fastflow.engines.errors import EngineError
-from flows.fastflow.engines.openvino_parts import let_end, shared, streams_of
+from flows.fastflow.engines.openvino_maps import maps_of
+from flows.fastflow.engines.openvino_parts import data_of, let_end, shared, streams_of
 from flows.fastflow.manifest import Backbone
 from flows.fastflow.plain_files import temporary_directory
 from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
@@ -111,7 +112,8 @@ class OpenVinoBackbone:
     """See `engines.RunningBackbone`. All models of a backbone share it, from any threads.
 
     Pictures of a batch are computed beside each other, each by a share of the threads, which then need not
-    wait for each other after every layer; what is left over, and a single picture, by all threads.
+    wait for each other after every layer; what is left over, and a single picture, by all threads. Maps come
+    as float32, or as `openvino_maps` hands them over.
 
     Args:
         alone: the graph for one picture by all threads, or two of which the second goes on where the first
@@ -129,7 +131,7 @@ class OpenVinoBackbone:
 
     def __call__(self, images: Tensor) -> list[Tensor]:
         pictures = images.numpy()
-        maps: list[NDArray[np.float32]] = []
+        maps: list[NDArray[Any]] = []
         for start, end in self._rounds(len(pictures)):
             requests = self._alone if end - start == 1 else self._together
             with requests.of(end - start) as taken:
@@ -138,7 +140,7 @@ class OpenVinoBackbone:
                     # Copied: the next batch overwrites them.
                     for whole, [one] in zip(maps, found, strict=True):
                         whole[i] = one
-        return [torch.from_numpy(whole) for whole in maps]
+        return [maps_of(whole) if whole.dtype == np.uint16 else torch.from_numpy(whole) for whole in maps]
 
     def _rounds(self, n: int) -> Iterator[tuple[int, int]]:
         """Which of n pictures are computed at once: (start, end) of each round."""
@@ -182,7 +184,7 @@ class _Requests:
 
 
 def _computed(taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]) -> Iterator[list[Any]]:
-    """Of each picture its maps, (1, C_i, H_i, W_i), in the requests' own memory."""
+    """Of each picture its maps, (1, C_i, H_i, W_i) or handed over, in the requests' own memory."""
     found: list[list[Any]] = [[] for _ in taken]
     parts = list(zip(*taken, strict=True))
     for request, picture in zip(parts[0], pictures, strict=True):
@@ -197,7 +199,7 @@ def _computed(taken: Sequence[Sequence[Any]], pictures: NDArray[np.uint8]) -> It
             after.start_async()
     for request, early in zip(parts[-1], found, strict=True):
         request.wait()
-        yield [output.data for output in (*early, *request.output_tensors)]
+        yield [data_of(output) for output in (*early, *request.output_tensors)]
 
 
 class _Traceable(nn.Module):

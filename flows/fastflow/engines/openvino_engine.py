@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakSet
 
 import numpy as np
@@ -24,7 +24,8 @@ from flows.fastflow.alike import are_alike
 from flows.fastflow.engines import computes_bfloat16, openvino_cache, openvino_pixels
 from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
-from flows.fastflow.engines.openvino_head import build, weights_of
+from flows.fastflow.engines.openvino_head import Sizes, build, weights_of
+from flows.fastflow.engines.openvino_maps import bits_of, hand_over
 from flows.fastflow.engines.openvino_own import OwnGraphs
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
@@ -42,9 +43,6 @@ from flows.fastflow.recorded_backbone import FrozenBackbone, record_of
 from flows.fastflow.score import ScoreRule
 
 logger = logging.getLogger("flowgauge.openvino")
-
-# Of each map that a head takes, (N, C, H, W).
-Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 # Sizes of batches that heads have graphs of: with a fixed one they are a third faster than with any.
 _PORTIONS: Final[tuple[int, ...]] = (8, 4, 2, 1)
@@ -69,7 +67,8 @@ class OpenVinoEngine:
     Args:
         precision: float32, or openvino-bfloat16, in which convolutions and what lies between them are
             computed in bfloat16, by weights that were rounded together, see `openvino_rounding`; but for the
-            first layers of a backbone, see `openvino_split`, or of ResNets `openvino_stem`.
+            first layers of a backbone, see `openvino_split`, or of ResNets `openvino_stem`. Then maps are
+            bfloat16 too, see `openvino_maps`.
         cache: folder for converted backbones and compiled graphs; None keeps nothing. Whoever can write to it
             decides what is computed.
         rewrites: whether a backbone's convolutions may be written anew for speed: 3x3 ones by tiles in
@@ -178,7 +177,8 @@ class OpenVinoEngine:
             known = self._heads.get(key)
         if known is None:
             # Not under the lock: batches of other sizes need not wait.
-            compiled = self._compile(build(fused, bfloat16=self._rounds), sizes, self._settings)
+            model = build(fused, sizes, bfloat16=self._rounds)
+            compiled = self._compile(model, self._settings)
             with self._lock:
                 known = self._heads.setdefault(key, compiled)
         return known
@@ -203,12 +203,16 @@ class OpenVinoEngine:
 
     def own_graphs(self, fused: FusedHead, sizes: Sizes) -> OwnGraphs:
         """Of one head alone, for maps of one picture. Not kept on disk: every version would leave some."""
-        model = build(fused, own=True, bfloat16=self._rounds)
+        model = build(fused, sizes, own=True, bfloat16=self._rounds)
         settings = _kept_nowhere(self._settings)
-        alone = self._compile(model, sizes, settings)
+        alone = self._compile(model, settings)
         if self.streams == 1:
             return OwnGraphs(alone, None)
-        return OwnGraphs(alone, self._compile(model, sizes, settings | {"NUM_STREAMS": self.streams}))
+        return OwnGraphs(alone, self._compile(model, settings | {"NUM_STREAMS": self.streams}))
+
+    def as_taken(self, maps: Tensor) -> NDArray[Any]:
+        """Maps as heads' graphs take them: not copied if they are from this engine's backbone."""
+        return bits_of(maps) if self._rounds else np.ascontiguousarray(maps.numpy())
 
     def make_room(self, head: "_OpenVinoHead", nbytes: int) -> bool:
         """Whether there is room for so many bytes in graphs of a head's own; then they are counted."""
@@ -228,8 +232,7 @@ class OpenVinoEngine:
                 known = self._pixels.setdefault(key, made)
         return known
 
-    def _compile(self, model: ov.Model, sizes: Sizes, settings: dict[str, Any]) -> Any:
-        model.reshape({model.inputs[i]: list(size) for i, size in enumerate(sizes)})
+    def _compile(self, model: ov.Model, settings: dict[str, Any]) -> Any:
         return self._core.compile_model(model, "CPU", settings)
 
     def _backbone_parts(self, extractor: FrozenBackbone, size: tuple[int, int]) -> list[Any]:
@@ -247,7 +250,10 @@ class OpenVinoEngine:
         if self._cache is not None:
             kept = rounded_beside(kept_as(self._cache, record_of(extractor), size))
         round_convolutions(self._core, _kept_nowhere(self._exact), parts, size, kept)
-        return [numbered(part) for part in parts]
+        *before, last = parts
+        # The first part's last output is what the second takes.
+        handing = [hand_over(part, len(part.outputs) - 1) for part in before]
+        return [numbered(part) for part in (*handing, hand_over(last, len(last.outputs)))]
 
     def _compile_backbone(self, parts: Sequence[Any]) -> OpenVinoBackbone:
         constants = [op for part in parts for op in part.get_ops() if op.get_type_name() == "Constant"]
@@ -294,21 +300,23 @@ class _OpenVinoHead:
         self.nbytes = memory_of((*self._fused.buffers(), *self._weights))
 
     def __call__(self, maps: Sequence[Tensor]) -> Energies:
-        whole = [np.ascontiguousarray(m.numpy()) for m in maps]
-        of_one = tuple((1, *m.shape[1:]) for m in whole)
+        of_one = tuple((1, *m.shape[1:]) for m in maps)
         own = self._own
-        found = own[1](whole) if own is not None and own[0] == of_one else self._by_shared(whole)
+        if own is not None and own[0] == of_one:
+            found = own[1]([self._engine.as_taken(m) for m in maps])
+        else:
+            found = self._by_shared(maps)
         outputs = [torch.from_numpy(column) for column in found]
         scales = len(maps)
         return Energies(outputs[:scales], outputs[scales : 2 * scales], *outputs[2 * scales :])
 
-    def _by_shared(self, whole: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+    def _by_shared(self, maps: Sequence[Tensor]) -> list[NDArray[np.float32]]:
         found = []
+        whole = [self._engine.as_taken(m) for m in maps]
         for start, end in _portions(len(whole[0])):
-            portion = [m[start:end] for m in whole]
-            request = self._request(tuple(m.shape for m in portion))
-            for i, m in enumerate(portion):
-                request.set_input_tensor(i, shared(m))
+            request = self._request(tuple((end - start, *m.shape[1:]) for m in maps))
+            for i, m in enumerate(whole):
+                request.set_input_tensor(i, shared(m[start:end]))
             infer(request)
             found.append([output.data.copy() for output in request.output_tensors])
         return [np.concatenate(column) for column in zip(*found, strict=True)]
@@ -355,11 +363,10 @@ class _OpenVinoHead:
     def _found_by(self, sizes: Sizes) -> list[Tensor]:
         """What a shared graph gives for the same maps in every row, by a request of its own."""
         request = self._prepared(self._engine.shared_graph(self._fused, sizes), len(sizes))
-        random = np.random.default_rng(0)
-        maps = [
-            np.repeat(random.standard_normal((1, *size), dtype=np.float32), n, axis=0) for n, *size in sizes
-        ]
-        for i, m in enumerate(maps):
+        random = torch.Generator().manual_seed(0)
+        maps = [torch.randn((1, *size), generator=random).repeat(n, 1, 1, 1) for n, *size in sizes]
+        taken = [self._engine.as_taken(m) for m in maps]
+        for i, m in enumerate(taken):
             request.set_input_tensor(i, shared(m))
         infer(request)
         return [torch.from_numpy(output.data.copy()) for output in request.output_tensors]

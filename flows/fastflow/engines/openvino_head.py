@@ -5,16 +5,25 @@ weights and nothing else, and a new one no compilation. With constants a graph i
 """
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import openvino as ov
 import openvino.opset13 as op
 from torch import Tensor, nn
 
+from flows.fastflow.engines.openvino_maps import (
+    channels_first,
+    channels_last,
+    mean_over_positions,
+    taken_over,
+)
 from flows.fastflow.engines.openvino_parts import constant, numbered
 from flows.fastflow.engines.openvino_scale import exp_tanh
 from flows.fastflow.fused import FusedHead, Step, Steps, Turns
+
+# Of each map that a head takes, (N, C, H, W).
+Sizes: TypeAlias = tuple[tuple[int, ...], ...]
 
 
 def weights_of(head: FusedHead) -> dict[str, Tensor]:
@@ -23,32 +32,56 @@ def weights_of(head: FusedHead) -> dict[str, Tensor]:
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
-def build(head: FusedHead, *, own: bool = False, bfloat16: bool = False) -> ov.Model:
+def build(head: FusedHead, sizes: Sizes, *, own: bool = False, bfloat16: bool = False) -> ov.Model:
     """The graph of heads that have this one's shape.
 
-    Inputs are feature maps, per scale (N, C_i, H_i, W_i) with any N, H_i, W_i, and then what `weights_of`
-    gives. Outputs are `Energies`, one after the other.
+    Inputs are feature maps, per scale, and then what `weights_of` gives. Outputs are `Energies`, one after
+    the other.
 
     Args:
         head: one of that shape.
+        sizes: of the maps, (N, C_i, H_i, W_i).
         own: the graph is this head's alone, and its weights are in it, not inputs.
         bfloat16: it is to be computed in bfloat16, the flow's halves and squares included, and with scales
-            that are near enough for that.
+            that are near enough for that. Maps are taken over from a backbone, see `openvino_maps`.
+
+    Raises:
+        ValueError: there are other scales or channels.
     """
+    found = tuple(c for _, c, *_ in sizes)
+    if found != tuple(head.channels):
+        raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {found}")
     graph = _Graph(head, own, bfloat16)
-    maps = [op.parameter([-1, c, -1, -1], np.float32) for i, c in enumerate(head.channels)]
-    features = [graph.normalise(i, x) for i, x in enumerate(maps)]
+    scales = [graph.scale(i, size) for i, size in enumerate(sizes)]
+    features, moments = [scale.features for scale in scales], [scale.moments for scale in scales]
     flow = [graph.flow(f"scales.{i}", head.scales[i], x) for i, x in enumerate(features)]
     gaussian = [graph.gaussian(i, x) for i, x in enumerate(features)]
-    moments = [_moments(x) for x in features]
-    seen = [_moments(x) for x in maps] if head.normaliser.mode == "layer" else moments
     results = [
         *flow,
         *gaussian,
         graph.picture(features, moments),
-        *(_beside([_mean(x, (1,)) for x in of_one]) for of_one in zip(*seen, strict=True)),
+        *(
+            _beside([_mean(x, (1,)) for x in of_one])
+            for of_one in zip(*(s.seen for s in scales), strict=True)
+        ),
     ]
-    return numbered(ov.Model(results, [*maps, *graph.inputs], "head"))
+    return numbered(ov.Model(results, [*(scale.given for scale in scales), *graph.inputs], "head"))
+
+
+class _Scale(NamedTuple):
+    """What a head makes of the maps of one scale.
+
+    Attributes:
+        given: the graph's input.
+        features: (N, C, H, W), normalised.
+        moments: mean and mean square of each of their channels, (N, C).
+        seen: likewise, of what `Energies.mean` and `Energies.square` tell of.
+    """
+
+    given: Any
+    features: Any
+    moments: tuple[Any, Any]
+    seen: tuple[Any, Any]
 
 
 class _Graph:
@@ -60,16 +93,45 @@ class _Graph:
         self._weights = {name: make(tensor) for name, tensor in weights_of(head).items()}
         self.inputs = [] if own else list(self._weights.values())
 
-    def normalise(self, i: int, x: Any) -> Any:
-        normaliser = self._head.normaliser
-        side = normaliser.windows[i]
-        if side > 1:
-            pad = side // 2
-            x = op.avg_pool(x, [1, 1], [pad, pad], [pad, pad], [side, side], True)
-        if normaliser.mode == "layer":
-            return op.mvn(x, constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
-        mean, std = self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
-        return op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
+    def scale(self, i: int, size: tuple[int, ...]) -> _Scale:
+        if self._bfloat16:
+            return self._taken_over(i, size)
+        given = op.parameter(list(size), np.float32)
+        x = self._pooled(i, given)
+        if self._head.normaliser.mode == "layer":
+            return self._by_layer(given, given, x)
+        mean, std = self._statistics(i)
+        features = op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
+        moments = _moments(features)
+        return _Scale(given, features, moments, moments)
+
+    def _taken_over(self, i: int, size: tuple[int, ...]) -> _Scale:
+        given, x = taken_over(size)
+        if self._head.normaliser.mode == "layer":
+            maps = channels_first(x)
+            return self._by_layer(given, maps, self._pooled(i, maps))
+        # While channels are last; a mean of neighbours is the same after it as before.
+        mean, std = self._statistics(i)
+        x = op.divide(op.subtract(x, mean), std)
+        features = self._pooled(i, channels_first(x))
+        if self._head.normaliser.windows[i] > 1:
+            x = channels_last(features)
+        moments = mean_over_positions(x), mean_over_positions(op.multiply(x, x))
+        return _Scale(given, features, moments, moments)
+
+    def _by_layer(self, given: Any, maps: Any, pooled: Any) -> _Scale:
+        features = op.mvn(pooled, constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
+        return _Scale(given, features, _moments(features), _moments(maps))
+
+    def _statistics(self, i: int) -> tuple[Any, Any]:
+        return self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
+
+    def _pooled(self, i: int, x: Any) -> Any:
+        side = self._head.normaliser.windows[i]
+        if side == 1:
+            return x
+        pad = side // 2
+        return op.avg_pool(x, [1, 1], [pad, pad], [pad, pad], [side, side], True)
 
     def flow(self, name: str, flow: nn.Module, x: Any) -> Any:
         if isinstance(flow, Turns):

@@ -27,8 +27,8 @@ class OwnGraphs:
         # Twice as many, so that the next pictures wait for the threads and not the threads for them.
         self._together = None if together is None else _Turns(together, 2 * self._streams)
 
-    def __call__(self, maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """What the graph gives, each (N, ...), of maps (N, C_i, H_i, W_i)."""
+    def __call__(self, maps: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """What the graph gives, each (N, ...), of maps (N, ...) as it takes them."""
         n, together = len(maps[0]), 0
         found = [np.empty((n, *shape), np.float32) for shape in self._shapes]
         if self._together is not None:
@@ -49,7 +49,7 @@ class _Turns:
         return [self._graph.create_infer_request() for _ in range(self._n)]
 
     def compute(
-        self, maps: Sequence[NDArray[np.float32]], found: Sequence[NDArray[np.float32]], pictures: range
+        self, maps: Sequence[NDArray[Any]], found: Sequence[NDArray[np.float32]], pictures: range
     ) -> None:
         """Fill the rows of some pictures."""
         try:

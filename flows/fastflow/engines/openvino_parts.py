@@ -58,5 +58,12 @@ def infer(request: Any) -> None:
 
 
 def shared(array: NDArray[Any]) -> Any:
-    """A tensor over the array's own memory."""
+    """A tensor over the array's own memory; one of uint16 holds bfloat16, which numpy does not know."""
+    if array.dtype == np.uint16:
+        return ov.Tensor(cast(Any, array), ov.Shape(array.shape), ov.Type.bf16)
     return ov.Tensor(cast(Any, array), shared_memory=True)
+
+
+def data_of(tensor: Any) -> NDArray[Any]:
+    """A tensor's numbers in its own memory, as `shared` takes them."""
+    return tensor.data.view(np.uint16) if tensor.get_element_type() == ov.Type.bf16 else tensor.data

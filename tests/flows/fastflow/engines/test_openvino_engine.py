@@ -45,6 +45,8 @@ from flows.fastflow.engines import (
 )
 from flows.fastflow.engines.openvino_convolutions import users_of, value_of
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.engines.openvino_head import Sizes
+from flows.fastflow.engines.openvino_maps import bits_of
 from flows.fastflow.engines.openvino_parts import shared
 
 pytestmark = pytest.mark.threads(2)
@@ -152,9 +154,9 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
 ) -> None:
     built = []
 
-    def counting(head: FusedHead, **how: bool) -> object:
+    def counting(head: FusedHead, sizes: Sizes, **how: bool) -> object:
         built.append(head)
-        return openvino_head.build(head, **how)
+        return openvino_head.build(head, sizes, **how)
 
     monkeypatch.setattr(openvino_engine, "build", counting)
     one, other = made(FlowConfig(steps=2), NORMALISATIONS[0]), made(FlowConfig(steps=2), NORMALISATIONS[0])
@@ -201,7 +203,7 @@ def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(
     own: bool, clamp: float, bfloat16: bool
 ) -> None:
     head = FusedHead(made(FlowConfig(steps=2, clamp=clamp), NORMALISATIONS[0]))
-    graph = openvino_head.build(head, own=own, bfloat16=bfloat16)
+    graph = openvino_head.build(head, sizes_of(maps()), own=own, bfloat16=bfloat16)
     functions = [node for node in graph.get_ops() if node.get_type_name() == "Sigmoid"]
     assert len(functions) == 2 * len(CHANNELS)
     for function in functions:
@@ -213,7 +215,7 @@ def test_log_scales_are_taken_from_values_around_0_where_bfloat16_is_fine(
 @pytest.mark.parametrize("own", [True, False])
 def test_in_bfloat16_scales_of_the_usual_bound_take_no_function(own: bool) -> None:
     head = FusedHead(made(FlowConfig(steps=2), NORMALISATIONS[0]))
-    graph = openvino_head.build(head, own=own, bfloat16=True)
+    graph = openvino_head.build(head, sizes_of(maps()), own=own, bfloat16=True)
     found = Counter(node.get_type_name() for node in graph.get_ops())
     assert (found["Sigmoid"], found["Clamp"]) == (0, 2 * len(CHANNELS))
 
@@ -228,16 +230,25 @@ def with_scales(head: Head, factor: float) -> Head:
     return head
 
 
+def sizes_of(given: Sequence[torch.Tensor]) -> Sizes:
+    return tuple(tuple(m.shape) for m in given)
+
+
+def rounded(given: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Maps as the graph for bfloat16 sees them."""
+    return [m.bfloat16().float() for m in given]
+
+
 def by_graph(head: Head, given: Sequence[torch.Tensor], precision: str, *, own: bool) -> Energies:
     """What the graph for bfloat16 gives when it is computed in a precision."""
     fused = FusedHead(head)
-    model = openvino_head.build(fused, own=own, bfloat16=True)
-    model.reshape({model.inputs[i]: list(m.shape) for i, m in enumerate(given)})
+    model = openvino_head.build(fused, sizes_of(given), own=own, bfloat16=True)
     settings = {"INFERENCE_PRECISION_HINT": precision}
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
-    weights = [] if own else [w.contiguous() for w in openvino_head.weights_of(fused).values()]
-    for i, x in enumerate((*given, *weights)):
-        request.set_input_tensor(i, shared(x.numpy()))
+    weights = [] if own else [w.contiguous().numpy() for w in openvino_head.weights_of(fused).values()]
+    arrays = [*(bits_of(m) for m in given), *weights]
+    for i, x in enumerate(arrays):
+        request.set_input_tensor(i, shared(x))
     request.infer()
     found = [torch.from_numpy(output.data.copy()) for output in request.output_tensors]
     n = len(given)
@@ -261,11 +272,26 @@ def test_the_graph_for_bfloat16_computes_the_same(
     of_positions = [(m.shape[2], m.shape[3]) for m in maps((6, 5))]
     head = with_scales(made(flow, NORMALISATIONS[0], (6, 5), sizes=of_positions), factor)
     given = maps((6, 5), n=2)
-    found, expected = by_graph(head, given, "f32", own=own), FusedHead(head)(given)
+    found, expected = by_graph(head, given, "f32", own=own), FusedHead(head)(rounded(given))
     for a, b in zip(found.flow, expected.flow, strict=True):
         assert float((a / b - 1).abs().median()) < near
     for a, b in zip(parts_of(found)[2:], parts_of(expected)[2:], strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS, ids=lambda n: f"{n.mode}-{n.pooled}")
+def test_the_graph_for_bfloat16_normalises_and_tells_the_same(
+    normalisation: Normalisation, own: bool
+) -> None:
+    """However maps are normalised and pooled, which is done in another order there."""
+    head, given = made(FlowConfig(steps=1), normalisation, (6, 5, 4)), rounded(maps((6, 5, 4), n=3))
+    expected = FusedHead(head)(given)
+    found = by_graph(head, given, "f32", own=own)
+    for a, b in zip(parts_of(found)[3:], parts_of(expected)[3:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+    for a, b in zip(found.flow, expected.flow, strict=True):
+        assert float((a / b - 1).abs().median()) < 1e-3
 
 
 @pytest.mark.parametrize("level", [-20.0, 20.0])
@@ -273,6 +299,7 @@ def test_the_graph_for_bfloat16_computes_the_same(
 @pytest.mark.parametrize("clamp", [2.0, 20.0])
 def test_a_level_of_log_scales_is_a_factor_however_far_from_1(level: float, own: bool, clamp: float) -> None:
     head, given = made(FlowConfig(steps=2, clamp=clamp), NORMALISATIONS[0], (6, 5)), maps((6, 5), n=2)
+    given = rounded(given)
     for flow in head.flow.scales:
         cast(Any, flow).transforms[-1].log_scale += level
     found, expected = by_graph(head, given, "f32", own=own), FusedHead(head)(given)
@@ -324,8 +351,8 @@ def test_in_bfloat16_maps_are_not_turned_from_one_format_to_the_other_at_every_s
     def turned(steps: int, *, bfloat16: bool) -> int:
         head = made(FlowConfig(steps=steps, clamp=clamp), NORMALISATIONS[0], (32,))
         engine = OpenVinoEngine("openvino-bfloat16")
-        model = openvino_head.build(FusedHead(head), own=own, bfloat16=bfloat16)
-        compiled = engine._compile(model, ((1, 32, 8, 7),), engine._settings)
+        model = openvino_head.build(FusedHead(head), ((1, 32, 8, 7),), own=own, bfloat16=bfloat16)
+        compiled = engine._compile(model, engine._settings)
         found = 0
         for node in compiled.get_runtime_model().get_ops():
             if node.get_rt_info()["layerType"].astype(str) in ("Reorder", "Convert"):
@@ -477,10 +504,10 @@ class TestSpecialise:
         running: Any = openvino().head(head)
         compile_one = openvino_engine.OpenVinoEngine._compile
 
-        def all_but_own(self: Any, model: Any, sizes: Any, settings: Any) -> Any:
+        def all_but_own(self: Any, model: Any, settings: Any) -> Any:
             if "NUM_STREAMS" in settings:
                 raise RuntimeError("no memory")
-            return compile_one(self, model, sizes, settings)
+            return compile_one(self, model, settings)
 
         threads(2)
         monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compile", all_but_own)
@@ -561,9 +588,9 @@ class TestSpecialise:
         compiling: list[int] = []
         compile_one = openvino_engine.OpenVinoEngine._compile
 
-        def recording(self: Any, model: Any, sizes: Any, settings: Any) -> Any:
-            compiling.append(sizes[0][0])
-            return compile_one(self, model, sizes, settings)
+        def recording(self: Any, model: Any, settings: Any) -> Any:
+            compiling.append(model.inputs[0].shape[0])
+            return compile_one(self, model, settings)
 
         monkeypatch.setattr(openvino_engine.OpenVinoEngine, "_compile", recording)
         image = np.zeros((*scorer.input_size, 3), np.uint8)
@@ -970,6 +997,6 @@ def test_nothing_is_reported_to_anybody(
 
 
 def test_a_head_that_is_not_there_is_not_made_up() -> None:
-    head = Head((6, 4), NORMALISATIONS[0], FlowConfig(steps=2)).eval()
-    with pytest.raises(RuntimeError):
-        openvino().head(head)(maps((6, 5)))
+    running = openvino().head(Head((6, 4), NORMALISATIONS[0], FlowConfig(steps=2)).eval())
+    with pytest.raises(ValueError, match=r"expected feature maps of \(6, 4\) channels; got \(6, 5\)"):
+        running(maps((6, 5)))
