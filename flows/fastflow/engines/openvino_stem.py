@@ -1,11 +1,13 @@
-"""A backbone's convolution of pixels, by bfloat16 and as good as in float32.
+"""A backbone's convolution of pixels, by bfloat16 and nearly as good as in float32.
 
-bfloat16 holds every integer up to 256, and so every pixel, as long as nothing is taken off and no gain given
-before the convolution: both go into its weights. What a weight loses by rounding a second one holds, to 2^-17
-of it. Products are summed in float32, so nothing is rounded to bfloat16 but the sum. Where the map at which a
-graph is parted, so that its first layers stay in float32 (`openvino_split`), is picked from such sums alone,
-by ReLU and maximum pooling, it is the same whether they are rounded before or after: the graph need not be
-parted. So it is with ResNets. What it gains is in docs/performance.md.
+bfloat16 holds every integer up to 256, and so every pixel less an integer, as long as nothing else is taken
+off and no gain given before the convolution: what normalises pixels goes into its weights and its bias.
+Weights are rounded together (`flows.fastflow.rounding`), and as neighbouring pixels are nearly alike, what
+that loses is an eighth of what each weight by itself would. Products are summed in float32, so else nothing
+is rounded but the sum. Where the map at which a graph is parted, so that its first layers stay in float32
+(`openvino_split`), is picked from such sums alone, by ReLU and maximum pooling, it is the same whether they
+are rounded before or after: the graph need not be parted. So it is with ResNets. What it gains is in
+docs/performance.md.
 """
 
 from collections.abc import Mapping
@@ -18,12 +20,15 @@ import torch
 from numpy.typing import NDArray
 
 from flows.fastflow.engines.openvino_convolutions import Convolution, found_in, is_one, users_of, value_of
+from flows.fastflow.engines.openvino_maps import channels_first
 from flows.fastflow.engines.openvino_parts import added_exactly, constant
 from flows.fastflow.engines.openvino_split import joint
-from flows.fastflow.rounding import nearest
+from flows.fastflow.rounding import gram, probe, round_together
 
-# In the middle of what pixels can be: what is left of the offset is small, and so is what it loses.
-_MIDDLE: Final = 128
+# Made-up pictures by which weights are rounded, and their sides: more of either change nothing, for pixels
+# lie beside each other in the same way in all of them.
+_PROBES: Final = 8
+_SIDE: Final = 64
 # What a convolution of normalised pixels may differ by from one of pixels, as a share of their deviation.
 _DIFFER: Final = 1e-5
 # Of operations that give one of the numbers they are given, and keep those in order that are rounded.
@@ -50,26 +55,41 @@ def stem_in_bfloat16(core: Any, settings: Mapping[str, Any], model: Any, size: t
     if normalised is None:
         return False
     gain, offset = normalised
+    # What zeros around the picture stand for, to half a grey value.
+    middle = np.round(-offset / gain)
+    if (abs(middle - 127.5) > 128.5).any():
+        return False
     weights = stem.weights[0] * gain.reshape(-1, 1, 1)
-    # What is added to a pixel is no constant for the sum: zeros around the picture are none of it. A channel
-    # of ones knows where it ends.
-    ones = (stem.weights[0] * (offset + _MIDDLE * gain).reshape(-1, 1, 1)).sum(1, keepdims=True)
-    whole = torch.from_numpy(np.concatenate([weights, ones], 1))
-    most = nearest(whole)
-    both = torch.cat([most, nearest(whole - most)], 1).numpy()
-    planes = op.transpose(model.inputs[0].get_node(), constant([0, 3, 1, 2], np.int64))
-    pixels = op.subtract(op.convert(planes, np.float32), constant(_MIDDLE))
-    one = op.constant(np.ones((1, 1, *size), np.float32))
-    how = stem.node.get_attributes()
-    given = op.concat([pixels, one, pixels, one], 1)
-    found = op.convolution(
-        given, op.constant(both), how["strides"], how["pads_begin"], how["pads_end"], how["dilations"]
-    )
+    bias = (stem.weights[0] * (offset + middle * gain).reshape(-1, 1, 1)).sum((1, 2, 3))
     if stem.bias is not None:
-        found = added_exactly(found, stem.bias)
+        bias += stem.bias
+    how = stem.node.get_attributes()
+    # Before channels are first: then nothing is laid out anew.
+    pixels = op.subtract(op.convert(model.inputs[0].get_node(), np.float32), constant(middle))
+    found = op.convolution(
+        channels_first(pixels),
+        op.constant(_rounded(weights, middle, how)),
+        how["strides"],
+        how["pads_begin"],
+        how["pads_end"],
+        how["dilations"],
+    )
+    found = added_exactly(found, bias.astype(np.float32))
     stem.after.output(0).replace(found.output(0))
     model.validate_nodes_and_infer_types()
     return True
+
+
+def _rounded(
+    weights: NDArray[np.float64], middle: NDArray[np.float64], how: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    """Weights (O, 3, height, width) for pixels that something was taken off of, as bfloat16 holds them."""
+    probes = np.stack([probe(number, (_SIDE, _SIDE)) for number in range(_PROBES)])
+    planes = torch.from_numpy((probes - middle).astype(np.float32)).permute(0, 3, 1, 2)
+    place = {"stride": how["strides"], "padding": how["pads_begin"], "dilation": how["dilations"]}
+    covered = gram(planes, 1, weights.shape[2:], **place)
+    flat = torch.from_numpy(weights.reshape(1, len(weights), -1)).float()
+    return round_together(flat, covered).numpy().reshape(weights.shape)
 
 
 def _leads_to(stem: Convolution, until: Any) -> bool:
@@ -119,4 +139,4 @@ def _normalisation(
     rows = found.reshape(3, -1).astype(np.float64)
     gain, offset = np.array([np.polyfit(x, y, 1) for x, y in zip(given, rows, strict=True)]).T
     errors = np.abs(gain[:, None] * given + offset[:, None] - rows).max(1)
-    return (gain, offset) if (errors <= _DIFFER * rows.std(1)).all() else None
+    return (gain, offset) if gain.all() and (errors <= _DIFFER * rows.std(1)).all() else None
