@@ -26,7 +26,7 @@ from flows.fastflow.engines.errors import EngineError
 from flows.fastflow.engines.openvino_backbone import OpenVinoBackbone, converted, kept_as
 from flows.fastflow.engines.openvino_head import Sizes, build, weights_of
 from flows.fastflow.engines.openvino_maps import bits_of, hand_over
-from flows.fastflow.engines.openvino_own import OwnGraphs
+from flows.fastflow.engines.openvino_own import Group, OwnGraphs, groups_of
 from flows.fastflow.engines.openvino_parts import infer, numbered, shared
 from flows.fastflow.engines.openvino_pixels import PixelsRequest
 from flows.fastflow.engines.openvino_rounding import round_convolutions, rounded_beside
@@ -89,12 +89,13 @@ class OpenVinoEngine:
         self._rounds = precision != "float32"
         self.name = f"openvino-cpu-{precision.removeprefix('openvino-')}"
         self._cache = openvino_cache.opened(cache)
-        self.streams = _streams(torch.get_num_threads())
+        self._threads = torch.get_num_threads()
+        self.streams = _streams(self._threads)
         self._core = ov.Core()
         # Left to itself it rounds to bfloat16 wherever the processor can.
         self._settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            "INFERENCE_NUM_THREADS": self._threads,
             "PERFORMANCE_HINT": "LATENCY",
             # A thread kept to a core waits for it while another one of the service computes there.
             "ENABLE_CPU_PINNING": False,
@@ -203,12 +204,22 @@ class OpenVinoEngine:
 
     def own_graphs(self, fused: FusedHead, sizes: Sizes) -> OwnGraphs:
         """Of one head alone, for maps of one picture. Not kept on disk: every version would leave some."""
-        model = build(fused, sizes, own=True, bfloat16=self._rounds)
         settings = _kept_nowhere(self._settings)
-        alone = self._compile(model, settings)
+
+        def compiled(scales: range, **how: int) -> Any:
+            model = build(fused, sizes, own=True, bfloat16=self._rounds, scales=scales)
+            return self._compile(model, settings | how)
+
+        groups = groups_of(len(sizes), self._threads)
+        # Of an odd number the finest scale gets one thread more.
+        shares = [(self._threads + i) // len(groups) for i in reversed(range(len(groups)))]
+        alone = [
+            Group(compiled(group, INFERENCE_NUM_THREADS=share), group)
+            for group, share in zip(groups, shares, strict=True)
+        ]
         if self.streams == 1:
             return OwnGraphs(alone, None)
-        return OwnGraphs(alone, self._compile(model, settings | {"NUM_STREAMS": self.streams}))
+        return OwnGraphs(alone, compiled(range(len(sizes)), NUM_STREAMS=self.streams))
 
     def as_taken(self, maps: Tensor) -> NDArray[Any]:
         """Maps as heads' graphs take them: not copied if they are from this engine's backbone."""
@@ -330,7 +341,7 @@ class _OpenVinoHead:
         for n in _PORTIONS:
             self._engine.shared_graph(self._fused, of(n))
         self._engine.once_for_shape(self._fused, lambda: self._expect_sound([of(n) for n in _PORTIONS]))
-        # Each graph lays them out for itself.
+        # For one picture and for several they are laid out apart.
         graphs = 2 if self._engine.streams > 1 else 1
         if not self._engine.make_room(self, graphs * sum(w.nbytes for w in self._weights)):
             return

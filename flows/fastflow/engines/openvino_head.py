@@ -32,11 +32,18 @@ def weights_of(head: FusedHead) -> dict[str, Tensor]:
     return {name: weight for name, weight in head.named_buffers() if not name.endswith(".lowest")}
 
 
-def build(head: FusedHead, sizes: Sizes, *, own: bool = False, bfloat16: bool = False) -> ov.Model:
+def build(
+    head: FusedHead,
+    sizes: Sizes,
+    *,
+    own: bool = False,
+    bfloat16: bool = False,
+    scales: Sequence[int] | None = None,
+) -> ov.Model:
     """The graph of heads that have this one's shape.
 
     Inputs are feature maps, per scale, and then what `weights_of` gives. Outputs are `Energies`, one after
-    the other.
+    the other; without energies of whole pictures where they are of none of the scales.
 
     Args:
         head: one of that shape.
@@ -44,6 +51,7 @@ def build(head: FusedHead, sizes: Sizes, *, own: bool = False, bfloat16: bool = 
         own: the graph is this head's alone, and its weights are in it, not inputs.
         bfloat16: it is to be computed in bfloat16, the flow's halves and squares included, and with scales
             that are near enough for that. Maps are taken over from a backbone, see `openvino_maps`.
+        scales: of the head that the graph computes, in their order; None computes all.
 
     Raises:
         ValueError: there are other scales or channels.
@@ -52,20 +60,21 @@ def build(head: FusedHead, sizes: Sizes, *, own: bool = False, bfloat16: bool = 
     if found != tuple(head.channels):
         raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {found}")
     graph = _Graph(head, own, bfloat16)
-    scales = [graph.scale(i, size) for i, size in enumerate(sizes)]
-    features, moments = [scale.features for scale in scales], [scale.moments for scale in scales]
-    flow = [graph.flow(f"scales.{i}", head.scales[i], x) for i, x in enumerate(features)]
-    gaussian = [graph.gaussian(i, x) for i, x in enumerate(features)]
+    chosen = range(len(sizes)) if scales is None else scales
+    made = [graph.scale(i, sizes[i]) for i in chosen]
+    flow = [
+        graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in zip(chosen, made, strict=True)
+    ]
+    gaussian = [graph.gaussian(i, one.features) for i, one in zip(chosen, made, strict=True)]
+    picture = [graph.picture(i, one) for i, one in zip(chosen, made, strict=True) if i >= head.picture.first]
+    seen = zip(*(one.seen for one in made), strict=True)
     results = [
         *flow,
         *gaussian,
-        graph.picture(features, moments),
-        *(
-            _beside([_mean(x, (1,)) for x in of_one])
-            for of_one in zip(*(s.seen for s in scales), strict=True)
-        ),
+        *([_beside(picture)] if picture else []),
+        *(_beside([_mean(x, (1,)) for x in of_all]) for of_all in seen),
     ]
-    return numbered(ov.Model(results, [*(scale.given for scale in scales), *graph.inputs], "head"))
+    return numbered(ov.Model(results, [*(one.given for one in made), *graph.inputs], "head"))
 
 
 class _Scale(NamedTuple):
@@ -157,20 +166,19 @@ class _Graph:
         z = op.subtract(_convolve(x, self._weight(f"kernel_{i}")), wide)
         return self._energy([z], self._head.channels[i])
 
-    def picture(self, features: Sequence[Any], moments: Sequence[tuple[Any, Any]]) -> Any:
-        first, energies = self._head.picture.first, []
-        for i, (x, (mean, square)) in enumerate(zip(features[first:], moments[first:], strict=True)):
-            if self._head.normaliser.mode == "layer":
-                offset = op.subtract(x, op.unsqueeze(mean, constant([2, 3], np.int64)))
-                variance = _mean(op.multiply(offset, offset), (2, 3))
-            else:
-                # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
-                variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
-            look = op.concat([mean, op.sqrt(variance)], 1)
-            centred = op.subtract(look, self._weight(f"picture.mean_{i}"))
-            z = op.matmul(centred, self._weight(f"picture.whitening_{i}"), False, False)
-            energies.append(op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5)))
-        return _beside(energies)
+    def picture(self, i: int, scale: _Scale) -> Any:
+        mean, square = scale.moments
+        if self._head.normaliser.mode == "layer":
+            offset = op.subtract(scale.features, op.unsqueeze(mean, constant([2, 3], np.int64)))
+            variance = _mean(op.multiply(offset, offset), (2, 3))
+        else:
+            # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
+            variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
+        look = op.concat([mean, op.sqrt(variance)], 1)
+        place = i - self._head.picture.first
+        centred = op.subtract(look, self._weight(f"picture.mean_{place}"))
+        z = op.matmul(centred, self._weight(f"picture.whitening_{place}"), False, False)
+        return op.multiply(_mean(op.multiply(z, z), (1,)), constant(0.5))
 
     def _half(self, name: str, flow: Turns, half: str, x: Any) -> Any:
         """The channels of a half."""

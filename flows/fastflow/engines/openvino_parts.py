@@ -66,4 +66,5 @@ def shared(array: NDArray[Any]) -> Any:
 
 def data_of(tensor: Any) -> NDArray[Any]:
     """A tensor's numbers in its own memory, as `shared` takes them."""
-    return tensor.data.view(np.uint16) if tensor.get_element_type() == ov.Type.bf16 else tensor.data
+    found: NDArray[Any] = tensor.data
+    return found.view(np.uint16) if tensor.get_element_type() == ov.Type.bf16 else found

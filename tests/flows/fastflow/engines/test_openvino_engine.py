@@ -154,7 +154,7 @@ def test_heads_of_one_shape_share_graphs_and_keep_their_weights_apart(
 ) -> None:
     built = []
 
-    def counting(head: FusedHead, sizes: Sizes, **how: bool) -> object:
+    def counting(head: FusedHead, sizes: Sizes, **how: Any) -> object:
         built.append(head)
         return openvino_head.build(head, sizes, **how)
 
@@ -425,6 +425,31 @@ class TestSpecialise:
                     # By one graph all the same, and by two threads too.
                     assert given == 3 or torch.equal(rows[i : i + 1], same)
 
+    @pytest.mark.parametrize("given", [1, 2, 3, 5])
+    @pytest.mark.parametrize("channels", [(5, 7), (4, 6, 8, 2)])
+    def test_scales_that_are_computed_apart_come_together(
+        self,
+        alone: Callable[[], None],
+        threads: Callable[[int], None],
+        channels: Sequence[int],
+        given: int,
+    ) -> None:
+        """Of pictures alone and beside others; of the finest of four scales there is no picture's energy."""
+        threads(given)
+        head = made(FlowConfig(steps=1), NORMALISATIONS[0], channels)
+        engine = OpenVinoEngine("float32")
+        running = engine.head(head)
+        running.specialise(sizes(channels))
+        assert running._own is not None
+        _, own = running._own
+        apart = [[*group.scales] for group in own._alone._groups]
+        every = list(range(len(channels)))
+        assert apart == ([every] if given == 1 else [every[:1], every[1:]])
+        alone()
+        for n in (1, 2, 3, 7):
+            given_maps = maps(channels, n=n)
+            expect_equal(running(given_maps), FusedHead(head)(given_maps))
+
     @pytest.mark.parametrize("fails", ["set_input_tensor", "wait"])
     @pytest.mark.parametrize("n", [1, 8])
     def test_one_that_fails_waits_for_those_beside_it(
@@ -465,7 +490,8 @@ class TestSpecialise:
 
         _, own = running._own
         turns = own._alone if n == 1 else own._together
-        turns._requests = [Failing(request) for request in turns._requests]
+        [requests] = turns._requests
+        turns._requests = [[Failing(request) for request in requests]]
         with pytest.raises(RuntimeError, match="no memory"):
             running(maps((6,), n=n))
         assert set(started) <= set(ended)
@@ -597,9 +623,9 @@ class TestSpecialise:
         scorer.score([image] * 9)  # 8 and 1
         assert not compiling
         scorer.specialise()
-        assert sorted(compiling) == [1, 1, 2, 4]  # of its own those for one
+        assert sorted(compiling) == [1, 1, 1, 2, 4]  # of its own those for one, by two for one alone
         scorer.score([image] * 15)
-        assert len(compiling) == 4
+        assert len(compiling) == 5
 
 
 def test_models_of_a_backbone_share_its_buffers(tiny_extractor: FeatureExtractor, compiled: Path) -> None:
