@@ -20,6 +20,7 @@ from torch import Tensor
 from bench.inference.engines import openvino_precisions
 from bench.turns import Times, cells, in_turns
 from flows.fastflow.engines.openvino_engine import OpenVinoEngine
+from flows.fastflow.engines.openvino_maps import bits_of, maps_of
 from flows.fastflow.head import Head
 from flows.fastflow.manifest import Normalisation, Precision
 from flows.fastflow.model import FlowConfig
@@ -63,6 +64,8 @@ def measure(name: str, precision: Precision, rounds: int, threads: int) -> Found
     head = _of_chance(maps)
     sharing, own = engine.head(head), engine.head(head)
     own.specialise(sizes)
+    if precision != "float32":
+        maps = [maps_of(bits_of(m)) for m in maps]  # as the engine's backbones hand them over
     if not own.own_bytes:
         raise ValueError(f"no room for graphs of its own for a head on {name}")
     pairs = zip(sharing(maps).flow, own(maps).flow, strict=True)

@@ -196,8 +196,9 @@ class Scorer:
     def features(self, tiles: Sequence[NDArray[np.uint8]]) -> list[Tensor]:
         """Run the backbone over tiles: per scale (N, C_i, H_i, W_i), on the model's device.
 
-        Tiles are (height, width, 3) uint8 of the input size, see `Prepared.tiles`. The maps are the same for
-        every head that shares the extractor, the input size and the precision.
+        Float32, or bfloat16 where that is what the engine's heads take. Tiles are (height, width, 3) uint8 of
+        the input size, see `Prepared.tiles`. The maps are the same for every head that shares the extractor,
+        the input size and the precision.
         """
         return self._backbone(torch.from_numpy(np.stack(tiles)))
 

@@ -80,9 +80,9 @@ class RunningBackbone(Protocol):
     nbytes: int
 
     def __call__(self, images: Tensor) -> list[Tensor]:
-        """Per scale (N, C_i, H_i, W_i), of images (N, H, W, 3) uint8 RGB, as the engine's heads take them.
+        """Per scale (N, C_i, H_i, W_i), of images (N, H, W, 3) uint8 RGB.
 
-        Float32, or bfloat16 where those would round them.
+        Float32; bfloat16, which numpy does not know, from an engine whose heads take that.
         """
 
 

@@ -206,17 +206,16 @@ class OpenVinoEngine:
         """Of one head alone, for maps of one picture. Not kept on disk: every version would leave some."""
         settings = _kept_nowhere(self._settings)
 
-        def compiled(scales: range, **how: int) -> Any:
+        def compiled(scales: range, **how: int) -> Group:
             model = build(fused, sizes, own=True, bfloat16=self._rounds, scales=scales)
-            return self._compile(model, settings | how)
+            pictures = sum(i >= fused.picture.first for i in scales)
+            return Group(self._compile(model, settings | how), scales, pictures)
 
         groups = groups_of(len(sizes), self._threads)
         # Of an odd number the finest scale gets one thread more.
         shares = [(self._threads + i) // len(groups) for i in reversed(range(len(groups)))]
-        alone = [
-            Group(compiled(group, INFERENCE_NUM_THREADS=share), group)
-            for group, share in zip(groups, shares, strict=True)
-        ]
+        pairs = zip(groups, shares, strict=True)
+        alone = [compiled(group, INFERENCE_NUM_THREADS=share) for group, share in pairs]
         if self.streams == 1:
             return OwnGraphs(alone, None)
         return OwnGraphs(alone, compiled(range(len(sizes)), NUM_STREAMS=self.streams))
@@ -341,7 +340,7 @@ class _OpenVinoHead:
         for n in _PORTIONS:
             self._engine.shared_graph(self._fused, of(n))
         self._engine.once_for_shape(self._fused, lambda: self._expect_sound([of(n) for n in _PORTIONS]))
-        # For one picture and for several they are laid out apart.
+        # Those for a picture alone share the weights out, the one for several has them all.
         graphs = 2 if self._engine.streams > 1 else 1
         if not self._engine.make_room(self, graphs * sum(w.nbytes for w in self._weights)):
             return

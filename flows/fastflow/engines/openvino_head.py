@@ -83,13 +83,15 @@ class _Scale(NamedTuple):
     Attributes:
         given: the graph's input.
         features: (N, C, H, W), normalised.
-        moments: mean and mean square of each of their channels, (N, C).
-        seen: likewise, of what `Energies.mean` and `Energies.square` tell of.
+        mean: of each of their channels, (N, C).
+        variance: likewise.
+        seen: mean and mean square of each channel, (N, C), of what `Energies` tells.
     """
 
     given: Any
     features: Any
-    moments: tuple[Any, Any]
+    mean: Any
+    variance: Any
     seen: tuple[Any, Any]
 
 
@@ -111,8 +113,10 @@ class _Graph:
             return self._by_layer(given, given, x)
         mean, std = self._statistics(i)
         features = op.divide(op.subtract(x, _per_channel(mean)), _per_channel(std))
-        moments = _moments(features)
-        return _Scale(given, features, moments, moments)
+        mean, square = _moments(features)
+        # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
+        variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
+        return _Scale(given, features, mean, variance, (mean, square))
 
     def _taken_over(self, i: int, size: tuple[int, ...]) -> _Scale:
         given, x = taken_over(size)
@@ -125,12 +129,19 @@ class _Graph:
         features = self._pooled(i, channels_first(x))
         if self._head.normaliser.windows[i] > 1:
             x = channels_last(features)
-        moments = mean_over_positions(x), mean_over_positions(op.multiply(x, x))
-        return _Scale(given, features, moments, moments)
+        mean = mean_over_positions(x)
+        # Squares are rounded before they are added up: those of what lies far from 0 would tell nothing.
+        offset = op.subtract(x, op.unsqueeze(mean, constant([1, 2], np.int64)))
+        variance = mean_over_positions(op.multiply(offset, offset))
+        square = op.add(variance, op.multiply(mean, mean))
+        return _Scale(given, features, mean, variance, (mean, square))
 
     def _by_layer(self, given: Any, maps: Any, pooled: Any) -> _Scale:
         features = op.mvn(pooled, constant([1, 2, 3], np.int64), True, 1e-5, "inside_sqrt")
-        return _Scale(given, features, _moments(features), _moments(maps))
+        mean = _mean(features, (2, 3))
+        offset = op.subtract(features, op.unsqueeze(mean, constant([2, 3], np.int64)))
+        variance = _mean(op.multiply(offset, offset), (2, 3))
+        return _Scale(given, features, mean, variance, _moments(maps))
 
     def _statistics(self, i: int) -> tuple[Any, Any]:
         return self._weight(f"normaliser.mean_{i}"), self._weight(f"normaliser.std_{i}")
@@ -167,14 +178,7 @@ class _Graph:
         return self._energy([z], self._head.channels[i])
 
     def picture(self, i: int, scale: _Scale) -> Any:
-        mean, square = scale.moments
-        if self._head.normaliser.mode == "layer":
-            offset = op.subtract(scale.features, op.unsqueeze(mean, constant([2, 3], np.int64)))
-            variance = _mean(op.multiply(offset, offset), (2, 3))
-        else:
-            # Of channels near 0 the difference has its digits, and takes no further pass over the maps.
-            variance = op.relu(op.subtract(square, op.multiply(mean, mean)))
-        look = op.concat([mean, op.sqrt(variance)], 1)
+        look = op.concat([scale.mean, op.sqrt(scale.variance)], 1)
         place = i - self._head.picture.first
         centred = op.subtract(look, self._weight(f"picture.mean_{place}"))
         z = op.matmul(centred, self._weight(f"picture.whitening_{place}"), False, False)

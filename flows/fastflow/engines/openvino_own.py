@@ -26,10 +26,21 @@ class Group(NamedTuple):
     Attributes:
         graph: compiled.
         scales: which.
+        pictures: how many energies of whole pictures it gives.
     """
 
     graph: Any
     scales: range
+    pictures: int
+
+    def places(self, found: Sequence[NDArray[np.float32]], before: int) -> list[NDArray[np.float32]]:
+        """Where its outputs belong in those of all scales, behind some energies of whole pictures."""
+        *energies, picture, mean, square = found
+        half, chosen = len(energies) // 2, slice(self.scales.start, self.scales.stop)
+        place = [*energies[:half][chosen], *energies[half:][chosen]]
+        if self.pictures:
+            place.append(picture[:, before : before + self.pictures])
+        return [*place, mean[:, chosen], square[:, chosen]]
 
 
 class OwnGraphs:
@@ -44,19 +55,15 @@ class OwnGraphs:
             picture after the other.
     """
 
-    def __init__(self, alone: Sequence[Group], together: Any | None) -> None:
-        shapes = [[tuple(output.shape)[1:] for output in group.graph.outputs] for group in alone]
-        sizes = [len(group.scales) for group in alone]
-        flow = [shape for found, n in zip(shapes, sizes, strict=True) for shape in found[:n]]
-        pictures = [sum(found[2 * n :][:-2], ()) for found, n in zip(shapes, sizes, strict=True)]
-        scales = len(flow)
-        self._shapes = [*flow, *flow, (sum(map(sum, pictures)),), (scales,), (scales,)]
-        self._alone = _Turns(alone, 1)
-        self._streams = 1 if together is None else streams_of(together)
-        # Twice as many, so that the next pictures wait for the threads and not the threads for them.
-        self._together = _Turns(
-            [] if together is None else [Group(together, range(scales))], 2 * self._streams
-        )
+    def __init__(self, alone: Sequence[Group], together: Group | None) -> None:
+        sizes = [tuple(x.shape)[1:] for group in alone for x in group.graph.outputs[: len(group.scales)]]
+        pictures = sum(group.pictures for group in alone)
+        self._shapes = [*sizes, *sizes, (pictures,), (len(sizes),), (len(sizes),)]
+        self._alone, self._together = _Turns(alone, 1), None
+        self._streams = 1 if together is None else streams_of(together.graph)
+        if together is not None and self._streams > 1:
+            # Twice as many, so that the next pictures wait for the threads and not the threads for them.
+            self._together = _Turns([together], 2 * self._streams)
 
     def __call__(self, maps: Sequence[NDArray[Any]]) -> list[NDArray[np.float32]]:
         """What `openvino_head.build` gives of all scales, each (N, ...).
@@ -66,7 +73,7 @@ class OwnGraphs:
         """
         n, together = len(maps[0]), 0
         found = [np.empty((n, *shape), np.float32) for shape in self._shapes]
-        if self._streams > 1:
+        if self._together is not None:
             together = n - n % self._streams
             self._together.compute(maps, found, range(together))
         for i in range(together, n):
@@ -89,10 +96,10 @@ class _Turns:
     ) -> None:
         """Fill the rows of some pictures."""
         try:
-            for group, requests, outputs in zip(
-                self._groups, self._requests, self._places(found), strict=True
-            ):
-                inputs = [maps[scale] for scale in group.scales]
+            before = 0
+            for group, requests in zip(self._groups, self._requests, strict=True):
+                inputs, outputs = [maps[scale] for scale in group.scales], group.places(found, before)
+                before += group.pictures
                 for turn, i in enumerate(pictures):
                     request = requests[turn % self._n]
                     if turn >= self._n:
@@ -110,20 +117,3 @@ class _Turns:
             # One that failed would say so at every batch after it.
             self._requests = self._made()
             raise
-
-    def _places(self, found: Sequence[NDArray[np.float32]]) -> list[list[NDArray[np.float32]]]:
-        """Where each group's outputs belong in those of all scales."""
-        *energies, picture, mean, square = found
-        scales = len(energies) // 2
-        places: list[list[NDArray[np.float32]]] = []
-        before = 0
-        for graph, group in self._groups:
-            of_group = slice(group.start, group.stop)
-            place = [*energies[:scales][of_group], *energies[scales:][of_group]]
-            # Of some scales there is no energy of the whole picture.
-            if len(graph.outputs) > len(place) + 2:
-                n = graph.outputs[len(place)].shape[1]
-                place.append(picture[:, before : before + n])
-                before += n
-            places.append([*place, mean[:, of_group], square[:, of_group]])
-        return places

@@ -2,12 +2,12 @@
 
 bfloat16 holds every integer up to 256, and so every pixel less an integer, as long as nothing else is taken
 off and no gain given before the convolution: what normalises pixels goes into its weights and its bias.
-Weights are rounded together (`flows.fastflow.rounding`), and as neighbouring pixels are nearly alike, what
-that loses is an eighth of what each weight by itself would. Products are summed in float32, so else nothing
-is rounded but the sum. Where the map at which a graph is parted, so that its first layers stay in float32
-(`openvino_split`), is picked from such sums alone, by ReLU and maximum pooling, it is the same whether they
-are rounded before or after: the graph need not be parted. So it is with ResNets. What it gains is in
-docs/performance.md.
+Weights are rounded together (`flows.fastflow.rounding`): of pictures in which neighbouring pixels are nearly
+alike that loses a sixth of what rounding each by itself does, of mere noise a fifth more. Products are summed
+in float32, so else nothing is rounded but the sum. Where the map at which a graph is parted, so that its
+first layers stay in float32 (`openvino_split`), is picked from such sums alone, by ReLU and maximum pooling,
+it is the same whether they are rounded before or after: the graph need not be parted. So it is with ResNets.
+What it gains is in docs/performance.md.
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,8 @@ from flows.fastflow.engines.openvino_parts import added_exactly, constant
 from flows.fastflow.engines.openvino_split import joint
 from flows.fastflow.rounding import gram, probe, round_together
 
-# Made-up pictures by which weights are rounded, and their sides: more of either change nothing, for pixels
-# lie beside each other in the same way in all of them.
+# Made-up pictures by which weights are rounded, and their sides: with three times as many of them, or of four
+# times the side, what is lost of other such pictures is the same.
 _PROBES: Final = 8
 _SIDE: Final = 64
 # What a convolution of normalised pixels may differ by from one of pixels, as a share of their deviation.
@@ -85,7 +85,8 @@ def _rounded(
 ) -> NDArray[np.float32]:
     """Weights (O, 3, height, width) for pixels that something was taken off of, as bfloat16 holds them."""
     probes = np.stack([probe(number, (_SIDE, _SIDE)) for number in range(_PROBES)])
-    planes = torch.from_numpy((probes - middle).astype(np.float32)).permute(0, 3, 1, 2)
+    # Of integers float64 adds up every digit, however many threads do: every start finds the same weights.
+    planes = torch.from_numpy(probes - middle).permute(0, 3, 1, 2)
     place = {"stride": how["strides"], "padding": how["pads_begin"], "dilation": how["dilations"]}
     covered = gram(planes, 1, weights.shape[2:], **place)
     flat = torch.from_numpy(weights.reshape(1, len(weights), -1)).float()

@@ -342,6 +342,27 @@ def test_in_bfloat16_energies_are_near_those_in_float32(
 
 @pytest.mark.skipif(not computes_bfloat16(CPU), reason="no instructions for bfloat16")
 @pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("normalisation", NORMALISATIONS[:2], ids=lambda n: n.pooled)
+def test_in_bfloat16_channels_far_from_0_keep_their_deviations(
+    normalisation: Normalisation, own: bool
+) -> None:
+    """As of a picture in other light. A mean of rounded squares would leave a tenth of it open."""
+    head = made(FlowConfig(steps=1), normalisation, (32, 24))
+    far = [2 + 0.1 * m / m.std() for m in head.normaliser(maps((32, 24), n=4))]
+    raw = []
+    for i, x in enumerate(far):
+        mean, std = (head.normaliser.get_buffer(f"{of}_{i}").view(1, -1, 1, 1) for of in ("mean", "std"))
+        raw.append(x * std + mean)
+    given = rounded(raw)
+    found, expected = by_graph(head, given, "bf16", own=own), FusedHead(head)(given)
+    deviations = [(one.square - one.mean.square()) for one in (found, expected)]
+    torch.testing.assert_close(found.mean, expected.mean, rtol=2e-3, atol=1e-3)
+    torch.testing.assert_close(deviations[0], deviations[1], rtol=3e-2, atol=1e-3)
+    torch.testing.assert_close(found.picture, expected.picture, rtol=3e-2, atol=0)
+
+
+@pytest.mark.skipif(not computes_bfloat16(CPU), reason="no instructions for bfloat16")
+@pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize("clamp", [2.0, 20.0])
 def test_in_bfloat16_maps_are_not_turned_from_one_format_to_the_other_at_every_step(
     own: bool, clamp: float
@@ -431,6 +452,7 @@ class TestSpecialise:
         self,
         alone: Callable[[], None],
         threads: Callable[[int], None],
+        monkeypatch: pytest.MonkeyPatch,
         channels: Sequence[int],
         given: int,
     ) -> None:
@@ -438,6 +460,13 @@ class TestSpecialise:
         threads(given)
         head = made(FlowConfig(steps=1), NORMALISATIONS[0], channels)
         engine = OpenVinoEngine("float32")
+        compile_one, asked = engine._compile, []
+
+        def recording(model: Any, settings: Any) -> Any:
+            asked.append(settings["INFERENCE_NUM_THREADS"])
+            return compile_one(model, settings)
+
+        monkeypatch.setattr(engine, "_compile", recording)
         running = engine.head(head)
         running.specialise(sizes(channels))
         assert running._own is not None
@@ -446,9 +475,44 @@ class TestSpecialise:
         every = list(range(len(channels)))
         assert apart == ([every] if given == 1 else [every[:1], every[1:]])
         alone()
+        shared_first = len(openvino_engine._PORTIONS)
+        shares = asked[shared_first : shared_first + len(apart)]
+        assert shares == {1: [1], 2: [1, 1], 3: [2, 1], 5: [3, 2]}[given]
         for n in (1, 2, 3, 7):
             given_maps = maps(channels, n=n)
             expect_equal(running(given_maps), FusedHead(head)(given_maps))
+
+    def test_of_graphs_beside_each_other_one_that_fails_waits_for_the_other(
+        self, threads: Callable[[int], None]
+    ) -> None:
+        threads(2)
+        head = made(FlowConfig(steps=1), NORMALISATIONS[0], (6, 5))
+        running: Any = openvino().head(head)
+        running.specialise(sizes((6, 5)))
+        _, own = running._own
+        [[first], [second]] = own._alone._requests
+        waited: list[object] = []
+
+        class Waiting:
+            def wait(self) -> None:
+                first.wait()
+                waited.append(self)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(first, name)
+
+        class Failing:
+            def start_async(self) -> None:
+                raise RuntimeError("no memory")
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(second, name)
+
+        own._alone._requests = [[Waiting()], [Failing()]]
+        with pytest.raises(RuntimeError, match="no memory"):
+            running(maps((6, 5), n=1))
+        assert len(waited) == 1
+        expect_equal(running(maps((6, 5), n=1)), FusedHead(head)(maps((6, 5), n=1)))
 
     @pytest.mark.parametrize("fails", ["set_input_tensor", "wait"])
     @pytest.mark.parametrize("n", [1, 8])

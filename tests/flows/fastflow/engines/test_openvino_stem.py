@@ -108,7 +108,10 @@ def test_it_is_of_numbers_that_bfloat16_holds_and_computes_nearly_the_same(
     clamp = next(iter(stem.node.output(0).get_target_inputs())).get_node()
     found = made_by(next(iter(clamp.output(0).get_target_inputs())).get_node(), model, photograph)
     errors = (found - expected) / expected.std()
-    assert float(errors[..., 2:-2, 2:-2].pow(2).mean().sqrt()) < 1e-3
+    inner = float(errors[..., 2:-2, 2:-2].pow(2).mean().sqrt())
+    each = np.abs(first.weights[0] - nearest(torch.from_numpy(first.weights[0])).numpy()).max()
+    assert each > 0  # rounded one by one they would lose 1.2e-3
+    assert inner < 4e-4
     assert float(errors.abs().max()) < 1.5e-2
 
 
@@ -119,16 +122,18 @@ def sums_before(until: Any) -> Any:
 
 def test_rounding_the_sums_is_rounding_the_map_that_is_picked_from_them(picture: NDArray[np.uint8]) -> None:
     """As the second part of a graph takes it."""
-    model = graph("resnet18", (1,))
+    before, model = graph("resnet18", (1,)), graph("resnet18", (1,))
+    made = joint(before, SIZE)
+    assert made is not None
     assert in_bfloat16(model)
     until = joint(model, SIZE)
     assert until is not None
-    expected = made_by(until, model, picture).bfloat16().float()
     rounded = made_by(sums_before(until), model, picture).bfloat16().float()
     picked = torch.nn.functional.max_pool2d(rounded.relu(), 3, 2, 1)
-    # A sum in another order may be rounded to the next number, of which there are 128 up to twice as much.
-    assert float((picked != expected).float().mean()) < 0.02
-    assert bool(((picked - expected).abs() <= expected.abs() / 128 + 1e-4).all())
+    assert torch.equal(picked, made_by(until, model, picture).bfloat16().float())
+    # And so near the map at which the graph would be parted, even of mere noise.
+    expected = made_by(made, before, picture)
+    assert float((picked - expected).pow(2).mean().sqrt() / expected.std()) < 5e-3
 
 
 @pytest.mark.parametrize(
