@@ -51,7 +51,8 @@ def build(
         own: the graph is this head's alone, and its weights are in it, not inputs.
         bfloat16: it is to be computed in bfloat16, the flow's halves and squares included, and with scales
             that are near enough for that. Maps are taken over from a backbone, see `openvino_maps`.
-        scales: of the head that the graph computes, in their order; None computes all.
+        scales: of the head that a graph of its own computes, in their order; None computes all. Shared graphs
+            compute all, or they would have inputs for nobody.
 
     Raises:
         ValueError: there are other scales or channels.
