@@ -62,20 +62,18 @@ def build(
         raise ValueError(f"expected feature maps of {tuple(head.channels)} channels; got {found}")
     graph = _Graph(head, own, bfloat16)
     chosen = range(len(sizes)) if scales is None else scales
-    made = [graph.scale(i, sizes[i]) for i in chosen]
-    flow = [
-        graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in zip(chosen, made, strict=True)
-    ]
-    gaussian = [graph.gaussian(i, one.features) for i, one in zip(chosen, made, strict=True)]
-    picture = [graph.picture(i, one) for i, one in zip(chosen, made, strict=True) if i >= head.picture.first]
-    seen = zip(*(one.seen for one in made), strict=True)
+    made = {i: graph.scale(i, sizes[i]) for i in chosen}
+    flow = [graph.flow(f"scales.{i}", head.scales[i], one.features) for i, one in made.items()]
+    gaussian = [graph.gaussian(i, one.features) for i, one in made.items()]
+    picture = [graph.picture(i, one) for i, one in made.items() if i >= head.picture.first]
+    seen = zip(*(one.seen for one in made.values()), strict=True)
     results = [
         *flow,
         *gaussian,
         *([_beside(picture)] if picture else []),
         *(_beside([_mean(x, (1,)) for x in of_all]) for of_all in seen),
     ]
-    return numbered(ov.Model(results, [*(one.given for one in made), *graph.inputs], "head"))
+    return numbered(ov.Model(results, [*(one.given for one in made.values()), *graph.inputs], "head"))
 
 
 class _Scale(NamedTuple):

@@ -87,8 +87,7 @@ def test_a_graph_takes_over_what_another_hands_over() -> None:
 @pytest.mark.parametrize("precision", ["f32", "bf16"])
 def test_means_have_the_digits_of_float32(precision: str) -> None:
     """Of many numbers, which in bfloat16 would stop to add up."""
-    x = 1 + torch.rand((2, 3, 64, 60), generator=torch.Generator().manual_seed(0)).bfloat16().float()
-    x = x.bfloat16().float()
+    x = (1 + torch.rand((2, 3, 64, 60), generator=torch.Generator().manual_seed(0))).bfloat16().float()
     given = op.parameter(list(x.shape), np.float32)
     model = ov.Model([op.result(mean_over_positions(channels_last(given)))], [given])
     [found] = compiled(model, precision)([x.numpy()]).values()
