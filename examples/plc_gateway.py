@@ -229,6 +229,7 @@ async def announced(mqtt: aiomqtt.Client, line: Line) -> AsyncIterator[None]:
     await mqtt.publish(f"{line.name}/gateway", "online", qos=1, retain=True)
     print(f"waiting for {line.name}/trigger", flush=True)
     try:
+        expect_to_go_on()  # connecting, or one of the two calls, may have swallowed it
         yield
     except asyncio.CancelledError:
         mqtt.timeout = FAREWELL_SECONDS

@@ -156,6 +156,38 @@ def test_a_gateway_that_ends_in_order_says_so(
         asyncio.run(play(plc))
 
 
+@pytest.mark.parametrize("call", ["__aenter__", "subscribe", "publish"])
+def test_a_gateway_ends_though_its_connection_swallows_the_cancellation(
+    broker: mosquitto.Mosquitto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """As asyncio.wait_for of Python 3.11 does when what it waits for comes at the same time."""
+    theirs = getattr(aiomqtt.Client, call)
+    swallowed: list[bool] = []
+
+    async def swallow(client: aiomqtt.Client, *args: Any, **settings: Any) -> Any:
+        result = await theirs(client, *args, **settings)
+        task = asyncio.current_task()
+        if not swallowed and task is not None:
+            task.cancel()
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                swallowed.append(True)
+        return result
+
+    async def play(plc: mosquitto.Subscriber) -> None:
+        async with AsyncClient("http://127.0.0.1:9") as client:
+            line = Line("line-3", "tiny", tmp_path)
+            serving = asyncio.create_task(plc_gateway.serve(client, Broker("127.0.0.1", broker.port), line))
+            await until(serving.cancelled)
+            await until(lambda: [payload for _, payload, _ in plc.messages] == [b"online", b"offline"])
+
+    monkeypatch.setattr(aiomqtt.Client, call, swallow)
+    with mosquitto.subscribed(broker, "line-3/gateway") as plc:
+        asyncio.run(play(plc))
+    assert swallowed == [True]
+
+
 def test_the_same_part_is_asked_about_once_by_each_model_and_line(tmp_path: Path) -> None:
     """A gateway that was started again with another category may ask again."""
     keys: list[str] = []
