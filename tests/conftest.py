@@ -5,6 +5,7 @@ import locale
 import os
 import shutil
 import signal
+import sqlite3
 
 # As the front door does; torch's OpenMP reads it when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -26,7 +27,9 @@ import pytest
 import torch
 from filelock import FileLock
 from numpy.typing import NDArray
+from sqlalchemy import Connection, inspect
 
+from app.database import engine
 from app.database.engine import Database
 from flows.fastflow import models_folder, rounding
 from flows.fastflow.weights import NAMED
@@ -43,6 +46,7 @@ _TESTS = Path(__file__).parent
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 64
 _MOST_WORK = rounding._MOST_WORK
+_MIGRATE = engine._migrate
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -109,6 +113,39 @@ def little_time_to_round() -> Iterator[None]:
 def time_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounding as everywhere but in tests."""
     monkeypatch.setattr(rounding, "_MOST_WORK", _MOST_WORK)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def tables_as_before() -> Iterator[None]:
+    """An empty SQLite database gets its tables by what the first one had after its migrations.
+
+    Nearly every service that tests start has one, and Alembic takes half of such a start. What migrations do
+    is for tests that take `real_migrations`.
+    """
+    dump: list[str] = []
+
+    def migrate(connection: Connection) -> None:
+        is_empty = connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
+        if is_empty and dump:
+            for statement in dump:
+                connection.exec_driver_sql(statement)
+            return
+        _MIGRATE(connection)
+        if is_empty:
+            migrated = connection.connection.driver_connection
+            assert isinstance(migrated, sqlite3.Connection)
+            begin, *dump[:], commit = migrated.iterdump()
+            assert (begin, commit) == ("BEGIN TRANSACTION;", "COMMIT;")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_migrate", migrate)
+        yield
+
+
+@pytest.fixture
+def real_migrations(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables by migrations, as everywhere but in tests."""
+    monkeypatch.setattr(engine, "_migrate", _MIGRATE)
 
 
 @pytest.fixture

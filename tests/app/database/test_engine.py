@@ -28,6 +28,8 @@ from app.database.tables import REVISION, audit, inspections, metadata
 from tests.postgres import Postgres
 from tests.rights import without_roots_rights
 
+pytestmark = pytest.mark.usefixtures("real_migrations")
+
 ACT = {"created_ms": 1, "actor": "a", "action": "b", "target": "c", "outcome": "done"}
 
 
