@@ -57,6 +57,17 @@ def serving(*options: str) -> Iterator[subprocess.Popen[bytes]]:
         raise ChildError(f"the server ended with exit code {child.returncode}")
 
 
+def reserved_port() -> tuple[socket.socket, int]:
+    """A free port of this machine, and what keeps it: while that is open nobody gets the port by chance.
+
+    Servers may listen there all the same: they set SO_REUSEADDR, and this socket does not listen.
+    """
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder, holder.getsockname()[1]
+
+
 @contextmanager
 def serving_here(models: Path) -> Iterator[httpx.Client]:
     """A client of a server of `models` on a free port of this machine, once it is ready.
@@ -64,11 +75,9 @@ def serving_here(models: Path) -> Iterator[httpx.Client]:
     Raises:
         ChildError: the server did not get ready, or did not end well.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    url = f"http://127.0.0.1:{port}"
-    with serving("--models", str(models), "--port", str(port)) as server:
+    holder, port = reserved_port()
+    with holder, serving("--models", str(models), "--port", str(port)) as server:
+        url = f"http://127.0.0.1:{port}"
         wait_until_ready(url, server)
         # Proxies of the environment have no business with this machine's own address.
         with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:

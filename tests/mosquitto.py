@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, Self
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
+from examples.children import reserved_port
 from tests.certificates import Certificate
 from tests.waiting import standing_still
 
@@ -33,9 +35,8 @@ class Mosquitto:
     def __init__(self) -> None:
         # Not pytest's folder: the broker's user may not enter it.
         self._root = Path(tempfile.mkdtemp(prefix="fg-mosquitto-", dir="/tmp"))
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        holder, self.port = reserved_port()
+        weakref.finalize(self, holder.close)
         self._process: subprocess.Popen[bytes] | None = None
         self.configure("allow_anonymous true")
 

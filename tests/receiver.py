@@ -1,14 +1,16 @@
 """A receiver of webhooks for tests: a real HTTP server, which can be stopped and started on its port."""
 
 import json
-import socket
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
+
+from examples.children import reserved_port
 
 # Status and headers; None closes the connection without an answer.
 Answer = tuple[int, Mapping[str, str]] | None
@@ -63,9 +65,8 @@ class Receiver:
         self._lock = threading.Lock()
         self._server: ThreadingHTTPServer | None = None
         if not self.port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.port = probe.getsockname()[1]
+            holder, self.port = reserved_port()
+            weakref.finalize(self, holder.close)
 
     def __enter__(self) -> Self:
         self.start()

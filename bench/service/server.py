@@ -2,9 +2,9 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
+import weakref
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,7 +12,7 @@ from typing import Self
 import httpx
 
 from bench.memory import peak_bytes
-from examples.children import FLOWGAUGE
+from examples.children import FLOWGAUGE, reserved_port
 
 _START_SECONDS = 120.0
 _STOP_SECONDS = 60.0
@@ -45,7 +45,8 @@ class Server:
         given = {f"FLOWGAUGE_{name.upper()}": str(value) for name, value in settings.items()}
         self._environment = outside | {"FLOWGAUGE_HISTORY": str(self.history)} | given
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        holder, self.port = reserved_port()
+        weakref.finalize(self, holder.close)
         work.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Self:
@@ -79,17 +80,13 @@ class Server:
             raise ServerError("the server does not run")
         return self._process.pid
 
-    def start(self, port: int | None = None) -> float:
-        """Start it, and wait until it is ready; returns the seconds that took.
-
-        Args:
-            port: to listen on; None for a free one.
+    def start(self) -> float:
+        """Start it, on the same port every time, and wait until it is ready; returns the seconds that took.
 
         Raises:
             ServerError: it ended, or was not ready in time.
         """
         begun = time.monotonic()
-        self.port = port or _free_port()
         options = ("--models", self.models, "--port", self.port, "--device", "cpu")
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -170,10 +167,3 @@ def _is_ready(client: httpx.Client) -> bool:
         return client.get("/health/ready", timeout=5).is_success
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -187,6 +187,17 @@ def test_a_server_that_does_not_answer_is_an_error(sleeping: subprocess.Popen[by
             children.wait_until_ready(url, sleeping, seconds=0.3)
 
 
+def test_a_reserved_port_is_taken_by_who_is_told_of_it_alone() -> None:
+    holder, port = children.reserved_port()
+    with holder, socket.socket() as other:
+        with pytest.raises(OSError, match="in use"):
+            other.bind(("127.0.0.1", port))
+        for _ in range(2):  # a server, and the one that takes its place
+            with socket.create_server(("127.0.0.1", port)) as server:
+                socket.create_connection(("127.0.0.1", port)).close()
+                server.accept()[0].close()
+
+
 def test_a_server_that_ended_is_noticed_at_once() -> None:
     child = children.start([sys.executable, "-c", "raise SystemExit(1)"])
     child.wait()

@@ -23,6 +23,7 @@ from app.database.engine import Database
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
+from examples.children import reserved_port
 from tests.app.conftest import serve_http as serve_http
 
 ROOT = Path(__file__).parents[2]
@@ -188,11 +189,15 @@ async def exchange(port: int, payloads: list[bytes]) -> tuple[str, list[dict[str
         return state, decisions
 
 
-def test_a_plc_gets_a_decision_for_every_trigger(camera: Path, url: str) -> None:
+@pytest.fixture
+def port() -> Iterator[int]:
+    holder, free = reserved_port()
+    with holder:
+        yield free
+
+
+def test_a_plc_gets_a_decision_for_every_trigger(camera: Path, url: str, port: int) -> None:
     """Through a real broker, which goes away and comes back in between."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     command = [sys.executable, "-m", "examples.plc_gateway", "--category", "tiny", "--pictures", str(camera)]
     command += ["--line", "line-3", "--port", str(port), "--url", url]
     (camera.parent / "secret.png").write_bytes((camera / "good.png").read_bytes())

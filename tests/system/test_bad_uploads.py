@@ -1,7 +1,6 @@
 """Uploads that no camera should send, put to a real server: each is refused clearly or inspected rightly."""
 
 import io
-import socket
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from examples.children import serving, wait_until_ready
+from examples.children import reserved_port, serving, wait_until_ready
 from tests.conftest import picture, png
 
 PREDICT = "/v1/models/tiny/predict"
@@ -122,11 +121,10 @@ VALID: dict[str, bytes] = {
 
 
 @pytest.fixture(scope="module")
-def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        free: int = probe.getsockname()[1]
-        return free
+def port() -> Iterator[int]:
+    holder, free = reserved_port()
+    with holder:
+        yield free
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 from app.access import Role
 from bench.service.listening import listening
 from bench.service.server import Server
+from examples.children import reserved_port
 from tests.certificates import Certificate, make_certificate
 from tests.system.processes import first_key
 from tests.waiting import eventually
@@ -33,10 +33,7 @@ pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nginx; on Debian: ap
 @contextmanager
 def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[tuple[int, int]]:
     """nginx with our file on two free ports, with TLS and without, before a server on another."""
-    with socket.socket() as one, socket.socket() as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        port, plain = one.getsockname()[1], other.getsockname()[1]
+    (one, port), (other, plain) = reserved_port(), reserved_port()
     ours = DEPLOY.read_text()
     for before, after in {
         "server 127.0.0.1:8000;": f"server 127.0.0.1:{upstream};",
@@ -61,14 +58,14 @@ def nginx(folder: Path, upstream: int, tls: Certificate) -> Iterator[tuple[int, 
         f"events {{}} http {{ access_log off; {temporary}\n{ours} }}\n"
     )
     assert PROGRAM is not None
-    with (folder / "log").open("w") as log:
+    with one, other, (folder / "log").open("w") as log:
         process = subprocess.Popen([PROGRAM, "-p", folder, "-c", configuration], stderr=log)
-    try:
-        eventually((folder / "pid").exists)
-        yield port, plain
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0, (folder / "log").read_text()
+        try:
+            eventually((folder / "pid").exists)
+            yield port, plain
+        finally:
+            process.terminate()
+            assert process.wait(60) == 0, (folder / "log").read_text()
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def scenario(fleet: Fleet, work: Path, *, files: int, kills: int, server_kills: 
                 if number in moments:  # while the watcher runs
                     time.sleep(rng.uniform(0.5, 2.0))
                     server.kill()
-                    server.start(server.port)
+                    server.start()
             camera.join(PATIENCE)
             assert not camera.is_alive()
             watcher.send_signal(signal.SIGTERM)
