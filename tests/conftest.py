@@ -26,6 +26,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 from numpy.typing import NDArray
 from sqlalchemy import Connection, inspect
 
@@ -47,6 +48,9 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 64
 _MOST_WORK = rounding._MOST_WORK
 _MIGRATE = engine._migrate
+# On a busy machine any example may take long, once.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -21,6 +21,8 @@ _TOLERANCE = 1e-4
 # Memory is flat if it grows by no more than this share between the first and the last quarter.
 _MOST_GROWTH = 0.05
 _SAMPLES_TO_JUDGE = 60
+# For how long a run goes on where nothing was activated, or nothing rolled back.
+_LONGER_SECONDS = 120
 
 
 class Timeline:
@@ -122,7 +124,12 @@ async def _drive(
     beside = [asyncio.create_task(_switch(server.port, fleet, seen, every))]
     beside.append(asyncio.create_task(_watch(server, seen)))
     try:
-        return await closed_loop(server.port, fleet, clients=clients, seconds=seconds)
+        shots = await closed_loop(server.port, fleet, clients=clients, seconds=seconds)
+        begun = time.monotonic()
+        # On a slow machine an activation alone may take as long.
+        while not all(seen.switches.values()) and time.monotonic() - begun < _LONGER_SECONDS:
+            shots += await closed_loop(server.port, fleet, clients=clients, seconds=1)
+        return shots
     finally:
         for task in beside:
             task.cancel()

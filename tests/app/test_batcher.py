@@ -28,7 +28,7 @@ from flows.fastflow.gaussian import PositionGaussian
 from flows.fastflow.geometry import Geometry, Prepared
 from flows.fastflow.scorer import Scorer
 from tests.app.gate import Gate
-from tests.waiting import until
+from tests.waiting import eventually, until
 
 Images = dict[str, list[bytes]]
 T = TypeVar("T")
@@ -86,6 +86,16 @@ async def problem(call: Awaitable[object]) -> str:
     return caught.value.name
 
 
+async def at_once(
+    batcher: Batcher, calls: Sequence[Coroutine[Any, Any, Batched]]
+) -> "list[asyncio.Task[Batched]]":
+    """Let calls be queued before any of them is taken up; their tasks."""
+    with batcher._changed:
+        tasks = [asyncio.create_task(call) for call in calls]
+        await asyncio.sleep(0)
+    return tasks
+
+
 async def let_wait(
     batcher: Batcher,
     gate: Gate,
@@ -123,7 +133,8 @@ def test_backbones_of_the_same_weights_that_see_otherwise_are_computed_apart(
     detectors = [detector, Detector(manifest, detector.sha256, own), of_category(detector, "third")]
 
     async def scenario(batcher: Batcher) -> list[Batched]:
-        return await asyncio.gather(*(batcher.predict(one, prepared[0]) for one in detectors))
+        calls = [batcher.predict(one, prepared[0]) for one in detectors]
+        return await asyncio.gather(*await at_once(batcher, calls))
 
     assert sorted(batched.batch_size for batched in run(scenario)) == [1, 2, 2]
 
@@ -504,8 +515,6 @@ class TestCancelled:
             monkeypatch.setattr(Scorer, "features", _explode)
 
         async def cancelled(batcher: Batcher) -> None:
-            job = asyncio.create_task(batcher.predict(detector, prepared[0]))
-            await asyncio.sleep(0)
             settle = batcher._settle
 
             def settle_and_cancel(answers: Any) -> None:
@@ -513,6 +522,7 @@ class TestCancelled:
                 job.cancel()  # its future is done, and the task has not run yet
 
             monkeypatch.setattr(batcher, "_settle", settle_and_cancel)
+            job = asyncio.create_task(batcher.predict(detector, prepared[0]))
             [result] = await asyncio.gather(job, return_exceptions=True)
             assert isinstance(result, asyncio.CancelledError)
 
@@ -844,15 +854,23 @@ class TestClosing:
             assert batcher.pending == 0
             batcher.close()
 
-        before = threading.active_count()
+        before = set(threading.enumerate())
         asyncio.run(main())
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
 
-    def test_in_the_event_loop_is_no_deadlock(self, detector: Detector, prepared: list[Prepared]) -> None:
+    def test_in_the_event_loop_is_no_deadlock(
+        self, detector: Detector, prepared: list[Prepared], gate: Gate
+    ) -> None:
         async def main() -> None:
             batcher = Batcher(2)
+
+            def go_on_when_closed() -> None:
+                eventually(lambda: batcher._closed)
+                gate.open()
+
             jobs = [asyncio.create_task(batcher.predict(detector, p)) for p in prepared]
-            await asyncio.sleep(0)
+            await gate.wait_until_entered()
+            threading.Thread(target=go_on_when_closed).start()
             batcher.close()
             results = await asyncio.wait_for(asyncio.gather(*jobs, return_exceptions=True), 30)
             answered = [result for result in results if isinstance(result, Batched)]
@@ -1010,7 +1028,7 @@ class _Clock:
         self, batcher: Batcher, detector: Detector, prepared: Sequence[Prepared], seconds: float
     ) -> None:
         """Compute a batch that takes so long."""
-        jobs = [asyncio.create_task(batcher.predict(detector, image)) for image in prepared]
+        jobs = await at_once(batcher, [batcher.predict(detector, image) for image in prepared])
         await self._gate.wait_until_entered()
         self.now += seconds
         self._gate.let_one_through()

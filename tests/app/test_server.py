@@ -191,7 +191,7 @@ def test_closes_the_port_at_once_by_default(start: Start) -> None:
 
 
 def test_is_not_ready_and_refuses_work_before_it_closes_the_port(start: Start) -> None:
-    with start(drain_seconds=5) as server:
+    with start(drain_seconds=10) as server:
         working = server.begin("/work/1")
         server.process.send_signal(signal.SIGTERM)
         eventually(lambda: is_draining(server))

@@ -20,7 +20,16 @@ from app.web import messages
 from bench.service.server import Server
 from flows.fastflow import bundle, models_folder
 from tests.conftest import picture, png
-from tests.system.pages import PHONE, TIMEOUT_MS, inspect, opened, serious, site, until_held
+from tests.system.pages import (
+    PHONE,
+    TIMEOUT_MS,
+    inspect,
+    opened,
+    serious,
+    site,
+    until_held,
+    zone_by_day,
+)
 
 expect.set_options(timeout=TIMEOUT_MS)
 Images = dict[str, list[bytes]]
@@ -666,7 +675,7 @@ def test_a_category_is_printed_without_what_cannot_be_pressed_on_paper(
 
 
 def test_another_time_is_chosen(browser: Browser, served: Served) -> None:
-    with opened(browser, served.url, timezone_id="Asia/Kolkata") as page:
+    with opened(browser, served.url, timezone_id=zone_by_day()) as page:
         page.goto("/report")
         page.get_by_label("Shift").select_option("yesterday")
         page.wait_for_url(re.compile("from="))

@@ -237,6 +237,7 @@ def test_a_way_on_that_leads_nowhere_is_not_waited_for(
             return revision() >= 2
 
         eventually(saved)
+        expect(page.locator('[data-verdict="good"]')).to_be_enabled()  # no review is on its way any more
         held[1].abort("aborted")
         expect(said).to_have_text("Saved: Good.")
 
@@ -698,7 +699,7 @@ def test_the_wall_survives_a_restart_without_a_gap(
             expect(page.locator("#offline")).to_be_visible()
             expect(page.locator("#state")).to_have_text("Offline")
         finally:
-            server.start(server.port)
+            server.start()
         missed = [inspect(served.client, data, station="restarted")["inspection_id"] for _ in range(3)]
         expect(page.locator("#state")).to_have_text("Live")
         expect(page.locator("#offline")).to_be_hidden()

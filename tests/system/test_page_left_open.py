@@ -21,6 +21,7 @@ from tests.system.pages import (
     opened,
     site,
     until_held,
+    zone_by_day,
 )
 
 expect.set_options(timeout=TIMEOUT_MS)
@@ -51,7 +52,7 @@ def log_in(other: Page, key: str) -> None:
 
 def test_a_wall_that_is_left_open(browser: Browser, served: Site, tiny_images: Images) -> None:
     data, station = tiny_images["good"][0], "left-open"
-    with opened(browser, served.url, alone=True) as page:
+    with opened(browser, served.url, alone=True, timezone_id=zone_by_day()) as page:
         page.clock.install()
         page.goto(f"/?station={station}")
         state = page.locator("#state")

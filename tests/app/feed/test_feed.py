@@ -221,7 +221,7 @@ def test_it_says_so_too_where_nothing_that_is_wanted_happens(
             assert not busy.done()
             busy.cancel()
 
-    use(database, work)
+    use(database, work, kept=1000)
 
 
 def test_who_falls_behind_what_is_in_memory_is_sent_away_and_finds_it_all_again(database: Database) -> None:

@@ -193,6 +193,9 @@ def test_what_is_no_id_is_refused(line: Line) -> None:
 
 
 def test_a_gap_is_said(line: Line, tiny_images: Images) -> None:
+    with listening(line.client, after="beginning") as heard:  # written beside what comes below, and before
+        while next(heard).kind != "model":
+            pass
     elsewhere = Cursors("00000000-0000-0000-0000-000000000001").at(1)
     with listening(line.client, last=elsewhere) as heard:
         gap, position = next(heard), next(heard)

@@ -170,7 +170,8 @@ def test_after_a_cut_that_the_broker_did_not_see_the_state_is_online(broker: Mos
             sink = MqttSink(f"mqtt://127.0.0.1:{port}", TOPIC, STATUS, IDENTITY)
             await sink.open()
             try:
-                async with asyncio.timeout(10):
+                # Less than 45 s, after which the broker would give up the first connection by itself.
+                async with asyncio.timeout(30):
                     await sink.ready()
                     relay.lose_the_client()
                     await until(lambda: not sink.is_ready)
