@@ -5,7 +5,6 @@ import locale
 import os
 import shutil
 import signal
-import sqlite3
 
 # As the front door does; torch's OpenMP reads it when it is loaded.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -19,7 +18,7 @@ os.environ.setdefault("FLOWGAUGE_ENGINE", "torch")
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import cv2
 import numpy as np
@@ -28,7 +27,7 @@ import torch
 from filelock import FileLock
 from hypothesis import settings
 from numpy.typing import NDArray
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, event, inspect
 
 from app.database import engine
 from app.database.engine import Database
@@ -121,25 +120,30 @@ def time_to_round(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def tables_as_before() -> Iterator[None]:
-    """An empty SQLite database gets its tables by what the first one had after its migrations.
+    """An empty database gets its tables by what the migrations said to the first one of its kind.
 
     Nearly every service that tests start has one, and Alembic takes half of such a start. What migrations do
     is for tests that take `real_migrations`.
     """
-    dump: list[str] = []
+    statements: dict[str, list[tuple[str, Any]]] = {}
 
     def migrate(connection: Connection) -> None:
-        is_empty = connection.dialect.name == "sqlite" and not inspect(connection).get_table_names()
-        if is_empty and dump:
-            for statement in dump:
-                connection.exec_driver_sql(statement)
+        kind = connection.dialect.name
+        is_empty = not inspect(connection).get_table_names()
+        if is_empty and kind in statements:
+            for statement, parameters in statements[kind]:
+                connection.exec_driver_sql(statement, parameters or None).close()
             return
+        said: list[tuple[str, Any]] = []
+
+        def hear(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
+            said.append((statement, parameters))
+
+        event.listen(connection, "before_cursor_execute", hear)
         _MIGRATE(connection)
+        event.remove(connection, "before_cursor_execute", hear)
         if is_empty:
-            migrated = connection.connection.driver_connection
-            assert isinstance(migrated, sqlite3.Connection)
-            begin, *dump[:], commit = migrated.iterdump()
-            assert (begin, commit) == ("BEGIN TRANSACTION;", "COMMIT;")
+            statements[kind] = said
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine, "_migrate", migrate)
