@@ -62,7 +62,7 @@ def test_extreme_parameters_come_back(case: Case, spread: float, seed: int) -> N
     CHECKS["round_trip"](case, setting)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     case=st.sampled_from(CASES),
     rows=st.integers(1, 2),

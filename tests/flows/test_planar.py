@@ -19,7 +19,7 @@ def margins() -> st.SearchStrategy[float]:
     return st.floats(-300, 6).map(lambda exponent: 10.0**exponent)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(margin=margins(), target=st.floats(-1e6, 1e6))
 @example(margin=1e-300, target=1e-30)
 @example(margin=1e6, target=1e6 - 1)

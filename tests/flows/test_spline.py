@@ -36,7 +36,7 @@ def test_it_goes_through_its_knots_with_their_derivatives() -> None:
         assert log_slope.exp().item() == pytest.approx(slope, abs=1e-4)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), spread=st.floats(0, 10))
 def test_it_increases_and_comes_back(seed: int, spread: float) -> None:
     x = torch.linspace(-3.5, 3.5, 301, dtype=torch.float64)[:, None]

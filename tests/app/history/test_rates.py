@@ -73,7 +73,7 @@ def test_where_all_was_reviewed_the_interval_is_the_exact_one(rejected: int, pas
     assert rate.high == pytest.approx(high, rel=0.03)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 40), st.integers(0, 40)), min_size=3, max_size=3)
 )

@@ -510,7 +510,7 @@ SAMPLES = [
 ]
 
 
-@settings(max_examples=400, deadline=None, derandomize=True)
+@settings(max_examples=400, derandomize=True)
 @given(
     sample=st.sampled_from(SAMPLES),
     edits=st.lists(st.tuples(st.integers(0, 200) | st.integers(0, 10**5), st.binary(max_size=8)), max_size=5),

@@ -64,7 +64,7 @@ def descriptions(x: Tensor) -> Array:
 
 
 class TestPosition:
-    @settings(max_examples=20, deadline=None)
+    @settings(max_examples=20)
     @given(size=st.integers(1, 13), seed=st.integers(0, 1000))
     def test_energies_are_half_the_squared_mahalanobis_distance_per_channel(
         self, size: int, seed: int
@@ -279,7 +279,7 @@ class TestPosition:
 
 
 class TestPicture:
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(size=st.integers(1, 13), seed=st.integers(0, 1000))
     def test_energies_are_those_of_scikit_learns_ledoit_and_wolf(self, size: int, seed: int) -> None:
         """Of mean and deviation of each channel, brought to deviation 1 before they are shrunk."""

@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from pydantic import ValidationError
@@ -120,7 +120,6 @@ def test_a_picture_smaller_than_a_tile_has_one() -> None:
     np.testing.assert_array_equal(layout.prepare(image).pixels[layout.inside], image)
 
 
-@settings(deadline=None)
 @given(
     st.integers(1, 600),
     st.integers(1, 600),

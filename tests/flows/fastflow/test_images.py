@@ -607,7 +607,7 @@ EDITS = st.lists(
 )
 
 
-@settings(max_examples=600, deadline=None, derandomize=True)
+@settings(max_examples=600, derandomize=True)
 @given(name=st.sampled_from(sorted(ALL)), edits=EDITS)
 def test_whatever_the_bytes_are_a_picture_or_an_image_error_comes_out(name: str, edits: list[Edit]) -> None:
     with contextlib.suppress(ImageError):

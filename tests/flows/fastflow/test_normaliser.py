@@ -28,7 +28,7 @@ def batches(whole: Sequence[Tensor], size: int) -> list[list[Tensor]]:
     return [[m[i : i + size] for m in whole] for i in range(0, len(whole[0]), size)]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(size=st.integers(1, 7), seed=st.integers(0, 1000))
 def test_statistics_are_numpys_however_they_are_batched(size: int, seed: int) -> None:
     whole = maps(seed=seed)

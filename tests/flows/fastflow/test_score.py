@@ -91,7 +91,7 @@ class TestPixelEnergies:
         assert q.shape == (2, 6, 16, 20)
         assert q[0, :, 5, 7].tolist() == pytest.approx([0.5, 2.0, 4.5, 0.125**0.5, 4.0, 4.5])
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(w=st.floats(0, 1), q=magnitudes, e=magnitudes, seed=st.integers(0, 100))
     def test_the_map_is_made_of_the_products_of_positions(
         self, w: float, q: float, e: float, seed: int
@@ -138,7 +138,7 @@ class TestPixelEnergies:
 
 
 class TestImageScore:
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         q=magnitudes,
         shares=st.lists(st.floats(0, 1), min_size=1, max_size=4),
@@ -216,7 +216,7 @@ class TestImageScore:
         added = image_score(q, RULE, torch.full((1, 1), 0.5)) - score(q, whole=0)
         assert added.item() == pytest.approx(0.1 * math.log(51), rel=1e-5)
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=100)
     @given(
         share=st.floats(0, 1),
         fraction=st.sampled_from([0.01, 0.1, 1.0]),
@@ -279,7 +279,7 @@ class TestImageScore:
 
 
 class TestAnomalyMap:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         q=st.floats(1e-3, 1e4),
         scales=st.integers(1, 4),
@@ -298,7 +298,7 @@ class TestAnomalyMap:
         found = anomaly_map(drawn, ScoreRule(sharpness=sharpness))
         np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=1e-4, atol=1e-6)
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(q=st.floats(1e-3, 1e4), scales=st.integers(1, 4), seed=st.integers(0, 1000))
     def test_it_lies_between_the_least_and_the_mean(self, q: float, scales: int, seed: int) -> None:
         """At most log S / s above the least of the scales that are looked at."""
@@ -312,7 +312,7 @@ class TestAnomalyMap:
             found <= ((drawn.amin(1) + finer.amin(1)) / 2 + math.log(scales) / RULE.sharpness) * room + 1e-6
         ).all()
 
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         q=st.floats(1e-3, 1e4),
         scales=st.integers(1, 4),
