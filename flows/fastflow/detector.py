@@ -4,9 +4,12 @@ Its scores come from the `Scorer` that calibrated it, so a served score is the t
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -290,16 +293,24 @@ class Detector:
             )
 
 
+# Building a head takes most of loading it, and the models of a server mostly have one architecture.
+@lru_cache(maxsize=32)
+def _shapes(*architecture: Any) -> Mapping[str, tuple[int, ...]]:
+    """Names and shapes of a head's tensors, none of which is allocated; the arguments are those of `Head`."""
+    with torch.device("meta"), Uninitialised():
+        head = Head(*architecture)
+    return MappingProxyType({k: tuple(v.shape) for k, v in head.state_dict().items()})
+
+
 def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
     """Build the heads and fill them, comparing every shape before a tensor is allocated."""
-
-    def build() -> Head:
-        return Head(
-            manifest.backbone.channels, manifest.normalisation, manifest.flow, manifest.gaussian.sizes
-        )
-
-    with torch.device("meta"):
-        shapes = {k: tuple(v.shape) for k, v in build().state_dict().items()}
+    architecture = (
+        tuple(manifest.backbone.channels),
+        manifest.normalisation,
+        manifest.flow,
+        manifest.gaussian.sizes,
+    )
+    shapes = _shapes(*architecture)
     prefixes = head_prefixes(manifest.heads)
     wanted = {f"{prefix}{k}": shape for prefix in prefixes for k, shape in shapes.items()}
     # Numbers of up to 8 bytes, and the names and shapes.
@@ -317,7 +328,7 @@ def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
     except (SafetensorError, KeyError) as error:  # the latter for numbers of a kind that torch has not
         raise BundleError(f"{bundle / FLOW} cannot be read") from error
     with Uninitialised():  # every tensor that is wanted was found, and is loaded
-        heads = [build() for _ in prefixes]
+        heads = [Head(*architecture) for _ in prefixes]
     try:
         for head, prefix in zip(heads, prefixes, strict=True):
             head.load_state_dict({k: tensors[f"{prefix}{k}"] for k in shapes})

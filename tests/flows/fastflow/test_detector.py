@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 
 from flows.fastflow import conformal
 from flows.fastflow.calibration import Calibrator
-from flows.fastflow.detector import Detector, DeviceError, pick_device
+from flows.fastflow.detector import Detector, DeviceError, _shapes, pick_device
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.head import Head
@@ -247,6 +248,30 @@ class TestLoad:
         loaded = Detector.load(resolve(tiny_bundle_store, "tiny"), device="cpu", backbone=other)
         assert loaded.scorer.extractor is not other
         assert fits(loaded.scorer.extractor, loaded.manifest)
+
+    def test_a_head_is_built_once_where_one_of_its_architecture_was_loaded_before(
+        self,
+        detector: Detector,
+        tiny_bundle_store: Path,
+        tiny_extractor: FeatureExtractor,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """The first is built without numbers before, for the shapes that its file must have."""
+        built: list[torch.device] = []
+
+        class Counted(Head):
+            def __init__(self, *given: Any) -> None:
+                super().__init__(*given)
+                built.append(next(self.parameters()).device)
+
+        monkeypatch.setattr("flows.fastflow.detector.Head", Counted)
+        _shapes.cache_clear()
+        bundle = resolve(tiny_bundle_store, "tiny")
+        for _ in range(2):
+            loaded = Detector.load(bundle, device="cpu", backbone=tiny_extractor)
+            assert loaded.scorer.nbytes == detector.scorer.nbytes
+        assert [device.type for device in built] == ["meta", "cpu", "cpu"]
+        _shapes.cache_clear()
 
     def test_nor_is_the_right_one_with_other_stages_or_weights(
         self, detector: Detector, tiny_extractor: FeatureExtractor
