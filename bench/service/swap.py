@@ -121,13 +121,13 @@ def run(
 async def _drive(
     server: Server, fleet: Fleet, seen: _Seen, clients: int, seconds: float, every: float
 ) -> list[Shot]:
-    beside = [asyncio.create_task(_switch(server.port, fleet, seen, every))]
-    beside.append(asyncio.create_task(_watch(server, seen)))
+    switching = asyncio.create_task(_switch(server.port, fleet, seen, every))
+    beside = [switching, asyncio.create_task(_watch(server, seen))]
     try:
         shots = await closed_loop(server.port, fleet, clients=clients, seconds=seconds)
-        begun = time.monotonic()
+        longest = time.monotonic() + _LONGER_SECONDS
         # On a slow machine an activation alone may take as long.
-        while not all(seen.switches.values()) and time.monotonic() - begun < _LONGER_SECONDS:
+        while not (all(seen.switches.values()) or switching.done() or time.monotonic() > longest):
             shots += await closed_loop(server.port, fleet, clients=clients, seconds=1)
         return shots
     finally:

@@ -65,7 +65,8 @@ def test_stops_while_models_load_and_leaves_no_threads(store: Path) -> None:
     def left() -> set[str]:
         return {thread.name for thread in set(threading.enumerate()) - before if thread.name.startswith(ours)}
 
-    eventually(lambda: not left())  # that of the feed is not waited for
+    assert all(name.startswith("feed") for name in left())  # which nobody waits for
+    eventually(lambda: not left())
 
 
 def test_a_category_is_retired_by_moving_its_folder_away(

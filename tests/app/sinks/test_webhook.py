@@ -292,9 +292,8 @@ def test_a_connection_is_used_again(status: int, body: bytes, monkeypatch: pytes
             with contextlib.suppress(Undelivered):
                 await sink.deliver(EVENT, redelivered=False)
 
-    monkeypatch.setattr(
-        "app.sinks.webhook._BODY_SECONDS", 60
-    )  # each comes in its time, however busy the machine
+    # So that each comes in time, however busy the machine.
+    monkeypatch.setattr("app.sinks.webhook._BODY_SECONDS", 60)
     with Receiver(lambda *_: (status, {}), body=body) as receiver:
         use(WebhookSink(webhook(receiver.url), HERE), work)
         assert (len(receiver.messages), receiver.connections) == (5, 1)
