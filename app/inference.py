@@ -6,16 +6,14 @@ Drawing has threads of its own, or what was decided first would be told last.
 A job whose request ended (the client left, the deadline passed) before a thread took it up is never computed.
 """
 
-import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from starlette.requests import ClientDisconnect, Request
 
 from app.problems import Problem, ProblemName
 from app.turns import Timed, Turns
@@ -126,26 +124,3 @@ def _decode(
     height, width, _ = pixels.shape
     sha256 = hashlib.sha256(data).hexdigest()
     return Decoded((height, width), prepare(pixels), pixels if keep_pixels else None, sha256)
-
-
-async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
-    """Do work for a request whose body has been read; drop it when the client leaves or this is cancelled.
-
-    Raises:
-        ClientDisconnect: the client left first.
-    """
-    task = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnected(request))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        task.cancel()
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

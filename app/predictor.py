@@ -16,11 +16,11 @@ from app import accept, forms, problem_answers, uploads
 from app.admission import Admission, Reservation
 from app.batcher import Batcher
 from app.history.history import History
-from app.inference import while_connected
 from app.inspection import MEDIA_TYPES, Answer, Drawing, MediaType
 from app.inspector import Inspector, Order
 from app.problems import Problem, ProblemName
 from app.residency import Residency
+from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import predict as schemas
 from app.sending import Accounted
 from app.settings import Settings
@@ -106,7 +106,7 @@ class _Predictor:
             self._expect_time(category, 1)  # many may have come meanwhile, all at once
             room.wait_in_line()
             order = self.wishes.order(detector, upload.texts, wanted)
-            answer = await while_connected(self.request, self._inspect(order, upload.files[0], room))
+            answer = await cancel_on_disconnect(self.request, self._inspect(order, upload.files[0], room))
             room.add_answer(_drawn_bytes(answer))
             if self.inline:  # megabytes of base64 are no work for the event loop
                 room.add_answer(2 * _drawn_bytes(answer))  # and in the JSON they are longer, and there twice
@@ -149,7 +149,7 @@ class _Predictor:
                 return answer
 
             jobs = list(map(inspect, orders, files))
-            answers = await while_connected(self.request, _gather(jobs))
+            answers = await cancel_on_disconnect(self.request, _gather(jobs))
             # The response beside them; as JSON it may be a third more.
             room.add_answer(sum(map(_drawn_bytes, answers)))
             return await self.inspector.off_loop(category, partial(asked.respond, answers))
@@ -184,7 +184,7 @@ class _Predictor:
             for index, file in enumerate(upload.files):
                 order = self.wishes.order(detector, upload.texts, self.inline, index)
                 items.append(self._item(index, file, order, room, until))
-            done = await while_connected(self.request, _gather(items))
+            done = await cancel_on_disconnect(self.request, _gather(items))
             if all(item.problem is not None and item.problem.type == "deadline-exceeded" for item in done):
                 raise self._too_late()
             decisions = [item.inspection.decision for item in done if item.inspection is not None]

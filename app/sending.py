@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.admission import Reservation
 from app.patience import Patience
-from app.places import Places
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.still_welcome import StillWelcome
 
 # The server buffers a message whole and waits for the client before it takes the next. So an answer goes out
@@ -54,7 +54,7 @@ class FewAtATime(InPieces, StreamingResponse):
 
     Args:
         places: as many as may be sent at a time.
-        key_id: whose place it is, see `Places`.
+        key_id: whose place it is, see `ConcurrencyLimit`.
         content: as of `StreamingResponse`.
         may_go_on: whether who began this still may, asked now and then.
         least_rate: bytes a second. It keeps nothing from others but a place and a little memory, so it may
@@ -64,7 +64,7 @@ class FewAtATime(InPieces, StreamingResponse):
 
     def __init__(
         self,
-        places: Places,
+        places: ConcurrencyLimit,
         key_id: str | None,
         content: Iterator[bytes],
         *,

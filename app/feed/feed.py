@@ -21,8 +21,8 @@ from app.database.tables import identity
 from app.feed import log
 from app.feed.cursor import Cursors
 from app.feed.log import Event, Wanted
-from app.places import Places
 from app.problems import Problem
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 
 logger = logging.getLogger("flowgauge.feed")
 
@@ -52,7 +52,7 @@ class Feed:
 
     def __init__(self, database: Database, most_readers: int, kept: int = KEPT_IN_MEMORY) -> None:
         self._database = database
-        self._places = Places(most_readers, "listen to the events", "FLOWGAUGE_MAX_READERS sets it")
+        self._places = ConcurrencyLimit(most_readers, "listen to the events", "FLOWGAUGE_MAX_READERS sets it")
         self._kept = kept
         self._latest: deque[Event] = deque()
         # All events after the one and up to the other are in `_latest`.
@@ -114,14 +114,14 @@ class Feed:
     @property
     def readers(self) -> int:
         """How many listen at present."""
-        return self._places.taken
+        return self._places.held
 
     @contextmanager
     def reader(self, key_id: str | None = None) -> Iterator[None]:
         """Be one of those who listen.
 
         Args:
-            key_id: whose, see `Places`.
+            key_id: whose, see `ConcurrencyLimit`.
 
         Raises:
             Problem: queue-full, where there are as many as may be; draining, where the port closes.
@@ -129,7 +129,7 @@ class Feed:
         if self.ended:
             raise Problem("draining", "The server is stopping. Listen again, to another server.")
         try:
-            self._places.expect_room(key_id)
+            self._places.require_free(key_id)
         except Problem:
             self.dropped["turned_away"] += 1
             raise

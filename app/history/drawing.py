@@ -15,7 +15,7 @@ from sqlalchemy import Row
 
 from app.admission import Admission
 from app.history.pictures import Pictures
-from app.places import Places
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 from flows.fastflow import heatmap, images, resizing
 
 logger = logging.getLogger("flowgauge.history")
@@ -68,7 +68,7 @@ class Drawer:
         self.unsent = Admission(sys.maxsize, _MOST_BYTES)
         self._pictures = pictures
         self._thread = ThreadPoolExecutor(1, "history-drawing")
-        self._places = Places(MOST_WAITING, "pictures wait to be drawn")
+        self._places = ConcurrencyLimit(MOST_WAITING, "pictures wait to be drawn")
 
     async def draw(
         self, kind: Drawing, source: Source, scale: heatmap.ColourScale, key_id: str | None = None
@@ -79,7 +79,7 @@ class Drawer:
             kind: which picture.
             source: the inspection.
             scale: the heatmap's colours.
-            key_id: whose place it takes while it waits, see `Places`.
+            key_id: whose place it takes while it waits, see `ConcurrencyLimit`.
 
         Raises:
             Problem: queue-full.

@@ -20,8 +20,8 @@ from app.history.pictures import Pictures
 from app.history.recent_answers import RecentAnswers
 from app.history.recorder import Recorder, Rows
 from app.history.settling import Settling
-from app.places import Places
 from app.problems import Problem
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
 
 logger = logging.getLogger("flowgauge.history")
@@ -67,9 +67,9 @@ class History:
         self.pictures = Pictures(self.folder)
         self.drawer = Drawer(self.pictures)
         # Who sends an archive of pictures holds a place, and one of the pictures in memory.
-        self.archives = Places(MAX_ARCHIVES, "archives are being sent")
-        self.exports = Places(MAX_EXPORTS, "exports are being sent")
-        self.downloads = Places(MAX_DOWNLOADS, "files are being sent")
+        self.archives = ConcurrencyLimit(MAX_ARCHIVES, "archives are being sent")
+        self.exports = ConcurrencyLimit(MAX_EXPORTS, "exports are being sent")
+        self.downloads = ConcurrencyLimit(MAX_DOWNLOADS, "files are being sent")
         self._journal_bytes = settings.journal_bytes
         # Where the database is gone, each of these waits for a timeout; what else needs a thread must not.
         self._finders = ThreadPoolExecutor(_FINDERS, "idempotency")

@@ -25,7 +25,6 @@ from app.dependencies import (
     StorePart,
 )
 from app.history.history import History
-from app.inference import while_connected
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
@@ -34,6 +33,7 @@ from app.renewals import InForce, Renewal, Slot
 from app.renewing import renewal, say_unlike, unlike
 from app.routes.spans import Time
 from app.routes.stations import StationOfCalibration
+from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import calibrations as schemas
 from app.store import Store
 from flows.fastflow import fit_pictures, models_folder
@@ -171,7 +171,7 @@ async def renew_calibration(
             # Of hundreds of thousands that were reviewed it takes long.
             chosen = await asyncio.to_thread(calibration_pictures.choose, pictures, found, fitted)
             work = calibration_pictures.measure(chosen, detector, inspector, history)
-            measured = await while_connected(request, work)
+            measured = await cancel_on_disconnect(request, work)
         # All that may take minutes, and scores of a version that went say nothing of the one that serves.
         if (await residency.get(category)).sha256 != detector.sha256:
             raise _replaced()

@@ -22,11 +22,11 @@ from app.history.drawing import Source
 from app.history.history import History
 from app.history.losses import gone, lost
 from app.history.pictures import FORMATS, format_of, read_map
-from app.inference import while_connected
 from app.openapi import documented
-from app.places import Places
 from app.problems import Problem, ProblemName
 from app.routes.known_inspection import KnownInspection
+from app.scheduling.concurrency_limit import ConcurrencyLimit
+from app.scheduling.disconnect import cancel_on_disconnect
 from app.sending import Accounted, FewAtATime
 from flows.fastflow.heatmap import ColourScale
 
@@ -102,7 +102,7 @@ async def _drawn(
     with ExitStack() as stack:
         room = stack.enter_context(history.drawer.unsent.reserve(caller.key_id or kind))
         drawing = history.drawer.draw(kind, Source.of(row), scale, caller.key_id)
-        png = await while_connected(request, drawing)  # whoever leaves makes room for the others
+        png = await cancel_on_disconnect(request, drawing)  # whoever leaves makes room for the others
         if png is None:
             raise await run_in_threadpool(lost, history.database, row.id)
         response = Response(png, headers=immutable.headers(tag), media_type="image/png")
@@ -123,7 +123,7 @@ def _kept(
     if (known := immutable.not_modified(request, tag)) is not None:
         return known
     # Before the whole file is read, to be compared with its sha256.
-    history.downloads.expect_room(caller.key_id)
+    history.downloads.require_free(caller.key_id)
     size = row.map_bytes if sha256 is None else row.image_bytes
     file = _open(path, size, sha256)
     if file is None or (sha256 is None and not _is_map(file)):
@@ -147,7 +147,7 @@ class _Download(FewAtATime):
         options: as of `FewAtATime`.
     """
 
-    def __init__(self, places: Places, key_id: str | None, file: BinaryIO, **options: Any) -> None:
+    def __init__(self, places: ConcurrencyLimit, key_id: str | None, file: BinaryIO, **options: Any) -> None:
         content = iter(partial(file.read, _PIECE_BYTES), b"")
         super().__init__(places, key_id, content, **options)
         self._file = file

@@ -131,7 +131,7 @@ def _export(
     write: Callable[[Iterable[Sequence[Row[Any]]]], Iterator[bytes]],
     media_type: str,
 ) -> Response:
-    history.exports.expect_room(caller.key_id)
+    history.exports.require_free(caller.key_id)
     pages = queries.pages(history.database, wanted)
     # The first page now: where the database does not answer, that can still be said.
     first = next(pages, ())

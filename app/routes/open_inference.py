@@ -21,7 +21,6 @@ from app.dependencies import (
 )
 from app.dialects import OPEN_INFERENCE
 from app.forms import File, Upload
-from app.inference import while_connected
 from app.inspection import Answer
 from app.known_query import expect_known_query
 from app.open_inference import incoming, outgoing
@@ -29,6 +28,7 @@ from app.openapi import documented
 from app.openapi_bodies import INFER_EXTRA
 from app.predictor import PROBLEMS, Asked, Translator
 from app.problems import Problem
+from app.scheduling.disconnect import cancel_on_disconnect
 from app.schemas import open_inference as schemas
 from app.settings import Settings
 from app.store import resolve
@@ -103,7 +103,7 @@ async def _loaded(request: Request, load: Coroutine[Any, Any, Detector], setting
     """Wait for a load as long as for an inspection, and no longer than somebody listens."""
     try:
         async with asyncio.timeout(settings.deadline_ms / 1000) as limit:
-            await while_connected(request, load)
+            await cancel_on_disconnect(request, load)
     except TimeoutError as error:
         if not limit.expired():
             raise

@@ -6,15 +6,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from starlette.requests import ClientDisconnect, Request
-from starlette.types import Message
 
-from app.inference import Decoded, Inference, Pixels, while_connected
+from app.inference import Decoded, Inference, Pixels
 from app.problems import Problem, ProblemName
 from app.turns import Timed
 from flows.fastflow import images
 from flows.fastflow.geometry import Geometry, Prepared
-from tests import jumping
 
 Images = dict[str, list[bytes]]
 
@@ -213,50 +210,3 @@ def test_times_the_wait_and_the_work_apart(monkeypatch: pytest.MonkeyPatch) -> N
     inference.close()
     assert first == (0, 3)
     assert second == (3, 5)
-
-
-class TestWhileConnected:
-    @staticmethod
-    def request(leaves_after: float) -> Request:
-        async def receive() -> Message:
-            await asyncio.sleep(leaves_after)
-            return {"type": "http.disconnect"}
-
-        return Request({"type": "http", "headers": []}, receive)
-
-    def test_gives_the_result(self) -> None:
-        async def work() -> int:
-            await asyncio.sleep(0)
-            return 7
-
-        async def scenario() -> int:
-            return await while_connected(self.request(60), work())
-
-        assert asyncio.run(scenario()) == 7
-
-    def test_raises_what_the_work_raises(self) -> None:
-        async def work() -> int:
-            raise Problem("queue-full", "full")
-
-        async def scenario() -> int:
-            return await while_connected(self.request(60), work())
-
-        with pytest.raises(Problem, match="full"):
-            asyncio.run(scenario())
-
-    @pytest.mark.parametrize("leaves_after", [0.05, 60])
-    def test_drops_the_work_when_the_client_leaves_or_time_is_up(self, leaves_after: float) -> None:
-        reached = []
-
-        async def work() -> None:
-            await asyncio.sleep(0.3)
-            reached.append("the end")
-
-        async def scenario() -> None:
-            expected = ClientDisconnect if leaves_after < 1 else TimeoutError
-            with pytest.raises(expected):
-                await asyncio.wait_for(while_connected(self.request(leaves_after), work()), 0.15)
-            await asyncio.sleep(0.4)
-
-        jumping.run(scenario())  # a stall would let the client leave and time be up at once
-        assert reached == []

@@ -9,8 +9,8 @@ from starlette.types import Message
 
 from app import sending, still_welcome
 from app.admission import Admission
-from app.places import Places
 from app.problems import Problem
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.sending import PIECE_BYTES, Accounted, FewAtATime
 from tests import jumping
 from tests.app import stalling
@@ -43,7 +43,7 @@ def send(
     run(Accounted(response, room)({"type": "http"}, receive, client.send))
 
 
-def stream(places: Places, client: Stalling, welcome: int = 100) -> None:
+def stream(places: ConcurrencyLimit, client: Stalling, welcome: int = 100) -> None:
     """Stream to a client that is asked about as often, and may go on so many times."""
     left = iter(range(welcome))
     response = FewAtATime(places, None, iter([b"piece"] * 9), may_go_on=lambda: next(left, None) is not None)
@@ -105,7 +105,7 @@ def test_one_that_goes_on_at_the_least_rate_gets_all_of_it(monkeypatch: pytest.M
 
 def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
-    places, client = Places(1, "such stream are being sent"), Stalling(2)
+    places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(2)
     with pytest.raises(ClientDisconnect):
         stream(places, client)
     assert [message.get("body") for message in client.messages] == [None, b"piece"]
@@ -115,7 +115,7 @@ def test_a_stream_that_a_client_stops_taking_gives_its_place_back(monkeypatch: p
 
 def test_a_stream_to_who_may_not_have_the_rest_is_broken_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(still_welcome, "CHECK_SECONDS", 0.0)
-    places, client = Places(1, "such stream are being sent"), Stalling(100)
+    places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(100)
     with pytest.raises(ClientDisconnect):
         stream(places, client, welcome=3)
     assert [message.get("more_body") for message in client.messages] == [None, True, True]
@@ -123,11 +123,11 @@ def test_a_stream_to_who_may_not_have_the_rest_is_broken_off(monkeypatch: pytest
 
 
 def test_a_stream_for_which_there_is_no_place_is_refused() -> None:
-    places, client = Places(1, "such stream are being sent"), Stalling(100)
+    places, client = ConcurrencyLimit(1, "such stream are being sent"), Stalling(100)
     with places.hold(None), pytest.raises(Problem, match="1 such stream are being sent, the limit") as caught:
         stream(places, client)
     assert (caught.value.name, client.messages) == ("queue-full", [])
-    assert places.taken == 0  # nor is it the other's any more
+    assert places.held == 0  # nor is it the other's any more
 
 
 def test_an_answer_that_cannot_be_sent_is_counted_no_more() -> None:

@@ -11,8 +11,8 @@ from app.access import MaySeeResult
 from app.dependencies import HistoryPart
 from app.history.drawing import Source, View
 from app.history.losses import gone, lost
-from app.inference import while_connected
 from app.routes.known_inspection import KnownInspection
+from app.scheduling.disconnect import cancel_on_disconnect
 from flows.fastflow.heatmap import ColourScale
 
 router = APIRouter()
@@ -41,7 +41,7 @@ async def get_view(
     kind, side = _VIEWS[name]
     scale = ColourScale(row.map_low, row.map_middle)
     drawing = history.drawer.view(kind, Source.of(row), scale, side, caller.key_id)
-    jpeg = await while_connected(request, drawing)
+    jpeg = await cancel_on_disconnect(request, drawing)
     if jpeg is None:
         raise await run_in_threadpool(lost, history.database, row.id)
     return Response(jpeg, headers=immutable.headers(tag), media_type="image/jpeg")

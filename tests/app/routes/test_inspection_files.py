@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
+from app.places import Places
 from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import delete
@@ -26,7 +27,6 @@ from app.history.history import MAX_DOWNLOADS, History
 from app.history.retention import Retention
 from app.main import create_app
 from app.patience import Patience
-from app.places import Places
 from app.problems import Problem
 from app.routes import inspection_files
 from app.settings import Settings

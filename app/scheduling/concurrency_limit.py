@@ -1,0 +1,63 @@
+"""A limit on concurrent holders, of which no API key takes more than half."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from app.problems import Problem
+
+
+class ConcurrencyLimit:
+    """Limit how many holders there are at a time: streams, exports, drawings.
+
+    One API key takes at most half, rounded up. Without keys, everybody shares the whole. Used in the event
+    loop alone.
+
+    Args:
+        limit: holders at a time.
+        holders: what they do, for the refusal, such as "exports are being sent".
+        advice: what a refused client can do.
+
+    Attributes:
+        held: holders now.
+    """
+
+    def __init__(self, limit: int, holders: str, advice: str = "try again later") -> None:
+        self._limit = limit
+        self._holders = holders
+        self._advice = advice
+        self._held_by_key: Counter[str | None] = Counter()
+        self.held = 0
+
+    def require_free(self, key_id: str | None) -> None:
+        """Raise the problem queue-full if `hold` would be refused now."""
+        if self.held >= self._limit:
+            raise Problem("queue-full", f"{self.held} {self._holders}, the limit; {self._advice}.")
+        own = self._held_by_key[key_id]
+        if key_id is not None and own >= (self._limit + 1) // 2:
+            raise Problem(
+                "queue-full",
+                f"{own} {self._holders} with this key, and no key gets more than half of the limit; "
+                f"{self._advice}.",
+            )
+
+    @contextmanager
+    def hold(self, key_id: str | None) -> Iterator[None]:
+        """Be one of the holders.
+
+        Args:
+            key_id: the caller's key; None without keys.
+
+        Raises:
+            Problem: queue-full.
+        """
+        self.require_free(key_id)
+        self.held += 1
+        self._held_by_key[key_id] += 1
+        try:
+            yield
+        finally:
+            self.held -= 1
+            self._held_by_key[key_id] -= 1
+            if not self._held_by_key[key_id]:
+                del self._held_by_key[key_id]
