@@ -10,7 +10,6 @@ from pathlib import Path
 import httpx2
 import numpy as np
 import pytest
-from app.places import Places
 from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import delete
@@ -29,6 +28,7 @@ from app.main import create_app
 from app.patience import Patience
 from app.problems import Problem
 from app.routes import inspection_files
+from app.scheduling.concurrency_limit import ConcurrencyLimit
 from app.settings import Settings
 from flows.fastflow import images
 from tests import jumping
@@ -194,12 +194,12 @@ class TestDownloads:
     def test_a_client_that_stalls_is_left(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(sending, "STALLED_SECONDS", 0.05)
         (tmp_path / "picture").write_bytes(bytes(1_000_000))
-        file, places = (tmp_path / "picture").open("rb"), Places(1, "files")
+        file, places = (tmp_path / "picture").open("rb"), ConcurrencyLimit(1, "files")
         download = inspection_files._Download(places, None, file, may_go_on=lambda: True)
         with pytest.raises(ClientDisconnect):
             asyncio.run(download({"type": "http"}, receive, Stalling(3).send))
         assert file.closed
-        assert places.taken == 0
+        assert places.held == 0
 
     def test_a_slow_line_gets_a_large_picture(self, tmp_path: Path) -> None:
         """16 MB at 1 Mbit/s, which take two minutes on a clock that jumps to what is waited for."""
@@ -214,7 +214,9 @@ class TestDownloads:
             sent += size
 
         async def take() -> float:
-            download = inspection_files._Download(Places(1, "files"), None, file, may_go_on=lambda: True)
+            download = inspection_files._Download(
+                ConcurrencyLimit(1, "files"), None, file, may_go_on=lambda: True
+            )
             await download({"type": "http"}, receive, send)
             return asyncio.get_running_loop().time()
 
