@@ -20,25 +20,6 @@ MAX_PICTURES: Final = 2000  # of one calibration: enough to promise 0.05 %
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """What was recorded of a picture of the history when it was inspected.
-
-    Attributes:
-        p_value: by the calibration that was in force then.
-        calibration: its id.
-        n_calibration: how many pictures that was made of.
-        promised: the rate that it promised, if it was a cross calibration; None of a split one.
-        lowered: whether a region of interest was in force, which lowers scores and never raises them.
-    """
-
-    p_value: float
-    calibration: str
-    n_calibration: int
-    promised: float | None
-    lowered: bool
-
-
-@dataclass(frozen=True)
 class Picture:
     """A picture to calibrate with.
 
@@ -46,21 +27,15 @@ class Picture:
         name: for messages.
         sha256: of its bytes.
         data: of an upload, its bytes; None of one that the history has.
-        inspection_id: of one that the history has.
-        decision: of one that the history has, how its part had been decided.
         part_id: of one that the history has, the part that it shows, where that was said.
         of_part: sha256 of all pictures of that part that the history knows of, its own among them.
-        recorded: see `app.fair_draw.recall`.
     """
 
     name: str
     sha256: str
     data: bytes | None = None
-    inspection_id: str | None = None
-    decision: str | None = None
     part_id: str | None = None
     of_part: frozenset[str] = frozenset()
-    recorded: Recorded | None = None
 
 
 def uploaded(upload: forms.Upload) -> list[Picture]:
@@ -109,8 +84,6 @@ def reviewed(
         Picture(
             f"inspection {one.inspection_id}",
             one.sha256,
-            inspection_id=one.inspection_id,
-            decision=one.decision,
             part_id=one.part_id,
             of_part=frozenset() if one.part_id is None else sets[one.part_id],
         )

@@ -43,7 +43,7 @@ _PARTS_FILE: Final = """\
 
 @dataclass(frozen=True)
 class GoodPicture:
-    """A picture of a part that was reviewed as good, and how it had been decided.
+    """A picture of a part that was reviewed as good.
 
     Which part it shows any inspection of it may have said.
     """
@@ -51,7 +51,6 @@ class GoodPicture:
     inspection_id: str
     created_ms: int
     sha256: str
-    decision: str
     part_id: str | None
 
 
@@ -83,9 +82,7 @@ def good_pictures(
     after = clock.first_id(since_ms) if since_ms > 0 else ""
     while True:
         good = (
-            select(
-                _COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.decision, _COLUMNS.part_id
-            )
+            select(_COLUMNS.id, _COLUMNS.created_ms, _COLUMNS.image_sha256, _COLUMNS.part_id)
             .where(
                 _COLUMNS.category == category,
                 _COLUMNS.verdict == "good",

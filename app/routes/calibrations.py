@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from app import calibration_pictures, fair_draw, uploads, verdict
+from app import calibration_pictures, uploads, verdict
 from app.access import MaySeeModels, MayTune
 from app.acts import audited
 from app.admission import CALIBRATIONS
@@ -24,7 +24,6 @@ from app.dependencies import (
     SettingsPart,
     StorePart,
 )
-from app.history.history import History
 from app.openapi import documented
 from app.openapi_bodies import CALIBRATION_EXTRA
 from app.preconditions import CHANGING_PROBLEMS, ETAG, READING_PROBLEMS, IfMatch, etag, expect_match
@@ -39,7 +38,6 @@ from app.store import Store
 from flows.fastflow import fit_pictures, models_folder
 from flows.fastflow.bundle import BundleError
 from flows.fastflow.calibration import Calibrator
-from flows.fastflow.conformal import Threshold
 from flows.fastflow.detector import Detector
 from flows.fastflow.fit_pictures import FitPictures
 from flows.fastflow.review_band import say_empty_band
@@ -48,6 +46,10 @@ router = APIRouter(prefix="/v1/models/{category}/calibrations", tags=["models"])
 
 _NOTHING: Final = "0"  # the tag where there is no calibration of its own
 
+_REVIEWED_WARNING: Final = (
+    "Reviewed images were used. The rate is promised only if they are a fair draw of good parts, and "
+    "not only those that scored high or low."
+)
 _CREATED: Final[dict[int | str, dict[str, Any]]] = {
     201: {"description": "It holds from now on.", **ETAG[200]}
 }
@@ -177,11 +179,7 @@ async def renew_calibration(
             raise _replaced()
         before = await asyncio.to_thread(store.calibrations.get, detector, station)
         tuned = await asyncio.to_thread(store.settings, category)
-        decided_by = verdict.thresholds(before, tuned)
-        was = verdict.shown(decided_by)
-        band = verdict.review_fpr(before, tuned)
-        # Before the change: what fails here must not look like a change that failed.
-        unlikely = await asyncio.to_thread(_unfair, history, chosen, decided_by.reject, band)
+        was = verdict.shown(verdict.thresholds(before, tuned))
 
         def edit(there: InForce | None) -> Renewal:
             # Again, under the lock that an activation takes.
@@ -193,7 +191,7 @@ async def renew_calibration(
 
         after = await asyncio.to_thread(store.calibrations.change, slot, edit)
         in_force = await asyncio.to_thread(told, store, detector, station)
-        warnings = _warnings(before, after, tuned, unlikely, fitted)
+        warnings = _warnings(before, after, tuned, fitted, reviewed=bool(found))
         detail |= {
             "version": detector.manifest.version,
             "engine": detector.engine,
@@ -321,28 +319,24 @@ def _fitted(store: Store, detector: Detector) -> FitPictures | None:
         raise Problem("rejected-bundle", "Its list of fitted pictures was changed or is gone.") from error
 
 
-def _unfair(
-    history: History, chosen: list[Picture], reject: Threshold, review_fpr: float | None
-) -> str | None:
-    return fair_draw.unfair(fair_draw.recall(history.database, chosen), reject, review_fpr)
-
-
 def _warnings(
     before: Calibrator,
     after: InForce | None,
     tuned: CategorySettings,
-    unfair: str | None,
     fitted: FitPictures | None,
+    *,
+    reviewed: bool,
 ) -> list[str]:
-    """What is to be said of a renewal; `unfair` of its pictures."""
+    """Sentences about a new calibration that a person should read."""
     warnings = []
     if after is not None:
         warnings = [say_unlike(one) for one in unlike(before.calibration, after.renewal.calibration)]
-        warnings += [unfair] if unfair else []
         rejected = verdict.thresholds(after.calibrator, tuned).reject
         band = verdict.review_fpr(after.calibrator, tuned)
         empty = say_empty_band(rejected.n_calibration, rejected.target_fpr, band)
         warnings += [f"{empty[0].upper()}{empty[1:]}."] if empty else []
+    if reviewed:
+        warnings.append(_REVIEWED_WARNING)
     if fitted is None:
         warnings.append("The version does not say which images it was fitted to; use none of those.")
     return warnings

@@ -185,7 +185,9 @@ class TestReviewed:
             self.inspect(client, data)
         self.inspect(client, tiny_images["defect"][0], "defect")
         self.inspect(client, good(1, 7000)[0], station="line-4")
-        assert send(client, [], reviewed="true").json()["pictures"] == 5
+        all_reviewed = send(client, [], reviewed="true").json()
+        assert all_reviewed["pictures"] == 5
+        assert any("fair draw" in warning for warning in all_reviewed["warnings"])
         both = send(client, [pictures[0], *good(2, 8000)], reviewed="true").json()
         assert (both["pictures"], both["left_out"]) == (7, 1)
         assert send(client, [], reviewed="true", station="line-3").json()["pictures"] == 4
@@ -276,27 +278,6 @@ class TestReviewed:
         full = send(client, good(4, 9000), reviewed="true").json()
         assert (full["pictures"], full["left_out"]) == (4, 9)
         refused(send(client, good(5, 9000), reviewed="true"), 413, "too-large")
-
-    def test_a_draw_is_measured_by_the_rate_that_is_set(
-        self, client: TestClient, tiny_images: Images
-    ) -> None:
-        """Where half of the good parts may be rejected, half of them rejected is a fair draw."""
-        change = {"target_fpr": 0.5, "reason": "x"}
-        client.patch("/v1/models/tiny/thresholds", json=change, headers={"If-Match": "*"})
-        for data in [*tiny_images["defect"][:3], *good(1)]:
-            self.inspect(client, data)
-        body = send(client, [], reviewed="true").json()
-        assert not any("had been rejected" in warning for warning in body["warnings"])
-
-    def test_a_biased_draw_is_said(self, client: TestClient, tiny_images: Images) -> None:
-        for data in tiny_images["defect"][:3]:
-            self.inspect(client, data)  # reviewed as good after they had been rejected
-        body = send(client, [], reviewed="true").json()
-        [said] = [warning for warning in body["warnings"] if "reviewed images" in warning]
-        assert said.startswith(
-            "3 of 3 reviewed images are rejected at 0.1 by the calibration of their time: by chance it is at "
-            "most 2. Good parts that stand out are reviewed more often than others"
-        )
 
     def test_pictures_that_are_gone_are_left_out(self, client: TestClient, store: Path) -> None:
         for data in good(2):
