@@ -1,1 +1,1 @@
-"""Backups: what a service has kept and what it serves, copied while it runs, and brought back."""
+"""Snapshots of a service, taken while it runs, and back."""

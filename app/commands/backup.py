@@ -10,7 +10,7 @@ import typer
 from app.settings import Settings, settings_from
 
 if TYPE_CHECKING:
-    from app.backup.folder import BackupFolder
+    from app.backup.folder import Snapshot
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The backup folder, on another disk.")]
 Name = Annotated[str | None, typer.Argument(metavar="[SNAPSHOT]", help="By default the newest.")]
@@ -41,30 +41,25 @@ def create(
 ) -> None:
     """Take a snapshot; all that was answered before is in it. The server may run.
 
-    Exit code 1, with the reason: there is none; or there is, but something of it is missing, or an older one
-    cannot be read, so that --keep deletes nothing.
+    Exit code 1, with the reason: there is no snapshot; or there is, but the history has lost something of it,
+    or an older one cannot be read, so that --keep deletes nothing.
     """
+    from app.backup.create import create as take
     from app.backup.folder import BackupFolder
-    from app.backup.taking import take
 
     there = BackupFolder(folder)
-    taken = take(_settings(history, models), there)
-    versions = sum(len(category.versions) for category in taken.snapshot.models.values())
+    created = take(_settings(history, models), there)
+    versions = sum(map(len, created.snapshot.models.values()))
     typer.echo(
-        f"{taken.name}: inspections: {taken.snapshot.rows['inspections']}, versions of models: {versions}; "
-        f"{taken.copied:,} bytes copied"
+        f"{created.name}: inspections: {created.snapshot.inspections}, versions of models: {versions}; "
+        f"{created.copied:,} bytes copied"
     )
-    if taken.behind is not None:
-        typer.echo(
-            f"the clock is wrong, or was: {taken.behind} was taken before this one. Snapshots keep the order "
-            "in which they were taken; set the clock",
-            err=True,
-        )
-    for problem in taken.snapshot.problems:
-        typer.echo(f"missing: {problem}", err=True)
+    _tell_missing(created.snapshot)
     if keep is not None:
-        _say_gone(there, keep)
-    if taken.snapshot.problems:
+        with there.locked():
+            for name in there.prune(keep, created.name):
+                typer.echo(f"{name} is deleted")
+    if created.snapshot.missing_count:
         raise typer.Exit(1)
 
 
@@ -72,22 +67,22 @@ def create(
 def list_snapshots(
     folder: Folder, as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False
 ) -> None:
-    """List the snapshots, oldest first, whatever the clock said that names them.
-
-    Exit code 1: there is one that cannot be read, which is then said.
-    """
+    """List the snapshots, oldest first. Exit code 1: there is one that cannot be read, which is then said."""
     from app.backup.folder import BackupError, BackupFolder
 
-    damaged, rows = [], []
-    for name, snapshot in BackupFolder(folder).read_each():
-        if isinstance(snapshot, BackupError):
-            damaged.append(str(snapshot))
-        elif as_json:
-            rows.append({"name": name, **snapshot.model_dump()})
-        else:
-            missing = f", {snapshot.missing} missing" if snapshot.missing else ""
+    there = BackupFolder(folder)
+    rows, damaged = [], []
+    for name in there.names():
+        try:
+            snapshot = there.snapshot(name)
+        except BackupError as error:
+            damaged.append(str(error))
+            continue
+        rows.append({"name": name, **snapshot.model_dump()})
+        if not as_json:
+            missing = f", {snapshot.missing_count} missing" if snapshot.missing_count else ""
             typer.echo(
-                f"{name}  {snapshot.rows['inspections']} inspections, categories: "
+                f"{name}  {snapshot.inspections} inspections, categories: "
                 f"{', '.join(snapshot.models) or 'none'}{missing}"
             )
     if as_json:
@@ -102,21 +97,15 @@ def list_snapshots(
 def verify(folder: Folder, name: Name = None) -> None:
     """Read every file of a snapshot, and say what is missing or damaged. Exit code 1: something is.
 
-    What was missing already when it was taken is said as `create` did, and is no fault of the snapshot. A
-    snapshot of an earlier version has no record of what its maps and its journal should be: that is said.
+    What the history had lost when it was taken is said as `create` did, and is no fault of the snapshot.
     """
     from app.backup.folder import BackupFolder
-    from app.backup.verifying import unchecked
-    from app.backup.verifying import verify as find_faults
+    from app.backup.verify import verify as find_faults
 
     there = BackupFolder(folder)
     chosen = there.find(name)
-    snapshot = there.snapshot(chosen)
     faults = find_faults(there, chosen)
-    for problem in snapshot.problems:
-        typer.echo(f"missing: {problem}", err=True)
-    for line in unchecked(snapshot):
-        typer.echo(f"not checked: {line}", err=True)
+    _tell_missing(there.snapshot(chosen))
     for fault in faults:
         typer.echo(fault)
     typer.echo(f"{chosen}: {f'{len(faults)} faults' if faults else 'good'}")
@@ -146,28 +135,26 @@ def restore(
     Where the database is damaged, inspections that were answered since wait in the folder `journal` of the
     old history, and are nowhere else: name it by --journal.
 
-    With FLOWGAUGE_DATABASE the rows go there, wherever they came from: so a history also moves from SQLite to
-    PostgreSQL.
+    A snapshot of a history in PostgreSQL needs FLOWGAUGE_DATABASE to name an empty database there.
     """
     from app.backup.folder import BackupFolder
-    from app.backup.restoring import restore as bring_back
+    from app.backup.restore import restore as bring_back
 
     there = BackupFolder(folder)
-    settings = _settings(history, models)
-    restored = bring_back(settings, there, there.find(name), journal, incomplete=incomplete)
-    typer.echo(
-        f"{restored.name} is back: {restored.rows['inspections']} inspections, {restored.rows['reviews']} "
-        f"reviews, {restored.rows['keys']} keys in {settings.history}; {restored.versions} versions of "
-        f"models in {settings.models}"
-    )
+    settings, chosen = _settings(history, models), there.find(name)
+    restored = bring_back(settings, there, chosen, journal, incomplete=incomplete)
+    typer.echo(f"{chosen} is back: {restored.snapshot.inspections} inspections in {settings.history}")
+    if restored.has_models:
+        typer.echo(f"its models are in {settings.models}")
+    else:
+        typer.echo(f"left as it was: the models folder {settings.models} is not empty", err=True)
     if journal is not None:
         typer.echo(
             f"{restored.waiting:,} bytes of {journal} come along; the server files them when it starts"
         )
-    for line in restored.lacking:
+    _tell_missing(restored.snapshot)
+    for line in restored.lost:
         typer.echo(f"missing: {line}", err=True)
-    for line in restored.left_alone:
-        typer.echo(f"left as it was: {line}", err=True)
     if valid := _valid_keys(settings):
         where = f"--history {shlex.quote(str(settings.history))}"
         typer.echo(
@@ -176,12 +163,11 @@ def restore(
         )
 
 
-@app.command("prune")
-def prune(folder: Folder, keep: Annotated[int, typer.Option(min=1, help="So many stay.")]) -> None:
-    """Delete all but the newest snapshots, and the files that those do not need."""
-    from app.backup.folder import BackupFolder
-
-    _say_gone(BackupFolder(folder), keep)
+def _tell_missing(snapshot: "Snapshot") -> None:
+    for line in snapshot.missing:
+        typer.echo(f"missing: {line}", err=True)
+    if more := snapshot.missing_count - len(snapshot.missing):
+        typer.echo(f"missing: {more:,} more files", err=True)
 
 
 def _valid_keys(settings: Settings) -> int:
@@ -194,12 +180,6 @@ def _valid_keys(settings: Settings) -> int:
         return sum(key.fault(clock.now_ms()) is None for key in Keys(database).list())
     finally:
         database.close()
-
-
-def _say_gone(folder: "BackupFolder", keep: int) -> None:
-    with folder.locked():
-        for name in folder.prune(keep):
-            typer.echo(f"{name} is deleted")
 
 
 def _settings(history: Path | None, models: Path | None) -> Settings:

@@ -1,0 +1,100 @@
+"""Copies of the history's database: SQLite's online backup, or pg_dump."""
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.engine import URL
+
+from app.backup.folder import BackupError
+from app.database.engine import Database
+
+# People log in again; and what is restored is another history, which gets an identity at its first start.
+_LEFT_OUT: Final = ("sessions", "identity")
+
+
+@contextmanager
+def dumped(database: Database, target: Path) -> Iterator[Connection]:
+    """Copy a database that may be in use.
+
+    Args:
+        database: of the history.
+        target: the file to make.
+
+    Yields:
+        A connection that reads the state that was copied.
+
+    Raises:
+        BackupError: the database is damaged, or pg_dump fails.
+    """
+    with _sqlite(database, target) if database.is_sqlite else _postgresql(database, target) as connection:
+        yield connection
+
+
+def load_postgresql(database: Database, source: Path) -> None:
+    """Fill an empty PostgreSQL database from a file of pg_dump, all of it or nothing.
+
+    Raises:
+        BackupError: pg_restore fails.
+    """
+    _run(database.engine.url, "pg_restore", "--single-transaction", "--exit-on-error", str(source))
+
+
+@contextmanager
+def _sqlite(database: Database, target: Path) -> Iterator[Connection]:
+    source = f"{Path(database.engine.url.database or '').absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(source, uri=True)) as live, closing(sqlite3.connect(target)) as copy:
+            live.backup(copy)
+            copy.execute("PRAGMA journal_mode=DELETE")
+            # A copy of a damaged database would, night by night, take the place of the good ones.
+            [first, *_] = copy.execute("PRAGMA quick_check").fetchone()
+            if first != "ok":
+                raise BackupError(f"the database {database.engine.url.database} is damaged: {first}")
+            with copy:
+                for table in _LEFT_OUT:
+                    copy.execute(f"DELETE FROM {table}")  # noqa: S608 (names of our own)
+    except sqlite3.DatabaseError as error:
+        raise BackupError(f"the database {database.engine.url.database} cannot be copied: {error}") from error
+    engine = create_engine(URL.create("sqlite", database=str(target)))
+    try:
+        with engine.connect() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+@contextmanager
+def _postgresql(database: Database, target: Path) -> Iterator[Connection]:
+    with database.read() as connection:
+        snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+        left_out = (f"--exclude-table-data={table}" for table in _LEFT_OUT)
+        options = ("--format=custom", f"--snapshot={snapshot}", f"--file={target}", *left_out)
+        _run(database.engine.url, "pg_dump", *options)
+        yield connection
+
+
+def _run(url: URL, program: str, *options: str) -> None:
+    """Run a program of PostgreSQL on a database; its password does not show among the processes."""
+    from psycopg.conninfo import make_conninfo
+
+    arguments = {**url.translate_connect_args(database="dbname", username="user"), **url.query}
+    password = arguments.pop("password", None)
+    environment = os.environ | ({} if password is None else {"PGPASSWORD": str(password)})
+    command = [program, f"--dbname={make_conninfo('', **arguments)}", "--no-owner", "--no-privileges"]
+    try:
+        done = subprocess.run(  # noqa: S603 (a program of PostgreSQL, no shell)
+            [*command, *options], env=environment, capture_output=True, text=True, errors="replace"
+        )
+    except FileNotFoundError as error:
+        raise BackupError(
+            f"{program} is not installed: a history in PostgreSQL is copied with it (on Debian: apt-get "
+            "install postgresql-client, of the server's version or a later one)"
+        ) from error
+    if done.returncode:
+        raise BackupError(f"{program} has failed: {done.stderr.strip()[-2000:]}")
