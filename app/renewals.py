@@ -4,9 +4,9 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from flows.fastflow.bundle import first_fault
 from flows.fastflow.calibration import Calibrator
@@ -51,12 +51,6 @@ class Renewal(BaseModel):
     pictures: Sha256
     target_fpr: float = Field(gt=0, lt=1)
     calibration: Calibration
-
-    @model_validator(mode="after")
-    def _expect_no_folds(self) -> Self:
-        if self.calibration.folds is not None:
-            raise ValueError("no head has seen pictures of the line, so there can be no folds")
-        return self
 
 
 @dataclass(frozen=True)

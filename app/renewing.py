@@ -66,7 +66,7 @@ def expect_fit_to_calibrate(pictures: Sequence[tuple[str, str]], fitted: FitPict
 
 
 def renewal(slot: Slot, pictures: Sequence[Measured], *, target_fpr: float, by: str, reason: str) -> Renewal:
-    """Make a calibration of good pictures that no head has seen."""
+    """Make a calibration of good pictures that no fit has seen."""
     return Renewal(
         category=slot.manifest.category,
         version=slot.manifest.version,

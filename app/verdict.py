@@ -30,7 +30,6 @@ def shown(used: Thresholds) -> ShownThreshold:
         certified=reject.certified,
         achievable_fpr=reject.achievable_fpr,
         n_calibration=reject.n_calibration,
-        guarantee=reject.guarantee,
         calibration=CalibrationUsed(id=calibrator.identifier, source=calibrator.source),
     )
 

@@ -71,7 +71,7 @@ def timings(preset: Preset, config: RunConfig, batches: list[int], watch: Stopwa
     black = torch.zeros(1, *preset.input_size, 3, dtype=torch.uint8)
     sizes = config.gaussian.sizes([x.numpy() for x in extractor(black)])
     head = Head(extractor.channels, config.normalisation, config.flow, sizes)
-    rule = config.score.rule([head], config.geometry)
+    rule = config.score.rule(head, config.geometry)
     scorer = Scorer(extractor, head, config.input_size, rule, config.geometry)
     found = []
     for batch in batches:

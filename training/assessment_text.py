@@ -104,7 +104,7 @@ def report_lines(found: Assessed) -> list[str]:
 
 def _kept(summary: dict[str, Any], threshold: Threshold, *, independent: bool) -> list[str]:
     """What became of the promise to reject few good parts."""
-    not_certified = "NOT certified: " if threshold.guarantee == "split" and not threshold.certified else ""
+    not_certified = "" if threshold.certified else "NOT certified: "
     promise = (
         f"{not_certified}asked for at most {threshold.target_fpr:.2%}, promised on average at most "
         f"{threshold.achievable_fpr:.2%}"

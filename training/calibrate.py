@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 from flows.fastflow import calibration
-from flows.fastflow.calibration import Measurement
 from flows.fastflow.conformal import threshold
 from flows.fastflow.manifest import Calibration, ThresholdRecord
 from flows.fastflow.scorer import Scorer
@@ -49,26 +48,12 @@ def calibrate(
         ImageError: a picture cannot be decoded; it is named.
         DatasetError: its file is gone or was changed; it is named.
     """
-    return concluded([measured(scorer, one, advance, sample_bits) for one in pictures], target_fpr)
-
-
-def measured(
-    scorer: Scorer, picture: Pinned, advance: Callable[[int], None], sample_bits: int
-) -> Measurement:
-    """Score a good picture alone, as a part on the line comes.
-
-    Raises:
-        ImageError, DatasetError: as `calibrate`.
-    """
-    [scored] = scorer.score([read(picture, sample_bits)])
-    advance(1)
-    return calibration.measure(scored)
-
-
-def concluded(
-    measurements: Sequence[Measurement], target_fpr: float, folds: Sequence[int] | None = None
-) -> Calibrated:
-    """Make a calibration of measured pictures; of a cross calibration, with the fold of each."""
-    made = calibration.calibrate(measurements, target_fpr, folds)
-    found = threshold(made.scores, target_fpr, models=made.heads)
-    return Calibrated(made, ThresholdRecord(**asdict(found)), [one.score for one in measurements])
+    measurements = []
+    for picture in pictures:
+        # Alone, as a part on the line comes.
+        [scored] = scorer.score([read(picture, sample_bits)])
+        measurements.append(calibration.measure(scored))
+        advance(1)
+    made = calibration.calibrate(measurements, target_fpr)
+    found = ThresholdRecord(**asdict(threshold(made.scores, target_fpr)))
+    return Calibrated(made, found, [one.score for one in measurements])

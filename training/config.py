@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import MAX_SAMPLE_BITS
 from flows.fastflow.manifest import (
-    MAX_HEADS,
     MAX_INPUT_PIXELS,
     MAX_MAPS,
     Normalisation,
@@ -136,14 +135,6 @@ class CalibrationConfig(_Section):
         gt=0,
         lt=1,
         description="share of good parts that may be rejected or sent to a person; null for no review band",
-    )
-    method: Literal["split", "cross"] = Field(
-        default="split",
-        description="hold pictures out of the fit; or, where good ones are few, a head without each fold: "
-        "all are used, inference costs as many heads, and about twice target_fpr is promised",
-    )
-    folds: int = Field(
-        default=5, ge=2, le=MAX_HEADS, description="of the method cross; `fraction` is not used"
     )
     engines: tuple[Precision, ...] = Field(
         default=("float32",), min_length=1, description="which to calibrate; each scores the pictures itself"

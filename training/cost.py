@@ -110,14 +110,13 @@ def forecast(
     expect_there(pictures.pinned)
     first, per_view = _time_backbone(cache)
     rows = pictures.rows(cache.views)
-    heads = len(rows)
     checkpoint, bundle = _head_bytes(config, first)
     features = cache.nbytes(first)
     # A checkpoint is written beside the one it replaces. The bundle also holds three pictures.
     golden = 3 * max(path.stat().st_size for path in pictures.paths)
-    published = heads * bundle + golden
-    kept = heads * checkpoint + published
-    # Of an earlier run's checkpoints each is replaced or goes.
+    published = bundle + golden
+    kept = checkpoint + published
+    # An earlier run's checkpoint is replaced or goes.
     needed = max(0, kept + checkpoint - checkpoint_bytes(folder)) + (0 if cache.there else features)
     _expect_room(cache, folder, needed)
     place = next(path for path in (models, *models.parents) if path.exists())  # it may be the first model
@@ -130,21 +129,18 @@ def forecast(
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         try:
             held_out = pictures.pinned_held_out[0]
-            timed = _time_flow(config, cache.extractor, first, held_out, len(rows[0].fit), folder)
+            timed = _time_flow(config, cache.extractor, first, held_out, len(rows.fit), folder)
         except (FitError, ImageError, DatasetError, OSError):  # the run would end by them too, after hours
             raise
         except Exception as error:
             raise ForecastError(f"{type(error).__name__}: {error}") from error
-    fitting = 0.0
-    for part in rows:
-        watched = len(part.calibration) + len(part.validation)
-        epoch = timed.step * config.fit.batches_of(len(part.fit)) + timed.held_out * watched + timed.save
-        fitting += epoch * config.fit.epochs_for(len(part.fit))
-    done = epochs_done / sum(config.fit.epochs_for(len(part.fit)) for part in rows)
+    watched = len(rows.calibration) + len(rows.validation)
+    epoch = timed.step * config.fit.batches_of(len(rows.fit)) + timed.held_out * watched + timed.save
+    epochs = config.fit.epochs_for(len(rows.fit))
     engines = len(config.calibration.engines)
     cost = Cost(
         features=0 if cache.there else per_view * len(cache.views),
-        fit=fitting * (1 - done),
+        fit=epoch * (epochs - epochs_done),
         calibration=timed.score * len(pictures.held_out) * engines,
         disk=features + kept,
         # Mapped features count as the process's memory as soon as they have been read, though the system
@@ -241,7 +237,7 @@ def _time_flow(
     # An evaluation is the forward pass of a step, about a third of it.
     evaluation = step / 3
     save = max(0.0, marks[-1] - marks[-2] - evaluation)
-    rule = config.score.rule([head], config.geometry)
+    rule = config.score.rule(head, config.geometry)
     scorer = Scorer(extractor, head, config.input_size, rule, config.geometry)
 
     def score_it() -> None:

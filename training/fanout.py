@@ -125,10 +125,7 @@ def _result(category: str, outcome: Outcome, seconds: float) -> Result:
     return Result(
         category,
         "reused" if outcome.reused else "trained",
-        # Of folds every picture fits some heads and is held out of one.
-        pictures=max(found.n_fit, found.n_calibration)
-        if manifest.heads > 1
-        else found.n_fit + found.n_calibration,
+        pictures=found.n_fit + found.n_calibration,
         seconds=seconds,
         held_out_nll=manifest.metrics["held_out_nll"],
         threshold=threshold.reject,

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -260,6 +261,16 @@ def _expect_finite(losses: list[float], epoch: int) -> None:
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The epochs of a fit, as `fit` wrote them: mappings with the fields of `EpochMetrics`."""
     return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def final_metrics(folder: Path) -> dict[str, float]:
+    """What a fit ended with, means over scales, at the epoch whose weights it gave.
+
+    Args:
+        folder: of the run, after `fit`.
+    """
+    row = of_final_weights(read_metrics(folder))
+    return {name: float(np.mean(row[name])) for name in ("fit_nll", "held_out_nll")}
 
 
 def of_final_weights(rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

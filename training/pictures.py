@@ -14,12 +14,11 @@ from flows.fastflow.parts import PARTS, by_first_appearance, is_own, one_of_each
 from flows.fastflow.plain_files import file_hashes
 from training.augment import AugmentConfig, variants
 from training.config import RunConfig
-from training.cross import Folds, folds_of, parts_of
 from training.datasets.layout import licence, test_samples, train_images
 from training.datasets.sample import DatasetError
 from training.feature_cache import View
 from training.pinned import Pinned
-from training.split import Split, without_copies
+from training.split import Split, split, without_copies
 from training.tiles import Tile
 
 
@@ -31,8 +30,7 @@ class Pictures:
         paths: the files.
         hashes: sha256 of each.
         shown: the number of the part that each shows, see `flows.fastflow.parts`.
-        parts: for each head which pictures it is fitted to, and which it has not seen.
-        folds: of each picture to calibrate with, of a cross calibration; otherwise None.
+        split: which pictures are fitted to, and which are held out.
         copies: files left out because they are equal to others byte for byte.
         licence: of the pictures, or None.
     """
@@ -40,20 +38,14 @@ class Pictures:
     paths: Sequence[Path]
     hashes: Sequence[str]
     shown: NDArray[np.int64]
-    parts: Sequence[Split]
-    folds: Folds | None
+    split: Split
     copies: int
     licence: str | None
 
     @property
-    def calibrating(self) -> NDArray[np.int64]:
-        """The pictures to calibrate with, as `held_out` has them."""
-        return np.sort(np.concatenate([part.calibration for part in self.parts]))
-
-    @property
     def held_out(self) -> list[Path]:
-        """The pictures to calibrate with, one of a part: no fit sees them, or in folds one fit does not."""
-        return [self.paths[i] for i in self.calibrating]
+        """The pictures to calibrate with, one of a part: no fit sees them."""
+        return [self.paths[i] for i in self.split.calibration]
 
     @property
     def pinned(self) -> list[Pinned]:
@@ -63,12 +55,7 @@ class Pictures:
     @property
     def pinned_held_out(self) -> list[Pinned]:
         """The same of `held_out`."""
-        return [Pinned(self.paths[i], self.hashes[i]) for i in self.calibrating]
-
-    @property
-    def seen(self) -> NDArray[np.int64]:
-        """The pictures that have a part in any head's weights."""
-        return np.unique(np.concatenate([part.seen for part in self.parts]))
+        return [Pinned(self.paths[i], self.hashes[i]) for i in self.split.calibration]
 
     @property
     def distinct(self) -> int | None:
@@ -79,12 +66,7 @@ class Pictures:
     @property
     def known(self) -> NDArray[np.int64]:
         """The pictures to calibrate with, and others of their parts: to the threshold they are not new."""
-        return np.union1d(self.calibrating, np.setdiff1d(np.arange(len(self.paths)), self.seen))
-
-    @property
-    def fitted(self) -> NDArray[np.int64]:
-        """The pictures that any head is fitted to; of these, changed copies may be made."""
-        return np.unique(np.concatenate([part.fit for part in self.parts]))
+        return np.setdiff1d(np.arange(len(self.paths)), self.split.seen)
 
     def views(self, augment: AugmentConfig, seed: int, tiles: Sequence[Tile]) -> list[View]:
         """What features are computed of: every picture in use as it is, then changed copies of those to fit.
@@ -97,7 +79,7 @@ class Pictures:
         by_picture: dict[int, list[int]] = {}
         for tile in tiles:
             by_picture.setdefault(tile.picture, []).append(tile.number)
-        used = {*self.seen.tolist(), *self.calibrating.tolist()}
+        used = {*self.split.seen.tolist(), *self.split.calibration.tolist()}
         as_they_are = [
             View(self.paths[tile.picture], self.hashes[tile.picture], tile.picture, None, tile.number)
             for tile in tiles
@@ -105,27 +87,24 @@ class Pictures:
         ]
         return as_they_are + [
             View(self.paths[i], self.hashes[i], i, variant, number)
-            for i in self.fitted.tolist()
+            for i in self.split.fit.tolist()
             for variant in variants(augment, self.hashes[i], seed)
             for number in by_picture[i]
         ]
 
-    def rows(self, views: Sequence[View]) -> list[Split]:
-        """Which views each head is fitted to, with all copies, and which it has not seen, without."""
+    def rows(self, views: Sequence[View]) -> Split:
+        """Which views are fitted to, with all copies, and which are held out, without."""
         picture = np.array([view.picture for view in views])
         unchanged = np.array([view.variant is None for view in views])
 
         def of(pictures: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.int64]:
             return np.flatnonzero(np.isin(picture, pictures) & allowed)
 
-        return [
-            Split(
-                fit=of(part.fit, np.ones_like(unchanged)),
-                calibration=of(part.calibration, unchanged),
-                validation=of(part.validation, unchanged),
-            )
-            for part in self.parts
-        ]
+        return Split(
+            fit=of(self.split.fit, np.ones_like(unchanged)),
+            calibration=of(self.split.calibration, unchanged),
+            validation=of(self.split.validation, unchanged),
+        )
 
     @property
     def record(self) -> DataRecord:
@@ -133,7 +112,7 @@ class Pictures:
         return DataRecord(
             fingerprint=fingerprint(self.hashes),
             licence=self.licence,
-            n_fit=len(self.seen),
+            n_fit=len(self.split.seen),
             n_calibration=len(self.held_out),
         )
 
@@ -163,10 +142,9 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
     _, shown = np.unique([number[path] for path in paths], return_inverse=True)
     drawn = one_of_each(shown, hashes)
     try:
-        folds = folds_of(len(drawn), config)
-        parts = parts_of(len(drawn), folds, config.calibration.fraction, config.seed)
+        parts = split(len(drawn), config.calibration.fraction, config.seed)
         if (stopping := config.fit.stopping) is not None:
-            parts = [part.with_validation(stopping.fraction, config.seed) for part in parts]
+            parts = parts.with_validation(stopping.fraction, config.seed)
     except DatasetError as error:
         why = [str(error)]
         if len(drawn) < len(paths):
@@ -182,8 +160,7 @@ def gather(config: RunConfig, data: Path, category: str) -> Pictures:
         paths=paths,
         hashes=hashes,
         shown=shown,
-        parts=[part.of_pictures(shown, drawn) for part in parts],
-        folds=None if folds is None else folds[shown[drawn]],
+        split=parts.of_pictures(shown, drawn),
         copies=copies,
         licence=licence(data, category),
     )

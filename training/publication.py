@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import save
 
-from flows.fastflow.bundle import head_prefixes
 from flows.fastflow.fit_pictures import CALIBRATION_PICTURES, FIT_PICTURES, dump
 from flows.fastflow.highest import highest
 from flows.fastflow.images import FILE_LIMITS, decode
@@ -19,8 +18,7 @@ from flows.fastflow.recorded_backbone import record_of
 from flows.fastflow.scorer import Scorer
 from training.calibrate import Calibrated
 from training.config import RunConfig
-from training.cross import final_metrics
-from training.loop import METRICS
+from training.loop import METRICS, final_metrics
 from training.pinned import Pinned, read_bytes
 from training.versions import library_versions
 
@@ -51,7 +49,7 @@ def publish_model(
         calibrated: what calibration found, for each of them.
         held_out: the pictures it was found on, in the order of its scores.
         record: what is recorded of the data.
-        fitted: sha256 of the files of the pictures that a head was fitted to.
+        fitted: sha256 of the files of the pictures that the head was fitted to.
         calibrating: and of those held out, with all others of their parts.
         folder: the run's folder, with its settings, metrics and data check.
 
@@ -63,11 +61,7 @@ def publish_model(
     """
     # Contiguous again: the weights were laid out channels-last to compute, safetensors knows no strides.
     reference, found = engines["float32"], calibrated["float32"]
-    tensors = {
-        f"{prefix}{key}": value.cpu().contiguous()
-        for prefix, head in zip(head_prefixes(len(reference.heads)), reference.heads, strict=True)
-        for key, value in head.state_dict().items()
-    }
+    tensors = {key: value.cpu().contiguous() for key, value in reference.head.state_dict().items()}
     now = datetime.now(UTC)
     weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
     # The lowest, the middle and the highest score: three pictures that show a drift at either end.
@@ -88,12 +82,11 @@ def publish_model(
         gaussian=Gaussian(sizes=reference.head.gaussian.sizes),
         flow=config.flow,
         score=reference.rule,
-        heads=len(reference.heads),
         calibration=found.calibration,
         reduced={name: one.calibration for name, one in calibrated.items() if name != "float32"},
         thresholds={name: one.threshold for name, one in calibrated.items()},
         review_fpr=config.calibration.review_fpr,
-        metrics=final_metrics(folder, len(reference.heads)),
+        metrics=final_metrics(folder),
         data=record,
         libraries=library_versions(),
         golden=[_golden(file, data, engines, config.sample_bits) for file, data in golden.items()],

@@ -29,7 +29,6 @@ from training.augment import expect_square
 from training.backbone import BackboneLoader
 from training.config import RunConfig, expect_whole_positions
 from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
-from training.cross import scorers
 from training.datasets.check import check
 from training.loop import precision_on
 from training.pictures import gather
@@ -130,18 +129,15 @@ def train(
             progress.say(line)
         if config.augment.right_angles:
             pinned = pictures.pinned
-            expect_square([pinned[i] for i in pictures.fitted])
+            expect_square([pinned[i] for i in pictures.split.fit])
         of_parts = "" if pictures.distinct is None else f" of {pictures.distinct} parts"
         progress.say(
-            f"{len(pictures.paths)} good pictures{of_parts} of {category}: {len(pictures.seen)} to fit, "
-            f"{len(pictures.held_out)} {'in folds' if pictures.folds is not None else 'held out'} to "
-            f"calibrate{'' if pictures.distinct is None else ', one of each part'}; on {device}"
+            f"{len(pictures.paths)} good pictures{of_parts} of {category}: "
+            f"{len(pictures.split.seen)} to fit, {len(pictures.held_out)} held out to calibrate"
+            f"{'' if pictures.distinct is None else ', one of each part'}; on {device}"
         )
-        if pictures.folds is None:
-            for line in too_few(
-                len(pictures.held_out), config.calibration, parts=pictures.distinct is not None
-            ):
-                progress.say(line)
+        for line in too_few(len(pictures.held_out), config.calibration, parts=pictures.distinct is not None):
+            progress.say(line)
         asked = config.calibration
         if said := say_empty_band(len(pictures.held_out), asked.target_fpr, asked.review_fpr):
             progress.say(said)
@@ -183,9 +179,9 @@ def train(
             with stages.opened_features(run, cache, first) as features:
                 clock.append(time.monotonic())
                 begin(folder, _as_fitted(config, device), resume=resume)
-                heads = stages.fit_flows(run, cache, features, log)
+                head = stages.fit_flows(run, cache, features, log)
             clock.append(time.monotonic())
-            fitted = scorers(config, run.extractor, heads, engines)
+            fitted = stages.scorers(run, head, engines)
             calibrated = stages.calibrate_by_engine(run, fitted, log)
             clock.append(time.monotonic())
         bundle = stages.publish(run, fitted, calibrated)

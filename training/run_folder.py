@@ -88,12 +88,10 @@ def alone_in(folder: Path) -> AbstractContextManager[object]:
 
 
 def checkpoint_bytes(folder: Path) -> int:
-    """Bytes that the folder's checkpoints have on disk, of all heads together."""
-    total = 0
-    for checkpoint in _checkpoints(folder):
-        with suppress(OSError):
-            total += checkpoint.stat().st_size
-    return total
+    """Bytes that the folder's checkpoint has on disk."""
+    with suppress(OSError):
+        return (folder / CHECKPOINT).stat().st_size
+    return 0
 
 
 def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
@@ -101,12 +99,11 @@ def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
 
     Unless the run is resumed, forget too how far it had come, and that it ended before.
     """
-    for left in (*folder.glob("*.part"), *folder.glob("fold-*/*.part")):
+    for left in folder.glob("*.part"):
         left.unlink()
     if not resume:
         (folder / FINISHED).unlink(missing_ok=True)
-        for checkpoint in _checkpoints(folder):
-            checkpoint.unlink()
+        (folder / CHECKPOINT).unlink(missing_ok=True)
     (folder / CONFIG).write_text(dump_config(config), encoding="utf-8")
 
 
@@ -120,9 +117,7 @@ def given_up(folder: Path, *, finished: bool) -> str | None:
     if finished:
         done, instead = "is finished", "take its model"
     elif epochs := epochs_done(folder):
-        made = _epochs(epochs)
-        folds = " of all folds" if any(folder.glob(f"fold-*/{CHECKPOINT}")) else ""
-        done, instead = f"has made {made}{folds}", "go on from there"
+        done, instead = f"has made {_epochs(epochs)}", "go on from there"
     else:
         return None
     return (
@@ -156,17 +151,13 @@ def _epochs(count: int) -> str:
 
 
 def epochs_done(folder: Path) -> int:
-    """Whole epochs that the folder's checkpoints spare, of all heads together, as their metrics tell."""
+    """Whole epochs that the folder's checkpoint spares, as its metrics tell."""
+    if not (folder / CHECKPOINT).exists():
+        return 0
     try:
-        metrics = [checkpoint.with_name(METRICS) for checkpoint in _checkpoints(folder)]
-        return sum(len(file.read_text().splitlines()) for file in metrics)
+        return len((folder / METRICS).read_text().splitlines())
     except (OSError, UnicodeDecodeError):
         return 0
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Of the run's only head, or of each."""
-    return [*folder.glob(CHECKPOINT), *sorted(folder.glob(f"fold-*/{CHECKPOINT}"))]
 
 
 def finish(folder: Path, identity: Identity, version: str) -> None:

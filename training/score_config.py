@@ -1,6 +1,5 @@
 """How a run takes scores and maps from energies, of which one number is found only when all is fitted."""
 
-from collections.abc import Sequence
 from typing import Final
 
 from pydantic import Field
@@ -26,21 +25,20 @@ class ScoreConfig(Scoring):
         "what of the features' variance lies between positions, at least 0.2",
     )
 
-    def rule(self, heads: Sequence[Head], geometry: Geometry) -> ScoreRule:
-        """The rule of a model with these heads.
+    def rule(self, head: Head, geometry: Geometry) -> ScoreRule:
+        """The rule of a model with this head.
 
         The Gaussian knows what each position usually has. Where parts stand in the same place, that is most
         of what there is to know; where they do not, it is the flow that tells them from defects. What is
         padded looks the same in every picture and says nothing of it: then the share is 0.25.
 
         Args:
-            heads: fitted.
+            head: fitted.
             geometry: of the model.
         """
         share = self.gaussian
         if share is None and geometry.fit == "pad":
             share = _PADDED
         elif share is None:
-            found = [head.gaussian.position_share() for head in heads]
-            share = max(_LEAST, _OF_THE_POSITIONS * sum(found) / len(found))
+            share = max(_LEAST, _OF_THE_POSITIONS * head.gaussian.position_share())
         return ScoreRule(**self.model_dump(exclude={"gaussian"}), gaussian=share)

@@ -1,6 +1,6 @@
 """The stages of a training run, from cached features to a published model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from flows.fastflow.detector import Detector
+from flows.fastflow.engines import Engine
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.head import Head
 from flows.fastflow.highest import highest, say_highest
@@ -17,11 +18,10 @@ from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
 from flows.fastflow.weights import Weights, save_weights
 from training.cache_folder import GIB, CacheFolder
-from training.calibrate import Calibrated
+from training.calibrate import Calibrated, calibrate
 from training.config import RunConfig
-from training.cross import calibrate_engines, final_metrics, fit_heads
 from training.feature_cache import FeatureCache, Features
-from training.loop import EpochMetrics
+from training.loop import EpochMetrics, final_metrics, fit
 from training.pictures import Pictures
 from training.pinned import expect_there
 from training.progress import Progress
@@ -97,21 +97,19 @@ def opened_features(run: Run, cache: FeatureCache, first: Features | None) -> It
         yield features
 
 
-def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> list[Head]:
+def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> Head:
     """The flows, fitted to the feature maps of the pictures that are not held out."""
     settings = run.config.fit
     rows = run.pictures.rows(cache.views)
-    epochs = [settings.epochs_for(len(r.fit)) for r in rows]
-    batches = sum(settings.batches_of(len(r.fit)) * n for r, n in zip(rows, epochs, strict=True))
+    epochs = settings.epochs_for(len(rows.fit))
 
-    def tell(head: int, row: EpochMetrics) -> None:
-        which = f"head {head + 1}/{len(rows)}, " if len(rows) > 1 else ""
-        run.progress.say(f"{which}{_line(row, epochs[head])}")
+    def tell(row: EpochMetrics) -> None:
+        run.progress.say(_line(row, epochs))
         if log is not None:
-            log.epoch(row, fold=head if len(rows) > 1 else None)
+            log.epoch(row)
 
-    with run.progress.stage("fit", batches) as advance:
-        return fit_heads(
+    with run.progress.stage("fit", settings.batches_of(len(rows.fit)) * epochs) as advance:
+        return fit(
             run.config,
             features,
             rows,
@@ -124,21 +122,33 @@ def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoar
         )
 
 
+def scorers(run: Run, head: Head, engines: Sequence[Engine]) -> dict[Precision, Scorer]:
+    """The fitted model, computed by each of the engines."""
+    config = run.config
+    rule = config.score.rule(head, config.geometry)
+    return {
+        engine.precision: Scorer(run.extractor, head, config.input_size, rule, config.geometry, engine)
+        for engine in engines
+    }
+
+
 def calibrate_by_engine(
     run: Run, engines: Mapping[Precision, Scorer], log: TensorBoardLog | None
 ) -> dict[Precision, Calibrated]:
-    """Thresholds from the held-out pictures, for every engine."""
-    held_out, folds = run.pictures.pinned_held_out, run.pictures.folds
+    """Thresholds from the held-out pictures, for every engine by the scores that it gives itself."""
+    held_out = run.pictures.pinned_held_out
     expect_there(held_out)
     target_fpr = run.config.calibration.target_fpr
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
-        calibrated = calibrate_engines(engines, held_out, folds, target_fpr, advance, run.config.sample_bits)
+        calibrated = {
+            name: calibrate(engine, held_out, target_fpr, advance, run.config.sample_bits)
+            for name, engine in engines.items()
+        }
     scores = calibrated["float32"].scores
     first = highest([one.path.name for one in held_out], scores)
-    run.progress.say(say_highest(first, scores, target_fpr, len(run.pictures.parts)))
+    run.progress.say(say_highest(first, scores, target_fpr))
     if log is not None:
-        reached = final_metrics(run.folder, len(run.pictures.parts))
-        log.end(calibrated["float32"], engines["float32"], held_out, reached)
+        log.end(calibrated["float32"], engines["float32"], held_out, final_metrics(run.folder))
     return calibrated
 
 
@@ -156,7 +166,7 @@ def publish(
         calibrated,
         run.pictures.pinned_held_out,
         run.pictures.record,
-        [run.pictures.hashes[i] for i in run.pictures.seen],
+        [run.pictures.hashes[i] for i in run.pictures.split.seen],
         [run.pictures.hashes[i] for i in run.pictures.known],
         run.folder,
     )

@@ -109,7 +109,6 @@ def summarise(
         "reviews": None if evaluation.reviews is None else asdict(evaluation.reviews),
         "target_fpr": threshold.target_fpr,
         "certified": threshold.certified,
-        "guarantee": threshold.guarantee,
         "achievable_fpr": threshold.achievable_fpr,
         "defects": {
             d.defect: {"count": d.count, "image_auroc": d.image_auroc, "recall": d.recall}
@@ -159,8 +158,8 @@ def say_times(comparison: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _expected_rejects(threshold: Threshold, evaluation: Evaluation, good: int) -> list[int] | None:
-    """How many good test pictures chance alone lets be rejected, in 95 of 100 split calibrations."""
-    if not good or threshold.guarantee != "split" or not evaluation.independent:
+    """How many good test pictures chance alone lets be rejected, in 95 of 100 calibrations."""
+    if not good or not evaluation.independent:
         return None
     return list(false_reject_band(threshold.n_calibration, good, threshold.target_fpr, confidence=0.95))
 

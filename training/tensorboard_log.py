@@ -62,18 +62,17 @@ class TensorBoardLog:
     ) -> None:
         self._writer.close()
 
-    def epoch(self, row: EpochMetrics, fold: int | None = None) -> None:
-        """Log one epoch, of the head without a fold where there are several."""
-        head = "" if fold is None else f"fold_{fold}/"
+    def epoch(self, row: EpochMetrics) -> None:
+        """Log one epoch."""
         parts = {"fit": row.fit_nll, "held_out": row.held_out_nll, "validation": row.validation_nll or []}
         for part, losses in parts.items():
             if not losses:
                 continue
-            self._writer.add_scalar(f"{head}nll/{part}", float(np.mean(losses)), row.epoch)
+            self._writer.add_scalar(f"nll/{part}", float(np.mean(losses)), row.epoch)
             for scale, loss in enumerate(losses):
-                self._writer.add_scalar(f"{head}nll_scale_{scale}/{part}", loss, row.epoch)
-        self._writer.add_scalar(f"{head}learning_rate", row.learning_rate, row.epoch)
-        self._writer.add_scalar(f"{head}seconds", row.seconds, row.epoch)
+                self._writer.add_scalar(f"nll_scale_{scale}/{part}", loss, row.epoch)
+        self._writer.add_scalar("learning_rate", row.learning_rate, row.epoch)
+        self._writer.add_scalar("seconds", row.seconds, row.epoch)
         self._last = row.epoch
 
     def end(
@@ -89,7 +88,7 @@ class TensorBoardLog:
             calibrated: what it found.
             scorer: the fitted model.
             held_out: the good pictures it was found on, in the order of its scores.
-            reached: what the fit ended with, see `training.cross.final_metrics`.
+            reached: what the fit ended with, see `training.loop.final_metrics`.
 
         Raises:
             DatasetError: a picture's file is gone or was changed since; it is named.

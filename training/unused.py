@@ -5,14 +5,13 @@ complete YAML, in which every setting is written out, must load again.
 """
 
 from training.augment import AugmentConfig
-from training.config import CalibrationConfig, FitConfig, RunConfig
+from training.config import FitConfig, RunConfig
 
 
 def unused(config: RunConfig) -> list[str]:
     """A line for each setting that has another value than its default, which decides nothing in this run."""
-    fit, calibration, augment = config.fit, config.calibration, config.augment
+    fit, augment = config.fit, config.augment
     normalisation = config.normalisation
-    folded = calibration.method == "cross"
     lines = []
     if config.geometry.fit != "tile" and fit.tiles != FitConfig().tiles:
         lines.append(f"fit.tiles is {fit.tiles}, but geometry.fit is {config.geometry.fit}, not tile")
@@ -22,12 +21,6 @@ def unused(config: RunConfig) -> list[str]:
         lines.append(
             f"normalisation.pooled is {normalisation.pooled}, but normalisation.pooling is 1, which pools "
             "none"
-        )
-    if not folded and calibration.folds != CalibrationConfig().folds:
-        lines.append(f"calibration.folds is {calibration.folds}, but calibration.method is split, not cross")
-    if folded and calibration.fraction != CalibrationConfig().fraction:
-        lines.append(
-            f"calibration.fraction is {calibration.fraction:g}, but calibration.method is cross, not split"
         )
     if not augment.active and augment.copies != AugmentConfig().copies:
         lines.append(f"augment.copies is {augment.copies}, but augment allows no change to make them")

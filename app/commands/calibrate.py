@@ -272,9 +272,8 @@ def _print(told: dict[str, Any]) -> None:
             f"asked for at most {after['target_fpr']:.2%} of good pictures; these {told['pictures']} "
             f"can promise only {after['achievable_fpr']:.2%} on average"
         )
-    if after["guarantee"] == "split":
-        low, high = realised_range(after["n_calibration"], after["target_fpr"])
-        promise += f"; by this calibration it is {low:.2%} to {high:.2%} (95 %)"
+    low, high = realised_range(after["n_calibration"], after["target_fpr"])
+    promise += f"; by this calibration it is {low:.2%} to {high:.2%} (95 %)"
     moved = (
         "" if before is None else f", {after['reject'] - before['reject']:+.4g} from {before['reject']:.4g}"
     )

@@ -88,7 +88,7 @@ async def get_outlook(
     Also what they would have done: how many of the latest inspections would have been decided otherwise, and
     by their reviews, how many good parts would have been rejected and how many defective ones passed,
     weighted as /rates does. Only inspections count whose scores compare: by the version in force, on engines
-    of the precision that serves, since a region of interest was last changed (and, with a region or folds, a
+    of the precision that serves, since a region of interest was last changed (and, with a region, a
     calibration), of stations with the same calibration.
     """
     asked = span(made_from, made_before, None)
@@ -108,9 +108,8 @@ async def get_outlook(
             complete = reports.complete(connection, asked)
             changed = changes.changed_ms(connection, category, changes.REGION)
             begin = max(complete.from_ms, changed.pop(None, 0))
-            # Scores of several heads, and of regions, are made otherwise by another calibration, also by one
-            # that was removed since.
-            if detector.manifest.heads > 1 or _has_region(settings, station, own):
+            # Scores of regions are made otherwise by another calibration, also by one that was removed since.
+            if _has_region(settings, station, own):
                 calibrated = changes.changed_ms(connection, category, changes.CALIBRATION)
                 of_line = calibrated.pop(None, 0)
                 if found is None or found.renewal.station is None:
@@ -190,11 +189,9 @@ def _position(
     has_region: bool,
 ) -> schemas.Position:
     rate = one.reject.target_fpr
-    expected = None
-    if one.reject.guarantee == "split":
-        low, high = conformal.realised_range(one.reject.n_calibration, rate)
-        # A region of interest only lowers scores: how far, calibration says nothing of.
-        expected = schemas.Expected(low=0.0 if has_region else low, high=high)
+    low, high = conformal.realised_range(one.reject.n_calibration, rate)
+    # A region of interest only lowers scores: how far, calibration says nothing of.
+    expected = schemas.Expected(low=0.0 if has_region else low, high=high)
     return schemas.Position(
         target_fpr=rate,
         in_force=rate == in_force,

@@ -34,9 +34,9 @@ class Position(BaseModel):
         description="Whether it can be set: a review band counts rejected parts too, so it must be wider."
     )
     threshold: Threshold = Field(description="What it gives with the calibration in force.")
-    expected: Expected | None = Field(
+    expected: Expected = Field(
         description="Where the share of good parts that are really rejected is to be expected: each "
-        "calibration gives another one, by a Beta law. null of a cross calibration, where no law is known."
+        "calibration gives another one, by a Beta law."
     )
     decisions: dict[Decision, int] = Field(
         description="How many of the inspections would have had which decision.",

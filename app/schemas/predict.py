@@ -50,11 +50,6 @@ class Threshold(BaseModel):
         examples=[0.0047],
     )
     n_calibration: int = Field(description="Good images it was calibrated on.", examples=[210])
-    guarantee: Literal["split", "cross"] = Field(
-        "split",
-        description="split: `achievable_fpr` is also about what will be seen. cross: about `target_fpr` will "
-        "be seen, and a little more than twice that is promised.",
-    )
     calibration: CalibrationUsed | None = Field(
         None, description="null in answers from before there could be others than the version's own."
     )

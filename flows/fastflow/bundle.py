@@ -41,11 +41,6 @@ def is_file_name(name: str) -> bool:
     return len(name) <= 255 and _FILE.fullmatch(name) is not None
 
 
-def head_prefixes(heads: int) -> list[str]:
-    """What the names of each head's tensors begin with in a bundle; nothing where there is one head."""
-    return [""] if heads == 1 else [f"fold_{k}." for k in range(heads)]
-
-
 def parse_manifest(data: bytes, origin: str) -> Manifest:
     """Read a manifest from its bytes; `origin` names them in errors.
 
@@ -209,8 +204,7 @@ def _check_thresholds(bundle: Path, manifest: Manifest) -> None:
     for precision, record in manifest.thresholds.items():
         calibration = manifest.calibration_of(precision)
         assert calibration is not None  # noqa: S101  (the manifest has one for each threshold)
-        threshold = conformal.threshold(calibration.scores, record.target_fpr, models=manifest.heads)
-        given = asdict(threshold)
+        given = asdict(conformal.threshold(calibration.scores, record.target_fpr))
         if given != record.model_dump():
             raise BundleError(
                 f"{bundle}: the threshold for {precision} is not what its calibration scores give: {given}"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flows.fastflow import conformal
-from flows.fastflow.conformal import Guarantee, Threshold
+from flows.fastflow.conformal import Threshold
 from flows.fastflow.heatmap import ColourScale
 from flows.fastflow.manifest import Calibration
 
@@ -23,8 +23,8 @@ class Found(Protocol):
     """What a model found in a picture, see `Scored`."""
 
     @property
-    def by_head(self) -> tuple[float, ...]:
-        """The score by each head."""
+    def raw_score(self) -> float:
+        """The image score as the model gives it, before a calibration ranks that of a region."""
 
     @property
     def score_map(self) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ def measure(found: Found) -> Measurement:
     if found.picture is None:
         raise ValueError("a calibration is made of whole pictures; of this one a region was scored")
     return Measurement(
-        score=_mean(found.by_head),
+        score=found.raw_score,
         picture=found.picture,
         peak=float(found.score_map.max()),
         median=float(np.median(found.score_map)),
@@ -75,9 +75,7 @@ def measure(found: Found) -> Measurement:
     )
 
 
-def calibrate(
-    measurements: Sequence[Measurement], target_fpr: float, folds: Sequence[int] | None = None
-) -> Calibration:
+def calibrate(measurements: Sequence[Measurement], target_fpr: float) -> Calibration:
     """Make a calibration of good pictures.
 
     The image threshold follows from the scores, at any rate. The pixel threshold is the same rule applied to
@@ -88,9 +86,6 @@ def calibrate(
     Args:
         measurements: of good pictures that no fit has seen, at least one, in any order.
         target_fpr: share of good parts that may be rejected.
-        folds: of a cross calibration, which head each was scored by: the one that has not seen it. The pixel
-            threshold then has no promise of its own; the map that is served is the mean of all heads' maps,
-            whose peak is at most the mean of their peaks.
 
     Raises:
         ValueError: there are no pictures, or a value that is not finite.
@@ -103,7 +98,6 @@ def calibrate(
     return Calibration(
         scores=[one.score for one in ordered],
         statistics=[list(one.statistics) for one in ordered],
-        folds=None if folds is None else [folds[i] for i in order],
         pictures=[one.picture for one in ordered],
         map_typical=typical,
         # Maps of pictures without any structure are flat, and colours need two ends.
@@ -144,7 +138,6 @@ class Calibrator:
 
     Attributes:
         scores: of the calibration pictures, float64, sorted, not to be written to.
-        guarantee: what `threshold` promises, see `conformal`.
         colour_scale: of heatmaps; its middle is the pixel threshold.
     """
 
@@ -162,7 +155,6 @@ class Calibrator:
         self.review_fpr = review_fpr
         self.source = source
         self.identifier = identifier
-        self.guarantee: Guarantee = "split" if calibration.heads == 1 else "cross"
         self.colour_scale = ColourScale(low=calibration.map_typical, middle=calibration.map_threshold)
         self.scores = np.sort(np.asarray(calibration.scores, dtype=np.float64))
         self.scores.setflags(write=False)
@@ -174,7 +166,7 @@ class Calibrator:
 
     def at(self, target_fpr: float) -> Threshold:
         """The threshold at a rate, and what it promises."""
-        return conformal.threshold(self.scores, target_fpr, models=self.calibration.heads)
+        return conformal.threshold(self.scores, target_fpr)
 
     @cached_property
     def own(self) -> Thresholds:
@@ -195,9 +187,7 @@ class Calibrator:
         return Thresholds(self, reject, min(self.at(review_fpr).reject, reject.reject))
 
     def score(self, found: Found) -> float:
-        """The image score of a picture by the scores of a model's heads; `p_value` and `at` hold of it.
-
-        The mean where the calibration is none of folds: as of pictures of the line, which no head has seen.
+        """The image score of a picture that `p_value` and `at` hold of.
 
         Where a region of interest leaves the whole picture out, or no such score would reach a threshold of
         whole pictures, it becomes the score that is as rare: the calibration's pictures are ranked without
@@ -205,39 +195,20 @@ class Calibrator:
         ranked, thresholds promise the same of it. A calibration that has not recorded the parts leaves the
         score as it is.
         """
-        folds = self._folds
-        by_head = found.by_head if folds is not None else (_mean(found.by_head),)
         if found.picture is None and self._ranks is not None:
-            by_head = tuple(ranks.score(x) for x, ranks in zip(by_head, self._ranks, strict=True))
-        return by_head[0] if folds is None else conformal.cross_score(by_head, folds)
+            return self._ranks.score(found.raw_score)
+        return found.raw_score
 
     def p_value(self, score: float) -> float:
         """The share of good pictures that score at least so high, see `conformal.p_value`."""
         return conformal.p_value(score, self.scores)
 
     @cached_property
-    def _folds(self) -> list[NDArray[np.float64]] | None:
-        if self.calibration.folds is None:
-            return None
-        folds = np.asarray(self.calibration.folds)
-        scores = np.asarray(self.calibration.scores, dtype=np.float64)
-        return [np.sort(scores[folds == k]) for k in range(self.calibration.heads)]
-
-    @cached_property
-    def _ranks(self) -> list["_Ranks"] | None:
-        """Of each fold, or of all pictures."""
+    def _ranks(self) -> "_Ranks | None":
         if self.calibration.pictures is None:
             return None
         scores = np.asarray(self.calibration.scores, dtype=np.float64)
-        pixels = scores - np.asarray(self.calibration.pictures, dtype=np.float64)
-        if self.calibration.folds is None:
-            return [_Ranks(pixels, scores)]
-        folds = np.asarray(self.calibration.folds)
-        return [_Ranks(pixels[folds == k], scores[folds == k]) for k in range(self.calibration.heads)]
-
-
-def _mean(by_head: Sequence[float]) -> float:
-    return sum(by_head) / len(by_head)
+        return _Ranks(scores - np.asarray(self.calibration.pictures, dtype=np.float64), scores)
 
 
 class _Ranks:

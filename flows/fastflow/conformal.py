@@ -1,6 +1,6 @@
 """What a score means: conformal p-values, and the threshold that keeps a promised rate.
 
-**Split.** The scores s_1, ..., s_n of n good images that no training has seen are the calibration set. For a
+The scores s_1, ..., s_n of n good images that no training has seen are the calibration set. For a
 good image whose score s is exchangeable with them,
 
     p(s) = (1 + #{i : s_i >= s}) / (n + 1)
@@ -12,26 +12,6 @@ draw from Beta(l, n + 1 - l) (for a continuous law; ties only lower it), whose m
 
 Vovk, Gammerman, Shafer, "Algorithmic Learning in a Random World", 2005; Vovk, "Conditional
 validity of inductive conformal predictors", 2012, arXiv:1209.2673 (the Beta law).
-
-**Cross.** The n images are divided into K folds; model k is fitted without fold k and scores it, so every
-image has a score s_i from a model that has not seen it. An image that model k gives the score s^k has
-
-    p = (1 + sum_k #{i in fold k : s_i >= s^k}) / (n + 1).
-
-No image is lost to the fit, and K models are kept and run. The price is the promise: rejecting at
-p <= l / (n + 1) rejects a good image with probability at most
-
-    2 (l + K - 1) / (n + K)  =  2 alpha + 2 (1 - alpha) (K - 1) / (n + K)   for alpha = l / (n + 1),
-
-which is about 2 alpha where n / K is large; what is observed is near alpha. Proof: p_k = (1 + #{i in fold k :
-s_i >= s^k}) / (m_k + 1), m_k the fold's size, is a split-conformal p-value, and twice any weighted mean of
-p-values is one (Vovk, Wang, "Combining p-values via averaging", 2020, arXiv:1212.4966); with the weights
-(m_k + 1) / (n + K) their mean is (K + sum_k #{...}) / (n + K). Nothing is asked of the fit: it may be random
-and depend on the order of images. Vovk, "Cross-conformal predictors", 2015, arXiv:1208.0806; Barber, Candes,
-Ramdas, Tibshirani, "Predictive inference with the jackknife+", 2021, arXiv:1905.02928, theorem 4: CV+, whose
-intervals contain the cross-conformal ones, covers with probability at least
-1 - 2 alpha - min{2 (1 - 1/K) / (n/K + 1), (1 - K/n) / (K + 1)}; the first term is (K - 1) / (n + K) twice, as
-here.
 """
 
 from __future__ import annotations
@@ -39,12 +19,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-Guarantee = Literal["split", "cross"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +30,8 @@ class Threshold:
     """Reject where score > ``reject``.
 
     ``certified`` says whether the false-reject rate is at most ``target_fpr``, averaged over
-    calibration sets. Of a split calibration it is not where n < 1 / target_fpr - 1: then ``reject`` is the
-    largest calibration score. Of a cross calibration it never is, as the threshold is set where
-    ``target_fpr`` is observed, and promised is more than that. What is promised in any case is the rate
-    ``achievable_fpr``; 1 promises nothing.
+    calibration sets. It is not where n < 1 / target_fpr - 1: then ``reject`` is the largest calibration
+    score. The rate ``achievable_fpr`` is promised in any case.
     """
 
     reject: float
@@ -63,7 +39,6 @@ class Threshold:
     certified: bool
     achievable_fpr: float
     n_calibration: int
-    guarantee: Guarantee = "split"
 
 
 def p_value(score: float, calibration: Sequence[float] | NDArray[Any]) -> float:
@@ -78,16 +53,12 @@ def p_value(score: float, calibration: Sequence[float] | NDArray[Any]) -> float:
     return (1 + int(np.count_nonzero(scores >= score))) / (len(scores) + 1)
 
 
-def threshold(
-    calibration: Sequence[float] | NDArray[Any], target_fpr: float, *, models: int = 1
-) -> Threshold:
+def threshold(calibration: Sequence[float] | NDArray[Any], target_fpr: float) -> Threshold:
     """The lowest threshold for ``target_fpr``, or the highest there is where n is too small for it.
 
     Args:
         calibration: the scores of n good images, in any order.
         target_fpr: share of good images that may be rejected, in (0, 1).
-        models: how many there are, K: with more than one, the scores are of a cross calibration, and the
-            threshold is for what :func:`cross_score` gives.
 
     Raises:
         ValueError: no calibration scores, one that is NaN or infinite, or a target not in (0, 1).
@@ -95,46 +66,14 @@ def threshold(
     scores = _finite(calibration)
     n = len(scores)
     asked = rank(n, target_fpr)
-    enough = asked >= 1
     place = max(asked, 1)
-    promised = place / (n + 1) if models == 1 else min(1.0, 2 * (place + models - 1) / (n + models))
     return Threshold(
         reject=float(np.sort(scores)[n - place]),
         target_fpr=target_fpr,
-        certified=enough and models == 1,
-        achievable_fpr=promised,
+        certified=asked >= 1,
+        achievable_fpr=place / (n + 1),
         n_calibration=n,
-        guarantee="split" if models == 1 else "cross",
     )
-
-
-def cross_score(scores: Sequence[float], folds: Sequence[NDArray[np.float64]]) -> float:
-    """One score for K of a cross calibration, such that :func:`p_value` and :func:`threshold` hold of it.
-
-    It is the mean of the K scores, moved as little as makes its place among all calibration scores the one
-    that the cross-conformal p-value gives: with r calibration images below their own model's score of this
-    image, into (s_(r), s_(r+1)], s_(1) <= ... <= s_(n) being all calibration scores. Then as many as n - r of
-    them are at least the score, and p is as defined above, so that any rate can be asked for afterwards.
-    Where s_(r) and s_(r+1) are equal no such place exists; the score is then s_(r), and p larger than
-    defined: never a false reject more.
-
-    Args:
-        scores: the image's score by each of the K models.
-        folds: calibration scores of each fold, sorted, each by the model that was fitted without it.
-
-    Raises:
-        ValueError: there are not as many scores as folds, or a score that is NaN or infinite.
-    """
-    if len(scores) != len(folds):
-        raise ValueError(f"{len(folds)} folds need as many scores; got {len(scores)}")
-    mean = float(np.mean(_finite(scores)))
-    below = sum(int(np.searchsorted(fold, s, side="left")) for s, fold in zip(scores, folds, strict=True))
-    ordered = np.sort(np.concatenate(folds))
-    low = float(ordered[below - 1]) if below > 0 else -math.inf
-    high = float(ordered[below]) if below < len(ordered) else math.inf
-    if low == high:
-        return low
-    return min(max(mean, math.nextafter(low, math.inf)), high)
 
 
 def false_reject_band(

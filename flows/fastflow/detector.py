@@ -18,7 +18,7 @@ from safetensors import SafetensorError, deserialize
 from safetensors.torch import load
 from torch import Tensor
 
-from flows.fastflow.bundle import FLOW, BundleError, head_prefixes, manifest_sha256, read_verified, verify
+from flows.fastflow.bundle import FLOW, BundleError, manifest_sha256, read_verified, verify
 from flows.fastflow.calibration import Calibrator, Decision
 from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.geometry import Layout, Prepared
@@ -59,8 +59,8 @@ class Prediction:
 
     Attributes:
         score: image score, higher is more anomalous.
-        by_head: the scores that it is made of, which another calibration may be asked about.
-        picture: what the whole picture added to them, see `scored.Scored`.
+        raw_score: the score as the model gives it, which another calibration may be asked about.
+        picture: what the whole picture added to it, see `scored.Scored`.
         p_value: share of good parts that score at least this high, from the calibration images.
         decision: by the bundle's own rates, see `calibration.Thresholds`.
         score_map: (height, width) float32 anomaly map of the whole picture, see `scored.Scored`.
@@ -68,7 +68,7 @@ class Prediction:
     """
 
     score: float
-    by_head: tuple[float, ...]
+    raw_score: float
     picture: float | None
     p_value: float
     decision: Decision
@@ -184,11 +184,11 @@ class Detector:
             backbone = RecordedBackbone(manifest.backbone, manifest.input_size, folder, target)
         if (other := difference(backbone, manifest.backbone)) is not None:
             raise BundleError(f"{bundle}: {other}")
-        heads = [head.to(target) for head in _load_heads(bundle, manifest)]
+        head = _load_head(bundle, manifest).to(target)
         sha256 = manifest_sha256(bundle, manifest)
         rule, geometry = manifest.score, manifest.geometry
         engine = engine or pick_engine(precision, target)
-        scorer = Scorer(backbone, heads, manifest.input_size, rule, geometry, engine)
+        scorer = Scorer(backbone, head, manifest.input_size, rule, geometry, engine)
         if isinstance(backbone, RecordedBackbone):
             backbone.let_go()
         detector = cls(manifest, sha256, scorer, fallback)
@@ -234,7 +234,7 @@ class Detector:
         score = self.calibrator.score(scored)
         return Prediction(
             score=score,
-            by_head=scored.by_head,
+            raw_score=scored.raw_score,
             picture=scored.picture,
             p_value=self.calibrator.p_value(score),
             decision=self.calibrator.own.decide(score),
@@ -302,17 +302,15 @@ def _shapes(*architecture: Any) -> Mapping[str, tuple[int, ...]]:
     return MappingProxyType({k: tuple(v.shape) for k, v in head.state_dict().items()})
 
 
-def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
-    """Build the heads and fill them, comparing every shape before a tensor is allocated."""
+def _load_head(bundle: Path, manifest: Manifest) -> Head:
+    """Build the head and fill it, comparing every shape before a tensor is allocated."""
     architecture = (
         tuple(manifest.backbone.channels),
         manifest.normalisation,
         manifest.flow,
         manifest.gaussian.sizes,
     )
-    shapes = _shapes(*architecture)
-    prefixes = head_prefixes(manifest.heads)
-    wanted = {f"{prefix}{k}": shape for prefix in prefixes for k, shape in shapes.items()}
+    wanted = _shapes(*architecture)
     # Numbers of up to 8 bytes, and the names and shapes.
     most = sum(8 * math.prod(shape) for shape in wanted.values()) + 512 * len(wanted) + 2**16
     # Read once: a file that is opened again may be another one by then.
@@ -328,13 +326,12 @@ def _load_heads(bundle: Path, manifest: Manifest) -> list[Head]:
     except (SafetensorError, KeyError) as error:  # the latter for numbers of a kind that torch has not
         raise BundleError(f"{bundle / FLOW} cannot be read") from error
     with Uninitialised():  # every tensor that is wanted was found, and is loaded
-        heads = [Head(*architecture) for _ in prefixes]
+        head = Head(*architecture)
     try:
-        for head, prefix in zip(heads, prefixes, strict=True):
-            head.load_state_dict({k: tensors[f"{prefix}{k}"] for k in shapes})
+        head.load_state_dict(tensors)
     except ValueError as error:  # of a transform that looks at what it is given, as permutations do
         raise BundleError(f"{bundle / FLOW} holds no flow: {str(error).partition(';')[0]}") from error
-    return heads
+    return head
 
 
 def own_calibrator(manifest: Manifest, sha256: str, precision: Precision) -> Calibrator | None:

@@ -31,17 +31,12 @@ class WholeModel(nn.Module):
         detector: the model, on the CPU, in float32.
 
     Raises:
-        ExportError: it has several heads, or pictures do not fill its input to the edges, once each.
+        ExportError: pictures do not fill its input to the edges, once each.
     """
 
     def __init__(self, detector: Detector) -> None:
         super().__init__()
         scorer = detector.scorer
-        if len(scorer.heads) > 1:
-            raise UnsuitableModelError(
-                f"{detector.manifest.category} has {len(scorer.heads)} heads, whose scores are put together "
-                "by their calibration; train it with calibration.method: split to export it"
-            )
         if scorer.geometry.fit != "stretch":
             raise UnsuitableModelError(
                 f"{detector.manifest.category} takes pictures by geometry.fit: {scorer.geometry.fit}, of "

@@ -15,13 +15,13 @@ def highest(names: Sequence[str], scores: Sequence[float]) -> list[str]:
     return [names[i] for i in order[:_NAMED]]
 
 
-def say_highest(names: Sequence[str], scores: Sequence[float], target_fpr: float, models: int = 1) -> str:
+def say_highest(names: Sequence[str], scores: Sequence[float], target_fpr: float) -> str:
     """A line that names them, and says what the threshold would be without the first.
 
     Args:
         names: from `highest`.
         scores: of all calibration pictures, in any order.
-        target_fpr, models: see `flows.fastflow.conformal.threshold`.
+        target_fpr: see `flows.fastflow.conformal.threshold`.
 
     Raises:
         ValueError: as `threshold`.
@@ -30,7 +30,7 @@ def say_highest(names: Sequence[str], scores: Sequence[float], target_fpr: float
     listed = ", ".join(f"{name} {score:.4g}" for name, score in zip(names, ordered, strict=False))
     line = f"highest of {len(ordered)} good pictures to calibrate: {listed}"
     if len(ordered) > 1:
-        now, then = (threshold(some, target_fpr, models=models) for some in (ordered, ordered[1:]))
+        now, then = (threshold(some, target_fpr) for some in (ordered, ordered[1:]))
         lost = ", and no longer certified" if now.certified and not then.certified else ""
         line += f"; without {names[0]} the threshold would be {then.reject:.4g}, not {now.reject:.4g}{lost}"
     advice = "Take it away only if it is defective, not because it scores high."

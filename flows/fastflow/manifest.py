@@ -8,12 +8,10 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from flows.fastflow.conformal import Guarantee
 from flows.fastflow.geometry import Geometry
 from flows.fastflow.images import MAX_SAMPLE_BITS
 from flows.fastflow.model import FlowConfig
@@ -37,13 +35,6 @@ _Channels = Annotated[int, Field(ge=2, le=2**14)]
 # own, and a calibration. In float32 all engines agree.
 Precision = Literal["float32", "bfloat16", "openvino-bfloat16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-# By section of a manifest, what was so before it could be chosen.
-_AS_IT_WAS: dict[str, dict[str, object]] = {
-    "geometry": {"shrink": "area", "mixed": "linear"},
-    "normalisation": {"pooled": "all"},
-    "score": {"enlarging": "linear", "sharpness": 2.0},
-}
-MAX_HEADS = 20
 MAX_MAPS = 8
 # Lists with an entry for each picture end at the first that is wrong: an error takes far more memory than it.
 _Statistics = Annotated[list[float], Field(max_length=2 * MAX_MAPS, fail_fast=True)]
@@ -107,7 +98,6 @@ class ThresholdRecord(_Record):
     certified: bool
     achievable_fpr: float = Field(gt=0, le=1)
     n_calibration: int = Field(ge=1)
-    guarantee: Guarantee = "split"
 
 
 class Calibration(_Record):
@@ -131,12 +121,6 @@ class Calibration(_Record):
         fail_fast=True,
         description="what the whole picture added to each of `scores`; a region of interest leaves it out",
     )
-    folds: list[Annotated[int, Field(ge=0, lt=MAX_HEADS)]] | None = Field(
-        default=None,
-        max_length=_MAX_IMAGES,
-        fail_fast=True,
-        description="of a cross calibration, which head has not seen the picture of each of `scores`",
-    )
     map_typical: float = Field(description="median map value of those images: the dark end")
     map_threshold: float = Field(description="pixel threshold: the middle of the colour scale")
 
@@ -151,21 +135,6 @@ class Calibration(_Record):
         if self.pictures is not None and len(self.pictures) != len(self.scores):
             raise ValueError(f"{len(self.scores)} scores need as many pictures; got {len(self.pictures)}")
         return self
-
-    @model_validator(mode="after")
-    def _every_fold_filled(self) -> Self:
-        if self.folds is None:
-            return self
-        if len(self.folds) != len(self.scores):
-            raise ValueError(f"{len(self.scores)} scores need as many folds; got {len(self.folds)}")
-        if self.heads < 2 or set(self.folds) != set(range(self.heads)):
-            raise ValueError("folds must be numbered from 0 without a gap, at least two of them")
-        return self
-
-    @property
-    def heads(self) -> int:
-        """How many heads a model has that is calibrated so."""
-        return 1 if self.folds is None else max(self.folds) + 1
 
     def statistics_fit(self, scales: int) -> bool:
         """Whether there are none, or a row for each score with two numbers for each scale."""
@@ -197,7 +166,7 @@ class Golden(_Record):
 class Manifest(_Record):
     """Everything about a model but its weights."""
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[1] = 1
     category: str
     version: str
     created: datetime
@@ -208,12 +177,11 @@ class Manifest(_Record):
         default=MAX_SAMPLE_BITS, description="of samples of 16 bits, how many of the lowest hold the value"
     )
     resize: Literal["area-or-linear"] = "area-or-linear"
-    geometry: Geometry = Geometry.model_validate(_AS_IT_WAS["geometry"])
+    geometry: Geometry
     normalisation: Normalisation
     gaussian: Gaussian = Gaussian()
     flow: FlowConfig
     score: ScoreRule
-    heads: int = Field(default=1, ge=1, le=MAX_HEADS, description="fitted to other folds each")
     calibration: Calibration = Field(description="of the engine float32")
     reduced: dict[Precision, Calibration] = Field(
         default={}, description="calibrations of engines of other precision: pictures scored by themselves"
@@ -229,22 +197,6 @@ class Manifest(_Record):
     libraries: dict[_Name, str] = Field(max_length=256)
     golden: list[Golden] = Field(min_length=1, max_length=64, fail_fast=True)
     files: dict[_Name, Sha256] = Field(max_length=MAX_FILES)
-
-    @field_validator("schema_version", mode="before")
-    @classmethod
-    def _not_older(cls, version: object) -> object:
-        if isinstance(version, int) and version < 2:
-            raise ValueError(
-                f"{version} is of a model without Gaussians, made by an earlier FlowGauge; this one scores "
-                "with them, and only the pictures give them: make a new model with `flowgauge train`"
-            )
-        return version
-
-    @field_validator(*_AS_IT_WAS, mode="before")
-    @classmethod
-    def _as_it_was(cls, section: object, info: ValidationInfo) -> object:
-        """Where nothing is said, the model was made before there was a choice."""
-        return {**_AS_IT_WAS[str(info.field_name)], **section} if isinstance(section, dict) else section
 
     @field_validator("input_size")
     @classmethod
@@ -268,9 +220,7 @@ class Manifest(_Record):
                 f"there must be a threshold for each calibrated engine, {sorted(calibrations)}; "
                 f"got {sorted(self.thresholds)}"
             )
-        for precision, calibration in calibrations.items():
-            if calibration.heads != self.heads:
-                raise ValueError(f"{self.heads} heads need as many folds in the calibration of {precision}")
+        for calibration in calibrations.values():
             if not calibration.statistics_fit(len(self.backbone.out_indices)):
                 raise ValueError(
                     f"calibration.statistics must be {len(calibration.scores)} rows of "

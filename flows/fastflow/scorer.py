@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flows.fastflow.alike import are_alike
 from flows.fastflow.blending import Blend
-from flows.fastflow.engines import Engine, RunningHead, pick_engine
+from flows.fastflow.engines import Engine, pick_engine
 from flows.fastflow.finish import Pixels, combine, finish, whole_part
 from flows.fastflow.fused import Energies
 from flows.fastflow.geometry import Geometry, Layout, Prepared
@@ -22,7 +22,7 @@ from flows.fastflow.memory import module_bytes
 from flows.fastflow.recorded_backbone import FrozenBackbone
 from flows.fastflow.regions import Regions, expect_usable, one_each
 from flows.fastflow.score import ScoreRule, anomaly_map, image_score, picture_part, pixel_energies
-from flows.fastflow.scored import Scored, by_all_heads, by_one_head, statistics_of
+from flows.fastflow.scored import Scored, put_together, statistics_of
 
 # By what share what is found for pictures together may differ from what is for one: convolutions of another
 # order or shape round otherwise, and on a GPU those of float32 may be in TF32.
@@ -42,7 +42,7 @@ _NOT_NUMBERS: Final = "the model's energies of a picture are not numbers"
 
 
 class _Found(NamedTuple):
-    """What one head finds in tiles.
+    """What a head finds in tiles.
 
     Attributes:
         pixels: (N, 2 S, height, width), see `score.pixel_energies`.
@@ -68,8 +68,7 @@ class Scorer:
 
     Args:
         extractor: the frozen backbone; may be shared.
-        head: the category's head, on the same device; or several, fitted to other folds each: the backbone
-            runs once for all.
+        head: the category's head, on the same device.
         input_size: (height, width) of what the backbone takes.
         rule: how the image score is taken.
         geometry: how pictures are brought to the input size.
@@ -83,7 +82,7 @@ class Scorer:
     def __init__(
         self,
         extractor: FrozenBackbone,
-        head: Head | Sequence[Head],
+        head: Head,
         input_size: tuple[int, int],
         rule: ScoreRule,
         geometry: Geometry,
@@ -91,29 +90,30 @@ class Scorer:
     ) -> None:
         geometry.expect_room(input_size)
         self.extractor = extractor
-        heads = (head,) if isinstance(head, Head) else tuple(head)
-        self.heads = tuple(one.eval().requires_grad_(False) for one in heads)
+        self._head: Head | None = head.eval().requires_grad_(False)
         self.input_size = input_size
         self.rule = rule
         self.geometry = geometry
         self.engine = engine or pick_engine("float32", extractor.device)
         self._backbone = self.engine.backbone(extractor, input_size)
-        self._sizes = self.heads[0].gaussian.sizes
-        self._running = [self.engine.head(one) for one in self.heads]
+        self._sizes = head.gaussian.sizes
+        self._running = self.engine.head(head)
         self._pixels = self.engine.pixels(rule, input_size)
-
-    def with_heads(self, head: Head | Sequence[Head]) -> "Scorer":
-        """The same but for its head or heads."""
-        return Scorer(self.extractor, head, self.input_size, self.rule, self.geometry, self.engine)
 
     def with_engine(self, engine: Engine) -> "Scorer":
         """The same model, computed by another engine."""
-        return Scorer(self.extractor, self.heads, self.input_size, self.rule, self.geometry, engine)
+        return Scorer(self.extractor, self.head, self.input_size, self.rule, self.geometry, engine)
 
     @property
     def head(self) -> Head:
-        """The first head; of most models the only one."""
-        return self.heads[0]
+        """The head in the form in which it was fitted.
+
+        Raises:
+            ValueError: it was let go.
+        """
+        if self._head is None:
+            raise ValueError("the head was let go; load the model again")
+        return self._head
 
     @property
     def precision(self) -> Precision:
@@ -122,8 +122,9 @@ class Scorer:
 
     @property
     def nbytes(self) -> int:
-        """Memory of the heads, in bytes, at most; without the shared backbone."""
-        return sum(map(module_bytes, self.heads)) + sum(head.nbytes for head in self._running)
+        """Memory of the head, in bytes, at most; without the shared backbone."""
+        fitted = 0 if self._head is None else module_bytes(self._head)
+        return fitted + self._running.nbytes
 
     @property
     def backbone_nbytes(self) -> int:
@@ -153,33 +154,28 @@ class Scorer:
 
         def found(n: int) -> list[Tensor]:
             maps = [m.expand(n, *m.shape[1:]) for m in alone]
-            parts: list[Tensor] = []
-            for head in self._running:
-                energies = self._energies(head, maps)
-                if makes_pixels:
-                    scored = self._score_whole(energies, [None] * n)
-                    parts.append(torch.from_numpy(np.stack([one.score_map for one in scored])))
-                else:
-                    parts += self._found(energies)
-            return parts
+            energies = self._energies(maps)
+            if not makes_pixels:
+                return list(self._found(energies))
+            scored = self._score_whole(energies, [None] * n)
+            return [torch.from_numpy(np.stack([one.score_map for one in scored]))]
 
         one = found(1)
         for n in set(self.engine.batches) - {1}:
             _expect_alike(one, found(n), _FOUND_DIFFERS[self.precision])
 
     def let_go(self) -> None:
-        """Keep of the heads what computes, and not the form they were fitted in, half of their memory.
+        """Keep of the head what computes, and not the form in which it was fitted, half of its memory.
 
-        Nothing else can be made of them from then on: `heads` is empty.
+        Nothing else can be made of it from then on.
         """
-        self.heads = ()
+        self._head = None
 
     def specialise(self) -> None:
         """Let the engine compile the rest, while it serves, see `engines.RunningHead.specialise`."""
         scales = zip(self.extractor.channels, self.extractor.strides, strict=True)
         sizes = [(c, *(-(-side // stride) for side in self.input_size)) for c, stride in scales]
-        for head in self._running:
-            head.specialise(sizes)
+        self._running.specialise(sizes)
 
     def score(self, images: Sequence[NDArray[np.uint8]]) -> list[Scored]:
         """Score pictures, (H, W, 3) uint8 RGB of any sizes, as one batch."""
@@ -259,48 +255,40 @@ class Scorer:
         if ends[-1] != n:
             raise ValueError(f"Scorer expected {ends[-1]} tiles of {len(layouts)} pictures; got {n}")
         masks = one_each(regions, len(layouts))
-        by_head = []
-        for head in self._running:
-            energies = self._energies(head, maps)
-            if all(layout.is_whole for layout in layouts):
-                by_head.append(self._score_whole(energies, masks))
-                continue
-            found = self._found(energies)
-            finished = []
-            for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
-                blend = Blend(layout, found.pixels.shape[1], found.pixels.device)
-                blend.add(found.pixels[start:end])
-                tiles = (found.picture[start:end], found.moments[start:end])
-                finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
-            by_head.append(finished)
-        return [by_all_heads(of_one) for of_one in zip(*by_head, strict=True)]
+        energies = self._energies(maps)
+        if all(layout.is_whole for layout in layouts):
+            return self._score_whole(energies, masks)
+        found = self._found(energies)
+        finished = []
+        for (start, end), layout, mask in zip(pairwise(ends), layouts, masks, strict=True):
+            blend = Blend(layout, found.pixels.shape[1], found.pixels.device)
+            blend.add(found.pixels[start:end])
+            tiles = (found.picture[start:end], found.moments[start:end])
+            finished += self._finish(_of_tiles(blend, *tiles), layout.size, [mask])
+        return finished
 
     @torch.inference_mode()
     def _score_in_chunks(self, picture: Prepared, mask: NDArray[np.bool_] | None) -> Scored:
         layout, tiles = picture.layout, picture.tiles()
-        energies = 2 * len(self.extractor.channels)
-        blends = [Blend(layout, energies, self.extractor.device) for _ in self._running]
-        seen: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self._running]
+        blend = Blend(layout, 2 * len(self.extractor.channels), self.extractor.device)
+        wholes, moments = [], []
         for start in range(0, len(tiles), self.chunk):
-            maps = self.features(tiles[start : start + self.chunk])
-            for head, blend, rows in zip(self._running, blends, seen, strict=True):
-                found = self._found(self._energies(head, maps))
-                blend.add(found.pixels)
-                rows.append((found.picture, found.moments))
-        by_head = []
-        for blend, rows in zip(blends, seen, strict=True):
-            whole, moments = (torch.cat(column) for column in zip(*rows, strict=True))
-            by_head += self._finish(_of_tiles(blend, whole, moments), layout.size, [mask])
-        return by_all_heads(by_head)
+            found = self._found(self._energies(self.features(tiles[start : start + self.chunk])))
+            blend.add(found.pixels)
+            wholes.append(found.picture)
+            moments.append(found.moments)
+        of_tiles = _of_tiles(blend, torch.cat(wholes), torch.cat(moments))
+        [scored] = self._finish(of_tiles, layout.size, [mask])
+        return scored
 
-    def _energies(self, head: RunningHead, maps: Sequence[Tensor]) -> Energies:
+    def _energies(self, maps: Sequence[Tensor]) -> Energies:
         found = tuple((m.shape[2], m.shape[3]) for m in maps)
         # How many there must be, the normaliser says.
         if self._sizes is not None and any(a != b for a, b in zip(found, self._sizes, strict=False)):
             raise ValueError(
                 f"expected feature maps of {self._sizes}, whose positions have means; got {found}"
             )
-        energies = head(maps)
+        energies = self._running(maps)
         # A minimum over scales may swallow what is no number, and the part would pass.
         if energies.picture.device.type == "cpu" and any(
             bool(e.isnan().any()) for e in (*energies.flow, *energies.gaussian)
@@ -309,14 +297,14 @@ class Scorer:
         return energies
 
     def _score_whole(self, energies: Energies, masks: Regions) -> list[Scored]:
-        """Scores and maps by one head of N pictures that are an input each."""
+        """Scores and maps of N pictures that are an input each."""
         size = self.input_size
         if energies.picture.device.type != "cpu":
             return self._finish(self._found(energies), size, masks)
         expect_usable(masks, size)
         finished = _finished(self._pixels(energies), energies.picture, self.rule, masks)
         wholes = _wholes(energies.picture, self.rule, masks)
-        return by_one_head(finished, wholes, statistics_of(energies.mean, energies.square))
+        return put_together(finished, wholes, statistics_of(energies.mean, energies.square))
 
     def _found(self, energies: Energies) -> _Found:
         return _Found(
@@ -326,7 +314,7 @@ class Scorer:
         )
 
     def _finish(self, found: _Found, size: tuple[int, int], masks: Regions) -> list[Scored]:
-        """Scores and maps by one head of N pictures with maps of one size, (height, width)."""
+        """Scores and maps of N pictures with maps of one size, (height, width)."""
         expect_usable(masks, size)
         rule = self.rule_for(size)
         if found.pixels.device.type == "cpu":
@@ -335,7 +323,7 @@ class Scorer:
         else:
             finished = _finished_there(found, rule, self._stack(masks, size))
         wholes = _wholes(found.picture, rule, masks)
-        return by_one_head(finished, wholes, statistics_of(*found.moments.unbind(2)))
+        return put_together(finished, wholes, statistics_of(*found.moments.unbind(2)))
 
     def rule_for(self, size: tuple[int, int]) -> ScoreRule:
         """The rule for a picture with a map of a size (height, width).

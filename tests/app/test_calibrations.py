@@ -203,7 +203,6 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "with an unknown field": changed(extra=1),
     "without scores": calibration(scores=[]),
     "with a score that is none": calibration(scores=["x"]),
-    "with folds": calibration(scores=[1.0, 2.0], folds=[0, 1]),
     "with statistics of another backbone": calibration(statistics=[[1.0]]),
     "with colours upside down": calibration(map_typical=3.0),
     "with a rate of nothing": changed(target_fpr=0),

@@ -81,7 +81,7 @@ def test_a_map_that_is_not_finite_is_refused_all_the_same(inspected: Inspected, 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_not_finite_gets_no_decision(inspected: Inspected, value: float) -> None:
     """NaN is above no threshold, so it would pass."""
-    prediction = replace(inspected.batched.prediction, by_head=(value,))
+    prediction = replace(inspected.batched.prediction, raw_score=value)
     broken = replace(inspected, batched=replace(inspected.batched, prediction=prediction))
     with pytest.raises(ValueError, match="must be finite"):
         broken.inspection(Timed(Explained({}, [], 0.0), 0.0, 0.0), False, 0.1)

@@ -71,8 +71,6 @@ OTHER: dict[str, Any] = {
         "fraction": 0.3,
         "target_fpr": 0.05,
         "review_fpr": 0.25,
-        "method": "cross",
-        "folds": 3,
         "engines": ["float32", "bfloat16"],
     },
     "augment": {

@@ -142,9 +142,8 @@ def test_features_that_are_of_no_use_are_told_and_leave_no_trace(
     [
         (3, {"fit": {"batch_size": 8}}),
         (10, {"fit": {"batch_size": 32}}),
-        (3, {"calibration": {"method": "cross", "folds": 3}, "fit": {"batch_size": 8}}),
     ],
-    ids=["3 pictures", "10 pictures in batches of 32", "3 pictures in 3 folds"],
+    ids=["3 pictures", "10 pictures in batches of 32"],
 )
 def test_few_pictures_can_be_trained_with(
     config: RunConfig, tmp_path: Path, tiny_data: Path, count: int, sections: dict[str, dict[str, object]]
@@ -310,16 +309,12 @@ def test_a_run_that_is_resumed_needs_no_room_for_the_checkpoint_that_it_replaces
 @pytest.mark.parametrize(
     "sections",
     [
-        pytest.param(
-            {"calibration": {"method": "cross", "folds": 3}, "fit": {"stopping": {"fraction": 0.2}}},
-            marks=pytest.mark.slow,
-        ),
         {"fit": {"stopping": {"patience": 1}}},
-        {"calibration": {"method": "cross", "folds": 2, "engines": ("float32", "bfloat16")}},
+        {"calibration": {"engines": ("float32", "bfloat16")}},
     ],
-    ids=["cross and stopping", "stopping", "cross, two engines"],
+    ids=["stopping", "two engines"],
 )
-def test_the_disk_of_folds_and_of_the_best_weights_is_in_the_forecast(
+def test_the_disk_of_the_best_weights_is_in_the_forecast(
     config: RunConfig, tmp_path: Path, tiny_data: Path, sections: dict[str, dict[str, object]]
 ) -> None:
     config = changed(config, **sections)
@@ -356,27 +351,6 @@ def test_what_another_run_takes_away_meanwhile_is_no_failure(
 
     monkeypatch.setattr(os, "stat", late)
     assert disk_used(cache, folder, bundle) == 10 + 5 * looks
-
-
-def test_the_time_is_that_of_every_head_and_engine(
-    config: RunConfig, tmp_path: Path, tiny_data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steady(monkeypatch)
-    config = changed(
-        config,
-        fit={"epochs": None, "steps": 12},
-        calibration={"method": "cross", "folds": 5, "engines": ("float32", "bfloat16")},
-    )
-    pictures = gather(config, tiny_data, "tiny")
-    cache = cache_of(config, pictures, tmp_path)
-    cost, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=0)
-    assert cost.calibration == 32 * 2  # each picture by the head that has not seen it, for each engine
-    # 2 folds of 7 pictures leave 25, 3 of 6 leave 26: both 7 batches of 4, and so 2 epochs for 12 updates.
-    assert cost.fit == 2 * (5 * 7 + 32 + 5)
-    half, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=5)
-    assert half.fit == pytest.approx(cost.fit / 2)
-    done, _ = forecast(config, pictures, cache, folder=tmp_path, models=tmp_path, epochs_done=10)
-    assert done.fit == 0
 
 
 def test_pictures_that_judge_when_to_stop_cost_time_in_every_epoch(

@@ -210,12 +210,6 @@ def test_a_category_that_is_none_fails_alone(data: Path, config: RunConfig, name
     assert name in str(results[0].reason)
 
 
-def test_pictures_of_folds_count_once(data: Path, config: RunConfig) -> None:
-    cross = config.calibration.model_copy(update={"method": "cross", "folds": 2})
-    [crossed] = run(data, {"a": config.model_copy(update={"calibration": cross})})
-    assert crossed.pictures == len(list((data / "a/train/good").iterdir()))
-
-
 def test_the_table_is_aligned_and_says_why() -> None:
     results = [
         Result("bottle", "trained", 209, 157.2, -0.0471, 5.8678, False, "20261125T175909-b82c2c"),

@@ -16,7 +16,7 @@ def points_of(at: Calibrator, scores: list[float], defective: list[bool]) -> lis
 def calibrator(target_fpr: float = 0.01, n: int = 99) -> Calibrator:
     scores = [i / 100 for i in range(1, n + 1)]
     calibration = Calibration(
-        scores=scores, statistics=[[0.0]] * n, folds=None, pictures=None, map_typical=0.1, map_threshold=0.9
+        scores=scores, statistics=[[0.0]] * n, pictures=None, map_typical=0.1, map_threshold=0.9
     )
     return Calibrator(calibration, target_fpr, identifier="test")
 

@@ -36,20 +36,20 @@ def test_each_file_is_there_once_and_copies_are_counted(tiny_data: Path, tmp_pat
 
 def test_every_picture_is_fitted_or_held_out(tiny_data: Path) -> None:
     pictures = gather(CONFIG, tiny_data, "tiny")
-    [part] = pictures.parts
+    part = pictures.split
     assert sorted([*part.fit, *part.calibration]) == list(range(32))
     assert len(part.validation) == 0
     assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
-    assert pictures.seen.tolist() == part.fit.tolist()
+    assert part.seen.tolist() == part.fit.tolist()
     assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
 
 
 def test_pictures_that_judge_when_to_stop_are_taken_from_those_to_fit(tiny_data: Path) -> None:
     pictures = gather(STOPPING, tiny_data, "tiny")
-    [without], [part] = gather(CONFIG, tiny_data, "tiny").parts, pictures.parts
+    without, part = gather(CONFIG, tiny_data, "tiny").split, pictures.split
     assert part.calibration.tolist() == without.calibration.tolist()
     assert len(part.validation) == 6
-    assert sorted([*part.fit, *part.validation]) == without.fit.tolist() == pictures.seen.tolist()
+    assert sorted([*part.fit, *part.validation]) == without.fit.tolist() == part.seen.tolist()
     # They chose the weights, and so count as seen by them.
     assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 8)
 
@@ -59,7 +59,7 @@ def test_without_augmentation_views_are_the_pictures(tiny_data: Path) -> None:
     views = pictures.views(AugmentConfig(), 0, UNTILED)
     assert [view.path for view in views] == list(pictures.paths)
     assert all((view.variant, view.tile) == (None, 0) for view in views)
-    [rows], [part] = pictures.rows(views), pictures.parts
+    rows, part = pictures.rows(views), pictures.split
     np.testing.assert_array_equal(rows.fit, part.fit)
     np.testing.assert_array_equal(rows.calibration, part.calibration)
     assert len(rows.validation) == 0
@@ -71,7 +71,7 @@ def test_changed_copies_are_fitted_and_never_of_pictures_held_out(tiny_data: Pat
     assert len(views) == 32 + 3 * 24
     assert all(view.variant is None for view in views[:32])
     assert all(view.variant is not None for view in views[32:])
-    [rows], [part] = pictures.rows(views), pictures.parts
+    rows, part = pictures.rows(views), pictures.split
     fitted = {views[row].path for row in rows.fit}
     assert fitted == {pictures.paths[i] for i in part.fit}
     assert fitted.isdisjoint(pictures.held_out)
@@ -85,15 +85,13 @@ TILES = [Tile(picture, number) for picture in range(32) for number in range(1 + 
 @pytest.mark.parametrize("tiles", [UNTILED, TILES], ids=["untiled", "tiled"])
 @pytest.mark.parametrize("augment", [AugmentConfig(), CHANGED], ids=["plain", "changed"])
 @pytest.mark.parametrize("stopping", [None, {"fraction": 0.2}], ids=["fixed", "stopping"])
-@pytest.mark.parametrize("method", ["split", "cross"])
-def test_no_head_is_fitted_to_a_view_of_a_picture_that_it_must_not_see(
+def test_views_of_a_picture_are_fitted_or_held_out_as_the_picture_is(
     tiny_data: Path,
     tiles: list[Tile],
     augment: AugmentConfig,
     stopping: dict[str, float] | None,
-    method: str,
 ) -> None:
-    calibration = {"method": method, "folds": 3, "fraction": 0.25}
+    calibration = {"fraction": 0.25}
     config = RunConfig.model_validate({"calibration": calibration, "fit": {"stopping": stopping}})
     pictures = gather(config, tiny_data, "tiny")
     views = pictures.views(augment, 0, tiles)
@@ -101,30 +99,25 @@ def test_no_head_is_fitted_to_a_view_of_a_picture_that_it_must_not_see(
     # Tiles of a picture lie in a row, so that it is read once.
     order = [(view.picture, view.variant) for view in views]
     assert len(set(order)) == 1 + sum(a != b for a, b in pairwise(order))
-    rows, parts = pictures.rows(views), pictures.parts
-    assert len(rows) == len(parts) == (3 if method == "cross" else 1)
+    own, part = pictures.rows(views), pictures.split
     copies = 3 if augment == CHANGED else 0
     tiles_of = np.bincount([tile.picture for tile in tiles])
-    for own, part in zip(rows, parts, strict=True):
-        seen_by = {name: {views[i].picture for i in getattr(own, name)} for name in NAMES}
-        assert seen_by == {name: set(getattr(part, name).tolist()) for name in NAMES}
-        assert bool(seen_by["validation"]) == (stopping is not None)
-        assert sum(map(len, seen_by.values())) == len(set().union(*seen_by.values())) == 32
-        # Of those to fit all tiles and all copies, of others all tiles as they are.
-        assert len(own.fit) == (1 + copies) * tiles_of[part.fit].sum()
-        for name in ("calibration", "validation"):
-            assert len(getattr(own, name)) == tiles_of[getattr(part, name)].sum()
-            assert all(views[i].variant is None for i in getattr(own, name))
-    held_out = np.concatenate([part.calibration for part in parts])
-    assert sorted(held_out) == (list(range(32)) if method == "cross" else sorted(parts[0].calibration))
-    assert pictures.held_out == [pictures.paths[i] for i in sorted(held_out)]
+    seen_by = {name: {views[i].picture for i in getattr(own, name)} for name in NAMES}
+    assert seen_by == {name: set(getattr(part, name).tolist()) for name in NAMES}
+    assert bool(seen_by["validation"]) == (stopping is not None)
+    assert sum(map(len, seen_by.values())) == len(set().union(*seen_by.values())) == 32
+    # Of those to fit all tiles and all copies, of others all tiles as they are.
+    assert len(own.fit) == (1 + copies) * tiles_of[part.fit].sum()
+    for name in ("calibration", "validation"):
+        assert len(getattr(own, name)) == tiles_of[getattr(part, name)].sum()
+        assert all(views[i].variant is None for i in getattr(own, name))
+    assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
 
 
-def test_pictures_that_judge_are_changed_only_for_heads_that_fit_to_them(tiny_data: Path) -> None:
-    """Of one head alone there are no copies of them at all."""
+def test_pictures_that_judge_are_not_changed(tiny_data: Path) -> None:
     pictures = gather(STOPPING, tiny_data, "tiny")
     changed = {view.picture for view in pictures.views(CHANGED, 0, UNTILED) if view.variant is not None}
-    assert changed == set(pictures.parts[0].fit.tolist())
+    assert changed == set(pictures.split.fit.tolist())
 
 
 def test_too_few_pictures_to_judge_are_told(tiny_data: Path, tmp_path: Path) -> None:
@@ -186,7 +179,7 @@ class TestParts:
 
     def test_no_part_is_on_both_sides(self, data: Path) -> None:
         pictures = gather(STOPPING, data, "tiny")
-        [part] = pictures.parts
+        part = pictures.split
         shown = {
             name: {pictures.paths[i].name[:5] for i in getattr(part, name)}
             for name in ("fit", "calibration", "validation")
@@ -198,20 +191,6 @@ class TestParts:
         assert (pictures.record.n_fit, pictures.record.n_calibration) == (24, 2)
         assert pictures.held_out == [pictures.paths[i] for i in part.calibration]
 
-    def test_folds_are_of_parts(self, data: Path) -> None:
-        config = RunConfig.model_validate({"calibration": {"method": "cross", "folds": 4}})
-        pictures = gather(config, data, "tiny")
-        assert [len(part.fit) for part in pictures.parts] == [24] * 4
-        assert [len(part.calibration) for part in pictures.parts] == [2] * 4
-        assert len(pictures.held_out) == 8
-        assert len({path.name[:5] for path in pictures.held_out}) == 8
-        assert pictures.folds is not None
-        for path, fold in zip(pictures.held_out, pictures.folds.tolist(), strict=True):
-            fitted = {pictures.paths[i].name[:5] for i in pictures.parts[fold].fit}
-            assert path.name[:5] not in fitted
-            assert len(fitted) == 6
-        assert pictures.seen.tolist() == list(range(32))
-
     def test_too_few_are_said_to_be_parts(self, data: Path) -> None:
         (data / "tiny" / PARTS).write_text("^part")
         with pytest.raises(
@@ -222,7 +201,7 @@ class TestParts:
 
     def test_others_of_a_part_to_calibrate_are_known_and_have_no_use(self, data: Path) -> None:
         pictures = gather(CONFIG, data, "tiny")
-        [part] = pictures.parts
+        part = pictures.split
         apart = {pictures.paths[i].name[:5] for i in part.calibration}
         assert {pictures.paths[i].name for i in pictures.known} == {
             path.name for path in pictures.paths if path.name[:5] in apart
@@ -230,12 +209,12 @@ class TestParts:
         assert len(pictures.known) == 8
         views = pictures.views(AugmentConfig(), 0, UNTILED)
         assert {view.picture for view in views} == {*part.fit.tolist(), *part.calibration.tolist()}
-        [rows] = pictures.rows(views)
+        rows = pictures.rows(views)
         assert [views[row].picture for row in rows.calibration] == part.calibration.tolist()
 
     def test_of_pictures_that_show_other_parts_those_held_out_are_known(self, tiny_data: Path) -> None:
         pictures = gather(CONFIG, tiny_data, "tiny")
-        assert pictures.known.tolist() == pictures.calibrating.tolist()
+        assert pictures.known.tolist() == pictures.split.calibration.tolist()
 
     def test_copies_that_are_said_to_show_other_parts_are_refused(self, data: Path) -> None:
         good = data / "tiny/train/good"

@@ -120,22 +120,9 @@ def test_epochs_done_are_those_of_a_checkpoint(tmp_path: Path) -> None:
     assert epochs_done(tmp_path) == 0
     (tmp_path / CHECKPOINT).touch()
     assert epochs_done(tmp_path) == 2
-    (tmp_path / METRICS).write_bytes(b"\xff\xfe")
-    assert epochs_done(tmp_path) == 0
-
-
-def test_epochs_done_are_those_of_all_folds(tmp_path: Path) -> None:
-    for number, done in enumerate((3, 2, 0)):
-        fold = tmp_path / f"fold-{number}"
-        fold.mkdir()
-        (fold / METRICS).write_text("{}\n" * done)
-        if done:
-            (fold / CHECKPOINT).touch()
-    (tmp_path / METRICS).write_text("{}\n{}\n")  # their means, which spare nothing
-    assert epochs_done(tmp_path) == 5
     begin(tmp_path, RunConfig(), resume=True)
-    assert epochs_done(tmp_path) == 5
-    begin(tmp_path, RunConfig(), resume=False)
+    assert epochs_done(tmp_path) == 2
+    (tmp_path / METRICS).write_bytes(b"\xff\xfe")
     assert epochs_done(tmp_path) == 0
 
 
@@ -164,17 +151,6 @@ def test_a_run_that_resumes_nothing_names_what_is_left_unfinished_beside_it(tmp_
     for name in ("other", "once"):
         finish(tmp_path / name, identity(), "v")
     assert not_resumed(tmp_path / "mine") is None
-
-
-def test_of_folds_the_epochs_of_all_are_given_up(tmp_path: Path) -> None:
-    for number in range(2):
-        fold = tmp_path / f"fold-{number}"
-        fold.mkdir()
-        (fold / METRICS).write_text("{}\n{}\n")
-        (fold / CHECKPOINT).touch()
-    said = given_up(tmp_path, finished=False)
-    assert said is not None
-    assert " has made 4 epochs of all folds; " in said
 
 
 def test_one_process_works_in_a_folder(tmp_path: Path) -> None:

@@ -31,31 +31,26 @@ def fitted(share: float, *, of_positions: bool = True) -> Head:
     ("share", "expected"), [(0.0, 0.2), (0.3, 0.2), (0.5, 0.25), (0.7, 0.35), (0.99, 0.495)]
 )
 def test_the_share_in_the_map_is_half_of_what_lies_between_positions(share: float, expected: float) -> None:
-    rule = ScoreConfig().rule([fitted(share)], STRETCHED)
+    rule = ScoreConfig().rule(fitted(share), STRETCHED)
     assert rule.gaussian == pytest.approx(expected, abs=0.005)
 
 
-def test_several_heads_have_the_mean_of_theirs() -> None:
-    heads = [fitted(0.4), fitted(0.8)]
-    assert ScoreConfig().rule(heads, STRETCHED).gaussian == pytest.approx(0.3, abs=0.005)
-
-
 def test_what_is_padded_says_nothing_of_positions() -> None:
-    assert ScoreConfig().rule([fitted(0.9)], Geometry(fit="pad")).gaussian == 0.25
+    assert ScoreConfig().rule(fitted(0.9), Geometry(fit="pad")).gaussian == 0.25
 
 
 def test_one_mean_for_all_positions_is_the_least() -> None:
-    assert ScoreConfig().rule([fitted(0.9, of_positions=False)], STRETCHED).gaussian == 0.2
+    assert ScoreConfig().rule(fitted(0.9, of_positions=False), STRETCHED).gaussian == 0.2
 
 
 @pytest.mark.parametrize("geometry", [STRETCHED, Geometry(fit="pad"), Geometry(fit="tile")])
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_a_share_that_is_given_stays(share: float, geometry: Geometry) -> None:
-    assert ScoreConfig(gaussian=share).rule([fitted(0.9)], geometry).gaussian == share
+    assert ScoreConfig(gaussian=share).rule(fitted(0.9), geometry).gaussian == share
 
 
 def test_all_else_is_as_configured() -> None:
     config = ScoreConfig(
         top_fraction=0.2, energy_floor=0.1, enlarging="linear", sharpness=2.0, picture=0.3, gaussian=0.4
     )
-    assert config.rule([], STRETCHED) == ScoreRule(**config.model_dump())
+    assert config.rule(fitted(0.9), STRETCHED) == ScoreRule(**config.model_dump())

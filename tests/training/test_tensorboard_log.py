@@ -83,21 +83,6 @@ def test_losses_rate_and_seconds_of_every_epoch(logged: Any, outcome: Outcome) -
     assert threshold.value == pytest.approx(manifest.thresholds["float32"].reject)
 
 
-def test_each_fold_has_lines_of_its_own(config: RunConfig, tiny_data: Path, tmp_path: Path) -> None:
-    calibration = config.calibration.model_copy(update={"method": "cross", "folds": 2})
-    crossed = config.model_copy(update={"tensorboard": tmp_path / "logs", "calibration": calibration})
-    bundle = run(crossed, tiny_data, tmp_path).bundle
-    [folder] = (tmp_path / "logs" / "tiny").iterdir()
-    logged = read(folder)
-    tags = set(logged.Tags()["scalars"])
-    assert {"fold_0/nll/fit", "fold_1/nll/fit", "fold_0/seconds", "fold_1/learning_rate"} <= tags
-    assert "nll/fit" not in tags
-    for fold in (0, 1):
-        assert [event.step for event in logged.Scalars(f"fold_{fold}/nll/held_out")] == [1, 2, 3]
-    [reached] = logged.Scalars("metrics/held_out_nll")
-    assert reached.value == pytest.approx(read_manifest(bundle).metrics["held_out_nll"])
-
-
 def test_held_out_scores_and_heatmaps_of_good_pictures(logged: Any) -> None:
     [histogram] = logged.Histograms("held_out/score")
     assert histogram.histogram_value.num == 10

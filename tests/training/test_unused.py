@@ -20,14 +20,6 @@ SAID: list[tuple[dict[str, Any], str]] = [
         "normalisation.pooled is all, but normalisation.pooling is 1, which pools none: it does nothing",
     ),
     (
-        {"calibration": {"folds": 10}},
-        "calibration.folds is 10, but calibration.method is split, not cross: it does nothing",
-    ),
-    (
-        {"calibration": {"method": "cross", "fraction": 0.4}},
-        "calibration.fraction is 0.4, but calibration.method is cross, not split: it does nothing",
-    ),
-    (
         {"augment": {"copies": 16}},
         "augment.copies is 16, but augment allows no change to make them: it does nothing",
     ),
@@ -47,8 +39,6 @@ def test_what_does_nothing_is_said(tmp_path: Path, settings: dict[str, Any], sai
     [
         {},
         {"fit": {"tiles": 4}, "geometry": {"fit": "tile"}},
-        {"calibration": {"method": "cross", "folds": 10}},
-        {"calibration": {"fraction": 0.4}},
         {"augment": {"copies": 16, "degrees": 5}},
         {"fit": {"steps": 100}},
         {"fit": {"epochs": 500}},
@@ -78,5 +68,5 @@ def test_updates_that_the_epochs_of_a_preset_leave_nothing_to_do_are_said(tmp_pa
 
 def test_what_is_of_one_category_alone_fails_no_other(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_text("calibration: {folds: 4}\ncategories: {a: {calibration: {method: cross}}}\n")
+    path.write_text("fit: {tiles: 4}\ncategories: {a: {geometry: {fit: tile}}}\n")
     assert [len(unused(load_config(path, name))) for name in "ab"] == [0, 1]

@@ -122,13 +122,7 @@ def _say_threshold(outcome: "Outcome", progress: "ConsoleProgress") -> None:
 
     manifest = read_manifest(outcome.bundle)
     threshold = manifest.thresholds["float32"]
-    if threshold.guarantee == "cross":
-        progress.say(
-            f"threshold {threshold.reject:.4f}: cross-calibrated to reject {threshold.target_fpr:.2%} of "
-            f"good pictures; promised on average: at most {threshold.achievable_fpr:.2%}, from "
-            f"{threshold.n_calibration} pictures, each scored by the head that has not seen it"
-        )
-    elif threshold.certified:
+    if threshold.certified:
         progress.say(
             f"threshold {threshold.reject:.4f}: certified to reject on average at most "
             f"{threshold.target_fpr:.2%} of good pictures (here {threshold.achievable_fpr:.2%}), from "

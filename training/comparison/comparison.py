@@ -160,11 +160,10 @@ def _anomalib_version(python: Path) -> str:
 def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple[list[Path], list[Path]]:
     """The pictures that the version was fitted on, and those that calibrated it."""
     config = load_config(bundle / "report" / "config.yaml")
-    if config.calibration.method != "split" or config.geometry.fit != "stretch":
+    if config.geometry.fit != "stretch":
         raise ComparisonError(
-            f"{bundle.name} is calibrated by {config.calibration.method} and takes pictures by "
-            f"{config.geometry.fit}; the others know held-out pictures and the input's size alone. Compare a "
-            "version with calibration.method: split and geometry.fit: stretch"
+            f"{bundle.name} takes pictures by geometry.fit: {config.geometry.fit}; the others know the "
+            "input's size alone. Compare a version with geometry.fit: stretch"
         )
     if config.geometry.margin or config.augment.active:
         raise ComparisonError(
@@ -175,14 +174,14 @@ def _split(detector: Detector, bundle: Path, data: Path, category: str) -> tuple
     recorded = detector.manifest.data
     # The same pictures under other names would be divided in another way.
     known = fit_pictures.load(bundle, detector.manifest)
-    others = known is not None and known != FitPictures(pictures.hashes[i] for i in pictures.seen)
+    others = known is not None and known != FitPictures(pictures.hashes[i] for i in pictures.split.seen)
     if others or pictures.record.model_copy(update={"licence": recorded.licence}) != recorded:
         raise ComparisonError(
             f"the good pictures of {category} in {data} are not those that {bundle.name} was trained on, or "
             "have other names, so the others cannot be fitted on the same ones; train a new version, or give "
             "the data of that time"
         )
-    return [pictures.paths[i] for i in pictures.fitted], pictures.held_out
+    return [pictures.paths[i] for i in pictures.split.fit], pictures.held_out
 
 
 def _write_pictures(

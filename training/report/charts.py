@@ -125,12 +125,9 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
     # Ranks of the calibration's scores, close to each other where rates in use lie.
     ranks = np.unique(np.concatenate([np.geomspace(1, n, 60), np.linspace(1, n, 60)]).round())
     asked = ranks / (n + 1)
-    split = threshold.guarantee == "split"
     seen = np.searchsorted(p_values, asked + 1e-12, side="right") / len(p_values)
-    on = f"On {len(p_values)} good test pictures, {'' if split else 'cross-'}calibrated on {n}"
-    if not split:
-        note = f"{on}: promised is, on average, at most about twice the rate asked for, and no band about it."
-    elif evaluation.independent:
+    on = f"On {len(p_values)} good test pictures, calibrated on {n}"
+    if evaluation.independent:
         note = (
             f"{on}. Where the line leaves the band above the diagonal, test pictures are not like those the "
             "threshold was made from."
@@ -149,14 +146,11 @@ def calibration_chart(evaluation: Evaluation, threshold: Threshold) -> Chart | N
         percent="xy",
         note=note,
     )
-    if split and evaluation.independent:
+    if evaluation.independent:
         bands = np.array([false_reject_band(n, len(p_values), float(a), 0.95) for a in asked])
         low, high = bands.T / len(p_values)
         chart.band("95 % of calibrations", asked, low, high, GOOD)
-    if split:
-        chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
-    else:
-        chart.line("as promised, about", [0, 0.5], [0, 1], 0, dashed=True)
+    chart.line("as promised", [0, 1], [0, 1], 0, dashed=True)
     chart.line("good test pictures", np.append(0, asked), np.append(0, seen), GOOD, steps=True)
     return chart
 

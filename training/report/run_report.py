@@ -79,7 +79,7 @@ def write_report(
         false_rejects=false_rejects,
         escapes=escapes,
         epochs=epochs,
-        chosen=_chosen(epochs) if manifest.heads == 1 else None,
+        chosen=_chosen(epochs),
         data_check=_findings(_text(bundle, manifest, _DATA_CHECK)),
         non_commercial=forbids_commerce(manifest.data.licence or ""),
         comparison=comparison,
@@ -104,7 +104,7 @@ def _highest(bundle: Path, manifest: Manifest) -> str | None:
     if not text:
         return None
     rate = manifest.thresholds["float32"].target_fpr
-    return say_highest(json.loads(text), manifest.calibration.scores, rate, manifest.heads)
+    return say_highest(json.loads(text), manifest.calibration.scores, rate)
 
 
 def _text(bundle: Path, manifest: Manifest, name: str) -> str:

@@ -193,12 +193,8 @@ HOSTILE: dict[str, tuple[Callable[[bytes], bytes], str]] = {
         "does not hold the files that its manifest lists",
     ),
     "later schema": (
-        lambda data: repacked(data, lambda d: d.update(schema_version=3)),
-        "schema_version: Input should be 2",
-    ),
-    "earlier schema": (
-        lambda data: repacked(data, lambda d: d.update(schema_version=1)),
-        "schema_version: .*make a new model with `flowgauge train`",
+        lambda data: repacked(data, lambda d: d.update(schema_version=2)),
+        "schema_version: Input should be 1",
     ),
 }
 

@@ -47,6 +47,7 @@ def manifest(category: str = "screw", version: str = "20260101T000000-abcdef") -
             std=[0.5] * 3,
         ),
         input_size=(64, 64),
+        geometry=Geometry(),
         normalisation=Normalisation(mode="channel", pooling=3),
         flow=FlowConfig(steps=2),
         score=ScoreRule(),
@@ -89,7 +90,7 @@ def rehash(bundle: Path) -> None:
 def see_by(bundle: Path, geometry: Geometry) -> None:
     """Make the model one that takes pictures by another geometry, with golden scores to match."""
     made = Detector.load(bundle, device="cpu").scorer
-    scorer = Scorer(made.extractor, made.heads, made.input_size, made.rule, geometry)
+    scorer = Scorer(made.extractor, made.head, made.input_size, made.rule, geometry)
     files = [golden.file for golden in read_manifest(bundle).golden]
     scores = [scorer.score([read(bundle / file)])[0].score for file in files]
 

@@ -1,4 +1,4 @@
-"""Calibrators: scores to p-values, rates to thresholds, and the scores of several heads to one."""
+"""Calibrators: scores to p-values, and rates to thresholds."""
 
 import dataclasses
 
@@ -16,25 +16,24 @@ def measurements(scores: list[float]) -> list[Measurement]:
     return [Measurement(s, picture=s / 2, peak=2 * s, median=s / 10, statistics=(s, 1.0)) for s in scores]
 
 
-def found(by_head: list[float], picture: float | None = 0.5) -> Scored:
+def found(score: float, picture: float | None = 0.5) -> Scored:
     score_map = np.array([[0.0, 1.0], [2.0, 5.0]], np.float32)
-    return Scored(sum(by_head) / len(by_head), tuple(by_head), score_map, picture, (3.0, 4.0))
+    return Scored(score, score_map, picture, (3.0, 4.0))
 
 
-def test_a_picture_is_measured_by_all_heads() -> None:
-    assert measure(found([1.0, 2.0])) == Measurement(1.5, 0.5, 5.0, 1.5, (3.0, 4.0))
+def test_a_measurement_takes_score_peak_and_median() -> None:
+    assert measure(found(1.5)) == Measurement(1.5, 0.5, 5.0, 1.5, (3.0, 4.0))
 
 
 def test_of_a_region_nothing_is_calibrated() -> None:
     with pytest.raises(ValueError, match="made of whole pictures"):
-        measure(found([1.0], picture=None))
+        measure(found(1.0, picture=None))
 
 
 def test_a_calibration_sorts_scores_and_all_that_belongs_to_them() -> None:
-    made = calibrate(measurements([3.0, 1.0, 2.0]), 0.25, folds=[0, 1, 0])
+    made = calibrate(measurements([3.0, 1.0, 2.0]), 0.25)
     assert made.scores == [1.0, 2.0, 3.0]
     assert made.statistics == [[1.0, 1.0], [2.0, 1.0], [3.0, 1.0]]
-    assert (made.folds, made.heads) == ([1, 0, 0], 2)
     assert made.map_threshold == conformal.threshold([2.0, 4.0, 6.0], 0.25).reject
     assert made.map_typical == 0.2
     assert made.pictures == [0.5, 1.0, 1.5]
@@ -66,17 +65,13 @@ class TestSplit:
         assert made.threshold == conformal.threshold(scores, 0.1)
         assert made.at(0.2) == conformal.threshold(scores, 0.2)
         assert made.p_value(17.5) == conformal.p_value(17.5, scores)
-        assert (made.guarantee, made.score(found([4.0]))) == ("split", 4.0)
+        assert made.score(found(4.0)) == 4.0
         assert made.colour_scale.middle == made.calibration.map_threshold
 
     def test_its_scores_cannot_be_written_to(self) -> None:
         made = Calibrator(calibrate(measurements([1.0, 2.0]), 0.1), 0.1, identifier="x")
         with pytest.raises(ValueError, match="read-only"):
             made.scores[0] = 9.0
-
-    def test_of_several_heads_takes_the_mean(self) -> None:
-        made = Calibrator(calibrate(measurements([1.0, 2.0]), 0.1), 0.1, identifier="x")
-        assert made.score(found([1.0, 2.0, 6.0])) == 3.0
 
     def test_a_region_is_ranked_among_pictures_without_their_whole(self) -> None:
         rng = np.random.default_rng(0)
@@ -87,73 +82,26 @@ class TestSplit:
         exact = [one.score - one.picture for one in taken]  # as they were recorded
         alone = conformal.threshold(exact, 0.05)
         for value in (*exact, *rng.normal(4, 0.5, 500), 2.0, 9.0):
-            score = made.score(found([value], picture=None))
+            score = made.score(found(value, picture=None))
             assert made.p_value(score) == conformal.p_value(value, exact)
             assert (score > made.threshold.reject) == (value > alone.reject)
-        beyond = [made.score(found([value], picture=None)) for value in (9.0, 10.0)]
+        beyond = [made.score(found(value, picture=None)) for value in (9.0, 10.0)]
         assert beyond[1] - beyond[0] == pytest.approx(1)
 
     def test_of_equal_pixels_a_region_gets_the_lowest_score(self) -> None:
         taken = [Measurement(3.0 + w, w, 1.0, 0.5, ()) for w in (0.25, 0.5)]
         made = Calibrator(calibrate(taken, 0.1), 0.1, identifier="x")
-        assert made.score(found([3.0], picture=None)) == 3.25
-        assert made.score(found([2.0], picture=None)) == 2.25
-        assert made.score(found([4.0], picture=None)) == 4.5
+        assert made.score(found(3.0, picture=None)) == 3.25
+        assert made.score(found(2.0, picture=None)) == 2.25
+        assert made.score(found(4.0, picture=None)) == 4.5
 
     def test_a_region_keeps_its_score_where_the_parts_were_not_recorded(self) -> None:
         record = calibrate(measurements([1.0, 2.0]), 0.1).model_dump(exclude={"pictures"})
         made = Calibrator(Calibration.model_validate(record), 0.1, identifier="x")
-        assert made.score(found([4.0], picture=None)) == 4.0
-
-    def test_of_a_region_several_heads_are_ranked_by_their_mean(self) -> None:
-        made = Calibrator(calibrate(measurements([2.0, 4.0]), 0.1), 0.1, identifier="x")
-        assert made.score(found([0.5, 2.5], picture=None)) == 3.0
-
-
-def test_cross_gives_what_cross_conformal_prediction_does() -> None:
-    scores, folds = [1.0, 2.0, 3.0, 4.0], [0, 1, 0, 1]
-    made = Calibrator(calibrate(measurements(scores), 0.2, folds), 0.2, identifier="x")
-    assert made.guarantee == "cross"
-    assert made.threshold == conformal.threshold(scores, 0.2, models=2)
-    own = [np.array([1.0, 3.0]), np.array([2.0, 4.0])]
-    for by_head in ([3.5, 2.1], [0.0, 9.0], [9.0, 9.0]):
-        score = made.score(found(by_head))
-        assert score == conformal.cross_score(by_head, own)
-        at_least = sum(s >= x for x, fold in zip(by_head, own, strict=True) for s in fold)
-        assert made.p_value(score) == (1 + at_least) / 5
-
-
-def test_of_a_region_each_head_is_ranked_in_its_own_fold() -> None:
-    """The parts of whole pictures differ: ranked among all pictures, a head would give other scores."""
-    parts, folds = [0.1, 1.9, 0.2, 1.8], [0, 1, 0, 1]
-    taken = [
-        dataclasses.replace(one, picture=part)
-        for one, part in zip(measurements([1.0, 2.0, 3.0, 4.0]), parts, strict=True)
-    ]
-    made = Calibrator(calibrate(taken, 0.2, folds), 0.2, identifier="x")
-    pixels = [np.array([1 - 0.1, 3 - 0.2]), np.array([2 - 1.9, 4 - 1.8])]
-    for by_head in ([1.0, 1.2], [0.5, 2.0], [0.0, 9.0], [9.0, 9.0]):
-        score = made.score(found(by_head, picture=None))
-        at_least = sum(s >= x for x, fold in zip(by_head, pixels, strict=True) for s in fold)
-        assert made.p_value(score) == (1 + at_least) / 5
+        assert made.score(found(4.0, picture=None)) == 4.0
 
 
 def test_every_score_has_its_pictures_part_or_none_has() -> None:
     record = calibrate(measurements([1.0, 2.0]), 0.1).model_dump() | {"pictures": [0.1]}
     with pytest.raises(ValidationError, match="2 scores need as many pictures; got 1"):
         Calibration.model_validate(record)
-
-
-@pytest.mark.parametrize(
-    ("folds", "message"),
-    [
-        ([0, 1], "3 scores need as many folds; got 2"),
-        ([0, 0, 0], "at least two"),
-        ([0, 2, 0], "without a gap"),
-        ([-1, 0, 1], "greater than or equal to 0"),
-        ([0, 1, 20], "less than 20"),
-    ],
-)
-def test_folds_that_cannot_be(folds: list[int], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        Calibration(scores=[1.0, 2.0, 3.0], folds=folds, map_typical=0, map_threshold=1)

@@ -13,7 +13,6 @@ from scipy.stats import beta, betabinom
 
 from flows.fastflow.conformal import (
     Threshold,
-    cross_score,
     false_reject_band,
     p_value,
     realised_range,
@@ -222,130 +221,6 @@ def test_a_band_of_nothing_is_refused() -> None:
         false_reject_band(10, 0, 0.1)
     with pytest.raises(ValueError, match="confidence"):
         false_reject_band(10, 10, 0.1, confidence=99)
-
-
-FOLDS = st.lists(st.lists(SCORES, min_size=1, max_size=12), min_size=2, max_size=6)
-
-
-def cross_p_value(scores: list[float], folds: list[list[float]]) -> float:
-    """As defined, fold by fold."""
-    at_least = sum(s >= own for own, fold in zip(scores, folds, strict=True) for s in fold)
-    return (1 + at_least) / (sum(map(len, folds)) + 1)
-
-
-@given(folds=FOLDS, data=st.data())
-def test_the_cross_score_has_the_cross_conformal_p_value(
-    folds: list[list[float]], data: st.DataObject
-) -> None:
-    scores = data.draw(st.lists(SCORES, min_size=len(folds), max_size=len(folds)))
-    pooled = np.concatenate([np.asarray(fold) for fold in folds])
-    score = cross_score(scores, [np.sort(fold) for fold in folds])
-    p = p_value(score, pooled)
-    if len(set(pooled.tolist())) == len(pooled):
-        assert p == cross_p_value(scores, folds)
-    assert p >= cross_p_value(scores, folds)  # with ties it may be larger: no false reject more
-    for target in (0.05, 0.1, 0.3, 0.9):
-        made = threshold(pooled, target, models=len(folds))
-        rank = max(1, math.floor(round(target * (len(pooled) + 1), 9)))
-        assert (score > made.reject) == (p <= rank / (len(pooled) + 1) + 1e-12)
-
-
-@given(folds=FOLDS, data=st.data())
-def test_a_cross_score_rises_with_each_models_score(folds: list[list[float]], data: st.DataObject) -> None:
-    ordered = [np.sort(fold) for fold in folds]
-    scores = data.draw(st.lists(SCORES, min_size=len(folds), max_size=len(folds)))
-    raised = [s + data.draw(st.floats(0, 10)) for s in scores]
-    assert cross_score(raised, ordered) >= cross_score(scores, ordered)
-
-
-def test_a_cross_score_is_the_mean_where_that_has_the_right_place() -> None:
-    folds = [np.array([1.0, 3.0]), np.array([2.0, 4.0])]
-    assert cross_score([2.2, 2.6], folds) == pytest.approx(2.4)  # above 1 and 2 of their own folds
-    assert cross_score([9.0, 11.0], folds) == 10.0  # beyond all, scores still tell
-    assert cross_score([0.0, 0.5], folds) == 0.25
-    # By its own models it is above three of four; the mean would be above two.
-    assert cross_score([3.5, 2.1], folds) == math.nextafter(3.0, math.inf)
-
-
-def test_of_two_models_that_disagree_the_p_value_is_neither_ones() -> None:
-    folds = [np.array([1.0, 2.0]), np.array([10.0, 20.0])]
-    assert p_value(cross_score([3.0, 5.0], folds), [1.0, 2.0, 10.0, 20.0]) == 3 / 5
-
-
-@pytest.mark.parametrize(
-    ("n", "models", "target", "promised"),
-    [
-        (100, 5, 0.05, 2 * (5 + 4) / 105),
-        (60, 5, 0.01, 2 * (1 + 4) / 65),  # l is 0 and taken as 1
-        (60, 2, 0.10, 2 * (6 + 1) / 62),
-        (10, 10, 0.5, 1.0),  # leaving one out of so few promises nothing
-    ],
-)
-def test_what_a_cross_calibration_promises(n: int, models: int, target: float, promised: float) -> None:
-    made = threshold(np.arange(float(n)), target, models=models)
-    assert made.achievable_fpr == pytest.approx(promised)
-    assert (made.guarantee, made.certified) == ("cross", False)
-    assert made.reject == threshold(np.arange(float(n)), target).reject
-
-
-def test_the_promise_is_about_twice_the_rate() -> None:
-    alpha, n, k = 0.05, 9_999, 5
-    made = threshold(np.arange(float(n)), alpha, models=k)
-    assert made.achievable_fpr == pytest.approx(2 * alpha + 2 * (1 - alpha) * (k - 1) / (n + k))
-
-
-def false_reject_rates(
-    n: int, k: int, alpha: float, draws: int, rng: np.random.Generator, overfit: float
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Rates of false rejects of a cross calibration whose models are fitted for real, if simply.
-
-    An image is a number, and its score by a model the distance from the mean of those the model was fitted
-    to, in their deviations; `overfit` is added for what the model has not seen: all scores that count.
-    """
-    rates = np.empty(draws)
-    for draw in range(draws):
-        images = rng.standard_normal(n)
-        fold_of = rng.permutation(n) % k
-        fits = [(images[fold_of != j].mean(), images[fold_of != j].std()) for j in range(k)]
-        folds = [np.sort(np.abs(images[fold_of == j] - fits[j][0]) / fits[j][1] + overfit) for j in range(k)]
-        fresh = rng.standard_normal(200)
-        by_model = np.stack([np.abs(fresh - mean) / std + overfit for mean, std in fits], 1)
-        reject = threshold(np.concatenate(folds), alpha, models=k).reject
-        rates[draw] = np.mean([cross_score(one.tolist(), folds) > reject for one in by_model])
-    return rates
-
-
-@pytest.mark.parametrize(("n", "k", "alpha"), [(60, 5, 0.05), (60, 5, 0.10), (30, 3, 0.10)])
-def test_exchangeable_images_are_rejected_at_about_the_rate_and_within_the_promise(
-    n: int, k: int, alpha: float
-) -> None:
-    rates = false_reject_rates(n, k, alpha, 150, np.random.default_rng(5), overfit=1.0)
-    standard_error = rates.std() / math.sqrt(len(rates))
-    asked = math.floor(round(alpha * (n + 1), 9)) / (n + 1)
-    assert abs(rates.mean() - asked) < 4 * standard_error + 0.01
-    assert rates.mean() - 4 * standard_error <= threshold(np.arange(float(n)), alpha, models=k).achievable_fpr
-
-
-def test_taking_one_of_the_models_would_break_the_promise() -> None:
-    """What the K models are kept for: scores of pictures that a model has seen are too low."""
-    rng = np.random.default_rng(6)
-    n, memorised = 60, 0.5
-    split_of_seen = []
-    for _ in range(200):
-        seen, fresh = rng.standard_exponential(n) * memorised, rng.standard_exponential(200)
-        split_of_seen.append(np.mean(fresh > threshold(seen, 0.05).reject))
-    assert np.mean(split_of_seen) > 0.15
-
-
-@pytest.mark.parametrize("scores", [[1.0], [1.0, 2.0, 3.0]])
-def test_a_cross_score_needs_one_of_each_model(scores: list[float]) -> None:
-    with pytest.raises(ValueError, match="2 folds need as many scores"):
-        cross_score(scores, [np.array([1.0]), np.array([2.0])])
-
-
-def test_a_cross_score_of_what_is_no_number_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be finite"):
-        cross_score([1.0, math.nan], [np.array([1.0]), np.array([2.0])])
 
 
 def test_the_realised_range_is_that_of_the_beta_law() -> None:

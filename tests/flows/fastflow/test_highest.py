@@ -2,7 +2,6 @@
 
 import pytest
 
-from flows.fastflow.conformal import threshold
 from flows.fastflow.highest import highest, say_highest
 
 SCORES = [1.0, 9.0, 3.0, 2.0, 5.0, 4.0]
@@ -29,13 +28,6 @@ def test_what_the_promise_needs_is_said() -> None:
     more = [*scores, 99.0]
     said = say_highest(highest([str(i) for i in range(100)], more), more, 0.01)
     assert "without 99 the threshold would be 98, not 99." in said
-
-
-def test_heads_are_counted_as_the_threshold_does() -> None:
-    scores = [float(i) for i in range(40)]
-    said = say_highest(highest([str(i) for i in range(40)], scores), scores, 0.1, models=5)
-    without, of_all = threshold(scores[:-1], 0.1, models=5).reject, threshold(scores, 0.1, models=5).reject
-    assert f"would be {without:g}, not {of_all:g}." in said
 
 
 def test_a_single_picture_has_no_threshold_without_it() -> None:

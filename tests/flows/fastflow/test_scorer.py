@@ -145,12 +145,12 @@ def test_what_was_fitted_may_go_and_what_computes_stays(
     if kind == "openvino":
         pytest.importorskip("openvino")
     engine = pick_engine("float32", torch.device("cpu"), kind)
-    heads = [copy.deepcopy(scorer.head), copy.deepcopy(scorer.head)]
-    one = scorer.with_heads(heads).with_engine(engine)
-    fitted = weakref.ref(next(heads[0].flow.parameters()))
+    own = copy.deepcopy(scorer.head)
+    one = Scorer(scorer.extractor, own, (64, 64), ScoreRule(), STRETCH, engine)
+    fitted = weakref.ref(next(own.flow.parameters()))
     before, held = scores(one, tiny_pictures["good"][:3]), one.nbytes
     one.let_go()
-    del heads
+    del own
     gc.collect()
     assert fitted() is None
     assert 0.4 * held < one.nbytes < 0.6 * held
@@ -298,7 +298,9 @@ def test_statistics_tell_a_dark_picture_whatever_the_normalisation(
     """Layer norm takes brightness and contrast out of the features: there the backbone's own are measured."""
     flow = FlowConfig(steps=1)
     other = Head(scorer.extractor.channels, Normalisation(mode=mode, pooling=3), flow)
-    normalised = scorer if mode == "channel" else scorer.with_heads(other)
+    normalised = (
+        scorer if mode == "channel" else Scorer(scorer.extractor, other, (64, 64), scorer.rule, STRETCH)
+    )
     good = np.array([s.statistics for s in normalised.score(tiny_pictures["good"])])
     [dark] = normalised.score([tiny_pictures["good"][0] // 3])
     assert (np.abs(dark.statistics - good.mean(0)) > 5 * good.std(0)).any()

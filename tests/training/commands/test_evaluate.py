@@ -179,7 +179,6 @@ def test_the_summary_follows_from_the_scores(folder: Path, tiny_data: Path, tiny
         "target_fpr": 0.1,
         "certified": True,
         "achievable_fpr": pytest.approx(1 / 11),
-        "guarantee": "split",
         "defects": {"scratch": {"count": 8, "image_auroc": auroc, "recall": sum(rejected[8:]) / 8}},
         "engine": "torch-cpu-float32",
     }

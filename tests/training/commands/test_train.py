@@ -15,7 +15,7 @@ import flowgauge
 from flows.fastflow.bundle import read_manifest, verify
 from flows.fastflow.models_folder import activate, active_version, categories, resolve, versions
 from tests.odd_names import renamed
-from training.config import CalibrationConfig, RunConfig, dump_config, load_config
+from training.config import RunConfig, dump_config, load_config
 
 
 @pytest.fixture(scope="module")
@@ -186,19 +186,6 @@ def test_options_win_over_the_yaml_and_a_promise_that_cannot_be_kept_is_not_made
     assert "the best they can is 9.09%" in said
     assert not verify(bundle).thresholds["float32"].certified
     assert len(versions(root / "models", "tiny")) == 2
-
-
-def test_a_promise_of_folds_is_said_as_what_it_is(
-    tiny_data: Path, tiny_config: RunConfig, root: Path
-) -> None:
-    crossed = root / "cross.yaml"
-    folds = CalibrationConfig(method="cross", folds=2)
-    crossed.write_text(dump_config(tiny_config.model_copy(update={"calibration": folds})))
-    result = run(tiny_data, root, "--config", str(crossed), "--epochs", "1")
-    assert result.exit_code == 0, result.output
-    said = result.stdout.splitlines()[-3]
-    assert "cross-calibrated to reject 1.00% of good pictures; promised on average: at most" in said
-    assert "each scored by the head that has not seen it" in said
 
 
 def test_a_review_band_that_is_empty_is_said_before_the_fit_and_at_the_end(

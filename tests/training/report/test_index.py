@@ -50,16 +50,6 @@ def test_every_category_is_there_with_its_latest_version(tmp_path: Path) -> None
     assert "not certified: too few" in text
 
 
-def test_a_cross_calibrated_version_is_not_short_of_pictures(tmp_path: Path) -> None:
-    evaluated(
-        tmp_path, "a", "20260101T000000-aaaaaa", 0.5, certified=False, guarantee="cross", target_fpr=0.0025
-    )
-    text = " ".join(Page(write_index(tmp_path).read_text()).text)
-    assert "too few" not in text
-    assert "0.25\xa0%** " in text.replace("0.25 %", "0.25\xa0%")
-    assert "** cross-calibrated: promised is about twice that rate" in text
-
-
 def test_means_are_over_categories_that_have_the_figure(tmp_path: Path) -> None:
     evaluated(tmp_path, "a", "20260101T000000-aaaaaa", 0.5, pixel_auroc=0.625)
     evaluated(tmp_path, "b", "20260101T000000-aaaaaa", 0.5)

@@ -374,33 +374,6 @@ def test_a_version_without_a_check_says_so(
     assert "No check of the training pictures is recorded" in html
 
 
-def test_a_cross_calibrated_threshold_promises_twice_the_rate_and_has_no_band(
-    write: Write, samples: list[Sample], bundle: Path, tmp_path: Path
-) -> None:
-    other = Detector.load(bundle, device="cpu")
-    calibration = other.calibrator.calibration
-    folds = [number % 2 for number in range(len(calibration.scores))]
-    crossed = Calibrator(calibration.model_copy(update={"folds": folds}), 0.2, identifier="crossed")
-    assert crossed.guarantee == crossed.threshold.guarantee == "cross"
-    one = other.scorer
-    other.scorer = one.with_heads([one.heads[0]] * 2)
-    other.calibrator = crossed
-    evaluation = evaluate(other, samples, lambda _: None)
-    summary = summarise("tiny", bundle.name, other.engine, crossed.threshold, evaluation)
-    html = write_report(tmp_path, bundle, other, evaluation, summary).read_text()
-    text = " ".join(" ".join(Page(html).text).split())
-    assert "is cross-calibrated" in text
-    assert f"promises at most {crossed.threshold.achievable_fpr:.2%}".replace("%", " %") in text
-    assert "certified" not in text
-    assert "too few where a promise is grey" not in text
-    assert "promised is about twice the rate asked for" in text
-    assert '<td class="soft">' not in html
-    assert summary["guarantee"] == "cross"
-    assert "were to be expected" not in text
-    assert "95 % of calibrations" not in text
-    assert "95 % of calibrations" in " ".join(Page(write(samples)).text)
-
-
 def test_a_single_escape_among_many_is_not_rounded_away(
     bundle: Path, detector: Detector, samples: list[Sample], tmp_path: Path
 ) -> None:

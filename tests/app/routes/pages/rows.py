@@ -22,7 +22,6 @@ def answered(*, reject: float = 3.0, review: float | None = None, **columns: Any
                 "certified": True,
                 "achievable_fpr": 0.04,
                 "n_calibration": 24,
-                "guarantee": "split",
             },
             "regions": [{"contour": [[10, 10], [20, 10], [20, 30]], "bbox": [10, 10, 10, 20]}],
             "image": {"width": 64, "height": 48},

@@ -948,7 +948,7 @@ def test_tiles_and_regions_work_as_with_torch(tiny_bundle_store: Path, compiled:
     image = np.random.default_rng(0).integers(0, 256, (100, 150, 3), dtype=np.uint8)
     for geometry in (Geometry(fit="pad"), Geometry(fit="tile")):
         by_torch, by_openvino = (
-            Scorer(made.extractor, made.heads, made.input_size, made.rule, geometry, engine)
+            Scorer(made.extractor, made.head, made.input_size, made.rule, geometry, engine)
             for engine in (None, openvino(compiled))
         )
         prepared = [by_torch.prepare(image)]
