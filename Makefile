@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py clients examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows programs postgres clean
+.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows programs clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
@@ -24,8 +24,8 @@ help:
 	@echo 'make bench   speed and memory of inference beside anomalib; half an hour, into bench-results'
 	@echo '               ANOMALIB_PYTHON=/path/to/python    an interpreter with anomalib, or one is made'
 	@echo 'make bench-gpu  the same models on a CUDA device'
-	@echo 'make bench-service  the service under load, kills, a history of a million, listeners'
-	@echo 'make bench-flows  the flow library side by side with zuko, normflows, nflows and FrEIA; an hour'
+	@echo 'make bench-service  the service under load, overload, swaps of versions and kills'
+	@echo 'make bench-flows  the flow library beside zuko, normflows and FrEIA'
 	@echo 'make clean   remove the environments and caches; data, models, runs and demo/ stay'
 	@echo
 	@echo 'Everything is installed into $(VENV), which is made with PYTHON=python3 (3.11 or newer).'
@@ -51,28 +51,18 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy --strict --num-workers 2 $(SOURCES)
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e '.[bench]'
 	$(BIN)/python -m bench.inference all
 
 bench-gpu: $(VENV)/.installed-dev
 	$(BIN)/python -m bench.inference model anomalib --device cuda --out bench-results/inference-gpu
 
-# One fails, the others run all the same.
-bench-service: $(VENV)/.installed-dev postgres
-	@failed=0; \
-	$(BIN)/python -m bench.service all || failed=1; \
-	$(BIN)/python -m bench.history_paging || failed=1; \
-	$(BIN)/python -m bench.event_streams || failed=1; \
-	exit $$failed
+bench-service: $(VENV)/.installed-dev
+	$(BIN)/python -m bench.service all
 
-# Side by side with other libraries of flows, which nothing else needs.
+# Other libraries of flows, which nothing else needs, come with the extra.
 bench-flows: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --disable-pip-version-check -e '.[bench]'
-	@failed=0; \
-	for part in two_dimensional digits tabular outliers noise speed; do \
-	  $(BIN)/python -W ignore -m bench.flows.$$part || failed=1; \
-	done; \
-	exit $$failed
+	$(BIN)/python -W ignore -m bench.flows all
 
 # $(call provide,DEBIAN'S PACKAGES): those that are not there, in one go.
 define provide
@@ -93,9 +83,6 @@ endef
 # skipped.
 programs:
 	$(call provide,postgresql mosquitto nginx chromium)
-
-postgres:
-	$(call provide,postgresql)
 
 clean:
 	rm -rf $(VENV) .bench-venv build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

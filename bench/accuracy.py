@@ -1,23 +1,25 @@
-"""Figures of images, pixels and regions over categories, backbones and seeds, beside anomalib's models.
+"""python -m bench.accuracy: accuracy over categories, backbones and seeds, beside anomalib's models.
 
-Every figure is of the last epoch of a run that never saw a test picture. With --compare, anomalib's PatchCore
-and PaDiM are fitted on the first seed's split, with the same backbone, stages and size.
+Every figure is of the last epoch of a run that never saw a test image. With --compare, anomalib's PatchCore
+and PaDiM are fitted to the first seed's split, with the same backbone, stages and size.
 
     python -m bench.accuracy --set ../mvtec bottle --set ../mvtec grid --presets tf_efficientnet_lite0
-    python -m bench.accuracy --set ../mvtec bottle --size 384 --seeds 0 1 2 --compare --compare-python PYTHON
+    python -m bench.accuracy --set ../mvtec bottle --size 384 --compare --compare-python PYTHON
 
-Stopped and started again it continues.
+A run that was interrupted goes on where it ended.
 """
 
 import argparse
 import json
 import statistics
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from bench.report import RESULTS, Report, Table
 from examples.children import run
 from flows.fastflow import models_folder
 from training.assessment import SUMMARY
@@ -30,10 +32,11 @@ FIGURES = {
     "pixel_average_precision": "pixel AP",
     "aupimo": "AUPIMO",
 }
+Summary = dict[str, Any]
 
 
-def main() -> None:
-    """Run what is missing and print the table."""
+def main() -> int:
+    """Run what is missing and report it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--set", nargs=2, action="append", required=True, metavar=("DIR", "CATEGORY"))
     parser.add_argument("--presets", nargs="+", default=["tf_efficientnet_lite0"])
@@ -44,26 +47,25 @@ def main() -> None:
     parser.add_argument("--compare", action="store_true")
     parser.add_argument("--compare-python", type=Path)
     parser.add_argument("--compare-coreset", type=float, default=0.01)
-    parser.add_argument("--out", type=Path, default=Path("bench-results/accuracy"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "accuracy")
     options = parser.parse_args()
-    rows = []
+    report = Report("accuracy", {"seeds": options.seeds, "size": options.size or "the preset's"})
     for preset in options.presets:
         name = preset if options.size is None else f"{preset}-{options.size}"
-        by_category: dict[str, list[dict[str, Any]]] = {}
+        found: dict[str, list[Summary]] = {}
         for data, category in options.set:
             for seed in options.seeds:
-                summary = _one(options, preset, options.out / name, Path(data), category, seed)
-                by_category.setdefault(category, []).append(summary)
-        rows += _rows(name, by_category)
-    print("\n| backbone, model | figure | " + " | ".join(c for _, c in options.set) + " | mean |")
-    print("|---" * (3 + len(options.set)) + "|")
-    print("\n".join(rows))
+                summary = _summary(options, preset, options.out / name, Path(data), category, seed)
+                found.setdefault(category, []).append(summary)
+        report.tables.append(table(name, found))
+        report.figures[name] = found
+    return report.write(options.out)
 
 
-def _one(
+def _summary(
     options: argparse.Namespace, preset: str, folder: Path, data: Path, category: str, seed: int
-) -> dict[str, Any]:
-    """Train and evaluate, unless a run with these settings, and with today's defaults, was before."""
+) -> Summary:
+    """Train and evaluate, unless an earlier run did with these settings and today's defaults."""
     place = folder / category / str(seed)
     place.mkdir(parents=True, exist_ok=True)
     settings = yaml.safe_load(options.config.read_text()) if options.config else {}
@@ -82,31 +84,27 @@ def _one(
         if options.compare_python:
             others += ["--compare-python", str(options.compare_python)]
     summary = place / category / models_folder.resolve(models, category).name / SUMMARY
-    if not summary.exists() or (others and "comparison" not in _read(summary)):
+    if not summary.exists() or (others and "comparison" not in json.loads(summary.read_text())):
         run("evaluate", *which, "--threads", str(options.threads), "--out", str(place), *others)
-    return _read(summary)
-
-
-def _read(summary: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(summary.read_text())
+    found: Summary = json.loads(summary.read_text())
     return found
 
 
-def _rows(name: str, by_category: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """A line of the table per model and figure: mean, and half the range over the seeds."""
-    rows = []
-    for key, title in FIGURES.items():
-        columns = [[s[key] for s in found] for found in by_category.values()]
-        rows.append(_row(f"{name}, FlowGauge", title, columns))
+def table(title: str, by_category: Mapping[str, Sequence[Summary]]) -> Table:
+    """A line per model and figure: the mean, and half the range over the seeds."""
+    rows = [
+        _row("FlowGauge", name, [[one[key] for one in found] for found in by_category.values()])
+        for key, name in FIGURES.items()
+    ]
     peers = [{p["model"]: p for p in found[0].get("comparison", [])} for found in by_category.values()]
     for model in sorted({m for of_one in peers for m in of_one} - {"FlowGauge"}):
-        for key, title in FIGURES.items():
+        for key, name in FIGURES.items():
             columns = [[of_one[model][key]] if model in of_one else [None] for of_one in peers]
-            rows.append(_row(f"{name}, {model}", title, columns))
-    return rows
+            rows.append(_row(model, name, columns))
+    return Table(title, ["model", "figure", *by_category, "mean"], rows)
 
 
-def _row(model: str, title: str, columns: Sequence[Sequence[float | None]]) -> str:
+def _row(model: str, figure: str, columns: Sequence[Sequence[float | None]]) -> list[str]:
     cells, means = [], []
     for column in columns:
         values = [v for v in column if v is not None]
@@ -116,9 +114,8 @@ def _row(model: str, title: str, columns: Sequence[Sequence[float | None]]) -> s
         means.append(statistics.fmean(values))
         spread = f" ± {(max(values) - min(values)) / 2:.4f}" if len(values) > 1 else ""
         cells.append(f"{means[-1]:.4f}{spread}")
-    mean = f"{statistics.fmean(means):.4f}" if means else "-"
-    return f"| {model} | {title} | " + " | ".join(cells) + f" | {mean} |"
+    return [model, figure, *cells, f"{statistics.fmean(means):.4f}" if means else "-"]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

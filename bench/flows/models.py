@@ -1,10 +1,8 @@
-"""The flows that are compared: our recipes, and the same families as other libraries build them.
+"""Flows of the same family as several libraries build them.
 
-Every recipe takes the number of features and one width. Widths are chosen so that a pair has the same size:
-`matched` gives the other library at least as many parameters as ours has. All else of the other libraries is
-what their documentation shows, or their default, unless a comment says why not.
-
-The other libraries are imported where they are used: `pip install -e '.[bench]'`.
+Every recipe takes the number of features and one width. `matched` chooses the other library's width so that
+it has at least as many parameters as ours. Everything else is what its documentation shows, or its default,
+unless a comment says why not.
 """
 
 import itertools
@@ -14,21 +12,20 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from flows.recipes import maf, neural_spline, planar, real_nvp
+from flows.recipes import maf, neural_spline, real_nvp
 
-# Of all spline flows: K, and B where the library lets one choose it (zuko's is 5).
 _BINS = 8
-_BOUND = 4.0
+_BOUND = 4.0  # of the splines, where the library lets one choose it; zuko's is 5
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A flow of one library, whose size depends on one width.
+    """A flow of one library.
 
     Attributes:
         family: flows of one family are compared with each other.
         library: whose.
-        make: of the number of features and the width, a module with `log_prob(x, context=None)`.
+        make: makes a module with `log_prob(x, context=None)` of the number of features and the width.
     """
 
     family: str
@@ -42,14 +39,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two flows of about the same size.
-
-    Attributes:
-        ours: of this library.
-        width: of ours.
-        theirs: of another library.
-        their_width: the smallest with which theirs has at least as many parameters as ours.
-    """
+    """Two flows of about the same size, ours and another library's, with their widths."""
 
     ours: Recipe
     width: int
@@ -58,11 +48,11 @@ class Pair:
 
 
 class Density(nn.Module):
-    """Another library's model behind the one method that `training.density.fit` uses.
+    """Another library's model with the one method that `training.density.fit` uses.
 
     Args:
         model: with the parameters.
-        log_prob: of samples (N, D), the log-densities (N,).
+        log_prob: maps samples (N, D) to log-densities (N,).
     """
 
     def __init__(self, model: nn.Module, log_prob: Callable[[Tensor], Tensor]) -> None:
@@ -71,19 +61,19 @@ class Density(nn.Module):
         self._log_prob = log_prob
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """(N,) in nats."""
+        """Log-density in nats, (N,)."""
         if context is not None:
-            raise ValueError("the benches compare densities without context")
+            raise ValueError("densities are compared without context")
         return self._log_prob(x)
 
 
 def parameters(model: nn.Module) -> int:
-    """How many numbers are learned; weights that a mask keeps at 0 count, in every library alike."""
+    """Number of trained parameters; weights that a mask keeps at 0 count in every library."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def matched(features: int, ours: Recipe, width: int, theirs: Recipe) -> Pair:
-    """The pair of a flow of ours and the smallest of theirs that is not smaller."""
+    """Pair a flow of ours with the smallest of theirs that is not smaller."""
     wanted = parameters(ours.make(features, width))
     fits = (w for w in itertools.count(2) if parameters(theirs.make(features, w)) >= wanted)
     return Pair(ours, width, theirs, next(fits))
@@ -101,127 +91,78 @@ def _our_maf(layers: int, features: int, width: int) -> nn.Module:
     return maf((features,), layers=layers, hidden=(width, width))
 
 
-def _our_planar(features: int, width: int) -> nn.Module:
-    return planar(features, depth=width)
-
-
-def _zuko_affine(layers: int, features: int, width: int) -> nn.Module:
-    from zuko.flows import RealNVP
-
-    return _of_zuko(RealNVP(features, transforms=layers, hidden_features=(width, width)))
-
-
-def _zuko_spline(layers: int, features: int, width: int) -> nn.Module:
-    from zuko.flows import NSF
+def _zuko(name: str, layers: int, features: int, width: int) -> nn.Module:
+    from zuko import flows as zuko
 
     # passes=2 makes couplings of the autoregressive layers, as zuko's documentation says.
-    return _of_zuko(NSF(features, bins=_BINS, transforms=layers, passes=2, hidden_features=(width, width)))
-
-
-def _zuko_maf(layers: int, features: int, width: int) -> nn.Module:
-    from zuko.flows import MAF
-
-    return _of_zuko(MAF(features, transforms=layers, hidden_features=(width, width)))
-
-
-def _of_zuko(model: nn.Module) -> nn.Module:
+    settings = {"bins": _BINS, "passes": 2} if name == "NSF" else {}
+    model = getattr(zuko, name)(features, transforms=layers, hidden_features=(width, width), **settings)
     return Density(model, lambda x: model().log_prob(x))
 
 
-def _normflows_affine(layers: int, features: int, width: int) -> nn.Module:
+def _normflows(
+    step: Callable[[int, int], list[nn.Module]], layers: int, features: int, width: int
+) -> nn.Module:
     import normflows as nf
 
-    halves = ((features + 1) // 2, features // 2)
-    if halves[0] != halves[1]:
-        raise ValueError(f"normflows swaps halves of equal size; got {features} features")
-    steps: list[nn.Module] = []
-    for _ in range(layers):
-        network = nf.nets.MLP([halves[0], width, width, 2 * halves[1]], init_zeros=True)
-        steps += [nf.flows.AffineCouplingBlock(network), nf.flows.Permute(features, mode="swap")]
-    return _of_normflows(features, steps)
-
-
-def _normflows_spline(layers: int, features: int, width: int) -> nn.Module:
-    import normflows as nf
-
-    steps: list[nn.Module] = []
-    for _ in range(layers):
-        spline = nf.flows.CoupledRationalQuadraticSpline(
-            features, num_blocks=1, num_hidden_channels=width, num_bins=_BINS, tail_bound=_BOUND
-        )
-        steps += [spline, nf.flows.LULinearPermute(features)]
-    return _of_normflows(features, steps)
-
-
-def _normflows_maf(layers: int, features: int, width: int) -> nn.Module:
-    import normflows as nf
-
-    steps: list[nn.Module] = []
-    for _ in range(layers):
-        # As it comes, its one pass goes from latents to data, and densities take D passes. `Reverse` turns
-        # that round, but its scales are at most 1: reversed, no density rises above the base's, and it
-        # does much worse.
-        layer = nf.flows.MaskedAffineAutoregressive(features, width, num_blocks=1)
-        steps += [layer, nf.flows.Permute(features, mode="swap")]
-    return _of_normflows(features, steps)
-
-
-def _of_normflows(features: int, steps: list[nn.Module]) -> nn.Module:
-    import normflows as nf
-
+    steps = [part for _ in range(layers) for part in step(features, width)]
     model = nf.NormalizingFlow(nf.distributions.DiagGaussian(features), steps)
     return Density(model, model.log_prob)
 
 
-def _nflows_maf(layers: int, features: int, width: int) -> nn.Module:
-    from nflows.flows import MaskedAutoregressiveFlow
+def _normflows_affine(features: int, width: int) -> list[nn.Module]:
+    import normflows as nf
 
-    model = MaskedAutoregressiveFlow(features, width, num_layers=layers, num_blocks_per_layer=1)
-    return Density(model, model.log_prob)
+    half = features // 2
+    network = nf.nets.MLP([half, width, width, 2 * half], init_zeros=True)
+    return [nf.flows.AffineCouplingBlock(network), nf.flows.Permute(features, mode="swap")]
 
 
-def _nflows_spline(layers: int, features: int, width: int) -> nn.Module:
-    from nflows.distributions import StandardNormal
-    from nflows.flows import Flow
-    from nflows.nn.nets import ResidualNet
-    from nflows.transforms import (
-        CompositeTransform,
-        LULinear,
-        PiecewiseRationalQuadraticCouplingTransform,
-        RandomPermutation,
+def _normflows_spline(features: int, width: int) -> list[nn.Module]:
+    import normflows as nf
+
+    spline = nf.flows.CoupledRationalQuadraticSpline(
+        features, num_blocks=1, num_hidden_channels=width, num_bins=_BINS, tail_bound=_BOUND
     )
-    from nflows.utils.torchutils import create_alternating_binary_mask
-
-    # As in the experiments of the spline paper (github.com/bayesiains/nsf), of which this library is part.
-    steps: list[nn.Module] = []
-    for layer in range(layers):
-        coupling = PiecewiseRationalQuadraticCouplingTransform(
-            create_alternating_binary_mask(features, even=layer % 2 == 0),
-            lambda in_, out: ResidualNet(in_, out, hidden_features=width, num_blocks=1),
-            num_bins=_BINS,
-            tails="linear",
-            tail_bound=_BOUND,
-            apply_unconditional_transform=True,
-        )
-        steps += [RandomPermutation(features), LULinear(features), coupling]
-    model = Flow(CompositeTransform(steps), StandardNormal([features]))
-    return Density(model, model.log_prob)
+    return [spline, nf.flows.LULinearPermute(features)]
 
 
-def recipes(*, affine: int, spline: int, autoregressive: int) -> dict[tuple[str, str], Recipe]:
-    """Every family in every library, by both names, with as many layers of each family."""
-    makers: dict[tuple[str, str], tuple[Callable[[int, int, int], nn.Module], int]] = {
-        ("affine coupling", "flows"): (_our_affine, affine),
-        ("affine coupling", "zuko"): (_zuko_affine, affine),
-        ("affine coupling", "normflows"): (_normflows_affine, affine),
-        ("spline coupling", "flows"): (_our_spline, spline),
-        ("spline coupling", "zuko"): (_zuko_spline, spline),
-        ("spline coupling", "normflows"): (_normflows_spline, spline),
-        ("spline coupling", "nflows"): (_nflows_spline, spline),
-        ("MAF", "flows"): (_our_maf, autoregressive),
-        ("MAF", "zuko"): (_zuko_maf, autoregressive),
-        ("MAF", "normflows"): (_normflows_maf, autoregressive),
-        ("MAF", "nflows"): (_nflows_maf, autoregressive),
-    }
-    made = {key: Recipe(*key, partial(make, layers)) for key, (make, layers) in makers.items()}
-    return {**made, ("planar", "flows"): Recipe("planar", "flows", _our_planar)}
+def _normflows_maf(features: int, width: int) -> list[nn.Module]:
+    import normflows as nf
+
+    # Its one pass goes from latents to data, and densities take D passes. `Reverse` turns that round, but its
+    # scales are at most 1: no density rises above the base's then, and it does much worse.
+    layer = nf.flows.MaskedAffineAutoregressive(features, width, num_blocks=1)
+    return [layer, nf.flows.Permute(features, mode="swap")]
+
+
+Maker = Callable[[int, int, int], nn.Module]
+_FAMILIES: dict[str, tuple[Maker, dict[str, Maker]]] = {
+    "affine coupling": (
+        _our_affine,
+        {"zuko": partial(_zuko, "RealNVP"), "normflows": partial(_normflows, _normflows_affine)},
+    ),
+    "spline coupling": (
+        _our_spline,
+        {"zuko": partial(_zuko, "NSF"), "normflows": partial(_normflows, _normflows_spline)},
+    ),
+    "MAF": (_our_maf, {"zuko": partial(_zuko, "MAF"), "normflows": partial(_normflows, _normflows_maf)}),
+}
+
+
+def pairs(features: int, sizes: dict[str, tuple[int, int]]) -> list[Pair]:
+    """Our flow of every family with each other library's.
+
+    Args:
+        features: of the samples, an even number.
+        sizes: layers, and width of ours, by family.
+    """
+    found = []
+    for family, (ours, others) in _FAMILIES.items():
+        layers, width = sizes[family]
+        recipe = Recipe(family, "flows", partial(ours, layers))
+        found += [
+            matched(features, recipe, width, Recipe(family, library, partial(make, layers)))
+            for library, make in others.items()
+        ]
+    return found

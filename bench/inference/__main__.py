@@ -1,8 +1,11 @@
-"""python -m bench.inference model|anomalib|http|categories|growth|all
+"""python -m bench.inference model|anomalib|http|all
 
-Prints tables in Markdown and writes them, with all that was measured, to OUT. Figures that compare are
-ratios within a round, of which the median counts: rounds see the machine as it is then, and the machine
-should have nothing else to do. Models are trained, exported and copied once, into --folder.
+model: the complete model over its bare backbone, on every engine.
+anomalib: FlowGauge beside anomalib's FastFlow and PatchCore.
+http: the service over decoding and the bare backbone.
+
+Models are trained and exported once, into --folder. Ratios are of figures of the same round; their median
+counts. The machine should have nothing else to do.
 """
 
 import argparse
@@ -12,78 +15,70 @@ from pathlib import Path
 
 import flowgauge
 
-PARTS = ("model", "anomalib", "http", "categories", "growth")
+PARTS = ("model", "anomalib", "http")
+ON_GPU = ("model", "anomalib")
 _RESULTS = Path("bench-results/inference")
 
 
 def main() -> int:
-    """Run the parts that were asked for; the exit code is 1 if one could not be."""
+    """Run the parts that were asked for; the exit code is 1 if one could not be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("parts", nargs="+", choices=[*PARTS, "all"], metavar="PART")
-    parser.add_argument("--rounds", type=_positive, default=5)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each turn")
-    parser.add_argument("--threads", type=_positive, default=2)
+    parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of model and anomalib")
     parser.add_argument("--engine", help="of the server, such as torch-bfloat16; by default what it chooses")
     parser.add_argument(
         "--anomalib-python",
         type=Path,
         help="an interpreter with anomalib[openvino] 2.7; by default that of the variable ANOMALIB_PYTHON,\n"
-        "and where that is not set an environment of its own, made in .bench-venv",
+        "and where that is not set an environment made in .bench-venv",
     )
     parser.add_argument("--folder", type=Path, default=_RESULTS, help="of models that runs use again")
     parser.add_argument("--out", type=Path, default=_RESULTS)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
+    parts = PARTS if "all" in arguments.parts else tuple(dict.fromkeys(arguments.parts))
+    if arguments.device == "cuda" and set(parts) - set(ON_GPU):
+        parser.error(f"on a GPU there are the parts {' and '.join(ON_GPU)}; got {', '.join(parts)}")
     # As the command does before it loads torch: trainings, and what is loaded here, are as theirs.
     flowgauge.keep_freed_memory()
     flowgauge.spin_briefly()
-    return _run(asked)
+    return _run(arguments, parts)
 
 
-def _run(asked: argparse.Namespace) -> int:
-    from bench.inference import report
-    from bench.inference.engines import EngineNameError, default, precision_of
-    from bench.inference.gpu import GpuError, gpu_for
+def _run(arguments: argparse.Namespace, parts: tuple[str, ...]) -> int:
+    import torch
+
+    from bench.inference import engines
     from bench.inference.options import Options
 
-    names = PARTS if "all" in asked.parts else tuple(dict.fromkeys(asked.parts))
-    place = report.where()
-    try:
-        engine = asked.engine or default()
-        precision_of(engine)
-        if asked.device == "cuda":
-            place["gpu"] = gpu_for(names)
-    except (EngineNameError, GpuError) as error:
-        print(f"error: {error}", file=sys.stderr)
+    if arguments.device == "cuda" and not torch.cuda.is_available():
+        print(f"error: there is no GPU: torch {torch.__version__} sees no CUDA device", file=sys.stderr)
+        return 2
+    engine = arguments.engine or engines.default()
+    if engine not in engines.ENGINES:
+        print(f"error: no engine {engine!r}; there are: {', '.join(engines.ENGINES)}", file=sys.stderr)
         return 2
     options = Options(
-        folder=asked.folder,
-        rounds=asked.rounds,
-        seconds=asked.seconds,
-        threads=asked.threads,
-        device=asked.device,
+        folder=arguments.folder,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        threads=arguments.threads,
+        device=arguments.device,
         engine=engine,
-        anomalib=asked.anomalib_python,
+        anomalib=arguments.anomalib_python,
     )
-    pages = []
-    failed = False
-    for name in names:
+    code = 0
+    for name in parts:
         try:
-            part = importlib.import_module(f"bench.inference.{name}").run(options)
-        except ValueError as error:  # one fails, the others run all the same
+            report = importlib.import_module(f"bench.inference.{name}").run(options)
+        except ValueError as error:  # the other parts run all the same
             print(f"{name} could not be measured: {error}", file=sys.stderr)
-            failed = True
+            code = 1
             continue
-        pages.append(report.write(part, asked.out, place))
-    (asked.out / "table.md").write_text("\n".join(pages))
-    return int(failed)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return number
+        code |= report.write(arguments.out)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,41 +1,32 @@
-"""The model alone: FlowGauge's complete one over its backbone, on every engine, in batches and one by one.
+"""The complete default model over its bare backbone, on every engine, in batches and one by one.
 
-The ratio is of turns of its own, in which the two follow each other closely: a busy machine changes within
-the seconds that a round of all of them takes.
+The ratio is of turns of its own, a tenth as long and ten times as many, in which model and backbone follow
+each other closely: a busy machine changes within the seconds that a round of all contestants takes.
 """
 
 from collections.abc import Mapping
 from contextlib import ExitStack
 
+from bench.contestants import Results, compete, load_all
 from bench.inference import engines
-from bench.inference.contestant import Results, compete, load_all
-from bench.inference.models import DEFAULT, model
+from bench.inference.models import DEFAULT, trained_model
 from bench.inference.options import Options
-from bench.inference.report import (
-    Aim,
-    Part,
-    Ratio,
-    contestants_table,
-    cpu_per_round,
-    per_round,
-    ratio,
-    turns_for_files,
-)
+from bench.report import Ratio, Report, ratio
 
-_AIM = Aim(1.4, at_most=True)
-# How many turns of a pair stand for one of the others, each that much shorter.
-_BRIEF = 10
+_BRIEF = 10  # turns of a pair in place of one
 
 
-def run(options: Options) -> Part:
-    """Time the default model, and the backbone alone."""
-    bundle = model(options.folder)
-    floors, missing = engines.here(engines.ENGINES, options.device)
-    ours = [engine for engine in floors if engine in engines.OURS]
-    asked = [(f"backbone {name}", options.ours("backbone", bundle, name)) for name in floors]
-    asked += [(f"FlowGauge {name}", options.ours("flowgauge", bundle, name)) for name in ours]
+def run(options: Options) -> Report:
+    """Time the default model and the backbone alone."""
+    bundle = trained_model(options.folder)
+    names, missing = engines.available(options.device)
+    commands = [
+        (f"{title} {name}", options.our_command(kind, bundle, name))
+        for title, kind in (("backbone", "backbone"), ("FlowGauge", "flowgauge"))
+        for name in names
+    ]
     with ExitStack() as stack:
-        contestants = load_all(stack, asked, options.logs, options.threads)
+        contestants = load_all(stack, commands, options.logs, options.threads)
         results = compete(contestants, ["batch", "one"], options.rounds, options.seconds)
         by_name = {one.name: one for one in contestants}
         pairs = {
@@ -45,29 +36,26 @@ def run(options: Options) -> Part:
                 _BRIEF * options.rounds,
                 options.seconds / _BRIEF,
             )
-            for name in ours
+            for name in names
         }
-    part = Part("model", {"backbone": DEFAULT, **options.figures()}, notes=missing)
-    part.tables.append(contestants_table("The complete model and its backbone", results, "one"))
-    part.ratios = ratios(pairs)
-    closely = {name: turns_for_files(pair) for name, pair in pairs.items()}
-    part.figures = {**turns_for_files(results), "pairs": closely}
-    return part
+    return Report(
+        "model",
+        {"backbone": DEFAULT, **options.settings()},
+        [results.table("The complete model and its backbone", "one", "one image")],
+        ratios(pairs),
+        missing,
+        figures={**results.figures(), "pairs": {name: pair.figures() for name, pair in pairs.items()}},
+    )
 
 
 def ratios(pairs: Mapping[str, Results]) -> list[Ratio]:
     """The complete model over its backbone, by engine."""
     found = []
     for name, pair in pairs.items():
-        mine, floor = f"FlowGauge {name}", f"backbone {name}"
+        model, floor = f"FlowGauge {name}", f"backbone {name}"
         what = f"{name}: complete model over its backbone, batch of 8"
-        aim = _AIM if name.startswith("openvino") else None
-        found += [
-            ratio(what, per_round(pair, mine, "batch"), per_round(pair, floor, "batch"), aim),
-            ratio(
-                f"{what}, CPU time",
-                cpu_per_round(pair, mine, "batch"),
-                cpu_per_round(pair, floor, "batch"),
-            ),
-        ]
+        times, cpu = (
+            [of(one, "batch") for one in (model, floor)] for of in (pair.per_round, pair.cpu_per_round)
+        )
+        found += [ratio(what, *times), ratio(f"{what}, CPU time", *cpu)]
     return found

@@ -1,4 +1,4 @@
-"""Models to time: really trained, for a minute and on made-up parts; they cost what others cost."""
+"""Models to time, trained for a minute on synthetic parts."""
 
 import sys
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.chance import weights_of_chance
+from bench.random_weights import random_weights
 from bench.service.fleet import jpeg, part
 from flows.fastflow import models_folder
 from flows.fastflow.bundle import read_manifest
@@ -23,22 +23,22 @@ from training.run import train
 CATEGORY = "part"
 DEFAULT = "tf_efficientnet_lite0"
 SIZE = 256
-PHOTOGRAPH = 900  # side of the pictures that models are fitted to and asked about, in pixels
+PHOTOGRAPH = 900  # side of the images that models are fitted to and asked about, in pixels
 _GOOD = 24
 # As anomalib's FastFlow has it: steps, kernels and widths.
 _AS_ANOMALIB = {"steps": 8, "kernels": "3-1", "hidden_ratio": 1.0, "hidden_limit": None}
 
 
-def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -> Path:
+def trained_model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -> Path:
     """The bundle of a model, trained if an earlier run has left none.
 
     Args:
-        folder: of all models of the bench.
-        backbone: the default one with its ImageNet weights; or resnet18 with weights of chance.
+        folder: of all models of the benchmark.
+        backbone: the default one with its ImageNet weights; or resnet18 with random weights.
         as_anomalib: with flows of the kernels and widths that anomalib's have, instead of the default ones.
     """
-    # Its pictures' size is in the name: to a model of other ones all of a part is strange.
-    weights = "" if backbone == DEFAULT else "-of-chance"
+    # The name holds the images' size: to a model of another size everything is an anomaly.
+    weights = "" if backbone == DEFAULT else "-random"
     place = folder / f"{backbone}{weights}{'-as-anomalib' if as_anomalib else ''}-{PHOTOGRAPH}"
     models = place / "models"
     settings: dict[str, object] = {
@@ -55,7 +55,7 @@ def model(folder: Path, backbone: str = DEFAULT, *, as_anomalib: bool = False) -
         for number in range(_GOOD):
             (good / f"{number:03}.jpg").write_bytes(jpeg(part(number, PHOTOGRAPH)))
         if backbone != DEFAULT:
-            settings["backbone"] = _of_chance(folder, backbone)
+            settings["backbone"] = _with_random_weights(folder, backbone)
         train(
             RunConfig.model_validate(settings),
             place / "data",
@@ -86,12 +86,12 @@ def _is_there(models: Path, config: RunConfig) -> bool:
     return as_today and set(_precisions()) <= found.thresholds.keys()
 
 
-def _of_chance(folder: Path, backbone: str) -> dict[str, object]:
+def _with_random_weights(folder: Path, backbone: str) -> dict[str, object]:
     from safetensors.torch import save_file
 
-    weights = folder / f"{backbone}-of-chance.safetensors"
+    weights = folder / f"{backbone}-random.safetensors"
     if not weights.exists():  # one file, so that all models have the same
-        save_file(weights_of_chance(backbone), weights)
+        save_file(random_weights(backbone), weights)
     return {"name": backbone, "out_indices": [1, 2, 3], "weights": weights}
 
 

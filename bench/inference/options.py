@@ -1,13 +1,15 @@
-"""What the parts are run with."""
+"""Options that the parts of the benchmark share."""
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.report import Figures
+
 
 @dataclass(frozen=True)
 class Options:
-    """What the parts are run with.
+    """Options that the parts of the benchmark share.
 
     Attributes:
         folder: of models, exports and logs that later runs use again.
@@ -16,7 +18,7 @@ class Options:
         threads: of every contestant and of the server.
         device: of the models: cpu or cuda.
         engine: of the server.
-        anomalib: an interpreter with anomalib 2.7; None for `anomalib_environment` to find or make one.
+        anomalib: an interpreter with anomalib 2.7; None to find or make one.
     """
 
     folder: Path
@@ -29,18 +31,18 @@ class Options:
 
     @property
     def logs(self) -> Path:
-        """Where contestants print."""
+        """Folder of the logs of contestants."""
         return self.folder / "logs"
 
-    def ours(self, kind: str, bundle: Path, engine: str, *files: Path) -> list[str]:
-        """The command of a contestant of FlowGauge, or of a bare backbone, see `subject`."""
+    def our_command(self, kind: str, bundle: Path, engine: str, *files: Path) -> list[str]:
+        """The command of `our_contestant`: FlowGauge or a bare backbone."""
         return [
-            sys.executable, "-m", "bench.inference.subject", kind, str(bundle), f"--engine={engine}",
+            sys.executable, "-m", "bench.inference.our_contestant", kind, str(bundle), f"--engine={engine}",
             f"--device={self.device}", f"--threads={self.threads}", *(f"--file={file}" for file in files),
         ]  # fmt: skip
 
-    def figures(self) -> dict[str, object]:
-        """What was asked for, for tables."""
+    def settings(self) -> Figures:
+        """The options that figures depend on."""
         return {
             "rounds": self.rounds,
             "seconds a turn": self.seconds,

@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 
 from app.packing import pack
+from bench.report import Figures, milliseconds
 from bench.service.client import Connection, DisconnectedError
-from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet, unique
 from bench.service.server import Server
 from flows.fastflow import bundle, models_folder
@@ -42,19 +42,18 @@ class _Given:
 def run(
     fleet: Fleet, work: Path, *, kills: int = 20, clients: int = 16, most: int = 100, seed: int = 0
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario. Pictures are sent all the time; versions are activated, uploaded and deleted beside.
+    """Run the scenario and return its figures and failures.
+
+    Images are sent all the time; versions are activated, uploaded and deleted beside.
 
     Args:
         fleet: what is served; a copy of it is changed.
         work: an empty folder.
         kills: how many.
-        clients: that send pictures, each one after the other.
-        most: pictures that are answered between a start and a kill, at most; the number is drawn by chance
-            and may be 0. Not of seconds: a slow machine works as much before it is killed as a fast one.
+        clients: that send images, each one after the other.
+        most: answers between a start and a kill, at most; the number is random and may be 0. Answers and not
+            seconds, so that a slow machine works as much before it is killed as a fast one.
         seed: of the numbers.
-
-    Returns:
-        The figures, and what was wrong.
     """
     fleet = fleet.copy(work / "models")
     archive = _archive(fleet)
@@ -83,7 +82,6 @@ def run(
     figures = {
         "kills": kills,
         "clients": clients,
-        "input_size": fleet.size,
         "answered": len(answered),
         "in_the_history": rows,
         "changes_of_models": changes,

@@ -1,13 +1,14 @@
-"""Clients that send pictures: some that wait for each answer, or requests at a rate whatever is answered."""
+"""Clients that send images: some that wait for each answer, or requests at a rate whatever is answered."""
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.service.client import Answer, Connection, DisconnectedError, Pool
+from bench.report import Figures
+from bench.service.client import Answer, Connection, DisconnectedError
 from bench.service.fleet import Fleet
 
 _JPEG = {"Content-Type": "image/jpeg"}
@@ -15,13 +16,13 @@ _JPEG = {"Content-Type": "image/jpeg"}
 
 @dataclass(frozen=True)
 class Shot:
-    """A request and what came of it.
+    """A request and its answer.
 
     Attributes:
         category: whose model was asked.
-        picture: index into the fleet's pictures.
+        picture: index into the fleet's images.
         begun: time.monotonic() when it was to be sent.
-        ended: time.monotonic() when there was an answer, or none would come.
+        ended: time.monotonic() when there was an answer, or the connection was lost.
         answer: None if the connection was lost.
     """
 
@@ -33,35 +34,36 @@ class Shot:
 
     @property
     def seconds(self) -> float:
-        """From the one to the other."""
+        """Duration."""
         return self.ended - self.begun
 
     @property
     def status(self) -> int:
-        """HTTP status, or 0 where there was no answer."""
+        """HTTP status, or 0 without an answer."""
         return self.answer.status if self.answer else 0
 
 
 def per_second(shots: Sequence[Shot]) -> float:
-    """Answers a second, from the first request to the last answer, when none is sent any more."""
+    """Answers per second, from the first request to the last answer."""
     if not shots:
         return 0.0
     return len(shots) / (max(shot.ended for shot in shots) - min(shot.begun for shot in shots))
 
 
+def by_status(shots: Sequence[Shot]) -> Figures:
+    """Number of answers of each status."""
+    statuses = sorted({shot.status for shot in shots})
+    return {str(status): sum(shot.status == status for shot in shots) for status in statuses}
+
+
 async def shoot(
-    send: Callable[[str, str, bytes, dict[str, str]], Awaitable[Answer]],
-    fleet: Fleet,
-    category: str,
-    picture: int,
-    query: str,
-    begun: float,
+    connection: Connection, fleet: Fleet, category: str, picture: int, query: str, begun: float
 ) -> Shot:
-    """Send a picture, by `Connection.request` or `Pool.request`."""
+    """Send an image."""
     path = f"/v1/models/{category}/predict{query}"
     answer = None
     with contextlib.suppress(DisconnectedError):  # the shot says so
-        answer = await send("POST", path, fleet.pictures[picture], _JPEG)
+        answer = await connection.request("POST", path, fleet.pictures[picture], _JPEG)
     return Shot(category, picture, begun, time.monotonic(), answer)
 
 
@@ -75,7 +77,7 @@ async def closed_loop(
     categories: Sequence[str] = (),
     every: float | None = None,
 ) -> list[Shot]:
-    """Let clients send pictures one after the other, each to a category of its own.
+    """Let clients send images one after the other, each to a category of its own.
 
     Args:
         port: of the server.
@@ -84,8 +86,8 @@ async def closed_loop(
         seconds: after which none sends another.
         query: of the requests, such as `?store=false`.
         categories: to ask; all by default.
-        every: seconds from an answer to the next picture, or as many as a refusal tells to wait, if these are
-            more. By default none, whatever it tells.
+        every: seconds from an answer to the next request, or more where a refusal says so; by default none,
+            whatever it says.
     """
     names = list(categories) or fleet.categories
     until = time.monotonic() + seconds
@@ -97,7 +99,7 @@ async def closed_loop(
         async with Connection(port) as connection:
             while (begun := time.monotonic()) < until:
                 picture = rng.randrange(len(fleet.pictures))
-                shot = await shoot(connection.request, fleet, category, picture, query, begun)
+                shot = await shoot(connection, fleet, category, picture, query, begun)
                 shots.append(shot)
                 if every is not None:
                     told = shot.answer.headers.get("retry-after", "0") if shot.answer else "0"
@@ -110,21 +112,21 @@ async def closed_loop(
 
 
 async def open_loop(port: int, fleet: Fleet, *, rate: float, seconds: float, query: str = "") -> list[Shot]:
-    """Send pictures at a rate, in categories by chance, whether or not there are answers.
+    """Send images at a rate per second to random categories, whether or not there are answers.
 
     A shot begins when its turn has come, even if this process was late to send it: otherwise a slow server
     would slow its own measurement.
-
-    Args:
-        port: of the server.
-        fleet: what it serves.
-        rate: requests a second.
-        seconds: for how long.
-        query: of the requests.
     """
     rng = random.Random(0)  # noqa: S311
-    pool = Pool(port)
+    idle: list[Connection] = []
     begun = time.monotonic()
+
+    async def send(category: str, picture: int, turn: float) -> Shot:
+        connection = idle.pop() if idle else Connection(port)
+        shot = await shoot(connection, fleet, category, picture, query, turn)
+        idle.append(connection)
+        return shot
+
     async with asyncio.TaskGroup() as group:
         tasks = []
         for number in range(round(rate * seconds)):
@@ -132,6 +134,7 @@ async def open_loop(port: int, fleet: Fleet, *, rate: float, seconds: float, que
             if (early := turn - time.monotonic()) > 0:
                 await asyncio.sleep(early)
             category, picture = rng.choice(fleet.categories), rng.randrange(len(fleet.pictures))
-            tasks.append(group.create_task(shoot(pool.request, fleet, category, picture, query, turn)))
-    pool.close()
+            tasks.append(group.create_task(send(category, picture, turn)))
+    for connection in idle:
+        connection.close()
     return [task.result() for task in tasks]

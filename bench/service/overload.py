@@ -1,19 +1,20 @@
-"""Five times more than the service can do: what it accepts is in time, the rest is refused at once."""
+"""Five times more requests than the service can answer: what it accepts is in time, the rest is refused."""
 
 import asyncio
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bench.report import Figures, milliseconds
 from bench.service.client import Connection
-from bench.service.figures import Figures, milliseconds
 from bench.service.fleet import Fleet
-from bench.service.load import Shot, closed_loop, open_loop, per_second, shoot
+from bench.service.load import Shot, by_status, closed_loop, open_loop, per_second, shoot
 from bench.service.server import Server
 
 _WARM_UP_SECONDS = 3.0
-_ALONE = 20  # requests one after the other, to see what an unburdened service takes
+_ALONE = 20  # requests one after the other, to see what an idle service takes
 
 
 def run(
@@ -26,7 +27,7 @@ def run(
     seconds: float = 30,
     timeout_ms: int = 2000,
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario.
+    """Run the scenario and return its figures and failures.
 
     Args:
         fleet: what is served.
@@ -36,26 +37,21 @@ def run(
         times: the capacity, to overload with.
         seconds: of overload.
         timeout_ms: deadline of every request.
-
-    Returns:
-        The figures, and what was wrong.
     """
     query = f"?timeout_ms={timeout_ms}"
     with Server(fleet.models, work) as server:
         alone = asyncio.run(_alone(server.port, fleet))
         asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=_WARM_UP_SECONDS))
         measured = asyncio.run(closed_loop(server.port, fleet, clients=clients, seconds=measure_seconds))
-        capacity = per_second(measured)
-        rate = times * capacity
+        rate = times * per_second(measured)
         shots = asyncio.run(open_loop(server.port, fleet, rate=rate, seconds=seconds, query=query))
         time.sleep(max(0.0, max(s.begun for s in shots) + 1 - time.monotonic()))
         recovered = asyncio.run(_alone(server.port, fleet))
     accepted = [shot for shot in shots if shot.status == 200]
     refused = [shot for shot in shots if shot.status == 503]
-    failures = wrong(shots, timeout_ms / 1000) + [
-        f"before the overload: {shot.status}" for shot in [*alone, *measured] if shot.status != 200
+    failures = faults(shots, timeout_ms / 1000) + [
+        f"without overload: {shot.status}" for shot in [*alone, *measured, *recovered] if shot.status != 200
     ]
-    failures += [f"a second after the overload: {shot.status}" for shot in recovered if shot.status != 200]
     if not accepted or not refused:
         failures.append(f"{len(accepted)} accepted and {len(refused)} refused: this was no overload")
     else:
@@ -65,12 +61,11 @@ def run(
     if _quantile(recovered, 0.5) > 2 * _quantile(alone, 0.5):
         failures.append("a second after the overload, requests take more than twice what they took before")
     figures = {
-        "input_size": fleet.size,
-        "capacity_per_second": round(capacity, 1),
-        "offered_per_second": round(times * capacity, 1),
+        "capacity_per_second": round(rate / times, 1),
+        "offered_per_second": round(rate, 1),
         "seconds": seconds,
         "timeout_ms": timeout_ms,
-        "by_status": {str(s): sum(shot.status == s for shot in shots) for s in {s.status for s in shots}},
+        "by_status": by_status(shots),
         "accepted_per_second": round(len(accepted) / seconds, 1),
         "accepted_ms": milliseconds([shot.seconds for shot in accepted]),
         "refused_ms": milliseconds([shot.seconds for shot in refused]),
@@ -81,22 +76,16 @@ def run(
 
 
 async def _alone(port: int, fleet: Fleet) -> list[Shot]:
+    names = fleet.categories
     async with Connection(port) as connection:
         return [
-            await shoot(
-                connection.request,
-                fleet,
-                fleet.categories[i % len(fleet.categories)],
-                i,
-                "",
-                time.monotonic(),
-            )
+            await shoot(connection, fleet, names[i % len(names)], i, "", time.monotonic())
             for i in range(_ALONE)
         ]
 
 
-def wrong(shots: list[Shot], timeout: float) -> list[str]:
-    """Answers that are neither in time nor a proper refusal, counted."""
+def faults(shots: Sequence[Shot], timeout: float) -> list[str]:
+    """Count answers that are neither in time, in seconds, nor a refusal with Retry-After."""
     counts = {
         "lost their connection": sum(shot.answer is None for shot in shots),
         "were answered after their deadline": sum(s.status == 200 and s.seconds > timeout for s in shots),
@@ -110,5 +99,5 @@ def wrong(shots: list[Shot], timeout: float) -> list[str]:
     return [f"{count} of {len(shots)} requests {what}" for what, count in counts.items() if count]
 
 
-def _quantile(shots: list[Shot], share: float) -> float:
+def _quantile(shots: Sequence[Shot], share: float) -> float:
     return float(np.quantile([shot.seconds for shot in shots], share))

@@ -3,15 +3,13 @@
 import asyncio
 import math
 import random
+import statistics
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
+from bench.report import Figures, milliseconds
 from bench.service.client import Connection
-from bench.service.figures import Figures, milliseconds, slope_per_minute
 from bench.service.fleet import Fleet
 from bench.service.load import Shot, closed_loop, per_second
 from bench.service.server import Server
@@ -26,13 +24,10 @@ _LONGER_SECONDS = 120
 
 
 class Timeline:
-    """When each version of a category may have been the active one.
+    """Times at which each version of a category may have been active, beginning with `version`.
 
-    A version may be active from the moment its activation is asked for; the one before it, until that is
+    A version may be active from the moment its activation is requested; the one before it, until that is
     answered.
-
-    Args:
-        version: the active one at first.
     """
 
     def __init__(self, version: str) -> None:
@@ -56,7 +51,7 @@ class Timeline:
 
 @dataclass
 class _Seen:
-    """What was done and seen beside the clients."""
+    """Changes of versions, and memory of the server."""
 
     timelines: dict[str, Timeline]
     switches: dict[str, list[float]] = field(default_factory=lambda: {"activate": [], "rollback": []})
@@ -74,18 +69,15 @@ def run(
     every: float = 5,
     warm_up: float = 30,
 ) -> tuple[Figures, list[str]]:
-    """Run the scenario.
+    """Run the scenario and return its figures and failures.
 
     Args:
         fleet: what is served; a copy of it is changed.
         work: an empty folder.
-        clients: that send pictures, each one after the other.
+        clients: that send images, each one after the other.
         seconds: for how long.
         every: seconds from one change of a version to the next.
         warm_up: seconds after which memory should be flat.
-
-    Returns:
-        The figures, and what was wrong.
     """
     fleet = fleet.copy(work / "models")
     scores = fleet.scores()
@@ -103,8 +95,6 @@ def run(
     batches = after["flowgauge_batch_images_count"] - before["flowgauge_batch_images_count"]
     figures = {
         "clients": clients,
-        "categories": len(fleet.versions),
-        "input_size": fleet.size,
         "seconds": seconds,
         "answers": len(shots),
         "answers_per_second": round(per_second(shots), 1),
@@ -174,7 +164,7 @@ async def _watch(server: Server, seen: _Seen) -> None:
 
 
 def fault(shot: Shot, scores: dict[tuple[str, str], list[float]], timelines: dict[str, Timeline]) -> str:
-    """What is wrong with an answer, or nothing."""
+    """Describe what is wrong with an answer; empty if nothing is."""
     if shot.answer is None:
         return f"{shot.category}: the connection was lost"
     if shot.status != 200:
@@ -193,20 +183,17 @@ def fault(shot: Shot, scores: dict[tuple[str, str], list[float]], timelines: dic
 
 def _memory(seen: _Seen, warm_up: float) -> Figures:
     first = next((i for i, t in enumerate(seen.times) if t >= warm_up), len(seen.times))
-    times, resident = seen.times[first:], [value / _MIB for value in seen.resident[first:]]
-    quarter = max(1, len(times) // 4)
-    begin, end = (_median(part) for part in (resident[:quarter], resident[-quarter:]))
+    resident = [value / _MIB for value in seen.resident[first:]]
+    quarter = max(1, len(resident) // 4)
+    begin, end = (
+        round(statistics.median(part), 1) if part else 0.0
+        for part in (resident[:quarter], resident[-quarter:])
+    )
     return {
         "start_mib": round(seen.resident[0] / _MIB, 1),
         "largest_mib": round(max(seen.resident) / _MIB, 1),
         "after_warm_up_mib": begin,
         "end_mib": end,
         "growth_percent": round(100 * (end - begin) / begin, 2) if begin else 0.0,
-        "slope_mib_per_minute": round(slope_per_minute(times, resident), 3),
-        "judged": len(times) >= _SAMPLES_TO_JUDGE,
-        "every_10_s_mib": [round(value / _MIB) for value in seen.resident[::10]],
+        "judged": len(resident) >= _SAMPLES_TO_JUDGE,
     }
-
-
-def _median(values: Sequence[float]) -> float:
-    return round(float(np.median(values)), 1) if values else 0.0

@@ -1,8 +1,14 @@
-"""The bench of accuracy tabulates what the summaries of evaluations say."""
+"""The benchmark of accuracy tabulates the summaries of evaluations."""
 
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-from bench.accuracy import FIGURES, _rows
+import pytest
+
+from bench.accuracy import FIGURES, table
+from training.config import RunConfig, dump_config
 from training.summary import METRICS
 
 
@@ -10,15 +16,23 @@ def summary(value: float | None) -> dict[str, Any]:
     return dict.fromkeys(METRICS, value)
 
 
-def test_every_figure_is_one_that_a_summary_has() -> None:
+def test_every_figure_is_in_a_summary() -> None:
     assert set(FIGURES) <= set(METRICS)
 
 
-def test_a_line_for_each_figure_of_each_model() -> None:
+def test_each_model_has_a_line_per_figure() -> None:
     peer = {"model": "PaDiM", **summary(0.25)}
     found = {"bottle": [{**summary(0.5), "comparison": [peer]}, summary(1.0)], "cell": [summary(None)]}
-    rows = _rows("lite", found)
-    assert "| lite, FlowGauge | AUPIMO | 0.7500 ± 0.2500 | - | 0.7500 |" in rows
-    assert "| lite, FlowGauge | pixel AP | 0.7500 ± 0.2500 | - | 0.7500 |" in rows
-    assert "| lite, PaDiM | AUPIMO | 0.2500 | - | 0.2500 |" in rows
+    rows = table("lite", found).rows
+    assert ["FlowGauge", "AUPIMO", "0.7500 ± 0.2500", "-", "0.7500"] in rows
+    assert ["PaDiM", "AUPIMO", "0.2500", "-", "0.2500"] in rows
     assert len(rows) == 2 * len(FIGURES)
+
+
+@pytest.mark.slow
+def test_it_trains_and_evaluates(tiny_data: Path, tiny_config: RunConfig, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(dump_config(tiny_config))
+    options = ["--seeds", "0", "--config", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "bench.accuracy", "--set", str(tiny_data), "tiny", *options]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "| FlowGauge | image AUROC |" in (tmp_path / "out" / "accuracy.md").read_text()

@@ -1,7 +1,6 @@
-"""The instruments of the benchmark see what they are there to see."""
+"""The scenarios see what they are there to see; `tests/system` runs swap and crash."""
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import sqlite3
@@ -12,89 +11,49 @@ from pathlib import Path
 import cv2
 import pytest
 
-from app.served import AsServed
-from app.settings import Settings
-from bench.service import cpu, crash, fairness, overload, swap, unlike
-from bench.service.client import Answer, Connection, DisconnectedError, Pool
-from bench.service.figures import milliseconds, slope_per_minute
-from bench.service.fleet import unique
+from bench.service import crash, fairness, overload, saturation, swap
+from bench.service.client import Answer, Connection, DisconnectedError
+from bench.service.fleet import Fleet, make, unique
 from bench.service.load import Shot, per_second
 from flows.fastflow.images import decode
-from flows.fastflow.models_folder import resolve
 from tests.conftest import picture
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def against(handler: Handler, use: Callable[[int], Awaitable[None]]) -> None:
-    """Use a port at which a handler answers every connection."""
-    connections: list[asyncio.Task[None]] = []
+    """Use a port at which a handler answers every connection, once."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError):  # the client has closed it
-            await handler(reader, writer)
+        await handler(reader, writer)
         writer.close()
-        await writer.wait_closed()
-
-    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connections.append(asyncio.create_task(answer(reader, writer)))
 
     async def both() -> None:
-        server = await asyncio.start_server(accept, "127.0.0.1", 0)
-        async with server:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
             await use(server.sockets[0].getsockname()[1])
-            await asyncio.gather(*connections)
 
     asyncio.run(both())
 
 
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answer each request with its body, and the second one of a connection as the last."""
-    for last in (False, True):
-        head = await reader.readuntil(b"\r\n\r\n")
-        size = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
-        body = await reader.readexactly(size)
-        close = b"Connection: close\r\n" if last else b""
-        writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (close, len(body), body))
-
-
-def test_a_connection_is_kept_and_opened_again() -> None:
-    async def use(port: int) -> None:
-        async with Connection(port) as connection:
-            for body in (b"one", b"two", b"three"):
-                assert await connection.request("POST", "/", body) == Answer(
-                    200,
-                    {"content-length": str(len(body))} | ({"connection": "close"} if body == b"two" else {}),
-                    body,
-                )
-
-    against(_echo, use)
-
-
-def test_a_pool_has_one_connection_for_each_request_at_a_time() -> None:
-    async def use(port: int) -> None:
-        pool = Pool(port)
-        bodies = [str(number).encode() for number in range(10)]
-        answers = await asyncio.gather(*(pool.request("POST", "/", body) for body in bodies))
-        assert [answer.body for answer in answers] == bodies
-        pool.close()
-
-    against(_echo, use)
-
-
-def test_chunks_are_put_together() -> None:
-    async def chunked(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
+def test_connection_is_opened_again_after_it_was_closed() -> None:
+    async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for last in (False, True):
+            head = await reader.readuntil(b"\r\n\r\n")
+            size = next(int(line[15:]) for line in head.split(b"\r\n") if line.startswith(b"Content-Length:"))
+            body = await reader.readexactly(size)
+            close = b"Connection: close\r\n" if last else b""
+            writer.write(b"HTTP/1.1 200 OK\r\n%sContent-Length: %d\r\n\r\n%s" % (close, len(body), body))
 
     async def use(port: int) -> None:
         async with Connection(port) as connection:
-            assert (await connection.request("GET", "/")).body == b"abcde"
+            for body in (b"one", b"two", b"three", b"four"):
+                answer = await connection.request("POST", "/", body)
+                assert (answer.status, answer.body) == (200, body)
 
-    against(chunked, use)
+    against(echo, use)
 
 
-def test_half_an_answer_is_none() -> None:
+def test_half_an_answer_is_a_lost_connection() -> None:
     async def torn(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
@@ -107,41 +66,19 @@ def test_half_an_answer_is_none() -> None:
     against(torn, use)
 
 
-def test_no_server_is_no_answer() -> None:
-    async def use() -> None:
-        with pytest.raises(DisconnectedError):
-            await Connection(1).request("GET", "/")
-
-    asyncio.run(use())
-
-
-def test_quantiles_and_slopes() -> None:
-    assert milliseconds([]) == {}
-    assert milliseconds([n / 1000 for n in range(101)]) == {"p50": 50, "p95": 95, "p99": 99, "max": 100}
-    assert slope_per_minute([10, 20, 30], [1, 2, 3]) == pytest.approx(6)
-    assert slope_per_minute([10], [1]) == 0
-
-
-def test_answers_a_second_count_until_the_last_answer() -> None:
+def test_answers_per_second_count_until_the_last_answer() -> None:
     shots = [Shot("cap", 0, begun, begun + 1.5, None) for begun in (10.0, 10.5, 11.0, 11.5)]
     assert per_second(shots) == 4 / 3
-    assert per_second([Shot("cap", 0, 10.0, 11.0, None), Shot("cap", 0, 10.5, 14.0, None)]) == 0.5
 
 
-def test_what_the_server_is_measured_against_computes_on_its_engine(tiny_bundle_store: Path) -> None:
-    bare = cpu.as_served(resolve(tiny_bundle_store, "tiny"))
-    served = AsServed(Settings(models=tiny_bundle_store, engine="auto"))
-    assert bare.scorer.engine.name == served.engine.name
-
-
-def test_a_comment_makes_another_file_of_the_same_picture() -> None:
+def test_unique_makes_another_file_of_the_same_image() -> None:
     jpeg = cv2.imencode(".jpg", picture(0))[1].tobytes()
     first, second = unique(jpeg, 1), unique(jpeg, 2)
     assert len({jpeg, first, second}) == 3
     assert (decode(first) == decode(jpeg)).all()
 
 
-def test_a_version_is_active_from_the_question_to_the_next_answer() -> None:
+def test_version_may_be_active_until_the_next_activation_is_answered() -> None:
     timeline = swap.Timeline("a")
     timeline.switch("b", asked=10, answered=12)
     timeline.switch("a", asked=20, answered=21)
@@ -193,8 +130,8 @@ def test_swap_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
 )
 def test_overload_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
     right = [shot(200), shot(503, headers={"retry-after": "1"})]
-    assert overload.wrong(right, 1.0) == []
-    (found,) = overload.wrong([*right, seen], 1.0)
+    assert overload.faults(right, 1.0) == []
+    (found,) = overload.faults([*right, seen], 1.0)
     assert fault in found
     assert found.startswith("1 of 3")
 
@@ -213,28 +150,14 @@ def test_overload_sees_a_wrong_answer(seen: Shot, fault: str) -> None:
 )
 def test_fairness_sees_a_wrong_answer(flood: Shot, few: Shot, fault: str) -> None:
     refused = shot(503, headers={"retry-after": "1"})
-    assert fairness.wrong([shot(200), refused], [shot(200)], 1.0) == []
-    [found] = fairness.wrong([refused, flood], [few], 1.0)
+    assert fairness.faults([shot(200), refused], [shot(200)], 1.0) == []
+    [found] = fairness.faults([refused, flood], [few], 1.0)
     assert found.startswith(fault)
 
 
 def test_fairness_sees_that_there_was_no_overload() -> None:
-    [found] = fairness.wrong([shot(200)], [shot(200)], 1.0)
+    [found] = fairness.faults([shot(200)], [shot(200)], 1.0)
     assert "this was no overload" in found
-
-
-@pytest.mark.parametrize(
-    ("alone", "quick", "flood", "fault"),
-    [
-        (shot(200), shot(503, headers={"retry-after": "1"}), shot(200), "1 of 2 requests of the quick"),
-        (shot(503, headers={"retry-after": "1"}), shot(200), shot(200), "1 of 2 requests of the quick"),
-        (shot(200), shot(200), shot(504), "1 of 3 requests were accepted and not answered"),
-    ],
-)
-def test_unlike_models_are_seen_to_fail(alone: Shot, quick: Shot, flood: Shot, fault: str) -> None:
-    assert unlike.wrong([shot(200)], [shot(200)], [shot(503, headers={"retry-after": "1"})], 1.0) == []
-    [found] = unlike.wrong([alone], [quick], [flood], 1.0)
-    assert found.startswith(fault)
 
 
 @pytest.fixture
@@ -278,3 +201,12 @@ def test_loose_ends_are_seen(history: Path, damage: str, fault: str) -> None:
 
 def test_an_answer_that_is_not_in_the_history_is_seen(history: Path) -> None:
     assert crash.loose_ends(history, {"one", "two"})[1] == ["1 answers are not in the database"]
+
+
+@pytest.mark.slow
+def test_saturation_and_fairness_run(tmp_path: Path) -> None:
+    fleet: Fleet = make(tmp_path / "fleet", size=64, categories=2, versions=1)
+    figures, _ = saturation.run(fleet, tmp_path / "saturation", clients=16, seconds=2)
+    assert figures["images"] > 16
+    figures, _ = fairness.run(fleet, tmp_path / "fairness", clients=100, seconds=2)
+    assert figures["few_by_status"]["200"] > 0

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from app.access import Role
-from bench.service.listening import listening
+from tests.support.event_stream import listening
 from bench.service.server import Server
 from examples.children import reserved_port
 from tests.certificates import Certificate, make_certificate

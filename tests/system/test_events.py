@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bench.service.listening import listening
+from tests.support.event_stream import listening
 from tests.system.line import Line, make_line
 from tests.waiting import eventually
 

@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from bench.chance import weights_of_chance
+from bench.random_weights import random_weights
 from flows.fastflow import bundle
 from flows.fastflow.manifest import Manifest
 from flows.fastflow.presets import PAPER, PRESETS
@@ -60,7 +60,7 @@ def few(tiny_data: Path, tmp_path: Path) -> Path:
 def pull(hub: Hub, tmp_path: Path, *backbones: str) -> None:
     """Put weights of chance on the hub, and fetch them into the models folder with the command."""
     for name in backbones:
-        hub.put(name, weights_of_chance(name))
+        hub.put(name, random_weights(name))
     done = subprocess.run(
         [*COMMAND, "backbones", "pull", *backbones, "--models", str(tmp_path / "models")],
         env=hub.environment(tmp_path / "home"),

@@ -18,7 +18,7 @@ from app.feed.cursor import Cursors
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from bench.service.listening import Heard, listening
+from tests.support.event_stream import Heard, listening
 from tests.app.conftest import Serve
 from tests.waiting import eventually
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
-from bench.chance import weights_of_chance
+from bench.random_weights import random_weights
 from flows.fastflow.cost import on_meta
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.weights import Weights, WeightsError, digest
@@ -25,7 +25,7 @@ KINDS = [
 
 def random_weights(name: str) -> Weights:
     """Weights of chance, with positions that tell one place from another."""
-    return Weights(name, "a test", "0" * 64, weights_of_chance(name))
+    return Weights(name, "a test", "0" * 64, random_weights(name))
 
 
 def pictures(*shape: int) -> Tensor:

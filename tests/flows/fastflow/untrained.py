@@ -1,6 +1,6 @@
 """Weights that nobody trained, of a timm architecture small enough to write and read in an instant."""
 
-from bench.chance import weights_of_chance
+from bench.random_weights import random_weights
 from flows.fastflow.weights import State, Weights, digest
 
 NAME = "test_resnet"
@@ -10,7 +10,7 @@ _SMALLER = {"vgg11_bn": {"mlp_ratio": 0.01}}
 
 def state(seed: int = 0, name: str = NAME) -> State:
     """The tensors, also of another architecture."""
-    return weights_of_chance(name, seed, **_SMALLER.get(name, {}))
+    return random_weights(name, seed, **_SMALLER.get(name, {}))
 
 
 def weights(seed: int = 0, name: str = NAME) -> Weights:

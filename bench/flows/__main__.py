@@ -1,0 +1,35 @@
+"""python -m bench.flows density|speed|all
+
+density: recipes fitted to two-dimensional targets of known density, beside zuko and normflows.
+speed: training steps of a Glow, beside normflows and FrEIA.
+
+The other libraries come with the extra `bench`: pip install -e '.[bench]'.
+"""
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+PARTS = ("density", "speed")
+
+
+def main() -> int:
+    """Run the parts that were asked for; the exit code is 1 if ours is worse in most pairs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=[*PARTS, "all"])
+    parser.add_argument("--quick", action="store_true", help="a few steps; figures mean nothing")
+    parser.add_argument("--out", type=Path, default=Path("bench-results/flows"))
+    options = parser.parse_args()
+    names = PARTS if options.part == "all" else (options.part,)
+    try:
+        parts = [importlib.import_module(f"bench.flows.{name}") for name in names]
+        codes: list[int] = [part.run(quick=options.quick).write(options.out) for part in parts]
+        return max(codes)
+    except ModuleNotFoundError as error:
+        print(f"{error.name} is not installed: pip install -e '.[bench]' in the checkout", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,131 @@
+"""A contestant: anomalib's FastFlow or PatchCore by one of its inferencers. See `answering`.
+
+    ANOMALIB_PYTHON -m bench.inference.anomalib_contestant fastflow|patchcore --engine NAME --weights FILE
+        --work FOLDER [--file PATH ...]
+
+Runs where anomalib is installed; nothing of FlowGauge is imported. The backbone is resnet18 with the weights
+of the file; all other weights are random. FastFlow has anomalib's defaults: 8 steps, 3x3 and 1x1 kernels in
+turn, hidden ratio 1. PatchCore has a bank of random patches, by default as many as a tenth of those of 200
+images. Exports for OpenVINO are kept in the work folder: of a fixed size for batches, and of any size for
+files, which its inferencer does not resize itself. PatchCore's takes one image: its batches are computed one
+by one.
+"""
+
+import argparse
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bench.answering import Works, answer
+
+BATCH = 8
+SIZE = 256
+_LAYERS = ("layer2", "layer3")
+_CHANNELS = 128 + 256  # of those layers together
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("model", choices=["fastflow", "patchcore"])
+    parser.add_argument("--engine", required=True)
+    parser.add_argument("--weights", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--bank", type=int, default=20_480)
+    parser.add_argument("--file", type=Path, action="append", default=[])
+    options = parser.parse_args()
+    options.weights, options.file = options.weights.absolute(), [file.absolute() for file in options.file]
+    # OpenVINO's cache is written to where the process is.
+    options.work.mkdir(parents=True, exist_ok=True)
+    os.chdir(options.work)
+    # anomalib loads its own export, which is pickled; this process wrote it.
+    os.environ["TRUST_REMOTE_CODE"] = "1"
+    answer(partial(_load, options))
+
+
+def _load(options: argparse.Namespace) -> Works:
+    import numpy as np
+    import torch
+
+    torch.manual_seed(0)
+    torch.set_num_threads(options.threads)
+    runtime, _, precision = options.engine.partition("-")
+    images = np.random.default_rng(0).integers(0, 256, (BATCH, SIZE, SIZE, 3), dtype=np.uint8)
+    if runtime == "torch":
+        of_batch = of_file = _on_torch(options)
+    else:
+        predict = _on_openvino(options, precision, (SIZE, SIZE))
+        of_file = _on_openvino(options, precision, None)
+        one_by_one = options.model == "patchcore"
+        of_batch = (lambda images: [predict(one) for one in images]) if one_by_one else predict
+    works: dict[str, Any] = {
+        "batch": (partial(of_batch, images), BATCH),
+        "one": (partial(of_batch, images[:1]), 1),
+    }
+    for file in options.file:
+        works[file.suffix[1:]] = (partial(of_file, file), 1)
+    return works
+
+
+def _on_torch(options: argparse.Namespace) -> Any:
+    import torch
+    from anomalib.deploy import TorchInferencer
+
+    name = f"{options.model}-{options.bank}"
+    path = Path(name) / "weights" / "torch" / "model.pt"
+    if not path.exists():
+        _model(options).to_torch(name)
+    inferencer = TorchInferencer(path, device=options.device)
+
+    # Its inferencer keeps gradients, which nobody needs here.
+    @torch.inference_mode()
+    def run(images: Any) -> object:
+        if not isinstance(images, Path):
+            images = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+        answer = inferencer.predict(images)
+        return answer.pred_score.cpu(), answer.anomaly_map.cpu()
+
+    return run
+
+
+def _on_openvino(options: argparse.Namespace, precision: str, size: tuple[int, int] | None) -> Any:
+    from anomalib.deploy import OpenVINOInferencer
+
+    name = f"{options.model}-{options.bank}-{'any-size' if size is None else size[0]}"
+    path = Path(name) / "weights" / "openvino" / "model.xml"
+    if not path.exists():
+        # What may vary, other than anomalib's own exports have it: of its PatchCore they fix a batch of two.
+        axes = {0: "batch"} if options.model == "fastflow" else {}
+        axes |= {2: "height", 3: "width"} if size is None else {}
+        dynamic = {"dynamic_axes": {"input": axes} if axes else {}}
+        _model(options).to_openvino(name, input_size=size, onnx_kwargs=dynamic)
+    hints = {"INFERENCE_PRECISION_HINT": _HINTS[precision], "INFERENCE_NUM_THREADS": options.threads}
+    return OpenVINOInferencer(path, device="CPU", config=hints).predict
+
+
+def _model(options: argparse.Namespace) -> Any:
+    import torch
+    from safetensors.torch import load_file
+
+    if options.model == "fastflow":
+        from anomalib.models import Fastflow
+
+        model: Any = Fastflow(backbone="resnet18", pre_trained=False, flow_steps=8)
+        backbone = model.model.feature_extractor
+    else:
+        from anomalib.models import Patchcore
+
+        model = Patchcore(backbone="resnet18", layers=_LAYERS, pre_trained=False)
+        model.model.memory_bank = torch.randn(options.bank, _CHANNELS)
+        backbone = model.model.feature_extractor.feature_extractor
+    missing = backbone.load_state_dict(load_file(options.weights), strict=False).missing_keys
+    if missing:
+        raise SystemExit(f"{options.weights} lacks {missing[:3]}")
+    return model.eval()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The benchmark of flows: pairs of one size, densities that are densities, and runs of the smallest size."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.flows.density import Plan, difference, draw, losses
+from bench.flows.models import Density, parameters
+from bench.flows.speed import CHANNELS, MODELS, SIZE
+from training.density.targets import TARGETS
+
+
+@pytest.fixture
+def _libraries() -> None:
+    for name in ("zuko", "normflows", "FrEIA"):
+        pytest.importorskip(name)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_exact_density_has_no_divergence_from_itself(name: str) -> None:
+    plan, target = Plan(train=3_000, validation=200, test=4_000), TARGETS[name]
+    samples = draw(target, plan, seed=0)
+    train = target.sample(plan.train, torch.Generator().manual_seed(0))
+    mean, deviation = train.mean(0), train.std(0)
+    exact = Density(
+        torch.nn.Identity(), lambda z: target.log_prob(mean + deviation * z) + deviation.log().sum()
+    )
+    found = losses(exact, samples)
+    assert found.median().abs() < 1e-4
+    # A point of the checkerboard may be rounded over an edge, into density 0.
+    assert (found.abs() < 1e-2).double().mean() > 0.999
+
+
+def test_difference_is_equal_within_two_standard_errors() -> None:
+    zeros = torch.zeros(1_000)
+    noise = torch.randn(1_000, generator=torch.Generator().manual_seed(0))
+    assert difference([zeros, zeros], [zeros + 9, zeros + 11]).verdict == "better"
+    assert difference([zeros, zeros], [zeros - 9, zeros - 11]).verdict == "worse"
+    assert difference([zeros, zeros], [zeros, zeros + 2]).verdict == "equal"
+    # The error of the finite number of test samples counts, too.
+    assert difference([zeros, zeros], [zeros + noise, zeros + noise]).verdict == "equal"
+
+
+def test_failed_fit_is_a_verdict() -> None:
+    zeros, failed = torch.zeros(10), torch.full((10,), math.inf)
+    assert difference([zeros, zeros], [zeros, failed]).verdict == "better"
+    assert difference([zeros, failed], [failed, failed]).verdict == "worse"
+
+
+@pytest.mark.usefixtures("_libraries")
+def test_pairs_have_one_size_and_ours_is_never_larger() -> None:
+    for pair in Plan().pairs():
+        ours = parameters(pair.ours.make(2, pair.width))
+        theirs = parameters(pair.theirs.make(2, pair.their_width))
+        assert ours <= theirs < 1.05 * ours, pair.theirs.name
+
+
+@pytest.mark.usefixtures("_libraries")
+def test_every_model_integrates_to_one() -> None:
+    side = torch.linspace(-8, 8, 129)
+    points = torch.cartesian_prod(side, side)
+    for name, (recipe, width) in Plan().models().items():
+        torch.manual_seed(0)
+        model = recipe.make(2, width).eval()
+        with torch.no_grad():
+            log_prob = model.log_prob(points)  # type: ignore[operator]
+        assert log_prob.exp().sum().item() * 0.125**2 == pytest.approx(1, abs=0.02), name
+
+
+@pytest.mark.usefixtures("_libraries")
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_glows_have_one_size_and_compute_log_dets() -> None:
+    x = torch.randn(2, CHANNELS, SIZE, SIZE)
+    counts = {}
+    for name, make in MODELS.items():
+        model = make(2, 8).train()
+        z, log_det = model(x)
+        assert z.shape == x.shape
+        assert log_det.shape == (2,)
+        assert log_det.isfinite().all()
+        counts[name] = parameters(model)
+    assert counts["FlowGauge"] == counts["normflows"]
+    assert abs(counts["FrEIA"] / counts["FlowGauge"] - 1) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_libraries")
+def test_it_runs(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "bench.flows", "all", "--quick", "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "of 6 pairs:" in (tmp_path / "density.md").read_text()
+    assert "FrEIA over FlowGauge" in (tmp_path / "speed.md").read_text()

@@ -1,0 +1,110 @@
+"""The benchmark of inference: which figures are divided, on which engines, and a run of the smallest size."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from bench.contestants import Results, Turn
+from bench.inference import anomalib, engines, http, model
+from bench.service.client import Answer
+from bench.service.load import Shot
+
+
+def timed(milliseconds: dict[tuple[str, str], float]) -> Results:
+    """Two rounds, of which the second one is twice as slow for everybody."""
+    turns = {}
+    for (name, work), each in milliseconds.items():
+        images = 8 if work == "batch" else 1
+        turns[name, work] = [Turn([slow * each * images / 1000], slow * images, images) for slow in (1, 2)]
+    return Results(turns, {})
+
+
+def test_model_is_divided_by_the_backbone_on_the_same_engine() -> None:
+    pairs = {
+        name: timed({(f"FlowGauge {name}", "batch"): each, (f"backbone {name}", "batch"): 20.0})
+        for name, each in (("openvino-float32", 26.0), ("torch-float32", 40.0))
+    }
+    assert [one.median for one in model.ratios(pairs)] == pytest.approx([1.3, 1, 2, 1])
+
+
+def test_anomalib_is_divided_by_ours_engine_by_engine_and_in_files_at_the_best() -> None:
+    theirs = {
+        (f"anomalib {title} torch-float32", work): each
+        for title, slower in (("FastFlow", 1), ("PatchCore", 4))
+        for work, each in (("batch", 80.0 * slower), ("jpg", 90.0 * slower))
+    }
+    ours = {
+        ("FlowGauge torch-float32", "batch"): 20.0,
+        ("FlowGauge torch-float32", "jpg"): 60.0,
+        ("FlowGauge torch-bfloat16", "batch"): 16.0,
+        ("FlowGauge torch-bfloat16", "jpg"): 15.0,
+        ("FlowGauge (same kernels) torch-float32", "batch"): 40.0,
+        ("FlowGauge (same kernels) torch-bfloat16", "batch"): 64.0,
+    }
+    found = anomalib.ratios(timed(theirs | ours), ["torch-float32", "torch-bfloat16"], ["torch-float32"])
+    medians = {one.what: one.median for one in found if not one.what.endswith("CPU time")}
+    assert medians == {
+        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge (same kernels) torch-float32": 2.0,
+        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge (same kernels) torch-bfloat16": 1.25,
+        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge torch-float32": 4.0,
+        "batch of 8: anomalib FastFlow torch-float32 over FlowGauge torch-bfloat16": 5.0,
+        "batch of 8: anomalib PatchCore torch-float32 over FlowGauge torch-float32": 16.0,
+        "batch of 8: anomalib PatchCore torch-float32 over FlowGauge torch-bfloat16": 20.0,
+        "a JPEG file: anomalib's best (anomalib FastFlow torch-float32) over our best "
+        "(FlowGauge torch-bfloat16)": 6.0,
+        "a JPEG file: anomalib's best (anomalib FastFlow torch-float32) over our best float32 "
+        "(FlowGauge torch-float32)": 1.5,
+        "a JPEG file: anomalib's best (anomalib PatchCore torch-float32) over our best "
+        "(FlowGauge torch-bfloat16)": 24.0,
+        "a JPEG file: anomalib's best (anomalib PatchCore torch-float32) over our best float32 "
+        "(FlowGauge torch-float32)": 6.0,
+    }
+
+
+def test_server_is_divided_by_the_floor() -> None:
+    def rounds(slower: int) -> list[http.Round]:
+        turns = {"jpg": Turn([0.01 * slower], 0), "png": Turn([0.02 * slower], 0)}
+        return [http.Round(turns | {"jpg by 8": Turn([0.1], 0.08 * slower, 8)})]
+
+    assert [one.median for one in http.ratios(rounds(3), rounds(2))] == pytest.approx([1.5, 1.5, 1.5])
+
+
+def test_answer_of_another_engine_is_an_error() -> None:
+    shot = Shot("part", 0, 1.0, 2.0, Answer(200, {}, b'{"engine": "torch-cpu-float32"}'))
+    http.check_engine([shot], "torch-float32")
+    with pytest.raises(http.AnswerError, match=r"openvino-float32 was asked for.* on torch-cpu-float32"):
+        http.check_engine([shot], "openvino-float32")
+
+
+def test_engines_that_cannot_run_are_named() -> None:
+    found, missing = engines.available("cuda")
+    assert found == ["torch-float32", "torch-bfloat16"]
+    assert len(missing) == 2
+    assert "CPU alone" in missing[0]
+
+
+def test_calibration_belongs_to_the_precision() -> None:
+    assert engines.precision_of("openvino-float32") == engines.precision_of("torch-float32") == "float32"
+    assert engines.precision_of("torch-bfloat16") == "bfloat16"
+    assert engines.precision_of("openvino-bfloat16") == "openvino-bfloat16"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_missing_gpu_is_an_error() -> None:
+    command = [sys.executable, "-m", "bench.inference", "model", "--device", "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "error: there is no GPU" in done.stderr
+
+
+@pytest.mark.slow
+def test_model_and_http_run(tmp_path: Path) -> None:
+    options = ["--rounds", "1", "--seconds", "0.2", "--out", str(tmp_path), "--folder", str(tmp_path / "f")]
+    command = [sys.executable, "-m", "bench.inference", "model", "http", *options]
+    subprocess.run(command, check=True, capture_output=True)
+    assert "complete model over its backbone" in (tmp_path / "model.md").read_text()
+    assert len(json.loads((tmp_path / "http.json").read_text())["ratios"]) == 3
