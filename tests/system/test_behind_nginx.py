@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from app.access import Role
-from tests.support.event_stream import listening
 from bench.service.server import Server
 from examples.children import reserved_port
 from tests.certificates import Certificate, make_certificate
+from tests.support.event_stream import listening
 from tests.system.processes import first_key
 from tests.waiting import eventually
 

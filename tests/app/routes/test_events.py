@@ -18,8 +18,8 @@ from app.feed.cursor import Cursors
 from app.keys import Keys
 from app.main import create_app
 from app.settings import Settings
-from tests.support.event_stream import Heard, listening
 from tests.app.conftest import Serve
+from tests.support.event_stream import Heard, listening
 from tests.waiting import eventually
 
 Images = dict[str, list[bytes]]

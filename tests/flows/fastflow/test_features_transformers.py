@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import Tensor
 
-from bench.random_weights import random_weights
+from bench import random_weights as backbones
 from flows.fastflow.cost import on_meta
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.weights import Weights, WeightsError, digest
@@ -24,8 +24,8 @@ KINDS = [
 
 
 def random_weights(name: str) -> Weights:
-    """Weights of chance, with positions that tell one place from another."""
-    return Weights(name, "a test", "0" * 64, random_weights(name))
+    """Random weights, with positions that tell one place from another."""
+    return Weights(name, "a test", "0" * 64, backbones.random_weights(name))
 
 
 def pictures(*shape: int) -> Tensor:
