@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Final
 
-from fastapi import Depends, Request
+from fastapi import Request, Security
+from fastapi.security import APIKeyHeader
 
 from app.problems import Problem
+
+KEY_HEADER: Final = "X-API-Key"
 
 
 class Permission(StrEnum):
@@ -86,7 +89,7 @@ COMMAND_LINE = Caller(None, "command line", Role.ADMIN)
 SERVER = Caller(None, "server", Role.ADMIN)
 
 
-class Requires:
+class Requires(APIKeyHeader):
     """A dependency of routes: the caller, who must have a permission.
 
     Where the path names a {category}, the caller's key must be for it. Where it names none, administration is
@@ -98,11 +101,16 @@ class Requires:
     """
 
     def __init__(self, permission: Permission | None) -> None:
+        super().__init__(name=KEY_HEADER, scheme_name="key", auto_error=False)
         self.permission = permission
 
-    async def __call__(self, request: Request) -> Caller:
-        # Set by app/guard.py; a request that came around it ends here.
-        caller: Caller = request.state.caller
+    async def __call__(self, request: Request) -> Caller:  # type: ignore[override]
+        """Give the caller that app/guard.py has found.
+
+        Raises:
+            Problem: forbidden.
+        """
+        caller: Caller = request.state.caller  # a request that came around the guard ends here
         if self.permission is None:
             return caller
         caller.expect(self.permission)
@@ -114,11 +122,12 @@ class Requires:
         return caller
 
 
-AnyCaller = Annotated[Caller, Depends(Requires(None))]
-MayPredict = Annotated[Caller, Depends(Requires(Permission.PREDICT))]
-MaySeeModels = Annotated[Caller, Depends(Requires(Permission.MODELS))]
-MaySeeResult = Annotated[Caller, Depends(Requires(Permission.RESULT))]
-MaySeeHistory = Annotated[Caller, Depends(Requires(Permission.HISTORY))]
-MayReview = Annotated[Caller, Depends(Requires(Permission.REVIEW))]
-MayTune = Annotated[Caller, Depends(Requires(Permission.TUNE))]
-MayAdminister = Annotated[Caller, Depends(Requires(Permission.ADMIN))]
+# The scopes are for the OpenAPI document alone.
+AnyCaller = Annotated[Caller, Security(Requires(None))]
+MayPredict = Annotated[Caller, Security(Requires(Permission.PREDICT), scopes=[Permission.PREDICT])]
+MaySeeModels = Annotated[Caller, Security(Requires(Permission.MODELS), scopes=[Permission.MODELS])]
+MaySeeResult = Annotated[Caller, Security(Requires(Permission.RESULT), scopes=[Permission.RESULT])]
+MaySeeHistory = Annotated[Caller, Security(Requires(Permission.HISTORY), scopes=[Permission.HISTORY])]
+MayReview = Annotated[Caller, Security(Requires(Permission.REVIEW), scopes=[Permission.REVIEW])]
+MayTune = Annotated[Caller, Security(Requires(Permission.TUNE), scopes=[Permission.TUNE])]
+MayAdminister = Annotated[Caller, Security(Requires(Permission.ADMIN), scopes=[Permission.ADMIN])]

@@ -1,4 +1,4 @@
-"""Where a request comes from, for the log and for limits."""
+"""Where a request comes from, for the log."""
 
 import ipaddress
 import re
@@ -24,14 +24,3 @@ def client_address(scope: Scope) -> str:
     else:
         host = str(getattr(address, "ipv4_mapped", None) or address)
     return _UNFIT.sub("?", host[:_LONGEST]) or "unknown"
-
-
-def holder_of(host: str) -> str:
-    """Whom to count an address for: an IPv4 address, or the 64 bits of IPv6 that one household has."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, ipaddress.IPv4Address):
-        return host
-    return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))

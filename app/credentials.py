@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Literal
 
+from app.access import KEY_HEADER
 from app.problems import Problem
 from app.sessions import COOKIE
-
-KEY_HEADER: Final = "X-API-Key"
 
 
 @dataclass(frozen=True)

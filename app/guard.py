@@ -11,12 +11,11 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app import credentials, problem_answers, small_bodies
-from app.access import ANONYMOUS, Caller
-from app.client_address import client_address, holder_of
-from app.forwarded import last_addresses
+from app.access import ANONYMOUS, KEY_HEADER, Caller
+from app.client_address import client_address
 from app.keyring import Keyring
 from app.keys import Key
-from app.limits import MOST_ADDRESSES, TokenBuckets
+from app.limits import TokenBuckets
 from app.loopback import is_loopback
 from app.problems import Problem
 from app.sessions import CSRF_HEADER, csrf_token
@@ -32,19 +31,12 @@ OPEN: Final = frozenset({*_HEALTH, "/docs", "/openapi.json", LOGIN})
 # These read their body by themselves, under limits of their own.
 UPLOADS: Final = re.compile(
     r"POST (/v1/models/[^/]+/(predict|predict:batch|versions/[^/]+/predict|versions|calibrations)"
-    r"|/2020-11-20/projects/[^/]+/models/[^/]+/detect|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
+    r"|/v2/models/[^/]+(/versions/[^/]+)?/infer)",
     re.DOTALL,
 )
-_REGION: Final = re.compile(r"PUT /v1/models/[^/]+/region", re.DOTALL)
 # What proxies say of whom they ask for. A service without keys asks for nothing more: it refuses them all.
 FORWARDED: Final = ("x-forwarded-for", "x-real-ip", "forwarded", "via")
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-
-LOGINS_PER_MINUTE: Final = 20  # by address
-REFUSALS_PER_MINUTE: Final = 60  # by address; those beyond are not looked into, nor logged
-_MOST_KEYS: Final = 100_000
-_SHOWN: Final = 64  # characters of what a client has sent
-_MOST_TOLD_OF: Final = 16  # anybody may send what proxies send
 
 
 class Guard:
@@ -67,25 +59,18 @@ class Guard:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
         self._settings = settings
-        self._requests = TokenBuckets(_MOST_KEYS)
-        self._logins = TokenBuckets(MOST_ADDRESSES)
-        self._refusals = TokenBuckets(MOST_ADDRESSES)
-        self._unlogged = 0  # refusals since the last that was
-        self._told_of: set[str] = set()  # addresses of proxies that were not named
+        self._requests = TokenBuckets()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":  # there are none; should there be, this is where they get in
             await send({"type": "websocket.close", "code": 1008})
             return
         if scope["type"] == "http":
-            scope["headers"] = [(name, _plain(name, value)) for name, value in scope["headers"]]
             try:
                 self._admit(scope)
-                asked = f"{scope['method']} {scope['path']}"
-                if not UPLOADS.fullmatch(asked):
+                if not UPLOADS.fullmatch(f"{scope['method']} {scope['path']}"):
                     seconds = self._settings.upload_idle_seconds
-                    most = _most_bytes(scope, asked)
-                    receive = await small_bodies.read_ahead(receive, scope["headers"], seconds, most)
+                    receive = await small_bodies.read_ahead(receive, scope["headers"], seconds)
             except Problem as problem:
                 answer = entrance.to_login(scope, LOGIN) if problem.name == "unauthenticated" else None
                 answer = answer or problem_answers.respond(Request(scope), problem)
@@ -94,43 +79,24 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _admit(self, scope: Scope) -> None:
-        self._tell_of_proxy(scope)
-        if not _is_open(scope):
-            caller, session = self._identify(scope)
+        headers = Headers(scope=scope)
+        if "upgrade" in headers and "content-length" in headers:
+            # uvicorn takes the body for the other protocol's, and would hand on an empty one.
+            raise Problem(
+                "invalid-request",
+                f"A request with a body cannot become {headers['upgrade'][:64]!r}: send it by HTTP/1.1 "
+                "alone, as Java's HttpClient does with version(HTTP_1_1).",
+            )
+        # Style sheets and scripts, which the login page needs too, tell nothing either.
+        if scope["path"] not in OPEN and not scope["path"].startswith(entrance.STATIC):
+            caller, session = self._identify(scope, headers)
             scope["state"] |= {"caller": caller, "session": session}
         elif scope["path"] == LOGIN and scope["method"] not in SAFE_METHODS:
             # Otherwise a page could log a browser in with a key of its own, and see what is done with it.
-            _expect_same_origin(Headers(scope=scope))
-            _expect_token(
-                self._logins.take(holder_of(client_address(scope)), LOGINS_PER_MINUTE), "The limit of logins"
-            )
+            _expect_same_origin(headers)
 
-    def _tell_of_proxy(self, scope: Scope) -> None:
-        """Log once of an address that a proxy comes from it and was not named: its clients count as one."""
-        if len(self._told_of) >= _MOST_TOLD_OF:
-            return
-        forwarded = [address.decode("latin-1") for address in last_addresses(scope["headers"])]
-        if not forwarded:
-            return
-        address = client_address(scope)
-        if address in self._told_of:
-            return
-        # What one that was named has told has taken its address's place already.
-        if self._settings.trusted_proxies and (
-            address in forwarded or address in map(_without_port, forwarded)  # the former costs nothing
-        ):
-            return
-        self._told_of.add(address)
-        logger.warning(
-            "%s passes on requests of others (X-Forwarded-For: %r), and FLOWGAUGE_TRUSTED_PROXIES does not "
-            "name it, so all of them count as one address, and TLS before it is not believed",
-            address,
-            ", ".join(forwarded)[:_SHOWN],
-        )
-
-    def _identify(self, scope: Scope) -> tuple[Caller, str | None]:
+    def _identify(self, scope: Scope, headers: Headers) -> tuple[Caller, str | None]:
         keyring: Keyring = scope["app"].state.keyring
-        headers = Headers(scope=scope)
         try:
             credential = credentials.find(scope["headers"])
             if credential is not None and credential.kind == "key":
@@ -144,7 +110,7 @@ class Guard:
             key = keyring.expect_session(credential.secret)
         except Problem as problem:
             if problem.name == "unauthenticated":
-                self._count_refusal(scope, problem)
+                logger.warning("refused a request from %s: %s", client_address(scope), problem.detail)
             raise
         _expect_same_origin(headers)
         if scope["method"] not in SAFE_METHODS:
@@ -154,21 +120,14 @@ class Guard:
     def _welcome(self, key: Key) -> Caller:
         """Count a request of a key against its limit."""
         limit = key.requests_per_minute or self._settings.requests_per_minute
-        if limit is not None:
-            wait = self._requests.take(key.id, limit)
-            _expect_token(wait, f"The key's limit of {limit} requests a minute")
+        if limit is not None and (wait := self._requests.take(key.id, limit)) > 0:
+            seconds = math.ceil(wait)
+            raise Problem(
+                "rate-limited",
+                f"The key's limit of {limit} requests a minute is reached; try again in {seconds} s.",
+                seconds,
+            )
         return key.caller
-
-    def _count_refusal(self, scope: Scope, problem: Problem) -> None:
-        address = holder_of(client_address(scope))
-        wait = self._refusals.take(address, REFUSALS_PER_MINUTE)
-        if wait > 0:
-            self._unlogged += 1
-            scope["state"]["unlogged"] = True
-        _expect_token(wait, "The limit of requests without a valid key")
-        before = f"; {self._unlogged} beyond the limit were not logged before" if self._unlogged else ""
-        self._unlogged = 0
-        logger.warning("refused a request from %s: %s%s", address, problem.detail, before)
 
     def _expect_this_machine(self, scope: Scope, headers: Headers) -> None:
         """Without keys, a request to an address of this machine comes from it, and calls it by its name."""
@@ -186,27 +145,6 @@ class Guard:
         forwarded = any(name in headers for name in FORWARDED)
         if forwarded or (client and not is_loopback(client[0])):
             raise Problem("forbidden", "There are no keys, so nobody but this machine may use the service.")
-
-
-def _is_open(scope: Scope) -> bool:
-    # Style sheets and scripts, which the login page needs too, tell nothing either.
-    return scope["path"] in OPEN or scope["path"].startswith(entrance.STATIC)
-
-
-def _most_bytes(scope: Scope, asked: str) -> int:
-    """The limit of a body that is no upload."""
-    if _is_open(scope):
-        return small_bodies.MAX_OPEN_BYTES  # who has shown nothing yet costs next to nothing
-    return small_bodies.MAX_REGION_BYTES if _REGION.fullmatch(asked) else small_bodies.MAX_BYTES
-
-
-def _plain(name: bytes, value: bytes) -> bytes:
-    """A header's value; a cookie's without backslashes, which none may have (RFC 6265, section 4.1.1).
-
-    FastAPI reads the cookies of every request, and Python before 3.11.10 unescapes them in quadratic time
-    (CVE-2024-7592): one header would stop the service for seconds.
-    """
-    return value.replace(b"\\", b"?") if name == b"cookie" else value
 
 
 def is_still_welcome(scope: Scope) -> bool:
@@ -236,7 +174,7 @@ def _expect_same_origin(headers: Headers) -> None:
 
 
 def _nothing_sent() -> Problem:
-    how = f"Send a key as {credentials.KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
+    how = f"Send a key as {KEY_HEADER} or as Authorization: Bearer, or log in at {LOGIN}."
     return Problem("unauthenticated", how)
 
 
@@ -247,18 +185,3 @@ def _expect_csrf_token(headers: Headers, session: str) -> None:
             "forbidden",
             f"A write with a session must carry {CSRF_HEADER}; POST {LOGIN} and GET /v1/session give it.",
         )
-
-
-def _expect_token(wait: float, limit: str) -> None:
-    if wait > 0:
-        seconds = math.ceil(wait)
-        raise Problem("rate-limited", f"{limit} is reached; try again in {seconds} s.", seconds)
-
-
-def _without_port(host: str) -> str:
-    """An address of X-Forwarded-For, as `client_address` has it."""
-    if host.startswith("["):
-        host = host[1:].partition("]")[0]
-    elif host.count(":") == 1:
-        host = host.partition(":")[0]
-    return client_address({"client": (host, 0)})

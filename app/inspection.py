@@ -18,17 +18,15 @@ from app.inference import Decoded
 from app.schemas import predict as schemas
 from app.turns import Timed
 from app.verdict import shown
-from flows.fastflow import heatmap, regions, resizing
+from flows.fastflow import heatmap, regions
 from flows.fastflow.calibration import Thresholds
 from flows.fastflow.detector import Detector
 from flows.fastflow.heatmap import ColourScale
 
-MASK_COLOUR: Final = "#23A436"
-
 MediaType = Literal["application/json", "image/png", "application/x-npy"]
 MEDIA_TYPES: Final[tuple[MediaType, ...]] = ("application/json", "image/png", "application/x-npy")
 
-Drawing = Literal["overlay", "heatmap", "map", "mask"]
+Drawing = Literal["overlay", "heatmap", "map"]
 
 # Of a map that the event loop may look through: a tenth of a millisecond.
 _AT_ONCE_PIXELS: Final = 2**18
@@ -52,8 +50,6 @@ def draw(
 ) -> dict[Drawing, bytes]:
     """Make files of a map: PNGs of the upload's size, and the float32 map as .npy.
 
-    The mask is white where the map is not above the pixel threshold, and of MASK_COLOUR where it is.
-
     Args:
         wanted: which.
         pixels: the upload, (H, W, 3); only an overlay needs it.
@@ -66,19 +62,11 @@ def draw(
         files["overlay"] = heatmap.encode_png(heatmap.overlay(pixels, score_map, scale))
     if "heatmap" in wanted:
         files["heatmap"] = heatmap.encode_png(heatmap.colours(score_map, scale, size))
-    if "mask" in wanted:
-        files["mask"] = heatmap.encode_png(_mask(score_map, size, scale.middle))
     if "map" in wanted:
         file = io.BytesIO()
         np.save(file, score_map.astype(np.float32, copy=False), allow_pickle=False)
         files["map"] = file.getvalue()
     return files
-
-
-def _mask(score_map: NDArray[np.float32], size: tuple[int, int], threshold: float) -> NDArray[np.uint8]:
-    colours = np.full((*size, 3), 255, dtype=np.uint8)
-    colours[resizing.resize(score_map, size) > threshold] = list(bytes.fromhex(MASK_COLOUR[1:]))
-    return colours
 
 
 @dataclass(frozen=True)

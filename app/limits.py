@@ -1,12 +1,8 @@
-"""How often somebody may ask: token buckets, bounded in memory."""
+"""How often a key may ask: token buckets."""
 
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
-
-MOST_ADDRESSES: Final = 4096  # with a bucket at a time, where buckets are by address
 
 
 @dataclass
@@ -21,14 +17,12 @@ class TokenBuckets:
     Used from the event loop's thread alone, so it needs no lock.
 
     Args:
-        most: buckets that are kept; beyond, the one unused for longest is forgotten.
         clock: seconds from any beginning.
     """
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most = most
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._buckets: dict[str, _Bucket] = {}
 
     def take(self, name: str, per_minute: int) -> float:
         """Take a token from a name's bucket, if there is one.
@@ -41,13 +35,10 @@ class TokenBuckets:
             0 if there was one; else the seconds until there is.
         """
         now = self._clock()
-        bucket = self._buckets.pop(name, None) or _Bucket(per_minute, now)
+        bucket = self._buckets.setdefault(name, _Bucket(per_minute, now))
         rate = per_minute / 60
-        bucket.tokens = min(float(per_minute), bucket.tokens + rate * max(0.0, now - bucket.filled))
+        bucket.tokens = min(float(per_minute), bucket.tokens + rate * (now - bucket.filled))
         bucket.filled = now
-        self._buckets[name] = bucket
-        if len(self._buckets) > self._most:
-            self._buckets.popitem(last=False)
         if bucket.tokens < 1:
             return (1 - bucket.tokens) / rate
         bucket.tokens -= 1

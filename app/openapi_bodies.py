@@ -59,15 +59,6 @@ PREDICT_EXTRA: Final[dict[str, Any]] = {
     }
 }
 
-# The same without a form.
-RAW_EXTRA: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "description": "The image.",
-        "content": {kind: _raw_body(kind) for kind in (*_RAW_TYPES, "application/octet-stream")},
-    }
-}
-
 # `openapi_extra` of inference by the Open Inference Protocol.
 INFER_EXTRA: Final[dict[str, Any]] = {
     "requestBody": {

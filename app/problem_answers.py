@@ -1,10 +1,9 @@
 """Errors on the wire: every one is answered as RFC 9457 problem details, with a type of the table.
 
-Whatever goes wrong, the answer is `application/problem+json`. It never holds a path of this machine, a stack
-trace or a library's message: the request id leads to the log, which does.
+Clients of the Open Inference Protocol, under /v2, read `{"error": ...}` instead. An answer never holds a path
+of this machine, a stack trace or a library's message: the request id leads to the log, which does.
 """
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -12,17 +11,17 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from app import dialects
 from app.database.engine import DatabaseUnavailable
 from app.problems import TYPES, Problem, ProblemName
 from app.schemas.problem import ProblemDetails
 
 logger = logging.getLogger("flowgauge.problems")
 
-MEDIA_TYPE: Final = dialects.PROBLEMS.media_type
+MEDIA_TYPE: Final = "application/problem+json"
+OPEN_INFERENCE_PREFIX: Final = "/v2"
 _MOST_REASONS: Final = 8  # for which a request is refused, that are told
 # What a 401 must say (RFC 9110, section 11.6.1).
 CHALLENGE: Final = 'Bearer realm="FlowGauge"'
@@ -42,19 +41,30 @@ def details(request: Request, name: ProblemName, detail: str) -> ProblemDetails:
     )
 
 
+def is_open_inference(path: str) -> bool:
+    """Whether the clients of a path read errors of the Open Inference Protocol."""
+    return path == OPEN_INFERENCE_PREFIX or path.startswith(f"{OPEN_INFERENCE_PREFIX}/")
+
+
+def open_inference_error(problem: ProblemDetails) -> dict[str, str]:
+    """The body of an error of the Open Inference Protocol."""
+    return {"error": f"{problem.detail} ({problem.type})"}
+
+
 def answer(
     request: Request, name: ProblemName, detail: str, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Build the response to a request: problem+json, or what the clients of its address read."""
+    """Build the response to a request: problem+json, or an error of the Open Inference Protocol."""
     kind = TYPES[name]
-    dialect = dialects.of(request.scope["path"])
-    told = dialect.tell(details(request, name, detail))
-    all_headers = {**told.headers, **(headers or {})}
+    problem = details(request, name, detail)
+    all_headers = dict(headers or {})
     if kind.retry_after is not None:
         all_headers.setdefault("Retry-After", str(kind.retry_after))
-    if told.status == 401:
+    if kind.status == 401:
         all_headers["WWW-Authenticate"] = CHALLENGE
-    return Response(json.dumps(told.body), told.status, all_headers, dialect.media_type)
+    if is_open_inference(request.scope["path"]):
+        return JSONResponse(open_inference_error(problem), kind.status, all_headers)
+    return JSONResponse(problem.model_dump(), kind.status, all_headers, MEDIA_TYPE)
 
 
 def respond(request: Request, problem: Problem) -> Response:

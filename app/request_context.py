@@ -12,21 +12,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app import logs, problem_answers, problems
 from app.client_address import client_address
 from app.draining import Draining
-from app.limits import MOST_ADDRESSES, TokenBuckets
 from app.telemetry import Telemetry
 
 logger = logging.getLogger("flowgauge.requests")
 
 HEADER = "X-Request-ID"
-# Of an address, requests that show no key (health, login, style sheets, refused ones) that are logged.
-STRANGERS_LINES_PER_MINUTE = 240
-_LONGEST_PATH = 200  # in the log; a request line may have 64 KiB
 # What may go into a log line and back into a header without doubt.
 _VALID = re.compile(r"[A-Za-z0-9._:@+=/-]{1,128}")
 
 
 class RequestContext:
-    """ASGI middleware, the outermost: the request id, the log, and 500 for whatever was not foreseen.
+    """ASGI middleware: the request id, the log, and 500 for whatever was not foreseen.
 
     A client's `X-Request-ID` is kept when it is 1 to 128 of `A-Z a-z 0-9 . _ : @ + = / -`;
     otherwise, or when there is none, a new one is made. It is `request.state.request_id` and is on
@@ -44,8 +40,6 @@ class RequestContext:
         self.app = app
         self._telemetry = telemetry
         self._draining = draining
-        self._strangers = TokenBuckets(MOST_ADDRESSES)
-        self._unlogged = 0  # requests of strangers since the last that was
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,20 +82,11 @@ class RequestContext:
         self._telemetry.request_ended(route, scope["method"], status, seconds, problem)
         caller = scope["state"].get("caller")
         key_id: str | None = None if caller is None else caller.key_id
-        if scope["state"].get("unlogged"):  # the guard's, which says how many there were
-            return
         # The raw path is ASCII without control characters: no line of the log can be forged with it.
         path = scope["raw_path"].decode("latin-1")
-        path = path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}..."
         client = client_address(scope)
-        # Who has shown nothing could else write over the lines of all others within minutes.
-        if caller is None and self._strangers.take(client, STRANGERS_LINES_PER_MINUTE) > 0:
-            self._unlogged += 1
-            return
-        before = f"; {self._unlogged} without a caller were not logged before" if self._unlogged else ""
-        self._unlogged = 0
         logger.info(
-            "%s %s %s %.1f ms%s client=%s%s%s",
+            "%s %s %s %.1f ms%s client=%s%s",
             scope["method"],
             path,
             status or "client left",
@@ -109,7 +94,6 @@ class RequestContext:
             f" {problem}" if problem else "",
             client,
             f" key={key_id}" if key_id else "",
-            before,
             extra={
                 "fields": {
                     "method": scope["method"],

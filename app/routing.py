@@ -19,7 +19,6 @@ from app.routes import (
     inspection_files,
     inspections,
     keys,
-    lookout,
     metrics,
     models,
     open_inference,
@@ -27,6 +26,7 @@ from app.routes import (
     outlook,
     parts,
     predict,
+    reference,
     regions,
     reports,
     reviews,
@@ -43,9 +43,8 @@ def _put_together() -> tuple[BaseRoute, ...]:
     every = APIRouter()
     strict = [Depends(expect_known_query)]
     # First, for it is nearly all that is asked for.
-    for inspecting in (predict, lookout):
-        every.include_router(inspecting.router, dependencies=[*strict, Depends(expect_not_draining)])
-    for operation in (health, open_inference_health, session, metrics):
+    every.include_router(predict.router, dependencies=[*strict, Depends(expect_not_draining)])
+    for operation in (health, open_inference_health, session, metrics, reference):
         every.include_router(operation.router)
     for resource in (
         models,

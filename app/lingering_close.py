@@ -1,0 +1,74 @@
+"""Read on after an answer that came before the end of the request's body, so that the answer arrives.
+
+A server that closes a connection with unread bytes resets it, and the client loses the answer: a 413 or 404
+to an upload, with `Connection: close` or HTTP/1.0. nginx calls the remedy a lingering close.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+MAX_BYTES: Final = 128 * 1024 * 1024
+MAX_SECONDS: Final = 30.0
+
+
+class LingeringClose:
+    """ASGI middleware, the outermost: ends an answer once the rest of the body was read and thrown away.
+
+    The answer itself is sent before; only its end, with which the server closes the connection, waits.
+
+    Args:
+        app: what answers.
+        max_bytes: whoever sends more may lose the answer.
+        max_seconds: whoever takes longer may lose it, too.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int = MAX_BYTES, max_seconds: float = MAX_SECONDS) -> None:
+        self.app = app
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or not _may_have_body(scope):
+            await self.app(scope, receive, send)
+            return
+        # Whether part of the body is on its way. Who expects to be told to go on sends nothing before.
+        unread = Headers(scope=scope).get("expect", "").lower() != "100-continue"
+        held_back: Message | None = None
+
+        async def receive_and_note() -> Message:
+            nonlocal unread
+            message = await receive()
+            unread = message["type"] == "http.request" and message.get("more_body", False)
+            return message
+
+        async def send_all_but_the_end(message: Message) -> None:
+            nonlocal held_back
+            ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+            if ends and unread:
+                held_back = {"type": "http.response.body", "body": b""}
+                message = {**message, "more_body": True}
+            await send(message)
+
+        await self.app(scope, receive_and_note, send_all_but_the_end)
+        if held_back is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._max_seconds):
+                    await _discard(receive, self._max_bytes)
+            await send(held_back)
+
+
+def _may_have_body(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
+
+
+async def _discard(receive: Receive, most: int) -> None:
+    while most > 0:
+        message = await receive()
+        if message["type"] != "http.request" or not message.get("more_body", False):
+            return
+        most -= len(message["body"])

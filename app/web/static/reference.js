@@ -1,0 +1,23 @@
+// Swagger UI over the service's OpenAPI document. A browser that is logged in tries requests out with its session, whose
+// writes carry the token; whoever is not enters a key under "Authorize".
+const main = document.getElementById("reference");
+
+async function addToken(request) {
+  if (["GET", "HEAD", "OPTIONS"].includes((request.method ?? "GET").toUpperCase())) return request;
+  const response = await fetch("/v1/session", { credentials: "same-origin" });
+  const token = response.ok ? (await response.json()).csrf_token : null;
+  if (token) request.headers["X-CSRF-Token"] = token;
+  return request;
+}
+
+SwaggerUIBundle({
+  domNode: main,
+  url: main.dataset.document,
+  deepLinking: true,
+  docExpansion: "list",
+  filter: true,
+  displayRequestDuration: true,
+  requestSnippetsEnabled: true,
+  validatorUrl: null,
+  requestInterceptor: addToken,
+});
