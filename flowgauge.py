@@ -72,8 +72,8 @@ COMMANDS = {
     ),
     "webhooks": Mount(
         "app.commands.webhooks:app",
-        "List who is told of inspections; send what was given up once more.",
-        "what was not sent is kept; what was sent last may be sent again",
+        "List who is told of inspections, and what they did not take.",
+        _NOTHING_LEFT,
     ),
     "backup": Mount(
         "app.commands.backup:app",

@@ -142,8 +142,8 @@ def watch_sinks(telemetry: Telemetry, deliveries: Sequence[Delivery]) -> None:
     """Watch what is delivered to whom, and how far each is behind."""
     telemetry.watch(
         "sink_deliveries",
-        "Events delivered, attempts that were repeated, events given up (dead), and lost to a sink that was "
-        "behind by more than is kept.",
+        "Events delivered, attempts that were repeated, events given up (failed), and lost to a sink that "
+        "was behind by more than is kept.",
         lambda: {
             (one.sink.name, outcome): count for one in deliveries for outcome, count in one.counts.items()
         },

@@ -52,7 +52,7 @@ def test_the_file_of_webhooks_can_be_read(tmp_path: Path) -> None:
     make_certificate(tmp_path, "DNS:mes.plant.example").certificate.rename(tmp_path / "plant.pem")
     text = block("yaml").replace("/etc/flowgauge", str(tmp_path))
     (tmp_path / "webhooks.yaml").write_text(text)
-    (webhook,) = read_webhooks(tmp_path / "webhooks.yaml").webhooks
+    (webhook,) = read_webhooks(tmp_path / "webhooks.yaml")
     assert webhook.name == "mes"
 
 

@@ -199,3 +199,13 @@ deliveries = Table(
     Column("number", BigInteger, nullable=False),
     Column("attempted", BigInteger, nullable=False),
 )
+
+# Events that a sink has given up, as long as `events` has them.
+failed_deliveries = Table(
+    "failed_deliveries",
+    metadata,
+    Column("sink", String(64), primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),  # of the event
+    Column("failed_ms", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+)

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
-from app.database.tables import events
+from app.database.tables import events, failed_deliveries
 
 Kind = Literal["inspection", "review", "model", "thresholds"]
 
@@ -133,7 +133,7 @@ def forgotten(connection: Connection) -> int:
 
 
 def trim(connection: Connection, keep: int, most: int) -> int:
-    """Delete all but the newest events.
+    """Delete all but the newest events, and what is known of their failed deliveries.
 
     Args:
         connection: of a transaction that may write.
@@ -144,4 +144,5 @@ def trim(connection: Connection, keep: int, most: int) -> int:
         How many were deleted.
     """
     end = min(newest(connection) - keep, forgotten(connection) + most)
+    connection.execute(delete(failed_deliveries).where(failed_deliveries.c.number <= end))
     return connection.execute(delete(events).where(_COLUMNS.number <= end)).rowcount

@@ -15,12 +15,12 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
+from app.database import clock
 from app.database.engine import Database, DatabaseUnavailable
 from app.feed import log
 from app.feed.feed import Feed
 from app.feed.log import Event, Wanted
 from app.sinks import positions
-from app.sinks.dead_letters import DeadLetters
 from app.sinks.positions import Position
 
 logger = logging.getLogger("flowgauge.sinks")
@@ -70,7 +70,7 @@ class Sink(Protocol):
     """Where events are delivered to.
 
     Attributes:
-        name: its own, for its position, its dead letters and metrics.
+        name: its own, for its position, its failed deliveries and metrics.
         wanted: which events.
         attempts: that count, after which an event is given up.
     """
@@ -111,20 +111,18 @@ class Delivery:
         sink: where to.
         database: of the history.
         feed: says when there is something new.
-        dead: takes what is given up.
     """
 
-    def __init__(self, sink: Sink, database: Database, feed: Feed, dead: DeadLetters) -> None:
+    def __init__(self, sink: Sink, database: Database, feed: Feed) -> None:
         self.sink = sink
         self._database = database
         self._feed = feed
-        self._dead = dead
         self._position = Position(0, 0)
         self._kept = 0
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         # For monitoring.
-        self.counts: Counter[str] = Counter(sent=0, retried=0, dead=0, lost=0)
+        self.counts: Counter[str] = Counter(sent=0, retried=0, failed=0, lost=0)
         self.failure: str | None = None
         self._is_stuck = False  # before it comes to the sink: the events cannot be read or counted
 
@@ -244,10 +242,7 @@ class Delivery:
             except Undelivered as error:
                 attempts += error.counts
                 if error.final or attempts >= self.sink.attempts:
-                    self.counts["dead"] += 1
-                    self.failure = str(error)  # for who watches, until something is delivered again
-                    logger.error("%s: an event is given up: %s", self.sink.name, error)  # noqa: TRY400
-                    await asyncio.to_thread(self._dead.add, event, str(error))
+                    await self._give_up(event, str(error))
                     return True
                 again = again or error.reached
                 self.counts["retried"] += 1
@@ -264,6 +259,13 @@ class Delivery:
                     logger.info("%s: delivered again", self.sink.name)
                     self.failure = None
                 return True
+
+    async def _give_up(self, event: Event, reason: str) -> None:
+        failed = positions.FailedDelivery(self.sink.name, event.number, clock.now_ms(), reason)
+        await self._write(lambda connection: positions.give_up(connection, failed))
+        self.counts["failed"] += 1
+        self.failure = reason  # for who watches, until something is delivered again
+        logger.error("%s: event %d is given up: %s", self.sink.name, event.number, reason)
 
     async def _keep(self) -> None:
         position = self._position

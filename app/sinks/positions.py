@@ -1,10 +1,11 @@
-"""How far a sink has got, kept in the history's database."""
+"""How far a sink has got and what it has given up, kept in the history's database."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from app.database.tables import deliveries
+from app.database.tables import deliveries, events, failed_deliveries
 from app.feed import log
 
 _COLUMNS = deliveries.columns
@@ -21,6 +22,23 @@ class Position:
 
     number: int
     attempted: int
+
+
+@dataclass(frozen=True)
+class FailedDelivery:
+    """An event that a sink has given up.
+
+    Attributes:
+        sink: its name.
+        number: of the event.
+        failed_ms: when, milliseconds since 1970.
+        reason: why, in words.
+    """
+
+    sink: str
+    number: int
+    failed_ms: int
+    reason: str
 
 
 def begin(connection: Connection, sink: str) -> Position:
@@ -43,3 +61,24 @@ def move(connection: Connection, sink: str, position: Position) -> None:
     """Remember where a sink is."""
     values = {"number": position.number, "attempted": position.attempted}
     connection.execute(update(deliveries).where(_COLUMNS.sink == sink).values(values))
+
+
+def give_up(connection: Connection, failed: FailedDelivery) -> None:
+    """Remember that a sink has given an event up; once more, the latest reason counts."""
+    column = failed_deliveries.c
+    connection.execute(
+        delete(failed_deliveries).where(column.sink == failed.sink, column.number == failed.number)
+    )
+    connection.execute(insert(failed_deliveries).values(asdict(failed)))
+
+
+def given_up(connection: Connection, sink: str) -> Sequence[tuple[FailedDelivery, str]]:
+    """What a sink has given up, the oldest first, with the data of each event."""
+    column = failed_deliveries.c
+    query = (
+        select(failed_deliveries, events.c.data)
+        .join_from(failed_deliveries, events, events.c.number == column.number)
+        .where(column.sink == sink)
+        .order_by(column.number)
+    )
+    return [(FailedDelivery(*row[:-1]), row[-1]) for row in connection.execute(query)]

@@ -10,12 +10,11 @@ from app.feed.feed import Feed
 from app.loopback import is_loopback
 from app.settings import Settings
 from app.sinks.broker import expect_template, expect_topic, read_url
-from app.sinks.dead_letters import DeadLetters
 from app.sinks.delivery import Delivery, Sink
 from app.sinks.errors import SinkError, Wrong
 from app.sinks.tls import trusting
 from app.sinks.webhook import WebhookSink
-from app.sinks.webhook_file import WebhookFile, read_webhooks
+from app.sinks.webhook_file import Webhook, read_webhooks
 
 logger = logging.getLogger("flowgauge.sinks")
 
@@ -35,8 +34,7 @@ class Sinks:
 
     def __init__(self, settings: Settings, database: Database, feed: Feed, identity: str) -> None:
         self.deliveries: Sequence[Delivery] = [
-            Delivery(sink, database, feed, dead_letters_of(settings, sink.name))
-            for sink in _make(settings, identity)
+            Delivery(sink, database, feed) for sink in _make(settings, identity)
         ]
 
     async def open(self) -> None:
@@ -47,16 +45,6 @@ class Sinks:
     async def close(self) -> None:
         """End, within a few seconds."""
         await asyncio.gather(*(delivery.close() for delivery in self.deliveries))
-
-
-def dead_letters_of(settings: Settings, sink: str) -> DeadLetters:
-    """What a sink has given up.
-
-    Args:
-        settings: of the service.
-        sink: its name.
-    """
-    return DeadLetters(settings.history / "sinks" / f"{sink}.dead.ndjson")
 
 
 def describe(settings: Settings) -> list[str]:
@@ -76,7 +64,7 @@ def describe(settings: Settings) -> list[str]:
     elif settings.mqtt_user is not None or settings.mqtt_password is not None or settings.mqtt_ca is not None:
         wrong.add("FLOWGAUGE_MQTT_URL is not set, but other settings of MQTT are")
     with wrong.collected():
-        lines += [f"webhook {one.name} to {one.host}" for one in _webhooks(settings).webhooks]
+        lines += [f"webhook {one.name} to {one.host}" for one in _webhooks(settings)]
     wrong.tell()
     return lines
 
@@ -102,8 +90,7 @@ def _make(settings: Settings, identity: str) -> list[Sink]:
                 settings.mqtt_ca,
             )
         )
-    file = _webhooks(settings)
-    sinks += [WebhookSink(webhook, file.networks) for webhook in file.webhooks]
+    sinks += map(WebhookSink, _webhooks(settings))
     return sinks
 
 
@@ -126,7 +113,5 @@ def _check_mqtt(settings: Settings) -> None:
     wrong.tell()
 
 
-def _webhooks(settings: Settings) -> WebhookFile:
-    if settings.webhooks is None:
-        return WebhookFile(hosts=frozenset(), webhooks=())
-    return read_webhooks(settings.webhooks)
+def _webhooks(settings: Settings) -> Sequence[Webhook]:
+    return () if settings.webhooks is None else read_webhooks(settings.webhooks)

@@ -1,7 +1,5 @@
-"""The file of webhooks: who is told of inspections, and which hosts may be.
+"""The file of webhooks: who is told of inspections.
 
-hosts: [mes.plant.example]          # only these are ever connected to
-networks: [10.20.0.0/16]            # private addresses that they may have
 webhooks:
   - name: mes
     url: https://mes.plant.example/flowgauge
@@ -11,6 +9,7 @@ webhooks:
 """
 
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final, Self
 from urllib.parse import urlsplit
@@ -27,7 +26,6 @@ from pydantic import (
 )
 
 from app.schemas.predict import Decision
-from app.sinks.addresses import Network
 from app.sinks.errors import SinkError, Wrong
 from app.sinks.signing import read_secret
 from app.sinks.tls import trusting
@@ -45,7 +43,7 @@ class Webhook(_Part):
     """A receiver.
 
     Attributes:
-        name: its own; its position and its dead letters are kept under it.
+        name: its own; its position and its failed deliveries are kept under it.
         url: where to send to.
         secret: that signs, whsec_ and base64; or secret_file names a file with it.
         decisions: only these; all where it is left out.
@@ -112,39 +110,24 @@ class Webhook(_Part):
         return trusting(self.ca, f"the `ca` of webhook {self.name}")
 
 
-class WebhookFile(_Part):
-    """All webhooks.
-
-    Attributes:
-        hosts: names or addresses that may be connected to.
-        networks: that their addresses may lie in though they are private.
-        webhooks: the receivers.
-    """
-
-    hosts: frozenset[str]
-    networks: tuple[Network, ...] = ()
+class _File(_Part):
     webhooks: tuple[Webhook, ...]
 
     @model_validator(mode="after")
-    def _expect_listed_hosts(self) -> Self:
-        names = [webhook.name for webhook in self.webhooks]
-        if len(set(names)) < len(names):
+    def _expect_names_of_their_own(self) -> Self:
+        if len({webhook.name for webhook in self.webhooks}) < len(self.webhooks):
             raise ValueError("two webhooks have one name")
-        allowed = {host.lower().strip("[]") for host in self.hosts}
-        for webhook in self.webhooks:
-            if webhook.host not in allowed:
-                raise ValueError(f"the host {webhook.host} of webhook {webhook.name} is not among `hosts`")
         return self
 
 
-def read_webhooks(path: Path) -> WebhookFile:
+def read_webhooks(path: Path) -> Sequence[Webhook]:
     """Read the file, and make sure that every secret and every authority can be read.
 
     Raises:
         SinkError: a line for everything that is wrong.
     """
     try:
-        file = WebhookFile.model_validate(yaml.safe_load(_read(path)))
+        file = _File.model_validate(yaml.safe_load(_read(path)))
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = "" if mark is None else f" (line {mark.line + 1})"
@@ -162,7 +145,7 @@ def read_webhooks(path: Path) -> WebhookFile:
         with wrong.collected():
             webhook.tls()
     wrong.tell()
-    return file
+    return file.webhooks
 
 
 def _read(path: Path) -> str:

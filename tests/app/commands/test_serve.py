@@ -185,7 +185,6 @@ class TestRefusals:
         (tmp_path / "plant.pem").write_text("no certificate")
         secret = f"secret: whsec_{'c2VjcmV0' * 6}"
         (tmp_path / "webhooks.yaml").write_text(
-            "hosts: [mes.example]\n"
             "webhooks:\n"
             f"- {{name: one, url: 'https://mes.example/1', {secret}, ca: {tmp_path}/plant.pem}}\n"
             f"- {{name: other, url: 'https://mes.example/2', {secret}, ca: {tmp_path}/none.pem}}\n"

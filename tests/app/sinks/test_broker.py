@@ -10,7 +10,6 @@ from app.sinks.errors import SinkError
         ("mqtt://broker", Broker("broker", 1883, tls=False)),
         ("mqtts://Broker.plant.example/", Broker("broker.plant.example", 8883, tls=True)),
         ("mqtt://10.0.0.5:1884", Broker("10.0.0.5", 1884, tls=False)),
-        ("mqtts://[fd00::1]:9000", Broker("fd00::1", 9000, tls=True)),
     ],
 )
 def test_addresses(url: str, broker: Broker) -> None:
@@ -36,16 +35,12 @@ def test_what_is_no_address_is_refused(url: str, said: str) -> None:
     assert "hunter2" not in str(caught.value)
 
 
-@pytest.mark.parametrize("template", ["a", "{station}/{category}", "x/{decision}/y", "{{x}}/{station}"])
-def test_templates(template: str) -> None:
-    expect_template(template)
-
-
 @pytest.mark.parametrize(
     "template",
-    ["", "a/#", "+/{station}", "{part_id}", "{}", "{station!r}", "{station:>9}", "{", "$SYS/{station}"],
+    ["", "a/#", "+/{station}", "{part_id}", "{station!r}", "{station:>9}", "{", "$SYS/{station}"],
 )
 def test_what_is_no_template_is_refused(template: str) -> None:
+    expect_template("{{x}}/{station}/{category}/{decision}")
     with pytest.raises(SinkError, match="FLOWGAUGE_MQTT_TOPIC"):
         expect_template(template)
 
@@ -64,7 +59,7 @@ def test_what_is_no_topic_is_refused() -> None:
         ("Halle 3", "f/Halle 3/bottle/PASS"),
         (None, "f/none/bottle/PASS"),
         ("", "f/none/bottle/PASS"),
-        ("a/b+c#d$e\n", "f/a_b_c_d_e_/bottle/PASS"),
+        ("a/b+c#d$e\n\ufdd0\U0001fffe", "f/a_b_c_d_e___/bottle/PASS"),
         ("{category}", "f/{category}/bottle/PASS"),
     ],
 )

@@ -3,7 +3,7 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,6 @@ from app.feed.feed import Feed
 from app.feed.log import Event, Happening, Wanted
 from app.sinks import delivery as module
 from app.sinks import positions
-from app.sinks.dead_letters import DeadLetters
 from app.sinks.delivery import Delivery, Undelivered
 from app.sinks.positions import Position
 from tests.app.databases import with_identity
@@ -84,7 +83,6 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @dataclass
 class Run:
     database: Database
-    tmp_path: Path
 
     def __call__(
         self, sink: Memory, work: Callable[[Delivery], Awaitable[None]], *, close: bool = True
@@ -94,8 +92,7 @@ class Run:
         async def do() -> Delivery:
             feed = Feed(self.database, 1)
             await feed.open()
-            dead = DeadLetters(self.tmp_path / f"{sink.name}.ndjson")
-            delivery = Delivery(sink, self.database, feed, dead)
+            delivery = Delivery(sink, self.database, feed)
             await delivery.open()
             try:
                 async with asyncio.timeout(60):
@@ -115,8 +112,8 @@ class Run:
 
 
 @pytest.fixture
-def run(database: Database, tmp_path: Path) -> Run:
-    return Run(database, tmp_path)
+def run(database: Database) -> Run:
+    return Run(database)
 
 
 def test_a_new_sink_begins_now_and_gets_what_is_wanted(database: Database, run: Run) -> None:
@@ -131,24 +128,8 @@ def test_a_new_sink_begins_now_and_gets_what_is_wanted(database: Database, run: 
 
     delivery = run(sink, work)
     assert sink.got == [("a", False), ("b", False), ("c", False)]
-    assert delivery.counts == {"sent": 3, "retried": 0, "dead": 0, "lost": 0}
+    assert delivery.counts == {"sent": 3, "retried": 0, "failed": 0, "lost": 0}
     assert run.position() == Position(5, 5)
-
-
-def test_what_happens_while_it_is_away_is_delivered_at_the_next_start(database: Database, run: Run) -> None:
-    async def nothing(_: Delivery) -> None:
-        pass
-
-    run(Memory(), nothing)
-    names = [str(i) for i in range(200)]
-    add(database, *names)
-    sink = Memory()
-
-    async def work(_: Delivery) -> None:
-        await until(lambda: len(sink.got) == 200)
-
-    run(sink, work)
-    assert sink.got == [(name, False) for name in names]
 
 
 def test_what_may_have_been_delivered_comes_again_and_says_so(database: Database, run: Run) -> None:
@@ -224,37 +205,34 @@ def test_what_never_arrived_is_no_redelivery(database: Database, run: Run) -> No
     assert delivery.counts["retried"] == 2
 
 
-def test_after_so_many_attempts_an_event_is_given_up_and_the_next_ones_go_on(
-    database: Database, run: Run, tmp_path: Path
+@pytest.mark.parametrize("final", [False, True])
+def test_failed_event_is_recorded_and_the_next_ones_go_on(
+    database: Database, run: Run, final: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sink = Memory(fails=lambda name: Undelivered("500", reached=True, counts=True) if name == "b" else None)
-
-    async def work(_: Delivery) -> None:
-        add(database, *"abc")
-        await until(lambda: len(sink.got) == 2)
-
-    delivery = run(sink, work)
-    assert sink.names == ["a", "c"]
-    assert sink.asked == ["a", "b", "b", "b", "c"]
-    assert (delivery.counts["dead"], delivery.counts["retried"]) == (1, 2)
-    (letter,) = (tmp_path / "memory.ndjson").read_text().splitlines()
-    assert json.loads(letter)["data"] == "b"
-    assert run.position().number == 3
-
-
-def test_a_receiver_that_refuses_everything_is_failing_until_it_takes_something(
-    database: Database, run: Run
-) -> None:
-    sink = Memory(fails=lambda name: Undelivered("400", reached=True, final=True) if name in "ab" else None)
+    refusal = Undelivered("500", reached=True, counts=True, final=final)
+    sink = Memory(fails=lambda name: refusal if name == "b" else None)
 
     async def work(delivery: Delivery) -> None:
         add(database, *"ab")
-        await until(lambda: (delivery.counts["dead"], delivery.lag) == (2, 0))
-        assert delivery.failing
+        await until(lambda: (delivery.counts["failed"], delivery.lag) == (1, 0))
+        assert delivery.failing  # until something is delivered again
         add(database, "c")
-        await until(lambda: not delivery.failing)
+        await until(lambda: len(sink.got) == 2 and not delivery.failing)
 
-    assert run(sink, work).counts == {"sent": 1, "retried": 0, "dead": 2, "lost": 0}
+    delivery = run(sink, work)
+    assert sink.asked == ["a", *"b" * (1 if final else 3), "c"]
+    assert delivery.counts == {"sent": 2, "retried": 0 if final else 2, "failed": 1, "lost": 0}
+    assert run.position().number == 3
+    assert "memory: event 2 is given up: 500" in caplog.text
+    with database.write() as connection:
+        [(failed, data)] = positions.given_up(connection, "memory")
+        assert (failed.number, failed.reason, data) == (2, "500", '"b"')
+        assert positions.given_up(connection, "other") == []
+        positions.give_up(connection, replace(failed, reason="410"))
+        [(failed, _)] = positions.given_up(connection, "memory")
+        assert failed.reason == "410"
+        log.trim(connection, keep=1, most=1000)
+        assert positions.given_up(connection, "memory") == []
 
 
 def test_an_error_that_nobody_foresaw_is_a_failed_attempt_of_its_event_alone(
@@ -270,20 +248,9 @@ def test_an_error_that_nobody_foresaw_is_a_failed_attempt_of_its_event_alone(
     delivery = run(sink, work)
     assert sorted(sink.names) == list("acdef")
     assert sink.asked.count("b") == sink.attempts == 3
-    assert (delivery.counts["dead"], delivery.counts["retried"]) == (1, 2)
+    assert (delivery.counts["failed"], delivery.counts["retried"]) == (1, 2)
     assert "OverflowError: too large" in caplog.text
     assert run.position().number == 6
-
-
-def test_a_final_refusal_is_given_up_at_once(database: Database, run: Run) -> None:
-    sink = Memory(fails=lambda name: Undelivered("410", final=True) if name == "a" else None)
-
-    async def work(_: Delivery) -> None:
-        add(database, *"ab")
-        await until(lambda: len(sink.got) == 1)
-
-    run(sink, work)
-    assert sink.asked == ["a", "b"]
 
 
 @pytest.fixture
@@ -316,21 +283,6 @@ def test_the_receivers_wish_to_wait_is_honoured_and_the_next_waits_are_longer_an
     # Up to half of each is taken off by chance.
     for wait, longest in zip(rest, (0.002, 0.004, 0.008, 0.01, 0.01), strict=True):
         assert longest / 2 <= wait <= longest
-
-
-def test_a_receiver_that_asks_for_less_is_not_asked_all_the_time(
-    database: Database, run: Run, waits: list[float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "FIRST_DELAY", 0.5)
-    failures = [Undelivered("503", wait=wait) for wait in (0.01, 0.49, 3.0)]
-    sink = Memory(fails=lambda _: failures.pop(0) if failures else None)
-
-    async def work(_: Delivery) -> None:
-        add(database, "a")
-        await until(lambda: len(sink.got) == 1)
-
-    run(sink, work)
-    assert waits == [0.5, 0.5, 3.0]
 
 
 def test_one_that_is_not_connected_is_not_asked_and_does_not_hold_up_the_end(
@@ -401,23 +353,6 @@ def test_a_sink_that_was_behind_by_more_than_is_kept_says_what_it_lost(
     assert "FLOWGAUGE_EVENTS_KEPT" in caplog.text
 
 
-def test_what_is_lost_is_counted_once_even_where_nothing_can_be_delivered_yet(
-    database: Database, run: Run
-) -> None:
-    leave_behind(database, run)
-    away, back = Memory(fails=lambda _: Undelivered("cannot be reached")), Memory()
-
-    async def in_vain(delivery: Delivery) -> None:
-        await until(lambda: bool(away.asked))
-        assert delivery.lag == 2
-
-    async def work(_: Delivery) -> None:
-        await until(lambda: len(back.got) == 2)
-
-    assert run(away, in_vain).counts["lost"] == 8
-    assert run(back, work).counts["lost"] == 0
-
-
 def test_what_one_station_has_waiting_at_the_end_is_not_passed_over_for_what_others_got(
     database: Database, run: Run
 ) -> None:
@@ -440,64 +375,6 @@ def test_what_one_station_has_waiting_at_the_end_is_not_passed_over_for_what_oth
     assert run.position().number == 0
     run(second, again)
     assert sorted(second.names) == ["stuck", "through"]
-
-
-def test_a_sink_that_wants_little_is_not_behind_at_the_next_start(database: Database, run: Run) -> None:
-    """Else what is trimmed meanwhile would count as lost to it."""
-
-    async def work(_: Delivery) -> None:
-        add(database, *map(str, range(1000)), kind="model")
-        await until(lambda: run.position().number == 1000)
-
-    run(Memory(), work)
-
-
-def test_an_error_that_nobody_foresaw_is_not_the_end_of_delivery(
-    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    failures = [OverflowError("too large")]
-    move = positions.move
-
-    def fail(*arguments: object) -> None:
-        if failures:
-            raise failures.pop()
-        move(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(positions, "move", fail)
-    sink = Memory()
-
-    async def work(_: Delivery) -> None:
-        add(database, "a")
-        await until(lambda: len(sink.got) == 1)
-
-    run(sink, work)
-    assert sink.names == ["a"]
-    assert "OverflowError: too large" in caplog.text
-
-
-def test_a_database_that_fails_for_a_while_costs_nothing(
-    database: Database, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_DATABASE_SECONDS", 0.01)
-    sink = Memory()
-    failing = {"times": 3}
-    move = positions.move
-
-    def fail(*arguments: object) -> None:
-        if failing["times"]:
-            failing["times"] -= 1
-            raise DatabaseUnavailable("away")
-        move(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(positions, "move", fail)
-
-    async def work(_: Delivery) -> None:
-        add(database, *"abc")
-        await until(lambda: len(sink.got) == 3)
-
-    run(sink, work)
-    assert sink.names == list("abc")
-    assert run.position().number == 3
 
 
 @pytest.mark.parametrize("error", [DatabaseUnavailable("away"), RuntimeError("nobody foresaw it")])

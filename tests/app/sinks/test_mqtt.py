@@ -86,22 +86,6 @@ def test_the_end_does_not_wait_for_a_broker_that_does_not_answer(
         asyncio.run(until(lambda: states(subscriber) == [("offline", True)]))
 
 
-@pytest.mark.parametrize("odd", ["\ufdd0", "\ufdef", "\ufffe", "\U0001fffe", "\U0010ffff"])
-def test_a_station_whose_name_is_no_text_for_a_broker_holds_up_no_other(broker: Mosquitto, odd: str) -> None:
-    sink = MqttSink(f"mqtt://127.0.0.1:{broker.port}", TOPIC, STATUS, IDENTITY)
-
-    async def work(sink: MqttSink) -> None:
-        await sink.ready()
-        await sink.deliver(event(1, f"L{odd}"), redelivered=False)
-        await sink.deliver(event(2), redelivered=False)
-        assert sink.is_ready
-
-    with subscribed(broker, "flowgauge/+/bottle/inspection") as subscriber:
-        use(sink, work)
-        asyncio.run(until(lambda: len(subscriber.messages) == 2))
-    assert subscriber.messages[0][0] == "flowgauge/L_/bottle/inspection"
-
-
 def test_without_a_broker_nothing_is_delivered_and_it_connects_when_there_is_one(
     broker: Mosquitto, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,16 +191,6 @@ def test_two_servers_on_a_broker_leave_each_other_alone(broker: Mosquitto, ident
     with subscribed(broker) as subscriber:
         use(one, work)
         asyncio.run(until(lambda: len(subscriber.messages) == 7))
-
-
-def test_a_failure_that_nobody_foresaw_is_told_and_is_not_the_end(caplog: pytest.LogCaptureFixture) -> None:
-    """Such as a host with an empty label, at which Python's own lookup fails with an error of Unicode."""
-
-    async def work(sink: MqttSink) -> None:
-        await until(lambda: "has failed" in caplog.text)
-        assert not sink.is_ready
-
-    use(MqttSink("mqtt://broker..plant", TOPIC, STATUS, IDENTITY), work)
 
 
 def test_a_user_and_a_password(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:

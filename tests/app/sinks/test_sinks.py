@@ -18,7 +18,7 @@ SECRET = "whsec_" + "c2VjcmV0" * 6
 def webhooks(tmp_path: Path) -> Path:
     path = tmp_path / "webhooks.yaml"
     webhook = {"name": "mes", "url": "https://mes.plant.example/x", "secret": SECRET}
-    path.write_text(yaml.safe_dump({"hosts": ["mes.plant.example"], "webhooks": [webhook]}))
+    path.write_text(yaml.safe_dump({"webhooks": [webhook]}))
     return path
 
 
@@ -26,11 +26,8 @@ def settings(**given: object) -> Settings:
     return Settings.model_validate(given)
 
 
-def test_without_settings_there_is_none() -> None:
-    assert describe(Settings()) == []
-
-
 def test_all_of_them_in_words(webhooks: Path) -> None:
+    assert describe(Settings()) == []
     given = settings(mqtt_url="mqtts://broker", mqtt_user="u", mqtt_password="hunter2", webhooks=webhooks)  # noqa: S106
     assert describe(given) == [
         "MQTT to broker port 8883 with TLS, topic flowgauge/{station}/{category}/inspection",
@@ -65,26 +62,11 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
         describe(settings(mqtt_url="mqtt://broker"))
 
 
-def test_each_has_a_delivery_and_dead_letters_of_its_own(webhooks: Path, tmp_path: Path) -> None:
-    given = settings(mqtt_url="mqtt://127.0.0.1:1", webhooks=webhooks, history=tmp_path / "history")
-    database = Database(given.database_url)
-    database.upgrade()
-
-    async def do() -> list[str]:
-        sinks = Sinks(given, database, Feed(database, 1), str(uuid.uuid4()))
-        return [delivery.sink.name for delivery in sinks.deliveries]
-
-    assert asyncio.run(do()) == ["mqtt", "webhook-mes"]
-    database.close()
-
-
 @pytest.mark.parametrize(
     ("url", "password", "warned"),
     [
         ("mqtt://broker", "hunter2", True),
-        ("mqtt://broker", None, False),
         ("mqtts://broker", "hunter2", False),
-        ("mqtt://127.0.0.1", "hunter2", False),
         ("mqtt://localhost", "hunter2", False),
     ],
 )
@@ -95,7 +77,8 @@ def test_a_password_that_can_be_read_on_the_way_is_warned_of(
     database = Database(given.database_url)
 
     async def do() -> None:
-        Sinks(given, database, Feed(database, 1), str(uuid.uuid4()))
+        sinks = Sinks(given, database, Feed(database, 1), str(uuid.uuid4()))
+        assert [delivery.sink.name for delivery in sinks.deliveries] == ["mqtt"]
 
     asyncio.run(do())
     database.close()

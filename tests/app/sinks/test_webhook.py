@@ -3,9 +3,7 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import ipaddress
 import json
-import socket
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta, timezone
@@ -24,7 +22,6 @@ KEY = b"k" * 32
 SECRET = SecretStr(f"whsec_{base64.b64encode(KEY).decode()}")
 DATA = {"inspection_id": "0193a6b2", "created_at": "2026-11-25T01:15:00.123Z", "decision": "REJECT"}
 EVENT = Event("inspection", "bottle", "line-3", "REJECT", json.dumps(DATA), 1)
-HERE = (ipaddress.ip_network("127.0.0.0/8"),)
 
 
 def webhook(url: str, **values: object) -> Webhook:
@@ -55,11 +52,11 @@ def deliver(receiver: Receiver, **values: object) -> Undelivered | None:
         except Undelivered as error:
             failure.append(error)
 
-    use(WebhookSink(webhook(receiver.url, **values), HERE), work)
+    use(WebhookSink(webhook(receiver.url, **values)), work)
     return failure[0] if failure else None
 
 
-def test_an_event_is_sent_signed() -> None:
+def test_event_is_sent_signed() -> None:
     async def work(sink: WebhookSink) -> None:
         assert sink.is_ready
         await sink.ready()
@@ -67,7 +64,7 @@ def test_an_event_is_sent_signed() -> None:
         await sink.deliver(EVENT, redelivered=True)
 
     with Receiver() as receiver:
-        use(WebhookSink(webhook(receiver.url, decisions=["REJECT"]), HERE), work)
+        use(WebhookSink(webhook(receiver.url, decisions=["REJECT"])), work)
     for message, redelivered in zip(receiver.messages, (False, True), strict=True):
         assert message.path == "/hook"
         assert message.content == {
@@ -86,7 +83,7 @@ def test_an_event_is_sent_signed() -> None:
 
 
 def test_what_is_wanted() -> None:
-    sink = WebhookSink(webhook("http://a/", decisions=["REJECT"], categories=["bottle"]), ())
+    sink = WebhookSink(webhook("http://a/", decisions=["REJECT"], categories=["bottle"]))
     assert sink.name == "webhook-mes"
     assert sink.wanted.admits(EVENT)
     for other in (
@@ -97,47 +94,32 @@ def test_what_is_wanted() -> None:
         assert not sink.wanted.admits(other)
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-def test_answers_that_accept(status: int) -> None:
+@pytest.mark.parametrize("status", [200, 204, 299])
+def test_success_is_delivery(status: int) -> None:
     with Receiver(lambda *_: (status, {})) as receiver:
         assert deliver(receiver) is None
 
 
-@pytest.mark.parametrize("status", [408, 425, 429, 502, 503, 504])
-def test_answers_of_one_that_cannot_now(status: int) -> None:
-    with Receiver(lambda *_: (status, {"Retry-After": "7"})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
-    assert (error.final, error.counts, error.reached, error.wait) == (False, False, True, 7)
+@pytest.mark.parametrize(
+    ("statuses", "counts", "final"),
+    [
+        ([408, 425, 429, 502, 503, 504], False, False),  # it cannot now
+        ([500, 501, 599], True, False),
+        ([401, 403, 404, 405, 407], True, False),  # the address or the secret may be wrong
+        ([400, 402, 409, 410, 422], False, True),
+    ],
+)
+def test_refusals(statuses: list[int], counts: bool, final: bool) -> None:
+    for status in statuses:
+        with Receiver(lambda *_, status=status: (status, {})) as receiver:
+            error = deliver(receiver)
+        assert error is not None
+        assert (error.counts, error.final, error.reached, error.wait) == (counts, final, True, None)
+        assert str(status) in str(error)
 
 
-@pytest.mark.parametrize("status", [500, 501, 599])
-def test_answers_that_count(status: int) -> None:
-    with Receiver(lambda *_: (status, {})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
-    assert (error.final, error.counts, error.wait) == (False, True, None)
-
-
-@pytest.mark.parametrize("status", [400, 402, 409, 410, 418, 422])
-def test_answers_that_are_final(status: int) -> None:
-    with Receiver(lambda *_: (status, {})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
-    assert error.final
-
-
-@pytest.mark.parametrize("status", [401, 403, 404, 405, 407])
-def test_answers_that_tell_of_the_address_or_the_secret_are_no_fault_of_the_event(status: int) -> None:
-    with Receiver(lambda *_: (status, {})) as receiver:
-        error = deliver(receiver)
-    assert error is not None
-    assert (error.final, error.counts, error.reached) == (False, True, True)
-    assert str(status) in str(error)
-
-
-@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
-def test_redirects_are_not_followed(status: int) -> None:
+@pytest.mark.parametrize("status", [301, 308])
+def test_redirect_is_not_followed(status: int) -> None:
     with Receiver() as other, Receiver(lambda *_: (status, {"Location": other.url})) as receiver:
         error = deliver(receiver)
     assert error is not None
@@ -149,14 +131,11 @@ def test_redirects_are_not_followed(status: int) -> None:
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [
-        ("3", 3.0),
         ("0.5", 0.5),
         ("99999999", 3600.0),
         ("-1", None),
         ("soon", None),
-        ("", None),
         ("nan", None),
-        ("inf", None),
         ("Wed, 21 Oct 2015 07:28:00 GMT", None),
         ("Mon, 01 Jan 2024 00:00:00 +99999999999999999999", None),
     ],
@@ -178,51 +157,28 @@ def test_retry_after_as_a_date(zone: timezone) -> None:
     assert 50 < error.wait <= 100
 
 
-def test_one_that_is_not_there() -> None:
+def test_receiver_that_is_not_there() -> None:
     error = deliver(Receiver())
     assert error is not None
     assert (error.final, error.counts, error.reached) == (False, False, False)
     assert "cannot be reached" in str(error)
 
 
-def test_one_of_many_addresses_that_drop_everything_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    with contextlib.ExitStack() as stack:
-        full = stack.enter_context(socket.create_server(("0.0.0.0", 0), backlog=0))  # noqa: S104
-        port = full.getsockname()[1]
-        for last in range(1, 6):
-            for _ in range(3):  # until nobody is let in any more
-                other = stack.enter_context(socket.socket())
-                other.setblocking(False)
-                other.connect_ex((f"127.0.0.{last}", port))
-        addresses = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", port)) for n in range(1, 6)]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: addresses)
-        failures: list[Undelivered] = []
-
-        async def work(sink: WebhookSink) -> None:
-            with pytest.raises(Undelivered) as caught:
-                await sink.deliver(EVENT, redelivered=False)
-            failures.append(caught.value)
-
-        use(WebhookSink(webhook(f"http://mes.plant:{port}/", timeout_seconds=2), HERE), work)
-    assert "cannot be reached" in str(failures[0])
-    assert (failures[0].final, failures[0].counts, failures[0].reached) == (False, False, False)
-
-
-def test_one_that_ends_the_connection() -> None:
+def test_receiver_that_ends_the_connection() -> None:
     with Receiver(lambda *_: None) as receiver:
         error = deliver(receiver)
     assert error is not None
     assert (error.final, error.counts, error.reached) == (False, False, True)
 
 
-def test_one_that_does_not_answer() -> None:
+def test_receiver_that_does_not_answer() -> None:
     with Receiver(seconds=60) as receiver:
         error = deliver(receiver, timeout_seconds=2)  # connecting must take less
     assert error is not None
     assert (error.final, error.counts, error.reached) == (False, True, True)
 
 
-def test_one_that_answers_byte_by_byte() -> None:
+def test_receiver_that_answers_byte_by_byte() -> None:
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.closing(writer):
             for byte in b"HTTP/1.1 204 No Content\r\n\r\n":
@@ -232,7 +188,7 @@ def test_one_that_answers_byte_by_byte() -> None:
     async def work() -> None:
         async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
             port = server.sockets[0].getsockname()[1]
-            sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/", timeout_seconds=1), HERE)
+            sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/", timeout_seconds=1))
             try:
                 with pytest.raises(Undelivered) as caught:
                     await sink.deliver(EVENT, redelivered=False)
@@ -243,25 +199,7 @@ def test_one_that_answers_byte_by_byte() -> None:
     asyncio.run(work())
 
 
-def test_private_addresses_are_not_connected_to_unless_listed() -> None:
-    def work_with(sink: WebhookSink) -> Undelivered:
-        async def work(sink: WebhookSink) -> None:
-            with pytest.raises(Undelivered) as caught:
-                await sink.deliver(EVENT, redelivered=False)
-            failures.append(caught.value)
-
-        failures: list[Undelivered] = []
-        use(sink, work)
-        return failures[0]
-
-    with Receiver() as receiver:
-        error = work_with(WebhookSink(webhook(receiver.url), ()))
-        assert "networks" in str(error)
-        assert not error.reached
-        assert receiver.messages == []
-
-
-def test_after_a_restart_of_the_receiver_old_connections_are_no_obstacle() -> None:
+def test_receiver_that_was_restarted() -> None:
     failures: list[Undelivered] = []
     receiver = Receiver()
 
@@ -279,43 +217,23 @@ def test_after_a_restart_of_the_receiver_old_connections_are_no_obstacle() -> No
         assert not any(error.final for error in failures)
 
     with receiver:
-        use(WebhookSink(webhook(receiver.url), HERE), work)
+        use(WebhookSink(webhook(receiver.url)), work)
     assert len(receiver.messages) >= 2
 
 
-@pytest.mark.parametrize(
-    ("status", "body"), [(204, b""), (200, b"ok"), (200, b"x" * 60_000), (503, b"later")]
-)
-def test_a_connection_is_used_again(status: int, body: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("body", "connections"), [(b"ok", 1), (bytes(20_000_000), 3)])
+def test_connection_is_used_again_after_a_small_body(body: bytes, connections: int) -> None:
     async def work(sink: WebhookSink) -> None:
-        for _ in range(5):
-            with contextlib.suppress(Undelivered):
-                await sink.deliver(EVENT, redelivered=False)
-
-    # So that each comes in time, however busy the machine.
-    monkeypatch.setattr("app.sinks.webhook._BODY_SECONDS", 60)
-    with Receiver(lambda *_: (status, {}), body=body) as receiver:
-        use(WebhookSink(webhook(receiver.url), HERE), work)
-        assert (len(receiver.messages), receiver.connections) == (5, 1)
-
-
-def test_of_a_long_body_not_all_is_read() -> None:
-    async def work(sink: WebhookSink) -> None:
-        for _ in range(2):
+        for _ in range(3):
             await sink.deliver(EVENT, redelivered=False)
 
-    with Receiver(lambda *_: (200, {}), body=bytes(20_000_000)) as receiver:
-        use(WebhookSink(webhook(receiver.url), HERE), work)
-        assert (len(receiver.messages), receiver.connections) == (2, 2)
+    with Receiver(lambda *_: (200, {}), body=body) as receiver:
+        use(WebhookSink(webhook(receiver.url)), work)
+        assert (len(receiver.messages), receiver.connections) == (3, connections)
 
 
-@pytest.mark.parametrize("seconds", [2, 60])
 @pytest.mark.parametrize("end", ["never", "cut off"])
-def test_a_body_that_does_not_come_takes_nothing_back(
-    end: str, seconds: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The status has said that the receiver has the event."""
-
+def test_status_counts_where_the_body_does_not_come(end: str) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf")
@@ -328,18 +246,13 @@ def test_a_body_that_does_not_come_takes_nothing_back(
         over.set()
 
     over = asyncio.Event()
-    if seconds < 60:
-        monkeypatch.setattr("app.sinks.webhook._BODY_SECONDS", 60)  # all of it takes too long before that
 
     async def scenario() -> None:
-        server = await asyncio.start_server(answer, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/hook", timeout_seconds=seconds), HERE)
-        try:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            sink = WebhookSink(webhook(f"http://127.0.0.1:{port}/hook", timeout_seconds=2))
             await sink.deliver(EVENT, redelivered=False)
-        finally:
             await sink.close()
-            server.close()
-        await over.wait()
+            await over.wait()
 
     asyncio.run(scenario())

@@ -31,8 +31,16 @@ def upgrade() -> None:
         sa.Column("attempted", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("sink", name=op.f("pk_deliveries")),
     )
+    op.create_table(
+        "failed_deliveries",
+        sa.Column("sink", sa.String(length=64), nullable=False),
+        sa.Column("number", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("failed_ms", sa.BigInteger(), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("sink", "number", name=op.f("pk_failed_deliveries")),
+    )
 
 
 def downgrade() -> None:
-    for table in ("deliveries", "events"):
+    for table in ("failed_deliveries", "deliveries", "events"):
         op.drop_table(table)
