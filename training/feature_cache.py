@@ -1,17 +1,21 @@
-"""Feature maps of the training pictures, computed once and kept on disk.
+"""Feature maps of the training images, computed once and kept on disk.
 
 The backbone is frozen, so its output never changes: an epoch costs the flows alone, and a second run with
 another seed or other flow settings starts at once.
+
+CacheError
+└── DiskSpaceError   the disk has too little room
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import torch
@@ -19,24 +23,35 @@ from numpy.typing import NDArray
 
 from flows.fastflow.features import FeatureExtractor
 from flows.fastflow.geometry import Geometry
+from flows.fastflow.plain_files import remove_directory, sweep, temporary_directory
 from training.augment import AugmentError, Variant
-from training.cache_folder import CacheFolder
 from training.pinned import Pinned, read
 from training.versions import library_versions
 
 Features = list[NDArray[np.float32]]
 
+GIB: Final = 2**30
+CHECKSUMS: Final = "sha256.json"
+
+
+class CacheError(ValueError):
+    """What should be cached is larger than the cache may be."""
+
+
+class DiskSpaceError(CacheError):
+    """The disk has too little room."""
+
 
 @dataclass(frozen=True)
 class View:
-    """What features are computed of: a tile of a picture, as it is or changed.
+    """What features are computed of: a tile of an image, as it is or changed.
 
     Attributes:
-        path: the picture's file.
+        path: the image's file.
         sha256: of the file: the cache is keyed by content, not by name or time.
-        picture: number of the picture among those of the run.
+        picture: number of the image among those of the run.
         variant: how it is changed, or None.
-        tile: number of the tile; 0, the only one, of a picture that is not tiled.
+        tile: number of the tile; 0, the only one, of an image that is not tiled.
     """
 
     path: Path
@@ -50,18 +65,23 @@ class FeatureCache:
     """The features of some views by one backbone, on disk or to be computed.
 
     Args:
-        folder: where caches lie.
+        folder: where caches lie, a sub-folder each.
+        max_bytes: what all of them together may take; the least recently used are removed.
         extractor: the frozen backbone.
-        views: the tiles, those of a picture in a row.
+        views: the tiles, those of an image in a row.
         input_size: (height, width) of what the backbone takes.
         batch_size: tiles per pass of the backbone.
-        geometry: how pictures are brought to the input size.
-        sample_bits: of the pictures, see `images.decode`.
+        geometry: how images are brought to the input size.
+        sample_bits: of the images, see `images.decode`.
+
+    Attributes:
+        name: of the sub-folder: a digest of all that decides the features.
     """
 
     def __init__(
         self,
-        folder: CacheFolder,
+        folder: Path,
+        max_bytes: int,
         extractor: FeatureExtractor,
         views: Sequence[View],
         *,
@@ -71,6 +91,7 @@ class FeatureCache:
         sample_bits: int,
     ) -> None:
         self.folder = folder
+        self.max_bytes = max_bytes
         self.extractor = extractor
         self.views = views
         self.input_size = input_size
@@ -80,7 +101,6 @@ class FeatureCache:
         self._tiles: tuple[View, Sequence[NDArray[np.uint8]]] | None = None
         # With all that moves the last bits of a feature: a run is deterministic, cache or no cache.
         computing = [str(extractor.device), torch.get_num_threads(), batch_size, library_versions()]
-        pictures = [[v.sha256, v.tile, asdict(v.variant) if v.variant else None] for v in views]
         key = [
             extractor.name,
             extractor.weights_sha256,
@@ -89,32 +109,78 @@ class FeatureCache:
             geometry.model_dump(),
             sample_bits,
             computing,
-            pictures,
+            [[v.sha256, v.tile, asdict(v.variant) if v.variant else None] for v in views],
         ]
         self.name = hashlib.sha256(json.dumps(key).encode()).hexdigest()[:24]
 
-    @property
-    def there(self) -> bool:
-        """Whether they have been computed, and are whole: a failing disk may have taken some of a file."""
-        return self.folder.has(self.name) and self._is_whole(self.folder.folder / self.name)
+    def features(self, advance: Callable[[int], None], say: Callable[[str], None]) -> Features:
+        """Read the features of all views, or compute them into the cache.
 
-    def compute(self, start: int) -> Features:
-        """The features of one batch of views, the first of which is number `start`.
+        Args:
+            advance: called with the number of views done since the last call.
+            say: called with a line where cached features are damaged, or are others than they should be.
 
         Returns:
-            Per scale (N, C_i, H_i, W_i) float32.
+            Per scale (N, C_i, H_i, W_i) float32, memory-mapped and read-only, in the order of the views.
 
         Raises:
-            ImageError, AugmentError: a picture cannot be read or changed; it is named.
+            ImageError, AugmentError: an image cannot be read or changed; it is named.
             DatasetError: its file is gone, or is another than the views say; it is named.
+            CacheError: there is no room for them.
         """
+        path = self.folder / self.name
+        if path.is_dir() and not self._is_sound(path):
+            say(f"the cached features in {path} are damaged or of other images: they are computed anew")
+            remove_directory(path)
+        if path.is_dir():
+            advance(len(self.views))
+        else:
+            self._compute_all(path, advance)
+        os.utime(path)  # the time of its last use
+        return [np.load(path / name, mmap_mode="r") for name in self._files]
+
+    @property
+    def _files(self) -> list[str]:
+        return [f"scale_{i}.npy" for i in range(len(self.extractor.channels))]
+
+    def _is_sound(self, path: Path) -> bool:
+        """Whether the files are those that were written for these very views and this backbone."""
+        try:
+            return bool(json.loads((path / CHECKSUMS).read_text()) == self._checksums(path))
+        except (OSError, ValueError):
+            return False
+
+    def _checksums(self, path: Path) -> dict[str, str]:
+        """The sha256 of the cache's name and each file: files of another cache do not pass for this one's."""
+        found = {}
+        for name in self._files:
+            digest = hashlib.sha256(self.name.encode())
+            with (path / name).open("rb") as file:
+                while chunk := file.read(2**20):
+                    digest.update(chunk)
+            found[name] = digest.hexdigest()
+        return found
+
+    def _compute_all(self, path: Path, advance: Callable[[int], None]) -> None:
+        first = self._compute(0)
+        sweep(self.folder)
+        self._make_room(sum(int(array[0].nbytes) for array in first) * len(self.views))
+        # Under a temporary name until complete, so that a killed run leaves no half cache behind.
+        with temporary_directory(self.folder) as temporary:
+            self._write(temporary, first, advance)
+            (temporary / CHECKSUMS).write_text(json.dumps(self._checksums(temporary)))
+            with suppress(OSError):  # another run has finished the same work meanwhile
+                temporary.rename(path)
+
+    def _compute(self, start: int) -> Features:
+        """The features of one batch of views, the first of which is number `start`."""
         views = self.views[start : start + self.batch_size]
         images = np.stack([self._pixels(view) for view in views])
         maps = self.extractor(torch.from_numpy(images).to(self.extractor.device))
         return [m.cpu().contiguous().numpy() for m in maps]
 
     def _pixels(self, view: View) -> NDArray[np.uint8]:
-        """A view (height, width, 3); a picture is read once for its tiles in a row."""
+        """A view (height, width, 3); an image is read once for its tiles in a row."""
         whole = replace(view, tile=0)
         if self._tiles is None or self._tiles[0] != whole:
             image = self._read(view)
@@ -123,7 +189,7 @@ class FeatureCache:
         return self._tiles[1][view.tile]
 
     def _read(self, view: View) -> NDArray[np.uint8]:
-        # Compared with its hash: features of another picture would lie under it until they are evicted.
+        # Compared with its hash: features of another image would lie under it until they are removed.
         image = read(Pinned(view.path, view.sha256), self.sample_bits)
         if view.variant is None:
             return image
@@ -132,67 +198,47 @@ class FeatureCache:
         except AugmentError as error:
             raise AugmentError(f"{view.path}: {error}") from error
 
-    def nbytes(self, some: Features) -> int:
-        """What they all take on disk, by the features of some views."""
-        return sum(int(array[0].nbytes) for array in some) * len(self.views)
-
-    @contextmanager
-    def features(self, advance: Callable[[int], None], first: Features | None = None) -> Iterator[Features]:
-        """The features of all views, from the cache or computed into it. Meanwhile they are not removed.
-
-        Args:
-            advance: called with the number of views done since the last call.
-            first: the features of the first batch, where they have been computed already.
-
-        Returns:
-            Per scale (N, C_i, H_i, W_i) float32, memory-mapped and read-only, in the order of the views.
-
-        Raises:
-            ImageError, AugmentError, DatasetError: as `compute`.
-            CacheError: there is no room for them.
-        """
-        computed = False
-        needed = 0
-        if not self.there:
-            self.folder.discard(self.name)  # what is left of a damaged one
-            first = first or self.compute(0)
-            needed = self.nbytes(first)
-
-        def make(folder: Path) -> None:
-            nonlocal computed
-            self._write(folder, first or self.compute(0), advance)
-            computed = True
-
-        with self.folder.use(self.name, needed, make) as path:
-            if not computed:
-                advance(len(self.views))
-            yield self._mapped(path)
-
-    def _mapped(self, path: Path) -> Features:
-        return [np.load(path / f"scale_{i}.npy", mmap_mode="r") for i in range(len(self.extractor.channels))]
-
-    def _is_whole(self, path: Path) -> bool:
-        try:
-            shapes = [array.shape[:2] for array in self._mapped(path)]
-        except (OSError, ValueError, EOFError):  # gone, or shorter than it says of itself
-            return False
-        return shapes == [(len(self.views), channels) for channels in self.extractor.channels]
-
     def _write(self, folder: Path, first: Features, advance: Callable[[int], None]) -> None:
         # Written, not mapped: on a full disk a write fails with an error, a mapped page with a signal.
         with ExitStack() as stack:
-            files = [stack.enter_context((folder / f"scale_{i}.npy").open("wb")) for i in range(len(first))]
+            files = [stack.enter_context((folder / name).open("wb")) for name in self._files]
             for file, array in zip(files, first, strict=True):
                 write_header(file, array.dtype, (len(self.views), *array.shape[1:]))
             for start in range(0, len(self.views), self.batch_size):
-                batch = self.compute(start) if start else first
+                batch = self._compute(start) if start else first
                 for file, array in zip(files, batch, strict=True):
                     file.write(np.ascontiguousarray(array, np.float32).data)
                 advance(len(batch[0]))
-            for file in files:
-                # Before the folder gets its name: a power cut must not leave a whole cache of zeros.
-                file.flush()
-                os.fsync(file.fileno())
+
+    def _make_room(self, nbytes: int) -> None:
+        """Remove the least recently used caches until there is room for so many bytes more.
+
+        A run that has mapped one of them goes on with it, and its room is given back when that run ends.
+
+        Raises:
+            CacheError: they are more than all caches may take, or than the disk has.
+        """
+        if nbytes > self.max_bytes:
+            raise CacheError(
+                f"the features take {nbytes / GIB:.2f} GiB, and feature_cache.max_gib allows "
+                f"{self.max_bytes / GIB:.2f}: raise it in the run's YAML, or take a smaller input_size, "
+                "fewer stages or fewer augment.copies"
+            )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        caches = [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        caches.sort(key=lambda path: path.stat().st_mtime)
+        total = sum(map(_size, caches))
+        for cache in caches:
+            if total + nbytes <= self.max_bytes and shutil.disk_usage(self.folder).free >= nbytes:
+                break
+            total -= _size(cache)
+            with suppress(OSError):  # another run was faster; on Windows, one has it mapped
+                remove_directory(cache)
+        if (free := shutil.disk_usage(self.folder).free) < nbytes:
+            raise DiskSpaceError(
+                f"the features take {nbytes / GIB:.2f} GiB, and {self.folder} has {free / GIB:.2f} GiB "
+                "left: free some, or let --runs name a folder on a larger disk"
+            )
 
 
 def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
@@ -203,3 +249,7 @@ def write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) -
         "shape": shape,
     }
     np.lib.format.write_array_header_1_0(file, header)
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

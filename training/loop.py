@@ -84,109 +84,161 @@ def fit(
         FitError: features or the loss are not finite, or the checkpoint is damaged or of another run.
     """
     torch.manual_seed(config.seed)
-    channels = [array.shape[1] for array in features]
-    sizes = config.gaussian.sizes(features)
-    head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
-    channels_last(head.to(device))
-    settings = config.fit
-    steps, epochs = settings.batches_of(len(rows.fit)), settings.epochs_for(len(rows.fit))
-    precision = precision_on(settings.precision, device)
-    # Fused: one pass over each weight instead of a dozen operations on it.
-    optimiser = torch.optim.Adam(
-        head.flow.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-    )
-    schedule: torch.optim.lr_scheduler.LRScheduler
-    # Of a single update it is its end, nearly 0.
-    if settings.schedule == "one-cycle" and steps * epochs > 1:
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, settings.learning_rate, total_steps=steps * epochs
-        )
-    else:
-        schedule = torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    training = _Training(config, features, rows, device)
     history: list[EpochMetrics] = []
     checkpoint = _load(folder / CHECKPOINT, identity, device) if resume else None
-    stopping = _Stopping(settings.stopping, checkpoint["best"] if checkpoint else {})
     if checkpoint is None:
+        training.fit_statistics()
+    else:
+        training.restore(checkpoint)
+        history = [EpochMetrics(**row) for row in checkpoint["history"]]
+        # The run may have been killed between the checkpoint and its lines.
+        _write_metrics(folder / METRICS, history)
+        on_batch(training.steps * len(history))
+        for row in history:
+            on_epoch(row)
+    for epoch in range(len(history) + 1, training.epochs + 1):
+        if training.stopping.due(len(history)):
+            break
+        history.append(training.epoch(epoch, on_batch))
+        state = {"identity": identity, **training.state(), "history": [asdict(row) for row in history]}
+        _save(folder / CHECKPOINT, state)
+        _write_metrics(folder / METRICS, history)
+        on_epoch(history[-1])
+    training.stopping.restore(training.head.flow)
+    return training.head.eval()
+
+
+class _Training:
+    """A head with its optimiser and schedule, fitted epoch by epoch; arguments as of `fit`.
+
+    Attributes:
+        head: that is fitted.
+        stopping: when to stop.
+        steps: updates of an epoch.
+        epochs: at most.
+    """
+
+    def __init__(self, config: RunConfig, features: Features, rows: Split, device: torch.device) -> None:
+        settings = config.fit
+        self._config, self._features, self._rows, self._device = config, features, rows, device
+        sizes = config.gaussian.sizes(features)
+        channels = [array.shape[1] for array in features]
+        self.head = Head(channels, config.normalisation, config.flow, sizes, seed=config.seed)
+        channels_last(self.head.to(device))
+        self.steps = settings.batches_of(len(rows.fit))
+        self.epochs = settings.epochs_for(len(rows.fit))
+        self.stopping = _Stopping(settings.stopping)
+        self._precision = precision_on(settings.precision, device)
+        # Fused: one pass over each weight instead of a dozen operations on it.
+        self._optimiser = torch.optim.Adam(
+            self.head.flow.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self._schedule: torch.optim.lr_scheduler.LRScheduler
+        # Of a single update it is its end, nearly 0.
+        if settings.schedule == "one-cycle" and self.steps * self.epochs > 1:
+            self._schedule = torch.optim.lr_scheduler.OneCycleLR(
+                self._optimiser, settings.learning_rate, total_steps=self.steps * self.epochs
+            )
+        else:
+            self._schedule = torch.optim.lr_scheduler.ConstantLR(self._optimiser, factor=1.0)
+
+    def fit_statistics(self) -> None:
+        """Fit all but the flows.
+
+        Raises:
+            FitError: a feature is not finite.
+        """
+        features, rows, device = self._features, self._rows.fit, self._device
         try:
-            head.fit_statistics(lambda: _batches(features, rows.fit, _statistics_batch(features), device))
+            self.head.fit_statistics(lambda: _batches(features, rows, _statistics_batch(features), device))
         except ValueError as error:
             raise FitError(
                 f"the backbone's features are of no use, are its weights sound? {error}"
             ) from error
-    else:
-        head.load_state_dict(checkpoint["head"])
-        optimiser.load_state_dict(checkpoint["optimiser"])
-        schedule.load_state_dict(checkpoint["schedule"])
-        history = [EpochMetrics(**row) for row in checkpoint["history"]]
-        # The run may have been killed between the checkpoint and its lines.
-        _write_metrics(folder / METRICS, history)
-        on_batch(steps * len(history))
-        for row in history:
-            on_epoch(row)
 
-    for epoch in range(len(history) + 1, epochs + 1):
-        if stopping.due(len(history)):
-            break
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "head": self.head.state_dict(),
+            "optimiser": self._optimiser.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "best": self.stopping.best,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from what `state` gave."""
+        self.head.load_state_dict(state["head"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.stopping.best = state["best"]
+
+    def epoch(self, epoch: int, on_batch: Callable[[int], None]) -> EpochMetrics:
+        """Go through the images once; `epoch` counts from 1.
+
+        Raises:
+            FitError: a loss is not finite.
+        """
+        settings, rows, seed = self._config.fit, self._rows, self._config.seed
         start = time.monotonic()
-        head.train()
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + epoch)
+        self.head.train()
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
         order = rows.fit[torch.randperm(len(rows.fit), generator=generator).numpy()]
         # Of the epoch's number as well: a run that is resumed goes on with the same noise.
-        noise = torch.Generator(device).manual_seed(config.seed * 1_000_003 + epoch)
-        total = torch.zeros(len(channels), dtype=torch.float64)
-        for maps in _batches(features, order, settings.batch_size, device):
-            inputs = _noisy(head.normaliser(maps), settings.noise, noise)
-            with computing(precision, device):
-                losses = torch.stack(head.flow.nll(inputs))
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(losses.sum())
-            torch.nn.utils.clip_grad_norm_(head.flow.parameters(), settings.gradient_clip)
-            optimiser.step()
-            schedule.step()
-            found = losses.detach().double().cpu()  # once: to fetch them is to wait for the GPU
+        noise = torch.Generator(self._device).manual_seed(seed * 1_000_003 + epoch)
+        total = torch.zeros(len(self._features), dtype=torch.float64)
+        for maps in _batches(self._features, order, settings.batch_size, self._device):
+            found = self._update(_noisy(self.head.normaliser(maps), settings.noise, noise))
             _expect_finite(found.tolist(), epoch)
             total += found * len(maps[0])
             on_batch(1)
-        held_out = _held_out(head, features, rows.calibration, settings.batch_size, device)
-        _expect_finite(held_out, epoch)
+        held_out = self._judge(rows.calibration, epoch)
         validation = None
         if settings.stopping is not None:
-            validation = _held_out(head, features, rows.validation, settings.batch_size, device)
-            _expect_finite(validation, epoch)
-            stopping.see(epoch, sum(validation), head.flow)
-        history.append(
-            EpochMetrics(
-                epoch=epoch,
-                fit_nll=(total / len(rows.fit)).tolist(),
-                held_out_nll=held_out,
-                learning_rate=float(schedule.get_last_lr()[0]),
-                seconds=time.monotonic() - start,
-                validation_nll=validation,
-            )
+            validation = self._judge(rows.validation, epoch)
+            self.stopping.see(epoch, sum(validation), self.head.flow)
+        return EpochMetrics(
+            epoch=epoch,
+            fit_nll=(total / len(rows.fit)).tolist(),
+            held_out_nll=held_out,
+            learning_rate=float(self._schedule.get_last_lr()[0]),
+            seconds=time.monotonic() - start,
+            validation_nll=validation,
         )
-        _save(
-            folder / CHECKPOINT,
-            {
-                "identity": identity,
-                "head": head.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "schedule": schedule.state_dict(),
-                "best": stopping.best,
-                "history": [asdict(row) for row in history],
-            },
-        )
-        _write_metrics(folder / METRICS, history)
-        on_epoch(history[-1])
-    stopping.restore(head.flow)
-    return head.eval()
+
+    def _update(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Make one update; the loss of each scale, (S,) float64."""
+        with computing(self._precision, self._device):
+            losses = torch.stack(self.head.flow.nll(inputs))
+        self._optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(losses.sum())
+        torch.nn.utils.clip_grad_norm_(self.head.flow.parameters(), self._config.fit.gradient_clip)
+        self._optimiser.step()
+        self._schedule.step()
+        return losses.detach().double().cpu()  # once: to fetch them is to wait for the GPU
+
+    @torch.inference_mode()
+    def _judge(self, index: NDArray[Any], epoch: int) -> list[float]:
+        """The negative log-likelihood of images that are not fitted, of each scale."""
+        self.head.eval()
+        total = torch.zeros(len(self._features), dtype=torch.float64)
+        for maps in _batches(self._features, index, self._config.fit.batch_size, self._device):
+            losses = torch.stack(self.head.flow.nll(self.head.normaliser(maps)))
+            total += losses.double().cpu() * len(maps[0])
+        values: list[float] = (total / len(index)).tolist()
+        _expect_finite(values, epoch)
+        return values
 
 
 class _Stopping:
     """Watches the likelihood of pictures kept apart for it, and keeps the weights of the best epoch."""
 
-    def __init__(self, settings: StoppingConfig | None, best: dict[str, Any]) -> None:
+    def __init__(self, settings: StoppingConfig | None) -> None:
         self._settings = settings
-        self.best = best  # as a checkpoint holds it; empty before the first epoch
+        self.best: dict[str, Any] = {}  # as a checkpoint holds it; empty before the first epoch
 
     def due(self, epochs: int) -> bool:
         """Whether after so many epochs the best one is too long ago."""
@@ -235,19 +287,6 @@ def _batches(
         yield [
             torch.from_numpy(array[rows]).to(device, memory_format=torch.channels_last) for array in features
         ]
-
-
-@torch.inference_mode()
-def _held_out(
-    head: Head, features: Features, index: NDArray[Any], size: int, device: torch.device
-) -> list[float]:
-    head.eval()
-    total = torch.zeros(len(features), dtype=torch.float64)
-    for maps in _batches(features, index, size, device):
-        losses = torch.stack(head.flow.nll(head.normaliser(maps)))
-        total += losses.double().cpu() * len(maps[0])
-    values: list[float] = (total / len(index)).tolist()
-    return values
 
 
 def _expect_finite(losses: list[float], epoch: int) -> None:

@@ -58,6 +58,16 @@ class ConsoleProgress:
             yield advance
 
 
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: "12 s", "3 min 20 s", "2 h 5 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 class Silent:
     """Progress that nobody watches."""
 

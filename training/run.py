@@ -1,9 +1,8 @@
-"""One training run from pictures to a published model, stage by stage."""
+"""One training run from images to a published model, stage by stage."""
 
 import os
 import time
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -28,13 +27,12 @@ from training import stages
 from training.augment import expect_square
 from training.backbone import BackboneLoader
 from training.config import RunConfig, expect_whole_positions
-from training.cost import Cost, ForecastError, disk_used, forecast, peak_memory
 from training.datasets.check import check
 from training.loop import precision_on
-from training.pictures import gather
-from training.progress import Progress
+from training.pictures import Pictures, gather
+from training.progress import Progress, duration
 from training.publication import DATA_CHECK
-from training.run_folder import alone_in, begin, epochs_done, given_up, identify, not_resumed, reusable
+from training.run_folder import alone_in, begin, given_up, identify, not_resumed, reusable
 from training.split import too_few
 from training.stages import Run
 from training.unused import unused
@@ -67,7 +65,7 @@ def train(
 ) -> Outcome:
     """Train, calibrate and publish a model of one category, and make it the active one.
 
-    Training pictures alone are read. Pictures for calibration are held out of the fit. A run lies in a folder
+    Training images alone are read. Images for calibration are held out of the fit. A run lies in a folder
     named after all that decides its weights, so that runs with other settings never meet.
 
     Args:
@@ -76,16 +74,17 @@ def train(
         category: name of the category, and of its sub-folder.
         models: the models folder.
         runs: folder for checkpoints and cached features.
-        resume: continue a killed run, or reuse a finished one, where settings and pictures are the same.
+        resume: continue a killed run, or reuse a finished one, where settings and images are the same.
         progress: where to tell about it.
         backbones: what runs in turn share, so that the backbone is loaded once.
         displace: whether the model of a finished run that is reused displaces one that was made active since.
 
     Raises:
         ConfigError, DatasetError, PartsError, FileError, ImageError, AugmentError, WeightsError, EngineError,
-            CacheError, FitError, TensorBoardError, BundleError: with the reason.
+            CacheError, FitError, BundleError: with the reason.
         OSError: a folder cannot be written to.
     """
+    start = time.monotonic()
     check_category(category)
     torch.set_num_threads(config.fit.threads)
     device = pick_device(config.device)
@@ -102,50 +101,16 @@ def train(
     with alone_in(folder):
         earlier = reusable(folder, identity, models, category)
         if resume and earlier is not None:
-            progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
-            then, now = read_manifest(earlier).data.licence, pictures.licence
-            if then != now:
-                progress.say(
-                    f"the licence of its pictures was {then or 'not told'} then, and is {now or 'not told'}"
-                    " now: without --resume it is trained anew, and tells so"
-                )
-            _activate_again(models, category, earlier.name, progress, displace=displace)
+            _reuse(earlier, pictures, models, category, progress, displace=displace)
             return Outcome(earlier, reused=True)
         _expect_writable(models / category)
-        # What is found in a test set is for `flowgauge data check`.
-        checked = check(
-            data,
-            category,
-            test=False,
-            threads=config.fit.threads,
-            sample_bits=config.sample_bits,
-            stage=progress.stage,
-        )
-        (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1), encoding="utf-8")
-        checked.raise_for_errors()
-        for line in checked.lines():
-            progress.say(line)
-        for line in unused(config):
-            progress.say(line)
-        if config.augment.right_angles:
-            pinned = pictures.pinned
-            expect_square([pinned[i] for i in pictures.split.fit])
-        of_parts = "" if pictures.distinct is None else f" of {pictures.distinct} parts"
-        progress.say(
-            f"{len(pictures.paths)} good pictures{of_parts} of {category}: "
-            f"{len(pictures.split.seen)} to fit, {len(pictures.held_out)} held out to calibrate"
-            f"{'' if pictures.distinct is None else ', one of each part'}; on {device}"
-        )
-        for line in too_few(len(pictures.held_out), config.calibration, parts=pictures.distinct is not None):
-            progress.say(line)
-        asked = config.calibration
-        if said := say_empty_band(len(pictures.held_out), asked.target_fpr, asked.review_fpr):
-            progress.say(said)
-        if device.type == "cpu" and (said := _said_of_threads(config.fit.threads)):
-            progress.say(said)
+        _check_data(config, data, category, folder, progress)
+        _say_plan(config, pictures, category, device, progress)
         progress.say(f"backbone {weights.name}, weights from {weights.source}")
         extractor = _describable(backbones.extractor(config.backbone, config.input_size, device))
         expect_whole_positions(config.input_size, extractor.strides, weights.name)
+        if (said := _earlier_work(folder, resume=resume, finished=earlier is not None)) is not None:
+            progress.say(said)
         run = Run(
             config=config,
             category=category,
@@ -157,62 +122,101 @@ def train(
             device=device,
             weights=weights,
             extractor=extractor,
-            epochs_done=epochs_done(folder) if resume else 0,
             resume=resume,
             progress=progress,
         )
-        if resume and run.epochs_done == 0 and (said := not_resumed(folder)) is not None:
-            progress.say(said)
-        cache = stages.feature_cache(run)
-        if not resume and (lost := given_up(folder, finished=earlier is not None)) is not None:
-            progress.say(lost)
-        first = None
-        try:
-            expected, first = forecast(
-                config, pictures, cache, folder=folder, models=models, epochs_done=run.epochs_done
-            )
-            progress.say(f"forecast: {expected}")
-        except ForecastError as error:
-            progress.say(f"forecast: none, for the cost could not be measured: {error}")
-        with stages.opened_log(run) as log:
-            clock = [time.monotonic()]
-            with stages.opened_features(run, cache, first) as features:
-                clock.append(time.monotonic())
-                begin(folder, _as_fitted(config, device), resume=resume)
-                head = stages.fit_flows(run, cache, features, log)
-            clock.append(time.monotonic())
-            fitted = stages.scorers(run, head, engines)
-            calibrated = stages.calibrate_by_engine(run, fitted, log)
-            clock.append(time.monotonic())
-        bundle = stages.publish(run, fitted, calibrated)
-        first_stage, second, third = (later - earlier for earlier, later in pairwise(clock))
-        taken = Cost(first_stage, second, third, disk_used(cache, folder, bundle), peak_memory())
-        progress.say(f"it took:  {taken}")
+        features, views = stages.compute_features(run)
+        begin(folder, _as_fitted(config, device), resume=resume)
+        head = stages.fit_flows(run, features, views)
+        scorers = stages.scorers(run, head, engines)
+        bundle = stages.publish(run, scorers, stages.calibrate_by_engine(run, scorers))
+        progress.say(f"it took {duration(time.monotonic() - start)}")
         return Outcome(bundle, reused=False)
+
+
+def _reuse(
+    earlier: Path, pictures: Pictures, models: Path, category: str, progress: Progress, *, displace: bool
+) -> None:
+    """Say that a finished run is reused, and make its model the active one again."""
+    progress.say(f"{category} was trained before with these settings and pictures: {earlier.name}")
+    then, now = read_manifest(earlier).data.licence, pictures.licence
+    if then != now:
+        progress.say(
+            f"the licence of its pictures was {then or 'not told'} then, and is {now or 'not told'}"
+            " now: without --resume it is trained anew, and tells so"
+        )
+    active = active_version(models, category)
+    if active == earlier.name:
+        return
+    if active is not None and active in versions(models, category):  # it may have been deleted
+        if not displace:
+            progress.say(
+                f"{active} stays the active version; to put {earlier.name} in its place: flowgauge models "
+                f"activate {category} {earlier.name}"
+            )
+            return
+        progress.say(f"{earlier.name} is active again, in the place of {active}")
+    activate(models, category, earlier.name)
+    for line in left_behind(models, category, active, earlier.name):
+        progress.say(line)
+
+
+def _check_data(config: RunConfig, data: Path, category: str, folder: Path, progress: Progress) -> None:
+    """Check the training images, and record what was found; the test images are for `data check`.
+
+    Raises:
+        DatasetError: images cannot be decoded; they are named.
+    """
+    checked = check(
+        data,
+        category,
+        test=False,
+        threads=config.fit.threads,
+        sample_bits=config.sample_bits,
+        stage=progress.stage,
+    )
+    (folder / DATA_CHECK).write_text(checked.model_dump_json(indent=1), encoding="utf-8")
+    checked.raise_for_errors()
+    for line in checked.lines():
+        progress.say(line)
+
+
+def _say_plan(
+    config: RunConfig, pictures: Pictures, category: str, device: torch.device, progress: Progress
+) -> None:
+    """Say what is fitted to what, and what of the settings will not give what was hoped for.
+
+    Raises:
+        AugmentError: images are to be turned by right angles and are not square.
+    """
+    for line in unused(config):
+        progress.say(line)
+    if config.augment.right_angles:
+        pinned = pictures.pinned
+        expect_square([pinned[i] for i in pictures.split.fit])
+    of_parts = "" if pictures.distinct is None else f" of {pictures.distinct} parts"
+    held_out, asked = len(pictures.held_out), config.calibration
+    progress.say(
+        f"{len(pictures.paths)} good pictures{of_parts} of {category}: {len(pictures.split.seen)} to fit, "
+        f"{held_out} held out to calibrate{', one of each part' if of_parts else ''}; on {device}"
+    )
+    for line in too_few(held_out, asked, parts=pictures.distinct is not None):
+        progress.say(line)
+    if said := say_empty_band(held_out, asked.target_fpr, asked.review_fpr):
+        progress.say(said)
+    if device.type == "cpu" and (said := _said_of_threads(config.fit.threads)):
+        progress.say(said)
+
+
+def _earlier_work(folder: Path, *, resume: bool, finished: bool) -> str | None:
+    """A line where a run gives up what an earlier one has done, or finds nothing to continue."""
+    return not_resumed(folder) if resume else given_up(folder, finished=finished)
 
 
 def _as_fitted(config: RunConfig, device: torch.device) -> RunConfig:
     """The run with the precision that it turned out to have, by which it can be made again elsewhere."""
     found = precision_on(config.fit.precision, device)
     return config.model_copy(update={"fit": config.fit.model_copy(update={"precision": found})})
-
-
-def _activate_again(models: Path, category: str, version: str, progress: Progress, *, displace: bool) -> None:
-    """Make a version of before the active one, and say so where another one was put in its place since."""
-    active = active_version(models, category)
-    if active == version:
-        return
-    if active is not None and active in versions(models, category):  # it may have been deleted
-        if not displace:
-            progress.say(
-                f"{active} stays the active version; to put {version} in its place: flowgauge models "
-                f"activate {category} {version}"
-            )
-            return
-        progress.say(f"{version} is active again, in the place of {active}")
-    activate(models, category, version)
-    for line in left_behind(models, category, active, version):
-        progress.say(line)
 
 
 def _said_of_threads(threads: int) -> str | None:

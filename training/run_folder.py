@@ -65,7 +65,6 @@ def identify(
         "backbone": {"weights"},
         "device": True,
         "feature_cache": True,
-        "tensorboard": True,
     }
     settings = config.model_dump(mode="json", exclude=never | later)
     settings["fit"]["precision"] = precision_on(config.fit.precision, device)
@@ -85,13 +84,6 @@ def alone_in(folder: Path) -> AbstractContextManager[object]:
         return lock.acquire(timeout=0)
     except Timeout as error:
         raise FitError(f"another process is at work on this very run, in {folder}") from error
-
-
-def checkpoint_bytes(folder: Path) -> int:
-    """Bytes that the folder's checkpoint has on disk."""
-    with suppress(OSError):
-        return (folder / CHECKPOINT).stat().st_size
-    return 0
 
 
 def begin(folder: Path, config: RunConfig, *, resume: bool) -> None:
@@ -130,11 +122,13 @@ def not_resumed(folder: Path) -> str | None:
     """What a run says that was to be resumed and begins anew, as those left unfinished are others.
 
     Args:
-        folder: of the run, in which no epoch was made yet.
+        folder: of the run.
 
     Returns:
-        None where no other is unfinished.
+        None where epochs were made in the folder, or no other run is unfinished.
     """
+    if epochs_done(folder):
+        return None
     others = sorted(other for other in folder.parent.iterdir() if other != folder and other.is_dir())
     unfinished = {one.name: epochs_done(one) for one in others if not (one / FINISHED).exists()}
     left = [f"{name} with {_epochs(epochs)}" for name, epochs in unfinished.items() if epochs]

@@ -1,7 +1,6 @@
 """The stages of a training run, from cached features to a published model."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,17 +16,14 @@ from flows.fastflow.models_folder import BACKBONES, activate, left_behind
 from flows.fastflow.plain_files import sweep
 from flows.fastflow.scorer import Scorer
 from flows.fastflow.weights import Weights, save_weights
-from training.cache_folder import GIB, CacheFolder
 from training.calibrate import Calibrated, calibrate
 from training.config import RunConfig
-from training.feature_cache import FeatureCache, Features
-from training.loop import EpochMetrics, final_metrics, fit
+from training.feature_cache import GIB, FeatureCache, Features, View
+from training.loop import EpochMetrics, fit
 from training.pictures import Pictures
-from training.pinned import expect_there
-from training.progress import Progress
+from training.progress import Progress, duration
 from training.publication import publish_model
 from training.run_folder import Identity, finish
-from training.tensorboard_log import TensorBoardLog
 from training.tiles import choose
 
 
@@ -46,7 +42,6 @@ class Run:
         device: that computes.
         weights: of the backbone.
         extractor: the backbone.
-        epochs_done: that a checkpoint spares.
         resume: whether a checkpoint is continued.
         progress: where to tell about it.
     """
@@ -61,52 +56,37 @@ class Run:
     device: torch.device
     weights: Weights
     extractor: FeatureExtractor
-    epochs_done: int
     resume: bool
     progress: Progress
 
 
-def feature_cache(run: Run) -> FeatureCache:
-    """The features of all pictures and of their copies, which may be there already."""
+def compute_features(run: Run) -> tuple[Features, list[View]]:
+    """Compute the features of all images and of their changed copies, or find them in the cache."""
     config, strides = run.config, run.extractor.strides
     tiles = choose(run.pictures.pinned, config.geometry, config.input_size, strides, config.fit.tiles)
-    return FeatureCache(
-        CacheFolder(run.runs / "features", round(config.feature_cache.max_gib * GIB)),
+    views = run.pictures.views(config.augment, config.seed, tiles)
+    cache = FeatureCache(
+        run.runs / "features",
+        round(config.feature_cache.max_gib * GIB),
         run.extractor,
-        run.pictures.views(config.augment, config.seed, tiles),
+        views,
         input_size=config.input_size,
         batch_size=config.backbone.batch_size,
         geometry=config.geometry,
         sample_bits=config.sample_bits,
     )
+    with run.progress.stage("features", len(views)) as advance:
+        return cache.features(advance, run.progress.say), views
 
 
-def opened_log(run: Run) -> AbstractContextManager[TensorBoardLog | None]:
-    """What TensorBoard shows, where that was asked for."""
-    if run.config.tensorboard is None:
-        return nullcontext()
-    return TensorBoardLog(run.config.tensorboard / run.category / run.folder.name, run.config)
-
-
-@contextmanager
-def opened_features(run: Run, cache: FeatureCache, first: Features | None) -> Iterator[Features]:
-    """The features themselves, held while they are used."""
-    with ExitStack() as stack:
-        with run.progress.stage("features", len(cache.views)) as advance:
-            features = stack.enter_context(cache.features(advance, first))
-        yield features
-
-
-def fit_flows(run: Run, cache: FeatureCache, features: Features, log: TensorBoardLog | None) -> Head:
-    """The flows, fitted to the feature maps of the pictures that are not held out."""
+def fit_flows(run: Run, features: Features, views: Sequence[View]) -> Head:
+    """Fit the flows to the feature maps of the images that are not held out."""
     settings = run.config.fit
-    rows = run.pictures.rows(cache.views)
+    rows = run.pictures.rows(views)
     epochs = settings.epochs_for(len(rows.fit))
 
     def tell(row: EpochMetrics) -> None:
         run.progress.say(_line(row, epochs))
-        if log is not None:
-            log.epoch(row)
 
     with run.progress.stage("fit", settings.batches_of(len(rows.fit)) * epochs) as advance:
         return fit(
@@ -132,12 +112,9 @@ def scorers(run: Run, head: Head, engines: Sequence[Engine]) -> dict[Precision, 
     }
 
 
-def calibrate_by_engine(
-    run: Run, engines: Mapping[Precision, Scorer], log: TensorBoardLog | None
-) -> dict[Precision, Calibrated]:
-    """Thresholds from the held-out pictures, for every engine by the scores that it gives itself."""
+def calibrate_by_engine(run: Run, engines: Mapping[Precision, Scorer]) -> dict[Precision, Calibrated]:
+    """Set thresholds by the held-out images, for every engine by the scores that it gives itself."""
     held_out = run.pictures.pinned_held_out
-    expect_there(held_out)
     target_fpr = run.config.calibration.target_fpr
     with run.progress.stage("calibrate", len(held_out) * len(engines)) as advance:
         calibrated = {
@@ -147,15 +124,13 @@ def calibrate_by_engine(
     scores = calibrated["float32"].scores
     first = highest([one.path.name for one in held_out], scores)
     run.progress.say(say_highest(first, scores, target_fpr))
-    if log is not None:
-        log.end(calibrated["float32"], engines["float32"], held_out, final_metrics(run.folder))
     return calibrated
 
 
 def publish(
     run: Run, engines: Mapping[Precision, Scorer], calibrated: Mapping[Precision, Calibrated]
 ) -> Path:
-    """The bundle, written, loaded once as a server will, and made the active one."""
+    """Write the bundle, load it once as a server will, and make it the active one."""
     sweep(run.models / BACKBONES)
     save_weights(run.weights, run.models / BACKBONES)
     bundle = publish_model(
@@ -180,8 +155,11 @@ def publish(
 
 
 def _line(row: EpochMetrics, epochs: int) -> str:
+    """Say what an epoch came to, and what the rest takes if every epoch takes as long."""
     fitted = " ".join(f"{v:.3f}" for v in row.fit_nll)
     held_out = " ".join(f"{v:.3f}" for v in row.held_out_nll)
+    left = "" if row.epoch == epochs else f", {duration(row.seconds * (epochs - row.epoch))} left"
     return (
-        f"epoch {row.epoch:>3}/{epochs}  nats/dim: fit {fitted}, held out {held_out}  ({row.seconds:.1f} s)"
+        f"epoch {row.epoch:>3}/{epochs}  nats/dim: fit {fitted}, held out {held_out}  "
+        f"({row.seconds:.1f} s{left})"
     )

@@ -83,7 +83,6 @@ OTHER: dict[str, Any] = {
         "copies": 2,
     },
     "feature_cache": {"max_gib": 1.5},
-    "tensorboard": "logs",
 }
 
 
@@ -127,8 +126,8 @@ def test_every_field_is_reachable_by_yaml(tmp_path: Path, path: tuple[str, ...])
 @pytest.mark.usefixtures("ascii_locale")
 def test_a_file_is_read_as_utf8_whatever_the_locale_is(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
-    path.write_bytes("# für die Linie\ntensorboard: prüfung\n".encode())
-    assert load_config(path).tensorboard == Path("prüfung")
+    path.write_bytes("# für die Linie\nbackbone: {weights: prüfung}\n".encode())
+    assert load_config(path).backbone.weights == Path("prüfung")
 
 
 def test_the_working_size_is_reachable_by_yaml(tmp_path: Path) -> None:

@@ -35,7 +35,6 @@ def identity(hashes: tuple[str, ...] = ("a", "b"), weights: str = "w", **setting
         {"backbone": {"weights": "elsewhere.pth"}},
         {"device": "cpu"},
         {"feature_cache": {"max_gib": 1}},
-        {"tensorboard": "logs"},
     ],
     ids=str,
 )

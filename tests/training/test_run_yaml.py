@@ -70,15 +70,15 @@ def test_numbers_are_read_as_they_are_written(tmp_path: Path) -> None:
     assert (fit.gradient_clip, fit.noise) == (10.5, 0.5)
 
 
-@pytest.mark.parametrize("word", ["off", "no", "false", "Yes", "true"])
-@pytest.mark.parametrize("text", ["tensorboard: {}", "backbone:\n  weights: {}"])
-def test_a_truth_value_is_no_file_or_folder(tmp_path: Path, text: str, word: str) -> None:
+@pytest.mark.parametrize("word", ["off", "Yes"])
+def test_a_truth_value_is_no_file_or_folder(tmp_path: Path, word: str) -> None:
+    text = "backbone:\n  weights: {}"
     with pytest.raises(ConfigError, match=f"(?s)'{word}' is no file or folder.*null for none.*line"):
         load_config(write(tmp_path, text.format(word)))
 
 
 def test_a_folder_in_quotes_may_be_called_like_a_truth_value(tmp_path: Path) -> None:
-    assert load_config(write(tmp_path, 'tensorboard: "off"')).tensorboard == Path("off")
+    assert load_config(write(tmp_path, 'backbone: {weights: "off"}')).backbone.weights == Path("off")
 
 
 @pytest.mark.parametrize(("word", "value"), [("true", True), ("yes", True), ("off", False), ("False", False)])

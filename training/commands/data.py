@@ -5,13 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from training.commands.cache import cache
-
 if TYPE_CHECKING:
     from training.datasets.check.findings import DataCheck
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="markdown")
-app.command("cache")(cache)
 
 
 @app.callback()
