@@ -177,7 +177,7 @@ def test_the_backbone_is_built_once(data: Path, config: RunConfig, monkeypatch: 
 
 
 def test_interrupted_no_further_one_is_begun(data: Path, config: RunConfig) -> None:
-    said = Said("features")
+    said = Said("backbone")
     with pytest.raises(KeyboardInterrupt):
         run(data, dict.fromkeys("abc", config), progress=said)
     assert "[2/3] b" not in said.lines
