@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,9 @@ def publish_model(
     tensors = {key: value.cpu().contiguous() for key, value in reference.head.state_dict().items()}
     now = datetime.now(UTC)
     weights_id = hashlib.sha256(save(tensors)).hexdigest()[:6]
+    # The same weights may be published twice in a second, with other rates.
+    while (models / category / _version(now, weights_id)).exists():
+        now += timedelta(seconds=1)
     # The lowest, the middle and the highest score: three pictures that show a drift at either end.
     ranked = np.argsort(found.scores)
     chosen = sorted({int(ranked[0]), int(ranked[len(ranked) // 2]), int(ranked[-1])})
@@ -72,7 +75,7 @@ def publish_model(
     }
     manifest = Manifest(
         category=category,
-        version=f"{now:%Y%m%dT%H%M%S}-{weights_id}",
+        version=_version(now, weights_id),
         created=now,
         backbone=record_of(reference.extractor),
         input_size=config.input_size,
@@ -99,6 +102,10 @@ def publish_model(
     files[f"report/{DATA_CHECK}"] = (folder / DATA_CHECK).read_bytes()
     files[HIGHEST] = json.dumps(highest([one.path.name for one in held_out], found.scores)).encode()
     return publish(models, manifest, tensors, files)
+
+
+def _version(created: datetime, weights_id: str) -> str:
+    return f"{created:%Y%m%dT%H%M%S}-{weights_id}"
 
 
 def _golden(file: str, data: bytes, engines: Mapping[Precision, Scorer], sample_bits: int) -> Golden:
