@@ -11,15 +11,16 @@ BIN := $(VENV)/bin
 SOURCES := app flows training flowgauge.py clients examples bench tests
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint bench bench-gpu bench-service bench-flows programs clean
+.PHONY: help demo test test-fast test-all lint bench bench-gpu bench-service bench-flows programs clean
 
 help:
 	@echo 'make demo    train on real pictures, measure, serve and inspect; made for a first look'
 	@echo '               SERVE=0                       end by itself instead of serving until Ctrl-C'
 	@echo '               PORT=8001                     another port than 8000'
 	@echo '               DATA=/path CATEGORY=bottle    your own pictures, laid out as in docs/data.md'
-	@echo 'make test    lint, types and the test suite'
-	@echo 'make test-all  the same with the tests that take minutes'
+	@echo 'make test    lint, types, unit and integration tests, a journey of each kind; what CI runs'
+	@echo 'make test-fast  lint, types and the quick unit tests, in under two minutes; for working'
+	@echo 'make test-all  everything: every database, preset, foreign client, browser journey and damage'
 	@echo 'make lint    ruff and mypy alone'
 	@echo 'make bench   speed and memory of inference beside anomalib; half an hour, into bench-results'
 	@echo '               ANOMALIB_PYTHON=/path/to/python    an interpreter with anomalib, or one is made'
@@ -38,9 +39,12 @@ demo: $(VENV)/.installed-demo
 # Three at a time, for on two cores some always wait for a server or a clock, and the tests of a file in one
 # process, which share what they trained. Bytecode is kept for the hundreds of processes that the tests start, also
 # where PYTHONDONTWRITEBYTECODE is set, as it often is in containers.
-test test-all: export PYTHONDONTWRITEBYTECODE =
+test test-fast test-all: export PYTHONDONTWRITEBYTECODE =
 test: lint programs
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+test-fast: lint
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow and not integration'
 
 test-all: lint programs
 	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder -m ''

@@ -45,6 +45,31 @@ if TYPE_CHECKING:
 _TESTS = Path(__file__).parent
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 SIZE = 64
+# Tests that `make test-fast` leaves out, by folder or file, and by what they use.
+_INTEGRATION = (
+    "app/backup/",
+    "app/client/",
+    "app/commands/",
+    "app/database/",
+    "app/history/",
+    "app/routes/",
+    "app/sinks/",
+    "app/test_loader.py",
+    "app/test_server.py",
+    "bench/",
+    "examples/",
+    "flows/fastflow/engines/",
+    "flows/fastflow/test_export.py",
+    "flows/fastflow/test_presets.py",
+    "flows/recipes/",
+    "flows/test_contract.py",
+    "flows/test_flow.py",
+    "system/",
+    "training/commands/",
+    "training/comparison/",
+    "training/test_run.py",
+)
+_INTEGRATION_FIXTURES = {"browser", "broker", "postgres", "shared_data", "tiny_bundle_store", "tiny_data"}
 _MOST_WORK = rounding._MOST_WORK
 _MIGRATE = engine._migrate
 # On a busy machine any example may take long, once.
@@ -52,11 +77,23 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first: several processes, each with a file of its own, then end nearly at once.
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not even import what `make test-fast` leaves out."""
+    if "not integration" not in config.getoption("markexpr") or not collection_path.is_relative_to(_TESTS):
+        return None
+    place = collection_path.relative_to(_TESTS).as_posix() + "/" * collection_path.is_dir()
+    return True if place.startswith(_INTEGRATION) else None
 
-    Those of whole systems and of trainings take the longest; of the many of `app` none does.
-    """
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark integration tests, and put the longest files first so that several processes end together."""
+    for item in items:
+        place = item.path.relative_to(_TESTS).as_posix()
+        fixtures = _INTEGRATION_FIXTURES.intersection(getattr(item, "fixturenames", ()))
+        if place.startswith(_INTEGRATION) or fixtures:
+            item.add_marker("integration")
+    # Those of whole systems and of trainings take the longest; of the many of `app` none does.
     items.sort(key=lambda item: item.path.relative_to(_TESTS).parts[0], reverse=True)
 
 

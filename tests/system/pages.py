@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog,
 
 from app.access import Role
 from bench.service.server import Server
-from tests.waiting import eventually, standing_still
+from tests.waiting import standing_still
 
 # A busy machine takes its time.
 TIMEOUT_MS = 60_000
@@ -192,28 +192,6 @@ def until_held(page: Page, held: Sequence[Route], count: int = 1) -> None:
     while len(held) < count:
         assert time.monotonic() < until, f"{len(held)} of {count} requests came"
         page.wait_for_timeout(20)
-
-
-def look_away(page: Page, away: bool) -> None:
-    """Bring another tab of the browser to the front, or this one again, as far as the page can tell."""
-    page.evaluate(
-        """(away) => {
-          Object.defineProperty(document, "hidden", { value: away, configurable: true });
-          document.dispatchEvent(new Event("visibilitychange"));
-        }""",
-        away,
-    )
-
-
-def eventually_listed(client: httpx.Client, count: int, **query: str) -> list[dict[str, Any]]:
-    """The inspections of a list, when it has so many: a browser's are filed after they were answered."""
-
-    def listed() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = client.get("/v1/inspections", params=query).json()["inspections"]
-        return found
-
-    eventually(lambda: len(listed()) == count)
-    return listed()
 
 
 def serious(page: Page) -> list[str]:
